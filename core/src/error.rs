@@ -1,0 +1,216 @@
+//! Errors that name the guilty party.
+//!
+//! [`Misuse`] is ours to fix by reading the caller. A [`Failure`] is what a peer, a link or the chain did; it
+//! comes inside an event and carries advice that is derived from its cause.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use core::fmt;
+use core::time::Duration;
+
+use crate::capabilities::Mismatch;
+use crate::http::{Fault, Url};
+
+/// The call does not fit the state that earlier calls made. It changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Misuse {
+    /// The machine has ended or was closed.
+    #[error("this has ended; start a new one")]
+    Ended,
+    /// The call needs something that has not begun.
+    #[error("nothing is open that this call could apply to")]
+    NotOpen,
+    /// The call needs something to end first.
+    #[error("the previous one is still open; end it first")]
+    StillOpen,
+}
+
+/// Who did it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Party {
+    /// The orchestrator at this URL.
+    Orchestrator(Url),
+    /// The remote signer at this URL.
+    Signer(Url),
+    /// The trickle server of this channel.
+    Channel(Url),
+    /// A list of orchestrators at this URL.
+    Discovery(Url),
+    /// The holder of the account's own key.
+    KeyHolder,
+}
+
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Orchestrator(url) => write!(f, "orchestrator {url}"),
+            Self::Signer(url) => write!(f, "signer {url}"),
+            Self::Channel(url) => write!(f, "trickle channel {url}"),
+            Self::Discovery(url) => write!(f, "discovery endpoint {url}"),
+            Self::KeyHolder => f.write_str("the key holder"),
+        }
+    }
+}
+
+/// What went wrong, by whom, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{who}: {cause}")]
+pub struct Failure {
+    /// The guilty party.
+    pub who: Party,
+    /// What it did.
+    pub cause: Cause,
+}
+
+impl Failure {
+    /// Names `who` and `cause`.
+    #[must_use]
+    pub const fn new(who: Party, cause: Cause) -> Self {
+        Self { who, cause }
+    }
+
+    /// What the caller should do next; follows from the cause alone.
+    #[must_use]
+    pub fn advice(&self) -> Advice {
+        self.cause.advice(&self.who)
+    }
+}
+
+/// What to do about a [`Failure`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// Nothing helps until a person changes something.
+    Stop,
+    /// The same again, later.
+    Retry,
+    /// Get fresh orchestrator info, then the same again.
+    Renew,
+    /// Another orchestrator.
+    GoElsewhere,
+}
+
+/// The reasons that a peer's refusal is known to have, from its error text. Only `wire::reason` reads such texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// Ticket parameters are past their block.
+    ParamsExpired,
+    /// A nonce was used before, or too many were.
+    Nonce,
+    /// Price and ticket parameters do not belong together, or the orchestrator restarted.
+    RecipientRand,
+    /// A signature does not fit.
+    Signature,
+    /// The auth token is missing, wrong or expired.
+    AuthToken,
+    /// No capacity.
+    Capacity,
+    /// What was paid does not cover the work.
+    Balance,
+    /// The payer's deposit or reserve is missing or unlocking.
+    PayerFunds,
+    /// The orchestrator cannot take this payer's reserve.
+    SenderReserve,
+    /// The orchestrator is not active in this round.
+    Inactive,
+    /// The price has more than doubled.
+    PriceDoubled,
+    /// None of the known ones.
+    Other,
+}
+
+/// What a party did.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The exchange broke.
+    #[error("{0}")]
+    Link(Fault),
+    /// No answer within the deadline.
+    #[error("no answer to {doing} within {after:?}")]
+    TimedOut {
+        /// What we were waiting for.
+        doing: &'static str,
+        /// The deadline.
+        after: Duration,
+    },
+    /// An error answer. `text` is the peer's, cut to a bounded length.
+    #[error("refused {doing} with status {status}: {text}")]
+    Refused {
+        /// What was refused.
+        doing: &'static str,
+        /// HTTP or gRPC status.
+        status: u16,
+        /// What the text is known to mean.
+        reason: Reason,
+        /// The peer's words.
+        text: String,
+    },
+    /// An answer that cannot be what it should be.
+    #[error("sent nonsense as {what}: {why}")]
+    Nonsense {
+        /// What it should have been.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// It cannot do what is asked.
+    #[error("does not fit the job: {0}")]
+    Incompatible(Box<Mismatch>),
+    /// It asks more than we pay.
+    #[error("asks {asked} wei per unit, above the ceiling of {ceiling}")]
+    TooDear {
+        /// The price asked, as decimal text.
+        asked: String,
+        /// Our ceiling, as decimal text.
+        ceiling: String,
+    },
+    /// A rule of ours that protects the payer was broken; nothing was sent.
+    #[error("payment refused by our own guard: {0}")]
+    Guard(String),
+    /// The channel or session is gone.
+    #[error("{0} is gone")]
+    Gone(&'static str),
+    /// More of something than we hold.
+    #[error("{what} exceeds the limit of {limit}")]
+    TooMuch {
+        /// What there is too much of.
+        what: &'static str,
+        /// Our bound.
+        limit: usize,
+    },
+    /// The same thing failed too often in a row; the text is the last failure.
+    #[error("{what} failed {times} times in a row, last: {last}")]
+    GaveUp {
+        /// What failed.
+        what: &'static str,
+        /// How often.
+        times: u32,
+        /// The last failure.
+        last: String,
+    },
+}
+
+impl Cause {
+    fn advice(&self, who: &Party) -> Advice {
+        let elsewhere = match who {
+            // There is nowhere else to go for a signature.
+            Party::Signer(_) | Party::KeyHolder | Party::Discovery(_) => Advice::Stop,
+            Party::Orchestrator(_) | Party::Channel(_) => Advice::GoElsewhere,
+        };
+        match self {
+            Self::Refused { reason, .. } => match reason {
+                Reason::ParamsExpired
+                | Reason::Nonce
+                | Reason::RecipientRand
+                | Reason::AuthToken => Advice::Renew,
+                Reason::PayerFunds => Advice::Stop,
+                _ => elsewhere,
+            },
+            Self::Guard(_) => Advice::GoElsewhere,
+            _ => elsewhere,
+        }
+    }
+}

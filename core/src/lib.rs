@@ -1,0 +1,21 @@
+//! The Livepeer gateway protocol as sans-IO state machines.
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod capabilities;
+pub mod error;
+pub mod http;
+pub mod machine;
+pub mod rng;
+pub mod sign;
+pub mod store;
+pub mod time;
+
+pub use error::{Advice, Cause, Failure, Misuse, Party};
+pub use machine::{Child, Effect, EffectId, Input, Machine, Outbox, Output};
+pub use rng::{Rng, Seed};
+pub use sign::{Address, Digest, Signature};
+pub use time::Time;

@@ -1,0 +1,273 @@
+//! The one contract that every machine of this crate keeps: two verbs, four effects, one id.
+//!
+//! A driver owns a machine and does three things in a loop: it drains [`Machine::poll_output`] until
+//! [`Output::Idle`], performs the effects, and feeds what comes back into [`Machine::handle_input`].
+//!
+//! 1. Time never goes back. Any call may carry a later `now`; an earlier one is read as the last.
+//! 2. Commands, inputs and drains come in any order and number. Outputs queue; there is no illegal order.
+//! 3. Drain to `Idle` before you wait. The time it names is later than the last `now`, so a driver cannot spin.
+//! 4. Answers come back by id, in any order. A late or unknown id is ignored: aborts race, and that is normal.
+//! 5. `Err` is yours, `Event` is theirs. An `Err` changed nothing and can be fixed by reading the caller.
+//! 6. A machine dies once: one last event, then only aborts.
+//! 7. Write, then speak: an event or reply that admits money waits for [`Input::Stored`].
+//! 8. Deadlines live in the machine; drivers set none. Whatever a peer can make us hold has a named bound.
+//! 9. Same seed, same calls, same outputs, byte for byte, on every platform.
+//! 10. Whoever opens an exchange mints its id, and one bit says who ([`EffectId::by_peer`]).
+
+use alloc::collections::VecDeque;
+
+use crate::http;
+use crate::sign::{Digest, SignRefused, Signature};
+use crate::store::Record;
+use crate::time::Time;
+
+/// A protocol state machine without I/O. See the [module](self) for the rules.
+pub trait Machine {
+    /// What the machine tells its owner. Every event type is `#[non_exhaustive]`.
+    type Event;
+
+    /// Takes in one fact. It cannot fail: whatever a peer did becomes an event.
+    fn handle_input(&mut self, now: Time, input: Input);
+
+    /// The next thing to do or know. Call it until it answers [`Output::Idle`].
+    fn poll_output(&mut self) -> Output<Self::Event>;
+}
+
+/// What a machine asks for or tells.
+#[derive(Debug)]
+pub enum Output<E> {
+    /// Do this.
+    Effect(EffectId, Effect),
+    /// Know this.
+    Event(E),
+    /// Drained. Send [`Input::Tick`] at that time, if no other input comes before it; `None` waits for input only.
+    Idle(Option<Time>),
+}
+
+/// Something only the outside can do.
+///
+/// Exhaustive on purpose: a new effect must break every driver at compile time.
+#[derive(Debug)]
+pub enum Effect {
+    /// A step of an HTTP exchange.
+    Http(http::Out),
+    /// Sign this digest with the account's key; answered by [`Input::Signed`].
+    Sign(Digest),
+    /// Make this durable; answered by [`Input::Stored`].
+    Store(Record),
+}
+
+/// A fact from outside.
+#[derive(Debug)]
+pub enum Input {
+    /// Nothing but time has passed.
+    Tick,
+    /// A step of an HTTP exchange.
+    Http(EffectId, http::In),
+    /// The answer to [`Effect::Sign`].
+    Signed(EffectId, Result<Signature, SignRefused>),
+    /// The answer to [`Effect::Store`]: the record survives a crash from here on.
+    Stored(EffectId),
+}
+
+/// Names one exchange, signature or record, from its opening to its end.
+///
+/// From the top: one bit for who opened it, 23 bits for the child of a parent machine that it belongs to
+/// (zero is the machine itself), 40 bits that count.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EffectId(u64);
+
+impl EffectId {
+    const PEER: u64 = 1 << 63;
+    const COUNT: u64 = (1 << 40) - 1;
+    const OWNERS: u32 = (1 << 23) - 1;
+
+    /// The id of the `count`-th exchange that a peer opened towards us. Drivers of servers mint these.
+    #[must_use]
+    pub const fn by_peer(count: u64) -> Self {
+        Self(Self::PEER | (count & Self::COUNT))
+    }
+
+    const fn by_us(count: u64) -> Self {
+        Self(count & Self::COUNT)
+    }
+
+    /// Whether the peer opened it.
+    #[must_use]
+    pub const fn is_by_peer(self) -> bool {
+        self.0 & Self::PEER != 0
+    }
+
+    /// Which child owns it; zero is the machine itself.
+    #[must_use]
+    pub const fn owner(self) -> u32 {
+        ((self.0 >> 40) as u32) & Self::OWNERS
+    }
+
+    const fn with_owner(self, owner: u32) -> Self {
+        Self((self.0 & !((Self::OWNERS as u64) << 40)) | (((owner & Self::OWNERS) as u64) << 40))
+    }
+}
+
+impl core::fmt::Debug for EffectId {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let side = if self.is_by_peer() { "peer" } else { "own" };
+        match self.owner() {
+            0 => write!(f, "{side}#{}", self.0 & Self::COUNT),
+            owner => write!(f, "{side}#{owner}.{}", self.0 & Self::COUNT),
+        }
+    }
+}
+
+/// The queue behind [`Machine::poll_output`], and the mint of effect ids.
+#[derive(Debug)]
+pub struct Outbox<E> {
+    queue: VecDeque<Output<E>>,
+    minted: u64,
+}
+
+impl<E> Default for Outbox<E> {
+    fn default() -> Self {
+        Self {
+            queue: VecDeque::new(),
+            minted: 0,
+        }
+    }
+}
+
+impl<E> Outbox<E> {
+    /// Queues the first step of something new and names it.
+    pub fn open(&mut self, effect: Effect) -> EffectId {
+        let id = EffectId::by_us(self.minted);
+        self.minted += 1;
+        self.queue.push_back(Output::Effect(id, effect));
+        id
+    }
+
+    /// Queues the opening of an HTTP exchange.
+    pub fn request(&mut self, request: http::Request) -> EffectId {
+        self.open(Effect::Http(http::Out::Request(request)))
+    }
+
+    /// Queues a further step of an HTTP exchange, ours or a peer's.
+    pub fn http(&mut self, id: EffectId, step: http::Out) {
+        self.queue.push_back(Output::Effect(id, Effect::Http(step)));
+    }
+
+    /// Queues the end of an exchange that is no longer wanted.
+    pub fn abort(&mut self, id: EffectId) {
+        self.http(id, http::Out::Abort);
+    }
+
+    /// Queues something to know.
+    pub fn event(&mut self, event: E) {
+        self.queue.push_back(Output::Event(event));
+    }
+
+    /// Passes on an effect that a [`Child`] stamped.
+    pub fn forward(&mut self, id: EffectId, effect: Effect) {
+        self.queue.push_back(Output::Effect(id, effect));
+    }
+
+    /// The oldest output, if any.
+    pub fn pop(&mut self) -> Option<Output<E>> {
+        self.queue.pop_front()
+    }
+
+    /// How many outputs wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
+/// A machine inside a machine.
+///
+/// The parent feeds it, drains it inside its own handler with [`Child::drain`], and never forwards its poll
+/// function: what a child tells often becomes something else one level up.
+#[derive(Debug)]
+pub struct Child<M> {
+    owner: u32,
+    machine: M,
+    wake: Option<Time>,
+}
+
+impl<M: Machine> Child<M> {
+    /// Takes in `machine` as the child number `owner` of its parent: not zero, below 2^23, unique among the
+    /// children the parent ever had, so that late answers to a dead child find nobody.
+    #[must_use]
+    pub fn new(owner: u32, machine: M) -> Self {
+        debug_assert!(
+            owner != 0 && owner <= EffectId::OWNERS,
+            "a child's number has 23 bits and is not zero"
+        );
+        Self {
+            owner,
+            machine,
+            wake: None,
+        }
+    }
+
+    /// Whether the answer named `id` is for this child.
+    #[must_use]
+    pub const fn owns(&self, id: EffectId) -> bool {
+        !id.is_by_peer() && id.owner() == self.owner
+    }
+
+    /// Feeds the child, if the input is its own; a [`Input::Tick`] is everybody's.
+    pub fn handle_input(&mut self, now: Time, input: Input) {
+        let input = match input {
+            Input::Tick => Input::Tick,
+            Input::Http(id, step) if self.owns(id) => Input::Http(id.with_owner(0), step),
+            Input::Signed(id, answer) if self.owns(id) => Input::Signed(id.with_owner(0), answer),
+            Input::Stored(id) if self.owns(id) => Input::Stored(id.with_owner(0)),
+            _ => return,
+        };
+        self.machine.handle_input(now, input);
+    }
+
+    /// Moves the child's effects into the parent's outbox and hands its events to `on_event`.
+    pub fn drain<E>(&mut self, out: &mut Outbox<E>, mut on_event: impl FnMut(M::Event)) {
+        loop {
+            match self.machine.poll_output() {
+                Output::Effect(id, effect) => out.forward(id.with_owner(self.owner), effect),
+                Output::Event(event) => on_event(event),
+                Output::Idle(wake) => {
+                    self.wake = wake;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// When the child wants to be woken, as of its last drain.
+    #[must_use]
+    pub const fn wake(&self) -> Option<Time> {
+        self.wake
+    }
+
+    /// The machine itself, for questions.
+    pub const fn get(&self) -> &M {
+        &self.machine
+    }
+
+    /// The machine itself, for commands. Drain the child afterwards.
+    pub const fn get_mut(&mut self) -> &mut M {
+        &mut self.machine
+    }
+}
+
+/// The earlier of two optional wake times.
+#[must_use]
+pub fn earlier(a: Option<Time>, b: Option<Time>) -> Option<Time> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, None) | (None, one) => one,
+    }
+}

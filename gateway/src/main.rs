@@ -1,0 +1,3 @@
+//! A small, fast Livepeer gateway.
+
+fn main() {}

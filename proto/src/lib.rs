@@ -1,0 +1,2 @@
+//! The wire messages between Livepeer gateways and orchestrators.
+#![no_std]
