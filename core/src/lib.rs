@@ -1,5 +1,6 @@
 //! The Livepeer gateway protocol as sans-IO state machines.
 #![no_std]
+#![forbid(unsafe_code)]
 
 extern crate alloc;
 #[cfg(test)]
@@ -9,10 +10,12 @@ pub mod capabilities;
 pub mod error;
 pub mod http;
 pub mod machine;
+pub mod money;
 pub mod rng;
 pub mod sign;
 pub mod store;
 pub mod time;
+pub mod wire;
 
 pub use error::{Advice, Cause, Failure, Misuse, Party};
 pub use machine::{Child, Effect, EffectId, Input, Machine, Outbox, Output};

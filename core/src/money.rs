@@ -1,0 +1,275 @@
+//! Exact money: nothing here rounds unless its name says so.
+
+use alloc::string::{String, ToString};
+use core::cmp::Ordering;
+use core::fmt;
+use core::iter::Sum;
+use core::ops::{Add, AddAssign, Neg, Sub, SubAssign};
+
+use num_bigint::{BigInt, BigUint};
+use num_rational::BigRational;
+use num_traits::{Signed, Zero};
+
+/// A whole, non-negative number of wei: face values, deposits, reserves.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Wei(BigUint);
+
+impl Wei {
+    /// Nothing.
+    #[must_use]
+    pub fn zero() -> Self {
+        Self::default()
+    }
+
+    /// Reads a wire field: big-endian bytes, empty for zero.
+    #[must_use]
+    pub fn from_be_bytes(bytes: &[u8]) -> Self {
+        Self(BigUint::from_bytes_be(bytes))
+    }
+
+    /// The wire form: minimal big-endian, zero is empty (payments spec 3).
+    #[must_use]
+    pub fn to_be_bytes(&self) -> alloc::vec::Vec<u8> {
+        if self.0.is_zero() {
+            alloc::vec::Vec::new()
+        } else {
+            self.0.to_bytes_be()
+        }
+    }
+
+    /// The number itself.
+    #[must_use]
+    pub const fn as_uint(&self) -> &BigUint {
+        &self.0
+    }
+}
+
+impl From<u64> for Wei {
+    fn from(wei: u64) -> Self {
+        Self(wei.into())
+    }
+}
+
+impl From<BigUint> for Wei {
+    fn from(wei: BigUint) -> Self {
+        Self(wei)
+    }
+}
+
+impl fmt::Display for Wei {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Wei {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} wei", self.0)
+    }
+}
+
+/// An exact, signed rational number of wei: fees, expected values, balances.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Amount(BigRational);
+
+impl Amount {
+    /// Nothing.
+    #[must_use]
+    pub fn zero() -> Self {
+        Self(BigRational::zero())
+    }
+
+    /// `numerator / denominator`; `None` if the denominator is zero.
+    #[must_use]
+    pub fn ratio(numerator: impl Into<BigInt>, denominator: impl Into<BigInt>) -> Option<Self> {
+        let denominator = denominator.into();
+        (!denominator.is_zero()).then(|| Self(BigRational::new(numerator.into(), denominator)))
+    }
+
+    /// The number itself.
+    #[must_use]
+    pub const fn as_ratio(&self) -> &BigRational {
+        &self.0
+    }
+
+    /// Whether this is nothing.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        self.0.is_zero()
+    }
+
+    /// Whether this is more than nothing.
+    #[must_use]
+    pub fn is_positive(&self) -> bool {
+        self.0.is_positive()
+    }
+
+    /// Whole wei, cut towards zero; only for people to read.
+    #[must_use]
+    pub fn whole_wei(&self) -> BigInt {
+        self.0.to_integer()
+    }
+}
+
+impl Default for Amount {
+    fn default() -> Self {
+        Self::zero()
+    }
+}
+
+impl From<BigRational> for Amount {
+    fn from(ratio: BigRational) -> Self {
+        Self(ratio)
+    }
+}
+
+impl From<&Wei> for Amount {
+    fn from(wei: &Wei) -> Self {
+        Self(BigRational::from_integer(wei.0.clone().into()))
+    }
+}
+
+impl Add for Amount {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+}
+
+impl Sub for Amount {
+    type Output = Self;
+    fn sub(self, other: Self) -> Self {
+        Self(self.0 - other.0)
+    }
+}
+
+impl Neg for Amount {
+    type Output = Self;
+    fn neg(self) -> Self {
+        Self(-self.0)
+    }
+}
+
+impl AddAssign<&Self> for Amount {
+    fn add_assign(&mut self, other: &Self) {
+        self.0 += &other.0;
+    }
+}
+
+impl SubAssign<&Self> for Amount {
+    fn sub_assign(&mut self, other: &Self) {
+        self.0 -= &other.0;
+    }
+}
+
+impl Sum for Amount {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::zero(), Add::add)
+    }
+}
+
+impl fmt::Display for Amount {
+    /// `numerator/denominator` in lowest terms, without the denominator if it is one: also the state blob's form.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} wei", self.0)
+    }
+}
+
+/// Wei per unit, as the wire carries it: a pair of 64-bit numbers of which only the ratio counts.
+///
+/// The unit is a pixel for video (one second of live video counts as 1280 x 720 x 30 of them), a second or a
+/// request for live runners. Equality and order are those of the ratio.
+#[derive(Clone, Copy)]
+pub struct Price {
+    wei: i64,
+    per: i64,
+}
+
+impl Price {
+    /// `wei` for every `per` units. `None` if `per` is not positive or `wei` is negative: no price at all.
+    #[must_use]
+    pub const fn new(wei: i64, per: i64) -> Option<Self> {
+        if per > 0 && wei >= 0 {
+            Some(Self { wei, per })
+        } else {
+            None
+        }
+    }
+
+    /// The numerator as given.
+    #[must_use]
+    pub const fn wei(&self) -> i64 {
+        self.wei
+    }
+
+    /// The denominator as given.
+    #[must_use]
+    pub const fn per(&self) -> i64 {
+        self.per
+    }
+
+    /// Whether work is free at this price.
+    #[must_use]
+    pub const fn is_free(&self) -> bool {
+        self.wei == 0
+    }
+
+    /// What `units` cost: `wei x units / per`, exactly.
+    #[must_use]
+    pub fn fee(&self, units: impl Into<BigInt>) -> Amount {
+        Amount(BigRational::new(units.into() * self.wei, self.per.into()))
+    }
+
+    /// The price of one unit.
+    #[must_use]
+    pub fn of_one(&self) -> Amount {
+        self.fee(1)
+    }
+}
+
+impl PartialEq for Price {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Price {}
+
+impl PartialOrd for Price {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Price {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (i128::from(self.wei) * i128::from(other.per))
+            .cmp(&(i128::from(other.wei) * i128::from(self.per)))
+    }
+}
+
+impl fmt::Display for Price {
+    /// Decimal wei per unit with up to three places, for people; `Debug` shows the pair.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let thousandths = i128::from(self.wei) * 1000 / i128::from(self.per);
+        let (whole, rest) = (thousandths / 1000, thousandths % 1000);
+        if rest == 0 {
+            return write!(f, "{whole}");
+        }
+        let places: String = alloc::format!("{rest:03}");
+        f.write_str(&whole.to_string())?;
+        write!(f, ".{}", places.trim_end_matches('0'))
+    }
+}
+
+impl fmt::Debug for Price {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} wei", self.wei, self.per)
+    }
+}

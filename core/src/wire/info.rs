@@ -1,0 +1,185 @@
+//! What an orchestrator says about itself.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use livepeer_proto::net;
+use num_bigint::BigUint;
+use prost::Message as _;
+
+use crate::http::Url;
+use crate::money::{Price, Wei};
+use crate::sign::Address;
+use crate::time::Time;
+
+/// A peer's bytes that cannot be what they should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}: {why}")]
+pub struct WireError {
+    /// What it should have been.
+    pub what: &'static str,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl WireError {
+    /// Names what is wrong with what.
+    pub fn new(what: &'static str, why: impl Into<String>) -> Self {
+        Self {
+            what,
+            why: why.into(),
+        }
+    }
+}
+
+/// Everything a payer needs to build tickets for one recipient. Bound to its price: replace only the pair of both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TicketParams {
+    /// The account that tickets pay.
+    pub recipient: Address,
+    /// What a winning ticket pays.
+    pub face_value: Wei,
+    /// A ticket wins with probability `win_prob / (2^256 - 1)`.
+    pub win_prob: BigUint,
+    /// The recipient's commitment; every quote has its own, and with it its own nonces.
+    pub recipient_rand_hash: [u8; 32],
+    /// From which the recipient derives the committed number. Echoed unchanged.
+    pub seed: Bytes,
+    /// The L1 block from which tickets are refused.
+    pub expiration_block: BigUint,
+    /// The round in which tickets count as created; zero if the quote left it out.
+    pub creation_round: i64,
+    /// That round's block hash; zeroes if the quote left it out.
+    pub creation_round_block_hash: [u8; 32],
+}
+
+impl TicketParams {
+    fn from_wire(wire: &net::TicketParams) -> Self {
+        let expiration = wire.expiration_params.clone().unwrap_or_default();
+        Self {
+            recipient: Address::from_wire(&wire.recipient),
+            face_value: Wei::from_be_bytes(&wire.face_value),
+            win_prob: BigUint::from_bytes_be(&wire.win_prob),
+            recipient_rand_hash: hash_from_wire(&wire.recipient_rand_hash),
+            seed: wire.seed.clone(),
+            expiration_block: BigUint::from_bytes_be(&wire.expiration_block),
+            creation_round: expiration.creation_round,
+            creation_round_block_hash: hash_from_wire(&expiration.creation_round_block_hash),
+        }
+    }
+}
+
+/// Reads a 32-byte wire field: short ones are padded on the left, of long ones the last 32 bytes count.
+pub(crate) fn hash_from_wire(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    let tail = &bytes[bytes.len().saturating_sub(32)..];
+    hash[32 - tail.len()..].copy_from_slice(tail);
+    hash
+}
+
+/// The orchestrator's leave to use it for a while. Opaque, echoed in credentials.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AuthToken {
+    /// Only the orchestrator can make or read it.
+    pub token: Bytes,
+    /// Names the balance account of transcoding sessions.
+    pub session_id: String,
+    /// From then on it is refused.
+    pub expiration: Time,
+}
+
+impl core::fmt::Debug for AuthToken {
+    // The token is a bearer secret.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(
+            f,
+            "AuthToken({}, until {:?})",
+            self.session_id, self.expiration
+        )
+    }
+}
+
+/// The answer to `GetOrchestrator`, also piggybacked on payment results.
+///
+/// It is unsigned: `address` is a claim (handshake spec 1.1).
+#[derive(Clone, Debug, PartialEq)]
+pub struct OrchestratorInfo {
+    /// The message as received, so that a signer sees exactly what the orchestrator sent.
+    pub raw: Bytes,
+    /// Where all further traffic goes, and the key of sessions and suspensions.
+    pub transcoder: Url,
+    /// `None` from an off-chain orchestrator.
+    pub ticket_params: Option<TicketParams>,
+    /// `None` from an off-chain orchestrator.
+    pub price: Option<Price>,
+    /// The node's own account; zero from an off-chain orchestrator.
+    pub address: Address,
+    /// `None` only from very old nodes.
+    pub capabilities: Option<net::Capabilities>,
+    /// `None` makes the node unusable for jobs.
+    pub auth_token: Option<AuthToken>,
+    /// Prices per capability and model, in answers to requests without capabilities.
+    pub capabilities_prices: Vec<net::PriceInfo>,
+    /// Further instances, unverified.
+    pub nodes: Vec<String>,
+}
+
+impl OrchestratorInfo {
+    /// Reads the message.
+    ///
+    /// # Errors
+    /// If it is not protobuf, names no usable URI of its own, or carries a price that is none.
+    pub fn decode(raw: Bytes) -> Result<Self, WireError> {
+        const WHAT: &str = "orchestrator info";
+        let wire = net::OrchestratorInfo::decode(raw.clone()).map_err(|err| {
+            WireError::new(WHAT, alloc::format!("not the protobuf message: {err}"))
+        })?;
+        let transcoder = Url::parse(&wire.transcoder).map_err(|err| {
+            WireError::new(
+                WHAT,
+                alloc::format!("transcoder {:?}: {err}", cut(&wire.transcoder)),
+            )
+        })?;
+        let price = match &wire.price_info {
+            None => None,
+            Some(pair) => Some(
+                Price::new(pair.price_per_unit, pair.pixels_per_unit).ok_or_else(|| {
+                    WireError::new(
+                        WHAT,
+                        alloc::format!(
+                            "the price {} per {} is none",
+                            pair.price_per_unit,
+                            pair.pixels_per_unit
+                        ),
+                    )
+                })?,
+            ),
+        };
+        Ok(Self {
+            raw,
+            transcoder,
+            ticket_params: wire.ticket_params.as_ref().map(TicketParams::from_wire),
+            price,
+            address: Address::from_wire(&wire.address),
+            capabilities: wire.capabilities,
+            auth_token: wire.auth_token.map(|token| AuthToken {
+                token: token.token,
+                session_id: token.session_id,
+                expiration: Time::from_unix(token.expiration),
+            }),
+            capabilities_prices: wire.capabilities_prices,
+            nodes: wire.nodes,
+        })
+    }
+}
+
+/// The beginning of a peer's text, short enough for an error line.
+pub(crate) fn cut(text: &str) -> &str {
+    const SHOWN: usize = 200;
+    let mut end = text.len().min(SHOWN);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
