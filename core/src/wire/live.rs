@@ -125,13 +125,7 @@ impl Channels {
     /// If it is not JSON, or lacks a manifest id or one of the four channels, or a URL is none.
     pub fn from_json(body: &[u8], orchestrator: &Url) -> Result<Self, WireError> {
         let fields = StartAnswer::parse(body)?;
-        let base = orchestrator.with_path("/");
-        let url = |key: &'static str| match fields.text(key)? {
-            Some(text) => base
-                .resolve(text)
-                .map_err(|err| StartAnswer::bad(format!("{key}: {err}"))),
-            None => Err(StartAnswer::bad(format!("{key} is missing"))),
-        };
+        let url = |key| fields.url(key, orchestrator);
         Ok(Self {
             manifest_id: fields.manifest_id()?,
             publish: url("publish_url")?,
@@ -160,13 +154,7 @@ impl ScopeChannels {
     /// If it is not JSON, or lacks a manifest id or one of the two channels, or a URL is none.
     pub fn from_json(body: &[u8], orchestrator: &Url) -> Result<Self, WireError> {
         let fields = StartAnswer::parse(body)?;
-        let base = orchestrator.with_path("/");
-        let url = |key: &'static str| match fields.text(key)? {
-            Some(text) => base
-                .resolve(text)
-                .map_err(|err| StartAnswer::bad(format!("{key}: {err}"))),
-            None => Err(StartAnswer::bad(format!("{key} is missing"))),
-        };
+        let url = |key| fields.url(key, orchestrator);
         Ok(Self {
             manifest_id: fields.manifest_id()?,
             control: url("control_url")?,
@@ -197,6 +185,16 @@ impl StartAnswer {
             Some(Value::String(text)) => Ok((!text.is_empty()).then_some(text)),
             Some(_) => Err(Self::bad(format!("{key} is not text"))),
         }
+    }
+
+    fn url(&self, key: &'static str, orchestrator: &Url) -> Result<Url, WireError> {
+        let text = self
+            .text(key)?
+            .ok_or_else(|| Self::bad(format!("{key} is missing")))?;
+        orchestrator
+            .with_path("/")
+            .resolve(text)
+            .map_err(|err| Self::bad(format!("{key}: {err}")))
     }
 
     fn manifest_id(&self) -> Result<String, WireError> {
