@@ -8,6 +8,7 @@ use livepeer_proto::net;
 use num_bigint::BigUint;
 use prost::Message as _;
 
+use crate::capabilities::{Capabilities, Capability, ModelPrice, price_of};
 use crate::http::Url;
 use crate::money::{Price, Wei};
 use crate::sign::Address;
@@ -116,12 +117,12 @@ pub struct OrchestratorInfo {
     /// The node's own account; zero from an off-chain orchestrator.
     pub address: Address,
     /// `None` only from very old nodes.
-    pub capabilities: Option<net::Capabilities>,
+    pub capabilities: Option<Capabilities>,
     /// `None` makes the node unusable for jobs.
     pub auth_token: Option<AuthToken>,
     /// Prices per capability and model, in answers to requests without capabilities.
-    pub capabilities_prices: Vec<net::PriceInfo>,
-    /// Further instances, unverified.
+    pub capabilities_prices: Vec<ModelPrice>,
+    /// Further instances, unverified; at most [`MAX_NODES`].
     pub nodes: Vec<String>,
 }
 
@@ -162,16 +163,45 @@ impl OrchestratorInfo {
             ticket_params: wire.ticket_params.as_ref().map(TicketParams::from_wire),
             price,
             address: Address::from_wire(&wire.address),
-            capabilities: wire.capabilities,
+            capabilities: wire.capabilities.map(Capabilities::from_wire).transpose()?,
             auth_token: wire.auth_token.map(|token| AuthToken {
                 token: token.token,
                 session_id: token.session_id,
                 expiration: Time::from_unix(token.expiration),
             }),
-            capabilities_prices: wire.capabilities_prices,
-            nodes: wire.nodes,
+            capabilities_prices: super::capabilities::prices(wire.capabilities_prices)?,
+            nodes: some_nodes(wire.nodes),
         })
     }
+
+    /// The further instances that an answer names which takes no work itself: its own URI is empty (handshake
+    /// spec 2.3). `None` if the answer is anything else.
+    #[must_use]
+    pub fn nodes_instead(raw: &[u8]) -> Option<Vec<String>> {
+        let wire = net::OrchestratorInfo::decode(raw).ok()?;
+        wire.transcoder.is_empty().then(|| some_nodes(wire.nodes))
+    }
+
+    /// What `model` of `capability` costs here, if anybody knows (handshake spec 6.2).
+    #[must_use]
+    pub fn price_for(&self, capability: Capability, model: &str) -> Option<Price> {
+        price_of(&self.capabilities_prices, self.price, capability, model)
+    }
+
+    /// What a container that the operator brought costs, or `None` if it is not there. Only answers to requests
+    /// without capabilities tell (handshake spec 5.5).
+    #[must_use]
+    pub fn byoc_price(&self, name: &str) -> Option<Price> {
+        price_of(&self.capabilities_prices, None, Capability::BYOC, name)
+    }
+}
+
+/// Of more further instances than this, the rest is not looked at.
+pub const MAX_NODES: usize = 100;
+
+fn some_nodes(mut nodes: Vec<String>) -> Vec<String> {
+    nodes.truncate(MAX_NODES);
+    nodes
 }
 
 /// The beginning of a peer's text, short enough for an error line.

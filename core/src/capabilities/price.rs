@@ -1,0 +1,106 @@
+//! What a node asks for a capability, and the most that we pay for it.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+
+use super::{Capabilities, Capability};
+use crate::money::{Amount, Price};
+
+/// The price of one model of a capability.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelPrice {
+    /// Which capability.
+    pub capability: Capability,
+    /// Which model; for [`Capability::BYOC`] the capability's own name.
+    pub model: String,
+    /// What one unit costs.
+    pub price: Price,
+}
+
+/// What `model` of `capability` costs: its entry among `listed` (the first of equal ones), else the `base` price,
+/// else nobody knows (handshake spec 6.2).
+#[must_use]
+pub fn price_of(
+    listed: &[ModelPrice],
+    base: Option<Price>,
+    capability: Capability,
+    model: &str,
+) -> Option<Price> {
+    listed
+        .iter()
+        .find(|entry| entry.capability == capability && entry.model == model)
+        .map(|entry| entry.price)
+        .or(base)
+}
+
+/// The most that we pay (handshake spec 6.3).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ceilings {
+    /// For anything that no entry below covers; `None` is no limit.
+    pub base: Option<Price>,
+    /// Per capability and model; the model [`Ceilings::DEFAULT`] covers the others of its capability.
+    pub per_model: BTreeMap<Capability, BTreeMap<String, Price>>,
+}
+
+impl Ceilings {
+    /// The model name that stands for all models of a capability without an entry of their own.
+    pub const DEFAULT: &str = "default";
+
+    /// One limit for everything.
+    #[must_use]
+    pub fn of(base: Price) -> Self {
+        Self {
+            base: Some(base),
+            per_model: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a limit for one model.
+    #[must_use]
+    pub fn and(mut self, capability: Capability, model: impl Into<String>, price: Price) -> Self {
+        self.per_model
+            .entry(capability)
+            .or_default()
+            .insert(model.into(), price);
+        self
+    }
+
+    /// The limit for a job: the sum over its models, or the base limit if none of them has one.
+    #[must_use]
+    pub fn limit(&self, wanted: &Capabilities) -> Option<Amount> {
+        let sum: Amount = wanted
+            .models()
+            .filter_map(|(capability, model, _)| {
+                let models = self.per_model.get(&capability)?;
+                models.get(model).or_else(|| models.get(Self::DEFAULT))
+            })
+            .map(Price::of_one)
+            .sum();
+        if sum.is_positive() {
+            Some(sum)
+        } else {
+            self.base.as_ref().map(Price::of_one)
+        }
+    }
+
+    /// Whether a price is within the limit for a job; equal is within.
+    ///
+    /// # Errors
+    /// If it is above.
+    pub fn allow(&self, wanted: &Capabilities, asked: Price) -> Result<(), TooDear> {
+        match self.limit(wanted) {
+            Some(ceiling) if asked.of_one() > ceiling => Err(TooDear { asked, ceiling }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A price above the ceiling.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("asks {asked} wei per unit, above the ceiling of {ceiling}")]
+pub struct TooDear {
+    /// What is asked.
+    pub asked: Price,
+    /// The most we pay, in wei per unit.
+    pub ceiling: Amount,
+}

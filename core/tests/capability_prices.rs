@@ -1,0 +1,116 @@
+//! Prices per capability and model, and what we pay at most.
+
+use std::collections::BTreeMap;
+
+use livepeer_core::capabilities::{
+    Capabilities, Capability, Ceilings, Model, ModelPrice, price_of,
+};
+use livepeer_core::money::{Amount, Price};
+use serde_json::Value;
+
+fn vectors() -> Value {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/vectors/capabilities/selection.json"
+    );
+    let text = std::fs::read_to_string(path).expect("the vectors are part of the repository");
+    serde_json::from_str(&text).expect("the vectors are JSON")
+}
+
+fn id(text: &str) -> Capability {
+    Capability::new(text.parse().unwrap()).unwrap()
+}
+
+/// `"p"` or `"p/q"`.
+fn price(of: &Value) -> Option<Price> {
+    let (wei, per) = of.as_str()?.split_once('/').unwrap_or((of.as_str()?, "1"));
+    Price::new(wei.parse().unwrap(), per.parse().unwrap())
+}
+
+fn amount(of: &Value) -> Option<Amount> {
+    price(of).map(|price| price.of_one())
+}
+
+fn wire_price(of: &Value) -> Option<Price> {
+    Price::new(
+        of["price_per_unit"].as_i64()?,
+        of["pixels_per_unit"].as_i64()?,
+    )
+}
+
+#[test]
+fn a_price_is_looked_up_by_capability_and_model_then_in_general() {
+    let vectors = vectors();
+    let cases = vectors["client_price_lookup"].as_array().unwrap();
+    assert_eq!(cases.len(), 10);
+    for case in cases {
+        let listed: Vec<ModelPrice> = case["capabilities_prices"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|entry| {
+                Some(ModelPrice {
+                    capability: Capability::new(entry["capability"].as_u64()? as u32)?,
+                    model: entry["constraint"].as_str()?.into(),
+                    price: wire_price(entry)?,
+                })
+            })
+            .collect();
+        let capability = Capability::new(case["capability"].as_u64().unwrap() as u32).unwrap();
+        let found = price_of(
+            &listed,
+            wire_price(&case["price_info"]),
+            capability,
+            case["model"].as_str().unwrap(),
+        );
+        assert_eq!(found, price(&case["price"]), "{}", case["id"]);
+    }
+}
+
+#[test]
+fn the_ceiling_of_a_job_is_the_sum_over_its_models() {
+    let vectors = vectors();
+    let cases = vectors["max_price"].as_array().unwrap();
+    assert_eq!(cases.len(), 11);
+    for case in cases {
+        let mut per_model: BTreeMap<Capability, BTreeMap<String, Price>> = BTreeMap::new();
+        for (key, models) in case["per_capability"].as_object().unwrap() {
+            let models = models.as_object().unwrap().iter();
+            let models = models.filter_map(|(model, of)| Some((model.clone(), price(of)?)));
+            per_model.insert(id(key), models.collect());
+        }
+        let ceilings = Ceilings {
+            base: price(&case["base_max"]),
+            per_model,
+        };
+        let mut wanted = Capabilities::default();
+        for (key, models) in case["request"].as_object().into_iter().flatten() {
+            for model in models.as_array().unwrap() {
+                let model = model.as_str().unwrap();
+                wanted = wanted.and_model(id(key), model, Model::default());
+            }
+        }
+        assert_eq!(
+            ceilings.limit(&wanted),
+            amount(&case["max_price"]),
+            "{}",
+            case["id"]
+        );
+    }
+}
+
+#[test]
+fn a_price_at_the_ceiling_is_allowed_and_one_above_is_not() {
+    let wanted = Capabilities::live_video("scope");
+    let ceilings = Ceilings::of(Price::new(1, 3).unwrap());
+    assert_eq!(ceilings.allow(&wanted, Price::new(2, 6).unwrap()), Ok(()));
+    assert!(
+        ceilings
+            .allow(&wanted, Price::new(1667, 5000).unwrap())
+            .is_err()
+    );
+    assert_eq!(
+        Ceilings::default().allow(&wanted, Price::new(i64::MAX, 1).unwrap()),
+        Ok(())
+    );
+}
