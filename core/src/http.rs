@@ -1,7 +1,8 @@
 //! HTTP as the machines speak it: heads and bodies, no sockets and no framing.
 //!
 //! One exchange is one request and its reply under one [`EffectId`](crate::EffectId). As client a machine sends
-//! [`Out::Request`], then, if the body is [`Body::Stream`], any number of [`Out::Data`] and one [`Out::End`]. It
+//! [`Out::Request`], then, if the body is [`Body::Stream`], any number of [`Out::Data`] and one [`Out::End`] (or
+//! [`Out::EndWith`]). It
 //! receives [`In::Sent`] as body bytes leave, one [`In::Reply`] (possibly before its own body is done), any number
 //! of [`In::Data`] and one [`In::End`]. As server it is the same with the sides swapped. [`In::Failed`] may come
 //! at any point and is the last word, as is [`Out::Abort`] from our side.
@@ -26,6 +27,8 @@ pub enum Out {
     Data(Bytes),
     /// Our body is complete.
     End,
+    /// Our body is complete, and these trailers follow it: the status of a gRPC answer.
+    EndWith(Headers),
     /// The exchange is given up; nothing more is sent or wanted. Harmless if it has ended.
     Abort,
     /// Stop reading the peer's body: we hold as much of it as we may.

@@ -1,6 +1,7 @@
 //! Typed messages that hold only legal states. The only room that reads protobuf, JSON and base64.
 
 mod capabilities;
+pub mod grpc;
 mod info;
 mod live;
 
