@@ -1,0 +1,206 @@
+//! A small MPEG-TS multiplexer, for tests.
+
+use std::collections::BTreeMap;
+
+use mpeg2ts_reader::mpegts_crc;
+
+use super::clock::STAMP_MASK;
+use super::ts::{PACKET, SYNC};
+
+/// The clip that the binary carries.
+pub(crate) const CLIP: &[u8] = include_bytes!("../../media/testsrc-360p30-12s.ts");
+
+pub(crate) const PMT: u16 = 0x1000;
+pub(crate) const VIDEO: u16 = 0x100;
+pub(crate) const AUDIO: u16 = 0x101;
+
+/// An IDR slice and an ordinary one, after a delimiter.
+pub(crate) const H264_KEY: &[u8] = &[0, 0, 0, 1, 9, 0xf0, 0, 0, 1, 0x67, 1, 2, 0, 0, 1, 0x65, 7];
+pub(crate) const H264_INTER: &[u8] = &[0, 0, 0, 1, 9, 0xf0, 0, 0, 1, 0x41, 7];
+
+/// Writes packets one after the other.
+#[derive(Default)]
+pub(crate) struct Mux {
+    pub(crate) bytes: Vec<u8>,
+    continuity: BTreeMap<u16, u8>,
+}
+
+/// What a frame says about itself.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Frame<'a> {
+    pub(crate) pts: Option<u64>,
+    pub(crate) dts: Option<u64>,
+    pub(crate) escr: Option<u64>,
+    pub(crate) pcr: Option<u64>,
+    pub(crate) flagged: bool,
+    pub(crate) bitstream: &'a [u8],
+    /// Filling after the bitstream.
+    pub(crate) padding: usize,
+    /// Bytes of the first packet taken by an overlong adaptation field, to push the PES header out.
+    pub(crate) stuffing: usize,
+}
+
+/// Five bytes of PTS or DTS.
+pub(crate) fn stamp(prefix: u8, value: u64) -> [u8; 5] {
+    let value = value & STAMP_MASK;
+    [
+        prefix << 4 | ((value >> 30) as u8) << 1 | 1,
+        (value >> 22) as u8,
+        ((value >> 15) as u8) << 1 | 1,
+        (value >> 7) as u8,
+        (value as u8) << 1 | 1,
+    ]
+}
+
+/// Six bytes of PCR or OPCR with an extension of 123.
+pub(crate) fn pcr(base: u64) -> [u8; 6] {
+    let base = base & STAMP_MASK;
+    [
+        (base >> 25) as u8,
+        (base >> 17) as u8,
+        (base >> 9) as u8,
+        (base >> 1) as u8,
+        (base as u8) << 7 | 0x7e,
+        123,
+    ]
+}
+
+fn escr(base: u64) -> [u8; 6] {
+    let base = base & STAMP_MASK;
+    [
+        0xc0 | ((base >> 30) as u8 & 7) << 3 | 4 | (base >> 28) as u8 & 3,
+        (base >> 20) as u8,
+        ((base >> 15) as u8 & 0x1f) << 3 | 4 | (base >> 13) as u8 & 3,
+        (base >> 5) as u8,
+        ((base as u8) & 0x1f) << 3 | 4,
+        77 << 1 | 1,
+    ]
+}
+
+impl Mux {
+    fn header(&mut self, pid: u16, starts: bool, control: u8) {
+        let counter = self.continuity.entry(pid).or_default();
+        self.bytes.extend([
+            SYNC,
+            u8::from(starts) << 6 | (pid >> 8) as u8,
+            pid as u8,
+            control << 4 | *counter,
+        ]);
+        if control & 1 == 1 {
+            *counter = (*counter + 1) & 15;
+        }
+    }
+
+    fn fill(&mut self) {
+        let full = self.bytes.len().next_multiple_of(PACKET);
+        self.bytes.resize(full, 0xff);
+    }
+
+    fn section(&mut self, pid: u16, table: u8, id: u16, body: &[u8]) {
+        self.header(pid, true, 1);
+        let length = body.len() + 9;
+        let mut section = vec![table, 0xb0 | (length >> 8) as u8, length as u8];
+        section.extend([(id >> 8) as u8, id as u8, 0xc1, 0, 0]);
+        section.extend(body);
+        section.extend(mpegts_crc::sum32(&section).to_be_bytes());
+        self.bytes.push(0);
+        self.bytes.extend(section);
+        self.fill();
+    }
+
+    /// PAT and PMT; streams are PID and type, the first one has the PCR.
+    pub(crate) fn tables(&mut self, streams: &[(u16, u8)]) -> &mut Self {
+        let pid = |pid: u16| [0xe0 | (pid >> 8) as u8, pid as u8];
+        let mut pat = vec![0, 1];
+        pat.extend(pid(PMT));
+        self.section(0, 0, 1, &pat);
+        let mut pmt = pid(streams[0].0).to_vec();
+        pmt.extend([0xf0, 0]);
+        for (elementary, kind) in streams {
+            pmt.push(*kind);
+            pmt.extend(pid(*elementary));
+            pmt.extend([0xf0, 0]);
+        }
+        self.section(PMT, 2, 1, &pmt);
+        self
+    }
+
+    /// A packet of padding.
+    pub(crate) fn null(&mut self) -> &mut Self {
+        self.header(0x1fff, false, 1);
+        self.fill();
+        self
+    }
+
+    /// A packet with nothing but a clock reference.
+    pub(crate) fn clock(&mut self, pid: u16, base: u64) -> &mut Self {
+        self.header(pid, false, 2);
+        self.bytes.extend([183, 0x10]);
+        self.bytes.extend(pcr(base));
+        self.fill();
+        self
+    }
+
+    /// A PES packet.
+    pub(crate) fn frame(&mut self, pid: u16, frame: Frame<'_>) -> &mut Self {
+        let mut fields = Vec::new();
+        if let Some(pts) = frame.pts {
+            let prefix = if frame.dts.is_some() { 3 } else { 2 };
+            fields.extend(stamp(prefix, pts));
+        }
+        if let Some(dts) = frame.dts {
+            fields.extend(stamp(1, dts));
+        }
+        let flags = match (frame.pts, frame.dts) {
+            (None, _) => 0,
+            (_, None) => 0x80,
+            _ => 0xc0,
+        };
+        if let Some(base) = frame.escr {
+            fields.extend(escr(base));
+        }
+        let mut pes = vec![0, 0, 1, 0xe0, 0, 0, 0x80];
+        pes.push(flags | u8::from(frame.escr.is_some()) << 5);
+        pes.push(fields.len() as u8);
+        pes.extend(fields);
+        pes.extend(frame.bitstream);
+        pes.resize(pes.len() + frame.padding, 0xaa);
+
+        let mut adaptation = Vec::new();
+        if frame.flagged || frame.pcr.is_some() || frame.stuffing > 0 {
+            adaptation.push(u8::from(frame.flagged) << 6 | u8::from(frame.pcr.is_some()) << 4);
+            adaptation.extend(frame.pcr.map(pcr).into_iter().flatten());
+            adaptation.resize(adaptation.len().max(frame.stuffing), 0xff);
+        }
+        let mut starts = true;
+        let mut rest = &pes[..];
+        while !rest.is_empty() {
+            let room = PACKET - 5 - adaptation.len();
+            let plain = adaptation.is_empty() && rest.len() >= PACKET - 4;
+            if plain {
+                self.header(pid, starts, 1);
+                let (now, later) = rest.split_at(PACKET - 4);
+                self.bytes.extend(now);
+                rest = later;
+            } else {
+                let now = rest.len().min(room);
+                self.header(pid, starts, 3);
+                let length = PACKET - 5 - now;
+                self.bytes.push(length as u8);
+                if length > 0 {
+                    if adaptation.is_empty() {
+                        adaptation.push(0);
+                    }
+                    adaptation.resize(length, 0xff);
+                    self.bytes.extend(&adaptation);
+                }
+                self.bytes.extend(&rest[..now]);
+                rest = &rest[now..];
+                adaptation.clear();
+            }
+            starts = false;
+        }
+        assert_eq!(self.bytes.len() % PACKET, 0, "whole packets");
+        self
+    }
+}
