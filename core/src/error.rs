@@ -117,6 +117,10 @@ pub enum Reason {
     Inactive,
     /// The price has more than doubled.
     PriceDoubled,
+    /// The operator does not serve this payer.
+    Denied,
+    /// The orchestrator's own settings are broken.
+    Misconfigured,
     /// None of the known ones.
     Other,
 }

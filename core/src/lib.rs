@@ -8,6 +8,7 @@ extern crate std;
 
 pub mod capabilities;
 pub mod error;
+pub mod handshake;
 pub mod http;
 pub mod machine;
 pub mod money;

@@ -13,6 +13,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use super::info::cut;
+use crate::error::Reason;
 use crate::http::{Body, Headers, Method, Out, Protocol, Request, Response, Trust, Url};
 
 /// The path of the handshake.
@@ -58,6 +59,26 @@ impl Status {
         Self {
             code,
             message: message.into(),
+        }
+    }
+
+    /// What an orchestrator's refusal of the handshake is known to mean (handshake spec 2.2, 14). The status is
+    /// always [`Status::UNKNOWN`]; only the text tells.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        let says = |words: &str| self.message.contains(words);
+        if says("sig check failed") {
+            Reason::Signature
+        } else if says("authentication failed") {
+            Reason::Denied
+        } else if says("OrchestratorCapped") || says("OrchestratorBusy") {
+            Reason::Capacity
+        } else if says("insufficient sender reserve") {
+            Reason::SenderReserve
+        } else if says("pixels per unit is 0") {
+            Reason::Misconfigured
+        } else {
+            Reason::Other
         }
     }
 

@@ -1,0 +1,729 @@
+//! The handshake with one orchestrator, and keeping its answer fresh.
+//!
+//! One [`Handshake`] introduces the payer, calls `GetOrchestrator`, judges the answer here (orchestrators do not
+//! check that they support what is asked) and renews it before the auth token runs out, or when told to.
+//!
+//! ```text
+//!            Static, Offchain                      reject: Rejected ─▶ Ended
+//!   new ────────────────────────▶ Calling ───────────────────────────▶
+//!    │ Remote                      ▲   │ info accepted: Ready
+//!    ├──▶ AwaitingIdentity ────────┤   ▼
+//!    │ Key                         │  Settled ◀────────────┐ info accepted: Renewed
+//!    └──▶ AwaitingSignature ───────┘   │ renew(), token    │
+//!                                      ▼ near its end      │
+//!                                    Renewing ─────────────┤
+//!                                      │ link broke,       │
+//!                                      ▼ capped, no answer │
+//!                                    Pausing ──────────────┘ (next try)
+//!   any other failure or deadline, or too many tries: Failed ─▶ Ended; close(): Closed ─▶ Ended
+//! ```
+//! A changed certificate in Calling or Renewing restarts that call once with a fresh pin, if
+//! [`Config::pin_change`] allows it (handshake spec 1.2, 15.1).
+
+mod identity;
+mod terms;
+
+pub use identity::{Identity, Signers};
+pub use terms::{NotAdopted, Rejection, Terms, node_urls};
+
+use alloc::boxed::Box;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::Bytes;
+use livepeer_proto::net;
+
+use crate::capabilities::Capabilities;
+use crate::error::{Cause, Failure, Misuse, Party, Reason};
+use crate::http::{self, Fault, Response, Trust, Url};
+use crate::machine::{Effect, EffectId, Input, Machine, Outbox, Output};
+use crate::sign::{Address, SignRefused, Signature};
+use crate::time::Time;
+use crate::wire::grpc::{self, Answer, NoAnswer, Status};
+use crate::wire::{
+    MAX_IDENTITY_BYTES, OrchestratorInfo, check_identity, error_words, identity_digest,
+    read_identity,
+};
+
+/// How long to wait for what, and what to insist on.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// For the first answer, connection and certificate included.
+    pub call_within: Duration,
+    /// For the answer to a renewal, the same included.
+    pub renew_within: Duration,
+    /// For the signer's or key holder's word on who pays.
+    pub identity_within: Duration,
+    /// The answer is renewed when its auth token has less than this left.
+    pub renew_margin: Duration,
+    /// A renewal that finds nobody, or a full node, is tried this often in all.
+    pub renew_attempts: u32,
+    /// Which certificates of the orchestrator will do.
+    pub trust: Trust,
+    /// Which certificates of the remote signer will do.
+    pub signer_trust: Trust,
+    /// What to do when the orchestrator shows another certificate than before.
+    pub pin_change: PinChange,
+    /// Ask also when there is no capacity. The answer then says nothing about whether a job would be taken.
+    pub ignore_capacity: bool,
+    /// What the answer has to be like.
+    pub terms: Terms,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            call_within: Duration::from_secs(5),
+            renew_within: Duration::from_millis(2500),
+            identity_within: Duration::from_secs(5),
+            renew_margin: Duration::from_secs(180),
+            renew_attempts: 3,
+            trust: Trust::FirstUse,
+            signer_trust: Trust::Public,
+            pin_change: PinChange::AcceptOnce,
+            ignore_capacity: false,
+            terms: Terms::default(),
+        }
+    }
+}
+
+/// What to do when an orchestrator shows another certificate than the one remembered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PinChange {
+    /// Fail. Nothing ties a certificate to an account, so this keeps out whoever took over the address.
+    Refuse,
+    /// Remember the new one, tell so, and call again; once per call. Orchestrators make a new certificate at every
+    /// start.
+    #[default]
+    AcceptOnce,
+}
+
+/// However short a token lives, renewals are at least this far apart.
+pub const MIN_RENEW_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The pause before the second try of a renewal; it doubles from try to try.
+pub const RENEW_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the owner learns.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// The payer is known: other handshakes may use this as [`Identity::Static`] and spare the way to the signer.
+    Identified(Address, Signature),
+    /// The orchestrator fits; this is its word.
+    Ready(Box<OrchestratorInfo>),
+    /// The word was renewed. A new session id means a new balance at the orchestrator.
+    Renewed(Box<OrchestratorInfo>),
+    /// The orchestrator shows another certificate than before, and the call was repeated with it.
+    PinChanged {
+        /// SHA-256 of the leaf remembered.
+        remembered: [u8; 32],
+        /// SHA-256 of the leaf shown now.
+        seen: [u8; 32],
+    },
+    /// The orchestrator answered and does not fit. The last event.
+    Rejected(Rejection),
+    /// There is no answer that could be judged. The last event.
+    Failed(Failure),
+    /// The owner closed this. The last event.
+    Closed,
+}
+
+/// The handshake with one orchestrator. See the [module](self).
+#[derive(Debug)]
+pub struct Handshake {
+    config: Config,
+    to: Url,
+    wanted: Capabilities,
+    payer: Option<(Address, Signature)>,
+    signers: Option<Signers>,
+    state: State,
+    info: Option<Box<OrchestratorInfo>>,
+    renew_at: Option<Time>,
+    tries: u32,
+    took: Option<Duration>,
+    now: Time,
+    out: Outbox<Event>,
+}
+
+#[derive(Debug)]
+enum State {
+    AwaitingIdentity {
+        exchange: EffectId,
+        status: Option<u16>,
+        body: Vec<u8>,
+        until: Time,
+    },
+    AwaitingSignature {
+        effect: EffectId,
+        address: Address,
+        until: Time,
+    },
+    Calling(Call),
+    Settled,
+    Renewing(Call),
+    Pausing {
+        until: Time,
+    },
+    Ended,
+}
+
+#[derive(Debug)]
+struct Call {
+    exchange: EffectId,
+    answer: Answer,
+    began: Time,
+    within: Duration,
+    afresh: bool,
+}
+
+impl Call {
+    fn until(&self) -> Time {
+        self.began + self.within
+    }
+}
+
+impl Handshake {
+    /// Starts the handshake with the orchestrator at `to`. With `wanted` empty it is asked for everything it can
+    /// do, prices included; otherwise for what the job needs, and refused here if that is not there.
+    #[must_use]
+    pub fn new(
+        now: Time,
+        config: Config,
+        to: Url,
+        identity: Identity,
+        wanted: Capabilities,
+    ) -> Self {
+        let mut this = Self {
+            config,
+            to,
+            wanted,
+            payer: None,
+            signers: None,
+            state: State::Settled,
+            info: None,
+            renew_at: None,
+            tries: 0,
+            took: None,
+            now,
+            out: Outbox::default(),
+        };
+        match identity {
+            Identity::Offchain => this.call(false),
+            Identity::Static { address, signature } => {
+                this.payer = Some((address, signature));
+                this.call(false);
+            }
+            Identity::Key(address) => {
+                let effect = this.out.open(Effect::Sign(identity_digest(address)));
+                let until = now + at_least_some(this.config.identity_within);
+                this.state = State::AwaitingSignature {
+                    effect,
+                    address,
+                    until,
+                };
+            }
+            Identity::Remote(signers) => {
+                this.signers = Some(signers);
+                this.ask_signer();
+            }
+        }
+        this
+    }
+
+    /// Where the orchestrator was looked for.
+    #[must_use]
+    pub const fn to(&self) -> &Url {
+        &self.to
+    }
+
+    /// What the job needs.
+    #[must_use]
+    pub const fn wanted(&self) -> &Capabilities {
+        &self.wanted
+    }
+
+    /// The orchestrator's last accepted word, also while it is renewed and after the end.
+    #[must_use]
+    pub fn info(&self) -> Option<&OrchestratorInfo> {
+        self.info.as_deref()
+    }
+
+    /// How long the last answered call took.
+    #[must_use]
+    pub const fn took(&self) -> Option<Duration> {
+        self.took
+    }
+
+    /// Gets a fresh word now: the ticket parameters expired, the signer said so, or the token was refused. Does
+    /// nothing if a renewal is under way.
+    ///
+    /// # Errors
+    /// [`Misuse::NotOpen`] before the first [`Event::Ready`], [`Misuse::Ended`] after the end.
+    pub fn renew(&mut self, now: Time) -> Result<(), Misuse> {
+        self.pass(now);
+        match self.state {
+            State::Settled | State::Pausing { .. } => {
+                self.tries = 0;
+                self.call(true);
+                Ok(())
+            }
+            State::Renewing(_) => Ok(()),
+            State::Ended => Err(Misuse::Ended),
+            State::AwaitingIdentity { .. }
+            | State::AwaitingSignature { .. }
+            | State::Calling(_) => Err(Misuse::NotOpen),
+        }
+    }
+
+    /// Takes over a quote that came with a payment's or segment's answer, if it is no worse (payments spec 11.3).
+    /// Tells no event; the token's end does not move, for such quotes carry the old token.
+    ///
+    /// # Errors
+    /// Why the old one stays.
+    pub fn adopt(&mut self, now: Time, info: OrchestratorInfo) -> Result<(), NotAdopted> {
+        self.pass(now);
+        let ended = matches!(self.state, State::Ended);
+        let old = self.info.as_deref().filter(|_| !ended);
+        terms::adoptable(old.ok_or(NotAdopted::NoSession)?, &info)?;
+        self.info = Some(Box::new(info));
+        Ok(())
+    }
+
+    /// Ends this: no more renewals.
+    pub fn close(&mut self, now: Time) {
+        self.pass(now);
+        if !matches!(self.state, State::Ended) {
+            self.end(Event::Closed);
+        }
+    }
+
+    /// Lets time pass, before a command or after an input.
+    fn pass(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        let due = |at: Time| at <= self.now;
+        match &self.state {
+            State::AwaitingIdentity { until, .. } if due(*until) => {
+                let cause = self.late("the identity", self.config.identity_within);
+                self.signer_failed(cause);
+            }
+            State::AwaitingSignature { until, .. } if due(*until) => {
+                let cause = self.late("the identity's signature", self.config.identity_within);
+                self.end(Event::Failed(Failure::new(Party::KeyHolder, cause)));
+            }
+            State::Calling(call) | State::Renewing(call) if due(call.until()) => {
+                let cause = self.late("the handshake", call.within);
+                self.call_failed(cause);
+            }
+            State::Pausing { until } if due(*until) => self.call(true),
+            State::Settled if self.renew_at.is_some_and(due) => {
+                self.tries = 0;
+                self.call(true);
+            }
+            _ => {}
+        }
+    }
+
+    fn wake(&self) -> Option<Time> {
+        match &self.state {
+            State::AwaitingIdentity { until, .. }
+            | State::AwaitingSignature { until, .. }
+            | State::Pausing { until } => Some(*until),
+            State::Calling(call) | State::Renewing(call) => Some(call.until()),
+            State::Settled => self.renew_at,
+            State::Ended => None,
+        }
+    }
+
+    const fn late(&self, doing: &'static str, after: Duration) -> Cause {
+        Cause::TimedOut { doing, after }
+    }
+
+    fn ask_signer(&mut self) {
+        let signers = self
+            .signers
+            .as_ref()
+            .expect("only a remote identity asks signers");
+        let exchange = self.out.request(signers.request(self.config.signer_trust));
+        self.state = State::AwaitingIdentity {
+            exchange,
+            status: None,
+            body: Vec::new(),
+            until: self.now + at_least_some(self.config.identity_within),
+        };
+    }
+
+    /// The signer gave nothing usable: ask the next one, if there is one.
+    fn signer_failed(&mut self, cause: Cause) {
+        self.abort();
+        let signers = self
+            .signers
+            .as_mut()
+            .expect("only a remote identity asks signers");
+        let failure = Failure::new(Party::Signer(signers.current().clone()), cause);
+        if signers.advance() {
+            self.ask_signer();
+        } else {
+            self.state = State::Ended;
+            self.out.event(Event::Failed(failure));
+        }
+    }
+
+    fn identified(&mut self, address: Address, signature: Signature) {
+        self.payer = Some((address, signature));
+        self.out.event(Event::Identified(address, signature));
+        self.call(false);
+    }
+
+    /// Calls the orchestrator, for the first time or to renew.
+    fn call(&mut self, renewing: bool) {
+        self.tries += 1;
+        self.state = self.open_call(renewing, false);
+    }
+
+    fn open_call(&mut self, renewing: bool, afresh: bool) -> State {
+        let within = at_least_some(if renewing {
+            self.config.renew_within
+        } else {
+            self.config.call_within
+        });
+        let request = net::OrchestratorRequest {
+            address: self
+                .payer
+                .map(|(address, _)| Bytes::copy_from_slice(&address.0))
+                .unwrap_or_default(),
+            sig: self
+                .payer
+                .map(|(_, signature)| Bytes::copy_from_slice(&signature.0))
+                .unwrap_or_default(),
+            capabilities: (!self.wanted.is_empty()).then(|| self.wanted.to_wire()),
+            ignore_capacity_check: renewing || self.config.ignore_capacity,
+        };
+        let to = match &self.info {
+            Some(info) if renewing => &info.transcoder,
+            _ => &self.to,
+        };
+        let trust = if afresh {
+            Trust::Afresh
+        } else {
+            self.config.trust
+        };
+        let exchange = self.out.request(grpc::call(
+            to,
+            grpc::GET_ORCHESTRATOR,
+            &request,
+            trust,
+            within,
+        ));
+        let call = Call {
+            exchange,
+            answer: Answer::default(),
+            began: self.now,
+            within,
+            afresh,
+        };
+        if renewing {
+            State::Renewing(call)
+        } else {
+            State::Calling(call)
+        }
+    }
+
+    /// There is no answer: the end, or for a renewal a pause and another try.
+    fn call_failed(&mut self, cause: Cause) {
+        self.abort();
+        let renewing = matches!(self.state, State::Renewing(_));
+        let passing = matches!(
+            cause,
+            Cause::Link(_)
+                | Cause::TimedOut { .. }
+                | Cause::Refused {
+                    reason: Reason::Capacity,
+                    ..
+                }
+        );
+        if renewing && passing && self.tries < self.config.renew_attempts {
+            let doublings = (self.tries - 1).min(6);
+            let until = self.now + RENEW_PAUSE * 2u32.pow(doublings);
+            self.state = State::Pausing { until };
+            return;
+        }
+        let cause = if renewing && passing && self.tries > 1 {
+            Cause::GaveUp {
+                what: "renewing the session",
+                times: self.tries,
+                last: cause.to_string(),
+            }
+        } else {
+            cause
+        };
+        let who = match &self.info {
+            Some(info) if renewing => &info.transcoder,
+            _ => &self.to,
+        };
+        let failure = Failure::new(Party::Orchestrator(who.clone()), cause);
+        self.state = State::Ended;
+        self.out.event(Event::Failed(failure));
+    }
+
+    /// Judges an answer.
+    fn answered(&mut self, raw: Bytes) {
+        let (renewing, began) = match &self.state {
+            State::Calling(call) => (false, call.began),
+            State::Renewing(call) => (true, call.began),
+            _ => return,
+        };
+        let info = match OrchestratorInfo::decode(raw.clone()) {
+            Ok(info) => info,
+            Err(err) => {
+                match OrchestratorInfo::nodes_instead(&raw) {
+                    Some(nodes) => self.end(Event::Rejected(Rejection::NoWork { nodes })),
+                    None => self.call_failed(Cause::Nonsense {
+                        what: err.what,
+                        why: err.why,
+                    }),
+                }
+                return;
+            }
+        };
+        if let Err(rejection) = self.config.terms.accept(&info, &self.wanted) {
+            self.end(Event::Rejected(rejection));
+            return;
+        }
+        self.took = Some(self.now.since(began));
+        self.renew_at = info.auth_token.as_ref().map(|token| {
+            // Exactly the margin left is still fine (handshake spec 4).
+            let due = token.expiration - self.config.renew_margin + Duration::from_nanos(1);
+            due.max(self.now + MIN_RENEW_INTERVAL)
+        });
+        let info = Box::new(info);
+        self.info = Some(info.clone());
+        self.state = State::Settled;
+        self.out.event(if renewing {
+            Event::Renewed(info)
+        } else {
+            Event::Ready(info)
+        });
+    }
+
+    fn end(&mut self, last: Event) {
+        self.abort();
+        self.state = State::Ended;
+        self.out.event(last);
+    }
+
+    /// Gives up the exchange under way, if there is one. Harmless if it has ended by itself.
+    fn abort(&mut self) {
+        match &self.state {
+            State::AwaitingIdentity { exchange, .. }
+            | State::Calling(Call { exchange, .. })
+            | State::Renewing(Call { exchange, .. }) => self.out.abort(*exchange),
+            _ => {}
+        }
+    }
+
+    fn on_http(&mut self, id: EffectId, step: http::In) {
+        match &self.state {
+            State::AwaitingIdentity { exchange, .. } if *exchange == id => self.on_signer(step),
+            State::Calling(call) | State::Renewing(call) if call.exchange == id => {
+                self.on_orchestrator(step);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_signer(&mut self, step: http::In) {
+        let State::AwaitingIdentity { status, body, .. } = &mut self.state else {
+            return;
+        };
+        match step {
+            http::In::Reply(Response { status: told, .. }) => *status = Some(told),
+            http::In::Data(data) if body.len() + data.len() > MAX_IDENTITY_BYTES => {
+                self.signer_failed(Cause::TooMuch {
+                    what: "the identity in bytes",
+                    limit: MAX_IDENTITY_BYTES,
+                });
+            }
+            http::In::Data(data) => body.extend_from_slice(&data),
+            http::In::End(_) => match (*status, read_identity(body)) {
+                (Some(200), Ok((address, signature))) => self.identified(address, signature),
+                (Some(200), Err(err)) => self.signer_failed(Cause::Nonsense {
+                    what: err.what,
+                    why: err.why,
+                }),
+                (told, _) => {
+                    let text = error_words(body);
+                    self.signer_failed(Cause::Refused {
+                        doing: "to tell who pays",
+                        status: told.unwrap_or(0),
+                        reason: Reason::Other,
+                        text,
+                    });
+                }
+            },
+            http::In::Failed(fault) => self.signer_failed(Cause::Link(fault)),
+            http::In::Sent(_) | http::In::Request(_) => {}
+        }
+    }
+
+    fn on_orchestrator(&mut self, step: http::In) {
+        let (State::Calling(call) | State::Renewing(call)) = &mut self.state else {
+            return;
+        };
+        let told = match step {
+            http::In::Reply(head) => call.answer.head(&head),
+            http::In::Data(data) => call.answer.data(&data),
+            http::In::End(trailers) => match core::mem::take(&mut call.answer).end(&trailers) {
+                Ok(raw) => return self.answered(raw),
+                Err(none) => Err(none),
+            },
+            http::In::Failed(fault) => return self.link_broke(fault),
+            http::In::Sent(_) | http::In::Request(_) => Ok(()),
+        };
+        if let Err(none) = told {
+            self.call_failed(no_answer(none));
+        }
+    }
+
+    fn link_broke(&mut self, fault: Fault) {
+        let (State::Calling(call) | State::Renewing(call)) = &self.state else {
+            return;
+        };
+        let renewing = matches!(self.state, State::Renewing(_));
+        match fault {
+            Fault::CertificateChanged { remembered, seen }
+                if self.config.pin_change == PinChange::AcceptOnce
+                    && self.config.trust != Trust::Public
+                    && !call.afresh =>
+            {
+                self.out.event(Event::PinChanged { remembered, seen });
+                self.state = self.open_call(renewing, true);
+            }
+            fault => self.call_failed(Cause::Link(fault)),
+        }
+    }
+
+    fn on_signed(&mut self, id: EffectId, answer: Result<Signature, SignRefused>) {
+        let State::AwaitingSignature {
+            effect, address, ..
+        } = self.state
+        else {
+            return;
+        };
+        if effect != id {
+            return;
+        }
+        let cause = match answer {
+            Ok(signature) => match check_identity(address, &signature) {
+                Ok(()) => return self.identified(address, signature),
+                Err(err) => Cause::Nonsense {
+                    what: err.what,
+                    why: err.why,
+                },
+            },
+            Err(SignRefused(text)) => Cause::Refused {
+                doing: "to sign the identity",
+                status: 0,
+                reason: Reason::Other,
+                text,
+            },
+        };
+        self.end(Event::Failed(Failure::new(Party::KeyHolder, cause)));
+    }
+}
+
+impl Machine for Handshake {
+    type Event = Event;
+
+    fn handle_input(&mut self, now: Time, input: Input) {
+        self.now = self.now.max(now);
+        match input {
+            Input::Http(id, step) => self.on_http(id, step),
+            Input::Signed(id, answer) => self.on_signed(id, answer),
+            Input::Tick | Input::Stored(_) => {}
+        }
+        self.pass(now);
+    }
+
+    fn poll_output(&mut self) -> Output<Event> {
+        self.out.pop().unwrap_or_else(|| Output::Idle(self.wake()))
+    }
+}
+
+/// A deadline of nothing would wake a driver in the past.
+fn at_least_some(within: Duration) -> Duration {
+    within.max(Duration::from_millis(1))
+}
+
+fn no_answer(none: NoAnswer) -> Cause {
+    match none {
+        NoAnswer::Status(status) => Cause::Refused {
+            doing: "the handshake",
+            status: status.code,
+            reason: status.reason(),
+            text: status.message,
+        },
+        NoAnswer::TooLong => Cause::TooMuch {
+            what: "the answer in bytes",
+            limit: grpc::MAX_MESSAGE_BYTES,
+        },
+        other => Cause::Nonsense {
+            what: "a handshake's answer",
+            why: other.to_string(),
+        },
+    }
+}
+
+/// What kind of failure a handshake ended in, for those who keep book of them (handshake spec 14).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Class {
+    /// The signer or key holder did not introduce us; no orchestrator is to blame.
+    Identity,
+    /// The orchestrator does not serve this payer.
+    Auth,
+    /// It is full.
+    Capacity,
+    /// It refuses because of the payer's funds; others will answer alike.
+    Payer,
+    /// Its own settings are broken.
+    Misconfigured,
+    /// It shows another certificate than before.
+    CertificateChanged,
+    /// It did not answer in time.
+    Timeout,
+    /// Something else lives there.
+    NotAnOrchestrator,
+    /// Nobody is there.
+    Unreachable,
+    /// It refused with words that nobody knows.
+    Other,
+}
+
+impl Class {
+    /// Sorts a failure.
+    #[must_use]
+    pub fn of(failure: &Failure) -> Self {
+        if !matches!(failure.who, Party::Orchestrator(_)) {
+            return Self::Identity;
+        }
+        match &failure.cause {
+            Cause::Link(Fault::CertificateChanged { .. }) => Self::CertificateChanged,
+            Cause::Link(Fault::Protocol(_)) | Cause::Nonsense { .. } => Self::NotAnOrchestrator,
+            Cause::Link(_) => Self::Unreachable,
+            Cause::TimedOut { .. } => Self::Timeout,
+            Cause::Refused { status, reason, .. } => match (reason, *status) {
+                (Reason::Signature | Reason::Denied, _) => Self::Auth,
+                (Reason::Capacity, _) => Self::Capacity,
+                (Reason::SenderReserve | Reason::PayerFunds, _) => Self::Payer,
+                (Reason::Misconfigured, _) => Self::Misconfigured,
+                (_, Status::DEADLINE_EXCEEDED) => Self::Timeout,
+                (_, Status::UNIMPLEMENTED) => Self::NotAnOrchestrator,
+                (_, Status::UNAVAILABLE) => Self::Unreachable,
+                _ => Self::Other,
+            },
+            _ => Self::Other,
+        }
+    }
+}

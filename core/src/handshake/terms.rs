@@ -1,0 +1,161 @@
+//! What an orchestrator's answer has to be like before we work with it.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::capabilities::{Capabilities, Ceilings, Mismatch, TooDear, compatible};
+use crate::error::Cause;
+use crate::sign::Address;
+use crate::wire::OrchestratorInfo;
+
+/// Our conditions, beside the capabilities that the job needs (handshake spec 9.1).
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// Whether this gateway pays. If so, an answer without price or ticket parameters is of no use.
+    pub paying: bool,
+    /// The most we pay.
+    pub ceilings: Ceilings,
+    /// Node accounts we do not work with. They are claims: a node that lies gets past this.
+    pub blocked: BTreeSet<Address>,
+    /// Refuse nodes that do not spell out every wanted model, as the reference's AI pools do (handshake spec 11.2).
+    /// Otherwise a node without an entry for the capability passes.
+    pub listed_models_only: bool,
+}
+
+impl Terms {
+    /// Whether we work with who answered this.
+    ///
+    /// # Errors
+    /// The first condition that is not met.
+    pub fn accept(&self, info: &OrchestratorInfo, wanted: &Capabilities) -> Result<(), Rejection> {
+        if self.blocked.contains(&info.address) {
+            return Err(Rejection::Blocked(info.address));
+        }
+        compatible(info.capabilities.as_ref(), wanted)?;
+        if self.listed_models_only
+            && let Some(offered) = &info.capabilities
+        {
+            offered.list(wanted)?;
+        }
+        if info.auth_token.is_none() {
+            return Err(Rejection::NoAuthToken);
+        }
+        if self.paying {
+            info.ticket_params
+                .as_ref()
+                .ok_or(Rejection::NoTicketParams)?;
+            let price = info.price.ok_or(Rejection::NoPrice)?;
+            self.ceilings.allow(wanted, price)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why an orchestrator that answered is not worked with. It did nothing wrong; it does not fit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// It cannot do what is asked.
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
+    /// It gave no auth token, without which it takes no work.
+    #[error("it gave no auth token")]
+    NoAuthToken,
+    /// We pay, and it gave nothing to make tickets from: an off-chain orchestrator.
+    #[error("it gave no ticket parameters to pay it with")]
+    NoTicketParams,
+    /// We pay, and it named no price.
+    #[error("it named no price")]
+    NoPrice,
+    /// It asks more than we pay.
+    #[error(transparent)]
+    TooDear(#[from] TooDear),
+    /// It is on our block list.
+    #[error("{0} is on the block list")]
+    Blocked(Address),
+    /// It takes no work itself, but names others that may.
+    #[error("it takes no work itself, and names {} others", nodes.len())]
+    NoWork {
+        /// Their URIs, unverified.
+        nodes: Vec<String>,
+    },
+}
+
+impl Rejection {
+    /// As the cause of a [`Failure`](crate::Failure).
+    #[must_use]
+    pub fn into_cause(self) -> Cause {
+        match self {
+            Self::Mismatch(mismatch) => Cause::Incompatible(Box::new(mismatch)),
+            Self::TooDear(TooDear { asked, ceiling }) => Cause::TooDear {
+                asked: asked.of_one().to_string(),
+                ceiling: ceiling.to_string(),
+            },
+            other => Cause::Nonsense {
+                what: "orchestrator info",
+                why: other.to_string(),
+            },
+        }
+    }
+}
+
+/// Why a piggybacked quote was not taken over; the old one stays (payments spec 11.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotAdopted {
+    /// There is no session it could belong to.
+    #[error("there is no session to renew")]
+    NoSession,
+    /// It carries another auth token than the session's.
+    #[error("it belongs to another session")]
+    OtherSession,
+    /// It comes from another account.
+    #[error("it is of another account")]
+    OtherAddress,
+    /// It has no price, or a price of zero.
+    #[error("it has no price")]
+    NoPrice,
+    /// It asks more than the session's price.
+    #[error("it is dearer")]
+    Dearer,
+    /// Its tickets are missing or worth nothing.
+    #[error("its tickets are worth nothing")]
+    WorthlessTickets,
+}
+
+/// Whether a quote that came with a payment's answer may replace the session's (payments spec 11.3): not dearer,
+/// not free, tickets worth something, same account, same auth token.
+pub(super) fn adoptable(old: &OrchestratorInfo, new: &OrchestratorInfo) -> Result<(), NotAdopted> {
+    if new.auth_token != old.auth_token {
+        return Err(NotAdopted::OtherSession);
+    }
+    if new.address != old.address || new.transcoder != old.transcoder {
+        return Err(NotAdopted::OtherAddress);
+    }
+    let price = new
+        .price
+        .filter(|price| !price.is_free())
+        .ok_or(NotAdopted::NoPrice)?;
+    if old.price.is_none_or(|old| price > old) {
+        return Err(NotAdopted::Dearer);
+    }
+    let worth = new.ticket_params.as_ref().is_some_and(|params| {
+        params.face_value != crate::money::Wei::zero() && params.win_prob.bits() > 0
+    });
+    if worth {
+        Ok(())
+    } else {
+        Err(NotAdopted::WorthlessTickets)
+    }
+}
+
+/// Reads the URIs of further nodes; what is no URL is left out.
+#[must_use]
+pub fn node_urls(nodes: &[String]) -> Vec<crate::http::Url> {
+    nodes
+        .iter()
+        .filter_map(|node| crate::http::Url::parse(node).ok())
+        .collect()
+}
