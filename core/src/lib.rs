@@ -16,6 +16,7 @@ pub mod rng;
 pub mod sign;
 pub mod store;
 pub mod time;
+pub mod trickle;
 pub mod wire;
 
 pub use error::{Advice, Cause, Failure, Misuse, Party};

@@ -1,0 +1,847 @@
+//! One channel on the server's side: its head, its five slots, and who reads and writes them.
+//!
+//! A segment's life (trickle spec 11.4); a segment that leaves its slot or whose channel ends is always closed (D25):
+//!
+//! ```text
+//!          POST, or GET at the head          first byte               end of the first POST to end,
+//!  (none) ────────────────────────▶ Fresh ─────────────▶ Open ─────▶  DELETE, reset, eviction, channel end,
+//!                                     │                                no writer for the orphan grace (D6)
+//!                                     └──────── the same ────────────▶ Closed (final; later bytes are dropped, D26)
+//! ```
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::headers;
+use super::server::{Config, Event, Read, ReaderId};
+use super::slab::Slab;
+use super::{ContentType, STATUS_NOT_IN_WINDOW, Seq, WINDOW};
+use crate::http::{Body, Out, Response};
+use crate::machine::{EffectId, Outbox};
+use crate::time::Time;
+
+/// Chunks below this are copied and joined: a peer that sends single bytes must not pin a driver's buffer with each.
+const SMALL_CHUNK: usize = 512;
+/// Joined chunks grow to about this.
+const JOINED_CHUNK: usize = 4 << 10;
+/// A publisher without reset that is this far below the head has restarted (D5).
+const RESTART_DISTANCE: u64 = WINDOW as u64 + 1;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What all channels of a server share.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) out: Outbox<Event>,
+    pub(super) seats: BTreeMap<EffectId, Seat>,
+    /// When to look at which segment of which channel, whether its publisher came back.
+    pub(super) orphans: BTreeSet<(Time, u32, u32)>,
+    pub(super) config: Config,
+}
+
+/// Where a peer's exchange sits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seat {
+    pub(super) channel: u32,
+    pub(super) segment: u32,
+    pub(super) place: u32,
+    pub(super) writes: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Fresh,
+    Open,
+    Closed,
+}
+
+#[derive(Debug)]
+struct Segment {
+    seq: Seq,
+    phase: Phase,
+    chunks: Vec<Bytes>,
+    len: usize,
+    slotted: bool,
+    readers: Slab<Reader>,
+    writers: Slab<Writer>,
+    /// Since when it is open without a writer, and until when that may last.
+    orphan: Option<(Time, Time)>,
+}
+
+#[derive(Debug)]
+struct Reader {
+    guest: Guest,
+    /// The chunk and the byte in it that comes next.
+    at: (usize, usize),
+    /// Bytes handed to the driver and not yet to the transport.
+    in_flight: usize,
+    began: bool,
+}
+
+#[derive(Debug)]
+enum Guest {
+    Remote {
+        id: EffectId,
+        /// The head when the request arrived (trickle spec 3).
+        latest: Seq,
+        head_only: bool,
+    },
+    Local {
+        id: ReaderId,
+        /// Whether it asked in vain and wants to be told.
+        waits: bool,
+    },
+}
+
+#[derive(Debug)]
+struct Writer {
+    /// `None` is the embedder itself.
+    id: Option<EffectId>,
+    began: bool,
+    /// It declared a restart below the head, so its first byte pulls the head down (D5).
+    restart: bool,
+}
+
+/// Whom a segment is looked up for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asked {
+    Held(u32),
+    Missing,
+}
+
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) name: Arc<str>,
+    pub(super) content: ContentType,
+    pub(super) head: Seq,
+    pub(super) activity: Time,
+    pub(super) closed: bool,
+    /// Bytes taken in since creation.
+    pub(super) received: u64,
+    /// How often the head went back.
+    pub(super) restarts: u32,
+    /// The segment and writer's place of the embedder.
+    pub(super) local: Option<(u32, u32)>,
+    /// Local readers ahead of the head.
+    ahead: Vec<ReaderId>,
+    slots: [Option<u32>; WINDOW],
+    segments: Slab<Segment>,
+    key: u32,
+    guests: usize,
+}
+
+impl Channel {
+    pub(super) fn new(now: Time, key: u32, name: Arc<str>, content: ContentType) -> Self {
+        Self {
+            name,
+            content,
+            head: Seq::ZERO,
+            activity: now,
+            closed: false,
+            received: 0,
+            restarts: 0,
+            local: None,
+            ahead: Vec::new(),
+            slots: [None; WINDOW],
+            segments: Slab::default(),
+            key,
+            guests: 0,
+        }
+    }
+
+    /// How many readers and writers it has.
+    pub(super) const fn guests(&self) -> usize {
+        self.guests
+    }
+
+    /// Whether it is over and nobody is left who wants to know.
+    pub(super) fn is_spent(&self) -> bool {
+        self.closed && self.segments.is_empty()
+    }
+
+    // ---- publishing ------------------------------------------------------------------------------------------
+
+    /// The head of a POST to a seq (trickle spec 5.4, 5.8).
+    pub(super) fn post(
+        &mut self,
+        now: Time,
+        id: Option<EffectId>,
+        seq: Seq,
+        reset: bool,
+        desk: &mut Desk,
+    ) {
+        let restart = reset && seq < self.head;
+        if reset {
+            for slot in 0..WINDOW {
+                let Some(key) = self.slots[slot] else {
+                    continue;
+                };
+                let at = self.segments.get(key).map_or(seq, |segment| segment.seq);
+                if at < seq {
+                    self.close_segment(now, key, desk);
+                } else if restart {
+                    self.vacate(now, slot, desk);
+                }
+            }
+        }
+        let key = match self.find(seq) {
+            Some(key) => key,
+            None => self.install(now, seq, desk),
+        };
+        let Some(segment) = self.segments.get_mut(key) else {
+            return;
+        };
+        if segment.phase == Phase::Closed {
+            // The answer of an empty POST, and the bytes are not wanted (D4).
+            if let Some(id) = id {
+                self.advance(seq, false, desk);
+                let reply = posted(seq).header(headers::CONNECTION, "close");
+                desk.out.http(id, Out::Reply(reply));
+            }
+            return;
+        }
+        segment.orphan = None;
+        let place = segment.writers.insert(Writer {
+            id,
+            began: false,
+            restart,
+        });
+        self.guests += 1;
+        match id {
+            Some(id) => {
+                desk.seats.insert(
+                    id,
+                    Seat {
+                        channel: self.key,
+                        segment: key,
+                        place,
+                        writes: true,
+                    },
+                );
+            }
+            None => self.local = Some((key, place)),
+        }
+    }
+
+    /// Body bytes of a writer. False if they were dropped, because the segment is closed or too long.
+    pub(super) fn data(
+        &mut self,
+        now: Time,
+        key: u32,
+        place: u32,
+        bytes: Bytes,
+        desk: &mut Desk,
+    ) -> bool {
+        let Some(segment) = self.segments.get_mut(key) else {
+            return false;
+        };
+        let Some(writer) = segment.writers.get_mut(place) else {
+            return false;
+        };
+        if bytes.is_empty() {
+            return true;
+        }
+        let seq = segment.seq;
+        if segment.phase == Phase::Closed {
+            // Readers have been told that it is complete (D26). Answering at once tells the publisher. Where the
+            // segment is still listed, the answer is the one that a POST to a closed segment gets.
+            if let Some(id) = writer.id {
+                let reply = posted(seq);
+                let reply = if segment.slotted {
+                    reply.header(headers::CONNECTION, "close")
+                } else {
+                    reply
+                };
+                desk.out.http(id, Out::Reply(reply));
+            }
+            self.leave_writing(now, key, place, desk);
+            return false;
+        }
+        if segment.len.saturating_add(bytes.len()) > desk.config.max_segment_bytes {
+            if let Some(id) = writer.id {
+                let reply = text(413, "Segment too large\n").header(headers::CONNECTION, "close");
+                desk.out.http(id, Out::Reply(reply));
+            }
+            self.leave_writing(now, key, place, desk);
+            self.close_segment(now, key, desk);
+            return false;
+        }
+        self.activity = now;
+        self.received = self.received.saturating_add(bytes.len() as u64);
+        if !writer.began {
+            writer.began = true;
+            let restart = writer.restart;
+            self.advance(seq, restart, desk);
+            self.overtake(now, seq, desk);
+        }
+        let Some(segment) = self.segments.get_mut(key) else {
+            return false;
+        };
+        segment.phase = Phase::Open;
+        segment.append(bytes);
+        self.serve(key, desk);
+        true
+    }
+
+    /// The clean end of a writer's body.
+    pub(super) fn end(&mut self, now: Time, key: u32, place: u32, desk: &mut Desk) {
+        let Some(segment) = self.segments.get(key) else {
+            return;
+        };
+        let Some(writer) = segment.writers.get(place) else {
+            return;
+        };
+        let (seq, id, began, restart) = (segment.seq, writer.id, writer.began, writer.restart);
+        if let Some(id) = id {
+            let reply = if began {
+                posted(seq)
+            } else {
+                self.emptied(seq)
+            };
+            desk.out.http(id, Out::Reply(reply));
+        }
+        self.leave_writing(now, key, place, desk);
+        if !began {
+            self.activity = now;
+            self.advance(seq, restart, desk);
+        }
+        self.close_segment(now, key, desk);
+    }
+
+    /// A writer's body broke off: the segment waits a while for somebody who continues it (D6).
+    pub(super) fn broken(&mut self, now: Time, key: u32, place: u32, desk: &mut Desk) {
+        let Some(writer) = self
+            .segments
+            .get(key)
+            .and_then(|segment| segment.writers.get(place))
+        else {
+            return;
+        };
+        if let Some(id) = writer.id {
+            // Only half of the connection may be gone.
+            let reply = text(500, "Server error\n").header(headers::CONNECTION, "close");
+            desk.out.http(id, Out::Reply(reply));
+        }
+        self.leave_writing(now, key, place, desk);
+    }
+
+    /// A timer set for an orphan fired.
+    pub(super) fn orphan_due(&mut self, now: Time, key: u32, desk: &mut Desk) {
+        let due = self
+            .segments
+            .get(key)
+            .and_then(|segment| segment.orphan)
+            .is_some_and(|(_, until)| until <= now);
+        if due {
+            self.close_segment(now, key, desk);
+        }
+    }
+
+    // ---- reading ---------------------------------------------------------------------------------------------
+
+    /// Finds what a reader asked for, precreating it at the head (trickle spec 5.2).
+    pub(super) fn look_up(&mut self, now: Time, seq: Seq, desk: &mut Desk) -> Asked {
+        if let Some(key) = self.find(seq) {
+            return Asked::Held(key);
+        }
+        let at_head = seq == self.head || (self.head == Seq::ZERO && seq == Seq::new(1));
+        if at_head && !self.closed {
+            return Asked::Held(self.install(now, seq, desk));
+        }
+        Asked::Missing
+    }
+
+    /// A GET or HEAD of a seq; `asked` is the index as it came (trickle spec 5.5).
+    pub(super) fn get(
+        &mut self,
+        now: Time,
+        id: EffectId,
+        asked: i64,
+        head_only: bool,
+        desk: &mut Desk,
+    ) {
+        let seq = match asked {
+            -1 => self.head,
+            -2 => self.head.minus(1),
+            index => Seq::new(u64::try_from(index).unwrap_or(0)),
+        };
+        match self.look_up(now, seq, desk) {
+            Asked::Missing => {
+                let reply = Response::new(STATUS_NOT_IN_WINDOW)
+                    .header(headers::LATEST, self.head.to_string())
+                    .header(headers::SEQ, asked.to_string())
+                    .header(headers::CONTENT_TYPE, TEXT)
+                    .body(Body::Full(Bytes::from_static(b"Entry not found")));
+                desk.out.http(id, Out::Reply(reply));
+            }
+            Asked::Held(key) => {
+                let guest = Guest::Remote {
+                    id,
+                    latest: self.head,
+                    head_only,
+                };
+                let Some(segment) = self.segments.get_mut(key) else {
+                    return;
+                };
+                let place = segment.readers.insert(Reader::new(guest));
+                self.guests += 1;
+                desk.seats.insert(
+                    id,
+                    Seat {
+                        channel: self.key,
+                        segment: key,
+                        place,
+                        writes: false,
+                    },
+                );
+                self.serve_one(key, place, desk);
+                self.release(key);
+            }
+        }
+    }
+
+    /// The transport took that many bytes of a reader's.
+    pub(super) fn sent(&mut self, key: u32, place: u32, count: usize, desk: &mut Desk) {
+        let Some(reader) = self
+            .segments
+            .get_mut(key)
+            .and_then(|segment| segment.readers.get_mut(place))
+        else {
+            return;
+        };
+        let was = reader.in_flight;
+        reader.in_flight = was.saturating_sub(count);
+        if was >= desk.config.reader_window {
+            self.serve_one(key, place, desk);
+            self.release(key);
+        }
+    }
+
+    /// A reader's connection is gone (D7).
+    pub(super) fn leave_reading(&mut self, key: u32, place: u32) {
+        let Some(segment) = self.segments.get_mut(key) else {
+            return;
+        };
+        if segment.readers.remove(place).is_some() {
+            self.guests -= 1;
+        }
+        self.release(key);
+    }
+
+    /// Takes a seat for an embedder's reader at a segment that [`Channel::look_up`] found.
+    pub(super) fn sit(&mut self, key: u32, id: ReaderId) -> Option<u32> {
+        let segment = self.segments.get_mut(key)?;
+        let place = segment
+            .readers
+            .insert(Reader::new(Guest::Local { id, waits: false }));
+        self.guests += 1;
+        Some(place)
+    }
+
+    /// What a local reader gets next from its segment; [`Read::Pending`] sets the alarm.
+    pub(super) fn read(&mut self, key: u32, place: u32) -> Read {
+        let content = self.content.clone();
+        let Some(segment) = self.segments.get_mut(key) else {
+            return Read::Pending;
+        };
+        let seq = segment.seq;
+        let Some(reader) = segment.readers.get_mut(place) else {
+            return Read::Pending;
+        };
+        if !reader.began && segment.phase != Phase::Fresh {
+            reader.began = true;
+            return Read::Begin(seq, content);
+        }
+        if let Some(bytes) = next_run(&segment.chunks, &mut reader.at) {
+            return Read::Data(seq, bytes);
+        }
+        if segment.phase == Phase::Closed {
+            return Read::End(seq);
+        }
+        if let Guest::Local { waits, .. } = &mut reader.guest {
+            *waits = true;
+        }
+        Read::Pending
+    }
+
+    /// The seq of a segment, and whether nobody has written to it.
+    pub(super) fn peek(&self, key: u32) -> Option<(Seq, bool)> {
+        self.segments
+            .get(key)
+            .map(|segment| (segment.seq, segment.phase == Phase::Fresh))
+    }
+
+    /// Wakes a local reader when the head moves.
+    pub(super) fn wait_for_head(&mut self, id: ReaderId) {
+        if !self.ahead.contains(&id) {
+            self.ahead.push(id);
+        }
+    }
+
+    // ---- closing ---------------------------------------------------------------------------------------------
+
+    /// DELETE of a seq: whether its slot holds it.
+    pub(super) fn delete(&mut self, now: Time, seq: Seq, desk: &mut Desk) -> bool {
+        match self.find(seq) {
+            Some(key) => {
+                self.close_segment(now, key, desk);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The end of the channel: everybody who waits is answered, everybody who reads gets what there is.
+    pub(super) fn close(&mut self, now: Time, desk: &mut Desk) {
+        self.closed = true;
+        for slot in 0..WINDOW {
+            self.vacate(now, slot, desk);
+        }
+        for id in core::mem::take(&mut self.ahead) {
+            desk.out.event(Event::Readable(id));
+        }
+    }
+
+    // ---- the inside ------------------------------------------------------------------------------------------
+
+    const fn slot(seq: Seq) -> usize {
+        (seq.get() % WINDOW as u64) as usize
+    }
+
+    fn find(&self, seq: Seq) -> Option<u32> {
+        self.slots[Self::slot(seq)]
+            .filter(|key| self.segments.get(*key).is_some_and(|held| held.seq == seq))
+    }
+
+    fn install(&mut self, now: Time, seq: Seq, desk: &mut Desk) -> u32 {
+        let slot = Self::slot(seq);
+        self.vacate(now, slot, desk);
+        let key = self.segments.insert(Segment {
+            seq,
+            phase: Phase::Fresh,
+            chunks: Vec::new(),
+            len: 0,
+            slotted: true,
+            readers: Slab::default(),
+            writers: Slab::default(),
+            orphan: None,
+        });
+        self.slots[slot] = Some(key);
+        key
+    }
+
+    fn vacate(&mut self, now: Time, slot: usize, desk: &mut Desk) {
+        let Some(key) = self.slots[slot].take() else {
+            return;
+        };
+        if let Some(segment) = self.segments.get_mut(key) {
+            segment.slotted = false;
+        }
+        self.close_segment(now, key, desk);
+        self.release(key);
+    }
+
+    /// The head moves forward, or to where a restarted publisher is (D3, D5).
+    fn advance(&mut self, seq: Seq, restart: bool, desk: &mut Desk) {
+        let next = seq.next();
+        if next > self.head {
+            self.head = next;
+        } else if restart || seq.plus(RESTART_DISTANCE) <= self.head {
+            self.head = next;
+            self.restarts += 1;
+            self.alarm(desk);
+        } else {
+            return;
+        }
+        for id in core::mem::take(&mut self.ahead) {
+            desk.out.event(Event::Readable(id));
+        }
+    }
+
+    /// Tells all local readers that wait on a segment which now may never come.
+    fn alarm(&mut self, desk: &mut Desk) {
+        for key in 0..self.segments.end() {
+            if let Some(segment) = self.segments.get_mut(key) {
+                segment.wake_locals(desk);
+            }
+        }
+    }
+
+    /// A later segment has begun: what was left behind unfinished gets less patience (D6).
+    ///
+    /// D6 closes it at once. We leave it the time that a publisher with several connections needs to notice that
+    /// one of them broke and to continue there, since it may have begun the next segment just before.
+    fn overtake(&mut self, now: Time, seq: Seq, desk: &mut Desk) {
+        for slot in 0..WINDOW {
+            let Some(key) = self.slots[slot] else {
+                continue;
+            };
+            let Some(segment) = self.segments.get_mut(key) else {
+                continue;
+            };
+            if segment.seq < seq
+                && let Some((_, until)) = &mut segment.orphan
+            {
+                *until = (*until).min(now + desk.config.overtaken_grace);
+                desk.orphans.insert((*until, self.key, key));
+            }
+        }
+    }
+
+    fn leave_writing(&mut self, now: Time, key: u32, place: u32, desk: &mut Desk) {
+        let Some(segment) = self.segments.get_mut(key) else {
+            return;
+        };
+        let Some(writer) = segment.writers.remove(place) else {
+            return;
+        };
+        self.guests -= 1;
+        match writer.id {
+            Some(id) => {
+                desk.seats.remove(&id);
+            }
+            None => self.local = None,
+        }
+        if segment.phase == Phase::Open && segment.writers.is_empty() {
+            let grace = if self.head > segment.seq.next() {
+                desk.config.overtaken_grace.min(desk.config.orphan_grace)
+            } else {
+                desk.config.orphan_grace
+            };
+            let until = now + grace;
+            segment.orphan = Some((now, until));
+            desk.orphans.insert((until, self.key, key));
+        }
+        self.release(key);
+    }
+
+    fn close_segment(&mut self, now: Time, key: u32, desk: &mut Desk) {
+        let Some(segment) = self.segments.get_mut(key) else {
+            return;
+        };
+        if segment.phase == Phase::Closed {
+            return;
+        }
+        let seq = segment.seq;
+        segment.phase = Phase::Closed;
+        segment.orphan = None;
+        for place in 0..segment.writers.end() {
+            let Some(segment) = self.segments.get_mut(key) else {
+                return;
+            };
+            let Some(writer) = segment.writers.get(place) else {
+                continue;
+            };
+            if writer.began {
+                continue;
+            }
+            // It waited for its first byte: as if its body had been empty (trickle spec 5.4-2).
+            let (id, restart) = (writer.id, writer.restart);
+            segment.writers.remove(place);
+            self.guests -= 1;
+            self.activity = now;
+            self.advance(seq, restart, desk);
+            match id {
+                Some(id) => {
+                    desk.seats.remove(&id);
+                    desk.out.http(id, Out::Reply(self.emptied(seq)));
+                }
+                None => self.local = None,
+            }
+        }
+        self.serve(key, desk);
+        self.release(key);
+    }
+
+    /// Gives every reader of a segment what it may have.
+    fn serve(&mut self, key: u32, desk: &mut Desk) {
+        let end = self.segments.get(key).map_or(0, |held| held.readers.end());
+        for place in 0..end {
+            self.serve_one(key, place, desk);
+        }
+    }
+
+    fn serve_one(&mut self, key: u32, place: u32, desk: &mut Desk) {
+        let Some(segment) = self.segments.get_mut(key) else {
+            return;
+        };
+        let Some(reader) = segment.readers.get_mut(place) else {
+            return;
+        };
+        let (id, latest, head_only) = match &mut reader.guest {
+            Guest::Remote {
+                id,
+                latest,
+                head_only,
+            } => (*id, *latest, *head_only),
+            Guest::Local { id, waits } => {
+                if core::mem::take(waits) {
+                    desk.out.event(Event::Readable(*id));
+                }
+                return;
+            }
+        };
+        let closed = segment.phase == Phase::Closed;
+        let mut done = false;
+        if !reader.began {
+            if segment.len == 0 {
+                if !closed {
+                    return;
+                }
+                let mut reply = Response::new(200)
+                    .header(headers::SEQ, segment.seq.to_string())
+                    .header(headers::LATEST, self.head.to_string());
+                if self.closed {
+                    reply = reply.header(headers::CLOSED, "terminated");
+                }
+                desk.out.http(id, Out::Reply(reply));
+                done = true;
+            } else {
+                let mut reply = Response::new(200).header(headers::SEQ, segment.seq.to_string());
+                if latest != segment.seq {
+                    reply = reply.header(headers::LATEST, latest.to_string());
+                }
+                reply = reply.header(headers::CONTENT_TYPE, self.content.as_str());
+                if head_only {
+                    desk.out.http(id, Out::Reply(reply));
+                    done = true;
+                } else {
+                    reader.began = true;
+                    desk.out.http(id, Out::Reply(reply.body(Body::Stream)));
+                }
+            }
+        }
+        if !done {
+            loop {
+                if reader.in_flight >= desk.config.reader_window {
+                    return;
+                }
+                match next_run(&segment.chunks, &mut reader.at) {
+                    Some(bytes) => {
+                        reader.in_flight += bytes.len();
+                        desk.out.http(id, Out::Data(bytes));
+                    }
+                    None if closed => break,
+                    None => return,
+                }
+            }
+            desk.out.http(id, Out::End);
+        }
+        segment.readers.remove(place);
+        desk.seats.remove(&id);
+        self.guests -= 1;
+    }
+
+    /// Frees a segment that nobody can reach any more.
+    fn release(&mut self, key: u32) {
+        let Some(segment) = self.segments.get_mut(key) else {
+            return;
+        };
+        if segment.slotted {
+            // A reader at a place where nothing came leaves nothing behind.
+            let idle = segment.phase == Phase::Fresh
+                && segment.readers.is_empty()
+                && segment.writers.is_empty()
+                && segment.seq != self.head;
+            if !idle {
+                return;
+            }
+            self.slots[Self::slot(segment.seq)] = None;
+        } else if segment.readers.is_empty() {
+            // Only writers are left, whose bytes nobody will see.
+            segment.chunks = Vec::new();
+        }
+        if segment.readers.is_empty() && segment.writers.is_empty() {
+            self.segments.remove(key);
+        }
+    }
+
+    /// The answer to a POST that brought no byte (trickle spec 5.4-4).
+    fn emptied(&self, seq: Seq) -> Response {
+        let reply = posted(seq).header(headers::CONNECTION, "close");
+        if self.closed {
+            reply.header(headers::CLOSED, "terminated")
+        } else {
+            reply
+        }
+    }
+}
+
+impl Segment {
+    fn append(&mut self, bytes: Bytes) {
+        self.len += bytes.len();
+        if bytes.len() >= SMALL_CHUNK {
+            self.chunks.push(bytes);
+            return;
+        }
+        match self.chunks.last_mut() {
+            Some(last) if last.len() + bytes.len() <= JOINED_CHUNK => {
+                // Readers inside the last chunk keep their offset: it only grows.
+                let mut joined = Vec::with_capacity(last.len() + bytes.len());
+                joined.extend_from_slice(last);
+                joined.extend_from_slice(&bytes);
+                *last = joined.into();
+            }
+            _ => self.chunks.push(Bytes::copy_from_slice(&bytes)),
+        }
+    }
+
+    fn wake_locals(&mut self, desk: &mut Desk) {
+        for place in 0..self.readers.end() {
+            if let Some(Reader {
+                guest: Guest::Local { id, waits },
+                ..
+            }) = self.readers.get_mut(place)
+                && core::mem::take(waits)
+            {
+                desk.out.event(Event::Readable(*id));
+            }
+        }
+    }
+}
+
+impl Reader {
+    const fn new(guest: Guest) -> Self {
+        Self {
+            guest,
+            at: (0, 0),
+            in_flight: 0,
+            began: false,
+        }
+    }
+}
+
+/// The bytes from a reader's place to the end of the chunk it is in, if there are any.
+fn next_run(chunks: &[Bytes], at: &mut (usize, usize)) -> Option<Bytes> {
+    loop {
+        let chunk = chunks.get(at.0)?;
+        if at.1 < chunk.len() {
+            let run = if at.1 == 0 {
+                chunk.clone()
+            } else {
+                chunk.slice(at.1..)
+            };
+            at.1 = chunk.len();
+            return Some(run);
+        }
+        if at.0 + 1 >= chunks.len() {
+            return None;
+        }
+        *at = (at.0 + 1, 0);
+    }
+}
+
+fn posted(seq: Seq) -> Response {
+    Response::new(200).header(headers::SEQ, seq.to_string())
+}
+
+/// An answer in words.
+pub(super) fn text(status: u16, words: &'static str) -> Response {
+    Response::new(status)
+        .header(headers::CONTENT_TYPE, TEXT)
+        .body(Body::Full(Bytes::from_static(words.as_bytes())))
+}

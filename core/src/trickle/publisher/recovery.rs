@@ -1,0 +1,247 @@
+//! Finds out what the server holds of a segment whose connection broke after bytes went out.
+//!
+//! HTTP does not tell. But an open segment can be read back: a GET brings what there is and then falls silent. Once
+//! it has been silent for long enough that nothing of the broken request can still be on its way, what it brought
+//! is what the server holds. A GET without a head means that there is no byte yet, or that the GET has not arrived;
+//! the head of the channel tells the two apart, since the first byte of a segment moves it (trickle spec 5.3).
+//!
+//! ```text
+//!   GET seq ─▶ bytes, all that were sent ───────────────────────▶ Open(count)
+//!           ─▶ bytes, then quiet ───────────────────────────────▶ Open(count)
+//!           ─▶ quiet ─▶ GET next ─▶ head ≤ seq, still quiet ────▶ Open(0)
+//!                   ─▶ head > seq, twice ────────────────────▶ Open(0)
+//!           ─▶ 470, head within the window, then quiet ─────────▶ Open(0)
+//!           ─▶ 470, head beyond it ─────────────────────────────▶ Evicted
+//!           ─▶ end of body ─────────────────────────────────────▶ Closed(count)
+//!           ─▶ other bytes ─────────────────────────────────────▶ Differs
+//!           ─▶ 404, Lp-Trickle-Closed ──────────────────────────▶ Gone
+//! ```
+
+use core::time::Duration;
+
+use super::Desk;
+use super::upload::{Compared, View};
+use crate::http::{In, Method, Response};
+use crate::machine::{EffectId, earlier};
+use crate::time::Time;
+use crate::trickle::{STATUS_NOT_IN_WINDOW, Seq, WINDOW, headers};
+
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Finding {
+    Unknown,
+    /// It is open and holds that many bytes, a prefix of what was sent.
+    Open(u64),
+    /// It is closed, with that many.
+    Closed(u64),
+    Evicted,
+    /// What it holds is not a prefix of what was sent.
+    Differs(&'static str),
+    Gone,
+}
+
+#[derive(Debug)]
+pub(super) struct Recovery {
+    seq: Seq,
+    get: Option<EffectId>,
+    next: Option<EffectId>,
+    compared: Compared,
+    /// The GET has a head.
+    heard: bool,
+    /// The server said that it has no byte of it.
+    empty: bool,
+    quiet_at: Time,
+    retry_at: Option<Time>,
+    pause: Duration,
+    /// How often the channel's head was beyond this segment while the GET was silent.
+    rounds: u32,
+}
+
+impl Recovery {
+    pub(super) fn new(now: Time, seq: Seq, desk: &mut Desk) -> Self {
+        let mut recovery = Self {
+            seq,
+            get: None,
+            next: None,
+            compared: Compared::default(),
+            heard: false,
+            empty: false,
+            quiet_at: now + desk.config.quiet,
+            retry_at: None,
+            pause: RETRY_PAUSE,
+            rounds: 0,
+        };
+        recovery.ask(now, desk);
+        recovery
+    }
+
+    pub(super) fn owns(&self, id: EffectId) -> bool {
+        self.get == Some(id) || self.next == Some(id)
+    }
+
+    fn ask(&mut self, now: Time, desk: &mut Desk) {
+        self.retry_at = None;
+        self.compared = Compared::default();
+        self.heard = false;
+        self.empty = false;
+        let request = desk.request(Method::Get, self.seq);
+        self.get = Some(desk.out.request(request));
+        self.quiet_at = now + desk.config.quiet;
+    }
+
+    fn ask_later(&mut self, now: Time, desk: &mut Desk) {
+        self.abort(desk);
+        self.retry_at = Some(now + self.pause);
+        self.pause = (self.pause * 2).min(RETRY_PAUSE_MAX);
+    }
+
+    pub(super) fn handle(
+        &mut self,
+        now: Time,
+        id: EffectId,
+        step: In,
+        view: &View<'_>,
+        desk: &mut Desk,
+    ) -> Finding {
+        if self.next == Some(id) {
+            match step {
+                In::Reply(reply) => self.head_of_channel(now, id, &reply, view, desk),
+                In::Failed(_) => {
+                    self.next = None;
+                    self.ask_later(now, desk);
+                    Finding::Unknown
+                }
+                _ => Finding::Unknown,
+            }
+        } else if self.get == Some(id) {
+            match step {
+                In::Reply(reply) => self.reply(now, &reply, view, desk),
+                In::Data(bytes) => {
+                    self.quiet_at = now + desk.config.quiet;
+                    if !self.compared.matches(&bytes, view) {
+                        return Finding::Differs("it is not a beginning of what was sent");
+                    }
+                    if self.compared.count == view.reached {
+                        // Nothing else can be on its way.
+                        return Finding::Open(self.compared.count);
+                    }
+                    Finding::Unknown
+                }
+                In::End(_) => {
+                    self.get = None;
+                    Finding::Closed(self.compared.count)
+                }
+                In::Failed(_) => {
+                    self.get = None;
+                    self.ask_later(now, desk);
+                    Finding::Unknown
+                }
+                In::Sent(_) | In::Request(_) => Finding::Unknown,
+            }
+        } else {
+            Finding::Unknown
+        }
+    }
+
+    fn reply(&mut self, now: Time, reply: &Response, view: &View<'_>, desk: &mut Desk) -> Finding {
+        if headers::closed(&reply.headers) || reply.status == 404 {
+            return Finding::Gone;
+        }
+        match reply.status {
+            200 if headers::seq(&reply.headers).is_none_or(|seq| seq == view.seq) => {
+                self.heard = true;
+                self.quiet_at = now + desk.config.quiet;
+                Finding::Unknown
+            }
+            STATUS_NOT_IN_WINDOW => match headers::latest(&reply.headers) {
+                // Its slot is taken by the one a window later, which is the head at the earliest.
+                Some(latest) if latest >= view.seq.plus(WINDOW as u64) => Finding::Evicted,
+                Some(_) => {
+                    self.drop_get(desk);
+                    self.empty = true;
+                    self.quiet_at = now + desk.config.quiet;
+                    Finding::Unknown
+                }
+                None => {
+                    self.ask_later(now, desk);
+                    Finding::Unknown
+                }
+            },
+            _ => {
+                self.ask_later(now, desk);
+                Finding::Unknown
+            }
+        }
+    }
+
+    fn head_of_channel(
+        &mut self,
+        now: Time,
+        id: EffectId,
+        reply: &Response,
+        view: &View<'_>,
+        desk: &mut Desk,
+    ) -> Finding {
+        self.next = None;
+        desk.out.abort(id);
+        if headers::closed(&reply.headers) || reply.status == 404 {
+            return Finding::Gone;
+        }
+        self.quiet_at = now + desk.config.quiet;
+        match headers::latest(&reply.headers) {
+            Some(latest) if reply.status == 200 => {
+                // Above, either the GET is slow, or a later segment has begun and this one has not: asking anew
+                // tells.
+                self.rounds += 1;
+                if latest <= view.seq || self.rounds > 1 {
+                    self.empty = true;
+                } else {
+                    self.ask_later(now, desk);
+                }
+            }
+            _ => self.ask_later(now, desk),
+        }
+        Finding::Unknown
+    }
+
+    pub(super) fn tick(&mut self, now: Time, desk: &mut Desk) -> Finding {
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.ask(now, desk);
+            return Finding::Unknown;
+        }
+        if self.retry_at.is_some() || self.next.is_some() || self.quiet_at > now {
+            return Finding::Unknown;
+        }
+        if self.compared.count > 0 {
+            return Finding::Open(self.compared.count);
+        }
+        if self.empty {
+            return Finding::Open(0);
+        }
+        let request = desk.next_request();
+        self.next = Some(desk.out.request(request));
+        Finding::Unknown
+    }
+
+    pub(super) fn wake(&self) -> Option<Time> {
+        if self.retry_at.is_some() {
+            return self.retry_at;
+        }
+        earlier(None, self.next.is_none().then_some(self.quiet_at))
+    }
+
+    fn drop_get(&mut self, desk: &mut Desk) {
+        if let Some(id) = self.get.take() {
+            desk.out.abort(id);
+        }
+    }
+
+    pub(super) fn abort(&mut self, desk: &mut Desk) {
+        self.drop_get(desk);
+        if let Some(id) = self.next.take() {
+            desk.out.abort(id);
+        }
+    }
+}

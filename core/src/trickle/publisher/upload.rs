@@ -1,0 +1,638 @@
+//! One segment on its way to the server, replayable until it is answered.
+
+use alloc::collections::VecDeque;
+use alloc::string::{String, ToString};
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use super::Desk;
+use super::recovery::{Finding, Recovery};
+use crate::error::{Cause, Reason};
+use crate::http::{Body, Fault, In, Method, Out};
+use crate::machine::{EffectId, earlier};
+use crate::time::Time;
+use crate::trickle::{PAUSE, PAUSE_MAX, Seq, headers};
+
+/// The first pause before a begun segment's connection is tried once more.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// The longest of these pauses.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How often in a row a segment is continued without the server ever holding more of it.
+const MAX_STUCK: u32 = 5;
+
+/// What became of a segment.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Delivered,
+    /// Given up: what the server may hold of it has to be closed for its readers' sake.
+    Lost(Cause),
+    /// Somebody else closed it under us: our numbering is stale (trickle spec 6.2-5).
+    Stale,
+    /// The channel is over.
+    Gone,
+    /// Nothing will ever work again.
+    Fatal(Cause),
+}
+
+#[derive(Debug)]
+struct Post {
+    id: EffectId,
+    /// Where its body stands: handed to the driver, and to the transport.
+    fed: u64,
+    sent: u64,
+    /// The offset its body began at.
+    base: u64,
+    finished: bool,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The request is out, or about to be.
+    Posting,
+    /// Nothing of the body is out; the request is opened again then.
+    Pausing(Time),
+    /// Some of the body went out before the connection broke.
+    Recovering(Recovery),
+}
+
+#[derive(Debug)]
+pub(super) struct Upload {
+    pub(super) seq: Seq,
+    /// The owner took it; before, it is only a warm request.
+    pub(super) begun: bool,
+    pub(super) ended: bool,
+    /// A POST has left for this seq, so the server may hold the segment.
+    pub(super) opened: bool,
+    reset: bool,
+    kept: VecDeque<Bytes>,
+    /// The next of `kept` that the current POST has not been given.
+    next: usize,
+    /// What of that chunk the server has already: after a recovery.
+    skip: usize,
+    kept_len: u64,
+    /// Bytes before `kept`, and their fingerprint.
+    trimmed: u64,
+    fingerprint: Fingerprint,
+    total: u64,
+    /// The furthest offset ever handed to a driver.
+    reached: u64,
+    post: Option<Post>,
+    phase: Phase,
+    /// Reads along after a recovery, to see that the server's bytes stay ours.
+    witness: Option<Recovery>,
+    /// The most that the server was found to hold, and how many recoveries ago.
+    held: u64,
+    stuck: u32,
+    /// When something last moved.
+    progress: Time,
+    trouble: Option<Time>,
+    pause: Duration,
+}
+
+impl Upload {
+    pub(super) fn new(now: Time, seq: Seq, reset: bool) -> Self {
+        Self {
+            seq,
+            begun: false,
+            ended: false,
+            opened: false,
+            reset,
+            kept: VecDeque::new(),
+            next: 0,
+            skip: 0,
+            kept_len: 0,
+            trimmed: 0,
+            fingerprint: Fingerprint::default(),
+            total: 0,
+            reached: 0,
+            post: None,
+            phase: Phase::Posting,
+            witness: None,
+            held: 0,
+            stuck: 0,
+            progress: now,
+            trouble: None,
+            pause: PAUSE,
+        }
+    }
+
+    /// Bytes taken from the owner and not yet handed to a transport.
+    pub(super) fn unsent(&self) -> u64 {
+        match (&self.phase, &self.post) {
+            (Phase::Posting, Some(post)) => self.total - post.sent,
+            _ => self.total - self.trimmed,
+        }
+    }
+
+    /// Whether later segments should hold back: their first byte would end the patience of servers with this one.
+    pub(super) const fn is_recovering(&self) -> bool {
+        matches!(self.phase, Phase::Recovering(_))
+    }
+
+    /// Sends the head of the POST.
+    pub(super) fn open(&mut self, now: Time, desk: &mut Desk) {
+        self.phase = Phase::Posting;
+        let mut request = desk.request(Method::Post, self.seq).body(Body::Stream);
+        if !desk.config.content.as_str().is_empty() {
+            request = request.header(headers::CONTENT_TYPE, desk.config.content.as_str());
+        }
+        // Only before any byte: on a segment that has begun it would mean another restart (trickle spec 5.8, D5).
+        if self.reset && self.reached == 0 {
+            request = request.header(headers::RESET, "1");
+        }
+        self.opened = true;
+        (self.next, self.skip) = (0, 0);
+        self.post = Some(Post {
+            id: desk.out.request(request),
+            fed: 0,
+            sent: 0,
+            base: 0,
+            finished: false,
+        });
+        self.progress = now;
+    }
+
+    pub(super) fn begin(&mut self, now: Time, desk: &mut Desk) {
+        self.begun = true;
+        self.progress = now;
+        self.pause = RETRY_PAUSE;
+        if self.post.is_none() && !self.is_recovering() {
+            self.trouble = None;
+            self.open(now, desk);
+        }
+    }
+
+    pub(super) fn push(&mut self, bytes: Bytes) {
+        self.total += bytes.len() as u64;
+        self.kept_len += bytes.len() as u64;
+        self.kept.push_back(bytes);
+    }
+
+    /// Hands on what there is.
+    pub(super) fn feed(&mut self, now: Time, desk: &mut Desk) {
+        if !matches!(self.phase, Phase::Posting) || !self.begun {
+            return;
+        }
+        let Some(post) = &mut self.post else {
+            return;
+        };
+        if post.finished {
+            return;
+        }
+        if post.fed == post.sent && post.fed < self.total {
+            self.progress = now;
+        }
+        while post.fed < self.total {
+            let Some(chunk) = self.kept.get(self.next) else {
+                break;
+            };
+            let bytes = chunk.slice(core::mem::take(&mut self.skip)..);
+            post.fed += bytes.len() as u64;
+            self.next += 1;
+            desk.out.http(post.id, Out::Data(bytes));
+        }
+        self.reached = self.reached.max(post.fed);
+        if self.ended && post.fed == self.total {
+            post.finished = true;
+            self.progress = now;
+            desk.out.http(post.id, Out::End);
+        }
+    }
+
+    /// Lets go of what is too much to keep; it stays known by its fingerprint.
+    fn trim(&mut self, limit: usize) {
+        let Some(post) = &self.post else {
+            return;
+        };
+        while self.kept_len > limit as u64 && self.next > 0 {
+            let Some(first) = self.kept.front() else {
+                return;
+            };
+            let len = first.len() as u64;
+            if self.trimmed + len > post.sent {
+                return;
+            }
+            self.fingerprint.add(first);
+            self.trimmed += len;
+            self.kept_len -= len;
+            self.next -= 1;
+            self.kept.pop_front();
+        }
+    }
+
+    pub(super) fn owns(&self, id: EffectId) -> bool {
+        self.post.as_ref().is_some_and(|post| post.id == id)
+            || self.recovery().is_some_and(|recovery| recovery.owns(id))
+    }
+
+    fn recovery(&self) -> Option<&Recovery> {
+        match &self.phase {
+            Phase::Recovering(recovery) => Some(recovery),
+            _ => self.witness.as_ref(),
+        }
+    }
+
+    pub(super) fn handle(
+        &mut self,
+        now: Time,
+        id: EffectId,
+        step: In,
+        desk: &mut Desk,
+    ) -> Option<Verdict> {
+        if let In::Failed(fault @ Fault::CertificateChanged { .. }) = step {
+            return Some(Verdict::Fatal(Cause::Link(fault)));
+        }
+        if self.post.as_ref().is_some_and(|post| post.id == id) {
+            return self.handle_post(now, step, desk);
+        }
+        let view = View {
+            kept: &self.kept,
+            trimmed: self.trimmed,
+            fingerprint: self.fingerprint,
+            reached: self.reached,
+            seq: self.seq,
+        };
+        if let Phase::Recovering(recovery) = &mut self.phase {
+            let finding = recovery.handle(now, id, step, &view, desk);
+            return self.conclude(now, finding, desk);
+        }
+        if let Some(witness) = &mut self.witness {
+            match witness.handle(now, id, step, &view, desk) {
+                Finding::Differs(why) => return Some(Verdict::Lost(differs(why))),
+                Finding::Unknown => {}
+                // Whatever else it saw, the answer to the POST says more.
+                _ => self.dismiss(desk),
+            }
+        }
+        None
+    }
+
+    fn handle_post(&mut self, now: Time, step: In, desk: &mut Desk) -> Option<Verdict> {
+        match step {
+            In::Sent(count) => {
+                if let Some(post) = &mut self.post {
+                    post.sent = post.fed.min(post.sent + count as u64);
+                    self.progress = now;
+                    self.trouble = None;
+                    self.trim(desk.config.replay_bytes);
+                }
+                None
+            }
+            In::Reply(reply) => {
+                let post = self.post.take()?;
+                if !post.finished {
+                    desk.out.abort(post.id);
+                }
+                if headers::closed(&reply.headers) || reply.status == 404 {
+                    return Some(Verdict::Gone);
+                }
+                let named = headers::seq(&reply.headers);
+                match reply.status {
+                    200 if self.is_recovering() => None,
+                    200 if post.finished && named.is_none_or(|seq| seq == self.seq) => {
+                        Some(Verdict::Delivered)
+                    }
+                    200 => Some(Verdict::Stale),
+                    status if status >= 500 => self.break_off(now, &post, None, desk),
+                    _ if !self.begun => {
+                        self.rest(now);
+                        None
+                    }
+                    status => Some(Verdict::Lost(Cause::Refused {
+                        doing: "a segment",
+                        status,
+                        reason: Reason::Other,
+                        text: String::new(),
+                    })),
+                }
+            }
+            In::Failed(fault) => {
+                let post = self.post.take()?;
+                self.break_off(now, &post, Some(fault), desk)
+            }
+            In::Data(_) | In::End(_) | In::Request(_) => None,
+        }
+    }
+
+    /// The connection is gone. Without a byte out the request is simply made again (trickle spec 6.2-7).
+    fn break_off(
+        &mut self,
+        now: Time,
+        post: &Post,
+        fault: Option<Fault>,
+        desk: &mut Desk,
+    ) -> Option<Verdict> {
+        let never_left = matches!(
+            fault,
+            Some(Fault::Resolve(_) | Fault::Connect(_) | Fault::Tls(_))
+        ) && post.sent == post.base;
+        if self.is_recovering() {
+            return None;
+        }
+        if self.begun {
+            let since = *self.trouble.get_or_insert(now);
+            if now.since(since) >= desk.config.recover_within {
+                return Some(Verdict::Lost(fault.map_or(
+                    Cause::TimedOut {
+                        doing: "a segment",
+                        after: desk.config.recover_within,
+                    },
+                    Cause::Link,
+                )));
+            }
+        }
+        if never_left && post.base == 0 && self.witness.is_none() {
+            // What was handed to the driver cannot have reached anybody.
+            self.reached = 0;
+        }
+        if self.reached == 0 {
+            self.rest(now);
+            return None;
+        }
+        self.stuck += 1;
+        if self.stuck > MAX_STUCK {
+            return Some(Verdict::Lost(Cause::GaveUp {
+                what: "continuing a segment",
+                times: MAX_STUCK,
+                last: fault.map_or_else(|| "no answer".to_string(), |fault| fault.to_string()),
+            }));
+        }
+        self.recover(now, desk);
+        None
+    }
+
+    /// Opens the request a little later.
+    pub(super) fn rest(&mut self, now: Time) {
+        self.phase = Phase::Pausing(now + self.pause);
+        let most = if self.begun {
+            RETRY_PAUSE_MAX
+        } else {
+            PAUSE_MAX
+        };
+        self.pause = (self.pause * 2).min(most);
+    }
+
+    /// Asks the server what it holds. A second POST opens at once: while it waits for its first byte, the server
+    /// does not count the segment as orphaned (D6).
+    fn recover(&mut self, now: Time, desk: &mut Desk) {
+        self.dismiss(desk);
+        self.open(now, desk);
+        self.phase = Phase::Recovering(Recovery::new(now, self.seq, desk));
+    }
+
+    fn dismiss(&mut self, desk: &mut Desk) {
+        if let Some(mut witness) = self.witness.take() {
+            witness.abort(desk);
+        }
+    }
+
+    fn conclude(&mut self, now: Time, finding: Finding, desk: &mut Desk) -> Option<Verdict> {
+        match finding {
+            Finding::Unknown => None,
+            Finding::Gone => Some(Verdict::Gone),
+            Finding::Differs(why) => Some(Verdict::Lost(differs(why))),
+            Finding::Closed(held) if self.ended && held == self.total => Some(Verdict::Delivered),
+            Finding::Closed(_) => Some(Verdict::Stale),
+            Finding::Evicted => Some(Verdict::Stale),
+            Finding::Open(held) => {
+                if held < self.trimmed {
+                    return Some(Verdict::Lost(Cause::TooMuch {
+                        what: "what the server lacks of the segment",
+                        limit: desk.config.replay_bytes,
+                    }));
+                }
+                let Phase::Recovering(recovery) =
+                    core::mem::replace(&mut self.phase, Phase::Posting)
+                else {
+                    return None;
+                };
+                self.witness = Some(recovery);
+                if self.post.is_none() {
+                    self.open(now, desk);
+                }
+                if let Some(post) = &mut self.post {
+                    (post.base, post.fed, post.sent) = (held, held, held);
+                }
+                (self.next, self.skip) = (0, 0);
+                let mut at = self.trimmed;
+                while let Some(chunk) = self.kept.get(self.next)
+                    && at + chunk.len() as u64 <= held
+                {
+                    at += chunk.len() as u64;
+                    self.next += 1;
+                }
+                self.skip = (held - at) as usize;
+                self.progress = now;
+                if held > self.held {
+                    self.held = held;
+                    self.stuck = 0;
+                }
+                desk.resumed(self.seq, held);
+                None
+            }
+        }
+    }
+
+    pub(super) fn tick(&mut self, now: Time, desk: &mut Desk) -> Option<Verdict> {
+        if let Some(since) = self.trouble
+            && self.begun
+            && now.since(since) >= desk.config.recover_within
+        {
+            return Some(Verdict::Lost(Cause::TimedOut {
+                doing: "a segment",
+                after: desk.config.recover_within,
+            }));
+        }
+        match &mut self.phase {
+            Phase::Pausing(until) if *until <= now => {
+                self.open(now, desk);
+                None
+            }
+            Phase::Pausing(_) => None,
+            Phase::Recovering(recovery) => {
+                let finding = recovery.tick(now, desk);
+                self.conclude(now, finding, desk)
+            }
+            Phase::Posting => {
+                if self.deadline(desk).is_some_and(|due| due <= now) {
+                    let post = self.post.take()?;
+                    desk.out.abort(post.id);
+                    return self.break_off(now, &post, None, desk);
+                }
+                None
+            }
+        }
+    }
+
+    /// When silence on the POST means that its connection is dead.
+    fn deadline(&self, desk: &Desk) -> Option<Time> {
+        let post = self.post.as_ref()?;
+        if !self.begun {
+            return None;
+        }
+        if post.fed > post.sent {
+            Some(self.progress + desk.config.stall_within)
+        } else if post.finished {
+            Some(self.progress + desk.config.answer_within)
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn wake(&self, desk: &Desk) -> Option<Time> {
+        let own = match &self.phase {
+            Phase::Pausing(until) => Some(*until),
+            Phase::Recovering(recovery) => recovery.wake(),
+            Phase::Posting => self.deadline(desk),
+        };
+        let trouble = self
+            .trouble
+            .filter(|_| self.begun)
+            .map(|since| since + desk.config.recover_within);
+        earlier(own, trouble)
+    }
+
+    pub(super) fn abort(&mut self, desk: &mut Desk) {
+        if let Some(post) = self.post.take() {
+            desk.out.abort(post.id);
+        }
+        if let Phase::Recovering(recovery) = &mut self.phase {
+            recovery.abort(desk);
+        }
+        self.dismiss(desk);
+    }
+}
+
+fn differs(why: &'static str) -> Cause {
+    Cause::Nonsense {
+        what: "what it holds of a segment",
+        why: why.into(),
+    }
+}
+
+/// What a segment holds, for comparing.
+pub(super) struct View<'a> {
+    kept: &'a VecDeque<Bytes>,
+    trimmed: u64,
+    fingerprint: Fingerprint,
+    pub(super) reached: u64,
+    pub(super) seq: Seq,
+}
+
+/// Where comparing stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Compared {
+    pub(super) count: u64,
+    fingerprint: Fingerprint,
+    /// The kept chunk and the byte in it that come next.
+    at: (usize, usize),
+    /// What had been trimmed when `at` was right.
+    trimmed: u64,
+}
+
+impl Compared {
+    /// Whether the bytes continue what was sent.
+    pub(super) fn matches(&mut self, mut bytes: &[u8], view: &View<'_>) -> bool {
+        if self.count + bytes.len() as u64 > view.reached {
+            return false;
+        }
+        if self.count < view.trimmed {
+            let take = usize::try_from(view.trimmed - self.count)
+                .map_or(bytes.len(), |left| left.min(bytes.len()));
+            self.fingerprint.add(&bytes[..take]);
+            self.count += take as u64;
+            bytes = &bytes[take..];
+            if self.count < view.trimmed {
+                return true;
+            }
+            self.at = (0, 0);
+            self.trimmed = view.trimmed;
+            if self.fingerprint != view.fingerprint {
+                return false;
+            }
+        } else if self.trimmed < view.trimmed {
+            // Chunks left at the front meanwhile.
+            self.trimmed = view.trimmed;
+            let mut skip = self.count - view.trimmed;
+            self.at = (0, 0);
+            while let Some(chunk) = view.kept.get(self.at.0)
+                && chunk.len() as u64 <= skip
+            {
+                skip -= chunk.len() as u64;
+                self.at.0 += 1;
+            }
+            self.at.1 = skip as usize;
+        }
+        while !bytes.is_empty() {
+            let Some(chunk) = view.kept.get(self.at.0) else {
+                return false;
+            };
+            let ours = &chunk[self.at.1..];
+            let take = ours.len().min(bytes.len());
+            if ours[..take] != bytes[..take] {
+                return false;
+            }
+            self.count += take as u64;
+            self.at.1 += take;
+            bytes = &bytes[take..];
+            if self.at.1 == chunk.len() {
+                self.at = (self.at.0 + 1, 0);
+            }
+        }
+        true
+    }
+}
+
+/// Recognises bytes that are no longer kept; not a secure hash, since both sides of the comparison are ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fingerprint {
+    hash: u64,
+    word: u64,
+    filled: u32,
+}
+
+impl Default for Fingerprint {
+    fn default() -> Self {
+        Self {
+            hash: 0xcbf2_9ce4_8422_2325,
+            word: 0,
+            filled: 0,
+        }
+    }
+}
+
+impl Fingerprint {
+    fn add(&mut self, mut bytes: &[u8]) {
+        while self.filled != 0
+            && let Some((first, rest)) = bytes.split_first()
+        {
+            self.byte(*first);
+            bytes = rest;
+        }
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.mix(u64::from_le_bytes(*word));
+        }
+        for byte in rest {
+            self.byte(*byte);
+        }
+    }
+
+    fn byte(&mut self, byte: u8) {
+        self.word |= u64::from(byte) << (8 * self.filled);
+        self.filled += 1;
+        if self.filled == 8 {
+            let word = core::mem::take(&mut self.word);
+            self.filled = 0;
+            self.mix(word);
+        }
+    }
+
+    const fn mix(&mut self, word: u64) {
+        self.hash = (self.hash ^ word)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(29);
+    }
+}

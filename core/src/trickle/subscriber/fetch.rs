@@ -1,0 +1,249 @@
+//! One question for a segment, until its answer is acted on.
+
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use bytes::Bytes;
+
+use super::{Config, Desk, OVERLAP};
+use crate::http::{In, Out, Response};
+use crate::machine::{EffectId, earlier};
+use crate::time::Time;
+use crate::trickle::{ContentType, STATUS_NOT_IN_WINDOW, Seq, Start, headers};
+
+/// What the server answered.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// A good head; whether bytes follow is not known yet.
+    Head,
+    Body {
+        seq: Seq,
+        latest: Option<Seq>,
+        content: ContentType,
+    },
+    Empty {
+        seq: Seq,
+        latest: Option<Seq>,
+    },
+    /// 470, with the head if it told.
+    NotInWindow(Option<Seq>),
+    /// 404.
+    Missing,
+    /// The channel has ended.
+    Over,
+    /// The link broke, or the answer makes no sense.
+    Failed(String),
+}
+
+/// How the body stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tail {
+    Open,
+    Ended,
+    Broken,
+}
+
+#[derive(Debug)]
+pub(super) struct Fetch {
+    pub(super) want: Start,
+    leg: Option<EffectId>,
+    /// The request before a refresh, and how long it may still answer.
+    old: Option<(EffectId, Time)>,
+    send_at: Option<Time>,
+    refresh_at: Option<Time>,
+    head: Option<Response>,
+    pub(super) answer: Option<Answer>,
+    pub(super) held: VecDeque<Bytes>,
+    held_len: usize,
+    pub(super) held_since: Time,
+    pub(super) paused: bool,
+    pub(super) tail: Tail,
+}
+
+impl Fetch {
+    pub(super) const fn new(want: Start) -> Self {
+        Self {
+            want,
+            leg: None,
+            old: None,
+            send_at: None,
+            refresh_at: None,
+            head: None,
+            answer: None,
+            held: VecDeque::new(),
+            held_len: 0,
+            held_since: Time::ZERO,
+            paused: false,
+            tail: Tail::Open,
+        }
+    }
+
+    pub(super) fn send(&mut self, now: Time, desk: &mut Desk) {
+        self.send_at = None;
+        self.refresh_at = Some(now + desk.config.refresh);
+        self.leg = Some(desk.get(now, self.want));
+    }
+
+    pub(super) const fn pause(&mut self, until: Time) {
+        self.send_at = Some(until);
+    }
+
+    pub(super) fn owns(&self, id: EffectId) -> bool {
+        self.leg == Some(id) || self.old.is_some_and(|(old, _)| old == id)
+    }
+
+    pub(super) fn has_bytes(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// The connection that the body comes on, if it is still open. The other one is let go.
+    pub(super) fn take_leg(&mut self, desk: &mut Desk) -> Option<EffectId> {
+        if let Some((old, _)) = self.old.take() {
+            desk.out.abort(old);
+        }
+        self.leg.take()
+    }
+
+    pub(super) fn handle(&mut self, now: Time, id: EffectId, step: In, desk: &mut Desk) {
+        match step {
+            In::Reply(reply) => {
+                // Who answers first wins.
+                let loser = if self.leg == Some(id) {
+                    self.old.take().map(|(old, _)| old)
+                } else {
+                    self.old = None;
+                    self.leg.replace(id)
+                };
+                if let Some(loser) = loser {
+                    desk.out.abort(loser);
+                }
+                self.refresh_at = None;
+                self.classify(reply, desk);
+            }
+            In::Data(bytes) => {
+                if self.leg != Some(id) || bytes.is_empty() {
+                    return;
+                }
+                if let Some(head) = self.head.take() {
+                    self.answer = Some(match self.seq_of(&head) {
+                        Some(seq) => Answer::Body {
+                            seq,
+                            latest: headers::latest(&head.headers),
+                            content: ContentType::new(
+                                head.headers.get(headers::CONTENT_TYPE).unwrap_or(""),
+                            ),
+                        },
+                        None => Answer::Failed("it names no seq".to_string()),
+                    });
+                    self.held_since = now;
+                }
+                self.held_len += bytes.len();
+                self.held.push_back(bytes);
+                if self.held_len >= desk.config.ahead_bytes && !self.paused {
+                    self.paused = true;
+                    desk.out.http(id, Out::Pause);
+                }
+            }
+            In::End(_) => {
+                if self.leg != Some(id) {
+                    return;
+                }
+                self.leg = None;
+                self.tail = Tail::Ended;
+                if let Some(head) = self.head.take() {
+                    self.answer = Some(match self.seq_of(&head) {
+                        Some(seq) => Answer::Empty {
+                            seq,
+                            latest: headers::latest(&head.headers),
+                        },
+                        None => Answer::Failed("it names no seq".to_string()),
+                    });
+                }
+            }
+            In::Failed(fault) => {
+                if self.old.is_some_and(|(old, _)| old == id) {
+                    self.old = None;
+                    return;
+                }
+                self.leg = None;
+                if self.held.is_empty() {
+                    if let Some((old, _)) = self.old.take() {
+                        // The one before may still answer.
+                        self.leg = Some(old);
+                        return;
+                    }
+                    self.head = None;
+                    self.refresh_at = None;
+                    self.answer = Some(Answer::Failed(fault.to_string()));
+                } else {
+                    self.tail = Tail::Broken;
+                }
+            }
+            In::Sent(_) | In::Request(_) => {}
+        }
+    }
+
+    fn classify(&mut self, reply: Response, desk: &mut Desk) {
+        let answer = if headers::closed(&reply.headers) {
+            Answer::Over
+        } else {
+            match reply.status {
+                200 => match (self.seq_of(&reply), self.want) {
+                    (Some(seq), Start::At(want)) if seq != want => {
+                        Answer::Failed(format!("it answered with {seq} for {want}"))
+                    }
+                    (Some(_), _) => {
+                        self.head = Some(reply);
+                        self.answer = Some(Answer::Head);
+                        return;
+                    }
+                    (None, _) => Answer::Failed("it names no seq".to_string()),
+                },
+                STATUS_NOT_IN_WINDOW => Answer::NotInWindow(headers::latest(&reply.headers)),
+                404 => Answer::Missing,
+                status => Answer::Failed(format!("it answered with status {status}")),
+            }
+        };
+        // What else it says is of no use; closing is cheaper than reading.
+        if let Some(id) = self.leg.take() {
+            desk.out.abort(id);
+        }
+        self.answer = Some(answer);
+    }
+
+    fn seq_of(&self, reply: &Response) -> Option<Seq> {
+        headers::seq(&reply.headers)
+    }
+
+    pub(super) fn tick(&mut self, now: Time, desk: &mut Desk) {
+        if self.send_at.is_some_and(|at| at <= now) {
+            self.send(now, desk);
+        }
+        if let Some((old, until)) = self.old
+            && until <= now
+        {
+            self.old = None;
+            desk.out.abort(old);
+        }
+        if self.refresh_at.is_some_and(|at| at <= now)
+            && let Some(leg) = self.leg
+        {
+            if let Some((older, _)) = self.old.replace((leg, now + OVERLAP)) {
+                desk.out.abort(older);
+            }
+            self.send(now, desk);
+        }
+    }
+
+    pub(super) fn wake(&self, _config: &Config) -> Option<Time> {
+        let old = self.old.map(|(_, until)| until);
+        earlier(earlier(self.send_at, self.refresh_at), old)
+    }
+
+    pub(super) fn abort(&mut self, desk: &mut Desk) {
+        if let Some(id) = self.take_leg(desk) {
+            desk.out.abort(id);
+        }
+    }
+}

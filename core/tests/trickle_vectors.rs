@@ -1,0 +1,606 @@
+//! The recorded transcripts of the Go server, replayed against ours (vectors/trickle/README.md).
+//!
+//! The wire is simulated: a request becomes inputs, outputs become what a socket would show. Where a transcript's
+//! `advice` tells us to deviate, the deviation is written down in [`deviation`] and checked instead.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use livepeer_core::http::{Body, Fault, Headers, In, Method, Out, Request, Response, Url};
+use livepeer_core::trickle::server::{Config, Event, Gate, Refusal, Server};
+use livepeer_core::trickle::{ContentType, STATUS_NOT_IN_WINDOW};
+use livepeer_core::{Effect, EffectId, Input, Machine, Output, Time};
+use serde_json::Value;
+
+fn vectors() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/trickle")
+}
+
+fn load(name: &str) -> Value {
+    let path = vectors().join(name);
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// What one exchange showed so far.
+#[derive(Default)]
+struct Seen {
+    reply: Option<Response>,
+    body: Vec<u8>,
+    /// How much of `body` a step has looked at.
+    read: usize,
+    ended: bool,
+    gone: bool,
+}
+
+struct World {
+    name: String,
+    server: Server,
+    base: String,
+    now: Time,
+    minted: u64,
+    ids: BTreeMap<String, EffectId>,
+    seen: BTreeMap<EffectId, Seen>,
+}
+
+/// How we differ, where the advice says so.
+#[derive(Clone)]
+enum Deviation {
+    /// Another status, without looking at the rest.
+    Status(u16),
+    /// These header values and this body instead.
+    Instead(&'static [(&'static str, &'static str)], &'static str),
+    /// The step says something that does not happen.
+    Skip,
+}
+
+/// Deviations by transcript and step, counted from zero; each with the decision it follows from.
+fn deviation(name: &str, step: usize) -> Option<Deviation> {
+    use Deviation::{Instead, Skip, Status};
+    Some(match (name, step) {
+        // D23: the create hook also meets segment POSTs, so there is no channel afterwards.
+        ("hook-refusal", 3) => Status(403),
+        ("hook-refusal", 4) => Status(404),
+        // D3, D4: the head stays at 4.
+        ("duplicate-closed", 8) => Instead(
+            &[
+                ("Content-Type", "text/plain"),
+                ("Lp-Trickle-Latest", "4"),
+                ("Lp-Trickle-Seq", "1"),
+            ],
+            "s1",
+        ),
+        ("duplicate-closed", 9) => Instead(&[("Lp-Trickle-Latest", "4")], "4"),
+        ("duplicate-closed", 10 | 11) => Instead(
+            &[
+                ("Content-Type", "text/plain"),
+                ("Lp-Trickle-Latest", "4"),
+                ("Lp-Trickle-Seq", "3"),
+            ],
+            "s3",
+        ),
+        // D26: bytes after the close are dropped, and told so.
+        ("duplicate-open", 16) | ("delete-seq-mid-body", 10) => {
+            Instead(&[("Lp-Trickle-Seq", "0"), ("Connection", "close")], "")
+        }
+        ("duplicate-open", 17) => Instead(
+            &[
+                ("Content-Type", "text/plain"),
+                ("Lp-Trickle-Latest", "1"),
+                ("Lp-Trickle-Seq", "0"),
+            ],
+            "AAABBBCCC",
+        ),
+        ("delete-seq-mid-body", 11) => Instead(
+            &[
+                ("Content-Type", "text/plain"),
+                ("Lp-Trickle-Latest", "1"),
+                ("Lp-Trickle-Seq", "0"),
+            ],
+            "AAA",
+        ),
+        // D5: a reset below the head is a restart: the old segments are forgotten and the POST waits for its bytes.
+        ("restart-at-zero", 5 | 9) => Skip,
+        // The head follows at the first byte.
+        ("restart-at-zero", 6) => Instead(&[("Lp-Trickle-Latest", "3")], "3"),
+        // Nothing of the old run is readable: this waits for the new one's bytes.
+        ("restart-at-zero", 7 | 10 | 11) => Skip,
+        ("restart-at-zero", 12) => Instead(&[("Lp-Trickle-Latest", "3")], "3"),
+        // D8: bytes are activity. The transcript's last pause is longer than the idle time, so its sweep stands.
+        // D2: negative indexes are refused.
+        ("bad-index", 9..=12) => Status(400),
+        // D1.
+        ("negative-delete-wedge", 2) => Status(400),
+        ("negative-delete-wedge", 3) => Instead(
+            &[
+                ("Content-Type", "text/plain"),
+                ("Lp-Trickle-Latest", "1"),
+                ("Lp-Trickle-Seq", "0"),
+            ],
+            "s0",
+        ),
+        ("negative-delete-wedge", 4) => Instead(&[("Lp-Trickle-Latest", "1")], "1"),
+        // D6, D25: the orphan's readers are ended with it; checked by its own test below.
+        ("orphan-stranded", 15 | 17) => Skip,
+        _ => return None,
+    })
+}
+
+impl World {
+    fn new(name: &str, config: &Value) -> Self {
+        let now = Time::from_secs(1_000);
+        let millis = |key: &str| config[key].as_u64().map(Duration::from_millis);
+        let gate = match &config["hook_status"] {
+            Value::Null => Gate::Open,
+            Value::Number(status) => Gate::Refuse(Refusal {
+                status: status.as_u64().unwrap() as u16,
+                text: "hook says no".into(),
+            }),
+            Value::String(plain) if plain == "plain error" => Gate::Refuse(Refusal {
+                status: 500,
+                text: "hook says no".into(),
+            }),
+            other => panic!("{name}: unknown hook_status {other}"),
+        };
+        let defaults = Config::default();
+        let config_ours = Config {
+            base: config["base"].as_str().unwrap().into(),
+            autocreate: config["autocreate"].as_bool().unwrap(),
+            changefeed: config["changefeed"].as_bool().unwrap_or(false),
+            idle: millis("idle_ms").unwrap_or(defaults.idle),
+            sweep: millis("sweep_ms").unwrap_or(defaults.sweep),
+            on_create: gate.clone(),
+            on_delete: gate,
+            ..defaults
+        };
+        for (key, _) in config.as_object().unwrap() {
+            assert!(
+                [
+                    "base",
+                    "autocreate",
+                    "changefeed",
+                    "idle_ms",
+                    "sweep_ms",
+                    "channels",
+                    "hook_status"
+                ]
+                .contains(&&**key),
+                "{name}: unknown server key {key}"
+            );
+        }
+        let mut server = Server::new(now, config_ours.clone());
+        for channel in config["channels"].as_array().into_iter().flatten() {
+            let content = ContentType::new(channel["content_type"].as_str().unwrap());
+            server
+                .create_channel(now, channel["name"].as_str().unwrap(), content)
+                .unwrap();
+        }
+        Self {
+            name: name.into(),
+            server,
+            base: config_ours.base,
+            now,
+            minted: 0,
+            ids: BTreeMap::new(),
+            seen: BTreeMap::new(),
+        }
+    }
+
+    fn input(&mut self, id: EffectId, step: In) {
+        self.server.handle_input(self.now, Input::Http(id, step));
+        self.drain();
+    }
+
+    fn drain(&mut self) -> Option<Time> {
+        let mut sent = Vec::new();
+        let wake = loop {
+            match self.server.poll_output() {
+                Output::Effect(id, Effect::Http(out)) => {
+                    let seen = self.seen.entry(id).or_default();
+                    assert!(!seen.ended && !seen.gone, "{id:?} spoke after its end");
+                    match out {
+                        Out::Reply(reply) => {
+                            assert!(seen.reply.is_none(), "{}: two replies", self.name);
+                            match &reply.body {
+                                Body::Empty => seen.ended = true,
+                                Body::Full(bytes) => {
+                                    seen.body.extend_from_slice(bytes);
+                                    seen.ended = true;
+                                }
+                                Body::Stream => {}
+                            }
+                            seen.reply = Some(reply);
+                        }
+                        Out::Data(bytes) => {
+                            assert!(seen.reply.is_some(), "data before the head");
+                            seen.body.extend_from_slice(&bytes);
+                            sent.push((id, bytes.len()));
+                        }
+                        Out::End | Out::EndWith(_) => seen.ended = true,
+                        Out::Abort => seen.gone = true,
+                        Out::Pause | Out::Resume => {}
+                        Out::Request(_) => panic!("a server asks nothing"),
+                    }
+                }
+                Output::Effect(..) => panic!("only http is expected"),
+                Output::Event(Event::Created(_) | Event::Removed(..)) => {}
+                Output::Event(event) => panic!("unexpected {event:?}"),
+                Output::Idle(wake) => break wake,
+            }
+        };
+        for (id, count) in sent {
+            self.server
+                .handle_input(self.now, Input::Http(id, In::Sent(count)));
+        }
+        wake
+    }
+
+    /// Lets time pass as a driver would.
+    fn pass(&mut self, millis: u64) {
+        let end = self.now + Duration::from_millis(millis);
+        while let Some(wake) = self.drain().filter(|wake| *wake <= end) {
+            assert!(wake > self.now, "a wake time in the past");
+            self.now = wake;
+            self.server.handle_input(self.now, Input::Tick);
+        }
+        self.now = end;
+        self.server.handle_input(self.now, Input::Tick);
+        self.drain();
+    }
+
+    fn open(&mut self, request: &Value) -> EffectId {
+        for (key, _) in request.as_object().unwrap() {
+            assert!(
+                [
+                    "method",
+                    "path",
+                    "absolute_path",
+                    "headers",
+                    "body",
+                    "chunks",
+                    "stream",
+                    "content_length"
+                ]
+                .contains(&&**key),
+                "{}: unknown request key {key}",
+                self.name
+            );
+        }
+        let path = match request["absolute_path"].as_str() {
+            Some(path) => path.to_string(),
+            None => format!("{}{}", self.base, request["path"].as_str().unwrap()),
+        };
+        let mut headers = Headers::new();
+        for (name, value) in request["headers"].as_object().into_iter().flatten() {
+            headers.push_any(name, value.as_str().unwrap());
+        }
+        let mut ours = Request::new(
+            Method::from_name(request["method"].as_str().unwrap()).unwrap(),
+            Url::parse("http://server:80").unwrap().with_path(&path),
+        )
+        .body(Body::Stream);
+        ours.headers = headers;
+        let id = EffectId::by_peer(self.minted);
+        self.minted += 1;
+        self.seen.entry(id).or_default();
+        self.input(id, In::Request(ours));
+        id
+    }
+
+    fn exchange(&mut self, request: &Value) -> EffectId {
+        let id = self.open(request);
+        if let Some(body) = request["body"].as_str() {
+            self.input(id, In::Data(Bytes::copy_from_slice(body.as_bytes())));
+        }
+        for chunk in request["chunks"].as_array().into_iter().flatten() {
+            let chunk = chunk.as_str().unwrap();
+            self.input(id, In::Data(Bytes::copy_from_slice(chunk.as_bytes())));
+        }
+        self.input(id, In::End(Headers::new()));
+        id
+    }
+
+    fn check_head(&self, at: &str, id: EffectId, want: &Value) {
+        let seen = &self.seen[&id];
+        let reply = seen
+            .reply
+            .as_ref()
+            .unwrap_or_else(|| panic!("{at}: no answer, wanted {want}"));
+        assert_eq!(
+            u64::from(reply.status),
+            want["status"].as_u64().unwrap(),
+            "{at}: status"
+        );
+        let exact = reply.status == 200 || reply.status == STATUS_NOT_IN_WINDOW;
+        for (name, value) in want["headers"].as_object().into_iter().flatten() {
+            let free = (name == "Content-Type" || name == "Connection") && !exact;
+            if free {
+                continue;
+            }
+            let have = reply.headers.get(&name.to_ascii_lowercase());
+            let fits = match value {
+                Value::Array(any) => any.iter().any(|one| one.as_str() == have),
+                one => one.as_str() == have,
+            };
+            assert!(fits, "{at}: {name} is {have:?}, wanted {value}");
+        }
+        for (name, value) in reply.headers.iter() {
+            let listed = want["headers"]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .any(|(listed, _)| listed.eq_ignore_ascii_case(name));
+            let watched = name.starts_with("lp-trickle-")
+                || exact && (name == "content-type" || name == "connection" || name == "location");
+            assert!(listed || !watched, "{at}: unlisted {name}: {value}");
+        }
+    }
+
+    fn check_response(&mut self, at: &str, id: EffectId, want: &Value, head_only: bool) {
+        self.check_head(at, id, want);
+        let seen = self.seen.get_mut(&id).unwrap();
+        assert!(seen.ended, "{at}: the answer has not ended");
+        let status = seen.reply.as_ref().unwrap().status;
+        if status == 200 || status == STATUS_NOT_IN_WINDOW {
+            if !head_only {
+                let body = String::from_utf8_lossy(&seen.body[seen.read..]).into_owned();
+                assert_eq!(body, want["body"].as_str().unwrap(), "{at}: body");
+            }
+            seen.read = seen.body.len();
+        }
+    }
+
+    fn expect(&mut self, at: &str, step: usize, id: EffectId, want: &Value, head_only: bool) {
+        match deviation(&self.name, step) {
+            None => {
+                assert!(want.get("none").is_none() && want.get("hangs").is_none());
+                self.check_response(at, id, want, head_only);
+            }
+            Some(Deviation::Status(status)) => {
+                let seen = &self.seen[&id];
+                assert_eq!(seen.reply.as_ref().unwrap().status, status, "{at}");
+            }
+            Some(Deviation::Instead(headers, body)) => {
+                let mut map = serde_json::Map::new();
+                for (name, value) in headers {
+                    map.insert((*name).into(), Value::from(*value));
+                }
+                if headers.len() == 1 && headers[0].0 == "Lp-Trickle-Latest" {
+                    map.insert(
+                        "Content-Type".into(),
+                        Value::from("text/plain; charset=utf-8"),
+                    );
+                }
+                let ours = serde_json::json!({"status": 200, "headers": map, "body": body});
+                self.check_response(at, id, &ours, head_only);
+            }
+            Some(Deviation::Skip) => {}
+        }
+    }
+
+    fn step(&mut self, number: usize, step: &Value) {
+        let at = format!("{} step {number} {}", self.name, step["do"]);
+        let named = |world: &Self| {
+            let name = step["id"].as_str().unwrap();
+            world.ids[name]
+        };
+        match step["do"].as_str().unwrap() {
+            "exchange" => {
+                let id = self.exchange(&step["request"]);
+                self.expect(
+                    &at,
+                    number,
+                    id,
+                    &step["response"],
+                    step["request"]["method"] == "HEAD",
+                );
+            }
+            "open" => {
+                let id = self.open(&step["request"]);
+                if step["request"]["stream"].is_null()
+                    && step["request"]["content_length"].is_null()
+                {
+                    self.input(id, In::End(Headers::new()));
+                }
+                self.ids.insert(step["id"].as_str().unwrap().into(), id);
+                self.pass(60);
+            }
+            "send" => {
+                let id = named(self);
+                let bytes = Bytes::copy_from_slice(step["body"].as_str().unwrap().as_bytes());
+                self.input(id, In::Data(bytes));
+            }
+            // Bytes that are no chunk: the driver sees broken framing.
+            "send_raw" | "half_close" => {
+                let id = named(self);
+                let fault = Fault::Broken("unexpected end of body".into());
+                self.input(id, In::Failed(fault));
+            }
+            "abort" => {
+                let id = named(self);
+                self.input(id, In::Failed(Fault::Broken("reset".into())));
+                self.seen.get_mut(&id).unwrap().read = 0;
+            }
+            "finish" => {
+                let id = named(self);
+                self.input(id, In::End(Headers::new()));
+            }
+            "quiet" => {
+                let id = named(self);
+                let count = |world: &Self| {
+                    let seen = &world.seen[&id];
+                    (seen.reply.is_some(), seen.body.len(), seen.ended)
+                };
+                let before = count(self);
+                self.pass(step["ms"].as_u64().unwrap());
+                if deviation(&self.name, number).is_none() {
+                    assert_eq!(before, count(self), "{at}: it is not quiet");
+                    let seen = &self.seen[&id];
+                    assert_eq!(seen.read, seen.body.len(), "{at}: unread bytes");
+                }
+            }
+            "head" => {
+                let id = named(self);
+                self.check_head(&at, id, &step["response"]);
+            }
+            "data" => {
+                let id = named(self);
+                let seen = self.seen.get_mut(&id).unwrap();
+                let body = String::from_utf8_lossy(&seen.body[seen.read..]).into_owned();
+                assert_eq!(body, step["body"].as_str().unwrap(), "{at}");
+                seen.read = seen.body.len();
+            }
+            "end" => {
+                let id = named(self);
+                let seen = self.seen.get_mut(&id).unwrap();
+                let body = String::from_utf8_lossy(&seen.body[seen.read..]).into_owned();
+                assert_eq!(body, step["body"].as_str().unwrap_or(""), "{at}");
+                assert!(seen.ended, "{at}: it has not ended");
+                seen.read = seen.body.len();
+            }
+            "response" => {
+                let id = named(self);
+                self.expect(
+                    &at,
+                    number,
+                    id,
+                    &step["response"],
+                    self.name == "head-method",
+                );
+            }
+            // Optional, and not ours: no known client needs them (D15).
+            "info" => assert_eq!(self.name, "first-byte-timeout"),
+            "wait" => self.pass(step["ms"].as_u64().unwrap()),
+            other => panic!("{at}: unknown step {other}"),
+        }
+    }
+}
+
+#[test]
+fn every_transcript_replays() {
+    let mut names: Vec<String> = fs::read_dir(vectors())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.as_bytes()[0].is_ascii_digit())
+        .collect();
+    names.sort();
+    assert_eq!(names.len(), 35, "a transcript is missing or new");
+    let mut steps = 0;
+    for file in &names {
+        let vector = load(file);
+        let name = vector["name"].as_str().unwrap();
+        let mut world = World::new(name, &vector["server"]);
+        for (number, step) in vector["steps"].as_array().unwrap().iter().enumerate() {
+            world.step(number, step);
+            steps += 1;
+        }
+    }
+    assert_eq!(steps, 510, "a step is missing or new");
+}
+
+#[test]
+fn an_orphans_readers_are_ended_with_it() {
+    // Transcript 35 with our decisions D6 and D25.
+    let vector = load("35-orphan-stranded.json");
+    let mut world = World::new("orphan-stranded", &vector["server"]);
+    for (number, step) in vector["steps"].as_array().unwrap().iter().enumerate() {
+        world.step(number, step);
+    }
+    let seen = &world.seen[&world.ids["g"]];
+    assert!(seen.ended);
+    assert_eq!(seen.body, b"part");
+}
+
+#[test]
+fn a_restart_with_reset_keeps_its_bytes() {
+    // Transcript 24 with our decision D5.
+    let vector = load("24-restart-at-zero.json");
+    let mut world = World::new("restart-at-zero", &vector["server"]);
+    for (number, step) in vector["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .enumerate()
+        .take(6)
+    {
+        world.step(number, step);
+    }
+    let n0 = world.ids["n0"];
+    assert!(
+        world.seen[&n0].reply.is_none(),
+        "it waits for its first byte"
+    );
+    world.input(n0, In::Data(Bytes::from_static(b"new0")));
+    world.input(n0, In::End(Headers::new()));
+    let mut check = |path: &str, status: u16, latest: &str, body: &str| {
+        let id = world.exchange(&serde_json::json!({"method": "GET", "path": path}));
+        let seen = &world.seen[&id];
+        let reply = seen.reply.as_ref().unwrap();
+        assert_eq!(reply.status, status, "{path}");
+        assert_eq!(
+            reply.headers.get("lp-trickle-latest"),
+            Some(latest),
+            "{path}"
+        );
+        assert_eq!(String::from_utf8_lossy(&seen.body), body, "{path}");
+    };
+    check("q/next", 200, "1", "1");
+    check("q/0", 200, "1", "new0");
+    check("q/2", 470, "1", "Entry not found");
+}
+
+#[test]
+fn the_requests_of_the_real_clients_are_understood() {
+    let vector = load("client-requests.json");
+    let requests = vector["requests"].as_array().unwrap();
+    assert_eq!(requests.len(), 11, "a request is missing or new");
+    for captured in requests {
+        let config = serde_json::json!({"base": "/ai/trickle/", "autocreate": true});
+        let mut world = World::new("client-requests", &config);
+        let line = captured["line"].as_str().unwrap();
+        let mut parts = line.split(' ');
+        let method = parts.next().unwrap();
+        let path = parts.next().unwrap().strip_prefix("{base}").unwrap();
+        assert_eq!(parts.next(), Some("HTTP/1.1"));
+        let channel = path.split('/').next().unwrap();
+        let headers: serde_json::Map<String, Value> = captured["headers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|pair| (pair[0].as_str().unwrap().to_string(), pair[1].clone()))
+            .collect();
+        let create = serde_json::json!({"method": "POST", "path": channel});
+        let request =
+            serde_json::json!({"method": method, "path": path, "headers": headers, "stream": true});
+        if captured["op"] != "create" {
+            world.exchange(&create);
+        }
+        let id = world.open(&request);
+        match captured["op"].as_str().unwrap() {
+            op @ ("segment" | "first segment" | "later segment") => {
+                world.input(id, In::Data(Bytes::from_static(b"x")));
+                world.input(id, In::End(Headers::new()));
+                let reply = world.seen[&id].reply.as_ref().unwrap();
+                assert_eq!(reply.status, 200, "{op}");
+                let seq = path.rsplit('/').next();
+                assert_eq!(reply.headers.get("lp-trickle-seq"), seq, "{op}");
+            }
+            op @ ("create" | "close" | "probe") => {
+                world.input(id, In::End(Headers::new()));
+                assert_eq!(world.seen[&id].reply.as_ref().unwrap().status, 200, "{op}");
+            }
+            "read" => {
+                world.input(id, In::End(Headers::new()));
+                assert!(world.seen[&id].reply.is_none(), "a read at the head waits");
+                let post = serde_json::json!({"method": "POST", "path": format!("{channel}/0"), "body": "x"});
+                world.exchange(&post);
+                assert_eq!(world.seen[&id].body, b"x");
+                assert!(world.seen[&id].ended);
+            }
+            op => panic!("unknown op {op}"),
+        }
+    }
+}
