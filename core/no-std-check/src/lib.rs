@@ -1,7 +1,10 @@
 //! A library that defines what std would define: the panic handler and the allocator. If anything below
 //! `livepeer-core` pulled std in, there would be two of each and this crate would not build.
-//! `cargo build -p no-std-check --features check --profile no-std`
+//! `cargo build -p no-std-check --features check --profile no-std`; with the feature `prove` it must fail.
 #![cfg_attr(feature = "check", no_std)]
+
+#[cfg(feature = "prove")]
+extern crate std;
 
 #[cfg(feature = "check")]
 mod check {
