@@ -10,7 +10,7 @@ use livepeer_core::capabilities::{Capability, compatible};
 use livepeer_core::http::{Headers, Response, Url};
 use livepeer_core::wire::grpc::{Answer, Question};
 use livepeer_core::wire::{
-    Channels, EventContext, OrchestratorInfo, Params, RunnerEvent, ScopeChannels,
+    Channels, EventContext, OrchestratorInfo, Params, RunnerEvent, ScopeChannels, Token,
 };
 
 /// A fuzz target: its name and what it does with bytes.
@@ -29,6 +29,7 @@ pub const TARGETS: &[Target] = targets![
     decode_orchestrator_info,
     decode_params,
     decode_start_answer,
+    decode_token,
     decode_url,
 ];
 
@@ -124,6 +125,16 @@ pub fn decode_params(data: &[u8]) {
     };
     if let Ok(params) = Params::parse(text) {
         assert_eq!(Params::parse(&params.to_json()).as_ref(), Ok(&params));
+    }
+}
+
+/// A token is read or refused.
+pub fn decode_token(data: &[u8]) {
+    if let Ok(text) = core::str::from_utf8(data)
+        && let Ok(token) = Token::decode(text)
+    {
+        let orchestrators = token.orchestrators.unwrap_or_default();
+        assert!(orchestrators.iter().all(|entry| !entry.is_empty()));
     }
 }
 

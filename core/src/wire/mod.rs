@@ -5,6 +5,7 @@ pub mod grpc;
 mod identity;
 mod info;
 mod live;
+mod token;
 
 pub use capabilities::{MAX_MODELS, MAX_PRICES, MAX_VERSION_BYTES};
 pub use identity::{
@@ -15,3 +16,4 @@ pub use live::{
     Channels, DEFAULT_MODEL, EventContext, KEEP_ALIVE, MAX_MESSAGE_BYTES, MAX_START_ANSWER_BYTES,
     Params, RunnerEvent, ScopeChannels, StartRequest,
 };
+pub use token::{MAX_TOKEN_BYTES, Token};
