@@ -9,6 +9,9 @@
 //!                                     └──────── the same ────────────▶ Closed (final; later bytes are dropped, D26)
 //! ```
 
+mod readers;
+mod segment;
+
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::ToString;
 use alloc::sync::Arc;
@@ -16,18 +19,16 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+pub(super) use self::readers::Asked;
+use self::segment::{Phase, Segment, Writer};
 use super::headers;
-use super::server::{Config, Event, Read, ReaderId};
+use super::server::{Config, Event, ReaderId};
 use super::slab::Slab;
-use super::{ContentType, STATUS_NOT_IN_WINDOW, Seq, WINDOW};
+use super::{ContentType, Seq, WINDOW};
 use crate::http::{Body, Out, Response};
 use crate::machine::{EffectId, Outbox};
 use crate::time::Time;
 
-/// Chunks below this are copied and joined: a peer that sends single bytes must not pin a driver's buffer with each.
-const SMALL_CHUNK: usize = 512;
-/// Joined chunks grow to about this.
-const JOINED_CHUNK: usize = 4 << 10;
 /// A publisher without reset that is this far below the head has restarted (D5).
 const RESTART_DISTANCE: u64 = WINDOW as u64 + 1;
 
@@ -50,67 +51,6 @@ pub(super) struct Seat {
     pub(super) segment: u32,
     pub(super) place: u32,
     pub(super) writes: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Fresh,
-    Open,
-    Closed,
-}
-
-#[derive(Debug)]
-struct Segment {
-    seq: Seq,
-    phase: Phase,
-    chunks: Vec<Bytes>,
-    len: usize,
-    slotted: bool,
-    readers: Slab<Reader>,
-    writers: Slab<Writer>,
-    /// Since when it is open without a writer, and until when that may last.
-    orphan: Option<(Time, Time)>,
-}
-
-#[derive(Debug)]
-struct Reader {
-    guest: Guest,
-    /// The chunk and the byte in it that comes next.
-    at: (usize, usize),
-    /// Bytes handed to the driver and not yet to the transport.
-    in_flight: usize,
-    began: bool,
-}
-
-#[derive(Debug)]
-enum Guest {
-    Remote {
-        id: EffectId,
-        /// The head when the request arrived (trickle spec 3).
-        latest: Seq,
-        head_only: bool,
-    },
-    Local {
-        id: ReaderId,
-        /// Whether it asked in vain and wants to be told.
-        waits: bool,
-    },
-}
-
-#[derive(Debug)]
-struct Writer {
-    /// `None` is the embedder itself.
-    id: Option<EffectId>,
-    began: bool,
-    /// It declared a restart below the head, so its first byte pulls the head down (D5).
-    restart: bool,
-}
-
-/// Whom a segment is looked up for.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Asked {
-    Held(u32),
-    Missing,
 }
 
 #[derive(Debug)]
@@ -341,147 +281,6 @@ impl Channel {
         }
     }
 
-    // ---- reading ---------------------------------------------------------------------------------------------
-
-    /// Finds what a reader asked for, precreating it at the head (trickle spec 5.2).
-    pub(super) fn look_up(&mut self, now: Time, seq: Seq, desk: &mut Desk) -> Asked {
-        if let Some(key) = self.find(seq) {
-            return Asked::Held(key);
-        }
-        let at_head = seq == self.head || (self.head == Seq::ZERO && seq == Seq::new(1));
-        if at_head && !self.closed {
-            return Asked::Held(self.install(now, seq, desk));
-        }
-        Asked::Missing
-    }
-
-    /// A GET or HEAD of a seq; `asked` is the index as it came (trickle spec 5.5).
-    pub(super) fn get(
-        &mut self,
-        now: Time,
-        id: EffectId,
-        asked: i64,
-        head_only: bool,
-        desk: &mut Desk,
-    ) {
-        let seq = match asked {
-            -1 => self.head,
-            -2 => self.head.minus(1),
-            index => Seq::new(u64::try_from(index).unwrap_or(0)),
-        };
-        match self.look_up(now, seq, desk) {
-            Asked::Missing => {
-                let reply = Response::new(STATUS_NOT_IN_WINDOW)
-                    .header(headers::LATEST, self.head.to_string())
-                    .header(headers::SEQ, asked.to_string())
-                    .header(headers::CONTENT_TYPE, TEXT)
-                    .body(Body::Full(Bytes::from_static(b"Entry not found")));
-                desk.out.http(id, Out::Reply(reply));
-            }
-            Asked::Held(key) => {
-                let guest = Guest::Remote {
-                    id,
-                    latest: self.head,
-                    head_only,
-                };
-                let Some(segment) = self.segments.get_mut(key) else {
-                    return;
-                };
-                let place = segment.readers.insert(Reader::new(guest));
-                self.guests += 1;
-                desk.seats.insert(
-                    id,
-                    Seat {
-                        channel: self.key,
-                        segment: key,
-                        place,
-                        writes: false,
-                    },
-                );
-                self.serve_one(key, place, desk);
-                self.release(key);
-            }
-        }
-    }
-
-    /// The transport took that many bytes of a reader's.
-    pub(super) fn sent(&mut self, key: u32, place: u32, count: usize, desk: &mut Desk) {
-        let Some(reader) = self
-            .segments
-            .get_mut(key)
-            .and_then(|segment| segment.readers.get_mut(place))
-        else {
-            return;
-        };
-        let was = reader.in_flight;
-        reader.in_flight = was.saturating_sub(count);
-        if was >= desk.config.reader_window {
-            self.serve_one(key, place, desk);
-            self.release(key);
-        }
-    }
-
-    /// A reader's connection is gone (D7).
-    pub(super) fn leave_reading(&mut self, key: u32, place: u32) {
-        let Some(segment) = self.segments.get_mut(key) else {
-            return;
-        };
-        if segment.readers.remove(place).is_some() {
-            self.guests -= 1;
-        }
-        self.release(key);
-    }
-
-    /// Takes a seat for an embedder's reader at a segment that [`Channel::look_up`] found.
-    pub(super) fn sit(&mut self, key: u32, id: ReaderId) -> Option<u32> {
-        let segment = self.segments.get_mut(key)?;
-        let place = segment
-            .readers
-            .insert(Reader::new(Guest::Local { id, waits: false }));
-        self.guests += 1;
-        Some(place)
-    }
-
-    /// What a local reader gets next from its segment; [`Read::Pending`] sets the alarm.
-    pub(super) fn read(&mut self, key: u32, place: u32) -> Read {
-        let content = self.content.clone();
-        let Some(segment) = self.segments.get_mut(key) else {
-            return Read::Pending;
-        };
-        let seq = segment.seq;
-        let Some(reader) = segment.readers.get_mut(place) else {
-            return Read::Pending;
-        };
-        if !reader.began && segment.phase != Phase::Fresh {
-            reader.began = true;
-            return Read::Begin(seq, content);
-        }
-        if let Some(bytes) = next_run(&segment.chunks, &mut reader.at) {
-            return Read::Data(seq, bytes);
-        }
-        if segment.phase == Phase::Closed {
-            return Read::End(seq);
-        }
-        if let Guest::Local { waits, .. } = &mut reader.guest {
-            *waits = true;
-        }
-        Read::Pending
-    }
-
-    /// The seq of a segment, and whether nobody has written to it.
-    pub(super) fn peek(&self, key: u32) -> Option<(Seq, bool)> {
-        self.segments
-            .get(key)
-            .map(|segment| (segment.seq, segment.phase == Phase::Fresh))
-    }
-
-    /// Wakes a local reader when the head moves.
-    pub(super) fn wait_for_head(&mut self, id: ReaderId) {
-        if !self.ahead.contains(&id) {
-            self.ahead.push(id);
-        }
-    }
-
     // ---- closing ---------------------------------------------------------------------------------------------
 
     /// DELETE of a seq: whether its slot holds it.
@@ -657,85 +456,6 @@ impl Channel {
         self.release(key);
     }
 
-    /// Gives every reader of a segment what it may have.
-    fn serve(&mut self, key: u32, desk: &mut Desk) {
-        let end = self.segments.get(key).map_or(0, |held| held.readers.end());
-        for place in 0..end {
-            self.serve_one(key, place, desk);
-        }
-    }
-
-    fn serve_one(&mut self, key: u32, place: u32, desk: &mut Desk) {
-        let Some(segment) = self.segments.get_mut(key) else {
-            return;
-        };
-        let Some(reader) = segment.readers.get_mut(place) else {
-            return;
-        };
-        let (id, latest, head_only) = match &mut reader.guest {
-            Guest::Remote {
-                id,
-                latest,
-                head_only,
-            } => (*id, *latest, *head_only),
-            Guest::Local { id, waits } => {
-                if core::mem::take(waits) {
-                    desk.out.event(Event::Readable(*id));
-                }
-                return;
-            }
-        };
-        let closed = segment.phase == Phase::Closed;
-        let mut done = false;
-        if !reader.began {
-            if segment.len == 0 {
-                if !closed {
-                    return;
-                }
-                let mut reply = Response::new(200)
-                    .header(headers::SEQ, segment.seq.to_string())
-                    .header(headers::LATEST, self.head.to_string());
-                if self.closed {
-                    reply = reply.header(headers::CLOSED, "terminated");
-                }
-                desk.out.http(id, Out::Reply(reply));
-                done = true;
-            } else {
-                let mut reply = Response::new(200).header(headers::SEQ, segment.seq.to_string());
-                if latest != segment.seq {
-                    reply = reply.header(headers::LATEST, latest.to_string());
-                }
-                reply = reply.header(headers::CONTENT_TYPE, self.content.as_str());
-                if head_only {
-                    desk.out.http(id, Out::Reply(reply));
-                    done = true;
-                } else {
-                    reader.began = true;
-                    desk.out.http(id, Out::Reply(reply.body(Body::Stream)));
-                }
-            }
-        }
-        if !done {
-            loop {
-                if reader.in_flight >= desk.config.reader_window {
-                    return;
-                }
-                match next_run(&segment.chunks, &mut reader.at) {
-                    Some(bytes) => {
-                        reader.in_flight += bytes.len();
-                        desk.out.http(id, Out::Data(bytes));
-                    }
-                    None if closed => break,
-                    None => return,
-                }
-            }
-            desk.out.http(id, Out::End);
-        }
-        segment.readers.remove(place);
-        desk.seats.remove(&id);
-        self.guests -= 1;
-    }
-
     /// Frees a segment that nobody can reach any more.
     fn release(&mut self, key: u32) {
         let Some(segment) = self.segments.get_mut(key) else {
@@ -768,70 +488,6 @@ impl Channel {
         } else {
             reply
         }
-    }
-}
-
-impl Segment {
-    fn append(&mut self, bytes: Bytes) {
-        self.len += bytes.len();
-        if bytes.len() >= SMALL_CHUNK {
-            self.chunks.push(bytes);
-            return;
-        }
-        match self.chunks.last_mut() {
-            Some(last) if last.len() + bytes.len() <= JOINED_CHUNK => {
-                // Readers inside the last chunk keep their offset: it only grows.
-                let mut joined = Vec::with_capacity(last.len() + bytes.len());
-                joined.extend_from_slice(last);
-                joined.extend_from_slice(&bytes);
-                *last = joined.into();
-            }
-            _ => self.chunks.push(Bytes::copy_from_slice(&bytes)),
-        }
-    }
-
-    fn wake_locals(&mut self, desk: &mut Desk) {
-        for place in 0..self.readers.end() {
-            if let Some(Reader {
-                guest: Guest::Local { id, waits },
-                ..
-            }) = self.readers.get_mut(place)
-                && core::mem::take(waits)
-            {
-                desk.out.event(Event::Readable(*id));
-            }
-        }
-    }
-}
-
-impl Reader {
-    const fn new(guest: Guest) -> Self {
-        Self {
-            guest,
-            at: (0, 0),
-            in_flight: 0,
-            began: false,
-        }
-    }
-}
-
-/// The bytes from a reader's place to the end of the chunk it is in, if there are any.
-fn next_run(chunks: &[Bytes], at: &mut (usize, usize)) -> Option<Bytes> {
-    loop {
-        let chunk = chunks.get(at.0)?;
-        if at.1 < chunk.len() {
-            let run = if at.1 == 0 {
-                chunk.clone()
-            } else {
-                chunk.slice(at.1..)
-            };
-            at.1 = chunk.len();
-            return Some(run);
-        }
-        if at.0 + 1 >= chunks.len() {
-            return None;
-        }
-        *at = (at.0 + 1, 0);
     }
 }
 

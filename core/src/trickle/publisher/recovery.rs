@@ -20,7 +20,7 @@
 use core::time::Duration;
 
 use super::Desk;
-use super::upload::{Compared, View};
+use super::compare::{Compared, View};
 use crate::http::{In, Method, Response};
 use crate::machine::{EffectId, earlier};
 use crate::time::Time;

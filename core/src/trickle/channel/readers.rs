@@ -1,0 +1,240 @@
+//! Who reads a channel, and what they get (trickle spec 5.5).
+
+use alloc::string::ToString;
+
+use bytes::Bytes;
+
+use super::segment::{Guest, Phase, Reader, next_run};
+use super::{Channel, Desk, Seat, TEXT};
+use crate::http::{Body, Out, Response};
+use crate::machine::EffectId;
+use crate::time::Time;
+use crate::trickle::server::{Event, Read, ReaderId};
+use crate::trickle::{STATUS_NOT_IN_WINDOW, Seq, headers};
+
+/// Whom a segment is looked up for.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::trickle) enum Asked {
+    Held(u32),
+    Missing,
+}
+
+impl Channel {
+    /// Finds what a reader asked for, precreating it at the head (trickle spec 5.2).
+    pub(in crate::trickle) fn look_up(&mut self, now: Time, seq: Seq, desk: &mut Desk) -> Asked {
+        if let Some(key) = self.find(seq) {
+            return Asked::Held(key);
+        }
+        let at_head = seq == self.head || (self.head == Seq::ZERO && seq == Seq::new(1));
+        if at_head && !self.closed {
+            return Asked::Held(self.install(now, seq, desk));
+        }
+        Asked::Missing
+    }
+
+    /// A GET or HEAD of a seq; `asked` is the index as it came (trickle spec 5.5).
+    pub(in crate::trickle) fn get(
+        &mut self,
+        now: Time,
+        id: EffectId,
+        asked: i64,
+        head_only: bool,
+        desk: &mut Desk,
+    ) {
+        let seq = match asked {
+            -1 => self.head,
+            -2 => self.head.minus(1),
+            index => Seq::new(u64::try_from(index).unwrap_or(0)),
+        };
+        match self.look_up(now, seq, desk) {
+            Asked::Missing => {
+                let reply = Response::new(STATUS_NOT_IN_WINDOW)
+                    .header(headers::LATEST, self.head.to_string())
+                    .header(headers::SEQ, asked.to_string())
+                    .header(headers::CONTENT_TYPE, TEXT)
+                    .body(Body::Full(Bytes::from_static(b"Entry not found")));
+                desk.out.http(id, Out::Reply(reply));
+            }
+            Asked::Held(key) => {
+                let guest = Guest::Remote {
+                    id,
+                    latest: self.head,
+                    head_only,
+                };
+                let Some(segment) = self.segments.get_mut(key) else {
+                    return;
+                };
+                let place = segment.readers.insert(Reader::new(guest));
+                self.guests += 1;
+                desk.seats.insert(
+                    id,
+                    Seat {
+                        channel: self.key,
+                        segment: key,
+                        place,
+                        writes: false,
+                    },
+                );
+                self.serve_one(key, place, desk);
+                self.release(key);
+            }
+        }
+    }
+
+    /// The transport took that many bytes of a reader's.
+    pub(in crate::trickle) fn sent(&mut self, key: u32, place: u32, count: usize, desk: &mut Desk) {
+        let Some(reader) = self
+            .segments
+            .get_mut(key)
+            .and_then(|segment| segment.readers.get_mut(place))
+        else {
+            return;
+        };
+        let was = reader.in_flight;
+        reader.in_flight = was.saturating_sub(count);
+        if was >= desk.config.reader_window {
+            self.serve_one(key, place, desk);
+            self.release(key);
+        }
+    }
+
+    /// A reader's connection is gone (D7).
+    pub(in crate::trickle) fn leave_reading(&mut self, key: u32, place: u32) {
+        let Some(segment) = self.segments.get_mut(key) else {
+            return;
+        };
+        if segment.readers.remove(place).is_some() {
+            self.guests -= 1;
+        }
+        self.release(key);
+    }
+
+    /// Takes a seat for an embedder's reader at a segment that [`Channel::look_up`] found.
+    pub(in crate::trickle) fn sit(&mut self, key: u32, id: ReaderId) -> Option<u32> {
+        let segment = self.segments.get_mut(key)?;
+        let place = segment
+            .readers
+            .insert(Reader::new(Guest::Local { id, waits: false }));
+        self.guests += 1;
+        Some(place)
+    }
+
+    /// What a local reader gets next from its segment; [`Read::Pending`] sets the alarm.
+    pub(in crate::trickle) fn read(&mut self, key: u32, place: u32) -> Read {
+        let content = self.content.clone();
+        let Some(segment) = self.segments.get_mut(key) else {
+            return Read::Pending;
+        };
+        let seq = segment.seq;
+        let Some(reader) = segment.readers.get_mut(place) else {
+            return Read::Pending;
+        };
+        if !reader.began && segment.phase != Phase::Fresh {
+            reader.began = true;
+            return Read::Begin(seq, content);
+        }
+        if let Some(bytes) = next_run(&segment.chunks, &mut reader.at) {
+            return Read::Data(seq, bytes);
+        }
+        if segment.phase == Phase::Closed {
+            return Read::End(seq);
+        }
+        if let Guest::Local { waits, .. } = &mut reader.guest {
+            *waits = true;
+        }
+        Read::Pending
+    }
+
+    /// The seq of a segment, and whether nobody has written to it.
+    pub(in crate::trickle) fn peek(&self, key: u32) -> Option<(Seq, bool)> {
+        self.segments
+            .get(key)
+            .map(|segment| (segment.seq, segment.phase == Phase::Fresh))
+    }
+
+    /// Wakes a local reader when the head moves.
+    pub(in crate::trickle) fn wait_for_head(&mut self, id: ReaderId) {
+        if !self.ahead.contains(&id) {
+            self.ahead.push(id);
+        }
+    }
+
+    /// Gives every reader of a segment what it may have.
+    pub(super) fn serve(&mut self, key: u32, desk: &mut Desk) {
+        let end = self.segments.get(key).map_or(0, |held| held.readers.end());
+        for place in 0..end {
+            self.serve_one(key, place, desk);
+        }
+    }
+
+    pub(super) fn serve_one(&mut self, key: u32, place: u32, desk: &mut Desk) {
+        let Some(segment) = self.segments.get_mut(key) else {
+            return;
+        };
+        let Some(reader) = segment.readers.get_mut(place) else {
+            return;
+        };
+        let (id, latest, head_only) = match &mut reader.guest {
+            Guest::Remote {
+                id,
+                latest,
+                head_only,
+            } => (*id, *latest, *head_only),
+            Guest::Local { id, waits } => {
+                if core::mem::take(waits) {
+                    desk.out.event(Event::Readable(*id));
+                }
+                return;
+            }
+        };
+        let closed = segment.phase == Phase::Closed;
+        let mut done = false;
+        if !reader.began {
+            if segment.len == 0 {
+                if !closed {
+                    return;
+                }
+                let mut reply = Response::new(200)
+                    .header(headers::SEQ, segment.seq.to_string())
+                    .header(headers::LATEST, self.head.to_string());
+                if self.closed {
+                    reply = reply.header(headers::CLOSED, "terminated");
+                }
+                desk.out.http(id, Out::Reply(reply));
+                done = true;
+            } else {
+                let mut reply = Response::new(200).header(headers::SEQ, segment.seq.to_string());
+                if latest != segment.seq {
+                    reply = reply.header(headers::LATEST, latest.to_string());
+                }
+                reply = reply.header(headers::CONTENT_TYPE, self.content.as_str());
+                if head_only {
+                    desk.out.http(id, Out::Reply(reply));
+                    done = true;
+                } else {
+                    reader.began = true;
+                    desk.out.http(id, Out::Reply(reply.body(Body::Stream)));
+                }
+            }
+        }
+        if !done {
+            loop {
+                if reader.in_flight >= desk.config.reader_window {
+                    return;
+                }
+                match next_run(&segment.chunks, &mut reader.at) {
+                    Some(bytes) => {
+                        reader.in_flight += bytes.len();
+                        desk.out.http(id, Out::Data(bytes));
+                    }
+                    None if closed => break,
+                    None => return,
+                }
+            }
+            desk.out.http(id, Out::End);
+        }
+        segment.readers.remove(place);
+        desk.seats.remove(&id);
+        self.guests -= 1;
+    }
+}

@@ -1,0 +1,135 @@
+//! One segment: its bytes, and who is at it.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::Desk;
+use crate::machine::EffectId;
+use crate::time::Time;
+use crate::trickle::Seq;
+use crate::trickle::server::{Event, ReaderId};
+use crate::trickle::slab::Slab;
+
+/// Chunks below this are copied and joined: a peer that sends single bytes must not pin a driver's buffer with each.
+const SMALL_CHUNK: usize = 512;
+/// Joined chunks grow to about this.
+const JOINED_CHUNK: usize = 4 << 10;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Fresh,
+    Open,
+    Closed,
+}
+
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) seq: Seq,
+    pub(super) phase: Phase,
+    pub(super) chunks: Vec<Bytes>,
+    pub(super) len: usize,
+    pub(super) slotted: bool,
+    pub(super) readers: Slab<Reader>,
+    pub(super) writers: Slab<Writer>,
+    /// Since when it is open without a writer, and until when that may last.
+    pub(super) orphan: Option<(Time, Time)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) guest: Guest,
+    /// The chunk and the byte in it that comes next.
+    pub(super) at: (usize, usize),
+    /// Bytes handed to the driver and not yet to the transport.
+    pub(super) in_flight: usize,
+    pub(super) began: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Guest {
+    Remote {
+        id: EffectId,
+        /// The head when the request arrived (trickle spec 3).
+        latest: Seq,
+        head_only: bool,
+    },
+    Local {
+        id: ReaderId,
+        /// Whether it asked in vain and wants to be told.
+        waits: bool,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    /// `None` is the embedder itself.
+    pub(super) id: Option<EffectId>,
+    pub(super) began: bool,
+    /// It declared a restart below the head, so its first byte pulls the head down (D5).
+    pub(super) restart: bool,
+}
+
+impl Segment {
+    pub(super) fn append(&mut self, bytes: Bytes) {
+        self.len += bytes.len();
+        if bytes.len() >= SMALL_CHUNK {
+            self.chunks.push(bytes);
+            return;
+        }
+        match self.chunks.last_mut() {
+            Some(last) if last.len() + bytes.len() <= JOINED_CHUNK => {
+                // Readers inside the last chunk keep their offset: it only grows.
+                let mut joined = Vec::with_capacity(last.len() + bytes.len());
+                joined.extend_from_slice(last);
+                joined.extend_from_slice(&bytes);
+                *last = joined.into();
+            }
+            _ => self.chunks.push(Bytes::copy_from_slice(&bytes)),
+        }
+    }
+
+    pub(super) fn wake_locals(&mut self, desk: &mut Desk) {
+        for place in 0..self.readers.end() {
+            if let Some(Reader {
+                guest: Guest::Local { id, waits },
+                ..
+            }) = self.readers.get_mut(place)
+                && core::mem::take(waits)
+            {
+                desk.out.event(Event::Readable(*id));
+            }
+        }
+    }
+}
+
+impl Reader {
+    pub(super) const fn new(guest: Guest) -> Self {
+        Self {
+            guest,
+            at: (0, 0),
+            in_flight: 0,
+            began: false,
+        }
+    }
+}
+
+/// The bytes from a reader's place to the end of the chunk it is in, if there are any.
+pub(super) fn next_run(chunks: &[Bytes], at: &mut (usize, usize)) -> Option<Bytes> {
+    loop {
+        let chunk = chunks.get(at.0)?;
+        if at.1 < chunk.len() {
+            let run = if at.1 == 0 {
+                chunk.clone()
+            } else {
+                chunk.slice(at.1..)
+            };
+            at.1 = chunk.len();
+            return Some(run);
+        }
+        if at.0 + 1 >= chunks.len() {
+            return None;
+        }
+        *at = (at.0 + 1, 0);
+    }
+}

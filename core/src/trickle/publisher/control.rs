@@ -1,0 +1,420 @@
+//! What the publisher does by itself: finding its place, judging segments, ending.
+
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use super::upload::{Upload, Verdict};
+use super::{Current, Event, MAX_ERRANDS, Publisher, State, too_many};
+use crate::error::{Cause, Failure, Misuse, Party, Reason};
+use crate::http::{Body, Fault, In, Method, Response};
+use crate::machine::EffectId;
+use crate::time::Time;
+use crate::trickle::{DELETE_WITHIN, Ending, PAUSE, Seq, headers};
+
+impl Publisher {
+    pub(super) const fn nothing_open(&self) -> Misuse {
+        match self.state {
+            State::Draining { .. } | State::Deleting { .. } | State::Ended => Misuse::Ended,
+            _ => Misuse::NotOpen,
+        }
+    }
+
+    pub(super) fn failure(&self, cause: Cause) -> Failure {
+        Failure::new(Party::Channel(self.desk.channel.clone()), cause)
+    }
+
+    pub(super) fn probe(&mut self, tries: u32) {
+        let request = self.desk.next_request();
+        let id = self.desk.out.request(request);
+        self.state = State::Probing {
+            id: Some(id),
+            until: self.now + self.desk.config.probe_within,
+            tries,
+        };
+    }
+
+    pub(super) fn probed(&mut self, reply: &Response, tries: u32) {
+        match (reply.status, headers::latest(&reply.headers)) {
+            (200, Some(latest)) => {
+                self.met = true;
+                self.ready(latest);
+            }
+            (404, _) if self.desk.config.create => {
+                let mut request = self.desk.base(Method::Post, self.desk.channel.clone());
+                if !self.desk.config.content.as_str().is_empty() {
+                    request =
+                        request.header(headers::EXPECT_CONTENT, self.desk.config.content.as_str());
+                }
+                let id = self.desk.out.request(request.body(Body::Empty));
+                self.state = State::Creating {
+                    id,
+                    until: self.now + self.desk.config.probe_within,
+                };
+            }
+            (404, _) => self.fail(Cause::Gone("the channel")),
+            _ => self.probe_failed(tries),
+        }
+    }
+
+    pub(super) fn probe_failed(&mut self, tries: u32) {
+        if tries >= self.desk.config.probes {
+            // An old server, or none yet: the first segment will tell (trickle spec 6.2-1).
+            self.ready(Seq::ZERO);
+        } else {
+            self.state = State::Probing {
+                id: None,
+                until: self.now + PAUSE * tries,
+                tries: tries + 1,
+            };
+        }
+    }
+
+    pub(super) fn ready(&mut self, first: Seq) {
+        self.state = State::Ready;
+        self.next = first;
+        self.desk.out.event(Event::Ready(first));
+        self.warm_up();
+    }
+
+    /// Sees to it that the request for the next segment is out (trickle spec 6.2-3).
+    pub(super) fn warm_up(&mut self) {
+        if !matches!(self.state, State::Ready)
+            || self.uploads.back().is_some_and(|last| !last.begun)
+        {
+            return;
+        }
+        let reset = core::mem::take(&mut self.reset);
+        let mut upload = Upload::new(self.now, self.next, reset);
+        upload.open(self.now, &mut self.desk);
+        self.uploads.push_back(upload);
+    }
+
+    /// Hands on what may go: a segment in recovery holds back the later ones.
+    pub(super) fn feed(&mut self) {
+        for upload in &mut self.uploads {
+            upload.feed(self.now, &mut self.desk);
+            if upload.begun && upload.is_recovering() {
+                break;
+            }
+        }
+    }
+
+    pub(super) fn judge(&mut self, seq: Seq, verdict: Verdict) {
+        let Some(at) = self.uploads.iter().position(|upload| upload.seq == seq) else {
+            return;
+        };
+        let begun = self.uploads[at].begun;
+        match verdict {
+            Verdict::Delivered => {
+                if let Some(mut upload) = self.uploads.remove(at) {
+                    upload.abort(&mut self.desk);
+                }
+                self.failures = 0;
+                self.met = true;
+                self.desk.out.event(Event::Delivered(seq));
+            }
+            Verdict::Gone if matches!(self.state, State::Deleting { .. }) => {
+                // Our own DELETE ended the warm POST; its answer is still to come.
+                self.uploads.remove(at);
+            }
+            Verdict::Gone if self.met => self.finish(Ending::EndOfStream),
+            Verdict::Gone => self.fail(Cause::Gone("the channel")),
+            Verdict::Fatal(cause) => self.fail(cause),
+            Verdict::Stale if !begun => {
+                // Somebody closed the seq that is next; it is used up. Not at once: a server may do so for ever.
+                if let Some(mut upload) = self.uploads.remove(at) {
+                    upload.abort(&mut self.desk);
+                }
+                self.next = seq.next();
+                if matches!(self.state, State::Ready) {
+                    let mut upload = Upload::new(self.now, self.next, false);
+                    upload.rest(self.now);
+                    self.uploads.push_back(upload);
+                }
+            }
+            Verdict::Stale => {
+                self.lose(at, Cause::Gone("the segment"), false);
+                self.ask_anew();
+                self.count_failure(Cause::Gone("the segment"));
+            }
+            Verdict::Lost(cause) => {
+                self.lose(at, cause.clone(), true);
+                self.count_failure(cause);
+            }
+        }
+    }
+
+    pub(super) fn count_failure(&mut self, last: Cause) {
+        self.failures += 1;
+        if self.failures >= self.desk.config.max_failures.max(1) {
+            self.fail(Cause::GaveUp {
+                what: "a segment",
+                times: self.failures,
+                last: last.to_string(),
+            });
+        }
+    }
+
+    pub(super) fn ask_anew(&mut self) {
+        if self.reprobe.is_none() && matches!(self.state, State::Ready) {
+            let request = self.desk.next_request();
+            let id = self.desk.out.request(request);
+            self.reprobe = Some((id, self.now + self.desk.config.probe_within));
+        }
+    }
+
+    pub(super) fn drop_first(&mut self, limit: usize) {
+        self.drop_at(0, too_many(limit));
+    }
+
+    /// Gives up a segment by policy: not a failure of the server's.
+    pub(super) fn drop_at(&mut self, at: usize, cause: Cause) {
+        self.lose(at, cause, true);
+    }
+
+    pub(super) fn lose(&mut self, at: usize, cause: Cause, close: bool) {
+        let Some(mut upload) = self.uploads.remove(at) else {
+            return;
+        };
+        upload.abort(&mut self.desk);
+        if self.current == Current::Writing(upload.seq) {
+            self.current = Current::Discarding;
+        }
+        if close && upload.opened && self.errands.len() < MAX_ERRANDS {
+            // Readers would hang until the slot is used again (trickle spec 6.2-8).
+            let request = self.desk.request(Method::Delete, upload.seq);
+            let id = self.desk.out.request(request);
+            self.errands.push((id, self.now + DELETE_WITHIN));
+        }
+        let failure = self.failure(cause);
+        self.desk.out.event(Event::Lost(upload.seq, failure));
+    }
+
+    pub(super) fn fail(&mut self, cause: Cause) {
+        let failure = self.failure(cause);
+        self.finish(Ending::Failed(failure));
+    }
+
+    /// The end: everything is aborted, segments without an answer are lost.
+    pub(super) fn finish(&mut self, ending: Ending) {
+        if matches!(self.state, State::Ended) {
+            return;
+        }
+        match self.state {
+            State::Probing { id: Some(id), .. }
+            | State::Creating { id, .. }
+            | State::Deleting { id, .. } => self.desk.out.abort(id),
+            _ => {}
+        }
+        self.state = State::Ended;
+        while let Some(mut upload) = self.uploads.pop_front() {
+            upload.abort(&mut self.desk);
+            if upload.begun {
+                let cause = match &ending {
+                    Ending::Failed(failure) => failure.cause.clone(),
+                    Ending::EndOfStream => Cause::Gone("the channel"),
+                    Ending::Closed => Cause::TimedOut {
+                        doing: "the last segments",
+                        after: self.desk.config.drain_within,
+                    },
+                };
+                let failure = self.failure(cause);
+                self.desk.out.event(Event::Lost(upload.seq, failure));
+            }
+        }
+        if let Some((id, _)) = self.reprobe.take() {
+            self.desk.out.abort(id);
+        }
+        for (id, _) in core::mem::take(&mut self.errands) {
+            self.desk.out.abort(id);
+        }
+        self.current = Current::None;
+        self.desk.out.event(Event::Closed(ending));
+    }
+
+    pub(super) fn tick(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        self.run_timers();
+        self.settle();
+    }
+
+    pub(super) fn run_timers(&mut self) {
+        let now = self.now;
+        match self.state {
+            State::Probing { id, until, tries } if until <= now => match id {
+                Some(id) => {
+                    self.desk.out.abort(id);
+                    self.probe_failed(tries);
+                }
+                None => self.probe(tries),
+            },
+            State::Creating { id, until } if until <= now => {
+                self.desk.out.abort(id);
+                self.fail(Cause::TimedOut {
+                    doing: "creating the channel",
+                    after: self.desk.config.probe_within,
+                });
+            }
+            State::Deleting { until, .. } if until <= now => self.finish(Ending::Closed),
+            _ => {}
+        }
+        let mut verdicts = Vec::new();
+        for upload in &mut self.uploads {
+            if let Some(verdict) = upload.tick(now, &mut self.desk) {
+                verdicts.push((upload.seq, verdict));
+            }
+        }
+        for (seq, verdict) in verdicts {
+            self.judge(seq, verdict);
+        }
+        if let Some((id, until)) = self.reprobe
+            && until <= now
+        {
+            self.desk.out.abort(id);
+            self.reprobe = None;
+        }
+        let out = &mut self.desk.out;
+        self.errands.retain(|(id, until)| {
+            let wait = *until > now;
+            if !wait {
+                out.abort(*id);
+            }
+            wait
+        });
+    }
+
+    /// What follows from everything else.
+    pub(super) fn settle(&mut self) {
+        self.feed();
+        if let State::Draining { until } = self.state
+            && (self.in_flight() == 0 || until <= self.now)
+        {
+            if self.desk.config.delete {
+                // Before the warm POST ends, or there would be one more empty segment (trickle spec 6.2-11).
+                let request = self.desk.base(Method::Delete, self.desk.channel.clone());
+                let id = self.desk.out.request(request);
+                self.state = State::Deleting {
+                    id,
+                    until: self.now + DELETE_WITHIN,
+                };
+            } else {
+                self.finish(Ending::Closed);
+            }
+        }
+        if matches!(self.state, State::Ended) {
+            return;
+        }
+        let may_begin = self.wants_begin
+            && matches!(self.state, State::Ready)
+            && self.reprobe.is_none()
+            && self.in_flight() < self.desk.config.max_in_flight.max(1);
+        let may_write =
+            self.wants_write && self.unsent() <= self.desk.config.max_unsent_bytes as u64 / 2;
+        if may_begin || may_write {
+            self.wants_begin &= !may_begin;
+            self.wants_write &= !may_write;
+            self.desk.out.event(Event::Writable);
+        }
+    }
+
+    pub(super) fn handle_http(&mut self, id: EffectId, step: In) {
+        if let Some(upload) = self.uploads.iter_mut().find(|upload| upload.owns(id)) {
+            let seq = upload.seq;
+            if let Some(verdict) = upload.handle(self.now, id, step, &mut self.desk) {
+                self.judge(seq, verdict);
+            }
+            return;
+        }
+        if let In::Failed(fault @ Fault::CertificateChanged { .. }) = step {
+            let ours = match self.state {
+                State::Probing { id: own, .. } => own == Some(id),
+                State::Creating { id: own, .. } => own == id,
+                _ => false,
+            };
+            if ours {
+                self.fail(Cause::Link(fault));
+            }
+            return;
+        }
+        match (&self.state, &step) {
+            (
+                State::Probing {
+                    id: Some(own),
+                    tries,
+                    ..
+                },
+                In::Reply(reply),
+            ) if *own == id => {
+                let tries = *tries;
+                return self.probed(reply, tries);
+            }
+            (
+                State::Probing {
+                    id: Some(own),
+                    tries,
+                    ..
+                },
+                In::Failed(_),
+            ) if *own == id => {
+                let tries = *tries;
+                return self.probe_failed(tries);
+            }
+            (State::Creating { id: own, .. }, In::Reply(reply)) if *own == id => {
+                return match reply.status {
+                    200 => {
+                        self.met = true;
+                        self.ready(Seq::ZERO);
+                    }
+                    status => self.fail(Cause::Refused {
+                        doing: "to create the channel",
+                        status,
+                        reason: Reason::Other,
+                        text: "".to_string(),
+                    }),
+                };
+            }
+            (State::Creating { id: own, .. }, In::Failed(fault)) if *own == id => {
+                let cause = Cause::Link(fault.clone());
+                return self.fail(cause);
+            }
+            (State::Deleting { id: own, .. }, In::Reply(_) | In::Failed(_)) if *own == id => {
+                return self.finish(Ending::Closed);
+            }
+            _ => {}
+        }
+        if let Some((own, _)) = self.reprobe
+            && own == id
+        {
+            match step {
+                In::Reply(reply) => {
+                    self.reprobe = None;
+                    if headers::closed(&reply.headers) || reply.status == 404 {
+                        self.finish(Ending::EndOfStream);
+                    } else if let Some(latest) = headers::latest(&reply.headers) {
+                        self.skip_to(latest);
+                    }
+                }
+                In::Failed(_) => self.reprobe = None,
+                _ => {}
+            }
+            return;
+        }
+        if matches!(step, In::Reply(_) | In::Failed(_)) {
+            self.errands.retain(|(own, _)| *own != id);
+        }
+    }
+
+    /// The server's head is beyond ours: what we would write next is taken (trickle spec 6.2-5).
+    pub(super) fn skip_to(&mut self, latest: Seq) {
+        if latest <= self.next {
+            return;
+        }
+        self.next = latest;
+        if self.uploads.back().is_some_and(|last| !last.begun)
+            && let Some(mut warm) = self.uploads.pop_back()
+        {
+            warm.abort(&mut self.desk);
+        }
+        self.warm_up();
+    }
+}

@@ -1,0 +1,161 @@
+//! The segment being told, resumed where its connection breaks (trickle spec 7.2-7).
+
+use bytes::Bytes;
+
+use super::fetch::{Answer, Fetch, Tail};
+use super::{Desk, Event, Subscriber};
+use crate::http::Out;
+use crate::machine::EffectId;
+use crate::time::Time;
+use crate::trickle::{Ending, Seq, Start};
+
+/// The segment being told.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) seq: Seq,
+    /// The connection it comes on, while there is one.
+    pub(super) leg: Option<EffectId>,
+    /// Another for the same, after silence or a break; it has to skip what is known.
+    pub(super) again: Option<Fetch>,
+    pub(super) told: u64,
+    pub(super) skip: u64,
+    pub(super) resumes: u32,
+    pub(super) heard: Time,
+}
+
+impl Reading {
+    pub(super) fn owns(&self, id: EffectId) -> bool {
+        self.leg == Some(id) || self.again.as_ref().is_some_and(|again| again.owns(id))
+    }
+
+    /// Hands on bytes, less what was told before the connection broke (the prefix property).
+    pub(super) fn tell(&mut self, mut bytes: Bytes, desk: &mut Desk) {
+        if self.skip > 0 {
+            let known =
+                usize::try_from(self.skip).map_or(bytes.len(), |skip| skip.min(bytes.len()));
+            self.skip -= known as u64;
+            bytes = bytes.slice(known..);
+        }
+        if bytes.is_empty() {
+            return;
+        }
+        self.told += bytes.len() as u64;
+        desk.barren = 0;
+        desk.out.event(Event::Data(self.seq, bytes));
+    }
+
+    pub(super) fn reread(&mut self, now: Time, desk: &mut Desk) {
+        let mut fetch = Fetch::new(Start::At(self.seq));
+        fetch.send(now, desk);
+        self.again = Some(fetch);
+    }
+
+    pub(super) fn hang_up(&mut self, desk: &mut Desk) {
+        if let Some(id) = self.leg.take() {
+            desk.out.abort(id);
+        }
+        if let Some(mut again) = self.again.take() {
+            again.abort(desk);
+        }
+    }
+}
+
+impl Subscriber {
+    pub(super) fn read_to_end(&mut self) {
+        let Some(mut reading) = self.reading.take() else {
+            return;
+        };
+        reading.hang_up(&mut self.desk);
+        if reading.skip > 0 {
+            // The server has less of it than it had.
+            let (seq, told) = (reading.seq, reading.told);
+            self.desk.out.event(Event::Truncated(seq, told));
+        } else {
+            self.desk.out.event(Event::End(reading.seq));
+        }
+        self.act();
+    }
+
+    pub(super) fn truncate(&mut self) {
+        self.drop_reading();
+        self.act();
+    }
+
+    pub(super) fn broken(&mut self) {
+        let config_limit = self.desk.config.max_resumes;
+        let Some(reading) = &mut self.reading else {
+            return;
+        };
+        reading.leg = None;
+        if reading.again.is_some() {
+            return;
+        }
+        reading.resumes += 1;
+        if reading.resumes > config_limit {
+            return self.truncate();
+        }
+        reading.reread(self.now, &mut self.desk);
+    }
+
+    /// What came of reading the same segment again.
+    pub(super) fn reread_answered(&mut self) {
+        let Some(reading) = &mut self.reading else {
+            return;
+        };
+        let Some(fetch) = &mut reading.again else {
+            return;
+        };
+        let Some(answer) = fetch.answer.take() else {
+            return;
+        };
+        match answer {
+            Answer::Head => fetch.answer = Some(Answer::Head),
+            Answer::Body { seq, .. } if seq == reading.seq => {
+                let leg = fetch.take_leg(&mut self.desk);
+                let held = core::mem::take(&mut fetch.held);
+                let (tail, paused) = (fetch.tail, fetch.paused);
+                reading.again = None;
+                if let Some(old) = core::mem::replace(&mut reading.leg, leg) {
+                    self.desk.out.abort(old);
+                }
+                if paused && let Some(id) = leg {
+                    self.desk.out.http(id, Out::Resume);
+                }
+                reading.skip = reading.told;
+                self.failures = 0;
+                for bytes in held {
+                    reading.tell(bytes, &mut self.desk);
+                }
+                reading.heard = self.now;
+                match tail {
+                    Tail::Open => {}
+                    Tail::Ended => self.read_to_end(),
+                    Tail::Broken => self.broken(),
+                }
+            }
+            Answer::Failed(why) if reading.leg.is_none() => {
+                reading.again = None;
+                if let Some(pause) = self.count_failure(&why)
+                    && let Some(reading) = &mut self.reading
+                {
+                    let mut fetch = Fetch::new(Start::At(reading.seq));
+                    fetch.pause(self.now + pause);
+                    reading.again = Some(fetch);
+                }
+            }
+            Answer::Failed(_) => reading.again = None,
+            // Gone, moved, or empty where there were bytes.
+            _ => {
+                if reading.leg.is_none() {
+                    if matches!(answer, Answer::Over | Answer::Missing) {
+                        self.drop_reading();
+                        return self.finish(Ending::EndOfStream);
+                    }
+                    self.truncate();
+                } else {
+                    reading.again = None;
+                }
+            }
+        }
+    }
+}
