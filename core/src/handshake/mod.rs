@@ -20,9 +20,13 @@
 //! A changed certificate in Calling or Renewing restarts that call once with a fresh pin, if
 //! [`Config::pin_change`] allows it (handshake spec 1.2, 15.1).
 
+mod class;
+mod config;
 mod identity;
 mod terms;
 
+pub use class::Class;
+pub use config::{Config, PinChange};
 pub use identity::{Identity, Signers};
 pub use terms::{NotAdopted, Rejection, Terms, node_urls};
 
@@ -40,64 +44,11 @@ use crate::http::{self, Fault, Response, Trust, Url};
 use crate::machine::{Effect, EffectId, Input, Machine, Outbox, Output};
 use crate::sign::{Address, SignRefused, Signature};
 use crate::time::Time;
-use crate::wire::grpc::{self, Answer, NoAnswer, Status};
+use crate::wire::grpc::{self, Answer, NoAnswer};
 use crate::wire::{
     MAX_IDENTITY_BYTES, OrchestratorInfo, check_identity, error_words, identity_digest,
     read_identity,
 };
-
-/// How long to wait for what, and what to insist on.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// For the first answer, connection and certificate included.
-    pub call_within: Duration,
-    /// For the answer to a renewal, the same included.
-    pub renew_within: Duration,
-    /// For the signer's or key holder's word on who pays.
-    pub identity_within: Duration,
-    /// The answer is renewed when its auth token has less than this left.
-    pub renew_margin: Duration,
-    /// A renewal that finds nobody, or a full node, is tried this often in all.
-    pub renew_attempts: u32,
-    /// Which certificates of the orchestrator will do.
-    pub trust: Trust,
-    /// Which certificates of the remote signer will do.
-    pub signer_trust: Trust,
-    /// What to do when the orchestrator shows another certificate than before.
-    pub pin_change: PinChange,
-    /// Ask also when there is no capacity. The answer then says nothing about whether a job would be taken.
-    pub ignore_capacity: bool,
-    /// What the answer has to be like.
-    pub terms: Terms,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            call_within: Duration::from_secs(5),
-            renew_within: Duration::from_millis(2500),
-            identity_within: Duration::from_secs(5),
-            renew_margin: Duration::from_secs(180),
-            renew_attempts: 3,
-            trust: Trust::FirstUse,
-            signer_trust: Trust::Public,
-            pin_change: PinChange::AcceptOnce,
-            ignore_capacity: false,
-            terms: Terms::default(),
-        }
-    }
-}
-
-/// What to do when an orchestrator shows another certificate than the one remembered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PinChange {
-    /// Fail. Nothing ties a certificate to an account, so this keeps out whoever took over the address.
-    Refuse,
-    /// Remember the new one, tell so, and call again; once per call. Orchestrators make a new certificate at every
-    /// start.
-    #[default]
-    AcceptOnce,
-}
 
 /// However short a token lives, renewals are at least this far apart.
 pub const MIN_RENEW_INTERVAL: Duration = Duration::from_secs(30);
@@ -672,58 +623,5 @@ fn no_answer(none: NoAnswer) -> Cause {
             what: "a handshake's answer",
             why: other.to_string(),
         },
-    }
-}
-
-/// What kind of failure a handshake ended in, for those who keep book of them (handshake spec 14).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Class {
-    /// The signer or key holder did not introduce us; no orchestrator is to blame.
-    Identity,
-    /// The orchestrator does not serve this payer.
-    Auth,
-    /// It is full.
-    Capacity,
-    /// It refuses because of the payer's funds; others will answer alike.
-    Payer,
-    /// Its own settings are broken.
-    Misconfigured,
-    /// It shows another certificate than before.
-    CertificateChanged,
-    /// It did not answer in time.
-    Timeout,
-    /// Something else lives there.
-    NotAnOrchestrator,
-    /// Nobody is there.
-    Unreachable,
-    /// It refused with words that nobody knows.
-    Other,
-}
-
-impl Class {
-    /// Sorts a failure.
-    #[must_use]
-    pub fn of(failure: &Failure) -> Self {
-        if !matches!(failure.who, Party::Orchestrator(_)) {
-            return Self::Identity;
-        }
-        match &failure.cause {
-            Cause::Link(Fault::CertificateChanged { .. }) => Self::CertificateChanged,
-            Cause::Link(Fault::Protocol(_)) | Cause::Nonsense { .. } => Self::NotAnOrchestrator,
-            Cause::Link(_) => Self::Unreachable,
-            Cause::TimedOut { .. } => Self::Timeout,
-            Cause::Refused { status, reason, .. } => match (reason, *status) {
-                (Reason::Signature | Reason::Denied, _) => Self::Auth,
-                (Reason::Capacity, _) => Self::Capacity,
-                (Reason::SenderReserve | Reason::PayerFunds, _) => Self::Payer,
-                (Reason::Misconfigured, _) => Self::Misconfigured,
-                (_, Status::DEADLINE_EXCEEDED) => Self::Timeout,
-                (_, Status::UNIMPLEMENTED) => Self::NotAnOrchestrator,
-                (_, Status::UNAVAILABLE) => Self::Unreachable,
-                _ => Self::Other,
-            },
-            _ => Self::Other,
-        }
     }
 }

@@ -1,0 +1,58 @@
+//! What kind of failure it was.
+
+use crate::error::{Cause, Failure, Party, Reason};
+use crate::http::Fault;
+use crate::wire::grpc::Status;
+
+/// What kind of failure a handshake ended in, for those who keep book of them (handshake spec 14).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Class {
+    /// The signer or key holder did not introduce us; no orchestrator is to blame.
+    Identity,
+    /// The orchestrator does not serve this payer.
+    Auth,
+    /// It is full.
+    Capacity,
+    /// It refuses because of the payer's funds; others will answer alike.
+    Payer,
+    /// Its own settings are broken.
+    Misconfigured,
+    /// It shows another certificate than before.
+    CertificateChanged,
+    /// It did not answer in time.
+    Timeout,
+    /// Something else lives there.
+    NotAnOrchestrator,
+    /// Nobody is there.
+    Unreachable,
+    /// It refused with words that nobody knows.
+    Other,
+}
+
+impl Class {
+    /// Sorts a failure.
+    #[must_use]
+    pub fn of(failure: &Failure) -> Self {
+        if !matches!(failure.who, Party::Orchestrator(_)) {
+            return Self::Identity;
+        }
+        match &failure.cause {
+            Cause::Link(Fault::CertificateChanged { .. }) => Self::CertificateChanged,
+            Cause::Link(Fault::Protocol(_)) | Cause::Nonsense { .. } => Self::NotAnOrchestrator,
+            Cause::Link(_) => Self::Unreachable,
+            Cause::TimedOut { .. } => Self::Timeout,
+            Cause::Refused { status, reason, .. } => match (reason, *status) {
+                (Reason::Signature | Reason::Denied, _) => Self::Auth,
+                (Reason::Capacity, _) => Self::Capacity,
+                (Reason::SenderReserve | Reason::PayerFunds, _) => Self::Payer,
+                (Reason::Misconfigured, _) => Self::Misconfigured,
+                (_, Status::DEADLINE_EXCEEDED) => Self::Timeout,
+                (_, Status::UNIMPLEMENTED) => Self::NotAnOrchestrator,
+                (_, Status::UNAVAILABLE) => Self::Unreachable,
+                _ => Self::Other,
+            },
+            _ => Self::Other,
+        }
+    }
+}

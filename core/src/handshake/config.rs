@@ -1,0 +1,59 @@
+//! How long to wait for what, and what to insist on.
+
+use core::time::Duration;
+
+use super::Terms;
+use crate::http::Trust;
+
+/// How long to wait for what, and what to insist on.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// For the first answer, connection and certificate included.
+    pub call_within: Duration,
+    /// For the answer to a renewal, the same included.
+    pub renew_within: Duration,
+    /// For the signer's or key holder's word on who pays.
+    pub identity_within: Duration,
+    /// The answer is renewed when its auth token has less than this left.
+    pub renew_margin: Duration,
+    /// A renewal that finds nobody, or a full node, is tried this often in all.
+    pub renew_attempts: u32,
+    /// Which certificates of the orchestrator will do.
+    pub trust: Trust,
+    /// Which certificates of the remote signer will do.
+    pub signer_trust: Trust,
+    /// What to do when the orchestrator shows another certificate than before.
+    pub pin_change: PinChange,
+    /// Ask also when there is no capacity. The answer then says nothing about whether a job would be taken.
+    pub ignore_capacity: bool,
+    /// What the answer has to be like.
+    pub terms: Terms,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            call_within: Duration::from_secs(5),
+            renew_within: Duration::from_millis(2500),
+            identity_within: Duration::from_secs(5),
+            renew_margin: Duration::from_secs(180),
+            renew_attempts: 3,
+            trust: Trust::FirstUse,
+            signer_trust: Trust::Public,
+            pin_change: PinChange::AcceptOnce,
+            ignore_capacity: false,
+            terms: Terms::default(),
+        }
+    }
+}
+
+/// What to do when an orchestrator shows another certificate than the one remembered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PinChange {
+    /// Fail. Nothing ties a certificate to an account, so this keeps out whoever took over the address.
+    Refuse,
+    /// Remember the new one, tell so, and call again; once per call. Orchestrators make a new certificate at every
+    /// start.
+    #[default]
+    AcceptOnce,
+}
