@@ -12,6 +12,7 @@ pub mod handshake;
 pub mod http;
 pub mod machine;
 pub mod money;
+pub mod pool;
 pub mod rng;
 pub mod sign;
 pub mod store;

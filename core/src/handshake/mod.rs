@@ -183,6 +183,41 @@ impl Handshake {
         this
     }
 
+    /// Goes on with a session that another handshake opened: `info` is its last word, `payer` who introduced
+    /// itself. Asks nothing until it is time to renew, or told to.
+    #[must_use]
+    pub fn resume(
+        now: Time,
+        config: Config,
+        to: Url,
+        payer: Option<(Address, Signature)>,
+        wanted: Capabilities,
+        info: Box<OrchestratorInfo>,
+    ) -> Self {
+        let mut this = Self {
+            config,
+            to,
+            wanted,
+            payer,
+            signers: None,
+            state: State::Settled,
+            info: None,
+            renew_at: None,
+            tries: 0,
+            took: None,
+            now,
+            out: Outbox::default(),
+        };
+        this.settle(info);
+        this
+    }
+
+    /// Who pays, once that is known; `None` also without a chain.
+    #[must_use]
+    pub const fn payer(&self) -> Option<(Address, Signature)> {
+        self.payer
+    }
+
     /// Where the orchestrator was looked for.
     #[must_use]
     pub const fn to(&self) -> &Url {
@@ -443,19 +478,23 @@ impl Handshake {
             return;
         }
         self.took = Some(self.now.since(began));
-        self.renew_at = info.auth_token.as_ref().map(|token| {
-            // Exactly the margin left is still fine (handshake spec 4).
-            let due = token.expiration - self.config.renew_margin + Duration::from_nanos(1);
-            due.max(self.now + MIN_RENEW_INTERVAL)
-        });
         let info = Box::new(info);
-        self.info = Some(info.clone());
-        self.state = State::Settled;
+        self.settle(info.clone());
         self.out.event(if renewing {
             Event::Renewed(info)
         } else {
             Event::Ready(info)
         });
+    }
+
+    fn settle(&mut self, info: Box<OrchestratorInfo>) {
+        self.renew_at = info.auth_token.as_ref().map(|token| {
+            // Exactly the margin left is still fine (handshake spec 4).
+            let due = token.expiration - self.config.renew_margin + Duration::from_nanos(1);
+            due.max(self.now + MIN_RENEW_INTERVAL)
+        });
+        self.info = Some(info);
+        self.state = State::Settled;
     }
 
     fn end(&mut self, last: Event) {

@@ -1,0 +1,91 @@
+//! What an owner sets, and what it learns.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::Tried;
+use crate::error::Failure;
+use crate::handshake;
+use crate::http::Url;
+use crate::sign::{Address, Signature};
+use crate::time::Time;
+use crate::wire::OrchestratorInfo;
+
+/// How a pool searches, lends and forgives.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// For every handshake, and what answers have to be like.
+    pub handshake: handshake::Config,
+    /// So many sessions are kept ready, not counting lent ones: one for the next job and one to fail over to.
+    pub ready: usize,
+    /// So many handshakes run at a time, not counting those slower than [`Config::hedge_after`].
+    pub in_flight: usize,
+    /// A handshake slower than this no longer holds up the next one.
+    pub hedge_after: Duration,
+    /// So many jobs share a session.
+    pub share: u32,
+    /// So many of the further nodes that an orchestrator names are asked too.
+    pub extra_nodes: usize,
+    /// The first fault suspends for this long.
+    pub min_penalty: Duration,
+    /// No fault suspends for longer.
+    pub max_penalty: Duration,
+    /// So much time without a fault takes one fault off the count.
+    pub heal_after: Duration,
+    /// A node without capacity is left alone for this long.
+    pub full_pause: Duration,
+    /// A node that did not fit is left alone for this long.
+    pub rejected_pause: Duration,
+    /// [`Event::Refresh`] comes at most this often.
+    pub refresh_pause: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            handshake: handshake::Config::default(),
+            ready: 2,
+            in_flight: 5,
+            hedge_after: Duration::from_millis(500),
+            share: 1,
+            extra_nodes: 0,
+            min_penalty: Duration::from_secs(10),
+            max_penalty: Duration::from_secs(30 * 60),
+            heal_after: Duration::from_secs(10 * 60),
+            full_pause: Duration::from_secs(15),
+            rejected_pause: Duration::from_secs(5 * 60),
+            refresh_pause: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What the owner learns.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// There is a new session to take.
+    Available(Url),
+    /// Everything offered was tried, a job waits, and there is no session: why not, for each. Comes once per
+    /// fruitless [`take`](super::SessionPool::take); offering or waiting may still help.
+    Exhausted(Vec<Tried>),
+    /// Fewer sessions than wanted can be had of what was offered: look for more.
+    Refresh,
+    /// An orchestrator failed and is left alone until then.
+    Suspended(Url, Time),
+    /// The payer is known: other pools may use it as [`Identity::Static`](crate::handshake::Identity::Static).
+    Identified(Address, Signature),
+    /// Nobody can be asked, for the signer or key holder did not introduce us. The next take or offer tries again.
+    NoIdentity(Failure),
+    /// An orchestrator showed another certificate than before, and was accepted with it.
+    PinChanged {
+        /// Which.
+        url: Url,
+        /// SHA-256 of the leaf remembered.
+        remembered: [u8; 32],
+        /// SHA-256 of the leaf shown now.
+        seen: [u8; 32],
+    },
+    /// A session has a newer word of its orchestrator, which leases taken from now on carry.
+    Renewed(Box<OrchestratorInfo>),
+}

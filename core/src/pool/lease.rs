@@ -1,0 +1,156 @@
+//! A session lent to a job, and what became of it.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use core::fmt;
+use core::time::Duration;
+
+use crate::capabilities::Capabilities;
+use crate::error::Failure;
+use crate::handshake::{self, Handshake, Rejection};
+use crate::http::Url;
+use crate::sign::{Address, Signature};
+use crate::time::Time;
+use crate::wire::OrchestratorInfo;
+
+/// One orchestrator's session, lent to one job. It cannot be cloned and has to come home: hand it to
+/// [`SessionPool::give_back`](super::SessionPool::give_back) whatever happens.
+#[derive(Debug)]
+#[must_use = "a lease has to come home"]
+pub struct Lease {
+    pub(super) pool: u64,
+    pub(super) node: u32,
+    pub(super) session: u32,
+    /// The orchestrator's last word. A job that gets a newer one puts it here, so that the next job starts with it.
+    pub info: Box<OrchestratorInfo>,
+    pub(super) to: Url,
+    pub(super) payer: Option<(Address, Signature)>,
+    pub(super) wanted: Capabilities,
+    pub(super) config: handshake::Config,
+    pub(super) taken: Time,
+    pub(super) latency: Duration,
+}
+
+impl Lease {
+    /// Where the work goes, and the orchestrator's name in events.
+    #[must_use]
+    pub const fn url(&self) -> &Url {
+        &self.info.transcoder
+    }
+
+    /// What the session was opened for.
+    #[must_use]
+    pub const fn wanted(&self) -> &Capabilities {
+        &self.wanted
+    }
+
+    /// Who pays; `None` without a chain.
+    #[must_use]
+    pub const fn payer(&self) -> Option<(Address, Signature)> {
+        self.payer
+    }
+
+    /// How long the orchestrator took for its handshake.
+    #[must_use]
+    pub const fn latency(&self) -> Duration {
+        self.latency
+    }
+
+    /// When it was taken.
+    #[must_use]
+    pub const fn taken(&self) -> Time {
+        self.taken
+    }
+
+    /// A handshake that keeps the session fresh while it is lent. The pool itself renews only what it holds.
+    #[must_use]
+    pub fn handshake(&self, now: Time) -> Handshake {
+        Handshake::resume(
+            now,
+            self.config.clone(),
+            self.to.clone(),
+            self.payer,
+            self.wanted.clone(),
+            self.info.clone(),
+        )
+    }
+}
+
+/// What became of a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It was not used, or the job ended without a verdict about the orchestrator.
+    Unused,
+    /// The work was done.
+    Done {
+        /// From the request to the first byte of the result, if that was seen.
+        first_byte: Option<Duration>,
+    },
+    /// The job itself was wrong: its owner's fault, never the orchestrator's.
+    BadJob,
+    /// Its auth token or ticket parameters were refused; it is as good as before once it is renewed.
+    Stale,
+    /// The orchestrator has no capacity just now. No fault.
+    Full,
+    /// It asks more than we pay, or more than it said.
+    TooDear,
+    /// The orchestrator failed.
+    Failed(Failure),
+}
+
+/// What came of trying one orchestrator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// Which.
+    pub url: Url,
+    /// Why there is no session with it.
+    pub why: Why,
+}
+
+/// Why there is no session with an orchestrator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Why {
+    /// It does not fit.
+    Rejected(Rejection),
+    /// It failed.
+    Failed(Failure),
+    /// It had no capacity.
+    Full,
+    /// It asked more than we pay, or more than it said.
+    TooDear,
+    /// It failed before and is left alone until then.
+    Suspended {
+        /// Until when.
+        until: Time,
+        /// What it did.
+        reason: String,
+    },
+    /// It is another name of this one.
+    Same(Url),
+    /// All of its sessions are lent.
+    Lent,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rejected(rejection) => fmt::Display::fmt(rejection, f),
+            Self::Failed(failure) => fmt::Display::fmt(&failure.cause, f),
+            Self::Full => f.write_str("it has no capacity"),
+            Self::TooDear => f.write_str("it asks more than we pay"),
+            Self::Suspended { until, reason } => {
+                write!(f, "it is left alone until {} s: {reason}", until.as_secs())
+            }
+            Self::Same(url) => write!(f, "it is the same as {url}"),
+            Self::Lent => f.write_str("it is at work already"),
+        }
+    }
+}
+
+impl fmt::Display for Tried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.url, self.why)
+    }
+}

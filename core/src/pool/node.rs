@@ -1,0 +1,134 @@
+//! What the pool remembers of one orchestrator.
+
+use alloc::string::{String, ToString};
+use core::time::Duration;
+
+use super::Config;
+use super::lease::Why;
+use crate::http::Url;
+use crate::time::Time;
+
+/// Where an orchestrator stands.
+#[derive(Debug)]
+pub(super) enum Standing {
+    /// It waits to be asked.
+    Queued,
+    /// It is being asked.
+    Asked,
+    /// There is a session with it, that one.
+    Session(u32),
+    /// It is left alone.
+    Resting,
+}
+
+/// One orchestrator.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) url: Url,
+    /// Named by a node rather than by a list; such ones are not asked for further ones.
+    pub(super) extra: bool,
+    pub(super) standing: Standing,
+    /// Not leased and not asked before that.
+    pub(super) resting_until: Time,
+    /// Whether it rests because of faults.
+    pub(super) suspended: bool,
+    /// Why there is no session with it.
+    pub(super) why: Option<Why>,
+    /// Faults in a row, some of them healed by time.
+    faults: u32,
+    last_fault: Time,
+    /// What jobs and handshakes saw.
+    pub(super) record: Record,
+}
+
+impl Node {
+    pub(super) fn new(url: Url, extra: bool) -> Self {
+        Self {
+            url,
+            extra,
+            standing: Standing::Queued,
+            resting_until: Time::ZERO,
+            suspended: false,
+            why: None,
+            faults: 0,
+            last_fault: Time::ZERO,
+            record: Record::default(),
+        }
+    }
+
+    /// Counts a fault and says until when the node is left alone: longer with every fault in a row. Every quiet
+    /// [`Config::heal_after`] since the last one takes a fault off.
+    pub(super) fn fault(&mut self, now: Time, config: &Config) -> Time {
+        let quiet = now.since(self.last_fault).as_nanos() / config.heal_after.as_nanos().max(1);
+        let healed = u32::try_from(quiet).unwrap_or(u32::MAX);
+        self.faults = self.faults.saturating_sub(healed).saturating_add(1);
+        self.last_fault = now;
+        self.record.bad = self.record.bad.saturating_add(1);
+        let doublings = (self.faults - 1).min(20);
+        let penalty = config
+            .min_penalty
+            .saturating_mul(1 << doublings)
+            .min(config.max_penalty)
+            .max(super::SOON);
+        self.rest(now + penalty);
+        self.suspended = true;
+        self.resting_until
+    }
+
+    /// Leaves the node alone without blame.
+    pub(super) fn rest(&mut self, until: Time) {
+        self.standing = Standing::Resting;
+        self.resting_until = self.resting_until.max(until);
+    }
+
+    /// Work was done: all is forgiven.
+    pub(super) fn done(&mut self, first_byte: Option<Duration>) {
+        self.faults = 0;
+        self.record.good = self.record.good.saturating_add(1);
+        if let Some(took) = first_byte {
+            smooth(&mut self.record.first_byte, took);
+        }
+    }
+
+    /// A handshake was answered.
+    pub(super) fn answered(&mut self, took: Duration) {
+        smooth(&mut self.record.round_trip, took);
+    }
+
+    /// Why there is no session with it, for the final error.
+    pub(super) fn excuse(&self, now: Time) -> Option<Why> {
+        match self.standing {
+            Standing::Resting if self.suspended && self.resting_until > now => {
+                Some(Why::Suspended {
+                    until: self.resting_until,
+                    reason: self
+                        .why
+                        .as_ref()
+                        .map_or_else(String::new, ToString::to_string),
+                })
+            }
+            _ => self.why.clone(),
+        }
+    }
+}
+
+/// What was seen of an orchestrator.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Of its handshakes; smoothed, so that one slow answer does not decide.
+    pub round_trip: Option<Duration>,
+    /// From a job's request to the first byte of its result; smoothed.
+    pub first_byte: Option<Duration>,
+    /// Jobs that it did.
+    pub good: u32,
+    /// Jobs and handshakes in which it failed.
+    pub bad: u32,
+}
+
+/// Three parts of what was, one part of what is.
+fn smooth(average: &mut Option<Duration>, seen: Duration) {
+    *average = Some(match *average {
+        None => seen,
+        Some(was) => (was * 3 + seen) / 4,
+    });
+}

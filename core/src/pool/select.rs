@@ -1,0 +1,41 @@
+//! Which of the sessions at hand a job gets.
+
+use core::time::Duration;
+
+use super::node::Record;
+use crate::http::Url;
+use crate::rng::Rng;
+use crate::wire::OrchestratorInfo;
+
+/// A session that could be lent. All of them fit the job and are within the price ceiling.
+#[derive(Clone, Debug)]
+pub struct Candidate<'a> {
+    /// The orchestrator.
+    pub url: &'a Url,
+    /// Its last word, price included.
+    pub info: &'a OrchestratorInfo,
+    /// How long its last handshake took.
+    pub latency: Duration,
+    /// How many jobs have it now.
+    pub lent: u32,
+    /// What was seen of it before.
+    pub record: &'a Record,
+}
+
+/// The policy of a pool: chooses among what the mechanism brought together.
+///
+/// It has the seeded `rng` and nothing else to draw from, so that runs replay.
+pub trait Selector {
+    /// The index of the chosen one, or `None` to choose none of them.
+    fn select(&mut self, rng: &mut Rng, from: &[Candidate<'_>]) -> Option<usize>;
+}
+
+/// The one whose handshake took least.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Quickest;
+
+impl Selector for Quickest {
+    fn select(&mut self, _: &mut Rng, from: &[Candidate<'_>]) -> Option<usize> {
+        (0..from.len()).min_by_key(|at| (from[*at].lent, from[*at].latency))
+    }
+}
