@@ -1,1 +1,110 @@
-//! Placeholder.
+//! The Livepeer gateway library on smol.
+//!
+//! [`SmolRuntime`] runs its tasks on smol's global executor; everything else is `livepeer_runtime`, with this
+//! runtime filled in.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use livepeer_core::Time;
+use livepeer_runtime::http::FuturesIo;
+use livepeer_runtime::{Clock, Runtime};
+use smol::Timer;
+use smol::net::{TcpListener, TcpStream};
+
+/// A driver of machines.
+pub type Driver = livepeer_runtime::Driver<SmolRuntime>;
+/// A running machine.
+pub type Handle<M> = livepeer_runtime::Handle<M, SmolRuntime>;
+/// A listening socket.
+pub type Server = livepeer_runtime::http::Server<SmolRuntime>;
+
+pub use livepeer_runtime::{
+    LocalKey, MemoryStore, NoSigner, Pins, Signer, Store, http, keys, seed, store, tls,
+};
+
+/// A driver on smol's global executor.
+#[must_use]
+pub fn driver() -> Driver {
+    Driver::new(SmolRuntime::new())
+}
+
+/// smol's global executor and reactor.
+#[derive(Clone, Copy, Debug)]
+pub struct SmolRuntime {
+    clock: Clock,
+}
+
+impl SmolRuntime {
+    /// Starts the clock.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            clock: Clock::start(),
+        }
+    }
+}
+
+impl Default for SmolRuntime {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A timer without its reading.
+#[derive(Debug)]
+pub struct Sleep(Timer);
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.0).poll(cx).map(|_| ())
+    }
+}
+
+fn stream(stream: TcpStream) -> io::Result<FuturesIo<TcpStream>> {
+    stream.set_nodelay(true)?;
+    Ok(FuturesIo(stream))
+}
+
+impl Runtime for SmolRuntime {
+    type Stream = FuturesIo<TcpStream>;
+    type Sleep = Sleep;
+    type Listener = TcpListener;
+
+    fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    fn sleep_until(&self, at: Time) -> Sleep {
+        Sleep(Timer::at(self.clock.instant(at)))
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        smol::spawn(task).detach();
+    }
+
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        smol::net::resolve((host, port)).await
+    }
+
+    async fn connect(&self, to: SocketAddr) -> io::Result<Self::Stream> {
+        stream(TcpStream::connect(to).await?)
+    }
+
+    async fn bind(&self, at: SocketAddr) -> io::Result<Self::Listener> {
+        TcpListener::bind(at).await
+    }
+
+    fn local_addr(&self, listener: &Self::Listener) -> io::Result<SocketAddr> {
+        listener.local_addr()
+    }
+
+    async fn accept(&self, listener: &Self::Listener) -> io::Result<Self::Stream> {
+        stream(listener.accept().await?.0)
+    }
+}

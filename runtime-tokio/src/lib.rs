@@ -1,1 +1,95 @@
-//! Placeholder.
+//! The Livepeer gateway library on tokio.
+//!
+//! [`TokioRuntime`] needs a tokio runtime with I/O and time enabled around it; everything else is
+//! `livepeer_runtime`, with this runtime filled in.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+
+use hyper_util::rt::TokioIo;
+use livepeer_core::Time;
+use livepeer_runtime::{Clock, Runtime};
+use tokio::net::{TcpListener, TcpStream};
+
+/// A driver of machines.
+pub type Driver = livepeer_runtime::Driver<TokioRuntime>;
+/// A running machine.
+pub type Handle<M> = livepeer_runtime::Handle<M, TokioRuntime>;
+/// A listening socket.
+pub type Server = livepeer_runtime::http::Server<TokioRuntime>;
+
+pub use livepeer_runtime::{
+    LocalKey, MemoryStore, NoSigner, Pins, Signer, Store, http, keys, seed, store, tls,
+};
+
+/// A driver on the tokio runtime that runs now.
+#[must_use]
+pub fn driver() -> Driver {
+    Driver::new(TokioRuntime::new())
+}
+
+/// tokio, as found around the caller.
+#[derive(Clone, Copy, Debug)]
+pub struct TokioRuntime {
+    clock: Clock,
+}
+
+impl TokioRuntime {
+    /// Starts the clock.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            clock: Clock::start(),
+        }
+    }
+}
+
+impl Default for TokioRuntime {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn stream(stream: TcpStream) -> io::Result<TokioIo<TcpStream>> {
+    stream.set_nodelay(true)?;
+    Ok(TokioIo::new(stream))
+}
+
+impl Runtime for TokioRuntime {
+    type Stream = TokioIo<TcpStream>;
+    type Sleep = tokio::time::Sleep;
+    type Listener = TcpListener;
+
+    fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    fn sleep_until(&self, at: Time) -> Self::Sleep {
+        tokio::time::sleep_until(self.clock.instant(at).into())
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(task);
+    }
+
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        Ok(tokio::net::lookup_host((host, port)).await?.collect())
+    }
+
+    async fn connect(&self, to: SocketAddr) -> io::Result<Self::Stream> {
+        stream(TcpStream::connect(to).await?)
+    }
+
+    async fn bind(&self, at: SocketAddr) -> io::Result<Self::Listener> {
+        TcpListener::bind(at).await
+    }
+
+    fn local_addr(&self, listener: &Self::Listener) -> io::Result<SocketAddr> {
+        listener.local_addr()
+    }
+
+    async fn accept(&self, listener: &Self::Listener) -> io::Result<Self::Stream> {
+        stream(listener.accept().await?.0)
+    }
+}

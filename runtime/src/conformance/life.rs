@@ -1,0 +1,279 @@
+//! Connections, tasks and timers: how they begin and that they end.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use livepeer_core::http::{Body, In, Out, Response};
+use livepeer_core::{Address, Digest};
+
+use super::*;
+use crate::keys::LocalKey;
+use crate::store::MemoryStore;
+
+/// Waits until a server has no more than `count` connections.
+async fn connections<R: Runtime>(runtime: &R, socket: &Server<R>, count: usize) {
+    let wait = async {
+        while socket.connections() > count {
+            rest(runtime, Duration::from_millis(2)).await;
+        }
+    };
+    let what = format!("closing all but {count} connections");
+    within(runtime, Duration::from_secs(10), &what, wait).await;
+}
+
+/// Waits until nobody listens at an address.
+async fn deaf<R: Runtime>(runtime: &R, at: SocketAddr) {
+    let wait = async {
+        while runtime.connect(at).await.is_ok() {
+            rest(runtime, Duration::from_millis(2)).await;
+        }
+    };
+    within(runtime, Duration::from_secs(10), "closing the socket", wait).await;
+}
+
+/// One after another, exchanges share one connection; ten at a time, ten, or one over HTTP/2.
+pub async fn a_thousand_exchanges_reuse_connections<R: Runtime>(runtime: R) {
+    for protocol in [HTTP1, HTTP2] {
+        let (server, socket) = Side::server(&runtime, None).await;
+        let driver = Driver::new(runtime.clone());
+        let client = Side::new(&driver, Habits::Tell);
+        let request = |n: usize| {
+            post(url(&socket, false, "/sink"), Body::Full(vec![0; n].into())).protocol(protocol)
+        };
+        for i in 0..500 {
+            assert_eq!(
+                client.fetch(request(i)).await,
+                (200, i.to_string().into_bytes())
+            );
+            assert_eq!(socket.connections(), 1, "after exchange {i}");
+        }
+        // Another machine of the same driver shares them.
+        let other = Side::new(&driver, Habits::Tell);
+        for _ in 0..50 {
+            let ids: Vec<_> = (0..10).map(|i| other.open(request(i))).collect();
+            let mut ended = 0;
+            while ended < ids.len() {
+                match other.next().await.1 {
+                    In::End(_) => ended += 1,
+                    In::Failed(fault) => panic!("{fault}"),
+                    _ => {}
+                }
+            }
+        }
+        let most = if protocol == HTTP1 { 10 } else { 1 };
+        assert!(
+            socket.connections() <= most,
+            "{} connections",
+            socket.connections()
+        );
+        assert_eq!(
+            server.handle.with(|m, _| (m.requests, m.failures)),
+            (1000, 0)
+        );
+    }
+}
+
+/// The server closed a connection while it waited in the pool: the next exchange does not notice.
+pub async fn a_stale_connection_is_replaced_unnoticed<R: Runtime>(runtime: R) {
+    for protocol in [HTTP1, HTTP2] {
+        let driver = Driver::new(runtime.clone());
+        let client = Side::new(&driver, Habits::Tell);
+        let (server, socket) = Side::server(&runtime, None).await;
+        let request = post(
+            url(&socket, false, "/sink"),
+            Body::Full(Bytes::from_static(b"abc")),
+        )
+        .protocol(protocol);
+        assert_eq!(client.fetch(request.clone()).await.0, 200);
+        let at = socket.local_addr();
+        drop(socket);
+        rest(&runtime, Duration::from_millis(50)).await;
+        let again = Server::bind(&server.handle, at, None)
+            .await
+            .expect("the port is free again");
+        assert_eq!(client.fetch(request).await, (200, b"3".to_vec()));
+        drop(again);
+    }
+}
+
+/// A reply with `connection: close` closes, on either side's word.
+pub async fn connection_close_is_honoured<R: Runtime>(runtime: R) {
+    let (_server, socket) = Side::server(&runtime, None).await;
+    let mut peer = raw(&runtime, &socket).await;
+    peer.write(b"GET /close HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .expect("the server listens");
+    let answer = peer.read_all().await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+    connections(&runtime, &socket, 0).await;
+    let client = Side::client(&runtime);
+    for _ in 0..3 {
+        assert_eq!(
+            client.fetch(get(url(&socket, false, "/close"))).await.0,
+            200
+        );
+        connections(&runtime, &socket, 0).await;
+    }
+}
+
+/// No task, no connection and no timer outlives the machine they were for.
+pub async fn dropping_the_handle_closes_everything<R: Runtime>(runtime: R) {
+    for protocol in [HTTP1, HTTP2] {
+        let (server, socket) = Side::serving(&runtime, None, Habits::Tell).await;
+        let client = Side::client(&runtime);
+        let other = client.handle.clone();
+        client.open(get(url(&socket, false, "/wait")).protocol(protocol));
+        client.open(post(url(&socket, false, "/up"), Body::Stream).protocol(protocol));
+        server.accept().await;
+        client
+            .handle
+            .with(|m, now| m.wake_in(now, Duration::from_secs(3600)));
+        drop(client);
+        rest(&runtime, Duration::from_millis(50)).await;
+        assert!(socket.connections() > 0, "one handle is left");
+        drop(other);
+        connections(&runtime, &socket, 0).await;
+        // And the other way round: a server goes with its machine.
+        let client = Side::client(&runtime);
+        let id = client.open(get(url(&socket, false, "/wait")).protocol(protocol));
+        rest(&runtime, Duration::from_millis(50)).await;
+        server.handle.close();
+        assert!(
+            server.handle.next().await.is_some(),
+            "what was told stays told"
+        );
+        client.fault(id).await;
+        connections(&runtime, &socket, 0).await;
+        deaf(&runtime, socket.local_addr()).await;
+    }
+}
+
+/// An exchange that is given up closes its connection, and nothing more is told of it.
+pub async fn an_abort_closes_the_connection<R: Runtime>(runtime: R) {
+    let (_server, socket) = Side::server(&runtime, None).await;
+    let client = Side::client(&runtime);
+    for path in ["/wait", "/source/1000000000"] {
+        let id = client.open(get(url(&socket, false, path)));
+        rest(&runtime, Duration::from_millis(50)).await;
+        client.step(id, Out::Abort);
+        connections(&runtime, &socket, 0).await;
+        while client.handle.try_next().is_some() {}
+        client.step(id, Out::Abort);
+        client.step(id, Out::Data(Bytes::from_static(b"late")));
+        rest(&runtime, Duration::from_millis(20)).await;
+        assert!(client.handle.try_next().is_none());
+    }
+    // Also while it still connects: nothing comes of it.
+    let nowhere = Url::parse("http://192.0.2.1:9/").expect("a URL");
+    let id = client.open(get(nowhere));
+    client.step(id, Out::Abort);
+    rest(&runtime, Duration::from_millis(20)).await;
+    assert!(client.handle.try_next().is_none());
+}
+
+/// Alarms set in any order ring in theirs, late by little and never early.
+pub async fn timers_fire_in_order_and_not_early<R: Runtime>(runtime: R) {
+    let client = Side::client(&runtime);
+    for millis in [120, 20, 70, 20, 200] {
+        client
+            .handle
+            .with(|m, now| m.wake_in(now, Duration::from_millis(millis)));
+    }
+    rest(&runtime, Duration::from_millis(400)).await;
+    let rung = client.handle.with(|m, _| m.rung.clone());
+    assert_eq!(rung.len(), 5);
+    assert!(rung.is_sorted());
+    for (at, rang) in rung {
+        assert!(
+            rang >= at && rang.since(at) < Duration::from_millis(150),
+            "{at:?} {rang:?}"
+        );
+    }
+    // A nearer alarm does not wait for a farther one.
+    client
+        .handle
+        .with(|m, now| m.wake_in(now, Duration::from_secs(3600)));
+    client
+        .handle
+        .with(|m, now| m.wake_in(now, Duration::from_millis(10)));
+    rest(&runtime, Duration::from_millis(100)).await;
+    assert_eq!(client.handle.with(|m, _| m.rung.len()), 6);
+}
+
+/// A signature and a record come back by id.
+pub async fn signatures_and_records_are_answered<R: Runtime>(runtime: R) {
+    let store = MemoryStore::default();
+    let key = LocalKey::new(&[1; 32]).expect("a key");
+    let driver = Driver::new(runtime.clone())
+        .with_signer(key)
+        .with_store(store.clone());
+    assert_ne!(driver.signer().address(), Address::ZERO);
+    let side = Side::new(&driver, Habits::Tell);
+    side.handle.with(|m, _| {
+        m.sign(Digest([7; 32]));
+        m.store("a:1");
+        m.store("a:2");
+    });
+    assert_eq!(
+        side.handle.with(|m, _| m.answers.clone()),
+        ["signed own#0 true", "stored own#1", "stored own#2"]
+    );
+    assert_eq!(store.records().len(), 2);
+    let nobody = Side::client(&runtime);
+    nobody.handle.with(|m, _| m.sign(Digest([7; 32])));
+    assert_eq!(
+        nobody.handle.with(|m, _| m.answers.clone()),
+        ["signed own#0 false"]
+    );
+}
+
+/// Shutting down closes what is idle at once, and lets what runs end.
+pub async fn shutdown_lets_exchanges_end<R: Runtime>(runtime: R) {
+    for protocol in [HTTP1, HTTP2] {
+        let (server, socket) = Side::serving(&runtime, None, Habits::Tell).await;
+        let client = Side::client(&runtime);
+        let ours = client.open(get(url(&socket, false, "/")).protocol(protocol));
+        let (theirs, _) = server.accept().await;
+        server.of(theirs).await;
+        let idle = raw(&runtime, &socket).await;
+        let at = socket.local_addr();
+        let answer = async {
+            rest(&runtime, Duration::from_millis(50)).await;
+            deaf(&runtime, at).await;
+            let reply = Response::new(200).body(Body::Full(Bytes::from_static(b"done")));
+            server.step(theirs, Out::Reply(reply));
+            assert_eq!(client.reply(ours).await.status, 200);
+            assert_eq!(client.rest(ours).await.0, b"done");
+        };
+        let began = runtime.now();
+        let shutdown = socket.shutdown(runtime.now() + Duration::from_secs(20));
+        both(answer, shutdown).await;
+        assert!(runtime.now().since(began) < Duration::from_secs(10));
+        drop(idle);
+        // What does not end is ended.
+        let (server, socket) = Side::serving(&runtime, None, Habits::Tell).await;
+        let client = Side::client(&runtime);
+        let ours = client.open(get(url(&socket, false, "/")).protocol(protocol));
+        server.accept().await;
+        socket
+            .shutdown(runtime.now() + Duration::from_millis(50))
+            .await;
+        client.fault(ours).await;
+    }
+}
+
+async fn both(a: impl Future<Output = ()>, b: impl Future<Output = ()>) {
+    let (mut a, mut b) = (pin!(a), pin!(b));
+    let (mut a_done, mut b_done) = (false, false);
+    std::future::poll_fn(|cx| {
+        a_done = a_done || a.as_mut().poll(cx).is_ready();
+        b_done = b_done || b.as_mut().poll(cx).is_ready();
+        if a_done && b_done {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+}

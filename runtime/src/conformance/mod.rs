@@ -1,0 +1,336 @@
+//! What every runtime adapter has to pass, over real sockets on loopback.
+//!
+//! [`conformance_tests!`](crate::conformance_tests) makes one test of each scenario; both adapters call it
+//! unchanged. Scenarios are functions of a runtime, so that one can also be run by itself.
+
+mod bodies;
+mod faults;
+mod life;
+mod machines;
+mod trust;
+
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use hyper::rt::{Read, ReadBuf, Write};
+use livepeer_core::EffectId;
+use livepeer_core::http::{
+    self, Body, Fault, Headers, In, Method, Out, Protocol, Request, Trust, Url,
+};
+use rustls::ServerConfig;
+
+use crate::http::Server;
+use crate::rt::Runtime;
+use crate::tls::Identity;
+use crate::{Driver, Handle};
+
+pub use bodies::*;
+pub use faults::*;
+pub use life::*;
+pub use machines::{Habits, Script};
+pub use trust::*;
+
+/// How long a scenario may take before it counts as hung.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One test per scenario. `$runtime` makes a runtime, `$block_on` runs a future to its end.
+#[macro_export]
+macro_rules! conformance_tests {
+    ($runtime:expr, $block_on:expr) => {
+        $crate::conformance_tests! {
+            $runtime, $block_on;
+            a_streamed_upload_arrives_whole_over_tls
+            a_streamed_download_arrives_whole_over_tls
+            both_directions_stream_at_once_over_every_protocol
+            a_unary_call_over_http2_has_trailers
+            an_early_reply_is_delivered_while_the_upload_goes_on
+            an_early_reply_survives_the_reset_that_follows_it
+            every_chunk_is_flushed_as_it_comes
+            pause_stops_one_exchange_and_resume_goes_on
+            nobody_reading_events_bounds_memory
+            sent_follows_what_the_peer_takes
+            a_thousand_exchanges_reuse_connections
+            a_stale_connection_is_replaced_unnoticed
+            connection_close_is_honoured
+            large_heads_pass_and_larger_ones_are_refused
+            unusual_statuses_pass
+            a_changed_certificate_is_refused_on_every_kind_of_connection
+            afresh_forgets_what_was_remembered
+            public_trust_wants_a_known_root
+            pins_hold_for_odd_names
+            refused_connections_and_unknown_names_are_told_apart
+            a_peer_without_tls_is_named
+            a_peer_without_http2_is_named
+            a_peer_that_is_no_http_server_is_named
+            a_peer_that_breaks_mid_body_is_noticed
+            a_client_that_breaks_mid_body_is_noticed
+            a_waiting_client_that_leaves_is_noticed
+            garbage_gets_a_status_and_nothing_else
+            dropping_the_handle_closes_everything
+            timers_fire_in_order_and_not_early
+            signatures_and_records_are_answered
+            shutdown_lets_exchanges_end
+            an_abort_closes_the_connection
+        }
+    };
+    ($runtime:expr, $block_on:expr; $($name:ident)+) => {
+        $(
+            #[test]
+            fn $name() {
+                $block_on(async { $crate::conformance::run($crate::conformance::$name, $runtime).await });
+            }
+        )+
+    };
+}
+
+/// Runs a scenario, and fails it when it hangs.
+pub async fn run<R: Runtime, F: Future<Output = ()>>(scenario: impl FnOnce(R) -> F, runtime: R) {
+    let scenario = scenario(runtime.clone());
+    within(&runtime, PATIENCE, "the scenario", scenario).await;
+}
+
+/// Awaits `future` and fails if that takes too long.
+async fn within<R: Runtime, T>(
+    runtime: &R,
+    time: Duration,
+    what: &str,
+    future: impl Future<Output = T>,
+) -> T {
+    let mut future = pin!(future);
+    let deadline = runtime.now() + time;
+    let mut alarm = Box::pin(runtime.sleep_until(deadline));
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(value) = future.as_mut().poll(cx) {
+            return Poll::Ready(value);
+        }
+        while alarm.as_mut().poll(cx).is_ready() {
+            assert!(runtime.now() < deadline, "{what} hangs");
+            alarm.set(runtime.sleep_until(deadline));
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+async fn rest<R: Runtime>(runtime: &R, time: Duration) {
+    let deadline = runtime.now() + time;
+    while runtime.now() < deadline {
+        runtime.sleep_until(deadline).await;
+    }
+}
+
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// A driver and one scripted machine on it.
+struct Side<R: Runtime> {
+    runtime: R,
+    handle: Handle<Script, R>,
+}
+
+impl<R: Runtime> Side<R> {
+    fn new(driver: &Driver<R>, habits: Habits) -> Self {
+        Self {
+            runtime: driver.runtime().clone(),
+            handle: driver.drive(Script::new(habits)),
+        }
+    }
+
+    fn client(runtime: &R) -> Self {
+        Self::new(&Driver::new(runtime.clone()), Habits::Tell)
+    }
+
+    /// A server that answers by itself.
+    async fn server(runtime: &R, tls: Option<Arc<ServerConfig>>) -> (Self, Server<R>) {
+        Self::serving(runtime, tls, Habits::Serve).await
+    }
+
+    async fn serving(
+        runtime: &R,
+        tls: Option<Arc<ServerConfig>>,
+        habits: Habits,
+    ) -> (Self, Server<R>) {
+        let side = Self::new(&Driver::new(runtime.clone()), habits);
+        let server = Server::bind(&side.handle, LOOPBACK, tls).await;
+        (side, server.expect("loopback has a free port"))
+    }
+
+    fn open(&self, request: Request) -> EffectId {
+        self.handle.with(|m, _| m.open(request))
+    }
+
+    fn step(&self, id: EffectId, step: Out) {
+        self.handle.with(|m, _| m.step(id, step));
+    }
+
+    /// The next step of any exchange.
+    async fn next(&self) -> (EffectId, In) {
+        within(
+            &self.runtime,
+            Duration::from_secs(20),
+            "an event",
+            self.handle.next(),
+        )
+        .await
+        .expect("the machine is open")
+    }
+
+    /// The next step of this exchange but for reports of bytes sent; there must be no other.
+    async fn of(&self, id: EffectId) -> In {
+        loop {
+            match self.next().await {
+                (of, In::Sent(_)) if of == id => {}
+                (of, step) => {
+                    assert_eq!(of, id, "a step of another exchange: {step:?}");
+                    return step;
+                }
+            }
+        }
+    }
+
+    async fn reply(&self, id: EffectId) -> http::Response {
+        match self.of(id).await {
+            In::Reply(reply) => reply,
+            step => panic!("not a reply: {step:?}"),
+        }
+    }
+
+    /// The rest of the body, which ends well, and the trailers.
+    async fn rest(&self, id: EffectId) -> (Vec<u8>, Headers) {
+        let mut body = Vec::new();
+        loop {
+            match self.of(id).await {
+                In::Data(data) => body.extend_from_slice(&data),
+                In::End(trailers) => return (body, trailers),
+                step => panic!("not part of a body: {step:?}"),
+            }
+        }
+    }
+
+    /// The whole answer to a request.
+    async fn fetch(&self, request: Request) -> (u16, Vec<u8>) {
+        let id = self.open(request);
+        let reply = self.reply(id).await;
+        (reply.status, self.rest(id).await.0)
+    }
+
+    /// How an exchange fails, whatever came before.
+    async fn fault(&self, id: EffectId) -> Fault {
+        loop {
+            match self.of(id).await {
+                In::Failed(fault) => return fault,
+                In::End(_) => panic!("the exchange ended well"),
+                _ => {}
+            }
+        }
+    }
+
+    /// The next exchange that a peer opens.
+    async fn accept(&self) -> (EffectId, Request) {
+        match self.next().await {
+            (id, In::Request(request)) => (id, request),
+            (_, step) => panic!("not a request: {step:?}"),
+        }
+    }
+}
+
+fn url<R: Runtime>(server: &Server<R>, secure: bool, path: &str) -> Url {
+    let scheme = if secure { "https" } else { "http" };
+    let text = format!("{scheme}://{}{path}", server.local_addr());
+    Url::parse(&text).expect("the URL of a listening socket")
+}
+
+fn get(url: Url) -> Request {
+    Request::new(Method::Get, url).trust(Trust::FirstUse)
+}
+
+fn post(url: Url, body: Body) -> Request {
+    Request::new(Method::Post, url)
+        .trust(Trust::FirstUse)
+        .body(body)
+}
+
+fn identity<R: Runtime>(runtime: &R) -> Identity {
+    Identity::self_signed("127.0.0.1", runtime.now()).expect("an address is ASCII")
+}
+
+fn tls(identity: &Identity) -> Option<Arc<ServerConfig>> {
+    Some(crate::tls::server_config(identity).expect("the key is the certificate's"))
+}
+
+/// `len` bytes that tell where they belong.
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len as u32)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect()
+}
+
+/// A socket in the hands of the scenario.
+struct Raw<S>(S);
+
+impl<S: Read + Write + Unpin> Raw<S> {
+    async fn write(&mut self, mut bytes: &[u8]) -> std::io::Result<()> {
+        while !bytes.is_empty() {
+            let n = std::future::poll_fn(|cx| Pin::new(&mut self.0).poll_write(cx, bytes)).await?;
+            bytes = &bytes[n..];
+        }
+        std::future::poll_fn(|cx| Pin::new(&mut self.0).poll_flush(cx)).await
+    }
+
+    /// Some bytes; none at the end.
+    async fn read(&mut self) -> std::io::Result<Vec<u8>> {
+        let mut bytes = vec![0; 64 << 10];
+        std::future::poll_fn(|cx| {
+            let mut buf = ReadBuf::new(&mut bytes);
+            std::task::ready!(Pin::new(&mut self.0).poll_read(cx, buf.unfilled()))?;
+            Poll::Ready(Ok(buf.filled().to_vec()))
+        })
+        .await
+    }
+
+    /// Everything up to and with `end`.
+    async fn read_to(&mut self, end: &str) -> String {
+        let mut all = Vec::new();
+        loop {
+            let more = self.read().await.expect("the peer has more to say");
+            assert!(!more.is_empty(), "the peer stopped before {end:?}");
+            all.extend_from_slice(&more);
+            let text = String::from_utf8_lossy(&all);
+            if text.contains(end) {
+                return text.into_owned();
+            }
+        }
+    }
+
+    /// Everything up to the end of the stream, which may be a reset.
+    async fn read_all(&mut self) -> String {
+        let mut all = Vec::new();
+        while let Ok(more) = self.read().await
+            && !more.is_empty()
+        {
+            all.extend_from_slice(&more);
+        }
+        String::from_utf8_lossy(&all).into_owned()
+    }
+}
+
+async fn raw<R: Runtime>(runtime: &R, server: &Server<R>) -> Raw<R::Stream> {
+    Raw(runtime
+        .connect(server.local_addr())
+        .await
+        .expect("the server listens"))
+}
+
+/// A listening socket in the hands of the scenario, and its URL.
+async fn listen<R: Runtime>(runtime: &R, scheme: &str) -> (R::Listener, Url) {
+    let listener = runtime.bind(LOOPBACK).await.expect("a free port");
+    let at = runtime.local_addr(&listener).expect("it has an address");
+    let url = Url::parse(&format!("{scheme}://{at}/")).expect("the URL of a socket");
+    (listener, url)
+}
+
+const HTTP1: Protocol = Protocol::Http1;
+const HTTP2: Protocol = Protocol::Http2;

@@ -1,0 +1,436 @@
+//! The machine behind its lock: feeding, draining, and what is done once the lock is free.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll, Waker};
+
+use livepeer_core::http::{self, In, Out};
+use livepeer_core::store::Record;
+use livepeer_core::{Digest, Effect, EffectId, Input, Machine, Output, Time};
+use tracing::{error, trace};
+
+use crate::driver::{Driver, FEW_EVENTS, MAX_EVENTS};
+use crate::keys::Pending;
+use crate::lane::{Exchange, Lane, PeerSink, Sink};
+use crate::lock;
+use crate::rt::Runtime;
+use crate::signal::{Signal, Stop};
+use crate::trace::{InStep, OutStep};
+
+/// A machine that can be driven: it and its events may move between threads.
+pub trait Drivable: Machine<Event: Send> + Send + 'static {}
+
+impl<M: Machine<Event: Send> + Send + 'static> Drivable for M {}
+
+pub(crate) struct Engine<M: Drivable, R: Runtime> {
+    me: Weak<Self>,
+    pub(crate) driver: Driver<R>,
+    /// Whether [`MAX_EVENTS`] events wait: read without the lock by exchanges about to read.
+    full: AtomicBool,
+    state: Mutex<State<M>>,
+}
+
+struct State<M: Drivable> {
+    machine: M,
+    lanes: BTreeMap<EffectId, Arc<Lane>>,
+    events: VecDeque<M::Event>,
+    /// Who waits for events.
+    listeners: Vec<Waker>,
+    /// Exchanges that wait for the owner to take events.
+    stalled: Vec<Arc<Lane>>,
+    /// Raised on close.
+    servers: Vec<Weak<Signal>>,
+    records: VecDeque<(EffectId, Record)>,
+    storing: bool,
+    /// When the machine wants to be woken.
+    wake: Option<Time>,
+    /// When the timer task will look next; later wake times are left to it.
+    armed: Option<Time>,
+    timer: Option<Waker>,
+    /// How many exchanges peers have opened.
+    peers: u64,
+    closed: bool,
+}
+
+/// What remains to be done when the lock is released.
+#[derive(Default)]
+struct Todo {
+    wakes: Wakes,
+    starts: Vec<(Exchange, http::Request)>,
+    signs: Vec<(EffectId, Digest)>,
+    store: bool,
+}
+
+/// Wakers to wake. Few in almost all cases, and then nothing is allocated.
+#[derive(Default)]
+struct Wakes {
+    few: [Option<Waker>; 4],
+    many: Vec<Waker>,
+}
+
+impl Wakes {
+    fn push(&mut self, waker: Option<Waker>) {
+        let Some(waker) = waker else { return };
+        match self.few.iter_mut().find(|slot| slot.is_none()) {
+            Some(slot) => *slot = Some(waker),
+            None => self.many.push(waker),
+        }
+    }
+
+    fn wake(self) {
+        self.few
+            .into_iter()
+            .flatten()
+            .chain(self.many)
+            .for_each(Waker::wake);
+    }
+}
+
+impl<M: Drivable, R: Runtime> Engine<M, R> {
+    pub(crate) fn start(driver: Driver<R>, machine: M) -> Arc<Self> {
+        let engine = Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            driver,
+            full: AtomicBool::new(false),
+            state: Mutex::new(State {
+                machine,
+                lanes: BTreeMap::new(),
+                events: VecDeque::new(),
+                listeners: Vec::new(),
+                stalled: Vec::new(),
+                servers: Vec::new(),
+                records: VecDeque::new(),
+                storing: false,
+                wake: None,
+                armed: None,
+                timer: None,
+                peers: 0,
+                closed: false,
+            }),
+        });
+        engine.run(|_, _| ());
+        engine
+            .driver
+            .runtime()
+            .spawn(Arc::clone(&engine).keep_time());
+        engine
+    }
+
+    /// Runs `f` on the machine and performs what follows.
+    pub(crate) fn run<T>(&self, f: impl FnOnce(&mut M, Time) -> T) -> T {
+        self.run_with(|state, now| f(&mut state.machine, now))
+    }
+
+    fn run_with<T>(&self, f: impl FnOnce(&mut State<M>, Time) -> T) -> T {
+        let mut todo = Todo::default();
+        let mut state = lock(&self.state);
+        let now = self.driver.now();
+        let result = f(&mut state, now);
+        if !state.closed {
+            self.drain(&mut state, &mut todo);
+        }
+        drop(state);
+        self.perform(todo);
+        result
+    }
+
+    fn input(&self, input: Input) {
+        self.run_with(|state, now| state.machine.handle_input(now, input));
+    }
+
+    fn drain(&self, state: &mut State<M>, todo: &mut Todo) {
+        loop {
+            match state.machine.poll_output() {
+                Output::Effect(id, Effect::Http(step)) => self.http(state, id, step, todo),
+                Output::Effect(id, Effect::Sign(digest)) => {
+                    trace!(?id, "out: sign");
+                    todo.signs.push((id, digest));
+                }
+                Output::Effect(id, Effect::Store(record)) => {
+                    trace!(?id, key = record.key, "out: store");
+                    state.records.push_back((id, record));
+                    todo.store |= !std::mem::replace(&mut state.storing, true);
+                }
+                Output::Event(event) => {
+                    trace!(of = std::any::type_name::<M>(), "out: event");
+                    state.events.push_back(event);
+                    if state.events.len() >= MAX_EVENTS {
+                        self.full.store(true, Ordering::Release);
+                    }
+                    for waker in state.listeners.drain(..) {
+                        todo.wakes.push(Some(waker));
+                    }
+                }
+                Output::Idle(wake) => {
+                    state.wake = wake;
+                    if wake.is_some_and(|wake| state.armed.is_none_or(|armed| wake < armed)) {
+                        todo.wakes.push(state.timer.take());
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn http(&self, state: &mut State<M>, id: EffectId, step: Out, todo: &mut Todo) {
+        trace!(?id, "out: {}", OutStep(&step));
+        let lane = state.lanes.get(&id);
+        match (step, lane) {
+            (Out::Request(request), None) => {
+                let lane = Arc::new(Lane::default());
+                state.lanes.insert(id, Arc::clone(&lane));
+                if let Some(engine) = self.me.upgrade() {
+                    let sink: Arc<dyn Sink> = engine;
+                    todo.starts.push((Exchange { id, lane, sink }, request));
+                }
+            }
+            (Out::Reply(reply), Some(lane)) => todo.wakes.push(lane.reply(reply)),
+            (Out::Data(data), Some(lane)) => todo.wakes.push(lane.push(data)),
+            (Out::End, Some(lane)) => todo.wakes.push(lane.end()),
+            (Out::Pause, Some(lane)) => todo.wakes.push(lane.set_paused(true)),
+            (Out::Resume, Some(lane)) => todo.wakes.push(lane.set_paused(false)),
+            (Out::Abort, Some(_)) => {
+                let lane = state.lanes.remove(&id);
+                for waker in lane.into_iter().flat_map(|lane| lane.abort()) {
+                    todo.wakes.push(waker);
+                }
+            }
+            // The exchange ended while the machine spoke, or the id is taken: nothing to do.
+            (_, _) => {}
+        }
+    }
+
+    fn perform(&self, todo: Todo) {
+        todo.wakes.wake();
+        for (exchange, request) in todo.starts {
+            let task = self.driver.client().exchange(exchange, request);
+            self.driver.runtime().spawn(task);
+        }
+        let Some(me) = self.me.upgrade() else { return };
+        for (id, digest) in todo.signs {
+            let me = Arc::clone(&me);
+            self.begin(Box::pin(async move {
+                let answer = me.driver.signer().sign(digest).await;
+                trace!(?id, ok = answer.is_ok(), "in: signed");
+                me.input(Input::Signed(id, answer));
+            }));
+        }
+        if todo.store {
+            self.begin(Box::pin(me.store_records()));
+        }
+    }
+
+    /// Runs a task, here and now if it does not have to wait for anything.
+    fn begin(&self, mut task: Pending<'static, ()>) {
+        let mut cx = Context::from_waker(Waker::noop());
+        if Pin::new(&mut task).poll(&mut cx).is_pending() {
+            self.driver.runtime().spawn(task);
+        }
+    }
+
+    /// Stores what is queued, in order, until nothing is.
+    async fn store_records(self: Arc<Self>) {
+        loop {
+            let batch = {
+                let mut state = lock(&self.state);
+                if state.records.is_empty() {
+                    state.storing = false;
+                    return;
+                }
+                std::mem::take(&mut state.records)
+            };
+            let (ids, records): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+            match self.driver.store().put(records).await {
+                Ok(()) => {
+                    for id in ids {
+                        trace!(?id, "in: stored");
+                        self.input(Input::Stored(id));
+                    }
+                }
+                // What was not stored is not spoken of: the machine waits, and its deadline tells the owner.
+                Err(error) => error!(%error, "records were not stored"),
+            }
+        }
+    }
+
+    /// Ticks the machine when it wants to be woken.
+    async fn keep_time(self: Arc<Self>) {
+        let mut sleep: Option<Pin<Box<R::Sleep>>> = None;
+        std::future::poll_fn(|cx| {
+            loop {
+                let mut state = lock(&self.state);
+                if state.closed {
+                    return Poll::Ready(());
+                }
+                let now = self.driver.now();
+                if state.wake.is_some_and(|wake| wake <= now) {
+                    trace!("in: tick");
+                    let mut todo = Todo::default();
+                    state.armed = None;
+                    state.machine.handle_input(now, Input::Tick);
+                    self.drain(&mut state, &mut todo);
+                    drop(state);
+                    sleep = None;
+                    self.perform(todo);
+                    // A turn for the other tasks, should the machine want to be woken again at once.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                match (state.wake, state.armed) {
+                    (None, _) => {
+                        state.armed = None;
+                        sleep = None;
+                    }
+                    // A later wake time waits for the earlier alarm, which then sets the next one.
+                    (Some(wake), Some(armed)) if armed <= wake && sleep.is_some() => {}
+                    (Some(wake), _) => {
+                        state.armed = Some(wake);
+                        sleep = Some(Box::pin(self.driver.runtime().sleep_until(wake)));
+                    }
+                }
+                state.timer = Some(cx.waker().clone());
+                drop(state);
+                let Some(alarm) = &mut sleep else {
+                    return Poll::Pending;
+                };
+                std::task::ready!(alarm.as_mut().poll(cx));
+                sleep = None;
+                lock(&self.state).armed = None;
+            }
+        })
+        .await;
+    }
+
+    pub(crate) fn poll_event(&self, cx: Option<&Context<'_>>) -> Poll<Option<M::Event>> {
+        let mut state = lock(&self.state);
+        let Some(event) = state.events.pop_front() else {
+            if state.closed {
+                return Poll::Ready(None);
+            }
+            if let Some(cx) = cx
+                && !state.listeners.iter().any(|w| w.will_wake(cx.waker()))
+            {
+                state.listeners.push(cx.waker().clone());
+            }
+            return Poll::Pending;
+        };
+        if state.events.len() == FEW_EVENTS && self.full.swap(false, Ordering::AcqRel) {
+            let stalled = std::mem::take(&mut state.stalled);
+            drop(state);
+            for waker in stalled.iter().filter_map(|lane| lane.unstall()) {
+                waker.wake();
+            }
+        }
+        Poll::Ready(Some(event))
+    }
+
+    pub(crate) fn stop_with(&self, signal: &Arc<Signal>) {
+        let mut state = lock(&self.state);
+        if state.closed {
+            drop(state);
+            signal.raise(Stop::Now);
+        } else {
+            state.servers.retain(|server| server.strong_count() > 0);
+            state.servers.push(Arc::downgrade(signal));
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        let mut state = lock(&self.state);
+        state.closed = true;
+        let lanes = std::mem::take(&mut state.lanes);
+        let servers = std::mem::take(&mut state.servers);
+        let mut wakes = Wakes::default();
+        wakes.push(state.timer.take());
+        for waker in state.listeners.drain(..) {
+            wakes.push(Some(waker));
+        }
+        state.stalled.clear();
+        state.records.clear();
+        drop(state);
+        for waker in lanes.values().flat_map(|lane| lane.abort()) {
+            wakes.push(waker);
+        }
+        for server in servers.iter().filter_map(Weak::upgrade) {
+            server.raise(Stop::Now);
+        }
+        wakes.wake();
+    }
+}
+
+impl<M: Drivable, R: Runtime> Engine<M, R> {
+    fn step(&self, id: EffectId, lane: &Lane, step: Option<In>, last: bool) {
+        self.run_with(|state, now| {
+            if state.closed {
+                return;
+            }
+            if last {
+                state.lanes.remove(&id);
+            }
+            let sent = lane.take_unreported();
+            for step in (sent > 0).then_some(In::Sent(sent)).into_iter().chain(step) {
+                trace!(?id, "in: {}", InStep(&step));
+                state.machine.handle_input(now, Input::Http(id, step));
+            }
+        });
+    }
+}
+
+impl<M: Drivable, R: Runtime> Sink for Engine<M, R> {
+    fn feed(&self, id: EffectId, lane: &Lane, step: In) {
+        self.step(id, lane, Some(step), false);
+    }
+
+    fn feed_last(&self, id: EffectId, lane: &Lane, step: In) {
+        self.step(id, lane, Some(step), true);
+    }
+
+    fn report(&self, id: EffectId, lane: &Lane) {
+        if lane.has_unreported() {
+            self.step(id, lane, None, false);
+        }
+    }
+
+    fn forget(&self, id: EffectId, lane: &Lane) {
+        self.step(id, lane, None, true);
+    }
+
+    fn has_room(&self, lane: &Arc<Lane>) -> bool {
+        if !self.full.load(Ordering::Acquire) {
+            return true;
+        }
+        let mut state = lock(&self.state);
+        // Looked at again under the lock, under which it is cleared.
+        if !self.full.load(Ordering::Acquire) {
+            return true;
+        }
+        if lane.stall() {
+            state.stalled.push(Arc::clone(lane));
+        }
+        false
+    }
+}
+
+impl<M: Drivable, R: Runtime> PeerSink for Engine<M, R> {
+    fn open(&self, request: http::Request, bare: bool) -> Option<Exchange> {
+        let sink: Arc<dyn Sink> = self.me.upgrade()?;
+        let lane = Arc::new(Lane::default());
+        let id = self.run_with(|state, now| {
+            if state.closed {
+                return None;
+            }
+            let id = EffectId::by_peer(state.peers);
+            state.peers += 1;
+            state.lanes.insert(id, Arc::clone(&lane));
+            let end = bare.then(|| In::End(http::Headers::new()));
+            for step in std::iter::once(In::Request(request)).chain(end) {
+                trace!(?id, "in: {}", InStep(&step));
+                state.machine.handle_input(now, Input::Http(id, step));
+            }
+            Some(id)
+        })?;
+        Some(Exchange { id, lane, sink })
+    }
+}

@@ -1,0 +1,369 @@
+//! One connection of a server: its stream, its idleness, and its exchanges.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
+use hyper::{StatusCode, Version};
+use livepeer_core::Time;
+use livepeer_core::http::{self, Body, Fault, Headers, In};
+
+use super::convert;
+use crate::lane::{Aborted, Order, OutBody, PeerSink, Serving};
+
+/// How long the head of a request may take from its first byte, give or take the 5 seconds between looks.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a connection may be without a request. Some publishers open theirs long before they need it.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+/// How many bytes a connection listens to that nobody wants; see [`Listening`].
+const LINGER_BYTES: usize = 1 << 20;
+/// How many frames of a body are read before other tasks run.
+const FRAMES_PER_TURN: usize = 32;
+/// What an HTTP/2 client says first.
+const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What a connection's stream and exchanges tell the task that watches over it.
+#[derive(Debug, Default)]
+pub(super) struct Pulse {
+    /// Exchanges that run.
+    running: AtomicUsize,
+    /// Exchanges that ever began.
+    begun: AtomicUsize,
+    /// Something was read since the last look.
+    heard: AtomicBool,
+    /// A request was answered before all of it was read.
+    unread: AtomicBool,
+    /// The connection is closed but for what the peer still sends.
+    pub(super) lingers: AtomicBool,
+}
+
+/// How long a connection has been idle, looked at from time to time.
+#[derive(Debug)]
+pub(super) struct Idle {
+    quiet_since: Time,
+    head_since: Option<Time>,
+    begun: usize,
+    http2: bool,
+}
+
+impl Idle {
+    pub(super) const fn new(now: Time, http2: bool) -> Self {
+        Self {
+            quiet_since: now,
+            head_since: None,
+            begun: 0,
+            http2,
+        }
+    }
+
+    /// Whether it has been idle for too long.
+    pub(super) fn is_over(&mut self, now: Time, pulse: &Pulse) -> bool {
+        if pulse.lingers.load(Ordering::Relaxed) {
+            return true;
+        }
+        let heard = pulse.heard.swap(false, Ordering::Relaxed);
+        let begun = pulse.begun.load(Ordering::Relaxed);
+        if begun != self.begun || pulse.running.load(Ordering::Relaxed) > 0 {
+            self.begun = begun;
+            self.quiet_since = now;
+            self.head_since = None;
+            return false;
+        }
+        // HTTP/2 connections have something to say between requests.
+        if heard && !self.http2 {
+            self.head_since.get_or_insert(now);
+        }
+        self.head_since
+            .is_some_and(|since| now.since(since) >= HEADER_TIMEOUT)
+            || now.since(self.quiet_since) >= IDLE_TIMEOUT
+    }
+}
+
+/// A server's stream. When it is shut down with part of a request unread, it listens on for a while: closing at
+/// once would reset the connection, and the reset could overtake the answer (trickle spec 6.2-5).
+#[derive(Debug)]
+pub(super) struct Listening<S> {
+    stream: S,
+    pulse: Arc<Pulse>,
+    unwanted: usize,
+}
+
+impl<S> Listening<S> {
+    pub(super) const fn new(stream: S, pulse: Arc<Pulse>) -> Self {
+        Self {
+            stream,
+            pulse,
+            unwanted: 0,
+        }
+    }
+}
+
+impl<S: Read + Unpin> Read for Listening<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if read.is_ready() {
+            self.pulse.heard.store(true, Ordering::Relaxed);
+        }
+        read
+    }
+}
+
+impl<S: Read + Write + Unpin> Write for Listening<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.pulse.lingers.load(Ordering::Relaxed) {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            if !self.pulse.unread.load(Ordering::Relaxed) {
+                return Poll::Ready(Ok(()));
+            }
+            self.pulse.lingers.store(true, Ordering::Relaxed);
+        }
+        let mut unwanted = [0; 8 << 10];
+        while self.unwanted < LINGER_BYTES {
+            let mut buf = ReadBuf::new(&mut unwanted);
+            match ready!(Pin::new(&mut self.stream).poll_read(cx, buf.unfilled())) {
+                Ok(()) if !buf.filled().is_empty() => self.unwanted += buf.filled().len(),
+                _ => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Whether a client speaks HTTP/2, and the bytes that told.
+pub(super) async fn sniff<S: Read + Unpin>(stream: &mut S) -> io::Result<(bool, Bytes)> {
+    let mut bytes = [0; PREFACE.len()];
+    let mut have = 0;
+    while have < PREFACE.len() {
+        let read = std::future::poll_fn(|cx| {
+            let mut buf = ReadBuf::new(&mut bytes[have..]);
+            ready!(Pin::new(&mut *stream).poll_read(cx, buf.unfilled()))?;
+            Poll::Ready(io::Result::Ok(buf.filled().len()))
+        });
+        have += match read.await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => n,
+        };
+        if bytes[..have] != PREFACE[..have] {
+            return Ok((false, Bytes::copy_from_slice(&bytes[..have])));
+        }
+    }
+    Ok((true, Bytes::copy_from_slice(&bytes)))
+}
+
+/// Takes requests from hyper to the machine.
+#[derive(Clone)]
+pub(super) struct Front {
+    pub(super) peers: Arc<dyn PeerSink>,
+    pub(super) secure: bool,
+    pub(super) pulse: Arc<Pulse>,
+}
+
+impl hyper::service::Service<hyper::Request<Incoming>> for Front {
+    type Response = hyper::Response<ReplyBody>;
+    type Error = Aborted;
+    type Future = Serve;
+
+    fn call(&self, request: hyper::Request<Incoming>) -> Serve {
+        let running = Running::new(&self.pulse);
+        let version = request.version();
+        let bare = request.body().is_end_stream();
+        let opened = convert::request(&request, self.secure).and_then(|head| {
+            let exchange = self.peers.open(head, bare);
+            exchange.ok_or(StatusCode::SERVICE_UNAVAILABLE)
+        });
+        Serve {
+            state: match opened {
+                Ok(exchange) => Answer::Awaiting(Serving::new(exchange)),
+                Err(status) => Answer::Refused(status),
+            },
+            body: (!bare).then(|| request.into_body()),
+            trailers: Headers::new(),
+            version,
+            running: Some(running),
+        }
+    }
+}
+
+/// One exchange until its reply.
+pub(super) struct Serve {
+    state: Answer,
+    /// The request's body, until its end.
+    body: Option<Incoming>,
+    trailers: Headers,
+    version: Version,
+    running: Option<Running>,
+}
+
+enum Answer {
+    Awaiting(Serving),
+    Refused(StatusCode),
+    Given,
+}
+
+impl Future for Serve {
+    type Output = Result<hyper::Response<ReplyBody>, Aborted>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        for _ in 0..FRAMES_PER_TURN {
+            let serving = match std::mem::replace(&mut this.state, Answer::Given) {
+                Answer::Awaiting(serving) => serving,
+                Answer::Refused(status) => return Poll::Ready(Ok(this.refuse(status))),
+                Answer::Given => return Poll::Ready(Err(Aborted)),
+            };
+            let exchange = serving.get();
+            let read = match exchange.lane.order(cx) {
+                Order::Abort => return Poll::Ready(Err(Aborted)),
+                Order::Reply(reply) => return Poll::Ready(Ok(this.reply(serving, reply))),
+                Order::Read => exchange.sink.has_room(&exchange.lane),
+                Order::Pause => false,
+            };
+            let frame = match &mut this.body {
+                Some(body) if read => Pin::new(body).poll_frame(cx),
+                _ => Poll::Pending,
+            };
+            match frame {
+                Poll::Pending => {
+                    this.state = Answer::Awaiting(serving);
+                    return Poll::Pending;
+                }
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) if data.is_empty() => {}
+                    Ok(data) => exchange.feed(In::Data(data)),
+                    Err(frame) => {
+                        if let Ok(fields) = frame.into_trailers() {
+                            this.trailers = convert::headers(&fields);
+                        }
+                    }
+                },
+                Poll::Ready(None) => {
+                    this.body = None;
+                    exchange.feed(In::End(std::mem::take(&mut this.trailers)));
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    serving.fail(Fault::Broken(format!("the request broke off: {error}")));
+                    // If it was not the connection that broke, the peer may still hear this (trickle spec 5.4-5).
+                    return Poll::Ready(Ok(this.refuse(StatusCode::INTERNAL_SERVER_ERROR)));
+                }
+            }
+            this.state = Answer::Awaiting(serving);
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Serve {
+    fn reply(&mut self, serving: Serving, mut reply: http::Response) -> hyper::Response<ReplyBody> {
+        let body = match std::mem::take(&mut reply.body) {
+            Body::Stream => OutBody::Serving(serving),
+            Body::Full(data) => {
+                serving.finish();
+                OutBody::Full(Some(data), None)
+            }
+            Body::Empty => {
+                serving.finish();
+                OutBody::Empty
+            }
+        };
+        self.answer(&reply, body)
+    }
+
+    /// Answers in the machine's place.
+    fn refuse(&mut self, status: StatusCode) -> hyper::Response<ReplyBody> {
+        let reply = http::Response::new(status.as_u16()).header("connection", "close");
+        self.answer(&reply, OutBody::Empty)
+    }
+
+    fn answer(&mut self, reply: &http::Response, body: OutBody) -> hyper::Response<ReplyBody> {
+        let running = self.running.take();
+        if self.body.take().is_some()
+            && self.version != Version::HTTP_2
+            && let Some(Running(pulse)) = &running
+        {
+            pulse.unread.store(true, Ordering::Relaxed);
+        }
+        convert::response_head(reply, self.version).map(|()| ReplyBody {
+            body,
+            _running: running,
+        })
+    }
+}
+
+/// Counts an exchange of a connection while it lives.
+struct Running(Arc<Pulse>);
+
+impl Running {
+    fn new(pulse: &Arc<Pulse>) -> Self {
+        pulse.running.fetch_add(1, Ordering::Relaxed);
+        pulse.begun.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(pulse))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The body of a reply.
+pub(super) struct ReplyBody {
+    body: OutBody,
+    _running: Option<Running>,
+}
+
+impl hyper::body::Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Aborted;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,351 @@
+//! One exchange as client, from the request to its end.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use hyper::body::{Body as _, Incoming};
+use hyper::client::conn::{TrySendError, http1, http2};
+use livepeer_core::http::{self, Body, Fault, Headers, In, Protocol, Request, Trust};
+use rustls::RootCertStore;
+
+use super::connect::connect;
+use super::pool::{Http1, Key, Pool};
+use super::{
+    CONNECTION_WINDOW, Executor, MAX_BUF_BYTES, MAX_HEAD_BYTES, MAX_HEADERS, STREAM_WINDOW, convert,
+};
+use crate::lane::{Exchange, Order, OutBody, Sending};
+use crate::lock;
+use crate::rt::Runtime;
+use crate::signal::{Signal, Stop};
+use crate::tls::{Connectors, Pins};
+
+/// How many frames an exchange takes before it lets other tasks run.
+const FRAMES_PER_TURN: usize = 32;
+
+/// Opens exchanges. Clones share connections and remembered certificates.
+pub(crate) struct Client<R: Runtime> {
+    runtime: R,
+    pool: Arc<Pool<R>>,
+    connectors: Arc<Connectors>,
+}
+
+impl<R: Runtime> Clone for Client<R> {
+    fn clone(&self) -> Self {
+        Self {
+            runtime: self.runtime.clone(),
+            pool: Arc::clone(&self.pool),
+            connectors: Arc::clone(&self.connectors),
+        }
+    }
+}
+
+impl<R: Runtime> Client<R> {
+    pub(crate) fn new(runtime: R) -> Self {
+        Self::with(runtime, Connectors::default())
+    }
+
+    fn with(runtime: R, connectors: Connectors) -> Self {
+        Self {
+            pool: Pool::new(runtime.clone()),
+            runtime,
+            connectors: Arc::new(connectors),
+        }
+    }
+
+    pub(crate) fn with_pins(self, pins: Pins) -> Self {
+        let roots = self.connectors.roots().cloned();
+        Self::with(self.runtime, Connectors::new(pins, roots))
+    }
+
+    pub(crate) fn with_roots(self, roots: RootCertStore) -> Self {
+        let pins = self.connectors.pins().clone();
+        Self::with(self.runtime, Connectors::new(pins, Some(Arc::new(roots))))
+    }
+
+    pub(crate) fn pins(&self) -> &Pins {
+        self.connectors.pins()
+    }
+
+    /// Performs `request` and feeds whatever comes of it.
+    pub(crate) fn exchange(
+        &self,
+        exchange: Exchange,
+        request: Request,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let client = self.clone();
+        async move {
+            let mut run = pin!(client.run(&exchange, request));
+            // Given up, nothing more is told; what hangs on the exchange goes with the future.
+            let end = std::future::poll_fn(|cx| match exchange.lane.order(cx) {
+                Order::Abort => Poll::Ready(None),
+                _ => run.as_mut().poll(cx).map(Some),
+            })
+            .await;
+            if let Some(Err(fault)) = end {
+                exchange.feed_last(In::Failed(fault));
+            }
+        }
+    }
+
+    async fn run(&self, exchange: &Exchange, mut request: Request) -> Result<(), Fault> {
+        let key = Key::new(&request);
+        if request.trust == Trust::Afresh && request.url.is_secure() {
+            self.pins().forget(&request.url.authority());
+            self.pool.evict(&key);
+        }
+        let body = match std::mem::take(&mut request.body) {
+            Body::Empty => OutBody::Empty,
+            Body::Full(data) => OutBody::Full(Some(data), Some(exchange.clone())),
+            Body::Stream => OutBody::Sending(Sending(exchange.clone())),
+        };
+        let head = convert::request_head(&request, body)?;
+        match request.protocol {
+            Protocol::Http1 => self.run_http1(exchange, &request, key, head).await,
+            Protocol::Http2 => self.run_http2(exchange, &request, key, head).await,
+        }
+    }
+
+    async fn connect(&self, request: &Request) -> Result<super::ClientIo<R>, Fault> {
+        connect(
+            &self.runtime,
+            &self.connectors,
+            &request.url,
+            request.trust,
+            request.protocol,
+        )
+        .await
+    }
+
+    async fn run_http1(
+        &self,
+        exchange: &Exchange,
+        request: &Request,
+        key: Key,
+        mut head: hyper::Request<OutBody>,
+    ) -> Result<(), Fault> {
+        loop {
+            let (connection, reused) = match self.pool.take_http1(&key) {
+                Some(connection) => (connection, true),
+                None => (self.open_http1(request).await?, false),
+            };
+            let mut talk = Talk::new(exchange, Protocol::Http1, Some(connection));
+            if reused && !talk.is_alive().await {
+                continue;
+            }
+            let http1 = talk.http1.as_mut().expect("it was just put there");
+            let reply = http1.sender.try_send_request(head);
+            match talk.head(reply).await {
+                Ok(reply) => {
+                    let ending = talk.body(reply).await?;
+                    if let Some(connection) = talk.reusable().await {
+                        self.pool.put_http1(key, connection);
+                    }
+                    exchange.feed_last(ending);
+                    return Ok(());
+                }
+                // hyper gives the request back if nothing of it was sent: the connection closed while it waited.
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) if reused => head = unsent,
+                    _ => return Err(convert::fault(error.error(), Protocol::Http1)),
+                },
+            }
+        }
+    }
+
+    async fn open_http1(&self, request: &Request) -> Result<Http1<R>, Fault> {
+        let io = self.connect(request).await?;
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(MAX_BUF_BYTES)
+            .max_header_size(MAX_HEAD_BYTES)
+            .max_headers(MAX_HEADERS)
+            .handshake(io)
+            .await
+            .map_err(|error| convert::fault(&error, Protocol::Http1))?;
+        Ok(Http1 { sender, connection })
+    }
+
+    async fn run_http2(
+        &self,
+        exchange: &Exchange,
+        request: &Request,
+        key: Key,
+        mut head: hyper::Request<OutBody>,
+    ) -> Result<(), Fault> {
+        let mut shared = self.pool.get_http2(&key);
+        loop {
+            let (mut sender, end) = match shared.take() {
+                Some(sender) => (sender, None),
+                None => {
+                    let (sender, end) = self.open_http2(request, &key).await?;
+                    (sender, Some(end))
+                }
+            };
+            let mut talk = Talk::<R>::new(exchange, Protocol::Http2, None);
+            match talk.head(sender.try_send_request(head)).await {
+                Ok(reply) => {
+                    let ending = talk.body(reply).await?;
+                    exchange.feed_last(ending);
+                    return Ok(());
+                }
+                // As with HTTP/1.1. The next round opens a connection of its own.
+                Err(mut error) => match (error.take_message(), end) {
+                    (Some(unsent), None) => head = unsent,
+                    // The connection was of no use from the start, and knows why.
+                    (Some(_), Some(end)) => return Err(end.why().await),
+                    (None, _) => return Err(convert::fault(error.error(), Protocol::Http2)),
+                },
+            }
+        }
+    }
+
+    async fn open_http2(
+        &self,
+        request: &Request,
+        key: &Key,
+    ) -> Result<(http2::SendRequest<OutBody>, Arc<End>), Fault> {
+        let io = self.connect(request).await?;
+        let (sender, connection) = http2::Builder::new(Executor(self.runtime.clone()))
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(MAX_HEAD_BYTES as u32)
+            .handshake(io)
+            .await
+            .map_err(|error| convert::fault(&error, Protocol::Http2))?;
+        let end = Arc::new(End::default());
+        let told = Arc::clone(&end);
+        // Ends with its last stream, once nobody can open another.
+        self.runtime.spawn(async move {
+            if let Err(error) = connection.await {
+                *lock(&told.fault) = Some(convert::fault(&error, Protocol::Http2));
+            }
+            told.ended.raise(Stop::Now);
+        });
+        self.pool.share_http2(key.clone(), sender.clone());
+        Ok((sender, end))
+    }
+}
+
+/// How an HTTP/2 connection ended, for the exchange that opened it.
+#[derive(Default)]
+struct End {
+    ended: Signal,
+    fault: Mutex<Option<Fault>>,
+}
+
+impl End {
+    async fn why(&self) -> Fault {
+        self.ended
+            .unless_stopped(std::future::pending::<()>())
+            .await;
+        let fault = lock(&self.fault).take();
+        fault.unwrap_or_else(|| Fault::Broken("it closed the connection at once".into()))
+    }
+}
+
+/// One request on its connection. An HTTP/1.1 connection is polled by the exchange that has it, so that bytes
+/// pass from the socket to the machine within one task.
+struct Talk<'a, R: Runtime> {
+    exchange: &'a Exchange,
+    protocol: Protocol,
+    http1: Option<Http1<R>>,
+    closed: bool,
+}
+
+impl<'a, R: Runtime> Talk<'a, R> {
+    fn new(exchange: &'a Exchange, protocol: Protocol, http1: Option<Http1<R>>) -> Self {
+        Self {
+            exchange,
+            protocol,
+            http1,
+            closed: false,
+        }
+    }
+
+    fn poll_connection(&mut self, cx: &mut Context<'_>) {
+        // What goes wrong is also told to whoever waits for the head or the body.
+        if let Some(http1) = &mut self.http1
+            && !self.closed
+            && Pin::new(&mut http1.connection).poll(cx).is_ready()
+        {
+            self.closed = true;
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.closed
+            && self
+                .http1
+                .as_ref()
+                .is_some_and(|http1| http1.sender.is_ready())
+    }
+
+    /// Whether a connection that waited can still be used, as far as one can see.
+    async fn is_alive(&mut self) -> bool {
+        std::future::poll_fn(|cx| {
+            self.poll_connection(cx);
+            Poll::Ready(self.is_ready())
+        })
+        .await
+    }
+
+    /// The connection, if the exchange left it in a state for another.
+    async fn reusable(mut self) -> Option<Http1<R>> {
+        // What was left unsent when the answer was complete, nobody wants any more.
+        let ready = self.is_ready() || self.is_alive().await;
+        if ready { self.http1 } else { None }
+    }
+
+    async fn head(
+        &mut self,
+        reply: impl Future<
+            Output = Result<hyper::Response<Incoming>, TrySendError<hyper::Request<OutBody>>>,
+        >,
+    ) -> Result<hyper::Response<Incoming>, TrySendError<hyper::Request<OutBody>>> {
+        let mut reply = pin!(reply);
+        std::future::poll_fn(|cx| {
+            self.poll_connection(cx);
+            reply.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// Feeds the reply and its body, and answers with what is to be fed last.
+    async fn body(&mut self, reply: hyper::Response<Incoming>) -> Result<In, Fault> {
+        let (head, mut body) = reply.into_parts();
+        self.exchange.feed(In::Reply(http::Response {
+            status: head.status.as_u16(),
+            headers: convert::headers(&head.headers),
+            body: Body::Stream,
+        }));
+        let mut trailers = Headers::new();
+        std::future::poll_fn(|cx| {
+            for _ in 0..FRAMES_PER_TURN {
+                self.poll_connection(cx);
+                let Exchange { lane, sink, .. } = self.exchange;
+                if !matches!(lane.order(cx), Order::Read) || !sink.has_room(lane) {
+                    return Poll::Pending;
+                }
+                match std::task::ready!(Pin::new(&mut body).poll_frame(cx)) {
+                    Some(Ok(frame)) => match frame.into_data() {
+                        Ok(data) if data.is_empty() => {}
+                        Ok(data) => self.exchange.feed(In::Data(data)),
+                        Err(frame) => {
+                            if let Ok(fields) = frame.into_trailers() {
+                                trailers = convert::headers(&fields);
+                            }
+                        }
+                    },
+                    Some(Err(error)) => {
+                        return Poll::Ready(Err(convert::fault(&error, self.protocol)));
+                    }
+                    None => return Poll::Ready(Ok(In::End(std::mem::take(&mut trailers)))),
+                }
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await
+    }
+}

@@ -1,0 +1,190 @@
+//! Between hyper's messages and the machines'.
+
+use std::error::Error;
+
+use hyper::ext::ReasonPhrase;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{StatusCode, Uri, Version};
+use livepeer_core::http::{Fault, Headers, Method, Protocol, Request, Response, Url};
+
+use crate::lane::OutBody;
+
+/// Fields that are hyper's business, in both directions.
+fn is_framing(name: &HeaderName) -> bool {
+    [
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::HOST,
+        header::UPGRADE,
+    ]
+    .contains(name)
+        || name == "keep-alive"
+        || name == "proxy-connection"
+}
+
+/// A machine's fields. Those that no peer could read are left out.
+fn fields(from: &Headers, to: &mut HeaderMap, version: Version) {
+    for (name, value) in from.iter() {
+        let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(name.as_bytes()),
+            HeaderValue::from_str(value),
+        ) else {
+            tracing::warn!(name, "a header field that HTTP cannot carry was left out");
+            continue;
+        };
+        let skip = is_framing(&name) || (version == Version::HTTP_2 && name == header::CONNECTION);
+        if !skip {
+            to.append(name, value);
+        }
+    }
+}
+
+/// A peer's fields. Bytes that are not UTF-8 are replaced.
+pub(super) fn headers(from: &HeaderMap) -> Headers {
+    let mut to = Headers::new();
+    for (name, value) in from {
+        if !is_framing(name) {
+            to.push_any(
+                name.as_str(),
+                String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            );
+        }
+    }
+    to
+}
+
+/// What goes to a server.
+pub(super) fn request_head(
+    request: &Request,
+    body: OutBody,
+) -> Result<hyper::Request<OutBody>, Fault> {
+    let url = &request.url;
+    let host = if url.port() == if url.is_secure() { 443 } else { 80 } {
+        let authority = url.authority();
+        // The default port goes without saying.
+        authority[..authority.rfind(':').unwrap_or(authority.len())].to_owned()
+    } else {
+        url.authority()
+    };
+    let bad =
+        |error: &dyn Error| Fault::Protocol(format!("the request cannot be written: {error}"));
+    let mut head = hyper::Request::new(body);
+    *head.method_mut() = hyper::Method::from_bytes(request.method.as_str().as_bytes())
+        .expect("the names of our methods are methods");
+    match request.protocol {
+        Protocol::Http1 => {
+            *head.uri_mut() = url.path().parse().map_err(|e| bad(&e))?;
+            let host = HeaderValue::try_from(host).map_err(|e| bad(&e))?;
+            head.headers_mut().insert(header::HOST, host);
+        }
+        Protocol::Http2 => {
+            *head.version_mut() = Version::HTTP_2;
+            *head.uri_mut() = Uri::builder()
+                .scheme(if url.is_secure() { "https" } else { "http" })
+                .authority(host)
+                .path_and_query(url.path())
+                .build()
+                .map_err(|e| bad(&e))?;
+        }
+    }
+    let version = head.version();
+    fields(&request.headers, head.headers_mut(), version);
+    Ok(head)
+}
+
+/// What a server gets. `None` if it is nothing that a machine could answer; the status says why.
+pub(super) fn request(
+    from: &hyper::Request<hyper::body::Incoming>,
+    secure: bool,
+) -> Result<Request, StatusCode> {
+    let method = Method::from_name(from.method().as_str()).ok_or(StatusCode::NOT_IMPLEMENTED)?;
+    let path = from
+        .uri()
+        .path_and_query()
+        .map_or("/", |path| path.as_str());
+    let claimed = from
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str())
+        .or_else(|| from.headers().get(header::HOST)?.to_str().ok());
+    let scheme = if secure { "https" } else { "http" };
+    let parse = |host: &str| Url::parse(&format!("{scheme}://{host}{path}"));
+    let url = claimed
+        .and_then(|host| parse(host).ok())
+        // Whom the peer meant to reach changes nothing; what it wants has to be readable.
+        .map_or_else(|| parse("localhost"), Ok)
+        .map_err(|_| {
+            if path.len() > livepeer_core::http::MAX_URL_BYTES / 2 {
+                StatusCode::URI_TOO_LONG
+            } else {
+                StatusCode::BAD_REQUEST
+            }
+        })?;
+    let mut request = Request::new(method, url).body(livepeer_core::http::Body::Stream);
+    request.headers = headers(from.headers());
+    if from.version() == Version::HTTP_2 {
+        request.protocol = Protocol::Http2;
+    }
+    Ok(request)
+}
+
+/// What goes to a client.
+pub(super) fn response_head(reply: &Response, version: Version) -> hyper::Response<()> {
+    let mut head = hyper::Response::new(());
+    let status = StatusCode::from_u16(reply.status).unwrap_or_else(|_| {
+        tracing::warn!(status = reply.status, "not a status that HTTP can carry");
+        StatusCode::INTERNAL_SERVER_ERROR
+    });
+    *head.status_mut() = status;
+    if status.canonical_reason().is_none() && version != Version::HTTP_2 {
+        // As the Go server writes it (trickle spec 4).
+        if let Ok(reason) = ReasonPhrase::try_from(format!("status code {}", reply.status)) {
+            head.extensions_mut().insert(reason);
+        }
+    }
+    fields(&reply.headers, head.headers_mut(), version);
+    head
+}
+
+/// Why hyper gave up, in the machines' words.
+pub(super) fn fault(error: &hyper::Error, protocol: Protocol) -> Fault {
+    let io = causes(error).find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    if error.is_parse() {
+        return Fault::Protocol(format!("what it sent is not HTTP/1.1 ({error})"));
+    }
+    if let Some(io) = io {
+        return Fault::Broken(io.to_string());
+    }
+    if error.is_incomplete_message() {
+        return Fault::Broken("it closed the connection before its answer was complete".into());
+    }
+    let text = chain(error);
+    if protocol == Protocol::Http2 {
+        // hyper does not tell HTTP/2 errors apart by type. Frames that make no sense come from peers that do
+        // not speak HTTP/2 at all: an HTTP/1.1 answer read as a frame is too long by far.
+        if text.contains("frame with invalid size")
+            || text.contains("unspecific protocol error detected")
+        {
+            return Fault::Protocol(format!("what it sent is not HTTP/2 ({text})"));
+        }
+    }
+    Fault::Broken(text)
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
+}
+
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = String::new();
+    for cause in causes(error) {
+        let cause = cause.to_string();
+        if !text.ends_with(&cause) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&cause);
+        }
+    }
+    text
+}

@@ -1,0 +1,41 @@
+//! HTTP/1.1 and HTTP/2 over hyper, as client and as server.
+
+mod accept;
+mod client;
+mod connect;
+mod convert;
+pub(crate) mod io;
+mod pool;
+mod server;
+
+use std::future::Future;
+
+pub use accept::{HEADER_TIMEOUT, IDLE_TIMEOUT};
+pub(crate) use client::Client;
+pub use io::FuturesIo;
+pub use server::{HANDSHAKE_TIMEOUT, MAX_CONNECTIONS, MAX_STREAMS, Server};
+
+use crate::rt::Runtime;
+
+/// The largest head of a message, request or reply. Payment headers come to 58 kB (payments spec 4.4).
+pub const MAX_HEAD_BYTES: usize = 128 << 10;
+/// The most header fields of a message.
+pub const MAX_HEADERS: usize = 128;
+/// What one connection reads or gathers for writing at a time, at most.
+pub const MAX_BUF_BYTES: usize = 256 << 10;
+/// HTTP/2: how much of a stream's body may be on its way to us.
+pub const STREAM_WINDOW: u32 = 1 << 20;
+/// HTTP/2: how much of all streams' bodies may be on its way to us.
+pub const CONNECTION_WINDOW: u32 = 4 << 20;
+
+type ClientIo<R> = io::Io<io::Wire<<R as Runtime>::Stream>>;
+
+/// Lets hyper spawn the tasks of HTTP/2 streams on our runtime.
+#[derive(Clone)]
+pub(crate) struct Executor<R>(pub(crate) R);
+
+impl<R: Runtime, F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Executor<R> {
+    fn execute(&self, task: F) {
+        self.0.spawn(task);
+    }
+}

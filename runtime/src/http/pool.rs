@@ -1,0 +1,192 @@
+//! Connections that wait for the next exchange.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use livepeer_core::Time;
+use livepeer_core::http::{Request, Trust, Url};
+
+use super::io::{Io, Wire};
+use crate::lane::OutBody;
+use crate::lock;
+use crate::rt::Runtime;
+use crate::signal::{Signal, Stop};
+
+/// How long a connection may wait for its next exchange. Shorter than the usual servers keep theirs.
+pub(crate) const MAX_IDLE: Duration = Duration::from_secs(55);
+/// How many HTTP/1.1 connections to one host and port wait at most.
+pub(crate) const MAX_IDLE_PER_PEER: usize = 64;
+/// How many connections wait at most in all.
+pub(crate) const MAX_IDLE_CONNECTIONS: usize = 1024;
+
+/// A connection with one exchange at a time. Whoever has it also polls it.
+pub(super) struct Http1<R: Runtime> {
+    pub(super) sender: http1::SendRequest<OutBody>,
+    pub(super) connection: http1::Connection<Io<Wire<R::Stream>>, OutBody>,
+}
+
+/// Who may share a connection.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    secure: bool,
+    authority: String,
+    pinned: bool,
+}
+
+impl Key {
+    pub(super) fn new(request: &Request) -> Self {
+        Self::of(&request.url, request.trust)
+    }
+
+    fn of(url: &Url, trust: Trust) -> Self {
+        Self {
+            secure: url.is_secure(),
+            authority: url.authority(),
+            // In cleartext there is nothing to trust.
+            pinned: url.is_secure() && trust != Trust::Public,
+        }
+    }
+}
+
+struct Idle<T> {
+    since: Time,
+    connection: T,
+}
+
+/// The waiting connections of one client.
+pub(super) struct Pool<R: Runtime> {
+    me: Weak<Self>,
+    runtime: R,
+    state: Mutex<State<R>>,
+    /// Stops the sweeper.
+    gone: Arc<Signal>,
+}
+
+struct State<R: Runtime> {
+    http1: BTreeMap<Key, Vec<Idle<Http1<R>>>>,
+    http2: BTreeMap<Key, Idle<http2::SendRequest<OutBody>>>,
+    waiting: usize,
+    sweeping: bool,
+}
+
+impl<R: Runtime> Pool<R> {
+    pub(super) fn new(runtime: R) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            runtime,
+            state: Mutex::new(State {
+                http1: BTreeMap::new(),
+                http2: BTreeMap::new(),
+                waiting: 0,
+                sweeping: false,
+            }),
+            gone: Arc::default(),
+        })
+    }
+
+    /// The connection that waited least, if any. It may be dead by now.
+    pub(super) fn take_http1(&self, key: &Key) -> Option<Http1<R>> {
+        let mut state = lock(&self.state);
+        let idle = state.http1.get_mut(key)?.pop()?;
+        state.waiting -= 1;
+        Some(idle.connection)
+    }
+
+    pub(super) fn put_http1(&self, key: Key, connection: Http1<R>) {
+        let since = self.runtime.now();
+        let mut state = lock(&self.state);
+        if state.waiting >= MAX_IDLE_CONNECTIONS {
+            return;
+        }
+        let idle = state.http1.entry(key).or_default();
+        let oldest = (idle.len() >= MAX_IDLE_PER_PEER).then(|| idle.remove(0));
+        idle.push(Idle { since, connection });
+        if oldest.is_none() {
+            state.waiting += 1;
+        }
+        self.sweep_later(&mut state);
+        drop(state);
+    }
+
+    /// The shared connection, if there is one that lives.
+    pub(super) fn get_http2(&self, key: &Key) -> Option<http2::SendRequest<OutBody>> {
+        let now = self.runtime.now();
+        let mut state = lock(&self.state);
+        let shared = state.http2.get_mut(key)?;
+        if shared.connection.is_closed() {
+            state.http2.remove(key);
+            return None;
+        }
+        shared.since = now;
+        Some(shared.connection.clone())
+    }
+
+    pub(super) fn share_http2(&self, key: Key, connection: http2::SendRequest<OutBody>) {
+        let since = self.runtime.now();
+        let mut state = lock(&self.state);
+        if state.http2.len() < MAX_IDLE_CONNECTIONS {
+            state.http2.insert(key, Idle { since, connection });
+        }
+        self.sweep_later(&mut state);
+    }
+
+    /// Closes what waits for a peer.
+    pub(super) fn evict(&self, key: &Key) {
+        let mut state = lock(&self.state);
+        let idle = state.http1.remove(key).unwrap_or_default();
+        state.waiting -= idle.len();
+        let shared = state.http2.remove(key);
+        drop(state);
+        drop((idle, shared));
+    }
+
+    /// One task closes connections that waited too long; it lives while any wait.
+    fn sweep_later(&self, state: &mut State<R>) {
+        if std::mem::replace(&mut state.sweeping, true) {
+            return;
+        }
+        let pool = self.me.clone();
+        let runtime = self.runtime.clone();
+        let gone = Arc::clone(&self.gone);
+        self.runtime.spawn(async move {
+            loop {
+                let at = runtime.now() + MAX_IDLE / 2;
+                if gone.unless_stopped(runtime.sleep_until(at)).await.is_none() {
+                    return;
+                }
+                match pool.upgrade() {
+                    Some(pool) if pool.sweep() => {}
+                    _ => return,
+                }
+            }
+        });
+    }
+
+    /// Closes connections that waited too long; whether any are left.
+    fn sweep(&self) -> bool {
+        let now = self.runtime.now();
+        let fresh = |since: Time| now.since(since) < MAX_IDLE;
+        let mut old = Vec::new();
+        let mut state = lock(&self.state);
+        for idle in state.http1.values_mut() {
+            let stay = idle.partition_point(|idle| !fresh(idle.since));
+            old.extend(idle.drain(..stay));
+        }
+        state.http1.retain(|_, idle| !idle.is_empty());
+        // Streams of an evicted connection run on to their end.
+        state
+            .http2
+            .retain(|_, shared| fresh(shared.since) && !shared.connection.is_closed());
+        state.waiting -= old.len();
+        state.sweeping = !(state.http1.is_empty() && state.http2.is_empty());
+        state.sweeping
+    }
+}
+
+impl<R: Runtime> Drop for Pool<R> {
+    fn drop(&mut self) {
+        self.gone.raise(Stop::Now);
+    }
+}

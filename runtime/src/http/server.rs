@@ -1,0 +1,395 @@
+//! A listening socket whose exchanges all go to one machine.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_rustls::TlsAcceptor;
+use hyper::server::conn::{http1, http2};
+use livepeer_core::Time;
+use rustls::ServerConfig;
+use tracing::{debug, warn};
+
+use super::accept::{Front, IDLE_TIMEOUT, Idle, Listening, Pulse, sniff};
+use super::io::{HyperIo, Io, Rewound};
+use super::{
+    CONNECTION_WINDOW, Executor, MAX_BUF_BYTES, MAX_HEAD_BYTES, MAX_HEADERS, STREAM_WINDOW,
+};
+use crate::driver::Handle;
+use crate::engine::Drivable;
+use crate::lane::PeerSink;
+use crate::lock;
+use crate::rt::Runtime;
+use crate::signal::{Signal, Stop};
+use crate::tls::H2;
+
+/// How many connections a server holds; further ones wait to be accepted.
+pub const MAX_CONNECTIONS: usize = 16_384;
+/// How many exchanges of one HTTP/2 connection run at a time (trickle spec 5.13).
+pub const MAX_STREAMS: u32 = 250;
+/// How long a TLS handshake may take.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a connection looks at these times.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long a closed connection listens to a peer that still sends what nobody wants.
+const LINGER: Duration = Duration::from_secs(1);
+/// How long accepting rests when the system has no more files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A listening socket. Dropping it closes the socket and all its connections; so does closing the machine.
+pub struct Server<R: Runtime> {
+    shared: Arc<Shared<R>>,
+    address: SocketAddr,
+}
+
+struct Shared<R: Runtime> {
+    runtime: R,
+    peers: Arc<dyn PeerSink>,
+    tls: Option<TlsAcceptor>,
+    /// Tells the accepting task to end.
+    stop: Arc<Signal>,
+    connections: Mutex<Connections>,
+}
+
+#[derive(Default)]
+struct Connections {
+    open: BTreeMap<u64, Arc<Signal>>,
+    count: u64,
+    level: Option<Stop>,
+    /// Waits for a connection to close: the accepting task when there are too many, or a shutdown.
+    waiting: Vec<Waker>,
+    listening: bool,
+}
+
+impl<R: Runtime> Server<R> {
+    /// Listens on `at`, with TLS if `tls` says how (see [`crate::tls::server_config`]), for HTTP/1.1 and HTTP/2
+    /// alike. Every request goes to the machine behind `handle`.
+    ///
+    /// # Errors
+    /// If the address cannot be listened on.
+    pub async fn bind<M: Drivable>(
+        handle: &Handle<M, R>,
+        at: SocketAddr,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> io::Result<Self> {
+        let runtime = handle.driver().runtime().clone();
+        let listener = runtime.bind(at).await?;
+        Self::serve(handle, listener, tls)
+    }
+
+    /// As [`Server::bind`], with a socket that listens already.
+    ///
+    /// # Errors
+    /// If the system does not tell its address.
+    pub fn serve<M: Drivable>(
+        handle: &Handle<M, R>,
+        listener: R::Listener,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> io::Result<Self> {
+        let runtime = handle.driver().runtime().clone();
+        let address = runtime.local_addr(&listener)?;
+        let stop = Arc::default();
+        handle.stop_with(&stop);
+        let shared = Arc::new(Shared {
+            runtime: runtime.clone(),
+            peers: handle.peers(),
+            tls: tls.map(TlsAcceptor::from),
+            stop,
+            connections: Mutex::new(Connections {
+                listening: true,
+                ..Connections::default()
+            }),
+        });
+        runtime.spawn(Arc::clone(&shared).accept(listener));
+        Ok(Self { shared, address })
+    }
+
+    /// Where it listens.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        lock(&self.shared.connections).open.len()
+    }
+
+    /// Stops listening, lets running exchanges end until `deadline`, then closes what is left.
+    ///
+    /// Readers that wait for a machine to say something wait on, so have the machine end them first.
+    pub async fn shutdown(self, deadline: Time) {
+        self.shared.stop(Stop::Finish);
+        let mut alarm = Box::pin(self.shared.runtime.sleep_until(deadline));
+        std::future::poll_fn(|cx| {
+            if self.shared.poll_closed(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            while alarm.as_mut().poll(cx).is_ready() {
+                if self.shared.runtime.now() >= deadline {
+                    return Poll::Ready(());
+                }
+                alarm.set(self.shared.runtime.sleep_until(deadline));
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl<R: Runtime> Drop for Server<R> {
+    fn drop(&mut self) {
+        self.shared.stop(Stop::Now);
+    }
+}
+
+impl<R: Runtime> Shared<R> {
+    fn stop(&self, how: Stop) {
+        self.stop.raise(how);
+        self.stop_connections(how);
+    }
+
+    fn stop_connections(&self, how: Stop) {
+        let open: Vec<_> = {
+            let mut connections = lock(&self.connections);
+            connections.level = connections.level.max(Some(how));
+            connections.open.values().cloned().collect()
+        };
+        for connection in open {
+            connection.raise(how);
+        }
+    }
+
+    /// Whether the socket and all connections are closed.
+    fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut connections = lock(&self.connections);
+        if connections.open.is_empty() && !connections.listening {
+            return Poll::Ready(());
+        }
+        connections.waiting.push(cx.waker().clone());
+        Poll::Pending
+    }
+
+    async fn accept(self: Arc<Self>, listener: R::Listener) {
+        loop {
+            let next = async {
+                self.room().await;
+                self.runtime.accept(&listener).await
+            };
+            let mut next = std::pin::pin!(next);
+            let accepted = std::future::poll_fn(|cx| match self.stop.watch(cx) {
+                Stop::Run => next.as_mut().poll(cx).map(Some),
+                _ => Poll::Ready(None),
+            })
+            .await;
+            match accepted {
+                Some(Ok(stream)) => self.take(stream),
+                // The peer was gone before we looked.
+                Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Some(Err(error)) => {
+                    warn!(%error, "cannot accept a connection");
+                    let at = self.runtime.now() + ACCEPT_PAUSE;
+                    self.runtime.sleep_until(at).await;
+                }
+                None => break,
+            }
+        }
+        drop(listener);
+        // Closing the machine raises only the signal that ends this task.
+        if self.stop.level() == Stop::Now {
+            self.stop_connections(Stop::Now);
+        }
+        let waiting = {
+            let mut connections = lock(&self.connections);
+            connections.listening = false;
+            std::mem::take(&mut connections.waiting)
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits until another connection is allowed.
+    async fn room(&self) {
+        std::future::poll_fn(|cx| {
+            let mut connections = lock(&self.connections);
+            if connections.open.len() < MAX_CONNECTIONS {
+                return Poll::Ready(());
+            }
+            connections.waiting.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn take(self: &Arc<Self>, stream: R::Stream) {
+        let signal = Arc::new(Signal::default());
+        let number = {
+            let mut connections = lock(&self.connections);
+            connections.count += 1;
+            let number = connections.count;
+            connections.open.insert(number, Arc::clone(&signal));
+            if let Some(level) = connections.level {
+                signal.raise(level);
+            }
+            number
+        };
+        let place = Place {
+            shared: Arc::clone(self),
+            number,
+        };
+        let shared = Arc::clone(self);
+        self.runtime.spawn(async move {
+            let _place = place;
+            signal.unless_stopped(shared.talk(stream, &signal)).await;
+        });
+    }
+
+    async fn talk(&self, stream: R::Stream, signal: &Arc<Signal>) {
+        let deadline = self.runtime.now() + HANDSHAKE_TIMEOUT;
+        let (stream, http2) = match &self.tls {
+            None => (Io::Plain(stream), None),
+            Some(acceptor) => {
+                let handshake = acceptor.accept(HyperIo(stream));
+                match self.by(deadline, signal, handshake).await {
+                    Some(Ok(stream)) => {
+                        let alpn = stream.get_ref().1.alpn_protocol().map(|name| name == H2);
+                        (Io::tls(stream.into()), alpn)
+                    }
+                    Some(Err(error)) => return debug!(%error, "a TLS handshake failed"),
+                    None => return debug!("a TLS handshake took too long"),
+                }
+            }
+        };
+        let pulse = Arc::<Pulse>::default();
+        let mut stream = Listening::new(stream, Arc::clone(&pulse));
+        let (http2, ahead) = match http2 {
+            Some(http2) => (http2, Bytes::new()),
+            // Nobody said, so the first bytes have to tell.
+            None => {
+                let deadline = self.runtime.now() + IDLE_TIMEOUT;
+                match self.by(deadline, signal, sniff(&mut stream)).await {
+                    Some(Ok(told)) => told,
+                    _ => return,
+                }
+            }
+        };
+        let stream = Rewound::new(ahead, stream);
+        let service = Front {
+            peers: Arc::clone(&self.peers),
+            secure: self.tls.is_some(),
+            pulse: Arc::clone(&pulse),
+        };
+        if http2 {
+            let connection = http2::Builder::new(Executor(self.runtime.clone()))
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .max_concurrent_streams(MAX_STREAMS)
+                .max_header_list_size(MAX_HEAD_BYTES as u32)
+                .max_send_buf_size(MAX_BUF_BYTES)
+                .serve_connection(stream, service);
+            let idle = Idle::new(self.runtime.now(), true);
+            let finish = http2::Connection::graceful_shutdown;
+            self.run(connection, finish, signal, &pulse, idle).await;
+        } else {
+            let connection = http1::Builder::new()
+                .max_buf_size(MAX_BUF_BYTES)
+                .max_header_size(MAX_HEAD_BYTES)
+                .max_headers(MAX_HEADERS)
+                .header_read_timeout(None)
+                .serve_connection(stream, service);
+            let idle = Idle::new(self.runtime.now(), false);
+            let finish = http1::Connection::graceful_shutdown;
+            self.run(connection, finish, signal, &pulse, idle).await;
+        }
+    }
+
+    /// Polls a connection to its end, and ends it when it is idle for too long or asked to.
+    async fn run<C>(
+        &self,
+        connection: C,
+        finish: impl Fn(Pin<&mut C>),
+        signal: &Signal,
+        pulse: &Pulse,
+        mut idle: Idle,
+    ) where
+        C: Future<Output = hyper::Result<()>>,
+    {
+        let mut connection = std::pin::pin!(connection);
+        let mut finishing = false;
+        let mut lingers = false;
+        let mut alarm = Box::pin(self.runtime.sleep_until(self.runtime.now() + LOOK_EVERY));
+        let ended = std::future::poll_fn(|cx| {
+            if signal.level() == Stop::Finish && !finishing {
+                finishing = true;
+                finish(connection.as_mut());
+            }
+            if let Poll::Ready(end) = connection.as_mut().poll(cx) {
+                return Poll::Ready(end);
+            }
+            if pulse.lingers.load(Ordering::Relaxed) && !lingers {
+                lingers = true;
+                alarm.set(self.runtime.sleep_until(self.runtime.now() + LINGER));
+            }
+            while alarm.as_mut().poll(cx).is_ready() {
+                if idle.is_over(self.runtime.now(), pulse) {
+                    return Poll::Ready(Ok(()));
+                }
+                alarm.set(self.runtime.sleep_until(self.runtime.now() + LOOK_EVERY));
+            }
+            Poll::Pending
+        })
+        .await;
+        if let Err(error) = ended {
+            debug!(%error, "a connection broke");
+        }
+    }
+
+    /// Awaits `future` until `deadline`, or until the connection is asked to end.
+    async fn by<T>(
+        &self,
+        deadline: Time,
+        signal: &Signal,
+        future: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut future = std::pin::pin!(future);
+        let mut alarm = Box::pin(self.runtime.sleep_until(deadline));
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(value) = future.as_mut().poll(cx) {
+                return Poll::Ready(Some(value));
+            }
+            if signal.level() != Stop::Run {
+                return Poll::Ready(None);
+            }
+            while alarm.as_mut().poll(cx).is_ready() {
+                if self.runtime.now() >= deadline {
+                    return Poll::Ready(None);
+                }
+                alarm.set(self.runtime.sleep_until(deadline));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// An open connection in the books of its server.
+struct Place<R: Runtime> {
+    shared: Arc<Shared<R>>,
+    number: u64,
+}
+
+impl<R: Runtime> Drop for Place<R> {
+    fn drop(&mut self) {
+        let waiting = {
+            let mut connections = lock(&self.shared.connections);
+            connections.open.remove(&self.number);
+            std::mem::take(&mut connections.waiting)
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}

@@ -1,0 +1,126 @@
+//! What a server shows.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use livepeer_core::Time;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
+};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use sha2::{Digest as _, Sha256};
+
+use super::{H2, HTTP11, provider, seed};
+
+/// How long an orchestrator's certificate is valid (handshake spec 1.1).
+const CERTIFICATE_LIFE: Duration = Duration::from_secs(8765 * 3600);
+
+/// A certificate chain, leaf first, and its key.
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    /// A fresh certificate like the one an orchestrator makes on every start (handshake spec 1.1): ECDSA P-256,
+    /// empty subject, `host` as the only DNS name even when it is an address, CA flag, server-auth usage, valid
+    /// for 8765 hours from `now`, random serial.
+    ///
+    /// # Errors
+    /// If `host` is not ASCII.
+    pub fn self_signed(host: &str, now: Time) -> Result<Self, BadIdentity> {
+        let made = |error: rcgen::Error| BadIdentity(error.to_string());
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.subject_alt_names = vec![SanType::DnsName(host.try_into().map_err(made)?)];
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let from = SystemTime::UNIX_EPOCH + Duration::from_nanos(now.as_nanos());
+        params.not_before = from.into();
+        params.not_after = (from + CERTIFICATE_LIFE).into();
+        params.serial_number = Some(SerialNumber::from_slice(&seed()[..16]));
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(made)?;
+        let certificate = params.self_signed(&key).map_err(made)?;
+        Ok(Self {
+            chain: vec![certificate.der().clone()],
+            key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        })
+    }
+
+    /// Reads PEM: all certificates of one text, leaf first, and the first private key of the other.
+    ///
+    /// # Errors
+    /// If either is missing or malformed.
+    pub fn from_pem(certificates: &[u8], key: &[u8]) -> Result<Self, BadIdentity> {
+        let chain = CertificateDer::pem_slice_iter(certificates)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| BadIdentity(format!("the certificate is not PEM: {error}")))?;
+        if chain.is_empty() {
+            return Err(BadIdentity(
+                "there is no certificate in the PEM text".into(),
+            ));
+        }
+        let key = PrivateKeyDer::from_pem_slice(key)
+            .map_err(|error| BadIdentity(format!("the private key is not PEM: {error}")))?;
+        Ok(Self { chain, key })
+    }
+
+    /// As [`Identity::from_pem`], from files.
+    ///
+    /// # Errors
+    /// Also if a file cannot be read.
+    pub fn from_pem_files(
+        certificates: impl AsRef<Path>,
+        key: impl AsRef<Path>,
+    ) -> Result<Self, BadIdentity> {
+        let read = |path: &Path| {
+            std::fs::read(path)
+                .map_err(|error| BadIdentity(format!("cannot read {}: {error}", path.display())))
+        };
+        Self::from_pem(&read(certificates.as_ref())?, &read(key.as_ref())?)
+    }
+
+    /// The leaf.
+    #[must_use]
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.chain[0]
+    }
+
+    /// The SHA-256 of the leaf, which is what clients remember.
+    #[must_use]
+    pub fn sha256(&self) -> [u8; 32] {
+        Sha256::digest(self.certificate()).into()
+    }
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity")
+            .field("certificates", &self.chain.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// There is no usable certificate and key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadIdentity(String);
+
+/// The configuration of a server that shows `identity` and offers HTTP/2 and HTTP/1.1.
+///
+/// # Errors
+/// If the key does not fit the certificate.
+pub fn server_config(identity: &Identity) -> Result<Arc<ServerConfig>, BadIdentity> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("ring has cipher suites for every version of TLS that rustls knows")
+        .with_no_client_auth()
+        .with_single_cert(identity.chain.clone(), identity.key.clone_key())
+        .map_err(|error| BadIdentity(format!("the certificate and key do not fit: {error}")))?;
+    config.alpn_protocols = vec![H2.to_vec(), HTTP11.to_vec()];
+    Ok(Arc::new(config))
+}

@@ -1,0 +1,221 @@
+//! Verifiers of servers' certificates, and the configurations they sit in.
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use livepeer_core::http::{Fault, Protocol, Trust, Url};
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
+use sha2::{Digest as _, Sha256};
+
+use super::{H2, HTTP11, Pins, provider};
+use crate::lock;
+
+/// What TLS configurations are made from. Shared by all connections of a client.
+#[derive(Default)]
+pub(crate) struct Connectors {
+    pins: Pins,
+    roots: Option<Arc<RootCertStore>>,
+    /// For publicly trusted peers, by protocol; made when first needed, as reading the system's roots takes time.
+    public: [OnceLock<Arc<ClientConfig>>; 2],
+}
+
+/// How one handshake's certificate is looked at, and what was seen.
+pub(crate) struct Watch {
+    pub(crate) config: Arc<ClientConfig>,
+    pub(crate) name: ServerName<'static>,
+    pinned: Option<(Pins, String, Arc<Mutex<Seen>>)>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    leaf: Option<[u8; 32]>,
+    fault: Option<Fault>,
+}
+
+impl Connectors {
+    pub(crate) fn new(pins: Pins, roots: Option<Arc<RootCertStore>>) -> Self {
+        Self {
+            pins,
+            roots,
+            public: Default::default(),
+        }
+    }
+
+    pub(crate) const fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    pub(crate) const fn roots(&self) -> Option<&Arc<RootCertStore>> {
+        self.roots.as_ref()
+    }
+
+    /// What to begin a handshake with.
+    pub(crate) fn watch(
+        &self,
+        url: &Url,
+        trust: Trust,
+        protocol: Protocol,
+    ) -> Result<Watch, Fault> {
+        let name = ServerName::try_from(url.host().to_owned());
+        if trust == Trust::Public {
+            let name =
+                name.map_err(|_| Fault::Tls(format!("{} cannot be in a certificate", url.host())))?;
+            let config = Arc::clone(
+                self.public[usize::from(protocol == Protocol::Http2)]
+                    .get_or_init(|| Arc::new(self.public_config(protocol))),
+            );
+            return Ok(Watch {
+                config,
+                name,
+                pinned: None,
+            });
+        }
+        let provider = provider();
+        let authority = url.authority();
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let verifier = FirstUse {
+            pins: self.pins.clone(),
+            authority: authority.clone(),
+            seen: Arc::clone(&seen),
+            provider: Arc::clone(&provider),
+        };
+        let mut config = builder(provider)
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
+        config.alpn_protocols = alpn(protocol);
+        // A resumed session shows no certificate, and connections are reused anyway.
+        config.resumption = Resumption::disabled();
+        // A name that DNS would refuse has nothing to tell the server either.
+        config.enable_sni = name.is_ok();
+        let name = name.unwrap_or(ServerName::IpAddress(
+            std::net::Ipv4Addr::UNSPECIFIED.into(),
+        ));
+        Ok(Watch {
+            config: Arc::new(config),
+            name,
+            pinned: Some((self.pins.clone(), authority, seen)),
+        })
+    }
+
+    fn public_config(&self, protocol: Protocol) -> ClientConfig {
+        let roots = self
+            .roots
+            .clone()
+            .unwrap_or_else(|| Arc::new(system_roots()));
+        let mut config = builder(provider())
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn(protocol);
+        config
+    }
+}
+
+impl Watch {
+    /// The handshake is complete: remembers the certificate, if it is one to remember.
+    pub(crate) fn accept(&self) -> Result<(), Fault> {
+        let Some((pins, authority, seen)) = &self.pinned else {
+            return Ok(());
+        };
+        match lock(seen).leaf {
+            Some(leaf) => pins.remember(authority, leaf),
+            None => Err(Fault::Tls("the peer showed no certificate".into())),
+        }
+    }
+
+    /// The verifier's own words for a handshake that failed, if it was the verifier who stopped it.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        let (_, _, seen) = self.pinned.as_ref()?;
+        lock(seen).fault.take()
+    }
+}
+
+fn builder(
+    provider: Arc<CryptoProvider>,
+) -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring has cipher suites for every version of TLS that rustls knows")
+}
+
+fn alpn(protocol: Protocol) -> Vec<Vec<u8>> {
+    vec![match protocol {
+        Protocol::Http1 => HTTP11.to_vec(),
+        Protocol::Http2 => H2.to_vec(),
+    }]
+}
+
+/// The system's roots, or the usual ones where the system has none.
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    roots
+}
+
+/// Takes the certificate that was there first, whatever it says, if the peer holds its key.
+///
+/// Orchestrators sign their own, as CA and with addresses as names, so that no path validation can accept them
+/// (handshake spec 1.1): what is compared is the leaf, and what is verified is the handshake's signature.
+#[derive(Debug)]
+struct FirstUse {
+    pins: Pins,
+    authority: String,
+    seen: Arc<Mutex<Seen>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for FirstUse {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let leaf: [u8; 32] = Sha256::digest(end_entity).into();
+        let mut seen = lock(&self.seen);
+        seen.leaf = Some(leaf);
+        self.pins
+            .check(&self.authority, leaf)
+            .map(|()| ServerCertVerified::assertion())
+            .map_err(|fault| {
+                seen.fault = Some(fault);
+                CertificateError::ApplicationVerificationFailure.into()
+            })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
