@@ -7,12 +7,14 @@ extern crate alloc;
 extern crate std;
 
 pub mod capabilities;
+pub mod chain;
 pub mod error;
 pub mod handshake;
 pub mod http;
 pub mod machine;
 pub mod money;
 pub mod pool;
+pub mod payment;
 pub mod rng;
 pub mod sign;
 pub mod store;
@@ -20,6 +22,7 @@ pub mod time;
 pub mod trickle;
 pub mod wire;
 
+pub use chain::ChainView;
 pub use error::{Advice, Cause, Failure, Misuse, Party};
 pub use machine::{Child, Effect, EffectId, Input, Machine, Outbox, Output};
 pub use rng::{Rng, Seed};

@@ -55,18 +55,89 @@ pub struct TicketParams {
     pub creation_round_block_hash: [u8; 32],
 }
 
+/// Numbers that tickets carry have 256 bits, and so has a seed.
+const MAX_NUMBER_BYTES: usize = 32;
+
 impl TicketParams {
-    fn from_wire(wire: &net::TicketParams) -> Self {
-        let expiration = wire.expiration_params.clone().unwrap_or_default();
-        Self {
+    /// Reads the message.
+    ///
+    /// # Errors
+    /// If a number has more than 256 bits or the round is negative.
+    pub fn from_wire(wire: &net::TicketParams) -> Result<Self, WireError> {
+        const WHAT: &str = "ticket parameters";
+        for (name, bytes) in [
+            ("face value", &wire.face_value),
+            ("win probability", &wire.win_prob),
+            ("seed", &wire.seed),
+            ("expiration block", &wire.expiration_block),
+        ] {
+            if bytes.len() > MAX_NUMBER_BYTES {
+                return Err(WireError::new(
+                    WHAT,
+                    alloc::format!("the {name} has more than 256 bits"),
+                ));
+            }
+        }
+        let mut params = Self {
             recipient: Address::from_wire(&wire.recipient),
             face_value: Wei::from_be_bytes(&wire.face_value),
             win_prob: BigUint::from_bytes_be(&wire.win_prob),
             recipient_rand_hash: hash_from_wire(&wire.recipient_rand_hash),
             seed: wire.seed.clone(),
             expiration_block: BigUint::from_bytes_be(&wire.expiration_block),
-            creation_round: expiration.creation_round,
-            creation_round_block_hash: hash_from_wire(&expiration.creation_round_block_hash),
+            creation_round: 0,
+            creation_round_block_hash: [0; 32],
+        };
+        params.set_expiration(wire.expiration_params.as_ref())?;
+        Ok(params)
+    }
+
+    /// Takes round and block hash from their message; without one both are zero.
+    pub(crate) fn set_expiration(
+        &mut self,
+        wire: Option<&net::TicketExpirationParams>,
+    ) -> Result<(), WireError> {
+        let wire = wire.cloned().unwrap_or_default();
+        if wire.creation_round < 0 {
+            return Err(WireError::new(
+                "ticket parameters",
+                "the creation round is negative",
+            ));
+        }
+        self.creation_round = wire.creation_round;
+        self.creation_round_block_hash = hash_from_wire(&wire.creation_round_block_hash);
+        Ok(())
+    }
+
+    /// The message as orchestrators quote it.
+    #[must_use]
+    pub fn to_wire(&self) -> net::TicketParams {
+        net::TicketParams {
+            expiration_params: Some(self.expiration_to_wire()),
+            ..self.to_wire_without_expiration()
+        }
+    }
+
+    /// Round and block hash alone. The hash has its 32 bytes even if they are zero.
+    pub(crate) fn expiration_to_wire(&self) -> net::TicketExpirationParams {
+        net::TicketExpirationParams {
+            creation_round: self.creation_round,
+            creation_round_block_hash: Bytes::copy_from_slice(&self.creation_round_block_hash),
+        }
+    }
+
+    /// The message as payments carry it.
+    pub(crate) fn to_wire_without_expiration(&self) -> net::TicketParams {
+        net::TicketParams {
+            recipient: Bytes::copy_from_slice(&self.recipient.0),
+            face_value: self.face_value.to_be_bytes().into(),
+            win_prob: Wei::from(self.win_prob.clone()).to_be_bytes().into(),
+            recipient_rand_hash: Bytes::copy_from_slice(&self.recipient_rand_hash),
+            seed: self.seed.clone(),
+            expiration_block: Wei::from(self.expiration_block.clone())
+                .to_be_bytes()
+                .into(),
+            expiration_params: None,
         }
     }
 }
@@ -88,6 +159,28 @@ pub struct AuthToken {
     pub session_id: String,
     /// From then on it is refused.
     pub expiration: Time,
+}
+
+impl AuthToken {
+    /// Reads the message. A stamp that no clock will ever show is read as the nearest that one may.
+    #[must_use]
+    pub fn from_wire(wire: net::AuthToken) -> Self {
+        Self {
+            token: wire.token,
+            session_id: wire.session_id,
+            expiration: Time::from_unix(wire.expiration),
+        }
+    }
+
+    /// The message.
+    #[must_use]
+    pub fn to_wire(&self) -> net::AuthToken {
+        net::AuthToken {
+            token: self.token.clone(),
+            session_id: self.session_id.clone(),
+            expiration: i64::try_from(self.expiration.as_secs()).unwrap_or(i64::MAX),
+        }
+    }
 }
 
 impl core::fmt::Debug for AuthToken {
@@ -160,15 +253,15 @@ impl OrchestratorInfo {
         Ok(Self {
             raw,
             transcoder,
-            ticket_params: wire.ticket_params.as_ref().map(TicketParams::from_wire),
+            ticket_params: wire
+                .ticket_params
+                .as_ref()
+                .map(TicketParams::from_wire)
+                .transpose()?,
             price,
             address: Address::from_wire(&wire.address),
             capabilities: wire.capabilities.map(Capabilities::from_wire).transpose()?,
-            auth_token: wire.auth_token.map(|token| AuthToken {
-                token: token.token,
-                session_id: token.session_id,
-                expiration: Time::from_unix(token.expiration),
-            }),
+            auth_token: wire.auth_token.map(AuthToken::from_wire),
             capabilities_prices: super::capabilities::prices(wire.capabilities_prices)?,
             nodes: some_nodes(wire.nodes),
         })

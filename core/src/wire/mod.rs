@@ -4,7 +4,12 @@ mod capabilities;
 pub mod grpc;
 mod identity;
 mod info;
+mod json;
 mod live;
+pub mod payment;
+mod reason;
+pub mod signer;
+pub mod signer_state;
 mod token;
 
 pub use capabilities::{MAX_MODELS, MAX_PRICES, MAX_VERSION_BYTES};
@@ -16,4 +21,7 @@ pub use live::{
     Channels, DEFAULT_MODEL, EventContext, KEEP_ALIVE, MAX_MESSAGE_BYTES, MAX_START_ANSWER_BYTES,
     Params, RunnerEvent, ScopeChannels, StartRequest,
 };
+pub use payment::{BadCredentials, Payment, SegmentCredentials, SenderParams};
+pub use reason::reason;
+pub use signer_state::SignerState;
 pub use token::{MAX_TOKEN_BYTES, Token};

@@ -1,0 +1,94 @@
+//! The chain as far as payments need it: a second clock, and what accounts hold (payments spec 15).
+
+use alloc::collections::BTreeMap;
+
+use crate::money::Wei;
+use crate::sign::Address;
+
+/// What the ticket broker knows about a payer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SenderInfo {
+    /// Pays winning tickets first.
+    pub deposit: Wei,
+    /// The round from which it may withdraw; zero if it has not asked to.
+    pub withdraw_round: u64,
+    /// What is left of the reserve, which pays winning tickets when the deposit is used up.
+    pub reserve_remaining: Wei,
+    /// What recipients have claimed of the reserve in this round.
+    pub reserve_claimed: Wei,
+    /// Of that, what we as recipient have claimed. A payer leaves it zero.
+    pub claimed_by_us: Wei,
+    /// The face values of tickets that we are redeeming right now. A payer leaves it zero.
+    pub pending: Wei,
+}
+
+impl SenderInfo {
+    /// Whether the funds may be gone soon: a withdrawal is due at or before the next round.
+    #[must_use]
+    pub fn unlocks_soon(&self, last_round: u64) -> bool {
+        self.withdraw_round != 0 && self.withdraw_round <= last_round.saturating_add(1)
+    }
+}
+
+/// One reading of the chain, pushed in by whoever watches it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChainView {
+    /// The last L1 block seen.
+    pub l1_block: u64,
+    /// The last initialized round.
+    pub round: u64,
+    /// That round's L1 block hash; zeroes while the chain does not know it (seen on Arbitrum).
+    pub round_block_hash: [u8; 32],
+    /// The block hash of the round before, used while the current one is unknown.
+    pub previous_round_block_hash: [u8; 32],
+    /// Wei per gas. Recipients only.
+    pub gas_price: Wei,
+    /// How many orchestrators share a reserve. Recipients only.
+    pub pool_size: u64,
+    /// Whether the recipient is an active orchestrator in this round. Recipients only.
+    pub active: bool,
+    /// The payers known. A payer needs itself here.
+    pub senders: BTreeMap<Address, SenderInfo>,
+    /// What every other payer is taken to hold; `None` leaves them unknown. For development networks.
+    pub anyone: Option<SenderInfo>,
+}
+
+impl ChainView {
+    /// A view for development: everybody is funded, and nothing moves but what is pushed.
+    #[must_use]
+    pub fn development() -> Self {
+        const ETHER: u64 = 1_000_000_000_000_000_000;
+        Self {
+            l1_block: 1_000,
+            round: 100,
+            round_block_hash: [0x11; 32],
+            previous_round_block_hash: [0x10; 32],
+            gas_price: Wei::from(10_000_000),
+            pool_size: 1,
+            active: true,
+            senders: BTreeMap::new(),
+            anyone: Some(SenderInfo {
+                deposit: Wei::from(10 * ETHER),
+                reserve_remaining: Wei::from(10 * ETHER),
+                ..SenderInfo::default()
+            }),
+        }
+    }
+
+    /// What is known about a payer.
+    #[must_use]
+    pub fn sender(&self, who: Address) -> Option<&SenderInfo> {
+        self.senders.get(&who).or(self.anyone.as_ref())
+    }
+
+    /// The round in which tickets are created now, with its block hash: the previous one while the current one's
+    /// hash is unknown.
+    #[must_use]
+    pub fn creation_round(&self) -> (u64, [u8; 32]) {
+        if self.round_block_hash == [0; 32] && self.round > 0 {
+            (self.round - 1, self.previous_round_block_hash)
+        } else {
+            (self.round, self.round_block_hash)
+        }
+    }
+}

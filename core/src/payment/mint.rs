@@ -1,0 +1,459 @@
+//! How a payment is decided, up to the signatures: a pure function of request, memory, chain and clock, in the
+//! reference's order of checks (payments spec 12.3). A remote signer and a gateway with its own key decide alike.
+
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use core::ops::RangeInclusive;
+use core::time::Duration;
+
+use num_traits::ToPrimitive as _;
+
+use super::auth::TOKEN_RENEWAL;
+use super::ledger::{Minting, min_credit, tickets_for, worth};
+use super::nonce::{RandHash, SenderNonces};
+use super::price::{Ceiling, check_ceilings};
+use super::sender::{BadParams, SenderLimits, check_params};
+use super::ticket::{Ticket, expected_value};
+use super::units::Unit;
+use crate::capabilities::{Capabilities, Ceilings};
+use crate::chain::ChainView;
+use crate::money::{Amount, Price};
+use crate::rng::Rng;
+use crate::sign::{Address, Digest, Signature};
+use crate::time::Time;
+use crate::wire::signer::{
+    PaymentRequest, Quote, STATUS_NO_TICKETS, STATUS_PRICE, STATUS_REFRESH, credential_capabilities,
+};
+use crate::wire::{Payment, SegmentCredentials, SenderParams, SignerState, TicketParams};
+
+/// A remote signer makes no more tickets in one payment.
+pub const MAX_TICKETS: u64 = 100;
+
+/// An answer other than a payment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// HTTP status.
+    pub status: u16,
+    /// For the log. Callers see it too, except with status 500 and 503.
+    pub message: String,
+    /// With a request for a fresh quote: where to get it.
+    pub orchestrator_url: Option<String>,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: u16, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            message: message.into(),
+            orchestrator_url: None,
+        }
+    }
+
+    fn bad(message: impl Into<String>) -> Self {
+        Self::new(400, message)
+    }
+
+    /// What the caller is told.
+    #[must_use]
+    pub fn public_message(&self) -> &str {
+        match self.status {
+            500 => "Internal Server Error",
+            503 => "Service Unavailable Error",
+            _ => &self.message,
+        }
+    }
+}
+
+/// A payment that is decided, but not signed.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What the session's next request has to bring back. The identity of the caller is still the old one.
+    pub state: SignerState,
+    /// The quote, with the round filled in if the orchestrator left it out.
+    pub params: TicketParams,
+    /// The price quoted.
+    pub price: Price,
+    /// The nonces of the tickets.
+    pub nonces: RangeInclusive<u32>,
+    /// What is billed.
+    pub fee: Amount,
+    /// How many units that are.
+    pub units: u64,
+    /// What the tickets are worth.
+    pub value: Amount,
+    /// What was on account before.
+    pub existing: Amount,
+    /// To be signed.
+    pub credentials: SegmentCredentials,
+}
+
+/// What a payer is willing to sign.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The account that pays.
+    pub address: Address,
+    /// What tickets it makes.
+    pub limits: SenderLimits,
+    /// More tickets are not made in one payment.
+    pub max_tickets: u64,
+    /// Prices above which no quote is taken.
+    pub ceilings: Ceilings,
+    /// When tickets are made.
+    pub minting: Minting,
+}
+
+impl Policy {
+    /// The reference's limits for an account, no ceilings, early minting.
+    #[must_use]
+    pub fn new(address: Address) -> Self {
+        Self {
+            address,
+            limits: SenderLimits::default(),
+            max_tickets: MAX_TICKETS,
+            ceilings: Ceilings::default(),
+            minting: Minting::default(),
+        }
+    }
+}
+
+/// Decides a request to a remote signer, whose memory comes along in a blob that it signed.
+///
+/// # Errors
+/// The first check that fails.
+pub fn plan(
+    now: Time,
+    policy: &Policy,
+    chain: &ChainView,
+    rng: &mut Rng,
+    request: &PaymentRequest,
+) -> Result<Plan, Refusal> {
+    let raw = request
+        .orchestrator
+        .as_ref()
+        .ok_or_else(|| Refusal::bad("missing orchestrator"))?;
+    let quote = Quote::decode(raw).map_err(|err| Refusal::bad(err.to_string()))?;
+    let recall = || {
+        if request.state.is_empty() {
+            return Ok(None);
+        }
+        Signature::from_slice(&request.state.sig)
+            .and_then(|sig| sig.verify(Digest::personal(&request.state.state), policy.address))
+            .map_err(|_| Refusal::bad("invalid sig"))?;
+        SignerState::from_json(&request.state.state)
+            .map(Some)
+            .map_err(|_| Refusal::bad("invalid state"))
+    };
+    decide(now, policy, chain, rng, &quote, recall, request)
+}
+
+/// Decides a payment. `recall` yields what is remembered of the session, `None` for a new one; of `request` the
+/// quote and the blob are not looked at.
+///
+/// # Errors
+/// The first check that fails.
+pub fn decide(
+    now: Time,
+    policy: &Policy,
+    chain: &ChainView,
+    rng: &mut Rng,
+    quote: &Quote,
+    recall: impl FnOnce() -> Result<Option<SignerState>, Refusal>,
+    request: &PaymentRequest,
+) -> Result<Plan, Refusal> {
+    let price = quote
+        .price
+        .and_then(|(wei, per)| Price::new(wei, per))
+        .filter(|price| !price.is_free())
+        .ok_or_else(|| Refusal::bad("missing or zero priceInfo"))?;
+    let params = quote
+        .ticket_params
+        .clone()
+        .ok_or_else(|| Refusal::bad("missing ticketParams in OrchestratorInfo"))?;
+
+    let recalled = recall()?;
+    let first = recalled.is_none();
+    let mut state = match recalled {
+        None => new_state(request, quote, price, rng),
+        Some(state) => continued(state, request, quote)?,
+    };
+
+    let manifest_id = match &*request.manifest_id {
+        "" if !first => return Err(Refusal::bad("missing manifestID")),
+        "" => short_id(rng),
+        id => id.into(),
+    };
+    let capabilities = request
+        .capabilities
+        .as_ref()
+        .map(|raw| credential_capabilities(raw))
+        .transpose()
+        .map_err(|err| Refusal::bad(err.to_string()))?;
+
+    let session = session_id(&params.recipient_rand_hash);
+    let last = if state.pm_session_id == session {
+        state.sender_nonce
+    } else {
+        0
+    };
+    let mut nonces = SenderNonces::new(params.recipient_rand_hash, last);
+    check_session(now, policy, chain, quote, &nonces)?;
+
+    let unit = Unit::from_signer_type(&request.job_type);
+    let units = match unit {
+        Some(unit) if first => unit.billable(Duration::ZERO),
+        Some(unit) => unit.billable(now.since(state.last_update)),
+        None if request.job_type.is_empty() => u64::try_from(request.in_pixels).unwrap_or(0),
+        None => return Err(Refusal::bad("invalid job type")),
+    };
+    if units == 0 {
+        return Err(Refusal::bad("missing billable unit or job type"));
+    }
+
+    let initial = Price::new(state.initial_price_per_unit, state.initial_pixels_per_unit)
+        .filter(|price| !price.is_free())
+        .ok_or_else(|| Refusal::bad("the session's initial price is not positive"))?;
+    check_price(
+        policy,
+        request,
+        price,
+        (!first).then_some(initial),
+        capabilities.as_ref(),
+    )?;
+
+    let fee = initial.fee(units);
+    let ev = expected_value(&params.face_value, &params.win_prob);
+    let preload = match unit {
+        Some(unit @ (Unit::PixelSeconds | Unit::Seconds)) if !first => {
+            Some(initial.fee(unit.billable(Duration::ZERO)))
+        }
+        // What is paid once is not paid ahead, and a first payment is all ahead.
+        _ => None,
+    };
+    let existing = state.balance.clone();
+    let tickets = count_tickets(policy, &fee, &existing, &ev, preload.as_ref())?;
+    let params = with_round(params, chain);
+    check_params(
+        Some(&params),
+        tickets,
+        &policy.limits,
+        chain,
+        policy.address,
+    )
+    .map_err(|err| Refusal::new(500, err.to_string()))?;
+    let nonces = u32::try_from(tickets)
+        .ok()
+        .and_then(|count| nonces.issue(count))
+        .ok_or_else(|| refresh(quote))?;
+
+    let value = worth(tickets, &ev);
+    state.balance = existing.clone() + value.clone() - fee.clone();
+    state.last_update = now;
+    state.pm_session_id = session;
+    state.sender_nonce = *nonces.end();
+    state.job_type.clone_from(&request.job_type);
+    Ok(Plan {
+        state,
+        params,
+        price,
+        nonces,
+        fee,
+        units,
+        value,
+        existing,
+        credentials: SegmentCredentials::for_payment(
+            manifest_id,
+            quote.auth_token.clone(),
+            capabilities,
+        ),
+    })
+}
+
+/// The text form of a commitment.
+fn session_id(hash: &RandHash) -> String {
+    format!("0x{}", hex::encode(hash))
+}
+
+fn short_id(rng: &mut Rng) -> String {
+    hex::encode(&rng.bytes32()[..4])
+}
+
+fn new_state(request: &PaymentRequest, quote: &Quote, price: Price, rng: &mut Rng) -> SignerState {
+    SignerState {
+        state_id: short_id(rng),
+        orchestrator: quote.address,
+        app: request.app.clone(),
+        initial_price_per_unit: price.wei(),
+        initial_pixels_per_unit: price.per(),
+        job_type: request.job_type.clone(),
+        ..SignerState::default()
+    }
+}
+
+fn continued(
+    mut state: SignerState,
+    request: &PaymentRequest,
+    quote: &Quote,
+) -> Result<SignerState, Refusal> {
+    if state.orchestrator != quote.address {
+        return Err(Refusal::bad("orchestratorAddress mismatch"));
+    }
+    if state.app != request.app {
+        return Err(Refusal::bad("app mismatch"));
+    }
+    if !state.job_type.is_empty() && state.job_type != request.job_type {
+        return Err(Refusal::bad("job type mismatch"));
+    }
+    state.sequence_number = state.sequence_number.saturating_add(1);
+    Ok(state)
+}
+
+fn refresh(quote: &Quote) -> Refusal {
+    Refusal {
+        orchestrator_url: Some(quote.transcoder.clone()),
+        ..Refusal::new(STATUS_REFRESH, "refresh session for remote signer")
+    }
+}
+
+/// Whether the quote is still good, or a fresh one has to come first.
+fn check_session(
+    now: Time,
+    policy: &Policy,
+    chain: &ChainView,
+    quote: &Quote,
+    nonces: &SenderNonces,
+) -> Result<(), Refusal> {
+    const PREFIX: &str = "remote signer could not check whether to refresh session";
+    if nonces.worn() {
+        return Err(refresh(quote));
+    }
+    let token = quote
+        .auth_token
+        .as_ref()
+        .ok_or_else(|| Refusal::bad(format!("{PREFIX}: missing auth token")))?;
+    if now + TOKEN_RENEWAL > token.expiration {
+        return Err(refresh(quote));
+    }
+    match check_params(
+        quote.ticket_params.as_ref(),
+        1,
+        &policy.limits,
+        chain,
+        policy.address,
+    ) {
+        Ok(()) => Ok(()),
+        Err(BadParams::Expired) => Err(refresh(quote)),
+        Err(err) => Err(Refusal::bad(format!("{PREFIX}: {err}"))),
+    }
+}
+
+fn check_price(
+    policy: &Policy,
+    request: &PaymentRequest,
+    quoted: Price,
+    initial: Option<Price>,
+    capabilities: Option<&Capabilities>,
+) -> Result<(), Refusal> {
+    let ceiling = |name| move |price| Ceiling { name, price };
+    let configured = match capabilities {
+        Some(wanted) => policy.ceilings.limit(wanted),
+        None => policy.ceilings.limit(&Capabilities::default()),
+    };
+    let requested = request
+        .max_price
+        .as_ref()
+        .map(|max| max.parse(Unit::from_signer_type(&request.job_type)))
+        .transpose()
+        .map_err(|err| Refusal::bad(err.to_string()))?;
+    let initial = initial.map(|price| price.of_one().as_ratio().clone());
+    let ceilings = [
+        configured
+            .map(|price| price.as_ratio().clone())
+            .map(ceiling("configured maximum price")),
+        requested.map(ceiling("request maxPrice")),
+        initial.map(ceiling("initial session price")),
+    ];
+    check_ceilings(quoted.of_one().as_ratio(), ceilings.into_iter().flatten())
+        .map_err(|err| Refusal::new(STATUS_PRICE, err.to_string()))
+}
+
+/// How many tickets to make; with a `preload`, ahead of need if the policy says so.
+fn count_tickets(
+    policy: &Policy,
+    fee: &Amount,
+    existing: &Amount,
+    ev: &Amount,
+    preload: Option<&Amount>,
+) -> Result<u64, Refusal> {
+    let needed = tickets_for(&min_credit(fee, ev), existing, ev);
+    if needed > policy.max_tickets {
+        return Err(Refusal::bad(format!(
+            "numTickets {needed} exceeds maximum of {}",
+            policy.max_tickets
+        )));
+    }
+    let tickets = match (policy.minting, preload) {
+        (Minting::Early, Some(preload)) if ev.is_positive() => {
+            let wanted = fee.clone() + min_credit(preload, ev);
+            // What is made ahead must not break a limit that what is needed keeps.
+            let affordable = (policy.limits.max_total_ev.as_ratio() / ev.as_ratio())
+                .to_integer()
+                .to_u64()
+                .unwrap_or(u64::MAX);
+            let early = tickets_for(&wanted, existing, ev);
+            needed.max(early.min(affordable).min(policy.max_tickets))
+        }
+        _ => needed,
+    };
+    if tickets == 0 {
+        return Err(Refusal::new(STATUS_NO_TICKETS, "no tickets"));
+    }
+    Ok(tickets)
+}
+
+/// Fills in the chain's own round if the quote has none.
+fn with_round(mut params: TicketParams, chain: &ChainView) -> TicketParams {
+    if params.creation_round == 0 || params.creation_round_block_hash == [0; 32] {
+        params.creation_round = i64::try_from(chain.round).unwrap_or(i64::MAX);
+        params.creation_round_block_hash = chain.round_block_hash;
+    }
+    params
+}
+
+impl Plan {
+    /// What has to be signed of the payment itself, in order: each ticket, then the credentials.
+    pub fn digests(&self, payer: Address) -> impl Iterator<Item = Digest> {
+        self.nonces
+            .clone()
+            .map(move |nonce| Ticket::new(&self.params, payer, nonce).digest())
+            .chain([self.credentials.digest()])
+    }
+
+    /// The values of the payment header and the segment header, once all is signed. `None` if the number of
+    /// signatures is not that of the digests.
+    #[must_use]
+    pub fn headers(&self, payer: Address, signatures: &[Signature]) -> Option<(String, String)> {
+        let (segment_sig, tickets) = signatures.split_last()?;
+        if tickets.len() != self.nonces.clone().count() {
+            return None;
+        }
+        let payment = Payment {
+            sender: payer,
+            ticket_params: Some(self.params.clone()),
+            tickets: self
+                .nonces
+                .clone()
+                .zip(tickets)
+                .map(|(nonce, signature)| SenderParams {
+                    nonce,
+                    signature: signature.0.to_vec().into(),
+                })
+                .collect(),
+            expected_price: Some(self.price),
+        };
+        let credentials = SegmentCredentials {
+            signature: segment_sig.0.to_vec().into(),
+            ..self.credentials.clone()
+        };
+        Some((payment.encode(), credentials.encode()))
+    }
+}

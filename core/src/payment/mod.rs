@@ -1,0 +1,19 @@
+//! Probabilistic micropayments, both sides of them (payments spec).
+
+pub mod auth;
+pub mod ledger;
+pub mod mint;
+pub mod nonce;
+pub mod price;
+pub mod quote;
+pub mod receiver;
+pub mod remote;
+pub mod sender;
+pub mod ticket;
+pub mod units;
+
+pub use auth::Secret;
+pub use receiver::TicketReceiver;
+pub use remote::SignerServer;
+pub use ticket::{SignedTicket, Ticket};
+pub use units::{Meter, Unit};

@@ -1,0 +1,818 @@
+//! The recipient: quotes, takes tickets, keeps balances and meters live jobs (payments spec 5, 6, 8, 10).
+//!
+//! One receipt, from [`TicketReceiver::receive`] to its one event:
+//!
+//! ```text
+//!              no nonce was recorded
+//!   receive ──────────────────────────────────────────▶ Rejected | Credited
+//!      │                                                      ▲
+//!      │ nonces recorded, winners found                       │ credit, pin the price, Won..
+//!      └──────▶ AwaitingStored (nonces, winners) ── Stored ───┘
+//! ```
+//!
+//! Nonces count as used from the moment they are seen, so a duplicate that arrives before the record is durable is
+//! refused. Credit counts only afterwards: a crash in between costs the payer one ticket, never the recipient two.
+//! Balances live in memory; after a restart they are empty, and the nonces are not.
+//!
+//! One meter, from [`TicketReceiver::start_meter`]: `Running ─ the balance covers the interval ─▶ Running`, else
+//! `─▶ Exhausted` once, and nothing is debited. [`TicketReceiver::stop_meter`] ends it silently.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::Bytes;
+use num_bigint::BigUint;
+use num_rational::BigRational;
+use num_traits::ToPrimitive as _;
+
+use super::auth::Secret;
+use super::ledger::{AccountId, Balances, Shortfall};
+use super::nonce::{BadNonce, NonceWindows, RandHash};
+use super::price::{auto_adjusted, to_price};
+use super::quote::{Bound, Economics, InsufficientReserve, QUOTE_BLOCKS, max_float};
+use super::ticket::{SignedTicket, Ticket, expected_value, recipient_rand_hash, wins};
+use super::units::{Meter, Unit};
+use crate::chain::ChainView;
+use crate::machine::{Effect, EffectId, Input, Machine, Outbox, Output};
+use crate::money::{Amount, Price, Wei};
+use crate::rng::{Rng, Seed};
+use crate::sign::{Address, Signature};
+use crate::store::Record;
+use crate::time::Time;
+use crate::wire::{Payment, SenderParams, TicketParams};
+
+/// More receipts do not wait for their records at once.
+pub const MAX_PENDING_RECEIPTS: usize = 10_000;
+
+/// Shorter meter intervals and times to live are read as this: a unit may be a second.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Settings of a [`TicketReceiver`].
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The account that tickets pay.
+    pub recipient: Address,
+    /// What tickets should look like.
+    pub economics: Economics,
+    /// Whether prices rise with the cost of redeeming.
+    pub auto_adjust_price: bool,
+    /// How long an idle balance is kept.
+    pub balance_ttl: Duration,
+    /// How often a live job is metered.
+    pub meter_interval: Duration,
+}
+
+impl Config {
+    /// The reference's defaults.
+    #[must_use]
+    pub fn new(recipient: Address) -> Self {
+        Self {
+            recipient,
+            economics: Economics::default(),
+            auto_adjust_price: true,
+            balance_ttl: Duration::from_secs(600),
+            meter_interval: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Names one call of [`TicketReceiver::receive`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReceiptId(u64);
+
+/// What a [`TicketReceiver`] tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A payment was accepted whole. Its credit is on the balance.
+    Credited(ReceiptId, Credit),
+    /// A payment was refused, perhaps after some of its tickets were credited.
+    Rejected(ReceiptId, Box<Rejection>),
+    /// A ticket won. It is in the store under [`winner_key`]; redeem it once its parameters have expired.
+    Won(Box<SignedTicket>),
+    /// A metered job was debited.
+    Metered(AccountId, Amount),
+    /// A metered job's balance does not cover its interval: end the job. The meter has stopped.
+    Exhausted(AccountId, Box<Shortfall>),
+    /// A payer is not in the chain view: look it up and push a view that has it.
+    WantSender(Address),
+}
+
+/// What a payment brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credit {
+    /// How many tickets counted.
+    pub tickets: usize,
+    /// What they are worth.
+    pub value: Amount,
+    /// What is on account afterwards.
+    pub balance: Amount,
+}
+
+/// A payment that was not accepted whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// The first thing wrong with it.
+    pub why: Refused,
+    /// What was credited before that.
+    pub credit: Credit,
+    /// What came of each ticket, in order; tickets after a fatal one are missing.
+    pub tickets: Vec<TicketOutcome>,
+}
+
+/// What came of one ticket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TicketOutcome {
+    /// Its nonce.
+    pub nonce: u32,
+    /// What was wrong with it.
+    pub refused: Option<Refused>,
+    /// Whether its value was credited.
+    pub credited: bool,
+    /// Whether it won and will be redeemed.
+    pub won: bool,
+}
+
+/// What is wrong with a payment or a ticket, displayed as the reference words it. Answered with status 400.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// Tickets, but no payer.
+    #[error("invalid ticket sender: the payment names none")]
+    NoSender,
+    /// We are not an active orchestrator in this round.
+    #[error("orchestrator {0} is inactive in round {1}, cannot process payments")]
+    Inactive(Address, u64),
+    /// No expected price, or one that is none.
+    #[error("invalid expected price sent with payment")]
+    NoPrice,
+    /// The chain view does not know the payer.
+    #[error("could not get sender info for {0}")]
+    UnknownSender(Address),
+    /// The payer's funds may be withdrawn soon.
+    #[error("deposit and reserve for sender {0} is set to unlock soon")]
+    Unlocking(Address),
+    /// The tickets pay somebody else.
+    #[error("invalid ticket recipient")]
+    Recipient,
+    /// The payer is nobody.
+    #[error("invalid ticket sender")]
+    Sender,
+    /// The tickets are not under a quote of ours, for this payer at this price.
+    #[error("invalid recipientRand for ticket recipientRandHash")]
+    RecipientRand,
+    /// Not signed by the payer.
+    #[error("invalid ticket signature")]
+    Signature,
+    /// A used nonce, or too many.
+    #[error(transparent)]
+    Nonce(BadNonce),
+    /// The quote has expired.
+    #[error("TicketParams expired")]
+    Expired,
+    /// We hold as many balances or unsaved receipts as we may.
+    #[error("OrchestratorBusy")]
+    Busy,
+}
+
+impl Refused {
+    /// Whether the tickets after this one are not even looked at.
+    #[must_use]
+    pub const fn is_fatal(&self) -> bool {
+        !matches!(self, Self::Signature | Self::Nonce(_) | Self::Expired)
+    }
+}
+
+/// Why there is no quote for a payer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoQuote {
+    /// The chain view does not know the payer; [`Event::WantSender`] follows.
+    #[error("could not get sender info for {0}")]
+    UnknownSender(Address),
+    /// The payer's funds do not do.
+    #[error(transparent)]
+    Reserve(#[from] InsufficientReserve),
+}
+
+struct Pending {
+    receipt: ReceiptId,
+    account: AccountId,
+    price: Price,
+    unsaved: BTreeSet<EffectId>,
+    value: Amount,
+    outcomes: Vec<TicketOutcome>,
+    winners: Vec<SignedTicket>,
+}
+
+/// When a job's meter is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// By time alone.
+    Ticker,
+    /// When the owner reports input by [`TicketReceiver::input_seen`].
+    Input,
+}
+
+struct LiveMeter {
+    meter: Meter,
+    trigger: Trigger,
+}
+
+/// See the [module](self).
+pub struct TicketReceiver {
+    now: Time,
+    config: Config,
+    secret: Secret,
+    rng: Rng,
+    chain: ChainView,
+    /// The highest block ever seen: what has expired once stays so.
+    block: u64,
+    balances: Balances,
+    sweep: Time,
+    nonces: NonceWindows,
+    meters: BTreeMap<AccountId, LiveMeter>,
+    pending: Vec<Pending>,
+    receipts: u64,
+    out: Outbox<Event>,
+}
+
+impl TicketReceiver {
+    /// A recipient without balances. `secret` binds quotes: the same one after a restart honours those that are
+    /// still open, provided that [`TicketReceiver::restore`] is given the records of nonces.
+    #[must_use]
+    pub fn new(now: Time, config: Config, secret: Secret, chain: ChainView, seed: Seed) -> Self {
+        let ttl = config.balance_ttl.max(MIN_INTERVAL);
+        let balances = Balances::new(now, ttl);
+        Self {
+            now,
+            sweep: now + ttl,
+            config,
+            secret,
+            rng: Rng::new(seed),
+            block: chain.l1_block,
+            chain,
+            balances,
+            nonces: NonceWindows::default(),
+            meters: BTreeMap::new(),
+            pending: Vec::new(),
+            receipts: 0,
+            out: Outbox::default(),
+        }
+    }
+
+    /// Takes back a record from before a restart; says whether it was one of ours.
+    pub fn restore(&mut self, record: &Record) -> bool {
+        let Some(hash) = record
+            .key
+            .strip_prefix(NONCES)
+            .and_then(|hash| <[u8; 32]>::try_from(hex::decode(hash).ok()?).ok())
+        else {
+            return false;
+        };
+        let Some((expires, nonces)) = record.value.as_ref().and_then(|v| v.split_at_checked(8))
+        else {
+            return false;
+        };
+        let expires = u64::from_be_bytes(expires.try_into().expect("eight bytes were split off"));
+        for nonce in nonces.chunks_exact(4) {
+            let nonce = u32::from_be_bytes(nonce.try_into().expect("chunks of four"));
+            // One that is there already is as good as restored.
+            let _ = self.nonces.accept(hash, nonce, expires);
+        }
+        true
+    }
+
+    /// Pushes a new reading of the chain.
+    pub fn set_chain(&mut self, now: Time, view: ChainView) {
+        self.advance(now);
+        self.chain = view;
+        self.block = self.block.max(self.chain.l1_block);
+        for hash in self.nonces.clean(self.block) {
+            self.out.open(Effect::Store(Record {
+                key: nonces_key(&hash),
+                value: None,
+            }));
+        }
+    }
+
+    /// The reading of the chain in use.
+    #[must_use]
+    pub const fn chain(&self) -> &ChainView {
+        &self.chain
+    }
+
+    /// The price to advertise to a payer for a base price in wei per unit: raised by the cost of redeeming, if
+    /// the settings say so.
+    ///
+    /// # Errors
+    /// If there is no quote for this payer.
+    pub fn advertised_price(
+        &mut self,
+        now: Time,
+        sender: Address,
+        base: &BigRational,
+    ) -> Result<Option<Price>, NoQuote> {
+        self.advance(now);
+        if !self.config.auto_adjust_price {
+            return Ok(to_price(base));
+        }
+        let face_value = self.face_value(sender)?;
+        let economics = &self.config.economics;
+        let multiplier = economics.effective_multiplier(&self.chain.gas_price, &face_value);
+        Ok(to_price(&auto_adjusted(base, &multiplier)))
+    }
+
+    /// Ticket parameters for a payer, bound to this price. Good for one payer session only, and for
+    /// [`QUOTE_BLOCKS`] blocks.
+    ///
+    /// # Errors
+    /// If the payer is unknown or cannot back a ticket.
+    pub fn quote(
+        &mut self,
+        now: Time,
+        sender: Address,
+        price: Price,
+    ) -> Result<TicketParams, NoQuote> {
+        self.advance(now);
+        let (face_value, win_prob) = if price.is_free() {
+            (Wei::zero(), BigUint::ZERO)
+        } else {
+            let face_value = self.face_value(sender)?;
+            let win_prob = self.config.economics.win_prob(&face_value);
+            (face_value, win_prob)
+        };
+        let (round, hash) = self.chain.creation_round();
+        let mut params = TicketParams {
+            recipient: self.config.recipient,
+            face_value,
+            win_prob,
+            recipient_rand_hash: [0; 32],
+            seed: Wei::from(BigUint::from_bytes_be(&self.rng.bytes32()))
+                .to_be_bytes()
+                .into(),
+            expiration_block: self.chain.l1_block.saturating_add(QUOTE_BLOCKS).into(),
+            creation_round: i64::try_from(round).unwrap_or(i64::MAX),
+            creation_round_block_hash: hash,
+        };
+        params.recipient_rand_hash =
+            recipient_rand_hash(&bound(&params, sender, price).recipient_rand(&self.secret));
+        Ok(params)
+    }
+
+    fn face_value(&mut self, sender: Address) -> Result<Wei, NoQuote> {
+        let Some(info) = self.chain.sender(sender) else {
+            self.out.event(Event::WantSender(sender));
+            return Err(NoQuote::UnknownSender(sender));
+        };
+        let float = max_float(info, self.chain.pool_size);
+        Ok(self
+            .config
+            .economics
+            .face_value(&self.chain.gas_price, &float)?)
+    }
+
+    /// What is on account.
+    #[must_use]
+    pub fn balance(&self, account: &AccountId) -> Option<&Amount> {
+        self.balances.read(account)
+    }
+
+    /// The price that the first payment of a session fixed.
+    #[must_use]
+    pub fn session_price(&self, account: &AccountId) -> Option<Price> {
+        self.balances.price(account)
+    }
+
+    /// Whether a job may start: there is at least one ticket's worth on account.
+    #[must_use]
+    pub fn may_start(&self, account: &AccountId) -> bool {
+        let ev = Amount::from(&self.config.economics.ticket_ev);
+        self.balances
+            .read(account)
+            .is_some_and(|balance| *balance >= ev)
+    }
+
+    /// Takes `fee` from an account if it covers it.
+    ///
+    /// # Errors
+    /// If it does not; nothing is taken.
+    pub fn debit(
+        &mut self,
+        now: Time,
+        account: &AccountId,
+        fee: &Amount,
+    ) -> Result<Amount, Box<Shortfall>> {
+        self.advance(now);
+        self.balances.debit_covered(self.now, account, fee)
+    }
+
+    /// Meters a live job from now on, at the price that its first payment fixed. A job that is paid once has no
+    /// meter. Replaces the account's meter, if there is one.
+    pub fn start_meter(&mut self, now: Time, account: AccountId, unit: Unit, trigger: Trigger) {
+        self.advance(now);
+        if let Some(rate) = unit.per_second() {
+            let meter = Meter::new(self.now, rate, self.config.meter_interval.max(MIN_INTERVAL));
+            self.meters.insert(account, LiveMeter { meter, trigger });
+        }
+    }
+
+    /// Ends a meter. The balance stays until its time to live is over.
+    pub fn stop_meter(&mut self, account: &AccountId) {
+        self.meters.remove(account);
+    }
+
+    /// Input of a metered job arrived: reads its meter, if that is due.
+    pub fn input_seen(&mut self, now: Time, account: &AccountId) {
+        self.advance(now);
+        if self.meters.contains_key(account) {
+            self.read_meter(account.clone());
+        }
+    }
+
+    fn read_meter(&mut self, account: AccountId) {
+        let Some(units) = self
+            .meters
+            .get_mut(&account)
+            .and_then(|live| live.meter.read(self.now))
+        else {
+            return;
+        };
+        let fee = self
+            .balances
+            .price(&account)
+            .map_or_else(Amount::zero, |price| price.fee(units));
+        match self.balances.debit_covered(self.now, &account, &fee) {
+            Ok(_) => self.out.event(Event::Metered(account, fee)),
+            Err(shortfall) => {
+                self.meters.remove(&account);
+                self.out.event(Event::Exhausted(account, shortfall));
+            }
+        }
+    }
+
+    /// Takes in a payment for the account of its sender and `session`. One [`Event::Credited`] or
+    /// [`Event::Rejected`] follows, after what it brought is durable.
+    pub fn receive(&mut self, now: Time, session: &str, payment: Payment) -> ReceiptId {
+        self.advance(now);
+        let receipt = ReceiptId(self.receipts);
+        self.receipts += 1;
+        let account = AccountId {
+            sender: payment.sender,
+            session: session.into(),
+        };
+        match self.acceptable(&account, &payment) {
+            Err(why) => self.reject_whole(receipt, &account, why),
+            Ok(None) => {
+                // Nothing to take; and nothing is believed that no ticket vouches for (payments spec T5).
+                let credit = self.credit_so_far(&account, &[], Amount::zero());
+                self.out.event(Event::Credited(receipt, credit));
+            }
+            Ok(Some((params, price))) => {
+                self.take_tickets(receipt, account, &params, price, &payment.tickets);
+            }
+        }
+        receipt
+    }
+
+    /// What is checked once per payment.
+    fn acceptable(
+        &self,
+        account: &AccountId,
+        payment: &Payment,
+    ) -> Result<Option<(TicketParams, Price)>, Refused> {
+        if payment.sender.is_zero() && !payment.tickets.is_empty() {
+            return Err(Refused::NoSender);
+        }
+        let Some(params) = &payment.ticket_params else {
+            return Ok(None);
+        };
+        if !self.chain.active {
+            return Err(Refused::Inactive(self.config.recipient, self.chain.round));
+        }
+        let price = payment.expected_price.ok_or(Refused::NoPrice)?;
+        if payment.tickets.is_empty() {
+            return Ok(None);
+        }
+        if self.pending.len() >= MAX_PENDING_RECEIPTS
+            || (self.balances.len() >= super::ledger::MAX_ACCOUNTS
+                && self.balances.read(account).is_none())
+        {
+            return Err(Refused::Busy);
+        }
+        Ok(Some((params.clone(), price)))
+    }
+
+    fn take_tickets(
+        &mut self,
+        receipt: ReceiptId,
+        account: AccountId,
+        params: &TicketParams,
+        price: Price,
+        tickets: &[SenderParams],
+    ) {
+        let rand = bound(params, account.sender, price).recipient_rand(&self.secret);
+        let ev = expected_value(&params.face_value, &params.win_prob);
+        let mut outcomes: Vec<TicketOutcome> = Vec::with_capacity(tickets.len());
+        let mut winners = Vec::new();
+        let mut value = Amount::zero();
+        let mut recorded = false;
+        let mut failed = false;
+        for sent in tickets {
+            let ticket = Ticket::new(params, account.sender, sent.nonce);
+            let checked = self.check(&ticket, &rand, &sent.signature);
+            let signed =
+                !matches!(&checked, Err(why) if why.is_fatal() || *why == Refused::Signature);
+            let won = signed && wins(&sent.signature, &rand, &params.win_prob);
+            let refused = checked
+                .and_then(|()| self.accept_nonce(&ticket, params, &mut recorded))
+                .err();
+            if won {
+                winners.push(SignedTicket {
+                    ticket,
+                    signature: Signature::from_slice(&sent.signature)
+                        .expect("a verified signature has 65 bytes"),
+                    recipient_rand: rand,
+                    expiration_block: params.expiration_block.to_u64().unwrap_or(u64::MAX),
+                });
+            }
+            failed |= refused.is_some();
+            if !failed {
+                value += &ev;
+            }
+            let fatal = refused.as_ref().is_some_and(Refused::is_fatal);
+            outcomes.push(TicketOutcome {
+                nonce: sent.nonce,
+                refused,
+                credited: !failed,
+                won,
+            });
+            if fatal {
+                break;
+            }
+        }
+        if let Some(Refused::UnknownSender(sender)) =
+            outcomes.last().and_then(|last| last.refused.as_ref())
+        {
+            self.out.event(Event::WantSender(*sender));
+        }
+        let unsaved = self.save(recorded.then_some(&params.recipient_rand_hash), &winners);
+        let pending = Pending {
+            receipt,
+            account,
+            price,
+            unsaved,
+            value,
+            outcomes,
+            winners,
+        };
+        if pending.unsaved.is_empty() {
+            self.speak(pending);
+        } else {
+            self.pending.push(pending);
+        }
+    }
+
+    /// The checks of one ticket that come before its nonce.
+    fn check(&self, ticket: &Ticket, rand: &[u8; 32], signature: &[u8]) -> Result<(), Refused> {
+        let sender = ticket.sender;
+        let info = self
+            .chain
+            .sender(sender)
+            .ok_or(Refused::UnknownSender(sender))?;
+        if info.unlocks_soon(self.chain.round) {
+            return Err(Refused::Unlocking(sender));
+        }
+        if ticket.recipient != self.config.recipient {
+            return Err(Refused::Recipient);
+        }
+        if sender.is_zero() {
+            return Err(Refused::Sender);
+        }
+        if recipient_rand_hash(rand) != ticket.recipient_rand_hash {
+            return Err(Refused::RecipientRand);
+        }
+        ticket.verify(signature).map_err(|_| Refused::Signature)
+    }
+
+    fn accept_nonce(
+        &mut self,
+        ticket: &Ticket,
+        params: &TicketParams,
+        recorded: &mut bool,
+    ) -> Result<(), Refused> {
+        let expires = params.expiration_block.to_u64().unwrap_or(u64::MAX);
+        self.nonces
+            .accept(params.recipient_rand_hash, ticket.sender_nonce, expires)
+            .map_err(Refused::Nonce)?;
+        *recorded = true;
+        if expires <= self.block {
+            return Err(Refused::Expired);
+        }
+        Ok(())
+    }
+
+    /// Asks for the records without which nothing may be said.
+    fn save(&mut self, window: Option<&RandHash>, winners: &[SignedTicket]) -> BTreeSet<EffectId> {
+        let nonces = window
+            .and_then(|hash| Some((hash, self.nonces.seen(hash)?)))
+            .map(|(hash, (expires, seen))| {
+                let mut value = expires.to_be_bytes().to_vec();
+                value.extend(seen.flat_map(u32::to_be_bytes));
+                Record {
+                    key: nonces_key(hash),
+                    value: Some(value.into()),
+                }
+            });
+        nonces
+            .into_iter()
+            .chain(winners.iter().map(SignedTicket::to_record))
+            .map(|record| self.out.open(Effect::Store(record)))
+            .collect()
+    }
+
+    /// Credits a receipt whose records are durable, and says what came of it.
+    fn speak(&mut self, done: Pending) {
+        if done.value.is_positive() {
+            let pinned = self
+                .balances
+                .credit(self.now, &done.account, &done.value)
+                .and_then(|()| self.balances.pin_price(self.now, &done.account, done.price));
+            if pinned.is_err() {
+                // Others opened accounts while the record was written. The payer's tickets are lost to it, as
+                // the reference's are when it restarts.
+                self.reject_whole(done.receipt, &done.account, Refused::Busy);
+                return;
+            }
+        }
+        for winner in done.winners {
+            self.out.event(Event::Won(Box::new(winner)));
+        }
+        let credit = self.credit_so_far(&done.account, &done.outcomes, done.value);
+        let first = done.outcomes.iter().find_map(|one| one.refused.clone());
+        self.out.event(match first {
+            None => Event::Credited(done.receipt, credit),
+            Some(why) => Event::Rejected(
+                done.receipt,
+                Box::new(Rejection {
+                    why,
+                    credit,
+                    tickets: done.outcomes,
+                }),
+            ),
+        });
+    }
+
+    fn reject_whole(&mut self, receipt: ReceiptId, account: &AccountId, why: Refused) {
+        let credit = self.credit_so_far(account, &[], Amount::zero());
+        self.out.event(Event::Rejected(
+            receipt,
+            Box::new(Rejection {
+                why,
+                credit,
+                tickets: Vec::new(),
+            }),
+        ));
+    }
+
+    fn credit_so_far(
+        &self,
+        account: &AccountId,
+        outcomes: &[TicketOutcome],
+        value: Amount,
+    ) -> Credit {
+        Credit {
+            tickets: outcomes.iter().filter(|one| one.credited).count(),
+            value,
+            balance: self.balances.read(account).cloned().unwrap_or_default(),
+        }
+    }
+
+    fn advance(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        if self.sweep <= self.now {
+            self.sweep = self.balances.sweep(self.now);
+        }
+        let due: Vec<AccountId> = self
+            .meters
+            .iter()
+            .filter(|(_, live)| live.trigger == Trigger::Ticker && live.meter.next() <= self.now)
+            .map(|(account, _)| account.clone())
+            .collect();
+        for account in due {
+            self.read_meter(account);
+        }
+    }
+}
+
+impl Machine for TicketReceiver {
+    type Event = Event;
+
+    fn handle_input(&mut self, now: Time, input: Input) {
+        self.advance(now);
+        if let Input::Stored(id) = input {
+            let found = self
+                .pending
+                .iter_mut()
+                .position(|one| one.unsaved.remove(&id) && one.unsaved.is_empty());
+            if let Some(index) = found {
+                let done = self.pending.remove(index);
+                self.speak(done);
+            }
+        }
+    }
+
+    fn poll_output(&mut self) -> Output<Event> {
+        if let Some(output) = self.out.pop() {
+            return output;
+        }
+        let meters = self
+            .meters
+            .values()
+            .filter(|live| live.trigger == Trigger::Ticker)
+            .map(|live| live.meter.next())
+            .min();
+        let sweep = (!self.balances.is_empty()).then_some(self.sweep);
+        Output::Idle(crate::machine::earlier(meters, sweep))
+    }
+}
+
+fn bound(params: &TicketParams, sender: Address, price: Price) -> Bound<'_> {
+    Bound {
+        seed: &params.seed,
+        sender,
+        face_value: &params.face_value,
+        win_prob: &params.win_prob,
+        expiration_block: &params.expiration_block,
+        price,
+        creation_round: params.creation_round,
+        creation_round_block_hash: &params.creation_round_block_hash,
+    }
+}
+
+const NONCES: &str = "nonces:0x";
+const WINNER: &str = "winner:0x";
+
+fn nonces_key(hash: &RandHash) -> String {
+    format!("{NONCES}{}", hex::encode(hash))
+}
+
+/// The key under which a winning ticket is stored: one ticket has one, however often it is received.
+#[must_use]
+pub fn winner_key(signature: &Signature) -> String {
+    format!("{WINNER}{}", hex::encode(signature.0))
+}
+
+impl SignedTicket {
+    /// What is stored of a winner.
+    #[must_use]
+    pub fn to_record(&self) -> Record {
+        let ticket = &self.ticket;
+        let payment = Payment {
+            sender: ticket.sender,
+            ticket_params: Some(TicketParams {
+                recipient: ticket.recipient,
+                face_value: ticket.face_value.clone(),
+                win_prob: ticket.win_prob.clone(),
+                recipient_rand_hash: ticket.recipient_rand_hash,
+                seed: Bytes::new(),
+                expiration_block: self.expiration_block.into(),
+                creation_round: ticket.creation_round,
+                creation_round_block_hash: ticket.creation_round_block_hash,
+            }),
+            tickets: [SenderParams {
+                nonce: ticket.sender_nonce,
+                signature: Bytes::copy_from_slice(&self.signature.0),
+            }]
+            .into(),
+            expected_price: None,
+        };
+        let mut value = self.recipient_rand.to_vec();
+        value.extend(payment.to_protobuf());
+        Record {
+            key: winner_key(&self.signature),
+            value: Some(value.into()),
+        }
+    }
+
+    /// Reads a stored winner; `None` if the record is something else.
+    #[must_use]
+    pub fn from_record(record: &Record) -> Option<Self> {
+        record.key.strip_prefix(WINNER)?;
+        let value = record.value.as_ref()?;
+        let (rand, payment) = value.split_at_checked(32)?;
+        let payment = Payment::from_protobuf(Bytes::copy_from_slice(payment)).ok()?;
+        let params = payment.ticket_params?;
+        let sent = payment.tickets.first()?;
+        Some(Self {
+            ticket: Ticket::new(&params, payment.sender, sent.nonce),
+            signature: Signature::from_slice(&sent.signature).ok()?,
+            recipient_rand: rand.try_into().ok()?,
+            expiration_block: params.expiration_block.to_u64()?,
+        })
+    }
+}

@@ -1,0 +1,131 @@
+//! Asking somebody else whether a caller may have a payment (payments spec 12.5).
+
+use alloc::format;
+use alloc::string::{String, ToString as _};
+
+use serde_json::{Map, Value};
+
+use crate::http::{Headers, Url};
+use crate::payment::mint::{Plan, Refusal};
+use crate::payment::price::{Ceiling, check_ceilings};
+use crate::payment::units::Unit;
+use crate::time::Time;
+use crate::wire::SignerState;
+use crate::wire::signer::{AUTH_ID_HEADER, STATUS_PRICE, WebhookAnswer};
+
+/// Whom to ask.
+#[derive(Clone, Debug)]
+pub struct Webhook {
+    /// Gets a POST for each payment.
+    pub url: Url,
+    /// Sent along.
+    pub headers: Headers,
+}
+
+/// Whether the last answer no longer holds.
+#[must_use]
+pub fn is_due(state: &SignerState, now: Time) -> bool {
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    state.auth_expiry == 0 || now > state.auth_expiry
+}
+
+/// The body of the question: the caller's headers and the state as it will be.
+pub(super) fn question(headers: &Headers, state: &SignerState) -> String {
+    let mut grouped = Map::new();
+    for (name, value) in headers.iter() {
+        let values = grouped
+            .entry(canonical(name))
+            .or_insert_with(|| Value::Array(alloc::vec::Vec::new()));
+        if let Value::Array(values) = values {
+            values.push(value.into());
+        }
+    }
+    format!(
+        "{{\"headers\":{},\"state\":{}}}",
+        Value::Object(grouped),
+        state.to_json()
+    )
+}
+
+/// A header's name with capital letters where Go writes them.
+fn canonical(name: &str) -> String {
+    let mut start = true;
+    name.chars()
+        .map(|c| {
+            let c = if start {
+                c.to_ascii_uppercase()
+            } else {
+                c.to_ascii_lowercase()
+            };
+            start = c == '-';
+            c
+        })
+        .collect()
+}
+
+/// Applies the webhook's answer to a plan.
+///
+/// # Errors
+/// If the caller may not have the payment, or the answer is none.
+pub(super) fn apply(status: u16, body: &[u8], plan: &mut Plan) -> Result<WebhookAnswer, Refusal> {
+    let broken = |why: String| Refusal::new(500, format!("signer auth webhook: {why}"));
+    if status != 200 {
+        return Err(broken(format!("HTTP status {status}")));
+    }
+    let answer = WebhookAnswer::from_json(body).map_err(|err| broken(err.to_string()))?;
+    match answer.status {
+        200 => {}
+        ..=0 => return Err(broken(format!("status {}", answer.status))),
+        other => {
+            // Final answers only; everything else cannot be sent.
+            let status = u16::try_from(other)
+                .ok()
+                .filter(|status| (200..600).contains(status))
+                .unwrap_or(500);
+            let message = if answer.reason.is_empty() {
+                format!("signer auth rejected request with status {other}")
+            } else {
+                answer.reason
+            };
+            return Err(Refusal::new(status, message));
+        }
+    }
+    if let Some(max) = &answer.max_price {
+        let price = max
+            .parse(Unit::from_signer_type(&plan.state.job_type))
+            .map_err(|err| Refusal::new(502, format!("signer auth invalid maxPrice: {err}")))?;
+        let ceiling = Ceiling {
+            name: "auth webhook maxPrice",
+            price,
+        };
+        check_ceilings(plan.price.of_one().as_ratio(), [ceiling])
+            .map_err(|err| Refusal::new(STATUS_PRICE, err.to_string()))?;
+    }
+    plan.state.auth_expiry = answer.expiry;
+    Ok(answer)
+}
+
+/// Settles who the caller is: the first identity of a session stays.
+///
+/// # Errors
+/// If another one turns up.
+pub(super) fn identify(
+    headers: &Headers,
+    answer: Option<&WebhookAnswer>,
+    state: &mut SignerState,
+) -> Result<(), Refusal> {
+    let from_webhook = answer
+        .map(|answer| answer.auth_id.as_str())
+        .filter(|id| !id.is_empty());
+    let id = from_webhook
+        .or_else(|| headers.get(AUTH_ID_HEADER))
+        .unwrap_or("");
+    if id.is_empty() || id == state.auth_id {
+        return Ok(());
+    }
+    if !state.auth_id.is_empty() {
+        return Err(Refusal::new(500, "remote signer auth ID changed"));
+    }
+    state.auth_id = id.into();
+    Ok(())
+}

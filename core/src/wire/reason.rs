@@ -1,0 +1,60 @@
+//! The one place that reads peers' error texts.
+
+use crate::error::Reason;
+
+/// What a peer's error text is known to mean, whatever its case (payments spec 20, handshake spec 14).
+#[must_use]
+pub fn reason(text: &str) -> Reason {
+    let text = text.to_ascii_lowercase();
+    KNOWN
+        .iter()
+        .find(|(fragment, _)| text.contains(fragment))
+        .map_or(Reason::Other, |(_, reason)| *reason)
+}
+
+/// Fragments in lower case. The first that occurs counts.
+const KNOWN: &[(&str, Reason)] = &[
+    ("ticketparams expired", Reason::ParamsExpired),
+    ("refresh session for remote signer", Reason::ParamsExpired),
+    ("invalid ticket sendernonce", Reason::Nonce),
+    ("invalid recipientrand", Reason::RecipientRand),
+    ("invalid ticket signature", Reason::Signature),
+    ("errsegsig", Reason::Signature),
+    ("sig check failed", Reason::Signature),
+    ("expired auth token", Reason::AuthToken),
+    ("invalid auth token", Reason::AuthToken),
+    ("missing auth token", Reason::AuthToken),
+    ("set to unlock soon", Reason::PayerFunds),
+    ("no sender deposit", Reason::PayerFunds),
+    ("no sender reserve", Reason::PayerFunds),
+    ("insufficient sender reserve", Reason::SenderReserve),
+    ("insufficient balance", Reason::Balance),
+    ("inactive in round", Reason::Inactive),
+    ("more than doubled", Reason::PriceDoubled),
+    ("orchestratorcapped", Reason::Capacity),
+    ("orchestratorbusy", Reason::Capacity),
+    ("insufficient capacity", Reason::Capacity),
+    ("no capacity available", Reason::Capacity),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_text_is_understood_in_any_case_and_context() {
+        for (fragment, meaning) in KNOWN {
+            let text = alloc::format!("x: {} y", fragment.to_ascii_uppercase());
+            assert_eq!(reason(&text), *meaning, "{text}");
+        }
+        for text in ["", "boom", "ticket params expired"] {
+            assert_eq!(reason(text), Reason::Other, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_reserve_that_is_too_small_for_the_recipient_is_not_a_missing_one() {
+        assert_eq!(reason("insufficient sender reserve"), Reason::SenderReserve);
+        assert_eq!(reason("no sender reserve"), Reason::PayerFunds);
+    }
+}

@@ -1,0 +1,484 @@
+//! What gateways and remote signers say to each other (payments spec 12).
+
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use livepeer_proto::net;
+use num_bigint::BigInt;
+use num_rational::BigRational;
+use num_traits::Signed as _;
+use prost::Message as _;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::info::{AuthToken, TicketParams, WireError};
+use super::json::Fields;
+use super::payment::to_base64;
+use crate::capabilities::Capabilities;
+use crate::payment::units::Unit;
+use crate::sign::{Address, Signature};
+
+/// Longer requests and answers are refused.
+pub const MAX_SIGNER_BODY: usize = 1 << 20;
+
+/// Where a signer says who it is.
+pub const SIGN_INFO_PATH: &str = "/sign-orchestrator-info";
+/// Where a signer makes payments.
+pub const PAYMENT_PATH: &str = "/generate-live-payment";
+/// Where a signer lists orchestrators.
+pub const DISCOVERY_PATH: &str = "/discover-orchestrators";
+
+/// The status by which a signer asks for a fresh quote.
+pub const STATUS_REFRESH: u16 = 480;
+/// The status by which a signer refuses a price.
+pub const STATUS_PRICE: u16 = 481;
+/// The status by which a signer says that nothing is due yet.
+pub const STATUS_NO_TICKETS: u16 = 482;
+
+/// With a request for a fresh quote: the orchestrator to ask.
+pub const ORCHESTRATOR_URL_HEADER: &str = "livepeer-orchestrator-url";
+/// The identity of a caller whom nobody else vouched for.
+pub const AUTH_ID_HEADER: &str = "signer-auth-id";
+
+/// The answer to [`SIGN_INFO_PATH`]; read by [`read_identity`](super::read_identity).
+#[must_use]
+pub fn identity_json(address: Address, signature: &Signature) -> Vec<u8> {
+    json!({
+        "address": address.checksummed(),
+        "signature": format!("{signature:?}"),
+    })
+    .to_string()
+    .into_bytes()
+}
+
+/// A signer's memory of a session, kept by the gateway: opaque bytes and the signer's signature over them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StateBlob {
+    /// JSON, for the signer's eyes.
+    pub state: Bytes,
+    /// By the signer's own key.
+    pub sig: Bytes,
+}
+
+impl StateBlob {
+    /// Whether there is nothing in it: the first call of a session.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.state.is_empty() && self.sig.is_empty()
+    }
+
+    fn from_fields(fields: Option<Fields>) -> Result<Self, String> {
+        let Some(fields) = fields else {
+            return Ok(Self::default());
+        };
+        Ok(Self {
+            state: fields.bytes("State")?.unwrap_or_default(),
+            sig: fields.bytes("Sig")?.unwrap_or_default(),
+        })
+    }
+
+    fn to_json(&self) -> Value {
+        json!({"State": to_base64(&self.state), "Sig": to_base64(&self.sig)})
+    }
+}
+
+/// A price ceiling as a caller or a webhook writes it. Checked by [`MaxPrice::parse`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MaxPrice {
+    /// A positive decimal number, as written.
+    pub price: String,
+    /// `wei`.
+    pub currency: String,
+    /// The advertised name of the unit.
+    pub unit: String,
+}
+
+/// What is wrong with a price ceiling, displayed as the reference words it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadMaxPrice {
+    /// Not a positive decimal number of a sensible length.
+    #[error("maxPrice.price must be a positive decimal")]
+    Price,
+    /// Not in wei.
+    #[error("maxPrice.currency must be wei")]
+    Currency,
+    /// Not per unit of the job.
+    #[error("maxPrice.unit must be {} for payment type {}", .0.advertised(), .0.signer_type())]
+    Unit(Unit),
+    /// The job's unit is not known.
+    #[error("maxPrice requires payment type live, lv2v, or fixed")]
+    NoType,
+}
+
+impl MaxPrice {
+    /// A ceiling of `price` wei per `unit`.
+    #[must_use]
+    pub fn new(price: impl Into<String>, unit: Unit) -> Self {
+        Self {
+            price: price.into(),
+            currency: "wei".into(),
+            unit: unit.advertised().into(),
+        }
+    }
+
+    fn from_fields(fields: &Fields) -> Result<Self, String> {
+        Ok(Self {
+            price: fields.number("price")?,
+            currency: fields.text("currency")?,
+            unit: fields.text("unit")?,
+        })
+    }
+
+    /// The ceiling in wei per unit of a job that is billed by `unit`.
+    ///
+    /// # Errors
+    /// If the words do not say one.
+    pub fn parse(&self, unit: Option<Unit>) -> Result<BigRational, BadMaxPrice> {
+        let unit = unit.ok_or(BadMaxPrice::NoType)?;
+        if !self.currency.trim().eq_ignore_ascii_case("wei") {
+            return Err(BadMaxPrice::Currency);
+        }
+        if !self.unit.trim().eq_ignore_ascii_case(unit.advertised()) {
+            return Err(BadMaxPrice::Unit(unit));
+        }
+        decimal(&self.price)
+            .filter(BigRational::is_positive)
+            .ok_or(BadMaxPrice::Price)
+    }
+
+    fn to_json(&self) -> Value {
+        json!({"price": self.price, "currency": self.currency, "unit": self.unit})
+    }
+}
+
+/// Reads a JSON number exactly. Longer ones than any price are refused, and so are exponents that would fill
+/// memory.
+fn decimal(text: &str) -> Option<BigRational> {
+    const MAX_DIGITS: usize = 100;
+    const MAX_EXPONENT: i32 = 100;
+    // The grammar is JSON's; the value is not read as a float.
+    if text.len() > MAX_DIGITS || serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
+        return None;
+    }
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits: BigInt = format!("{whole}{fraction}").parse().ok()?;
+    let exponent = exponent.checked_sub(i32::try_from(fraction.len()).ok()?)?;
+    if exponent.abs() > MAX_EXPONENT {
+        return None;
+    }
+    let power = BigInt::from(10).pow(exponent.unsigned_abs());
+    Some(if exponent < 0 {
+        BigRational::new(digits, power)
+    } else {
+        BigRational::from_integer(digits * power)
+    })
+}
+
+/// A request for a payment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PaymentRequest {
+    /// The signer's memory; empty in a session's first call.
+    pub state: StateBlob,
+    /// The quote, protobuf as the orchestrator sent it. `None` if the caller forgot it.
+    pub orchestrator: Option<Bytes>,
+    /// The job's name at the orchestrator. May be empty in a session's first call only.
+    pub manifest_id: String,
+    /// What the job runs, if the caller says; fixed for a session.
+    pub app: String,
+    /// Units of an untyped request.
+    pub in_pixels: i64,
+    /// `live`, `lv2v`, `fixed`, or empty.
+    pub job_type: String,
+    /// The caller's ceiling.
+    pub max_price: Option<MaxPrice>,
+    /// Protobuf of the capabilities that the job needs.
+    pub capabilities: Option<Bytes>,
+}
+
+impl PaymentRequest {
+    /// Reads the body of a request.
+    ///
+    /// # Errors
+    /// If it is not the JSON object expected. A missing orchestrator is not an error yet.
+    pub fn from_json(body: &[u8]) -> Result<Self, WireError> {
+        Self::read(body).map_err(|why| WireError::new("payment request", why))
+    }
+
+    fn read(body: &[u8]) -> Result<Self, String> {
+        let fields = Fields::parse(body)?;
+        Ok(Self {
+            state: StateBlob::from_fields(fields.object("state")?)?,
+            orchestrator: fields.bytes("orchestrator")?.filter(|raw| !raw.is_empty()),
+            manifest_id: fields.text("ManifestID")?,
+            app: fields.text("app")?,
+            in_pixels: fields.integer("inPixels")?,
+            job_type: fields.text("type")?,
+            max_price: fields
+                .object("maxPrice")?
+                .as_ref()
+                .map(MaxPrice::from_fields)
+                .transpose()?,
+            capabilities: fields.bytes("capabilities")?,
+        })
+    }
+
+    /// The body of the request. What is empty is left out.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut body = serde_json::Map::new();
+        let mut set = |name: &str, value: Value| {
+            body.insert(name.into(), value);
+        };
+        if !self.state.is_empty() {
+            set("state", self.state.to_json());
+        }
+        if let Some(raw) = &self.orchestrator {
+            set("orchestrator", to_base64(raw).into());
+        }
+        for (name, text) in [
+            ("ManifestID", &self.manifest_id),
+            ("app", &self.app),
+            ("type", &self.job_type),
+        ] {
+            if !text.is_empty() {
+                set(name, text.as_str().into());
+            }
+        }
+        if self.in_pixels != 0 {
+            set("inPixels", self.in_pixels.into());
+        }
+        if let Some(max) = &self.max_price {
+            set("maxPrice", max.to_json());
+        }
+        if let Some(raw) = &self.capabilities {
+            set("capabilities", to_base64(raw).into());
+        }
+        Value::Object(body).to_string().into_bytes()
+    }
+}
+
+/// A payment that a signer made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaymentResponse {
+    /// The value of the payment header.
+    pub payment: String,
+    /// The value of the segment header.
+    pub segment: String,
+    /// What the next request has to carry.
+    pub state: StateBlob,
+}
+
+impl PaymentResponse {
+    const WHAT: &str = "signer's payment";
+
+    /// Reads the answer.
+    ///
+    /// # Errors
+    /// If it is not the JSON object expected, or one of its parts is missing.
+    pub fn from_json(body: &[u8]) -> Result<Self, WireError> {
+        Self::read(body).map_err(|why| WireError::new(Self::WHAT, why))
+    }
+
+    fn read(body: &[u8]) -> Result<Self, String> {
+        let fields = Fields::parse(body)?;
+        let read = Self {
+            payment: fields.text("payment")?,
+            segment: fields.text("segCreds")?,
+            state: StateBlob::from_fields(fields.object("state")?)?,
+        };
+        for (name, missing) in [
+            ("payment", read.payment.is_empty()),
+            ("segCreds", read.segment.is_empty()),
+            ("state", read.state.is_empty()),
+        ] {
+            if missing {
+                return Err(format!("{name} is missing"));
+            }
+        }
+        Ok(read)
+    }
+
+    /// The answer.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        json!({
+            "payment": self.payment,
+            "segCreds": self.segment,
+            "state": self.state.to_json(),
+        })
+        .to_string()
+        .into_bytes()
+    }
+}
+
+/// The body of every error answer.
+#[must_use]
+pub fn error_json(message: &str) -> Vec<u8> {
+    let mut body = String::from("{\"error\":{\"message\":");
+    super::json::push_go_string(&mut body, message);
+    body.push_str("}}\n");
+    body.into_bytes()
+}
+
+/// A quote as signers read it: only what they need, and nothing refused that they can answer with words.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quote {
+    /// The orchestrator's URL, unchecked.
+    pub transcoder: String,
+    /// What tickets are made from.
+    pub ticket_params: Option<TicketParams>,
+    /// Wei and units, unchecked.
+    pub price: Option<(i64, i64)>,
+    /// The orchestrator's own account.
+    pub address: Address,
+    /// Its leave to use it.
+    pub auth_token: Option<AuthToken>,
+}
+
+impl Quote {
+    /// Reads an orchestrator's info.
+    ///
+    /// # Errors
+    /// If it is not the message, or its ticket parameters are nonsense.
+    pub fn decode(raw: &[u8]) -> Result<Self, WireError> {
+        let wire = net::OrchestratorInfo::decode(raw).map_err(|err| {
+            WireError::new(
+                "orchestrator info",
+                format!("not the protobuf message: {err}"),
+            )
+        })?;
+        Ok(Self {
+            transcoder: wire.transcoder,
+            ticket_params: wire
+                .ticket_params
+                .as_ref()
+                .map(TicketParams::from_wire)
+                .transpose()?,
+            price: wire
+                .price_info
+                .map(|price| (price.price_per_unit, price.pixels_per_unit)),
+            address: Address::from_wire(&wire.address),
+            auth_token: wire.auth_token.map(AuthToken::from_wire),
+        })
+    }
+}
+
+/// Reads a request's capabilities as credentials carry them: all counts are there, what is in use never.
+///
+/// # Errors
+/// If they are not the message.
+pub fn credential_capabilities(raw: &[u8]) -> Result<Capabilities, WireError> {
+    let wire = net::Capabilities::decode(raw).map_err(|err| {
+        WireError::new("capabilities", format!("not the protobuf message: {err}"))
+    })?;
+    let mut capabilities = Capabilities::from_wire(wire)?;
+    capabilities.capacities = capabilities.all_capacities();
+    for models in capabilities.constraints.values_mut() {
+        for model in models.values_mut() {
+            model.in_use = 0;
+        }
+    }
+    Ok(capabilities)
+}
+
+/// What an auth webhook answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebhookAnswer {
+    /// The status to answer the caller with; 200 to go on. Zero if absent.
+    pub status: i64,
+    /// Words for the caller.
+    pub reason: String,
+    /// Unix seconds until which the webhook need not be asked again.
+    pub expiry: i64,
+    /// Who the caller is.
+    pub auth_id: String,
+    /// The caller's ceiling.
+    pub max_price: Option<MaxPrice>,
+}
+
+impl WebhookAnswer {
+    /// Reads the answer's body.
+    ///
+    /// # Errors
+    /// If it is not the JSON object expected.
+    pub fn from_json(body: &[u8]) -> Result<Self, WireError> {
+        Self::read(body).map_err(|why| WireError::new("auth webhook's answer", why))
+    }
+
+    fn read(body: &[u8]) -> Result<Self, String> {
+        let fields = Fields::parse(body)?;
+        Ok(Self {
+            status: fields.integer("status")?,
+            reason: fields.text("reason")?,
+            expiry: fields.integer("expiry")?,
+            auth_id: fields.text("auth_id")?,
+            max_price: fields
+                .object("maxPrice")?
+                .as_ref()
+                .map(MaxPrice::from_fields)
+                .transpose()?,
+        })
+    }
+}
+
+/// A live runner as a signer's list shows it. Free text fields are passed through.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListedRunner {
+    /// Where it is.
+    pub url: String,
+    /// What it runs.
+    pub app: String,
+    /// How many jobs it takes.
+    #[serde(default)]
+    pub capacity: u32,
+    /// How many of them run.
+    #[serde(default)]
+    pub capacity_used: u32,
+    /// How many are free.
+    #[serde(default)]
+    pub capacity_available: u32,
+    /// Persistent or single-shot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Of the runner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The runner's own, at most 1,024 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Value>,
+    /// What it runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<Value>,
+    /// What it costs.
+    pub price_info: ListedPrice,
+}
+
+/// A price in a signer's list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedPrice {
+    /// Whole wei per unit.
+    pub price: u64,
+    /// `wei`.
+    pub currency: String,
+    /// The advertised name of the unit.
+    pub unit: String,
+}
+
+/// One orchestrator in a signer's list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListedOrchestrator {
+    /// Its URL.
+    pub address: String,
+    /// One.
+    pub score: u32,
+    /// `pipeline/model`, or an app.
+    pub capabilities: Vec<String>,
+    /// Its live runners.
+    pub runners: Vec<ListedRunner>,
+}

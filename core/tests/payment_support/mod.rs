@@ -1,0 +1,144 @@
+//! Reading the payment vectors, and a key holder.
+#![allow(
+    dead_code,
+    clippy::missing_panics_doc,
+    reason = "each test uses its part, and panics are how tests fail"
+)]
+
+use std::path::Path;
+use std::str::FromStr;
+
+use k256::ecdsa::SigningKey;
+use livepeer_core::money::{Amount, Wei};
+use livepeer_core::sign::{Address, Digest, Signature};
+use livepeer_core::wire::TicketParams;
+use num_bigint::{BigInt, BigUint};
+use num_rational::BigRational;
+use serde_json::Value;
+
+/// All of one file.
+pub(crate) fn file(name: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/vectors/payments")
+        .join(name);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|err| panic!("{path:?}: {err}"));
+    serde_json::from_str(&text).unwrap_or_else(|err| panic!("{path:?}: {err}"))
+}
+
+/// Runs `check` on each case of a list and fails unless there are exactly `count` of them.
+pub(crate) fn each(file: &Value, list: &str, count: usize, mut check: impl FnMut(&str, &Value)) {
+    let cases = file[list].as_array().expect("a list of cases");
+    assert_eq!(cases.len(), count, "the number of cases in {list}");
+    for case in cases {
+        let name = case["name"].as_str().or(case["signature"].as_str());
+        check(name.expect("cases have names"), case);
+    }
+}
+
+/// Fails if a file has lists of cases that the test does not name.
+pub(crate) fn lists(file: &Value, known: &[&str]) {
+    for key in file.as_object().expect("an object").keys() {
+        assert!(
+            !key.starts_with("cases") || known.contains(&key.as_str()),
+            "nobody tests {key}"
+        );
+    }
+}
+
+pub(crate) fn text(value: &Value) -> &str {
+    value
+        .as_str()
+        .unwrap_or_else(|| panic!("{value} is no text"))
+}
+
+pub(crate) fn bytes(value: &Value) -> Vec<u8> {
+    hex::decode(text(value).trim_start_matches("0x")).expect("hex")
+}
+
+pub(crate) fn bytes32(value: &Value) -> [u8; 32] {
+    bytes(value).try_into().expect("32 bytes")
+}
+
+pub(crate) fn address(value: &Value) -> Address {
+    text(value).parse().expect("an address")
+}
+
+/// A decimal string or a number.
+pub(crate) fn uint(value: &Value) -> BigUint {
+    match value {
+        Value::Number(number) => number.as_u64().expect("not negative").into(),
+        _ => BigUint::from_str(text(value)).expect("a decimal number"),
+    }
+}
+
+pub(crate) fn int(value: &Value) -> BigInt {
+    match value {
+        Value::Number(number) => number.as_i64().expect("64 bits").into(),
+        _ => BigInt::from_str(text(value)).expect("a decimal number"),
+    }
+}
+
+pub(crate) fn small(value: &Value) -> u64 {
+    value
+        .as_u64()
+        .unwrap_or_else(|| panic!("{value} is no small number"))
+}
+
+pub(crate) fn wei(value: &Value) -> Wei {
+    Wei::from(uint(value))
+}
+
+pub(crate) fn ratio(value: &Value) -> BigRational {
+    let text = text(value);
+    if text.contains('/') {
+        BigRational::from_str(text).expect("a ratio")
+    } else {
+        BigRational::from_integer(BigInt::from_str(text).expect("a number"))
+    }
+}
+
+pub(crate) fn amount(value: &Value) -> Amount {
+    Amount::from(ratio(value))
+}
+
+/// A key for `Effect::Sign`.
+pub(crate) struct Key(SigningKey);
+
+impl Key {
+    pub(crate) fn new(bytes: &[u8]) -> Self {
+        Self(SigningKey::from_slice(bytes).expect("a private key"))
+    }
+
+    pub(crate) fn address(&self) -> Address {
+        Address::of_key(self.0.verifying_key())
+    }
+
+    pub(crate) fn sign(&self, digest: Digest) -> Signature {
+        let (signature, recovery) = self
+            .0
+            .sign_prehash_recoverable(&digest.0)
+            .expect("32 bytes can be signed");
+        let mut bytes = [0; 65];
+        bytes[..64].copy_from_slice(&signature.to_bytes());
+        bytes[64] = 27 + recovery.to_byte();
+        Signature(bytes)
+    }
+}
+
+/// Ticket parameters from the fields that several files share.
+pub(crate) fn params(case: &Value) -> TicketParams {
+    TicketParams {
+        recipient: address(&case["recipient"]),
+        face_value: wei(&case["face_value"]),
+        win_prob: uint(&case["win_prob"]),
+        recipient_rand_hash: bytes32(&case["recipient_rand_hash"]),
+        seed: case
+            .get("seed")
+            .map(|seed| wei(seed).to_be_bytes())
+            .unwrap_or_default()
+            .into(),
+        expiration_block: case.get("expiration_block").map(uint).unwrap_or_default(),
+        creation_round: case["creation_round"].as_i64().expect("a round"),
+        creation_round_block_hash: bytes32(&case["creation_round_block_hash"]),
+    }
+}
