@@ -188,7 +188,8 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
             }
             (Out::Reply(reply), Some(lane)) => todo.wakes.push(lane.reply(reply)),
             (Out::Data(data), Some(lane)) => todo.wakes.push(lane.push(data)),
-            (Out::End, Some(lane)) => todo.wakes.push(lane.end()),
+            (Out::End, Some(lane)) => todo.wakes.push(lane.end(None)),
+            (Out::EndWith(trailers), Some(lane)) => todo.wakes.push(lane.end(Some(trailers))),
             (Out::Pause, Some(lane)) => todo.wakes.push(lane.set_paused(true)),
             (Out::Resume, Some(lane)) => todo.wakes.push(lane.set_paused(false)),
             (Out::Abort, Some(_)) => {

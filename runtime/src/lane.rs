@@ -9,9 +9,11 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use hyper::{HeaderMap, Version};
 use livepeer_core::EffectId;
-use livepeer_core::http::{self, Fault, In};
+use livepeer_core::http::{self, Fault, Headers, In};
 
+use crate::http::convert;
 use crate::lock;
 
 /// The engine as an exchange sees it.
@@ -48,6 +50,8 @@ pub(crate) struct Lane {
 struct State {
     body: VecDeque<Bytes>,
     ended: bool,
+    /// What follows the body, until it was taken.
+    trailers: Option<Headers>,
     aborted: bool,
     paused: bool,
     stalled: bool,
@@ -84,9 +88,12 @@ impl Lane {
         state.writer.take()
     }
 
-    pub(crate) fn end(&self) -> Option<Waker> {
+    pub(crate) fn end(&self, trailers: Option<Headers>) -> Option<Waker> {
         let mut state = lock(&self.state);
-        state.ended = true;
+        if !state.ended {
+            state.ended = true;
+            state.trailers = trailers;
+        }
         state.writer.take()
     }
 
@@ -153,7 +160,7 @@ impl Lane {
     /// Whether all of our body was taken.
     pub(crate) fn is_drained(&self) -> bool {
         let state = lock(&self.state);
-        state.ended && state.body.is_empty() && !state.aborted
+        state.ended && state.body.is_empty() && state.trailers.is_none() && !state.aborted
     }
 
     pub(crate) fn is_aborted(&self) -> bool {
@@ -170,7 +177,7 @@ impl Lane {
             return Popped::Data(data, state.unreported);
         }
         if state.ended {
-            return Popped::End;
+            return state.trailers.take().map_or(Popped::End, Popped::Trailers);
         }
         if state.unreported > 0 {
             return Popped::Report;
@@ -182,6 +189,7 @@ impl Lane {
 
 enum Popped {
     Data(Bytes, usize),
+    Trailers(Headers),
     End,
     /// Nothing there, but something to report first, which may bring more.
     Report,
@@ -314,6 +322,12 @@ impl Body for OutBody {
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 Popped::Report => exchange.report(),
+                Popped::Trailers(trailers) => {
+                    exchange.report();
+                    let mut fields = HeaderMap::new();
+                    convert::fields(&trailers, &mut fields, Version::HTTP_2);
+                    return Poll::Ready(Some(Ok(Frame::trailers(fields))));
+                }
                 Popped::End => {
                     exchange.report();
                     return Poll::Ready(None);

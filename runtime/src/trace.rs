@@ -20,6 +20,10 @@ impl fmt::Display for OutStep<'_> {
             }
             Out::Data(data) => write!(f, "data, {} bytes", data.len()),
             Out::End => f.write_str("end"),
+            Out::EndWith(trailers) => {
+                f.write_str("end")?;
+                names(f, trailers)
+            }
             Out::Abort => f.write_str("abort"),
             Out::Pause => f.write_str("pause"),
             Out::Resume => f.write_str("resume"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use livepeer_core::http::{Body, In, Out, Request, Response};
+use livepeer_core::http::{Body, Headers, In, Out, Request, Response};
 use livepeer_core::store::Record;
 use livepeer_core::{Digest, Effect, EffectId, Input, Machine, Outbox, Output, Time};
 
@@ -23,7 +23,7 @@ pub enum Habits {
     /// | `/early` | 200 at the first body byte |
     /// | `/status/N` | N, empty |
     /// | `/close` | 200, empty, `connection: close` |
-    /// | `/grpc` | 200, `grpc-status: 0` and the body's length |
+    /// | `/grpc` | 200, the length of the request's body as text, and `grpc-status: 0` after it |
     /// | `/wait` | none |
     Serve,
 }
@@ -60,7 +60,9 @@ const WINDOW: usize = 1 << 20;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 impl Script {
-    pub(super) fn new(habits: Habits) -> Self {
+    /// A machine with these habits.
+    #[must_use]
+    pub fn new(habits: Habits) -> Self {
         Self {
             habits,
             out: Outbox::default(),
@@ -162,10 +164,12 @@ impl Script {
                         self.out.http(id, Out::Reply(reply));
                     }
                     "/grpc" => {
-                        let reply = Response::new(200)
-                            .header("grpc-status", "0")
-                            .body(Body::Full(length));
+                        let mut trailers = Headers::new();
+                        trailers.push("grpc-status", "0");
+                        let reply = Response::new(200).body(Body::Stream);
                         self.out.http(id, Out::Reply(reply));
+                        self.out.http(id, Out::Data(length));
+                        self.out.http(id, Out::EndWith(trailers));
                     }
                     _ => {}
                 }

@@ -23,7 +23,7 @@ fn is_framing(name: &HeaderName) -> bool {
 }
 
 /// A machine's fields. Those that no peer could read are left out.
-fn fields(from: &Headers, to: &mut HeaderMap, version: Version) {
+pub(crate) fn fields(from: &Headers, to: &mut HeaderMap, version: Version) {
     for (name, value) in from.iter() {
         let (Ok(name), Ok(value)) = (
             HeaderName::from_bytes(name.as_bytes()),

@@ -3,7 +3,7 @@
 mod accept;
 mod client;
 mod connect;
-mod convert;
+pub(crate) mod convert;
 pub(crate) mod io;
 mod pool;
 mod server;
