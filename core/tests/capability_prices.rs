@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use livepeer_core::capabilities::{
-    Capabilities, Capability, Ceilings, Model, ModelPrice, price_of,
+    Capabilities, Capability, Ceilings, Model, ModelPrice, Tariff, price_of,
 };
 use livepeer_core::money::{Amount, Price};
 use serde_json::Value;
@@ -113,4 +113,86 @@ fn a_price_at_the_ceiling_is_allowed_and_one_above_is_not() {
         Ceilings::default().allow(&wanted, Price::new(i64::MAX, 1).unwrap()),
         Ok(())
     );
+}
+
+fn tariff(of: &Value) -> Tariff {
+    let mut per_model: BTreeMap<Capability, BTreeMap<String, Price>> = BTreeMap::new();
+    for (key, models) in of["models"].as_object().unwrap() {
+        let models = models.as_object().unwrap().iter();
+        let models = models.map(|(model, of)| (model.clone(), price(of).unwrap()));
+        per_model.insert(id(key), models.collect());
+    }
+    Tariff {
+        base: price(&of["transcoding"]),
+        per_model,
+    }
+}
+
+#[test]
+fn an_orchestrator_charges_what_the_reference_would() {
+    let vectors = vectors();
+    let cases = vectors["orchestrator_price"].as_array().unwrap();
+    assert_eq!(cases.len(), 10);
+    for case in cases {
+        let wanted = case["request"].as_object().map(|request| {
+            let mut wanted = Capabilities::default();
+            for capability in request["capacities"].as_array().unwrap() {
+                wanted
+                    .capacities
+                    .insert(id(capability.as_str().unwrap()), 1);
+            }
+            for (key, models) in request["constraints"].as_object().unwrap() {
+                let models = models.as_array().unwrap().iter();
+                let models = models.map(|m| (m.as_str().unwrap().to_string(), Model::default()));
+                wanted.constraints.insert(id(key), models.collect());
+            }
+            wanted
+        });
+        let (general, special) = (tariff(&case["default"]), tariff(&case["for_this_gateway"]));
+        let quoted = general.quote(&special, wanted.as_ref());
+        assert_eq!(Some(quoted), amount(&case["base_price"]), "{}", case["id"]);
+    }
+}
+
+#[test]
+fn a_price_that_moves_is_paid_up_to_double_and_by_signers_not_at_all() {
+    use livepeer_core::payment::price::{Ceiling, at_most_doubled, check_ceilings};
+    let vectors = vectors();
+    let cases = vectors["renegotiation"].as_array().unwrap();
+    assert_eq!(cases.len(), 8);
+    for case in cases {
+        let initial = wire_price(&case["initial"]);
+        let current = wire_price(&case["current"]);
+        let own_key = match (initial, current) {
+            (_, None) if case["current"].is_null() => "missing_price",
+            (_, None) => "pixels_zero",
+            (Some(initial), Some(current)) if !at_most_doubled(&initial, &current) => {
+                "more_than_doubled"
+            }
+            _ => "ok",
+        };
+        assert_eq!(
+            own_key,
+            case["go_gateway"].as_str().unwrap(),
+            "{}",
+            case["id"]
+        );
+        let first = initial.map(|price| Ceiling {
+            name: "first price",
+            price: price.of_one().as_ratio().clone(),
+        });
+        let signer = match current.filter(|price| !price.is_free()) {
+            None => "bad_request_400",
+            Some(current) => match check_ceilings(current.of_one().as_ratio(), first) {
+                Ok(()) => "ok",
+                Err(_) => "price_exceeded_481",
+            },
+        };
+        assert_eq!(
+            signer,
+            case["remote_signer"].as_str().unwrap(),
+            "{}",
+            case["id"]
+        );
+    }
 }

@@ -14,7 +14,7 @@ mod version;
 pub use bits::{Bits, MAX_WORDS};
 pub use id::Capability;
 pub use mismatch::Mismatch;
-pub use price::{Ceilings, ModelPrice, TooDear, price_of};
+pub use price::{Ceilings, ModelPrice, Tariff, TooDear, price_of};
 pub use version::{TooOld, Version};
 
 use alloc::collections::BTreeMap;

@@ -104,3 +104,40 @@ pub struct TooDear {
     /// The most we pay, in wei per unit.
     pub ceiling: Amount,
 }
+
+/// What an orchestrator charges whom (handshake spec 6.1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tariff {
+    /// For anything that has no price of its own.
+    pub base: Option<Price>,
+    /// Per capability and model. No model name stands for the others.
+    pub per_model: BTreeMap<Capability, BTreeMap<String, Price>>,
+}
+
+impl Tariff {
+    /// The price of a job, for a payer to whom the prices of `special` apply where there are any: the sum over the
+    /// models of those capabilities that are among the capacities too; the base price if that sum is nothing, or if
+    /// nothing is asked for.
+    #[must_use]
+    pub fn quote(&self, special: &Self, wanted: Option<&Capabilities>) -> Amount {
+        let of = |tariff: &Self, capability: Capability, model: &str| {
+            tariff.per_model.get(&capability)?.get(model).copied()
+        };
+        let sum: Amount = wanted
+            .into_iter()
+            .flat_map(Capabilities::models)
+            .filter(|(capability, ..)| {
+                wanted.is_some_and(|wanted| wanted.capacities.contains_key(capability))
+            })
+            .filter_map(|(capability, model, _)| {
+                of(special, capability, model).or_else(|| of(self, capability, model))
+            })
+            .map(|price| price.of_one())
+            .sum();
+        if sum.is_positive() {
+            return sum;
+        }
+        let base = special.base.or(self.base);
+        base.map_or_else(Amount::zero, |price| price.of_one())
+    }
+}

@@ -66,20 +66,7 @@ impl Status {
     /// always [`Status::UNKNOWN`]; only the text tells.
     #[must_use]
     pub fn reason(&self) -> Reason {
-        let says = |words: &str| self.message.contains(words);
-        if says("sig check failed") {
-            Reason::Signature
-        } else if says("authentication failed") {
-            Reason::Denied
-        } else if says("OrchestratorCapped") || says("OrchestratorBusy") {
-            Reason::Capacity
-        } else if says("insufficient sender reserve") {
-            Reason::SenderReserve
-        } else if says("pixels per unit is 0") {
-            Reason::Misconfigured
-        } else {
-            Reason::Other
-        }
+        super::reason(&self.message)
     }
 
     fn from_headers(headers: &Headers) -> Option<Self> {

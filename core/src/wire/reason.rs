@@ -31,6 +31,8 @@ const KNOWN: &[(&str, Reason)] = &[
     ("insufficient balance", Reason::Balance),
     ("inactive in round", Reason::Inactive),
     ("more than doubled", Reason::PriceDoubled),
+    ("authentication failed", Reason::Denied),
+    ("pixels per unit is 0", Reason::Misconfigured),
     ("orchestratorcapped", Reason::Capacity),
     ("orchestratorbusy", Reason::Capacity),
     ("insufficient capacity", Reason::Capacity),
