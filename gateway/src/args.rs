@@ -1,0 +1,303 @@
+//! The command line: options, their help, and their validation. What passes here can be meant; whether it works
+//! is for the commands to find out.
+
+mod endpoints;
+mod values;
+
+use std::num::NonZeroU8;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::Styles;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use livepeer_core::http::Url;
+use livepeer_core::money::Price;
+use livepeer_core::wire::{DEFAULT_MODEL, Params};
+
+use crate::media::Speed;
+use crate::ui::Failed;
+
+pub(crate) use endpoints::{Endpoints, Signer};
+use values::Secret;
+pub(crate) use values::{Header, Listen, Place};
+
+/// A small, fast Livepeer gateway.
+///
+/// Without a command it runs the demonstration: an orchestrator and a signer of its own on loopback, and one paid
+/// live video job through them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "livepeer-gateway",
+    version,
+    styles = Styles::plain(),
+    subcommand_negates_reqs = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    /// What to log on stderr: error, warn, info, debug, trace, off, or a filter such as livepeer_core=trace,warn.
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        default_value = "warn",
+        env = "LIVEPEER_LOG",
+        help_heading = "Logging"
+    )]
+    pub(crate) log: String,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+impl Cli {
+    /// What to do.
+    pub(crate) fn command(self) -> Command {
+        self.command
+            .unwrap_or_else(|| Command::Demo(DemoArgs::default()))
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run one paid live video job against a network inside this process, and check it byte for byte.
+    Demo(DemoArgs),
+    /// Run that network as a service: orchestrators and a remote signer, with real keys, tickets and metering.
+    Devnet(DevnetArgs),
+    /// Send an MPEG-TS stream through a live video job and write what comes back.
+    Live(Box<LiveArgs>),
+    /// Ask an orchestrator for its capabilities, models, price and ticket parameters.
+    Info(InfoArgs),
+}
+
+/// Which executor drives the job. The protocol is the same code on both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Runtime {
+    /// The tokio runtime.
+    #[default]
+    Tokio,
+    /// The smol runtime.
+    Smol,
+}
+
+/// Options of `demo`.
+#[derive(Args, Debug, Default)]
+pub(crate) struct DemoArgs {
+    /// How fast to publish: real, max, or a factor of real time such as 2 or 0.5.
+    #[arg(long, value_name = "SPEED", default_value_t = Speed::REAL)]
+    pub(crate) speed: Speed,
+    /// Which runtime drives the job.
+    #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
+    pub(crate) runtime: Runtime,
+    /// Write what came back to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Print the figures as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `devnet`.
+#[derive(Args, Debug)]
+pub(crate) struct DevnetArgs {
+    /// Where the first orchestrator listens; further ones take the ports after it. ADDR is ip:port, or a port
+    /// on loopback.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8935")]
+    pub(crate) listen: Listen,
+    /// Where the remote signer listens.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7936")]
+    pub(crate) signer_listen: Listen,
+    /// How many orchestrators to run: 1 to 16.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = values::orchestrators)]
+    pub(crate) orchestrators: NonZeroU8,
+    /// Which runtime drives them.
+    #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
+    pub(crate) runtime: Runtime,
+}
+
+/// Options of `live`.
+#[derive(Args, Debug)]
+pub(crate) struct LiveArgs {
+    /// Whom to ask, in this order; repeat the option or separate with commas. Without a scheme, https is meant.
+    #[arg(long, value_name = "URL", value_delimiter = ',', value_parser = values::orchestrator)]
+    orchestrator: Vec<Option<Url>>,
+    /// What the orchestrator runs on the video.
+    #[arg(long, value_name = "MODEL", default_value = DEFAULT_MODEL, value_parser = values::model)]
+    pub(crate) model_id: String,
+    /// The MPEG-TS stream to send: a file, or - for standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: Place,
+    /// Where to write the stream that comes back: a file, or - for standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Place,
+    /// Parameters of the model, a JSON object such as {"prompt":"a cat"}.
+    #[arg(long, value_name = "JSON", value_parser = values::params)]
+    pub(crate) params: Option<Params>,
+    /// Which runtime drives the job.
+    #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
+    pub(crate) runtime: Runtime,
+    /// Start the input file over at its end, until --duration or Ctrl-C.
+    #[arg(long = "loop")]
+    pub(crate) repeat: bool,
+    /// Stop after this much time: 90s, 10m, 1h30m. A bare number is seconds.
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub(crate) duration: Option<Duration>,
+    /// How fast to publish: real, max, or a factor of real time such as 2 or 0.5.
+    #[arg(long, value_name = "SPEED", default_value_t = Speed::REAL)]
+    pub(crate) speed: Speed,
+    /// The most to pay, in wei per pixel: 1200, 0.5 or 1/3.
+    #[arg(long, value_name = "WEI_PER_PIXEL", value_parser = values::price)]
+    pub(crate) max_price: Option<Price>,
+    /// Print the figures as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) peers: PeerArgs,
+}
+
+impl LiveArgs {
+    /// Whom to ask and who signs, from options and token together.
+    ///
+    /// # Errors
+    /// If token or header fields are malformed, or nobody is named to do the work or to sign for it.
+    pub(crate) fn endpoints(&self) -> Result<Endpoints, Failed> {
+        let explicit: Vec<Url> = self.orchestrator.iter().flatten().cloned().collect();
+        let endpoints = endpoints::resolve(explicit, &self.peers, "live")?;
+        if endpoints.signer.is_none() && !self.peers.offchain {
+            return Err(Failed::usage(
+                "nobody is named to sign the payments: give --signer URL, a --token that names \
+                 one, or --offchain",
+                "live",
+            ));
+        }
+        Ok(endpoints)
+    }
+
+    /// Checks what options say together.
+    ///
+    /// # Errors
+    /// If they contradict each other or leave something open.
+    fn validate(&self) -> Result<(), Failed> {
+        let usage = |cause: &str| Err(Failed::usage(cause, "live"));
+        if self.repeat && self.input == Place::Standard {
+            return usage("--loop needs a file: standard input cannot be started over");
+        }
+        if self.input == self.output && self.input != Place::Standard {
+            return usage("--input and --output name the same file");
+        }
+        if self.json && self.output == Place::Standard {
+            return usage("--json and --output - would both write to standard output");
+        }
+        self.endpoints().map(drop)
+    }
+}
+
+/// Options of `info`.
+#[derive(Args, Debug)]
+pub(crate) struct InfoArgs {
+    /// The orchestrator. Without a scheme, https is meant.
+    #[arg(value_name = "URL", value_parser = values::required_orchestrator)]
+    pub(crate) orchestrator: Url,
+    /// Ask for the terms of this model of live video only.
+    #[arg(long, value_name = "MODEL", value_parser = values::model)]
+    pub(crate) model_id: Option<String>,
+    /// Which runtime drives the call.
+    #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
+    pub(crate) runtime: Runtime,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) peers: PeerArgs,
+}
+
+impl InfoArgs {
+    /// Who signs; the orchestrator is the one named.
+    ///
+    /// # Errors
+    /// If token or header fields are malformed. Without a signer the call is made as nobody.
+    pub(crate) fn endpoints(&self) -> Result<Endpoints, Failed> {
+        endpoints::resolve(vec![self.orchestrator.clone()], &self.peers, "info")
+    }
+}
+
+/// Options about signer and trust.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Signer and trust")]
+pub(crate) struct PeerArgs {
+    /// The remote signer, which holds the key that pays.
+    #[arg(long, value_name = "URL", value_parser = values::peer, conflicts_with = "offchain")]
+    signer: Option<Url>,
+    /// A header field for the signer, such as "Authorization: Bearer …"; may repeat.
+    #[arg(long, value_name = "NAME:VALUE")]
+    signer_header: Vec<Secret>,
+    /// Base64 of a JSON object with signer, signer_headers, discovery, discovery_headers, orchestrators.
+    #[arg(long, hide_env_values = true, env = "LIVEPEER_TOKEN")]
+    token: Option<Secret>,
+    /// Nobody pays: for orchestrators that run off-chain.
+    #[arg(long)]
+    offchain: bool,
+    /// Remember the certificates of orchestrators in this file from one run to the next.
+    #[arg(long, value_name = "FILE", conflicts_with = "ca_trust")]
+    pub(crate) pins: Option<PathBuf>,
+    /// Accept only certificates that public authorities vouch for, instead of the first one seen.
+    #[arg(long)]
+    pub(crate) ca_trust: bool,
+}
+
+/// What the command line asks for; `Ok(Err(text))` is text to show instead, such as the help.
+///
+/// # Errors
+/// If it cannot be meant.
+pub(crate) fn parse(
+    arguments: impl IntoIterator<Item = std::ffi::OsString>,
+) -> Result<Result<Cli, String>, Failed> {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    match Cli::try_parse_from(&arguments) {
+        Ok(cli) => {
+            match &cli.command {
+                Some(Command::Live(live)) => live.validate()?,
+                Some(Command::Info(info)) => drop(info.endpoints()?),
+                Some(Command::Devnet(devnet)) => {
+                    values::enough_ports(devnet.listen, devnet.orchestrators)
+                        .map_err(|cause| Failed::usage(cause, "devnet"))?;
+                }
+                _ => {}
+            }
+            Ok(Ok(cli))
+        }
+        Err(error) if !error.use_stderr() => Ok(Err(error.render().to_string())),
+        Err(error) => Err(Failed::usage(
+            cause_of(&error.render().to_string()),
+            command_in(&arguments),
+        )),
+    }
+}
+
+/// The sentences of a parser's message, without its usage and hints.
+fn cause_of(message: &str) -> String {
+    message
+        .strip_prefix("error: ")
+        .unwrap_or(message)
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+        .replace(" tip: ", "; ")
+}
+
+fn command_in(arguments: &[std::ffi::OsString]) -> &'static str {
+    arguments
+        .iter()
+        .find_map(|argument| {
+            ["demo", "devnet", "live", "info"]
+                .into_iter()
+                .find(|command| argument == command)
+        })
+        .unwrap_or("")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+//! Whom to talk to, from options and token together.
+//!
+//! The order is that of the product (handshake spec 7.1): what is named explicitly, then what the token names;
+//! empty counts as absent. Header fields follow the endpoint they were given for and nobody else: those of a
+//! token go to the signer that the same token names.
+
+use livepeer_core::http::Url;
+use livepeer_core::wire::Token;
+
+use super::PeerArgs;
+use super::values::{Header, peer, required_orchestrator};
+use crate::ui::Failed;
+
+/// Whom to talk to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Endpoints {
+    /// Orchestrators in order of preference; empty only if there is another place to ask for them.
+    pub(crate) orchestrators: Vec<Url>,
+    /// Where to ask for orchestrators, with header fields for it.
+    pub(crate) discovery: Option<(Url, Vec<Header>)>,
+    /// Who signs and pays; `None`: nobody.
+    pub(crate) signer: Option<Signer>,
+}
+
+/// A remote signer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Signer {
+    pub(crate) url: Url,
+    /// Header fields for it.
+    pub(crate) headers: Vec<Header>,
+}
+
+pub(super) fn resolve(
+    explicit: Vec<Url>,
+    peers: &PeerArgs,
+    command: &str,
+) -> Result<Endpoints, Failed> {
+    let token = match &peers.token {
+        Some(text) => Token::decode(&text.0)
+            .map_err(|error| Failed::usage(format_args!("--token: {}", error.why), command))?,
+        None => Token::default(),
+    };
+    let own_headers: Vec<Header> = peers
+        .signer_header
+        .iter()
+        .map(|text| text.0.parse())
+        .collect::<Result<_, _>>()
+        .map_err(|why| Failed::usage(format_args!("--signer-header: {why}"), command))?;
+    let in_token = |what: &str, why: String| {
+        Failed::new(
+            format_args!("the {what} in the token: {why}"),
+            "Ask whoever gave you the token for a new one",
+        )
+    };
+    let fields =
+        |what: &str, fields: &Option<std::collections::BTreeMap<String, String>>| match fields {
+            None => Ok(Vec::new()),
+            Some(fields) => fields
+                .iter()
+                .map(|(name, value)| Header::new(name.trim(), value.trim()))
+                .collect::<Result<_, _>>()
+                .map_err(|why| in_token(what, why.to_owned())),
+        };
+    let named = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+
+    let mut orchestrators = explicit;
+    if orchestrators.is_empty() {
+        orchestrators = token
+            .orchestrators
+            .iter()
+            .flatten()
+            .map(|text| required_orchestrator(text))
+            .collect::<Result<_, _>>()
+            .map_err(|why| in_token("orchestrators", why))?;
+    }
+    // Twice the same would be asked twice.
+    let mut seen = std::collections::BTreeSet::new();
+    orchestrators.retain(|url| seen.insert(url.clone()));
+
+    let discovery = match named(&token.discovery) {
+        Some(text) => Some((
+            peer(&text).map_err(|why| in_token("discovery endpoint", why))?,
+            fields("discovery headers", &token.discovery_headers)?,
+        )),
+        None => None,
+    };
+
+    let signer = if peers.offchain {
+        None
+    } else if let Some(url) = &peers.signer {
+        Some(Signer {
+            url: url.clone(),
+            headers: own_headers,
+        })
+    } else if let Some(text) = named(&token.signer) {
+        let mut headers = fields("signer headers", &token.signer_headers)?;
+        headers.extend(own_headers);
+        Some(Signer {
+            url: peer(&text).map_err(|why| in_token("signer", why))?,
+            headers,
+        })
+    } else {
+        None
+    };
+    if orchestrators.is_empty() && discovery.is_none() {
+        return Err(Failed::usage(
+            "no orchestrator is named: give --orchestrator URL, or a --token that names some",
+            command,
+        ));
+    }
+    Ok(Endpoints {
+        orchestrators,
+        discovery,
+        signer,
+    })
+}

@@ -1,0 +1,275 @@
+use super::*;
+
+fn parsed(line: &str) -> Result<Command, Failed> {
+    let arguments = std::iter::once("livepeer-gateway")
+        .chain(line.split_whitespace())
+        .map(Into::into);
+    match parse(arguments)? {
+        Ok(cli) => Ok(cli.command()),
+        Err(text) => panic!("shows text instead: {text}"),
+    }
+}
+
+fn live(line: &str) -> LiveArgs {
+    match parsed(&format!("live --input in.ts --output out.ts {line}")) {
+        Ok(Command::Live(live)) => *live,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+/// The one line that a user sees.
+fn complaint(line: &str) -> String {
+    let text = parsed(line).expect_err(line).line();
+    assert!(
+        text.starts_with("error: ") && !text.contains('\n'),
+        "{text}"
+    );
+    text
+}
+
+fn url(text: &str) -> Url {
+    Url::parse(text).expect(text)
+}
+
+#[test]
+fn the_definition_is_consistent() {
+    <Cli as clap::CommandFactory>::command().debug_assert();
+}
+
+#[test]
+fn nothing_at_all_is_the_demonstration() {
+    match parsed("") {
+        Ok(Command::Demo(demo)) => {
+            assert_eq!(demo.speed, Speed::REAL);
+            assert_eq!(demo.runtime, Runtime::Tokio);
+            assert_eq!(demo.output, None);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(
+        parsed("demo --speed max --runtime smol --output o.ts"),
+        Ok(Command::Demo(DemoArgs {
+            speed: Speed::Max,
+            runtime: Runtime::Smol,
+            ..
+        }))
+    ));
+}
+
+#[test]
+fn help_and_version_are_no_failures() {
+    for line in ["--help", "live --help", "--version", "help devnet"] {
+        let arguments = std::iter::once("livepeer-gateway").chain(line.split(' '));
+        let shown = parse(arguments.map(Into::into)).expect(line);
+        assert!(!shown.expect_err("text").is_empty());
+    }
+}
+
+#[test]
+fn orchestrators_come_in_order_and_https_is_implied() {
+    let endpoints = live(
+        "--orchestrator o1:8935,https://o2.example --orchestrator http://[::1]:1 --orchestrator ,,o1:8935 --offchain",
+    )
+    .endpoints()
+    .expect("enough");
+    assert_eq!(
+        endpoints.orchestrators,
+        [
+            url("https://o1:8935"),
+            url("https://o2.example:443"),
+            url("http://[::1]:1")
+        ]
+    );
+    assert_eq!(endpoints.signer, None);
+}
+
+#[test]
+fn options_come_before_the_token_and_its_headers_stay_with_its_signer() {
+    // {"orchestrators":["o3:1"],"signer":"s.example","signer_headers":{"Authorization":"Bearer x"},
+    //  "discovery":"https://d.example/l","discovery_headers":{"k":"v"}}
+    const TOKEN: &str = "eyJvcmNoZXN0cmF0b3JzIjpbIm8zOjEiXSwic2lnbmVyIjoicy5leGFtcGxlIiwic2lnbmVyX2hlYWRlcnMiOnsiQXV0aG9yaXphdGlvbiI6IkJlYXJlciB4In0sImRpc2NvdmVyeSI6Imh0dHBzOi8vZC5leGFtcGxlL2wiLCJkaXNjb3ZlcnlfaGVhZGVycyI6eyJrIjoidiJ9fQ==";
+    let header = |name, value| Header::new(name, value).expect("a good field");
+    let all = live(&format!("--token {TOKEN} --signer-header X-A:b"))
+        .endpoints()
+        .expect("enough");
+    assert_eq!(all.orchestrators, [url("https://o3:1")]);
+    assert_eq!(
+        all.signer,
+        Some(Signer {
+            url: url("https://s.example"),
+            headers: vec![header("Authorization", "Bearer x"), header("X-A", "b")],
+        })
+    );
+    assert_eq!(
+        all.discovery,
+        Some((url("https://d.example/l"), vec![header("k", "v")]))
+    );
+    let explicit = live(&format!(
+        "--token {TOKEN} --orchestrator o1:1 --signer http://other:1"
+    ))
+    .endpoints()
+    .expect("enough");
+    assert_eq!(explicit.orchestrators, [url("https://o1:1")]);
+    assert_eq!(
+        explicit.signer,
+        Some(Signer {
+            url: url("http://other:1"),
+            headers: Vec::new(),
+        })
+    );
+    assert!(!format!("{all:?}").contains("Bearer"), "no secrets in logs");
+}
+
+#[test]
+fn all_options_of_live_are_read() {
+    let live = live(
+        r#"--orchestrator o:1 --signer http://127.0.0.1:7936 --model-id noop --params {"a":1} --loop --duration 1h30m --speed 2 --runtime smol --max-price 0.25 --pins p --json"#,
+    );
+    assert_eq!(live.input, Place::File("in.ts".into()));
+    assert_eq!(live.output, Place::File("out.ts".into()));
+    assert_eq!(
+        live.params.as_ref().map(Params::to_json).as_deref(),
+        Some(r#"{"a":1}"#)
+    );
+    assert!(live.repeat && live.json && live.runtime == Runtime::Smol);
+    assert_eq!(live.duration, Some(Duration::from_secs(5400)));
+    assert_eq!(live.max_price, Price::new(1, 4));
+    assert_eq!(live.peers.pins, Some("p".into()));
+}
+
+#[test]
+fn what_cannot_be_meant_is_one_line_with_cause_and_remedy() {
+    const LIVE: &str = "live --input a --output b";
+    for (line, part) in [
+        ("lve", "unrecognized subcommand 'lve'"),
+        ("live --output b --orchestrator o", "--input <FILE>"),
+        ("info", "<URL>"),
+        ("info ftp://o", "the scheme is neither http nor https"),
+        (
+            "info https://o:99999",
+            "the port is not between 1 and 65535",
+        ),
+        ("info https://o/path", "scheme, host and port alone"),
+        ("demo --speed fast", "a speed is `real`, `max` or a factor"),
+        ("demo --runtime async-std", "tokio, smol"),
+        (
+            "devnet --listen 127.0.0.1:99999",
+            "not a number from 0 to 65535",
+        ),
+        ("devnet --listen example.org:1", "is no IP address"),
+        ("devnet --orchestrators 0", "from 1 to 16"),
+        (
+            "devnet --listen :65530 --orchestrators 9",
+            "too close to 65535",
+        ),
+        (
+            &format!("{LIVE} --orchestrator o"),
+            "nobody is named to sign",
+        ),
+        (&format!("{LIVE} --offchain"), "no orchestrator is named"),
+        (
+            &format!("{LIVE} --orchestrator ,, --offchain"),
+            "no orchestrator is named",
+        ),
+        (&format!("{LIVE} --params [1]"), "not a JSON object"),
+        (&format!("{LIVE} --params {{"), "not JSON"),
+        (&format!("{LIVE} --token %%%"), "not standard base64"),
+        (&format!("{LIVE} --token e30"), "not standard base64"),
+        (
+            &format!("{LIVE} --token WzFd"),
+            "does not hold a JSON object",
+        ),
+        (
+            &format!("{LIVE} --token eyJzaWduZXIiOiAxfQ=="),
+            "signer is not text",
+        ),
+        (&format!("{LIVE} --max-price -1"), "unexpected argument"),
+        (&format!("{LIVE} --max-price 1/0"), "amount of wei"),
+        (&format!("{LIVE} --duration 10x"), "not a time"),
+        (&format!("{LIVE} --duration 0"), "not a time"),
+        (&format!("{LIVE} --signer-header nocolon"), "no colon"),
+        (&format!("{LIVE} --signer-header Host:x"), "for HTTP itself"),
+        (
+            &format!("{LIVE} --signer s --offchain"),
+            "cannot be used with",
+        ),
+        (
+            &format!("{LIVE} --pins p --ca-trust"),
+            "cannot be used with",
+        ),
+        (
+            "live --input - --output b --loop",
+            "standard input cannot be started over",
+        ),
+        ("live --input a --output a", "the same file"),
+        ("live --input a --output - --json", "standard output"),
+        (
+            "live --input a --output b --model-id \u{1b}",
+            "control characters",
+        ),
+    ] {
+        let text = complaint(line);
+        assert!(text.contains(part), "{line}: {text}");
+        assert!(text.contains("--help."), "{line}: {text}");
+    }
+}
+
+#[test]
+fn a_broken_token_is_not_repeated_to_the_screen() {
+    // A secret in a token that only lacks its padding.
+    let text = complaint("live --input a --output b --token c2VjcmV0LXNlY3JldA");
+    assert!(!text.contains("c2VjcmV0"), "{text}");
+    let text = complaint("info o --signer-header c2VjcmV0");
+    assert!(!text.contains("c2VjcmV0"), "{text}");
+}
+
+#[test]
+fn values_are_read() {
+    for (text, milliseconds) in [
+        ("90", 90_000),
+        ("250ms", 250),
+        ("10m", 600_000),
+        ("1h1s", 3_601_000),
+    ] {
+        assert_eq!(
+            values::duration(text),
+            Ok(Duration::from_millis(milliseconds))
+        );
+    }
+    for text in ["", "m", "1", "-1", "1.5s", "99999999999", "400000h", "s1"] {
+        assert_eq!(values::duration(text).is_ok(), text == "1", "{text}");
+    }
+    for (text, wei, per) in [
+        ("0", 0, 1),
+        ("1200", 1200, 1),
+        ("1.50", 3, 2),
+        ("7/3", 7, 3),
+    ] {
+        assert_eq!(values::price(text).ok(), Price::new(wei, per), "{text}");
+    }
+    for text in [
+        "",
+        ".5",
+        "1.",
+        "1e3",
+        "-1",
+        "1/0",
+        "0.0000000000000000001",
+        "9999999999999999999",
+    ] {
+        assert!(values::price(text).is_err(), "{text}");
+    }
+    for (text, address) in [
+        ("8935", "127.0.0.1:8935"),
+        (":8935", "0.0.0.0:8935"),
+        ("localhost:1", "127.0.0.1:1"),
+        ("[::1]:0", "[::1]:0"),
+    ] {
+        assert_eq!(
+            text.parse::<Listen>().map(|l| l.0.to_string()),
+            Ok(address.to_owned())
+        );
+    }
+    let any: Listen = "0".parse().expect("any free port");
+    assert_eq!(any.plus(5).map(|a| a.port()), Some(0));
+}

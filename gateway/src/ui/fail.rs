@@ -1,0 +1,270 @@
+//! The one place that turns whatever went wrong into one line and an exit code.
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use livepeer_core::error::Reason;
+use livepeer_core::http::Fault;
+use livepeer_core::wire::WireError;
+use livepeer_core::{Cause, Failure, Misuse, Party};
+
+use crate::media::InputError;
+
+/// Something went wrong.
+const FAILURE: u8 = 1;
+/// The command line is wrong.
+const USAGE: u8 = 2;
+/// Ctrl-C, as shells report it.
+const INTERRUPTED: u8 = 130;
+
+/// A longer cause is cut: peers' texts may be in it.
+const MAX_LINE: usize = 1000;
+
+/// What a command comes to.
+pub(crate) type Outcome = Result<(), Failed>;
+
+/// Why a command failed, and what its user can do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failed {
+    cause: String,
+    remedy: String,
+    code: u8,
+}
+
+impl Failed {
+    /// A failure with its remedy, both without a full stop at the end.
+    pub(crate) fn new(cause: impl Display, remedy: impl Display) -> Self {
+        Self {
+            cause: cause.to_string(),
+            remedy: remedy.to_string(),
+            code: FAILURE,
+        }
+    }
+
+    /// A command line that cannot be meant; `command` is the one whose help would tell.
+    pub(crate) fn usage(cause: impl Display, command: &str) -> Self {
+        let space = if command.is_empty() { "" } else { " " };
+        Self {
+            cause: cause.to_string(),
+            remedy: format!("See livepeer-gateway{space}{command} --help"),
+            code: USAGE,
+        }
+    }
+
+    /// The user stopped the command, and it stopped cleanly.
+    pub(crate) fn interrupted() -> Self {
+        Self {
+            cause: "interrupted".to_owned(),
+            remedy: "Everything was closed; start again when you like".to_owned(),
+            code: INTERRUPTED,
+        }
+    }
+
+    /// A file or stream that cannot be used; `doing` is a phrase such as `cannot read`.
+    pub(crate) fn file(doing: &str, name: &str, error: &io::Error) -> Self {
+        let remedy = match error.kind() {
+            io::ErrorKind::NotFound => "Check the path",
+            io::ErrorKind::PermissionDenied => "Check who may use it",
+            io::ErrorKind::IsADirectory => "Name a file, not a folder",
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "Make room for it",
+            _ => "Check that it is what you mean, and try again",
+        };
+        Self::new(format_args!("{doing} {name}: {}", plain(error)), remedy)
+    }
+
+    /// A port that cannot be listened on; `option` is the one that would name another.
+    pub(crate) fn listen(address: impl Display, option: &str, error: &io::Error) -> Self {
+        let remedy = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                format!("Stop the program that uses it, or choose another with {option}")
+            }
+            io::ErrorKind::PermissionDenied => {
+                format!("Choose a port from 1024 up with {option}")
+            }
+            _ => format!("Choose an address of this machine with {option}"),
+        };
+        Self::new(
+            format_args!("cannot listen on {address}: {}", plain(error)),
+            remedy,
+        )
+    }
+
+    /// The same failure, said to have happened during something.
+    pub(crate) fn during(mut self, what: impl Display) -> Self {
+        self.cause = format!("{what}: {}", self.cause);
+        self
+    }
+
+    /// `error: <cause>. <remedy>.`, always one line.
+    pub(crate) fn line(&self) -> String {
+        let sentence = |text: &str| -> String {
+            let text: String = text
+                .split(|c: char| c.is_control())
+                .map(str::trim)
+                .filter(|part| !part.is_empty())
+                .collect::<Vec<_>>()
+                .join(" ");
+            let mut end = text.len().min(MAX_LINE);
+            while !text.is_char_boundary(end) {
+                end -= 1;
+            }
+            text[..end].trim_end_matches(['.', ' ']).to_owned()
+        };
+        format!(
+            "error: {}. {}.",
+            sentence(&self.cause),
+            sentence(&self.remedy)
+        )
+    }
+}
+
+/// The system's words without its number.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
+    }
+}
+
+impl From<InputError> for Failed {
+    fn from(error: InputError) -> Self {
+        Self::new(&error, error.remedy())
+    }
+}
+
+impl From<WireError> for Failed {
+    fn from(error: WireError) -> Self {
+        Self::new(&error, "Correct it; --help shows an example")
+    }
+}
+
+impl From<Misuse> for Failed {
+    fn from(misuse: Misuse) -> Self {
+        Self::new(misuse, "This is a fault of the program; please report it")
+    }
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        let remedy = remedy(&failure.who, &failure.cause);
+        Self::new(failure, remedy)
+    }
+}
+
+fn remedy(who: &Party, cause: &Cause) -> &'static str {
+    let signer = matches!(who, Party::Signer(_));
+    match cause {
+        Cause::Link(Fault::CertificateChanged { .. }) => {
+            "If its owner says that it was set up anew, remove its line from the file of pins; \
+             otherwise trust nothing it sends"
+        }
+        Cause::Link(Fault::Resolve(_)) => "Check the host name and the network",
+        Cause::Link(Fault::Connect(_)) => "Check the address and port, and that it is running",
+        Cause::Link(Fault::Tls(_) | Fault::Protocol(_)) => match who {
+            Party::Orchestrator(_) => {
+                "Check that this is the address of a Livepeer orchestrator (usually port 8935)"
+            }
+            _ => "Check the address, its port, and http against https",
+        },
+        Cause::Link(_) => "Try again; if it stays, look into the log of the other side",
+        Cause::TimedOut { .. } => "Check that it is reachable and not overloaded, then try again",
+        Cause::Refused { reason, status, .. } => match (reason, status) {
+            (Reason::Capacity, _) => "Try again later, or name another orchestrator",
+            (Reason::Balance, _) => "Look at the payments before: the work was not paid in time",
+            (Reason::PayerFunds | Reason::SenderReserve, _) => {
+                "Fund the deposit and reserve of the account that pays"
+            }
+            (Reason::Signature, _) => "Check that the signer holds the key of the account it names",
+            (Reason::ParamsExpired | Reason::AuthToken | Reason::RecipientRand, _) => {
+                "Start anew: what it was told before has expired"
+            }
+            (Reason::PriceDoubled, _) => "Start anew to agree to its new price",
+            (Reason::Inactive, _) => "Name another orchestrator; this one is not in the active set",
+            (_, 481) => "The price is above what the signer pays; name another orchestrator",
+            (_, 401 | 403) if signer => "Give the signer what it wants with --signer-header",
+            (_, 404) => "Check the address, and the model with: livepeer-gateway info URL",
+            (_, 500..=599) => "Look into its log; the fault is on its side",
+            _ => "Read what it says, and change the request",
+        },
+        Cause::Nonsense { .. } if signer => "Check that --signer names a Livepeer remote signer",
+        Cause::Nonsense { .. } => "Check that the address is right and its software is current",
+        Cause::Incompatible(_) => "See what it serves: livepeer-gateway info URL",
+        Cause::TooDear { .. } => "Raise --max-price, or name another orchestrator",
+        Cause::Guard(_) => "Name another orchestrator; this one asks for what nobody should pay",
+        Cause::Gone(_) => "Start a new job",
+        Cause::TooMuch { .. } => "Name another orchestrator, or report it to its owner",
+        _ => "Try again, or name another orchestrator",
+    }
+}
+
+/// Says on stderr what went wrong, if anything did; the exit code of the program.
+pub(crate) fn report(outcome: Outcome) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            super::output::bars().suspend(|| {
+                // Nobody reads stderr any more: the exit code still tells.
+                let _ = writeln!(io::stderr(), "{}", failed.line());
+            });
+            ExitCode::from(failed.code)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use livepeer_core::http::Url;
+    use std::time::Duration;
+
+    fn orchestrator() -> Party {
+        Party::Orchestrator(Url::parse("https://o.example:8935").expect("a good URL"))
+    }
+
+    #[test]
+    fn every_failure_is_one_bounded_line() {
+        let failed = Failed::new(
+            "a\n\n  b\r\nc\u{1b}[31m \u{7}.",
+            "Do this.\nThen that.".to_owned(),
+        );
+        assert_eq!(failed.line(), "error: a b c [31m. Do this. Then that.");
+        let long = Failed::new("é".repeat(5000), "x").line();
+        assert!(long.len() <= MAX_LINE + 20 && long.ends_with(". x."));
+    }
+
+    #[test]
+    fn what_peers_do_gets_a_remedy() {
+        let line = |cause| Failed::from(Failure::new(orchestrator(), cause)).line();
+        assert_eq!(
+            line(Cause::Link(Fault::Connect("connection refused".into()))),
+            "error: orchestrator https://o.example:8935: cannot connect: connection refused. \
+             Check the address and port, and that it is running."
+        );
+        let changed = line(Cause::Link(Fault::CertificateChanged {
+            remembered: [1; 32],
+            seen: [2; 32],
+        }));
+        assert!(changed.contains("0101") && changed.contains("file of pins"));
+        assert!(
+            line(Cause::TimedOut {
+                doing: "GetOrchestrator",
+                after: Duration::from_secs(5)
+            })
+            .contains("within 5s")
+        );
+    }
+
+    #[test]
+    fn files_and_ports_get_a_remedy() {
+        let missing = io::Error::from_raw_os_error(2);
+        assert_eq!(
+            Failed::file("cannot read", "clip.ts", &missing).line(),
+            "error: cannot read clip.ts: No such file or directory. Check the path."
+        );
+        let taken = io::Error::from(io::ErrorKind::AddrInUse);
+        let line = Failed::listen("127.0.0.1:8935", "--listen", &taken).line();
+        assert!(line.ends_with("choose another with --listen."), "{line}");
+    }
+}

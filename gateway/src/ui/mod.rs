@@ -1,0 +1,20 @@
+//! What people see: progress and logs on stderr, results on stdout, one line for a failure.
+//!
+//! Standard output carries results only (tables, or JSON with `--json`), so that it can be piped. Nothing here
+//! decides anything.
+
+mod fail;
+mod format;
+mod latency;
+mod output;
+mod progress;
+mod summary;
+mod table;
+
+pub(crate) use fail::{Failed, Outcome, report};
+pub(crate) use format::{Wei, bytes, count, duration, share};
+pub(crate) use latency::Latencies;
+pub(crate) use output::{LogWriter, print, print_json, tell};
+pub(crate) use progress::Progress;
+pub(crate) use summary::{Money, Summary};
+pub(crate) use table::{facts, table};

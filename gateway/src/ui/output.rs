@@ -1,0 +1,69 @@
+//! The two streams of the terminal.
+
+use std::io::{self, Write};
+use std::sync::OnceLock;
+
+use indicatif::MultiProgress;
+use serde::Serialize;
+
+use super::fail::{Failed, Outcome};
+
+/// Where progress bars are drawn; whoever else writes to stderr asks them to step aside.
+pub(super) fn bars() -> &'static MultiProgress {
+    static BARS: OnceLock<MultiProgress> = OnceLock::new();
+    BARS.get_or_init(MultiProgress::new)
+}
+
+/// Writes a result to standard output, and a line end if it has none.
+///
+/// # Errors
+/// If it cannot be written. A reader that has read enough (`| head`) is none.
+pub(crate) fn print(text: &str) -> Outcome {
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    let written = bars().suspend(|| {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())
+            .and_then(|()| out.write_all(end.as_bytes()))
+            .and_then(|()| out.flush())
+    });
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failed::file("cannot write to", "standard output", &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a result as JSON, for machines.
+///
+/// # Errors
+/// As [`print()`].
+pub(crate) fn print_json(value: &impl Serialize) -> Outcome {
+    let text = serde_json::to_string_pretty(value)
+        .expect("results are structs of numbers and text, which always serialise");
+    print(&text)
+}
+
+/// Writes to standard error what is for people and would be in the way on standard output, such as the figures of
+/// a job whose stream goes there.
+pub(crate) fn tell(text: &str) {
+    bars().suspend(|| {
+        // Nobody reads stderr any more: nothing to be done about it.
+        let _ = writeln!(io::stderr(), "{}", text.trim_end_matches('\n'));
+    });
+}
+
+/// Standard error for logs: lines go above the progress bars.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LogWriter;
+
+impl Write for LogWriter {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        bars().suspend(|| io::stderr().write_all(line))?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}

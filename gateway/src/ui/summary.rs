@@ -1,0 +1,208 @@
+//! What a live job came to: a table for people, JSON for machines.
+
+use std::time::Duration;
+
+use livepeer_core::money::Amount;
+use serde::{Serialize, Serializer};
+
+use super::format::{Wei, bytes, count, duration};
+use super::latency::Latencies;
+use super::table::facts;
+use crate::media::Warnings;
+
+/// An amount as JSON: exact decimal or `numerator/denominator` text, since JSON numbers are not exact.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Money(pub(crate) Amount);
+
+impl Serialize for Money {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// The figures of one job. Fields that do not apply (money off-chain) are `None` and left out of the table.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Summary {
+    /// The orchestrator that served it at last.
+    pub(crate) orchestrator: String,
+    /// The model that was asked for.
+    pub(crate) model: String,
+    /// The orchestrator's name of the job.
+    pub(crate) manifest_id: String,
+    /// From the start of the job to its end.
+    #[serde(rename = "elapsed_us", serialize_with = "micros")]
+    pub(crate) elapsed: Duration,
+    /// Media time published.
+    #[serde(rename = "media_us", serialize_with = "micros")]
+    pub(crate) media: Duration,
+    /// Segments published and taken whole.
+    pub(crate) segments_out: u64,
+    /// Segments that came back whole.
+    pub(crate) segments_in: u64,
+    /// Segments that were lost on the way out or back.
+    pub(crate) segments_lost: u64,
+    /// Bytes published.
+    pub(crate) bytes_out: u64,
+    /// Bytes that came back.
+    pub(crate) bytes_in: u64,
+    /// From the first byte out to the first byte back.
+    #[serde(
+        rename = "first_output_us",
+        serialize_with = "optional_micros",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub(crate) first_output: Option<Duration>,
+    /// From the last byte of a segment out to its last byte back.
+    pub(crate) latency: Latencies,
+    /// Payments that the orchestrator accepted.
+    pub(crate) payments: u64,
+    /// Payments that it refused.
+    pub(crate) payments_refused: u64,
+    /// Tickets in them.
+    pub(crate) tickets: u64,
+    /// What these tickets are worth on average.
+    #[serde(rename = "paid_wei", skip_serializing_if = "Option::is_none")]
+    pub(crate) paid: Option<Money>,
+    /// What is left of it at the orchestrator.
+    #[serde(rename = "balance_wei", skip_serializing_if = "Option::is_none")]
+    pub(crate) balance: Option<Money>,
+    /// What was odd about the input.
+    pub(crate) warnings: Warnings,
+}
+
+impl Summary {
+    /// Two columns for people.
+    pub(crate) fn to_table(&self) -> String {
+        let optional = |figure: Option<Duration>| figure.map_or_else(|| "-".to_owned(), duration);
+        let mut rows = vec![
+            ("orchestrator", self.orchestrator.clone()),
+            ("model", self.model.clone()),
+            ("manifest id", self.manifest_id.clone()),
+            (
+                "elapsed",
+                format!(
+                    "{} for {} of media",
+                    duration(self.elapsed),
+                    duration(self.media)
+                ),
+            ),
+            (
+                "segments out / in / lost",
+                format!(
+                    "{} / {} / {}",
+                    count(self.segments_out),
+                    count(self.segments_in),
+                    count(self.segments_lost)
+                ),
+            ),
+            (
+                "bytes out / in",
+                format!("{} / {}", bytes(self.bytes_out), bytes(self.bytes_in)),
+            ),
+            ("first output byte after", optional(self.first_output)),
+            (
+                "segment latency p50 / p99",
+                format!(
+                    "{} / {}",
+                    optional(self.latency.p50()),
+                    optional(self.latency.p99())
+                ),
+            ),
+            (
+                "payments accepted / refused",
+                format!(
+                    "{} / {}",
+                    count(self.payments),
+                    count(self.payments_refused)
+                ),
+            ),
+            ("tickets", count(self.tickets)),
+        ];
+        if let Some(paid) = &self.paid {
+            rows.push(("expected value paid", Wei(&paid.0).to_string()));
+        }
+        if let Some(balance) = &self.balance {
+            rows.push(("balance left", Wei(&balance.0).to_string()));
+        }
+        if !self.warnings.is_empty() {
+            rows.push(("input", self.warnings.to_string()));
+        }
+        facts(rows)
+    }
+}
+
+fn micros<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+}
+
+fn optional_micros<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => micros(duration, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary() -> Summary {
+        let mut summary = Summary {
+            orchestrator: "https://127.0.0.1:8935".into(),
+            model: "noop".into(),
+            manifest_id: "a1b2c3d4".into(),
+            elapsed: Duration::from_millis(12_040),
+            media: Duration::from_secs(12),
+            segments_out: 12,
+            segments_in: 12,
+            bytes_out: 964_816,
+            bytes_in: 964_816,
+            first_output: Some(Duration::from_micros(3_210)),
+            payments: 3,
+            tickets: 7,
+            paid: Some(Money(
+                Amount::ratio(7_000_000_000_000_i64, 1).expect("good"),
+            )),
+            balance: Some(Money(Amount::ratio(-1, 3).expect("good"))),
+            ..Summary::default()
+        };
+        for latency in [4, 5, 9] {
+            summary.latency.record(Duration::from_millis(latency));
+        }
+        summary
+    }
+
+    #[test]
+    fn people_get_a_table() {
+        assert_eq!(
+            summary().to_table(),
+            "orchestrator                  https://127.0.0.1:8935\n\
+             model                         noop\n\
+             manifest id                   a1b2c3d4\n\
+             elapsed                       12.0 s for 12.0 s of media\n\
+             segments out / in / lost      12 / 12 / 0\n\
+             bytes out / in                942.2 KiB / 942.2 KiB\n\
+             first output byte after       3.2 ms\n\
+             segment latency p50 / p99     5.0 ms / 9.0 ms\n\
+             payments accepted / refused   3 / 0\n\
+             tickets                       7\n\
+             expected value paid           7,000,000,000,000 wei (7,000 gwei)\n\
+             balance left                  ~0 wei\n"
+        );
+    }
+
+    #[test]
+    fn machines_get_exact_numbers() {
+        let json = serde_json::to_value(summary()).expect("plain data");
+        assert_eq!(json["elapsed_us"], 12_040_000);
+        assert_eq!(json["paid_wei"], "7000000000000");
+        assert_eq!(json["balance_wei"], "-1/3");
+        assert_eq!(json["latency"]["max_us"], 9000);
+        assert_eq!(json["warnings"]["jumps"], 0);
+        let offchain = serde_json::to_value(Summary::default()).expect("plain data");
+        assert!(offchain.get("paid_wei").is_none());
+    }
+}
