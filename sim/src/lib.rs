@@ -1,3 +1,10 @@
 //! Fake peers, seeded links and the steps that tests, fuzzers and benches share. No runtime and no real time.
 
+mod caller;
 pub mod fuzz;
+mod key;
+pub mod net;
+
+pub use caller::{Answer, Caller};
+pub use key::Key;
+pub use net::{Link, Net, Node};
