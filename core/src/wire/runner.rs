@@ -1,0 +1,194 @@
+//! Live runners as orchestrators and signers list them (handshake spec 7.2).
+
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use num_bigint::BigInt;
+use num_rational::BigRational;
+use num_traits::Signed;
+use serde_json::Value;
+
+use super::info::cut;
+use crate::http::Url;
+use crate::money::Amount;
+use crate::payment::units::Unit;
+
+/// A runner with longer metadata is left out.
+pub const MAX_METADATA_BYTES: usize = 1024;
+
+/// How one works with a runner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A session is reserved first.
+    Persistent,
+    /// Every request stands for itself.
+    SingleShot,
+}
+
+/// A live runner of an orchestrator.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Runner {
+    /// Where its work goes.
+    pub url: Url,
+    /// What it runs; `slug/model`, or any name.
+    pub app: String,
+    /// Its version; may be empty.
+    pub version: String,
+    /// How one works with it; serverless ones do not say.
+    pub mode: Option<Mode>,
+    /// How many jobs it takes.
+    pub capacity: u32,
+    /// How many of these run.
+    pub used: u32,
+    /// How many more it takes now.
+    pub available: u32,
+    /// What it runs on; for people.
+    pub gpu: Option<String>,
+    /// The runner's own words; for people.
+    pub metadata: Option<String>,
+    /// What it costs; `None` off-chain.
+    pub price: Option<RunnerPrice>,
+}
+
+/// What a runner costs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunnerPrice {
+    /// Wei per unit, exactly as written.
+    pub wei: Amount,
+    /// For what.
+    pub unit: Unit,
+}
+
+/// Why a runner is left out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadRunner {
+    /// It is no object.
+    #[error("it is no object")]
+    Shape,
+    /// It has no usable URL.
+    #[error("it has no usable URL")]
+    Url,
+    /// It does not say what it runs.
+    #[error("it does not say what it runs")]
+    App,
+    /// Its metadata is too long, or broken text.
+    #[error("its metadata is longer than {MAX_METADATA_BYTES} bytes, or broken")]
+    Metadata,
+    /// It is not priced in wei.
+    #[error("it is not priced in wei")]
+    Currency,
+    /// It is priced for a unit that nobody knows.
+    #[error("it is priced for an unknown unit")]
+    Unit,
+    /// It has no price, or none above zero.
+    #[error("it has no price above zero")]
+    Price,
+    /// It costs more than we pay.
+    #[error("it costs more than we pay")]
+    AboveCeiling,
+}
+
+impl Runner {
+    /// Reads one runner record. One without a price is fine: off-chain ones have none.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(json: &Value) -> Result<Self, BadRunner> {
+        let of = json.as_object().ok_or(BadRunner::Shape)?;
+        let text = |name: &str| of.get(name).and_then(Value::as_str);
+        let count = |name: &str| {
+            let n = of.get(name).and_then(Value::as_u64).unwrap_or(0);
+            u32::try_from(n).unwrap_or(u32::MAX)
+        };
+        let url = text("url")
+            .and_then(|url| Url::parse(url).ok())
+            .ok_or(BadRunner::Url)?;
+        let app = text("app").map(str::trim).filter(|app| !app.is_empty());
+        let app = app.ok_or(BadRunner::App)?.to_string();
+        let words = |name: &str| match of.get(name) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(other) => Some(other.to_string()),
+        };
+        let metadata = words("metadata");
+        let broken = |text: &String| text.len() > MAX_METADATA_BYTES || text.contains('\u{fffd}');
+        if metadata.as_ref().is_some_and(broken) {
+            return Err(BadRunner::Metadata);
+        }
+        let price = match of.get("price_info") {
+            None | Some(Value::Null) => None,
+            Some(price) => Some(RunnerPrice::read(price)?),
+        };
+        Ok(Self {
+            url,
+            app,
+            version: text("version").unwrap_or("").to_string(),
+            mode: match text("mode") {
+                Some("persistent") => Some(Mode::Persistent),
+                Some("single-shot") => Some(Mode::SingleShot),
+                _ => None,
+            },
+            capacity: count("capacity"),
+            used: count("capacity_used"),
+            available: count("capacity_available"),
+            gpu: words("gpu").map(|text| cut(&text).to_string()),
+            metadata,
+            price,
+        })
+    }
+
+    /// Whether we pay what it costs: more than nothing, and at most the ceiling.
+    ///
+    /// # Errors
+    /// If it has no price, or one too high.
+    pub fn affordable(&self, ceiling: Option<&Amount>) -> Result<(), BadRunner> {
+        let price = self.price.as_ref().ok_or(BadRunner::Price)?;
+        match ceiling {
+            Some(ceiling) if price.wei > *ceiling => Err(BadRunner::AboveCeiling),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl RunnerPrice {
+    fn read(json: &Value) -> Result<Self, BadRunner> {
+        let text = |name: &str| json[name].as_str().unwrap_or("").trim();
+        if !text("currency").eq_ignore_ascii_case("wei") {
+            return Err(BadRunner::Currency);
+        }
+        let unit = Unit::from_advertised(text("unit")).ok_or(BadRunner::Unit)?;
+        let written = match &json["price"] {
+            Value::Number(number) => number.to_string(),
+            Value::String(text) => text.clone(),
+            _ => return Err(BadRunner::Price),
+        };
+        let wei = decimal(&written)
+            .filter(Signed::is_positive)
+            .ok_or(BadRunner::Price)?;
+        Ok(Self {
+            wei: Amount::from(wei),
+            unit,
+        })
+    }
+}
+
+/// A decimal number, exactly; with at most 100 digits and a small exponent.
+pub(super) fn decimal(text: &str) -> Option<BigRational> {
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    if mantissa.len() > 100 || exponent.unsigned_abs() > 100 {
+        return None;
+    }
+    let digits: BigInt = format!("{whole}{part}").parse().ok()?;
+    let shift = exponent - i32::try_from(part.len()).ok()?;
+    let power = BigInt::from(10).pow(shift.unsigned_abs());
+    Some(if shift >= 0 {
+        BigRational::from_integer(digits * power)
+    } else {
+        BigRational::new(digits, power)
+    })
+}
