@@ -4,6 +4,7 @@ mod caller;
 pub mod fuzz;
 mod key;
 pub mod net;
+pub mod trickle;
 
 pub use caller::{Answer, Caller};
 pub use key::Key;

@@ -128,8 +128,17 @@ impl Channel {
                 }
             }
         }
+        let late = seq < self.head && !restart && seq.plus(RESTART_DISTANCE) > self.head;
         let key = match self.find(seq) {
             Some(key) => key,
+            // It comes so late that its slot has a later segment: as if it had been closed when it left (D4).
+            None if late && self.is_taken(seq) => {
+                if let Some(id) = id {
+                    let reply = posted(seq).header(headers::CONNECTION, "close");
+                    desk.out.http(id, Out::Reply(reply));
+                }
+                return;
+            }
             None => self.install(now, seq, desk),
         };
         let Some(segment) = self.segments.get_mut(key) else {
@@ -244,12 +253,13 @@ impl Channel {
             };
             desk.out.http(id, Out::Reply(reply));
         }
-        self.leave_writing(now, key, place, desk);
+        self.stand_up(key, place, desk);
         if !began {
             self.activity = now;
             self.advance(seq, restart, desk);
         }
         self.close_segment(now, key, desk);
+        self.release(key);
     }
 
     /// A writer's body broke off: the segment waits a while for somebody who continues it (D6).
@@ -275,7 +285,7 @@ impl Channel {
             .segments
             .get(key)
             .and_then(|segment| segment.orphan)
-            .is_some_and(|(_, until)| until <= now);
+            .is_some_and(|until| until <= now);
         if due {
             self.close_segment(now, key, desk);
         }
@@ -314,6 +324,13 @@ impl Channel {
     fn find(&self, seq: Seq) -> Option<u32> {
         self.slots[Self::slot(seq)]
             .filter(|key| self.segments.get(*key).is_some_and(|held| held.seq == seq))
+    }
+
+    /// Whether a later segment is in this one's slot.
+    fn is_taken(&self, seq: Seq) -> bool {
+        self.slots[Self::slot(seq)]
+            .and_then(|key| self.segments.get(key))
+            .is_some_and(|held| held.seq > seq)
     }
 
     fn install(&mut self, now: Time, seq: Seq, desk: &mut Desk) -> u32 {
@@ -383,7 +400,7 @@ impl Channel {
                 continue;
             };
             if segment.seq < seq
-                && let Some((_, until)) = &mut segment.orphan
+                && let Some(until) = &mut segment.orphan
             {
                 *until = (*until).min(now + desk.config.overtaken_grace);
                 desk.orphans.insert((*until, self.key, key));
@@ -391,11 +408,30 @@ impl Channel {
         }
     }
 
+    /// A writer stops before its segment is complete.
     fn leave_writing(&mut self, now: Time, key: u32, place: u32, desk: &mut Desk) {
+        self.stand_up(key, place, desk);
         let Some(segment) = self.segments.get_mut(key) else {
             return;
         };
-        let Some(writer) = segment.writers.remove(place) else {
+        if segment.phase == Phase::Open && segment.writers.is_empty() {
+            let grace = if self.head > segment.seq.next() {
+                desk.config.overtaken_grace.min(desk.config.orphan_grace)
+            } else {
+                desk.config.orphan_grace
+            };
+            segment.orphan = Some(now + grace);
+            desk.orphans.insert((now + grace, self.key, key));
+        }
+        self.release(key);
+    }
+
+    fn stand_up(&mut self, key: u32, place: u32, desk: &mut Desk) {
+        let Some(writer) = self
+            .segments
+            .get_mut(key)
+            .and_then(|segment| segment.writers.remove(place))
+        else {
             return;
         };
         self.guests -= 1;
@@ -405,17 +441,6 @@ impl Channel {
             }
             None => self.local = None,
         }
-        if segment.phase == Phase::Open && segment.writers.is_empty() {
-            let grace = if self.head > segment.seq.next() {
-                desk.config.overtaken_grace.min(desk.config.orphan_grace)
-            } else {
-                desk.config.orphan_grace
-            };
-            let until = now + grace;
-            segment.orphan = Some((now, until));
-            desk.orphans.insert((until, self.key, key));
-        }
-        self.release(key);
     }
 
     fn close_segment(&mut self, now: Time, key: u32, desk: &mut Desk) {

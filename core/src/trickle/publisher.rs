@@ -33,7 +33,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::{ContentType, Ending, Seq};
+use super::{ContentType, Ending, Seq, WINDOW};
 use crate::error::{Cause, Failure, Misuse};
 use crate::http::{Method, Protocol, Request, Trust, Url};
 use crate::machine::{EffectId, Input, Machine, Outbox, Output, earlier};
@@ -113,7 +113,8 @@ pub enum Policy {
     /// Nothing: the owner has to wait. Loses nothing.
     #[default]
     Block,
-    /// The segment that the owner is writing or about to write.
+    /// The segment that the owner is writing or about to write. One that is dropped before its first byte gives its
+    /// number to the next.
     DropNewest,
     /// The oldest unanswered segment.
     DropOldest,
@@ -301,15 +302,25 @@ impl Publisher {
             return Err(Unbegun::Busy);
         }
         let limit = self.desk.config.max_in_flight.max(1);
-        let mut discard = false;
-        if self.in_flight() >= limit {
+        if self.is_crowded() {
             match self.desk.config.policy {
                 Policy::Block => {
                     self.wants_begin = true;
                     return Err(Unbegun::Busy);
                 }
-                Policy::DropNewest => discard = true,
-                Policy::DropOldest => self.drop_first(limit),
+                Policy::DropNewest => {
+                    // It never had a byte, so its number is for the next one: a hole would only cost readers a
+                    // slot of the window.
+                    let failure = self.failure(too_many(limit));
+                    self.desk.out.event(Event::Lost(self.next, failure));
+                    self.current = Current::Discarding;
+                    return Ok(self.next);
+                }
+                Policy::DropOldest => {
+                    while self.is_crowded() {
+                        self.drop_first(limit);
+                    }
+                }
                 Policy::SkipToLive => {
                     while self.in_flight() > 0 {
                         self.drop_first(limit);
@@ -325,9 +336,6 @@ impl Publisher {
             upload.begin(now, &mut self.desk);
         }
         self.current = Current::Writing(seq);
-        if discard {
-            self.drop_at(self.uploads.len() - 1, too_many(limit));
-        }
         self.warm_up();
         Ok(seq)
     }
@@ -427,6 +435,14 @@ impl Publisher {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.uploads.iter().filter(|upload| upload.begun).count()
+    }
+
+    /// Whether the next segment has to wait: there are too many, or its successor's slot is still needed for the
+    /// oldest one.
+    fn is_crowded(&self) -> bool {
+        let oldest = self.uploads.iter().find(|upload| upload.begun);
+        self.in_flight() >= self.desk.config.max_in_flight.max(1)
+            || oldest.is_some_and(|oldest| self.next >= oldest.seq.plus(WINDOW as u64 - 1))
     }
 
     /// Bytes taken and not yet handed to the transport.

@@ -59,6 +59,9 @@ pub struct Config {
     pub max_resumes: u32,
     /// How long a channel may be missing before it is first seen; it is made by another party.
     pub start_within: Duration,
+    /// How long to wait for a segment that the server never had although later ones have begun: its connection may
+    /// have broken, and its publisher may continue it.
+    pub late_within: Duration,
     /// How long the server may answer that what is wanted is ahead of its head.
     pub ahead_within: Duration,
     /// End after this long without a byte or a new segment. `None`: a silent channel is normal.
@@ -80,6 +83,7 @@ impl Default for Config {
             max_failures: 6,
             max_resumes: 3,
             start_within: Duration::from_secs(10),
+            late_within: Duration::from_secs(2),
             ahead_within: Duration::from_secs(30),
             idle_within: None,
             stall_within: Duration::from_secs(10),
@@ -167,6 +171,8 @@ pub struct Subscriber {
     highest: Seq,
     /// Since when every answer said that we are ahead, and that the head is far below.
     ahead_since: Option<Time>,
+    /// Since when what is wanted is missing from inside the window.
+    late_since: Option<Time>,
     low_since: Option<Time>,
     /// A question for the head, after a 470 that did not tell it.
     asking: Option<(EffectId, Time)>,
@@ -197,6 +203,7 @@ impl Subscriber {
             failures: 0,
             highest: Seq::ZERO,
             ahead_since: None,
+            late_since: None,
             low_since: None,
             asking: None,
             last_news: now,
@@ -296,7 +303,9 @@ impl Subscriber {
                     In::Data(bytes) => {
                         reading.heard = self.now;
                         self.last_news = self.now;
-                        reading.tell(bytes, &mut self.desk);
+                        if !reading.tell(bytes, &mut self.desk) {
+                            self.another();
+                        }
                     }
                     In::End(_) => {
                         reading.leg = None;

@@ -32,8 +32,8 @@ pub(super) struct Segment {
     pub(super) slotted: bool,
     pub(super) readers: Slab<Reader>,
     pub(super) writers: Slab<Writer>,
-    /// Since when it is open without a writer, and until when that may last.
-    pub(super) orphan: Option<(Time, Time)>,
+    /// Until when it may stay open without a writer.
+    pub(super) orphan: Option<Time>,
 }
 
 #[derive(Debug)]

@@ -12,6 +12,8 @@ pub(super) struct View<'a> {
     pub(super) trimmed: u64,
     pub(super) fingerprint: Fingerprint,
     pub(super) reached: u64,
+    /// Nothing comes after that, so the server may have closed it.
+    pub(super) complete: bool,
     pub(super) seq: Seq,
 }
 

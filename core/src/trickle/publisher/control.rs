@@ -89,11 +89,11 @@ impl Publisher {
         self.uploads.push_back(upload);
     }
 
-    /// Hands on what may go: a segment in recovery holds back the later ones.
+    /// Hands on what may go.
     pub(super) fn feed(&mut self) {
         for upload in &mut self.uploads {
             upload.feed(self.now, &mut self.desk);
-            if upload.begun && upload.is_recovering() {
+            if upload.holds_back() {
                 break;
             }
         }
@@ -114,8 +114,12 @@ impl Publisher {
                 self.desk.out.event(Event::Delivered(seq));
             }
             Verdict::Gone if matches!(self.state, State::Deleting { .. }) => {
-                // Our own DELETE ended the warm POST; its answer is still to come.
-                self.uploads.remove(at);
+                // Our own DELETE did it; its answer is still to come.
+                if begun {
+                    self.lose(at, Cause::Gone("the channel"), false);
+                } else {
+                    self.uploads.remove(at);
+                }
             }
             Verdict::Gone if self.met => self.finish(Ending::EndOfStream),
             Verdict::Gone => self.fail(Cause::Gone("the channel")),
@@ -307,7 +311,7 @@ impl Publisher {
         let may_begin = self.wants_begin
             && matches!(self.state, State::Ready)
             && self.reprobe.is_none()
-            && self.in_flight() < self.desk.config.max_in_flight.max(1);
+            && !self.is_crowded();
         let may_write =
             self.wants_write && self.unsent() <= self.desk.config.max_unsent_bytes as u64 / 2;
         if may_begin || may_write {
@@ -378,6 +382,8 @@ impl Publisher {
                 return self.fail(cause);
             }
             (State::Deleting { id: own, .. }, In::Reply(_) | In::Failed(_)) if *own == id => {
+                // It is answered, so there is nothing to abort.
+                self.state = State::Ready;
                 return self.finish(Ending::Closed);
             }
             _ => {}

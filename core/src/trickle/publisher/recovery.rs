@@ -6,7 +6,7 @@
 //! the head of the channel tells the two apart, since the first byte of a segment moves it (trickle spec 5.3).
 //!
 //! ```text
-//!   GET seq ─▶ bytes, all that were sent ───────────────────────▶ Open(count)
+//!   GET seq ─▶ bytes, all that were sent, and there is more ────▶ Open(count)
 //!           ─▶ bytes, then quiet ───────────────────────────────▶ Open(count)
 //!           ─▶ quiet ─▶ GET next ─▶ head ≤ seq, still quiet ────▶ Open(0)
 //!                   ─▶ head > seq, twice ────────────────────▶ Open(0)
@@ -123,7 +123,7 @@ impl Recovery {
                     if !self.compared.matches(&bytes, view) {
                         return Finding::Differs("it is not a beginning of what was sent");
                     }
-                    if self.compared.count == view.reached {
+                    if self.compared.count == view.reached && !view.complete {
                         // Nothing else can be on its way.
                         return Finding::Open(self.compared.count);
                     }

@@ -10,7 +10,7 @@ use super::Desk;
 use super::compare::{Fingerprint, View};
 use super::recovery::{Finding, Recovery};
 use crate::error::{Cause, Reason};
-use crate::http::{Body, Fault, In, Method, Out};
+use crate::http::{Body, Fault, Headers, In, Method, Out};
 use crate::machine::{EffectId, earlier};
 use crate::time::Time;
 use crate::trickle::{PAUSE, PAUSE_MAX, Seq, headers};
@@ -66,6 +66,7 @@ pub(super) struct Upload {
     pub(super) ended: bool,
     /// A POST has left for this seq, so the server may hold the segment.
     pub(super) opened: bool,
+    /// Whether its POST begins the publisher's run.
     reset: bool,
     kept: VecDeque<Bytes>,
     /// The next of `kept` that the current POST has not been given.
@@ -127,8 +128,16 @@ impl Upload {
         }
     }
 
-    /// Whether later segments should hold back: their first byte would end the patience of servers with this one.
-    pub(super) const fn is_recovering(&self) -> bool {
+    /// Whether later segments have to hold back their bytes.
+    ///
+    /// While this one is in recovery, because a later first byte would end a server's patience with it (D6). While
+    /// it begins a run and is unanswered, because connections overtake each other: a reset that arrives after a
+    /// later first byte makes the server forget that one (D5).
+    pub(super) const fn holds_back(&self) -> bool {
+        self.begun && (self.reset || self.is_recovering())
+    }
+
+    const fn is_recovering(&self) -> bool {
         matches!(self.phase, Phase::Recovering(_))
     }
 
@@ -253,6 +262,7 @@ impl Upload {
             trimmed: self.trimmed,
             fingerprint: self.fingerprint,
             reached: self.reached,
+            complete: self.ended && self.reached == self.total,
             seq: self.seq,
         };
         if let Phase::Recovering(recovery) = &mut self.phase {
@@ -292,6 +302,11 @@ impl Upload {
                 let named = headers::seq(&reply.headers);
                 match reply.status {
                     200 if self.is_recovering() => None,
+                    // What a server says to a POST that brought nothing, or nothing that was wanted
+                    // (trickle spec 5.4-4). Some say it always, so it is looked up.
+                    200 if post.finished && post.fed > post.base && closes(&reply.headers) => {
+                        self.break_off(now, &post, None, desk)
+                    }
                     200 if post.finished && named.is_none_or(|seq| seq == self.seq) => {
                         Some(Verdict::Delivered)
                     }
@@ -504,6 +519,12 @@ impl Upload {
         }
         self.dismiss(desk);
     }
+}
+
+fn closes(headers: &Headers) -> bool {
+    headers
+        .get(headers::CONNECTION)
+        .is_some_and(|value| value.eq_ignore_ascii_case("close"))
 }
 
 fn differs(why: &'static str) -> Cause {

@@ -19,6 +19,7 @@ impl Subscriber {
             self.desk.out.abort(id);
         }
         self.ahead_since = None;
+        self.late_since = None;
         self.low_since = None;
         self.send_after(pause.unwrap_or(Duration::ZERO));
     }
@@ -47,6 +48,7 @@ impl Subscriber {
         self.desk.barren = 0;
         self.last_news = self.now;
         self.ahead_since = None;
+        self.late_since = None;
         self.low_since = None;
     }
 
@@ -180,17 +182,10 @@ impl Subscriber {
         let mut fetch = core::mem::replace(&mut self.fetch, Fetch::new(Start::At(seq.next())));
         let leg = fetch.take_leg(&mut self.desk);
         self.send_after(Duration::ZERO);
-        let mut reading = Reading {
-            seq,
-            leg,
-            again: None,
-            told: 0,
-            skip: 0,
-            resumes: 0,
-            heard: self.now,
-        };
+        let mut reading = Reading::new(self.now, seq, leg);
         for bytes in fetch.held.drain(..) {
-            reading.tell(bytes, &mut self.desk);
+            // Nothing was told of it yet that they could contradict.
+            let _ = reading.tell(bytes, &mut self.desk);
         }
         self.reading = Some(reading);
         if fetch.paused
@@ -229,10 +224,18 @@ impl Subscriber {
         };
         self.failures = 0;
         if latest > want {
+            self.highest = self.highest.max(latest);
+            // Its slot is not due for another one yet, so it was never there.
+            let since = *self.late_since.get_or_insert(self.now);
+            if latest < want.plus(WINDOW as u64 - 1)
+                && self.now.since(since) < self.desk.config.late_within
+            {
+                self.again(PAUSE);
+                return true;
+            }
             if self.reading.is_some() {
                 return false;
             }
-            self.highest = self.highest.max(latest);
             self.skip(want, latest);
             return true;
         }

@@ -1,5 +1,7 @@
 //! The segment being told, resumed where its connection breaks (trickle spec 7.2-7).
 
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 
 use super::fetch::{Answer, Fetch, Tail};
@@ -8,6 +10,10 @@ use crate::http::Out;
 use crate::machine::EffectId;
 use crate::time::Time;
 use crate::trickle::{Ending, Seq, Start};
+
+/// So much of a segment's beginning is held, to see that a resumed one is still the same: server and publisher may
+/// have begun anew, and another segment may have its number.
+const OPENING_BYTES: usize = 64 << 10;
 
 /// The segment being told.
 #[derive(Debug)]
@@ -18,30 +24,79 @@ pub(super) struct Reading {
     /// Another for the same, after silence or a break; it has to skip what is known.
     pub(super) again: Option<Fetch>,
     pub(super) told: u64,
+    opening: Vec<Bytes>,
+    opening_len: usize,
     pub(super) skip: u64,
     pub(super) resumes: u32,
     pub(super) heard: Time,
 }
 
 impl Reading {
+    pub(super) const fn new(now: Time, seq: Seq, leg: Option<EffectId>) -> Self {
+        Self {
+            seq,
+            leg,
+            again: None,
+            told: 0,
+            opening: Vec::new(),
+            opening_len: 0,
+            skip: 0,
+            resumes: 0,
+            heard: now,
+        }
+    }
+
     pub(super) fn owns(&self, id: EffectId) -> bool {
         self.leg == Some(id) || self.again.as_ref().is_some_and(|again| again.owns(id))
     }
 
-    /// Hands on bytes, less what was told before the connection broke (the prefix property).
-    pub(super) fn tell(&mut self, mut bytes: Bytes, desk: &mut Desk) {
+    /// Hands on bytes, less what was told before the connection broke (the prefix property). False if they do not
+    /// continue what was told.
+    #[must_use]
+    pub(super) fn tell(&mut self, mut bytes: Bytes, desk: &mut Desk) -> bool {
         if self.skip > 0 {
             let known =
                 usize::try_from(self.skip).map_or(bytes.len(), |skip| skip.min(bytes.len()));
+            if !self.recognises(self.told - self.skip, &bytes[..known]) {
+                return false;
+            }
             self.skip -= known as u64;
             bytes = bytes.slice(known..);
         }
         if bytes.is_empty() {
-            return;
+            return true;
+        }
+        if self.opening_len < OPENING_BYTES {
+            let keep = bytes.len().min(OPENING_BYTES - self.opening_len);
+            self.opening.push(bytes.slice(..keep));
+            self.opening_len += keep;
         }
         self.told += bytes.len() as u64;
         desk.barren = 0;
         desk.out.event(Event::Data(self.seq, bytes));
+        true
+    }
+
+    /// Whether these bytes, at that offset, are what was told, as far as it is held.
+    fn recognises(&self, offset: u64, bytes: &[u8]) -> bool {
+        let Ok(mut skip) = usize::try_from(offset) else {
+            return true;
+        };
+        let mut bytes = bytes;
+        for held in &self.opening {
+            if skip >= held.len() {
+                skip -= held.len();
+                continue;
+            }
+            let ours = &held[skip..];
+            let count = ours.len().min(bytes.len());
+            if ours[..count] != bytes[..count] {
+                return false;
+            }
+            bytes = &bytes[count..];
+            skip = 0;
+        }
+        true
     }
 
     pub(super) fn reread(&mut self, now: Time, desk: &mut Desk) {
@@ -74,6 +129,17 @@ impl Subscriber {
             self.desk.out.event(Event::End(reading.seq));
         }
         self.act();
+    }
+
+    /// The number belongs to another segment now: from its beginning, then.
+    pub(super) fn another(&mut self) {
+        let Some(seq) = self.position() else {
+            return;
+        };
+        self.drop_reading();
+        self.desk.out.event(Event::Discontinuity);
+        self.highest = seq;
+        self.go(Start::At(seq), None);
     }
 
     pub(super) fn truncate(&mut self) {
@@ -123,10 +189,12 @@ impl Subscriber {
                 }
                 reading.skip = reading.told;
                 self.failures = 0;
-                for bytes in held {
-                    reading.tell(bytes, &mut self.desk);
-                }
                 reading.heard = self.now;
+                for bytes in held {
+                    if !reading.tell(bytes, &mut self.desk) {
+                        return self.another();
+                    }
+                }
                 match tail {
                     Tail::Open => {}
                     Tail::Ended => self.read_to_end(),
