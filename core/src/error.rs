@@ -10,6 +10,7 @@ use core::time::Duration;
 
 use crate::capabilities::Mismatch;
 use crate::http::{Fault, Url};
+use crate::payment::guard::Broken;
 
 /// The call does not fit the state that earlier calls made. It changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -121,6 +122,8 @@ pub enum Reason {
     Denied,
     /// The orchestrator's own settings are broken.
     Misconfigured,
+    /// The payer's limits do not allow the tickets that this orchestrator wants.
+    PayerLimits,
     /// None of the known ones.
     Other,
 }
@@ -173,7 +176,7 @@ pub enum Cause {
     },
     /// A rule of ours that protects the payer was broken; nothing was sent.
     #[error("payment refused by our own guard: {0}")]
-    Guard(String),
+    Guard(Box<Broken>),
     /// The channel or session is gone.
     #[error("{0} is gone")]
     Gone(&'static str),
@@ -211,9 +214,11 @@ impl Cause {
                 | Reason::RecipientRand
                 | Reason::AuthToken => Advice::Renew,
                 Reason::PayerFunds => Advice::Stop,
+                Reason::PayerLimits => Advice::GoElsewhere,
                 _ => elsewhere,
             },
-            Self::Guard(_) => Advice::GoElsewhere,
+            Self::Guard(broken) if matches!(**broken, Broken::Budget { .. }) => Advice::Stop,
+            Self::Guard(_) | Self::TooDear { .. } => Advice::GoElsewhere,
             _ => elsewhere,
         }
     }

@@ -143,20 +143,25 @@ pub fn plan(
             .map(Some)
             .map_err(|_| Refusal::bad("invalid state"))
     };
-    decide(now, policy, chain, rng, &quote, recall, request)
+    decide(now, policy, chain, rng, &quote, 0, recall, request)
 }
 
-/// Decides a payment. `recall` yields what is remembered of the session, `None` for a new one; of `request` the
-/// quote and the blob are not looked at.
+/// Decides a payment. `used` is the last nonce known to be used under the quote, `recall` yields what is remembered
+/// of the session, `None` for a new one; of `request` the quote and the blob are not looked at.
 ///
 /// # Errors
 /// The first check that fails.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "each is a fact of its own, and there are two callers"
+)]
 pub fn decide(
     now: Time,
     policy: &Policy,
     chain: &ChainView,
     rng: &mut Rng,
     quote: &Quote,
+    used: u32,
     recall: impl FnOnce() -> Result<Option<SignerState>, Refusal>,
     request: &PaymentRequest,
 ) -> Result<Plan, Refusal> {
@@ -195,7 +200,7 @@ pub fn decide(
     } else {
         0
     };
-    let mut nonces = SenderNonces::new(params.recipient_rand_hash, last);
+    let mut nonces = SenderNonces::new(params.recipient_rand_hash, last.max(used));
     check_session(now, policy, chain, quote, &nonces)?;
 
     let unit = Unit::from_signer_type(&request.job_type);

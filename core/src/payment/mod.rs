@@ -1,6 +1,7 @@
 //! Probabilistic micropayments, both sides of them (payments spec).
 
 pub mod auth;
+pub mod guard;
 pub mod ledger;
 pub mod mint;
 pub mod nonce;
@@ -9,11 +10,13 @@ pub mod quote;
 pub mod receiver;
 pub mod remote;
 pub mod sender;
+pub mod session;
 pub mod ticket;
 pub mod units;
 
 pub use auth::Secret;
 pub use receiver::TicketReceiver;
 pub use remote::SignerServer;
+pub use session::{Funds, PaymentSession};
 pub use ticket::{SignedTicket, Ticket};
 pub use units::{Meter, Unit};

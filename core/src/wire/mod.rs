@@ -24,6 +24,6 @@ pub use live::{
     Params, RunnerEvent, ScopeChannels, StartRequest,
 };
 pub use payment::{BadCredentials, Payment, SegmentCredentials, SenderParams};
-pub use reason::reason;
+pub use reason::{named_ceiling, reason, says_already_seen};
 pub use signer_state::SignerState;
 pub use token::{MAX_TOKEN_BYTES, Token};

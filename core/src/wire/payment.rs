@@ -11,7 +11,7 @@ use bytes::Bytes;
 use livepeer_proto::net;
 use prost::Message as _;
 
-use super::info::{AuthToken, TicketParams, WireError, hash_from_wire};
+use super::info::{AuthToken, OrchestratorInfo, TicketParams, WireError, hash_from_wire};
 use crate::capabilities::Capabilities;
 use crate::money::Price;
 use crate::sign::{Address, BadSignature, Digest, Signature, keccak};
@@ -302,6 +302,21 @@ impl SegmentCredentials {
             .encode_to_vec(),
         )
     }
+}
+
+/// The fresh quote in an orchestrator's answer to a payment, if there is a usable one.
+#[must_use]
+pub fn read_payment_result(body: Bytes) -> Option<OrchestratorInfo> {
+    let wire = net::PaymentResult::decode(body).ok()?;
+    OrchestratorInfo::decode(wire.info?.encode_to_vec().into()).ok()
+}
+
+/// An orchestrator's answer to a payment.
+#[must_use]
+pub fn payment_result(info: net::OrchestratorInfo) -> Bytes {
+    net::PaymentResult { info: Some(info) }
+        .encode_to_vec()
+        .into()
 }
 
 /// Why segment credentials are not accepted, displayed as the reference words it. Answered with status 403.

@@ -12,6 +12,20 @@ pub fn reason(text: &str) -> Reason {
         .map_or(Reason::Other, |(_, reason)| *reason)
 }
 
+/// Whether a recipient says that it has seen a ticket before: a payment that is sent again was taken the first time.
+#[must_use]
+pub fn says_already_seen(text: &str) -> bool {
+    text.to_ascii_lowercase().contains("already seen")
+}
+
+/// The ceiling that a signer names when it refuses a price.
+#[must_use]
+pub fn named_ceiling(text: &str) -> Option<&str> {
+    let number = text.rsplit_once("ceiling ")?.1.trim();
+    let digits = |b: u8| b.is_ascii_digit() || b == b'.';
+    (!number.is_empty() && number.bytes().all(digits)).then_some(number)
+}
+
 /// Fragments in lower case. The first that occurs counts.
 const KNOWN: &[(&str, Reason)] = &[
     ("ticketparams expired", Reason::ParamsExpired),
@@ -24,6 +38,11 @@ const KNOWN: &[(&str, Reason)] = &[
     ("expired auth token", Reason::AuthToken),
     ("invalid auth token", Reason::AuthToken),
     ("missing auth token", Reason::AuthToken),
+    ("exceeds maximum of", Reason::PayerLimits),
+    ("> max ticket ev", Reason::PayerLimits),
+    ("> max total ticket ev", Reason::PayerLimits),
+    ("> max facevalue", Reason::PayerLimits),
+    ("ticket facevalue too low", Reason::PayerLimits),
     ("set to unlock soon", Reason::PayerFunds),
     ("no sender deposit", Reason::PayerFunds),
     ("no sender reserve", Reason::PayerFunds),

@@ -17,187 +17,40 @@
 //! One meter, from [`TicketReceiver::start_meter`]: `Running ─ the balance covers the interval ─▶ Running`, else
 //! `─▶ Exhausted` once, and nothing is debited. [`TicketReceiver::stop_meter`] ends it silently.
 
+mod records;
+mod types;
+
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
-use core::time::Duration;
 
-use bytes::Bytes;
 use num_bigint::BigUint;
 use num_rational::BigRational;
 use num_traits::ToPrimitive as _;
 
-use super::auth::Secret;
-use super::ledger::{AccountId, Balances, Shortfall};
-use super::nonce::{BadNonce, NonceWindows, RandHash};
-use super::price::{auto_adjusted, to_price};
-use super::quote::{Bound, Economics, InsufficientReserve, QUOTE_BLOCKS, max_float};
-use super::ticket::{SignedTicket, Ticket, expected_value, recipient_rand_hash, wins};
-use super::units::{Meter, Unit};
+use self::records::{nonces_key, nonces_record, restore_nonces};
+use self::types::MIN_INTERVAL;
 use crate::chain::ChainView;
 use crate::machine::{Effect, EffectId, Input, Machine, Outbox, Output};
 use crate::money::{Amount, Price, Wei};
+use crate::payment::auth::Secret;
+use crate::payment::ledger::{AccountId, Balances, MAX_ACCOUNTS, Shortfall};
+use crate::payment::nonce::{NonceWindows, RandHash};
+use crate::payment::price::{auto_adjusted, to_price};
+use crate::payment::quote::{Bound, QUOTE_BLOCKS, max_float};
+use crate::payment::ticket::{SignedTicket, Ticket, expected_value, recipient_rand_hash, wins};
+use crate::payment::units::{Meter, Unit};
 use crate::rng::{Rng, Seed};
 use crate::sign::{Address, Signature};
 use crate::store::Record;
 use crate::time::Time;
 use crate::wire::{Payment, SenderParams, TicketParams};
 
-/// More receipts do not wait for their records at once.
-pub const MAX_PENDING_RECEIPTS: usize = 10_000;
-
-/// Shorter meter intervals and times to live are read as this: a unit may be a second.
-const MIN_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Settings of a [`TicketReceiver`].
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The account that tickets pay.
-    pub recipient: Address,
-    /// What tickets should look like.
-    pub economics: Economics,
-    /// Whether prices rise with the cost of redeeming.
-    pub auto_adjust_price: bool,
-    /// How long an idle balance is kept.
-    pub balance_ttl: Duration,
-    /// How often a live job is metered.
-    pub meter_interval: Duration,
-}
-
-impl Config {
-    /// The reference's defaults.
-    #[must_use]
-    pub fn new(recipient: Address) -> Self {
-        Self {
-            recipient,
-            economics: Economics::default(),
-            auto_adjust_price: true,
-            balance_ttl: Duration::from_secs(600),
-            meter_interval: Duration::from_secs(5),
-        }
-    }
-}
-
-/// Names one call of [`TicketReceiver::receive`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ReceiptId(u64);
-
-/// What a [`TicketReceiver`] tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Event {
-    /// A payment was accepted whole. Its credit is on the balance.
-    Credited(ReceiptId, Credit),
-    /// A payment was refused, perhaps after some of its tickets were credited.
-    Rejected(ReceiptId, Box<Rejection>),
-    /// A ticket won. It is in the store under [`winner_key`]; redeem it once its parameters have expired.
-    Won(Box<SignedTicket>),
-    /// A metered job was debited.
-    Metered(AccountId, Amount),
-    /// A metered job's balance does not cover its interval: end the job. The meter has stopped.
-    Exhausted(AccountId, Box<Shortfall>),
-    /// A payer is not in the chain view: look it up and push a view that has it.
-    WantSender(Address),
-}
-
-/// What a payment brought.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Credit {
-    /// How many tickets counted.
-    pub tickets: usize,
-    /// What they are worth.
-    pub value: Amount,
-    /// What is on account afterwards.
-    pub balance: Amount,
-}
-
-/// A payment that was not accepted whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    /// The first thing wrong with it.
-    pub why: Refused,
-    /// What was credited before that.
-    pub credit: Credit,
-    /// What came of each ticket, in order; tickets after a fatal one are missing.
-    pub tickets: Vec<TicketOutcome>,
-}
-
-/// What came of one ticket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TicketOutcome {
-    /// Its nonce.
-    pub nonce: u32,
-    /// What was wrong with it.
-    pub refused: Option<Refused>,
-    /// Whether its value was credited.
-    pub credited: bool,
-    /// Whether it won and will be redeemed.
-    pub won: bool,
-}
-
-/// What is wrong with a payment or a ticket, displayed as the reference words it. Answered with status 400.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Refused {
-    /// Tickets, but no payer.
-    #[error("invalid ticket sender: the payment names none")]
-    NoSender,
-    /// We are not an active orchestrator in this round.
-    #[error("orchestrator {0} is inactive in round {1}, cannot process payments")]
-    Inactive(Address, u64),
-    /// No expected price, or one that is none.
-    #[error("invalid expected price sent with payment")]
-    NoPrice,
-    /// The chain view does not know the payer.
-    #[error("could not get sender info for {0}")]
-    UnknownSender(Address),
-    /// The payer's funds may be withdrawn soon.
-    #[error("deposit and reserve for sender {0} is set to unlock soon")]
-    Unlocking(Address),
-    /// The tickets pay somebody else.
-    #[error("invalid ticket recipient")]
-    Recipient,
-    /// The payer is nobody.
-    #[error("invalid ticket sender")]
-    Sender,
-    /// The tickets are not under a quote of ours, for this payer at this price.
-    #[error("invalid recipientRand for ticket recipientRandHash")]
-    RecipientRand,
-    /// Not signed by the payer.
-    #[error("invalid ticket signature")]
-    Signature,
-    /// A used nonce, or too many.
-    #[error(transparent)]
-    Nonce(BadNonce),
-    /// The quote has expired.
-    #[error("TicketParams expired")]
-    Expired,
-    /// We hold as many balances or unsaved receipts as we may.
-    #[error("OrchestratorBusy")]
-    Busy,
-}
-
-impl Refused {
-    /// Whether the tickets after this one are not even looked at.
-    #[must_use]
-    pub const fn is_fatal(&self) -> bool {
-        !matches!(self, Self::Signature | Self::Nonce(_) | Self::Expired)
-    }
-}
-
-/// Why there is no quote for a payer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum NoQuote {
-    /// The chain view does not know the payer; [`Event::WantSender`] follows.
-    #[error("could not get sender info for {0}")]
-    UnknownSender(Address),
-    /// The payer's funds do not do.
-    #[error(transparent)]
-    Reserve(#[from] InsufficientReserve),
-}
+pub use records::winner_key;
+pub use types::{
+    Config, Credit, Event, MAX_PENDING_RECEIPTS, NoQuote, ReceiptId, Refused, Rejection,
+    TicketOutcome, Trigger,
+};
 
 struct Pending {
     receipt: ReceiptId,
@@ -207,15 +60,6 @@ struct Pending {
     value: Amount,
     outcomes: Vec<TicketOutcome>,
     winners: Vec<SignedTicket>,
-}
-
-/// When a job's meter is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trigger {
-    /// By time alone.
-    Ticker,
-    /// When the owner reports input by [`TicketReceiver::input_seen`].
-    Input,
 }
 
 struct LiveMeter {
@@ -267,24 +111,7 @@ impl TicketReceiver {
 
     /// Takes back a record from before a restart; says whether it was one of ours.
     pub fn restore(&mut self, record: &Record) -> bool {
-        let Some(hash) = record
-            .key
-            .strip_prefix(NONCES)
-            .and_then(|hash| <[u8; 32]>::try_from(hex::decode(hash).ok()?).ok())
-        else {
-            return false;
-        };
-        let Some((expires, nonces)) = record.value.as_ref().and_then(|v| v.split_at_checked(8))
-        else {
-            return false;
-        };
-        let expires = u64::from_be_bytes(expires.try_into().expect("eight bytes were split off"));
-        for nonce in nonces.chunks_exact(4) {
-            let nonce = u32::from_be_bytes(nonce.try_into().expect("chunks of four"));
-            // One that is there already is as good as restored.
-            let _ = self.nonces.accept(hash, nonce, expires);
-        }
-        true
+        restore_nonces(&mut self.nonces, record)
     }
 
     /// Pushes a new reading of the chain.
@@ -499,8 +326,7 @@ impl TicketReceiver {
             return Ok(None);
         }
         if self.pending.len() >= MAX_PENDING_RECEIPTS
-            || (self.balances.len() >= super::ledger::MAX_ACCOUNTS
-                && self.balances.read(account).is_none())
+            || (self.balances.len() >= MAX_ACCOUNTS && self.balances.read(account).is_none())
         {
             return Err(Refused::Busy);
         }
@@ -618,17 +444,8 @@ impl TicketReceiver {
 
     /// Asks for the records without which nothing may be said.
     fn save(&mut self, window: Option<&RandHash>, winners: &[SignedTicket]) -> BTreeSet<EffectId> {
-        let nonces = window
-            .and_then(|hash| Some((hash, self.nonces.seen(hash)?)))
-            .map(|(hash, (expires, seen))| {
-                let mut value = expires.to_be_bytes().to_vec();
-                value.extend(seen.flat_map(u32::to_be_bytes));
-                Record {
-                    key: nonces_key(hash),
-                    value: Some(value.into()),
-                }
-            });
-        nonces
+        window
+            .and_then(|hash| nonces_record(&self.nonces, hash))
             .into_iter()
             .chain(winners.iter().map(SignedTicket::to_record))
             .map(|record| self.out.open(Effect::Store(record)))
@@ -751,68 +568,5 @@ fn bound(params: &TicketParams, sender: Address, price: Price) -> Bound<'_> {
         price,
         creation_round: params.creation_round,
         creation_round_block_hash: &params.creation_round_block_hash,
-    }
-}
-
-const NONCES: &str = "nonces:0x";
-const WINNER: &str = "winner:0x";
-
-fn nonces_key(hash: &RandHash) -> String {
-    format!("{NONCES}{}", hex::encode(hash))
-}
-
-/// The key under which a winning ticket is stored: one ticket has one, however often it is received.
-#[must_use]
-pub fn winner_key(signature: &Signature) -> String {
-    format!("{WINNER}{}", hex::encode(signature.0))
-}
-
-impl SignedTicket {
-    /// What is stored of a winner.
-    #[must_use]
-    pub fn to_record(&self) -> Record {
-        let ticket = &self.ticket;
-        let payment = Payment {
-            sender: ticket.sender,
-            ticket_params: Some(TicketParams {
-                recipient: ticket.recipient,
-                face_value: ticket.face_value.clone(),
-                win_prob: ticket.win_prob.clone(),
-                recipient_rand_hash: ticket.recipient_rand_hash,
-                seed: Bytes::new(),
-                expiration_block: self.expiration_block.into(),
-                creation_round: ticket.creation_round,
-                creation_round_block_hash: ticket.creation_round_block_hash,
-            }),
-            tickets: [SenderParams {
-                nonce: ticket.sender_nonce,
-                signature: Bytes::copy_from_slice(&self.signature.0),
-            }]
-            .into(),
-            expected_price: None,
-        };
-        let mut value = self.recipient_rand.to_vec();
-        value.extend(payment.to_protobuf());
-        Record {
-            key: winner_key(&self.signature),
-            value: Some(value.into()),
-        }
-    }
-
-    /// Reads a stored winner; `None` if the record is something else.
-    #[must_use]
-    pub fn from_record(record: &Record) -> Option<Self> {
-        record.key.strip_prefix(WINNER)?;
-        let value = record.value.as_ref()?;
-        let (rand, payment) = value.split_at_checked(32)?;
-        let payment = Payment::from_protobuf(Bytes::copy_from_slice(payment)).ok()?;
-        let params = payment.ticket_params?;
-        let sent = payment.tickets.first()?;
-        Some(Self {
-            ticket: Ticket::new(&params, payment.sender, sent.nonce),
-            signature: Signature::from_slice(&sent.signature).ok()?,
-            recipient_rand: rand.try_into().ok()?,
-            expiration_block: params.expiration_block.to_u64()?,
-        })
     }
 }

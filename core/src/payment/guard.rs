@@ -1,0 +1,491 @@
+//! The payer's own eyes: what is paid is read before it is sent, whoever signed it.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::string::{String, ToString as _};
+use core::time::Duration;
+
+use num_bigint::BigInt;
+use num_rational::BigRational;
+
+use super::ledger::{min_credit, worth};
+use super::nonce::{MAX_NONCES, SenderNonces};
+use super::ticket::{Ticket, expected_value};
+use super::units::Unit;
+use crate::money::{Amount, Price};
+use crate::sign::Address;
+use crate::store::Record;
+use crate::time::Time;
+use crate::wire::{AuthToken, Payment, SegmentCredentials, TicketParams};
+
+/// A rule that a payment breaks, and by how much. Amounts are wei.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Broken {
+    /// The headers cannot be read.
+    #[error("the {what} header is unreadable: {why}")]
+    Unreadable {
+        /// Which one.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The tickets pay somebody else than the quote says.
+    #[error("the tickets pay {got}, the quote says {quoted}")]
+    Recipient {
+        /// By the quote.
+        quoted: Address,
+        /// In the payment.
+        got: Address,
+    },
+    /// Somebody else pays.
+    #[error("the payer is {got}, not {ours}")]
+    Sender {
+        /// The account that the signer introduced.
+        ours: Address,
+        /// In the payment.
+        got: Address,
+    },
+    /// The tickets are under another quote: face value, probability, commitment, seed, expiry or round differ.
+    #[error("the tickets are not made from the quote")]
+    Quote,
+    /// The price that the payment names is not the quoted one.
+    #[error("the payment says {got} wei per unit, the quote {quoted}")]
+    Price {
+        /// By the quote.
+        quoted: Price,
+        /// In the payment; `None` if it names none.
+        got: NamedPrice,
+    },
+    /// The quote is above a ceiling.
+    #[error("the price of {asked} wei per unit is above the {by} of {ceiling}")]
+    Ceiling {
+        /// Whose.
+        by: &'static str,
+        /// By the quote.
+        asked: Price,
+        /// Wei per unit.
+        ceiling: Amount,
+    },
+    /// The credentials name another job.
+    #[error("the credentials are for job {got:?}, not {ours:?}")]
+    Job {
+        /// The job's.
+        ours: String,
+        /// In the credentials.
+        got: String,
+    },
+    /// The credentials carry another auth token than the quote's.
+    #[error("the credentials do not carry the quote's auth token")]
+    Token,
+    /// A signature is not the payer's.
+    #[error("the signature of {0} is not the payer's")]
+    Signature(Signed),
+    /// No ticket, or more than we send.
+    #[error("{got} tickets, at least one and at most {limit} were due")]
+    Count {
+        /// In the payment.
+        got: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A nonce does not rise.
+    #[error("nonce {got} follows {last}")]
+    Nonce {
+        /// The last one used.
+        last: u32,
+        /// The next one.
+        got: u32,
+    },
+    /// The tickets are worth more than the work can cost.
+    #[error("worth {value} wei, {} more than the work and its rounding explain", whole(&(value.clone() - limit.clone())))]
+    Proportion {
+        /// Of the tickets.
+        value: Amount,
+        /// The most that was to be expected.
+        limit: Amount,
+    },
+    /// A spending limit would be passed.
+    #[error("{} wei more would pass the limit of {} wei per {per} by {} wei", whole(value), whole(limit), whole(&(spent.clone() + value.clone() - limit.clone())))]
+    Budget {
+        /// `job` or `hour`.
+        per: &'static str,
+        /// What was spent.
+        spent: Amount,
+        /// What this payment would add.
+        value: Amount,
+        /// The limit.
+        limit: Amount,
+    },
+}
+
+fn whole(amount: &Amount) -> BigInt {
+    amount.whole_wei()
+}
+
+/// A price in a payment, if it names one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamedPrice(pub Option<Price>);
+
+impl core::fmt::Display for NamedPrice {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self.0 {
+            Some(price) => core::fmt::Display::fmt(&price, f),
+            None => f.write_str("no price"),
+        }
+    }
+}
+
+/// What carries a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signed {
+    /// The ticket with this nonce.
+    Ticket(u32),
+    /// The segment credentials.
+    Credentials,
+}
+
+impl core::fmt::Display for Signed {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Ticket(nonce) => write!(f, "ticket {nonce}"),
+            Self::Credentials => f.write_str("the credentials"),
+        }
+    }
+}
+
+/// What a payment has to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    /// The quote that it was asked for.
+    pub params: &'a TicketParams,
+    /// The quote's price.
+    pub price: Price,
+    /// The quote's token.
+    pub auth_token: Option<&'a AuthToken>,
+    /// Who pays.
+    pub sender: Address,
+    /// The job; empty if it is not known yet.
+    pub manifest_id: &'a str,
+    /// The nonces used so far.
+    pub nonces: SenderNonces,
+    /// The most tickets that we send at once.
+    pub max_tickets: usize,
+}
+
+/// What a payment turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// How many tickets.
+    pub tickets: u32,
+    /// What they are worth.
+    pub value: Amount,
+    /// What one is worth.
+    pub ev: Amount,
+    /// The nonces used afterwards.
+    pub nonces: SenderNonces,
+    /// The job that the credentials name.
+    pub manifest_id: String,
+}
+
+/// Reads both headers of a payment and compares them with what was asked for.
+///
+/// # Errors
+/// The first rule that is broken.
+pub fn verify(
+    payment: &str,
+    segment: &str,
+    expected: &Expected<'_>,
+) -> Result<Verified, Box<Broken>> {
+    let payment = Payment::decode(payment).map_err(|err| Broken::Unreadable {
+        what: "payment",
+        why: err.to_string(),
+    })?;
+    let credentials = SegmentCredentials::decode(segment).map_err(|err| Broken::Unreadable {
+        what: "segment",
+        why: err.to_string(),
+    })?;
+    let mut verified = check_tickets(&payment, expected)?;
+    check_credentials(&credentials, expected)?;
+    verified.manifest_id = credentials.manifest_id;
+    Ok(verified)
+}
+
+fn check_tickets(payment: &Payment, expected: &Expected<'_>) -> Result<Verified, Box<Broken>> {
+    if payment.sender != expected.sender {
+        return Err(Box::new(Broken::Sender {
+            ours: expected.sender,
+            got: payment.sender,
+        }));
+    }
+    if payment.expected_price != Some(expected.price) {
+        return Err(Box::new(Broken::Price {
+            quoted: expected.price,
+            got: NamedPrice(payment.expected_price),
+        }));
+    }
+    let limit = expected.max_tickets.min(MAX_NONCES);
+    let count = Broken::Count {
+        got: payment.tickets.len(),
+        limit,
+    };
+    let Some(params) = payment.ticket_params.as_ref() else {
+        return Err(Box::new(count));
+    };
+    if payment.tickets.is_empty() || payment.tickets.len() > limit {
+        return Err(Box::new(count));
+    }
+    if params.recipient != expected.params.recipient {
+        return Err(Box::new(Broken::Recipient {
+            quoted: expected.params.recipient,
+            got: params.recipient,
+        }));
+    }
+    if !same_quote(params, expected.params) {
+        return Err(Box::new(Broken::Quote));
+    }
+    let mut nonces = expected.nonces;
+    nonces.turn_to(params.recipient_rand_hash);
+    for sent in &payment.tickets {
+        if sent.nonce <= nonces.last() || sent.nonce as usize > MAX_NONCES {
+            return Err(Box::new(Broken::Nonce {
+                last: nonces.last(),
+                got: sent.nonce,
+            }));
+        }
+        Ticket::new(params, payment.sender, sent.nonce)
+            .verify(&sent.signature)
+            .map_err(|_| Box::new(Broken::Signature(Signed::Ticket(sent.nonce))))?;
+        nonces = SenderNonces::new(params.recipient_rand_hash, sent.nonce);
+    }
+    let ev = expected_value(&params.face_value, &params.win_prob);
+    Ok(Verified {
+        // Bounded above.
+        tickets: payment.tickets.len() as u32,
+        value: worth(payment.tickets.len() as u64, &ev),
+        ev,
+        nonces,
+        manifest_id: String::new(),
+    })
+}
+
+/// Whether tickets are made from a quote. A signer fills in the round if the orchestrator left it out.
+fn same_quote(params: &TicketParams, quote: &TicketParams) -> bool {
+    let open = quote.creation_round == 0 || quote.creation_round_block_hash == [0; 32];
+    let mut quote = quote.clone();
+    if open {
+        quote.creation_round = params.creation_round;
+        quote.creation_round_block_hash = params.creation_round_block_hash;
+    }
+    *params == quote
+}
+
+fn check_credentials(
+    credentials: &SegmentCredentials,
+    expected: &Expected<'_>,
+) -> Result<(), Box<Broken>> {
+    if !expected.manifest_id.is_empty() && credentials.manifest_id != expected.manifest_id {
+        return Err(Box::new(Broken::Job {
+            ours: expected.manifest_id.into(),
+            got: credentials.manifest_id.clone(),
+        }));
+    }
+    if credentials.auth_token.as_ref() != expected.auth_token {
+        return Err(Box::new(Broken::Token));
+    }
+    credentials
+        .verify(expected.sender)
+        .map_err(|_| Box::new(Broken::Signature(Signed::Credentials)))
+}
+
+/// Whether a payment's value fits the work it is for.
+///
+/// The signer's clock and rounding are not ours, and it may mint ahead; what it may not do is ask for more than
+/// these explain, payment after payment.
+#[derive(Clone, Debug, Default)]
+pub struct Proportion {
+    /// What we paid beyond the fees that we expected, never below zero.
+    carried: Amount,
+}
+
+/// How much longer than ours a signer may have found a payment's interval.
+const CLOCK_SLACK: Duration = Duration::from_secs(10);
+
+impl Proportion {
+    /// Whether tickets of one `value` fit a payment for `units`, or, if `None`, for the time since the last one
+    /// (`None` for the first), at `price`.
+    ///
+    /// # Errors
+    /// If they are worth more.
+    pub fn check(
+        &self,
+        value: &Amount,
+        ev: &Amount,
+        unit: Unit,
+        units: Option<u64>,
+        elapsed: Option<Duration>,
+        price: Price,
+    ) -> Result<(), Box<Broken>> {
+        let two = worth(2, ev);
+        let (fee, ahead) = match (units, elapsed) {
+            (Some(units), _) => (price.fee(units), two),
+            (None, None) => (price.fee(unit.billable(Duration::ZERO)), two),
+            (None, Some(elapsed)) => {
+                let preload = price.fee(unit.billable(Duration::ZERO));
+                (
+                    price.fee(unit.billable(elapsed + CLOCK_SLACK)),
+                    two + min_credit(&preload, ev),
+                )
+            }
+        };
+        let limit = fee + ahead - self.carried.clone();
+        if *value > limit {
+            return Err(Box::new(Broken::Proportion {
+                value: value.clone(),
+                limit,
+            }));
+        }
+        Ok(())
+    }
+
+    /// Remembers a payment that was accepted, for a fee as we see it.
+    pub fn paid(&mut self, value: &Amount, fee: &Amount) {
+        let carried = core::mem::take(&mut self.carried) + value.clone() - fee.clone();
+        if carried.is_positive() {
+            self.carried = carried;
+        }
+    }
+}
+
+/// What may be spent, and what was. Counts tickets at their expected value from the moment they may leave, so a
+/// payment that was lost on the way counts as spent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// In all; `None` for no limit.
+    pub per_job: Option<Amount>,
+    /// In any sixty minutes; `None` for no limit.
+    pub per_hour: Option<Amount>,
+    spent: Amount,
+    recent: VecDeque<(Time, Amount)>,
+}
+
+/// The window of [`Budget::per_hour`].
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The hour's payments are kept apart up to this many; beyond that the two oldest are counted as one, at the later
+/// time.
+const MAX_RECENT: usize = 1_000;
+
+impl Budget {
+    /// No limit, only the count.
+    #[must_use]
+    pub fn unlimited() -> Self {
+        Self::default()
+    }
+
+    /// Sets the limit for all payments.
+    #[must_use]
+    pub fn per_job(mut self, limit: Amount) -> Self {
+        self.per_job = Some(limit);
+        self
+    }
+
+    /// Sets the limit for any sixty minutes.
+    #[must_use]
+    pub fn per_hour(mut self, limit: Amount) -> Self {
+        self.per_hour = Some(limit);
+        self
+    }
+
+    /// What was spent in all.
+    #[must_use]
+    pub const fn spent(&self) -> &Amount {
+        &self.spent
+    }
+
+    /// What was spent in the last sixty minutes.
+    #[must_use]
+    pub fn spent_in_hour(&self, now: Time) -> Amount {
+        self.recent
+            .iter()
+            .filter(|(at, _)| *at + HOUR > now)
+            .map(|(_, value)| value.clone())
+            .sum()
+    }
+
+    /// Whether `value` more may be spent.
+    ///
+    /// # Errors
+    /// The limit that it would pass.
+    pub fn check(&self, now: Time, value: &Amount) -> Result<(), Box<Broken>> {
+        for (per, limit, spent) in [
+            ("job", &self.per_job, self.spent.clone()),
+            ("hour", &self.per_hour, self.spent_in_hour(now)),
+        ] {
+            if let Some(limit) = limit
+                && spent.clone() + value.clone() > *limit
+            {
+                return Err(Box::new(Broken::Budget {
+                    per,
+                    spent,
+                    value: value.clone(),
+                    limit: limit.clone(),
+                }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts `value` as spent.
+    pub fn spend(&mut self, now: Time, value: &Amount) {
+        self.spent += value;
+        while self.recent.front().is_some_and(|(at, _)| *at + HOUR <= now) {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((now, value.clone()));
+        if self.recent.len() > MAX_RECENT
+            && let Some((_, oldest)) = self.recent.pop_front()
+            && let Some((_, next)) = self.recent.front_mut()
+        {
+            *next += &oldest;
+        }
+    }
+
+    /// What has to survive a crash, under `key`.
+    #[must_use]
+    pub fn to_record(&self, key: String) -> Record {
+        let mut text = self.spent.to_string();
+        for (at, value) in &self.recent {
+            text.push_str(&alloc::format!("\n{} {value}", at.as_nanos()));
+        }
+        Record {
+            key,
+            value: Some(text.into_bytes().into()),
+        }
+    }
+
+    /// Takes back what survived; says whether the record was readable. Limits stay as they are.
+    pub fn restore(&mut self, record: &Record) -> bool {
+        let read = || {
+            let text = core::str::from_utf8(record.value.as_ref()?).ok()?;
+            let mut lines = text.lines();
+            let spent: BigRational = lines.next()?.parse().ok()?;
+            let recent = lines
+                .map(|line| {
+                    let (at, value) = line.split_once(' ')?;
+                    let value: BigRational = value.parse().ok()?;
+                    Some((Time::from_nanos(at.parse().ok()?), Amount::from(value)))
+                })
+                .collect::<Option<VecDeque<_>>>()?;
+            Some((Amount::from(spent), recent))
+        };
+        match read() {
+            Some((spent, recent)) => {
+                self.spent = spent;
+                self.recent = recent;
+                true
+            }
+            None => false,
+        }
+    }
+}

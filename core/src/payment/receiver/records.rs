@@ -1,0 +1,108 @@
+//! What a recipient makes durable, and how it comes back.
+
+use alloc::format;
+use alloc::string::String;
+
+use bytes::Bytes;
+use num_traits::ToPrimitive as _;
+
+use crate::payment::nonce::{NonceWindows, RandHash};
+use crate::payment::ticket::{SignedTicket, Ticket};
+use crate::sign::Signature;
+use crate::store::Record;
+use crate::wire::{Payment, SenderParams, TicketParams};
+
+const NONCES: &str = "nonces:0x";
+const WINNER: &str = "winner:0x";
+
+pub(super) fn nonces_key(hash: &RandHash) -> String {
+    format!("{NONCES}{}", hex::encode(hash))
+}
+
+/// The key under which a winning ticket is stored: one ticket has one, however often it is received.
+#[must_use]
+pub fn winner_key(signature: &Signature) -> String {
+    format!("{WINNER}{}", hex::encode(signature.0))
+}
+
+impl SignedTicket {
+    /// What is stored of a winner.
+    #[must_use]
+    pub fn to_record(&self) -> Record {
+        let ticket = &self.ticket;
+        let payment = Payment {
+            sender: ticket.sender,
+            ticket_params: Some(TicketParams {
+                recipient: ticket.recipient,
+                face_value: ticket.face_value.clone(),
+                win_prob: ticket.win_prob.clone(),
+                recipient_rand_hash: ticket.recipient_rand_hash,
+                seed: Bytes::new(),
+                expiration_block: self.expiration_block.into(),
+                creation_round: ticket.creation_round,
+                creation_round_block_hash: ticket.creation_round_block_hash,
+            }),
+            tickets: [SenderParams {
+                nonce: ticket.sender_nonce,
+                signature: Bytes::copy_from_slice(&self.signature.0),
+            }]
+            .into(),
+            expected_price: None,
+        };
+        let mut value = self.recipient_rand.to_vec();
+        value.extend(payment.to_protobuf());
+        Record {
+            key: winner_key(&self.signature),
+            value: Some(value.into()),
+        }
+    }
+
+    /// Reads a stored winner; `None` if the record is something else.
+    #[must_use]
+    pub fn from_record(record: &Record) -> Option<Self> {
+        record.key.strip_prefix(WINNER)?;
+        let value = record.value.as_ref()?;
+        let (rand, payment) = value.split_at_checked(32)?;
+        let payment = Payment::from_protobuf(Bytes::copy_from_slice(payment)).ok()?;
+        let params = payment.ticket_params?;
+        let sent = payment.tickets.first()?;
+        Some(Self {
+            ticket: Ticket::new(&params, payment.sender, sent.nonce),
+            signature: Signature::from_slice(&sent.signature).ok()?,
+            recipient_rand: rand.try_into().ok()?,
+            expiration_block: params.expiration_block.to_u64()?,
+        })
+    }
+}
+
+/// What is stored of a commitment's nonces; `None` if it is not tracked.
+pub(super) fn nonces_record(nonces: &NonceWindows, hash: &RandHash) -> Option<Record> {
+    let (expires, seen) = nonces.seen(hash)?;
+    let mut value = expires.to_be_bytes().to_vec();
+    value.extend(seen.flat_map(u32::to_be_bytes));
+    Some(Record {
+        key: nonces_key(hash),
+        value: Some(value.into()),
+    })
+}
+
+/// Takes back what was stored of nonces; says whether the record was that.
+pub(super) fn restore_nonces(nonces: &mut NonceWindows, record: &Record) -> bool {
+    let Some(hash) = record
+        .key
+        .strip_prefix(NONCES)
+        .and_then(|hash| <[u8; 32]>::try_from(hex::decode(hash).ok()?).ok())
+    else {
+        return false;
+    };
+    let Some((expires, seen)) = record.value.as_ref().and_then(|v| v.split_at_checked(8)) else {
+        return false;
+    };
+    let expires = u64::from_be_bytes(expires.try_into().expect("eight bytes were split off"));
+    for nonce in seen.chunks_exact(4) {
+        let nonce = u32::from_be_bytes(nonce.try_into().expect("chunks of four"));
+        // One that is there already is as good as restored.
+        let _ = nonces.accept(hash, nonce, expires);
+    }
+    true
+}

@@ -1,0 +1,390 @@
+//! From a quote to a payment that keeps the rules.
+
+use alloc::boxed::Box;
+use alloc::string::{String, ToString as _};
+
+use super::types::{MAX_REFRESHES, MINT_ROUNDS, QUOTE_DEADLINE};
+use super::{
+    Credentials, Event, Fee, Memory, Minted, Payer, PaymentSession, Quote, State, local, pause,
+    signer,
+};
+use crate::error::{Cause, Failure, Party};
+use crate::http::Url;
+use crate::machine::Effect;
+use crate::payment::auth::TOKEN_RENEWAL;
+use crate::payment::guard::{Broken, Expected, verify};
+use crate::payment::mint::Refusal;
+use crate::payment::ticket::expected_value;
+use crate::sign::SignRefused;
+use crate::wire::signer::{
+    PaymentRequest, PaymentResponse, STATUS_NO_TICKETS, STATUS_PRICE, STATUS_REFRESH, StateBlob,
+};
+use crate::wire::{OrchestratorInfo, SegmentCredentials, TicketParams, error_words, named_ceiling};
+
+impl PaymentSession {
+    /// Checks a quote and puts it to use.
+    pub(super) fn take_quote(&mut self, info: &OrchestratorInfo) -> Result<(), Box<Failure>> {
+        let fail = |cause| {
+            let party = Party::Orchestrator(info.transcoder.clone());
+            Box::new(Failure::new(party, cause))
+        };
+        let nonsense = |why: &str| {
+            fail(Cause::Nonsense {
+                what: "quote",
+                why: why.into(),
+            })
+        };
+        if info.auth_token.is_none() {
+            return Err(nonsense("it has no auth token"));
+        }
+        if matches!(self.payer, Payer::Offchain) {
+            self.info = info.clone();
+            return Ok(());
+        }
+        let price = info
+            .price
+            .filter(|price| !price.is_free())
+            .ok_or_else(|| nonsense("it has no price, so there is nothing to pay"))?;
+        let params = info
+            .ticket_params
+            .clone()
+            .ok_or_else(|| nonsense("it has no ticket parameters"))?;
+        if info.address != self.info.address {
+            return Err(nonsense("it is of another account than the session's"));
+        }
+        let guard = |by, ceiling| {
+            fail(Cause::Guard(Box::new(Broken::Ceiling {
+                by,
+                asked: price,
+                ceiling,
+            })))
+        };
+        let wanted = self.config.capabilities.clone().unwrap_or_default();
+        match self.config.ceilings.limit(&wanted) {
+            Some(ceiling) if price.of_one() > ceiling => {
+                return Err(guard("configured ceiling", ceiling));
+            }
+            _ => {}
+        }
+        match self.initial {
+            Some(initial) if price > initial => {
+                return Err(guard("session's first price", initial.of_one()));
+            }
+            _ => {}
+        }
+        self.initial.get_or_insert(price);
+        self.stale &= self
+            .quote
+            .as_ref()
+            .is_some_and(|old| old.params.recipient_rand_hash == params.recipient_rand_hash);
+        self.quote = Some(Quote {
+            info: info.clone(),
+            params,
+            price,
+        });
+        self.info = info.clone();
+        Ok(())
+    }
+
+    /// Starts minting the current payment from the quote, or asks for a better one.
+    pub(super) fn mint(&mut self) {
+        let Some(current) = &self.current else {
+            self.state = State::Resting;
+            return;
+        };
+        let (id, fee) = (current.id, current.fee);
+        let token = self.info.auth_token.as_ref();
+        let Some(quote) = &self.quote else {
+            let credentials = Credentials {
+                payment: String::new(),
+                segment: SegmentCredentials::offchain(token),
+            };
+            self.current = None;
+            self.state = State::Resting;
+            return self.out.event(Event::Ready(id, credentials));
+        };
+        let ending = token.is_none_or(|token| self.now + TOKEN_RENEWAL > token.expiration);
+        let worn = self.nonces.hash() == quote.params.recipient_rand_hash && self.nonces.worn();
+        if self.stale || ending || worn {
+            return self.need_quote(None);
+        }
+        self.state = State::Minting;
+        let request = self.request(fee);
+        match &mut self.payer {
+            Payer::Offchain => {}
+            Payer::Remote { client, .. } => client.ask(self.now, &mut self.out, request.to_json()),
+            Payer::Local { minter, committed } => {
+                let decided = minter.begin(
+                    self.now,
+                    &mut self.out,
+                    &quote.info,
+                    committed.as_deref(),
+                    &request,
+                );
+                if let Err(refusal) = decided {
+                    self.refused_by_ourselves(refusal);
+                }
+            }
+        }
+    }
+
+    pub(super) fn request(&self, fee: Fee) -> PaymentRequest {
+        use prost::Message as _;
+        let (job_type, in_pixels) = match fee {
+            Fee::Elapsed => (self.config.unit.signer_type(), 0),
+            Fee::Units(units) => ("", i64::try_from(units).unwrap_or(i64::MAX)),
+        };
+        PaymentRequest {
+            state: match &self.payer {
+                Payer::Remote { committed, .. } => committed.clone(),
+                _ => StateBlob::default(),
+            },
+            orchestrator: self.quote.as_ref().map(|quote| quote.info.raw.clone()),
+            manifest_id: self.manifest_id.clone(),
+            app: self.config.app.clone(),
+            in_pixels,
+            job_type: job_type.into(),
+            max_price: None,
+            capabilities: self
+                .config
+                .capabilities
+                .as_ref()
+                .map(|wanted| wanted.to_wire().encode_to_vec().into()),
+        }
+    }
+
+    pub(super) fn need_quote(&mut self, at: Option<Url>) {
+        self.refreshes += 1;
+        if self.refreshes > MAX_REFRESHES {
+            let failure = Failure::new(
+                self.orchestrator(),
+                Cause::GaveUp {
+                    what: "a payment from a fresh quote",
+                    times: MAX_REFRESHES,
+                    last: "the quote is out of date again".into(),
+                },
+            );
+            return self.fail(failure);
+        }
+        self.state = State::AwaitingQuote(self.now + QUOTE_DEADLINE);
+        self.out.event(Event::NeedQuote(at));
+    }
+
+    pub(super) fn on_answer(&mut self, answer: signer::Answer) {
+        let party = match &self.payer {
+            Payer::Remote { client, .. } => client.party(),
+            _ => return,
+        };
+        match answer.status {
+            200 => match PaymentResponse::from_json(&answer.body) {
+                Ok(response) => {
+                    let credentials = Credentials {
+                        payment: response.payment,
+                        segment: response.segment,
+                    };
+                    self.minted(party, credentials, Memory::Blob(response.state));
+                }
+                // Another signer may have its wits about it.
+                Err(err) => self.mint_failed(Failure::new(
+                    party,
+                    Cause::Nonsense {
+                        what: err.what,
+                        why: err.why,
+                    },
+                )),
+            },
+            STATUS_REFRESH => self.need_quote(answer.orchestrator),
+            STATUS_NO_TICKETS => self.skip(),
+            status => {
+                let text = error_words(&answer.body);
+                self.refused_by(party, status, text);
+            }
+        }
+    }
+
+    pub(super) fn refused_by_ourselves(&mut self, refusal: Refusal) {
+        match refusal.status {
+            STATUS_REFRESH => self.need_quote(None),
+            STATUS_NO_TICKETS => self.skip(),
+            status => self.refused_by(Party::KeyHolder, status, refusal.message),
+        }
+    }
+
+    pub(super) fn refused_by(&mut self, party: Party, status: u16, text: String) {
+        let failure = match (status, &self.quote) {
+            (STATUS_PRICE, Some(quote)) => Failure::new(
+                self.orchestrator(),
+                Cause::TooDear {
+                    asked: quote.price.to_string(),
+                    ceiling: named_ceiling(&text).unwrap_or("the signer").into(),
+                },
+            ),
+            _ => Failure::new(party, signer::refused(status, text)),
+        };
+        self.fail(failure);
+    }
+
+    pub(super) fn skip(&mut self) {
+        self.state = State::Resting;
+        if let Some(current) = self.current.take() {
+            self.out.event(Event::Skipped(current.id));
+        }
+        self.set_pace();
+    }
+
+    /// Nobody signed. Asks the next one at once, and all again after a pause: at least a few rounds, and for as
+    /// long as what was paid lasts.
+    pub(super) fn mint_failed(&mut self, failure: Failure) {
+        let Some(current) = &mut self.current else {
+            return;
+        };
+        current.tries += 1;
+        let tries = current.tries;
+        let signers = match &mut self.payer {
+            Payer::Remote { client, .. } => {
+                client.advance();
+                client.count().max(1)
+            }
+            _ => 1,
+        };
+        if tries % signers != 0 {
+            return self.mint();
+        }
+        let rounds = tries / signers;
+        let until = self.now + pause(rounds);
+        if rounds >= MINT_ROUNDS && self.coverage.until().is_none_or(|covered| covered < until) {
+            return self.give_up("a request for a payment", tries, failure);
+        }
+        self.state = State::PausingMint(until);
+    }
+
+    pub(super) fn give_up(&mut self, what: &'static str, times: u32, last: Failure) {
+        let cause = match last.cause {
+            // A single try is its own story.
+            cause if times <= 1 => cause,
+            cause => Cause::GaveUp {
+                what,
+                times,
+                last: cause.to_string(),
+            },
+        };
+        self.fail(Failure::new(last.who, cause));
+    }
+
+    /// Reads what was minted, and lets it go if it keeps the rules.
+    pub(super) fn minted(&mut self, party: Party, credentials: Credentials, memory: Memory) {
+        match self.inspect(credentials, memory) {
+            Err(broken) => self.fail(Failure::new(party, Cause::Guard(broken))),
+            Ok(minted) => {
+                self.config.budget.spend(self.now, &minted.value);
+                match &self.config.budget_key {
+                    None => self.send(Box::new(minted)),
+                    Some(key) => {
+                        let record = self.config.budget.to_record(key.clone());
+                        let saving = self.out.open(Effect::Store(record));
+                        self.state = State::Saving(Box::new(minted), saving);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn inspect(
+        &self,
+        credentials: Credentials,
+        memory: Memory,
+    ) -> Result<Minted, Box<Broken>> {
+        let (Some(quote), Some(initial), Some(current)) =
+            (&self.quote, self.initial, &self.current)
+        else {
+            return Err(Box::new(Broken::Quote));
+        };
+        let sender = match &self.payer {
+            Payer::Remote { client, .. } => client.address(),
+            Payer::Local { minter, .. } => minter.address(),
+            Payer::Offchain => return Err(Box::new(Broken::Quote)),
+        };
+        let expected = Expected {
+            params: &quote.params,
+            price: quote.price,
+            auth_token: quote.info.auth_token.as_ref(),
+            sender,
+            manifest_id: &self.manifest_id,
+            nonces: self.nonces,
+            max_tickets: self.config.max_tickets,
+        };
+        let verified = verify(&credentials.payment, &credentials.segment, &expected)?;
+        let unit = self.config.unit;
+        let units = match current.fee {
+            Fee::Units(units) => Some(units),
+            Fee::Elapsed => None,
+        };
+        let elapsed = self.last_minted.map(|last| self.now.since(last));
+        self.proportion
+            .check(&verified.value, &verified.ev, unit, units, elapsed, initial)?;
+        self.config.budget.check(self.now, &verified.value)?;
+        let billed = units.unwrap_or_else(|| unit.billable(elapsed.unwrap_or_default()));
+        Ok(Minted {
+            credentials,
+            memory,
+            at: self.now,
+            tickets: verified.tickets,
+            value: verified.value,
+            fee: initial.fee(billed),
+            nonces: verified.nonces,
+        })
+    }
+
+    /// Takes over a quote that came with an answer, if it is no worse (payments spec 11.3).
+    pub(super) fn requote(&mut self, info: OrchestratorInfo) {
+        let worthless = |params: &TicketParams| {
+            !expected_value(&params.face_value, &params.win_prob).is_positive()
+        };
+        let usable = self.quote.as_ref().is_some_and(|old| {
+            info.address == old.info.address
+                && info.transcoder == old.info.transcoder
+                && info.auth_token == old.info.auth_token
+                && info
+                    .price
+                    .is_some_and(|price| !price.is_free() && price <= old.price)
+                && info
+                    .ticket_params
+                    .as_ref()
+                    .is_some_and(|params| !worthless(params))
+        });
+        if usable && self.take_quote(&info).is_ok() {
+            self.out.event(Event::Requoted(Box::new(info)));
+        }
+    }
+
+    pub(super) fn on_local(&mut self, outcome: local::Outcome) {
+        let refused = |why: SignRefused| signer::refused(500, why.to_string());
+        match outcome {
+            local::Outcome::Made(made) => {
+                let credentials = Credentials {
+                    payment: made.payment,
+                    segment: made.segment,
+                };
+                let memory = Memory::State(Box::new(made.state));
+                self.minted(Party::KeyHolder, credentials, memory);
+            }
+            local::Outcome::Refused(why) => {
+                self.fail(Failure::new(Party::KeyHolder, refused(why)));
+            }
+            local::Outcome::TimedOut => self.fail(Failure::new(
+                Party::KeyHolder,
+                Cause::TimedOut {
+                    doing: "a signature",
+                    after: local::SIGN_DEADLINE,
+                },
+            )),
+        }
+    }
+
+    pub(super) fn on_signer(&mut self, outcome: signer::Outcome) {
+        match outcome {
+            signer::Outcome::Answer(answer) => self.on_answer(answer),
+            signer::Outcome::Failed(failure) => self.mint_failed(failure),
+        }
+    }
+}

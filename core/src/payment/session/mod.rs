@@ -1,0 +1,572 @@
+//! The payer's side of one job at one orchestrator: makes payments, looks at them, delivers them, and paces itself.
+//!
+//! ```text
+//!  pay(), or the pace ─▶ Minting ◀──────────────── renew() ───────────────┐
+//!        ▲                 │ │ └─ 480, or the quote is worn: NeedQuote ─▶ AwaitingQuote
+//!        │                 │ └─ nobody answers ─▶ Pausing ─▶ Minting        ▲ discard
+//!        │                 │ minted, read, within budget                    │
+//!        │                 ▼                                                │
+//!        │     (spending counter durable: Saving)                           │
+//!        │        pay()│            │the pace                               │
+//!        │             ▼            ▼                                       │
+//!        │  Ready: AwaitingOwner   Delivering ─ 400 expired, nonce; 403 token┤
+//!        │             │ delivered()  │ │ └─ no answer ─▶ Confirming ────────┘
+//!        └── Paid ◀────┴── 200 ───────┘ └─ not reached, 500 ─▶ Pausing ─▶ Delivering
+//!
+//!  482: Skipped, nothing changes. Anything else, too many tries, a deadline, a broken rule: Failed ─▶ Ended
+//! ```
+//!
+//! The signer's blob, or our own memory with an own key, is committed only when the orchestrator took the payment.
+//! What was minted and not taken is discarded together with its quote, because the orchestrator may have seen the
+//! nonces (payments spec 18.1). One payment is under way at a time.
+
+mod deliver;
+mod local;
+mod minting;
+mod pace;
+mod signer;
+mod types;
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use core::time::Duration;
+
+use self::deliver::{Delivery as Post, Verdict};
+use self::pace::Coverage;
+use super::guard::{Budget, Proportion};
+use super::nonce::SenderNonces;
+use super::units::Unit;
+use crate::chain::ChainView;
+use crate::error::{Cause, Failure, Misuse, Party};
+use crate::http;
+use crate::machine::{EffectId, Input, Machine, Outbox, Output, earlier};
+use crate::money::{Amount, Price};
+use crate::time::Time;
+use crate::wire::signer::StateBlob;
+use crate::wire::{OrchestratorInfo, SignerState, TicketParams};
+
+pub use local::LocalAccount;
+pub use signer::RemoteSigner;
+pub use types::{
+    Config, Credentials, DELIVERY_TRIES, Delivered, Event, FIRST_PAUSE, Fee, Funds, LONGEST_PAUSE,
+    MAX_REFRESHES, MINT_ROUNDS, Paid, PaymentId, QUOTE_DEADLINE,
+};
+
+enum Payer {
+    Offchain,
+    Remote {
+        client: Box<signer::Client>,
+        /// What the signer remembers, as of the last payment that was taken.
+        committed: StateBlob,
+    },
+    Local {
+        minter: Box<local::Minter>,
+        committed: Option<Box<SignerState>>,
+    },
+}
+
+/// What is committed when a payment is taken.
+enum Memory {
+    Blob(StateBlob),
+    State(Box<SignerState>),
+}
+
+/// A payment that was minted and read.
+struct Minted {
+    credentials: Credentials,
+    memory: Memory,
+    at: Time,
+    tickets: u32,
+    value: Amount,
+    fee: Amount,
+    nonces: SenderNonces,
+}
+
+/// The payment under way.
+struct Current {
+    id: PaymentId,
+    fee: Fee,
+    /// Whether the owner delivers it.
+    by_owner: bool,
+    tries: u32,
+}
+
+enum State {
+    Resting,
+    Minting,
+    Saving(Box<Minted>, EffectId),
+    AwaitingQuote(Time),
+    AwaitingOwner(Box<Minted>),
+    Delivering(Box<Minted>, Post),
+    PausingMint(Time),
+    PausingDelivery(Box<Minted>, Post, Time),
+    Ended,
+}
+
+struct Quote {
+    info: OrchestratorInfo,
+    params: TicketParams,
+    price: Price,
+}
+
+/// See the [module](self).
+pub struct PaymentSession {
+    now: Time,
+    config: Config,
+    payer: Payer,
+    /// `None` only off-chain.
+    quote: Option<Quote>,
+    info: OrchestratorInfo,
+    /// A payment made from it may have been seen: do not use it again.
+    stale: bool,
+    initial: Option<Price>,
+    manifest_id: String,
+    nonces: SenderNonces,
+    last_minted: Option<Time>,
+    proportion: Proportion,
+    coverage: Coverage,
+    total: Amount,
+    refreshes: u32,
+    pace: Option<(Duration, Time)>,
+    ids: u64,
+    current: Option<Current>,
+    state: State,
+    out: Outbox<Event>,
+}
+
+impl PaymentSession {
+    /// A session with the orchestrator that gave `info`. Off-chain it needs only an auth token, otherwise also a
+    /// price and ticket parameters; without them the session fails at once.
+    #[must_use]
+    pub fn new(now: Time, config: Config, info: &OrchestratorInfo, funds: Funds) -> Self {
+        let payer = match funds {
+            Funds::Offchain => Payer::Offchain,
+            Funds::Remote(signer) => Payer::Remote {
+                client: Box::new(signer::Client::new(signer)),
+                committed: StateBlob::default(),
+            },
+            Funds::Local(account) => Payer::Local {
+                minter: Box::new(local::Minter::new(*account)),
+                committed: None,
+            },
+        };
+        let free = Price::new(0, 1).expect("one unit for nothing is a price");
+        let mut this = Self {
+            now,
+            payer,
+            quote: None,
+            info: info.clone(),
+            stale: false,
+            initial: None,
+            manifest_id: config.manifest_id.clone(),
+            nonces: SenderNonces::new([0; 32], 0),
+            last_minted: None,
+            proportion: Proportion::default(),
+            coverage: Coverage::new(config.unit, info.price.unwrap_or(free)),
+            total: Amount::zero(),
+            refreshes: 0,
+            pace: None,
+            ids: 0,
+            current: None,
+            state: State::Resting,
+            config,
+            out: Outbox::default(),
+        };
+        if matches!(&this.payer, Payer::Remote { client, .. } if !client.has_urls()) {
+            this.fail(Failure::new(
+                Party::KeyHolder,
+                Cause::Nonsense {
+                    what: "list of signers",
+                    why: "it is empty".into(),
+                },
+            ));
+        } else if let Err(failure) = this.take_quote(info) {
+            this.fail(*failure);
+        }
+        this
+    }
+
+    /// Makes a payment that the owner delivers with a request of its own: the first one of a job, or each one of
+    /// jobs that pay with every request. [`Event::Ready`] follows, or [`Event::Skipped`] if nothing is due.
+    ///
+    /// # Errors
+    /// [`Misuse::Ended`] after the end, [`Misuse::StillOpen`] while another payment is under way.
+    pub fn pay(&mut self, now: Time, fee: Fee) -> Result<PaymentId, Misuse> {
+        self.advance(now);
+        self.begin(fee, true)
+    }
+
+    /// Tells what became of a payment that the owner delivered. An unknown id is ignored.
+    pub fn delivered(&mut self, now: Time, id: PaymentId, how: Delivered) {
+        self.advance(now);
+        if self.current.as_ref().is_none_or(|current| current.id != id) {
+            return;
+        }
+        match core::mem::replace(&mut self.state, State::Resting) {
+            State::AwaitingOwner(minted) => match how {
+                Delivered::Accepted => self.taken(*minted),
+                Delivered::Refused => {
+                    self.stale = true;
+                    self.current = None;
+                    self.set_pace();
+                }
+            },
+            other => self.state = other,
+        }
+    }
+
+    /// Names the job as the orchestrator calls it: payments go to the balance of that name.
+    pub fn set_manifest(&mut self, id: impl Into<String>) {
+        self.manifest_id = id.into();
+    }
+
+    /// Pays by itself from now on, at the latest every `interval`, and earlier when what was paid runs out. Does
+    /// nothing off-chain and for jobs that are paid once.
+    ///
+    /// # Errors
+    /// [`Misuse::Ended`] after the end, [`Misuse::NotOpen`] while the job has no name.
+    pub fn start_pacing(&mut self, now: Time, interval: Duration) -> Result<(), Misuse> {
+        self.advance(now);
+        if matches!(self.state, State::Ended) {
+            return Err(Misuse::Ended);
+        }
+        if matches!(self.payer, Payer::Offchain) || self.config.unit == Unit::Fixed {
+            return Ok(());
+        }
+        if self.manifest_id.is_empty() {
+            return Err(Misuse::NotOpen);
+        }
+        self.pace = Some((interval, self.coverage.next(self.now, interval)));
+        Ok(())
+    }
+
+    /// Stops paying by itself: the job's input stands still. A payment under way is finished.
+    pub fn pause(&mut self) {
+        self.pace = None;
+    }
+
+    /// Gives fresh orchestrator info: the answer to [`Event::NeedQuote`], or whenever there is some. It replaces
+    /// price and ticket parameters together. Another account, or a higher price than the session began with, ends
+    /// the session.
+    pub fn renew(&mut self, now: Time, info: &OrchestratorInfo) {
+        self.advance(now);
+        if matches!(self.state, State::Ended) {
+            return;
+        }
+        if let Err(failure) = self.take_quote(info) {
+            return self.fail(*failure);
+        }
+        // What is being minted from the old quote is of no use any more.
+        if matches!(self.state, State::AwaitingQuote(_) | State::Minting) {
+            self.mint();
+        }
+    }
+
+    /// Pushes a new reading of the chain. Only an own key needs it.
+    pub fn set_chain(&mut self, now: Time, view: ChainView) {
+        self.advance(now);
+        if let Payer::Local { minter, .. } = &mut self.payer {
+            minter.set_chain(view);
+        }
+    }
+
+    /// Ends the session without an event. What is under way is aborted.
+    pub fn close(&mut self, now: Time) {
+        self.advance(now);
+        self.end();
+    }
+
+    /// What was spent, with its limits.
+    #[must_use]
+    pub const fn budget(&self) -> &Budget {
+        &self.config.budget
+    }
+
+    /// All that the orchestrator took.
+    #[must_use]
+    pub const fn total(&self) -> &Amount {
+        &self.total
+    }
+
+    /// When what was paid is used up, for metered jobs.
+    #[must_use]
+    pub fn covered_until(&self) -> Option<Time> {
+        self.coverage.until()
+    }
+
+    /// The quote in use.
+    #[must_use]
+    pub const fn info(&self) -> &OrchestratorInfo {
+        &self.info
+    }
+
+    fn orchestrator(&self) -> Party {
+        Party::Orchestrator(self.info.transcoder.clone())
+    }
+
+    fn begin(&mut self, fee: Fee, by_owner: bool) -> Result<PaymentId, Misuse> {
+        match self.state {
+            State::Ended => return Err(Misuse::Ended),
+            _ if self.current.is_some() => return Err(Misuse::StillOpen),
+            _ => {}
+        }
+        let id = PaymentId(self.ids);
+        self.ids += 1;
+        self.current = Some(Current {
+            id,
+            fee,
+            by_owner,
+            tries: 0,
+        });
+        self.refreshes = 0;
+        self.mint();
+        Ok(id)
+    }
+
+    fn send(&mut self, minted: Box<Minted>) {
+        let Some(current) = &mut self.current else {
+            return;
+        };
+        self.nonces = minted.nonces;
+        current.tries = 0;
+        if current.by_owner {
+            let event = Event::Ready(current.id, minted.credentials.clone());
+            self.state = State::AwaitingOwner(minted);
+            self.out.event(event);
+        } else {
+            self.post(minted, Post::default());
+        }
+    }
+
+    fn post(&mut self, minted: Box<Minted>, mut post: Post) {
+        let url = match &self.config.payment_url {
+            Some(url) => url.clone(),
+            None => self.info.transcoder.child("payment"),
+        };
+        if let Some(current) = &mut self.current {
+            current.tries += 1;
+        }
+        post.send(
+            self.now,
+            &mut self.out,
+            url,
+            self.config.trust,
+            &minted.credentials,
+        );
+        self.state = State::Delivering(minted, post);
+    }
+
+    /// The orchestrator took the payment: what was pending is committed.
+    fn taken(&mut self, minted: Minted) {
+        match (&mut self.payer, minted.memory) {
+            (Payer::Remote { committed, .. }, Memory::Blob(blob)) => *committed = blob,
+            (Payer::Local { committed, .. }, Memory::State(state)) => *committed = Some(state),
+            _ => {}
+        }
+        self.last_minted = Some(minted.at);
+        self.proportion.paid(&minted.value, &minted.fee);
+        self.coverage.add(minted.at, &minted.value);
+        self.total += &minted.value;
+        self.state = State::Resting;
+        if let Some(current) = self.current.take() {
+            let paid = Paid {
+                tickets: minted.tickets,
+                value: minted.value,
+                total: self.total.clone(),
+                covered_until: self.coverage.until(),
+            };
+            self.out.event(Event::Paid(current.id, paid));
+        }
+        self.set_pace();
+    }
+
+    fn on_verdict(&mut self, minted: Box<Minted>, post: Post, verdict: Verdict) {
+        match verdict {
+            Verdict::Taken(info) => {
+                self.taken(*minted);
+                if let Some(info) = info {
+                    self.requote(*info);
+                }
+            }
+            Verdict::Discard => {
+                self.stale = true;
+                self.need_quote(None);
+            }
+            Verdict::Again(failure) => {
+                let tries = self.current.as_ref().map_or(0, |current| current.tries);
+                let until = self.now + pause(tries);
+                let covered = self
+                    .coverage
+                    .until()
+                    .is_some_and(|covered| covered >= until);
+                if tries >= DELIVERY_TRIES && !covered {
+                    return self.give_up("delivering a payment", tries, failure);
+                }
+                self.state = State::PausingDelivery(minted, post, until);
+            }
+            Verdict::Confirm => self.post(minted, post),
+            Verdict::Over(failure) => self.fail(failure),
+        }
+    }
+
+    fn set_pace(&mut self) {
+        if let Some((interval, next)) = &mut self.pace {
+            *next = self.coverage.next(self.now, *interval);
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        if !matches!(self.state, State::Ended) {
+            self.end();
+            self.out.event(Event::Failed(failure));
+        }
+    }
+
+    fn end(&mut self) {
+        match core::mem::replace(&mut self.state, State::Ended) {
+            State::Delivering(_, mut post) | State::PausingDelivery(_, mut post, _) => {
+                post.abort(&mut self.out);
+            }
+            _ => {}
+        }
+        match &mut self.payer {
+            Payer::Remote { client, .. } => client.abort(&mut self.out),
+            Payer::Local { minter, .. } => minter.abort(),
+            Payer::Offchain => {}
+        }
+        self.current = None;
+        self.pace = None;
+    }
+
+    fn advance(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        let (client, minter) = match &mut self.payer {
+            Payer::Remote { client, .. } => (client.tick(self.now, &mut self.out), None),
+            Payer::Local { minter, .. } => (None, minter.tick(self.now)),
+            Payer::Offchain => (None, None),
+        };
+        if let Some(outcome) = client {
+            self.on_signer(outcome);
+        }
+        if let Some(outcome) = minter {
+            self.on_local(outcome);
+        }
+        match core::mem::replace(&mut self.state, State::Resting) {
+            State::PausingMint(until) if until <= self.now => self.mint(),
+            State::PausingDelivery(minted, post, until) if until <= self.now => {
+                self.post(minted, post);
+            }
+            State::Delivering(minted, mut post) => {
+                let url = &self.info.transcoder;
+                let party = || Party::Orchestrator(url.clone());
+                match post.tick(self.now, party, &mut self.out) {
+                    None => self.state = State::Delivering(minted, post),
+                    Some(verdict) => self.on_verdict(minted, post, verdict),
+                }
+            }
+            State::AwaitingQuote(until) if until <= self.now => {
+                let failure = Failure::new(
+                    self.orchestrator(),
+                    Cause::TimedOut {
+                        doing: "a request for a fresh quote",
+                        after: QUOTE_DEADLINE,
+                    },
+                );
+                self.fail(failure);
+            }
+            other => self.state = other,
+        }
+        if self.current.is_none() && self.pace.is_some_and(|(_, next)| next <= self.now) {
+            // Nothing is under way and the session has not ended, so this cannot be refused.
+            let _ = self.begin(Fee::Elapsed, false);
+        }
+    }
+
+    fn on_http(&mut self, id: EffectId, step: http::In) {
+        let party = self.orchestrator();
+        if let State::Delivering(_, post) = &mut self.state
+            && post.owns(id)
+        {
+            let verdict = post.handle(step, party, &mut self.out);
+            if let Some(verdict) = verdict
+                && let State::Delivering(minted, post) =
+                    core::mem::replace(&mut self.state, State::Resting)
+            {
+                self.on_verdict(minted, post, verdict);
+            }
+            return;
+        }
+        let outcome = match &mut self.payer {
+            Payer::Remote { client, .. } => client.handle(id, step, &mut self.out),
+            _ => None,
+        };
+        if let Some(outcome) = outcome {
+            self.on_signer(outcome);
+        }
+    }
+
+    fn on_stored(&mut self, id: EffectId) {
+        match core::mem::replace(&mut self.state, State::Resting) {
+            State::Saving(minted, saving) if saving == id => self.send(minted),
+            other => self.state = other,
+        }
+        if let Payer::Local { minter, .. } = &mut self.payer {
+            minter.stored(self.now, id, &mut self.out);
+        }
+    }
+}
+
+impl Machine for PaymentSession {
+    type Event = Event;
+
+    fn handle_input(&mut self, now: Time, input: Input) {
+        self.advance(now);
+        match input {
+            Input::Tick => {}
+            Input::Http(id, step) => self.on_http(id, step),
+            Input::Stored(id) => self.on_stored(id),
+            Input::Signed(id, answer) => {
+                let outcome = match &mut self.payer {
+                    Payer::Local { minter, .. } => minter.signed(id, answer),
+                    _ => None,
+                };
+                if let Some(outcome) = outcome {
+                    self.on_local(outcome);
+                }
+            }
+        }
+    }
+
+    fn poll_output(&mut self) -> Output<Event> {
+        if let Some(output) = self.out.pop() {
+            return output;
+        }
+        let payer = match &self.payer {
+            Payer::Remote { client, .. } => client.wake(),
+            Payer::Local { minter, .. } => minter.wake(),
+            Payer::Offchain => None,
+        };
+        let state = match &self.state {
+            State::AwaitingQuote(until)
+            | State::PausingMint(until)
+            | State::PausingDelivery(_, _, until) => Some(*until),
+            State::Delivering(_, post) => Some(post.wake()),
+            State::Resting
+            | State::Minting
+            | State::Saving(..)
+            | State::AwaitingOwner(_)
+            | State::Ended => None,
+        };
+        let pace = self
+            .pace
+            .filter(|_| self.current.is_none())
+            .map(|(_, next)| next);
+        Output::Idle(earlier(earlier(payer, state), pace))
+    }
+}
+
+fn pause(tries: u32) -> Duration {
+    FIRST_PAUSE
+        .saturating_mul(1 << tries.saturating_sub(1).min(16))
+        .min(LONGEST_PAUSE)
+}

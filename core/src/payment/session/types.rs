@@ -1,0 +1,159 @@
+//! What owners of a session give and get.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use core::time::Duration;
+
+use super::{LocalAccount, RemoteSigner};
+use crate::capabilities::{Capabilities, Ceilings};
+use crate::error::Failure;
+use crate::http::{Trust, Url};
+use crate::money::Amount;
+use crate::payment::guard::Budget;
+use crate::payment::mint::MAX_TICKETS;
+use crate::payment::units::Unit;
+use crate::time::Time;
+use crate::wire::OrchestratorInfo;
+
+/// The owner has so long to answer [`Event::NeedQuote`].
+pub const QUOTE_DEADLINE: Duration = Duration::from_secs(30);
+/// So many fresh quotes are asked for in a row.
+pub const MAX_REFRESHES: u32 = 3;
+/// All signers are asked so often, at least, before a payment is given up.
+pub const MINT_ROUNDS: u32 = 3;
+/// So often a payment is sent, at least, before it is given up.
+pub const DELIVERY_TRIES: u32 = 4;
+/// Pauses between tries double from this.
+pub const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// Pauses between tries do not get longer.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Settings of a [`PaymentSession`](super::PaymentSession).
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What the job is billed by.
+    pub unit: Unit,
+    /// What the job runs, for the signer's books: `live-video-to-video/<model>`. May be empty.
+    pub app: String,
+    /// The job's name at the orchestrator, if it is known before the first payment.
+    pub manifest_id: String,
+    /// What the job needs; goes into the credentials.
+    pub capabilities: Option<Capabilities>,
+    /// Where further payments go; `{transcoder}/payment` if `None`.
+    pub payment_url: Option<Url>,
+    /// Which certificates of the orchestrator will do.
+    pub trust: Trust,
+    /// The most that is paid.
+    pub ceilings: Ceilings,
+    /// The most tickets in one payment.
+    pub max_tickets: usize,
+    /// What may be spent. Take it back with [`budget`](super::PaymentSession::budget) to go on with it elsewhere.
+    pub budget: Budget,
+    /// The key under which the spending counter is made durable before a payment leaves; `None` does without.
+    pub budget_key: Option<String>,
+}
+
+impl Config {
+    /// A job billed by `unit`: no ceilings, no spending limits, but every payment is read before it is sent.
+    #[must_use]
+    pub fn new(unit: Unit) -> Self {
+        Self {
+            unit,
+            app: String::new(),
+            manifest_id: String::new(),
+            capabilities: None,
+            payment_url: None,
+            trust: Trust::FirstUse,
+            ceilings: Ceilings::default(),
+            max_tickets: MAX_TICKETS as usize,
+            budget: Budget::unlimited(),
+            budget_key: None,
+        }
+    }
+}
+
+/// Who pays, and how.
+#[derive(Clone, Debug)]
+pub enum Funds {
+    /// Nobody: the orchestrator has no chain.
+    Offchain,
+    /// A remote signer.
+    Remote(RemoteSigner),
+    /// A key of our own.
+    Local(Box<LocalAccount>),
+}
+
+/// What a payment is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fee {
+    /// The preload at first, then the time since the last payment, in the session's unit.
+    Elapsed,
+    /// That many units.
+    Units(u64),
+}
+
+/// Names one payment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PaymentId(pub(super) u64);
+
+/// The values of the two headers that a request has to carry.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// Of `livepeer-payment`. Empty off-chain; send the header all the same.
+    pub payment: String,
+    /// Of `livepeer-segment`.
+    pub segment: String,
+}
+
+impl core::fmt::Debug for Credentials {
+    // They are worth money.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(
+            f,
+            "Credentials({} and {} bytes)",
+            self.payment.len(),
+            self.segment.len()
+        )
+    }
+}
+
+/// What became of a payment that the owner delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// The orchestrator took it.
+    Accepted,
+    /// It did not, or nobody knows.
+    Refused,
+}
+
+/// A payment that an orchestrator took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paid {
+    /// How many tickets.
+    pub tickets: u32,
+    /// What they are worth.
+    pub value: Amount,
+    /// All that this session paid.
+    pub total: Amount,
+    /// When that is used up, for metered jobs.
+    pub covered_until: Option<Time>,
+}
+
+/// What a [`PaymentSession`](super::PaymentSession) tells.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// Send these along with the request that the payment is for, then call [`delivered`](super::PaymentSession::delivered).
+    Ready(PaymentId, Credentials),
+    /// The orchestrator took a payment.
+    Paid(PaymentId, Paid),
+    /// Nothing is due yet; nothing was sent.
+    Skipped(PaymentId),
+    /// Get fresh orchestrator info, ignoring capacity, and call [`renew`](super::PaymentSession::renew) within
+    /// [`QUOTE_DEADLINE`]. The signer may say where.
+    NeedQuote(Option<Url>),
+    /// The orchestrator sent a fresh quote along with its answer, and it is in use now.
+    Requoted(Box<OrchestratorInfo>),
+    /// The last event: there will be no more payments.
+    Failed(Failure),
+}
