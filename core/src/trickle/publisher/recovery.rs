@@ -9,7 +9,8 @@
 //!   GET seq ─▶ bytes, all that were sent, and there is more ────▶ Open(count)
 //!           ─▶ bytes, then quiet ───────────────────────────────▶ Open(count)
 //!           ─▶ quiet ─▶ GET next ─▶ head ≤ seq, still quiet ────▶ Open(0)
-//!                   ─▶ head > seq, twice ────────────────────▶ Open(0)
+//!                   ─▶ head > seq + 1, five times ────────────▶ Open(0)
+//!                   ─▶ head = seq + 1 ───────────────────────▶ (the GET is lost: again)
 //!           ─▶ 470, head within the window, then quiet ─────────▶ Open(0)
 //!           ─▶ 470, head beyond it ─────────────────────────────▶ Evicted
 //!           ─▶ end of body ─────────────────────────────────────▶ Closed(count)
@@ -27,6 +28,8 @@ use crate::time::Time;
 use crate::trickle::{STATUS_NOT_IN_WINDOW, Seq, WINDOW, headers};
 
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// So many silent GETs mean that there is no byte, where the channel's head does not tell.
+const SILENT_ROUNDS: u32 = 5;
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug)]
@@ -192,10 +195,10 @@ impl Recovery {
         self.quiet_at = now + desk.config.quiet;
         match headers::latest(&reply.headers) {
             Some(latest) if reply.status == 200 => {
-                // Above, either the GET is slow, or a later segment has begun and this one has not: asking anew
-                // tells.
-                self.rounds += 1;
-                if latest <= view.seq || self.rounds > 1 {
+                // One above, it has a byte, and the GET is slow or dead. Further above, it may also be that only later
+                // segments have begun; a GET that falls silent again and again is believed then.
+                self.rounds += u32::from(latest > view.seq.next());
+                if latest <= view.seq || self.rounds >= SILENT_ROUNDS {
                     self.empty = true;
                 } else {
                     self.ask_later(now, desk);

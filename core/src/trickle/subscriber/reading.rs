@@ -9,7 +9,7 @@ use super::{Desk, Event, Subscriber};
 use crate::http::Out;
 use crate::machine::EffectId;
 use crate::time::Time;
-use crate::trickle::{Ending, Seq, Start};
+use crate::trickle::{Ending, PAUSE, Seq, Start, WINDOW};
 
 /// So much of a segment's beginning is held, to see that a resumed one is still the same: server and publisher may
 /// have begun anew, and another segment may have its number.
@@ -212,18 +212,22 @@ impl Subscriber {
                 }
             }
             Answer::Failed(_) => reading.again = None,
-            // Gone, moved, or empty where there were bytes.
-            _ => {
-                if reading.leg.is_none() {
-                    if matches!(answer, Answer::Over | Answer::Missing) {
-                        self.drop_reading();
-                        return self.finish(Ending::EndOfStream);
-                    }
-                    self.truncate();
-                } else {
-                    reading.again = None;
-                }
+            // The server has begun anew, and the publisher may still have it.
+            Answer::NotInWindow(Some(latest))
+                if latest < reading.seq.plus(WINDOW as u64 - 1)
+                    && self.now.since(reading.heard) < self.desk.config.late_within =>
+            {
+                let mut fetch = Fetch::new(Start::At(reading.seq));
+                fetch.pause(self.now + PAUSE);
+                reading.again = Some(fetch);
             }
+            // Gone, moved, or empty where there were bytes. An older connection that is still open has been silent
+            // for so long, although a closed segment is sent to its end, that it is dead.
+            Answer::Over | Answer::Missing => {
+                self.drop_reading();
+                self.finish(Ending::EndOfStream);
+            }
+            Answer::Body { .. } | Answer::Empty { .. } | Answer::NotInWindow(_) => self.truncate(),
         }
     }
 }
