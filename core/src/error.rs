@@ -177,6 +177,14 @@ pub enum Cause {
     /// A rule of ours that protects the payer was broken; nothing was sent.
     #[error("payment refused by our own guard: {0}")]
     Guard(Box<Broken>),
+    /// Nothing came for too long.
+    #[error("no {what} for {after:?}")]
+    Silent {
+        /// What should have come.
+        what: &'static str,
+        /// How long we waited.
+        after: Duration,
+    },
     /// The channel or session is gone.
     #[error("{0} is gone")]
     Gone(&'static str),

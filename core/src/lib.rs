@@ -11,6 +11,7 @@ pub mod chain;
 pub mod error;
 pub mod handshake;
 pub mod http;
+pub mod job;
 pub mod machine;
 pub mod money;
 pub mod payment;

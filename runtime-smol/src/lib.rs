@@ -22,6 +22,18 @@ pub type Handle<M> = livepeer_runtime::Handle<M, SmolRuntime>;
 /// A listening socket.
 pub type Server = livepeer_runtime::http::Server<SmolRuntime>;
 
+/// A session with one orchestrator.
+pub type OrchestratorSession = api::OrchestratorSession<SmolRuntime>;
+/// The payer's side of one job.
+pub type PaymentSession = api::PaymentSession<SmolRuntime>;
+/// A live video job.
+pub type LiveVideoJob = api::LiveVideoJob<SmolRuntime>;
+/// The input of a job.
+pub type Publisher = api::Publisher<SmolRuntime>;
+/// The output of a job.
+pub type Output = api::Output<SmolRuntime>;
+
+pub use livepeer_runtime::api::{self, Error, Flushed, JobEvent, OutputEvent, Payer, Spent};
 pub use livepeer_runtime::{
     LocalKey, MemoryStore, NoSigner, Pins, Signer, Store, http, keys, seed, store, tls,
 };

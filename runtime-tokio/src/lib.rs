@@ -19,6 +19,18 @@ pub type Handle<M> = livepeer_runtime::Handle<M, TokioRuntime>;
 /// A listening socket.
 pub type Server = livepeer_runtime::http::Server<TokioRuntime>;
 
+/// A session with one orchestrator.
+pub type OrchestratorSession = api::OrchestratorSession<TokioRuntime>;
+/// The payer's side of one job.
+pub type PaymentSession = api::PaymentSession<TokioRuntime>;
+/// A live video job.
+pub type LiveVideoJob = api::LiveVideoJob<TokioRuntime>;
+/// The input of a job.
+pub type Publisher = api::Publisher<TokioRuntime>;
+/// The output of a job.
+pub type Output = api::Output<TokioRuntime>;
+
+pub use livepeer_runtime::api::{self, Error, Flushed, JobEvent, OutputEvent, Payer, Spent};
 pub use livepeer_runtime::{
     LocalKey, MemoryStore, NoSigner, Pins, Signer, Store, http, keys, seed, store, tls,
 };

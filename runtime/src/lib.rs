@@ -4,6 +4,7 @@
 //! [`Handle::next`] yields events. [`http::Server`] lets peers talk to a machine. What a runtime has to offer is
 //! the trait [`Runtime`]; the crates `livepeer-tokio` and `livepeer-smol` implement it.
 
+pub mod api;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod driver;

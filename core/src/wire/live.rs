@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::info::WireError;
 use crate::http::Url;
+use crate::sign::Address;
 
 /// The model that an empty name means.
 pub const DEFAULT_MODEL: &str = "noop";
@@ -216,6 +217,23 @@ pub struct RunnerEvent {
 /// Fields that a gateway adds to every event it passes on.
 #[derive(Clone, Debug, Default)]
 pub struct EventContext(pub Vec<(&'static str, Value)>);
+
+impl EventContext {
+    /// Adds a text field.
+    pub fn add(&mut self, key: &'static str, value: &str) {
+        self.0.push((key, value.into()));
+    }
+
+    /// Adds who runs the job.
+    pub fn add_orchestrator(&mut self, address: Address, url: &Url) {
+        let fields = [("address", address.checksummed()), ("url", url.to_string())];
+        let fields: Map<_, _> = fields
+            .into_iter()
+            .map(|(key, value)| (key.to_string(), value.into()))
+            .collect();
+        self.0.push(("orchestrator_info", fields.into()));
+    }
+}
 
 impl RunnerEvent {
     /// Whether it is a status report.

@@ -18,6 +18,7 @@ pub use capabilities::{MAX_MODELS, MAX_PRICES, MAX_VERSION_BYTES};
 pub use identity::{
     MAX_IDENTITY_BYTES, check_identity, error_words, identity_digest, read_identity,
 };
+pub(crate) use info::cut;
 pub use info::{AuthToken, MAX_NODES, OrchestratorInfo, TicketParams, WireError};
 pub use live::{
     Channels, DEFAULT_MODEL, EventContext, KEEP_ALIVE, MAX_MESSAGE_BYTES, MAX_START_ANSWER_BYTES,

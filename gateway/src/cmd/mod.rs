@@ -3,7 +3,13 @@
 mod demo;
 mod devnet;
 mod info;
+mod job;
 mod live;
+mod on;
+mod peers;
+mod sink;
+mod source;
+mod stop;
 
 use crate::args::Command;
 use crate::ui::Outcome;

@@ -6,8 +6,11 @@ use std::process::ExitCode;
 
 use livepeer_core::error::Reason;
 use livepeer_core::http::Fault;
+use livepeer_core::pool::{Tried, Why};
 use livepeer_core::wire::WireError;
 use livepeer_core::{Cause, Failure, Misuse, Party};
+
+use livepeer_runtime::api::Error;
 
 use crate::media::InputError;
 
@@ -152,6 +155,39 @@ impl From<Failure> for Failed {
         Self::new(failure, remedy)
     }
 }
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Failed(failure) => failure.into(),
+            Error::Input(error) => error.into(),
+            Error::Misuse(misuse) => misuse.into(),
+            Error::Rejected(..) => Self::new(&error, UNFIT),
+            Error::NoOrchestrator(tried) => match &tried[..] {
+                // One orchestrator, one story.
+                [
+                    Tried {
+                        why: Why::Failed(failure),
+                        ..
+                    },
+                ] => failure.clone().into(),
+                _ => Self::new(
+                    Error::NoOrchestrator(tried.clone()),
+                    match tried.first().map(|one| &one.why) {
+                        Some(Why::Failed(failure)) => remedy(&failure.who, &failure.cause),
+                        Some(Why::Rejected(_)) => UNFIT,
+                        _ => "Try again later, or name more orchestrators",
+                    },
+                ),
+            },
+            Error::Url { .. } => Self::new(&error, "Write it as https://HOST:PORT"),
+            _ => Self::new(&error, "Start again; --log info shows what went before"),
+        }
+    }
+}
+
+/// What to do when an orchestrator does not fit.
+const UNFIT: &str = "See what it serves with: livepeer-gateway info URL; or raise --max-price";
 
 fn remedy(who: &Party, cause: &Cause) -> &'static str {
     let signer = matches!(who, Party::Signer(_));

@@ -1,0 +1,129 @@
+//! The job's children: what they tell, what they are fed, when they wake.
+
+use alloc::vec::Vec;
+
+use super::{LiveVideoJob, State};
+use crate::machine::{Input, earlier};
+use crate::payment::session;
+use crate::time::Time;
+use crate::{handshake, trickle};
+
+/// What a child told, to be acted on once no child is borrowed.
+pub(super) enum Told {
+    Payment(session::Event),
+    Handshake(handshake::Event),
+    Control(trickle::publisher::Event),
+    Events(trickle::subscriber::Event),
+}
+
+impl LiveVideoJob {
+    /// Drains the children until none has anything to say, acting on what they tell.
+    pub(super) fn drain_children(&mut self) {
+        loop {
+            let mut told = Vec::new();
+            if let Some(serving) = &mut self.serving {
+                serving
+                    .payment
+                    .drain(&mut self.out, |event| told.push(Told::Payment(event)));
+                serving
+                    .handshake
+                    .drain(&mut self.out, |event| told.push(Told::Handshake(event)));
+            }
+            if let State::Running(running) = &mut self.state {
+                running.send_next(self.now);
+                running
+                    .control
+                    .drain(&mut self.out, |event| told.push(Told::Control(event)));
+                running
+                    .events
+                    .drain(&mut self.out, |event| told.push(Told::Events(event)));
+            }
+            self.leaving.retain_mut(|control| {
+                let mut open = true;
+                control.drain(&mut self.out, |event| {
+                    open &= !matches!(event, trickle::publisher::Event::Closed(_));
+                });
+                open
+            });
+            if told.is_empty() {
+                self.end_if_closed();
+                return;
+            }
+            for told in told {
+                match told {
+                    Told::Payment(event) => self.on_payment(event),
+                    Told::Handshake(event) => self.on_handshake(event),
+                    Told::Control(event) => self.on_control(event),
+                    Told::Events(event) => self.on_events(event),
+                }
+            }
+        }
+    }
+
+    /// Hands an input to the child it names, if that is still there.
+    pub(super) fn feed_child(&mut self, input: Input) {
+        let now = self.now;
+        let id = match &input {
+            Input::Http(id, _) | Input::Signed(id, _) | Input::Stored(id) => *id,
+            Input::Tick => return,
+        };
+        if let Some(serving) = &mut self.serving {
+            if serving.payment.owns(id) {
+                return serving.payment.handle_input(now, input);
+            }
+            if serving.handshake.owns(id) {
+                return serving.handshake.handle_input(now, input);
+            }
+        }
+        if let State::Running(running) = &mut self.state {
+            if running.control.owns(id) {
+                return running.control.handle_input(now, input);
+            }
+            if running.events.owns(id) {
+                return running.events.handle_input(now, input);
+            }
+        }
+        if let Some(control) = self.leaving.iter_mut().find(|control| control.owns(id)) {
+            control.handle_input(now, input);
+        }
+    }
+
+    /// Lets every child look at the time.
+    pub(super) fn tick_children(&mut self) {
+        let now = self.now;
+        if let Some(serving) = &mut self.serving {
+            serving.payment.handle_input(now, Input::Tick);
+            serving.handshake.handle_input(now, Input::Tick);
+        }
+        if let State::Running(running) = &mut self.state {
+            running.control.handle_input(now, Input::Tick);
+            running.events.handle_input(now, Input::Tick);
+        }
+        for control in &mut self.leaving {
+            control.handle_input(now, Input::Tick);
+        }
+    }
+
+    pub(super) fn wake(&self) -> Option<Time> {
+        let mut wake = self.farewell.as_ref().map(|farewell| farewell.deadline);
+        for control in &self.leaving {
+            wake = earlier(wake, control.wake());
+        }
+        if let Some(serving) = &self.serving {
+            wake = earlier(wake, serving.payment.wake());
+            wake = earlier(wake, serving.handshake.wake());
+        }
+        match &self.state {
+            State::AwaitingStart(start) => earlier(wake, Some(start.deadline)),
+            State::Running(running) => {
+                let own = running
+                    .keep_alive_at
+                    .min(running.watch_at)
+                    .min(running.drain_until.unwrap_or(Time::MAX));
+                let children = earlier(running.control.wake(), running.events.wake());
+                earlier(wake, earlier(Some(own), children))
+            }
+            _ => wake,
+        }
+    }
+}

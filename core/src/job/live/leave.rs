@@ -1,0 +1,116 @@
+//! Leaving an orchestrator, for another or for good.
+
+use super::{Ending, Event, LiveVideoJob, Running, State};
+use crate::error::{Advice, Cause, Failure, Party, Reason};
+use crate::pool::Outcome;
+
+impl LiveVideoJob {
+    /// The orchestrator at work is given up for `cause`: the job goes on with another, if it may.
+    pub(super) fn lose(&mut self, cause: Cause) {
+        if let Some(serving) = &self.serving {
+            let failure = Failure::new(serving.party(), cause);
+            self.release(failure);
+        }
+    }
+
+    /// Leaves the orchestrator and looks for another, or ends.
+    pub(super) fn release(&mut self, failure: Failure) {
+        let was_running = matches!(self.state, State::Running(_));
+        self.leave(verdict(&failure));
+        let may_go_on = !self.stopping
+            && failure.advice() != Advice::Stop
+            && (!was_running || (self.input_open && self.swap_limit.allow(self.now)));
+        if may_go_on {
+            self.swaps += u32::from(was_running);
+            self.state = State::AwaitingLease;
+            self.out.event(Event::NeedLease);
+        } else {
+            let ending = if self.stopping {
+                Ending::Stopped
+            } else {
+                Ending::Failed(failure)
+            };
+            self.end_with(ending);
+        }
+    }
+
+    /// The job is over by intention.
+    pub(super) fn finish(&mut self, ending: Ending) {
+        self.stopping = true;
+        match &self.state {
+            State::Ended | State::Closing(_) => return,
+            // The orchestrator may take the job all the same; its session must not be left behind.
+            State::AwaitingStart(_) => return,
+            State::AwaitingLease => {}
+            State::AwaitingPayment(_) | State::Running(_) => {
+                self.leave(Outcome::Done {
+                    first_byte: self.serving.as_ref().and_then(|serving| serving.first_byte),
+                });
+            }
+        }
+        self.end_with(ending);
+    }
+
+    /// Takes leave of the orchestrator: nothing of it stays open but the farewell of its control channel.
+    pub(super) fn leave(&mut self, outcome: Outcome) {
+        if let Some(mut serving) = self.serving.take() {
+            // What was spent here counts against the next one too.
+            self.config.payment.budget = serving.payment.get().budget().clone();
+            serving.payment.get_mut().close(self.now);
+            serving.payment.drain(&mut self.out, |_| ());
+            serving.handshake.get_mut().close(self.now);
+            serving.handshake.drain(&mut self.out, |_| ());
+            self.out.event(Event::Release(serving.lease, outcome));
+        }
+        match core::mem::replace(&mut self.state, State::AwaitingLease) {
+            State::Running(running) => {
+                let Running {
+                    mut control,
+                    mut events,
+                    ..
+                } = *running;
+                events.get_mut().close(self.now);
+                events.drain(&mut self.out, |_| ());
+                control.get_mut().close(self.now);
+                self.leaving.push(control);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn end_with(&mut self, ending: Ending) {
+        self.state = State::Closing(ending);
+        self.end_if_closed();
+    }
+
+    pub(super) fn end_if_closed(&mut self) {
+        if !self.leaving.is_empty() || self.farewell.is_some() {
+            return;
+        }
+        match core::mem::replace(&mut self.state, State::Ended) {
+            State::Closing(ending) => self.out.event(Event::Ended(ending)),
+            other => self.state = other,
+        }
+    }
+}
+
+/// What a failure says about the orchestrator (jobs spec 2.4).
+fn verdict(failure: &Failure) -> Outcome {
+    match failure.cause {
+        Cause::Refused {
+            reason: Reason::Capacity,
+            ..
+        } => Outcome::Full,
+        Cause::Refused {
+            reason: Reason::ParamsExpired | Reason::AuthToken,
+            ..
+        } => Outcome::Stale,
+        Cause::TooDear { .. }
+        | Cause::Refused {
+            reason: Reason::PriceDoubled,
+            ..
+        } => Outcome::TooDear,
+        _ if !matches!(failure.who, Party::Orchestrator(_) | Party::Channel(_)) => Outcome::Unused,
+        _ => Outcome::Failed(failure.clone()),
+    }
+}

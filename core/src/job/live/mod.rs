@@ -1,0 +1,524 @@
+//! A live video job: from a leased orchestrator over payment and start to its end, or to the next orchestrator.
+//!
+//! The job is control only. It hands out the addresses of the media channels in [`Event::Started`]; whoever drives
+//! the publisher and the subscriber there reports back what they see, since that decides whether the orchestrator is
+//! alive. The control and events channels are the job's own.
+//!
+//! ```text
+//!                 assign                credentials               200, all four channels
+//!  AwaitingLease ───────▶ AwaitingPayment ────────▶ AwaitingStart ─────────────────────▶ Running
+//!        ▲  ▲                │      ▲                   │     │                            │   │
+//!        │  └── Release ─────┘      └──── renewed ──────┘     │ refused, no answer         │   │ input_closed
+//!        │      (refused)            (stale quote, ≤ 3)       │                            │   ▼
+//!        └──────────────────────────────────────────────── Release ◀── died, slow, unpaid ─┘  Draining
+//!                                                             │                                │ output_ended, stop, late
+//!                                                             ▼ no more leases, too many swaps ▼
+//!                                                           Ended ◀───────────────────────── Ended
+//! ```
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use crate::error::{Cause, Failure, Misuse, Party};
+use crate::handshake::Handshake;
+use crate::http::{In, Trust, Url};
+use crate::job::SwapLimit;
+use crate::machine::{Child, EffectId, Input, Machine, Outbox, Output};
+use crate::payment::session::{self, PaymentId};
+use crate::payment::{Funds, PaymentSession, Unit};
+use crate::pool::{Lease, Outcome};
+use crate::time::Time;
+use crate::trickle::message::Messages;
+use crate::trickle::{Publisher, Subscriber};
+use crate::wire::{Channels, Params, RunnerEvent, StartRequest};
+
+mod children;
+mod leave;
+mod start;
+mod work;
+
+/// Parameter updates that may wait to be delivered.
+pub const MAX_BACKLOG: usize = 32;
+
+/// How a job behaves.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Which certificate is good enough for the orchestrator and its channels.
+    pub trust: Trust,
+    /// How payments are made. Capabilities and trust are the job's own.
+    pub payment: session::Config,
+    /// How long the orchestrator may take to start the job (jobs spec 3.2).
+    pub start_within: Duration,
+    /// How often one orchestrator is asked to start, if it refuses for a reason that a fresh quote mends
+    /// (handshake spec 14).
+    pub start_tries: u32,
+    /// How often running work is paid for (payments spec 10).
+    pub pay_every: Duration,
+    /// How many renewals of the quote in a row may fail before the orchestrator is left. How often a payment is
+    /// tried depends on how long the last one lasts.
+    pub max_unrenewed: u32,
+    /// How often the control channel gets its keep-alive.
+    pub keep_alive_every: Duration,
+    /// How often silence is looked for.
+    pub watch_every: Duration,
+    /// Silence on the events channel for longer than this means that the runner is gone.
+    pub event_silence: Duration,
+    /// No output for this long, while input came within half of it, means that the runner hangs.
+    pub output_silence: Duration,
+    /// Input segments begun and not yet delivered; one more means that the orchestrator is too slow.
+    pub max_in_flight: usize,
+    /// How long the output may stand still after the input has ended.
+    pub drain_within: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            trust: Trust::FirstUse,
+            payment: session::Config::new(Unit::PixelSeconds),
+            start_within: Duration::from_secs(5),
+            start_tries: 3,
+            pay_every: Duration::from_secs(5),
+            max_unrenewed: 3,
+            keep_alive_every: Duration::from_secs(10),
+            watch_every: Duration::from_secs(10),
+            event_silence: Duration::from_secs(30),
+            output_silence: Duration::from_secs(30),
+            max_in_flight: 3,
+            drain_within: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What a job tells.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// Find an orchestrator: answer with [`LiveVideoJob::assign`] or [`LiveVideoJob::no_lease`].
+    NeedLease,
+    /// The orchestrator took the job; its media channels are open.
+    Started(Box<Started>),
+    /// The orchestrator took a payment.
+    Paid(session::Paid),
+    /// The runner said something.
+    Runner(RunnerEvent),
+    /// A parameter update is in the orchestrator's hands.
+    Updated,
+    /// The lease goes back to its pool with this outcome. Its media channels are dead.
+    Release(Lease, Outcome),
+    /// The last event.
+    Ended(Ending),
+}
+
+/// An orchestrator at work.
+#[derive(Clone, Debug)]
+pub struct Started {
+    /// Who works.
+    pub orchestrator: Url,
+    /// Where media goes and comes from.
+    pub channels: Channels,
+    /// How many orchestrators this job had before.
+    pub swaps: u32,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ending {
+    /// The input ended and the output followed.
+    Finished,
+    /// [`LiveVideoJob::stop`].
+    Stopped,
+    /// No orchestrator took the job; why each did not is in the [`Event::Release`]s and the pool's rejections.
+    NoOrchestrator,
+    /// The last orchestrator failed and no other may follow: too many swaps in quick succession, or a failure that
+    /// no other orchestrator would mend.
+    Failed(Failure),
+}
+
+/// A live video job. See the [module](self) for its states.
+pub struct LiveVideoJob {
+    config: Config,
+    request: StartRequest,
+    funds: Funds,
+    now: Time,
+    state: State,
+    serving: Option<Serving>,
+    /// Control channels of orchestrators that were left, being closed.
+    leaving: Vec<Child<Publisher>>,
+    farewell: Option<Farewell>,
+    stopping: bool,
+    cached_params: Option<Bytes>,
+    status: Option<RunnerEvent>,
+    swap_limit: SwapLimit,
+    swaps: u32,
+    input_open: bool,
+    children: u32,
+    out: Outbox<Event>,
+}
+
+enum State {
+    AwaitingLease,
+    AwaitingPayment(Option<PaymentId>),
+    AwaitingStart(AwaitingStart),
+    Running(Box<Running>),
+    /// Over, but the farewells are not answered yet.
+    Closing(Ending),
+    Ended,
+}
+
+/// The DELETE of a session that came about after the job was stopped.
+#[derive(Debug)]
+struct Farewell {
+    exchange: EffectId,
+    deadline: Time,
+}
+
+/// What belongs to one orchestrator, whatever the state.
+struct Serving {
+    lease: Lease,
+    payment: Child<PaymentSession>,
+    /// Keeps the quote fresh.
+    handshake: Child<Handshake>,
+    /// Starts asked for.
+    tries: u32,
+    /// Renewals failed in a row.
+    unrenewed: u32,
+    /// When the last start was asked for, and how long after it the first output came.
+    asked: Time,
+    first_byte: Option<Duration>,
+}
+
+impl Serving {
+    fn party(&self) -> Party {
+        Party::Orchestrator(self.lease.url().clone())
+    }
+}
+
+#[derive(Debug)]
+struct AwaitingStart {
+    exchange: EffectId,
+    payment: PaymentId,
+    deadline: Time,
+    status: Option<u16>,
+    body: Vec<u8>,
+}
+
+/// What a control message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Message {
+    Params,
+    KeepAlive,
+}
+
+#[derive(Debug)]
+struct Running {
+    control: Child<Publisher>,
+    /// Messages that wait for the one before them to be delivered: a burst would push unread ones out of the
+    /// server's window (trickle spec 8).
+    backlog: VecDeque<Bytes>,
+    keep_alive_due: bool,
+    /// The message that the publisher has, for another try if it loses it.
+    on_its_way: Option<(Message, Bytes)>,
+    events: Child<Subscriber>,
+    message: Messages,
+    keep_alive_at: Time,
+    watch_at: Time,
+    last_event: Time,
+    last_input: Time,
+    last_output: Time,
+    in_flight: usize,
+    /// Set once the input has ended.
+    drain_until: Option<Time>,
+}
+
+impl LiveVideoJob {
+    /// A job that waits for its first orchestrator and will pay from `funds`. A remote signer's address is taken from
+    /// each lease's payer.
+    #[must_use]
+    pub fn new(now: Time, config: Config, request: StartRequest, funds: Funds) -> Self {
+        let mut out = Outbox::default();
+        out.event(Event::NeedLease);
+        Self {
+            config,
+            request,
+            funds,
+            now,
+            state: State::AwaitingLease,
+            serving: None,
+            leaving: Vec::new(),
+            farewell: None,
+            stopping: false,
+            cached_params: None,
+            status: None,
+            swap_limit: SwapLimit::default(),
+            swaps: 0,
+            input_open: true,
+            children: 0,
+            out,
+        }
+    }
+
+    /// Answers [`Event::NeedLease`] with a session of a pool. The job keeps it fresh until it gives it back.
+    ///
+    /// # Errors
+    /// The lease, if none is needed.
+    pub fn assign(&mut self, now: Time, lease: Lease) -> Result<(), Lease> {
+        self.advance(now);
+        if self.expect_lease().is_err() {
+            return Err(lease);
+        }
+        let mut funds = self.funds.clone();
+        if let (Funds::Remote(signer), Some((address, _))) = (&mut funds, lease.payer()) {
+            signer.address = address;
+        }
+        let config = session::Config {
+            capabilities: Some(lease.wanted().clone()),
+            trust: self.config.trust,
+            ..self.config.payment.clone()
+        };
+        let payment = PaymentSession::new(self.now, config, &lease.info, funds);
+        let handshake = lease.handshake(self.now);
+        self.serving = Some(Serving {
+            payment: self.adopt(payment),
+            handshake: self.adopt(handshake),
+            lease,
+            tries: 0,
+            unrenewed: 0,
+            asked: self.now,
+            first_byte: None,
+        });
+        self.prepare_start();
+        self.drain_children();
+        Ok(())
+    }
+
+    /// Answers [`Event::NeedLease`] with the news that there is none.
+    ///
+    /// # Errors
+    /// If no lease is needed.
+    pub fn no_lease(&mut self, now: Time) -> Result<(), Misuse> {
+        self.advance(now);
+        self.expect_lease()?;
+        self.end_with(Ending::NoOrchestrator);
+        Ok(())
+    }
+
+    /// Changes the model's parameters: at once if the job runs, else with the start; kept for later orchestrators.
+    ///
+    /// # Errors
+    /// After the end, and while [`MAX_BACKLOG`] updates wait to be delivered.
+    pub fn update_params(&mut self, now: Time, params: Params) -> Result<(), Misuse> {
+        self.advance(now);
+        if matches!(self.state, State::Ended) {
+            return Err(Misuse::Ended);
+        }
+        let message = Bytes::from(params.to_json());
+        if let State::Running(running) = &mut self.state {
+            if running.backlog.len() >= MAX_BACKLOG {
+                return Err(Misuse::StillOpen);
+            }
+            running.backlog.push_back(message.clone());
+        }
+        self.request.params = Some(params);
+        self.cached_params = Some(message);
+        self.drain_children();
+        Ok(())
+    }
+
+    /// An input segment begins. One too many in flight means that the orchestrator is slow, and the job leaves it.
+    pub fn input_begun(&mut self, now: Time) {
+        self.advance(now);
+        let limit = self.config.max_in_flight;
+        if let State::Running(running) = &mut self.state {
+            running.last_input = self.now;
+            if running.in_flight < limit {
+                running.in_flight += 1;
+            } else {
+                let cause = Cause::TooMuch {
+                    what: "the number of input segments in flight",
+                    limit,
+                };
+                self.lose(cause);
+            }
+        }
+        self.drain_children();
+    }
+
+    /// An input segment was delivered, or given up.
+    pub fn input_done(&mut self, now: Time) {
+        self.advance(now);
+        if let State::Running(running) = &mut self.state {
+            running.in_flight = running.in_flight.saturating_sub(1);
+        }
+    }
+
+    /// The input is over: the output may finish, but no other orchestrator will be asked.
+    pub fn input_closed(&mut self, now: Time) {
+        self.advance(now);
+        self.input_open = false;
+        match &mut self.state {
+            State::Running(running) if running.drain_until.is_none() => {
+                running.drain_until = Some(self.now + self.config.drain_within);
+                if let Some(serving) = &mut self.serving {
+                    serving.payment.get_mut().pause();
+                }
+            }
+            _ => {}
+        }
+        self.drain_children();
+    }
+
+    /// Some output arrived.
+    pub fn output_seen(&mut self, now: Time) {
+        self.advance(now);
+        if let State::Running(running) = &mut self.state {
+            running.last_output = self.now;
+            if let Some(until) = &mut running.drain_until {
+                *until = self.now + self.config.drain_within;
+            }
+        }
+        if let Some(serving) = &mut self.serving {
+            serving
+                .first_byte
+                .get_or_insert(self.now.since(serving.asked));
+        }
+    }
+
+    /// A media channel ended, by itself or by a failure.
+    pub fn media_ended(&mut self, now: Time, failure: Option<Failure>) {
+        self.advance(now);
+        if let State::Running(running) = &self.state {
+            match failure {
+                None if running.drain_until.is_some() => self.finish(Ending::Finished),
+                None => self.lose(Cause::Gone("a media channel")),
+                Some(failure) => self.lose(failure.cause),
+            }
+        }
+        self.drain_children();
+    }
+
+    /// Ends the job in order: no more payments, control channel closed, lease given back.
+    pub fn stop(&mut self, now: Time) {
+        self.advance(now);
+        if !matches!(self.state, State::Ended) {
+            self.finish(Ending::Stopped);
+        }
+        self.drain_children();
+    }
+
+    /// The runner's last status report, with what earlier ones said of parameters and restarts.
+    #[must_use]
+    pub const fn status(&self) -> Option<&RunnerEvent> {
+        self.status.as_ref()
+    }
+
+    /// Whether [`Event::NeedLease`] is unanswered.
+    #[must_use]
+    pub const fn needs_lease(&self) -> bool {
+        matches!(self.state, State::AwaitingLease)
+    }
+
+    /// How many parameter updates are not delivered yet.
+    #[must_use]
+    pub fn updates_waiting(&self) -> usize {
+        match &self.state {
+            State::Running(running) => {
+                let on_its_way = matches!(running.on_its_way, Some((Message::Params, _)));
+                running.backlog.len() + usize::from(on_its_way)
+            }
+            _ => 0,
+        }
+    }
+
+    fn advance(&mut self, now: Time) {
+        self.now = self.now.max(now);
+    }
+
+    fn expect_lease(&self) -> Result<(), Misuse> {
+        match self.state {
+            State::AwaitingLease => Ok(()),
+            State::Ended => Err(Misuse::Ended),
+            _ => Err(Misuse::StillOpen),
+        }
+    }
+
+    fn adopt<M: Machine>(&mut self, machine: M) -> Child<M> {
+        self.children += 1;
+        Child::new(self.children, machine)
+    }
+
+    /// Does what is due.
+    fn tick(&mut self) {
+        if self
+            .farewell
+            .as_ref()
+            .is_some_and(|farewell| farewell.deadline <= self.now)
+        {
+            if let Some(farewell) = self.farewell.take() {
+                self.out.abort(farewell.exchange);
+            }
+        }
+        match &mut self.state {
+            State::AwaitingStart(start) if start.deadline <= self.now => {
+                self.out.abort(start.exchange);
+                self.refused(Cause::TimedOut {
+                    doing: start::START,
+                    after: self.config.start_within,
+                });
+            }
+            State::Running(running) => {
+                if running.drain_until.is_some_and(|until| until <= self.now) {
+                    self.finish(Ending::Finished);
+                    return;
+                }
+                if running.keep_alive_at <= self.now {
+                    running.keep_alive_at = self.now + self.config.keep_alive_every;
+                    running.keep_alive_due = true;
+                }
+                if running.watch_at <= self.now {
+                    running.watch_at = self.now + self.config.watch_every;
+                    self.watch();
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Machine for LiveVideoJob {
+    type Event = Event;
+
+    fn handle_input(&mut self, now: Time, input: Input) {
+        self.advance(now);
+        match input {
+            Input::Tick => {
+                self.tick();
+                self.tick_children();
+            }
+            Input::Http(id, step) if id.owner() == 0 => {
+                let ended = matches!(step, In::End(_) | In::Failed(_));
+                if matches!(&self.state, State::AwaitingStart(start) if start.exchange == id) {
+                    self.on_start_answer(step);
+                } else if ended
+                    && self
+                        .farewell
+                        .as_ref()
+                        .is_some_and(|farewell| farewell.exchange == id)
+                {
+                    self.farewell = None;
+                }
+            }
+            input => self.feed_child(input),
+        }
+        self.drain_children();
+    }
+
+    fn poll_output(&mut self) -> Output<Event> {
+        self.out.pop().unwrap_or_else(|| Output::Idle(self.wake()))
+    }
+}

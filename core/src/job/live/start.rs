@@ -1,0 +1,267 @@
+//! Paying for the start, asking for it, and renewing the quote.
+
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::{AwaitingStart, Ending, Event, Farewell, LiveVideoJob, Running, Started, State};
+use crate::error::{Cause, Failure, Reason};
+use crate::handshake;
+use crate::http::{Body, In, Method, Request};
+use crate::payment::session::{self, Credentials, Delivered, Fee, PaymentId};
+use crate::pool::Outcome;
+use crate::trickle::message::Messages;
+use crate::trickle::{self, ContentType, Publisher, Start, Subscriber};
+use crate::wire::{Channels, MAX_MESSAGE_BYTES, MAX_START_ANSWER_BYTES, cut, reason};
+
+/// What a start request is called in errors.
+pub(super) const START: &str = "to start the job";
+
+impl LiveVideoJob {
+    pub(super) fn on_payment(&mut self, event: session::Event) {
+        match event {
+            session::Event::Ready(id, credentials) => self.send_start(id, &credentials),
+            session::Event::Paid(_, paid) => self.out.event(Event::Paid(paid)),
+            session::Event::NeedQuote(_) => self.renew_quote(),
+            session::Event::Requoted(info) => {
+                if let Some(serving) = &mut self.serving {
+                    serving.lease.info = info;
+                }
+            }
+            session::Event::Failed(failure) => self.release(failure),
+            session::Event::Skipped(_) if matches!(self.state, State::AwaitingPayment(_)) => {
+                // A start without money would be refused.
+                let what = "the first payment";
+                self.lose(Cause::Nonsense {
+                    what,
+                    why: "the signer says that nothing is due".to_string(),
+                });
+            }
+            session::Event::Skipped(_) => {}
+        }
+    }
+
+    pub(super) fn renew_quote(&mut self) {
+        if let Some(serving) = &mut self.serving {
+            // One that has ended says so, and is replaced.
+            let _ = serving.handshake.get_mut().renew(self.now);
+        }
+    }
+
+    pub(super) fn on_handshake(&mut self, event: handshake::Event) {
+        let Some(serving) = &mut self.serving else {
+            return;
+        };
+        let failure = match event {
+            handshake::Event::Renewed(info) => {
+                serving.unrenewed = 0;
+                serving.payment.get_mut().renew(self.now, &info);
+                serving.lease.info = info;
+                if matches!(self.state, State::AwaitingPayment(None)) {
+                    self.prepare_start();
+                }
+                return;
+            }
+            handshake::Event::Failed(failure) => failure,
+            handshake::Event::Rejected(rejection) => {
+                Failure::new(serving.party(), rejection.into_cause())
+            }
+            _ => return,
+        };
+        serving.unrenewed += 1;
+        if matches!(self.state, State::Running(_)) && serving.unrenewed < self.config.max_unrenewed
+        {
+            // The old quote may last until the orchestrator can be reached again.
+            let handshake = serving.lease.handshake(self.now);
+            let handshake = self.adopt(handshake);
+            if let Some(serving) = &mut self.serving {
+                serving.handshake = handshake;
+            }
+            self.renew_quote();
+            return;
+        }
+        self.release(failure);
+    }
+
+    pub(super) fn prepare_start(&mut self) {
+        let Some(serving) = &mut self.serving else {
+            return;
+        };
+        serving.tries += 1;
+        let id = serving.payment.get_mut().pay(self.now, Fee::Elapsed).ok();
+        self.state = State::AwaitingPayment(id);
+    }
+
+    pub(super) fn send_start(&mut self, payment: PaymentId, credentials: &Credentials) {
+        let Some(serving) = &mut self.serving else {
+            return;
+        };
+        if !matches!(&self.state, State::AwaitingPayment(Some(awaited)) if *awaited == payment) {
+            return;
+        }
+        let url = serving
+            .lease
+            .url()
+            .with_path("/")
+            .child("live-video-to-video");
+        let request = Request::new(Method::Post, url)
+            .header("content-type", "application/json")
+            .header("authorization", "Livepeer-AI-Worker-1.0")
+            .header("livepeer-payment", credentials.payment.as_str())
+            .header("livepeer-segment", credentials.segment.as_str())
+            .body(Body::Full(self.request.to_json()))
+            .trust(self.config.trust);
+        let exchange = self.out.request(request);
+        serving.asked = self.now;
+        let deadline = self.now + self.config.start_within;
+        self.state = State::AwaitingStart(AwaitingStart {
+            exchange,
+            payment,
+            deadline,
+            status: None,
+            body: Vec::new(),
+        });
+    }
+
+    pub(super) fn on_start_answer(&mut self, input: In) {
+        let State::AwaitingStart(start) = &mut self.state else {
+            return;
+        };
+        match input {
+            In::Reply(head) => start.status = Some(head.status),
+            In::Data(data) if start.body.len() + data.len() <= MAX_START_ANSWER_BYTES => {
+                start.body.extend_from_slice(&data);
+            }
+            In::Data(_) => {
+                self.out.abort(start.exchange);
+                let limit = MAX_START_ANSWER_BYTES;
+                self.refused(Cause::TooMuch {
+                    what: "the size of the answer to the start request",
+                    limit,
+                });
+            }
+            In::End(_) => self.judge_start(),
+            In::Failed(fault) => self.refused(Cause::Link(fault)),
+            In::Request(_) | In::Sent(_) => {}
+        }
+    }
+
+    pub(super) fn judge_start(&mut self) {
+        let (State::AwaitingStart(start), Some(serving)) = (&self.state, &self.serving) else {
+            return;
+        };
+        let status = start.status.unwrap_or(0);
+        if status != 200 {
+            let text = String::from_utf8_lossy(&start.body);
+            let text = cut(text.trim()).to_string();
+            self.refused(Cause::Refused {
+                doing: START,
+                status,
+                reason: reason(&text),
+                text,
+            });
+            return;
+        }
+        match Channels::from_json(&start.body, serving.lease.url()) {
+            Ok(channels) => self.run(channels),
+            Err(err) => self.refused(Cause::Nonsense {
+                what: err.what,
+                why: err.why,
+            }),
+        }
+    }
+
+    /// The start did not come about: ask once more with a fresh quote if that would mend it, else leave.
+    pub(super) fn refused(&mut self, cause: Cause) {
+        let (State::AwaitingStart(start), Some(serving)) = (&self.state, &mut self.serving) else {
+            return;
+        };
+        let failure = Failure::new(serving.party(), cause);
+        let payment = start.payment;
+        serving
+            .payment
+            .get_mut()
+            .delivered(self.now, payment, Delivered::Refused);
+        let tries = match failure.cause {
+            // Once: a fresh quote brings a fresh token (handshake spec 14).
+            Cause::Refused {
+                reason: Reason::AuthToken,
+                ..
+            } => 2,
+            Cause::Refused {
+                reason: Reason::ParamsExpired,
+                ..
+            } => self.config.start_tries,
+            _ => 1,
+        };
+        if serving.tries < tries && !self.stopping {
+            self.state = State::AwaitingPayment(None);
+            self.renew_quote();
+        } else {
+            self.release(failure);
+        }
+    }
+
+    pub(super) fn run(&mut self, channels: Channels) {
+        let (State::AwaitingStart(start), Some(serving)) = (&self.state, &mut self.serving) else {
+            return;
+        };
+        let payment = start.payment;
+        if self.stopping {
+            let request = Request::new(Method::Delete, channels.publish).trust(self.config.trust);
+            let exchange = self.out.request(request);
+            self.farewell = Some(Farewell {
+                exchange,
+                deadline: self.now + trickle::DELETE_WITHIN,
+            });
+            self.leave(Outcome::Unused);
+            self.end_with(Ending::Stopped);
+            return;
+        }
+        let session = serving.payment.get_mut();
+        session.set_manifest(channels.manifest_id.as_str());
+        session.delivered(self.now, payment, Delivered::Accepted);
+        // It has a name now, and an end only later.
+        let _ = session.start_pacing(self.now, self.config.pay_every);
+        let orchestrator = serving.lease.url().clone();
+        let control = Publisher::new(
+            self.now,
+            trickle::publisher::Config {
+                content: ContentType::new(ContentType::JSON),
+                trust: self.config.trust,
+                ..Default::default()
+            },
+            channels.control.clone(),
+        );
+        let events = Subscriber::new(
+            self.now,
+            trickle::subscriber::Config {
+                trust: self.config.trust,
+                ..Default::default()
+            },
+            channels.events.clone(),
+            Start::Current,
+        );
+        let running = Running {
+            control: self.adopt(control),
+            backlog: self.cached_params.clone().into_iter().collect(),
+            keep_alive_due: false,
+            on_its_way: None,
+            events: self.adopt(events),
+            message: Messages::new(MAX_MESSAGE_BYTES),
+            keep_alive_at: self.now + self.config.keep_alive_every,
+            watch_at: self.now + self.config.watch_every,
+            last_event: self.now,
+            last_input: self.now,
+            last_output: self.now,
+            in_flight: 0,
+            drain_until: (!self.input_open).then(|| self.now + self.config.drain_within),
+        };
+        self.state = State::Running(Box::new(running));
+        self.out.event(Event::Started(Box::new(Started {
+            orchestrator,
+            channels,
+            swaps: self.swaps,
+        })));
+    }
+}

@@ -1,0 +1,7 @@
+//! Jobs: the only room where handshake, payment and trickle meet.
+
+pub mod live;
+mod swaps;
+
+pub use live::LiveVideoJob;
+pub use swaps::{MAX_SWAPS, SWAP_SPACING, SwapLimit};

@@ -1,0 +1,278 @@
+//! One live video job: segments out, segments in, and the figures of both.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_channel::Receiver;
+use bytes::Bytes;
+use futures_lite::future;
+use livepeer_core::Time;
+use livepeer_runtime::api::{LiveVideoJob, LiveVideoJobBuilder, Output, OutputEvent, Publisher};
+use livepeer_runtime::{Driver, Runtime};
+
+use super::sink::Sink;
+use super::source::Cut;
+use super::stop::Stop;
+use crate::media::{Pacer, Segment, Speed};
+use crate::ui::{Failed, Money, Progress, Summary, duration};
+
+/// What to run, beside the job itself.
+pub(super) struct Plan {
+    pub(super) model: String,
+    pub(super) speed: Speed,
+    /// Stop publishing after this much time.
+    pub(super) limit: Option<Duration>,
+    /// Segments of the input, if that is known.
+    pub(super) total: Option<u64>,
+    pub(super) pays: bool,
+}
+
+/// What happened so far, as both directions write it down.
+#[derive(Default)]
+struct Figures {
+    summary: Summary,
+    /// When the segments left whose return is awaited.
+    left: VecDeque<Instant>,
+    first_out: Option<Instant>,
+}
+
+/// Why publishing ended.
+enum Ended {
+    /// The input is over, or the time limit is.
+    Input,
+    Interrupted,
+}
+
+/// Starts the job, carries segments until the input is over, and waits for the rest of the output.
+///
+/// # Errors
+/// If the job does not start, fails, or was interrupted. It is closed in order then.
+pub(super) async fn run<R: Runtime>(
+    driver: &Driver<R>,
+    builder: LiveVideoJobBuilder<R>,
+    plan: &Plan,
+    input: Receiver<Cut>,
+    sink: Sink,
+    stop: Stop,
+) -> Result<Summary, Failed> {
+    let began = Instant::now();
+    // Nothing is paid for an input that is no good.
+    let Some(first) = first_segment(&input).await? else {
+        return Err(Failed::interrupted());
+    };
+    let job = future::or(
+        async { builder.start().await.map_err(Failed::from).map(Some) },
+        async {
+            stop.pressed().await;
+            Ok(None)
+        },
+    )
+    .await?
+    .ok_or_else(Failed::interrupted)?;
+    let figures = Mutex::new(Figures {
+        summary: Summary {
+            orchestrator: job.orchestrator().to_string(),
+            model: plan.model.clone(),
+            manifest_id: job.channels().manifest_id.clone(),
+            ..Summary::default()
+        },
+        ..Figures::default()
+    });
+    let progress = Mutex::new(Progress::new("segments", plan.total));
+    let show = || {
+        let spent = job.spent();
+        let figures = figures.lock().unwrap_or_else(PoisonError::into_inner);
+        let summary = &figures.summary;
+        progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .set(summary.segments_out, || {
+                let latency = summary
+                    .latency
+                    .p50()
+                    .map_or_else(String::new, |p50| format!(", {} p50", duration(p50)));
+                format!(
+                    "{} back{latency}, {} payments",
+                    summary.segments_in, spent.payments
+                )
+            });
+    };
+    // Subscribe before the first byte goes out, so that none can be missed.
+    let mut output = job.output();
+    let publisher = job.publisher();
+    let publishing = publish(
+        driver, publisher, first, &input, plan, &figures, stop, &show,
+    );
+    let reading = read(&mut output, &sink, &figures, &show);
+    let outcome = future::or(
+        async {
+            let (ended, read) = future::zip(publishing, reading).await;
+            read?;
+            ended
+        },
+        async { Err(Failed::from(failure_of(&job).await)) },
+    )
+    .await;
+    drop(progress);
+    let mut figures = figures.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let spent = job.spent();
+    let ending = match outcome {
+        Ok(Ended::Input) => job.wait().await.map_err(Failed::from),
+        Ok(Ended::Interrupted) => job
+            .stop()
+            .await
+            .map_err(Failed::from)
+            .and(Err(Failed::interrupted())),
+        Err(failed) => {
+            // The first cause counts.
+            let _ = job.stop().await;
+            Err(failed)
+        }
+    };
+    let written = sink.finish();
+    ending.and(written)?;
+    figures.summary.elapsed = began.elapsed();
+    figures.summary.payments = spent.payments;
+    figures.summary.tickets = spent.tickets;
+    figures.summary.paid = plan.pays.then_some(Money(spent.expected_value));
+    Ok(figures.summary)
+}
+
+/// Waits for the job to fail, and only that.
+async fn failure_of<R: Runtime>(job: &LiveVideoJob<R>) -> livepeer_runtime::api::Error {
+    match job.wait().await {
+        Err(err) => err,
+        // It ends well when its output does, which the reader sees.
+        Ok(()) => future::pending().await,
+    }
+}
+
+async fn first_segment(input: &Receiver<Cut>) -> Result<Option<Segment>, Failed> {
+    match input.recv().await {
+        Ok(Cut::Segment(segment)) => Ok(Some(segment)),
+        Ok(Cut::Bad(failed)) => Err(failed),
+        Ok(Cut::End(_)) | Err(_) => Ok(None),
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "they are the ends of one pipe")]
+async fn publish<R: Runtime>(
+    driver: &Driver<R>,
+    mut publisher: Publisher<R>,
+    first: Segment,
+    input: &Receiver<Cut>,
+    plan: &Plan,
+    figures: &Mutex<Figures>,
+    stop: Stop,
+    show: &impl Fn(),
+) -> Result<Ended, Failed> {
+    let until = plan.limit.map(|limit| driver.now() + limit);
+    let mut pacer = Pacer::new(plan.speed);
+    let mut next = Some(first);
+    let ended = future::or(
+        async {
+            while let Some(segment) = next.take() {
+                let due = pacer.next_due(driver.now(), segment.duration);
+                if until.is_some_and(|until| due >= until) {
+                    break;
+                }
+                sleep_until(driver, due).await;
+                let (bytes, length) = (segment.data.len() as u64, segment.duration);
+                note(figures, |figures| {
+                    figures.first_out.get_or_insert_with(Instant::now);
+                });
+                publisher.publish(segment.data).await?;
+                note(figures, |figures| {
+                    figures.left.push_back(Instant::now());
+                    figures.summary.segments_out += 1;
+                    figures.summary.bytes_out += bytes;
+                    figures.summary.media += length;
+                });
+                show();
+                next = match input.recv().await {
+                    Ok(Cut::Segment(segment)) => Some(segment),
+                    Ok(Cut::Bad(failed)) => return Err(failed),
+                    Ok(Cut::End(warnings)) => {
+                        note(figures, |figures| figures.summary.warnings = warnings);
+                        None
+                    }
+                    Err(_) => None,
+                };
+            }
+            Ok(Ended::Input)
+        },
+        async {
+            stop.pressed().await;
+            Ok(Ended::Interrupted)
+        },
+    )
+    .await?;
+    let flushed = publisher.close().await;
+    note(figures, |figures| {
+        figures.summary.segments_lost += flushed.lost.len() as u64
+    });
+    Ok(ended)
+}
+
+async fn sleep_until<R: Runtime>(driver: &Driver<R>, due: Time) {
+    // A sleep may end early.
+    while driver.now() < due {
+        driver.runtime().sleep_until(due).await;
+    }
+}
+
+async fn read<R: Runtime>(
+    output: &mut Output<R>,
+    sink: &Sink,
+    figures: &Mutex<Figures>,
+    show: &impl Fn(),
+) -> Result<(), Failed> {
+    while let Some(event) = output.next().await? {
+        match event {
+            OutputEvent::Data(_, data) => {
+                note(figures, |figures| {
+                    let summary = &mut figures.summary;
+                    if summary.bytes_in == 0 {
+                        summary.first_output = figures.first_out.map(|first| first.elapsed());
+                    }
+                    summary.bytes_in += data.len() as u64;
+                });
+                if !write(sink, data).await {
+                    // What was wrong is said at the end.
+                    return Ok(());
+                }
+            }
+            OutputEvent::End(_) => {
+                note(figures, |figures| {
+                    if let Some(left) = figures.left.pop_front() {
+                        figures.summary.latency.record(left.elapsed());
+                    }
+                    figures.summary.segments_in += 1;
+                });
+                show();
+            }
+            OutputEvent::Truncated(..) => note(figures, |figures| {
+                figures.left.pop_front();
+                figures.summary.segments_lost += 1;
+            }),
+            OutputEvent::Gap(from, to) => note(figures, |figures| {
+                let missed = to.get() - from.get();
+                for _ in 0..missed {
+                    figures.left.pop_front();
+                }
+                figures.summary.segments_lost += missed;
+            }),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+async fn write(sink: &Sink, data: Bytes) -> bool {
+    sink.write(data).await
+}
+
+fn note(figures: &Mutex<Figures>, change: impl FnOnce(&mut Figures)) {
+    change(&mut figures.lock().unwrap_or_else(PoisonError::into_inner));
+}

@@ -1,0 +1,32 @@
+//! The two executors. Everything above is generic over which one runs.
+
+use std::io;
+
+use livepeer_runtime::{Driver, Runtime};
+
+use crate::ui::{Failed, Outcome};
+
+/// A command's work, on whichever executor it is given.
+pub(super) trait Work {
+    /// Does it.
+    async fn on<R: Runtime>(self, driver: Driver<R>) -> Outcome;
+}
+
+/// Does `work` on the executor of that name.
+pub(super) fn run(runtime: crate::args::Runtime, work: impl Work) -> Outcome {
+    match runtime {
+        crate::args::Runtime::Tokio => tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error: io::Error| {
+                Failed::new(
+                    format_args!("cannot start the tokio runtime: {error}"),
+                    "Raise the limits of threads and open files",
+                )
+            })?
+            .block_on(async { work.on(livepeer_tokio::driver()).await }),
+        crate::args::Runtime::Smol => {
+            smol::block_on(async { work.on(livepeer_smol::driver()).await })
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What commands know of signer and trust, in the terms of the library.
+
+use std::fs;
+use std::path::Path;
+
+use livepeer_core::handshake::PinChange;
+use livepeer_core::http::{Headers, Trust};
+use livepeer_runtime::api::Payer;
+use livepeer_runtime::{Driver, Pins, Runtime};
+
+use crate::args::{Endpoints, PeerArgs};
+use crate::ui::Failed;
+
+/// Who pays.
+pub(super) fn payer(endpoints: &Endpoints) -> Payer {
+    match &endpoints.signer {
+        None => Payer::Offchain,
+        Some(signer) => {
+            let mut headers = Headers::new();
+            for header in &signer.headers {
+                headers.push_any(&header.name, header.value.as_str());
+            }
+            Payer::Signer {
+                urls: vec![signer.url.clone()],
+                headers,
+            }
+        }
+    }
+}
+
+/// Which certificates of orchestrators will do.
+pub(super) const fn trust(peers: &PeerArgs) -> Trust {
+    if peers.ca_trust {
+        Trust::Public
+    } else {
+        Trust::FirstUse
+    }
+}
+
+/// A certificate that changed is refused: whoever renewed it can say so.
+pub(super) const PIN_CHANGE: PinChange = PinChange::Refuse;
+
+/// The driver with the certificates remembered in the file of pins, if there is one.
+///
+/// # Errors
+/// If the file cannot be read.
+pub(super) fn with_pins<R: Runtime>(
+    driver: Driver<R>,
+    peers: &PeerArgs,
+) -> Result<Driver<R>, Failed> {
+    let Some(path) = &peers.pins else {
+        return Ok(driver);
+    };
+    let name = path.display().to_string();
+    match fs::read_to_string(path) {
+        Ok(text) => {
+            let pins: Pins = text.parse().map_err(|error| {
+                Failed::new(
+                    format_args!("{name}: {error}"),
+                    "Correct the line, or remove the file",
+                )
+            })?;
+            Ok(driver.with_pins(pins))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(driver),
+        Err(error) => Err(Failed::file("cannot read", &name, &error)),
+    }
+}
+
+/// Writes the certificates seen to the file of pins, if there is one: whole or not at all.
+///
+/// # Errors
+/// If it cannot be written.
+pub(super) fn save_pins<R: Runtime>(driver: &Driver<R>, peers: &PeerArgs) -> Result<(), Failed> {
+    let Some(path) = &peers.pins else {
+        return Ok(());
+    };
+    write_whole(path, &driver.pins().to_string())
+        .map_err(|error| Failed::file("cannot write", &path.display().to_string(), &error))
+}
+
+fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    fs::write(&beside, text)?;
+    fs::rename(&beside, path)
+}

@@ -1,0 +1,83 @@
+//! Where the output goes: a thread that writes, so that a slow disk or pipe holds up the download and nothing else.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::thread::JoinHandle;
+
+use async_channel::Sender;
+use bytes::Bytes;
+
+use crate::args::Place;
+use crate::ui::Failed;
+
+/// Pieces that wait to be written.
+const WAITING: usize = 16;
+
+/// Writes in order. [`Sink::finish`] says how it went.
+pub(super) struct Sink {
+    name: String,
+    pieces: Sender<Bytes>,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl Sink {
+    /// Creates the file, or takes standard output.
+    ///
+    /// # Errors
+    /// If the file cannot be created.
+    pub(super) fn open(place: &Place) -> Result<Self, Failed> {
+        Ok(match place {
+            Place::Standard => Self::to("standard output".into(), io::stdout()),
+            Place::File(path) => {
+                let name = path.display().to_string();
+                let file = File::create(path)
+                    .map_err(|error| Failed::file("cannot create", &name, &error))?;
+                Self::to(name, file)
+            }
+        })
+    }
+
+    /// Throws everything away.
+    pub(super) fn nowhere() -> Self {
+        Self::to("nowhere".into(), io::sink())
+    }
+
+    fn to(name: String, target: impl Write + Send + 'static) -> Self {
+        let (pieces, waiting) = async_channel::bounded::<Bytes>(WAITING);
+        let thread = std::thread::spawn(move || {
+            let mut target = BufWriter::new(target);
+            while let Ok(piece) = waiting.recv_blocking() {
+                target.write_all(&piece)?;
+                // Whoever reads along sees the stream at once.
+                if waiting.is_empty() {
+                    target.flush()?;
+                }
+            }
+            target.flush()
+        });
+        Self {
+            name,
+            pieces,
+            thread,
+        }
+    }
+
+    /// Writes the next bytes, after those before them. `false` once writing failed: [`Sink::finish`] says why.
+    pub(super) async fn write(&self, piece: Bytes) -> bool {
+        self.pieces.send(piece).await.is_ok()
+    }
+
+    /// Waits until everything is written.
+    ///
+    /// # Errors
+    /// If something could not be written. A reader that has read enough is none.
+    pub(super) fn finish(self) -> Result<(), Failed> {
+        drop(self.pieces);
+        match self.thread.join() {
+            Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Failed::file("cannot write to", &self.name, &error))
+            }
+            _ => Ok(()),
+        }
+    }
+}

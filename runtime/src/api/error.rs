@@ -1,0 +1,46 @@
+//! What can go wrong for an application, in one line each.
+
+use livepeer_core::handshake::Rejection;
+use livepeer_core::http::{BadUrl, Url};
+use livepeer_core::pool::Tried;
+use livepeer_core::wire::WireError;
+use livepeer_core::{Failure, Misuse};
+
+/// Why a call failed, in one line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A URL of the configuration is none.
+    #[error("{text:?} is {why}")]
+    Url {
+        /// As given.
+        text: String,
+        /// What is wrong with it.
+        why: BadUrl,
+    },
+    /// A token, parameters or another text of the configuration cannot be read.
+    #[error(transparent)]
+    Input(#[from] WireError),
+    /// The configuration lacks something.
+    #[error("{0}")]
+    Missing(&'static str),
+    /// No orchestrator took the job; why each did not, in the order of asking.
+    #[error("no orchestrator took the job ({} tried){}", .0.len(), list(.0))]
+    NoOrchestrator(Vec<Tried>),
+    /// The orchestrator answered and does not fit.
+    #[error("orchestrator {0} does not fit: {1}")]
+    Rejected(Url, Rejection),
+    /// A peer failed.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// The call does not fit what was called before.
+    #[error(transparent)]
+    Misuse(#[from] Misuse),
+    /// The job has ended.
+    #[error("the job has ended: {0}")]
+    Ended(String),
+}
+
+fn list(tried: &[Tried]) -> String {
+    tried.iter().map(|one| format!("; {one}")).collect()
+}

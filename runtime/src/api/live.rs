@@ -1,0 +1,405 @@
+//! A live video job, from the list of orchestrators to the last segment.
+
+use std::sync::Arc;
+
+use livepeer_core::capabilities::{Capabilities, Ceilings};
+use livepeer_core::handshake::PinChange;
+use livepeer_core::http::{Trust, Url};
+use livepeer_core::job::LiveVideoJob as Machine;
+use livepeer_core::job::live::{Config, Ending, Started};
+use livepeer_core::money::{Amount, Price};
+use livepeer_core::payment::session::Paid;
+use livepeer_core::pool::{self, Quickest, SessionPool};
+use livepeer_core::trickle::{Start, publisher, subscriber};
+use livepeer_core::wire::{Channels, Params, RunnerEvent, StartRequest, Token};
+
+use super::media::{Output, Publisher};
+use super::pump::Shared;
+use super::{Error, Payer, orchestrator_url, service_url};
+use crate::{Driver, Runtime, seed};
+
+/// What an application may want to know of a running job.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum JobEvent {
+    /// A payment was accepted.
+    Paid(Paid),
+    /// The runner said something.
+    Runner(RunnerEvent),
+}
+
+/// What a job has paid.
+#[derive(Clone, Debug, Default)]
+pub struct Spent {
+    /// Payments accepted.
+    pub payments: u64,
+    /// Tickets in them.
+    pub tickets: u64,
+    /// What the tickets are worth, in wei.
+    pub expected_value: Amount,
+}
+
+/// A live video job at work. Dropping it stops it in the background; [`LiveVideoJob::stop`] waits for that.
+pub struct LiveVideoJob<R: Runtime> {
+    shared: Arc<Shared<R>>,
+    started: Started,
+    trust: Trust,
+}
+
+/// How to start a job. See [`LiveVideoJob::builder`].
+#[must_use]
+pub struct LiveVideoJobBuilder<R: Runtime> {
+    driver: Driver<R>,
+    request: StartRequest,
+    orchestrators: Vec<Url>,
+    payer: Payer,
+    config: Config,
+    pool: pool::Config,
+    error: Option<Error>,
+}
+
+impl<R: Runtime> LiveVideoJob<R> {
+    /// Begins to configure a job for `model`.
+    pub fn builder(driver: &Driver<R>, model: &str) -> LiveVideoJobBuilder<R> {
+        LiveVideoJobBuilder {
+            driver: driver.clone(),
+            request: StartRequest {
+                model_id: model.to_string(),
+                ..StartRequest::default()
+            },
+            orchestrators: Vec::new(),
+            payer: Payer::default(),
+            config: Config::default(),
+            pool: pool::Config {
+                ready: 1,
+                ..pool::Config::default()
+            },
+            error: None,
+        }
+    }
+
+    /// Who works.
+    #[must_use]
+    pub const fn orchestrator(&self) -> &Url {
+        &self.started.orchestrator
+    }
+
+    /// The job's name and channels at the orchestrator.
+    #[must_use]
+    pub const fn channels(&self) -> &Channels {
+        &self.started.channels
+    }
+
+    /// Opens the input.
+    #[must_use]
+    pub fn publisher(&self) -> Publisher<R> {
+        self.publisher_with(publisher::Config::default())
+    }
+
+    /// Opens the input with settings of your own; its certificate rule is the job's.
+    #[must_use]
+    pub fn publisher_with(&self, config: publisher::Config) -> Publisher<R> {
+        let config = publisher::Config {
+            trust: self.trust,
+            ..config
+        };
+        Publisher::new(
+            Arc::clone(&self.shared),
+            config,
+            self.started.channels.publish.clone(),
+        )
+    }
+
+    /// Opens the output, from its first segment on.
+    #[must_use]
+    pub fn output(&self) -> Output<R> {
+        self.output_with(subscriber::Config::default(), Start::Current)
+    }
+
+    /// Opens the output at `start` with settings of your own; its certificate rule is the job's.
+    #[must_use]
+    pub fn output_with(&self, config: subscriber::Config, start: Start) -> Output<R> {
+        let config = subscriber::Config {
+            trust: self.trust,
+            ..config
+        };
+        Output::new(
+            Arc::clone(&self.shared),
+            config,
+            self.started.channels.subscribe.clone(),
+            start,
+        )
+    }
+
+    /// Changes the model's parameters, and waits until the orchestrator has them.
+    ///
+    /// # Errors
+    /// If the job has ended, or too many updates wait.
+    pub async fn update_params(&self, params: Params) -> Result<(), Error> {
+        let before = self.shared.with(|state| state.updated);
+        let waiting = self.shared.job.with(|job, now| {
+            let waiting = job.updates_waiting();
+            job.update_params(now, params).map(|()| waiting)
+        })?;
+        let wanted = before + waiting as u64 + 1;
+        self.shared
+            .until(|state| {
+                if state.updated >= wanted {
+                    return Some(Ok(()));
+                }
+                state.ended.as_ref().map(|ending| Err(why(ending, None)))
+            })
+            .await
+    }
+
+    /// The next event; `None` after the last one. Events that nobody fetches are dropped, the oldest first.
+    pub async fn next_event(&self) -> Option<JobEvent> {
+        self.shared
+            .until(|state| match state.events.pop_front() {
+                Some(event) => Some(Some(event)),
+                None => state.ended.is_some().then_some(None),
+            })
+            .await
+    }
+
+    /// What was paid so far, by all orchestrators' accounts.
+    #[must_use]
+    pub fn spent(&self) -> Spent {
+        self.shared.with(|state| state.spent.clone())
+    }
+
+    /// The runner's last status report.
+    #[must_use]
+    pub fn status(&self) -> Option<RunnerEvent> {
+        self.shared.job.with(|job, _| job.status().cloned())
+    }
+
+    /// Waits for the job's end: of itself after its input was closed and its output read, or by a failure.
+    ///
+    /// # Errors
+    /// If it failed.
+    pub async fn wait(&self) -> Result<(), Error> {
+        self.shared
+            .until(|state| {
+                let ending = state.ended.as_ref()?;
+                Some(match ending {
+                    Ending::Finished | Ending::Stopped => Ok(()),
+                    failed => Err(why(failed, state.tried.last().map(|tried| &tried.why))),
+                })
+            })
+            .await
+    }
+
+    /// Ends the job in order: closes the input channel, tells the orchestrator, and waits until that is done.
+    ///
+    /// # Errors
+    /// If it had failed before.
+    pub async fn stop(self) -> Result<(), Error> {
+        self.shared.job.with(|job, now| job.stop(now));
+        let outcome = self.wait().await;
+        // The input channel's DELETE ends the session at the orchestrator.
+        if self.shared.media().is_some() {
+            self.shared
+                .until(|state| state.input.ended.as_ref().map(|_| ()))
+                .await;
+        }
+        outcome
+    }
+}
+
+impl<R: Runtime> Drop for LiveVideoJob<R> {
+    fn drop(&mut self) {
+        self.shared.job.with(|job, now| job.stop(now));
+    }
+}
+
+fn why(ending: &Ending, last: Option<&pool::Why>) -> Error {
+    match (ending, last) {
+        (Ending::Failed(failure), _)
+        | (Ending::NoOrchestrator, Some(pool::Why::Failed(failure))) => {
+            Error::Failed(failure.clone())
+        }
+        (Ending::Stopped, _) => Error::Ended("it was stopped".into()),
+        (Ending::Finished, _) => Error::Ended("its output is complete".into()),
+        _ => Error::Ended("no other orchestrator took it".into()),
+    }
+}
+
+impl<R: Runtime> LiveVideoJobBuilder<R> {
+    /// Adds an orchestrator (`HOST:PORT` or a URL); those added first are asked first.
+    pub fn orchestrator(mut self, url: &str) -> Self {
+        match orchestrator_url(url) {
+            Ok(url) => self.orchestrators.push(url),
+            Err(err) => self.fail(err),
+        }
+        self
+    }
+
+    /// Adds orchestrators whose addresses are read already.
+    pub fn orchestrators(mut self, urls: impl IntoIterator<Item = Url>) -> Self {
+        self.orchestrators.extend(urls);
+        self
+    }
+
+    /// Sets who pays, with everything about it.
+    pub fn payer(mut self, payer: Payer) -> Self {
+        self.payer = payer;
+        self
+    }
+
+    /// Pays through the remote signer at `url`; of several, a later one is asked when those before it do not answer.
+    /// Without a signer the job is off-chain.
+    pub fn signer(mut self, url: &str) -> Self {
+        match service_url(url) {
+            Ok(url) => self.payer.add_signer(url),
+            Err(err) => self.fail(err),
+        }
+        self
+    }
+
+    /// Adds a header field for the signer, such as an authorization. Name a signer first.
+    pub fn signer_header(mut self, name: &str, value: &str) -> Self {
+        if !self.payer.pays() {
+            self.fail(Error::Missing(
+                "a signer header needs a signer; name the signer first",
+            ));
+        }
+        self.payer.add_header(name, value);
+        self
+    }
+
+    /// Takes orchestrators, signer and its headers from a token. What the token has outranks what was set before.
+    pub fn token(mut self, token: &Token) -> Self {
+        if let Some(list) = &token.orchestrators {
+            self.orchestrators.clear();
+            for url in list {
+                self = self.orchestrator(url);
+            }
+        }
+        if let Some(signer) = &token.signer {
+            self.payer = Payer::Offchain;
+            if !signer.is_empty() {
+                self = self.signer(signer);
+            }
+        }
+        for (name, value) in token.signer_headers.iter().flatten() {
+            self = self.signer_header(name, value);
+        }
+        self
+    }
+
+    /// The model's first parameters.
+    pub fn params(mut self, params: Params) -> Self {
+        self.request.params = Some(params);
+        self
+    }
+
+    /// Names the request in the orchestrator's logs and in events.
+    pub fn request_id(mut self, id: &str) -> Self {
+        self.request.request_id = Some(id.to_string());
+        self
+    }
+
+    /// Names the stream in the orchestrator's logs and in events.
+    pub fn stream_id(mut self, id: &str) -> Self {
+        self.request.stream_id = Some(id.to_string());
+        self
+    }
+
+    /// Which certificates of orchestrators are good enough; by default the first one seen at each.
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.config.trust = trust;
+        self.pool.handshake.trust = trust;
+        self
+    }
+
+    /// What to do when an orchestrator shows another certificate than the one remembered.
+    pub fn pin_change(mut self, change: PinChange) -> Self {
+        self.pool.handshake.pin_change = change;
+        self
+    }
+
+    /// The most to pay per pixel.
+    pub fn max_price(mut self, price: Price) -> Self {
+        self.pool.handshake.terms.ceilings = Ceilings::of(price);
+        self
+    }
+
+    /// Changes any other setting of the job.
+    pub fn config(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    fn fail(&mut self, err: Error) {
+        self.error.get_or_insert(err);
+    }
+
+    /// Finds an orchestrator, pays it and starts the job.
+    ///
+    /// # Errors
+    /// If the configuration is no good, the signer fails, or no orchestrator takes the job.
+    pub async fn start(mut self) -> Result<LiveVideoJob<R>, Error> {
+        if let Some(err) = self.error {
+            return Err(err);
+        }
+        if self.request.model_id.is_empty() {
+            return Err(Error::Missing("a job needs a model, such as noop"));
+        }
+        if self.orchestrators.is_empty() {
+            return Err(Error::Missing(
+                "a job needs an orchestrator: name at least one",
+            ));
+        }
+        self.pool.handshake.terms.paying = self.payer.pays();
+        // What matters is whether the start is taken, and that is asked right after.
+        self.pool.handshake.ignore_capacity = true;
+        let trust = self.config.trust;
+        let now = self.driver.now();
+        let wanted = Capabilities::live_video(self.request.model_id.as_str());
+        let funds = self.payer.funds();
+        let pool = SessionPool::new(
+            now,
+            self.pool,
+            self.payer.identity(),
+            wanted,
+            Quickest,
+            seed(),
+        );
+        let pool = self.driver.drive(pool);
+        pool.with(|pool, now| pool.offer(now, self.orchestrators));
+        let job = self
+            .driver
+            .drive(Machine::new(now, self.config, self.request, funds));
+        let shared = Shared::new(job, pool);
+        let guard = StopOnDrop(&shared);
+        let started = shared
+            .until(|state| match (&state.started, &state.ended) {
+                (Some(started), _) => Some(Ok(started.clone())),
+                (None, Some(ending)) => {
+                    let silent_signer = state.no_identity.take().map(Error::Failed);
+                    Some(Err(silent_signer.unwrap_or_else(|| match ending {
+                        Ending::Failed(failure) => Error::Failed(failure.clone()),
+                        _ => Error::NoOrchestrator(std::mem::take(&mut state.tried)),
+                    })))
+                }
+                _ => None,
+            })
+            .await?;
+        std::mem::forget(guard);
+        Ok(LiveVideoJob {
+            shared,
+            started,
+            trust,
+        })
+    }
+}
+
+/// Stops a job whose start nobody waits for any more.
+struct StopOnDrop<'a, R: Runtime>(&'a Shared<R>);
+
+impl<R: Runtime> Drop for StopOnDrop<'_, R> {
+    fn drop(&mut self) {
+        self.0.job.with(|job, now| job.stop(now));
+    }
+}
