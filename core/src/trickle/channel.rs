@@ -98,6 +98,17 @@ impl Channel {
         self.guests
     }
 
+    /// How many readers wait for the first byte of a segment.
+    pub(super) fn waiting(&self) -> usize {
+        self.slots
+            .iter()
+            .flatten()
+            .filter_map(|key| self.segments.get(*key))
+            .filter(|segment| segment.phase == Phase::Fresh)
+            .map(|segment| segment.readers.iter().count())
+            .sum()
+    }
+
     /// Whether it is over and nobody is left who wants to know.
     pub(super) fn is_spent(&self) -> bool {
         self.closed && self.segments.is_empty()

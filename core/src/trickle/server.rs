@@ -227,6 +227,8 @@ pub struct Stats {
     pub received: u64,
     /// Readers and writers now.
     pub guests: usize,
+    /// Of these, readers of segments that have no byte yet: they have all there is.
+    pub waiting: usize,
     /// Its media type.
     pub content: ContentType,
 }
@@ -487,6 +489,7 @@ impl Server {
             activity: channel.activity,
             received: channel.received,
             guests: channel.guests(),
+            waiting: channel.waiting(),
             content: channel.content.clone(),
         })
     }
