@@ -1,11 +1,13 @@
 //! Fake peers, seeded links and the steps that tests, fuzzers and benches share. No runtime and no real time.
 
-mod caller;
+pub mod caller;
 pub mod fuzz;
-mod key;
+pub mod key;
 pub mod net;
+pub mod orchestrator;
 pub mod trickle;
 
 pub use caller::{Answer, Caller};
 pub use key::Key;
 pub use net::{Link, Net, Node};
+pub use orchestrator::Orchestrator;

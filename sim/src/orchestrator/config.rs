@@ -1,0 +1,160 @@
+//! How an orchestrator is set up, and how it can be made to misbehave.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use livepeer_core::Address;
+use livepeer_core::chain::ChainView;
+use livepeer_core::http::Url;
+use livepeer_core::money::{Price, Wei};
+use livepeer_core::payment::Secret;
+
+use super::pipeline::PipelineFactory;
+
+/// How an orchestrator is set up. [`Config::new`] has production's numbers.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it is reached, as it tells its callers: the base of every URL it hands out.
+    pub service: Url,
+    /// The node's own account, which signs pings and is told as `address` on-chain.
+    pub account: Address,
+    /// How it is paid; `None` is off-chain: any signature will do, and work costs nothing (payments spec 14).
+    pub payments: Option<Payments>,
+    /// What it runs, by name.
+    pub models: BTreeMap<String, ModelConfig>,
+    /// The node's software version, as gateways compare it.
+    pub version: String,
+    /// Further instances to name in answers.
+    pub nodes: Vec<String>,
+    /// A channel into which nobody writes for this long ends, and an input channel takes its session along.
+    pub idle: Duration,
+    /// What the secrets behind quotes and auth tokens are derived from; `None` takes fresh ones from the seed. Keep
+    /// it and the records across a restart, and open quotes and tokens stay good.
+    pub secret: Option<Secret>,
+    /// How it misbehaves.
+    pub quirks: Quirks,
+}
+
+impl Config {
+    /// An off-chain orchestrator with the model `noop`.
+    #[must_use]
+    pub fn new(service: Url, account: Address) -> Self {
+        Self {
+            service,
+            account,
+            payments: None,
+            models: BTreeMap::new(),
+            version: "0.9.1".to_owned(),
+            nodes: Vec::new(),
+            idle: Duration::from_secs(300),
+            secret: None,
+            quirks: Quirks::default(),
+        }
+        .with_model("noop", ModelConfig::default())
+    }
+
+    /// Makes it take payments.
+    #[must_use]
+    pub fn on_chain(mut self, payments: Payments) -> Self {
+        self.payments = Some(payments);
+        self
+    }
+
+    /// Adds a model, or replaces the one of that name.
+    #[must_use]
+    pub fn with_model(mut self, name: impl Into<String>, model: ModelConfig) -> Self {
+        self.models.insert(name.into(), model);
+        self
+    }
+}
+
+/// How an orchestrator is paid.
+#[derive(Clone, Debug)]
+pub struct Payments {
+    /// The account that tickets pay; may differ from the node's own.
+    pub recipient: Address,
+    /// What it charges for what no model has a price of its own for.
+    pub price: Price,
+    /// What one ticket is meant to be worth, in wei.
+    pub ticket_ev: Wei,
+    /// Tickets never pay more than this; zero is no limit.
+    pub max_face_value: Wei,
+    /// A running session is billed this often.
+    pub interval: Duration,
+    /// The chain as of now; later views come with [`Orchestrator::set_chain`](super::Orchestrator::set_chain).
+    pub chain: ChainView,
+}
+
+impl Payments {
+    /// Production's ticket value and interval.
+    #[must_use]
+    pub fn new(recipient: Address, price: Price, chain: ChainView) -> Self {
+        Self {
+            recipient,
+            price,
+            ticket_ev: Wei::from(8_000_000_000),
+            max_face_value: Wei::zero(),
+            interval: Duration::from_secs(5),
+            chain,
+        }
+    }
+}
+
+/// One model that is run.
+#[derive(Clone, Debug)]
+pub struct ModelConfig {
+    /// How many sessions at once.
+    pub capacity: u32,
+    /// Whether it is loaded.
+    pub warm: bool,
+    /// What it costs; `None` is the node's own price.
+    pub price: Option<Price>,
+    /// What it does.
+    pub pipeline: PipelineFactory,
+}
+
+impl Default for ModelConfig {
+    /// Loaded, eight at once, for the node's own price, returning the input.
+    fn default() -> Self {
+        Self {
+            capacity: 8,
+            warm: true,
+            price: None,
+            pipeline: PipelineFactory::default(),
+        }
+    }
+}
+
+impl ModelConfig {
+    /// The same with another pipeline.
+    #[must_use]
+    pub fn running(mut self, pipeline: PipelineFactory) -> Self {
+        self.pipeline = pipeline;
+        self
+    }
+}
+
+/// The ways in which this orchestrator can be told to misbehave. The default is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Quirks {
+    /// Leave this field out of the answer to a start request, such as `publish_url`.
+    pub leave_out: Option<String>,
+    /// Tell of this model in place of the ones there are.
+    pub other_model: Option<String>,
+    /// After so many quotes, every later one is dearer by this factor.
+    pub price_jump: Option<(u32, u16)>,
+    /// Answer every payment with this status and text.
+    pub refuse_payments: Option<(u16, String)>,
+    /// Take every handshake for one too many (`OrchestratorCapped`).
+    pub capped: bool,
+    /// Answer the handshake without an auth token.
+    pub no_auth_token: bool,
+    /// Answer nothing at all any more. Channels go on.
+    pub silent: bool,
+    /// Publish no output.
+    pub no_output: bool,
+    /// Publish no events.
+    pub no_events: bool,
+    /// Every answer comes later by this. Channels are not slowed.
+    pub delay: Duration,
+}

@@ -1,0 +1,129 @@
+//! What an orchestrator tells its owner.
+
+use livepeer_core::Address;
+use livepeer_core::money::{Amount, Price, Wei};
+
+/// What happened at an orchestrator, for logs, figures and tests.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// Somebody shook hands.
+    Quoted {
+        /// For whom; zero off-chain.
+        payer: Address,
+        /// The price that was told; `None` off-chain.
+        price: Option<Price>,
+    },
+    /// A session runs; its channels exist.
+    SessionStarted {
+        /// Its name.
+        manifest_id: String,
+        /// What it runs.
+        model: String,
+        /// Who pays; zero off-chain.
+        payer: Address,
+    },
+    /// A session does no more work, and its place is free. Its last output can still be read for a while.
+    SessionEnded {
+        /// Its name.
+        manifest_id: String,
+        /// Why.
+        why: EndReason,
+    },
+    /// A payment's tickets are on account, durably.
+    Credited {
+        /// For which session.
+        manifest_id: String,
+        /// Who paid.
+        payer: Address,
+        /// How many tickets.
+        tickets: usize,
+        /// Their expected value.
+        value: Amount,
+        /// What is on account now.
+        balance: Amount,
+    },
+    /// A request was refused, or a payment was.
+    Rejected {
+        /// What was asked for.
+        surface: Surface,
+        /// The HTTP status; for the handshake the gRPC status.
+        status: u16,
+        /// The text of the answer.
+        text: String,
+    },
+    /// A running session was billed.
+    Metered {
+        /// Which one.
+        manifest_id: String,
+        /// What the time since the last bill cost.
+        fee: Amount,
+        /// What is left on account.
+        balance: Amount,
+    },
+    /// A ticket won: this much will be claimed on chain.
+    Won {
+        /// Who has to pay.
+        payer: Address,
+        /// In wei.
+        face_value: Wei,
+    },
+    /// The chain view does not know a payer, so there is no quote for it: push one that does.
+    PayerUnknown(Address),
+    /// After [`Orchestrator::close`](super::Orchestrator::close), the last event.
+    Closed,
+}
+
+/// Why a session does no more work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EndReason {
+    /// The gateway deleted the input channel: the way sessions should end.
+    InputClosed,
+    /// Nothing came in for too long.
+    Idle,
+    /// What is on account does not cover the interval that went by. The text says what was due and what there is.
+    Unpaid(String),
+    /// The gateway deleted the output channel.
+    OutputClosed,
+    /// The owner ended it.
+    ByOwner,
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Surface {
+    /// `GetOrchestrator`, `Ping`, `EndTranscodingSession`.
+    Handshake,
+    /// `/live-video-to-video`.
+    Start,
+    /// `/payment`.
+    Payment,
+    /// `/refresh-payment`.
+    RefreshPayment,
+    /// Any other.
+    Other,
+}
+
+/// What an orchestrator did so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Figures {
+    /// Sessions that were started.
+    pub sessions: u64,
+    /// Of these, the ones that run now.
+    pub running: u64,
+    /// Payments that were accepted.
+    pub payments: u64,
+    /// Payments that were refused, at any surface.
+    pub refused: u64,
+    /// Tickets that were credited.
+    pub tickets: u64,
+    /// Their expected value.
+    pub credited: Amount,
+    /// Tickets that won.
+    pub won: u64,
+    /// What sessions were billed.
+    pub billed: Amount,
+}

@@ -1,0 +1,588 @@
+//! What peers ask for besides channels: who may, in which order that is decided, and what they are told.
+
+use livepeer_core::http::{In, Method, Out, Request};
+use livepeer_core::payment::auth;
+use livepeer_core::payment::receiver::{Credit, Refused};
+use livepeer_core::sign::{Digest, SignRefused, Signature};
+use livepeer_core::wire::grpc::{self, Question, Status};
+use livepeer_core::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER};
+use livepeer_core::wire::{AuthToken, MAX_MESSAGE_BYTES, Params, Payment, SegmentCredentials};
+use livepeer_core::{Address, EffectId, Time};
+use livepeer_proto::net;
+use prost::Message as _;
+use serde_json::json;
+
+use super::event::{Event, Surface};
+use super::wire::{self, Names, RefreshRequest, StartRequest};
+use super::{Orchestrator, READ_WITHIN, TRICKLE, account};
+
+/// A longer body of a plain request is refused: parameters have their own limit, and little else is in there.
+pub(super) const MAX_BODY_BYTES: usize = MAX_MESSAGE_BYTES + (64 << 10);
+
+/// A request that is not answered yet.
+pub(super) struct Exchange {
+    pub(super) until: Time,
+    grpc: bool,
+    /// `None` once it was looked at.
+    ask: Option<Ask>,
+    body: Body,
+}
+
+enum Ask {
+    Handshake,
+    Ping,
+    EndTranscodingSession,
+    Start(Headers),
+    Payment(Headers),
+    RefreshPayment,
+}
+
+/// The two headers of paid work; absent ones are empty.
+struct Headers {
+    payment: String,
+    segment: String,
+}
+
+enum Body {
+    Call(Question),
+    Plain(Vec<u8>),
+    /// All of it is here; a receipt or signature is not.
+    Done,
+    /// A signature of ours is on its way, under this id.
+    Signing(EffectId),
+}
+
+/// Who waits for a receipt.
+pub(super) struct Waiting {
+    /// `None` once the peer has gone.
+    id: Option<EffectId>,
+    payer: Address,
+    manifest_id: String,
+    then: Then,
+}
+
+enum Then {
+    Start {
+        model: String,
+        params: Option<Params>,
+        free: bool,
+    },
+    Payment(Box<net::OrchestratorInfo>),
+}
+
+impl Waiting {
+    /// The model whose place is kept meanwhile.
+    pub(super) fn model(&self) -> Option<&str> {
+        match &self.then {
+            Then::Start { model, .. } => Some(model),
+            Then::Payment(_) => None,
+        }
+    }
+}
+
+/// A refusal, and where.
+pub(super) struct No {
+    surface: Surface,
+    status: u16,
+    text: String,
+}
+
+impl Exchange {
+    /// Knows what a request is for.
+    ///
+    /// # Errors
+    /// If it is for nothing here.
+    pub(super) fn open(now: Time, request: &Request) -> Result<Self, No> {
+        let path = request.url.path();
+        let path = path.split('?').next().unwrap_or("");
+        let header = |name| request.headers.get(name).unwrap_or("").to_owned();
+        let headers = || Headers {
+            payment: header(PAYMENT_HEADER),
+            segment: header(SEGMENT_HEADER),
+        };
+        let elsewhere = |status, text: &str| No {
+            surface: Surface::Other,
+            status,
+            text: text.to_owned(),
+        };
+        let (ask, body) = if grpc::is_call(request) {
+            let ask = match path {
+                grpc::GET_ORCHESTRATOR => Ask::Handshake,
+                grpc::PING => Ask::Ping,
+                grpc::END_TRANSCODING_SESSION => Ask::EndTranscodingSession,
+                _ => {
+                    return Err(No {
+                        surface: Surface::Handshake,
+                        status: Status::UNIMPLEMENTED,
+                        text: format!("unknown method {path}"),
+                    });
+                }
+            };
+            (ask, Body::Call(Question::default()))
+        } else {
+            let ask = match path {
+                "/live-video-to-video" => Ask::Start(headers()),
+                "/payment" => Ask::Payment(headers()),
+                "/refresh-payment" => Ask::RefreshPayment,
+                "/discovery" => {
+                    return Err(elsewhere(404, "live runners are not supported"));
+                }
+                _ => return Err(elsewhere(404, "404 page not found")),
+            };
+            if request.method != Method::Post {
+                return Err(elsewhere(405, "Method Not Allowed"));
+            }
+            (ask, Body::Plain(Vec::new()))
+        };
+        Ok(Self {
+            until: now + READ_WITHIN,
+            grpc: matches!(body, Body::Call(_)),
+            ask: Some(ask),
+            body,
+        })
+    }
+}
+
+impl Orchestrator {
+    /// A further step of a request that is not answered yet.
+    pub(super) fn exchange(&mut self, now: Time, id: EffectId, step: In) {
+        let Some(exchange) = self.exchanges.get_mut(&id) else {
+            return;
+        };
+        match (step, &mut exchange.body) {
+            (In::Data(bytes), Body::Call(question)) => {
+                if let Err(status) = question.data(&bytes) {
+                    self.answer(now, id, vec![grpc::refuse(&status)]);
+                }
+            }
+            (In::Data(bytes), Body::Plain(held)) => {
+                if held.len() + bytes.len() > MAX_BODY_BYTES {
+                    let answer = wire::text_reply(413, "request body too large");
+                    self.answer(now, id, vec![answer]);
+                } else {
+                    held.extend_from_slice(&bytes);
+                }
+            }
+            (In::End(_), Body::Call(_) | Body::Plain(_)) => {
+                let body = std::mem::replace(&mut exchange.body, Body::Done);
+                self.asked(now, id, body);
+            }
+            (In::Failed(_), _) => {
+                self.exchanges.remove(&id);
+                for waiting in self.receipts.values_mut() {
+                    if waiting.id == Some(id) {
+                        waiting.id = None;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A request is complete.
+    fn asked(&mut self, now: Time, id: EffectId, body: Body) {
+        let Some(exchange) = self.exchanges.get_mut(&id) else {
+            return;
+        };
+        let Some(ask) = exchange.ask.take() else {
+            return;
+        };
+        let told = match (ask, body) {
+            (ask, Body::Call(question)) => match question.end() {
+                Ok(message) => self.called(now, id, &ask, message),
+                Err(status) => Ok(Some(vec![grpc::refuse(&status)])),
+            },
+            (Ask::Start(headers), Body::Plain(body)) => self.start_asked(now, id, &headers, &body),
+            (Ask::Payment(headers), _) => self.payment_asked(now, id, &headers),
+            (_, Body::Plain(body)) => self.refresh_asked(now, &body).map(Some),
+            _ => Ok(None),
+        };
+        match told {
+            Ok(None) => {}
+            Ok(Some(steps)) => self.answer(now, id, steps),
+            Err(no) => self.refuse(now, id, no),
+        }
+    }
+
+    pub(super) fn refuse(&mut self, now: Time, id: EffectId, no: No) {
+        let answer = match no.surface {
+            Surface::Handshake => grpc::refuse(&Status::new(no.status, no.text.clone())),
+            _ => wire::text_reply(no.status, &no.text),
+        };
+        if matches!(no.surface, Surface::Start | Surface::Payment) {
+            self.figures.refused += 1;
+        }
+        self.out.event(Event::Rejected {
+            surface: no.surface,
+            status: no.status,
+            text: no.text,
+        });
+        self.answer(now, id, vec![answer]);
+    }
+
+    /// An exchange takes too long, or we close.
+    pub(super) fn give_up(&mut self, now: Time, id: EffectId) {
+        let Some(exchange) = self.exchanges.get(&id) else {
+            return;
+        };
+        let answer = if exchange.grpc {
+            grpc::refuse(&Status::new(Status::DEADLINE_EXCEEDED, "gave up"))
+        } else {
+            wire::text_reply(503, "gave up")
+        };
+        for waiting in self.receipts.values_mut() {
+            if waiting.id == Some(id) {
+                waiting.id = None;
+            }
+        }
+        self.answer(now, id, vec![answer]);
+    }
+
+    // ---- gRPC ------------------------------------------------------------------------------------------------
+
+    fn called(
+        &mut self,
+        now: Time,
+        id: EffectId,
+        ask: &Ask,
+        message: bytes::Bytes,
+    ) -> Result<Option<Vec<Out>>, No> {
+        let no = |text: String| No {
+            surface: Surface::Handshake,
+            status: Status::UNKNOWN,
+            text,
+        };
+        let nonsense = |err: prost::DecodeError| No {
+            surface: Surface::Handshake,
+            status: Status::INTERNAL,
+            text: format!("grpc: error unmarshalling request: {err}"),
+        };
+        match ask {
+            Ask::Ping => {
+                let ping = net::PingPong::decode(message).map_err(nonsense)?;
+                if self.config.payments.is_none() {
+                    return Ok(Some(grpc::reply(&net::PingPong::default()).into()));
+                }
+                let effect = livepeer_core::Effect::Sign(Digest::node(&ping.value));
+                let signing = self.out.open(effect);
+                if let Some(exchange) = self.exchanges.get_mut(&id) {
+                    exchange.body = Body::Signing(signing);
+                }
+                Ok(None)
+            }
+            Ask::EndTranscodingSession => {
+                let request =
+                    net::EndTranscodingSessionRequest::decode(message).map_err(nonsense)?;
+                request
+                    .auth_token
+                    .map(AuthToken::from_wire)
+                    .filter(|token| self.tokens.check(now, token).is_ok())
+                    .ok_or_else(|| no("Invalid auth token".to_owned()))?;
+                Ok(Some(
+                    grpc::reply(&net::EndTranscodingSessionResponse {}).into(),
+                ))
+            }
+            _ => {
+                let request = net::OrchestratorRequest::decode(message).map_err(nonsense)?;
+                let info = self.handshake(now, request).map_err(no)?;
+                Ok(Some(grpc::reply(&info).into()))
+            }
+        }
+    }
+
+    /// The key holder answered.
+    pub(super) fn signed(
+        &mut self,
+        now: Time,
+        signing: EffectId,
+        answer: Result<Signature, SignRefused>,
+    ) {
+        let Some(id) = self
+            .exchanges
+            .iter()
+            .find(|(_, exchange)| matches!(exchange.body, Body::Signing(of) if of == signing))
+            .map(|(id, _)| *id)
+        else {
+            return;
+        };
+        match answer {
+            Ok(signature) => {
+                let value = bytes::Bytes::copy_from_slice(&signature.0);
+                let steps = grpc::reply(&net::PingPong { value }).into();
+                self.answer(now, id, steps);
+            }
+            Err(why) => self.refuse(
+                now,
+                id,
+                No {
+                    surface: Surface::Handshake,
+                    status: Status::UNKNOWN,
+                    text: why.to_string(),
+                },
+            ),
+        }
+    }
+
+    // ---- paid work -------------------------------------------------------------------------------------------
+
+    /// Reads payment and credentials (402, 403), in this order.
+    fn admit(
+        &mut self,
+        now: Time,
+        surface: Surface,
+        headers: &Headers,
+    ) -> Result<(Payment, SegmentCredentials), No> {
+        let no = |status, text| No {
+            surface,
+            status,
+            text,
+        };
+        let payment = Payment::decode(&headers.payment).map_err(|err| no(402, err.to_string()))?;
+        let payer = self.till.is_some().then_some(payment.sender);
+        let offered = self.offered();
+        let credentials = auth::admit(
+            now,
+            &headers.segment,
+            payer,
+            &self.tokens,
+            |wanted| offered.serves(wanted),
+            |_| true,
+        )
+        .map_err(|err| no(403, err.to_string()))?;
+        if let Some((status, text)) = &self.config.quirks.refuse_payments {
+            return Err(no(*status, text.clone()));
+        }
+        Ok((payment, credentials))
+    }
+
+    /// Decode 400, payment 402, credentials 403, model 400, capacity 503, tickets 400, balance 400, channels 500
+    /// (jobs spec 2.4).
+    fn start_asked(
+        &mut self,
+        now: Time,
+        id: EffectId,
+        headers: &Headers,
+        body: &[u8],
+    ) -> Result<Option<Vec<Out>>, No> {
+        let surface = Surface::Start;
+        let no = |status, text| No {
+            surface,
+            status,
+            text,
+        };
+        let request = StartRequest::parse(body).map_err(|text| no(400, text))?;
+        let (payment, _) = self.admit(now, surface, headers)?;
+        let Some(model) = self.config.models.get(&request.model) else {
+            let have: Vec<&str> = self.config.models.keys().map(String::as_str).collect();
+            return Err(no(
+                400,
+                format!(
+                    "unknown model {:?}; this orchestrator has {}",
+                    request.model,
+                    have.join(", ")
+                ),
+            ));
+        };
+        let price = model
+            .price
+            .or(self.config.payments.as_ref().map(|payments| payments.price));
+        if self.idle(&request.model) == 0 {
+            return Err(no(503, "insufficient capacity".to_owned()));
+        }
+        let manifest_id = self.name();
+        let payer = payment.sender;
+        match &mut self.till {
+            None => {
+                let steps = self.started(now, manifest_id, payer, request.model, request.params)?;
+                Ok(Some(steps))
+            }
+            Some(till) => {
+                let receipt = till.get_mut().receive(now, &manifest_id, payment);
+                let then = Then::Start {
+                    model: request.model,
+                    params: request.params,
+                    free: price.is_none_or(|price| price.is_free()),
+                };
+                let waiting = Waiting {
+                    id: Some(id),
+                    payer,
+                    manifest_id,
+                    then,
+                };
+                self.receipts.insert(receipt, waiting);
+                Ok(None)
+            }
+        }
+    }
+
+    fn started(
+        &mut self,
+        now: Time,
+        manifest_id: String,
+        payer: Address,
+        model: String,
+        params: Option<Params>,
+    ) -> Result<Vec<Out>, No> {
+        self.start(now, manifest_id.clone(), payer, model, params)
+            .map_err(|err| No {
+                surface: Surface::Start,
+                status: 500,
+                text: err.to_string(),
+            })?;
+        let base = format!("{}{TRICKLE}", self.config.service.origin());
+        let without = self.config.quirks.leave_out.as_deref();
+        let names = Names::of(&manifest_id);
+        Ok(vec![wire::started(&base, &manifest_id, &names, without)])
+    }
+
+    /// Payment 402, credentials 403, quote 500, tickets 400 (payments spec 11.3).
+    fn payment_asked(
+        &mut self,
+        now: Time,
+        id: EffectId,
+        headers: &Headers,
+    ) -> Result<Option<Vec<Out>>, No> {
+        let surface = Surface::Payment;
+        let no = |status, text| No {
+            surface,
+            status,
+            text,
+        };
+        let (payment, credentials) = self.admit(now, surface, headers)?;
+        let payer = payment.sender;
+        let token = credentials
+            .auth_token
+            .ok_or_else(|| no(403, "missing auth token".to_owned()))?;
+        let wanted = credentials.capabilities;
+        // The quote comes first: if there is none for this payer, nothing is processed.
+        let info = self
+            .info(now, payer, wanted.as_ref(), token)
+            .map_err(|text| no(500, text))?;
+        match &mut self.till {
+            None => {
+                let result = net::PaymentResult { info: Some(info) };
+                Ok(Some(vec![wire::protobuf_reply(&result)]))
+            }
+            Some(till) => {
+                let receipt = till
+                    .get_mut()
+                    .receive(now, &credentials.manifest_id, payment);
+                let waiting = Waiting {
+                    id: Some(id),
+                    payer,
+                    manifest_id: credentials.manifest_id,
+                    then: Then::Payment(Box::new(info)),
+                };
+                self.receipts.insert(receipt, waiting);
+                Ok(None)
+            }
+        }
+    }
+
+    /// A receipt is in: answers who waits for it.
+    pub(super) fn receipt(
+        &mut self,
+        now: Time,
+        receipt: livepeer_core::payment::receiver::ReceiptId,
+        credit: Credit,
+        refused: Option<&Refused>,
+    ) {
+        let Some(waiting) = self.receipts.remove(&receipt) else {
+            return;
+        };
+        let surface = match waiting.then {
+            Then::Start { .. } => Surface::Start,
+            Then::Payment(_) => Surface::Payment,
+        };
+        if credit.tickets > 0 {
+            self.figures.tickets += credit.tickets as u64;
+            self.figures.credited += &credit.value;
+            self.out.event(Event::Credited {
+                manifest_id: waiting.manifest_id.clone(),
+                payer: waiting.payer,
+                tickets: credit.tickets,
+                value: credit.value,
+                balance: credit.balance,
+            });
+        }
+        // Whoever has gone gets no session: it would hold a place until it is swept.
+        let Some(id) = waiting.id else {
+            return;
+        };
+        let no = |text: String| No {
+            surface,
+            status: 400,
+            text,
+        };
+        let told = match (refused, waiting.then) {
+            (Some(why), _) => Err(no(why.to_string())),
+            (None, Then::Payment(info)) => {
+                let result = net::PaymentResult { info: Some(*info) };
+                Ok(vec![wire::protobuf_reply(&result)])
+            }
+            (
+                None,
+                Then::Start {
+                    model,
+                    params,
+                    free,
+                },
+            ) => {
+                let account = account(waiting.payer, &waiting.manifest_id);
+                let covered = self
+                    .till
+                    .as_ref()
+                    .is_some_and(|till| till.get().may_start(&account));
+                if free || covered {
+                    self.started(now, waiting.manifest_id, waiting.payer, model, params)
+                } else {
+                    Err(no("Insufficient balance".to_owned()))
+                }
+            }
+        };
+        match told {
+            Ok(steps) => {
+                self.figures.payments += 1;
+                self.answer(now, id, steps);
+            }
+            Err(no) => self.refuse(now, id, no),
+        }
+    }
+
+    /// A fresh quote under the price that a session's first payment fixed (payments spec 11.4).
+    fn refresh_asked(&mut self, now: Time, body: &[u8]) -> Result<Vec<Out>, No> {
+        let no = |status, text: &str| No {
+            surface: Surface::RefreshPayment,
+            status,
+            text: text.to_owned(),
+        };
+        let request = RefreshRequest::parse(body).map_err(|text| no(400, &text))?;
+        let payer: Address = request
+            .sender
+            .trim()
+            .parse()
+            .map_err(|_| no(400, "invalid sender"))?;
+        let manifest_id = request.manifest_id.trim();
+        if manifest_id.is_empty() {
+            return Err(no(400, "missing manifest_id"));
+        }
+        let price = self
+            .till
+            .as_ref()
+            .and_then(|till| till.get().session_price(&account(payer, manifest_id)))
+            .ok_or_else(|| no(409, "fixed price not found for session"))?;
+        let info = self
+            .bare_info(now, payer, price, manifest_id)
+            .map_err(|text| no(500, &text))?;
+        let service = self.config.service.origin();
+        Ok(vec![wire::json_reply(
+            200,
+            &json!({
+                "payment_params": wire::base64(&info.encode_to_vec()),
+                "orchestrator": service,
+                "manifest_id": manifest_id,
+                "payment_url": format!("{service}/payment"),
+            }),
+        )])
+    }
+}

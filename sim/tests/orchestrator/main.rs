@@ -1,0 +1,7 @@
+//! The orchestrator does what the specifications say of one, seen from the other end of the wire.
+
+mod handshake;
+mod payments;
+mod quirks;
+mod sessions;
+mod stage;
