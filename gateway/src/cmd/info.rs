@@ -1,9 +1,291 @@
-use crate::args::InfoArgs;
-use crate::ui::{Failed, Outcome};
+//! `info`: what an orchestrator says about itself.
 
-pub(super) fn run(_: &InfoArgs) -> Outcome {
-    Err(Failed::new(
-        "`info` is not wired to the network yet",
-        "Wait for the next commit",
-    ))
+use livepeer_core::capabilities::{Capability, price_of};
+use livepeer_core::http::Trust;
+use livepeer_core::payment::Unit;
+use livepeer_core::payment::ticket::expected_value;
+use livepeer_core::wire::OrchestratorInfo;
+use livepeer_core::{Address, Time};
+use livepeer_runtime::api::OrchestratorSession;
+use livepeer_runtime::{Driver, Runtime};
+use serde::Serialize;
+
+use super::{on, peers};
+use crate::args::InfoArgs;
+use crate::ui::{self, Money, Outcome, Wei};
+
+pub(super) fn run(args: &InfoArgs) -> Outcome {
+    on::run(args.runtime, Info(args))
+}
+
+struct Info<'a>(&'a InfoArgs);
+
+impl on::Work for Info<'_> {
+    async fn on<R: Runtime>(self, driver: Driver<R>) -> Outcome {
+        let args = self.0;
+        let endpoints = args.endpoints()?;
+        let driver = peers::with_pins(driver, &args.peers)?;
+        let trust = peers::trust(&args.peers);
+        let mut builder = OrchestratorSession::builder(&driver, &args.orchestrator.to_string())
+            .payer(peers::payer(&endpoints))
+            .trust(trust)
+            .pin_change(peers::PIN_CHANGE);
+        if let Some(model) = &args.model_id {
+            builder = builder.model(model);
+        }
+        let session = builder.connect().await?;
+        peers::save_pins(&driver, &args.peers)?;
+        let certificate = match trust {
+            Trust::Public => None,
+            _ => driver.pins().get(&args.orchestrator.authority()),
+        };
+        let report = Report::new(&session.info(), certificate, driver.now());
+        if args.json {
+            ui::print_json(&report)
+        } else {
+            ui::print(&report.to_text())
+        }
+    }
+}
+
+/// The word of an orchestrator. Addresses are claims.
+#[derive(Serialize)]
+struct Report {
+    transcoder: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate_sha256: Option<String>,
+    /// `None` off-chain.
+    address: Option<String>,
+    version: String,
+    price: Option<PriceReport>,
+    tickets: Option<TicketReport>,
+    auth_token_seconds: Option<u64>,
+    capabilities: Vec<String>,
+    models: Vec<ModelReport>,
+    nodes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct PriceReport {
+    wei: i64,
+    units: i64,
+    /// One second of live video.
+    wei_per_second: Money,
+}
+
+#[derive(Serialize)]
+struct TicketReport {
+    recipient: String,
+    face_value_wei: String,
+    expected_value_wei: Money,
+    /// One ticket in so many wins.
+    one_in: String,
+    expiration_block: String,
+    creation_round: i64,
+}
+
+#[derive(Serialize)]
+struct ModelReport {
+    capability: String,
+    model: String,
+    warm: Option<bool>,
+    idle: Option<u32>,
+    busy: Option<u32>,
+    runner_version: String,
+    wei_per_unit: Option<String>,
+}
+
+impl Report {
+    fn new(info: &OrchestratorInfo, certificate: Option<[u8; 32]>, now: Time) -> Self {
+        let known = |address: Address| (!address.is_zero()).then(|| address.to_string());
+        let per_second = Unit::PixelSeconds.per_second().unwrap_or(1);
+        let capabilities = info.capabilities.as_ref();
+        Self {
+            transcoder: info.transcoder.to_string(),
+            certificate_sha256: certificate
+                .map(|hash| hash.iter().map(|byte| format!("{byte:02x}")).collect()),
+            address: known(info.address),
+            version: capabilities
+                .map(|offered| offered.version.to_string())
+                .unwrap_or_default(),
+            price: info.price.map(|price| PriceReport {
+                wei: price.wei(),
+                units: price.per(),
+                wei_per_second: Money(price.fee(per_second)),
+            }),
+            tickets: info.ticket_params.as_ref().map(|params| {
+                let value = expected_value(&params.face_value, &params.win_prob);
+                TicketReport {
+                    recipient: params.recipient.to_string(),
+                    face_value_wei: params.face_value.to_string(),
+                    one_in: one_in(params),
+                    expected_value_wei: Money(value),
+                    expiration_block: params.expiration_block.to_string(),
+                    creation_round: params.creation_round,
+                }
+            }),
+            auth_token_seconds: info
+                .auth_token
+                .as_ref()
+                .map(|token| token.expiration.since(now).as_secs()),
+            capabilities: capabilities
+                .map(|offered| offered.bits.iter().map(name).collect())
+                .unwrap_or_default(),
+            models: models(info),
+            nodes: info.nodes.clone(),
+        }
+    }
+
+    fn to_text(&self) -> String {
+        let or =
+            |text: &Option<String>, none: &str| text.clone().unwrap_or_else(|| none.to_owned());
+        let mut facts = vec![
+            ("orchestrator", self.transcoder.clone()),
+            ("address", or(&self.address, "none: it runs off-chain")),
+            ("version", self.version.clone()),
+        ];
+        if let Some(certificate) = &self.certificate_sha256 {
+            facts.push(("certificate", format!("sha256 {certificate}")));
+        }
+        match &self.price {
+            Some(price) => {
+                facts.push((
+                    "price",
+                    format!("{} wei per {} pixels", price.wei, price.units),
+                ));
+                facts.push((
+                    "a second of live video",
+                    Wei(&price.wei_per_second.0).to_string(),
+                ));
+            }
+            None => facts.push(("price", "none: it runs off-chain".to_owned())),
+        }
+        if let Some(tickets) = &self.tickets {
+            facts.push(("ticket recipient", tickets.recipient.clone()));
+            facts.push((
+                "ticket face value",
+                format!(
+                    "{} wei, one in {} wins",
+                    tickets.face_value_wei, tickets.one_in
+                ),
+            ));
+            facts.push((
+                "ticket expected value",
+                Wei(&tickets.expected_value_wei.0).to_string(),
+            ));
+            facts.push((
+                "ticket parameters",
+                format!(
+                    "round {}, until L1 block {}",
+                    tickets.creation_round, tickets.expiration_block
+                ),
+            ));
+        }
+        if let Some(seconds) = self.auth_token_seconds {
+            facts.push(("auth token", format!("for {seconds} s")));
+        }
+        if !self.nodes.is_empty() {
+            facts.push(("further nodes", self.nodes.join(", ")));
+        }
+        if !self.capabilities.is_empty() {
+            facts.push(("capabilities", self.capabilities.join(", ")));
+        }
+        let mut text = ui::facts(facts);
+        if !self.models.is_empty() {
+            let flag = |warm: Option<bool>| {
+                warm.map_or("-", |warm| if warm { "warm" } else { "cold" })
+                    .to_owned()
+            };
+            let number = |number: Option<u32>| {
+                number.map_or_else(|| "-".to_owned(), |number| number.to_string())
+            };
+            let rows: Vec<Vec<String>> = self
+                .models
+                .iter()
+                .map(|model| {
+                    vec![
+                        model.capability.clone(),
+                        model.model.clone(),
+                        flag(model.warm),
+                        number(model.idle),
+                        number(model.busy),
+                        model.runner_version.clone(),
+                        model.wei_per_unit.clone().unwrap_or_else(|| "-".to_owned()),
+                    ]
+                })
+                .collect();
+            text.push('\n');
+            text.push_str(&ui::table(
+                &[
+                    "capability",
+                    "model",
+                    "state",
+                    "idle",
+                    "busy",
+                    "runner",
+                    "wei/unit",
+                ],
+                &[3, 4, 6],
+                &rows,
+            ));
+        }
+        text
+    }
+}
+
+/// Models from the constraints, then those that only have a price.
+fn models(info: &OrchestratorInfo) -> Vec<ModelReport> {
+    let price = |capability, model: &str| {
+        price_of(&info.capabilities_prices, info.price, capability, model)
+            .map(|price| price.to_string())
+    };
+    let mut models = Vec::new();
+    if let Some(offered) = &info.capabilities {
+        models.extend(
+            offered
+                .models()
+                .map(|(capability, name_of, model)| ModelReport {
+                    capability: name(capability),
+                    model: name_of.to_owned(),
+                    warm: Some(model.warm),
+                    idle: Some(model.capacity),
+                    busy: Some(model.in_use),
+                    runner_version: model.runner_version.to_string(),
+                    wei_per_unit: price(capability, name_of),
+                }),
+        );
+    }
+    for priced in &info.capabilities_prices {
+        let listed = info
+            .capabilities
+            .as_ref()
+            .is_some_and(|offered| offered.model(priced.capability, &priced.model).is_some());
+        if !listed {
+            models.push(ModelReport {
+                capability: name(priced.capability),
+                model: priced.model.clone(),
+                warm: None,
+                idle: None,
+                busy: None,
+                runner_version: String::new(),
+                wei_per_unit: Some(priced.price.to_string()),
+            });
+        }
+    }
+    models
+}
+
+fn name(capability: Capability) -> String {
+    capability
+        .name()
+        .map_or_else(|| format!("capability {}", capability.id()), str::to_owned)
+}
+
+/// Rounded down; `never` for tickets that cannot win.
+fn one_in(params: &livepeer_core::wire::TicketParams) -> String {
+    use livepeer_core::payment::ticket::certain;
+    if params.win_prob.bits() == 0 {
+        return "never".to_owned();
+    }
+    (certain() / &params.win_prob).to_string()
 }
