@@ -21,7 +21,8 @@
 //!
 //! Durations come from the time stamps in decoding order (trickle spec 8: at least one second of media time a
 //! segment), so they add up to the length of the input, whatever its origin, wraps and edits. A stream without
-//! PTS is measured by its PCR.
+//! PTS is measured by its PCR. To loop an input, push it again into the same segmenter: the jump of the time stamps
+//! is an edit like any other.
 
 use std::collections::VecDeque;
 use std::time::Duration;

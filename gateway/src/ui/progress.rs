@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::bars;
 
@@ -33,7 +33,6 @@ impl Progress {
                     .with_style(style("{spinner} {pos} {prefix}  {elapsed_precise}  {msg}")),
             };
             let bar = bars().add(bar);
-            bar.set_draw_target(ProgressDrawTarget::stderr());
             bar.set_prefix(what);
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
