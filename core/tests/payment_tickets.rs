@@ -293,3 +293,27 @@ fn headers_are_read_whole_only() {
         assert!(Payment::decode(&format!("{header}{tail}")).is_err());
     }
 }
+
+#[test]
+fn every_file_of_vectors_has_its_test() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/payments");
+    let mut files: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".json"))
+        .collect();
+    files.sort();
+    let tests = [
+        include_str!("payment_chain.rs"),
+        include_str!("payment_challenge.rs"),
+        include_str!("payment_money.rs"),
+        include_str!("payment_recipient.rs"),
+        include_str!("payment_signer.rs"),
+        include_str!("payment_tickets.rs"),
+    ];
+    assert_eq!(files.len(), 21);
+    for file in files {
+        let read = format!("file(\"{file}\")");
+        assert!(tests.iter().any(|test| test.contains(&read)), "{file}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Probabilistic micropayments, both sides of them (payments spec).
 
 pub mod auth;
+pub mod byoc;
 pub mod guard;
 pub mod ledger;
 pub mod mint;
@@ -8,6 +9,7 @@ pub mod nonce;
 pub mod price;
 pub mod quote;
 pub mod receiver;
+pub mod redemption;
 pub mod remote;
 pub mod sender;
 pub mod session;

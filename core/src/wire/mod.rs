@@ -1,6 +1,8 @@
 //! Typed messages that hold only legal states. The only room that reads protobuf, JSON and base64.
 
 mod capabilities;
+pub mod challenge;
+pub mod ethereum;
 pub mod grpc;
 mod identity;
 mod info;

@@ -8,14 +8,14 @@ use bytes::Bytes;
 use livepeer_proto::net;
 use num_bigint::BigInt;
 use num_rational::BigRational;
-use num_traits::Signed as _;
+use num_traits::{Signed as _, ToPrimitive as _};
 use prost::Message as _;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::info::{AuthToken, TicketParams, WireError};
 use super::json::Fields;
 use super::payment::to_base64;
+use super::runner::{Mode, Runner};
 use crate::capabilities::Capabilities;
 use crate::payment::units::Unit;
 use crate::sign::{Address, Signature};
@@ -427,58 +427,70 @@ impl WebhookAnswer {
     }
 }
 
-/// A live runner as a signer's list shows it. Free text fields are passed through.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ListedRunner {
-    /// Where it is.
-    pub url: String,
-    /// What it runs.
-    pub app: String,
-    /// How many jobs it takes.
-    #[serde(default)]
-    pub capacity: u32,
-    /// How many of them run.
-    #[serde(default)]
-    pub capacity_used: u32,
-    /// How many are free.
-    #[serde(default)]
-    pub capacity_available: u32,
-    /// Persistent or single-shot.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<String>,
-    /// Of the runner.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
-    /// The runner's own, at most 1,024 bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<Value>,
-    /// What it runs on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gpu: Option<Value>,
-    /// What it costs.
-    pub price_info: ListedPrice,
-}
-
-/// A price in a signer's list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ListedPrice {
-    /// Whole wei per unit.
-    pub price: u64,
-    /// `wei`.
-    pub currency: String,
-    /// The advertised name of the unit.
-    pub unit: String,
-}
-
 /// One orchestrator in a signer's list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ListedOrchestrator {
     /// Its URL.
     pub address: String,
-    /// One.
-    pub score: u32,
     /// `pipeline/model`, or an app.
     pub capabilities: Vec<String>,
     /// Its live runners.
-    pub runners: Vec<ListedRunner>,
+    pub runners: Vec<Runner>,
+}
+
+/// The answer to [`DISCOVERY_PATH`].
+pub fn listing_json<'a>(listed: impl Iterator<Item = &'a ListedOrchestrator>) -> Vec<u8> {
+    let entries = listed.map(|one| {
+        json!({
+            "address": one.address,
+            "score": 1,
+            "capabilities": one.capabilities,
+            "runners": one.runners.iter().map(runner_json).collect::<Vec<_>>(),
+        })
+    });
+    Value::Array(entries.collect()).to_string().into_bytes()
+}
+
+fn runner_json(runner: &Runner) -> Value {
+    let mut json = json!({
+        "url": runner.url.to_string(),
+        "app": runner.app,
+        "capacity": runner.capacity,
+        "capacity_used": runner.used,
+        "capacity_available": runner.available,
+    });
+    let mut set = |name: &str, value: Value| json[name] = value;
+    if let Some(mode) = runner.mode {
+        let mode = match mode {
+            Mode::Persistent => "persistent",
+            Mode::SingleShot => "single-shot",
+        };
+        set("mode", mode.into());
+    }
+    if !runner.version.is_empty() {
+        set("version", runner.version.as_str().into());
+    }
+    if let Some(gpu) = &runner.gpu {
+        set("gpu", gpu.as_str().into());
+    }
+    if let Some(metadata) = &runner.metadata {
+        set("metadata", metadata.as_str().into());
+    }
+    if let Some(price) = &runner.price {
+        // Only whole wei are listed, and 64 bits hold any price that somebody pays.
+        let wei = price.wei.whole_wei().to_u64().unwrap_or(u64::MAX);
+        let unit = price.unit.advertised();
+        set(
+            "price_info",
+            json!({"price": wei, "currency": "wei", "unit": unit}),
+        );
+    }
+    json
+}
+
+/// The value of the header `Livepeer-Eth-Address`, by which a payer introduces itself to containers that an
+/// operator brought (payments spec 17).
+#[must_use]
+pub fn eth_address_header(address: Address, signature: &Signature) -> String {
+    to_base64(format!("{{\"addr\":\"{address}\",\"sig\":\"{signature:?}\"}}").as_bytes())
 }

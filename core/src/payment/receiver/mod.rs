@@ -119,7 +119,7 @@ impl TicketReceiver {
         self.advance(now);
         self.chain = view;
         self.block = self.block.max(self.chain.l1_block);
-        for hash in self.nonces.clean(self.block) {
+        for hash in self.nonces.clean(self.chain.l1_block) {
             self.out.open(Effect::Store(Record {
                 key: nonces_key(&hash),
                 value: None,

@@ -32,6 +32,7 @@ use crate::wire::identity_digest;
 use crate::wire::signer::{
     DISCOVERY_PATH, ListedOrchestrator, MAX_SIGNER_BODY, ORCHESTRATOR_URL_HEADER, PAYMENT_PATH,
     PaymentRequest, PaymentResponse, SIGN_INFO_PATH, StateBlob, error_json, identity_json,
+    listing_json,
 };
 use bytes::Bytes;
 
@@ -218,14 +219,10 @@ impl SignerServer {
             .map(percent_decoded)
             .filter(|cap| !cap.is_empty())
             .collect();
-        let found: Vec<&ListedOrchestrator> = self
-            .listed
-            .iter()
-            .filter(|one| {
-                wanted.is_empty() || one.capabilities.iter().any(|cap| wanted.contains(cap))
-            })
-            .collect();
-        let body = serde_json::to_vec(&found).expect("plain data always serialises");
+        let found = self.listed.iter().filter(|one| {
+            wanted.is_empty() || one.capabilities.iter().any(|cap| wanted.contains(cap))
+        });
+        let body = listing_json(found);
         self.reply(id, 200, Headers::new(), body);
     }
 
