@@ -8,6 +8,7 @@ extern crate std;
 
 pub mod capabilities;
 pub mod chain;
+pub mod discovery;
 pub mod error;
 pub mod handshake;
 pub mod http;

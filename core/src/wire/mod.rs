@@ -7,6 +7,7 @@ pub mod grpc;
 mod identity;
 mod info;
 mod json;
+pub mod jsonrpc;
 pub mod listing;
 mod live;
 pub mod payment;

@@ -1,0 +1,230 @@
+//! The conversation with one source: one question, or several that follow from each other.
+
+use alloc::string::ToString;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::chain::{Known, Step, Walk};
+use super::fetch::{Ask, Fetch};
+use super::{Answer, Config, Source};
+use crate::error::{Cause, Failure, Party};
+use crate::http::{Body, Headers, In, Method, Request, Trust, Url};
+use crate::machine::{EffectId, Outbox};
+use crate::time::Time;
+use crate::wire::WireError;
+use crate::wire::jsonrpc::{self, batch, read_batch};
+use crate::wire::listing::{
+    Found, MAX_LIST_BYTES, StatsFields, read_list, read_round, read_runners, read_stats,
+    read_subgraph,
+};
+
+/// How a conversation ends.
+pub(super) type Outcome = Result<Answer, Failure>;
+
+/// One orchestrator's runners: shorter, and sooner, than a list (handshake spec 17).
+const RUNNERS_BYTES: usize = 1 << 20;
+const RUNNERS_WITHIN: core::time::Duration = core::time::Duration::from_secs(2);
+
+#[derive(Debug)]
+pub(super) struct Dialogue {
+    topic: Topic,
+    fetch: Fetch,
+    /// Who is asked now.
+    url: Url,
+    trust: Trust,
+    within: core::time::Duration,
+}
+
+#[derive(Debug)]
+enum Topic {
+    List,
+    Runners,
+    /// Awaiting the round.
+    Round,
+    /// Awaiting the orchestrators.
+    Subgraph,
+    Stats(StatsFields),
+    /// Boxed, for it is much larger than the others.
+    Chain {
+        walk: alloc::boxed::Box<Walk>,
+        /// Endpoints not asked yet.
+        others: Vec<Url>,
+    },
+}
+
+impl Dialogue {
+    /// Asks the first question.
+    pub(super) fn start<E>(
+        out: &mut Outbox<E>,
+        now: Time,
+        config: &Config,
+        source: &Source,
+        known: Option<Known>,
+    ) -> Self {
+        let get =
+            |url: &Url| Request::new(Method::Get, url.clone()).header("accept", "application/json");
+        let (topic, url, request) = match source {
+            Source::List(..) => unreachable!("a list at hand is not asked for"),
+            Source::Endpoint { url, headers } => {
+                let mut request = get(url);
+                for (name, value) in headers.iter() {
+                    request.headers.push_any(name, value);
+                }
+                (Topic::List, url.clone(), request)
+            }
+            Source::Runners(url) => {
+                let url = url.with_path("/discovery");
+                let request = get(&url);
+                (Topic::Runners, url, request)
+            }
+            Source::Subgraph(url) => (Topic::Round, url.clone(), post(url, ROUND.into())),
+            Source::Stats { url, fields } => (Topic::Stats(fields.clone()), url.clone(), get(url)),
+            Source::Chain(chain) => {
+                let walk = alloc::boxed::Box::new(Walk::new(chain.clone(), known));
+                let mut others = chain.others.clone();
+                others.reverse();
+                let url = chain.endpoint.clone();
+                let request = post(&url, batch(&walk.asks()));
+                (Topic::Chain { walk, others }, url, request)
+            }
+        };
+        let (limit, within, trust) = match topic {
+            Topic::Runners => (RUNNERS_BYTES, RUNNERS_WITHIN, Trust::FirstUse),
+            Topic::Chain { .. } => (jsonrpc::MAX_ANSWER_BYTES, config.within, config.trust),
+            _ => (MAX_LIST_BYTES, config.within, config.trust),
+        };
+        let request = request.trust(trust);
+        let ask = Ask {
+            request,
+            limit,
+            within,
+        };
+        Self {
+            topic,
+            fetch: Fetch::start(out, now, ask),
+            url,
+            trust,
+            within,
+        }
+    }
+
+    pub(super) const fn until(&self) -> Time {
+        self.fetch.until()
+    }
+
+    pub(super) fn owns(&self, id: EffectId) -> bool {
+        self.fetch.owns(id)
+    }
+
+    pub(super) fn abort<E>(&self, out: &mut Outbox<E>) {
+        self.fetch.abort(out);
+    }
+
+    /// Lets time pass; the end, if it is too late.
+    pub(super) fn tick<E>(&mut self, out: &mut Outbox<E>, now: Time) -> Option<Outcome> {
+        let cause = self.fetch.late(out, now)?;
+        self.failed(out, now, cause)
+    }
+
+    /// Takes a step of the exchange; the end, once it is reached.
+    pub(super) fn step<E>(&mut self, out: &mut Outbox<E>, now: Time, step: In) -> Option<Outcome> {
+        let body = match self.fetch.step(out, step)? {
+            Ok(body) => body,
+            Err(cause) => return self.failed(out, now, cause),
+        };
+        match self.read(out, now, &body) {
+            Ok(answer) => answer.map(Ok),
+            Err(WireError { what, why }) => self.failed(out, now, Cause::Nonsense { what, why }),
+        }
+    }
+
+    /// The answer, or `None` if there are further questions.
+    fn read<E>(
+        &mut self,
+        out: &mut Outbox<E>,
+        now: Time,
+        body: &[u8],
+    ) -> Result<Option<Answer>, WireError> {
+        let listed = match &mut self.topic {
+            Topic::List => read_list(body)?,
+            Topic::Runners => {
+                let (runners, skipped) = read_runners(body)?;
+                let mut found = Found::at(self.url.with_path("/"));
+                found.runners = runners;
+                (vec![found], skipped)
+            }
+            Topic::Round => {
+                let round = read_round(body)?;
+                self.topic = Topic::Subgraph;
+                self.ask(out, now, orchestrators(round));
+                return Ok(None);
+            }
+            Topic::Subgraph => read_subgraph(body)?,
+            Topic::Stats(fields) => read_stats(body, fields)?,
+            Topic::Chain { walk, .. } => {
+                let told = read_batch(body, &walk.asks())?;
+                if matches!(walk.told(&told)?, Step::Ask) {
+                    let asks = batch(&walk.asks());
+                    self.ask(out, now, asks);
+                    return Ok(None);
+                }
+                return Ok(Some(walk.finish()));
+            }
+        };
+        Ok(Some((listed, None)))
+    }
+
+    /// Asks the same peer something else.
+    fn ask<E>(&mut self, out: &mut Outbox<E>, now: Time, body: Bytes) {
+        let limit = match self.topic {
+            Topic::Chain { .. } => jsonrpc::MAX_ANSWER_BYTES,
+            _ => MAX_LIST_BYTES,
+        };
+        let ask = Ask {
+            request: post(&self.url, body).trust(self.trust),
+            limit,
+            within: self.within,
+        };
+        self.fetch = Fetch::start(out, now, ask);
+    }
+
+    /// Ends, or asks the same question of the next endpoint of the chain.
+    fn failed<E>(&mut self, out: &mut Outbox<E>, now: Time, cause: Cause) -> Option<Outcome> {
+        if let Topic::Chain { walk, others } = &mut self.topic
+            && let Some(next) = others.pop()
+        {
+            self.url = next;
+            let asks = batch(&walk.asks());
+            self.ask(out, now, asks);
+            return None;
+        }
+        let mut who = self.url.clone();
+        // Keys are part of paths, and of queries.
+        if !matches!(self.topic, Topic::List | Topic::Runners) {
+            who = who.with_path("/");
+        }
+        Some(Err(Failure::new(Party::Discovery(who), cause)))
+    }
+}
+
+const ROUND: &str = r#"{"query":"{protocol(id:\"0\"){lastInitializedRound{id}}}"}"#;
+
+/// The largest page there is.
+fn orchestrators(round: u64) -> Bytes {
+    let mut text = r#"{"query":"{transcoders(first:1000,where:{activationRound_lte:\""#.to_string();
+    text += &round.to_string();
+    text += r#"\",deactivationRound_gt:\""#;
+    text += &round.to_string();
+    text += r#"\"}){id serviceURI totalStake active}}"}"#;
+    text.into()
+}
+
+fn post(url: &Url, body: Bytes) -> Request {
+    let mut headers = Headers::new();
+    headers.push("content-type", "application/json");
+    let mut request = Request::new(Method::Post, url.clone()).body(Body::Full(body));
+    request.headers = headers;
+    request
+}

@@ -1,0 +1,360 @@
+//! Finding orchestrators: lists, endpoints, signers, indexers and the chain, in one order of precedence.
+//!
+//! [`plan`] turns what a user said into [`Source`]s; one [`Discovery`] asks them, keeps the last good answer of each
+//! through failures, and asks again from time to time.
+//!
+//! ```text
+//!            one source after the other            all at once
+//!            (Combine::First)                      (Combine::All)
+//!   new ──▶ Asking ──fails──▶ Asking the next      Asking all of them
+//!             │ answer, or an earlier good one        │ every one answered or failed
+//!             ▼                                       ▼
+//!           Settled ◀─────────────────────────────────┘
+//!             │ refresh, or retry after a failure
+//!             └──────▶ Asking
+//! ```
+//! Settling tells [`Event::Found`], or [`Event::Nothing`] if no source ever gave an answer. It never ends by itself.
+
+mod chain;
+pub mod contracts;
+mod dialogue;
+mod fetch;
+mod plan;
+mod scores;
+
+pub use chain::{ChainSource, MAX_POOL};
+pub use fetch::MAX_REDIRECTS;
+pub use plan::{Order, Origin, Source, Wishes, plan, subgraph_url};
+pub use scores::{REFRESH as SCORES_REFRESH, Scores, ScoresEvent};
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::error::Failure;
+use crate::http::{Trust, Url};
+use crate::machine::{Input, Machine, Outbox, Output, earlier};
+use crate::time::Time;
+use crate::wire::listing::{Found, Listed, Skipped};
+
+use dialogue::Dialogue;
+
+/// How sources are asked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// For one answer of an endpoint; walks through the chain take many.
+    pub within: Duration,
+    /// Answers are this fresh; `None` asks once, and again only on [`Discovery::refresh`].
+    pub refresh: Option<Duration>,
+    /// After a failure it is tried again this soon; failures in a row double it, up to the refresh.
+    pub retry: Duration,
+    /// Whether the first source that answers is enough.
+    pub combine: Combine,
+    /// Which certificates of endpoints will do.
+    pub trust: Trust,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            within: Duration::from_secs(5),
+            refresh: Some(Duration::from_secs(60)),
+            retry: Duration::from_secs(5),
+            combine: Combine::First,
+            trust: Trust::Public,
+        }
+    }
+}
+
+/// What several sources mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Combine {
+    /// Each stands in for those before it.
+    #[default]
+    First,
+    /// Together they know more than each alone; the earlier one's word on an orchestrator counts.
+    All,
+}
+
+/// What the owner learns.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// The orchestrators there are, in order of precedence and each once. May be none.
+    Found(Vec<Found>),
+    /// An entry was left out.
+    Skipped(Origin, Skipped),
+    /// A source failed; its earlier answer or another source stands in, if there is one.
+    SourceFailed(Origin, Failure),
+    /// No source has given an answer so far; why each did not. It is tried again.
+    Nothing(Vec<Failure>),
+}
+
+/// Looks for orchestrators. See the [module](self).
+#[derive(Debug)]
+pub struct Discovery {
+    config: Config,
+    sources: Vec<Place>,
+    settled: bool,
+    again_at: Option<Time>,
+    failures: u32,
+    closed: bool,
+    now: Time,
+    out: Outbox<Event>,
+}
+
+/// A source, and what it said.
+#[derive(Debug)]
+struct Place {
+    origin: Origin,
+    source: Source,
+    asking: Option<Dialogue>,
+    /// From the walk before.
+    chain: Option<chain::Known>,
+    good: Option<Vec<Found>>,
+    /// How the last attempt ended, if it failed.
+    failure: Option<Failure>,
+    /// Asked in this round already.
+    done: bool,
+}
+
+impl Discovery {
+    /// Asks the sources, as [`plan`] brought them in order.
+    #[must_use]
+    pub fn new(now: Time, config: Config, sources: Vec<(Origin, Source)>) -> Self {
+        let places = sources.into_iter().map(|(origin, source)| Place {
+            origin,
+            source,
+            asking: None,
+            chain: None,
+            good: None,
+            failure: None,
+            done: false,
+        });
+        let mut this = Self {
+            config,
+            sources: places.collect(),
+            settled: true,
+            again_at: None,
+            failures: 0,
+            closed: false,
+            now,
+            out: Outbox::default(),
+        };
+        this.begin();
+        this
+    }
+
+    /// Asks again now; nothing happens while it is asking.
+    pub fn refresh(&mut self, now: Time) {
+        self.pass(now);
+        if self.settled && !self.closed {
+            self.begin();
+        }
+        self.go_on();
+    }
+
+    /// Ends this.
+    pub fn close(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        self.closed = true;
+        self.again_at = None;
+        for place in &mut self.sources {
+            if let Some(dialogue) = place.asking.take() {
+                dialogue.abort(&mut self.out);
+            }
+        }
+        self.settled = true;
+    }
+
+    fn begin(&mut self) {
+        self.settled = false;
+        self.again_at = None;
+        for place in &mut self.sources {
+            place.done = false;
+            place.failure = None;
+        }
+        self.go_on();
+    }
+
+    fn pass(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        for at in 0..self.sources.len() {
+            let place = &mut self.sources[at];
+            let late = place
+                .asking
+                .as_mut()
+                .and_then(|asking| asking.tick(&mut self.out, self.now));
+            if let Some(outcome) = late {
+                self.answered(at, outcome);
+            }
+        }
+        if self.settled && self.again_at.is_some_and(|at| at <= self.now) {
+            self.begin();
+        }
+        self.go_on();
+    }
+
+    /// Asks whoever is next, or settles.
+    fn go_on(&mut self) {
+        while !self.settled {
+            let asking = self.sources.iter().any(|place| place.asking.is_some());
+            let enough = self.config.combine == Combine::First
+                && (asking
+                    || self
+                        .sources
+                        .iter()
+                        .any(|place| place.done && place.good.is_some()));
+            let next = self
+                .sources
+                .iter()
+                .position(|place| !place.done && place.asking.is_none());
+            match next.filter(|_| !enough) {
+                Some(at) => self.ask(at),
+                None if asking => return,
+                None => self.settle(),
+            }
+        }
+    }
+
+    fn ask(&mut self, at: usize) {
+        let place = &mut self.sources[at];
+        if let Source::List(urls, skipped) = &place.source {
+            let found = urls.iter().cloned().map(Found::at).collect();
+            let listed = (found, skipped.clone());
+            return self.answered(at, Ok((listed, None)));
+        }
+        let known = place.chain.take();
+        place.asking = Some(Dialogue::start(
+            &mut self.out,
+            self.now,
+            &self.config,
+            &place.source,
+            known,
+        ));
+    }
+
+    fn answered(&mut self, at: usize, outcome: dialogue::Outcome) {
+        let place = &mut self.sources[at];
+        place.asking = None;
+        place.done = true;
+        match outcome {
+            Ok(((found, skipped), known)) => {
+                place.chain = known;
+                for skipped in skipped {
+                    self.out.event(Event::Skipped(place.origin, skipped));
+                }
+                place.good = Some(found);
+            }
+            Err(failure) => {
+                place.failure = Some(failure.clone());
+                self.out.event(Event::SourceFailed(place.origin, failure));
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        self.settled = true;
+        let failed = self.sources.iter().any(|place| place.failure.is_some());
+        self.failures = if failed { self.failures + 1 } else { 0 };
+        self.again_at = self.config.refresh.map(|refresh| {
+            let pause = if failed {
+                let doubled = self
+                    .config
+                    .retry
+                    .saturating_mul(1 << (self.failures - 1).min(16));
+                doubled.min(refresh)
+            } else {
+                refresh
+            };
+            self.now + pause.max(Duration::from_millis(1))
+        });
+        let good = self.sources.iter().filter_map(|place| place.good.as_ref());
+        let lists: Vec<&Vec<Found>> = match self.config.combine {
+            Combine::First => good.take(1).collect(),
+            Combine::All => good.collect(),
+        };
+        if lists.is_empty() {
+            let failures = self
+                .sources
+                .iter()
+                .filter_map(|place| place.failure.clone());
+            self.out.event(Event::Nothing(failures.collect()));
+        } else {
+            self.out
+                .event(Event::Found(merge(lists.into_iter().flatten())));
+        }
+    }
+
+    fn wake(&self) -> Option<Time> {
+        self.sources
+            .iter()
+            .filter_map(|place| place.asking.as_ref())
+            .map(|asking| Some(asking.until()))
+            .fold(self.again_at.filter(|_| self.settled), earlier)
+    }
+}
+
+/// Every orchestrator once, by its normalised address. The first word on it counts; later ones add what it left
+/// open.
+fn merge<'a>(all: impl Iterator<Item = &'a Found>) -> Vec<Found> {
+    let mut merged: Vec<Found> = Vec::new();
+    let mut places: BTreeMap<Url, usize> = BTreeMap::new();
+    for found in all {
+        let key = found.url.with_path("/");
+        let Some(at) = places.get(&key) else {
+            places.insert(key, merged.len());
+            merged.push(found.clone());
+            continue;
+        };
+        let first = &mut merged[*at];
+        first.account = first.account.or(found.account);
+        first.stake = first.stake.or(found.stake);
+        add(
+            &mut first.capabilities,
+            &found.capabilities,
+            |have: &String, new| have == new,
+        );
+        add(&mut first.runners, &found.runners, |have, new| {
+            have.url == new.url
+        });
+    }
+    merged
+}
+
+fn add<T: Clone>(to: &mut Vec<T>, more: &[T], same: impl Fn(&T, &T) -> bool) {
+    for new in more {
+        if !to.iter().any(|have| same(have, new)) {
+            to.push(new.clone());
+        }
+    }
+}
+
+impl Machine for Discovery {
+    type Event = Event;
+
+    fn handle_input(&mut self, now: Time, input: Input) {
+        self.now = self.now.max(now);
+        if let Input::Http(id, step) = input {
+            let asked = self
+                .sources
+                .iter()
+                .position(|place| place.asking.as_ref().is_some_and(|asking| asking.owns(id)));
+            if let Some(at) = asked {
+                let asking = self.sources[at].asking.as_mut().expect("it was just found");
+                if let Some(outcome) = asking.step(&mut self.out, self.now, step) {
+                    self.answered(at, outcome);
+                }
+            }
+        }
+        self.pass(now);
+    }
+
+    fn poll_output(&mut self) -> Output<Event> {
+        self.out.pop().unwrap_or_else(|| Output::Idle(self.wake()))
+    }
+}
+
+/// What every source answers in the end.
+type Answer = (Listed<Found>, Option<chain::Known>);

@@ -1,0 +1,268 @@
+//! Which sources there are, and which of them comes first (handshake spec 7.1).
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::chain::ChainSource;
+use crate::capabilities::Capabilities;
+use crate::http::{Headers, Url};
+use crate::wire::listing::{Skipped, StatsFields, caps_query, read_address, read_addresses};
+use crate::wire::signer::DISCOVERY_PATH;
+use crate::wire::{Token, WireError};
+
+/// Where orchestrators can be found.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Source {
+    /// A list at hand; what was left out of it, and why.
+    List(Vec<Url>, Vec<Skipped>),
+    /// A webhook, a discovery endpoint or a signer: answers a JSON array.
+    Endpoint {
+        /// With the query for what is wanted.
+        url: Url,
+        /// For it and nobody else.
+        headers: Headers,
+    },
+    /// The live runners of one orchestrator: its `GET /discovery`.
+    Runners(Url),
+    /// The Livepeer subgraph.
+    Subgraph(Url),
+    /// A table of statistics.
+    Stats {
+        /// Where it is.
+        url: Url,
+        /// What its fields are called.
+        fields: StatsFields,
+    },
+    /// The contracts.
+    Chain(ChainSource),
+}
+
+/// The public subgraph's URL, for a key of The Graph's gateway.
+#[must_use]
+pub fn subgraph_url(key: &str) -> Option<Url> {
+    const ID: &str = "FE63YgkzcpVocxdCEyEYbvjYqEf2kb1A6daMYRxmejYC";
+    let plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric());
+    plain
+        .then(|| {
+            let text =
+                "https://gateway.thegraph.com/api/".to_string() + key + "/subgraphs/id/" + ID;
+            Url::parse(&text).ok()
+        })
+        .flatten()
+}
+
+/// What a user said, before it is read.
+#[derive(Clone, Debug, Default)]
+pub struct Wishes {
+    /// Orchestrators: addresses with commas between.
+    pub orchestrators: Option<String>,
+    /// A discovery endpoint or webhook.
+    pub discovery: Option<String>,
+    /// For the discovery endpoint and nobody else.
+    pub discovery_headers: BTreeMap<String, String>,
+    /// The remote signer.
+    pub signer: Option<String>,
+    /// For the signer and nobody else.
+    pub signer_headers: BTreeMap<String, String>,
+    /// A subgraph.
+    pub subgraph: Option<String>,
+    /// A table of statistics.
+    pub stats: Option<String>,
+    /// The contracts.
+    pub chain: Option<ChainSource>,
+}
+
+/// Whose rules say what comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Ours: the explicit list, then the token's, then the endpoints in the same way, then signer, indexers and
+    /// chain. What is empty is as good as absent.
+    #[default]
+    Ours,
+    /// The python client's: the token outranks the arguments field by field, and a field that is there counts even
+    /// if it is empty. It knows no indexer and no chain.
+    PythonClient,
+}
+
+/// Where a source comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are the meaning")]
+pub enum Origin {
+    TokenList,
+    List,
+    TokenEndpoint,
+    Endpoint,
+    Signer,
+    Subgraph,
+    Stats,
+    Chain,
+}
+
+/// Brings the sources in order.
+///
+/// # Errors
+/// If there is none, or one's URL is none.
+pub fn plan(
+    order: Order,
+    token: &Token,
+    wishes: &Wishes,
+    wanted: &Capabilities,
+) -> Result<Vec<(Origin, Source)>, WireError> {
+    let sources = match order {
+        Order::Ours => ours(token, wishes, wanted)?,
+        Order::PythonClient => pythons(token, wishes, wanted)?,
+    };
+    if sources.is_empty() {
+        return Err(WireError::new(
+            "the options",
+            "none says where to find orchestrators: name some, a discovery endpoint or a signer",
+        ));
+    }
+    Ok(sources)
+}
+
+fn ours(
+    token: &Token,
+    wishes: &Wishes,
+    wanted: &Capabilities,
+) -> Result<Vec<(Origin, Source)>, WireError> {
+    let there = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
+    let mut sources = Vec::new();
+    if let Some(text) = there(&wishes.orchestrators) {
+        push_list(&mut sources, Origin::List, read_addresses(&text));
+    }
+    if let Some(list) = &token.orchestrators {
+        push_list(&mut sources, Origin::TokenList, read_all(list));
+    }
+    if let Some(text) = there(&token.discovery) {
+        let headers = token.discovery_headers.as_ref();
+        sources.push((Origin::TokenEndpoint, endpoint(&text, headers, wanted)?));
+    }
+    if let Some(text) = there(&wishes.discovery) {
+        let headers = Some(&wishes.discovery_headers);
+        sources.push((Origin::Endpoint, endpoint(&text, headers, wanted)?));
+    }
+    if let Some(text) = there(&token.signer) {
+        let headers = token.signer_headers.as_ref();
+        sources.push((Origin::Signer, signer(&text, headers, wanted)?));
+    } else if let Some(text) = there(&wishes.signer) {
+        let headers = Some(&wishes.signer_headers);
+        sources.push((Origin::Signer, signer(&text, headers, wanted)?));
+    }
+    if let Some(text) = there(&wishes.subgraph) {
+        sources.push((Origin::Subgraph, Source::Subgraph(url(&text)?)));
+    }
+    if let Some(text) = there(&wishes.stats) {
+        let fields = StatsFields::default();
+        let url = url(&text)?;
+        sources.push((Origin::Stats, Source::Stats { url, fields }));
+    }
+    if let Some(chain) = &wishes.chain {
+        sources.push((Origin::Chain, Source::Chain(chain.clone())));
+    }
+    Ok(sources)
+}
+
+fn pythons(
+    token: &Token,
+    wishes: &Wishes,
+    wanted: &Capabilities,
+) -> Result<Vec<(Origin, Source)>, WireError> {
+    let mut sources = Vec::new();
+    match (&token.orchestrators, &wishes.orchestrators) {
+        (Some(list), _) => push_list(&mut sources, Origin::TokenList, read_all(list)),
+        (None, Some(text)) => push_list(&mut sources, Origin::List, read_addresses(text)),
+        (None, None) => {}
+    }
+    let there = |text: &&String| !text.trim().is_empty();
+    match (&token.discovery, &wishes.discovery) {
+        (Some(text), _) if there(&text) => {
+            let headers = token.discovery_headers.as_ref();
+            sources.push((Origin::TokenEndpoint, endpoint(text, headers, wanted)?));
+        }
+        (None, Some(text)) if there(&text) => {
+            let headers = Some(&wishes.discovery_headers);
+            sources.push((Origin::Endpoint, endpoint(text, headers, wanted)?));
+        }
+        _ => {}
+    }
+    let headers = token
+        .signer_headers
+        .as_ref()
+        .or(Some(&wishes.signer_headers));
+    if let Some(text) = token
+        .signer
+        .as_ref()
+        .or(wishes.signer.as_ref())
+        .filter(there)
+    {
+        sources.push((Origin::Signer, signer(text, headers, wanted)?));
+    }
+    Ok(sources)
+}
+
+fn read_all(list: &[String]) -> (Vec<Url>, Vec<Skipped>) {
+    let mut listed = (Vec::new(), Vec::new());
+    for (at, text) in list.iter().enumerate() {
+        match read_address(text) {
+            Ok(url) => listed.0.push(url),
+            Err(why) => listed.1.push(Skipped { at, why }),
+        }
+    }
+    listed
+}
+
+/// A list with nothing in it, good or bad, is none.
+fn push_list(
+    sources: &mut Vec<(Origin, Source)>,
+    origin: Origin,
+    (urls, skipped): (Vec<Url>, Vec<Skipped>),
+) {
+    if !urls.is_empty() || !skipped.is_empty() {
+        sources.push((origin, Source::List(urls, skipped)));
+    }
+}
+
+fn endpoint(
+    text: &str,
+    headers: Option<&BTreeMap<String, String>>,
+    wanted: &Capabilities,
+) -> Result<Source, WireError> {
+    Ok(Source::Endpoint {
+        url: caps_query(&url(text)?, wanted),
+        headers: fields(headers),
+    })
+}
+
+fn signer(
+    text: &str,
+    headers: Option<&BTreeMap<String, String>>,
+    wanted: &Capabilities,
+) -> Result<Source, WireError> {
+    let url = url(text)?.with_path(DISCOVERY_PATH);
+    Ok(Source::Endpoint {
+        url: caps_query(&url, wanted),
+        headers: fields(headers),
+    })
+}
+
+/// A URL; `https` if it says nothing else.
+fn url(text: &str) -> Result<Url, WireError> {
+    let text = text.trim();
+    let url = if text.contains("://") {
+        Url::parse(text)
+    } else {
+        Url::parse(&("https://".to_string() + text))
+    };
+    url.map_err(|err| WireError::new("the options", alloc::format!("{text:?}: {err}")))
+}
+
+fn fields(headers: Option<&BTreeMap<String, String>>) -> Headers {
+    let mut fields = Headers::new();
+    for (name, value) in headers.into_iter().flatten() {
+        fields.push_any(name, value.as_str());
+    }
+    fields
+}

@@ -1,0 +1,128 @@
+//! The table of performance that somebody else measures (handshake spec 7.2).
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use core::time::Duration;
+
+use super::fetch::{Ask, Fetch};
+use crate::error::{Cause, Failure, Party};
+use crate::http::{Method, Request, Trust, Url};
+use crate::machine::{Input, Machine, Outbox, Output};
+use crate::sign::Address;
+use crate::time::Time;
+use crate::wire::listing::{MAX_LIST_BYTES, read_scores};
+
+/// How fresh the scores are kept.
+pub const REFRESH: Duration = Duration::from_secs(10 * 60);
+
+/// For one answer.
+const WITHIN: Duration = Duration::from_secs(5);
+
+/// What the owner learns.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ScoresEvent {
+    /// The scores of the region; they replace all earlier ones.
+    Scores(BTreeMap<Address, f64>),
+    /// There are no newer ones; the earlier ones stay.
+    Failed(Failure),
+}
+
+/// Asks for the scores of one region, again and again.
+///
+/// ```text
+///   new ──▶ Asking ──▶ Settled ──(ten minutes)──▶ Asking …
+/// ```
+#[derive(Debug)]
+pub struct Scores {
+    url: Url,
+    region: String,
+    fetch: Option<Fetch>,
+    again_at: Option<Time>,
+    now: Time,
+    out: Outbox<ScoresEvent>,
+}
+
+impl Scores {
+    /// Asks the table at `url` for `region`.
+    #[must_use]
+    pub fn new(now: Time, url: Url, region: String) -> Self {
+        let mut this = Self {
+            url,
+            region,
+            fetch: None,
+            again_at: None,
+            now,
+            out: Outbox::default(),
+        };
+        this.ask();
+        this
+    }
+
+    /// Ends this.
+    pub fn close(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        self.again_at = None;
+        if let Some(fetch) = self.fetch.take() {
+            fetch.abort(&mut self.out);
+        }
+    }
+
+    fn ask(&mut self) {
+        let ask = Ask {
+            request: Request::new(Method::Get, self.url.clone()).trust(Trust::Public),
+            limit: MAX_LIST_BYTES,
+            within: WITHIN,
+        };
+        self.again_at = None;
+        self.fetch = Some(Fetch::start(&mut self.out, self.now, ask));
+    }
+
+    fn answered(&mut self, outcome: Result<alloc::vec::Vec<u8>, Cause>) {
+        self.fetch = None;
+        self.again_at = Some(self.now + REFRESH);
+        let scores = outcome.and_then(|body| {
+            read_scores(&body, &self.region).map_err(|err| Cause::Nonsense {
+                what: err.what,
+                why: err.why,
+            })
+        });
+        self.out.event(match scores {
+            Ok(scores) => ScoresEvent::Scores(scores),
+            Err(cause) => {
+                ScoresEvent::Failed(Failure::new(Party::Discovery(self.url.clone()), cause))
+            }
+        });
+    }
+}
+
+impl Machine for Scores {
+    type Event = ScoresEvent;
+
+    fn handle_input(&mut self, now: Time, input: Input) {
+        self.now = self.now.max(now);
+        if let Input::Http(id, step) = input
+            && let Some(fetch) = self.fetch.as_mut().filter(|fetch| fetch.owns(id))
+            && let Some(outcome) = fetch.step(&mut self.out, step)
+        {
+            self.answered(outcome);
+        }
+        let late = self
+            .fetch
+            .as_ref()
+            .and_then(|fetch| fetch.late(&mut self.out, self.now));
+        if let Some(cause) = late {
+            self.answered(Err(cause));
+        }
+        if self.again_at.is_some_and(|at| at <= self.now) {
+            self.ask();
+        }
+    }
+
+    fn poll_output(&mut self) -> Output<ScoresEvent> {
+        self.out.pop().unwrap_or_else(|| {
+            let until = self.fetch.as_ref().map(Fetch::until);
+            Output::Idle(until.or(self.again_at))
+        })
+    }
+}
