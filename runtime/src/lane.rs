@@ -245,13 +245,6 @@ impl Serving {
             exchange.sink.forget(exchange.id, &exchange.lane);
         }
     }
-
-    /// The peer did this.
-    pub(crate) fn fail(mut self, fault: Fault) {
-        if let Some(exchange) = self.0.take() {
-            exchange.feed_last(In::Failed(fault));
-        }
-    }
 }
 
 impl Drop for Serving {

@@ -23,13 +23,6 @@ pub struct Lease {
     pub(super) session: u32,
     /// The orchestrator's last word. A job that gets a newer one puts it here, so that the next job starts with it.
     pub info: Box<OrchestratorInfo>,
-    /// Boxed, so that leases travel light.
-    pub(super) held: Box<Held>,
-}
-
-/// What a lease needs to go on by itself.
-#[derive(Debug)]
-pub(super) struct Held {
     pub(super) to: Url,
     pub(super) payer: Option<(Address, Signature)>,
     pub(super) wanted: Capabilities,
@@ -47,26 +40,26 @@ impl Lease {
 
     /// What the session was opened for.
     #[must_use]
-    pub fn wanted(&self) -> &Capabilities {
-        &self.held.wanted
+    pub const fn wanted(&self) -> &Capabilities {
+        &self.wanted
     }
 
     /// Who pays; `None` without a chain.
     #[must_use]
-    pub fn payer(&self) -> Option<(Address, Signature)> {
-        self.held.payer
+    pub const fn payer(&self) -> Option<(Address, Signature)> {
+        self.payer
     }
 
     /// How long the orchestrator took for its handshake.
     #[must_use]
-    pub fn latency(&self) -> Duration {
-        self.held.latency
+    pub const fn latency(&self) -> Duration {
+        self.latency
     }
 
     /// When it was taken.
     #[must_use]
-    pub fn taken(&self) -> Time {
-        self.held.taken
+    pub const fn taken(&self) -> Time {
+        self.taken
     }
 
     /// A handshake that keeps the session fresh while it is lent. The pool itself renews only what it holds.
@@ -74,10 +67,10 @@ impl Lease {
     pub fn handshake(&self, now: Time) -> Handshake {
         Handshake::resume(
             now,
-            self.held.config.clone(),
-            self.held.to.clone(),
-            self.held.payer,
-            self.held.wanted.clone(),
+            self.config.clone(),
+            self.to.clone(),
+            self.payer,
+            self.wanted.clone(),
             self.info.clone(),
         )
     }

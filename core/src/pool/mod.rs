@@ -19,8 +19,6 @@
 mod config;
 mod lease;
 mod node;
-pub mod reference;
-pub mod search;
 mod select;
 
 pub use config::{Config, Event};
@@ -43,7 +41,6 @@ use crate::sign::{Address, Signature};
 use crate::time::Time;
 use crate::wire::OrchestratorInfo;
 
-use lease::Held;
 use node::{Node, Standing};
 
 /// The pool remembers at most so many orchestrators; further ones are not taken in.
@@ -278,14 +275,12 @@ impl<S: Selector> SessionPool<S> {
             node: session.node,
             session: id,
             info: session.info.clone(),
-            held: Box::new(Held {
-                to: self.nodes[session.node as usize].url.clone(),
-                payer,
-                wanted: self.wanted.clone(),
-                config: self.config.handshake.clone(),
-                taken: self.now,
-                latency: session.latency,
-            }),
+            to: self.nodes[session.node as usize].url.clone(),
+            payer,
+            wanted: self.wanted.clone(),
+            config: self.config.handshake.clone(),
+            taken: self.now,
+            latency: session.latency,
         };
         if session.lent >= self.config.share.max(1)
             && let Some(child) = session.child.take()

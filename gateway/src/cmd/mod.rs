@@ -5,7 +5,6 @@ mod devnet;
 mod info;
 mod job;
 mod live;
-mod network;
 mod on;
 mod peers;
 mod sink;

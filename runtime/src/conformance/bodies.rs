@@ -246,7 +246,7 @@ pub async fn nobody_reading_events_bounds_memory<R: Runtime>(runtime: R) {
                 break;
             }
         }
-        assert!(seen <= MAX_EVENTS * crate::http::MAX_BUF_BYTES);
+        assert!(seen <= MAX_EVENTS * crate::http::CLIENT_BUF_BYTES);
         assert!(seen < ALL / 4, "{seen} bytes came unasked");
         // With somebody to look, the rest comes.
         let (body, _) = loop {

@@ -263,7 +263,7 @@ pub async fn shutdown_lets_exchanges_end<R: Runtime>(runtime: R) {
     }
 }
 
-async fn both(a: impl Future<Output = ()>, b: impl Future<Output = ()>) {
+pub(super) async fn both(a: impl Future<Output = ()>, b: impl Future<Output = ()>) {
     let (mut a, mut b) = (pin!(a), pin!(b));
     let (mut a_done, mut b_done) = (false, false);
     std::future::poll_fn(|cx| {

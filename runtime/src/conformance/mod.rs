@@ -7,6 +7,7 @@ mod bodies;
 mod faults;
 mod life;
 mod machines;
+mod trickle;
 mod trust;
 
 use std::future::Future;
@@ -32,6 +33,7 @@ pub use bodies::*;
 pub use faults::*;
 pub use life::*;
 pub use machines::{Habits, Script};
+pub use trickle::*;
 pub use trust::*;
 
 /// How long a scenario may take before it counts as hung.
@@ -75,6 +77,8 @@ macro_rules! conformance_tests {
             signatures_and_records_are_answered
             shutdown_lets_exchanges_end
             an_abort_closes_the_connection
+            a_channel_carries_every_byte
+            a_channel_survives_cut_connections
         }
     };
     ($runtime:expr, $block_on:expr; $($name:ident)+) => {

@@ -243,7 +243,10 @@ impl Future for Serve {
         for _ in 0..FRAMES_PER_TURN {
             let serving = match std::mem::replace(&mut this.state, Answer::Given) {
                 Answer::Awaiting(serving) => serving,
-                Answer::Refused(status) => return Poll::Ready(Ok(this.refuse(status))),
+                Answer::Refused(status) => {
+                    let reply = http::Response::new(status.as_u16());
+                    return Poll::Ready(Ok(this.refuse(reply)));
+                }
                 Answer::Given => return Poll::Ready(Err(Aborted)),
             };
             let exchange = serving.get();
@@ -276,9 +279,15 @@ impl Future for Serve {
                     exchange.feed(In::End(std::mem::take(&mut this.trailers)));
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    serving.fail(Fault::Broken(format!("the request broke off: {error}")));
-                    // If it was not the connection that broke, the peer may still hear this (trickle spec 5.4-5).
-                    return Poll::Ready(Ok(this.refuse(StatusCode::INTERNAL_SERVER_ERROR)));
+                    let fault = Fault::Broken(format!("the request broke off: {error}"));
+                    exchange.feed(In::Failed(fault));
+                    // If it was not the connection that broke, the peer may still hear of it (trickle spec 5.4-5).
+                    let answer = match exchange.lane.order(cx) {
+                        Order::Reply(reply) => reply,
+                        _ => http::Response::new(500),
+                    };
+                    serving.finish();
+                    return Poll::Ready(Ok(this.refuse(answer)));
                 }
             }
             this.state = Answer::Awaiting(serving);
@@ -304,10 +313,16 @@ impl Serve {
         self.answer(&reply, body)
     }
 
-    /// Answers in the machine's place.
-    fn refuse(&mut self, status: StatusCode) -> hyper::Response<ReplyBody> {
-        let reply = http::Response::new(status.as_u16()).header("connection", "close");
-        self.answer(&reply, OutBody::Empty)
+    /// Answers a request that cannot go on, and closes the connection.
+    fn refuse(&mut self, mut reply: http::Response) -> hyper::Response<ReplyBody> {
+        if reply.headers.get("connection").is_none() {
+            reply.headers.push("connection", "close");
+        }
+        let body = match std::mem::take(&mut reply.body) {
+            Body::Full(data) => OutBody::Full(Some(data), None),
+            Body::Empty | Body::Stream => OutBody::Empty,
+        };
+        self.answer(&reply, body)
     }
 
     fn answer(&mut self, reply: &http::Response, body: OutBody) -> hyper::Response<ReplyBody> {

@@ -13,7 +13,8 @@ use rustls::RootCertStore;
 use super::connect::connect;
 use super::pool::{Http1, Key, Pool};
 use super::{
-    CONNECTION_WINDOW, Executor, MAX_BUF_BYTES, MAX_HEAD_BYTES, MAX_HEADERS, STREAM_WINDOW, convert,
+    CLIENT_BUF_BYTES, CONNECTION_WINDOW, Executor, MAX_HEAD_BYTES, MAX_HEADERS, STREAM_WINDOW,
+    convert,
 };
 use crate::lane::{Exchange, Order, OutBody, Sending};
 use crate::lock;
@@ -157,7 +158,7 @@ impl<R: Runtime> Client<R> {
     async fn open_http1(&self, request: &Request) -> Result<Http1<R>, Fault> {
         let io = self.connect(request).await?;
         let (sender, connection) = http1::Builder::new()
-            .max_buf_size(MAX_BUF_BYTES)
+            .max_buf_size(CLIENT_BUF_BYTES)
             .max_header_size(MAX_HEAD_BYTES)
             .max_headers(MAX_HEADERS)
             .handshake(io)

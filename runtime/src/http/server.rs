@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 use super::accept::{Front, IDLE_TIMEOUT, Idle, Listening, Pulse, sniff};
 use super::io::{HyperIo, Io, Rewound};
 use super::{
-    CONNECTION_WINDOW, Executor, MAX_BUF_BYTES, MAX_HEAD_BYTES, MAX_HEADERS, STREAM_WINDOW,
+    CONNECTION_WINDOW, Executor, MAX_HEAD_BYTES, MAX_HEADERS, SERVER_BUF_BYTES, STREAM_WINDOW,
 };
 use crate::driver::Handle;
 use crate::engine::Drivable;
@@ -290,14 +290,14 @@ impl<R: Runtime> Shared<R> {
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .max_concurrent_streams(MAX_STREAMS)
                 .max_header_list_size(MAX_HEAD_BYTES as u32)
-                .max_send_buf_size(MAX_BUF_BYTES)
+                .max_send_buf_size(SERVER_BUF_BYTES)
                 .serve_connection(stream, service);
             let idle = Idle::new(self.runtime.now(), true);
             let finish = http2::Connection::graceful_shutdown;
             self.run(connection, finish, signal, &pulse, idle).await;
         } else {
             let connection = http1::Builder::new()
-                .max_buf_size(MAX_BUF_BYTES)
+                .max_buf_size(SERVER_BUF_BYTES)
                 .max_header_size(MAX_HEAD_BYTES)
                 .max_headers(MAX_HEADERS)
                 .header_read_timeout(None)
