@@ -31,6 +31,9 @@ pub const TARGETS: &[Target] = targets![
     decode_start_answer,
     decode_token,
     decode_url,
+    machine_trickle_publisher,
+    machine_trickle_server,
+    machine_trickle_subscriber,
 ];
 
 /// Runs the target of that name.
@@ -165,4 +168,19 @@ pub fn decode_grpc(data: &[u8]) {
         answer.end(&trailers)
     };
     assert_eq!(answer(&[body]), answer(&[head, tail]));
+}
+
+/// A publisher ends with one outcome per segment, whatever its server says.
+pub fn machine_trickle_publisher(data: &[u8]) {
+    crate::steps::trickle_publisher::run(data);
+}
+
+/// A server answers everybody and keeps its word to readers, whatever peers do.
+pub fn machine_trickle_server(data: &[u8]) {
+    crate::steps::trickle_server::run(data);
+}
+
+/// A subscriber tells each byte once and ends, whatever its server says.
+pub fn machine_trickle_subscriber(data: &[u8]) {
+    crate::steps::trickle_subscriber::run(data);
 }

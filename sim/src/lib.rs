@@ -5,6 +5,7 @@ pub mod fuzz;
 pub mod key;
 pub mod net;
 pub mod orchestrator;
+pub mod steps;
 pub mod trickle;
 
 pub use caller::{Answer, Caller};

@@ -321,12 +321,33 @@ impl Channel {
         for slot in 0..WINDOW {
             self.vacate(now, slot, desk);
         }
+        for key in 0..self.segments.end() {
+            self.dismiss(key, desk);
+        }
         for id in core::mem::take(&mut self.ahead) {
             desk.out.event(Event::Readable(id));
         }
     }
 
     // ---- the inside ------------------------------------------------------------------------------------------
+
+    /// Ends the uploads that still run into a closed segment: no waiter survives its channel (trickle spec 12-24).
+    fn dismiss(&mut self, key: u32, desk: &mut Desk) {
+        let end = self.segments.get(key).map_or(0, |held| held.writers.end());
+        for place in 0..end {
+            let Some(segment) = self.segments.get(key) else {
+                return;
+            };
+            let Some(writer) = segment.writers.get(place) else {
+                continue;
+            };
+            if let Some(id) = writer.id {
+                desk.out.http(id, Out::Reply(posted(segment.seq)));
+            }
+            self.stand_up(key, place, desk);
+        }
+        self.release(key);
+    }
 
     const fn slot(seq: Seq) -> usize {
         (seq.get() % WINDOW as u64) as usize

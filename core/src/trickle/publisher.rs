@@ -301,6 +301,10 @@ impl Publisher {
             self.wants_begin = true;
             return Err(Unbegun::Busy);
         }
+        if self.next == Seq::MAX {
+            self.fail(control::numbers_used_up());
+            return Err(Misuse::Ended.into());
+        }
         let limit = self.desk.config.max_in_flight.max(1);
         if self.is_crowded() {
             match self.desk.config.policy {

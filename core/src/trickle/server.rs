@@ -465,7 +465,6 @@ impl Server {
         if self.closing {
             return;
         }
-        self.closing = true;
         // No feed of it: its channel ends as well (trickle spec 5.10).
         self.desk.config.changefeed = false;
         let names: Vec<Arc<str>> = self.names.keys().cloned().collect();
@@ -477,6 +476,7 @@ impl Server {
             self.pending.remove(&id);
             self.reply(id, unavailable());
         }
+        self.closing = true;
         self.settle();
     }
 

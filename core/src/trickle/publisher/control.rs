@@ -70,6 +70,9 @@ impl Publisher {
     }
 
     pub(super) fn ready(&mut self, first: Seq) {
+        if first == Seq::MAX {
+            return self.fail(numbers_used_up());
+        }
         self.state = State::Ready;
         self.next = first;
         self.desk.out.event(Event::Ready(first));
@@ -415,6 +418,9 @@ impl Publisher {
         if latest <= self.next {
             return;
         }
+        if latest == Seq::MAX {
+            return self.fail(numbers_used_up());
+        }
         self.next = latest;
         if self.uploads.back().is_some_and(|last| !last.begun)
             && let Some(mut warm) = self.uploads.pop_back()
@@ -422,5 +428,12 @@ impl Publisher {
             warm.abort(&mut self.desk);
         }
         self.warm_up();
+    }
+}
+
+pub(super) fn numbers_used_up() -> Cause {
+    Cause::Nonsense {
+        what: "the head of the channel",
+        why: "no number is left".to_string(),
     }
 }

@@ -213,7 +213,8 @@ impl Fetch {
     }
 
     fn seq_of(&self, reply: &Response) -> Option<Seq> {
-        headers::seq(&reply.headers)
+        // Nothing could follow the last one.
+        headers::seq(&reply.headers).filter(|seq| *seq < Seq::MAX)
     }
 
     pub(super) fn tick(&mut self, now: Time, desk: &mut Desk) {

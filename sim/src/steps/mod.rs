@@ -1,0 +1,11 @@
+//! What can be done to a machine, step by step: one enum and one player per machine.
+//!
+//! Property tests draw steps, fuzzers read them from bytes, a failing list of them is a regression test. Players
+//! check what holds after each step and at the end, and panic if it does not.
+
+mod reel;
+pub mod trickle_publisher;
+pub mod trickle_server;
+pub mod trickle_subscriber;
+
+pub use reel::Reel;

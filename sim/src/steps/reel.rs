@@ -1,0 +1,35 @@
+//! Bytes as a source of decisions.
+
+/// Reads small numbers off bytes; after the last one come zeros.
+#[derive(Clone, Debug)]
+pub struct Reel<'a>(&'a [u8]);
+
+impl<'a> Reel<'a> {
+    /// Reads from these bytes.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// Whether nothing is left.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The next byte, or zero.
+    pub fn byte(&mut self) -> u8 {
+        match self.0.split_first() {
+            Some((first, rest)) => {
+                self.0 = rest;
+                *first
+            }
+            None => 0,
+        }
+    }
+
+    /// A number below `bound`, which is not zero.
+    pub fn below(&mut self, bound: u8) -> u8 {
+        self.byte() % bound
+    }
+}
