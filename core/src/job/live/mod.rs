@@ -496,10 +496,7 @@ impl Machine for LiveVideoJob {
     fn handle_input(&mut self, now: Time, input: Input) {
         self.advance(now);
         match input {
-            Input::Tick => {
-                self.tick();
-                self.tick_children();
-            }
+            Input::Tick => {}
             Input::Http(id, step) if id.owner() == 0 => {
                 let ended = matches!(step, In::End(_) | In::Failed(_));
                 if matches!(&self.state, State::AwaitingStart(start) if start.exchange == id) {
@@ -516,6 +513,12 @@ impl Machine for LiveVideoJob {
             input => self.feed_child(input),
         }
         self.drain_children();
+        // Whatever it was that came, time came with it.
+        if self.wake().is_some_and(|due| due <= self.now) {
+            self.tick();
+            self.tick_children();
+            self.drain_children();
+        }
     }
 
     fn poll_output(&mut self) -> Output<Event> {
