@@ -7,8 +7,10 @@ pub mod net;
 pub mod orchestrator;
 pub mod steps;
 pub mod trickle;
+pub mod world;
 
 pub use caller::{Answer, Caller};
 pub use key::Key;
 pub use net::{Link, Net, Node};
 pub use orchestrator::Orchestrator;
+pub use world::World;

@@ -284,8 +284,8 @@ impl Net {
             .expect("a node is of the type it was added with")
     }
 
-    /// Does the next thing that is due up to `end`. False if there is none.
-    fn step(&mut self, end: Time) -> bool {
+    /// Does the next thing that is due up to `end`. False if there is none; time stays where it is then.
+    pub fn step(&mut self, end: Time) -> bool {
         let arrival = self.under_way.keys().next().map(|(at, _)| *at);
         let wake = self
             .nodes

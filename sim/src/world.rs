@@ -1,0 +1,419 @@
+//! A whole network under virtual time: orchestrators, a remote signer, a chain whose blocks go by, and gateways
+//! that run live video jobs through them.
+//!
+//! It is a [`Net`] with the usual machines in it, and the little that carries events between the machines of one
+//! gateway. Whatever a test wants to break it reaches through [`World::net`].
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use livepeer_core::capabilities::Capabilities;
+use livepeer_core::chain::ChainView;
+use livepeer_core::handshake::Identity;
+use livepeer_core::http::Url;
+use livepeer_core::job::LiveVideoJob;
+use livepeer_core::job::live::{self, Ending, Started};
+use livepeer_core::payment::Funds;
+use livepeer_core::payment::mint::Policy;
+use livepeer_core::payment::remote::{self, SignerServer};
+use livepeer_core::payment::session::{Paid, RemoteSigner};
+use livepeer_core::pool::{self, Outcome, Quickest, SessionPool};
+use livepeer_core::trickle::{self, Publisher, Seq, Start, Subscriber, publisher, subscriber};
+use livepeer_core::wire::{RunnerEvent, StartRequest};
+use livepeer_core::{Address, Failure, Rng, Seed, Time};
+
+use crate::orchestrator::{self, Event};
+use crate::{Key, Net, Node, Orchestrator};
+
+/// When every world begins.
+pub const BEGINNING: Time = Time::from_secs(1_700_000_000);
+
+/// A block comes this often.
+pub const BLOCK_TIME: Duration = Duration::from_secs(12);
+
+/// See the [module](self).
+pub struct World {
+    /// All machines, and the links between them.
+    pub net: Net,
+    /// The orchestrators, in the order of their configurations.
+    pub orchestrators: Vec<Node<Orchestrator>>,
+    /// The remote signer.
+    pub signer: Node<SignerServer>,
+    /// Where the signer is.
+    pub signer_url: Url,
+    /// Whose money it spends.
+    pub payer: Address,
+    chain: ChainView,
+    next_block: Time,
+    rng: Rng,
+    /// What the orchestrators told, and which of them.
+    pub told: Vec<(usize, Event)>,
+}
+
+/// A gateway with one job.
+pub struct Gateway {
+    /// The job.
+    pub job: Node<LiveVideoJob>,
+    /// Where it gets its sessions from.
+    pub pool: Node<SessionPool<Quickest>>,
+    /// The input of the session that runs.
+    pub input: Option<Node<Publisher>>,
+    /// Its output.
+    pub output: Option<Node<Subscriber>>,
+    /// What happened so far.
+    pub log: Log,
+}
+
+/// What a [`Gateway`] saw.
+#[derive(Debug, Default)]
+pub struct Log {
+    /// Every session that started.
+    pub started: Vec<Started>,
+    /// Payments that were accepted.
+    pub paid: Vec<Paid>,
+    /// What runners said.
+    pub runner: Vec<RunnerEvent>,
+    /// Sessions that failed, and how.
+    pub failed: Vec<Failure>,
+    /// How the job ended.
+    pub ended: Option<Ending>,
+    /// Input segments that orchestrators have.
+    pub delivered: u64,
+    /// Input segments that were lost.
+    pub lost: u64,
+    /// Output segments, in order. The last one may not be complete yet.
+    pub segments: Vec<Vec<u8>>,
+    /// Output segments that were missed.
+    pub missed: u64,
+}
+
+impl World {
+    /// A world of those orchestrators, which take their payments on the chain of this world.
+    #[must_use]
+    pub fn new(seed: Seed, mut configs: Vec<orchestrator::Config>) -> Self {
+        let mut rng = Rng::new(seed);
+        let mut net = Net::new(BEGINNING, rng.fork());
+        let chain = ChainView::development();
+        let key = Key::named("payer");
+        let policy = Policy::new(key.address());
+        let config = remote::Config::new(policy);
+        let signer = SignerServer::new(net.now(), config, chain.clone(), rng.fork());
+        let signer = net.serve("signer:7936", signer);
+        let payer = key.address();
+        net.give_key(signer, key);
+        let orchestrators = configs
+            .drain(..)
+            .map(|mut config| {
+                if let Some(payments) = &mut config.payments {
+                    payments.chain = chain.clone();
+                }
+                let authority = config.service.authority();
+                let machine = Orchestrator::new(net.now(), config, rng.fork());
+                let node = net.serve(&authority, machine);
+                net.give_key(node, Key::named(&authority));
+                node
+            })
+            .collect();
+        Self {
+            next_block: net.now() + BLOCK_TIME,
+            net,
+            orchestrators,
+            signer,
+            signer_url: Url::parse("http://signer:7936").expect("a URL"),
+            payer,
+            chain,
+            rng,
+            told: Vec::new(),
+        }
+    }
+
+    /// A gateway that wants to run `request` at one of all orchestrators, paid by the signer.
+    pub fn gateway(&mut self, config: live::Config, request: StartRequest) -> Gateway {
+        let urls: Vec<Url> = self
+            .orchestrators
+            .iter()
+            .map(|node| self.net.get(*node).config().service.clone())
+            .collect();
+        let mut pools = pool::Config::default();
+        pools.handshake.terms.paying = true;
+        pools.handshake.ignore_capacity = true;
+        let now = self.net.now();
+        let mut pool = SessionPool::new(
+            now,
+            pools,
+            Identity::remote(self.signer_url.clone()),
+            Capabilities::live_video(request.model_id.as_str()),
+            Quickest,
+            self.rng.fork(),
+        );
+        pool.offer(now, urls);
+        // The pool learns the payer's address from the signer.
+        let funds = Funds::Remote(RemoteSigner::new(self.signer_url.clone(), Address::ZERO));
+        let job = LiveVideoJob::new(now, config, request, funds);
+        Gateway {
+            pool: self.net.add(pool),
+            job: self.net.add(job),
+            input: None,
+            output: None,
+            log: Log::default(),
+        }
+    }
+
+    /// Lets time pass, and carries what comes up between the machines of these gateways.
+    pub fn run_for(&mut self, span: Duration, gateways: &mut [Gateway]) {
+        let end = self.net.now() + span;
+        self.run_until(end, gateways, |_, _| false);
+        self.net.run_until(end);
+    }
+
+    /// Lets time pass until `done`, at most `patience`. Says whether it came to that.
+    pub fn run_till(
+        &mut self,
+        patience: Duration,
+        gateways: &mut [Gateway],
+        done: impl FnMut(&mut Self, &mut [Gateway]) -> bool,
+    ) -> bool {
+        let end = self.net.now() + patience;
+        self.run_until(end, gateways, done)
+    }
+
+    fn run_until(
+        &mut self,
+        end: Time,
+        gateways: &mut [Gateway],
+        mut done: impl FnMut(&mut Self, &mut [Gateway]) -> bool,
+    ) -> bool {
+        loop {
+            for gateway in &mut *gateways {
+                gateway.carry(&mut self.net);
+            }
+            self.listen();
+            if done(self, gateways) {
+                return true;
+            }
+            let next = self.next_block.min(end);
+            if !self.net.step(next) {
+                self.net.run_until(next);
+                if self.net.now() >= self.next_block {
+                    self.block();
+                }
+                if self.net.now() >= end {
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Publishes one segment over `span`, if the gateway's session takes it; waits for it up to ten seconds.
+    pub fn publish(&mut self, gateway: &mut Gateway, segment: &[u8], span: Duration) -> bool {
+        let gateways = std::slice::from_mut(gateway);
+        let patience = Duration::from_secs(10);
+        let begun = self.run_till(patience, gateways, |world, gateways| {
+            gateways[0].log.ended.is_some() || gateways[0].begin(&mut world.net)
+        });
+        if !begun || gateways[0].log.ended.is_some() {
+            return false;
+        }
+        for part in segment.chunks(segment.len().div_ceil(4).max(1)) {
+            gateways[0].write(&mut self.net, Bytes::copy_from_slice(part));
+            self.run_for(span / 4, gateways);
+        }
+        gateways[0].end(&mut self.net);
+        true
+    }
+
+    /// Ends the gateway's input and waits until its job has ended, at most a minute.
+    pub fn finish(&mut self, gateway: &mut Gateway) -> Option<Ending> {
+        gateway.close(&mut self.net);
+        let gateways = std::slice::from_mut(gateway);
+        self.run_till(Duration::from_secs(60), gateways, |_, gateways| {
+            gateways[0].log.ended.is_some()
+        });
+        gateways[0].log.ended.clone()
+    }
+
+    /// What the chain shows from now on; blocks go on from there.
+    pub fn set_chain(&mut self, change: impl FnOnce(&mut ChainView)) {
+        change(&mut self.chain);
+        let chain = self.chain.clone();
+        for node in &self.orchestrators {
+            self.net
+                .with(*node, |machine, now| machine.set_chain(now, chain.clone()));
+        }
+        self.net
+            .with(self.signer, |machine, now| machine.set_chain(now, chain));
+    }
+
+    fn block(&mut self) {
+        self.next_block = self.next_block + BLOCK_TIME;
+        self.set_chain(|chain| chain.l1_block += 1);
+    }
+
+    fn listen(&mut self) {
+        for (n, node) in self.orchestrators.iter().enumerate() {
+            self.told
+                .extend(self.net.events(*node).into_iter().map(|event| (n, event)));
+        }
+    }
+}
+
+impl Gateway {
+    /// Takes the events of all its machines to where they matter.
+    pub fn carry(&mut self, net: &mut Net) {
+        loop {
+            let mut moved = false;
+            while let Some(event) = net.event(self.job) {
+                moved = true;
+                self.on_job(net, event);
+            }
+            while let Some(event) = net.event(self.pool) {
+                moved = true;
+                self.on_pool(net, event);
+            }
+            if let Some(input) = self.input {
+                while let Some(event) = net.event(input) {
+                    moved = true;
+                    self.on_input(net, event);
+                }
+            }
+            if let Some(output) = self.output {
+                while let Some(event) = net.event(output) {
+                    moved = true;
+                    self.on_output(net, event);
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// Begins a segment of the input. False if that is not possible now.
+    pub fn begin(&mut self, net: &mut Net) -> bool {
+        let Some(input) = self.input else {
+            return false;
+        };
+        let begun = net.with(input, |input, now| input.begin(now)).is_ok();
+        if begun {
+            net.with(self.job, |job, now| job.input_begun(now));
+        }
+        begun
+    }
+
+    /// Writes to it. What a dead session does not take is gone.
+    pub fn write(&mut self, net: &mut Net, bytes: Bytes) {
+        if let Some(input) = self.input {
+            let _ = net.with(input, |input, now| input.write(now, bytes));
+        }
+    }
+
+    /// Ends it.
+    pub fn end(&mut self, net: &mut Net) {
+        if let Some(input) = self.input {
+            let _ = net.with(input, |input, now| input.end(now));
+        }
+    }
+
+    /// Ends the input.
+    pub fn close(&mut self, net: &mut Net) {
+        if let Some(input) = self.input {
+            net.with(input, |input, now| input.close(now));
+        }
+    }
+
+    fn on_job(&mut self, net: &mut Net, event: live::Event) {
+        match event {
+            live::Event::NeedLease => self.lend(net),
+            live::Event::Started(started) => {
+                let (now, channels) = (net.now(), &started.channels);
+                let input = publisher::Config::default();
+                let output = subscriber::Config::default();
+                let input = Publisher::new(now, input, channels.publish.clone());
+                let from = Start::At(Seq::ZERO);
+                let output = Subscriber::new(now, output, channels.subscribe.clone(), from);
+                self.input = Some(net.add(input));
+                self.output = Some(net.add(output));
+                self.log.started.push(*started);
+            }
+            live::Event::Paid(paid) => self.log.paid.push(paid),
+            live::Event::Runner(event) => self.log.runner.push(event),
+            live::Event::Release(lease, outcome) => {
+                if let Outcome::Failed(failure) = &outcome {
+                    self.log.failed.push(failure.clone());
+                }
+                (self.input, self.output) = (None, None);
+                net.with(self.pool, |pool, now| pool.give_back(now, lease, outcome));
+            }
+            live::Event::Ended(ending) => self.log.ended = Some(ending),
+            _ => {}
+        }
+    }
+
+    fn on_pool(&mut self, net: &mut Net, event: pool::Event) {
+        match event {
+            pool::Event::Available(_) => self.lend(net),
+            pool::Event::Exhausted(_) | pool::Event::NoIdentity(_) => {
+                // Only a job that waits is told; otherwise nothing happens.
+                let _ = net.with(self.job, |job, now| job.no_lease(now));
+            }
+            _ => {}
+        }
+    }
+
+    fn lend(&mut self, net: &mut Net) {
+        if !net.get(self.job).needs_lease() {
+            return;
+        }
+        if let Some(lease) = net.with(self.pool, |pool, now| pool.take(now))
+            && let Err(lease) = net.with(self.job, |job, now| job.assign(now, lease))
+        {
+            net.with(self.pool, |pool, now| {
+                pool.give_back(now, lease, Outcome::Unused);
+            });
+        }
+    }
+
+    fn on_input(&mut self, net: &mut Net, event: publisher::Event) {
+        match event {
+            publisher::Event::Delivered(_) => {
+                self.log.delivered += 1;
+                net.with(self.job, |job, now| job.input_done(now));
+            }
+            publisher::Event::Lost(..) => {
+                self.log.lost += 1;
+                net.with(self.job, |job, now| job.input_done(now));
+            }
+            publisher::Event::Closed(trickle::Ending::Closed) => {
+                net.with(self.job, |job, now| job.input_closed(now));
+            }
+            publisher::Event::Closed(ending) => self.media_ended(net, ending),
+            _ => {}
+        }
+    }
+
+    fn on_output(&mut self, net: &mut Net, event: subscriber::Event) {
+        match event {
+            subscriber::Event::Begin(..) => self.log.segments.push(Vec::new()),
+            subscriber::Event::Data(_, bytes) => {
+                if let Some(last) = self.log.segments.last_mut() {
+                    last.extend_from_slice(&bytes);
+                }
+                net.with(self.job, |job, now| job.output_seen(now));
+            }
+            subscriber::Event::Gap(range) => {
+                self.log.missed += range.end.get() - range.start.get();
+            }
+            subscriber::Event::Truncated(..) => self.log.missed += 1,
+            subscriber::Event::Closed(ending) => self.media_ended(net, ending),
+            _ => {}
+        }
+    }
+
+    fn media_ended(&mut self, net: &mut Net, ending: trickle::Ending) {
+        let failure = match ending {
+            trickle::Ending::Failed(failure) => Some(failure),
+            _ => None,
+        };
+        net.with(self.job, |job, now| job.media_ended(now, failure));
+    }
+}

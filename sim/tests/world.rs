@@ -1,0 +1,356 @@
+//! Whole jobs: gateway, orchestrators and remote signer with a chain whose blocks go by, under virtual time.
+
+use std::time::Duration;
+
+use livepeer_core::chain::ChainView;
+use livepeer_core::http::Url;
+use livepeer_core::job::live::{self, Ending};
+use livepeer_core::money::{Amount, Price};
+use livepeer_core::wire::{Params, StartRequest};
+use livepeer_core::{Address, Party};
+use livepeer_sim::orchestrator::{Config, EndReason, Event, Payments, Quirks};
+use livepeer_sim::world::{Gateway, World};
+use livepeer_sim::{Key, Link};
+
+/// Wei per pixel: a second costs about a third of the usual ticket.
+const PRICE: i64 = 100;
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn orchestrator(host: &str) -> Config {
+    let service = Url::parse(&format!("https://{host}:8935")).expect("a URL");
+    let account = Key::named(&service.authority()).address();
+    let price = Price::new(PRICE, 1).expect("a price");
+    Config::new(service, account).on_chain(Payments::new(account, price, ChainView::development()))
+}
+
+fn request() -> StartRequest {
+    StartRequest {
+        model_id: "noop".to_owned(),
+        ..StartRequest::default()
+    }
+}
+
+fn job(world: &mut World) -> Gateway {
+    world.gateway(live::Config::default(), request())
+}
+
+/// Segments that no two are alike.
+fn segment(n: u64) -> Vec<u8> {
+    let size = 2_000 + (n * 7_919 % 5_000) as usize;
+    (0..size as u64)
+        .map(|at| (n * 31 + at * at % 251) as u8)
+        .collect()
+}
+
+/// Publishes a segment a second and looks that all come back.
+fn stream(world: &mut World, gateway: &mut Gateway, seconds: u64) {
+    for n in 0..seconds {
+        let taken = world.publish(gateway, &segment(n), secs(1));
+        assert!(
+            taken,
+            "segment {n}: {:?} {:?}",
+            gateway.log.ended, gateway.log.failed
+        );
+    }
+    assert_eq!(world.finish(gateway), Some(Ending::Finished));
+    assert_eq!(gateway.log.segments.len() as u64, seconds);
+    for (n, got) in (0..seconds).zip(&gateway.log.segments) {
+        assert!(*got == segment(n), "segment {n} is not what was sent");
+    }
+    assert_eq!((gateway.log.lost, gateway.log.missed), (0, 0));
+}
+
+/// What was paid is what was credited, and is billed or still there.
+fn books_balance(world: &World, gateway: &Gateway) {
+    let orch = world.net.get(world.orchestrators[0]);
+    let figures = orch.figures();
+    let paid: Amount = gateway.log.paid.iter().map(|paid| paid.value.clone()).sum();
+    assert_eq!(paid, figures.credited);
+    let tickets: u64 = gateway
+        .log
+        .paid
+        .iter()
+        .map(|paid| u64::from(paid.tickets))
+        .sum();
+    assert_eq!(tickets, figures.tickets);
+    let left: Amount = gateway
+        .log
+        .started
+        .iter()
+        .filter_map(|started| orch.balance(world.payer, &started.channels.manifest_id))
+        .cloned()
+        .sum();
+    assert_eq!(figures.billed + left, figures.credited);
+}
+
+fn unpaid(world: &World) -> Option<&str> {
+    world.told.iter().find_map(|(_, event)| match event {
+        Event::SessionEnded {
+            why: EndReason::Unpaid(text),
+            ..
+        } => Some(text.as_str()),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_paid_job_returns_every_byte_and_the_books_balance_to_the_wei() {
+    let mut world = World::new([1; 32], vec![orchestrator("orch")]);
+    let mut gateway = job(&mut world);
+    stream(&mut world, &mut gateway, 30);
+    assert!(gateway.log.paid.len() >= 3, "{:?}", gateway.log.paid);
+    books_balance(&world, &gateway);
+    // Nothing is left behind.
+    let orch = world.orchestrators[0];
+    assert_eq!(world.net.get(orch).figures().running, 0);
+    world.run_for(secs(5), &mut []);
+    assert_eq!(world.net.open_exchanges(), 0);
+}
+
+#[test]
+fn ten_minutes_with_expiring_quotes_and_tokens_go_by_without_a_refusal() {
+    let mut world = World::new([2; 32], vec![orchestrator("orch")]);
+    let mut gateway = job(&mut world);
+    stream(&mut world, &mut gateway, 600);
+    assert_eq!(unpaid(&world), None);
+    let refused: Vec<_> = world
+        .told
+        .iter()
+        .filter(|(_, event)| matches!(event, Event::Rejected { .. }))
+        .collect();
+    assert!(refused.is_empty(), "{refused:?}");
+    assert_eq!(gateway.log.started.len(), 1);
+    books_balance(&world, &gateway);
+}
+
+#[test]
+fn a_job_paced_at_five_ten_thirty_and_sixty_seconds_is_never_cut() {
+    for (n, pace) in [5, 10, 30, 60].into_iter().enumerate() {
+        let mut world = World::new([3 + n as u8; 32], vec![orchestrator("orch")]);
+        let config = live::Config {
+            pay_every: secs(pace),
+            ..live::Config::default()
+        };
+        let mut gateway = world.gateway(config, request());
+        stream(&mut world, &mut gateway, 200);
+        assert_eq!(unpaid(&world), None, "paced at {pace} s");
+        books_balance(&world, &gateway);
+    }
+}
+
+#[test]
+fn without_a_signer_a_job_lives_on_its_credit_and_is_cut_within_two_intervals_of_its_end() {
+    let mut world = World::new([8; 32], vec![orchestrator("orch")]);
+    let mut gateway = job(&mut world);
+    let mut began = None;
+    let mut n = 0;
+    while world.publish(&mut gateway, &segment(n), secs(1)) && unpaid(&world).is_none() {
+        began.get_or_insert(world.net.now() - secs(1));
+        n += 1;
+        if n == 20 {
+            world.net.link("signer:7936").down = true;
+        }
+        assert!(n < 300, "it is cut");
+    }
+    let lasted = world.net.now().since(began.expect("published"));
+    let credited = world.net.get(world.orchestrators[0]).figures().credited;
+    let second = Price::new(PRICE, 1).expect("a price").fee(27_648_000);
+    let covered = (credited.as_ratio() / second.as_ratio()).to_integer();
+    let covered = Duration::from_secs(u64::try_from(covered).expect("some seconds"));
+    assert!(covered > secs(60), "{covered:?}");
+    assert!(
+        lasted >= covered - secs(5) && lasted <= covered + secs(10),
+        "{lasted:?} of {covered:?} paid"
+    );
+    // The gateway knows whose fault it is, and leaves nothing behind.
+    world.run_for(secs(30), std::slice::from_mut(&mut gateway));
+    let Some(Ending::Failed(failure)) = &gateway.log.ended else {
+        panic!("{:?}", gateway.log.ended);
+    };
+    assert!(matches!(failure.who, Party::Signer(_)), "{failure}");
+    assert_eq!(world.net.get(world.orchestrators[0]).figures().running, 0);
+    books_balance(&world, &gateway);
+}
+
+#[test]
+fn the_next_orchestrator_takes_over_from_one_that_dies() {
+    let mut world = World::new([10; 32], vec![orchestrator("one"), orchestrator("two")]);
+    let mut gateway = job(&mut world);
+    for n in 0..10 {
+        assert!(world.publish(&mut gateway, &segment(n), secs(1)));
+    }
+    let first = gateway.log.started[0].orchestrator.clone();
+    world.net.link(&first.authority()).down = true;
+    world.net.cut(&first.authority());
+    for n in 10..60 {
+        world.publish(&mut gateway, &segment(n), secs(1));
+    }
+    assert_eq!(gateway.log.started.len(), 2, "{:?}", gateway.log.failed);
+    assert_ne!(gateway.log.started[1].orchestrator, first);
+    assert_eq!(world.finish(&mut gateway), Some(Ending::Finished));
+    // The orphan is swept, and its place is free again.
+    world.run_for(secs(400), &mut []);
+    let running: u64 = world
+        .orchestrators
+        .iter()
+        .map(|node| world.net.get(*node).figures().running)
+        .sum();
+    assert_eq!(running, 0);
+}
+
+#[test]
+fn a_liar_is_left_for_an_honest_one() {
+    let lies = [
+        Quirks {
+            leave_out: Some("publish_url".to_owned()),
+            ..Quirks::default()
+        },
+        Quirks {
+            other_model: Some("grand".to_owned()),
+            ..Quirks::default()
+        },
+        Quirks {
+            refuse_payments: Some((400, "Insufficient balance".to_owned())),
+            ..Quirks::default()
+        },
+        Quirks {
+            no_auth_token: true,
+            ..Quirks::default()
+        },
+        Quirks {
+            silent: true,
+            ..Quirks::default()
+        },
+    ];
+    for (n, quirks) in lies.into_iter().enumerate() {
+        let shown = format!("{quirks:?}");
+        let liar = Config {
+            quirks,
+            ..orchestrator("liar")
+        };
+        let mut world = World::new([20 + n as u8; 32], vec![liar, orchestrator("honest")]);
+        // The liar is quicker, and so is asked first.
+        world.net.link("honest:8935").latency = ms(30);
+        let mut gateway = job(&mut world);
+        assert!(world.publish(&mut gateway, &segment(0), secs(1)), "{shown}");
+        assert_eq!(
+            world.finish(&mut gateway),
+            Some(Ending::Finished),
+            "{shown}"
+        );
+        assert_eq!(
+            gateway.log.started[0].orchestrator.host(),
+            "honest",
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn parameters_reach_the_runner_and_its_word_comes_back() {
+    let mut world = World::new([11; 32], vec![orchestrator("orch")]);
+    let first = StartRequest {
+        params: Some(Params::parse(r#"{"prompt":"a cat"}"#).expect("an object")),
+        ..request()
+    };
+    let mut gateway = world.gateway(live::Config::default(), first);
+    for n in 0..3 {
+        assert!(world.publish(&mut gateway, &segment(n), secs(1)));
+    }
+    let update = Params::parse(r#"{"prompt":"a dog"}"#).expect("an object");
+    world
+        .net
+        .with(gateway.job, |job, now| job.update_params(now, update))
+        .expect("it runs");
+    for n in 3..15 {
+        assert!(world.publish(&mut gateway, &segment(n), secs(1)));
+    }
+    let kinds: Vec<&str> = gateway
+        .log
+        .runner
+        .iter()
+        .filter_map(|event| event.event.get("type")?.as_str())
+        .collect();
+    assert!(kinds.contains(&"params_update"), "{kinds:?}");
+    assert!(kinds.contains(&"heartbeat"), "{kinds:?}");
+    let status = world
+        .net
+        .get(gateway.job)
+        .status()
+        .expect("a status")
+        .clone();
+    let params = &status.event["inference_status"]["last_params"];
+    assert_eq!(params["prompt"], "a dog");
+    assert_eq!(world.finish(&mut gateway), Some(Ending::Finished));
+}
+
+#[test]
+fn eight_jobs_share_one_orchestrator_and_one_payer() {
+    let mut world = World::new([12; 32], vec![orchestrator("orch")]);
+    let mut gateways: Vec<Gateway> = (0..8).map(|_| job(&mut world)).collect();
+    for n in 0..20 {
+        let patience = secs(5);
+        for i in 0..gateways.len() {
+            world.run_till(patience, &mut gateways, |world, all| {
+                all[i].begin(&mut world.net)
+            });
+            let part = segment(n * 8 + i as u64);
+            gateways[i].write(&mut world.net, part.into());
+        }
+        world.run_for(secs(1), &mut gateways);
+        for gateway in &mut gateways {
+            gateway.end(&mut world.net);
+        }
+    }
+    for gateway in &mut gateways {
+        gateway.close(&mut world.net);
+    }
+    let over = world.run_till(secs(30), &mut gateways, |_, all| {
+        all.iter().all(|one| one.log.ended.is_some())
+    });
+    assert!(over);
+    let mut credited = Amount::zero();
+    for (i, gateway) in gateways.iter().enumerate() {
+        assert_eq!(
+            gateway.log.ended,
+            Some(Ending::Finished),
+            "{:?}",
+            gateway.log.failed
+        );
+        assert_eq!(gateway.log.segments.len(), 20);
+        for (n, got) in gateway.log.segments.iter().enumerate() {
+            assert!(
+                *got == segment(n as u64 * 8 + i as u64),
+                "job {i}, segment {n}"
+            );
+        }
+        credited += &gateway.log.paid.iter().map(|paid| paid.value.clone()).sum();
+    }
+    let figures = world.net.get(world.orchestrators[0]).figures();
+    assert_eq!(figures.credited, credited);
+    assert_eq!(
+        (figures.sessions, figures.running, figures.refused),
+        (8, 0, 0)
+    );
+    assert_ne!(world.payer, Address::ZERO);
+}
+
+#[test]
+fn slow_and_shaky_links_cost_time_and_not_bytes() {
+    let mut world = World::new([13; 32], vec![orchestrator("orch")]);
+    *world.net.link("orch:8935") = Link {
+        latency: ms(80),
+        jitter: ms(60),
+        ..Link::default()
+    };
+    let mut gateway = job(&mut world);
+    stream(&mut world, &mut gateway, 60);
+    books_balance(&world, &gateway);
+}
