@@ -2,6 +2,33 @@
 //!
 //! [`TokioRuntime`] needs a tokio runtime with I/O and time enabled around it; everything else is
 //! `livepeer_runtime`, with this runtime filled in.
+//!
+//! A trickle server and a reader of one of its channels, both in this process, over a real socket:
+//!
+//! ```
+//! use livepeer_core::http::Url;
+//! use livepeer_core::trickle::{Seq, Start, server, subscriber};
+//!
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let driver = livepeer_tokio::driver();
+//!
+//! let relay = driver.drive(server::Server::new(driver.now(), server::Config::default()));
+//! let socket = livepeer_tokio::Server::bind(&relay, "127.0.0.1:0".parse()?, None).await?;
+//! relay.with(|m, now| m.create_channel(now, "greetings", Default::default()))?;
+//! relay.with(|m, now| m.publish(now, "greetings", "hello".into()))?;
+//!
+//! let url = Url::parse(&format!("http://{}/ai/trickle/greetings", socket.local_addr()))?;
+//! let start = Start::At(Seq::ZERO);
+//! let reader = subscriber::Subscriber::new(driver.now(), Default::default(), url, start);
+//! let reader = driver.drive(reader);
+//! while let Some(event) = reader.next().await {
+//!     if let subscriber::Event::Data(seq, bytes) = event {
+//!         assert_eq!((seq, &bytes[..]), (Seq::ZERO, &b"hello"[..]));
+//!         break;
+//!     }
+//! }
+//! # Ok(()) }
+//! ```
 
 use std::future::Future;
 use std::io;

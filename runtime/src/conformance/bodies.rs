@@ -154,6 +154,37 @@ pub async fn an_early_reply_survives_the_reset_that_follows_it<R: Runtime>(runti
     }
 }
 
+/// A server that answers early listens on for a while, so that its answer arrives and no reset in its place.
+pub async fn an_early_reply_of_ours_is_followed_by_no_reset<R: Runtime>(runtime: R) {
+    for answered_before in [false, true] {
+        let (_server, socket) = Side::server(&runtime, None).await;
+        let mut peer = raw(&runtime, &socket).await;
+        let head = "POST /early HTTP/1.1\r\nhost: x\r\ncontent-length: 400000\r\n\r\nfirst";
+        peer.write(head.as_bytes())
+            .await
+            .expect("the server listens");
+        if answered_before {
+            peer.read_to("enough").await;
+        }
+        peer.write(&pattern(300_000))
+            .await
+            .expect("the server listens");
+        let mut answer = Vec::new();
+        loop {
+            let more = peer.read().await.expect("no reset");
+            if more.is_empty() {
+                break;
+            }
+            answer.extend_from_slice(&more);
+        }
+        if !answered_before {
+            let answer = String::from_utf8_lossy(&answer);
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            assert!(answer.ends_with("enough"), "{answer}");
+        }
+    }
+}
+
 /// Bytes reach the peer one by one, without waiting for more.
 pub async fn every_chunk_is_flushed_as_it_comes<R: Runtime>(runtime: R) {
     for protocol in [HTTP1, HTTP2] {

@@ -51,6 +51,7 @@ macro_rules! conformance_tests {
             a_unary_call_over_http2_has_trailers
             an_early_reply_is_delivered_while_the_upload_goes_on
             an_early_reply_survives_the_reset_that_follows_it
+            an_early_reply_of_ours_is_followed_by_no_reset
             every_chunk_is_flushed_as_it_comes
             pause_stops_one_exchange_and_resume_goes_on
             nobody_reading_events_bounds_memory

@@ -382,3 +382,56 @@ impl hyper::body::Body for ReplyBody {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: u64) -> Time {
+        Time::from_secs(1000 + secs)
+    }
+
+    #[test]
+    fn a_silent_connection_may_wait_for_its_first_request() {
+        let pulse = Pulse::default();
+        let mut idle = Idle::new(at(0), false);
+        assert!(!idle.is_over(at(599), &pulse));
+        assert!(idle.is_over(at(600), &pulse));
+    }
+
+    #[test]
+    fn the_head_of_a_request_may_not_dribble_in() {
+        let pulse = Pulse::default();
+        let mut idle = Idle::new(at(0), false);
+        for second in (5..20).step_by(5) {
+            pulse.heard.store(true, Ordering::Relaxed);
+            assert!(!idle.is_over(at(second), &pulse));
+        }
+        pulse.heard.store(true, Ordering::Relaxed);
+        assert!(
+            idle.is_over(at(20), &pulse),
+            "15 s after the first look that heard it"
+        );
+        // HTTP/2 is never quite silent.
+        let mut idle = Idle::new(at(0), true);
+        for second in (5..600).step_by(5) {
+            pulse.heard.store(true, Ordering::Relaxed);
+            assert!(!idle.is_over(at(second), &pulse));
+        }
+    }
+
+    #[test]
+    fn a_running_exchange_keeps_its_connection() {
+        let pulse = Arc::<Pulse>::default();
+        let mut idle = Idle::new(at(0), false);
+        let running = Running::new(&pulse);
+        for second in (0..10_000).step_by(5) {
+            pulse.heard.store(true, Ordering::Relaxed);
+            assert!(!idle.is_over(at(second), &pulse));
+        }
+        drop(running);
+        assert!(!idle.is_over(at(10_000), &pulse));
+        assert!(!idle.is_over(at(10_590), &pulse));
+        assert!(idle.is_over(at(10_600), &pulse));
+    }
+}

@@ -149,6 +149,12 @@ pub(super) fn response_head(reply: &Response, version: Version) -> hyper::Respon
 /// Why hyper gave up, in the machines' words.
 pub(super) fn fault(error: &hyper::Error, protocol: Protocol) -> Fault {
     let io = causes(error).find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    if error.is_parse_too_large() {
+        return Fault::Protocol(format!(
+            "the head of its answer is larger than {} bytes",
+            super::MAX_HEAD_BYTES
+        ));
+    }
     if error.is_parse() {
         return Fault::Protocol(format!("what it sent is not HTTP/1.1 ({error})"));
     }
@@ -187,4 +193,67 @@ fn chain(error: &(dyn Error + 'static)) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(url: &str, protocol: Protocol) -> hyper::Request<OutBody> {
+        let url = Url::parse(url).expect("a URL");
+        let request = Request::new(Method::Post, url)
+            .header("authorization", "Bearer x")
+            .header("content-length", "17")
+            .header("host", "other")
+            .header("te", "trailers")
+            .header("connection", "close")
+            .header("bad", "line\nbreak")
+            .protocol(protocol);
+        request_head(&request, OutBody::Empty).expect("it can be written")
+    }
+
+    #[test]
+    fn a_request_is_addressed_as_its_protocol_wants() {
+        for (url, host, target) in [
+            ("http://example.org/a?b=c", "example.org", "/a?b=c"),
+            ("https://example.org", "example.org", "/"),
+            ("https://[::1]:8935/x", "[::1]:8935", "/x"),
+            ("https://[::1]/x", "[::1]", "/x"),
+            ("http://1.2.3.4:443/", "1.2.3.4:443", "/"),
+        ] {
+            let head = sent(url, Protocol::Http1);
+            assert_eq!(head.headers()["host"], host);
+            assert_eq!(head.uri().to_string(), target);
+            let head = sent(url, Protocol::Http2);
+            assert!(!head.headers().contains_key("host"));
+            assert_eq!(head.uri().authority().expect("it has one").as_str(), host);
+            assert_eq!(
+                head.uri().path_and_query().expect("it has one").as_str(),
+                target
+            );
+        }
+    }
+
+    #[test]
+    fn framing_is_not_for_machines_to_say() {
+        let head = sent("http://h/", Protocol::Http1);
+        let mut names: Vec<_> = head.headers().keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["authorization", "connection", "host", "te"]);
+        let head = sent("http://h/", Protocol::Http2);
+        let mut names: Vec<_> = head.headers().keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["authorization", "te"]);
+        let back = headers(sent("http://h/", Protocol::Http1).headers());
+        let names: Vec<_> = back.iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["authorization", "te", "connection"]);
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_are_replaced() {
+        let mut from = HeaderMap::new();
+        let value = HeaderValue::from_bytes(b"caf\xe9").expect("obs-text is allowed");
+        from.insert("x-name", value);
+        assert_eq!(headers(&from).get("x-name"), Some("caf\u{fffd}"));
+    }
 }

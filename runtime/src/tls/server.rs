@@ -124,3 +124,71 @@ pub fn server_config(identity: &Identity) -> Result<Arc<ServerConfig>, BadIdenti
     config.alpn_protocols = vec![H2.to_vec(), HTTP11.to_vec()];
     Ok(Arc::new(config))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn has(der: &[u8], part: &[u8]) -> bool {
+        der.windows(part.len()).any(|window| window == part)
+    }
+
+    #[test]
+    fn a_certificate_of_ours_has_the_quirks_of_an_orchestrators() {
+        // 2023-11-14T22:13:20Z; 8765 hours later it is 2024-11-14T03:13:20Z.
+        let now = Time::from_secs(1_700_000_000);
+        let made = Identity::self_signed("127.0.0.1", now).expect("an address is ASCII");
+        let der: &[u8] = made.certificate();
+        // The one name is a dNSName although it is an address; critical, as the subject is empty.
+        assert!(has(
+            der,
+            b"\x55\x1d\x11\x01\x01\xff\x04\x0d\x30\x0b\x82\x09127.0.0.1"
+        ));
+        // basicConstraints, critical: CA.
+        assert!(has(
+            der,
+            b"\x55\x1d\x13\x01\x01\xff\x04\x05\x30\x03\x01\x01\xff"
+        ));
+        // extKeyUsage: serverAuth.
+        assert!(has(
+            der,
+            b"\x55\x1d\x25\x04\x0c\x30\x0a\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x01"
+        ));
+        // Validity, then the empty subject, then a P-256 key.
+        assert!(has(
+            der,
+            b"\x17\x0d231114221320Z\x17\x0d241114031320Z\x30\x00\x30\x59"
+        ));
+        assert!(has(der, b"\x2a\x86\x48\xce\x3d\x03\x01\x07"));
+        let again = Identity::self_signed("127.0.0.1", now).expect("an address is ASCII");
+        assert_ne!(made.sha256(), again.sha256());
+    }
+
+    #[test]
+    fn pem_files_are_read_and_damaged_ones_explained() {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
+        let certificate = CertificateParams::new(vec!["example.org".to_owned()])
+            .and_then(|params| params.self_signed(&key))
+            .expect("a certificate");
+        let (pem, key) = (certificate.pem(), key.serialize_pem());
+        let read = Identity::from_pem(pem.as_bytes(), key.as_bytes()).expect("it is PEM");
+        assert_eq!(read.certificate(), certificate.der());
+        server_config(&read).expect("they fit");
+        for (certificate, key, why) in [
+            ("", key.as_str(), "no certificate"),
+            (&pem, "", "private key"),
+            (&pem, &pem, "private key"),
+        ] {
+            let error = Identity::from_pem(certificate.as_bytes(), key.as_bytes());
+            let error = error.expect_err("it is damaged").to_string();
+            assert!(error.contains(why), "{error}");
+        }
+        let other = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
+        let mixed = Identity::from_pem(pem.as_bytes(), other.serialize_pem().as_bytes());
+        let error = server_config(&mixed.expect("it is PEM")).expect_err("they do not fit");
+        assert!(error.to_string().contains("do not fit"), "{error}");
+        let error = Identity::from_pem_files("/nowhere/cert.pem", "/nowhere/key.pem");
+        let error = error.expect_err("there is no such file").to_string();
+        assert!(error.contains("/nowhere/cert.pem"), "{error}");
+    }
+}
