@@ -36,7 +36,7 @@ impl Default for Config {
             call_within: Duration::from_secs(5),
             renew_within: Duration::from_millis(2500),
             identity_within: Duration::from_secs(5),
-            renew_margin: Duration::from_secs(180),
+            renew_margin: super::TOKEN_MARGIN,
             renew_attempts: 3,
             trust: Trust::FirstUse,
             signer_trust: Trust::Public,

@@ -22,11 +22,13 @@
 
 mod class;
 mod config;
+mod freshness;
 mod identity;
 mod terms;
 
 pub use class::Class;
 pub use config::{Config, PinChange};
+pub use freshness::{BLOCK_MARGIN, Freshness, TOKEN_MARGIN, Unusable, freshness};
 pub use identity::{Identity, Signers};
 pub use terms::{NotAdopted, Rejection, Terms, node_urls};
 

@@ -23,6 +23,13 @@ pub struct Lease {
     pub(super) session: u32,
     /// The orchestrator's last word. A job that gets a newer one puts it here, so that the next job starts with it.
     pub info: Box<OrchestratorInfo>,
+    /// Boxed, so that leases travel light.
+    pub(super) held: Box<Held>,
+}
+
+/// What a lease needs to go on by itself.
+#[derive(Debug)]
+pub(super) struct Held {
     pub(super) to: Url,
     pub(super) payer: Option<(Address, Signature)>,
     pub(super) wanted: Capabilities,
@@ -40,26 +47,26 @@ impl Lease {
 
     /// What the session was opened for.
     #[must_use]
-    pub const fn wanted(&self) -> &Capabilities {
-        &self.wanted
+    pub fn wanted(&self) -> &Capabilities {
+        &self.held.wanted
     }
 
     /// Who pays; `None` without a chain.
     #[must_use]
-    pub const fn payer(&self) -> Option<(Address, Signature)> {
-        self.payer
+    pub fn payer(&self) -> Option<(Address, Signature)> {
+        self.held.payer
     }
 
     /// How long the orchestrator took for its handshake.
     #[must_use]
-    pub const fn latency(&self) -> Duration {
-        self.latency
+    pub fn latency(&self) -> Duration {
+        self.held.latency
     }
 
     /// When it was taken.
     #[must_use]
-    pub const fn taken(&self) -> Time {
-        self.taken
+    pub fn taken(&self) -> Time {
+        self.held.taken
     }
 
     /// A handshake that keeps the session fresh while it is lent. The pool itself renews only what it holds.
@@ -67,10 +74,10 @@ impl Lease {
     pub fn handshake(&self, now: Time) -> Handshake {
         Handshake::resume(
             now,
-            self.config.clone(),
-            self.to.clone(),
-            self.payer,
-            self.wanted.clone(),
+            self.held.config.clone(),
+            self.held.to.clone(),
+            self.held.payer,
+            self.held.wanted.clone(),
             self.info.clone(),
         )
     }

@@ -19,6 +19,8 @@
 mod config;
 mod lease;
 mod node;
+pub mod reference;
+pub mod search;
 mod select;
 
 pub use config::{Config, Event};
@@ -41,6 +43,7 @@ use crate::sign::{Address, Signature};
 use crate::time::Time;
 use crate::wire::OrchestratorInfo;
 
+use lease::Held;
 use node::{Node, Standing};
 
 /// The pool remembers at most so many orchestrators; further ones are not taken in.
@@ -275,12 +278,14 @@ impl<S: Selector> SessionPool<S> {
             node: session.node,
             session: id,
             info: session.info.clone(),
-            to: self.nodes[session.node as usize].url.clone(),
-            payer,
-            wanted: self.wanted.clone(),
-            config: self.config.handshake.clone(),
-            taken: self.now,
-            latency: session.latency,
+            held: Box::new(Held {
+                to: self.nodes[session.node as usize].url.clone(),
+                payer,
+                wanted: self.wanted.clone(),
+                config: self.config.handshake.clone(),
+                taken: self.now,
+                latency: session.latency,
+            }),
         };
         if session.lent >= self.config.share.max(1)
             && let Some(child) = session.child.take()

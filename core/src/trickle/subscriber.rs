@@ -248,15 +248,12 @@ impl Subscriber {
             return;
         }
         let now = self.now;
-        self.fetch.tick(now, &mut self.desk);
+        // One request at a time may have a second of its kind (trickle spec 12-5).
+        let others = self.reading.as_ref().map_or(0, Reading::legs);
+        self.fetch.tick(now, others < 2, &mut self.desk);
+        let others = self.fetch.legs();
         if let Some(reading) = &mut self.reading {
-            if let Some(again) = &mut reading.again {
-                again.tick(now, &mut self.desk);
-            } else if now.since(reading.heard) >= self.desk.config.refresh {
-                // Its connection may be dead without telling.
-                reading.heard = now;
-                reading.reread(now, &mut self.desk);
-            }
+            reading.tick(now, others < 2, &mut self.desk);
         }
         if let Some(reading) = &self.reading
             && self.fetch.has_bytes()
@@ -301,7 +298,7 @@ impl Subscriber {
             if reading.leg == Some(id) {
                 match step {
                     In::Data(bytes) => {
-                        reading.heard = self.now;
+                        reading.hear(self.now, self.desk.config.refresh);
                         self.last_news = self.now;
                         if !reading.tell(bytes, &mut self.desk) {
                             self.another();
@@ -375,13 +372,13 @@ impl Machine for Subscriber {
             return Output::Idle(None);
         }
         let config = &self.desk.config;
-        let mut wake = self.fetch.wake(config);
+        let mut wake = self.fetch.wake();
         if let Some(reading) = &self.reading {
             wake = earlier(
                 wake,
                 match &reading.again {
-                    Some(again) => again.wake(config),
-                    None => Some(reading.heard + config.refresh),
+                    Some(again) => again.wake(),
+                    None => Some(reading.reread_at),
                 },
             );
             if self.fetch.has_bytes() {

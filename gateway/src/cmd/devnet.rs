@@ -1,9 +1,146 @@
-use crate::args::DevnetArgs;
-use crate::ui::{Failed, Outcome};
+//! `devnet`: the development network as a service.
 
-pub(super) fn run(_: &DevnetArgs) -> Outcome {
-    Err(Failed::new(
-        "`devnet` is not wired to the network yet",
-        "Wait for the next commit",
-    ))
+use std::path::Path;
+use std::sync::Arc;
+
+use livepeer_runtime::{Driver, LocalKey, Runtime};
+
+use super::network::{NOOP, Network, Options, RETIME, fresh_key};
+use super::on;
+use super::stop::Stop;
+use crate::args::DevnetArgs;
+use crate::ui::{self, Failed, Outcome};
+
+/// Where a key for the signer may be given; command lines are seen by everybody on the machine.
+const KEY: &str = "LIVEPEER_DEVNET_KEY";
+
+/// The clip that comes with the sources.
+const CLIP: &str = "gateway/media/testsrc-360p30-12s.ts";
+
+pub(super) fn run(args: &DevnetArgs) -> Outcome {
+    on::run(args.runtime, Devnet(args))
+}
+
+struct Devnet<'a>(&'a DevnetArgs);
+
+impl on::Work for Devnet<'_> {
+    async fn on<R: Runtime>(self, driver: Driver<R>) -> Outcome {
+        let args = self.0;
+        let key = match std::env::var(KEY) {
+            Ok(text) => parse_key(&text)?,
+            Err(std::env::VarError::NotPresent) => fresh_key(),
+            Err(std::env::VarError::NotUnicode(_)) => return Err(bad_key()),
+        };
+        let stop = Stop::listen()?;
+        let options = Options {
+            listen: args.listen,
+            signer_listen: args.signer_listen,
+            orchestrators: args.orchestrators,
+            key,
+        };
+        let network = Network::start(&driver, options, Arc::new(ui::tell)).await?;
+        ui::print(&introduction(&network))?;
+        stop.pressed().await;
+        network.stop().await;
+        ui::tell("stopped");
+        Ok(())
+    }
+}
+
+/// What is there, and what to do with it.
+fn introduction<R: Runtime>(network: &Network<R>) -> String {
+    let mut text = String::new();
+    let mut line = |line: String| {
+        text.push_str(&line);
+        text.push('\n');
+    };
+    for url in network.orchestrators() {
+        line(format!("orchestrator  {url}  models {NOOP}, {RETIME}"));
+    }
+    let signer = network.signer();
+    line(format!(
+        "signer        {signer}  pays as {}",
+        network.payer()
+    ));
+    line(String::new());
+    line("Try in another terminal:".to_owned());
+    let me = std::env::args()
+        .next()
+        .unwrap_or_else(|| "livepeer-gateway".to_owned());
+    let me = quoted(&me);
+    let input = if Path::new(CLIP).exists() {
+        CLIP
+    } else {
+        "INPUT.ts"
+    };
+    if let Some(url) = network.orchestrators().next() {
+        line(format!("  {me} info {url} --signer {signer}"));
+        for (model, output) in [(NOOP, "out.ts"), (RETIME, "retimed.ts")] {
+            line(format!(
+                "  {me} live --orchestrator {url} --signer {signer} --model-id {model} \
+                 --input {input} --output {output}"
+            ));
+        }
+        line(format!("  cmp {input} out.ts"));
+    }
+    line(String::new());
+    line("Ctrl-C stops it.".to_owned());
+    text
+}
+
+/// A word as shells take it.
+fn quoted(word: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./+:,=@%".contains(&b);
+    if !word.is_empty() && word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+fn parse_key(text: &str) -> Result<LocalKey, Failed> {
+    let digits = text.trim();
+    let digits = digits.strip_prefix("0x").unwrap_or(digits);
+    let mut secret = [0; 32];
+    hex::decode_to_slice(digits, &mut secret).map_err(|_| bad_key())?;
+    let key = LocalKey::new(&secret).map_err(|_| bad_key());
+    secret.fill(0);
+    key
+}
+
+fn bad_key() -> Failed {
+    Failed::new(
+        format_args!("{KEY} holds no secret key of secp256k1"),
+        "Set it to 64 hexadecimal digits, or unset it for a fresh key",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use livepeer_runtime::Signer as _;
+
+    #[test]
+    fn a_key_is_64_hexadecimal_digits_and_nothing_of_it_is_shown() {
+        let one = format!("{:0>64}", "1");
+        let address = "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf";
+        for text in [one.clone(), format!(" 0x{one}\n")] {
+            let key = parse_key(&text).expect("a key");
+            assert_eq!(key.address().to_string(), address);
+        }
+        for text in ["", "0x", "zz", &"0".repeat(64), &"f".repeat(64), &one[1..]] {
+            let failed = parse_key(text).expect_err("no key");
+            assert!(text.len() < 2 || !failed.line().contains(text));
+        }
+    }
+
+    #[test]
+    fn words_are_quoted_for_the_shell_if_they_need_it() {
+        assert_eq!(
+            quoted("target/release/livepeer-gateway"),
+            "target/release/livepeer-gateway"
+        );
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
 }

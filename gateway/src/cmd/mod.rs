@@ -5,6 +5,7 @@ mod devnet;
 mod info;
 mod job;
 mod live;
+mod network;
 mod on;
 mod peers;
 mod sink;

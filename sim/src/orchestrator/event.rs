@@ -1,5 +1,7 @@
 //! What an orchestrator tells its owner.
 
+use std::iter::Sum;
+
 use livepeer_core::Address;
 use livepeer_core::money::{Amount, Price, Wei};
 
@@ -126,4 +128,19 @@ pub struct Figures {
     pub won: u64,
     /// What sessions were billed.
     pub billed: Amount,
+}
+
+impl Sum for Figures {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |a, b| Self {
+            sessions: a.sessions + b.sessions,
+            running: a.running + b.running,
+            payments: a.payments + b.payments,
+            refused: a.refused + b.refused,
+            tickets: a.tickets + b.tickets,
+            credited: a.credited + b.credited,
+            won: a.won + b.won,
+            billed: a.billed + b.billed,
+        })
+    }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!             input channel gone, unpaid, owner              readers of the output have it all,
 //!  Running ───────────────────────────────────▶ Draining ─── or LINGER, or MAX_LINGER ──▶ (gone)
-//!     │  pipeline flushed, place given back        output still readable, no more events
+//!     │  pipeline flushed, place given back        output still readable, then events and control go
 //!     └── unpaid, output deleted ──────────────────────────────────────────────────────▶ (gone)
 //! ```
 //!
@@ -75,6 +75,7 @@ struct Drain {
     /// Since when nobody has been reading, and since when nobody but waiters.
     deserted: Option<Time>,
     drained: Option<Time>,
+    output_gone: Option<Time>,
     next_look: Time,
 }
 
@@ -242,7 +243,7 @@ impl Session {
     }
 
     fn tell(&self, now: Time, server: &mut Server, quirks: &Quirks, event: bytes::Bytes) {
-        if self.is_running() && !quirks.no_events {
+        if !quirks.no_events {
             // A gateway that deleted the channel does not want to know.
             let _ = server.publish(now, &self.names.events, event);
         }
@@ -250,13 +251,13 @@ impl Session {
 
     /// Speaks if it is time to.
     pub(super) fn speak(&mut self, now: Time, server: &mut Server, quirks: &Quirks) {
-        if self.is_running() && self.next_status <= now {
+        if self.next_status <= now {
             let event = self.status.event(now, STATUS_EVERY);
             self.tell(now, server, quirks, event);
             self.status.last_status = Some(now);
             self.next_status = now + STATUS_EVERY;
         }
-        if self.is_running() && self.next_heartbeat <= now {
+        if self.next_heartbeat <= now {
             self.tell(now, server, quirks, wire::heartbeat_event(now));
             self.next_heartbeat = now + STATUS_EVERY;
         }
@@ -276,9 +277,7 @@ impl Session {
         }
         server.unsubscribe(self.input);
         server.unsubscribe(self.control);
-        for name in [&self.names.input, &self.names.control, &self.names.events] {
-            server.delete_channel(now, name);
-        }
+        server.delete_channel(now, &self.names.input);
         let linger = match why {
             EndReason::Unpaid(_) | EndReason::OutputClosed => Duration::ZERO,
             _ => MAX_LINGER,
@@ -287,28 +286,42 @@ impl Session {
             until: now + linger,
             deserted: None,
             drained: None,
+            output_gone: None,
             next_look: now,
         });
     }
 
-    /// Looks whether somebody still wants the output, and deletes it if not. True once it is gone.
+    /// Looks whether somebody still wants the output, and deletes it if not. Events and control follow a little
+    /// later: gateways take their end for the end of the session. True once all are gone.
     pub(super) fn drained(&mut self, now: Time, server: &mut Server) -> bool {
         let Some(drain) = &mut self.drain else {
             return false;
         };
-        let Some(stats) = server.stats(&self.names.output) else {
-            return true;
-        };
-        let deserted = (stats.guests == 0).then(|| drain.deserted.unwrap_or(now));
-        let drained = (stats.guests > 0 && stats.guests == stats.waiting)
-            .then(|| drain.drained.unwrap_or(now));
-        (drain.deserted, drain.drained) = (deserted, drained);
         drain.next_look = now + LOOK_EVERY;
+        if drain.output_gone.is_none() {
+            if let Some(stats) = server.stats(&self.names.output) {
+                let all_wait = stats.guests > 0 && stats.guests == stats.waiting;
+                drain.deserted = (stats.guests == 0).then(|| drain.deserted.unwrap_or(now));
+                drain.drained = all_wait.then(|| drain.drained.unwrap_or(now));
+                let wanted = drain.until > now
+                    && drain.deserted.is_none_or(|since| since + LINGER > now)
+                    && drain
+                        .drained
+                        .is_none_or(|since| since + DRAINED_AFTER > now);
+                if wanted {
+                    return false;
+                }
+                server.delete_channel(now, &self.names.output);
+            }
+            drain.output_gone = Some(now);
+        }
         let over = drain.until <= now
-            || deserted.is_some_and(|since| since + LINGER <= now)
-            || drained.is_some_and(|since| since + DRAINED_AFTER <= now);
+            || drain
+                .output_gone
+                .is_some_and(|since| since + DRAINED_AFTER <= now);
         if over {
-            server.delete_channel(now, &self.names.output);
+            server.delete_channel(now, &self.names.control);
+            server.delete_channel(now, &self.names.events);
         }
         over
     }

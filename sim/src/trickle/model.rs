@@ -220,7 +220,10 @@ impl Model {
                 // Why the first had to be skipped; how far is the lag policy's choice.
                 {
                     let seq = from;
-                    let evicted = head + 1 >= seq + WINDOW as u64;
+                    // Requests for segments beyond the head evict too: the next one's, and in a rough world those
+                    // of segments whose first bytes overtook each other.
+                    let beyond = if self.rough { 3 } else { 1 };
+                    let evicted = head + beyond >= seq + WINDOW as u64;
                     let pending = self.rough
                         && self
                             .published
@@ -273,7 +276,8 @@ impl Model {
                         || list.iter().any(|s| s.outcome != Some(Outcome::Delivered)));
                 let fits = shadow
                     || list.iter().any(|segment| match segment.outcome {
-                        Some(Outcome::Delivered) => segment.bytes == *held,
+                        // A server that forgot may have ended it before, for want of the rest.
+                        Some(Outcome::Delivered) if !self.restarted => segment.bytes == *held,
                         _ => segment.bytes.starts_with(held),
                     });
                 assert!(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
-use livepeer_core::http::{Method, Request};
+use livepeer_core::http::{Method, Request, Url};
 use livepeer_core::trickle::Start;
 use livepeer_core::wire::{Channels, Params};
 use livepeer_sim::Orchestrator;
@@ -76,19 +76,22 @@ fn when_the_input_ends_the_place_is_free_at_once_and_readers_still_get_the_tail(
     stage.net.run_for(ms(100));
     assert_eq!(ended(&mut stage), [EndReason::InputClosed]);
     assert_eq!(stage.net.get(stage.orch).sessions().count(), 0);
-    for gone in [&channels.publish, &channels.control, &channels.events] {
-        assert_eq!(
-            stage.ask(Request::new(Method::Get, gone.child("0"))).status,
-            Some(404)
-        );
-    }
+    let gone = |stage: &mut Stage, channel: &Url| {
+        let head = Request::new(Method::Head, channel.child("0"));
+        stage.ask(head).status == Some(404)
+    };
+    assert!(gone(&mut stage, &channels.publish));
+    let events = stage.reader(&channels.events, Start::Next);
     let output = stage.reader(&channels.subscribe, Start::At(0.into()));
     stage.net.run_for(ms(250));
     let (got, over) = stage.read(output);
     assert!(got == sent && !over, "{} segments, over: {over}", got.len());
-    // And once they wait for more than there will be, it ends for them too.
-    stage.net.run_for(ms(500));
+    // And once they wait for more than there will be, it ends for them too; the events end last.
+    stage.net.run_for(ms(300));
     assert_eq!(stage.read(output), (Vec::new(), true));
+    assert!(!stage.read(events).1);
+    stage.net.run_for(ms(500));
+    assert!(stage.read(events).1 && gone(&mut stage, &channels.control));
 }
 
 #[test]

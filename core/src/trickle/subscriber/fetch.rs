@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 
 use bytes::Bytes;
 
-use super::{Config, Desk, OVERLAP};
+use super::{Desk, OVERLAP};
 use crate::http::{In, Out, Response};
 use crate::machine::{EffectId, earlier};
 use crate::time::Time;
@@ -217,7 +217,18 @@ impl Fetch {
         headers::seq(&reply.headers).filter(|seq| *seq < Seq::MAX)
     }
 
-    pub(super) fn tick(&mut self, now: Time, desk: &mut Desk) {
+    /// How many requests it has under way.
+    pub(super) fn legs(&self) -> usize {
+        usize::from(self.leg.is_some()) + usize::from(self.old.is_some())
+    }
+
+    /// Whether it has been unanswered for too long.
+    pub(super) fn is_due(&self, now: Time) -> bool {
+        self.leg.is_some() && self.refresh_at.is_some_and(|at| at <= now)
+    }
+
+    /// `may_double`: whether it may have two requests at a time.
+    pub(super) fn tick(&mut self, now: Time, may_double: bool, desk: &mut Desk) {
         if self.send_at.is_some_and(|at| at <= now) {
             self.send(now, desk);
         }
@@ -227,9 +238,13 @@ impl Fetch {
             self.old = None;
             desk.out.abort(old);
         }
-        if self.refresh_at.is_some_and(|at| at <= now)
+        if self.is_due(now)
             && let Some(leg) = self.leg
         {
+            if !may_double {
+                self.refresh_at = Some(now + OVERLAP);
+                return;
+            }
             if let Some((older, _)) = self.old.replace((leg, now + OVERLAP)) {
                 desk.out.abort(older);
             }
@@ -237,7 +252,7 @@ impl Fetch {
         }
     }
 
-    pub(super) fn wake(&self, _config: &Config) -> Option<Time> {
+    pub(super) fn wake(&self) -> Option<Time> {
         let old = self.old.map(|(_, until)| until);
         earlier(earlier(self.send_at, self.refresh_at), old)
     }

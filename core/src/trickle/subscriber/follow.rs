@@ -182,7 +182,7 @@ impl Subscriber {
         let mut fetch = core::mem::replace(&mut self.fetch, Fetch::new(Start::At(seq.next())));
         let leg = fetch.take_leg(&mut self.desk);
         self.send_after(Duration::ZERO);
-        let mut reading = Reading::new(self.now, seq, leg);
+        let mut reading = Reading::new(self.now, seq, leg, self.desk.config.refresh);
         for bytes in fetch.held.drain(..) {
             // Nothing was told of it yet that they could contradict.
             let _ = reading.tell(bytes, &mut self.desk);

@@ -1,11 +1,12 @@
 //! The segment being told, resumed where its connection breaks (trickle spec 7.2-7).
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::Bytes;
 
 use super::fetch::{Answer, Fetch, Tail};
-use super::{Desk, Event, Subscriber};
+use super::{Desk, Event, OVERLAP, Subscriber};
 use crate::http::Out;
 use crate::machine::EffectId;
 use crate::time::Time;
@@ -29,10 +30,13 @@ pub(super) struct Reading {
     pub(super) skip: u64,
     pub(super) resumes: u32,
     pub(super) heard: Time,
+    /// When silence is taken for a dead connection.
+    pub(super) reread_at: Time,
+    broken_at: Time,
 }
 
 impl Reading {
-    pub(super) const fn new(now: Time, seq: Seq, leg: Option<EffectId>) -> Self {
+    pub(super) fn new(now: Time, seq: Seq, leg: Option<EffectId>, refresh: Duration) -> Self {
         Self {
             seq,
             leg,
@@ -43,6 +47,8 @@ impl Reading {
             skip: 0,
             resumes: 0,
             heard: now,
+            reread_at: now + refresh,
+            broken_at: now,
         }
     }
 
@@ -99,6 +105,38 @@ impl Reading {
         true
     }
 
+    pub(super) fn hear(&mut self, now: Time, refresh: Duration) {
+        self.heard = now;
+        self.reread_at = now + refresh;
+    }
+
+    /// How many requests it has under way.
+    pub(super) fn legs(&self) -> usize {
+        usize::from(self.leg.is_some()) + self.again.as_ref().map_or(0, Fetch::legs)
+    }
+
+    pub(super) fn tick(&mut self, now: Time, may_double: bool, desk: &mut Desk) {
+        match &mut self.again {
+            Some(again) => {
+                if again.is_due(now)
+                    && let Some(leg) = self.leg.take()
+                {
+                    // Silent through two questions: it is dead.
+                    desk.out.abort(leg);
+                }
+                again.tick(now, may_double, desk);
+            }
+            None if self.reread_at <= now => {
+                if may_double {
+                    self.reread(now, desk);
+                } else {
+                    self.reread_at = now + OVERLAP;
+                }
+            }
+            None => {}
+        }
+    }
+
     pub(super) fn reread(&mut self, now: Time, desk: &mut Desk) {
         let mut fetch = Fetch::new(Start::At(self.seq));
         fetch.send(now, desk);
@@ -153,6 +191,7 @@ impl Subscriber {
             return;
         };
         reading.leg = None;
+        reading.broken_at = self.now;
         if reading.again.is_some() {
             return;
         }
@@ -189,7 +228,7 @@ impl Subscriber {
                 }
                 reading.skip = reading.told;
                 self.failures = 0;
-                reading.heard = self.now;
+                reading.hear(self.now, self.desk.config.refresh);
                 for bytes in held {
                     if !reading.tell(bytes, &mut self.desk) {
                         return self.another();
@@ -215,7 +254,7 @@ impl Subscriber {
             // The server has begun anew, and the publisher may still have it.
             Answer::NotInWindow(Some(latest))
                 if latest < reading.seq.plus(WINDOW as u64 - 1)
-                    && self.now.since(reading.heard) < self.desk.config.late_within =>
+                    && self.now.since(reading.broken_at) < self.desk.config.late_within =>
             {
                 let mut fetch = Fetch::new(Start::At(reading.seq));
                 fetch.pause(self.now + PAUSE);

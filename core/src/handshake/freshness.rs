@@ -1,0 +1,68 @@
+//! Whether an orchestrator's word is still good enough to be used (handshake spec 4).
+
+use core::time::Duration;
+
+use num_bigint::BigUint;
+use num_traits::Zero as _;
+
+use crate::time::Time;
+use crate::wire::OrchestratorInfo;
+
+/// A token with less than this left is renewed first.
+pub const TOKEN_MARGIN: Duration = Duration::from_secs(180);
+
+/// Ticket parameters with no more than so many blocks left are renewed first.
+pub const BLOCK_MARGIN: u32 = 1;
+
+/// What has to be done before the word is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Nothing.
+    Fresh,
+    /// Renew: the auth token is near its end.
+    TokenEnds,
+    /// Renew: the ticket parameters are near their last block.
+    TicketsEnd,
+}
+
+/// The word cannot be used at all, and renewing it is no remedy that the reference tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// There is no auth token.
+    #[error("there is no auth token")]
+    NoToken,
+    /// We pay, and there is no block up to which tickets are good.
+    #[error("the ticket parameters have no expiration block")]
+    NoBlock,
+}
+
+/// Judges `info`. `latest_l1` is the latest L1 block if this gateway makes its own tickets; with a remote signer,
+/// which looks at blocks itself, it is `None`.
+///
+/// # Errors
+/// If the word cannot be used at all.
+pub fn freshness(
+    info: &OrchestratorInfo,
+    now: Time,
+    latest_l1: Option<u64>,
+) -> Result<Freshness, Unusable> {
+    let token = info.auth_token.as_ref().ok_or(Unusable::NoToken)?;
+    if now > token.expiration - TOKEN_MARGIN {
+        return Ok(Freshness::TokenEnds);
+    }
+    let Some(latest) = latest_l1 else {
+        return Ok(Freshness::Fresh);
+    };
+    let last = info
+        .ticket_params
+        .as_ref()
+        .map(|params| &params.expiration_block);
+    let last = last
+        .filter(|block| !block.is_zero())
+        .ok_or(Unusable::NoBlock)?;
+    if *last <= BigUint::from(latest) + BLOCK_MARGIN {
+        Ok(Freshness::TicketsEnd)
+    } else {
+        Ok(Freshness::Fresh)
+    }
+}

@@ -1,0 +1,449 @@
+//! The development network: orchestrators with self-signed certificates and a remote signer with a real key, in
+//! this process and on real sockets.
+//!
+//! The chain is a fixed view in which everybody is funded, but its blocks go by, so that quotes expire as they do
+//! outside. Nothing is redeemed.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU8;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_channel::Receiver;
+use bytes::Bytes;
+use futures_lite::future;
+use livepeer_core::chain::ChainView;
+use livepeer_core::http::Url;
+use livepeer_core::money::{Amount, Price};
+use livepeer_core::payment::mint::Policy;
+use livepeer_core::payment::remote::{self, SignerServer};
+use livepeer_core::wire::signer::ListedOrchestrator;
+use livepeer_core::{Address, Time};
+use livepeer_runtime::http::Server;
+use livepeer_runtime::tls::{Identity, server_config};
+use livepeer_runtime::{
+    Drivable, Driver, Handle, LocalKey, MemoryStore, Runtime, Signer as _, seed,
+};
+use livepeer_sim::Orchestrator;
+use livepeer_sim::orchestrator::{
+    self, EndReason, Event, Figures, ModelConfig, Payments, Pipeline, PipelineFactory,
+};
+
+use crate::args::Listen;
+use crate::media::Retimer;
+use crate::ui::{Failed, Wei};
+
+/// The model that returns its input.
+pub(super) const NOOP: &str = "noop";
+/// The model that shifts every time stamp, so that its output can be told from its input.
+pub(super) const RETIME: &str = "retime";
+/// By how much it does, in ticks of 90 kHz: an hour.
+const SHIFT: i64 = 3600 * 90_000;
+
+/// Wei per pixel. A second costs 2,764,800,000 wei, about a third of the usual ticket.
+const PRICE: i64 = 100;
+
+/// A new block is seen this often, as on Ethereum.
+const BLOCK_TIME: Duration = Duration::from_secs(12);
+
+/// How long running exchanges may take when the network stops.
+const STOP_WITHIN: Duration = Duration::from_secs(1);
+
+/// Where the network listens, and whose key signs.
+pub(super) struct Options {
+    /// The first orchestrator; the others have the ports after it. Port 0 is any.
+    pub(super) listen: Listen,
+    /// The signer.
+    pub(super) signer_listen: Listen,
+    /// How many orchestrators.
+    pub(super) orchestrators: NonZeroU8,
+    /// The payer's key.
+    pub(super) key: LocalKey,
+}
+
+impl Options {
+    /// One orchestrator and a signer with a fresh key on free ports of loopback.
+    pub(super) fn private() -> Self {
+        let any = Listen((Ipv4Addr::LOCALHOST, 0).into());
+        Self {
+            listen: any,
+            signer_listen: any,
+            orchestrators: NonZeroU8::MIN,
+            key: fresh_key(),
+        }
+    }
+}
+
+/// A key that nobody had before.
+pub(super) fn fresh_key() -> LocalKey {
+    loop {
+        // All but one in 2^127 numbers are keys.
+        if let Ok(key) = LocalKey::new(&seed()) {
+            return key;
+        }
+    }
+}
+
+/// Says what happens, a line at a time.
+pub(super) type Tell = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// A running network. Dropping it ends it at once.
+pub(super) struct Network<R: Runtime> {
+    orchestrators: Vec<Place<R>>,
+    signer: Owned<SignerServer, R>,
+    signer_url: Url,
+    signer_server: Server<R>,
+    payer: Address,
+    driver: Driver<R>,
+}
+
+/// One orchestrator of it.
+struct Place<R: Runtime> {
+    url: Url,
+    handle: Owned<Orchestrator, R>,
+    server: Server<R>,
+    /// Closes when the machine has ended.
+    ended: Receiver<()>,
+}
+
+impl<R: Runtime> Network<R> {
+    /// Starts it: when this returns, everybody answers.
+    ///
+    /// # Errors
+    /// If an address cannot be listened on. Nothing is left running then.
+    pub(super) async fn start(
+        driver: &Driver<R>,
+        options: Options,
+        tell: Tell,
+    ) -> Result<Self, Failed> {
+        let chain = ChainView::development();
+        let payer = options.key.address();
+        // All sockets first: one that is taken should leave no trace of the others.
+        let signer_socket =
+            Socket::open(driver, options.signer_listen.0, "--signer-listen").await?;
+        let mut sockets = Vec::new();
+        for n in 0..options.orchestrators.get() {
+            let at = options.listen.plus(n).ok_or_else(|| {
+                Failed::usage(
+                    "there are not enough ports after that of --listen",
+                    "devnet",
+                )
+            })?;
+            sockets.push(Socket::open(driver, at, "--listen").await?);
+        }
+        let mut orchestrators = Vec::new();
+        for (n, socket) in sockets.into_iter().enumerate() {
+            let name = if options.orchestrators.get() > 1 {
+                format!("orchestrator {n}: ")
+            } else {
+                String::new()
+            };
+            let tell = tell.clone();
+            let tell = Arc::new(move |line: &str| tell(&format!("{name}{line}")));
+            orchestrators.push(Place::start(driver, socket, &chain, tell)?);
+        }
+        let config = remote::Config {
+            discovery: true,
+            ..remote::Config::new(Policy::new(payer))
+        };
+        let mut machine = SignerServer::new(driver.now(), config, chain.clone(), seed());
+        machine.set_listed(
+            driver.now(),
+            orchestrators
+                .iter()
+                .map(|place| listed(&place.url))
+                .collect(),
+        );
+        let signer = driver
+            .clone()
+            .with_signer(options.key)
+            .with_store(MemoryStore::default())
+            .drive(machine);
+        let signer_url = signer_socket.url("http")?;
+        let signer_server = signer_socket.serve(&signer, None)?;
+        let network = Self {
+            orchestrators,
+            signer: Owned(signer),
+            signer_url,
+            signer_server,
+            payer,
+            driver: driver.clone(),
+        };
+        network.keep_going(chain);
+        Ok(network)
+    }
+
+    /// Where the orchestrators are reached.
+    pub(super) fn orchestrators(&self) -> impl Iterator<Item = &Url> {
+        self.orchestrators.iter().map(|place| &place.url)
+    }
+
+    /// Where the signer is reached.
+    pub(super) const fn signer(&self) -> &Url {
+        &self.signer_url
+    }
+
+    /// Whose money is spent.
+    pub(super) const fn payer(&self) -> Address {
+        self.payer
+    }
+
+    /// What the orchestrators did so far, all together.
+    pub(super) fn figures(&self) -> Figures {
+        self.orchestrators
+            .iter()
+            .map(|place| place.handle.with(|machine, _| machine.figures()))
+            .sum()
+    }
+
+    /// What the payer has on account for a job, if anybody knows it.
+    pub(super) fn balance(&self, manifest_id: &str) -> Option<Amount> {
+        self.orchestrators.iter().find_map(|place| {
+            place
+                .handle
+                .with(|machine, _| machine.balance(self.payer, manifest_id).cloned())
+        })
+    }
+
+    /// Ends all sessions, answers who still asks, and closes the sockets.
+    pub(super) async fn stop(self) {
+        for place in &self.orchestrators {
+            place.handle.with(Orchestrator::close);
+        }
+        let deadline = self.driver.now() + STOP_WITHIN;
+        for place in &self.orchestrators {
+            // Nothing is ever sent: it ends when the other half is dropped.
+            let ended = async {
+                let _ = place.ended.recv().await;
+            };
+            future::or(ended, sleep_until(&self.driver, deadline)).await;
+        }
+        let Self {
+            orchestrators,
+            signer_server,
+            ..
+        } = self;
+        for place in orchestrators {
+            place.server.shutdown(deadline).await;
+        }
+        signer_server.shutdown(deadline).await;
+    }
+
+    /// Lets blocks go by, and takes the signer's events, which nobody wants.
+    fn keep_going(&self, mut chain: ChainView) {
+        let signer = self.signer.0.clone();
+        self.driver
+            .runtime()
+            .spawn(async move { while signer.next().await.is_some() {} });
+        let watched = self.orchestrators.first().map(|place| place.ended.clone());
+        let handles: Vec<_> = self
+            .orchestrators
+            .iter()
+            .map(|place| place.handle.0.clone())
+            .collect();
+        let (driver, signer) = (self.driver.clone(), self.signer.0.clone());
+        self.driver.runtime().spawn(async move {
+            let mut due = driver.now();
+            while watched.as_ref().is_some_and(|ended| !ended.is_closed()) {
+                due = due + BLOCK_TIME;
+                sleep_until(&driver, due).await;
+                chain.l1_block += 1;
+                for handle in &handles {
+                    handle.with(|machine, now| machine.set_chain(now, chain.clone()));
+                }
+                signer.with(|machine, now| machine.set_chain(now, chain.clone()));
+            }
+        });
+    }
+}
+
+impl<R: Runtime> Place<R> {
+    fn start(
+        driver: &Driver<R>,
+        socket: Socket<R>,
+        chain: &ChainView,
+        tell: Tell,
+    ) -> Result<Self, Failed> {
+        let url = socket.url("https")?;
+        let identity = Identity::self_signed(url.host(), driver.now())
+            .map_err(|error| Failed::new(format_args!("no certificate: {error}"), "Report it"))?;
+        let tls = server_config(&identity)
+            .map_err(|error| Failed::new(format_args!("no certificate: {error}"), "Report it"))?;
+        let key = fresh_key();
+        let price = Price::new(PRICE, 1).expect("a positive number is a price");
+        let config = orchestrator::Config::new(url.clone(), key.address())
+            .on_chain(Payments::new(key.address(), price, chain.clone()))
+            .with_model(NOOP, ModelConfig::default())
+            .with_model(
+                RETIME,
+                ModelConfig::default().running(PipelineFactory::new(Retime::default)),
+            );
+        let machine = Orchestrator::new(driver.now(), config, seed());
+        let handle = driver
+            .clone()
+            .with_signer(key)
+            .with_store(MemoryStore::default())
+            .drive(machine);
+        let server = socket.serve(&handle, Some(tls))?;
+        let (running, ended) = async_channel::bounded(1);
+        let events = handle.clone();
+        driver.runtime().spawn(async move {
+            let _running: async_channel::Sender<()> = running;
+            while let Some(event) = events.next().await {
+                if let Some(line) = line(&event) {
+                    tell(&line);
+                }
+                if matches!(event, Event::Closed) {
+                    return;
+                }
+            }
+        });
+        Ok(Self {
+            url,
+            handle: Owned(handle),
+            server,
+            ended,
+        })
+    }
+}
+
+/// A machine that ends when this is dropped, whoever else holds on to it.
+struct Owned<M: Drivable, R: Runtime>(Handle<M, R>);
+
+impl<M: Drivable, R: Runtime> Deref for Owned<M, R> {
+    type Target = Handle<M, R>;
+
+    fn deref(&self) -> &Handle<M, R> {
+        &self.0
+    }
+}
+
+impl<M: Drivable, R: Runtime> Drop for Owned<M, R> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// An address that is listened on already.
+struct Socket<R: Runtime> {
+    listener: R::Listener,
+    address: SocketAddr,
+    option: &'static str,
+}
+
+impl<R: Runtime> Socket<R> {
+    async fn open(
+        driver: &Driver<R>,
+        at: SocketAddr,
+        option: &'static str,
+    ) -> Result<Self, Failed> {
+        let failed = |error| Failed::listen(at, option, &error);
+        let listener = driver.runtime().bind(at).await.map_err(failed)?;
+        let address = driver.runtime().local_addr(&listener).map_err(failed)?;
+        Ok(Self {
+            listener,
+            address,
+            option,
+        })
+    }
+
+    /// Where it is reached from this machine.
+    fn url(&self, scheme: &str) -> Result<Url, Failed> {
+        let mut at = self.address;
+        if at.ip().is_unspecified() {
+            at.set_ip(match at.ip() {
+                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        Url::parse(&format!("{scheme}://{at}")).map_err(|error| {
+            Failed::new(
+                format_args!("{at} makes no URL: {error}"),
+                format_args!("Choose another address with {}", self.option),
+            )
+        })
+    }
+
+    fn serve<M: Drivable>(
+        self,
+        handle: &Handle<M, R>,
+        tls: Option<Arc<rustls::ServerConfig>>,
+    ) -> Result<Server<R>, Failed> {
+        Server::serve(handle, self.listener, tls)
+            .map_err(|error| Failed::listen(self.address, self.option, &error))
+    }
+}
+
+async fn sleep_until<R: Runtime>(driver: &Driver<R>, due: Time) {
+    // A sleep may end early.
+    while driver.now() < due {
+        driver.runtime().sleep_until(due).await;
+    }
+}
+
+fn listed(url: &Url) -> ListedOrchestrator {
+    ListedOrchestrator {
+        address: url.to_string(),
+        capabilities: [NOOP, RETIME]
+            .map(|model| format!("live-video-to-video/{model}"))
+            .into(),
+        runners: Vec::new(),
+    }
+}
+
+/// What is worth telling of an event.
+fn line(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::SessionStarted {
+            manifest_id, model, ..
+        } => format!("session {manifest_id} runs {model}"),
+        Event::SessionEnded { manifest_id, why } => match why {
+            EndReason::InputClosed => format!("session {manifest_id} ended: its input is over"),
+            EndReason::Idle => format!("session {manifest_id} ended: nothing came in any more"),
+            EndReason::Unpaid(text) => format!("session {manifest_id} cut off: {text}"),
+            EndReason::OutputClosed => {
+                format!("session {manifest_id} ended: its output was deleted")
+            }
+            _ => format!("session {manifest_id} ended"),
+        },
+        Event::Credited {
+            manifest_id,
+            tickets,
+            value,
+            balance,
+            ..
+        } => {
+            let s = if *tickets == 1 { "" } else { "s" };
+            format!(
+                "session {manifest_id} paid {tickets} ticket{s} worth {}, {} on account",
+                Wei(value),
+                Wei(balance)
+            )
+        }
+        Event::Rejected { status, text, .. } => format!("refused with status {status}: {text}"),
+        Event::Won { payer, face_value } => {
+            format!("a ticket of {payer} won {}", Wei(&Amount::from(face_value)))
+        }
+        _ => return None,
+    })
+}
+
+/// The pipeline of [`RETIME`].
+struct Retime(Retimer);
+
+impl Default for Retime {
+    fn default() -> Self {
+        Self(Retimer::new(SHIFT))
+    }
+}
+
+impl Pipeline for Retime {
+    fn data(&mut self, bytes: &Bytes) -> Bytes {
+        self.0.push(bytes)
+    }
+
+    fn end(&mut self) -> Bytes {
+        self.0.finish()
+    }
+}
