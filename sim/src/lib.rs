@@ -5,6 +5,7 @@ pub mod fuzz;
 pub mod key;
 pub mod net;
 pub mod orchestrator;
+pub mod payment;
 pub mod steps;
 pub mod trickle;
 pub mod world;

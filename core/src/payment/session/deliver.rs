@@ -14,7 +14,7 @@ use crate::time::Time;
 use crate::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER, read_payment_result};
 use crate::wire::{OrchestratorInfo, error_words, reason, says_already_seen};
 
-/// How long an orchestrator may take to answer a payment.
+/// How long an orchestrator may take to answer a payment, at most.
 pub(super) const DELIVERY_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Of a longer answer the rest is not read.
@@ -39,6 +39,7 @@ pub(super) enum Verdict {
 #[derive(Default)]
 pub(super) struct Delivery {
     exchange: Option<EffectId>,
+    within: Duration,
     until: Time,
     status: u16,
     body: Vec<u8>,
@@ -54,6 +55,7 @@ impl Delivery {
         url: Url,
         trust: Trust,
         credentials: &Credentials,
+        within: Duration,
     ) {
         self.abort(out);
         let request = Request::new(Method::Post, url)
@@ -61,7 +63,8 @@ impl Delivery {
             .header(SEGMENT_HEADER, credentials.segment.as_str())
             .trust(trust);
         self.exchange = Some(out.request(request));
-        self.until = now + DELIVERY_DEADLINE;
+        self.within = within;
+        self.until = now + within;
         self.status = 0;
         self.body.clear();
     }
@@ -92,7 +95,7 @@ impl Delivery {
         self.abort(out);
         let cause = Cause::TimedOut {
             doing: DOING,
-            after: DELIVERY_DEADLINE,
+            after: self.within,
         };
         Some(self.unknown(Failure::new(party(), cause)))
     }

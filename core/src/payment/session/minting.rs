@@ -112,7 +112,10 @@ impl PaymentSession {
         let request = self.request(fee);
         match &mut self.payer {
             Payer::Offchain => {}
-            Payer::Remote { client, .. } => client.ask(self.now, &mut self.out, request.to_json()),
+            Payer::Remote { client, .. } => {
+                let within = self.coverage.patience(self.now, client.deadline());
+                client.ask(self.now, &mut self.out, request.to_json(), within);
+            }
             Payer::Local { minter, committed } => {
                 let decided = minter.begin(
                     self.now,

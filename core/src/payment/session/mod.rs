@@ -352,6 +352,7 @@ impl PaymentSession {
             url,
             self.config.trust,
             &minted.credentials,
+            self.coverage.patience(self.now, deliver::DELIVERY_DEADLINE),
         );
         self.state = State::Delivering(minted, post);
     }

@@ -16,6 +16,9 @@ const MARGIN: Duration = Duration::from_secs(10);
 /// However short the slack, payments are tried at most so often.
 const SHORTEST: Duration = Duration::from_secs(1);
 
+/// However short the slack, an answer has so long.
+const LEAST_PATIENCE: Duration = Duration::from_secs(2);
+
 /// What was paid against the time that went by. Counted from our first payment, which is before the orchestrator
 /// begins to meter: it errs on the early side.
 #[derive(Clone, Debug)]
@@ -53,6 +56,13 @@ impl Coverage {
             .to_u64()
             .unwrap_or(u64::MAX);
         Some(self.since? + Duration::from_nanos(nanos))
+    }
+
+    /// How long to wait for an answer that may take `full`: half of what is left, so that there is time for another
+    /// try, but some seconds at least. Asking again does no harm.
+    pub(super) fn patience(&self, now: Time, full: Duration) -> Duration {
+        let slack = self.until().map_or(Duration::MAX, |until| until.since(now));
+        full.min((slack / 2).max(LEAST_PATIENCE))
     }
 
     /// When to pay next, at the latest after `interval`.

@@ -25,7 +25,7 @@ pub struct RemoteSigner {
     pub address: Address,
     /// Which certificates will do. The headers may be secret.
     pub trust: Trust,
-    /// How long one call may take.
+    /// How long one call may take, at most: less when what was paid runs out.
     pub deadline: Duration,
 }
 
@@ -75,6 +75,7 @@ pub(super) struct Answer {
 
 struct Call {
     exchange: EffectId,
+    within: Duration,
     until: Time,
     status: u16,
     orchestrator: Option<Url>,
@@ -121,7 +122,17 @@ impl Client {
         self.at = (self.at + 1) % self.signer.urls.len().max(1);
     }
 
-    pub(super) fn ask<E>(&mut self, now: Time, out: &mut Outbox<E>, body: Vec<u8>) {
+    pub(super) const fn deadline(&self) -> Duration {
+        self.signer.deadline
+    }
+
+    pub(super) fn ask<E>(
+        &mut self,
+        now: Time,
+        out: &mut Outbox<E>,
+        body: Vec<u8>,
+        within: Duration,
+    ) {
         self.abort(out);
         let Some(url) = self.signer.urls.get(self.at) else {
             return;
@@ -135,7 +146,8 @@ impl Client {
         }
         self.call = Some(Call {
             exchange: out.request(request),
-            until: now + self.signer.deadline.max(Duration::from_millis(1)),
+            within,
+            until: now + within.max(Duration::from_millis(1)),
             status: 0,
             orchestrator: None,
             body: Vec::new(),
@@ -157,7 +169,7 @@ impl Client {
         out.abort(call.exchange);
         Some(self.failed(Cause::TimedOut {
             doing: "a request for a payment",
-            after: self.signer.deadline,
+            after: call.within,
         }))
     }
 

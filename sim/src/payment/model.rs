@@ -1,0 +1,139 @@
+//! What must be true whatever happens, kept with plain sets and sums.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use livepeer_core::money::Amount;
+use livepeer_core::payment::Ticket;
+use livepeer_core::payment::ledger::AccountId;
+use livepeer_core::payment::nonce::MAX_NONCES;
+use livepeer_core::payment::ticket::expected_value;
+use livepeer_core::wire::Payment;
+
+type Hash = [u8; 32];
+
+/// See the [module](super).
+#[derive(Debug, Default)]
+pub struct Model {
+    /// What each nonce of each commitment was used for: the ticket's hash.
+    signed: BTreeMap<(Hash, u32), [u8; 32]>,
+    /// What was ever credited, over all lives of the recipient.
+    credited: BTreeSet<(Hash, u32)>,
+    /// What went in and out since the recipient's last start.
+    accounts: BTreeMap<AccountId, (Amount, Amount)>,
+    /// All that was ever credited.
+    pub total_credited: Amount,
+    /// The highest nonce of each commitment that left the payer, and the payment it was in.
+    sent: BTreeMap<Hash, (u32, [u8; 32])>,
+    /// What left the payer, each payment once.
+    payments: BTreeSet<[u8; 32]>,
+}
+
+impl Model {
+    fn tickets(payment: &Payment) -> impl Iterator<Item = Ticket> + '_ {
+        let params = payment.ticket_params.as_ref();
+        let sender = payment.sender;
+        payment
+            .tickets
+            .iter()
+            .filter_map(move |sent| Some(Ticket::new(params?, sender, sent.nonce)))
+    }
+
+    /// A payment was signed: by a signer, or by the payer itself.
+    pub fn signed(&mut self, payment: &Payment) {
+        for ticket in Self::tickets(payment) {
+            let key = (ticket.recipient_rand_hash, ticket.sender_nonce);
+            let hash = ticket.hash();
+            let before = self.signed.insert(key, hash);
+            assert!(
+                before.is_none_or(|before| before == hash),
+                "nonce {} was used for two different tickets",
+                ticket.sender_nonce
+            );
+            let nonce = ticket.sender_nonce as usize;
+            assert!(
+                (1..=MAX_NONCES).contains(&nonce),
+                "nonce {nonce} is out of bounds"
+            );
+        }
+    }
+
+    /// A payment left the payer, perhaps not for the first time.
+    pub fn sent(&mut self, payment: &Payment) {
+        let id = livepeer_core::sign::keccak(&[&payment.to_protobuf()]);
+        let (Some(params), Some(first)) = (&payment.ticket_params, payment.tickets.first()) else {
+            panic!("a payment without tickets left the payer");
+        };
+        if !self.payments.insert(id) {
+            return;
+        }
+        let last = payment
+            .tickets
+            .last()
+            .map_or(first.nonce, |last| last.nonce);
+        let before = self.sent.insert(params.recipient_rand_hash, (last, id));
+        assert!(
+            before.is_none_or(|(before, _)| before < first.nonce),
+            "nonce {} follows {before:?} in another payment",
+            first.nonce
+        );
+    }
+
+    /// The recipient says that the first `count` tickets of a payment are on account; `stored` tells which nonces
+    /// it keeps.
+    pub fn credited(
+        &mut self,
+        account: &AccountId,
+        payment: &Payment,
+        count: usize,
+        value: &Amount,
+        stored: impl Fn(&Hash, u32) -> bool,
+    ) {
+        let mut sum = Amount::zero();
+        for ticket in Self::tickets(payment).take(count) {
+            let key = (ticket.recipient_rand_hash, ticket.sender_nonce);
+            assert!(
+                self.signed.contains_key(&key),
+                "nobody signed what was credited"
+            );
+            assert!(self.credited.insert(key), "{key:?} was credited twice");
+            assert!(
+                stored(&key.0, key.1),
+                "{key:?} was credited before it was durable"
+            );
+            sum += &expected_value(&ticket.face_value, &ticket.win_prob);
+        }
+        assert_eq!(sum, *value, "the credit is not the tickets' worth");
+        self.total_credited += value;
+        self.accounts.entry(account.clone()).or_default().0 += value;
+    }
+
+    /// The recipient debited a job.
+    pub fn debited(&mut self, account: &AccountId, fee: &Amount) {
+        self.accounts.entry(account.clone()).or_default().1 += fee;
+    }
+
+    /// The recipient says what is on account.
+    pub fn balance(&self, account: &AccountId, balance: Option<&Amount>) {
+        let (credits, debits) = self.accounts.get(account).cloned().unwrap_or_default();
+        let balance = balance.cloned().unwrap_or_default();
+        assert!(balance >= Amount::zero(), "metering overdrew {account:?}");
+        assert_eq!(
+            credits - debits,
+            balance,
+            "the balance of {account:?} does not add up"
+        );
+    }
+
+    /// The recipient forgot its balances, as it does when it restarts.
+    pub fn recipient_restarted(&mut self) {
+        self.accounts.clear();
+    }
+
+    /// The worth of all tickets of a payment.
+    #[must_use]
+    pub fn worth(payment: &Payment) -> Amount {
+        Self::tickets(payment)
+            .map(|ticket| ticket.expected_value())
+            .sum()
+    }
+}

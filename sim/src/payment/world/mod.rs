@@ -1,0 +1,424 @@
+//! One seed of payer, signers and recipient.
+
+mod payer;
+mod recipient;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use livepeer_core::chain::ChainView;
+use livepeer_core::http::{Fault, Headers, In, Request, Response};
+use livepeer_core::payment::ledger::AccountId;
+use livepeer_core::payment::mint::Policy;
+use livepeer_core::payment::receiver::ReceiptId;
+use livepeer_core::payment::session::{Credentials, PaymentId};
+use livepeer_core::payment::{PaymentSession, Secret, SignerServer, TicketReceiver, remote};
+use livepeer_core::store::Record;
+use livepeer_core::wire::Payment;
+use livepeer_core::wire::payment::PAYMENT_HEADER;
+use livepeer_core::{Address, EffectId, Input, Machine, Output, Time};
+
+use self::recipient::recipient;
+use super::{Model, Settings, Summary};
+use crate::Key;
+use crate::trickle::Dice;
+
+const START: Time = Time::from_secs(1_790_000_000);
+const RECIPIENT: Address = Address([0x0e; 20]);
+const ORCHESTRATOR: &str = "orchestrator:8935";
+
+enum Due {
+    /// A step of an exchange at the payer, in that life of it.
+    Payer(u64, EffectId, In),
+    PayerStored(u64, EffectId, Record),
+    PayerSigned(u64, EffectId, livepeer_core::Digest),
+    /// A request at the recipient; its answer goes to this exchange.
+    Recipient(Request, Option<Answer>),
+    RecipientStored(u64, EffectId, Record),
+    /// The start request, with the payment that the owner delivers.
+    Start(PaymentId, Credentials, Option<Answer>),
+    /// The owner hears of its start request.
+    Started(u64, PaymentId, Option<String>),
+    /// The owner has a fresh quote.
+    Renewed(u64),
+    /// The owner begins anew.
+    Begin(u64),
+    Block(u64),
+    RecipientCrash,
+    PayerCrash,
+    SignerAway(usize, bool),
+    NewPrice(i64),
+    Calm,
+}
+
+/// Where an answer goes, and whether it arrives.
+#[derive(Clone, Copy)]
+struct Answer {
+    life: u64,
+    exchange: EffectId,
+    lost: bool,
+    loudly: bool,
+}
+
+enum Waiting {
+    Payment(Option<Answer>),
+    Start(PaymentId, Option<Answer>),
+}
+
+/// See the [module](super).
+pub struct World {
+    settings: Settings,
+    now: Time,
+    dice: Dice,
+    queue: BTreeMap<(Time, u64), Due>,
+    queued: u64,
+    key: Key,
+    faults: bool,
+
+    payer: Option<PaymentSession>,
+    life: u64,
+    payer_store: BTreeMap<String, Bytes>,
+    open: BTreeSet<EffectId>,
+
+    signers: Vec<SignerServer>,
+    away: Vec<bool>,
+    peers: u64,
+
+    recipient: TicketReceiver,
+    recipient_life: u64,
+    recipient_store: BTreeMap<String, Bytes>,
+    unsaved: Vec<(EffectId, Record)>,
+    waiting: BTreeMap<ReceiptId, (AccountId, Payment, Waiting)>,
+    secret: Secret,
+    jobs: BTreeMap<String, bool>,
+    tokens: u64,
+    chain: ChainView,
+    price: i64,
+
+    model: Model,
+    /// Accounts whose balance the model has to look at.
+    touched: BTreeSet<AccountId>,
+    summary: Summary,
+}
+
+impl World {
+    /// Runs a seed to its end.
+    ///
+    /// # Panics
+    /// If the model or a machine finds something that must not be.
+    #[must_use]
+    pub fn run(seed: u64, settings: Settings) -> Summary {
+        let mut world = Self::new(seed, settings);
+        world.plan();
+        world.drain_recipient();
+        world.drain_payer();
+        let end = START + world.settings.span;
+        while world.step(end) {}
+        world.finish()
+    }
+
+    fn new(seed: u64, settings: Settings) -> Self {
+        let key = Key::named("payer");
+        let chain = ChainView::development();
+        let policy = Policy {
+            minting: settings.minting,
+            ..Policy::new(key.address())
+        };
+        let signers = (0..2)
+            .map(|n| {
+                let config = remote::Config::new(policy.clone());
+                SignerServer::new(START, config, chain.clone(), [n; 32])
+            })
+            .collect();
+        let secret = Secret([3; 32]);
+        let mut world = Self {
+            now: START,
+            dice: Dice::new(seed),
+            queue: BTreeMap::new(),
+            queued: 0,
+            key,
+            faults: settings.faults,
+            payer: None,
+            life: 0,
+            payer_store: BTreeMap::new(),
+            open: BTreeSet::new(),
+            signers,
+            away: vec![false; 2],
+            peers: 0,
+            recipient: recipient(&settings, &secret, &chain, 0, START),
+            recipient_life: 0,
+            recipient_store: BTreeMap::new(),
+            unsaved: Vec::new(),
+            waiting: BTreeMap::new(),
+            secret,
+            jobs: BTreeMap::new(),
+            tokens: 0,
+            chain,
+            price: settings.price,
+            model: Model::default(),
+            touched: BTreeSet::new(),
+            summary: Summary::default(),
+            settings,
+        };
+        world.begin();
+        world
+    }
+
+    /// Decides what will happen when.
+    fn plan(&mut self) {
+        let span = u64::try_from(self.settings.span.as_millis()).unwrap_or(u64::MAX);
+        for block in 1..=span / 12_000 {
+            self.later(Duration::from_secs(12 * block), Due::Block(1));
+        }
+        if !self.faults {
+            return;
+        }
+        // In the last half minute all goes well: what is alive then has to stay so.
+        let calm = span - 30_000;
+        self.later(Duration::from_millis(calm), Due::Calm);
+        let at = |dice: &mut Dice| dice.millis(1_000, calm);
+        for _ in 0..self.dice.between(0, 2) {
+            let when = at(&mut self.dice);
+            self.later(when, Due::RecipientCrash);
+        }
+        for _ in 0..self.dice.between(0, 2) {
+            let when = at(&mut self.dice);
+            self.later(when, Due::PayerCrash);
+        }
+        for signer in 0..2 {
+            if self.dice.percent(50) {
+                let when = at(&mut self.dice);
+                let long = self.dice.millis(500, 40_000);
+                self.later(when, Due::SignerAway(signer, true));
+                self.later(when + long, Due::SignerAway(signer, false));
+            }
+        }
+        if self.dice.percent(30) {
+            let when = at(&mut self.dice);
+            self.later(when, Due::Block(45));
+        }
+        if self.dice.percent(30) {
+            let when = at(&mut self.dice);
+            let low = u64::try_from(self.settings.price / 2).unwrap_or(1).max(1);
+            let price = self.dice.between(low, low * 3);
+            self.later(when, Due::NewPrice(i64::try_from(price).unwrap_or(1)));
+        }
+    }
+
+    fn later(&mut self, after: Duration, what: Due) {
+        self.queue.insert((self.now + after, self.queued), what);
+        self.queued += 1;
+    }
+
+    /// How long a message is under way.
+    fn travel(&mut self) -> Duration {
+        if self.faults && self.dice.percent(3) {
+            self.dice.millis(1_000, 15_000)
+        } else {
+            self.dice.millis(1, 200)
+        }
+    }
+
+    /// Does the next thing that is due up to `end`.
+    fn step(&mut self, end: Time) -> bool {
+        let payer = self
+            .payer
+            .as_mut()
+            .and_then(|payer| match payer.poll_output() {
+                Output::Idle(wake) => wake,
+                _ => panic!("the payer was not drained"),
+            });
+        let recipient = match self.recipient.poll_output() {
+            Output::Idle(wake) => wake,
+            _ => panic!("the recipient was not drained"),
+        };
+        for wake in [payer, recipient].into_iter().flatten() {
+            assert!(wake > self.now, "a machine wants to be woken in the past");
+        }
+        let wake = [payer, recipient].into_iter().flatten().min();
+        let due = self.queue.keys().next().map(|(at, _)| *at);
+        let next = [wake, due].into_iter().flatten().min();
+        match next {
+            Some(next) if next <= end => self.now = self.now.max(next),
+            _ => return false,
+        }
+        if due == next {
+            let (_, what) = self.queue.pop_first().expect("something is due");
+            self.happen(what);
+        }
+        self.recipient.handle_input(self.now, Input::Tick);
+        self.payer_input(Input::Tick);
+        self.drain_recipient();
+        self.drain_payer();
+        true
+    }
+
+    fn happen(&mut self, what: Due) {
+        match what {
+            Due::Payer(life, id, step) => {
+                let over = matches!(step, In::End(_) | In::Failed(_));
+                if life == self.life && self.open.contains(&id) {
+                    if over {
+                        self.open.remove(&id);
+                    }
+                    self.payer_input(Input::Http(id, step));
+                }
+            }
+            Due::PayerStored(life, id, record) => {
+                keep(&mut self.payer_store, record);
+                if life == self.life {
+                    self.payer_input(Input::Stored(id));
+                }
+            }
+            Due::PayerSigned(life, id, digest) if life == self.life => {
+                let signature = self.key.sign(digest);
+                self.payer_input(Input::Signed(id, Ok(signature)));
+            }
+            Due::PayerSigned(..) => {}
+            Due::Recipient(request, answer) => self.take_payment(&request, answer),
+            Due::RecipientStored(life, id, record) => {
+                if life == self.recipient_life {
+                    self.unsaved.retain(|(unsaved, _)| *unsaved != id);
+                    keep(&mut self.recipient_store, record);
+                    self.recipient.handle_input(self.now, Input::Stored(id));
+                }
+            }
+            Due::Start(id, credentials, answer) => self.take_start(id, &credentials, answer),
+            Due::Started(life, id, manifest) => self.started(life, id, manifest),
+            Due::Renewed(life) if life == self.life => {
+                let info = self.info();
+                if let Some(payer) = &mut self.payer {
+                    payer.renew(self.now, &info);
+                }
+            }
+            Due::Renewed(_) => {}
+            Due::Begin(life) => {
+                if life == self.life {
+                    self.begin();
+                }
+            }
+            Due::Block(blocks) => self.pass_blocks(blocks),
+            Due::RecipientCrash => self.crash_recipient(),
+            Due::PayerCrash => {
+                self.summary.crashes += 1;
+                self.begin();
+            }
+            Due::SignerAway(signer, away) => self.away[signer] = away,
+            Due::NewPrice(price) => self.price = price,
+            Due::Calm => {
+                self.faults = false;
+                self.away = vec![false; 2];
+            }
+        }
+    }
+
+    fn pass_blocks(&mut self, blocks: u64) {
+        self.chain.l1_block += blocks;
+        let view = self.chain.clone();
+        for signer in &mut self.signers {
+            signer.set_chain(self.now, view.clone());
+        }
+        if let Some(payer) = &mut self.payer {
+            payer.set_chain(self.now, view.clone());
+        }
+        self.recipient.set_chain(self.now, view);
+    }
+
+    // ---- the way ---------------------------------------------------------------------------------------------
+
+    /// What becomes of an exchange; `None` if nobody is reached.
+    fn fate(&mut self, exchange: EffectId) -> Option<Answer> {
+        let mut answer = Answer {
+            life: self.life,
+            exchange,
+            lost: false,
+            loudly: true,
+        };
+        if self.faults && self.dice.percent(12) {
+            self.summary.mishaps += 1;
+            answer.loudly = self.dice.percent(50);
+            match self.dice.between(0, 2) {
+                0 => return None,
+                _ => answer.lost = true,
+            }
+        }
+        Some(answer)
+    }
+
+    fn send(&mut self, id: EffectId, request: Request) {
+        let authority = request.url.authority();
+        let at_orchestrator = authority == ORCHESTRATOR;
+        if at_orchestrator {
+            let header = request.headers.get(PAYMENT_HEADER).expect("a payment");
+            let payment = Payment::decode(header).expect("our own");
+            self.model.signed(&payment);
+            self.model.sent(&payment);
+        }
+        let after = self.travel();
+        let signer = usize::from(authority.starts_with("signer-1"));
+        let gone = !at_orchestrator && self.away[signer];
+        match self.fate(id) {
+            Some(answer) if !gone => {
+                if at_orchestrator {
+                    if self.faults && self.dice.percent(6) {
+                        self.summary.mishaps += 1;
+                        let again = self.travel();
+                        self.later(again, Due::Recipient(request.clone(), None));
+                    }
+                    self.later(after, Due::Recipient(request, Some(answer)));
+                } else {
+                    let (status, body) = self.ask_signer(signer, request);
+                    self.reply(Some(answer), after, status, body);
+                }
+            }
+            _ if self.dice.percent(70) => {
+                let fault = In::Failed(Fault::Connect("nobody is there".into()));
+                self.later(after, Due::Payer(self.life, id, fault));
+            }
+            // Not a word: the payer has deadlines.
+            _ => {}
+        }
+    }
+
+    fn reply(&mut self, answer: Option<Answer>, after: Duration, status: u16, body: Vec<u8>) {
+        let Some(answer) = answer else { return };
+        let Answer { life, exchange, .. } = answer;
+        if answer.lost {
+            if answer.loudly {
+                let fault = In::Failed(Fault::Broken("reset".into()));
+                self.later(after, Due::Payer(life, exchange, fault));
+            }
+            return;
+        }
+        for step in [
+            In::Reply(Response::new(status)),
+            In::Data(body.into()),
+            In::End(Headers::new()),
+        ] {
+            self.later(after, Due::Payer(life, exchange, step));
+        }
+    }
+
+    fn finish(mut self) -> Summary {
+        if let Some(payer) = &self.payer {
+            self.summary.spent = payer.budget().spent().clone();
+            if let (Some(limit), spent) = (&self.settings.per_job, payer.budget().spent()) {
+                assert!(spent <= limit, "the budget was passed");
+            }
+        }
+        self.summary.credited = self.model.total_credited.clone();
+        assert!(
+            self.summary.credited <= self.summary.spent,
+            "more was credited than ever left the payer"
+        );
+        self.summary
+    }
+}
+
+fn keep(store: &mut BTreeMap<String, Bytes>, record: Record) {
+    match record.value {
+        Some(value) => store.insert(record.key, value),
+        None => store.remove(&record.key),
+    };
+}
