@@ -7,12 +7,14 @@
 
 mod bits;
 mod id;
+mod index;
 mod mismatch;
 mod price;
 mod version;
 
 pub use bits::{Bits, MAX_WORDS};
 pub use id::Capability;
+pub use index::{CapabilityIndex, Entry, Query};
 pub use mismatch::Mismatch;
 pub use price::{Ceilings, ModelPrice, Tariff, TooDear, price_of};
 pub use version::{TooOld, Version};
