@@ -155,6 +155,7 @@ fn selection(c: &mut Criterion) {
             info,
             latency: Duration::from_millis(40),
             lent: 0,
+            warm: true,
             record,
         })
         .collect();

@@ -23,7 +23,16 @@ fn capability() -> impl Strategy<Value = Capability> {
 }
 
 fn version() -> impl Strategy<Value = String> {
-    let some = ["", "undefined", "junk", "0.8.0", "0.8.1-aa", "0.9", "1.0.0"];
+    let some = [
+        "",
+        "undefined",
+        "junk",
+        "0.8.0",
+        "0.8.1-aa",
+        "0.9",
+        "1.0.0",
+        "0.9999999.1",
+    ];
     (0..some.len()).prop_map(move |at| some[at].to_string())
 }
 

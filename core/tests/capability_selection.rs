@@ -203,6 +203,7 @@ impl Field {
             info,
             latency: *latency,
             lent: 0,
+            warm: true,
             record,
         })
         .collect()

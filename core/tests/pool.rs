@@ -7,11 +7,14 @@ use k256::ecdsa::SigningKey;
 use livepeer_core::capabilities::{Capabilities, Capability, Model};
 use livepeer_core::handshake::{Identity, Rejection};
 use livepeer_core::http::{self, Fault, Headers, Out, Response, Url};
-use livepeer_core::pool::{Config, Event, Lease, Outcome, Quickest, SessionPool, Why};
+use livepeer_core::pool::{
+    Attempts, Budget, Candidate, Config, Event, Lease, Outcome, Quickest, Selector, SessionPool,
+    Spent, Why,
+};
 use livepeer_core::wire::grpc::{self, Status};
 use livepeer_core::wire::identity_digest;
 use livepeer_core::{
-    Address, Cause, Effect, EffectId, Failure, Input, Machine, Output, Party, Time,
+    Address, Cause, Effect, EffectId, Failure, Input, Machine, Output, Party, Rng, Time,
 };
 use livepeer_proto::net;
 
@@ -29,10 +32,26 @@ enum Is {
     Full(u64),
     Gone(u64),
     Silent,
+    /// Good, but has yet to load the model.
+    Cold(u64),
+}
+
+/// The quickest, unless it is told to want nobody.
+#[derive(Default)]
+struct Picky(std::rc::Rc<std::cell::Cell<bool>>);
+
+impl Selector for Picky {
+    fn select(&mut self, rng: &mut Rng, from: &[Candidate<'_>]) -> Option<usize> {
+        if self.0.get() {
+            None
+        } else {
+            Quickest.select(rng, from)
+        }
+    }
 }
 
 struct World {
-    pool: SessionPool<Quickest>,
+    pool: SessionPool<Picky>,
     now: Time,
     nodes: BTreeMap<String, Is>,
     /// What arrives when.
@@ -40,8 +59,10 @@ struct World {
     asked: Vec<(Time, String)>,
     events: Vec<Event>,
     signer: Option<(SigningKey, Address)>,
+    stored: BTreeMap<String, Vec<u8>>,
     wake: Option<Time>,
     most_at_once: usize,
+    picky: std::rc::Rc<std::cell::Cell<bool>>,
 }
 
 const START: Time = Time::from_secs(5_000);
@@ -57,8 +78,11 @@ impl World {
 
     fn with_identity(config: Config, nodes: &[(&str, Is)], identity: Identity) -> Self {
         let wanted = Capabilities::live_video("noop");
+        let picky = std::rc::Rc::default();
+        let selector = Picky(std::rc::Rc::clone(&picky));
         Self {
-            pool: SessionPool::new(START, config, identity, wanted, Quickest, [7; 32]),
+            picky,
+            pool: SessionPool::new(START, config, identity, wanted, selector, [7; 32]),
             now: START,
             nodes: nodes
                 .iter()
@@ -68,6 +92,7 @@ impl World {
             asked: Vec::new(),
             events: Vec::new(),
             signer: None,
+            stored: BTreeMap::new(),
             wake: None,
             most_at_once: 0,
         }
@@ -96,6 +121,10 @@ impl World {
                 Output::Effect(id, Effect::Http(Out::Request(request))) => self.serve(id, &request),
                 Output::Effect(id, Effect::Http(Out::Abort)) => {
                     self.mail.retain(|(_, to, _)| *to != id);
+                }
+                Output::Effect(_, Effect::Store(record)) => {
+                    let value = record.value.expect("records are kept, not forgotten");
+                    self.stored.insert(record.key, value.to_vec());
                 }
                 Output::Effect(_, other) => panic!("{other:?}"),
                 Output::Event(event) => self.events.push(event),
@@ -146,6 +175,26 @@ impl World {
                 let mut front = info(self.now, &host, "noop", others);
                 front.transcoder.clear();
                 (ms, Ok(front))
+            }
+            Is::Cold(ms) => {
+                let mut cold = info(self.now, &host, "noop", &[]);
+                let offered = cold
+                    .capabilities
+                    .as_mut()
+                    .unwrap()
+                    .constraints
+                    .as_mut()
+                    .unwrap();
+                for model in offered
+                    .per_capability
+                    .get_mut(&35)
+                    .unwrap()
+                    .models
+                    .values_mut()
+                {
+                    model.warm = false;
+                }
+                (ms, Ok(cold))
             }
             Is::Incapable(ms) => (ms, Ok(info(self.now, &host, "other", &[]))),
             Is::Full(ms) => (ms, Err("Invalid orchestrator request: OrchestratorCapped")),
@@ -667,7 +716,7 @@ fn leases_of_another_pool_teach_nothing() {
         one_ready(),
         Identity::Offchain,
         Capabilities::live_video("noop"),
-        Quickest,
+        Picky::default(),
         [8; 32],
     );
     other.offer(&["a"]);
@@ -677,4 +726,256 @@ fn leases_of_another_pool_teach_nothing() {
     other.give_back(lease, outcome);
     assert_eq!((other.pool.lent(), other.pool.ready()), (0, 1));
     assert!(other.events.is_empty());
+}
+
+#[test]
+fn with_patience_the_first_job_waits_for_a_choice() {
+    let config = Config {
+        patience: Some(Duration::from_millis(500)),
+        ready: 3,
+        ..Config::default()
+    };
+    let nodes = [("a", Is::Good(30)), ("b", Is::Good(200)), ("c", Is::Silent)];
+    let mut world = World::new(config.clone(), &nodes);
+    world.offer(&["a", "b", "c"]);
+    world.ms(400);
+    assert!(world.take().is_none(), "two are there, and more may come");
+    assert!(world.events.is_empty());
+    world.ms(100);
+    assert_eq!(
+        world.events.len(),
+        2,
+        "now both are told of: {:?}",
+        world.events
+    );
+    let lease = world.take().expect("the patience is over");
+    assert_eq!(lease.url(), &url("a"));
+    world.give_back(lease, Outcome::Unused);
+
+    let nodes = [
+        ("a", Is::Good(30)),
+        ("b", Is::Good(40)),
+        ("c", Is::Good(50)),
+    ];
+    let mut world = World::new(config.clone(), &nodes);
+    world.offer(&["a", "b", "c"]);
+    world.ms(50);
+    let lease = world.take().expect("enough are enough");
+    world.give_back(lease, Outcome::Unused);
+
+    let mut world = World::new(config, &[("a", Is::Good(30)), ("b", Is::Gone(40))]);
+    world.offer(&["a", "b"]);
+    world.ms(40);
+    let lease = world.take().expect("there is nobody left to wait for");
+    world.give_back(lease, Outcome::Unused);
+}
+
+#[test]
+fn a_list_that_stands_for_all_ends_what_is_not_on_it() {
+    let nodes = [
+        ("a", Is::Good(5)),
+        ("b", Is::Good(5)),
+        ("c", Is::Good(5)),
+        ("d", Is::Good(5)),
+    ];
+    let config = Config {
+        ready: 3,
+        in_flight: 3,
+        ..Config::default()
+    };
+    let mut world = World::new(config, &nodes);
+    world.offer(&["a", "b", "c", "d"]);
+    world.ms(5);
+    let lease = world.take().unwrap();
+    assert_eq!(lease.url(), &url("a"));
+    world.ms(5);
+    world.pool.replace(world.now, vec![url("c")]);
+    world.drain();
+    assert_eq!(world.pool.ready(), 1, "only the listed one");
+    let listed = world.take().unwrap();
+    assert_eq!(listed.url(), &url("c"));
+    world.give_back(lease, Outcome::Done { first_byte: None });
+    world.give_back(listed, Outcome::Unused);
+    world.pool.replace(world.now, vec![url("c")]);
+    world.drain();
+    assert_eq!(world.pool.ready(), 1, "and what was lent, once it is home");
+    world.offer(&["b"]);
+    world.ms(5);
+    assert_eq!(world.pool.ready(), 2, "who is listed again is asked again");
+    world.offer(&["a"]);
+    world.ms(5);
+    let lease = world.take().unwrap();
+    let outcome = broken(&lease);
+    let suspended = lease.url().clone();
+    world.give_back(lease, outcome);
+    world.pool.replace(world.now, vec![]);
+    world.pool.replace(world.now, vec![suspended.clone()]);
+    world.drain();
+    world.run(Duration::from_secs(9));
+    assert!(
+        world.take().is_none(),
+        "going and coming is no way around a suspension"
+    );
+    world.run(Duration::from_secs(2));
+    let lease = world.take().expect("its time is over");
+    assert_eq!(lease.url(), &suspended);
+    world.give_back(lease, Outcome::Unused);
+}
+
+#[test]
+fn records_are_stored_and_come_back() {
+    let config = Config {
+        remember: true,
+        ..one_ready()
+    };
+    let mut world = World::new(config.clone(), &[("a", Is::Good(5))]);
+    world.offer(&["a"]);
+    let lease = world.lease();
+    world.give_back(
+        lease,
+        Outcome::Done {
+            first_byte: Some(Duration::from_millis(80)),
+        },
+    );
+    let lease = world.lease();
+    let outcome = broken(&lease);
+    world.give_back(lease, outcome);
+    assert_eq!(world.stored.len(), 1);
+    let (key, value) = world.stored.pop_first().unwrap();
+    assert_eq!(key, "orchestrator:https://a:8935");
+
+    for early in [true, false] {
+        let mut next = World::new(config.clone(), &[("a", Is::Good(5))]);
+        next.pool.recall(next.now, "nonce:1", &value);
+        next.pool.recall(next.now, &key, b"garbage");
+        if early {
+            next.pool.recall(next.now, &key, &value);
+        }
+        next.offer(&["a"]);
+        if !early {
+            next.pool.recall(next.now, &key, &value);
+        }
+        let (_, record) = next.pool.records().next().unwrap();
+        assert_eq!((record.good, record.bad), (1, 1));
+        assert_eq!(record.first_byte, Some(Duration::from_millis(80)));
+    }
+}
+
+#[test]
+fn old_deeds_fade() {
+    let mut record = livepeer_core::pool::Record {
+        good: 9,
+        bad: 4,
+        ..Default::default()
+    };
+    let day = Duration::from_secs(24 * 60 * 60);
+    record.age(START);
+    record.age(START + day - Duration::from_secs(1));
+    assert_eq!((record.good, record.bad), (9, 4));
+    record.age(START + day);
+    assert_eq!((record.good, record.bad), (4, 2));
+    record.age(START + day * 40);
+    assert_eq!((record.good, record.bad), (0, 0));
+}
+
+#[test]
+fn a_selector_that_wants_none_of_those_at_hand_makes_the_pool_look_further() {
+    let nodes = [("a", Is::Good(5)), ("b", Is::Good(5)), ("c", Is::Good(5))];
+    let mut world = World::new(
+        Config {
+            in_flight: 1,
+            ..one_ready()
+        },
+        &nodes,
+    );
+    world.offer(&["a", "b", "c"]);
+    world.ms(5);
+    world.picky.set(true);
+    assert!(world.take().is_none());
+    world.ms(5);
+    assert_eq!(world.pool.ready(), 2, "another one might do");
+    assert!(world.take().is_none());
+    world.ms(5);
+    assert!(world.take().is_none());
+    let tried = world.exhausted();
+    assert_eq!(tried.len(), 3);
+    assert!(tried.iter().all(|tried| tried.why == Why::Declined));
+    world.picky.set(false);
+    let lease = world.take().expect("wanted again");
+    world.give_back(lease, Outcome::Unused);
+}
+
+#[test]
+fn warm_models_come_before_quick_ones() {
+    let config = Config {
+        ready: 2,
+        ..Config::default()
+    };
+    let mut world = World::new(config, &[("a", Is::Cold(5)), ("b", Is::Good(300))]);
+    world.offer(&["a", "b"]);
+    world.ms(300);
+    assert_eq!(
+        world
+            .pool
+            .candidates()
+            .iter()
+            .filter(|one| one.warm)
+            .count(),
+        1
+    );
+    let lease = world.take().unwrap();
+    assert_eq!(lease.url(), &url("b"));
+    let second = world.take().expect("a cold one is better than none");
+    world.give_back(lease, Outcome::Unused);
+    world.give_back(second, Outcome::Unused);
+}
+
+#[test]
+fn paying_gateways_keep_ticket_parameters_fresh_too() {
+    let mut config = one_ready();
+    config.handshake.renew_every = Some(Duration::from_secs(360));
+    let mut world = World::new(config, &[("a", Is::Good(5))]);
+    world.offer(&["a"]);
+    world.run(Duration::from_secs(3_600));
+    assert!((9..=11).contains(&world.asked("a")), "{}", world.asked("a"));
+}
+
+#[test]
+fn tries_are_limited_in_all_per_orchestrator_and_in_time() {
+    let (a, b) = (url("a"), url("b"));
+    let mut attempts = Attempts::new(Budget::BATCH);
+    for _ in 0..3 {
+        attempts.begin(START, &a).unwrap();
+    }
+    assert_eq!(attempts.begin(START, &a), Err(Spent::Orchestrator(3)));
+    attempts.begin(START + Duration::from_secs(2), &b).unwrap();
+    let late = START + Duration::from_millis(2_001);
+    assert!(matches!(attempts.begin(late, &b), Err(Spent::Time(_))));
+    assert_eq!(attempts.tries(), 4);
+    let mut attempts = Attempts::new(Budget::VIDEO_SEGMENT);
+    for _ in 0..3 {
+        attempts.begin(late, &a).unwrap();
+    }
+    assert_eq!(attempts.begin(late, &b), Err(Spent::Tries(3)));
+}
+
+#[test]
+fn a_full_pool_makes_room_for_who_is_listed_now() {
+    use livepeer_core::pool::MAX_NODES;
+    let mut world = World::new(
+        Config {
+            in_flight: 64,
+            hedge_after: Duration::ZERO,
+            ..one_ready()
+        },
+        &[("new", Is::Good(5))],
+    );
+    let many: Vec<Url> = (0..MAX_NODES).map(|n| url(&format!("n{n}"))).collect();
+    world.pool.offer(world.now, many);
+    world.drain();
+    world.ms(2_000);
+    world.offer(&["new"]);
+    assert!(world.take().is_none());
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.asked("new"), 1);
 }

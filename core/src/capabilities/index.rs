@@ -44,7 +44,7 @@ pub struct CapabilityIndex {
     models: BTreeMap<Capability, BTreeMap<String, Vec<Row>>>,
     /// Those whose demands have to be compared one by one.
     demanding: Set,
-    versions: Vec<Version>,
+    versions: Vec<Rank>,
     base_prices: Vec<Option<Price>>,
 }
 
@@ -106,7 +106,7 @@ impl CapabilityIndex {
         self.remove(&url);
         let id = self.free.pop().unwrap_or_else(|| {
             self.nodes.push(None);
-            self.versions.push(Version::default());
+            self.versions.push(Rank::UNTOLD);
             self.base_prices.push(None);
             (self.nodes.len() - 1) as u32
         });
@@ -116,7 +116,7 @@ impl CapabilityIndex {
             None => self.unreported.insert(id),
             Some(offered) => {
                 self.reported.insert(id);
-                self.versions[at] = offered.version.clone();
+                self.versions[at] = Rank::of(&offered.version);
                 if !offered.mandatories.words().is_empty() {
                     self.demanding.insert(id);
                 }
@@ -238,21 +238,28 @@ impl CapabilityIndex {
             .models()
             .any(|(_, _, model)| !model.runner_version.is_empty());
         let each = long || runners;
-        let minimum = &wanted.min_version;
+        let demanding_nobody = self.demanding.len() == 0;
+        let minimum = Minimum::of(&wanted.min_version);
         let limit = query.ceilings.limit(wanted).map(Limit::new);
         let mut columns = self.columns(wanted);
         let mut found = Vec::with_capacity(fit.len());
         fit.for_each(|id| {
             let at = id as usize;
-            if each || self.demanding.contains(id) {
-                let node = self.node(id).expect("sets hold only nodes that are there");
-                if compatible(node.capabilities.as_ref(), wanted).is_err() {
-                    return;
+            let new_enough = if each {
+                None
+            } else {
+                minimum.met_by(self.versions[at])
+            };
+            let fits = match new_enough {
+                Some(fits) if demanding_nobody || !self.demanding.contains(id) => {
+                    fits || !self.reported.contains(id)
                 }
-            } else if !minimum.is_empty()
-                && self.reported.contains(id)
-                && self.versions[at].meets(minimum).is_err()
-            {
+                _ => {
+                    let node = self.node(id).expect("sets hold only nodes that are there");
+                    compatible(node.capabilities.as_ref(), wanted).is_ok()
+                }
+            };
+            if !fits {
                 return;
             }
             if let Some(limit) = &limit
@@ -329,6 +336,62 @@ impl CapabilityIndex {
             .models()
             .map(|(capability, model, _)| (self.rows(capability, model), 0))
             .collect()
+    }
+}
+
+/// A version in one word, for quick comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank(u64);
+
+impl Rank {
+    /// Untold or undefined: meets no minimum at all.
+    const UNTOLD: Self = Self(0);
+    /// No version: meets a minimum that is none either.
+    const UNREADABLE: Self = Self(1);
+    /// Numbers too large for a word; they have to be looked at.
+    const LARGE: Self = Self(u64::MAX);
+
+    fn of(version: &Version) -> Self {
+        const BITS: u32 = 20;
+        match version.numbers() {
+            None if version.is_empty() || version.as_str() == "undefined" => Self::UNTOLD,
+            None => Self::UNREADABLE,
+            Some(numbers) if numbers.iter().all(|n| n >> BITS == 0) => {
+                let [major, minor, patch] = numbers;
+                Self((major << (2 * BITS) | minor << BITS | patch) + 2)
+            }
+            Some(_) => Self::LARGE,
+        }
+    }
+}
+
+/// A minimum version, ready to be compared with many.
+enum Minimum {
+    /// Anything will do.
+    None,
+    /// Anything that is told.
+    Told,
+    /// At least that.
+    AtLeast(Rank),
+}
+
+impl Minimum {
+    fn of(version: &Version) -> Self {
+        match (version.is_empty(), version.numbers()) {
+            (true, _) => Self::None,
+            (false, None) => Self::Told,
+            (false, Some(_)) => Self::AtLeast(Rank::of(version)),
+        }
+    }
+
+    /// Whether a version meets it; `None` if ranks do not tell.
+    fn met_by(&self, rank: Rank) -> Option<bool> {
+        match self {
+            Self::None => Some(true),
+            Self::Told => Some(rank > Rank::UNTOLD),
+            Self::AtLeast(least) if *least == Rank::LARGE || rank == Rank::LARGE => None,
+            Self::AtLeast(least) => Some(rank >= *least),
+        }
     }
 }
 

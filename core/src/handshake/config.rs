@@ -16,6 +16,9 @@ pub struct Config {
     pub identity_within: Duration,
     /// The answer is renewed when its auth token has less than this left.
     pub renew_margin: Duration,
+    /// The answer is renewed at least this often, whatever its token says: ticket parameters live shorter, and only
+    /// who reads the chain knows how long. Six minutes suit a gateway that pays (handshake spec 4).
+    pub renew_every: Option<Duration>,
     /// A renewal that finds nobody, or a full node, is tried this often in all.
     pub renew_attempts: u32,
     /// Which certificates of the orchestrator will do.
@@ -37,6 +40,7 @@ impl Default for Config {
             renew_within: Duration::from_millis(2500),
             identity_within: Duration::from_secs(5),
             renew_margin: super::TOKEN_MARGIN,
+            renew_every: None,
             renew_attempts: 3,
             trust: Trust::FirstUse,
             signer_trust: Trust::Public,

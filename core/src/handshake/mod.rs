@@ -43,7 +43,7 @@ use livepeer_proto::net;
 use crate::capabilities::Capabilities;
 use crate::error::{Cause, Failure, Misuse, Party, Reason};
 use crate::http::{self, Fault, Response, Trust, Url};
-use crate::machine::{Effect, EffectId, Input, Machine, Outbox, Output};
+use crate::machine::{Effect, EffectId, Input, Machine, Outbox, Output, earlier};
 use crate::sign::{Address, SignRefused, Signature};
 use crate::time::Time;
 use crate::wire::grpc::{self, Answer, NoAnswer};
@@ -437,7 +437,9 @@ impl Handshake {
             self.state = State::Pausing { until };
             return;
         }
-        let cause = if renewing && passing && self.tries > 1 {
+        // A full node is told apart from a dead one to the end.
+        let dead = !matches!(cause, Cause::Refused { .. });
+        let cause = if renewing && passing && dead && self.tries > 1 {
             Cause::GaveUp {
                 what: "renewing the session",
                 times: self.tries,
@@ -490,11 +492,16 @@ impl Handshake {
     }
 
     fn settle(&mut self, info: Box<OrchestratorInfo>) {
-        self.renew_at = info.auth_token.as_ref().map(|token| {
+        let by_token = info.auth_token.as_ref().map(|token| {
             // Exactly the margin left is still fine (handshake spec 4).
             let due = token.expiration - self.config.renew_margin + Duration::from_nanos(1);
             due.max(self.now + MIN_RENEW_INTERVAL)
         });
+        let by_age = self
+            .config
+            .renew_every
+            .map(|age| self.now + age.max(MIN_RENEW_INTERVAL));
+        self.renew_at = earlier(by_token, by_age);
         self.info = Some(info);
         self.state = State::Settled;
     }

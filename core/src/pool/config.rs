@@ -23,6 +23,9 @@ pub struct Config {
     pub in_flight: usize,
     /// A handshake slower than this no longer holds up the next one.
     pub hedge_after: Duration,
+    /// The first job waits until enough sessions are ready to choose among, but not longer than this if there is
+    /// one, as the reference's [`Patience`](super::search::Patience) has it. `None` takes the first good answer.
+    pub patience: Option<Duration>,
     /// So many jobs share a session.
     pub share: u32,
     /// So many of the further nodes that an orchestrator names are asked too.
@@ -39,6 +42,9 @@ pub struct Config {
     pub rejected_pause: Duration,
     /// [`Event::Refresh`] comes at most this often.
     pub refresh_pause: Duration,
+    /// Whether records of orchestrators are kept between runs: by [`Effect::Store`](crate::Effect::Store), and
+    /// [`recall`](super::SessionPool::recall) at the next start.
+    pub remember: bool,
 }
 
 impl Default for Config {
@@ -48,6 +54,7 @@ impl Default for Config {
             ready: 2,
             in_flight: 5,
             hedge_after: Duration::from_millis(500),
+            patience: None,
             share: 1,
             extra_nodes: 0,
             min_penalty: Duration::from_secs(10),
@@ -56,6 +63,7 @@ impl Default for Config {
             full_pause: Duration::from_secs(15),
             rejected_pause: Duration::from_secs(5 * 60),
             refresh_pause: Duration::from_secs(60),
+            remember: false,
         }
     }
 }

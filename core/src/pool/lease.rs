@@ -138,6 +138,8 @@ pub enum Why {
     Same(Url),
     /// All of its sessions are lent.
     Lent,
+    /// There is a session with it, and the selector does not want it.
+    Declined,
 }
 
 impl fmt::Display for Why {
@@ -152,6 +154,7 @@ impl fmt::Display for Why {
             }
             Self::Same(url) => write!(f, "it is the same as {url}"),
             Self::Lent => f.write_str("it is at work already"),
+            Self::Declined => f.write_str("it is not wanted: too dear, or too bad"),
         }
     }
 }

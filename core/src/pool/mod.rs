@@ -16,13 +16,17 @@
 //! [`Config::max_penalty`]; work done forgives all, and time heals one by one. What is no fault (no capacity, a
 //! rejection) rests for a fixed time. Nobody is asked or lent before the rest is over.
 
+mod asking;
+mod budget;
 mod config;
 mod lease;
+mod lending;
 mod node;
 pub mod reference;
 pub mod search;
 mod select;
 
+pub use budget::{Attempts, Budget, Spent};
 pub use config::{Config, Event};
 pub use lease::{Lease, Outcome, Tried, Why};
 pub use node::Record;
@@ -34,23 +38,26 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::capabilities::Capabilities;
-use crate::error::{Failure, Party};
-use crate::handshake::{self, Class, Handshake, Identity, Rejection, node_urls};
+use crate::handshake::{Handshake, Identity};
 use crate::http::Url;
-use crate::machine::{Child, Input, Machine, Outbox, Output, earlier};
+use crate::machine::{Child, Input, Machine, Outbox, Output};
 use crate::rng::{Rng, Seed};
 use crate::sign::{Address, Signature};
 use crate::time::Time;
-use crate::wire::OrchestratorInfo;
+use crate::wire::{OrchestratorInfo, read_record};
 
-use lease::Held;
+use lending::listed;
 use node::{Node, Standing};
+use search::Patience;
 
 /// The pool remembers at most so many orchestrators; further ones are not taken in.
 pub const MAX_NODES: usize = 10_000;
 
 /// Slow handshakes and others together are at most this many times [`Config::in_flight`].
 pub const MAX_HEDGE: usize = 4;
+
+/// What the keys of stored records begin with; the orchestrator's URL follows.
+pub const RECORD_KEY: &str = "orchestrator:";
 
 /// A pause of nothing would wake a driver in the past.
 const SOON: Duration = Duration::from_millis(1);
@@ -79,9 +86,19 @@ pub struct SessionPool<S> {
     next_session: u32,
     /// A take found nothing, and nothing came since.
     waiting: bool,
+    /// The selector wanted none of the sessions at hand, and nothing came since.
+    declined: bool,
+    /// Answers are gathered before anybody is lent.
+    gathering: Option<Patience>,
+    /// Sessions that came while gathering, not told of yet.
+    gathered: Vec<Url>,
+    /// Orchestrators whose records changed since they were last stored.
+    changed: BTreeSet<u32>,
     /// The signer is silent: ask nobody until somebody wants something.
     stalled: bool,
     offered: bool,
+    /// What earlier runs saw.
+    remembered: BTreeMap<Url, Record>,
     refreshed: Option<Time>,
     lent: usize,
     now: Time,
@@ -107,6 +124,12 @@ struct Session {
     child: Option<u32>,
     /// Not lent any more: the orchestrator fell from grace while jobs still have it.
     closing: bool,
+}
+
+impl Session {
+    const fn is_lendable(&self, share: u32) -> bool {
+        !self.closing && self.lent < share
+    }
 }
 
 impl<S: Selector> SessionPool<S> {
@@ -137,8 +160,13 @@ impl<S: Selector> SessionPool<S> {
             next_child: 1,
             next_session: 1,
             waiting: false,
+            declined: false,
+            gathering: None,
+            gathered: Vec::new(),
+            changed: BTreeSet::new(),
             stalled: false,
             offered: false,
+            remembered: BTreeMap::new(),
             refreshed: None,
             lent: 0,
             now,
@@ -149,6 +177,9 @@ impl<S: Selector> SessionPool<S> {
     /// Makes orchestrators known, the preferred ones first. Those known already stay as they are.
     pub fn offer(&mut self, now: Time, found: Vec<Url>) {
         self.pass(now);
+        for node in &mut self.nodes {
+            node.listed = false;
+        }
         for url in found {
             self.take_in(url.with_path("/"), false);
         }
@@ -157,11 +188,41 @@ impl<S: Selector> SessionPool<S> {
         self.settle();
     }
 
+    /// As [`offer`](Self::offer), for a list that stands for all there are: sessions with others end, unless they
+    /// are lent, and others are not asked any more.
+    pub fn replace(&mut self, now: Time, found: Vec<Url>) {
+        self.offer(now, found);
+        let gone = (0..self.nodes.len() as u32)
+            .filter(|id| !self.nodes[*id as usize].listed && !self.nodes[*id as usize].extra);
+        for id in gone.collect::<Vec<_>>() {
+            self.let_go(id);
+        }
+        self.settle();
+    }
+
+    /// Brings in what an earlier run saw of an orchestrator: the value of a record that [`Effect::Store`] was asked
+    /// to keep, under its key. Anything else is ignored, since it may be of another version.
+    ///
+    /// [`Effect::Store`]: crate::Effect::Store
+    pub fn recall(&mut self, now: Time, key: &str, value: &[u8]) {
+        self.pass(now);
+        if let Some((url, record)) = self.own_record(key, value) {
+            self.remembered.insert(url.clone(), record.clone());
+            if let Some(id) = self.by_url.get(&url).copied() {
+                self.node(id).record = record;
+            }
+        }
+    }
+
     /// Lends a session, if one is ready; otherwise [`Event::Available`] or [`Event::Exhausted`] will come.
     pub fn take(&mut self, now: Time) -> Option<Lease> {
         self.pass(now);
         self.stalled = false;
-        let lease = self.lend();
+        let lease = if self.gathering.is_some() {
+            None
+        } else {
+            self.lend()
+        };
         self.waiting = lease.is_none();
         self.settle();
         lease
@@ -207,10 +268,10 @@ impl<S: Selector> SessionPool<S> {
     pub fn tried(&self) -> Vec<Tried> {
         let all = self.nodes.iter().filter_map(|node| {
             let why = match node.standing {
-                Standing::Session(id) => {
-                    let lent = self.sessions.get(&id).is_some_and(|s| !self.lendable(s));
-                    lent.then_some(Why::Lent)
-                }
+                Standing::Session(id) => match self.sessions.get(&id) {
+                    Some(session) if !self.lendable(session) => Some(Why::Lent),
+                    _ => self.declined.then_some(Why::Declined),
+                },
                 _ => node.excuse(self.now),
             };
             Some(Tried {
@@ -221,23 +282,103 @@ impl<S: Selector> SessionPool<S> {
         all.collect()
     }
 
+    /// The sessions that could be lent now, as the selector would see them.
+    #[must_use]
+    pub fn candidates(&self) -> Vec<Candidate<'_>> {
+        let all = listed(&self.sessions, &self.nodes, &self.wanted, self.share());
+        all.map(|(_, candidate)| candidate).collect()
+    }
+
     /// What was seen of every orchestrator.
     pub fn records(&self) -> impl Iterator<Item = (&Url, &Record)> {
         self.nodes.iter().map(|node| (&node.url, &node.record))
     }
 
     fn lendable(&self, session: &Session) -> bool {
-        !session.closing && session.lent < self.config.share.max(1)
+        session.is_lendable(self.share())
+    }
+
+    fn share(&self) -> u32 {
+        self.config.share.max(1)
     }
 
     fn take_in(&mut self, url: Url, extra: bool) {
-        if self.by_url.contains_key(&url) || self.nodes.len() >= MAX_NODES {
+        if let Some(id) = self.by_url.get(&url).copied() {
+            let now = self.now;
+            let known = self.node(id);
+            known.listed = true;
+            known.extra &= extra;
+            if matches!(known.standing, Standing::Gone) {
+                // Being listed again is no way around a suspension.
+                if known.resting_until > now {
+                    known.standing = Standing::Resting;
+                    let until = known.resting_until;
+                    self.resting.insert((until, id));
+                } else {
+                    known.standing = Standing::Queued;
+                    self.queue.push_back(id);
+                }
+            }
             return;
         }
-        let id = self.nodes.len() as u32;
-        self.by_url.insert(url.clone(), id);
-        self.nodes.push(Node::new(url, extra));
+        let mut node = Node::new(url.clone(), extra);
+        if let Some(record) = self.remembered.get(&url) {
+            node.record = record.clone();
+        }
+        let id = if self.nodes.len() < MAX_NODES {
+            self.nodes.push(node);
+            (self.nodes.len() - 1) as u32
+        } else {
+            // Whoever is not listed any more and does nothing makes room.
+            let idle = |node: &Node| {
+                !node.listed && matches!(node.standing, Standing::Resting | Standing::Gone)
+            };
+            let Some(at) = self.nodes.iter().position(idle) else {
+                return;
+            };
+            let id = at as u32;
+            self.by_url.retain(|_, known| *known != id);
+            self.resting.retain(|(_, resting)| *resting != id);
+            self.sessions.retain(|_, session| session.node != id);
+            self.changed.remove(&id);
+            self.nodes[at] = node;
+            id
+        };
+        self.by_url.insert(url, id);
         self.queue.push_back(id);
+    }
+
+    /// An orchestrator is listed no more.
+    fn let_go(&mut self, id: u32) {
+        match self.node(id).standing {
+            Standing::Session(session) => {
+                let lent = self
+                    .sessions
+                    .get(&session)
+                    .is_some_and(|session| session.lent > 0);
+                if lent {
+                    return;
+                }
+                self.drop_session(session);
+            }
+            Standing::Asked => {
+                let asked = self.children.iter().find(|(_, kid)| kid.node == id);
+                if let Some(owner) = asked.map(|(owner, _)| *owner) {
+                    self.dismiss(owner);
+                }
+            }
+            Standing::Queued => self.queue.retain(|queued| *queued != id),
+            Standing::Resting | Standing::Gone => {}
+        }
+        self.node(id).standing = Standing::Gone;
+    }
+
+    fn own_record(&self, key: &str, value: &[u8]) -> Option<(Url, Record)> {
+        if self.remembered.len() >= MAX_NODES {
+            return None;
+        }
+        let url = Url::parse(key.strip_prefix(RECORD_KEY)?).ok()?;
+        Some((url, read_record(value)?))
     }
 
     const fn payer(&self) -> Option<(Address, Signature)> {
@@ -249,411 +390,6 @@ impl<S: Selector> SessionPool<S> {
 
     fn node(&mut self, id: u32) -> &mut Node {
         &mut self.nodes[id as usize]
-    }
-
-    fn lend(&mut self) -> Option<Lease> {
-        let (ids, candidates): (Vec<u32>, Vec<Candidate<'_>>) = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| self.lendable(session))
-            .map(|(id, session)| {
-                let candidate = Candidate {
-                    url: &session.info.transcoder,
-                    info: &session.info,
-                    latency: session.latency,
-                    lent: session.lent,
-                    record: &self.nodes[session.node as usize].record,
-                };
-                (*id, candidate)
-            })
-            .unzip();
-        let at = self.selector.select(&mut self.rng, &candidates)?;
-        let id = *ids.get(at)?;
-        let payer = self.payer();
-        let session = self.sessions.get_mut(&id).expect("it was just listed");
-        session.lent += 1;
-        self.lent += 1;
-        let lease = Lease {
-            pool: self.id,
-            node: session.node,
-            session: id,
-            info: session.info.clone(),
-            held: Box::new(Held {
-                to: self.nodes[session.node as usize].url.clone(),
-                payer,
-                wanted: self.wanted.clone(),
-                config: self.config.handshake.clone(),
-                taken: self.now,
-                latency: session.latency,
-            }),
-        };
-        if session.lent >= self.config.share.max(1)
-            && let Some(child) = session.child.take()
-        {
-            self.dismiss(child);
-        }
-        Some(lease)
-    }
-
-    fn learn(&mut self, session: u32, node: u32, outcome: Outcome) {
-        match outcome {
-            Outcome::Unused | Outcome::BadJob => self.resume(session),
-            Outcome::Done { first_byte } => {
-                self.node(node).done(first_byte);
-                self.resume(session);
-            }
-            Outcome::Stale => {
-                self.drop_session(session);
-                self.enqueue(node);
-            }
-            Outcome::Full => {
-                self.drop_session(session);
-                self.pause(node, Why::Full, self.config.full_pause);
-            }
-            Outcome::TooDear => {
-                self.drop_session(session);
-                self.pause(node, Why::TooDear, self.config.rejected_pause);
-            }
-            Outcome::Failed(failure) => {
-                self.drop_session(session);
-                self.suspend(node, failure);
-            }
-        }
-    }
-
-    /// Leaves a node alone for a while, without blame.
-    fn pause(&mut self, node: u32, why: Why, pause: Duration) {
-        let until = self.now + pause.max(SOON);
-        let known = self.node(node);
-        known.why = Some(why);
-        known.rest(until);
-        let until = known.resting_until;
-        self.resting.insert((until, node));
-    }
-
-    /// A session came home in good order: it is kept fresh again, unless its token is about to end.
-    fn resume(&mut self, id: u32) {
-        let Some(session) = self.sessions.get(&id) else {
-            return;
-        };
-        let node = session.node;
-        let margin = self.config.handshake.renew_margin;
-        let left = session
-            .info
-            .auth_token
-            .as_ref()
-            .map(|token| token.expiration.since(self.now));
-        if left.is_none_or(|left| left <= margin) && session.lent == 0 {
-            self.drop_session(id);
-            return self.enqueue(node);
-        }
-        if session.child.is_some() {
-            return;
-        }
-        let info = session.info.clone();
-        let handshake = Handshake::resume(
-            self.now,
-            self.config.handshake.clone(),
-            self.node(node).url.clone(),
-            self.payer(),
-            self.wanted.clone(),
-            info,
-        );
-        let child = self.adopt(node, handshake, Some(id));
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.child = Some(child);
-        }
-        self.drain(child);
-    }
-
-    /// Forgets a session, or lets nobody else have it while jobs still do.
-    fn drop_session(&mut self, id: u32) {
-        let Some(session) = self.sessions.get_mut(&id) else {
-            return;
-        };
-        session.closing = true;
-        let (child, lent) = (session.child.take(), session.lent);
-        if let Some(child) = child {
-            self.dismiss(child);
-        }
-        if lent == 0 {
-            self.sessions.remove(&id);
-        }
-    }
-
-    fn suspend(&mut self, node: u32, failure: Failure) {
-        let (now, config) = (self.now, &self.config);
-        let known = &mut self.nodes[node as usize];
-        known.why = Some(Why::Failed(failure));
-        let until = known.fault(now, config);
-        self.out.event(Event::Suspended(known.url.clone(), until));
-        self.resting.insert((until, node));
-    }
-
-    fn enqueue(&mut self, node: u32) {
-        self.node(node).standing = Standing::Queued;
-        self.node(node).suspended = false;
-        self.queue.push_front(node);
-    }
-
-    fn adopt(&mut self, node: u32, handshake: Handshake, session: Option<u32>) -> u32 {
-        // A child's number comes again after millions of others.
-        while self.children.contains_key(&self.next_child) {
-            self.next_child = self.next_child % LAST_CHILD + 1;
-        }
-        let owner = self.next_child;
-        self.next_child = owner % LAST_CHILD + 1;
-        let kid = Kid {
-            child: Child::new(owner, handshake),
-            node,
-            began: self.now,
-            session,
-        };
-        self.children.insert(owner, kid);
-        owner
-    }
-
-    /// Ends a child; its last words are of no interest.
-    fn dismiss(&mut self, owner: u32) {
-        if let Some(mut kid) = self.children.remove(&owner) {
-            kid.child.get_mut().close(self.now);
-            kid.child.drain(&mut self.out, |_| {});
-        }
-    }
-
-    /// Time passes: who has rested enough waits in line again.
-    fn pass(&mut self, now: Time) {
-        self.now = self.now.max(now);
-        while let Some((until, node)) = self.resting.first().copied()
-            && until <= self.now
-        {
-            self.resting.pop_first();
-            let known = self.node(node);
-            if matches!(known.standing, Standing::Resting) && known.resting_until <= until {
-                self.node(node).standing = Standing::Queued;
-                self.node(node).suspended = false;
-                self.queue.push_back(node);
-            }
-        }
-    }
-
-    /// After every call: wake children, ask more, or say that there is no more.
-    fn settle(&mut self) {
-        self.tick();
-        while self.may_ask()
-            && let Some(node) = self.queue.pop_front()
-        {
-            let handshake = Handshake::new(
-                self.now,
-                self.config.handshake.clone(),
-                self.node(node).url.clone(),
-                self.identity.clone(),
-                self.wanted.clone(),
-            );
-            let child = self.adopt(node, handshake, None);
-            self.node(node).standing = Standing::Asked;
-            self.drain(child);
-        }
-        if !self.short() {
-            return;
-        }
-        if self.waiting && self.offered && self.ready() == 0 {
-            self.waiting = false;
-            self.out.event(Event::Exhausted(self.tried()));
-        }
-        let wanted = self.waiting || self.offered;
-        if wanted && self.refresh_at().is_none_or(|at| at <= self.now) {
-            self.refreshed = Some(self.now);
-            self.out.event(Event::Refresh);
-        }
-    }
-
-    fn tick(&mut self) {
-        let due: Vec<u32> = self
-            .children
-            .iter()
-            .filter(|(_, kid)| kid.child.wake().is_some_and(|wake| wake <= self.now))
-            .map(|(owner, _)| *owner)
-            .collect();
-        for owner in due {
-            if let Some(kid) = self.children.get_mut(&owner) {
-                kid.child.handle_input(self.now, Input::Tick);
-                self.drain(owner);
-            }
-        }
-    }
-
-    /// Whether there are fewer sessions than wanted, and nobody left to ask.
-    fn short(&self) -> bool {
-        let asking = self.children.values().any(|kid| kid.session.is_none());
-        !asking && !self.stalled && self.queue.is_empty() && self.ready() < self.enough()
-    }
-
-    fn enough(&self) -> usize {
-        self.config.ready.max(self.waiting.into())
-    }
-
-    fn refresh_at(&self) -> Option<Time> {
-        Some(self.refreshed? + self.config.refresh_pause.max(SOON))
-    }
-
-    fn wake(&self) -> Option<Time> {
-        let mut wake = self.resting.first().map(|(until, _)| *until);
-        if self.short() && self.offered {
-            wake = earlier(wake, self.refresh_at());
-        }
-        let hungry = !self.queue.is_empty();
-        for kid in self.children.values() {
-            wake = earlier(wake, kid.child.wake());
-            let slow_at = kid.began + self.config.hedge_after;
-            if hungry && kid.session.is_none() && slow_at > self.now {
-                wake = earlier(wake, Some(slow_at));
-            }
-        }
-        wake
-    }
-
-    fn may_ask(&self) -> bool {
-        if self.stalled || self.ready() >= self.enough() {
-            return false;
-        }
-        let asking = self.children.values().filter(|kid| kid.session.is_none());
-        let (mut all, mut young) = (0, 0);
-        for kid in asking {
-            all += 1;
-            young += usize::from(self.now.since(kid.began) < self.config.hedge_after);
-        }
-        // One asks for all who we are.
-        if !matches!(self.identity, Identity::Static { .. } | Identity::Offchain) {
-            return all == 0;
-        }
-        let most = self.config.in_flight.max(1);
-        young < most && all < most * MAX_HEDGE
-    }
-
-    fn drain(&mut self, owner: u32) {
-        let mut events = Vec::new();
-        if let Some(kid) = self.children.get_mut(&owner) {
-            kid.child.drain(&mut self.out, |event| events.push(event));
-        }
-        for event in events {
-            self.on_handshake(owner, event);
-        }
-    }
-
-    fn on_handshake(&mut self, owner: u32, event: handshake::Event) {
-        let Some(kid) = self.children.get(&owner) else {
-            return;
-        };
-        let (node, session) = (kid.node, kid.session);
-        match event {
-            handshake::Event::Identified(address, signature) => {
-                self.identity = Identity::Static { address, signature };
-                self.out.event(Event::Identified(address, signature));
-            }
-            handshake::Event::Ready(info) => self.on_ready(owner, node, info),
-            handshake::Event::Renewed(info) => {
-                if let Some(session) = session.and_then(|id| self.sessions.get_mut(&id)) {
-                    session.info = info.clone();
-                    self.out.event(Event::Renewed(info));
-                }
-            }
-            handshake::Event::PinChanged { remembered, seen } => {
-                let url = self.node(node).url.clone();
-                self.out.event(Event::PinChanged {
-                    url,
-                    remembered,
-                    seen,
-                });
-            }
-            handshake::Event::Rejected(rejection) => {
-                self.children.remove(&owner);
-                self.lose(session);
-                self.on_rejected(node, rejection);
-            }
-            handshake::Event::Failed(failure) => {
-                self.children.remove(&owner);
-                self.lose(session);
-                self.on_failed(node, failure);
-            }
-            handshake::Event::Closed => {}
-        }
-    }
-
-    /// The renewing handshake of a session ended by itself, and with it the session.
-    fn lose(&mut self, session: Option<u32>) {
-        if let Some(id) = session {
-            if let Some(session) = self.sessions.get_mut(&id) {
-                session.child = None;
-            }
-            self.drop_session(id);
-        }
-    }
-
-    fn on_ready(&mut self, owner: u32, node: u32, info: Box<OrchestratorInfo>) {
-        let took = self.children[&owner].child.get().took().unwrap_or_default();
-        self.node(node).answered(took);
-        let key = info.transcoder.with_path("/");
-        let known = *self.by_url.entry(key.clone()).or_insert(node);
-        if known != node && !matches!(self.node(known).standing, Standing::Queued) {
-            // Two addresses of one orchestrator: the one that was first speaks for it.
-            self.dismiss(owner);
-            let first = self.node(known).url.clone();
-            return self.pause(node, Why::Same(first), self.config.rejected_pause);
-        }
-        self.by_url.insert(key, node);
-        if !self.node(node).extra {
-            let nodes = node_urls(&info.nodes);
-            for url in nodes.into_iter().take(self.config.extra_nodes) {
-                self.take_in(url.with_path("/"), true);
-            }
-        }
-        let id = self.next_session;
-        self.next_session += 1;
-        if let Some(kid) = self.children.get_mut(&owner) {
-            kid.session = Some(id);
-        }
-        let known = self.node(node);
-        known.standing = Standing::Session(id);
-        known.why = None;
-        self.waiting = false;
-        self.out.event(Event::Available(info.transcoder.clone()));
-        let session = Session {
-            node,
-            info,
-            latency: took,
-            lent: 0,
-            child: Some(owner),
-            closing: false,
-        };
-        self.sessions.insert(id, session);
-    }
-
-    fn on_rejected(&mut self, node: u32, rejection: Rejection) {
-        if let Rejection::NoWork { nodes } = &rejection
-            && !self.node(node).extra
-        {
-            // It sends us on, so its nodes are asked whether extra ones are wanted or not.
-            let most = self.config.extra_nodes.max(1);
-            for url in node_urls(nodes).into_iter().take(most) {
-                self.take_in(url.with_path("/"), true);
-            }
-        }
-        self.pause(node, Why::Rejected(rejection), self.config.rejected_pause);
-    }
-
-    fn on_failed(&mut self, node: u32, failure: Failure) {
-        match Class::of(&failure) {
-            Class::Identity => {
-                debug_assert!(!matches!(failure.who, Party::Orchestrator(_)));
-                self.enqueue(node);
-                self.stalled = true;
-                self.waiting = false;
-                self.out.event(Event::NoIdentity(failure));
-            }
-            Class::Capacity => self.pause(node, Why::Full, self.config.full_pause),
-            _ => self.suspend(node, failure),
-        }
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) enum Standing {
     Session(u32),
     /// It is left alone.
     Resting,
+    /// It is listed no more.
+    Gone,
 }
 
 /// One orchestrator.
@@ -27,6 +29,8 @@ pub(super) struct Node {
     pub(super) url: Url,
     /// Named by a node rather than by a list; such ones are not asked for further ones.
     pub(super) extra: bool,
+    /// It is on the latest list, or named by somebody.
+    pub(super) listed: bool,
     pub(super) standing: Standing,
     /// Not leased and not asked before that.
     pub(super) resting_until: Time,
@@ -46,6 +50,7 @@ impl Node {
         Self {
             url,
             extra,
+            listed: true,
             standing: Standing::Queued,
             resting_until: Time::ZERO,
             suspended: false,
@@ -63,6 +68,7 @@ impl Node {
         let healed = u32::try_from(quiet).unwrap_or(u32::MAX);
         self.faults = self.faults.saturating_sub(healed).saturating_add(1);
         self.last_fault = now;
+        self.record.age(now);
         self.record.bad = self.record.bad.saturating_add(1);
         let doublings = (self.faults - 1).min(20);
         let penalty = config
@@ -82,8 +88,9 @@ impl Node {
     }
 
     /// Work was done: all is forgiven.
-    pub(super) fn done(&mut self, first_byte: Option<Duration>) {
+    pub(super) fn done(&mut self, now: Time, first_byte: Option<Duration>) {
         self.faults = 0;
+        self.record.age(now);
         self.record.good = self.record.good.saturating_add(1);
         if let Some(took) = first_byte {
             smooth(&mut self.record.first_byte, took);
@@ -119,10 +126,31 @@ pub struct Record {
     pub round_trip: Option<Duration>,
     /// From a job's request to the first byte of its result; smoothed.
     pub first_byte: Option<Duration>,
-    /// Jobs that it did.
+    /// Jobs that it did, not long ago: see [`Record::age`].
     pub good: u32,
-    /// Jobs and handshakes in which it failed.
+    /// Jobs and handshakes in which it failed, not long ago.
     pub bad: u32,
+    /// When the counts were last halved.
+    pub since: Time,
+}
+
+impl Record {
+    /// Old deeds count half after this long, and half of that after as long again.
+    pub const HALF_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+
+    /// Lets the counts age. Without this a node could live for ever on what it did once.
+    pub fn age(&mut self, now: Time) {
+        if self.since == Time::ZERO {
+            self.since = now;
+        }
+        let lives = now.since(self.since).as_nanos() / Self::HALF_LIFE.as_nanos();
+        if lives > 0 {
+            let lives = u32::try_from(lives).unwrap_or(u32::MAX);
+            self.good = self.good.checked_shr(lives).unwrap_or(0);
+            self.bad = self.bad.checked_shr(lives).unwrap_or(0);
+            self.since = now;
+        }
+    }
 }
 
 /// Three parts of what was, one part of what is.

@@ -18,6 +18,9 @@ pub struct Candidate<'a> {
     pub latency: Duration,
     /// How many jobs have it now.
     pub lent: u32,
+    /// Whether every wanted model is loaded already. A node that does not spell a model out does not say so, and
+    /// counts as warm.
+    pub warm: bool,
     /// What was seen of it before.
     pub record: &'a Record,
 }
@@ -30,12 +33,12 @@ pub trait Selector {
     fn select(&mut self, rng: &mut Rng, from: &[Candidate<'_>]) -> Option<usize>;
 }
 
-/// The one whose handshake took least.
+/// The one whose handshake took least, of those with the fewest jobs; warm ones before cold ones.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Quickest;
 
 impl Selector for Quickest {
     fn select(&mut self, _: &mut Rng, from: &[Candidate<'_>]) -> Option<usize> {
-        (0..from.len()).min_by_key(|at| (from[*at].lent, from[*at].latency))
+        (0..from.len()).min_by_key(|at| (!from[*at].warm, from[*at].lent, from[*at].latency))
     }
 }

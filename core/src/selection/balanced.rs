@@ -54,6 +54,8 @@ pub struct Explanation {
     pub reliability: f64,
     /// How free of our jobs.
     pub spread: f64,
+    /// One if the model is loaded; loading takes from seconds to minutes.
+    pub warmth: f64,
     /// The probability of being chosen.
     pub probability: f64,
 }
@@ -77,6 +79,7 @@ impl Balanced {
                 latency: against(quickest, *latency),
                 reliability: reliability(candidate.record),
                 spread: 1.0 / (1.0 + f64::from(candidate.lent)),
+                warmth: if candidate.warm { 1.0 } else { COLD },
                 probability: 0.0,
             })
             .collect();
@@ -93,6 +96,7 @@ impl Balanced {
                     * power(of.latency, latency)
                     * power(of.reliability, reliability)
                     * power(of.spread, spread)
+                    * of.warmth
             })
             .collect();
         normalize(&mut weights);
@@ -138,6 +142,9 @@ fn against(best: f64, this: f64) -> f64 {
 }
 
 const FLOOR: f64 = 0.05;
+
+/// A cold node gets a job only if the warm ones are much worse, or there is none.
+const COLD: f64 = 0.02;
 
 /// The success rate that can be relied on: the middle of what the history suggests, less one standard deviation of
 /// not knowing better. Nobody knows a newcomer, who is held to be middling.

@@ -39,7 +39,11 @@ impl Default for Weights {
 pub fn weights(stakes: &[u64], prices: &[Price], weights: &Weights) -> Vec<f64> {
     let by_price: Vec<f64> = prices
         .iter()
-        .map(|price| exp(-(price.wei() as f64 / price.per() as f64) / weights.price_factor))
+        .map(|price| match weights.price {
+            // It counts for nothing, so the sums are spared.
+            0.0 => 1.0,
+            _ => exp(-(price.wei() as f64 / price.per() as f64) / weights.price_factor),
+        })
         .collect();
     let price_sum: f64 = by_price.iter().sum();
     let stake_sum: f64 = stakes.iter().map(|stake| *stake as f64).sum();

@@ -12,6 +12,7 @@ pub mod listing;
 mod live;
 pub mod payment;
 mod reason;
+mod record;
 pub mod runner;
 pub mod signer;
 pub mod signer_state;
@@ -29,5 +30,6 @@ pub use live::{
 };
 pub use payment::{BadCredentials, Payment, SegmentCredentials, SenderParams};
 pub use reason::{BatchError, batch_error, named_ceiling, reason, says_already_seen};
+pub use record::{read_record, record_bytes};
 pub use signer_state::SignerState;
 pub use token::{MAX_TOKEN_BYTES, Token};

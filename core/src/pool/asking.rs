@@ -1,0 +1,361 @@
+//! Shaking hands: whom to ask when, and what comes of it.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::node::Standing;
+use super::search::Patience;
+use super::{
+    Event, Kid, LAST_CHILD, MAX_HEDGE, RECORD_KEY, SOON, Selector, Session, SessionPool, Why,
+};
+use crate::error::{Failure, Party};
+use crate::handshake::{self, Class, Handshake, Identity, Rejection, node_urls};
+use crate::http::Url;
+use crate::machine::{Child, Effect, Input, earlier};
+use crate::store;
+use crate::time::Time;
+use crate::wire::{OrchestratorInfo, record_bytes};
+
+impl<S: Selector> SessionPool<S> {
+    /// Time passes: who has rested enough waits in line again.
+    pub(super) fn pass(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        while let Some((until, node)) = self.resting.first().copied()
+            && until <= self.now
+        {
+            self.resting.pop_first();
+            let known = self.node(node);
+            if matches!(known.standing, Standing::Resting) && known.resting_until <= until {
+                self.node(node).standing = Standing::Queued;
+                self.node(node).suspended = false;
+                self.queue.push_back(node);
+            }
+        }
+    }
+
+    /// After every call: wake children, ask more, or say that there is no more.
+    pub(super) fn settle(&mut self) {
+        self.tick();
+        if let Some(patience) = self.config.patience
+            && self.gathering.is_none()
+            && self.ready() == 0
+            && self.may_ask()
+            && !self.queue.is_empty()
+        {
+            self.gathering = Some(Patience::new(self.now, patience));
+        }
+        while self.may_ask()
+            && let Some(node) = self.queue.pop_front()
+        {
+            let handshake = Handshake::new(
+                self.now,
+                self.config.handshake.clone(),
+                self.node(node).url.clone(),
+                self.identity.clone(),
+                self.wanted.clone(),
+            );
+            let child = self.adopt(node, handshake, None);
+            self.node(node).standing = Standing::Asked;
+            self.drain(child);
+        }
+        self.gather();
+        self.store();
+        if !self.short() {
+            return;
+        }
+        if self.waiting && self.offered && (self.ready() == 0 || self.declined) {
+            self.out.event(Event::Exhausted(self.tried()));
+            self.waiting = false;
+            self.declined = false;
+        }
+        let wanted = self.waiting || self.offered;
+        if wanted && self.refresh_at().is_none_or(|at| at <= self.now) {
+            self.refreshed = Some(self.now);
+            self.out.event(Event::Refresh);
+        }
+    }
+
+    /// Tells of the sessions gathered, once there are enough or the patience is over.
+    fn gather(&mut self) {
+        let ready = self.ready();
+        let over = match &mut self.gathering {
+            None => return,
+            Some(patience) => patience.is_over(self.now, ready > 0),
+        };
+        let asking = self.children.values().any(|kid| kid.session.is_none());
+        if over || ready >= self.enough() || (!asking && self.queue.is_empty()) {
+            self.gathering = None;
+            for url in core::mem::take(&mut self.gathered) {
+                self.announce(url);
+            }
+        }
+    }
+
+    fn announce(&mut self, url: Url) {
+        if self.gathering.is_some() {
+            self.gathered.push(url);
+            return;
+        }
+        self.waiting = false;
+        self.declined = false;
+        self.out.event(Event::Available(url));
+    }
+
+    /// Asks for changed records to be kept.
+    fn store(&mut self) {
+        for id in core::mem::take(&mut self.changed) {
+            if self.config.remember {
+                let node = &self.nodes[id as usize];
+                self.out.open(Effect::Store(store::Record {
+                    key: alloc::format!("{RECORD_KEY}{}", node.url),
+                    value: Some(record_bytes(&node.record).into()),
+                }));
+            }
+        }
+    }
+
+    pub(super) fn tick(&mut self) {
+        let due: Vec<u32> = self
+            .children
+            .iter()
+            .filter(|(_, kid)| kid.child.wake().is_some_and(|wake| wake <= self.now))
+            .map(|(owner, _)| *owner)
+            .collect();
+        for owner in due {
+            if let Some(kid) = self.children.get_mut(&owner) {
+                kid.child.handle_input(self.now, Input::Tick);
+                self.drain(owner);
+            }
+        }
+    }
+
+    /// Whether there are fewer sessions than wanted, and nobody left to ask.
+    pub(super) fn short(&self) -> bool {
+        let asking = self.children.values().any(|kid| kid.session.is_none());
+        !asking && !self.stalled && self.queue.is_empty() && self.ready() < self.enough()
+    }
+
+    pub(super) fn enough(&self) -> usize {
+        if self.declined {
+            // None of those at hand will do: anybody might.
+            return usize::MAX;
+        }
+        self.config.ready.max(self.waiting.into())
+    }
+
+    pub(super) fn refresh_at(&self) -> Option<Time> {
+        Some(self.refreshed? + self.config.refresh_pause.max(SOON))
+    }
+
+    pub(super) fn wake(&self) -> Option<Time> {
+        let mut wake = self.resting.first().map(|(until, _)| *until);
+        if self.short() && self.offered {
+            wake = earlier(wake, self.refresh_at());
+        }
+        wake = earlier(wake, self.gathering.as_ref().map(Patience::wake));
+        let hungry = !self.queue.is_empty();
+        for kid in self.children.values() {
+            wake = earlier(wake, kid.child.wake());
+            let slow_at = kid.began + self.config.hedge_after;
+            if hungry && kid.session.is_none() && slow_at > self.now {
+                wake = earlier(wake, Some(slow_at));
+            }
+        }
+        wake
+    }
+
+    pub(super) fn may_ask(&self) -> bool {
+        if self.stalled || self.ready() >= self.enough() {
+            return false;
+        }
+        let asking = self.children.values().filter(|kid| kid.session.is_none());
+        let (mut all, mut young) = (0, 0);
+        for kid in asking {
+            all += 1;
+            young += usize::from(self.now.since(kid.began) < self.config.hedge_after);
+        }
+        // One asks for all who we are.
+        if !matches!(self.identity, Identity::Static { .. } | Identity::Offchain) {
+            return all == 0;
+        }
+        let most = self.config.in_flight.max(1);
+        young < most && all < most * MAX_HEDGE
+    }
+
+    pub(super) fn drain(&mut self, owner: u32) {
+        let mut events = Vec::new();
+        if let Some(kid) = self.children.get_mut(&owner) {
+            kid.child.drain(&mut self.out, |event| events.push(event));
+        }
+        for event in events {
+            self.on_handshake(owner, event);
+        }
+    }
+
+    pub(super) fn on_handshake(&mut self, owner: u32, event: handshake::Event) {
+        let Some(kid) = self.children.get(&owner) else {
+            return;
+        };
+        let (node, session) = (kid.node, kid.session);
+        match event {
+            handshake::Event::Identified(address, signature) => {
+                self.identity = Identity::Static { address, signature };
+                self.out.event(Event::Identified(address, signature));
+            }
+            handshake::Event::Ready(info) => self.on_ready(owner, node, info),
+            handshake::Event::Renewed(info) => {
+                if let Some(session) = session.and_then(|id| self.sessions.get_mut(&id)) {
+                    session.info = info.clone();
+                    self.out.event(Event::Renewed(info));
+                }
+            }
+            handshake::Event::PinChanged { remembered, seen } => {
+                let url = self.node(node).url.clone();
+                self.out.event(Event::PinChanged {
+                    url,
+                    remembered,
+                    seen,
+                });
+            }
+            handshake::Event::Rejected(rejection) => {
+                self.children.remove(&owner);
+                self.lose(session);
+                self.on_rejected(node, rejection);
+            }
+            handshake::Event::Failed(failure) => {
+                self.children.remove(&owner);
+                self.lose(session);
+                self.on_failed(node, failure);
+            }
+            handshake::Event::Closed => {}
+        }
+    }
+
+    /// The renewing handshake of a session ended by itself, and with it the session.
+    pub(super) fn lose(&mut self, session: Option<u32>) {
+        if let Some(id) = session {
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.child = None;
+            }
+            self.drop_session(id);
+        }
+    }
+
+    pub(super) fn on_ready(&mut self, owner: u32, node: u32, info: Box<OrchestratorInfo>) {
+        let took = self.children[&owner].child.get().took().unwrap_or_default();
+        self.node(node).answered(took);
+        let key = info.transcoder.with_path("/");
+        let known = *self.by_url.entry(key.clone()).or_insert(node);
+        if known != node && !matches!(self.node(known).standing, Standing::Queued) {
+            // Two addresses of one orchestrator: the one that was first speaks for it.
+            self.dismiss(owner);
+            let first = self.node(known).url.clone();
+            return self.pause(node, Why::Same(first), self.config.rejected_pause);
+        }
+        self.by_url.insert(key, node);
+        if !self.node(node).extra {
+            let nodes = node_urls(&info.nodes);
+            for url in nodes.into_iter().take(self.config.extra_nodes) {
+                self.take_in(url.with_path("/"), true);
+            }
+        }
+        let id = self.next_session;
+        self.next_session += 1;
+        if let Some(kid) = self.children.get_mut(&owner) {
+            kid.session = Some(id);
+        }
+        let known = self.node(node);
+        known.standing = Standing::Session(id);
+        known.why = None;
+        let url = info.transcoder.clone();
+        let session = Session {
+            node,
+            info,
+            latency: took,
+            lent: 0,
+            child: Some(owner),
+            closing: false,
+        };
+        self.sessions.insert(id, session);
+        self.announce(url);
+    }
+
+    pub(super) fn on_rejected(&mut self, node: u32, rejection: Rejection) {
+        if let Rejection::NoWork { nodes } = &rejection
+            && !self.node(node).extra
+        {
+            // It sends us on, so its nodes are asked whether extra ones are wanted or not.
+            let most = self.config.extra_nodes.max(1);
+            for url in node_urls(nodes).into_iter().take(most) {
+                self.take_in(url.with_path("/"), true);
+            }
+        }
+        self.pause(node, Why::Rejected(rejection), self.config.rejected_pause);
+    }
+
+    pub(super) fn on_failed(&mut self, node: u32, failure: Failure) {
+        match Class::of(&failure) {
+            Class::Identity => {
+                debug_assert!(!matches!(failure.who, Party::Orchestrator(_)));
+                self.enqueue(node);
+                self.stalled = true;
+                self.waiting = false;
+                self.out.event(Event::NoIdentity(failure));
+            }
+            Class::Capacity => self.pause(node, Why::Full, self.config.full_pause),
+            _ => self.suspend(node, failure),
+        }
+    }
+
+    /// Leaves a node alone for a while, without blame.
+    pub(super) fn pause(&mut self, node: u32, why: Why, pause: Duration) {
+        let until = self.now + pause.max(SOON);
+        let known = self.node(node);
+        known.why = Some(why);
+        known.rest(until);
+        let until = known.resting_until;
+        self.resting.insert((until, node));
+    }
+
+    pub(super) fn suspend(&mut self, node: u32, failure: Failure) {
+        let (now, config) = (self.now, &self.config);
+        let known = &mut self.nodes[node as usize];
+        known.why = Some(Why::Failed(failure));
+        let until = known.fault(now, config);
+        self.out.event(Event::Suspended(known.url.clone(), until));
+        self.resting.insert((until, node));
+        self.changed.insert(node);
+    }
+
+    pub(super) fn enqueue(&mut self, node: u32) {
+        self.node(node).standing = Standing::Queued;
+        self.node(node).suspended = false;
+        self.queue.push_front(node);
+    }
+
+    pub(super) fn adopt(&mut self, node: u32, handshake: Handshake, session: Option<u32>) -> u32 {
+        // A child's number comes again after millions of others.
+        while self.children.contains_key(&self.next_child) {
+            self.next_child = self.next_child % LAST_CHILD + 1;
+        }
+        let owner = self.next_child;
+        self.next_child = owner % LAST_CHILD + 1;
+        let kid = Kid {
+            child: Child::new(owner, handshake),
+            node,
+            began: self.now,
+            session,
+        };
+        self.children.insert(owner, kid);
+        owner
+    }
+
+    /// Ends a child; its last words are of no interest.
+    pub(super) fn dismiss(&mut self, owner: u32) {
+        if let Some(mut kid) = self.children.remove(&owner) {
+            kid.child.get_mut().close(self.now);
+            kid.child.drain(&mut self.out, |_| {});
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Lending sessions, and what leases that come home teach.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::lease::Held;
+use super::node::Node;
+use super::{Candidate, Lease, Outcome, Selector, Session, SessionPool, Why};
+use crate::capabilities::Capabilities;
+use crate::handshake::Handshake;
+use crate::wire::OrchestratorInfo;
+
+impl<S: Selector> SessionPool<S> {
+    pub(super) fn lend(&mut self) -> Option<Lease> {
+        let all = listed(&self.sessions, &self.nodes, &self.wanted, self.share());
+        let (ids, candidates): (Vec<u32>, Vec<Candidate<'_>>) = all.unzip();
+        let chosen = self.selector.select(&mut self.rng, &candidates);
+        self.declined = chosen.is_none() && !candidates.is_empty();
+        let id = *ids.get(chosen?)?;
+        let (payer, share) = (self.payer(), self.share());
+        let session = self.sessions.get_mut(&id).expect("it was just listed");
+        session.lent += 1;
+        self.lent += 1;
+        let lease = Lease {
+            pool: self.id,
+            node: session.node,
+            session: id,
+            info: session.info.clone(),
+            held: Box::new(Held {
+                to: self.nodes[session.node as usize].url.clone(),
+                payer,
+                wanted: self.wanted.clone(),
+                config: self.config.handshake.clone(),
+                taken: self.now,
+                latency: session.latency,
+            }),
+        };
+        if session.lent >= share
+            && let Some(child) = session.child.take()
+        {
+            self.dismiss(child);
+        }
+        Some(lease)
+    }
+
+    pub(super) fn learn(&mut self, session: u32, node: u32, outcome: Outcome) {
+        match outcome {
+            Outcome::Unused | Outcome::BadJob => self.resume(session),
+            Outcome::Done { first_byte } => {
+                let now = self.now;
+                self.node(node).done(now, first_byte);
+                self.changed.insert(node);
+                self.resume(session);
+            }
+            Outcome::Stale => {
+                self.drop_session(session);
+                self.enqueue(node);
+            }
+            Outcome::Full => {
+                self.drop_session(session);
+                self.pause(node, Why::Full, self.config.full_pause);
+            }
+            Outcome::TooDear => {
+                self.drop_session(session);
+                self.pause(node, Why::TooDear, self.config.rejected_pause);
+            }
+            Outcome::Failed(failure) => {
+                self.drop_session(session);
+                self.suspend(node, failure);
+            }
+        }
+    }
+
+    /// A session came home in good order: it is kept fresh again, unless its token is about to end.
+    pub(super) fn resume(&mut self, id: u32) {
+        let Some(session) = self.sessions.get(&id) else {
+            return;
+        };
+        let node = session.node;
+        let margin = self.config.handshake.renew_margin;
+        let left = session
+            .info
+            .auth_token
+            .as_ref()
+            .map(|token| token.expiration.since(self.now));
+        if left.is_none_or(|left| left <= margin) && session.lent == 0 {
+            self.drop_session(id);
+            return self.enqueue(node);
+        }
+        if session.child.is_some() {
+            return;
+        }
+        let info = session.info.clone();
+        let handshake = Handshake::resume(
+            self.now,
+            self.config.handshake.clone(),
+            self.node(node).url.clone(),
+            self.payer(),
+            self.wanted.clone(),
+            info,
+        );
+        let child = self.adopt(node, handshake, Some(id));
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.child = Some(child);
+        }
+        self.drain(child);
+    }
+
+    /// Forgets a session, or lets nobody else have it while jobs still do.
+    pub(super) fn drop_session(&mut self, id: u32) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        session.closing = true;
+        let (child, lent) = (session.child.take(), session.lent);
+        if let Some(child) = child {
+            self.dismiss(child);
+        }
+        if lent == 0 {
+            self.sessions.remove(&id);
+        }
+    }
+}
+
+/// What a selector chooses among, with the names of the sessions.
+pub(super) fn listed<'a>(
+    sessions: &'a BTreeMap<u32, Session>,
+    nodes: &'a [Node],
+    wanted: &'a Capabilities,
+    share: u32,
+) -> impl Iterator<Item = (u32, Candidate<'a>)> {
+    let lendable = sessions
+        .iter()
+        .filter(move |(_, session)| session.is_lendable(share));
+    lendable.map(|(id, session)| {
+        let candidate = Candidate {
+            url: &session.info.transcoder,
+            info: &session.info,
+            latency: session.latency,
+            lent: session.lent,
+            warm: is_warm(&session.info, wanted),
+            record: &nodes[session.node as usize].record,
+        };
+        (*id, candidate)
+    })
+}
+
+fn is_warm(info: &OrchestratorInfo, wanted: &Capabilities) -> bool {
+    wanted.models().all(|(capability, name, _)| {
+        let offered = info.capabilities.as_ref();
+        let model = offered.and_then(|offered| offered.model(capability, name));
+        model.is_none_or(|model| model.warm)
+    })
+}
