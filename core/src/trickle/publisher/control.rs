@@ -96,7 +96,7 @@ impl Publisher {
     pub(super) fn feed(&mut self) {
         for upload in &mut self.uploads {
             upload.feed(self.now, &mut self.desk);
-            if upload.holds_back() {
+            if upload.holds_back(self.desk.config.policy) {
                 break;
             }
         }

@@ -6,9 +6,9 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::Desk;
 use super::compare::{Fingerprint, View};
 use super::recovery::{Finding, Recovery};
+use super::{Desk, Policy};
 use crate::error::{Cause, Reason};
 use crate::http::{Body, Fault, Headers, In, Method, Out};
 use crate::machine::{EffectId, earlier};
@@ -130,11 +130,15 @@ impl Upload {
 
     /// Whether later segments have to hold back their bytes.
     ///
-    /// While this one is in recovery, because a later first byte would end a server's patience with it (D6). While
-    /// it begins a run and is unanswered, because connections overtake each other: a reset that arrives after a
-    /// later first byte makes the server forget that one (D5).
-    pub(super) const fn holds_back(&self) -> bool {
-        self.begun && (self.reset || self.is_recovering())
+    /// Connections overtake each other, and what arrives late is lost to whoever reads in order: a later first byte
+    /// moves the head past a segment that nobody has seen yet (470, trickle spec 7.3). So if nothing may be lost, the
+    /// next one waits for this one's answer, which servers give at once: it costs one round trip a segment.
+    ///
+    /// In any case while this one is in recovery, because a later first byte would end a server's patience with it
+    /// (D6), and while it begins a run and is unanswered: a reset that arrives after a later first byte makes the
+    /// server forget that one (D5).
+    pub(super) fn holds_back(&self, policy: Policy) -> bool {
+        self.begun && (policy == Policy::Block || self.reset || self.is_recovering())
     }
 
     const fn is_recovering(&self) -> bool {
