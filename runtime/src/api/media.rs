@@ -1,6 +1,7 @@
 //! The media channels of a job: the input that it publishes and the output that it reads.
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use livepeer_core::http::Url;
@@ -79,6 +80,8 @@ impl<R: Runtime> Publisher<R> {
     /// Ends the input: waits for delivery, then closes the channel, which tells the orchestrator to finish.
     pub async fn close(mut self) -> Flushed {
         let flushed = self.flush().await;
+        // Before the channel goes: what the orchestrator closes from now on is how it should be.
+        self.shared.job.with(|job, now| job.input_closed(now));
         self.handle.with(|publisher, now| publisher.close(now));
         self.shared
             .until(|state| state.input.ended.as_ref().map(|_| ()))
@@ -236,7 +239,7 @@ impl<R: Runtime> Output<R> {
     pub async fn next(&mut self) -> Result<Option<OutputEvent>, Error> {
         use subscriber::Event;
         loop {
-            let event = match self.handle.next().await {
+            let event = match self.next_or_end().await {
                 Some(Event::Begin(seq, content)) => OutputEvent::Begin(seq, content),
                 Some(Event::Data(seq, data)) => {
                     self.shared.job.with(|job, now| job.output_seen(now));
@@ -261,6 +264,17 @@ impl<R: Runtime> Output<R> {
             };
             return Ok(Some(event));
         }
+    }
+
+    /// The next event of the subscriber; `None` if the job ended and nothing more is there.
+    async fn next_or_end(&self) -> Option<subscriber::Event> {
+        let ended = self.shared.until(|state| state.ended.as_ref().map(|_| ()));
+        let mut ended = std::pin::pin!(ended);
+        std::future::poll_fn(|cx| match self.handle.poll_next(cx) {
+            Poll::Ready(event) => Poll::Ready(event),
+            Poll::Pending => ended.as_mut().poll(cx).map(|()| None),
+        })
+        .await
     }
 
     /// The next complete segment; `None` at the end of the stream. Truncated and missed segments are passed over:
