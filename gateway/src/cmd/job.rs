@@ -17,6 +17,14 @@ use super::stop::Stop;
 use crate::media::{Pacer, Segment, Speed};
 use crate::ui::{Failed, Money, Progress, Summary, duration};
 
+/// Segments on their way round at full speed. A channel holds five; of these one is being written, and the reader may
+/// be one behind.
+const AHEAD: usize = 3;
+/// At full speed the next segment does not wait longer than this for one to come back.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often that is looked at.
+const GLANCE: Duration = Duration::from_millis(1);
+
 /// What to run, beside the job itself.
 pub(super) struct Plan {
     pub(super) model: String,
@@ -178,6 +186,9 @@ async fn publish<R: Runtime>(
                     break;
                 }
                 sleep_until(driver, due).await;
+                if plan.speed == Speed::Max {
+                    room(driver, figures).await;
+                }
                 let (bytes, length) = (segment.data.len() as u64, segment.duration);
                 note(figures, |figures| {
                     figures.first_out.get_or_insert_with(Instant::now);
@@ -213,6 +224,34 @@ async fn publish<R: Runtime>(
         figures.summary.segments_lost += flushed.lost.len() as u64
     });
     Ok(ended)
+}
+
+/// Waits until not too much is on its way round, or until waiting has brought nothing for a while: a model need not
+/// return as many segments as it got.
+async fn room<R: Runtime>(driver: &Driver<R>, figures: &Mutex<Figures>) {
+    let back = || {
+        figures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .summary
+            .segments_in
+    };
+    let awaited = || {
+        figures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .left
+            .len()
+    };
+    let mut seen = back();
+    let mut patience = driver.now() + PATIENCE;
+    while awaited() >= AHEAD && driver.now() < patience {
+        driver.runtime().sleep_until(driver.now() + GLANCE).await;
+        if back() != seen {
+            seen = back();
+            patience = driver.now() + PATIENCE;
+        }
+    }
 }
 
 async fn sleep_until<R: Runtime>(driver: &Driver<R>, due: Time) {

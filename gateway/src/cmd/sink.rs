@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::path::Path;
 use std::thread::JoinHandle;
 
 use async_channel::Sender;
@@ -12,6 +13,15 @@ use crate::ui::Failed;
 
 /// Pieces that wait to be written.
 const WAITING: usize = 16;
+
+/// Creates a file to write to, or empties it.
+///
+/// # Errors
+/// If that cannot be done.
+pub(super) fn create(path: &Path) -> Result<File, Failed> {
+    File::create(path)
+        .map_err(|error| Failed::file("cannot create", &path.display().to_string(), &error))
+}
 
 /// Writes in order. [`Sink::finish`] says how it went.
 pub(super) struct Sink {
@@ -28,21 +38,12 @@ impl Sink {
     pub(super) fn open(place: &Place) -> Result<Self, Failed> {
         Ok(match place {
             Place::Standard => Self::to("standard output".into(), io::stdout()),
-            Place::File(path) => {
-                let name = path.display().to_string();
-                let file = File::create(path)
-                    .map_err(|error| Failed::file("cannot create", &name, &error))?;
-                Self::to(name, file)
-            }
+            Place::File(path) => Self::to(path.display().to_string(), create(path)?),
         })
     }
 
-    /// Throws everything away.
-    pub(super) fn nowhere() -> Self {
-        Self::to("nowhere".into(), io::sink())
-    }
-
-    fn to(name: String, target: impl Write + Send + 'static) -> Self {
+    /// Writes to `target`, which errors call `name`.
+    pub(super) fn to(name: String, target: impl Write + Send + 'static) -> Self {
         let (pieces, waiting) = async_channel::bounded::<Bytes>(WAITING);
         let thread = std::thread::spawn(move || {
             let mut target = BufWriter::new(target);

@@ -1,0 +1,31 @@
+//! Twenty lines that run a paid live video job: `cargo run --example live -p livepeer-tokio -- clip.ts`, while
+//! `livepeer-gateway devnet` runs.
+
+use livepeer_tokio::{Error, LiveVideoJob, driver};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let clip = std::fs::read(std::env::args().nth(1).ok_or("name an MPEG-TS file")?)?;
+    let driver = driver();
+    let job = LiveVideoJob::builder(&driver, "noop")
+        .orchestrator("https://127.0.0.1:8935")
+        .signer("http://127.0.0.1:7936")
+        .start()
+        .await?;
+    let (mut input, mut output) = (job.publisher(), job.output());
+    let reader = tokio::spawn(async move {
+        let mut bytes = 0;
+        while let Some((seq, segment)) = output.next_segment().await? {
+            println!("segment {seq}: {} bytes back", segment.len());
+            bytes += segment.len();
+        }
+        Ok::<_, Error>(bytes)
+    });
+    for segment in clip.chunks(188 * 500) {
+        input.publish(segment.to_vec().into()).await?;
+    }
+    input.close().await;
+    println!("{} of {} bytes came back", reader.await??, clip.len());
+    println!("paid {} wei on average", job.spent().expected_value);
+    Ok(job.wait().await?)
+}
