@@ -31,6 +31,7 @@ pub const TARGETS: &[Target] = targets![
     decode_start_answer,
     decode_token,
     decode_url,
+    machine_orchestrator,
     machine_trickle_publisher,
     machine_trickle_server,
     machine_trickle_subscriber,
@@ -168,6 +169,11 @@ pub fn decode_grpc(data: &[u8]) {
         answer.end(&trailers)
     };
     assert_eq!(answer(&[body]), answer(&[head, tail]));
+}
+
+/// An orchestrator answers once, credits once and overdraws nobody, whatever gateways do.
+pub fn machine_orchestrator(data: &[u8]) {
+    crate::steps::orchestrator::run(data);
 }
 
 /// A publisher ends with one outcome per segment, whatever its server says.

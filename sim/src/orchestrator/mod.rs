@@ -450,8 +450,18 @@ impl Orchestrator {
             till.handle_input(now, Input::Tick);
         }
         loop {
-            for session in self.sessions.values_mut() {
-                session.speak(now, &mut self.server, &self.config.quirks);
+            let (server, quirks) = (&mut self.server, &self.config.quirks);
+            let behind: Vec<String> = self
+                .sessions
+                .values_mut()
+                .filter_map(|session| {
+                    session
+                        .speak(now, server, quirks)
+                        .then(|| session.manifest_id.clone())
+                })
+                .collect();
+            for manifest_id in behind {
+                self.attend(now, &manifest_id);
             }
             let mut told = Vec::new();
             loop {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use livepeer_core::trickle::message::Messages;
 use livepeer_core::trickle::server::{Read, ReaderId, Refused};
-use livepeer_core::trickle::{ContentType, Server, Start};
+use livepeer_core::trickle::{ContentType, Seq, Server, Start};
 use livepeer_core::wire::Params;
 use livepeer_core::{Address, Time};
 
@@ -47,6 +47,10 @@ pub(super) struct Session {
     pipeline: Box<dyn Pipeline>,
     input: ReaderId,
     control: ReaderId,
+    /// The input segment that is read, or comes next.
+    at: Seq,
+    /// Whether later ones had begun already when the runner last spoke.
+    overtaken: bool,
     messages: Messages,
     output: Segment,
     status: Status,
@@ -120,6 +124,8 @@ impl Session {
             pipeline: plan.pipeline,
             input,
             control,
+            at: Seq::ZERO,
+            overtaken: false,
             messages: Messages::default(),
             output: Segment::None,
             next_status: now,
@@ -162,6 +168,8 @@ impl Session {
         loop {
             match server.read(now, self.input) {
                 Read::Begin(seq, _) => {
+                    self.at = seq;
+                    self.overtaken = false;
                     self.pipeline.begin(seq.get());
                     self.output = if quirks.no_output {
                         Segment::Dropped
@@ -174,7 +182,10 @@ impl Session {
                     let bytes = self.pipeline.data(&bytes);
                     self.put(now, server, bytes);
                 }
-                Read::End(_) => self.end_segment(now, server),
+                Read::End(seq) => {
+                    self.at = seq.next();
+                    self.end_segment(now, server);
+                }
                 Read::Pending => return false,
                 Read::Ended => return true,
                 // Segments that the publisher skipped, or a publisher that began anew: the output goes on.
@@ -205,6 +216,26 @@ impl Session {
             // The only error is a channel that is gone, and then there is nothing to end.
             let _ = server.end(now, &self.names.output);
         }
+    }
+
+    /// Goes on where the input is, if it waits for a segment that the publisher left out: later ones have begun
+    /// for longer than a heartbeat. True if it did.
+    fn catch_up(&mut self, now: Time, server: &mut Server) -> bool {
+        let head = server
+            .stats(&self.names.input)
+            .map_or(Seq::ZERO, |stats| stats.head);
+        let overtaken = self.output == Segment::None && head > self.at.next();
+        if !overtaken || !std::mem::replace(&mut self.overtaken, overtaken) {
+            self.overtaken = overtaken;
+            return false;
+        }
+        let Ok(reader) = server.subscribe(now, &self.names.input, Start::Current) else {
+            return false;
+        };
+        server.unsubscribe(std::mem::replace(&mut self.input, reader));
+        self.at = head.minus(1);
+        self.overtaken = false;
+        true
     }
 
     /// Takes in what the gateway says.
@@ -249,8 +280,9 @@ impl Session {
         }
     }
 
-    /// Speaks if it is time to.
-    pub(super) fn speak(&mut self, now: Time, server: &mut Server, quirks: &Quirks) {
+    /// Speaks if it is time to. True if there is input to take in again.
+    pub(super) fn speak(&mut self, now: Time, server: &mut Server, quirks: &Quirks) -> bool {
+        let due = self.next_status.min(self.next_heartbeat) <= now;
         if self.next_status <= now {
             let event = self.status.event(now, STATUS_EVERY);
             self.tell(now, server, quirks, event);
@@ -261,6 +293,7 @@ impl Session {
             self.tell(now, server, quirks, wire::heartbeat_event(now));
             self.next_heartbeat = now + STATUS_EVERY;
         }
+        due && self.is_running() && self.catch_up(now, server)
     }
 
     /// Stops working. The output drains, unless the reason is one that nobody waits for the end of.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
-use livepeer_core::http::{Method, Request, Url};
+use livepeer_core::http::{Body, Method, Request, Url};
 use livepeer_core::trickle::Start;
 use livepeer_core::wire::{Channels, Params};
 use livepeer_sim::Orchestrator;
@@ -129,6 +129,20 @@ fn a_segment_that_is_open_when_the_input_ends_comes_out_as_far_as_it_came() {
     assert_eq!(deleted.status, Some(200));
     stage.net.run_for(ms(1_000));
     assert_eq!(stage.read(output), (vec![b"cut off".to_vec()], true));
+}
+
+#[test]
+fn segments_that_the_publisher_left_out_do_not_hold_up_those_after_them() {
+    let mut stage = Stage::new(off_chain());
+    let channels = stage.start_off_chain();
+    let output = stage.reader(&channels.subscribe, Start::At(0.into()));
+    for seq in ["0", "7", "8"] {
+        let url = channels.publish.child(seq);
+        let post = Request::new(Method::Post, url).body(Body::Full(seq.into()));
+        assert_eq!(stage.ask(post).status, Some(200));
+        stage.net.run_for(secs(11));
+    }
+    assert_eq!(stage.read(output).0, [b"0", b"7", b"8"]);
 }
 
 #[test]

@@ -1,0 +1,578 @@
+//! Gateways of an orchestrator, honest and otherwise, and a store that takes its time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use livepeer_core::capabilities::Capabilities;
+use livepeer_core::chain::ChainView;
+use livepeer_core::http::{Body, Fault, Headers, In, Method, Out, Protocol, Request, Url};
+use livepeer_core::money::{Amount, Price};
+use livepeer_core::payment::Ticket;
+use livepeer_core::wire::grpc;
+use livepeer_core::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER};
+use livepeer_core::wire::{
+    Channels, OrchestratorInfo, Payment, SegmentCredentials, SenderParams, identity_digest,
+};
+use livepeer_core::{Effect, EffectId, Input, Machine, Output, Time};
+use livepeer_proto::net;
+
+use super::Reel;
+use crate::Key;
+use crate::orchestrator::{Config, Event, ModelConfig, Orchestrator, Payments};
+
+/// One step.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// A handshake; the byte says what is wrong with it.
+    Hello(u8),
+    /// A start under the n-th quote, with tickets from a nonce on; the last byte says what is wrong with it.
+    Start(u8, u8, u8, u8),
+    /// A payment under the n-th quote for the m-th session, likewise.
+    Pay(u8, u8, u8, u8, u8),
+    /// A request for a fresh quote for the n-th session.
+    Refresh(u8),
+    /// A request that means nothing: path, method, and whether it looks like gRPC.
+    Junk(u8, u8, bool),
+    /// The n-th open exchange sends some bytes.
+    Write(u8, u8),
+    /// The n-th open exchange sends no more.
+    End(u8),
+    /// The n-th open exchange breaks.
+    Break(u8),
+    /// The n-th session's m-th channel is written to, read or deleted.
+    Channel(u8, u8, u8),
+    /// The oldest record is durable.
+    Stored,
+    /// Blocks go by.
+    Blocks(u8),
+    /// The owner ends the n-th session.
+    Expel(u8),
+    /// Time passes: so many tenths of a second.
+    Pass(u8),
+}
+
+impl Step {
+    /// The next step of a reel.
+    #[must_use]
+    pub fn read(reel: &mut Reel<'_>) -> Self {
+        match reel.below(16) {
+            0 => Self::Hello(reel.byte()),
+            1 | 2 => Self::Start(reel.byte(), reel.below(8), reel.below(4), reel.byte()),
+            3 | 4 => {
+                let (quote, session) = (reel.byte(), reel.byte());
+                Self::Pay(quote, session, reel.below(16), reel.below(5), reel.byte())
+            }
+            5 => Self::Refresh(reel.byte()),
+            6 => Self::Junk(reel.byte(), reel.byte(), reel.below(2) == 0),
+            7 => Self::Write(reel.byte(), reel.byte()),
+            8 => Self::End(reel.byte()),
+            9 => Self::Break(reel.byte()),
+            10 | 11 => Self::Channel(reel.byte(), reel.byte(), reel.byte()),
+            12 | 13 => Self::Stored,
+            14 => match reel.below(3) {
+                0 => Self::Blocks(reel.below(30)),
+                1 => Self::Expel(reel.byte()),
+                _ => Self::Stored,
+            },
+            _ => Self::Pass(reel.byte()),
+        }
+    }
+}
+
+/// What an exchange is for, and how far its answer is.
+#[derive(Debug)]
+struct Exchange {
+    hello: bool,
+    start: bool,
+    status: Option<u16>,
+    stream: bool,
+    over: bool,
+    body: Vec<u8>,
+}
+
+/// Plays steps against an orchestrator.
+pub struct Player {
+    now: Time,
+    machine: Orchestrator,
+    chain: ChainView,
+    payer: Key,
+    exchanges: BTreeMap<EffectId, Exchange>,
+    open: Vec<EffectId>,
+    minted: u64,
+    unsaved: Vec<EffectId>,
+    quotes: Vec<OrchestratorInfo>,
+    sessions: Vec<Channels>,
+    /// Tickets that were sent with a good signature: commitment and nonce.
+    sent: BTreeSet<([u8; 32], u32)>,
+    credited: Amount,
+    tickets: usize,
+    billed: Amount,
+    /// Whether the last input said that a record is durable.
+    storing: bool,
+}
+
+/// Sessions at a time.
+const PLACES: u32 = 3;
+
+impl Player {
+    /// A paid orchestrator; the byte picks its price.
+    #[must_use]
+    pub fn new(flavour: u8) -> Self {
+        let now = Time::from_secs(1_700_000_000);
+        let service = Url::parse("https://orch:8935").expect("a URL");
+        let price = Price::new(i64::from(flavour) + 1, 1).expect("a price");
+        let chain = ChainView::development();
+        let account = Key::named("node").address();
+        let model = ModelConfig {
+            capacity: PLACES,
+            ..ModelConfig::default()
+        };
+        let config = Config {
+            idle: Duration::from_secs(20),
+            ..Config::new(service, account)
+        }
+        .on_chain(Payments::new(account, price, chain.clone()))
+        .with_model("noop", model);
+        let mut player = Self {
+            now,
+            machine: Orchestrator::new(now, config, [flavour; 32]),
+            chain,
+            payer: Key::named("payer"),
+            exchanges: BTreeMap::new(),
+            open: Vec::new(),
+            minted: 0,
+            unsaved: Vec::new(),
+            quotes: Vec::new(),
+            sessions: Vec::new(),
+            sent: BTreeSet::new(),
+            credited: Amount::zero(),
+            tickets: 0,
+            billed: Amount::zero(),
+            storing: false,
+        };
+        player.play(&Step::Hello(0));
+        player
+    }
+
+    /// Plays one.
+    ///
+    /// # Panics
+    /// If an invariant breaks.
+    pub fn play(&mut self, step: &Step) {
+        match step {
+            Step::Hello(wrong) => self.hello(*wrong),
+            Step::Start(quote, nonce, tickets, wrong) => {
+                let Some(paid) = self.paid(*quote, "first", *nonce, *tickets, *wrong) else {
+                    return;
+                };
+                let body = match wrong {
+                    250 => "{",
+                    251 => r#"{"model_id":"none"}"#,
+                    _ => r#"{"model_id":"noop","params":{"a":1}}"#,
+                };
+                let request = self.post("/live-video-to-video", paid);
+                let id = self.request(request);
+                self.exchanges.get_mut(&id).expect("just opened").start = true;
+                self.input(id, In::Data(Bytes::from_static(body.as_bytes())));
+                self.input(id, In::End(Headers::new()));
+            }
+            Step::Pay(quote, session, nonce, tickets, wrong) => {
+                let Some(id) = self.session(*session).map(|one| one.manifest_id.clone()) else {
+                    return;
+                };
+                let Some(paid) = self.paid(*quote, &id, *nonce, *tickets, *wrong) else {
+                    return;
+                };
+                let request = self.post("/payment", paid);
+                let id = self.request(request);
+                self.input(id, In::End(Headers::new()));
+            }
+            Step::Refresh(session) => {
+                let sender = self.payer.address();
+                let id = self.session(*session).map_or("x", |one| &one.manifest_id);
+                let body = format!(r#"{{"sender":"{sender}","manifest_id":"{id}"}}"#);
+                let request = self.post("/refresh-payment", Headers::new());
+                let id = self.request(request);
+                self.input(id, In::Data(body.into()));
+                self.input(id, In::End(Headers::new()));
+            }
+            Step::Junk(path, method, grpc) => {
+                let paths = [
+                    grpc::GET_ORCHESTRATOR,
+                    grpc::PING,
+                    grpc::END_TRANSCODING_SESSION,
+                    "/net.Orchestrator/Other",
+                    "/live-video-to-video",
+                    "/payment",
+                    "/refresh-payment",
+                    "/discovery",
+                    "/ai/trickle/",
+                    "/ai/trickle/x/0",
+                    "/",
+                ];
+                let methods = [Method::Get, Method::Post, Method::Delete, Method::Put];
+                let url = Url::parse("https://orch:8935").expect("a URL");
+                let path = paths[usize::from(*path) % paths.len()];
+                let method = methods[usize::from(*method) % methods.len()];
+                let mut request = Request::new(method, url.with_path(path)).body(Body::Stream);
+                if *grpc {
+                    request = request
+                        .header("content-type", "application/grpc")
+                        .protocol(Protocol::Http2);
+                }
+                self.request(request);
+            }
+            Step::Write(which, size) => {
+                if let Some(id) = self.exchange(*which) {
+                    let bytes = vec![*size; usize::from(*size)];
+                    self.input(id, In::Data(bytes.into()));
+                }
+            }
+            Step::End(which) => {
+                if let Some(id) = self.exchange(*which) {
+                    self.input(id, In::End(Headers::new()));
+                }
+            }
+            Step::Break(which) => {
+                if let Some(id) = self.exchange(*which) {
+                    self.fail(id);
+                }
+            }
+            Step::Channel(session, channel, what) => self.channel(*session, *channel, *what),
+            Step::Stored => {
+                if !self.unsaved.is_empty() {
+                    let id = self.unsaved.remove(0);
+                    self.storing = true;
+                    self.machine.handle_input(self.now, Input::Stored(id));
+                    self.drain(true);
+                    self.storing = false;
+                }
+            }
+            Step::Blocks(count) => {
+                self.chain.l1_block += u64::from(*count);
+                self.machine.set_chain(self.now, self.chain.clone());
+                self.drain(false);
+            }
+            Step::Expel(session) => {
+                if let Some(id) = self.session(*session).map(|one| one.manifest_id.clone()) {
+                    self.machine.end_session(self.now, &id);
+                    self.drain(false);
+                }
+            }
+            Step::Pass(tenths) => self.pass(Duration::from_millis(u64::from(*tenths) * 100)),
+        }
+    }
+
+    /// Everybody goes home, and nothing may be left.
+    ///
+    /// # Panics
+    /// If something is.
+    pub fn finish(mut self) {
+        while !self.unsaved.is_empty() {
+            self.play(&Step::Stored);
+        }
+        for id in std::mem::take(&mut self.open) {
+            self.machine.handle_input(
+                self.now,
+                Input::Http(id, In::Failed(Fault::Broken("gone".into()))),
+            );
+            self.drain(true);
+        }
+        for _ in 0..80 {
+            self.pass(Duration::from_secs(1));
+        }
+        let figures = self.machine.figures();
+        assert_eq!(figures.running, 0, "sessions are swept");
+        assert_eq!(figures.credited, self.credited);
+        assert_eq!(figures.billed, self.billed);
+        self.machine.close(self.now);
+        let closed = self.drain(false);
+        assert!(closed, "the last event is that it closed");
+    }
+
+    fn hello(&mut self, wrong: u8) {
+        let address = self.payer.address();
+        let mut sig = self.payer.sign(identity_digest(address)).0;
+        if wrong > 200 {
+            sig[usize::from(wrong) % 65] ^= 1;
+        }
+        let hello = net::OrchestratorRequest {
+            address: Bytes::copy_from_slice(&address.0),
+            sig: Bytes::copy_from_slice(&sig),
+            capabilities: (wrong % 3 == 0).then(|| Capabilities::live_video("noop").to_wire()),
+            ignore_capacity_check: wrong % 2 == 0,
+        };
+        let to = Url::parse("https://orch:8935").expect("a URL");
+        let within = Duration::from_secs(5);
+        let trust = livepeer_core::http::Trust::FirstUse;
+        let mut call = grpc::call(&to, grpc::GET_ORCHESTRATOR, &hello, trust, within);
+        let Body::Full(bytes) = std::mem::replace(&mut call.body, Body::Stream) else {
+            return;
+        };
+        let id = self.request(call);
+        self.exchanges.get_mut(&id).expect("just opened").hello = true;
+        let cut = if wrong % 7 == 6 {
+            bytes.len() / 2
+        } else {
+            bytes.len()
+        };
+        self.input(id, In::Data(bytes.slice(..cut)));
+        self.input(id, In::End(Headers::new()));
+    }
+
+    /// Payment and credentials, with whatever is wrong with them.
+    fn paid(
+        &mut self,
+        quote: u8,
+        session: &str,
+        nonce: u8,
+        tickets: u8,
+        wrong: u8,
+    ) -> Option<Headers> {
+        let quote = self
+            .quotes
+            .get(usize::from(quote) % self.quotes.len().max(1))?;
+        let sender = self.payer.address();
+        let params = quote.ticket_params.clone()?;
+        let mut payment = Payment {
+            sender,
+            tickets: Vec::new(),
+            expected_price: quote.price,
+            ticket_params: Some(params.clone()),
+        };
+        if wrong == 240 {
+            payment.expected_price = Price::new(1, 7);
+        }
+        for nonce in u32::from(nonce)..u32::from(nonce) + u32::from(tickets) {
+            let ticket = Ticket::new(&params, sender, nonce);
+            let mut signature = self.payer.sign(ticket.digest()).0;
+            if wrong == 241 {
+                signature[3] ^= 4;
+            } else {
+                self.sent.insert((params.recipient_rand_hash, nonce));
+            }
+            payment.tickets.push(SenderParams {
+                nonce,
+                signature: Bytes::copy_from_slice(&signature),
+            });
+        }
+        let token = quote.auth_token.clone();
+        let mut credentials = SegmentCredentials::for_payment(session.to_owned(), token, None);
+        let signature = self.payer.sign(credentials.digest());
+        credentials.signature = Bytes::copy_from_slice(&signature.0);
+        if wrong == 242 {
+            credentials.manifest_id.push('x');
+        }
+        let mut headers = Headers::new();
+        if wrong != 243 {
+            headers.push(PAYMENT_HEADER, payment.encode());
+        }
+        if wrong != 244 {
+            headers.push(SEGMENT_HEADER, credentials.encode());
+        }
+        Some(headers)
+    }
+
+    #[expect(
+        clippy::unused_self,
+        reason = "reads better beside the other makers of requests"
+    )]
+    fn post(&self, path: &str, headers: Headers) -> Request {
+        let url = Url::parse("https://orch:8935").expect("a URL");
+        let mut request = Request::new(Method::Post, url.with_path(path)).body(Body::Stream);
+        request.headers = headers;
+        request
+    }
+
+    fn channel(&mut self, session: u8, channel: u8, what: u8) {
+        let Some(session) = self.session(session) else {
+            return;
+        };
+        let url = match channel % 8 {
+            0 => &session.subscribe,
+            1 => &session.control,
+            2 => &session.events,
+            _ => &session.publish,
+        }
+        .clone();
+        // Mostly the first few, sometimes far ahead.
+        let number = if what > 250 { 40 } else { what / 8 % 4 };
+        let number = number.to_string();
+        let (method, url) = match what % 8 {
+            0 if what > 200 => (Method::Delete, url),
+            1 => (Method::Delete, url.child(&number)),
+            0 | 2 | 3 => (Method::Get, url.child(&number)),
+            4 => (Method::Get, url.child("-2")),
+            _ => (Method::Post, url.child(&number)),
+        };
+        let id = self.request(Request::new(method, url).body(Body::Stream));
+        if method == Method::Post {
+            let message = [&b"video"[..], br#"{"a":2}"#, br#"{"keep":"alive"}"#, b"["];
+            let bytes = Bytes::from_static(message[usize::from(what >> 6)]);
+            self.input(id, In::Data(bytes));
+            if what % 8 > 5 {
+                self.input(id, In::End(Headers::new()));
+            }
+        } else {
+            self.input(id, In::End(Headers::new()));
+        }
+    }
+
+    fn session(&self, which: u8) -> Option<&Channels> {
+        self.sessions
+            .get(usize::from(which) % self.sessions.len().max(1))
+    }
+
+    fn exchange(&self, which: u8) -> Option<EffectId> {
+        self.open
+            .get(usize::from(which) % self.open.len().max(1))
+            .copied()
+    }
+
+    fn pass(&mut self, span: Duration) {
+        self.now = self.now + span;
+        self.machine.handle_input(self.now, Input::Tick);
+        self.drain(true);
+    }
+
+    fn request(&mut self, request: Request) -> EffectId {
+        let id = EffectId::by_peer(self.minted);
+        self.minted += 1;
+        self.exchanges.insert(
+            id,
+            Exchange {
+                hello: false,
+                start: false,
+                status: None,
+                stream: false,
+                over: false,
+                body: Vec::new(),
+            },
+        );
+        self.open.push(id);
+        self.input(id, In::Request(request));
+        id
+    }
+
+    fn input(&mut self, id: EffectId, step: In) {
+        self.machine.handle_input(self.now, Input::Http(id, step));
+        self.drain(true);
+    }
+
+    fn fail(&mut self, id: EffectId) {
+        self.open.retain(|open| *open != id);
+        self.input(id, In::Failed(Fault::Broken("gone".into())));
+    }
+
+    /// Takes everything out; whether the machine said that it closed. After an input, as opposed to a command, the
+    /// wake time has to be in the future.
+    fn drain(&mut self, after_input: bool) -> bool {
+        let mut closed = false;
+        loop {
+            match self.machine.poll_output() {
+                Output::Effect(id, Effect::Http(step)) => self.http(id, step),
+                Output::Effect(id, Effect::Store(_)) => self.unsaved.push(id),
+                Output::Effect(id, Effect::Sign(digest)) => {
+                    let signature = self.payer.sign(digest);
+                    self.machine
+                        .handle_input(self.now, Input::Signed(id, Ok(signature)));
+                }
+                Output::Event(Event::Closed) => closed = true,
+                Output::Event(event) => self.event(event),
+                Output::Idle(wake) => {
+                    assert!(
+                        !after_input || wake.is_none_or(|wake| wake > self.now),
+                        "it wants to be woken at {wake:?}, and it is {:?}",
+                        self.now
+                    );
+                    break;
+                }
+            }
+        }
+        let running = self.machine.sessions().count();
+        assert!(running <= PLACES as usize, "no more sessions than places");
+        closed
+    }
+
+    fn http(&mut self, id: EffectId, step: Out) {
+        let exchange = self
+            .exchanges
+            .get_mut(&id)
+            .expect("only who asked is answered");
+        match step {
+            Out::Reply(head) => {
+                assert!(exchange.status.is_none(), "one answer for each request");
+                exchange.status = Some(head.status);
+                match head.body {
+                    Body::Stream => exchange.stream = true,
+                    Body::Full(bytes) => {
+                        exchange.body = bytes.to_vec();
+                        exchange.over = true;
+                    }
+                    Body::Empty => exchange.over = true,
+                }
+            }
+            Out::Data(bytes) => {
+                assert!(exchange.stream && !exchange.over, "bytes belong to a body");
+                exchange.body.extend_from_slice(&bytes);
+            }
+            Out::End | Out::EndWith(_) => {
+                assert!(exchange.stream && !exchange.over, "a body ends once");
+                exchange.over = true;
+            }
+            Out::Abort | Out::Pause | Out::Resume => {}
+            Out::Request(_) => panic!("an orchestrator calls nobody"),
+        }
+        if exchange.over {
+            self.open.retain(|open| *open != id);
+            self.answered(id);
+        }
+    }
+
+    fn answered(&mut self, id: EffectId) {
+        let Some(exchange) = self.exchanges.get(&id) else {
+            return;
+        };
+        if exchange.hello && exchange.body.len() > 5 {
+            let raw = Bytes::copy_from_slice(&exchange.body[5..]);
+            let info = OrchestratorInfo::decode(raw).expect("what it says can be read");
+            self.quotes.push(info);
+        }
+        if exchange.start && exchange.status == Some(200) {
+            let url = Url::parse("https://orch:8935").expect("a URL");
+            let channels = Channels::from_json(&exchange.body, &url).expect("all channels");
+            self.sessions.push(channels);
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Credited { tickets, value, .. } => {
+                assert!(self.storing, "nothing is credited before it is durable");
+                self.tickets += tickets;
+                self.credited += &value;
+                assert!(self.tickets <= self.sent.len(), "no ticket counts twice");
+            }
+            Event::Metered { fee, balance, .. } => {
+                self.billed += &fee;
+                assert!(balance >= Amount::zero(), "metering never overdraws");
+                assert!(self.billed <= self.credited, "what is billed was paid");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Plays what the bytes say.
+///
+/// # Panics
+/// If an invariant breaks.
+pub fn run(data: &[u8]) {
+    let mut reel = Reel::new(data);
+    let mut player = Player::new(reel.byte());
+    while !reel.is_empty() {
+        player.play(&Step::read(&mut reel));
+    }
+    player.finish();
+}
