@@ -129,6 +129,10 @@ impl Channel {
         let Some(reader) = segment.readers.get_mut(place) else {
             return Read::Pending;
         };
+        if !reader.began && self.closed && segment.len == 0 {
+            // It never came, because the channel ended.
+            return Read::Ended;
+        }
         if !reader.began && segment.phase != Phase::Fresh {
             reader.began = true;
             return Read::Begin(seq, content);

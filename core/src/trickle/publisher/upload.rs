@@ -220,12 +220,11 @@ impl Upload {
         let Some(post) = &self.post else {
             return;
         };
-        while self.kept_len > limit as u64 && self.next > 0 {
-            let Some(first) = self.kept.front() else {
-                return;
-            };
+        while self.next > 0
+            && let Some(first) = self.kept.front()
+        {
             let len = first.len() as u64;
-            if self.trimmed + len > post.sent {
+            if self.kept_len - len < limit as u64 || self.trimmed + len > post.sent {
                 return;
             }
             self.fingerprint.add(first);

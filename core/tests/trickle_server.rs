@@ -1,0 +1,503 @@
+//! What a server does beyond the recorded transcripts: limits, gates, slow readers, its embedder's side.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use livepeer_core::http::{Body, Fault, Headers, In, Method, Out, Request, Url};
+use livepeer_core::trickle::server::{
+    ANSWER_WITHIN, Config, Event, Gate, Read, Refusal, Refused, Removal, Server,
+};
+use livepeer_core::trickle::{Seq, Start};
+use livepeer_core::{Effect, EffectId, Input, Machine, Misuse, Output, Time};
+
+#[derive(Default)]
+struct Seen {
+    status: Option<u16>,
+    body: Vec<u8>,
+    chunks: usize,
+    ended: bool,
+}
+
+struct World {
+    now: Time,
+    server: Server,
+    minted: u64,
+    seen: BTreeMap<EffectId, Seen>,
+    events: Vec<Event>,
+}
+
+impl World {
+    fn new(config: Config) -> Self {
+        let now = Time::from_secs(1_000);
+        let mut server = Server::new(now, config);
+        server.create_channel(now, "c", "x/y".into()).unwrap();
+        Self {
+            now,
+            server,
+            minted: 0,
+            seen: BTreeMap::new(),
+            events: Vec::new(),
+        }
+    }
+
+    fn drain(&mut self) -> Option<Time> {
+        loop {
+            match self.server.poll_output() {
+                Output::Effect(id, Effect::Http(out)) => {
+                    let seen = self.seen.entry(id).or_default();
+                    match out {
+                        Out::Reply(reply) => {
+                            seen.status = Some(reply.status);
+                            seen.ended = reply.body != Body::Stream;
+                        }
+                        Out::Data(bytes) => {
+                            seen.chunks += 1;
+                            seen.body.extend_from_slice(&bytes);
+                        }
+                        Out::End => seen.ended = true,
+                        Out::Pause | Out::Resume => {}
+                        other => panic!("{other:?}"),
+                    }
+                }
+                Output::Effect(..) => unreachable!("only http is asked for"),
+                Output::Event(event) => self.events.push(event),
+                Output::Idle(wake) => return wake,
+            }
+        }
+    }
+
+    fn pass(&mut self, millis: u64) {
+        let end = self.now + Duration::from_millis(millis);
+        while let Some(wake) = self.drain().filter(|wake| *wake <= end) {
+            self.now = wake;
+            self.server.handle_input(wake, Input::Tick);
+        }
+        self.now = end;
+        self.server.handle_input(end, Input::Tick);
+        self.drain();
+    }
+
+    fn input(&mut self, id: EffectId, step: In) {
+        self.server.handle_input(self.now, Input::Http(id, step));
+        self.drain();
+    }
+
+    fn open(&mut self, method: Method, path: &str) -> EffectId {
+        let id = EffectId::by_peer(self.minted);
+        self.minted += 1;
+        let url = Url::parse("http://s/ai/trickle").unwrap().child(path);
+        self.input(
+            id,
+            In::Request(Request::new(method, url).body(Body::Stream)),
+        );
+        id
+    }
+
+    fn get(&mut self, path: &str) -> EffectId {
+        let id = self.open(Method::Get, path);
+        self.input(id, In::End(Headers::new()));
+        id
+    }
+
+    fn post(&mut self, path: &str) -> EffectId {
+        self.open(Method::Post, path)
+    }
+
+    fn data(&mut self, id: EffectId, bytes: impl Into<Bytes>) {
+        self.input(id, In::Data(bytes.into()));
+    }
+
+    fn end(&mut self, id: EffectId) {
+        self.input(id, In::End(Headers::new()));
+    }
+
+    fn gone(&mut self, id: EffectId) {
+        self.input(id, In::Failed(Fault::Broken("reset".into())));
+    }
+
+    fn status(&self, id: EffectId) -> Option<u16> {
+        self.seen.get(&id).and_then(|seen| seen.status)
+    }
+
+    fn body(&self, id: EffectId) -> &[u8] {
+        self.seen.get(&id).map_or(&[], |seen| &seen.body)
+    }
+
+    fn ended(&self, id: EffectId) -> bool {
+        self.seen.get(&id).is_some_and(|seen| seen.ended)
+    }
+}
+
+fn small() -> Config {
+    Config {
+        autocreate: true,
+        idle: Duration::from_secs(4),
+        sweep: Duration::from_secs(1),
+        reader_window: 10,
+        max_segment_bytes: 1_000,
+        max_channels: 2,
+        max_channel_guests: 3,
+        max_exchanges: 5,
+        ..Config::default()
+    }
+}
+
+#[test]
+fn every_byte_keeps_a_channel_from_the_sweep() {
+    // D8, where the Go server counts first bytes only.
+    let mut world = World::new(small());
+    let post = world.post("c/0");
+    for _ in 0..10 {
+        world.data(post, &b"x"[..]);
+        world.pass(2_000);
+    }
+    assert!(world.server.stats("c").is_some());
+    world.pass(5_000);
+    assert!(world.server.stats("c").is_none());
+    let idle = |event: &Event| matches!(event, Event::Removed(_, Removal::Idle));
+    assert!(world.events.iter().any(idle));
+    assert_eq!(
+        world.status(post),
+        Some(200),
+        "the upload is not left waiting"
+    );
+}
+
+#[test]
+fn names_with_an_underscore_are_never_swept_and_not_for_peers_to_write() {
+    let mut world = World::new(Config {
+        changefeed: true,
+        ..small()
+    });
+    world.pass(20_000);
+    assert!(world.server.stats("_changes").is_some());
+    for id in [
+        world.post("_changes/1"),
+        world.post("_new"),
+        world.open(Method::Delete, "_changes"),
+        world.open(Method::Delete, "_changes/0"),
+    ] {
+        assert_eq!(world.status(id), Some(403));
+    }
+    let read = world.get("_changes/0");
+    assert_eq!(world.body(read), br#"{"added":["_changes"]}"#);
+}
+
+#[test]
+fn a_longer_segment_than_allowed_is_refused_and_its_readers_end() {
+    let mut world = World::new(Config {
+        reader_window: 10_000,
+        ..small()
+    });
+    let post = world.post("c/0");
+    let get = world.get("c/0");
+    world.data(post, vec![1; 600]);
+    world.data(post, vec![1; 400]);
+    assert_eq!(world.status(post), None);
+    world.data(post, vec![1; 1]);
+    assert_eq!(world.status(post), Some(413));
+    assert!(world.ended(get));
+    assert_eq!(world.body(get).len(), 1_000);
+}
+
+#[test]
+fn there_are_so_many_channels_guests_and_exchanges_and_no_more() {
+    let mut world = World::new(small());
+    let create = world.post("d");
+    assert_eq!(world.status(create), Some(200));
+    let create = world.post("e");
+    assert_eq!(world.status(create), Some(503));
+    let post = world.post("e/0");
+    assert_eq!(world.status(post), Some(503));
+    let waiting: Vec<EffectId> = (0..3).map(|_| world.get("c/0")).collect();
+    let fourth = world.get("c/0");
+    assert_eq!(world.status(fourth), Some(503));
+    let other = [world.get("d/0"), world.get("d/0")];
+    assert_eq!(
+        world.status(other[1]),
+        None,
+        "other channels are undisturbed"
+    );
+    let sixth = world.get("d/0");
+    assert_eq!(world.status(sixth), Some(503));
+    // Whoever leaves makes room.
+    world.gone(waiting[0]);
+    let again = world.get("c/0");
+    assert_eq!(world.status(again), None);
+    assert_eq!(world.server.stats("c").unwrap().guests, 3);
+}
+
+#[test]
+fn a_reader_that_left_leaves_nothing_behind() {
+    let mut world = World::new(small());
+    // One ahead of an empty channel's head is precreated for it.
+    let get = world.get("c/1");
+    assert_eq!(world.server.stats("c").unwrap().guests, 1);
+    world.gone(get);
+    assert_eq!(world.server.stats("c").unwrap().guests, 0);
+    let delete = world.open(Method::Delete, "c/1");
+    assert_eq!(world.status(delete), Some(400), "and its slot is free");
+}
+
+#[test]
+fn a_slow_reader_gets_no_more_than_its_window_and_slows_nobody() {
+    let mut world = World::new(small());
+    let post = world.post("c/0");
+    let (slow, fast) = (world.get("c/0"), world.get("c/0"));
+    for n in 0..20_u8 {
+        world.data(post, vec![n; 6]);
+        world.input(fast, In::Sent(6));
+    }
+    assert_eq!(world.body(fast).len(), 120);
+    // Handed out while less than ten bytes were on the way.
+    assert_eq!(world.body(slow).len(), 12);
+    world.end(post);
+    assert!(world.ended(fast) && !world.ended(slow));
+    // Five segments later it still reads on to the end.
+    for n in 1..7 {
+        world
+            .server
+            .publish(world.now, "c", Bytes::from(format!("{n}")))
+            .unwrap();
+    }
+    world.drain();
+    while !world.ended(slow) {
+        world.input(slow, In::Sent(6));
+    }
+    assert_eq!(world.body(slow), world.body(fast));
+}
+
+#[test]
+fn single_bytes_are_joined_so_that_none_pins_a_buffer() {
+    let mut world = World::new(Config {
+        max_segment_bytes: 10_000,
+        reader_window: 100_000,
+        ..small()
+    });
+    let post = world.post("c/0");
+    let early = world.get("c/0");
+    for n in 0..5_000_u32 {
+        world.data(post, vec![n as u8]);
+    }
+    let late = world.get("c/0");
+    assert_eq!(world.seen[&early].chunks, 5_000);
+    assert_eq!(world.seen[&late].chunks, 2);
+    assert_eq!(world.body(early), world.body(late));
+}
+
+#[test]
+fn a_broken_upload_waits_for_its_publisher_and_then_ends_its_readers() {
+    // D6.
+    let mut world = World::new(small());
+    let post = world.post("c/0");
+    world.data(post, &b"part"[..]);
+    let get = world.get("c/0");
+    world.gone(post);
+    assert_eq!(world.status(post), Some(500));
+    world.pass(1_999);
+    assert!(!world.ended(get));
+    let again = world.post("c/0");
+    world.pass(1_500);
+    assert!(!world.ended(get), "somebody is there to continue it");
+    world.gone(again);
+    world.pass(2_000);
+    assert!(world.ended(get));
+    assert_eq!(world.body(get), b"part");
+}
+
+#[test]
+fn an_overtaken_upload_gets_less_patience() {
+    let mut world = World::new(small());
+    let post = world.post("c/0");
+    world.data(post, &b"part"[..]);
+    let get = world.get("c/0");
+    world.gone(post);
+    world.server.publish(world.now, "c", "next".into()).unwrap();
+    world.pass(999);
+    assert!(!world.ended(get));
+    world.pass(1);
+    assert!(world.ended(get));
+}
+
+#[test]
+fn the_embedder_may_decide_who_creates_and_deletes() {
+    let mut world = World::new(Config {
+        on_create: Gate::Ask,
+        on_delete: Gate::Ask,
+        ..small()
+    });
+    // A segment POST that would create meets the gate as well (D23); its body waits.
+    let post = world.post("n/0");
+    world.data(post, &b"early"[..]);
+    world.end(post);
+    assert_eq!(world.status(post), None);
+    assert!(world.server.stats("n").is_none());
+    world.server.answer(world.now, post, Ok(()));
+    world.drain();
+    assert_eq!(world.status(post), Some(200));
+    let get = world.get("n/0");
+    assert_eq!(world.body(get), b"early");
+
+    let delete = world.open(Method::Delete, "n");
+    for (status, told) in [(402, 402), (500, 500), (200, 400)] {
+        let delete = if status == 402 {
+            delete
+        } else {
+            world.open(Method::Delete, "n")
+        };
+        let refusal = Refusal {
+            status,
+            text: "no".into(),
+        };
+        world.server.answer(world.now, delete, Err(refusal));
+        world.drain();
+        assert_eq!(world.status(delete), Some(told));
+    }
+    assert!(world.server.stats("n").is_some());
+
+    let late = world.post("m");
+    world.pass(ANSWER_WITHIN.as_millis() as u64);
+    assert_eq!(world.status(late), Some(500));
+    world.server.answer(world.now, late, Ok(()));
+    assert!(world.server.stats("m").is_none(), "too late");
+}
+
+#[test]
+fn an_embedder_publishes_and_reads_without_http() {
+    let mut world = World::new(small());
+    let now = world.now;
+    let server = &mut world.server;
+    assert_eq!(server.begin(now, "none"), Err(Refused::NoChannel));
+    assert_eq!(
+        server.write(now, "c", Bytes::new()),
+        Err(Refused::Misuse(Misuse::NotOpen))
+    );
+    let reader = server.subscribe(now, "c", Start::Next).unwrap();
+    assert!(matches!(server.read(now, reader), Read::Pending));
+    assert_eq!(server.begin(now, "c"), Ok(Seq::ZERO));
+    assert_eq!(
+        server.begin(now, "c"),
+        Err(Refused::Misuse(Misuse::StillOpen))
+    );
+    server.write(now, "c", "ab".into()).unwrap();
+    server.write(now, "c", vec![7; 600].into()).unwrap();
+    assert!(matches!(server.read(now, reader), Read::Begin(seq, _) if seq == Seq::ZERO));
+    assert!(matches!(server.read(now, reader), Read::Data(_, bytes) if bytes == "ab"));
+    assert!(matches!(server.read(now, reader), Read::Data(_, bytes) if bytes.len() == 600));
+    assert!(matches!(server.read(now, reader), Read::Pending));
+    server.end(now, "c").unwrap();
+    assert!(matches!(server.read(now, reader), Read::End(_)));
+    assert!(matches!(server.read(now, reader), Read::Pending));
+    let told = |world: &mut World| {
+        world.drain();
+        let events = std::mem::take(&mut world.events);
+        events
+            .iter()
+            .filter(|event| matches!(event, Event::Readable(_)))
+            .count()
+    };
+    assert_eq!(told(&mut world), 2, "at the first byte and at the end");
+    // A reader that comes back late is told what it missed.
+    for n in 1..8 {
+        world
+            .server
+            .publish(now, "c", Bytes::from(format!("{n}")))
+            .unwrap();
+    }
+    let mut read = Vec::new();
+    loop {
+        match world.server.read(now, reader) {
+            Read::Begin(seq, _) => read.push(format!("begin {seq}")),
+            Read::Data(_, bytes) => read.push(String::from_utf8_lossy(&bytes).into_owned()),
+            Read::End(seq) => read.push(format!("end {seq}")),
+            Read::Gap(from, to) => read.push(format!("gap {from}..{to}")),
+            Read::Pending => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    // It was parked at 1, which it therefore still has.
+    assert_eq!(read, ["begin 1", "1", "end 1", "gap 2..8"]);
+    world.server.delete_channel(now, "c");
+    assert!(matches!(world.server.read(now, reader), Read::Ended));
+    assert_eq!(
+        world.server.publish(now, "c", "x".into()),
+        Err(Refused::NoChannel)
+    );
+}
+
+#[test]
+fn a_local_reader_follows_a_publisher_that_began_anew() {
+    let mut world = World::new(small());
+    let now = world.now;
+    for n in 0..9 {
+        world
+            .server
+            .publish(now, "c", Bytes::from(format!("{n}")))
+            .unwrap();
+    }
+    let reader = world.server.subscribe(now, "c", Start::Next).unwrap();
+    assert!(matches!(world.server.read(now, reader), Read::Pending));
+    let post = world.post("c/0");
+    world.data(post, &b"anew"[..]);
+    assert!(
+        world
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Readable(_)))
+    );
+    assert!(matches!(
+        world.server.read(now, reader),
+        Read::Discontinuity
+    ));
+    assert!(matches!(world.server.read(now, reader), Read::Begin(seq, _) if seq == Seq::ZERO));
+}
+
+#[test]
+fn closing_answers_everybody_and_then_refuses() {
+    let mut world = World::new(small());
+    let post = world.post("c/0");
+    world.data(post, &b"x"[..]);
+    let (running, waiting, warm) = (world.get("c/0"), world.get("c/1"), world.post("d/0"));
+    world.server.close(world.now);
+    world.drain();
+    for id in [post, running, waiting, warm] {
+        assert_eq!(world.status(id), Some(200));
+        assert!(world.ended(id));
+    }
+    assert!(matches!(world.events.last(), Some(Event::Closed(_))));
+    let late = world.get("c/0");
+    assert_eq!(world.status(late), Some(503));
+    let refused = world.server.create_channel(world.now, "x", "".into());
+    assert_eq!(refused, Err(Refused::Misuse(Misuse::Ended)));
+    assert_eq!(world.drain(), None);
+}
+
+#[test]
+fn closing_waits_for_a_slow_reader_to_have_what_was_published() {
+    let mut world = World::new(small());
+    let get = world.get("c/0");
+    world
+        .server
+        .publish(world.now, "c", vec![1; 600].into())
+        .unwrap();
+    let (from, to) = (
+        world.server.publish(world.now, "c", "2".into()).unwrap(),
+        world.get("c/1"),
+    );
+    assert_eq!(from, Seq::new(1));
+    world.drain();
+    world.server.close(world.now);
+    world.drain();
+    assert!(world.ended(to) && !world.ended(get));
+    assert!(
+        !world
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Closed(_)))
+    );
+    world.input(get, In::Sent(600));
+    assert!(world.ended(get));
+    assert_eq!(world.body(get).len(), 600);
+    assert!(matches!(world.events.last(), Some(Event::Closed(_))));
+}
