@@ -300,8 +300,10 @@ impl Player {
         let hello = net::OrchestratorRequest {
             address: Bytes::copy_from_slice(&address.0),
             sig: Bytes::copy_from_slice(&sig),
-            capabilities: (wrong % 3 == 0).then(|| Capabilities::live_video("noop").to_wire()),
-            ignore_capacity_check: wrong % 2 == 0,
+            capabilities: wrong
+                .is_multiple_of(3)
+                .then(|| Capabilities::live_video("noop").to_wire()),
+            ignore_capacity_check: wrong.is_multiple_of(2),
         };
         let to = Url::parse("https://orch:8935").expect("a URL");
         let within = Duration::from_secs(5);

@@ -62,19 +62,16 @@ impl LiveVideoJob {
             serving.handshake.drain(&mut self.out, |_| ());
             self.out.event(Event::Release(serving.lease, outcome));
         }
-        match core::mem::replace(&mut self.state, State::AwaitingLease) {
-            State::Running(running) => {
-                let Running {
-                    mut control,
-                    mut events,
-                    ..
-                } = *running;
-                events.get_mut().close(self.now);
-                events.drain(&mut self.out, |_| ());
-                control.get_mut().close(self.now);
-                self.leaving.push(control);
-            }
-            _ => {}
+        if let State::Running(running) = core::mem::replace(&mut self.state, State::AwaitingLease) {
+            let Running {
+                mut control,
+                mut events,
+                ..
+            } = *running;
+            events.get_mut().close(self.now);
+            events.drain(&mut self.out, |_| ());
+            control.get_mut().close(self.now);
+            self.leaving.push(control);
         }
     }
 

@@ -458,10 +458,9 @@ impl LiveVideoJob {
             .farewell
             .as_ref()
             .is_some_and(|farewell| farewell.deadline <= self.now)
+            && let Some(farewell) = self.farewell.take()
         {
-            if let Some(farewell) = self.farewell.take() {
-                self.out.abort(farewell.exchange);
-            }
+            self.out.abort(farewell.exchange);
         }
         match &mut self.state {
             State::AwaitingStart(start) if start.deadline <= self.now => {
