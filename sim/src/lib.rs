@@ -4,6 +4,7 @@ pub mod caller;
 pub mod fuzz;
 pub mod key;
 pub mod net;
+pub mod network;
 pub mod orchestrator;
 pub mod payment;
 pub mod steps;

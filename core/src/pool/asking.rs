@@ -83,7 +83,7 @@ impl<S: Selector> SessionPool<S> {
             None => return,
             Some(patience) => patience.is_over(self.now, ready > 0),
         };
-        let asking = self.children.values().any(|kid| kid.session.is_none());
+        let asking = self.is_asking();
         if over || ready >= self.enough() || (!asking && self.queue.is_empty()) {
             self.gathering = None;
             for url in core::mem::take(&mut self.gathered) {
@@ -132,8 +132,18 @@ impl<S: Selector> SessionPool<S> {
 
     /// Whether there are fewer sessions than wanted, and nobody left to ask.
     pub(super) fn short(&self) -> bool {
-        let asking = self.children.values().any(|kid| kid.session.is_none());
-        !asking && !self.stalled && self.queue.is_empty() && self.ready() < self.enough()
+        !self.is_asking() && !self.stalled && self.queue.is_empty() && self.ready() < self.enough()
+    }
+
+    /// Whether an answer is awaited that may bring a session to lend: a first one, or the renewal of one that went
+    /// stale.
+    fn is_asking(&self) -> bool {
+        self.children.values().any(|kid| match kid.session {
+            None => true,
+            Some(id) => self.sessions.get(&id).is_some_and(|session| {
+                !session.closing && !session.is_fresh(&self.config, self.now)
+            }),
+        })
     }
 
     pub(super) fn enough(&self) -> usize {
@@ -205,9 +215,17 @@ impl<S: Selector> SessionPool<S> {
             }
             handshake::Event::Ready(info) => self.on_ready(owner, node, info),
             handshake::Event::Renewed(info) => {
+                let (config, now) = (&self.config, self.now);
                 if let Some(session) = session.and_then(|id| self.sessions.get_mut(&id)) {
+                    let could = session.is_lendable(config, now);
                     session.info = info.clone();
+                    session.told = now;
+                    let can = session.is_lendable(config, now);
+                    let url = info.transcoder.clone();
                     self.out.event(Event::Renewed(info));
+                    if can && !could {
+                        self.announce(url);
+                    }
                 }
             }
             handshake::Event::PinChanged { remembered, seen } => {
@@ -246,14 +264,10 @@ impl<S: Selector> SessionPool<S> {
         let took = self.children[&owner].child.get().took().unwrap_or_default();
         self.node(node).answered(took);
         let key = info.transcoder.with_path("/");
-        let known = *self.by_url.entry(key.clone()).or_insert(node);
-        if known != node && !matches!(self.node(known).standing, Standing::Queued) {
-            // Two addresses of one orchestrator: the one that was first speaks for it.
+        if let Some((same, pause)) = self.speaks_for_itself(node, &key) {
             self.dismiss(owner);
-            let first = self.node(known).url.clone();
-            return self.pause(node, Why::Same(first), self.config.rejected_pause);
+            return self.pause(node, Why::Same(same), pause);
         }
-        self.by_url.insert(key, node);
         if !self.node(node).extra {
             let nodes = node_urls(&info.nodes);
             for url in nodes.into_iter().take(self.config.extra_nodes) {
@@ -276,9 +290,39 @@ impl<S: Selector> SessionPool<S> {
             lent: 0,
             child: Some(owner),
             closing: false,
+            told: self.now,
         };
         self.sessions.insert(id, session);
         self.announce(url);
+    }
+
+    /// Whether a node that says it is at `key` gets a session of its own; if not, whom it is the same as, and how
+    /// long it rests.
+    ///
+    /// Two addresses may be one orchestrator, and then they are one session and one suspension. But anybody can
+    /// claim to be somebody else: whoever answers at its own address outranks those who only name it.
+    fn speaks_for_itself(&mut self, node: u32, key: &Url) -> Option<(Url, Duration)> {
+        let own = self.node(node).url == *key;
+        let owner = *self.by_url.entry(key.clone()).or_insert(node);
+        let twin = self.sessions.iter().find(|(_, session)| {
+            !session.closing && session.info.transcoder.with_path("/") == *key
+        });
+        if let Some((id, twin)) = twin {
+            let (id, other, lent) = (*id, twin.node, twin.lent);
+            let other_url = self.node(other).url.clone();
+            if !own || other_url == *key {
+                return Some((other_url, self.config.rejected_pause));
+            }
+            if lent > 0 {
+                return Some((other_url, self.config.full_pause));
+            }
+            self.drop_session(id);
+            self.pause(other, Why::Same(key.clone()), self.config.rejected_pause);
+            return None;
+        }
+        let waits = matches!(self.node(owner).standing, Standing::Queued | Standing::Gone);
+        let free = own || owner == node || waits;
+        (!free).then(|| (self.node(owner).url.clone(), self.config.rejected_pause))
     }
 
     pub(super) fn on_rejected(&mut self, node: u32, rejection: Rejection) {

@@ -6,14 +6,21 @@ use alloc::vec::Vec;
 
 use super::lease::Held;
 use super::node::Node;
-use super::{Candidate, Lease, Outcome, Selector, Session, SessionPool, Why};
+use super::{Candidate, Config, Lease, Outcome, Selector, Session, SessionPool, Why};
 use crate::capabilities::Capabilities;
 use crate::handshake::Handshake;
+use crate::time::Time;
 use crate::wire::OrchestratorInfo;
 
 impl<S: Selector> SessionPool<S> {
     pub(super) fn lend(&mut self) -> Option<Lease> {
-        let all = listed(&self.sessions, &self.nodes, &self.wanted, self.share());
+        let all = listed(
+            &self.sessions,
+            &self.nodes,
+            &self.wanted,
+            &self.config,
+            self.now,
+        );
         let (ids, candidates): (Vec<u32>, Vec<Candidate<'_>>) = all.unzip();
         let chosen = self.selector.select(&mut self.rng, &candidates);
         self.declined = chosen.is_none() && !candidates.is_empty();
@@ -78,13 +85,7 @@ impl<S: Selector> SessionPool<S> {
             return;
         };
         let node = session.node;
-        let margin = self.config.handshake.renew_margin;
-        let left = session
-            .info
-            .auth_token
-            .as_ref()
-            .map(|token| token.expiration.since(self.now));
-        if left.is_none_or(|left| left <= margin) && session.lent == 0 {
+        if !session.is_fresh(&self.config, self.now) && session.lent == 0 {
             self.drop_session(id);
             return self.enqueue(node);
         }
@@ -128,11 +129,12 @@ pub(super) fn listed<'a>(
     sessions: &'a BTreeMap<u32, Session>,
     nodes: &'a [Node],
     wanted: &'a Capabilities,
-    share: u32,
+    config: &'a Config,
+    now: Time,
 ) -> impl Iterator<Item = (u32, Candidate<'a>)> {
     let lendable = sessions
         .iter()
-        .filter(move |(_, session)| session.is_lendable(share));
+        .filter(move |(_, session)| session.is_lendable(config, now));
     lendable.map(|(id, session)| {
         let candidate = Candidate {
             url: &session.info.transcoder,

@@ -38,7 +38,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::capabilities::Capabilities;
-use crate::handshake::{Handshake, Identity};
+use crate::handshake::{Handshake, Identity, MIN_RENEW_INTERVAL};
 use crate::http::Url;
 use crate::machine::{Child, Input, Machine, Outbox, Output};
 use crate::rng::{Rng, Seed};
@@ -124,11 +124,22 @@ struct Session {
     child: Option<u32>,
     /// Not lent any more: the orchestrator fell from grace while jobs still have it.
     closing: bool,
+    /// When its word was given.
+    told: Time,
 }
 
 impl Session {
-    const fn is_lendable(&self, share: u32) -> bool {
-        !self.closing && self.lent < share
+    fn is_lendable(&self, config: &Config, now: Time) -> bool {
+        !self.closing && self.lent < config.share.max(1) && self.is_fresh(config, now)
+    }
+
+    /// Whether its token is good for a while. One that comes with little left, by our clock, is as good as it gets
+    /// until it is time to ask again: the clocks may differ.
+    fn is_fresh(&self, config: &Config, now: Time) -> bool {
+        let token = self.info.auth_token.as_ref();
+        let left = token.map(|token| token.expiration.since(now));
+        now < self.told + MIN_RENEW_INTERVAL
+            || left.is_some_and(|left| left >= config.handshake.renew_margin)
     }
 }
 
@@ -238,6 +249,9 @@ impl<S: Selector> SessionPool<S> {
         };
         self.lent = self.lent.saturating_sub(1);
         session.lent = session.lent.saturating_sub(1);
+        if session.info.raw != lease.info.raw {
+            session.told = self.now;
+        }
         session.info = lease.info;
         if session.closing {
             // Another job's verdict ended it already; one incident counts once.
@@ -285,7 +299,13 @@ impl<S: Selector> SessionPool<S> {
     /// The sessions that could be lent now, as the selector would see them.
     #[must_use]
     pub fn candidates(&self) -> Vec<Candidate<'_>> {
-        let all = listed(&self.sessions, &self.nodes, &self.wanted, self.share());
+        let all = listed(
+            &self.sessions,
+            &self.nodes,
+            &self.wanted,
+            &self.config,
+            self.now,
+        );
         all.map(|(_, candidate)| candidate).collect()
     }
 
@@ -295,7 +315,7 @@ impl<S: Selector> SessionPool<S> {
     }
 
     fn lendable(&self, session: &Session) -> bool {
-        session.is_lendable(self.share())
+        session.is_lendable(&self.config, self.now)
     }
 
     fn share(&self) -> u32 {

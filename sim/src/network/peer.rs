@@ -1,0 +1,305 @@
+//! Orchestrators with a character, as far as a pool can tell: they answer handshakes and do jobs, well or not.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use livepeer_core::capabilities::{Capabilities, Capability, Model};
+use livepeer_core::http::{Fault, Headers, In, Out, Response, Url};
+use livepeer_core::wire::grpc::{self, Status};
+use livepeer_core::{Rng, Time};
+use livepeer_proto::net;
+
+/// What an orchestrator is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Character {
+    /// Does what it says, always.
+    Steady,
+    /// Does its work, but goes away and comes back.
+    Churning,
+    /// Nobody lives there.
+    Dead,
+    /// Takes connections and says nothing.
+    Silent,
+    /// Answers, but seldom in time.
+    Slow,
+    /// Says it can, and cannot.
+    Liar,
+    /// Fails every other job.
+    Flaky,
+    /// Lacks the model.
+    Incapable,
+    /// Runs software that is too old.
+    Old,
+    /// Asks more than anybody pays.
+    Dear,
+    /// Is cheap at first and dear when it has the job.
+    PriceJumper,
+    /// Never has a free place, or says so when it has the job.
+    Full,
+    /// Speaks another protocol.
+    Stranger,
+    /// Answers garbage.
+    Garbled,
+    /// Sends more than anybody takes.
+    Flooding,
+    /// Shows a new certificate now and then.
+    Restarting,
+    /// Gives tokens that are over already.
+    Skewed,
+    /// Is another name for the one before it.
+    Alias,
+    /// Takes no work itself and names the one before it.
+    Front,
+}
+
+impl Character {
+    /// Those that do well in handshakes and badly in jobs.
+    pub const MEAN: [Self; 6] = [
+        Self::Churning,
+        Self::Liar,
+        Self::Flaky,
+        Self::PriceJumper,
+        Self::Full,
+        Self::Restarting,
+    ];
+
+    /// All but the steady ones.
+    pub const ODD: [Self; 18] = [
+        Self::Churning,
+        Self::Dead,
+        Self::Silent,
+        Self::Slow,
+        Self::Liar,
+        Self::Flaky,
+        Self::Incapable,
+        Self::Old,
+        Self::Dear,
+        Self::PriceJumper,
+        Self::Full,
+        Self::Stranger,
+        Self::Garbled,
+        Self::Flooding,
+        Self::Restarting,
+        Self::Skewed,
+        Self::Alias,
+        Self::Front,
+    ];
+}
+
+/// The price above which nobody goes, in wei per pixel.
+pub const CEILING: i64 = 1_000;
+
+/// The model that jobs want.
+pub const MODEL: &str = "noop";
+
+/// One orchestrator.
+#[derive(Debug)]
+pub struct Peer {
+    /// Where it is.
+    pub url: Url,
+    /// What it is like.
+    pub character: Character,
+    /// What it asks.
+    price: i64,
+    /// How long it takes to answer.
+    latency: Duration,
+    /// Where it says it is.
+    transcoder: Url,
+    /// When it is away, in turns with when it is there.
+    turns: Vec<Time>,
+    /// Jobs it had.
+    jobs: u32,
+    certificate: u8,
+}
+
+/// What comes of a request, and after how long; `None` is silence.
+pub type Answer = Option<(Duration, Vec<In>)>;
+
+impl Peer {
+    /// The `n`-th one; `before` is the address of the one before it.
+    pub fn new(n: usize, character: Character, before: Option<&Url>, rng: &mut Rng) -> Self {
+        let url = Url::parse(&format!("https://o{n}.sim:8935")).expect("it is a URL");
+        let latency = match character {
+            Character::Slow => 2_000 + rng.below(9_000),
+            _ => 5 + rng.below(150),
+        };
+        let price = match character {
+            Character::Dear => CEILING + 1 + rng.below(1_000) as i64,
+            _ => 1 + rng.below(CEILING as u64) as i64,
+        };
+        let transcoder = match (character, before) {
+            (Character::Alias, Some(before)) => before.clone(),
+            _ => url.clone(),
+        };
+        Self {
+            url,
+            character,
+            price,
+            latency: Duration::from_millis(latency),
+            transcoder,
+            turns: Vec::new(),
+            jobs: 0,
+            certificate: 0,
+        }
+    }
+
+    /// Makes a churning one's comings and goings, until `end`.
+    pub fn churn(&mut self, from: Time, end: Time, rng: &mut Rng) {
+        let mut at = from;
+        while at < end {
+            at = at + Duration::from_secs(5 + rng.below(120));
+            self.turns.push(at);
+        }
+    }
+
+    /// Whether it is there.
+    #[must_use]
+    pub fn is_there(&self, now: Time) -> bool {
+        self.turns.iter().filter(|turn| **turn <= now).count() % 2 == 0
+    }
+
+    /// Answers a handshake.
+    pub fn answer(
+        &mut self,
+        now: Time,
+        afresh: bool,
+        before: Option<&Url>,
+        rng: &mut Rng,
+    ) -> Answer {
+        let soon = self.latency;
+        let broken = |fault| Some((soon, vec![In::Failed(fault)]));
+        if !self.is_there(now) {
+            return broken(Fault::Connect("connection refused".into()));
+        }
+        match self.character {
+            Character::Dead => broken(Fault::Resolve("no such host".into())),
+            Character::Silent => None,
+            Character::Stranger => {
+                let page = Response::new(404).header("content-type", "text/plain");
+                Some((soon, vec![In::Reply(page), In::End(Headers::new())]))
+            }
+            Character::Garbled => {
+                let mut steps = steps(&grpc::reply(&self.info(now, before)));
+                let junk: Vec<u8> = (0..40).map(|_| rng.below(256) as u8).collect();
+                steps[1] = In::Data([&[0, 0, 0, 0, 40][..], &junk].concat().into());
+                Some((soon, steps))
+            }
+            Character::Flooding => {
+                let mut steps = steps(&grpc::reply(&self.info(now, before)));
+                let flood = Bytes::from(vec![0xff; 1 << 20]);
+                steps[1] = In::Data(Bytes::from_static(b"\0\xff\xff\xff\xff"));
+                (0..6).for_each(|_| steps.insert(2, In::Data(flood.clone())));
+                Some((soon, steps))
+            }
+            Character::Full if self.jobs.is_multiple_of(2) => {
+                self.jobs += 1;
+                let text = "Invalid orchestrator request: OrchestratorCapped";
+                let refusal = grpc::refuse(&Status::new(Status::UNKNOWN, text));
+                Some((soon, steps(&[refusal])))
+            }
+            Character::Restarting if !afresh && rng.below(3) == 0 => {
+                let remembered = [self.certificate; 32];
+                self.certificate = self.certificate.wrapping_add(1);
+                let seen = [self.certificate; 32];
+                broken(Fault::CertificateChanged { remembered, seen })
+            }
+            _ => Some((soon, steps(&grpc::reply(&self.info(now, before))))),
+        }
+    }
+
+    /// What comes of a job that it is given: after how long it fails, and how; or it does it.
+    pub fn work(&mut self, rng: &mut Rng) -> Result<(), (Duration, Trouble)> {
+        self.jobs += 1;
+        let soon = self.latency;
+        match self.character {
+            Character::Liar => Err((soon, Trouble::Broken)),
+            Character::Flaky if rng.below(2) == 0 => {
+                Err((Duration::from_millis(rng.below(20_000)), Trouble::Broken))
+            }
+            Character::Slow => Err((Duration::from_secs(5), Trouble::Broken)),
+            Character::PriceJumper => Err((soon, Trouble::TooDear)),
+            Character::Full => Err((soon, Trouble::Full)),
+            _ => Ok(()),
+        }
+    }
+
+    fn info(&self, now: Time, before: Option<&Url>) -> net::OrchestratorInfo {
+        let model = match self.character {
+            Character::Incapable => "another",
+            _ => MODEL,
+        };
+        let mut offered = Capabilities::common().and_model(
+            Capability::LIVE_VIDEO_TO_VIDEO,
+            model,
+            Model {
+                warm: self.price % 2 == 0,
+                capacity: 4,
+                ..Model::default()
+            },
+        );
+        offered.version = match self.character {
+            Character::Old => "0.7.9".into(),
+            _ => "0.9.1-abcdef01".into(),
+        };
+        let life = match self.character {
+            Character::Skewed => -100,
+            _ => 1_800,
+        };
+        let (transcoder, nodes) = match (self.character, before) {
+            (Character::Front, Some(before)) => (String::new(), vec![before.to_string()]),
+            _ => (self.transcoder.to_string(), vec![]),
+        };
+        net::OrchestratorInfo {
+            transcoder,
+            nodes,
+            capabilities: Some(offered.to_wire()),
+            price_info: Some(net::PriceInfo {
+                price_per_unit: self.price,
+                pixels_per_unit: 1,
+                ..Default::default()
+            }),
+            ticket_params: Some(net::TicketParams {
+                recipient: vec![1; 20].into(),
+                face_value: vec![1].into(),
+                win_prob: vec![1].into(),
+                ..Default::default()
+            }),
+            auth_token: Some(net::AuthToken {
+                token: vec![1].into(),
+                session_id: format!("{}-{}", self.url.host(), now.as_nanos()),
+                expiration: now.as_secs() as i64 + life,
+            }),
+            ..Default::default()
+        }
+    }
+}
+
+/// How a job ends badly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The orchestrator failed.
+    Broken,
+    /// It has no free place.
+    Full,
+    /// It asks more now.
+    TooDear,
+}
+
+/// What a client hears of a server's steps.
+fn steps(out: &[Out]) -> Vec<In> {
+    let mut heard = Vec::new();
+    for step in out {
+        match step {
+            Out::Reply(head) => {
+                heard.push(In::Reply(head.clone()));
+                if matches!(head.body, livepeer_core::http::Body::Empty) {
+                    heard.push(In::End(Headers::new()));
+                }
+            }
+            Out::Data(data) => heard.push(In::Data(data.clone())),
+            Out::EndWith(trailers) => heard.push(In::End(trailers.clone())),
+            other => unreachable!("no answer has {other:?}"),
+        }
+    }
+    heard
+}
