@@ -149,9 +149,7 @@ impl fmt::Display for Why {
             Self::Failed(failure) => fmt::Display::fmt(&failure.cause, f),
             Self::Full => f.write_str("it has no capacity"),
             Self::TooDear => f.write_str("it asks more than we pay"),
-            Self::Suspended { until, reason } => {
-                write!(f, "it is left alone until {} s: {reason}", until.as_secs())
-            }
+            Self::Suspended { reason, .. } => write!(f, "{reason} (left alone for a while)"),
             Self::Same(url) => write!(f, "it is the same as {url}"),
             Self::Lent => f.write_str("it is at work already"),
             Self::Declined => f.write_str("it is not wanted: too dear, or too bad"),

@@ -176,7 +176,7 @@ impl From<Error> for Failed {
                     match tried.first().map(|one| &one.why) {
                         Some(Why::Failed(failure)) => remedy(&failure.who, &failure.cause),
                         Some(Why::Rejected(_)) => UNFIT,
-                        _ => "Try again later, or name more orchestrators",
+                        _ => "Check its address and that it runs, look into its log, or name another",
                     },
                 ),
             },

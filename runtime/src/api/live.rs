@@ -69,7 +69,11 @@ impl<R: Runtime> LiveVideoJob<R> {
             },
             orchestrators: Vec::new(),
             payer: Payer::default(),
-            config: Config::default(),
+            // Our publisher waits by itself when too much is in flight, so that is no sign of a slow orchestrator.
+            config: Config {
+                max_in_flight: usize::MAX,
+                ..Config::default()
+            },
             pool: pool::Config {
                 ready: 1,
                 ..pool::Config::default()
