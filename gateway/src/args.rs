@@ -17,9 +17,9 @@ use livepeer_core::wire::{DEFAULT_MODEL, Params};
 use crate::media::Speed;
 use crate::ui::Failed;
 
-pub(crate) use endpoints::{Endpoints, Signer};
+pub(crate) use endpoints::Endpoints;
 use values::Secret;
-pub(crate) use values::{Header, Listen, Place};
+pub(crate) use values::{Listen, Place};
 
 /// A small, fast Livepeer gateway.
 ///

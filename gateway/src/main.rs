@@ -1,23 +1,8 @@
 //! A small, fast Livepeer gateway.
 
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the commands that use it come with the sessions"
-)]
 mod args;
 mod cmd;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the commands that use it come with the sessions"
-)]
 mod media;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the commands that use it come with the sessions"
-)]
 mod ui;
 
 use std::io::IsTerminal as _;

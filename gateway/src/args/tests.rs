@@ -1,3 +1,5 @@
+use super::endpoints::Signer;
+use super::values::Header;
 use super::*;
 
 fn parsed(line: &str) -> Result<Command, Failed> {

@@ -18,4 +18,4 @@ mod ts;
 pub(crate) use error::{InputError, Warnings};
 pub(crate) use pace::{Pacer, Speed};
 pub(crate) use retime::Retimer;
-pub(crate) use segmenter::{Segment, Segmenter, Start};
+pub(crate) use segmenter::Segment;

@@ -159,7 +159,7 @@ impl From<Failure> for Failed {
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         match error {
-            Error::Failed(failure) => failure.into(),
+            Error::Failed(failure) => (*failure).into(),
             Error::Input(error) => error.into(),
             Error::Misuse(misuse) => misuse.into(),
             Error::Rejected(..) => Self::new(&error, UNFIT),
@@ -176,7 +176,9 @@ impl From<Error> for Failed {
                     match tried.first().map(|one| &one.why) {
                         Some(Why::Failed(failure)) => remedy(&failure.who, &failure.cause),
                         Some(Why::Rejected(_)) => UNFIT,
-                        _ => "Check its address and that it runs, look into its log, or name another",
+                        _ => {
+                            "Check its address and that it runs, look into its log, or name another"
+                        }
                     },
                 ),
             },

@@ -54,16 +54,6 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
-/// `97.5 %`; of nothing, everything.
-pub(crate) fn share(part: u64, whole: u64) -> String {
-    let thousandths = if whole == 0 {
-        1000
-    } else {
-        u128::from(part) * 1000 / u128::from(whole)
-    };
-    format!("{}.{} %", thousandths / 10, thousandths % 10)
-}
-
 /// An amount of money with its unit: whole wei exactly, beyond 10^9 wei also in a larger unit, cut and not
 /// rounded, so that nobody is shown more than there is. Parts of a wei are shown as `~`.
 pub(crate) struct Wei<'a>(pub(crate) &'a Amount);
@@ -132,13 +122,6 @@ mod tests {
         ] {
             assert_eq!(duration(Duration::from_micros(micros)), shown);
         }
-    }
-
-    #[test]
-    fn shares() {
-        assert_eq!(share(0, 0), "100.0 %");
-        assert_eq!(share(39, 40), "97.5 %");
-        assert_eq!(share(u64::MAX, u64::MAX), "100.0 %");
     }
 
     #[test]

@@ -45,6 +45,7 @@ impl Latencies {
     }
 
     /// How many there are.
+    #[cfg(test)]
     pub(crate) const fn count(&self) -> u64 {
         self.count
     }

@@ -12,8 +12,7 @@ mod summary;
 mod table;
 
 pub(crate) use fail::{Failed, Outcome, report};
-pub(crate) use format::{Wei, bytes, count, duration, share};
-pub(crate) use latency::Latencies;
+pub(crate) use format::{Wei, duration};
 pub(crate) use output::{LogWriter, print, print_json, tell};
 pub(crate) use progress::Progress;
 pub(crate) use summary::{Money, Summary};

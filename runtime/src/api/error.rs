@@ -29,16 +29,22 @@ pub enum Error {
     NoOrchestrator(Vec<Tried>),
     /// The orchestrator answered and does not fit.
     #[error("orchestrator {0} does not fit: {1}")]
-    Rejected(Url, Rejection),
+    Rejected(Url, Box<Rejection>),
     /// A peer failed.
-    #[error(transparent)]
-    Failed(#[from] Failure),
+    #[error("{0}")]
+    Failed(Box<Failure>),
     /// The call does not fit what was called before.
     #[error(transparent)]
     Misuse(#[from] Misuse),
     /// The job has ended.
     #[error("the job has ended: {0}")]
     Ended(String),
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(Box::new(failure))
+    }
 }
 
 fn list(tried: &[Tried]) -> String {

@@ -221,7 +221,7 @@ fn why(ending: &Ending, last: Option<&pool::Why>) -> Error {
     match (ending, last) {
         (Ending::Failed(failure), _)
         | (Ending::NoOrchestrator, Some(pool::Why::Failed(failure))) => {
-            Error::Failed(failure.clone())
+            Error::from(failure.clone())
         }
         (Ending::Stopped, _) => Error::Ended("it was stopped".into()),
         (Ending::Finished, _) => Error::Ended("its output is complete".into()),
@@ -381,9 +381,9 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
             .until(|state| match (&state.started, &state.ended) {
                 (Some(started), _) => Some(Ok(started.clone())),
                 (None, Some(ending)) => {
-                    let silent_signer = state.no_identity.take().map(Error::Failed);
+                    let silent_signer = state.no_identity.take().map(Error::from);
                     Some(Err(silent_signer.unwrap_or_else(|| match ending {
-                        Ending::Failed(failure) => Error::Failed(failure.clone()),
+                        Ending::Failed(failure) => Error::from(failure.clone()),
                         _ => Error::NoOrchestrator(std::mem::take(&mut state.tried)),
                     })))
                 }

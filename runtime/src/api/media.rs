@@ -100,7 +100,7 @@ impl<R: Runtime> Publisher<R> {
     fn why(&self, misuse: Misuse) -> Error {
         let ended = self.shared.with(|state| state.input.ended.clone());
         match ended {
-            Some(trickle::Ending::Failed(failure)) => Error::Failed(failure),
+            Some(trickle::Ending::Failed(failure)) => Error::from(failure),
             Some(trickle::Ending::EndOfStream) => {
                 Error::Ended("the orchestrator closed the input channel".into())
             }

@@ -78,7 +78,9 @@ impl<R: Runtime> OrchestratorSession<R> {
     async fn next(&self) -> Result<Event, Error> {
         match self.handle.next().await {
             Some(Event::Failed(failure)) => Err(failure.into()),
-            Some(Event::Rejected(rejection)) => Err(Error::Rejected(self.url.clone(), rejection)),
+            Some(Event::Rejected(rejection)) => {
+                Err(Error::Rejected(self.url.clone(), Box::new(rejection)))
+            }
             Some(Event::Closed) | None => Err(Error::Ended("it was closed".into())),
             Some(event) => Ok(event),
         }
