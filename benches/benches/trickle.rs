@@ -1,5 +1,7 @@
 //! The trickle machines without sockets: what sequencing and fan-out cost per event.
 
+#![allow(missing_docs, reason = "criterion makes functions without any")]
+
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -127,7 +129,7 @@ fn clients(c: &mut Criterion) {
     group.bench_function("publisher", |b| {
         let mut publisher = Publisher::new(now, PublisherConfig::default(), url.clone());
         let mut posts = std::collections::VecDeque::new();
-        let mut out = |publisher: &mut Publisher, posts: &mut std::collections::VecDeque<_>| {
+        let out = |publisher: &mut Publisher, posts: &mut std::collections::VecDeque<_>| {
             loop {
                 match publisher.poll_output() {
                     Output::Effect(id, Effect::Http(Out::Request(request))) => {
@@ -167,7 +169,7 @@ fn clients(c: &mut Criterion) {
         let mut subscriber = Subscriber::new(now, config, url.clone(), start);
         let mut asked = std::collections::VecDeque::new();
         let mut at = now;
-        let mut out = |subscriber: &mut Subscriber, asked: &mut std::collections::VecDeque<_>| {
+        let out = |subscriber: &mut Subscriber, asked: &mut std::collections::VecDeque<_>| {
             loop {
                 match subscriber.poll_output() {
                     Output::Effect(id, Effect::Http(Out::Request(request))) => {
