@@ -1,6 +1,8 @@
-//! The trickle machines alone, against any trickle server: `trickle pub URL SEGMENT_BYTES < in`, `trickle sub URL > out`.
+//! The trickle machines alone, against any trickle server: `trickle pub URL SEGMENT_BYTES PAUSE_MS < in`, `trickle sub URL >
+//! out`. Without a pause readers fall out of the server's window of five segments: trickle has no other brake.
 
 use std::io::{Read, Write};
+use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::http::Url;
@@ -11,13 +13,20 @@ use livepeer_tokio::driver;
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["pub", url, bytes] => publish(url.parse()?, bytes.parse()?).await,
+        ["pub", url, bytes, pause] => {
+            publish(
+                url.parse()?,
+                bytes.parse()?,
+                Duration::from_millis(pause.parse()?),
+            )
+            .await
+        }
         ["sub", url] => subscribe(url.parse()?).await,
-        _ => Err("usage: trickle pub URL SEGMENT_BYTES | trickle sub URL".into()),
+        _ => Err("usage: trickle pub URL SEGMENT_BYTES PAUSE_MS | trickle sub URL".into()),
     }
 }
 
-async fn publish(url: Url, size: usize) -> Result<(), Box<dyn std::error::Error>> {
+async fn publish(url: Url, size: usize, pause: Duration) -> Result<(), Box<dyn std::error::Error>> {
     let mut input = Vec::new();
     std::io::stdin().read_to_end(&mut input)?;
     let driver = driver();
@@ -41,6 +50,7 @@ async fn publish(url: Url, size: usize) -> Result<(), Box<dyn std::error::Error>
                 let _ = channel.end(now);
             });
             waiting = next.next();
+            tokio::time::sleep(pause).await;
         }
         if delivered == segments.len() {
             channel.with(|channel, now| channel.close(now));
