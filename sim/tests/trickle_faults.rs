@@ -6,7 +6,9 @@
 use livepeer_sim::trickle::{Class, Schedule, run};
 
 /// Seeds beyond the default count that have found a fault once.
-const KNOWN: [u64; 7] = [2_904, 6_481, 13_573, 23_070, 74_277, 78_806, 331_586];
+const KNOWN: [u64; 8] = [
+    2_904, 6_481, 13_573, 23_070, 74_277, 78_806, 331_586, 84_701,
+];
 
 fn from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()

@@ -221,8 +221,8 @@ impl Model {
                 {
                     let seq = from;
                     // Requests for segments beyond the head evict too: the next one's, and in a rough world those
-                    // of segments whose first bytes overtook each other.
-                    let beyond = if self.rough { 3 } else { 1 };
+                    // of segments whose first bytes overtook each other or are held back.
+                    let beyond = if self.rough { 4 } else { 1 };
                     let evicted = head + beyond >= seq + WINDOW as u64;
                     let pending = self.rough
                         && self
