@@ -4,6 +4,10 @@
 //! check what holds after each step and at the end, and panic if it does not.
 
 pub mod orchestrator;
+pub mod payment_ledger;
+pub mod payment_receiver;
+pub mod payment_session;
+pub mod payment_signer;
 mod reel;
 pub mod trickle_publisher;
 pub mod trickle_server;

@@ -79,6 +79,8 @@ pub struct TicketReceiver {
     balances: Balances,
     sweep: Time,
     nonces: NonceWindows,
+    /// Which records of nonces there are, by the first nonce in each.
+    nonce_records: BTreeMap<RandHash, Vec<u32>>,
     meters: BTreeMap<AccountId, LiveMeter>,
     pending: Vec<Pending>,
     receipts: u64,
@@ -102,6 +104,7 @@ impl TicketReceiver {
             chain,
             balances,
             nonces: NonceWindows::default(),
+            nonce_records: BTreeMap::new(),
             meters: BTreeMap::new(),
             pending: Vec::new(),
             receipts: 0,
@@ -111,7 +114,11 @@ impl TicketReceiver {
 
     /// Takes back a record from before a restart; says whether it was one of ours.
     pub fn restore(&mut self, record: &Record) -> bool {
-        restore_nonces(&mut self.nonces, record)
+        let restored = restore_nonces(&mut self.nonces, record);
+        if let Some((hash, first)) = restored {
+            self.nonce_records.entry(hash).or_default().push(first);
+        }
+        restored.is_some()
     }
 
     /// Pushes a new reading of the chain.
@@ -120,10 +127,12 @@ impl TicketReceiver {
         self.chain = view;
         self.block = self.block.max(self.chain.l1_block);
         for hash in self.nonces.clean(self.chain.l1_block) {
-            self.out.open(Effect::Store(Record {
-                key: nonces_key(&hash),
-                value: None,
-            }));
+            for first in self.nonce_records.remove(&hash).unwrap_or_default() {
+                self.out.open(Effect::Store(Record {
+                    key: nonces_key(&hash, first),
+                    value: None,
+                }));
+            }
         }
     }
 
@@ -346,7 +355,7 @@ impl TicketReceiver {
         let mut outcomes: Vec<TicketOutcome> = Vec::with_capacity(tickets.len());
         let mut winners = Vec::new();
         let mut value = Amount::zero();
-        let mut recorded = false;
+        let mut used = Vec::new();
         let mut failed = false;
         for sent in tickets {
             let ticket = Ticket::new(params, account.sender, sent.nonce);
@@ -355,7 +364,7 @@ impl TicketReceiver {
                 !matches!(&checked, Err(why) if why.is_fatal() || *why == Refused::Signature);
             let won = signed && wins(&sent.signature, &rand, &params.win_prob);
             let refused = checked
-                .and_then(|()| self.accept_nonce(&ticket, params, &mut recorded))
+                .and_then(|()| self.accept_nonce(&ticket, params, &mut used))
                 .err();
             if won {
                 winners.push(SignedTicket {
@@ -363,7 +372,7 @@ impl TicketReceiver {
                     signature: Signature::from_slice(&sent.signature)
                         .expect("a verified signature has 65 bytes"),
                     recipient_rand: rand,
-                    expiration_block: params.expiration_block.to_u64().unwrap_or(u64::MAX),
+                    expiration_block: expiry(params),
                 });
             }
             failed |= refused.is_some();
@@ -386,7 +395,7 @@ impl TicketReceiver {
         {
             self.out.event(Event::WantSender(*sender));
         }
-        let unsaved = self.save(recorded.then_some(&params.recipient_rand_hash), &winners);
+        let unsaved = self.save(params, &used, &winners);
         let pending = Pending {
             receipt,
             account,
@@ -429,13 +438,13 @@ impl TicketReceiver {
         &mut self,
         ticket: &Ticket,
         params: &TicketParams,
-        recorded: &mut bool,
+        used: &mut Vec<u32>,
     ) -> Result<(), Refused> {
-        let expires = params.expiration_block.to_u64().unwrap_or(u64::MAX);
+        let expires = expiry(params);
         self.nonces
             .accept(params.recipient_rand_hash, ticket.sender_nonce, expires)
             .map_err(Refused::Nonce)?;
-        *recorded = true;
+        used.push(ticket.sender_nonce);
         if expires <= self.block {
             return Err(Refused::Expired);
         }
@@ -443,9 +452,17 @@ impl TicketReceiver {
     }
 
     /// Asks for the records without which nothing may be said.
-    fn save(&mut self, window: Option<&RandHash>, winners: &[SignedTicket]) -> BTreeSet<EffectId> {
-        window
-            .and_then(|hash| nonces_record(&self.nonces, hash))
+    fn save(
+        &mut self,
+        params: &TicketParams,
+        used: &[u32],
+        winners: &[SignedTicket],
+    ) -> BTreeSet<EffectId> {
+        let hash = params.recipient_rand_hash;
+        if let Some(first) = used.first() {
+            self.nonce_records.entry(hash).or_default().push(*first);
+        }
+        nonces_record(&hash, expiry(params), used)
             .into_iter()
             .chain(winners.iter().map(SignedTicket::to_record))
             .map(|record| self.out.open(Effect::Store(record)))
@@ -454,6 +471,9 @@ impl TicketReceiver {
 
     /// Credits a receipt whose records are durable, and says what came of it.
     fn speak(&mut self, done: Pending) {
+        for winner in done.winners {
+            self.out.event(Event::Won(Box::new(winner)));
+        }
         if done.value.is_positive() {
             let pinned = self
                 .balances
@@ -465,9 +485,6 @@ impl TicketReceiver {
                 self.reject_whole(done.receipt, &done.account, Refused::Busy);
                 return;
             }
-        }
-        for winner in done.winners {
-            self.out.event(Event::Won(Box::new(winner)));
         }
         let credit = self.credit_so_far(&done.account, &done.outcomes, done.value);
         let first = done.outcomes.iter().find_map(|one| one.refused.clone());
@@ -556,6 +573,11 @@ impl Machine for TicketReceiver {
         let sweep = (!self.balances.is_empty()).then_some(self.sweep);
         Output::Idle(crate::machine::earlier(meters, sweep))
     }
+}
+
+/// The block from which tickets are refused. Our own quotes have no later one than 64 bits can say.
+fn expiry(params: &TicketParams) -> u64 {
+    params.expiration_block.to_u64().unwrap_or(u64::MAX)
 }
 
 fn bound(params: &TicketParams, sender: Address, price: Price) -> Bound<'_> {

@@ -15,8 +15,10 @@ use crate::wire::{Payment, SenderParams, TicketParams};
 const NONCES: &str = "nonces:0x";
 const WINNER: &str = "winner:0x";
 
-pub(super) fn nonces_key(hash: &RandHash) -> String {
-    format!("{NONCES}{}", hex::encode(hash))
+/// One payment's nonces have a record of their own, named after the first of them: records may become durable in
+/// any order, and none may undo another.
+pub(super) fn nonces_key(hash: &RandHash, first: u32) -> String {
+    format!("{NONCES}{}:{first}", hex::encode(hash))
 }
 
 /// The key under which a winning ticket is stored: one ticket has one, however often it is received.
@@ -75,34 +77,30 @@ impl SignedTicket {
     }
 }
 
-/// What is stored of a commitment's nonces; `None` if it is not tracked.
-pub(super) fn nonces_record(nonces: &NonceWindows, hash: &RandHash) -> Option<Record> {
-    let (expires, seen) = nonces.seen(hash)?;
+/// What is stored of the nonces that one payment used.
+pub(super) fn nonces_record(hash: &RandHash, expires: u64, nonces: &[u32]) -> Option<Record> {
+    let first = nonces.first()?;
     let mut value = expires.to_be_bytes().to_vec();
-    value.extend(seen.flat_map(u32::to_be_bytes));
+    value.extend(nonces.iter().flat_map(|nonce| nonce.to_be_bytes()));
     Some(Record {
-        key: nonces_key(hash),
+        key: nonces_key(hash, *first),
         value: Some(value.into()),
     })
 }
 
-/// Takes back what was stored of nonces; says whether the record was that.
-pub(super) fn restore_nonces(nonces: &mut NonceWindows, record: &Record) -> bool {
-    let Some(hash) = record
-        .key
-        .strip_prefix(NONCES)
-        .and_then(|hash| <[u8; 32]>::try_from(hex::decode(hash).ok()?).ok())
-    else {
-        return false;
-    };
-    let Some((expires, seen)) = record.value.as_ref().and_then(|v| v.split_at_checked(8)) else {
-        return false;
-    };
-    let expires = u64::from_be_bytes(expires.try_into().expect("eight bytes were split off"));
-    for nonce in seen.chunks_exact(4) {
-        let nonce = u32::from_be_bytes(nonce.try_into().expect("chunks of four"));
+/// Takes back what was stored of nonces; says which record it was, or that it was something else.
+pub(super) fn restore_nonces(
+    nonces: &mut NonceWindows,
+    record: &Record,
+) -> Option<(RandHash, u32)> {
+    let (hash, first) = record.key.strip_prefix(NONCES)?.split_once(':')?;
+    let hash = RandHash::try_from(hex::decode(hash).ok()?).ok()?;
+    let (expires, used) = record.value.as_ref()?.split_at_checked(8)?;
+    let expires = u64::from_be_bytes(expires.try_into().ok()?);
+    for nonce in used.chunks_exact(4) {
+        let nonce = u32::from_be_bytes(nonce.try_into().ok()?);
         // One that is there already is as good as restored.
         let _ = nonces.accept(hash, nonce, expires);
     }
-    true
+    Some((hash, first.parse().ok()?))
 }

@@ -253,12 +253,15 @@ impl PaymentSession {
         if matches!(self.state, State::Ended) {
             return;
         }
+        let same = self.info == *info;
         if let Err(failure) = self.take_quote(info) {
             return self.fail(*failure);
         }
-        // What is being minted from the old quote is of no use any more.
-        if matches!(self.state, State::AwaitingQuote(_) | State::Minting) {
-            self.mint();
+        match self.state {
+            State::AwaitingQuote(_) => self.mint(),
+            // What is being minted from the old quote is of no use any more.
+            State::Minting if !same => self.mint(),
+            _ => {}
         }
     }
 

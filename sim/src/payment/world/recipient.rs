@@ -205,11 +205,23 @@ impl World {
             .remove(&receipt)
             .expect("each receipt has one event");
         let store = &self.recipient_store;
+        // Of what has expired nothing need be kept: it is refused anyway.
+        let params = payment.ticket_params.as_ref();
+        let expired = params.is_some_and(|one| one.expiration_block <= self.chain.l1_block.into());
         self.model
             .credited(&account, &payment, tickets, value, |hash, nonce| {
-                let key = format!("nonces:0x{}", hex::encode(hash));
-                let kept = store.get(&key).map_or(&[][..], |kept| &kept[8..]);
-                kept.chunks_exact(4).any(|one| one == nonce.to_be_bytes())
+                let of = format!("nonces:0x{}:", hex::encode(hash));
+                let records = store.iter().filter(|(key, _)| key.starts_with(&of));
+                let nonces = |kept: &bytes::Bytes| -> Vec<u32> {
+                    let chunks = kept[8..].chunks_exact(4);
+                    chunks
+                        .map(|one| u32::from_be_bytes(one.try_into().expect("four")))
+                        .collect()
+                };
+                records
+                    .flat_map(|(_, kept)| nonces(kept))
+                    .any(|one| one == nonce)
+                    || expired
             });
         self.touched.insert(account.clone());
         let after = self.travel();
