@@ -5,12 +5,20 @@
 //! beside, the line `livepeer_fuzz::target!(name);` in `fuzz/fuzz_targets/name.rs`, its `[[bin]]` in
 //! `fuzz/Cargo.toml`, and a folder of seeds `fuzz/corpus/name/`; a test says which of these is missing.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use livepeer_core::capabilities::{Capability, compatible};
 use livepeer_core::http::{Headers, Response, Url};
+use livepeer_core::payment::{Ticket, Unit};
+use livepeer_core::wire::challenge::{Challenge, RefreshRequest};
 use livepeer_core::wire::grpc::{Answer, Question};
+use livepeer_core::wire::signer::{
+    PaymentRequest, PaymentResponse, Quote, WebhookAnswer, credential_capabilities,
+};
 use livepeer_core::wire::{
-    Channels, EventContext, OrchestratorInfo, Params, RunnerEvent, ScopeChannels, Token,
+    Channels, EventContext, OrchestratorInfo, Params, Payment, RunnerEvent, ScopeChannels,
+    SegmentCredentials, SignerState, Token, error_words, ethereum,
 };
 
 /// A fuzz target: its name and what it does with bytes.
@@ -24,14 +32,25 @@ macro_rules! targets {
 
 /// Every target, by the name of its file and of its corpus.
 pub const TARGETS: &[Target] = targets![
+    decode_chain_answer,
+    decode_challenge,
+    decode_credentials,
     decode_event,
     decode_grpc,
     decode_orchestrator_info,
     decode_params,
+    decode_payment,
+    decode_signer_answer,
+    decode_signer_request,
+    decode_signer_state,
     decode_start_answer,
     decode_token,
     decode_url,
     machine_orchestrator,
+    machine_payment_ledger,
+    machine_payment_receiver,
+    machine_payment_session,
+    machine_payment_signer,
     machine_trickle_publisher,
     machine_trickle_server,
     machine_trickle_subscriber,
@@ -174,6 +193,116 @@ pub fn decode_grpc(data: &[u8]) {
 /// An orchestrator answers once, credits once and overdraws nobody, whatever gateways do.
 pub fn machine_orchestrator(data: &[u8]) {
     crate::steps::orchestrator::run(data);
+}
+
+/// A payment that is read comes out as it went in, and its tickets have hashes.
+pub fn decode_payment(data: &[u8]) {
+    let Ok(payment) = Payment::from_protobuf(Bytes::copy_from_slice(data)) else {
+        return;
+    };
+    let again = Payment::from_protobuf(payment.to_protobuf().into());
+    assert_eq!(again.as_ref(), Ok(&payment));
+    if let Some(params) = &payment.ticket_params {
+        for sent in payment.tickets.iter().take(8) {
+            let ticket = Ticket::new(params, payment.sender, sent.nonce);
+            assert!(matches!(ticket.packed().len(), 168 | 232));
+            let _ = ticket.verify(&sent.signature);
+            let _ = ticket.expected_value();
+        }
+    }
+    if let Ok(text) = core::str::from_utf8(data) {
+        let _ = Payment::decode(text);
+    }
+}
+
+/// Credentials that are read come out as they went in.
+pub fn decode_credentials(data: &[u8]) {
+    let header = STANDARD.encode(data);
+    if let Ok(credentials) = SegmentCredentials::decode(&header) {
+        let again = SegmentCredentials::decode(&credentials.encode());
+        assert_eq!(again.as_ref(), Ok(&credentials));
+        let _ = credentials.verify(livepeer_core::Address::ZERO);
+    }
+}
+
+/// A demand for payment is read, refused, or is none.
+pub fn decode_challenge(data: &[u8]) {
+    if let Ok(Some(challenge)) = Challenge::from_json(data) {
+        let again = Challenge::from_json(&challenge.to_json());
+        assert_eq!(again, Ok(Some(challenge)));
+    }
+    let _ = RefreshRequest::from_json(data);
+}
+
+/// A request to a signer that is read comes out as it went in; its price ceiling is a number or none.
+pub fn decode_signer_request(data: &[u8]) {
+    let Ok(request) = PaymentRequest::from_json(data) else {
+        return;
+    };
+    assert_eq!(
+        PaymentRequest::from_json(&request.to_json()).as_ref(),
+        Ok(&request)
+    );
+    if let Some(max) = &request.max_price {
+        for unit in [Unit::PixelSeconds, Unit::Seconds, Unit::Fixed] {
+            let _ = max.parse(Some(unit));
+        }
+    }
+    if let Some(raw) = &request.orchestrator {
+        let _ = Quote::decode(raw);
+    }
+    if let Some(raw) = &request.capabilities {
+        let _ = credential_capabilities(raw);
+    }
+}
+
+/// A signer's or webhook's answer is read or refused.
+pub fn decode_signer_answer(data: &[u8]) {
+    if let Ok(response) = PaymentResponse::from_json(data) {
+        let again = PaymentResponse::from_json(&response.to_json());
+        assert_eq!(again, Ok(response));
+    }
+    let _ = WebhookAnswer::from_json(data);
+    let _ = error_words(data);
+}
+
+/// A state that is read is written in bytes that are stable from then on.
+pub fn decode_signer_state(data: &[u8]) {
+    if let Ok(state) = SignerState::from_json(data) {
+        let text = state.to_json();
+        let again = SignerState::from_json(text.as_bytes()).expect("our own");
+        assert_eq!(again.to_json(), text);
+    }
+}
+
+/// What the chain answers is read or refused.
+pub fn decode_chain_answer(data: &[u8]) {
+    let _ = ethereum::Block::from_json(data);
+    let _ = ethereum::read_sender_info(data);
+    let _ = ethereum::read_address(data, 1);
+    if let Ok(text) = ethereum::read_text(data) {
+        assert!(text.len() < data.len());
+    }
+}
+
+/// Ledgers and nonces are what the simplest thing that could be right says.
+pub fn machine_payment_ledger(data: &[u8]) {
+    crate::steps::payment_ledger::run(data);
+}
+
+/// A recipient counts each ticket once, after it is durable, whatever it is sent.
+pub fn machine_payment_receiver(data: &[u8]) {
+    crate::steps::payment_receiver::run(data);
+}
+
+/// Nothing wrong leaves a payer, whatever its signer and orchestrator say.
+pub fn machine_payment_session(data: &[u8]) {
+    crate::steps::payment_session::run(data);
+}
+
+/// A signer answers everybody once, and signs only what it decided.
+pub fn machine_payment_signer(data: &[u8]) {
+    crate::steps::payment_signer::run(data);
 }
 
 /// A publisher ends with one outcome per segment, whatever its server says.

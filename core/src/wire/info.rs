@@ -168,7 +168,8 @@ impl AuthToken {
         Self {
             token: wire.token,
             session_id: wire.session_id,
-            expiration: Time::from_unix(wire.expiration),
+            // Whole seconds also at the end of time.
+            expiration: Time::from_secs(Time::from_unix(wire.expiration).as_secs()),
         }
     }
 

@@ -185,7 +185,7 @@ impl Player {
         };
         let url = Url::parse("http://signer").expect("a URL").with_path(path);
         let mut request = Request::new(method, url);
-        if pieces[0] % 8 == 0 {
+        if pieces[0].is_multiple_of(8) {
             request
                 .headers
                 .push("signer-auth-id", format!("{}", pieces[0] % 16));
@@ -244,7 +244,7 @@ impl Player {
         let job_type = job_type[usize::from(pieces[4] % 8)];
         let state = match pieces[5] % 4 {
             0 => StateBlob::default(),
-            1 if pieces[6] % 8 == 0 => StateBlob {
+            1 if pieces[6].is_multiple_of(8) => StateBlob {
                 state: b"{}".to_vec().into(),
                 sig: vec![1; 65].into(),
             },
@@ -254,7 +254,7 @@ impl Player {
         PaymentRequest {
             state,
             orchestrator: Some(info.encode_to_vec().into()),
-            manifest_id: if pieces[7] % 16 == 0 {
+            manifest_id: if pieces[7].is_multiple_of(16) {
                 String::new()
             } else {
                 "job".into()
