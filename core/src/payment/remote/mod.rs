@@ -12,6 +12,7 @@
 //! The server remembers nothing between exchanges: a session's state travels in a blob that it signs. The webhook
 //! is asked before anything is signed, other than the reference does, so that what was refused cannot leak.
 
+mod listing;
 mod webhook;
 
 use alloc::boxed::Box;
@@ -36,6 +37,7 @@ use crate::wire::signer::{
 };
 use bytes::Bytes;
 
+pub use listing::listing;
 pub use webhook::{Webhook, is_due};
 
 /// Exchanges beyond this many are turned away with status 503.
@@ -154,7 +156,7 @@ impl SignerServer {
         self.chain = view;
     }
 
-    /// Replaces the list of orchestrators. While it is empty, status 503 is answered.
+    /// Replaces the list of orchestrators, such as [`listing`] makes. While it is empty, status 503 is answered.
     pub fn set_listed(&mut self, now: Time, listed: Vec<ListedOrchestrator>) {
         self.now = self.now.max(now);
         self.listed = listed;
