@@ -240,8 +240,6 @@ impl Player {
             4 => info.auth_token.as_mut().expect("there is one").expiration = 1,
             _ => {}
         }
-        let job_type = ["lv2v", "live", "fixed", "", "bogus", "lv2v", "lv2v", "lv2v"];
-        let job_type = job_type[usize::from(pieces[4] % 8)];
         let state = match pieces[5] % 4 {
             0 => StateBlob::default(),
             1 if pieces[6].is_multiple_of(8) => StateBlob {
@@ -249,7 +247,16 @@ impl Player {
                 sig: vec![1; 65].into(),
             },
             _ if self.states.is_empty() => StateBlob::default(),
+            // The newest ones are asked for most, as clients do.
+            2 => self.states[self.states.len() - 1].clone(),
             _ => self.states[usize::from(pieces[6]) % self.states.len()].clone(),
+        };
+        let job_types = ["lv2v", "live", "fixed", "", "bogus", "lv2v", "lv2v", "lv2v"];
+        let remembered = SignerState::from_json(&state.state).ok();
+        let job_type = match remembered {
+            // A session mostly stays what it is.
+            Some(state) if pieces[4] >= 64 => state.job_type,
+            _ => job_types[usize::from(pieces[4] % 8)].into(),
         };
         PaymentRequest {
             state,
@@ -260,11 +267,11 @@ impl Player {
                 "job".into()
             },
             in_pixels: i64::from(pieces[7]) - 3,
-            job_type: job_type.into(),
             max_price: (pieces[7] % 8 == 1).then(|| {
-                let unit = Unit::from_signer_type(job_type).unwrap_or(Unit::Fixed);
+                let unit = Unit::from_signer_type(&job_type).unwrap_or(Unit::Fixed);
                 MaxPrice::new(format!("{}.5", PRICE - 1 + i64::from(pieces[2] % 2)), unit)
             }),
+            job_type,
             ..PaymentRequest::default()
         }
         .to_json()
