@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use livepeer_core::error::Cause;
+use livepeer_core::error::{Cause, Misuse};
 use livepeer_core::http::{Fault, Headers, In, Out, Response, Url};
-use livepeer_core::trickle::publisher::{Config, Event, Policy, Publisher, Unwritten};
+use livepeer_core::trickle::publisher::{Config, Event, Policy, Publisher, Unbegun, Unwritten};
 use livepeer_core::trickle::{Ending, Seq};
 use livepeer_core::{Effect, EffectId, Input, Machine, Output, Time};
 
@@ -527,7 +527,11 @@ fn writable_follows_when_there_is_room_again() {
 
 #[test]
 fn closing_waits_for_answers_and_deletes_before_it_ends_the_warm_post() {
-    let mut hand = Hand::ready(Config::default());
+    let config = Config {
+        linger: Duration::ZERO,
+        ..Config::default()
+    };
+    let mut hand = Hand::ready(config);
     hand.begin();
     hand.write("abc").unwrap();
     hand.publisher.close(hand.now);
@@ -541,6 +545,58 @@ fn closing_waits_for_answers_and_deletes_before_it_ends_the_warm_post() {
     assert!(hand.last("POST /c/6").aborted);
     let closed = format!("closed {:?}", Ending::Closed);
     assert_eq!(hand.told(), ["ready 5", "delivered 5", &*closed]);
+}
+
+#[test]
+fn closing_leaves_readers_time_to_fetch_the_last_segment() {
+    let mut hand = Hand::ready(Config::default());
+    hand.begin();
+    hand.publisher.close(hand.now);
+    hand.drain();
+    hand.reply("POST /c/5", stored(5));
+    hand.pass(499);
+    assert_eq!(hand.count("DELETE /c"), 0);
+    assert_eq!(
+        hand.publisher.begin(hand.now),
+        Err(Unbegun::Misuse(Misuse::Ended))
+    );
+    hand.pass(1);
+    assert_eq!(hand.count("DELETE /c"), 1);
+    hand.reply("DELETE /c", Response::new(200));
+    let closed = format!("closed {:?}", Ending::Closed);
+    assert_eq!(hand.told(), ["ready 5", "delivered 5", &*closed]);
+}
+
+#[test]
+fn a_channel_whose_readers_had_the_time_is_deleted_at_once() {
+    // Its last delivery is a second ago.
+    let mut hand = Hand::ready(Config::default());
+    hand.begin();
+    hand.publisher.end(hand.now).unwrap();
+    hand.drain();
+    hand.reply("POST /c/5", stored(5));
+    hand.pass(1_000);
+    hand.publisher.close(hand.now);
+    hand.drain();
+    assert_eq!(hand.count("DELETE /c"), 1);
+    // It delivered nothing.
+    let mut hand = Hand::ready(Config::default());
+    hand.publisher.close(hand.now);
+    hand.drain();
+    assert_eq!(hand.count("DELETE /c"), 1);
+}
+
+#[test]
+fn a_channel_that_ends_while_the_publisher_lingers_is_the_end() {
+    let mut hand = Hand::ready(Config::default());
+    hand.begin();
+    hand.publisher.close(hand.now);
+    hand.drain();
+    hand.reply("POST /c/5", stored(5));
+    hand.reply("POST /c/6", Response::new(404));
+    assert_eq!(hand.told().last().unwrap(), "closed EndOfStream");
+    hand.pass(10_000);
+    assert_eq!(hand.count("DELETE /c"), 0);
 }
 
 #[test]

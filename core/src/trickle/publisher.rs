@@ -8,7 +8,10 @@
 //!   Creating ─────────────────────────────────────────────────────────▶ Ready         Draining
 //!      │ refused                                                                         │ all answered, or late
 //!      ▼                                                                                 ▼
-//!   Ended ◀── 404, Closed, failure budget ── Ready, Draining                          Deleting ──▶ Ended
+//!   Ended ◀── 404, Closed, failure budget ── Ready, Draining, Lingering               Lingering
+//!                                                                                        │ linger since the last
+//!                                                                                        ▼ answer is over
+//!                                                                                     Deleting ──▶ Ended
 //! ```
 //!
 //! One segment: `Warm` (POST out, no byte) ─▶ `Posting` ─▶ `Ending` ─▶ *Delivered*; a broken connection leads back to
@@ -42,6 +45,11 @@ use upload::Upload;
 
 /// DELETEs of given-up segments that may be unanswered at a time; more are not sent.
 pub const MAX_ERRANDS: usize = 16;
+
+/// How long a channel outlives its last delivery. DELETE ends it for readers too: one that is a segment behind and
+/// asks for the last one after that gets a 404. The Go gateway's subscriber is, whenever the disk or the decoder
+/// behind it holds it up; it catches up within a few round trips.
+pub const LINGER: Duration = Duration::from_millis(500);
 
 /// How a publisher behaves.
 #[derive(Clone, Debug)]
@@ -81,6 +89,9 @@ pub struct Config {
     pub max_failures: u32,
     /// How long closing waits for segments' answers.
     pub drain_within: Duration,
+    /// How long closing leaves the channel to its readers before it deletes it, counted from the last delivery; an
+    /// idle publisher closes at once. Zero is for channels whose last segment nobody needs.
+    pub linger: Duration,
 }
 
 impl Default for Config {
@@ -103,6 +114,7 @@ impl Default for Config {
             quiet: Duration::from_millis(100),
             max_failures: 3,
             drain_within: Duration::from_secs(5),
+            linger: LINGER,
         }
     }
 }
@@ -207,6 +219,10 @@ enum State {
     Draining {
         until: Time,
     },
+    /// Everything is answered; readers may be behind.
+    Lingering {
+        until: Time,
+    },
     Deleting {
         id: EffectId,
         until: Time,
@@ -239,6 +255,8 @@ pub struct Publisher {
     reprobe: Option<(EffectId, Time)>,
     errands: Vec<(EffectId, Time)>,
     failures: u32,
+    /// When the server last had all of a segment.
+    delivered: Option<Time>,
     /// The channel was seen to exist.
     met: bool,
     wants_begin: bool,
@@ -269,6 +287,7 @@ impl Publisher {
             reprobe: None,
             errands: Vec::new(),
             failures: 0,
+            delivered: None,
             met: false,
             wants_begin: false,
             wants_write: false,
@@ -290,9 +309,10 @@ impl Publisher {
                 self.wants_begin = true;
                 return Err(Unbegun::Busy);
             }
-            State::Draining { .. } | State::Deleting { .. } | State::Ended => {
-                return Err(Misuse::Ended.into());
-            }
+            State::Draining { .. }
+            | State::Lingering { .. }
+            | State::Deleting { .. }
+            | State::Ended => return Err(Misuse::Ended.into()),
         }
         if self.current != Current::None {
             return Err(Misuse::StillOpen.into());
@@ -411,12 +431,15 @@ impl Publisher {
         Ok(())
     }
 
-    /// Ends the segment being written, waits a bounded time for answers, deletes the channel if so configured, and
-    /// tells [`Event::Closed`]. Harmless if it was called before.
+    /// Ends the segment being written, waits a bounded time for answers, leaves readers [`Config::linger`] to catch
+    /// up and deletes the channel, if so configured, and tells [`Event::Closed`]. Harmless if it was called before.
     pub fn close(&mut self, now: Time) {
         self.tick(now);
         match self.state {
-            State::Draining { .. } | State::Deleting { .. } | State::Ended => return,
+            State::Draining { .. }
+            | State::Lingering { .. }
+            | State::Deleting { .. }
+            | State::Ended => return,
             State::Probing { id: Some(id), .. } | State::Creating { id, .. } => {
                 self.desk.out.abort(id);
             }
@@ -477,6 +500,7 @@ impl Machine for Publisher {
             State::Probing { until, .. }
             | State::Creating { until, .. }
             | State::Draining { until }
+            | State::Lingering { until }
             | State::Deleting { until, .. } => Some(until),
             State::Ready => None,
             State::Ended => return Output::Idle(None),

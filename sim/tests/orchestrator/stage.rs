@@ -238,6 +238,8 @@ impl Stage {
                 "video/MP2T"
             }
             .into(),
+            // What follows from the end of a channel is timed here.
+            linger: Duration::ZERO,
             ..publisher::Config::default()
         };
         let machine = Publisher::new(self.net.now(), config, channel.clone());

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::{AwaitingStart, Ending, Event, Farewell, LiveVideoJob, Running, Started, State};
 use crate::error::{Cause, Failure, Reason};
@@ -229,6 +230,8 @@ impl LiveVideoJob {
             trickle::publisher::Config {
                 content: ContentType::new(ContentType::JSON),
                 trust: self.config.trust,
+                // The job ends with it: there is nothing left to be controlled.
+                linger: Duration::ZERO,
                 ..Default::default()
             },
             channels.control.clone(),

@@ -14,7 +14,10 @@ use crate::trickle::{DELETE_WITHIN, Ending, PAUSE, Seq, headers};
 impl Publisher {
     pub(super) const fn nothing_open(&self) -> Misuse {
         match self.state {
-            State::Draining { .. } | State::Deleting { .. } | State::Ended => Misuse::Ended,
+            State::Draining { .. }
+            | State::Lingering { .. }
+            | State::Deleting { .. }
+            | State::Ended => Misuse::Ended,
             _ => Misuse::NotOpen,
         }
     }
@@ -114,6 +117,7 @@ impl Publisher {
                 }
                 self.failures = 0;
                 self.met = true;
+                self.delivered = Some(self.now);
                 self.desk.out.event(Event::Delivered(seq));
             }
             Verdict::Gone if matches!(self.state, State::Deleting { .. }) => {
@@ -297,16 +301,24 @@ impl Publisher {
             && (self.in_flight() == 0 || until <= self.now)
         {
             if self.desk.config.delete {
-                // Before the warm POST ends, or there would be one more empty segment (trickle spec 6.2-11).
-                let request = self.desk.base(Method::Delete, self.desk.channel.clone());
-                let id = self.desk.out.request(request);
-                self.state = State::Deleting {
-                    id,
-                    until: self.now + DELETE_WITHIN,
+                let linger = self.desk.config.linger;
+                self.state = State::Lingering {
+                    until: self.delivered.map_or(self.now, |at| at + linger),
                 };
             } else {
                 self.finish(Ending::Closed);
             }
+        }
+        if let State::Lingering { until } = self.state
+            && until <= self.now
+        {
+            // Before the warm POST ends, or there would be one more empty segment (trickle spec 6.2-11).
+            let request = self.desk.base(Method::Delete, self.desk.channel.clone());
+            let id = self.desk.out.request(request);
+            self.state = State::Deleting {
+                id,
+                until: self.now + DELETE_WITHIN,
+            };
         }
         if matches!(self.state, State::Ended) {
             return;
