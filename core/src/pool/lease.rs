@@ -1,7 +1,6 @@
 //! A session lent to a job, and what became of it.
 
 use alloc::boxed::Box;
-use alloc::string::String;
 use core::fmt;
 use core::time::Duration;
 
@@ -131,8 +130,8 @@ pub enum Why {
     Suspended {
         /// Until when.
         until: Time,
-        /// What it did.
-        reason: String,
+        /// What it did last.
+        failure: Failure,
     },
     /// It is another name of this one.
     Same(Url),
@@ -149,7 +148,9 @@ impl fmt::Display for Why {
             Self::Failed(failure) => fmt::Display::fmt(&failure.cause, f),
             Self::Full => f.write_str("it has no capacity"),
             Self::TooDear => f.write_str("it asks more than we pay"),
-            Self::Suspended { reason, .. } => write!(f, "{reason} (left alone for a while)"),
+            Self::Suspended { failure, .. } => {
+                write!(f, "{} (left alone for a while)", failure.cause)
+            }
             Self::Same(url) => write!(f, "it is the same as {url}"),
             Self::Lent => f.write_str("it is at work already"),
             Self::Declined => f.write_str("it is not wanted: too dear, or too bad"),

@@ -1,6 +1,5 @@
 //! What the pool remembers of one orchestrator.
 
-use alloc::string::{String, ToString};
 use core::time::Duration;
 
 use super::Config;
@@ -104,14 +103,13 @@ impl Node {
 
     /// Why there is no session with it, for the final error.
     pub(super) fn excuse(&self, now: Time) -> Option<Why> {
-        match self.standing {
-            Standing::Resting if self.suspended && self.resting_until > now => {
+        match (&self.standing, &self.why) {
+            (Standing::Resting, Some(Why::Failed(failure)))
+                if self.suspended && self.resting_until > now =>
+            {
                 Some(Why::Suspended {
                     until: self.resting_until,
-                    reason: self
-                        .why
-                        .as_ref()
-                        .map_or_else(String::new, ToString::to_string),
+                    failure: failure.clone(),
                 })
             }
             _ => self.why.clone(),

@@ -167,14 +167,16 @@ impl From<Error> for Failed {
                 // One orchestrator, one story.
                 [
                     Tried {
-                        why: Why::Failed(failure),
+                        why: Why::Failed(failure) | Why::Suspended { failure, .. },
                         ..
                     },
                 ] => failure.clone().into(),
                 _ => Self::new(
                     Error::NoOrchestrator(tried.clone()),
                     match tried.first().map(|one| &one.why) {
-                        Some(Why::Failed(failure)) => remedy(&failure.who, &failure.cause),
+                        Some(Why::Failed(failure) | Why::Suspended { failure, .. }) => {
+                            remedy(&failure.who, &failure.cause)
+                        }
                         Some(Why::Rejected(_)) => UNFIT,
                         _ => {
                             "Check its address and that it runs, look into its log, or name another"
