@@ -89,10 +89,18 @@ impl<S: Selector> SessionPool<S> {
             for url in core::mem::take(&mut self.gathered) {
                 self.announce(url);
             }
+            // Somebody may have come home meanwhile, told of long ago.
+            let home = self.sessions.values().find(|home| self.lendable(home));
+            if let Some(url) = home
+                .filter(|_| self.waiting)
+                .map(|home| home.info.transcoder.clone())
+            {
+                self.announce(url);
+            }
         }
     }
 
-    fn announce(&mut self, url: Url) {
+    pub(super) fn announce(&mut self, url: Url) {
         if self.gathering.is_some() {
             self.gathered.push(url);
             return;
@@ -216,6 +224,14 @@ impl<S: Selector> SessionPool<S> {
             handshake::Event::Ready(info) => self.on_ready(owner, node, info),
             handshake::Event::Renewed(info) => {
                 let (config, now) = (&self.config, self.now);
+                let moved = |session: &Session| session.info.transcoder != info.transcoder;
+                if let Some(id) = session
+                    && self.sessions.get(&id).is_some_and(moved)
+                {
+                    // Somewhere else is somebody else, until a handshake says who.
+                    self.drop_session(id);
+                    return self.enqueue(node);
+                }
                 if let Some(session) = session.and_then(|id| self.sessions.get_mut(&id)) {
                     let could = session.is_lendable(config, now);
                     session.info = info.clone();
@@ -320,8 +336,10 @@ impl<S: Selector> SessionPool<S> {
             self.pause(other, Why::Same(key.clone()), self.config.rejected_pause);
             return None;
         }
-        let waits = matches!(self.node(owner).standing, Standing::Queued | Standing::Gone);
-        let free = own || owner == node || waits;
+        let known = &self.nodes[owner as usize];
+        let waits = matches!(known.standing, Standing::Queued | Standing::Gone);
+        // Not being listed any more is no way around a suspension either.
+        let free = own || owner == node || (waits && known.resting_until <= self.now);
         (!free).then(|| (self.node(owner).url.clone(), self.config.rejected_pause))
     }
 
@@ -367,9 +385,23 @@ impl<S: Selector> SessionPool<S> {
         let known = &mut self.nodes[node as usize];
         known.why = Some(Why::Failed(failure));
         let until = known.fault(now, config);
-        self.out.event(Event::Suspended(known.url.clone(), until));
+        let url = known.url.clone();
+        self.out.event(Event::Suspended(url.clone(), until));
         self.resting.insert((until, node));
         self.changed.insert(node);
+        // Whoever leads to it is no way around.
+        let leads =
+            |session: &Session| !session.closing && session.info.transcoder.with_path("/") == url;
+        let others = self.sessions.iter().filter(|(_, session)| leads(session));
+        for (id, other) in others
+            .map(|(id, session)| (*id, session.node))
+            .collect::<Vec<_>>()
+        {
+            self.drop_session(id);
+            if other != node {
+                self.pause(other, Why::Same(url.clone()), self.config.rejected_pause);
+            }
+        }
     }
 
     pub(super) fn enqueue(&mut self, node: u32) {

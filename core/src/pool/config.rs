@@ -72,7 +72,7 @@ impl Default for Config {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// There is a new session to take.
+    /// There is a session to take: a new one, or one that came home while a job waits.
     Available(Url),
     /// Everything offered was tried, a job waits, and there is no session: why not, for each. Comes once per
     /// fruitless [`take`](super::SessionPool::take); offering or waiting may still help.

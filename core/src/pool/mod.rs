@@ -249,15 +249,43 @@ impl<S: Selector> SessionPool<S> {
         };
         self.lent = self.lent.saturating_sub(1);
         session.lent = session.lent.saturating_sub(1);
-        if session.info.raw != lease.info.raw {
+        let moved = session.info.transcoder != lease.info.transcoder;
+        let expires =
+            |info: &OrchestratorInfo| info.auth_token.as_ref().map(|token| token.expiration);
+        // Of a session that jobs share there may be a newer word by now than the one that comes home.
+        let older = expires(&lease.info) < expires(&session.info);
+        if !older && session.info.raw != lease.info.raw {
             session.told = self.now;
         }
-        session.info = lease.info;
+        if !older && !moved {
+            session.info = lease.info;
+        }
         if session.closing {
             // Another job's verdict ended it already; one incident counts once.
             self.drop_session(lease.session);
         } else {
             self.learn(lease.session, lease.node, outcome);
+            if moved
+                && self
+                    .sessions
+                    .get(&lease.session)
+                    .is_some_and(|session| !session.closing)
+            {
+                // Somewhere else is somebody else, until a handshake says who.
+                self.drop_session(lease.session);
+                self.enqueue(lease.node);
+            }
+        }
+        // Whoever waits may have what came home.
+        let home = self
+            .sessions
+            .get(&lease.session)
+            .filter(|home| self.lendable(home));
+        if let Some(url) = home
+            .filter(|_| self.waiting)
+            .map(|home| home.info.transcoder.clone())
+        {
+            self.announce(url);
         }
         self.settle();
     }

@@ -3,11 +3,14 @@
 //! Property tests draw steps, fuzzers read them from bytes, a failing list of them is a regression test. Players
 //! check what holds after each step and at the end, and panic if it does not.
 
+pub mod discovery;
+pub mod handshake;
 pub mod orchestrator;
 pub mod payment_ledger;
 pub mod payment_receiver;
 pub mod payment_session;
 pub mod payment_signer;
+pub mod pool;
 mod reel;
 pub mod trickle_publisher;
 pub mod trickle_server;

@@ -1,0 +1,290 @@
+//! A discovery whose sources answer as they like.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use livepeer_core::discovery::{ChainSource, Combine, Config, Discovery, Event, Origin, Source};
+use livepeer_core::http::{Fault, Headers, In, Out, Response, Url};
+use livepeer_core::wire::listing::StatsFields;
+use livepeer_core::{Effect, EffectId, Input, Machine, Output, Time};
+
+use super::Reel;
+
+/// One step.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// The owner wants it fresh.
+    Refresh,
+    /// The owner closes.
+    Close,
+    /// The n-th exchange is answered with a status and a body of ours.
+    Answer(u8, u8, u8),
+    /// The n-th exchange is answered with these bytes.
+    Raw(u8, Vec<u8>),
+    /// The n-th exchange leads elsewhere.
+    Redirect(u8, u8),
+    /// The n-th exchange breaks.
+    Fail(u8),
+    /// Time passes: so many tens of milliseconds, to the third power.
+    Pass(u8),
+}
+
+impl Step {
+    /// The next step of a reel.
+    #[must_use]
+    pub fn read(reel: &mut Reel<'_>) -> Self {
+        match reel.below(12) {
+            0 => Self::Refresh,
+            1 if reel.below(10) == 0 => Self::Close,
+            1..=5 => Self::Answer(reel.byte(), reel.byte(), reel.byte()),
+            6 | 7 => {
+                let pick = reel.byte();
+                let count = reel.below(40);
+                Self::Raw(pick, (0..count).map(|_| reel.byte()).collect())
+            }
+            8 => Self::Redirect(reel.byte(), reel.byte()),
+            9 => Self::Fail(reel.byte()),
+            _ => Self::Pass(reel.byte()),
+        }
+    }
+}
+
+/// Bodies of every source, right and wrong.
+const BODIES: [&str; 12] = [
+    "[]",
+    r#"[{"address":"https://a:1"},{"address":"A:1"},{"address":7}]"#,
+    r#"[{"address":"https://b:1","score":1,"capabilities":["x/y"],"runners":[{}]}]"#,
+    r#"{"data":{"protocol":{"lastInitializedRound":{"id":"5"}}}}"#,
+    r#"{"data":{"transcoders":[{"id":"0x0000000000000000000000000000000000000001","serviceURI":"https://c:1"}]}}"#,
+    r#"{"errors":[{"message":"no"}]}"#,
+    r#"[{"Address":"0x01","ServiceURI":"https://d:1","Active":true}]"#,
+    r#"[{"id":0,"result":"0x10"},{"id":1,"result":"0x0000000000000000000000000000000000000000000000000000000000000007"},{"id":2,"result":"0x0000000000000000000000000000000000000000000000000000000000000008"}]"#,
+    r#"[{"id":0,"result":"0x0000000000000000000000000000000000000000000000000000000000000009"}]"#,
+    r#"[{"id":0,"result":"0x0000000000000000000000000000000000000000000000000000000000000000"}]"#,
+    "null",
+    "\u{0}",
+];
+
+/// Plays steps against a discovery.
+#[derive(Debug)]
+pub struct Player {
+    now: Time,
+    machine: Discovery,
+    sources: usize,
+    secret: Option<Url>,
+    open: BTreeMap<EffectId, Url>,
+    closed: bool,
+    wake: Option<Time>,
+}
+
+impl Player {
+    /// A discovery; the byte picks its sources.
+    #[must_use]
+    pub fn new(flavour: u8) -> Self {
+        let now = Time::from_secs(10_000);
+        let url = |text: &str| Url::parse(text).expect("a URL");
+        let mut sources = Vec::new();
+        let mut headers = Headers::new();
+        headers.push("authorization", "secret");
+        let endpoint = url("https://endpoint/list");
+        if flavour & 1 != 0 {
+            let source = Source::Endpoint {
+                url: endpoint.clone(),
+                headers,
+            };
+            sources.push((Origin::Endpoint, source));
+        }
+        if flavour & 2 != 0 {
+            sources.push((Origin::Subgraph, Source::Subgraph(url("https://graph/"))));
+        }
+        if flavour & 4 != 0 {
+            let chain = ChainSource {
+                others: vec![url("https://rpc2")],
+                ..ChainSource::arbitrum(url("https://rpc"), flavour & 8 != 0)
+            };
+            sources.push((Origin::Chain, Source::Chain(chain)));
+        }
+        if flavour & 16 != 0 {
+            let source = Source::Stats {
+                url: url("https://stats"),
+                fields: StatsFields::default(),
+            };
+            sources.push((Origin::Stats, source));
+        }
+        if flavour & 32 != 0 {
+            sources.push((Origin::List, Source::List(vec![url("https://a:1")], vec![])));
+        }
+        let config = Config {
+            combine: if flavour & 64 == 0 {
+                Combine::First
+            } else {
+                Combine::All
+            },
+            refresh: (flavour & 128 == 0).then(|| Duration::from_secs(60)),
+            ..Config::default()
+        };
+        let count = sources.len();
+        let mut this = Self {
+            now,
+            machine: Discovery::new(now, config, sources),
+            sources: count,
+            secret: Some(endpoint),
+            open: BTreeMap::new(),
+            closed: false,
+            wake: None,
+        };
+        this.drain();
+        this
+    }
+
+    /// Plays one.
+    ///
+    /// # Panics
+    /// If an invariant breaks.
+    pub fn play(&mut self, step: &Step) {
+        match step {
+            Step::Refresh => {
+                self.machine.refresh(self.now);
+                self.drain();
+            }
+            Step::Close => {
+                self.machine.close(self.now);
+                self.drain();
+                self.closed = true;
+                assert!(self.open.is_empty(), "left open: {:?}", self.open);
+            }
+            Step::Answer(pick, status, body) => {
+                if let Some(id) = self.pick(*pick) {
+                    let status = [200, 200, 200, 204, 404, 500, 503][usize::from(status % 7)];
+                    let body = BODIES[usize::from(*body) % BODIES.len()].as_bytes();
+                    self.answer(id, status, body);
+                }
+            }
+            Step::Raw(pick, body) => {
+                if let Some(id) = self.pick(*pick) {
+                    self.answer(id, 200, body);
+                }
+            }
+            Step::Redirect(pick, place) => {
+                if let Some(id) = self.pick(*pick) {
+                    let places = ["/next", "https://elsewhere/", "http://open/", "::", ""];
+                    let place = places[usize::from(*place) % places.len()];
+                    self.http(id, In::Reply(Response::new(302).header("location", place)));
+                    self.http(id, In::End(Headers::new()));
+                }
+            }
+            Step::Fail(pick) => {
+                if let Some(id) = self.pick(*pick) {
+                    self.http(id, In::Failed(Fault::Broken("reset".into())));
+                }
+            }
+            Step::Pass(tens) => {
+                let tens = u64::from(*tens);
+                self.pass(Duration::from_millis(tens * tens * tens / 10));
+            }
+        }
+    }
+
+    /// Nobody answers any more: it settles, and closes.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn finish(&mut self) {
+        let before = self.now;
+        for _ in 0..1_000 {
+            let Some(wake) = self
+                .wake
+                .filter(|wake| wake.since(before) < Duration::from_secs(600))
+            else {
+                break;
+            };
+            self.pass(wake.since(self.now));
+        }
+        let rested = self
+            .wake
+            .is_none_or(|wake| wake.since(before) >= Duration::from_secs(600));
+        assert!(rested, "it never rests");
+        self.machine.close(self.now);
+        self.drain();
+        assert_eq!(self.wake, None);
+        assert!(self.open.is_empty());
+    }
+
+    fn answer(&mut self, id: EffectId, status: u16, body: &[u8]) {
+        self.http(id, In::Reply(Response::new(status)));
+        self.http(id, In::Data(Bytes::copy_from_slice(body)));
+        self.http(id, In::End(Headers::new()));
+    }
+
+    fn pick(&mut self, n: u8) -> Option<EffectId> {
+        let count = self.open.len();
+        let id = *self.open.keys().nth(usize::from(n) % count.max(1))?;
+        self.open.remove(&id);
+        Some(id)
+    }
+
+    fn pass(&mut self, span: Duration) {
+        self.now = self.now + span;
+        self.machine.handle_input(self.now, Input::Tick);
+        self.drain();
+    }
+
+    fn http(&mut self, id: EffectId, step: In) {
+        self.machine.handle_input(self.now, Input::Http(id, step));
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        for _ in 0..1_000 {
+            match self.machine.poll_output() {
+                Output::Effect(id, Effect::Http(Out::Request(request))) => {
+                    assert!(!self.closed, "it asks after its end");
+                    let secret = self.secret.as_ref().map(Url::origin);
+                    assert!(
+                        request.headers.get("authorization").is_none()
+                            || secret == Some(request.url.origin()),
+                        "the endpoint's headers are for the endpoint"
+                    );
+                    self.open.insert(id, request.url);
+                    assert!(self.open.len() <= self.sources, "one question per source");
+                }
+                Output::Effect(id, Effect::Http(Out::Abort)) => {
+                    self.open.remove(&id);
+                }
+                Output::Effect(_, other) => panic!("{other:?}"),
+                Output::Event(event) => {
+                    assert!(!self.closed, "{event:?} after the end");
+                    if let Event::Found(found) = event {
+                        let urls: BTreeSet<Url> =
+                            found.iter().map(|found| found.url.with_path("/")).collect();
+                        assert_eq!(urls.len(), found.len(), "everybody once");
+                    }
+                }
+                Output::Idle(wake) => {
+                    assert!(wake.is_none_or(|wake| wake > self.now), "woken in the past");
+                    assert!(
+                        self.open.is_empty() || wake.is_some(),
+                        "it waits without a deadline"
+                    );
+                    self.wake = wake;
+                    return;
+                }
+            }
+        }
+        panic!("the drain does not end");
+    }
+}
+
+/// Plays what the bytes say: the sources, then steps.
+///
+/// # Panics
+/// If an invariant breaks.
+pub fn run(data: &[u8]) {
+    let mut reel = Reel::new(data);
+    let mut player = Player::new(reel.byte());
+    while !reel.is_empty() {
+        player.play(&Step::read(&mut reel));
+    }
+    player.finish();
+}
