@@ -2,6 +2,7 @@
 //! is for the commands to find out.
 
 mod endpoints;
+mod find;
 mod values;
 
 use std::num::NonZeroU8;
@@ -17,7 +18,8 @@ use livepeer_core::wire::{DEFAULT_MODEL, Params};
 use crate::media::Speed;
 use crate::ui::Failed;
 
-pub(crate) use endpoints::Endpoints;
+pub(crate) use endpoints::{Endpoints, Signer};
+pub(crate) use find::{DiscoverArgs, FindArgs, SelectArgs};
 use values::Secret;
 pub(crate) use values::{Listen, Place};
 
@@ -68,6 +70,10 @@ pub(crate) enum Command {
     Live(Box<LiveArgs>),
     /// Ask an orchestrator for its capabilities, models, price and ticket parameters.
     Info(InfoArgs),
+    /// Look for orchestrators and ask each for models, price and version; say why others are of no use.
+    Discover(Box<DiscoverArgs>),
+    /// Choose one orchestrator as jobs do; with --explain, show how likely each is and why.
+    Select(Box<SelectArgs>),
 }
 
 /// Which executor drives the job. The protocol is the same code on both.
@@ -258,6 +264,8 @@ pub(crate) fn parse(
             match &cli.command {
                 Some(Command::Live(live)) => live.validate()?,
                 Some(Command::Info(info)) => drop(info.endpoints()?),
+                Some(Command::Discover(discover)) => drop(discover.find.sources("discover")?),
+                Some(Command::Select(select)) => drop(select.find.sources("select")?),
                 Some(Command::Devnet(devnet)) => {
                     values::enough_ports(devnet.listen, devnet.orchestrators)
                         .map_err(|cause| Failed::usage(cause, "devnet"))?;
@@ -292,7 +300,7 @@ fn command_in(arguments: &[std::ffi::OsString]) -> &'static str {
     arguments
         .iter()
         .find_map(|argument| {
-            ["demo", "devnet", "live", "info"]
+            ["demo", "devnet", "live", "info", "discover", "select"]
                 .into_iter()
                 .find(|command| argument == command)
         })

@@ -35,6 +35,7 @@ pub(super) struct Dialogue {
     url: Url,
     trust: Trust,
     within: core::time::Duration,
+    began: Time,
 }
 
 #[derive(Debug)]
@@ -107,6 +108,7 @@ impl Dialogue {
             url,
             trust,
             within,
+            began: now,
         }
     }
 
@@ -126,6 +128,16 @@ impl Dialogue {
     pub(super) fn tick<E>(&mut self, out: &mut Outbox<E>, now: Time) -> Option<Outcome> {
         let cause = self.fetch.late(out, now)?;
         self.failed(out, now, cause)
+    }
+
+    /// Ends it, since nobody waits any longer.
+    pub(super) fn give_up<E>(self, out: &mut Outbox<E>, now: Time) -> Failure {
+        self.abort(out);
+        let cause = Cause::TimedOut {
+            doing: "the question for orchestrators",
+            after: now.since(self.began),
+        };
+        Failure::new(Party::Discovery(self.name()), cause)
     }
 
     /// Takes a step of the exchange; the end, once it is reached.
@@ -200,12 +212,16 @@ impl Dialogue {
             self.ask(out, now, asks);
             return None;
         }
-        let mut who = self.url.clone();
-        // Keys are part of paths, and of queries.
-        if !matches!(self.topic, Topic::List | Topic::Runners) {
-            who = who.with_path("/");
+        Some(Err(Failure::new(Party::Discovery(self.name()), cause)))
+    }
+
+    /// Who is asked, as failures name it.
+    fn name(&self) -> Url {
+        match self.topic {
+            Topic::List | Topic::Runners => self.url.clone(),
+            // Keys are part of paths, and of queries.
+            _ => self.url.with_path("/"),
         }
-        Some(Err(Failure::new(Party::Discovery(who), cause)))
     }
 }
 

@@ -155,6 +155,24 @@ impl Discovery {
         self.go_on();
     }
 
+    /// Waits no longer: what has not answered by now has failed, whoever was not asked yet is not asked in this
+    /// round, and what there is is told.
+    pub fn give_up(&mut self, now: Time) {
+        self.pass(now);
+        if self.settled {
+            return;
+        }
+        for at in 0..self.sources.len() {
+            let place = &mut self.sources[at];
+            place.done = true;
+            if let Some(dialogue) = place.asking.take() {
+                let failure = dialogue.give_up(&mut self.out, self.now);
+                self.answered(at, Err(failure));
+            }
+        }
+        self.go_on();
+    }
+
     /// Ends this.
     pub fn close(&mut self, now: Time) {
         self.now = self.now.max(now);

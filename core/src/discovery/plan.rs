@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::fmt;
 
 use super::chain::ChainSource;
 use crate::capabilities::Capabilities;
@@ -66,6 +67,8 @@ pub struct Wishes {
     pub signer: Option<String>,
     /// For the signer and nobody else.
     pub signer_headers: BTreeMap<String, String>,
+    /// Orchestrators whose live runners are wanted: each is asked for its `/discovery`.
+    pub runners: Vec<String>,
     /// A subgraph.
     pub subgraph: Option<String>,
     /// A table of statistics.
@@ -77,8 +80,8 @@ pub struct Wishes {
 /// Whose rules say what comes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// Ours: the explicit list, then the token's, then the endpoints in the same way, then signer, indexers and
-    /// chain. What is empty is as good as absent.
+    /// Ours: the explicit list, then the token's, then the endpoints in the same way, then signer, runners,
+    /// indexers and chain. What is empty is as good as absent.
     #[default]
     Ours,
     /// The python client's: the token outranks the arguments field by field, and a field that is there counts even
@@ -95,9 +98,26 @@ pub enum Origin {
     TokenEndpoint,
     Endpoint,
     Signer,
+    Runners,
     Subgraph,
     Stats,
     Chain,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TokenList => "token's list",
+            Self::List => "list",
+            Self::TokenEndpoint => "token's endpoint",
+            Self::Endpoint => "endpoint",
+            Self::Signer => "signer",
+            Self::Runners => "runners",
+            Self::Subgraph => "subgraph",
+            Self::Stats => "statistics",
+            Self::Chain => "chain",
+        })
+    }
 }
 
 /// Brings the sources in order.
@@ -150,6 +170,9 @@ fn ours(
     } else if let Some(text) = there(&wishes.signer) {
         let headers = Some(&wishes.signer_headers);
         sources.push((Origin::Signer, signer(&text, headers, wanted)?));
+    }
+    for text in &wishes.runners {
+        sources.push((Origin::Runners, Source::Runners(url(text)?)));
     }
     if let Some(text) = there(&wishes.subgraph) {
         sources.push((Origin::Subgraph, Source::Subgraph(url(&text)?)));

@@ -337,6 +337,40 @@ impl<S: Selector> SessionPool<S> {
         all.map(|(_, candidate)| candidate).collect()
     }
 
+    /// The same, each with the address at which it was asked: it may say that its work goes elsewhere.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<(&Url, Candidate<'_>)> {
+        let all = listed(
+            &self.sessions,
+            &self.nodes,
+            &self.wanted,
+            &self.config,
+            self.now,
+        );
+        all.map(|(id, candidate)| (&self.nodes[self.sessions[&id].node as usize].url, candidate))
+            .collect()
+    }
+
+    /// Whom the selector picks among them, without lending it.
+    pub fn pick(&mut self) -> Option<Url> {
+        let all = listed(
+            &self.sessions,
+            &self.nodes,
+            &self.wanted,
+            &self.config,
+            self.now,
+        );
+        let candidates: Vec<Candidate<'_>> = all.map(|(_, candidate)| candidate).collect();
+        let chosen = self.selector.select(&mut self.rng, &candidates)?;
+        candidates.get(chosen).map(|chosen| chosen.url.clone())
+    }
+
+    /// The policy.
+    #[must_use]
+    pub const fn selector(&self) -> &S {
+        &self.selector
+    }
+
     /// What was seen of every orchestrator.
     pub fn records(&self) -> impl Iterator<Item = (&Url, &Record)> {
         self.nodes.iter().map(|node| (&node.url, &node.record))

@@ -30,39 +30,77 @@ pub(crate) struct Signer {
     pub(crate) headers: Vec<Header>,
 }
 
-pub(super) fn resolve(
-    explicit: Vec<Url>,
-    peers: &PeerArgs,
-    command: &str,
-) -> Result<Endpoints, Failed> {
-    let token = match &peers.token {
+pub(super) fn token(peers: &PeerArgs, command: &str) -> Result<Token, Failed> {
+    match &peers.token {
         Some(text) => Token::decode(&text.0)
-            .map_err(|error| Failed::usage(format_args!("--token: {}", error.why), command))?,
-        None => Token::default(),
-    };
+            .map_err(|error| Failed::usage(format_args!("--token: {}", error.why), command)),
+        None => Ok(Token::default()),
+    }
+}
+
+/// Who signs; `None`: nobody.
+pub(super) fn signer(
+    peers: &PeerArgs,
+    token: &Token,
+    command: &str,
+) -> Result<Option<Signer>, Failed> {
     let own_headers: Vec<Header> = peers
         .signer_header
         .iter()
         .map(|text| text.0.parse())
         .collect::<Result<_, _>>()
         .map_err(|why| Failed::usage(format_args!("--signer-header: {why}"), command))?;
-    let in_token = |what: &str, why: String| {
-        Failed::new(
-            format_args!("the {what} in the token: {why}"),
-            "Ask whoever gave you the token for a new one",
-        )
-    };
-    let fields =
-        |what: &str, fields: &Option<std::collections::BTreeMap<String, String>>| match fields {
-            None => Ok(Vec::new()),
-            Some(fields) => fields
-                .iter()
-                .map(|(name, value)| Header::new(name.trim(), value.trim()))
-                .collect::<Result<_, _>>()
-                .map_err(|why| in_token(what, why.to_owned())),
-        };
-    let named = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    Ok(if peers.offchain {
+        None
+    } else if let Some(url) = &peers.signer {
+        Some(Signer {
+            url: url.clone(),
+            headers: own_headers,
+        })
+    } else if let Some(text) = named(&token.signer) {
+        let mut headers = fields("signer headers", &token.signer_headers)?;
+        headers.extend(own_headers);
+        Some(Signer {
+            url: peer(&text).map_err(|why| in_token("signer", why))?,
+            headers,
+        })
+    } else {
+        None
+    })
+}
 
+fn in_token(what: &str, why: String) -> Failed {
+    Failed::new(
+        format_args!("the {what} in the token: {why}"),
+        "Ask whoever gave you the token for a new one",
+    )
+}
+
+fn fields(
+    what: &str,
+    fields: &Option<std::collections::BTreeMap<String, String>>,
+) -> Result<Vec<Header>, Failed> {
+    match fields {
+        None => Ok(Vec::new()),
+        Some(fields) => fields
+            .iter()
+            .map(|(name, value)| Header::new(name.trim(), value.trim()))
+            .collect::<Result<_, _>>()
+            .map_err(|why| in_token(what, why.to_owned())),
+    }
+}
+
+fn named(text: &Option<String>) -> Option<String> {
+    text.clone().filter(|text| !text.is_empty())
+}
+
+pub(super) fn resolve(
+    explicit: Vec<Url>,
+    peers: &PeerArgs,
+    command: &str,
+) -> Result<Endpoints, Failed> {
+    let token = token(peers, command)?;
+    let signer = signer(peers, &token, command)?;
     let mut orchestrators = explicit;
     if orchestrators.is_empty() {
         orchestrators = token
@@ -85,23 +123,6 @@ pub(super) fn resolve(
         None => None,
     };
 
-    let signer = if peers.offchain {
-        None
-    } else if let Some(url) = &peers.signer {
-        Some(Signer {
-            url: url.clone(),
-            headers: own_headers,
-        })
-    } else if let Some(text) = named(&token.signer) {
-        let mut headers = fields("signer headers", &token.signer_headers)?;
-        headers.extend(own_headers);
-        Some(Signer {
-            url: peer(&text).map_err(|why| in_token("signer", why))?,
-            headers,
-        })
-    } else {
-        None
-    };
     if orchestrators.is_empty() && discovery.is_none() {
         return Err(Failed::usage(
             "no orchestrator is named: give --orchestrator URL, or a --token that names some",

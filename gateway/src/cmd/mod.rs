@@ -2,12 +2,14 @@
 
 mod demo;
 mod devnet;
+mod discover;
 mod info;
 mod job;
 mod live;
 mod network;
 mod on;
 mod peers;
+mod select;
 mod sink;
 mod source;
 mod stop;
@@ -22,5 +24,7 @@ pub(crate) fn run(command: &Command) -> Outcome {
         Command::Devnet(args) => devnet::run(args),
         Command::Live(args) => live::run(args),
         Command::Info(args) => info::run(args),
+        Command::Discover(args) => discover::run(args),
+        Command::Select(args) => select::run(args),
     }
 }

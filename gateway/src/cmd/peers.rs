@@ -8,12 +8,17 @@ use livepeer_core::http::{Headers, Trust};
 use livepeer_runtime::api::Payer;
 use livepeer_runtime::{Driver, Pins, Runtime};
 
-use crate::args::{Endpoints, PeerArgs};
+use crate::args::{Endpoints, PeerArgs, Signer};
 use crate::ui::Failed;
 
 /// Who pays.
 pub(super) fn payer(endpoints: &Endpoints) -> Payer {
-    match &endpoints.signer {
+    pays(endpoints.signer.as_ref())
+}
+
+/// Who pays, if that is who signs.
+pub(super) fn pays(signer: Option<&Signer>) -> Payer {
+    match signer {
         None => Payer::Offchain,
         Some(signer) => {
             let mut headers = Headers::new();

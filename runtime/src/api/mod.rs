@@ -4,6 +4,7 @@
 //! runs. The adapters re-export them with their runtime filled in.
 
 mod error;
+mod find;
 mod live;
 mod media;
 mod orchestrator;
@@ -12,6 +13,7 @@ mod payment;
 mod pump;
 
 pub use error::Error;
+pub use find::{Discovered, Survey, discover};
 pub use live::{JobEvent, LiveVideoJob, LiveVideoJobBuilder, Spent};
 pub use media::{Flushed, MAX_SEGMENT_BYTES, Output, OutputEvent, Publisher, Segment};
 pub use orchestrator::{OrchestratorSession, OrchestratorSessionBuilder};

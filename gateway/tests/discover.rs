@@ -1,0 +1,416 @@
+//! `discover` and `select` on real sockets: against the development network, and against sources that misbehave.
+
+mod support;
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use support::{Devnet, run};
+
+const RUNTIMES: [&str; 2] = ["tokio", "smol"];
+
+#[test]
+fn the_development_network_is_discovered_through_its_signer() {
+    let network = Devnet::start(3, &[]);
+    for runtime in RUNTIMES {
+        let ran = run(&[
+            "discover",
+            "--signer",
+            &network.signer,
+            "--runtime",
+            runtime,
+            "--json",
+        ]);
+        let report = ran.json();
+        let rows = report["orchestrators"].as_array().expect("rows");
+        assert_eq!(rows.len(), 3);
+        for row in rows {
+            let address = row["address"].as_str().expect("an address").to_owned();
+            assert!(network.orchestrators.contains(&address), "{address}");
+            assert_eq!(row["wei_per_unit"], "100");
+            assert!(row["latency_ms"].as_f64().is_some_and(|ms| ms > 0.0));
+            assert!(
+                row["version"]
+                    .as_str()
+                    .is_some_and(|version| !version.is_empty())
+            );
+            assert_eq!(row["models"][0]["name"], "live-video-to-video/noop");
+            assert!(row["rejected"].is_null());
+        }
+        let table = run(&[
+            "discover",
+            "--signer",
+            &network.signer,
+            "--runtime",
+            runtime,
+        ])
+        .stdout();
+        assert_eq!(table.lines().count(), 4, "{table}");
+        for part in [
+            "address", "wei/unit", "models", "latency", "version", "rejected",
+        ] {
+            assert!(
+                table
+                    .lines()
+                    .next()
+                    .is_some_and(|heading| heading.contains(part))
+            );
+        }
+    }
+}
+
+#[test]
+fn whoever_is_of_no_use_is_listed_with_the_reason_and_does_not_hold_up_the_others() {
+    let network = Devnet::start(1, &[]);
+    let (good, dead) = (&network.orchestrators[0], "127.0.0.1:1");
+    let mute = silent().replace("http://", "https://");
+    for runtime in RUNTIMES {
+        let list = format!("{mute},{dead},no:port,{good},{good}/");
+        let ran = run(&[
+            "discover",
+            "--orchestrator",
+            &list,
+            "--signer",
+            &network.signer,
+            "--runtime",
+            runtime,
+            "--within",
+            "2s",
+            "--json",
+        ]);
+        assert!(ran.took < Duration::from_secs(4), "{:?}", ran.took);
+        let report = ran.json();
+        let rows = report["orchestrators"].as_array().expect("rows");
+        assert_eq!(rows.len(), 3, "each once: {report}");
+        assert_eq!(rows[0]["address"], good.as_str());
+        assert!(rows[0]["rejected"].is_null());
+        assert_eq!(rows[1]["rejected"], "no answer within 2.0 s");
+        assert!(
+            rows[2]["rejected"]
+                .as_str()
+                .is_some_and(|why| why.contains("refused"))
+        );
+        let skipped = report["skipped"].as_array().expect("entries");
+        assert_eq!(skipped.len(), 1, "{report}");
+        assert!(
+            skipped[0]["why"]
+                .as_str()
+                .is_some_and(|why| why.contains("entry 2"))
+        );
+    }
+}
+
+#[test]
+fn when_all_are_rejected_the_table_says_why_and_the_exit_code_that() {
+    let network = Devnet::start(2, &[]);
+    for runtime in RUNTIMES {
+        let ran = run(&[
+            "discover",
+            "--signer",
+            &network.signer,
+            "--runtime",
+            runtime,
+            "--max-price",
+            "99",
+        ]);
+        assert!(
+            ran.error()
+                .contains("none of the 2 orchestrators found can be worked with")
+        );
+        assert_eq!(
+            ran.stdout()
+                .matches("asks 100 wei per unit, above the ceiling of 99")
+                .count(),
+            2
+        );
+        let ran = run(&[
+            "select",
+            "--signer",
+            &network.signer,
+            "--runtime",
+            runtime,
+            "--max-price",
+            "99",
+        ]);
+        assert!(ran.error().contains("(2 tried)"));
+        let ran = run(&[
+            "discover",
+            "--offchain",
+            "--orchestrator",
+            &network.orchestrators[0],
+        ]);
+        assert!(
+            ran.stdout().contains("sig check failed"),
+            "{}",
+            ran.stdout()
+        );
+        assert!(ran.error().contains("the only orchestrator found"));
+    }
+}
+
+#[test]
+fn the_choice_is_explained_by_the_parts_of_every_score() {
+    let network = Devnet::start(3, &[]);
+    for runtime in RUNTIMES {
+        let common = [
+            "--signer",
+            &network.signer,
+            "--runtime",
+            runtime,
+            "--model-id",
+            "noop",
+        ];
+        let ran = run(&[&["select"][..], &common].concat());
+        let chosen = ran.stdout();
+        assert!(
+            network
+                .orchestrators
+                .iter()
+                .any(|url| *url == chosen.trim()),
+            "{chosen}"
+        );
+        let report = run(&[&["select", "--json"][..], &common].concat()).json();
+        let rows = report["candidates"].as_array().expect("rows");
+        assert_eq!(rows.len(), 3);
+        let number = |row: &serde_json::Value, part: &str| row[part].as_f64().expect("a number");
+        let chances: Vec<f64> = rows.iter().map(|row| number(row, "probability")).collect();
+        assert!((chances.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+        assert!(chances.is_sorted_by(|a, b| a >= b), "the likeliest first");
+        for (row, chance) in rows.iter().zip(&chances) {
+            let weight = |row: &serde_json::Value| {
+                number(row, "price").powi(2)
+                    * number(row, "latency").powi(2)
+                    * number(row, "reliability").powi(4)
+                    * number(row, "spread")
+                    * number(row, "warmth")
+            };
+            let all: f64 = rows.iter().map(weight).sum();
+            assert!(
+                (weight(row) / all - chance).abs() < 1e-9,
+                "the parts come to it"
+            );
+        }
+        let table = run(&[&["select", "--explain"][..], &common].concat()).stdout();
+        assert!(
+            table.contains("reliability") && table.contains("this draw: https://"),
+            "{table}"
+        );
+    }
+}
+
+#[test]
+fn an_empty_list_is_an_answer_and_says_so() {
+    let source = document("[]");
+    for runtime in RUNTIMES {
+        let ran = run(&["discover", "--discovery", &source, "--runtime", runtime]);
+        assert!(ran.error().contains("the sources know no orchestrator"));
+        assert!(ran.stdout().is_empty());
+    }
+}
+
+#[test]
+fn malformed_entries_are_left_out_one_by_one_and_malformed_lists_whole() {
+    let network = Devnet::start(1, &[]);
+    let good = &network.orchestrators[0];
+    let source = document(format!(
+        r#"[5, {{"address":"{good}"}}, {{"address":"x y"}}, {{"score":1}}, null]"#
+    ));
+    for runtime in RUNTIMES {
+        let report = run(&[
+            "discover",
+            "--discovery",
+            &source,
+            "--signer",
+            &network.signer,
+            "--runtime",
+            runtime,
+            "--json",
+        ])
+        .json();
+        assert_eq!(report["orchestrators"].as_array().map(Vec::len), Some(1));
+        assert_eq!(
+            report["skipped"].as_array().map(Vec::len),
+            Some(4),
+            "{report}"
+        );
+        for nonsense in ["{", "{}", "\"\"", "[[[[", "<html></html>", "[{\"address\":"] {
+            let ran = run(&[
+                "discover",
+                "--discovery",
+                &document(nonsense),
+                "--runtime",
+                runtime,
+            ]);
+            let error = ran.error();
+            assert!(error.contains("endpoint"), "{nonsense}: {error}");
+            assert!(error.contains("nonsense"), "{nonsense}: {error}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_of_ten_megabytes_is_cut_off() {
+    let source = server(|_, stream| {
+        let head =
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n[";
+        let entry = r#"{"address":"https://127.0.0.1:1"},"#.repeat(1000);
+        let mut told = stream.write_all(head.as_bytes());
+        // The client hangs up before the end.
+        for _ in 0..10_000_000 / entry.len() {
+            told = told.and_then(|()| stream.write_all(entry.as_bytes()));
+        }
+    });
+    for runtime in RUNTIMES {
+        let ran = run(&["discover", "--discovery", &source, "--runtime", runtime]);
+        assert!(ran.error().contains("8388608"), "{}", ran.error());
+        assert!(ran.took < Duration::from_secs(5), "{:?}", ran.took);
+    }
+}
+
+#[test]
+fn redirects_are_followed_but_not_in_circles() {
+    let target = document("[]");
+    let elsewhere = server(move |_, stream| {
+        let head = format!(
+            "HTTP/1.1 302 Found\r\nlocation: {target}/list\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
+        let _ = stream.write_all(head.as_bytes());
+    });
+    let circle = server(|_, stream| {
+        let _ = stream.write_all(
+            b"HTTP/1.1 307 Temporary Redirect\r\nlocation: /again\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        );
+    });
+    for runtime in RUNTIMES {
+        let ran = run(&["discover", "--discovery", &elsewhere, "--runtime", runtime]);
+        assert!(ran.error().contains("the sources know no orchestrator"));
+        let ran = run(&["discover", "--discovery", &circle, "--runtime", runtime]);
+        assert!(
+            ran.error().contains("a redirect: there are more than five"),
+            "{}",
+            ran.error()
+        );
+    }
+}
+
+#[test]
+fn nobody_is_waited_for_longer_than_asked() {
+    let mute = silent();
+    for runtime in RUNTIMES {
+        let ran = run(&[
+            "discover",
+            "--discovery",
+            &mute,
+            "--runtime",
+            runtime,
+            "--within",
+            "1s",
+        ]);
+        assert!(
+            ran.error()
+                .contains("no answer to the question for orchestrators within 1")
+        );
+        assert!(ran.took < Duration::from_secs(3), "{:?}", ran.took);
+        // Of many mute orchestrators none is waited for longer either.
+        let many = vec![mute.replace("http://", "https://"); 1];
+        let ran = run(&[
+            "discover",
+            "--orchestrator",
+            &many.join(","),
+            "--offchain",
+            "--runtime",
+            runtime,
+            "--within",
+            "1s",
+        ]);
+        assert!(
+            ran.stdout().contains("no answer within 1.0 s"),
+            "{}",
+            ran.stdout()
+        );
+        assert!(ran.took < Duration::from_secs(3), "{:?}", ran.took);
+        // An unanswering contract endpoint hands over to the next one, and that one's fault is told.
+        let ran = run(&[
+            "discover",
+            "--rpc",
+            "http://127.0.0.1:1/key",
+            "--rpc",
+            &document("{}"),
+            "--runtime",
+            runtime,
+        ]);
+        assert!(ran.error().contains("chain"), "{}", ran.error());
+        assert!(!ran.error().contains("key"), "{}", ran.error());
+    }
+}
+
+#[test]
+fn a_source_that_fails_hands_over_to_the_next_and_is_told() {
+    let network = Devnet::start(1, &[]);
+    for runtime in RUNTIMES {
+        let ran = run(&[
+            "discover",
+            "--discovery",
+            "http://127.0.0.1:1",
+            "--signer",
+            &network.signer,
+            "--runtime",
+            runtime,
+        ]);
+        assert_eq!(ran.code(), Some(0), "{}", ran.stderr());
+        assert!(ran.stdout().contains(&network.orchestrators[0]));
+        assert!(
+            ran.stderr().contains("no answer: endpoint"),
+            "{}",
+            ran.stderr()
+        );
+    }
+}
+
+/// Serves HTTP on loopback: every connection is answered by `answer`, which gets the first line of the request.
+/// Threads live as long as the test.
+fn server(answer: impl Fn(&str, &mut TcpStream) + Send + Sync + Clone + 'static) -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port of loopback");
+    let address = listener.local_addr().expect("it is bound");
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let answer = answer.clone();
+            thread::spawn(move || {
+                let mut stream = stream;
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n > 0) {
+                    head.push(byte[0]);
+                }
+                let head = String::from_utf8_lossy(&head).into_owned();
+                answer(head.lines().next().unwrap_or_default(), &mut stream);
+            });
+        }
+    });
+    format!("http://{address}")
+}
+
+/// One that answers everything with this.
+fn document(body: impl Into<String>) -> String {
+    let body: String = body.into();
+    server(move |_, stream| {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+             connection: close\r\n\r\n",
+            body.len()
+        );
+        // The client may have hung up: that is for the test to judge.
+        let _ = stream.write_all(head.as_bytes());
+        let _ = stream.write_all(body.as_bytes());
+    })
+}
+
+/// One that takes connections and never says anything.
+fn silent() -> String {
+    server(|_, stream| {
+        let mut rest = [0; 1024];
+        while stream.read(&mut rest).is_ok_and(|n| n > 0) {}
+    })
+}

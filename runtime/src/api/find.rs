@@ -1,0 +1,161 @@
+//! Looking for orchestrators once: what the sources say of them, and what they say themselves.
+
+use std::future::{Future as _, poll_fn};
+use std::task::Poll;
+use std::time::Duration;
+
+use livepeer_core::capabilities::Capabilities;
+use livepeer_core::discovery::{Config, Discovery, Event, Origin, Source};
+use livepeer_core::http::Url;
+use livepeer_core::pool::{self, SessionPool};
+use livepeer_core::selection::Balanced;
+use livepeer_core::wire::listing::{Found, Skipped};
+use livepeer_core::{Failure, Time};
+
+use super::{Error, Payer};
+use crate::{Drivable, Driver, Handle, Runtime, seed};
+
+/// So many orchestrators are asked at a time.
+const AT_A_TIME: usize = 16;
+
+/// What the sources said.
+#[derive(Clone, Debug, Default)]
+pub struct Discovered {
+    /// The orchestrators, in order of precedence and each once.
+    pub found: Vec<Found>,
+    /// Entries left out, and why.
+    pub skipped: Vec<(Origin, Skipped)>,
+    /// Sources that gave no answer, and why.
+    pub failed: Vec<(Origin, Failure)>,
+}
+
+/// Asks the sources once, and waits for them no longer than `within` in all. It never fails: what went wrong is in
+/// the answer.
+pub async fn discover<R: Runtime>(
+    driver: &Driver<R>,
+    config: Config,
+    sources: Vec<(Origin, Source)>,
+    within: Duration,
+) -> Discovered {
+    let once = Config {
+        refresh: None,
+        ..config
+    };
+    let asking = driver.drive(Discovery::new(driver.now(), once, sources));
+    let deadline = driver.now() + within;
+    let mut all = Discovered::default();
+    loop {
+        let Some(event) = next_before(driver, &asking, deadline).await else {
+            // It settles at once, with what there is.
+            asking.with(Discovery::give_up);
+            while let Some(event) = asking.try_next() {
+                all.take(event);
+            }
+            break;
+        };
+        if all.take(event) {
+            break;
+        }
+    }
+    asking.with(Discovery::close);
+    all
+}
+
+impl Discovered {
+    /// Whether that was all.
+    fn take(&mut self, event: Event) -> bool {
+        match event {
+            Event::Found(found) => self.found = found,
+            Event::Nothing(_) => {}
+            Event::Skipped(origin, skipped) => {
+                self.skipped.push((origin, skipped));
+                return false;
+            }
+            Event::SourceFailed(origin, failure) => {
+                self.failed.push((origin, failure));
+                return false;
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// Orchestrators that were asked, and those that could be worked with.
+pub struct Survey<R: Runtime> {
+    pool: Handle<SessionPool<Balanced>, R>,
+}
+
+impl<R: Runtime> Survey<R> {
+    /// Shakes hands with all of `urls`, many at a time, for at most `within`.
+    ///
+    /// # Errors
+    /// If the signer does not introduce us.
+    pub async fn take(
+        driver: &Driver<R>,
+        config: pool::Config,
+        payer: &Payer,
+        wanted: Capabilities,
+        urls: Vec<Url>,
+        within: Duration,
+    ) -> Result<Self, Error> {
+        let mut config = pool::Config {
+            // Everybody, at once; but the ports of this machine are not ours alone.
+            ready: usize::MAX,
+            in_flight: AT_A_TIME,
+            patience: None,
+            ..config
+        };
+        config.handshake.terms.paying = payer.pays();
+        let pool = SessionPool::new(
+            driver.now(),
+            config,
+            payer.identity(),
+            wanted,
+            Balanced::default(),
+            seed(),
+        );
+        let pool = driver.drive(pool);
+        let deadline = driver.now() + within;
+        pool.with(|pool, now| pool.offer(now, urls));
+        loop {
+            match next_before(driver, &pool, deadline).await {
+                Some(pool::Event::NoIdentity(failure)) => return Err(failure.into()),
+                // It asks for more: everybody was asked.
+                Some(pool::Event::Refresh) | None => return Ok(Self { pool }),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Looks at the sessions and at who was tried in vain.
+    pub fn look<T>(&self, look: impl FnOnce(&mut SessionPool<Balanced>) -> T) -> T {
+        self.pool.with(|pool, _| look(pool))
+    }
+}
+
+impl<R: Runtime> Drop for Survey<R> {
+    fn drop(&mut self) {
+        self.pool.close();
+    }
+}
+
+/// The next event, or `None` at the deadline.
+async fn next_before<M: Drivable, R: Runtime>(
+    driver: &Driver<R>,
+    handle: &Handle<M, R>,
+    deadline: Time,
+) -> Option<M::Event> {
+    loop {
+        let mut sleep = std::pin::pin!(driver.runtime().sleep_until(deadline));
+        let event = poll_fn(|cx| match handle.poll_next(cx) {
+            Poll::Ready(event) => Poll::Ready(event),
+            Poll::Pending => sleep.as_mut().poll(cx).map(|()| None),
+        })
+        .await;
+        // A sleep may end early.
+        if event.is_some() || driver.now() >= deadline {
+            return event;
+        }
+    }
+}
