@@ -226,7 +226,7 @@ impl Cause {
                 _ => elsewhere,
             },
             Self::Guard(broken) if matches!(**broken, Broken::Budget { .. }) => Advice::Stop,
-            Self::Guard(_) | Self::TooDear { .. } => Advice::GoElsewhere,
+            Self::TooDear { .. } => Advice::GoElsewhere,
             _ => elsewhere,
         }
     }

@@ -347,7 +347,14 @@ fn every_answer_to_the_start_leads_where_the_vectors_say() {
 }
 
 fn released_only(events: &[(u64, Event)]) -> bool {
-    matches!(events, [(_, Event::Release(..)), (_, Event::NeedLease)])
+    matches!(
+        events,
+        [
+            (_, Event::Lost(..)),
+            (_, Event::Release(..)),
+            (_, Event::NeedLease)
+        ]
+    )
 }
 
 #[test]
@@ -461,10 +468,11 @@ fn garbage_on_the_events_channel_is_skipped_and_is_no_sign_of_life() {
     world.pass_to(39_999);
     world.runner_says("nonsense");
     world.pass_to(40_000);
-    assert!(matches!(
-        &world.take_events()[..],
-        [(40_000, Event::Release(..)), (_, Event::NeedLease)]
-    ));
+    let events = world.take_events();
+    assert!(
+        released_only(&events) && events[0].0 == 40_000,
+        "{events:?}"
+    );
 }
 
 #[test]
@@ -657,4 +665,51 @@ fn after_the_end_nothing_is_open_and_nothing_is_said() {
     assert!(world.take_events().is_empty() && world.asked.is_empty());
     let lease = lease(world.now, "b");
     world.command(|job, now| assert!(job.assign(now, lease).is_err()));
+}
+
+#[test]
+fn an_orchestrator_whose_word_is_always_stale_is_not_asked_forever() {
+    let mut world = World::new(Config {
+        start_tries: 1,
+        ..Config::default()
+    });
+    let mut outcomes = Vec::new();
+    // Four at each of the hosts, as a pool would lend them that has no others.
+    for round in 0..40 {
+        if !world.job.needs_lease() {
+            break;
+        }
+        let host = format!("orch-{}.example", round / 4);
+        let lease = lease(world.now, &host);
+        world.command(|job, now| job.assign(now, lease).unwrap());
+        if !world.asked.is_empty() {
+            world.answer_start(400, "TicketParams expired");
+        }
+        let outcome = |(_, event)| match event {
+            Event::Release(_, outcome) => Some(outcome),
+            _ => None,
+        };
+        let events = world.take_events();
+        if let Some((_, Event::Ended(ending))) = events.last() {
+            assert!(matches!(ending, Ending::Failed(_)), "{ending:?}");
+        }
+        outcomes.extend(events.into_iter().filter_map(outcome));
+    }
+    assert!(!world.job.needs_lease(), "it would go on forever");
+    let tries = outcomes
+        .iter()
+        .filter(|one| **one == Outcome::Stale)
+        .count();
+    assert_eq!(tries, 20, "the reference's twenty tries");
+    for four in outcomes.chunks_exact(4) {
+        assert!(matches!(
+            four,
+            [
+                Outcome::Stale,
+                Outcome::Stale,
+                Outcome::Stale,
+                Outcome::Failed(_)
+            ]
+        ));
+    }
 }

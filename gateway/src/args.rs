@@ -21,7 +21,7 @@ use crate::ui::Failed;
 pub(crate) use endpoints::{Endpoints, Signer};
 pub(crate) use find::{DiscoverArgs, FindArgs, SelectArgs};
 use values::Secret;
-pub(crate) use values::{Listen, Place};
+pub(crate) use values::{Header, Listen, Place};
 
 /// A small, fast Livepeer gateway.
 ///
@@ -125,6 +125,7 @@ pub(crate) struct DevnetArgs {
 #[derive(Args, Debug)]
 pub(crate) struct LiveArgs {
     /// Whom to ask, in this order; repeat the option or separate with commas. Without a scheme, https is meant.
+    /// Without this option the token, or else the signer, is asked for a list.
     #[arg(long, value_name = "URL", value_delimiter = ',', value_parser = values::orchestrator)]
     orchestrator: Vec<Option<Url>>,
     /// What the orchestrator runs on the video.

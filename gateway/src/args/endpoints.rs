@@ -14,7 +14,8 @@ use crate::ui::Failed;
 /// Whom to talk to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoints {
-    /// Orchestrators in order of preference; empty only if there is another place to ask for them.
+    /// Orchestrators in order of preference; empty only if there is another place to ask for them: discovery, or
+    /// else the signer.
     pub(crate) orchestrators: Vec<Url>,
     /// Where to ask for orchestrators, with header fields for it.
     pub(crate) discovery: Option<(Url, Vec<Header>)>,
@@ -123,9 +124,9 @@ pub(super) fn resolve(
         None => None,
     };
 
-    if orchestrators.is_empty() && discovery.is_none() {
+    if orchestrators.is_empty() && discovery.is_none() && signer.is_none() {
         return Err(Failed::usage(
-            "no orchestrator is named: give --orchestrator URL, or a --token that names some",
+            "no orchestrator is named: give --orchestrator URL, or a --signer or --token that knows some",
             command,
         ));
     }

@@ -95,7 +95,7 @@ pub(super) async fn survey<R: Runtime>(
 }
 
 /// Why nobody was found.
-fn nobody(discovered: &Discovered) -> Failed {
+pub(super) fn nobody(discovered: &Discovered) -> Failed {
     let failures = discovered
         .failed
         .iter()

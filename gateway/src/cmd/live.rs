@@ -1,5 +1,6 @@
 //! `live`: an MPEG-TS stream through a live video job.
 
+use livepeer_core::capabilities::Capabilities;
 use livepeer_runtime::api::LiveVideoJob;
 use livepeer_runtime::{Driver, Runtime};
 
@@ -7,7 +8,7 @@ use super::job::{self, Plan};
 use super::sink::Sink;
 use super::source::{self, Input};
 use super::stop::Stop;
-use super::{on, peers};
+use super::{find, on, peers};
 use crate::args::{LiveArgs, Place};
 use crate::ui::{self, Failed, Outcome};
 
@@ -21,15 +22,11 @@ impl on::Work for Live<'_> {
     async fn on<R: Runtime>(self, driver: Driver<R>) -> Outcome {
         let args = self.0;
         let endpoints = args.endpoints()?;
-        if endpoints.orchestrators.is_empty() {
-            return Err(Failed::usage(
-                "the token names a place to ask for orchestrators, which this version does not: give --orchestrator URL",
-                "live",
-            ));
-        }
         let stop = Stop::listen()?;
         let input = source::start(Input::from_place(&args.input, args.repeat))?;
         let driver = peers::with_pins(driver, &args.peers)?;
+        let wanted = Capabilities::live_video(args.model_id.as_str());
+        let orchestrators = find::orchestrators(&driver, &endpoints, &wanted).await?;
         let payer = peers::payer(&endpoints);
         let plan = Plan {
             model: args.model_id.clone(),
@@ -39,7 +36,7 @@ impl on::Work for Live<'_> {
             pays: payer.pays(),
         };
         let mut builder = LiveVideoJob::builder(&driver, &args.model_id)
-            .orchestrators(endpoints.orchestrators)
+            .orchestrators(orchestrators)
             .payer(payer)
             .trust(peers::trust(&args.peers))
             .pin_change(peers::PIN_CHANGE);

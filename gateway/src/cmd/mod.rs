@@ -3,6 +3,7 @@
 mod demo;
 mod devnet;
 mod discover;
+mod find;
 mod info;
 mod job;
 mod live;

@@ -232,7 +232,13 @@ fn remedy(who: &Party, cause: &Cause) -> &'static str {
         Cause::Nonsense { .. } => "Check that the address is right and its software is current",
         Cause::Incompatible(_) => "See what it serves: livepeer-gateway info URL",
         Cause::TooDear { .. } => "Raise --max-price, or name another orchestrator",
+        Cause::Guard(_) if signer => {
+            "Check that --signer names the right one, and look into its log; nothing was sent"
+        }
         Cause::Guard(_) => "Name another orchestrator; this one asks for what nobody should pay",
+        Cause::GaveUp { .. } if signer => {
+            "Look into the signer's log, or name another with --signer"
+        }
         Cause::Gone(_) => "Start a new job",
         Cause::TooMuch { .. } => "Name another orchestrator, or report it to its owner",
         _ => "Try again, or name another orchestrator",

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use livepeer_core::Failure;
 use livepeer_core::capabilities::{Capabilities, Ceilings};
 use livepeer_core::handshake::PinChange;
 use livepeer_core::http::{Trust, Url};
@@ -26,6 +27,8 @@ pub enum JobEvent {
     Paid(Paid),
     /// The runner said something.
     Runner(RunnerEvent),
+    /// The orchestrator at this address was given up, and why.
+    Lost(Url, Failure),
 }
 
 /// What a job has paid.

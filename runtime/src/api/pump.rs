@@ -170,11 +170,17 @@ impl<R: Runtime> Shared<R> {
             }),
             Event::Runner(event) => self.with(|state| state.tell(JobEvent::Runner(event))),
             Event::Updated => self.with(|state| state.updated += 1),
+            Event::Lost(url, failure) => self.with(|state| {
+                let why = Why::Failed(failure.clone());
+                state.tried.retain(|one| one.url != url);
+                let one = Tried {
+                    url: url.clone(),
+                    why,
+                };
+                state.tried.push(one);
+                state.tell(JobEvent::Lost(url, failure));
+            }),
             Event::Release(lease, outcome) => {
-                if let Outcome::Failed(failure) = &outcome {
-                    let (url, why) = (lease.url().clone(), Why::Failed(failure.clone()));
-                    self.with(|state| state.tried.push(Tried { url, why }));
-                }
                 self.pool
                     .with(|pool, now| pool.give_back(now, lease, outcome));
             }

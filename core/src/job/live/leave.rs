@@ -1,8 +1,10 @@
 //! Leaving an orchestrator, for another or for good.
 
+use alloc::string::ToString as _;
+
 use super::{Ending, Event, LiveVideoJob, Running, State};
 use crate::error::{Advice, Cause, Failure, Party, Reason};
-use crate::pool::Outcome;
+use crate::pool::{Lease, Outcome, Spent};
 
 impl LiveVideoJob {
     /// The orchestrator at work is given up for `cause`: the job goes on with another, if it may.
@@ -16,6 +18,11 @@ impl LiveVideoJob {
     /// Leaves the orchestrator and looks for another, or ends.
     pub(super) fn release(&mut self, failure: Failure) {
         let was_running = matches!(self.state, State::Running(_));
+        self.last_failure = Some(failure.clone());
+        if let Some(serving) = &self.serving {
+            let url = serving.lease.url().clone();
+            self.out.event(Event::Lost(url, failure.clone()));
+        }
         self.leave(verdict(&failure));
         let may_go_on = !self.stopping
             && failure.advice() != Advice::Stop
@@ -31,6 +38,32 @@ impl LiveVideoJob {
                 Ending::Failed(failure)
             };
             self.end_with(ending);
+        }
+    }
+
+    /// Starting was tried often enough, with this orchestrator or in all.
+    pub(super) fn give_up_on(&mut self, lease: Lease, spent: Spent) {
+        let failure = self.last_failure.clone().unwrap_or_else(|| {
+            let party = Party::Orchestrator(lease.url().clone());
+            let times = self.attempts.tries();
+            let last = spent.to_string();
+            Failure::new(
+                party,
+                Cause::GaveUp {
+                    what: "the start of the job",
+                    times,
+                    last,
+                },
+            )
+        });
+        let outcome = match spent {
+            Spent::Orchestrator(_) => Outcome::Failed(failure.clone()),
+            Spent::Tries(_) | Spent::Time(_) => Outcome::Unused,
+        };
+        self.out.event(Event::Release(lease, outcome));
+        match spent {
+            Spent::Orchestrator(_) => self.out.event(Event::NeedLease),
+            Spent::Tries(_) | Spent::Time(_) => self.end_with(Ending::Failed(failure)),
         }
     }
 
@@ -107,7 +140,9 @@ fn verdict(failure: &Failure) -> Outcome {
             reason: Reason::PriceDoubled,
             ..
         } => Outcome::TooDear,
-        _ if !matches!(failure.who, Party::Orchestrator(_) | Party::Channel(_)) => Outcome::Unused,
+        // Nothing against it: the job ends.
+        _ if failure.advice() == Advice::Stop => Outcome::Unused,
+        // Also what others refuse on its account: lent at once again, it would fail at once again.
         _ => Outcome::Failed(failure.clone()),
     }
 }

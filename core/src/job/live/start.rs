@@ -6,11 +6,12 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{AwaitingStart, Ending, Event, Farewell, LiveVideoJob, Running, Started, State};
-use crate::error::{Cause, Failure, Reason};
+use crate::error::{Cause, Failure, Party, Reason};
 use crate::handshake;
 use crate::http::{Body, In, Method, Request};
+use crate::payment::Funds;
 use crate::payment::session::{self, Credentials, Delivered, Fee, PaymentId};
-use crate::pool::Outcome;
+use crate::pool::{Attempts, Outcome};
 use crate::trickle::message::Messages;
 use crate::trickle::{self, ContentType, Publisher, Start, Subscriber};
 use crate::wire::{Channels, MAX_MESSAGE_BYTES, MAX_START_ANSWER_BYTES, cut, reason};
@@ -32,11 +33,16 @@ impl LiveVideoJob {
             session::Event::Failed(failure) => self.release(failure),
             session::Event::Skipped(_) if matches!(self.state, State::AwaitingPayment(_)) => {
                 // A start without money would be refused.
+                let who = match &self.funds {
+                    Funds::Remote(signer) => signer.urls.first().cloned().map(Party::Signer),
+                    _ => None,
+                };
                 let what = "the first payment";
-                self.lose(Cause::Nonsense {
-                    what,
-                    why: "the signer says that nothing is due".to_string(),
-                });
+                let why = "it says that nothing is due".to_string();
+                self.release(Failure::new(
+                    who.unwrap_or(Party::KeyHolder),
+                    Cause::Nonsense { what, why },
+                ));
             }
             session::Event::Skipped(_) => {}
         }
@@ -208,6 +214,7 @@ impl LiveVideoJob {
             return;
         };
         let payment = start.payment;
+        self.attempts = Attempts::new(self.config.start_budget);
         if self.stopping {
             let request = Request::new(Method::Delete, channels.publish).trust(self.config.trust);
             let exchange = self.out.request(request);

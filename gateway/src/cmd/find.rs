@@ -1,0 +1,53 @@
+//! Whom a job may ask, when the command line names no orchestrator itself.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use livepeer_core::capabilities::Capabilities;
+use livepeer_core::discovery::{Config, Order, Wishes, plan};
+use livepeer_core::http::Url;
+use livepeer_core::wire::Token;
+use livepeer_runtime::api::discover;
+use livepeer_runtime::{Driver, Runtime};
+
+use super::discover::nobody;
+use crate::args::{Endpoints, Header};
+use crate::ui::Failed;
+
+/// Both the discovery endpoint and, after it, the signer have time to answer.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// The orchestrators that are named, or those that the discovery endpoint knows, or else the signer.
+///
+/// # Errors
+/// If nobody names any.
+pub(super) async fn orchestrators<R: Runtime>(
+    driver: &Driver<R>,
+    endpoints: &Endpoints,
+    wanted: &Capabilities,
+) -> Result<Vec<Url>, Failed> {
+    if !endpoints.orchestrators.is_empty() {
+        return Ok(endpoints.orchestrators.clone());
+    }
+    let mut wishes = Wishes::default();
+    if let Some((url, headers)) = &endpoints.discovery {
+        wishes.discovery = Some(url.to_string());
+        wishes.discovery_headers = fields(headers);
+    }
+    if let Some(signer) = &endpoints.signer {
+        wishes.signer = Some(signer.url.to_string());
+        wishes.signer_headers = fields(&signer.headers);
+    }
+    let sources = plan(Order::Ours, &Token::default(), &wishes, wanted)?;
+    let discovered = discover(driver, Config::default(), sources, WITHIN).await;
+    if discovered.found.is_empty() {
+        return Err(nobody(&discovered));
+    }
+    let found = discovered.found.into_iter();
+    Ok(found.map(|one| one.url).collect())
+}
+
+fn fields(headers: &[Header]) -> BTreeMap<String, String> {
+    let pair = |header: &Header| (header.name.clone(), header.value.clone());
+    headers.iter().map(pair).collect()
+}

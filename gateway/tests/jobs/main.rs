@@ -1,0 +1,435 @@
+//! Whole jobs through the binary: real processes, real sockets, real TLS, signatures and tickets.
+
+#![cfg(unix)]
+
+mod liar;
+mod peer;
+mod stage;
+
+use std::process::Stdio;
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use livepeer_core::wire::Payment;
+use livepeer_core::wire::signer::PaymentResponse;
+use livepeer_sim::orchestrator::Quirks;
+
+use liar::Lie;
+use stage::{Devnet, Ended, RUNTIMES, Running, Scratch, clip, clip_bytes, run};
+
+/// Faster than real time, and slow enough that nobody has to be waited for.
+const SPEED: &str = "8";
+
+fn clip_path() -> String {
+    clip().to_str().expect("a path of ours").to_owned()
+}
+
+/// Runs a job with the clip as its input and nothing done with its output.
+fn job(orchestrator: &str, signer: &str, more: &[&str]) -> Ended {
+    let output = Scratch::new(&format!(
+        "{:?}",
+        thread::current().name().unwrap_or_default()
+    ));
+    let input = clip_path();
+    let mut arguments = vec!["live", "--orchestrator", orchestrator, "--model-id", "noop"];
+    arguments.extend(["--input", &input, "--output", output.path()]);
+    if signer.is_empty() {
+        arguments.push("--offchain");
+    } else {
+        arguments.extend(["--signer", signer]);
+    }
+    arguments.extend(more);
+    run(&arguments)
+}
+
+#[test]
+fn a_file_comes_back_byte_for_byte_and_is_paid_for() {
+    for runtime in RUNTIMES {
+        let net = Devnet::start(runtime);
+        let output = Scratch::new(&format!("file-{runtime}"));
+        let ended = run(&[
+            "live",
+            "--orchestrator",
+            &net.orchestrator,
+            "--signer",
+            &net.signer,
+            "--model-id",
+            "noop",
+            "--input",
+            &clip_path(),
+            "--output",
+            output.path(),
+            "--runtime",
+            runtime,
+            "--speed",
+            SPEED,
+            "--json",
+        ]);
+        ended.succeeded();
+        assert!(output.bytes() == clip_bytes(), "{runtime}");
+        let figures: serde_json::Value =
+            serde_json::from_slice(&ended.stdout).expect("JSON on standard output");
+        assert_eq!(figures["segments_out"], 12, "{figures}");
+        assert_eq!(figures["segments_in"], 12, "{figures}");
+        assert_eq!(figures["segments_lost"], 0, "{figures}");
+        assert!(figures["payments"].as_u64() >= Some(1), "{figures}");
+        let said = net.stop();
+        assert!(said.contains("its input is over"), "{said}");
+        assert!(!said.contains("refused"), "{said}");
+    }
+}
+
+#[test]
+fn standard_input_comes_back_on_standard_output() {
+    for runtime in RUNTIMES {
+        let net = Devnet::start(runtime);
+        let arguments = [
+            "live",
+            "--orchestrator",
+            &net.orchestrator,
+            "--signer",
+            &net.signer,
+            "--model-id",
+            "noop",
+            "--input",
+            "-",
+            "--output",
+            "-",
+            "--runtime",
+            runtime,
+            "--speed",
+            SPEED,
+        ];
+        let ended = Running::start(&arguments, Stdio::piped()).end(clip_bytes());
+        ended.succeeded();
+        assert!(ended.stdout == clip_bytes(), "{runtime}: {}", ended.stderr);
+        assert!(ended.stderr.contains("segments out"), "{}", ended.stderr);
+        net.stop();
+    }
+}
+
+#[test]
+fn a_model_that_changes_the_stream_changes_its_time_stamps_only() {
+    let net = Devnet::start("tokio");
+    let output = Scratch::new("retimed");
+    let ended = run(&[
+        "live",
+        "--orchestrator",
+        &net.orchestrator,
+        "--signer",
+        &net.signer,
+        "--model-id",
+        "retime",
+        "--input",
+        &clip_path(),
+        "--output",
+        output.path(),
+        "--speed",
+        SPEED,
+    ]);
+    ended.succeeded();
+    let (before, after) = (time_stamps(&clip_bytes()), time_stamps(&output.bytes()));
+    assert!(before.len() > 300, "{} pictures", before.len());
+    let hour = 3600 * 90_000;
+    let moved: Vec<u64> = before.iter().map(|pts| pts + hour).collect();
+    assert_eq!(after, moved);
+}
+
+/// Every presentation time stamp in the stream, in 90 kHz.
+fn time_stamps(stream: &[u8]) -> Vec<u64> {
+    use mpeg2ts::ts::{ReadTsPacket as _, TsPacketReader, TsPayload};
+    let mut reader = TsPacketReader::new(stream);
+    let mut stamps = Vec::new();
+    while let Some(packet) = reader.read_ts_packet().expect("a stream") {
+        if let Some(TsPayload::PesStart(pes)) = packet.payload {
+            stamps.extend(pes.header.pts.map(|pts| pts.as_u64()));
+        }
+    }
+    stamps
+}
+
+#[test]
+fn a_token_says_whom_to_ask_and_who_signs() {
+    let net = Devnet::start("tokio");
+    for (discovery, orchestrators) in [
+        (Some(format!("{}/discover-orchestrators", net.signer)), None),
+        (None, Some(vec![net.orchestrator.clone()])),
+    ] {
+        let token = serde_json::json!({
+            "signer": net.signer,
+            "discovery": discovery,
+            "orchestrators": orchestrators,
+        });
+        let token = base64(token.to_string().as_bytes());
+        let output = Scratch::new("token");
+        let ended = run(&[
+            "live",
+            "--token",
+            &token,
+            "--model-id",
+            "noop",
+            "--input",
+            &clip_path(),
+            "--output",
+            output.path(),
+            "--speed",
+            SPEED,
+        ]);
+        ended.succeeded();
+        assert!(output.bytes() == clip_bytes());
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    bytes
+        .chunks(3)
+        .flat_map(|three| {
+            let n = three.iter().fold(0_usize, |n, b| n << 8 | usize::from(*b))
+                << (8 * (3 - three.len()));
+            (0..4).map(move |at| {
+                if at <= three.len() {
+                    DIGITS[n >> (18 - 6 * at) & 63] as char
+                } else {
+                    '='
+                }
+            })
+        })
+        .collect()
+}
+
+#[test]
+fn ctrl_c_leaves_nothing_behind() {
+    for runtime in RUNTIMES {
+        let net = Devnet::start(runtime);
+        let output = Scratch::new(&format!("interrupted-{runtime}"));
+        let input = clip_path();
+        let job = Running::start(
+            &[
+                "live",
+                "--orchestrator",
+                &net.orchestrator,
+                "--signer",
+                &net.signer,
+                "--model-id",
+                "noop",
+                "--input",
+                &input,
+                "--output",
+                output.path(),
+                "--loop",
+                "--runtime",
+                runtime,
+            ],
+            Stdio::null(),
+        );
+        // Until something came back it may not have started.
+        let began = Instant::now();
+        while std::fs::metadata(output.path()).map_or(0, |file| file.len()) == 0 {
+            assert!(began.elapsed() < Duration::from_secs(30));
+            thread::sleep(Duration::from_millis(20));
+        }
+        job.interrupt();
+        let pressed = Instant::now();
+        let ended = job.end(Vec::new());
+        assert!(pressed.elapsed() < Duration::from_secs(10));
+        assert_eq!(ended.status.code(), Some(130), "{ended:?}");
+        assert_eq!(ended.stderr.trim_end().lines().count(), 1, "{ended:?}");
+        let clip = clip_bytes();
+        assert!(
+            clip.starts_with(&output.bytes()),
+            "whole, as far as it goes"
+        );
+        let said = net.stop();
+        assert!(said.contains("its input is over"), "{said}");
+    }
+}
+
+#[test]
+fn a_signer_that_does_not_pay_ends_the_job_with_its_reason() {
+    let net = Devnet::start("tokio");
+    let text = |text: &str| text.as_bytes().to_vec();
+    let said = |message: &str| format!("{{\"error\":{{\"message\":\"{message}\"}}}}").into_bytes();
+    let cases: [(u16, Vec<u8>, &str); 8] = [
+        (
+            480,
+            said("refresh session for remote signer"),
+            "fresh quote",
+        ),
+        (
+            481,
+            said("orchestrator price exceeds the ceiling"),
+            "ceiling",
+        ),
+        (482, said("no tickets"), "nothing is due"),
+        (500, said("the disk is full"), "the disk is full"),
+        (200, text("<html>It works!</html>"), "signer"),
+        (200, text("{}"), "payment is missing"),
+        (
+            200,
+            text(
+                "{\"payment\":\"AAAA\",\"segCreds\":\"AAAA\",\"state\":{\"State\":\"AA==\",\"Sig\":\"AA==\"}}",
+            ),
+            "signer",
+        ),
+        (200, vec![b'['; 1 << 20], "signer"),
+    ];
+    for (status, body, expected) in cases {
+        let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
+        let lie: Box<Lie> = Box::new(move |_, _| (status, body.clone()));
+        let signer = liar::start(&net.signer, lie);
+        let ended = job(&net.orchestrator, &signer, &[]);
+        let line = ended.error();
+        println!("{status} {shown}: {line}");
+        assert!(line.contains(expected), "{status} {shown}: {line}");
+    }
+    let said = net.stop();
+    assert!(!said.contains("paid"), "{said}");
+}
+
+#[test]
+fn a_payment_that_is_not_the_payers_is_not_sent() {
+    let net = Devnet::start("tokio");
+    let lie: Box<Lie> = Box::new(|_, real| {
+        let (status, body) = real();
+        let mut answer = PaymentResponse::from_json(&body).expect("the signer pays");
+        let mut payment = Payment::decode(&answer.payment).expect("the signer's");
+        let mut signature = payment.tickets[0].signature.to_vec();
+        signature[10] ^= 1;
+        payment.tickets[0].signature = signature.into();
+        answer.payment = payment.encode();
+        (status, answer.to_json())
+    });
+    let signer = liar::start(&net.signer, lie);
+    let ended = job(&net.orchestrator, &signer, &["--log", "trace"]);
+    println!("{}", ended.stderr);
+    assert!(ended.error().contains("signature"), "{}", ended.error());
+    let said = net.stop();
+    assert!(!said.contains("paid"), "{said}");
+}
+
+#[test]
+fn a_payment_made_twice_is_not_sent_twice() {
+    let net = Devnet::start("tokio");
+    let first: Mutex<Option<(u16, Vec<u8>)>> = Mutex::default();
+    let lie: Box<Lie> = Box::new(move |_, real| {
+        let mut first = first.lock().expect("nobody panics with it");
+        first.get_or_insert_with(real).clone()
+    });
+    let signer = liar::start(&net.signer, lie);
+    let ended = job(&net.orchestrator, &signer, &["--loop"]);
+    println!("{}", ended.error());
+    assert!(ended.error().contains("nonce"), "{}", ended.error());
+    let said = net.stop();
+    assert_eq!(said.matches(" paid ").count(), 1, "{said}");
+}
+
+/// The first payment lasts a minute.
+#[test]
+fn a_session_that_is_not_paid_for_any_more_is_cut_off() {
+    let net = Devnet::start("tokio");
+    let lie: Box<Lie> = Box::new(|n, real| match n {
+        0 => real(),
+        _ => (482, b"{\"error\":{\"message\":\"no tickets\"}}".to_vec()),
+    });
+    let signer = liar::start(&net.signer, lie);
+    let began = Instant::now();
+    let ended = job(&net.orchestrator, &signer, &["--loop"]);
+    println!("{}", ended.error());
+    let after = began.elapsed();
+    // Two metering intervals after what was paid for, at the latest.
+    assert!((50..75).contains(&after.as_secs()), "{after:?}");
+    assert!(ended.error().contains("paid"), "{}", ended.error());
+    let said = net.stop();
+    assert!(said.contains("cut off"), "{said}");
+}
+
+#[test]
+fn an_orchestrator_that_refuses_payments_ends_the_job_with_its_words() {
+    let net = Devnet::start("tokio");
+    let quirks = Quirks {
+        refuse_payments: Some((400, "invalid ticket signature".to_owned())),
+        ..Quirks::default()
+    };
+    let ended = job(&peer::start(Some(100), quirks), &net.signer, &[]);
+    println!("{}", ended.error());
+    assert!(ended.error().contains("invalid ticket signature"));
+}
+
+#[test]
+fn a_start_answer_without_a_channel_ends_the_job() {
+    let quirks = Quirks {
+        leave_out: Some("publish_url".to_owned()),
+        ..Quirks::default()
+    };
+    let ended = job(&peer::start(None, quirks), "", &[]);
+    println!("{}", ended.error());
+    assert!(ended.error().contains("publish_url"));
+}
+
+#[test]
+fn what_is_no_orchestrator_or_no_signer_is_told_at_once() {
+    let net = Devnet::start("tokio");
+    let nobody = {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        format!("http://{}", port.local_addr().expect("it is bound"))
+    };
+    for (orchestrator, signer, expected) in [
+        (
+            nobody.replace("http", "https"),
+            net.signer.clone(),
+            "cannot connect",
+        ),
+        (
+            net.signer.replace("http", "https"),
+            net.signer.clone(),
+            "orchestrator",
+        ),
+        (net.orchestrator.clone(), nobody, "signer"),
+        (
+            net.orchestrator.clone(),
+            net.orchestrator.replace("https", "http"),
+            "signer",
+        ),
+    ] {
+        let ended = job(&orchestrator, &signer, &[]);
+        println!("{}", ended.error());
+        assert!(ended.error().contains(expected), "{}", ended.error());
+    }
+    let taken = run(&[
+        "devnet",
+        "--listen",
+        net.orchestrator.trim_start_matches("https://"),
+    ]);
+    println!("{}", taken.error());
+    assert!(taken.error().contains("in use"), "{}", taken.error());
+}
+
+#[test]
+fn input_that_is_no_stream_costs_nothing() {
+    let net = Devnet::start("tokio");
+    for (bytes, expected) in [
+        (Vec::new(), "empty"),
+        (b"GIF89a".repeat(1000), "MPEG-TS"),
+        (vec![0x47; 100], "MPEG-TS"),
+    ] {
+        let arguments = [
+            "live",
+            "--orchestrator",
+            &net.orchestrator,
+            "--signer",
+            &net.signer,
+            "--input",
+            "-",
+            "--output",
+            "-",
+        ];
+        let ended = Running::start(&arguments, Stdio::piped()).end(bytes);
+        println!("{}", ended.error());
+        assert!(ended.error().contains(expected), "{}", ended.error());
+        assert!(ended.stdout.is_empty());
+    }
+    let said = net.stop();
+    assert!(!said.contains("session"), "{said}");
+}
