@@ -188,6 +188,9 @@ pub enum Cause {
     /// The channel or session is gone.
     #[error("{0} is gone")]
     Gone(&'static str),
+    /// It ended the session; the text is its own, cut to a bounded length.
+    #[error("ended the session: {0}")]
+    Ended(String),
     /// More of something than we hold.
     #[error("{what} exceeds the limit of {limit}")]
     TooMuch {

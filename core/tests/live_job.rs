@@ -246,6 +246,23 @@ impl World {
         self.drain();
     }
 
+    /// The orchestrator closes the control channel, to which a message is on its way.
+    fn close_control(&mut self) {
+        let is_control = |url: &Url| url.path().contains("-control/");
+        let posting = self.posting.iter().find(|(_, (url, _))| is_control(url));
+        let id = *posting.expect("the next message has its request").0;
+        self.posting.remove(&id);
+        let closed = Response::new(200).header("lp-trickle-closed", "terminated");
+        self.answer(id, closed, b"");
+        self.drain();
+    }
+
+    /// The orchestrator closes a media channel and does not say why.
+    fn lose_media(&mut self) {
+        self.command(|job, now| job.media_ended(now, None));
+        self.pass_to(self.ms() + 250);
+    }
+
     fn assign_well(&mut self, host: &str) {
         self.assign(host, 200, &channels("m1"));
     }
@@ -483,7 +500,7 @@ fn the_status_of_a_new_orchestrator_outlives_the_old_one() {
     world.pass_to(1_000);
     world.runner_says(r#"{"type":"status","state":"ONLINE"}"#);
     world.pass_to(2_000);
-    world.command(|job, now| job.media_ended(now, None));
+    world.lose_media();
     world.next_event = 0;
     world.assign_well("orch-b.example");
     world.pass_to(3_000);
@@ -548,7 +565,7 @@ fn swaps_are_limited_when_they_follow_closely() {
         for step in case["in"]["events"].as_array().unwrap().iter().skip(1) {
             let at = step["at_ms"].as_u64().unwrap();
             world.pass_to(at);
-            world.command(|job, now| job.media_ended(now, None));
+            world.lose_media();
             match world.take_events().last() {
                 Some((_, Event::NeedLease)) => {
                     have.push((at, "swap"));
@@ -712,4 +729,61 @@ fn an_orchestrator_whose_word_is_always_stale_is_not_asked_forever() {
             ]
         ));
     }
+}
+
+#[test]
+fn what_the_runner_said_last_is_why_it_ended_the_session() {
+    let complaint = r#"{"event":{"type":"error","message":"insufficient balance"}}"#;
+    for before in [true, false] {
+        let mut world = World::new(Config::default());
+        world.assign_well("a");
+        world.take_events();
+        if before {
+            world.runner_says(complaint);
+            world.take_events();
+        }
+        world.command(|job, now| job.media_ended(now, None));
+        if !before {
+            assert!(world.take_events().is_empty(), "it may still say why");
+            world.runner_says(complaint);
+        }
+        let lost = world
+            .take_events()
+            .into_iter()
+            .find_map(|(_, event)| match event {
+                Event::Lost(_, failure) => Some(failure.cause),
+                _ => None,
+            });
+        assert_eq!(lost, Some(Cause::Ended("insufficient balance".into())));
+    }
+    // An old complaint explains nothing.
+    let mut world = World::new(Config::default());
+    world.assign_well("a");
+    world.runner_says(complaint);
+    world.pass_to(5_000);
+    world.take_events();
+    world.lose_media();
+    let events = world.take_events();
+    let (_, Event::Lost(_, failure)) = &events[0] else {
+        panic!("{events:?}");
+    };
+    assert_eq!(failure.cause, Cause::Gone("a media channel"));
+}
+
+#[test]
+fn a_job_ends_whichever_of_its_channels_was_closed_first() {
+    let mut world = World::new(Config::default());
+    world.assign_well("a");
+    world.close_control();
+    world.pass_to(world.ms() + 250);
+    let events = world.take_events();
+    assert!(
+        matches!(events.last(), Some((_, Event::NeedLease))),
+        "{events:?}"
+    );
+    world.command(|job, now| job.no_lease(now).unwrap());
+    assert!(matches!(
+        world.take_events()[..],
+        [(_, Event::Ended(Ending::NoOrchestrator))]
+    ));
 }

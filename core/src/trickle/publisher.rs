@@ -472,6 +472,12 @@ impl Publisher {
             || oldest.is_some_and(|oldest| self.next >= oldest.seq.plus(WINDOW as u64 - 1))
     }
 
+    /// Whether [`Event::Closed`] was told, or is what comes next.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
     /// Bytes taken and not yet handed to the transport.
     #[must_use]
     pub fn unsent(&self) -> u64 {

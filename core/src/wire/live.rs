@@ -242,6 +242,13 @@ impl RunnerEvent {
         self.event.get("type").and_then(Value::as_str) == Some("status")
     }
 
+    /// What went wrong, if this says so.
+    #[must_use]
+    pub fn error(&self) -> Option<&str> {
+        let field = |key| self.event.get(key).and_then(Value::as_str);
+        (field("type") == Some("error")).then(|| field("message").unwrap_or("an error"))
+    }
+
     /// Reads one segment of the events channel: an envelope with `event` and `queue_event_type`, or the bare event.
     ///
     /// # Errors

@@ -239,7 +239,7 @@ fn remedy(who: &Party, cause: &Cause) -> &'static str {
         Cause::GaveUp { .. } if signer => {
             "Look into the signer's log, or name another with --signer"
         }
-        Cause::Gone(_) => "Start a new job",
+        Cause::Gone(_) | Cause::Ended(_) => "Start a new job",
         Cause::TooMuch { .. } => "Name another orchestrator, or report it to its owner",
         _ => "Try again, or name another orchestrator",
     }

@@ -39,11 +39,9 @@ impl LiveVideoJob {
                     .drain(&mut self.out, |event| told.push(Told::Events(event)));
             }
             self.leaving.retain_mut(|control| {
-                let mut open = true;
-                control.drain(&mut self.out, |event| {
-                    open &= !matches!(event, trickle::publisher::Event::Closed(_));
-                });
-                open
+                control.drain(&mut self.out, |_| ());
+                // One may have ended, and said so, before it was left.
+                !control.get().has_ended()
             });
             if told.is_empty() {
                 self.end_if_closed();
@@ -119,6 +117,7 @@ impl LiveVideoJob {
                 let own = running
                     .keep_alive_at
                     .min(running.watch_at)
+                    .min(running.gone.map_or(Time::MAX, |(_, until)| until))
                     .min(running.drain_until.unwrap_or(Time::MAX));
                 let children = earlier(running.control.wake(), running.events.wake());
                 earlier(wake, earlier(Some(own), children))

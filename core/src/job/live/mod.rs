@@ -18,6 +18,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -245,6 +246,10 @@ struct Running {
     last_input: Time,
     last_output: Time,
     in_flight: usize,
+    /// The runner's last complaint.
+    last_error: Option<(Time, String)>,
+    /// A channel that the orchestrator closed, and until when it may say why.
+    gone: Option<(&'static str, Time)>,
     /// Set once the input has ended.
     drain_until: Option<Time>,
 }
@@ -414,7 +419,7 @@ impl LiveVideoJob {
         if let State::Running(running) = &self.state {
             match failure {
                 None if running.drain_until.is_some() => self.finish(Ending::Finished),
-                None => self.lose(Cause::Gone("a media channel")),
+                None => self.gone("a media channel"),
                 Some(failure) => self.lose(failure.cause),
             }
         }
@@ -492,6 +497,10 @@ impl LiveVideoJob {
             State::Running(running) => {
                 if running.drain_until.is_some_and(|until| until <= self.now) {
                     self.finish(Ending::Finished);
+                    return;
+                }
+                if running.gone.is_some_and(|(_, until)| until <= self.now) {
+                    self.lose_ended();
                     return;
                 }
                 if running.keep_alive_at <= self.now {

@@ -265,6 +265,8 @@ impl LiveVideoJob {
             last_input: self.now,
             last_output: self.now,
             in_flight: 0,
+            last_error: None,
+            gone: None,
             drain_until: (!self.input_open).then(|| self.now + self.config.drain_within),
         };
         self.state = State::Running(Box::new(running));

@@ -1,14 +1,31 @@
 //! A job at work: its control and events channels, and the watch over silence.
 
+use core::time::Duration;
+
 use bytes::Bytes;
 
 use super::{Event, LiveVideoJob, Message, Running, State};
 use crate::error::Cause;
 use crate::time::Time;
 use crate::trickle::{self, Ending as ChannelEnding};
-use crate::wire::{EventContext, KEEP_ALIVE, RunnerEvent};
+use crate::wire::{EventContext, KEEP_ALIVE, RunnerEvent, cut};
+
+/// What the channel on which a runner speaks is called in errors.
+const EVENTS: &str = "the events channel";
+
+/// For so long after a channel was closed the runner may still say why.
+pub(super) const LAST_WORDS: Duration = Duration::from_millis(250);
+
+/// An error that the runner told of this long before a channel was closed may be why.
+const RECENT: Duration = Duration::from_secs(2);
 
 impl Running {
+    /// What the runner complained of just now.
+    fn last_error(&self, now: Time) -> Option<&str> {
+        let (at, text) = self.last_error.as_ref()?;
+        (now.since(*at) <= RECENT).then_some(text.as_str())
+    }
+
     /// Sends the next control message once the one before it is delivered.
     pub(super) fn send_next(&mut self, now: Time) {
         if self.on_its_way.is_some() || (self.backlog.is_empty() && !self.keep_alive_due) {
@@ -76,7 +93,7 @@ impl LiveVideoJob {
                 return;
             }
             Read::Closed(ending) => {
-                self.channel_gone("the events channel", ending);
+                self.channel_gone(EVENTS, ending);
                 return;
             }
             _ => return,
@@ -87,9 +104,14 @@ impl LiveVideoJob {
         let Ok(event) = RunnerEvent::parse(&message, &context) else {
             return;
         };
-        if let State::Running(running) = &mut self.state {
-            running.last_event = self.now;
+        let State::Running(running) = &mut self.state else {
+            return;
+        };
+        running.last_event = self.now;
+        if let Some(text) = event.error() {
+            running.last_error = Some((self.now, cut(text).into()));
         }
+        let its_last = running.gone.is_some();
         let event = if event.is_status() {
             let merged = event.merged_over(self.status.as_ref());
             self.status = Some(merged.clone());
@@ -98,6 +120,9 @@ impl LiveVideoJob {
             event
         };
         self.out.event(Event::Runner(event));
+        if its_last {
+            self.lose_ended();
+        }
     }
 
     /// What is added to every event of the runner.
@@ -122,8 +147,33 @@ impl LiveVideoJob {
         }
         match ending {
             ChannelEnding::Failed(failure) => self.lose(failure.cause),
-            _ => self.lose(Cause::Gone(what)),
+            _ => self.gone(what),
         }
+    }
+
+    /// The orchestrator has closed a channel. Why comes on another connection, if it comes.
+    pub(super) fn gone(&mut self, what: &'static str) {
+        let State::Running(running) = &mut self.state else {
+            return;
+        };
+        let no_more_words = what == EVENTS || running.last_error(self.now).is_some();
+        let (_, until) = *running.gone.get_or_insert((what, self.now + LAST_WORDS));
+        if no_more_words || until <= self.now {
+            self.lose_ended();
+        }
+    }
+
+    /// Nothing more will be said of why the orchestrator closed a channel.
+    pub(super) fn lose_ended(&mut self) {
+        let State::Running(running) = &self.state else {
+            return;
+        };
+        let cause = match (running.last_error(self.now), running.gone) {
+            (Some(text), _) => Cause::Ended(text.into()),
+            (None, Some((what, _))) => Cause::Gone(what),
+            (None, None) => return,
+        };
+        self.lose(cause);
     }
 
     /// Looks for silence.
