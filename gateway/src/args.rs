@@ -3,6 +3,7 @@
 
 mod endpoints;
 mod find;
+mod trickle;
 mod values;
 
 use std::num::NonZeroU8;
@@ -20,6 +21,7 @@ use crate::ui::Failed;
 
 pub(crate) use endpoints::{Endpoints, Signer};
 pub(crate) use find::{DiscoverArgs, FindArgs, SelectArgs};
+pub(crate) use trickle::{Cut, PubArgs, ServeArgs, SubArgs, TrickleArgs, TrickleCommand};
 use values::Secret;
 pub(crate) use values::{Header, Listen, Place};
 
@@ -74,6 +76,8 @@ pub(crate) enum Command {
     Discover(Box<DiscoverArgs>),
     /// Choose one orchestrator as jobs do; with --explain, show how likely each is and why.
     Select(Box<SelectArgs>),
+    /// Serve, publish or read trickle channels.
+    Trickle(Box<TrickleArgs>),
 }
 
 /// Which executor drives the job. The protocol is the same code on both.
@@ -264,6 +268,7 @@ pub(crate) fn parse(
         Ok(cli) => {
             match &cli.command {
                 Some(Command::Live(live)) => live.validate()?,
+                Some(Command::Trickle(trickle)) => trickle.validate()?,
                 Some(Command::Info(info)) => drop(info.endpoints()?),
                 Some(Command::Discover(discover)) => drop(discover.find.sources("discover")?),
                 Some(Command::Select(select)) => drop(select.find.sources("select")?),
@@ -301,9 +306,11 @@ fn command_in(arguments: &[std::ffi::OsString]) -> &'static str {
     arguments
         .iter()
         .find_map(|argument| {
-            ["demo", "devnet", "live", "info", "discover", "select"]
-                .into_iter()
-                .find(|command| argument == command)
+            [
+                "demo", "devnet", "live", "info", "discover", "select", "trickle",
+            ]
+            .into_iter()
+            .find(|command| argument == command)
         })
         .unwrap_or("")
 }

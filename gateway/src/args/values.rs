@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroU8;
+use std::num::{NonZeroU8, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -236,6 +236,26 @@ pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
         total if total > MAX_DURATION => Err("it is longer than a year"),
         total => Ok(total),
     }
+}
+
+/// `500B`, `64KiB`, `1MiB`, `1GiB`.
+pub(super) fn size(text: &str) -> Result<NonZeroUsize, &'static str> {
+    const WRONG: &str = "it is not a size such as 500B, 64KiB or 1MiB";
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit {
+        "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return Err(WRONG),
+    };
+    number
+        .parse::<usize>()
+        .ok()
+        .and_then(|number| number.checked_mul(1 << shift))
+        .and_then(NonZeroUsize::new)
+        .ok_or(WRONG)
 }
 
 /// Wei for a unit: a whole number, a decimal, or a fraction.

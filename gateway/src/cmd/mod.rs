@@ -14,6 +14,7 @@ mod select;
 mod sink;
 mod source;
 mod stop;
+mod trickle;
 
 use crate::args::Command;
 use crate::ui::Outcome;
@@ -27,5 +28,6 @@ pub(crate) fn run(command: &Command) -> Outcome {
         Command::Info(args) => info::run(args),
         Command::Discover(args) => discover::run(args),
         Command::Select(args) => select::run(args),
+        Command::Trickle(args) => trickle::run(args),
     }
 }

@@ -1,8 +1,10 @@
 //! The two executors. Everything above is generic over which one runs.
 
 use std::io;
+use std::num::NonZeroUsize;
 
 use livepeer_runtime::{Driver, Runtime};
+use tokio::runtime::Builder;
 
 use crate::ui::{Failed, Outcome};
 
@@ -14,17 +16,35 @@ pub(super) trait Work {
 
 /// Does `work` on the executor of that name.
 pub(super) fn run(runtime: crate::args::Runtime, work: impl Work) -> Outcome {
+    run_with(runtime, None, work)
+}
+
+/// As [`run`], with that many threads if it is tokio; `None` is one per core. A single one spares the handing over
+/// between threads, which costs more than it brings until that one is busy.
+pub(super) fn run_with(
+    runtime: crate::args::Runtime,
+    threads: Option<NonZeroUsize>,
+    work: impl Work,
+) -> Outcome {
     match runtime {
-        crate::args::Runtime::Tokio => tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .map_err(|error: io::Error| {
-                Failed::new(
-                    format_args!("cannot start the tokio runtime: {error}"),
-                    "Raise the limits of threads and open files",
-                )
-            })?
-            .block_on(async { work.on(livepeer_tokio::driver()).await }),
+        crate::args::Runtime::Tokio => match threads.map(NonZeroUsize::get) {
+            Some(1) => Builder::new_current_thread(),
+            Some(threads) => {
+                let mut builder = Builder::new_multi_thread();
+                builder.worker_threads(threads);
+                builder
+            }
+            None => Builder::new_multi_thread(),
+        }
+        .enable_all()
+        .build()
+        .map_err(|error: io::Error| {
+            Failed::new(
+                format_args!("cannot start the tokio runtime: {error}"),
+                "Raise the limits of threads and open files",
+            )
+        })?
+        .block_on(async { work.on(livepeer_tokio::driver()).await }),
         crate::args::Runtime::Smol => {
             smol::block_on(async { work.on(livepeer_smol::driver()).await })
         }

@@ -42,7 +42,7 @@ impl Input {
         }
     }
 
-    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+    pub(super) fn open(&self) -> io::Result<Box<dyn Read + Send>> {
         Ok(match self {
             Self::Bytes(bytes) => Box::new(*bytes),
             Self::File(path, _) => Box::new(File::open(path)?),
@@ -50,7 +50,7 @@ impl Input {
         })
     }
 
-    fn unreadable(&self, error: &io::Error) -> Failed {
+    pub(super) fn unreadable(&self, error: &io::Error) -> Failed {
         Failed::file("cannot read", &self.name(), error)
     }
 

@@ -96,10 +96,6 @@ pub(crate) struct Segment {
 }
 
 /// Bytes of the segment that is still open.
-#[allow(
-    dead_code,
-    reason = "for inputs that are published before they are cut; the tests hold it to its word"
-)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Early {
     /// The segment they belong to.
@@ -266,10 +262,6 @@ impl Segmenter {
     /// Bytes of the open segment that surely belong to it, for readers that do not want to wait for its end.
     /// Fetch [`Segmenter::next_segment`] first: those before come first. `None` until the tables were found, so
     /// that nothing goes out of an input that is no MPEG-TS.
-    #[allow(
-        dead_code,
-        reason = "for inputs that are published before they are cut; the tests hold it to its word"
-    )]
     pub(crate) fn take_early(&mut self) -> Option<Early> {
         self.tables.program()?;
         let sure = [

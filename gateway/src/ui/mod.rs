@@ -12,7 +12,8 @@ mod summary;
 mod table;
 
 pub(crate) use fail::{Failed, Outcome, report};
-pub(crate) use format::{Wei, duration};
+pub(crate) use format::{Wei, bytes, count, duration};
+pub(crate) use latency::Latencies;
 pub(crate) use output::{LogWriter, print, print_json, tell};
 pub(crate) use progress::Progress;
 pub(crate) use summary::{Money, Summary};

@@ -1,0 +1,116 @@
+//! `trickle serve`: a server of channels.
+
+use std::sync::Arc;
+
+use futures_lite::future;
+use livepeer_core::Time;
+use livepeer_core::trickle::ContentType;
+use livepeer_core::trickle::server::{Config, Event, Refused, Server};
+use livepeer_runtime::tls::{Identity, server_config};
+use livepeer_runtime::{Driver, Handle, Runtime, http};
+use rustls::ServerConfig;
+use tracing::info;
+
+use crate::args::ServeArgs;
+use crate::cmd::on;
+use crate::cmd::stop::Stop;
+use crate::ui::{self, Failed, Outcome};
+
+pub(super) struct Serve<'a>(pub(super) &'a ServeArgs);
+
+impl on::Work for Serve<'_> {
+    async fn on<R: Runtime>(self, driver: Driver<R>) -> Outcome {
+        let args = self.0;
+        let stop = Stop::listen()?;
+        let tls = tls(args, driver.now())?;
+        let channels = driver.drive(Server::new(driver.now(), config(args)));
+        for new in &args.create {
+            let content = ContentType::new(&new.content);
+            channels
+                .with(|server, now| server.create_channel(now, &new.name, content))
+                .map_err(|refused| cannot_create(&new.name, refused))?;
+        }
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let socket = http::Server::bind(&channels, args.listen.0, tls)
+            .await
+            .map_err(|error| Failed::listen(args.listen.0, "--listen", &error))?;
+        ui::print(&format!("{scheme}://{}{}", socket.local_addr(), args.base))?;
+        let until = args.life.map(|life| driver.now() + life);
+        future::or(
+            future::or(stop.pressed(), end_of(driver.runtime(), until)),
+            tell(&channels),
+        )
+        .await;
+        // First the readers hear that it is over, and get what there is; then the sockets close.
+        let deadline = driver.now() + args.drain;
+        channels.with(|server, now| server.close(now));
+        future::or(tell(&channels), end_of(driver.runtime(), Some(deadline))).await;
+        socket.shutdown(deadline).await;
+        ui::tell("stopped");
+        Ok(())
+    }
+}
+
+fn config(args: &ServeArgs) -> Config {
+    Config {
+        base: args.base.clone(),
+        autocreate: args.autocreate,
+        changefeed: args.changefeed,
+        idle: args.idle,
+        sweep: args.sweep,
+        max_segment_bytes: args.max_segment.get(),
+        max_channels: args.max_channels.get(),
+        max_channel_guests: args.max_guests.get(),
+        ..Config::default()
+    }
+}
+
+fn tls(args: &ServeArgs, now: Time) -> Result<Option<Arc<ServerConfig>>, Failed> {
+    let identity = match (&args.cert, &args.key) {
+        (Some(cert), Some(key)) => Identity::from_pem_files(cert, key),
+        _ if args.tls => Identity::self_signed(&args.listen.0.ip().to_string(), now),
+        _ => return Ok(None),
+    };
+    identity
+        .and_then(|identity| server_config(&identity))
+        .map(Some)
+        .map_err(|error| {
+            Failed::new(
+                format_args!("cannot serve over TLS: {error}"),
+                "Give the chain with --cert and its key with --key, both as PEM",
+            )
+        })
+}
+
+fn cannot_create(name: &str, refused: Refused) -> Failed {
+    let remedy = match refused {
+        Refused::TooManyChannels => "Raise --max-channels",
+        _ => "Choose another name",
+    };
+    Failed::new(
+        format_args!("cannot create channel {name}: {refused}"),
+        remedy,
+    )
+}
+
+/// Logs what happens, until the server is closed and everybody has been answered.
+async fn tell<R: Runtime>(channels: &Handle<Server, R>) {
+    while let Some(event) = channels.next().await {
+        match event {
+            Event::Created(name) => info!(%name, "channel created"),
+            Event::Removed(name, why) => info!(%name, ?why, "channel removed"),
+            Event::Closed(_) => return,
+            _ => {}
+        }
+    }
+}
+
+async fn end_of<R: Runtime>(runtime: &R, until: Option<Time>) {
+    let Some(until) = until else {
+        return future::pending().await;
+    };
+    // A sleep may end early.
+    while runtime.now() < until {
+        runtime.sleep_until(until).await;
+    }
+}

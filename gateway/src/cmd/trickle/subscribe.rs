@@ -1,0 +1,99 @@
+//! `trickle sub`: a channel to a file or a pipe.
+
+use std::time::Instant;
+
+use futures_lite::future;
+use livepeer_core::trickle::Ending;
+use livepeer_core::trickle::subscriber::{Event, Subscriber};
+use livepeer_runtime::{Driver, Handle, Runtime};
+
+use super::failed;
+use super::figures::Figures;
+use crate::args::{Place, SubArgs};
+use crate::cmd::on;
+use crate::cmd::sink::Sink;
+use crate::cmd::stop::Stop;
+use crate::ui::{Failed, Outcome, Progress};
+
+/// What to do about a channel that is not there.
+const MISSING: &str = "Check its name, or wait longer for it with --wait";
+
+pub(super) struct Subscribe<'a>(pub(super) &'a SubArgs);
+
+impl on::Work for Subscribe<'_> {
+    async fn on<R: Runtime>(self, driver: Driver<R>) -> Outcome {
+        let args = self.0;
+        let stop = Stop::listen()?;
+        let sink = Sink::open(&args.output)?;
+        let channel = Subscriber::new(
+            driver.now(),
+            args.config(),
+            args.channel.clone(),
+            args.start,
+        );
+        let channel = driver.drive(channel);
+        let mut figures = Figures::new(args.channel.to_string(), "hand-over p50 / p99");
+        let read = future::or(
+            async {
+                stop.pressed().await;
+                Err(Failed::interrupted())
+            },
+            read(&channel, &sink, args, &mut figures),
+        )
+        .await;
+        channel.close();
+        let written = sink.finish();
+        let lost = figures.lost;
+        figures.show(args.json, args.output != Place::Standard)?;
+        read.and(written)?;
+        if lost > 0 {
+            return Err(Failed::new(
+                format_args!("{lost} segments were missed, in whole or in part"),
+                "Read faster, or publish slower: a server keeps five segments",
+            ));
+        }
+        Ok(())
+    }
+}
+
+async fn read<R: Runtime>(
+    channel: &Handle<Subscriber, R>,
+    sink: &Sink,
+    args: &SubArgs,
+    figures: &mut Figures,
+) -> Outcome {
+    let mut progress = Progress::new("segments", None);
+    // When the last segment ended, until the next one has a byte.
+    let mut ended: Option<Instant> = None;
+    while let Some(event) = channel.next().await {
+        match event {
+            Event::Data(_, data) => {
+                if let Some(ended) = ended.take() {
+                    figures.latency.record(ended.elapsed());
+                }
+                figures.bytes += data.len() as u64;
+                if !sink.write(data).await {
+                    // What was wrong is said at the end.
+                    return Ok(());
+                }
+            }
+            Event::End(_) => {
+                figures.segments += 1;
+                ended = Some(Instant::now());
+                progress.set(figures.segments, || figures.note());
+                if args
+                    .segments
+                    .is_some_and(|most| figures.segments >= most.get() as u64)
+                {
+                    return Ok(());
+                }
+            }
+            Event::Truncated(..) => figures.lost += 1,
+            Event::Gap(missed) => figures.lost += missed.end.get() - missed.start.get(),
+            Event::Closed(Ending::Failed(failure)) => return Err(failed(failure, MISSING)),
+            Event::Closed(_) => return Ok(()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
