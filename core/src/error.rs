@@ -39,6 +39,8 @@ pub enum Party {
     Channel(Url),
     /// A list of orchestrators at this URL.
     Discovery(Url),
+    /// The JSON-RPC endpoint at this URL.
+    Chain(Url),
     /// The holder of the account's own key.
     KeyHolder,
 }
@@ -50,6 +52,7 @@ impl fmt::Display for Party {
             Self::Signer(url) => write!(f, "signer {url}"),
             Self::Channel(url) => write!(f, "trickle channel {url}"),
             Self::Discovery(url) => write!(f, "discovery endpoint {url}"),
+            Self::Chain(url) => write!(f, "chain endpoint {url}"),
             Self::KeyHolder => f.write_str("the key holder"),
         }
     }
@@ -163,6 +166,14 @@ pub enum Cause {
         /// What is wrong with it.
         why: String,
     },
+    /// It serves another chain.
+    #[error("serves chain {is}, not {wanted}")]
+    WrongChain {
+        /// The id of its chain.
+        is: u64,
+        /// The id of ours.
+        wanted: u64,
+    },
     /// It cannot do what is asked.
     #[error("does not fit the job: {0}")]
     Incompatible(Box<Mismatch>),
@@ -215,7 +226,9 @@ impl Cause {
     fn advice(&self, who: &Party) -> Advice {
         let elsewhere = match who {
             // There is nowhere else to go for a signature.
-            Party::Signer(_) | Party::KeyHolder | Party::Discovery(_) => Advice::Stop,
+            Party::Signer(_) | Party::KeyHolder | Party::Discovery(_) | Party::Chain(_) => {
+                Advice::Stop
+            }
             Party::Orchestrator(_) | Party::Channel(_) => Advice::GoElsewhere,
         };
         match self {

@@ -3,6 +3,7 @@
 
 mod endpoints;
 mod find;
+mod signer;
 mod trickle;
 mod values;
 
@@ -21,6 +22,7 @@ use crate::ui::Failed;
 
 pub(crate) use endpoints::{Endpoints, Signer};
 pub(crate) use find::{DiscoverArgs, FindArgs, SelectArgs};
+pub(crate) use signer::{ChainArgs, KeyArgs, ListingArgs, SignerArgs};
 pub(crate) use trickle::{Cut, PubArgs, ServeArgs, SubArgs, TrickleArgs, TrickleCommand};
 use values::Secret;
 pub(crate) use values::{Header, Listen, Place};
@@ -68,6 +70,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Run that network as a service: orchestrators and a remote signer, with real keys, tickets and metering.
     Devnet(DevnetArgs),
+    /// Run a remote signer: it holds the key of the account that pays, and makes payments for gateways that have none.
+    Signer(Box<SignerArgs>),
     /// Send an MPEG-TS stream through a live video job and write what comes back.
     Live(Box<LiveArgs>),
     /// Ask an orchestrator for its capabilities, models, price and ticket parameters.
@@ -268,6 +272,7 @@ pub(crate) fn parse(
         Ok(cli) => {
             match &cli.command {
                 Some(Command::Live(live)) => live.validate()?,
+                Some(Command::Signer(signer)) => signer.validate()?,
                 Some(Command::Trickle(trickle)) => trickle.validate()?,
                 Some(Command::Info(info)) => drop(info.endpoints()?),
                 Some(Command::Discover(discover)) => drop(discover.find.sources("discover")?),
@@ -307,7 +312,7 @@ fn command_in(arguments: &[std::ffi::OsString]) -> &'static str {
         .iter()
         .find_map(|argument| {
             [
-                "demo", "devnet", "live", "info", "discover", "select", "trickle",
+                "demo", "devnet", "signer", "live", "info", "discover", "select", "trickle",
             ]
             .into_iter()
             .find(|command| argument == command)

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::WireError;
+use super::ethereum::Block;
 use super::info::cut;
 use crate::sign::Address;
 
@@ -27,8 +28,12 @@ pub enum Ask {
         /// Selector and arguments.
         data: Vec<u8>,
     },
+    /// `eth_chainId`.
+    ChainId,
     /// `eth_blockNumber`.
     BlockNumber,
+    /// `eth_getBlockByNumber` of the latest block, without its transactions.
+    Block,
     /// `eth_getLogs` from a block on, of any of the contracts, with any of the topics first.
     Logs {
         /// The first block looked at.
@@ -49,7 +54,9 @@ pub fn batch(asks: &[Ask]) -> Bytes {
                 "eth_call",
                 json!([{"to": to.to_string(), "data": hex_text(data)}, "latest"]),
             ),
+            Ask::ChainId => ("eth_chainId", json!([])),
             Ask::BlockNumber => ("eth_blockNumber", json!([])),
+            Ask::Block => ("eth_getBlockByNumber", json!(["latest", false])),
             Ask::Logs { from, of, topics } => {
                 let of: Vec<String> = of.iter().map(ToString::to_string).collect();
                 let topics: Vec<String> = topics.iter().map(|topic| hex_text(topic)).collect();
@@ -73,8 +80,10 @@ pub fn batch(asks: &[Ask]) -> Bytes {
 pub enum Told {
     /// What a call returned.
     Data(Vec<u8>),
-    /// A block's number.
+    /// A block's number, or the chain's.
     Number(u64),
+    /// A block.
+    Block(Block),
     /// How many logs there are.
     Logs(usize),
 }
@@ -116,7 +125,10 @@ pub fn read_batch(body: &[u8], asks: &[Ask]) -> Result<Vec<Told>, WireError> {
         };
         told[at] = match (&asks[at], &result) {
             (Ask::Call { .. }, Value::String(text)) => unhex(text).map(Told::Data),
-            (Ask::BlockNumber, Value::String(text)) => text
+            (Ask::Block, Value::Object(_)) => Block::from_json(result.to_string().as_bytes())
+                .ok()
+                .map(Told::Block),
+            (Ask::BlockNumber | Ask::ChainId, Value::String(text)) => text
                 .strip_prefix("0x")
                 .and_then(|digits| u64::from_str_radix(digits, 16).ok())
                 .map(Told::Number),

@@ -8,6 +8,7 @@ mod identity;
 mod info;
 mod json;
 pub mod jsonrpc;
+pub mod keystore;
 pub mod listing;
 mod live;
 pub mod payment;

@@ -142,3 +142,8 @@ pub(crate) fn params(case: &Value) -> TicketParams {
         creation_round_block_hash: bytes32(&case["creation_round_block_hash"]),
     }
 }
+
+/// Lower-case digits.
+pub(crate) fn hexed(bytes: &[u8]) -> String {
+    hex::encode(bytes)
+}

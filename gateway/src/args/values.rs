@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use livepeer_core::http::Url;
-use livepeer_core::money::Price;
+use livepeer_core::money::{Price, Wei};
 use livepeer_core::wire::Params;
 
 /// More orchestrators on one machine teach nothing.
@@ -256,6 +256,14 @@ pub(super) fn size(text: &str) -> Result<NonZeroUsize, &'static str> {
         .and_then(|number| number.checked_mul(1 << shift))
         .and_then(NonZeroUsize::new)
         .ok_or(WRONG)
+}
+
+/// A whole amount of wei.
+pub(super) fn wei(text: &str) -> Result<Wei, &'static str> {
+    match text.parse::<u64>() {
+        Ok(wei) if text.bytes().all(|b| b.is_ascii_digit()) => Ok(Wei::from(wei)),
+        _ => Err("it is not a whole amount of wei"),
+    }
 }
 
 /// Wei for a unit: a whole number, a decimal, or a fraction.

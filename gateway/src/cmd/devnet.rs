@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use livepeer_runtime::{Driver, LocalKey, Runtime};
+use zeroize::Zeroizing;
 
 use super::network::{NOOP, Network, Options, RETIME, fresh_key};
 use super::on;
@@ -27,7 +28,7 @@ impl on::Work for Devnet<'_> {
     async fn on<R: Runtime>(self, driver: Driver<R>) -> Outcome {
         let args = self.0;
         let key = match std::env::var(KEY) {
-            Ok(text) => parse_key(&text)?,
+            Ok(text) => LocalKey::from_hex(&Zeroizing::new(text)).map_err(|_| bad_key())?,
             Err(std::env::VarError::NotPresent) => fresh_key(),
             Err(std::env::VarError::NotUnicode(_)) => return Err(bad_key()),
         };
@@ -98,16 +99,6 @@ fn quoted(word: &str) -> String {
     }
 }
 
-fn parse_key(text: &str) -> Result<LocalKey, Failed> {
-    let digits = text.trim();
-    let digits = digits.strip_prefix("0x").unwrap_or(digits);
-    let mut secret = [0; 32];
-    hex::decode_to_slice(digits, &mut secret).map_err(|_| bad_key())?;
-    let key = LocalKey::new(&secret).map_err(|_| bad_key());
-    secret.fill(0);
-    key
-}
-
 fn bad_key() -> Failed {
     Failed::new(
         format_args!("{KEY} holds no secret key of secp256k1"),
@@ -118,21 +109,6 @@ fn bad_key() -> Failed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use livepeer_runtime::Signer as _;
-
-    #[test]
-    fn a_key_is_64_hexadecimal_digits_and_nothing_of_it_is_shown() {
-        let one = format!("{:0>64}", "1");
-        let address = "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf";
-        for text in [one.clone(), format!(" 0x{one}\n")] {
-            let key = parse_key(&text).expect("a key");
-            assert_eq!(key.address().to_string(), address);
-        }
-        for text in ["", "0x", "zz", &"0".repeat(64), &"f".repeat(64), &one[1..]] {
-            let failed = parse_key(text).expect_err("no key");
-            assert!(text.len() < 2 || !failed.line().contains(text));
-        }
-    }
 
     #[test]
     fn words_are_quoted_for_the_shell_if_they_need_it() {

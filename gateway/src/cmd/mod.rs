@@ -11,7 +11,9 @@ mod network;
 mod on;
 mod peers;
 mod select;
+mod signer;
 mod sink;
+mod socket;
 mod source;
 mod stop;
 mod trickle;
@@ -24,6 +26,7 @@ pub(crate) fn run(command: &Command) -> Outcome {
     match command {
         Command::Demo(args) => demo::run(args),
         Command::Devnet(args) => devnet::run(args),
+        Command::Signer(args) => signer::run(args),
         Command::Live(args) => live::run(args),
         Command::Info(args) => info::run(args),
         Command::Discover(args) => discover::run(args),

@@ -4,7 +4,7 @@
 //! The chain is a fixed view in which everybody is funded, but its blocks go by, so that quotes expire as they do
 //! outside. Nothing is redeemed.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::num::NonZeroU8;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use std::time::Duration;
 use async_channel::Receiver;
 use bytes::Bytes;
 use futures_lite::future;
+use livepeer_core::Address;
 use livepeer_core::chain::ChainView;
 use livepeer_core::http::Url;
 use livepeer_core::money::{Amount, Price};
 use livepeer_core::payment::mint::Policy;
 use livepeer_core::payment::remote::{self, SignerServer};
 use livepeer_core::wire::signer::ListedOrchestrator;
-use livepeer_core::{Address, Time};
 use livepeer_runtime::http::Server;
 use livepeer_runtime::tls::{Identity, server_config};
 use livepeer_runtime::{
@@ -30,6 +30,7 @@ use livepeer_sim::orchestrator::{
     self, EndReason, Event, Figures, ModelConfig, Payments, Pipeline, PipelineFactory,
 };
 
+use super::socket::{Socket, sleep_until};
 use crate::args::Listen;
 use crate::media::Retimer;
 use crate::ui::{Failed, Wei};
@@ -322,63 +323,6 @@ impl<M: Drivable, R: Runtime> Deref for Owned<M, R> {
 impl<M: Drivable, R: Runtime> Drop for Owned<M, R> {
     fn drop(&mut self) {
         self.0.close();
-    }
-}
-
-/// An address that is listened on already.
-struct Socket<R: Runtime> {
-    listener: R::Listener,
-    address: SocketAddr,
-    option: &'static str,
-}
-
-impl<R: Runtime> Socket<R> {
-    async fn open(
-        driver: &Driver<R>,
-        at: SocketAddr,
-        option: &'static str,
-    ) -> Result<Self, Failed> {
-        let failed = |error| Failed::listen(at, option, &error);
-        let listener = driver.runtime().bind(at).await.map_err(failed)?;
-        let address = driver.runtime().local_addr(&listener).map_err(failed)?;
-        Ok(Self {
-            listener,
-            address,
-            option,
-        })
-    }
-
-    /// Where it is reached from this machine.
-    fn url(&self, scheme: &str) -> Result<Url, Failed> {
-        let mut at = self.address;
-        if at.ip().is_unspecified() {
-            at.set_ip(match at.ip() {
-                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-            });
-        }
-        Url::parse(&format!("{scheme}://{at}")).map_err(|error| {
-            Failed::new(
-                format_args!("{at} makes no URL: {error}"),
-                format_args!("Choose another address with {}", self.option),
-            )
-        })
-    }
-
-    fn serve<M: Drivable>(
-        self,
-        handle: &Handle<M, R>,
-        tls: Option<Arc<rustls::ServerConfig>>,
-    ) -> Result<Server<R>, Failed> {
-        Server::serve(handle, self.listener, tls)
-            .map_err(|error| Failed::listen(self.address, self.option, &error))
-    }
-}
-
-async fn sleep_until<R: Runtime>(driver: &Driver<R>, due: Time) {
-    // A sleep may end early.
-    while driver.now() < due {
-        driver.runtime().sleep_until(due).await;
     }
 }
 

@@ -67,6 +67,39 @@ fn priced(info: &OrchestratorInfo, ceilings: &Ceilings) -> Vec<String> {
         .collect()
 }
 
+/// What a query asks for: the values of `caps` that are not empty.
+pub(super) fn wanted(query: &str) -> Vec<String> {
+    query
+        .split('&')
+        .filter_map(|pair| pair.strip_prefix("caps="))
+        .map(percent_decoded)
+        .filter(|cap| !cap.is_empty())
+        .collect()
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(b) = rest.next() {
+        bytes.push(match b {
+            b'+' => b' ',
+            b'%' => {
+                let mut ahead = rest.clone();
+                let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
+                match (digit(ahead.next()), digit(ahead.next())) {
+                    (Some(high), Some(low)) => {
+                        rest = ahead;
+                        (high * 16 + low) as u8
+                    }
+                    _ => b'%',
+                }
+            }
+            b => b,
+        });
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 fn unique(names: Vec<String>) -> Vec<String> {
     let mut seen = BTreeSet::new();
     names

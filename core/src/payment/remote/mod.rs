@@ -9,9 +9,12 @@
 //!      └───────────────────────────────────────────────────────────────────┘
 //! ```
 //!
+//! `GET /healthz` and `GET /metrics` are answered too, if the configuration says so.
+//!
 //! The server remembers nothing between exchanges: a session's state travels in a blob that it signs. The webhook
 //! is asked before anything is signed, other than the reference does, so that what was refused cannot leak.
 
+mod figures;
 mod listing;
 mod webhook;
 
@@ -37,8 +40,16 @@ use crate::wire::signer::{
 };
 use bytes::Bytes;
 
+use figures::Gauges;
+
+pub use figures::Figures;
 pub use listing::listing;
 pub use webhook::{Webhook, is_due};
+
+/// Says whether all is well.
+pub const HEALTH_PATH: &str = "/healthz";
+/// Tells figures, in the text format of Prometheus.
+pub const METRICS_PATH: &str = "/metrics";
 
 /// Exchanges beyond this many are turned away with status 503.
 pub const MAX_EXCHANGES: usize = 1_024;
@@ -59,16 +70,22 @@ pub struct Config {
     pub webhook: Option<Webhook>,
     /// Whether orchestrators are listed.
     pub discovery: bool,
+    /// Whether `/healthz` and `/metrics` are answered.
+    pub figures: bool,
+    /// A reading of the chain older than this is unhealthy; `None` if it does not come from the chain.
+    pub chain_fresh: Option<Duration>,
 }
 
 impl Config {
-    /// No webhook, no list.
+    /// No webhook, no list, no figures.
     #[must_use]
     pub const fn new(policy: Policy) -> Self {
         Self {
             policy,
             webhook: None,
             discovery: false,
+            figures: false,
+            chain_fresh: None,
         }
     }
 }
@@ -127,6 +144,8 @@ pub struct SignerServer {
     rng: Rng,
     identity: Option<Signature>,
     listed: Vec<ListedOrchestrator>,
+    chain_read: Time,
+    figures: Figures,
     exchanges: BTreeMap<EffectId, Exchange>,
     /// Signatures and webhook calls, and whose they are; of signatures, also which.
     opened: BTreeMap<EffectId, (EffectId, usize)>,
@@ -144,6 +163,8 @@ impl SignerServer {
             rng: Rng::new(seed),
             identity: None,
             listed: Vec::new(),
+            chain_read: now,
+            figures: Figures::default(),
             exchanges: BTreeMap::new(),
             opened: BTreeMap::new(),
             out: Outbox::default(),
@@ -153,6 +174,7 @@ impl SignerServer {
     /// Pushes a new reading of the chain.
     pub fn set_chain(&mut self, now: Time, view: ChainView) {
         self.now = self.now.max(now);
+        self.chain_read = self.now;
         self.chain = view;
     }
 
@@ -168,20 +190,33 @@ impl SignerServer {
         self.exchanges.len()
     }
 
+    /// What was done since the start.
+    #[must_use]
+    pub const fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
     fn on_request(&mut self, id: EffectId, request: Request) {
         let url = request.url.path();
         let (path, query) = url.split_once('?').unwrap_or((url, ""));
+        self.figures.begin(id, path, self.now);
         let allowed = match path {
             SIGN_INFO_PATH | PAYMENT_PATH => Method::Post,
             DISCOVERY_PATH if self.config.discovery => Method::Get,
+            HEALTH_PATH | METRICS_PATH if self.config.figures => Method::Get,
             _ => return self.refuse(id, Refusal::new(404, "not found")),
         };
         if request.method != allowed {
             return self.refuse(id, Refusal::new(405, "method not allowed"));
         }
-        if path == DISCOVERY_PATH {
-            let query = String::from(query);
-            return self.list(id, &query);
+        match path {
+            DISCOVERY_PATH => {
+                let query = String::from(query);
+                return self.list(id, &query);
+            }
+            HEALTH_PATH => return self.tell_health(id),
+            METRICS_PATH => return self.tell_figures(id),
+            _ => {}
         }
         if self.exchanges.len() >= MAX_EXCHANGES {
             return self.refuse(id, Refusal::new(503, "too many requests at once"));
@@ -215,17 +250,38 @@ impl SignerServer {
         if self.listed.is_empty() {
             return self.refuse(id, Refusal::new(503, "cache empty"));
         }
-        let wanted: Vec<String> = query
-            .split('&')
-            .filter_map(|pair| pair.strip_prefix("caps="))
-            .map(percent_decoded)
-            .filter(|cap| !cap.is_empty())
-            .collect();
+        let wanted = listing::wanted(query);
         let found = self.listed.iter().filter(|one| {
             wanted.is_empty() || one.capabilities.iter().any(|cap| wanted.contains(cap))
         });
         let body = listing_json(found);
         self.reply(id, 200, Headers::new(), body);
+    }
+
+    fn tell_health(&mut self, id: EffectId) {
+        let age = self.now.since(self.chain_read);
+        if self.config.chain_fresh.is_some_and(|fresh| age > fresh) {
+            let message = alloc::format!("the chain was last read {} s ago", age.as_secs());
+            return self.reply(id, 503, Headers::new(), error_json(&message));
+        }
+        self.reply(id, 200, Headers::new(), br#"{"status":"ok"}"#.to_vec());
+    }
+
+    fn tell_figures(&mut self, id: EffectId) {
+        let gauges = Gauges {
+            open: self.exchanges.len(),
+            listed: self.listed.len(),
+            chain: &self.chain,
+            chain_age: self
+                .config
+                .chain_fresh
+                .map(|_| self.now.since(self.chain_read)),
+            payer: self.config.policy.address,
+        };
+        let text = self.figures.to_prometheus(&gauges);
+        let mut headers = Headers::new();
+        headers.push("content-type", figures::CONTENT_TYPE);
+        self.answer(id, 200, headers, text.into_bytes());
     }
 
     fn on_body(&mut self, id: EffectId, data: &[u8]) {
@@ -448,6 +504,7 @@ impl SignerServer {
                 sig: state_sig.0.to_vec().into(),
             },
         };
+        self.figures.minted(&minted);
         self.out.event(minted);
         self.reply(id, 200, Headers::new(), response.to_json());
     }
@@ -468,12 +525,17 @@ impl SignerServer {
 
     fn reply(&mut self, id: EffectId, status: u16, mut headers: Headers, body: Vec<u8>) {
         headers.push("content-type", "application/json");
+        self.answer(id, status, headers, body);
+    }
+
+    fn answer(&mut self, id: EffectId, status: u16, headers: Headers, body: Vec<u8>) {
         let response = Response {
             status,
             headers,
             body: Body::Full(Bytes::from(body)),
         };
         self.out.http(id, http::Out::Reply(response));
+        self.figures.answered(id, status, self.now);
         self.forget(id);
     }
 
@@ -526,7 +588,10 @@ impl Machine for SignerServer {
                 http::In::Request(request) => self.on_request(id, request),
                 http::In::Data(data) => self.on_body(id, &data),
                 http::In::End(_) => self.on_body_end(id),
-                http::In::Failed(_) => self.forget(id),
+                http::In::Failed(_) => {
+                    self.figures.left(id);
+                    self.forget(id);
+                }
                 http::In::Reply(_) | http::In::Sent(_) => {}
             },
         }
@@ -538,27 +603,4 @@ impl Machine for SignerServer {
         }
         Output::Idle(self.exchanges.values().map(|one| one.deadline).min())
     }
-}
-
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(b) = rest.next() {
-        bytes.push(match b {
-            b'+' => b' ',
-            b'%' => {
-                let mut ahead = rest.clone();
-                let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
-                match (digit(ahead.next()), digit(ahead.next())) {
-                    (Some(high), Some(low)) => {
-                        rest = ahead;
-                        (high * 16 + low) as u8
-                    }
-                    _ => b'%',
-                }
-            }
-            b => b,
-        });
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }

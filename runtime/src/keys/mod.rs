@@ -1,4 +1,8 @@
-//! Who signs.
+//! Who signs: the trait [`Signer`], and keys in memory that come from bytes, hex digits or encrypted files. A key in
+//! hardware or at a service is another implementation of the trait.
+
+#[cfg(feature = "keystore")]
+mod keystore;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,6 +10,10 @@ use std::pin::Pin;
 use k256::ecdsa::SigningKey;
 use livepeer_core::sign::SignRefused;
 use livepeer_core::{Address, Digest, Signature};
+use zeroize::Zeroize as _;
+
+#[cfg(feature = "keystore")]
+pub use keystore::KeystoreProblem;
 
 /// A future in a box.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -51,6 +59,35 @@ impl LocalKey {
         let key = SigningKey::from_slice(secret).map_err(|_| BadKey)?;
         let address = Address::of_key(key.verifying_key());
         Ok(Self { key, address })
+    }
+
+    /// Takes a secret as 64 hexadecimal digits, with or without `0x` and blanks around. The caller clears its own
+    /// copy.
+    ///
+    /// # Errors
+    /// If that is no key. Nothing of the text is told.
+    pub fn from_hex(text: &str) -> Result<Self, BadKey> {
+        let digits = text.trim();
+        let digits = digits.strip_prefix("0x").unwrap_or(digits);
+        let mut secret = [0; 32];
+        let mut read = digits.len() == 64;
+        for (byte, pair) in secret.iter_mut().zip(digits.as_bytes().chunks(2)) {
+            let digit = |b: u8| char::from(b).to_digit(16);
+            match (
+                pair.first().copied().and_then(digit),
+                pair.get(1).copied().and_then(digit),
+            ) {
+                (Some(high), Some(low)) => *byte = (high << 4 | low) as u8,
+                _ => read = false,
+            }
+        }
+        let key = if read {
+            Self::new(&secret)
+        } else {
+            Err(BadKey)
+        };
+        secret.zeroize();
+        key
     }
 }
 
@@ -115,6 +152,28 @@ mod tests {
     fn zero_is_not_a_key_and_nobody_does_not_sign() {
         assert_eq!(LocalKey::new(&[0; 32]).err(), Some(BadKey));
         assert!(now(NoSigner.sign(Digest([0; 32]))).is_err());
+    }
+
+    #[test]
+    fn hexadecimal_digits_are_a_key_if_there_are_64() {
+        let one = format!("{:0>64}", "1");
+        let address = "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf";
+        for text in [one.clone(), format!(" 0x{one}\n")] {
+            let key = LocalKey::from_hex(&text).expect("a key");
+            assert_eq!(key.address().to_string(), address);
+        }
+        for text in [
+            "",
+            "0x",
+            "zz",
+            &"0".repeat(64),
+            &"f".repeat(64),
+            &one[1..],
+            &format!("{one}0"),
+            &"é".repeat(32),
+        ] {
+            assert_eq!(LocalKey::from_hex(text).err(), Some(BadKey), "{text}");
+        }
     }
 
     #[test]

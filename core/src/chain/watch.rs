@@ -1,0 +1,401 @@
+//! Watching the chain through JSON-RPC endpoints, each standing in for the others (payments spec 15).
+//!
+//! ```text
+//!            ┌──────────────── every ────────────────┐
+//!            ▼                                       │
+//!  new ─▶ Asking: contracts ─▶ block, round, funds ─▶ (a new round: its hashes) ─▶ View, Resting
+//!            ▲       │ fails
+//!            │       ▼
+//!            └── EndpointFailed: the next endpoint; after a full circle Down, then Resting
+//! ```
+//!
+//! An endpoint is believed once it has shown that it serves the right chain; after a failure it has to show it
+//! again. The contracts' addresses come from the controller.
+
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::ChainView;
+use crate::error::{Cause, Failure, Party, Reason};
+use crate::http::{self, Body, Method, Request, Trust, Url};
+use crate::machine::{EffectId, Input, Machine, Outbox, Output};
+use crate::sign::Address;
+use crate::time::Time;
+use crate::wire::ethereum::{
+    CHAIN_ID, CONTROLLER, call, get_contract, get_sender_info, read_address, read_hash,
+    read_sender_info, read_u64,
+};
+use crate::wire::jsonrpc::{Ask, MAX_ANSWER_BYTES, Told, batch, read_batch};
+use crate::wire::{WireError, error_words};
+
+/// A reading older than this is not news any more: a few blocks have gone by unseen.
+pub const FRESH: Duration = Duration::from_secs(60);
+
+/// How far endpoints may lag behind each other: a quarter of an hour, or a round.
+const LAG_BLOCKS: u64 = 75;
+const LAG_ROUNDS: u64 = 1;
+
+const DOING: &str = "a question to the chain";
+
+/// What to watch, and where.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// JSON-RPC endpoints, in order of preference. Their paths may be secret and are never told.
+    pub endpoints: Vec<Url>,
+    /// The chain that they must serve.
+    pub chain_id: u64,
+    /// Knows the other contracts.
+    pub controller: Address,
+    /// Whose funds are read.
+    pub payer: Address,
+    /// How often it is read.
+    pub every: Duration,
+    /// How long one answer may take.
+    pub within: Duration,
+    /// Which certificates of endpoints will do.
+    pub trust: Trust,
+}
+
+impl Config {
+    /// Livepeer on Arbitrum One, read every five seconds.
+    #[must_use]
+    pub const fn arbitrum(endpoints: Vec<Url>, payer: Address) -> Self {
+        Self {
+            endpoints,
+            chain_id: CHAIN_ID,
+            controller: CONTROLLER,
+            payer,
+            every: Duration::from_secs(5),
+            within: Duration::from_secs(5),
+            trust: Trust::Public,
+        }
+    }
+}
+
+/// What a [`ChainWatch`] tells.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A reading, whether or not anything changed.
+    View(Box<ChainView>),
+    /// An endpoint did not do; the next one is asked.
+    EndpointFailed(Failure),
+    /// None did; the first one is asked again in a while. The last reading stands.
+    Down,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Contracts {
+    broker: Address,
+    rounds: Address,
+}
+
+#[derive(Clone, Debug)]
+enum Question {
+    Contracts,
+    Now(Contracts),
+    Hashes(Contracts, Box<ChainView>),
+}
+
+#[derive(Debug)]
+enum State {
+    Resting {
+        until: Time,
+    },
+    Asking {
+        question: Question,
+        exchange: EffectId,
+        until: Time,
+        status: u16,
+        body: Vec<u8>,
+    },
+}
+
+/// Reads the chain from time to time. See the [module](self).
+#[derive(Debug)]
+pub struct ChainWatch {
+    now: Time,
+    config: Config,
+    at: usize,
+    /// Failures in a row.
+    failed: usize,
+    /// What the endpoint in use told, once it showed its chain.
+    contracts: Option<Contracts>,
+    view: ChainView,
+    state: State,
+    out: Outbox<Event>,
+}
+
+impl ChainWatch {
+    /// Starts to watch.
+    #[must_use]
+    pub fn new(now: Time, config: Config) -> Self {
+        let mut this = Self {
+            now,
+            config,
+            at: 0,
+            failed: 0,
+            contracts: None,
+            view: ChainView::default(),
+            state: State::Resting { until: now },
+            out: Outbox::default(),
+        };
+        this.begin();
+        this
+    }
+
+    fn begin(&mut self) {
+        self.ask(self.contracts.map_or(Question::Contracts, Question::Now));
+    }
+
+    fn rest(&mut self) {
+        let until = self.now + self.config.every.max(Duration::from_millis(1));
+        self.state = State::Resting { until };
+    }
+
+    fn asks(&self, question: &Question) -> Vec<Ask> {
+        let ask = |to: Address, data: Vec<u8>| Ask::Call { to, data };
+        let hash = |rounds: Address, round: u64| {
+            let mut word = [0; 32];
+            word[24..].copy_from_slice(&round.to_be_bytes());
+            ask(rounds, call("blockHashForRound(uint256)", &[word]))
+        };
+        match question {
+            Question::Contracts => {
+                let controller = self.config.controller;
+                vec![
+                    Ask::ChainId,
+                    ask(controller, get_contract("TicketBroker")),
+                    ask(controller, get_contract("RoundsManager")),
+                ]
+            }
+            Question::Now(of) => vec![
+                Ask::Block,
+                ask(of.rounds, call("lastInitializedRound()", &[])),
+                ask(of.broker, get_sender_info(self.config.payer)),
+            ],
+            Question::Hashes(of, view) => vec![
+                hash(of.rounds, view.round),
+                hash(of.rounds, view.round.saturating_sub(1)),
+            ],
+        }
+    }
+
+    fn ask(&mut self, question: Question) {
+        let Some(url) = self.config.endpoints.get(self.at).cloned() else {
+            // Nobody to ask: nothing ever comes of it.
+            self.rest();
+            return;
+        };
+        let body = batch(&self.asks(&question));
+        let request = Request::new(Method::Post, url)
+            .header("content-type", "application/json")
+            .trust(self.config.trust)
+            .body(Body::Full(body));
+        self.state = State::Asking {
+            question,
+            exchange: self.out.request(request),
+            until: self.now + self.config.within.max(Duration::from_millis(1)),
+            status: 0,
+            body: Vec::new(),
+        };
+    }
+
+    fn answered(&mut self, question: Question, body: &[u8]) {
+        let taken = read_batch(body, &self.asks(&question))
+            .map_err(nonsense)
+            .and_then(|told| self.take(question, &told));
+        match taken {
+            Ok(Some(next)) => self.ask(next),
+            Ok(None) => {
+                self.failed = 0;
+                self.out.event(Event::View(Box::new(self.view.clone())));
+                self.rest();
+            }
+            Err(cause) => self.failed(cause),
+        }
+    }
+
+    /// Takes an answer; the next question, or `None` if the view is complete.
+    fn take(&mut self, question: Question, told: &[Told]) -> Result<Option<Question>, Cause> {
+        match (question, told) {
+            (
+                Question::Contracts,
+                [
+                    Told::Number(chain_id),
+                    Told::Data(broker),
+                    Told::Data(rounds),
+                ],
+            ) => {
+                let wanted = self.config.chain_id;
+                if *chain_id != wanted {
+                    return Err(Cause::WrongChain {
+                        is: *chain_id,
+                        wanted,
+                    });
+                }
+                let contracts = Contracts {
+                    broker: read_address(broker, 0).map_err(nonsense)?,
+                    rounds: read_address(rounds, 0).map_err(nonsense)?,
+                };
+                if contracts.broker.is_zero() || contracts.rounds.is_zero() {
+                    let why = "it does not know the ticket broker and the rounds manager";
+                    return Err(nonsense(WireError::new("the controller", why)));
+                }
+                self.contracts = Some(contracts);
+                Ok(Some(Question::Now(contracts)))
+            }
+            (Question::Now(of), [Told::Block(block), Told::Data(round), Told::Data(info)]) => {
+                let mut view = self.view.clone();
+                view.l1_block = onward(view.l1_block, block.l1_block, LAG_BLOCKS);
+                view.senders
+                    .insert(self.config.payer, read_sender_info(info).map_err(nonsense)?);
+                let round = onward(
+                    view.round,
+                    read_u64(round, 0).map_err(nonsense)?,
+                    LAG_ROUNDS,
+                );
+                if round == view.round && view.round_block_hash != [0; 32] {
+                    self.view = view;
+                    return Ok(None);
+                }
+                view.round = round;
+                Ok(Some(Question::Hashes(of, Box::new(view))))
+            }
+            (Question::Hashes(_, mut view), [Told::Data(this), Told::Data(previous)]) => {
+                view.round_block_hash = read_hash(this, 0).map_err(nonsense)?;
+                view.previous_round_block_hash = read_hash(previous, 0).map_err(nonsense)?;
+                self.view = *view;
+                Ok(None)
+            }
+            _ => {
+                let why = "it answers other questions";
+                Err(nonsense(WireError::new("the JSON-RPC answer", why)))
+            }
+        }
+    }
+
+    fn failed(&mut self, cause: Cause) {
+        if let Some(url) = self.config.endpoints.get(self.at) {
+            // Keys are part of paths, and of queries.
+            let who = Party::Chain(url.with_path("/"));
+            let failure = Failure::new(who, cause);
+            self.out.event(Event::EndpointFailed(failure));
+        }
+        self.contracts = None;
+        self.failed += 1;
+        self.at = (self.at + 1) % self.config.endpoints.len().max(1);
+        if self.failed < self.config.endpoints.len() {
+            self.begin();
+        } else {
+            self.failed = 0;
+            self.out.event(Event::Down);
+            self.rest();
+        }
+    }
+
+    fn advance(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        match &self.state {
+            State::Resting { until } if *until <= self.now => self.begin(),
+            State::Asking {
+                until, exchange, ..
+            } if *until <= self.now => {
+                self.out.abort(*exchange);
+                self.failed(Cause::TimedOut {
+                    doing: DOING,
+                    after: self.config.within,
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn on_step(&mut self, id: EffectId, step: http::In) {
+        let State::Asking {
+            exchange,
+            status,
+            body,
+            ..
+        } = &mut self.state
+        else {
+            return;
+        };
+        if *exchange != id {
+            return;
+        }
+        match step {
+            http::In::Reply(reply) => *status = reply.status,
+            http::In::Data(data) if body.len() + data.len() > MAX_ANSWER_BYTES => {
+                self.out.abort(id);
+                self.failed(Cause::TooMuch {
+                    what: "the answer in bytes",
+                    limit: MAX_ANSWER_BYTES,
+                });
+            }
+            http::In::Data(data) => body.extend_from_slice(&data),
+            http::In::Failed(fault) => self.failed(Cause::Link(fault)),
+            http::In::End(_) => {
+                let until = self.now;
+                let state = core::mem::replace(&mut self.state, State::Resting { until });
+                let State::Asking {
+                    question,
+                    status,
+                    body,
+                    ..
+                } = state
+                else {
+                    return;
+                };
+                if (200..300).contains(&status) {
+                    self.answered(question, &body);
+                } else {
+                    self.failed(Cause::Refused {
+                        doing: DOING,
+                        status,
+                        reason: Reason::Other,
+                        text: error_words(&body),
+                    });
+                }
+            }
+            http::In::Request(_) | http::In::Sent(_) => {}
+        }
+    }
+}
+
+fn nonsense(WireError { what, why }: WireError) -> Cause {
+    Cause::Nonsense { what, why }
+}
+
+/// The later of two readings. An endpoint may lag behind the one before it, and what has expired stays expired; but
+/// if the difference is large, it was the earlier reading that was wrong.
+const fn onward(before: u64, read: u64, lag: u64) -> u64 {
+    if read < before && before - read <= lag {
+        before
+    } else {
+        read
+    }
+}
+
+impl Machine for ChainWatch {
+    type Event = Event;
+
+    fn handle_input(&mut self, now: Time, input: Input) {
+        self.advance(now);
+        if let Input::Http(id, step) = input {
+            self.on_step(id, step);
+        }
+    }
+
+    fn poll_output(&mut self) -> Output<Event> {
+        if let Some(output) = self.out.pop() {
+            return output;
+        }
+        Output::Idle(match &self.state {
+            _ if self.config.endpoints.is_empty() => None,
+            State::Resting { until } | State::Asking { until, .. } => Some(*until),
+        })
+    }
+}

@@ -1,0 +1,308 @@
+//! Watching the chain through endpoints that lag, lie, break and stand in for each other.
+
+mod payment_support;
+
+use std::time::Duration;
+
+use livepeer_core::chain::{ChainView, ChainWatch, Config, Event};
+use livepeer_core::http::{Body, Fault, Headers, In, Out, Request, Response, Url};
+use livepeer_core::wire::ethereum::{contract_id, get_sender_info, selector};
+use livepeer_core::{Address, Cause, Effect, EffectId, Input, Machine, Output, Time};
+use payment_support::hexed;
+use serde_json::{Value, json};
+
+const PAYER: Address = Address([7; 20]);
+const BROKER: Address = Address([0xb0; 20]);
+const ROUNDS: Address = Address([0x40; 20]);
+
+fn word(n: u64) -> String {
+    format!("{n:064x}")
+}
+
+fn address_word(address: Address) -> String {
+    format!("{:0>64}", hexed(&address.0))
+}
+
+/// One endpoint's chain.
+#[derive(Clone)]
+struct Chain {
+    id: u64,
+    l1_block: u64,
+    round: u64,
+    round_hash: u8,
+    deposit: u64,
+}
+
+const GOOD: Chain = Chain {
+    id: 42_161,
+    l1_block: 500,
+    round: 9,
+    round_hash: 0x99,
+    deposit: 1_000,
+};
+
+impl Chain {
+    fn answer(&self, request: &Request) -> String {
+        let Body::Full(body) = &request.body else {
+            panic!("a question is whole")
+        };
+        let asked: Vec<Value> = serde_json::from_slice(body).expect("a batch");
+        let answers = asked.iter().map(|one| {
+            let result = match one["method"].as_str().expect("a method") {
+                "eth_chainId" => json!(format!("{:#x}", self.id)),
+                // The number of the chain's own block is not what counts.
+                "eth_getBlockByNumber" => json!({
+                    "number": "0xffffff",
+                    "l1BlockNumber": format!("{:#x}", self.l1_block),
+                }),
+                "eth_call" => json!(format!("0x{}", self.call(&one["params"][0]))),
+                other => panic!("{other}"),
+            };
+            json!({"jsonrpc": "2.0", "id": one["id"], "result": result})
+        });
+        Value::Array(answers.collect()).to_string()
+    }
+
+    fn call(&self, call: &Value) -> String {
+        let data = hex::decode(&call["data"].as_str().expect("data")[2..]).expect("hex");
+        let to = call["to"].as_str().expect("an address").to_lowercase();
+        let is = |address: Address| to == address.to_string().to_lowercase();
+        let round = || u64::from_be_bytes(data[28..36].try_into().expect("eight bytes"));
+        if data[..4] == selector("getContract(bytes32)") {
+            let id: [u8; 32] = data[4..].try_into().expect("a word");
+            let found = [("TicketBroker", BROKER), ("RoundsManager", ROUNDS)];
+            let found = found.iter().find(|(name, _)| contract_id(name) == id);
+            address_word(found.expect("known").1)
+        } else if data[..4] == selector("lastInitializedRound()") {
+            assert!(is(ROUNDS));
+            word(self.round)
+        } else if data[..4] == selector("blockHashForRound(uint256)") {
+            assert!(is(ROUNDS));
+            let byte = if round() == self.round {
+                self.round_hash
+            } else {
+                0x88
+            };
+            hexed(&[byte; 32])
+        } else {
+            assert!(is(BROKER));
+            assert_eq!(data, get_sender_info(PAYER));
+            word(self.deposit) + &word(0) + &word(2_000) + &word(3)
+        }
+    }
+}
+
+struct Player {
+    now: Time,
+    watch: ChainWatch,
+    chains: Vec<Option<Chain>>,
+    views: Vec<ChainView>,
+    failures: Vec<(String, Cause)>,
+    downs: usize,
+    wake: Option<Time>,
+}
+
+impl Player {
+    fn new(chains: &[Option<Chain>]) -> Self {
+        let urls = (0..chains.len())
+            .map(|n| Url::parse(&format!("https://rpc{n}.example/key{n}")).expect("a URL"));
+        let now = Time::from_secs(1_000);
+        Self {
+            now,
+            watch: ChainWatch::new(now, Config::arbitrum(urls.collect(), PAYER)),
+            chains: chains.to_vec(),
+            views: Vec::new(),
+            failures: Vec::new(),
+            downs: 0,
+            wake: None,
+        }
+    }
+
+    /// Answers what is asked until nothing is.
+    fn settle(&mut self) {
+        loop {
+            match self.watch.poll_output() {
+                Output::Idle(wake) => {
+                    assert!(wake.is_none_or(|wake| wake > self.now));
+                    self.wake = wake;
+                    return;
+                }
+                Output::Event(Event::View(view)) => self.views.push(*view),
+                Output::Event(Event::EndpointFailed(failure)) => {
+                    self.failures.push((failure.who.to_string(), failure.cause));
+                }
+                Output::Event(Event::Down) => self.downs += 1,
+                Output::Effect(id, Effect::Http(Out::Request(request))) => self.reply(id, &request),
+                Output::Effect(_, Effect::Http(Out::Abort)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn reply(&mut self, id: EffectId, request: &Request) {
+        let host = request.url.host().to_owned();
+        let n: usize = host[3..host.find('.').expect("a dot")]
+            .parse()
+            .expect("a number");
+        let Some(chain) = &self.chains[n] else {
+            let fault = Fault::Connect("connection refused".into());
+            return self.input(Input::Http(id, In::Failed(fault)));
+        };
+        let body = chain.answer(request);
+        self.input(Input::Http(id, In::Reply(Response::new(200))));
+        for piece in body.as_bytes().chunks(100) {
+            self.input(Input::Http(id, In::Data(piece.to_vec().into())));
+        }
+        self.input(Input::Http(id, In::End(Headers::new())));
+    }
+
+    fn input(&mut self, input: Input) {
+        self.watch.handle_input(self.now, input);
+    }
+
+    fn tick(&mut self) {
+        self.now = self.wake.expect("something to wait for");
+        self.input(Input::Tick);
+        self.settle();
+    }
+
+    fn last(&self) -> &ChainView {
+        self.views.last().expect("a view")
+    }
+}
+
+#[test]
+fn a_view_has_block_round_hashes_and_funds() {
+    let mut player = Player::new(&[Some(GOOD)]);
+    player.settle();
+    let view = player.last();
+    assert_eq!((view.l1_block, view.round), (500, 9));
+    assert_eq!(view.creation_round(), (9, [0x99; 32]));
+    let account = view.sender(PAYER).expect("read");
+    assert_eq!(account.deposit.to_string(), "1000");
+    assert_eq!(account.reserve_remaining.to_string(), "2000");
+    assert!(view.sender(Address([1; 20])).is_none());
+    assert_eq!(player.wake, Some(player.now + Duration::from_secs(5)));
+}
+
+#[test]
+fn what_changes_is_seen_at_the_next_reading() {
+    let mut player = Player::new(&[Some(GOOD)]);
+    player.settle();
+    player.chains[0] = Some(Chain {
+        l1_block: 501,
+        round: 10,
+        round_hash: 0,
+        deposit: 5,
+        ..GOOD
+    });
+    player.tick();
+    let view = player.last();
+    assert_eq!((view.l1_block, view.round), (501, 10));
+    // The chain does not know the new round's hash yet.
+    assert_eq!(view.creation_round(), (9, [0x88; 32]));
+    assert_eq!(view.sender(PAYER).expect("read").deposit.to_string(), "5");
+    player.chains[0] = Some(Chain { round: 10, ..GOOD });
+    player.tick();
+    assert_eq!(player.last().creation_round(), (10, [0x99; 32]));
+    assert_eq!(player.last().l1_block, 501, "a node behind a balancer lags");
+    player.chains[0] = Some(Chain {
+        l1_block: 3,
+        ..GOOD
+    });
+    player.tick();
+    assert_eq!(player.last().l1_block, 3, "so far back it is no lag");
+}
+
+#[test]
+fn endpoints_stand_in_for_each_other_and_keep_their_keys_to_themselves() {
+    let wrong = Chain { id: 1, ..GOOD };
+    let mut player = Player::new(&[None, Some(wrong), Some(GOOD)]);
+    player.settle();
+    assert_eq!(player.views.len(), 1);
+    assert_eq!(
+        player.failures[0].0,
+        "chain endpoint https://rpc0.example:443"
+    );
+    assert!(matches!(
+        player.failures[1].1,
+        Cause::WrongChain {
+            is: 1,
+            wanted: 42_161
+        }
+    ));
+    // The one that answered stays, until it does not.
+    player.tick();
+    assert_eq!((player.views.len(), player.failures.len()), (2, 2));
+    player.chains[0] = Some(GOOD);
+    player.chains[2] = None;
+    player.tick();
+    assert_eq!(
+        (player.views.len(), player.failures.len(), player.downs),
+        (3, 3, 0)
+    );
+}
+
+#[test]
+fn when_nobody_answers_it_is_told_once_and_tried_again() {
+    let mut player = Player::new(&[None, None]);
+    player.settle();
+    assert_eq!(
+        (player.failures.len(), player.downs, player.views.len()),
+        (2, 1, 0)
+    );
+    player.tick();
+    assert_eq!((player.failures.len(), player.downs), (4, 2));
+    player.chains[1] = Some(GOOD);
+    player.tick();
+    assert_eq!((player.downs, player.views.len()), (2, 1));
+}
+
+#[test]
+fn silence_errors_and_floods_are_failures() {
+    let url = Url::parse("https://rpc").expect("a URL");
+    let now = Time::from_secs(1);
+    let begin = || {
+        let mut watch = ChainWatch::new(now, Config::arbitrum(vec![url.clone()], PAYER));
+        let Output::Effect(id, _) = watch.poll_output() else {
+            panic!("it asks")
+        };
+        (watch, id)
+    };
+    let cause = |watch: &mut ChainWatch| loop {
+        match watch.poll_output() {
+            Output::Event(Event::EndpointFailed(failure)) => return failure.cause,
+            Output::Idle(_) => panic!("no failure"),
+            _ => {}
+        }
+    };
+    let (mut watch, _) = begin();
+    watch.handle_input(now + Duration::from_secs(5), Input::Tick);
+    assert!(matches!(cause(&mut watch), Cause::TimedOut { .. }));
+    let (mut watch, id) = begin();
+    watch.handle_input(now, Input::Http(id, In::Reply(Response::new(429))));
+    watch.handle_input(now, Input::Http(id, In::End(Headers::new())));
+    assert!(matches!(
+        cause(&mut watch),
+        Cause::Refused { status: 429, .. }
+    ));
+    let (mut watch, id) = begin();
+    watch.handle_input(now, Input::Http(id, In::Reply(Response::new(200))));
+    watch.handle_input(now, Input::Http(id, In::Data(vec![b' '; 5 << 20].into())));
+    assert!(matches!(cause(&mut watch), Cause::TooMuch { .. }));
+    let (mut watch, id) = begin();
+    watch.handle_input(now, Input::Http(id, In::Reply(Response::new(200))));
+    watch.handle_input(now, Input::Http(id, In::Data(b"[]".to_vec().into())));
+    watch.handle_input(now, Input::Http(id, In::End(Headers::new())));
+    assert!(matches!(cause(&mut watch), Cause::Nonsense { .. }));
+    // Late and unknown answers change nothing.
+    watch.handle_input(now, Input::Http(id, In::End(Headers::new())));
+}
+
+#[test]
+fn nobody_to_ask_is_no_reason_to_spin() {
+    let mut watch = ChainWatch::new(Time::from_secs(1), Config::arbitrum(Vec::new(), PAYER));
+    assert!(matches!(watch.poll_output(), Output::Idle(None)));
+    watch.handle_input(Time::from_secs(100), Input::Tick);
+    assert!(matches!(watch.poll_output(), Output::Idle(None)));
+}

@@ -1,0 +1,189 @@
+//! The list of orchestrators: found in the chain or named, asked for their prices, and asked again from time to
+//! time.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use livepeer_core::Address;
+use livepeer_core::capabilities::{Capabilities, Ceilings};
+use livepeer_core::discovery::{self, ChainSource, Discovery, Origin, Source};
+use livepeer_core::handshake::{self, Handshake, Identity};
+use livepeer_core::http::Url;
+use livepeer_core::payment::remote::{SignerServer, listing};
+use livepeer_core::wire::OrchestratorInfo;
+use livepeer_core::wire::ethereum::AI_SERVICE_REGISTRY;
+use livepeer_core::wire::listing::Found;
+use livepeer_core::wire::runner::Runner;
+use livepeer_runtime::{Driver, Handle, Runtime};
+use tracing::{info, warn};
+
+use super::super::socket::sleep_until;
+use crate::args::{ChainArgs, ListingArgs};
+
+/// How often orchestrators are asked (payments spec 12.6).
+const REFRESH: Duration = Duration::from_secs(25 * 60);
+/// How soon again, when nobody is listed.
+const RETRY: Duration = Duration::from_secs(60);
+/// How many are asked at the same time.
+const AT_ONCE: usize = 16;
+
+/// Where orchestrators are found.
+pub(super) enum Sources {
+    /// They are named.
+    Named(Vec<Url>),
+    /// In the contracts.
+    Chain(ChainSource),
+}
+
+impl Sources {
+    pub(super) fn new(args: &ListingArgs, chain: &ChainArgs) -> Option<Self> {
+        if !args.discovery {
+            return None;
+        }
+        if !args.orchestrator.is_empty() {
+            return Some(Self::Named(args.orchestrator.clone()));
+        }
+        let (first, others) = chain.rpc.split_first()?;
+        Some(Self::Chain(ChainSource {
+            endpoint: first.clone(),
+            others: others.to_vec(),
+            controller: chain.controller,
+            ai_registry: Some(AI_SERVICE_REGISTRY),
+        }))
+    }
+
+    async fn urls<R: Runtime>(&self, driver: &Driver<R>) -> Vec<Url> {
+        match self {
+            Self::Named(urls) => urls.clone(),
+            Self::Chain(source) => {
+                let found = find(driver, Origin::Chain, Source::Chain(source.clone())).await;
+                found.into_iter().map(|found| found.url).collect()
+            }
+        }
+    }
+}
+
+/// Keeps a signer's list up to date, for ever.
+pub(super) async fn keep<R: Runtime>(
+    driver: Driver<R>,
+    signer: Handle<SignerServer, R>,
+    sources: Sources,
+    payer: Address,
+    ceilings: Ceilings,
+) {
+    loop {
+        let urls = sources.urls(&driver).await;
+        let asked = urls.len();
+        let found = ask_all(&driver, urls, payer).await;
+        let list = listing(
+            found.iter().map(|(info, runners)| (info, &runners[..])),
+            &ceilings,
+        );
+        info!(
+            asked,
+            answered = found.len(),
+            listed = list.len(),
+            "orchestrators"
+        );
+        let wait = if list.is_empty() { RETRY } else { REFRESH };
+        // What was listed before is better than nothing.
+        if !list.is_empty() {
+            signer.with(|machine, now| machine.set_listed(now, list));
+        }
+        sleep_until(&driver, driver.now() + wait).await;
+    }
+}
+
+type Answer = (OrchestratorInfo, Vec<Runner>);
+
+/// Asks orchestrators for their prices and runners; those that do not answer are left out.
+async fn ask_all<R: Runtime>(driver: &Driver<R>, urls: Vec<Url>, payer: Address) -> Vec<Answer> {
+    let mut seen = BTreeSet::new();
+    let urls: Vec<Url> = urls
+        .into_iter()
+        .filter(|url| seen.insert(url.clone()))
+        .collect();
+    let answers: Arc<Mutex<Vec<Option<Answer>>>> =
+        Arc::new(Mutex::new(urls.iter().map(|_| None).collect()));
+    let (queue, work) = async_channel::unbounded();
+    for job in urls.into_iter().enumerate() {
+        // It is open: both ends are here.
+        let _ = queue.try_send(job);
+    }
+    drop(queue);
+    let (working, worked) = async_channel::bounded::<()>(1);
+    for _ in 0..AT_ONCE {
+        let (driver, work, working) = (driver.clone(), work.clone(), working.clone());
+        let answers = Arc::clone(&answers);
+        driver.clone().runtime().spawn(async move {
+            let _working = working;
+            while let Ok((at, url)) = work.recv().await {
+                if let Some(answer) = ask(&driver, &url, payer).await {
+                    answers.lock().unwrap_or_else(PoisonError::into_inner)[at] = Some(answer);
+                }
+            }
+        });
+    }
+    drop(working);
+    // Nothing is ever sent: it ends when the last worker does.
+    let _ = worked.recv().await;
+    let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
+    answers.drain(..).flatten().collect()
+}
+
+async fn ask<R: Runtime>(driver: &Driver<R>, url: &Url, payer: Address) -> Option<Answer> {
+    let config = handshake::Config {
+        ignore_capacity: true,
+        ..handshake::Config::default()
+    };
+    let wanted = Capabilities::default();
+    let machine = Handshake::new(
+        driver.now(),
+        config,
+        url.clone(),
+        Identity::Key(payer),
+        wanted,
+    );
+    let handle = driver.drive(machine);
+    let info = loop {
+        match handle.next().await {
+            Some(handshake::Event::Ready(info)) => break *info,
+            Some(handshake::Event::Failed(failure)) => {
+                warn!(%failure, "an orchestrator is not listed");
+                return None;
+            }
+            Some(handshake::Event::Rejected(_) | handshake::Event::Closed) | None => {
+                warn!(%url, "an orchestrator is not listed: it does not fit");
+                return None;
+            }
+            Some(_) => {}
+        }
+    };
+    // Most have none, and say so with status 404.
+    let found = find(driver, Origin::List, Source::Runners(url.clone())).await;
+    let runners = found.into_iter().flat_map(|found| found.runners).collect();
+    Some((info, runners))
+}
+
+/// Asks a source once.
+async fn find<R: Runtime>(driver: &Driver<R>, origin: Origin, source: Source) -> Vec<Found> {
+    let config = discovery::Config {
+        refresh: None,
+        ..discovery::Config::default()
+    };
+    let handle = driver.drive(Discovery::new(driver.now(), config, vec![(origin, source)]));
+    loop {
+        match handle.next().await {
+            Some(discovery::Event::Found(found)) => return found,
+            Some(discovery::Event::Nothing(failures)) => {
+                for failure in failures {
+                    tracing::debug!(%failure, "no orchestrators found");
+                }
+                return Vec::new();
+            }
+            Some(_) => {}
+            None => return Vec::new(),
+        }
+    }
+}

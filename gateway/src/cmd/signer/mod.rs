@@ -1,0 +1,186 @@
+//! `signer`: the remote signer as a service.
+
+mod key;
+mod listing;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::future;
+use livepeer_core::Address;
+use livepeer_core::chain::{self, ChainView, ChainWatch};
+use livepeer_core::http::Trust;
+use livepeer_core::money::Amount;
+use livepeer_core::payment::remote::{self, Event, SignerServer};
+use livepeer_runtime::tls::{Identity, server_config};
+use livepeer_runtime::{Driver, Handle, Runtime, Signer as _, seed};
+use rustls::ServerConfig;
+use tracing::{info, warn};
+
+use self::listing::Sources;
+use super::on;
+use super::socket::Socket;
+use super::stop::Stop;
+use crate::args::{ChainArgs, SignerArgs};
+use crate::ui::{self, Failed, Outcome, Wei};
+
+/// How long requests under way may take when the signer stops.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+pub(super) fn run(args: &SignerArgs) -> Outcome {
+    on::run(args.runtime, Work(args))
+}
+
+struct Work<'a>(&'a SignerArgs);
+
+impl on::Work for Work<'_> {
+    async fn on<R: Runtime>(self, driver: Driver<R>) -> Outcome {
+        let args = self.0;
+        let stop = Stop::listen()?;
+        let tls = tls(args)?;
+        // Before the key: a port that is taken needs no password.
+        let socket = Socket::open(&driver, args.listen.0, "--listen").await?;
+        let key = key::load(&args.key)?;
+        let payer = key.address();
+        let driver = driver.with_signer(key);
+        let reading = async { first_view(&driver, &args.chain, payer).await.map(Some) };
+        let interrupted = async {
+            stop.pressed().await;
+            Ok(None)
+        };
+        let Some((view, watch)) = future::or(reading, interrupted).await? else {
+            return Err(Failed::interrupted());
+        };
+        let policy = args.policy(payer);
+        let ceilings = policy.ceilings.clone();
+        let config = remote::Config {
+            webhook: args.webhook()?,
+            discovery: args.listing.discovery,
+            figures: true,
+            chain_fresh: watch.is_some().then_some(chain::FRESH),
+            ..remote::Config::new(policy)
+        };
+        let machine = SignerServer::new(driver.now(), config, view.clone(), seed());
+        let signer = driver.drive(machine);
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = socket.url(scheme)?;
+        let server = socket.serve(&signer, tls)?;
+        driver.runtime().spawn(log_events(signer.clone()));
+        if let Some(watch) = watch {
+            driver.runtime().spawn(follow(watch, signer.clone()));
+        }
+        if let Some(sources) = Sources::new(&args.listing, &args.chain) {
+            let keeping = listing::keep(driver.clone(), signer.clone(), sources, payer, ceilings);
+            driver.runtime().spawn(keeping);
+        }
+        ui::print(&format!(
+            "signer  {url}  pays as {payer}\n{}",
+            funds(&view, payer)
+        ))?;
+        stop.pressed().await;
+        server.shutdown(driver.now() + STOP_WITHIN).await;
+        ui::tell("stopped");
+        Ok(())
+    }
+}
+
+fn tls(args: &SignerArgs) -> Result<Option<Arc<ServerConfig>>, Failed> {
+    let (Some(cert), Some(key)) = (&args.tls_cert, &args.tls_key) else {
+        return Ok(None);
+    };
+    Identity::from_pem_files(cert, key)
+        .and_then(|identity| server_config(&identity))
+        .map(Some)
+        .map_err(|error| Failed::new(error, "Check --tls-cert and --tls-key"))
+}
+
+/// The chain as it is now, and who will tell more of it.
+async fn first_view<R: Runtime>(
+    driver: &Driver<R>,
+    args: &ChainArgs,
+    payer: Address,
+) -> Result<(ChainView, Option<Handle<ChainWatch, R>>), Failed> {
+    if args.static_chain {
+        return Ok((ChainView::development(), None));
+    }
+    let config = chain::Config {
+        chain_id: args.chain_id,
+        controller: args.controller,
+        trust: Trust::Public,
+        ..chain::Config::arbitrum(args.rpc.clone(), payer)
+    };
+    let watch = driver.drive(ChainWatch::new(driver.now(), config));
+    let mut failures = Vec::new();
+    loop {
+        match watch.next().await {
+            Some(chain::Event::View(view)) => return Ok((*view, Some(watch))),
+            Some(chain::Event::EndpointFailed(failure)) => failures.push(failure.to_string()),
+            Some(chain::Event::Down) | None => {
+                return Err(Failed::new(
+                    failures.join("; "),
+                    "Check --rpc and the network; for another deployment, --chain-id and --controller",
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// Pushes each reading of the chain to the signer.
+async fn follow<R: Runtime>(watch: Handle<ChainWatch, R>, signer: Handle<SignerServer, R>) {
+    while let Some(event) = watch.next().await {
+        match event {
+            chain::Event::View(view) => signer.with(|machine, now| machine.set_chain(now, *view)),
+            chain::Event::EndpointFailed(failure) => warn!(%failure, "the next one is asked"),
+            chain::Event::Down => warn!("no chain endpoint answers; the last reading stands"),
+            _ => {}
+        }
+    }
+}
+
+async fn log_events<R: Runtime>(signer: Handle<SignerServer, R>) {
+    while let Some(event) = signer.next().await {
+        match event {
+            Event::Minted {
+                orchestrator,
+                auth_id,
+                tickets,
+                value,
+                fee,
+            } => {
+                info!(%orchestrator, auth_id, tickets, value = %Wei(&value), fee = %Wei(&fee), "payment");
+            }
+            Event::Refused(refusal) if refusal.status >= 500 => {
+                warn!(status = refusal.status, "refused: {}", refusal.message);
+            }
+            Event::Refused(refusal) => {
+                info!(status = refusal.status, "refused: {}", refusal.message);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What the account holds, and what is wrong with it.
+fn funds(view: &ChainView, payer: Address) -> String {
+    let Some(account) = view.sender(payer) else {
+        return String::new();
+    };
+    let (deposit, reserve) = (
+        Amount::from(&account.deposit),
+        Amount::from(&account.reserve_remaining),
+    );
+    let mut text = format!(
+        "funds   deposit {}, reserve {}, round {}, L1 block {}\n",
+        Wei(&deposit),
+        Wei(&reserve),
+        view.round,
+        view.l1_block
+    );
+    if account.unlocks_soon(view.round) {
+        text.push_str("warning: the deposit is set to unlock soon; no payment is made\n");
+    } else if deposit.is_zero() || reserve.is_zero() {
+        text.push_str("warning: without deposit and reserve no payment is made\n");
+    }
+    text
+}
