@@ -14,7 +14,7 @@ use livepeer_runtime::{Driver, Runtime};
 use super::sink::Sink;
 use super::source::Cut;
 use super::stop::Stop;
-use crate::media::{Pacer, Segment, Speed};
+use crate::media::{Pacer, Speed};
 use crate::ui::{Failed, Money, Progress, Summary, duration};
 
 /// Segments on their way round at full speed. A channel holds five; of these one is being written, and the reader may
@@ -66,9 +66,7 @@ pub(super) async fn run<R: Runtime>(
 ) -> Result<Summary, Failed> {
     let began = Instant::now();
     // Nothing is paid for an input that is no good.
-    let Some(first) = first_segment(&input).await? else {
-        return Err(Failed::interrupted());
-    };
+    let first = next_cut(&input).await?;
     let job = future::or(
         async { builder.start().await.map_err(Failed::from).map(Some) },
         async {
@@ -156,11 +154,16 @@ async fn failure_of<R: Runtime>(job: &LiveVideoJob<R>) -> livepeer_runtime::api:
     }
 }
 
-async fn first_segment(input: &Receiver<Cut>) -> Result<Option<Segment>, Failed> {
+/// The next of the input.
+///
+/// # Errors
+/// If it is no good.
+async fn next_cut(input: &Receiver<Cut>) -> Result<Cut, Failed> {
     match input.recv().await {
-        Ok(Cut::Segment(segment)) => Ok(Some(segment)),
         Ok(Cut::Bad(failed)) => Err(failed),
-        Ok(Cut::End(_)) | Err(_) => Ok(None),
+        Ok(cut) => Ok(cut),
+        // It has always a last word, unless the program ends.
+        Err(_) => Err(Failed::interrupted()),
     }
 }
 
@@ -168,7 +171,7 @@ async fn first_segment(input: &Receiver<Cut>) -> Result<Option<Segment>, Failed>
 async fn publish<R: Runtime>(
     driver: &Driver<R>,
     mut publisher: Publisher<R>,
-    first: Segment,
+    first: Cut,
     input: &Receiver<Cut>,
     plan: &Plan,
     figures: &Mutex<Figures>,
@@ -177,11 +180,15 @@ async fn publish<R: Runtime>(
 ) -> Result<Ended, Failed> {
     let until = plan.limit.map(|limit| driver.now() + limit);
     let mut pacer = Pacer::new(plan.speed);
-    let mut next = Some(first);
+    let mut next = first;
     let ended = future::or(
         async {
-            while let Some(segment) = next.take() {
-                let due = pacer.next_due(driver.now(), segment.duration);
+            loop {
+                if let Cut::End(warnings) = next {
+                    note(figures, |figures| figures.summary.warnings = warnings);
+                    break;
+                }
+                let due = pacer.next_due(driver.now());
                 if until.is_some_and(|until| due >= until) {
                     break;
                 }
@@ -189,11 +196,11 @@ async fn publish<R: Runtime>(
                 if plan.speed == Speed::Max {
                     room(driver, figures).await;
                 }
-                let (bytes, length) = (segment.data.len() as u64, segment.duration);
                 note(figures, |figures| {
                     figures.first_out.get_or_insert_with(Instant::now);
                 });
-                publisher.publish(segment.data).await?;
+                let (bytes, length) = send(&mut publisher, next, input).await?;
+                pacer.plays(length);
                 note(figures, |figures| {
                     figures.left.push_back(Instant::now());
                     figures.summary.segments_out += 1;
@@ -201,17 +208,9 @@ async fn publish<R: Runtime>(
                     figures.summary.media += length;
                 });
                 show();
-                next = match input.recv().await {
-                    Ok(Cut::Segment(segment)) => Some(segment),
-                    Ok(Cut::Bad(failed)) => return Err(failed),
-                    Ok(Cut::End(warnings)) => {
-                        note(figures, |figures| figures.summary.warnings = warnings);
-                        None
-                    }
-                    Err(_) => None,
-                };
+                next = next_cut(input).await?;
             }
-            Ok(Ended::Input)
+            Ok::<_, Failed>(Ended::Input)
         },
         async {
             stop.pressed().await;
@@ -224,6 +223,29 @@ async fn publish<R: Runtime>(
         figures.summary.segments_lost += flushed.lost.len() as u64
     });
     Ok(ended)
+}
+
+/// Publishes one segment that begins with `first`: how many bytes it had, and how long it plays.
+async fn send<R: Runtime>(
+    publisher: &mut Publisher<R>,
+    first: Cut,
+    input: &Receiver<Cut>,
+) -> Result<(u64, Duration), Failed> {
+    let mut open = publisher.begin().await?;
+    let mut cut = first;
+    loop {
+        match cut {
+            Cut::Early(data) => open.write(data).await?,
+            Cut::Segment(segment) => {
+                open.write(segment.data).await?;
+                open.end()?;
+                return Ok((segment.len as u64, segment.duration));
+            }
+            // Whatever comes early, its segment follows.
+            Cut::Bad(_) | Cut::End(_) => return Err(Failed::interrupted()),
+        }
+        cut = next_cut(input).await?;
+    }
 }
 
 /// Waits until not too much is on its way round, or until waiting has brought nothing for a while: a model need not

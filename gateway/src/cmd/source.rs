@@ -5,13 +5,14 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 
 use async_channel::{Receiver, Sender};
+use bytes::Bytes;
 
 use crate::args::Place;
 use crate::media::segmenter::{Config, Segmenter};
 use crate::media::{Segment, Warnings};
 use crate::ui::Failed;
 
-/// Segments that are cut ahead of time. The thread waits when there are so many.
+/// Segments, or pieces of them, that are cut ahead of time. The thread waits when there are so many.
 const AHEAD: usize = 2;
 /// What is read at once.
 const PIECE: usize = 64 << 10;
@@ -61,6 +62,9 @@ impl Input {
 
 /// What the thread sends.
 pub(super) enum Cut {
+    /// More of the segment that comes next, from an input that is made as it is read.
+    Early(Bytes),
+    /// The segment, or what is left of it.
     Segment(Segment),
     /// The last word: the input is over.
     End(Warnings),
@@ -116,6 +120,13 @@ fn feed(
             if to.send_blocking(Cut::Segment(segment)).is_err() {
                 return Ok(false);
             }
+        }
+        // What is live leaves as it comes; a file gains nothing by it.
+        if matches!(input, Input::Standard)
+            && let Some(early) = segmenter.take_early()
+            && to.send_blocking(Cut::Early(early.data)).is_err()
+        {
+            return Ok(false);
         }
         fed.map_err(|error| Failed::from(error).during(input.name()))?;
         if read == 0 {

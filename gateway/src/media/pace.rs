@@ -115,9 +115,8 @@ impl Pacer {
         }
     }
 
-    /// When the next segment, of that duration, is to start: `now` or later. The one after it is due when this
-    /// one has played.
-    pub(crate) fn next_due(&mut self, now: Time, duration: Duration) -> Time {
+    /// When the next segment is to start: `now` or later.
+    pub(crate) fn next_due(&mut self, now: Time) -> Time {
         let since = *self.since.get_or_insert(now);
         let mut due = since + self.speed.stretch(self.media);
         if now.since(due) > MAX_LAG {
@@ -125,8 +124,12 @@ impl Pacer {
             self.media = Duration::ZERO;
             due = now;
         }
-        self.media += duration;
         due.max(now)
+    }
+
+    /// The segment that was due last plays for so long; then the one after it is due.
+    pub(crate) fn plays(&mut self, duration: Duration) {
+        self.media += duration;
     }
 }
 
@@ -141,41 +144,48 @@ mod tests {
         START + Duration::from_millis(millis)
     }
 
+    /// When a segment of that duration is due.
+    fn due(pacer: &mut Pacer, now: Time, duration: Duration) -> Time {
+        let due = pacer.next_due(now);
+        pacer.plays(duration);
+        due
+    }
+
     #[test]
     fn segments_are_due_as_their_media_plays() {
         let mut pacer = Pacer::new(Speed::REAL);
-        assert_eq!(pacer.next_due(START, SECOND), at(0));
-        assert_eq!(pacer.next_due(at(5), SECOND * 2), at(1000));
-        assert_eq!(pacer.next_due(at(1001), SECOND), at(3000));
+        assert_eq!(due(&mut pacer, START, SECOND), at(0));
+        assert_eq!(due(&mut pacer, at(5), SECOND * 2), at(1000));
+        assert_eq!(due(&mut pacer, at(1001), SECOND), at(3000));
     }
 
     #[test]
     fn small_delays_do_not_add_up() {
         let mut pacer = Pacer::new(Speed::REAL);
-        pacer.next_due(START, SECOND);
+        due(&mut pacer, START, SECOND);
         for index in 1..100 {
             let late = at(index * 1000 + 40);
-            assert_eq!(pacer.next_due(late, SECOND), late);
+            assert_eq!(due(&mut pacer, late, SECOND), late);
         }
-        assert_eq!(pacer.next_due(at(99_900), SECOND), at(100_000));
+        assert_eq!(due(&mut pacer, at(99_900), SECOND), at(100_000));
     }
 
     #[test]
     fn a_stall_is_not_made_up_for_by_a_burst() {
         let mut pacer = Pacer::new(Speed::REAL);
-        pacer.next_due(START, SECOND);
-        assert_eq!(pacer.next_due(at(8000), SECOND), at(8000));
-        assert_eq!(pacer.next_due(at(8001), SECOND), at(9000));
+        due(&mut pacer, START, SECOND);
+        assert_eq!(due(&mut pacer, at(8000), SECOND), at(8000));
+        assert_eq!(due(&mut pacer, at(8001), SECOND), at(9000));
     }
 
     #[test]
     fn factors_stretch_and_max_does_not_wait() {
         let mut double = Pacer::new("2".parse().expect("a speed"));
-        double.next_due(START, SECOND);
-        assert_eq!(double.next_due(START, SECOND), at(500));
+        due(&mut double, START, SECOND);
+        assert_eq!(due(&mut double, START, SECOND), at(500));
         let mut max = Pacer::new(Speed::Max);
         for _ in 0..5 {
-            assert_eq!(max.next_due(START, SECOND), START);
+            assert_eq!(due(&mut max, START, SECOND), START);
         }
     }
 

@@ -110,6 +110,33 @@ fn standard_input_comes_back_on_standard_output() {
 }
 
 #[test]
+fn a_stream_that_is_being_made_comes_back_as_it_is_made() {
+    let net = Devnet::start("tokio");
+    let arguments = [
+        "live",
+        "--orchestrator",
+        &net.orchestrator,
+        "--signer",
+        &net.signer,
+        "--model-id",
+        "noop",
+        "--input",
+        "-",
+        "--output",
+        "-",
+    ];
+    // Half of the first segment, and then nothing for as long as nothing has come back.
+    let clip = clip_bytes();
+    let mut job = Running::start(&arguments, Stdio::piped());
+    job.write(&clip[..40_000]);
+    assert_eq!(job.read(20_000), clip[..20_000]);
+    let ended = job.end(clip[40_000..].to_vec());
+    ended.succeeded();
+    assert!(ended.stdout == clip[20_000..], "{}", ended.stderr);
+    net.stop();
+}
+
+#[test]
 fn a_model_that_changes_the_stream_changes_its_time_stamps_only() {
     let net = Devnet::start("tokio");
     let output = Scratch::new("retimed");

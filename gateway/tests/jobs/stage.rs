@@ -99,6 +99,20 @@ impl Running {
         signal(&self.0, "INT");
     }
 
+    /// Feeds it.
+    pub(crate) fn write(&mut self, input: &[u8]) {
+        let stdin = self.0.stdin.as_mut().expect("it is piped");
+        stdin.write_all(input).expect("it reads");
+    }
+
+    /// Waits for so many bytes of its output.
+    pub(crate) fn read(&mut self, count: usize) -> Vec<u8> {
+        let stdout = self.0.stdout.as_mut().expect("it is piped");
+        let mut bytes = vec![0; count];
+        stdout.read_exact(&mut bytes).expect("it writes");
+        bytes
+    }
+
     /// Waits for its end, feeding it `input`.
     pub(crate) fn end(mut self, input: Vec<u8>) -> Ended {
         let mut stdin = self.0.stdin.take();

@@ -130,10 +130,8 @@ impl<R: Runtime> Pipe<R> {
     }
 
     async fn begin(&mut self, length: Duration) -> Outcome {
-        let due = self
-            .pacer
-            .next_due(self.channel.now(), length)
-            .max(self.due);
+        let due = self.pacer.next_due(self.channel.now()).max(self.due);
+        self.pacer.plays(length);
         while self.channel.now() < due {
             match self.next(None, Some(due)).await {
                 Happened::Event(event) => self.note(event)?,
