@@ -25,19 +25,25 @@ fn clip_path() -> String {
     clip().to_str().expect("a path of ours").to_owned()
 }
 
-/// Runs a job with the clip as its input and nothing done with its output.
+/// The command line of a job in that network, with further options.
+fn live<'a>(net: &'a Devnet, input: &'a str, output: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec!["live", "--orchestrator", &net.orchestrator];
+    arguments.extend(["--signer", &net.signer]);
+    arguments.extend(["--input", input, "--output", output]);
+    arguments.extend(more);
+    arguments
+}
+
+/// Runs a job with the clip as its input and nothing done with its output; without a signer nobody pays.
 fn job(orchestrator: &str, signer: &str, more: &[&str]) -> Ended {
-    let output = Scratch::new(&format!(
-        "{:?}",
-        thread::current().name().unwrap_or_default()
-    ));
+    let name = thread::current().name().unwrap_or_default().to_owned();
+    let output = Scratch::new(&name.replace("::", "-"));
     let input = clip_path();
-    let mut arguments = vec!["live", "--orchestrator", orchestrator, "--model-id", "noop"];
+    let mut arguments = vec!["live", "--orchestrator", orchestrator];
     arguments.extend(["--input", &input, "--output", output.path()]);
-    if signer.is_empty() {
-        arguments.push("--offchain");
-    } else {
-        arguments.extend(["--signer", signer]);
+    match signer {
+        "" => arguments.push("--offchain"),
+        signer => arguments.extend(["--signer", signer]),
     }
     arguments.extend(more);
     run(&arguments)
@@ -48,24 +54,20 @@ fn a_file_comes_back_byte_for_byte_and_is_paid_for() {
     for runtime in RUNTIMES {
         let net = Devnet::start(runtime);
         let output = Scratch::new(&format!("file-{runtime}"));
-        let ended = run(&[
-            "live",
-            "--orchestrator",
-            &net.orchestrator,
-            "--signer",
-            &net.signer,
-            "--model-id",
-            "noop",
-            "--input",
+        let ended = run(&live(
+            &net,
             &clip_path(),
-            "--output",
             output.path(),
-            "--runtime",
-            runtime,
-            "--speed",
-            SPEED,
-            "--json",
-        ]);
+            &[
+                "--model-id",
+                "noop",
+                "--runtime",
+                runtime,
+                "--speed",
+                SPEED,
+                "--json",
+            ],
+        ));
         ended.succeeded();
         assert!(output.bytes() == clip_bytes(), "{runtime}");
         let figures: serde_json::Value =
@@ -84,23 +86,12 @@ fn a_file_comes_back_byte_for_byte_and_is_paid_for() {
 fn standard_input_comes_back_on_standard_output() {
     for runtime in RUNTIMES {
         let net = Devnet::start(runtime);
-        let arguments = [
-            "live",
-            "--orchestrator",
-            &net.orchestrator,
-            "--signer",
-            &net.signer,
-            "--model-id",
-            "noop",
-            "--input",
+        let arguments = live(
+            &net,
             "-",
-            "--output",
             "-",
-            "--runtime",
-            runtime,
-            "--speed",
-            SPEED,
-        ];
+            &["--model-id", "noop", "--runtime", runtime, "--speed", SPEED],
+        );
         let ended = Running::start(&arguments, Stdio::piped()).end(clip_bytes());
         ended.succeeded();
         assert!(ended.stdout == clip_bytes(), "{runtime}: {}", ended.stderr);
@@ -112,19 +103,7 @@ fn standard_input_comes_back_on_standard_output() {
 #[test]
 fn a_stream_that_is_being_made_comes_back_as_it_is_made() {
     let net = Devnet::start("tokio");
-    let arguments = [
-        "live",
-        "--orchestrator",
-        &net.orchestrator,
-        "--signer",
-        &net.signer,
-        "--model-id",
-        "noop",
-        "--input",
-        "-",
-        "--output",
-        "-",
-    ];
+    let arguments = live(&net, "-", "-", &["--model-id", "noop"]);
     // Half of the first segment, and then nothing for as long as nothing has come back.
     let clip = clip_bytes();
     let mut job = Running::start(&arguments, Stdio::piped());
@@ -140,21 +119,12 @@ fn a_stream_that_is_being_made_comes_back_as_it_is_made() {
 fn a_model_that_changes_the_stream_changes_its_time_stamps_only() {
     let net = Devnet::start("tokio");
     let output = Scratch::new("retimed");
-    let ended = run(&[
-        "live",
-        "--orchestrator",
-        &net.orchestrator,
-        "--signer",
-        &net.signer,
-        "--model-id",
-        "retime",
-        "--input",
+    let ended = run(&live(
+        &net,
         &clip_path(),
-        "--output",
         output.path(),
-        "--speed",
-        SPEED,
-    ]);
+        &["--model-id", "retime", "--speed", SPEED],
+    ));
     ended.succeeded();
     let (before, after) = (time_stamps(&clip_bytes()), time_stamps(&output.bytes()));
     assert!(before.len() > 300, "{} pictures", before.len());
@@ -233,22 +203,12 @@ fn ctrl_c_leaves_nothing_behind() {
         let output = Scratch::new(&format!("interrupted-{runtime}"));
         let input = clip_path();
         let job = Running::start(
-            &[
-                "live",
-                "--orchestrator",
-                &net.orchestrator,
-                "--signer",
-                &net.signer,
-                "--model-id",
-                "noop",
-                "--input",
+            &live(
+                &net,
                 &input,
-                "--output",
                 output.path(),
-                "--loop",
-                "--runtime",
-                runtime,
-            ],
+                &["--model-id", "noop", "--loop", "--runtime", runtime],
+            ),
             Stdio::null(),
         );
         // Until something came back it may not have started.
@@ -437,17 +397,7 @@ fn input_that_is_no_stream_costs_nothing() {
         (b"GIF89a".repeat(1000), "MPEG-TS"),
         (vec![0x47; 100], "MPEG-TS"),
     ] {
-        let arguments = [
-            "live",
-            "--orchestrator",
-            &net.orchestrator,
-            "--signer",
-            &net.signer,
-            "--input",
-            "-",
-            "--output",
-            "-",
-        ];
+        let arguments = live(&net, "-", "-", &[]);
         let ended = Running::start(&arguments, Stdio::piped()).end(bytes);
         assert!(ended.error().contains(expected), "{}", ended.error());
         assert!(ended.stdout.is_empty());
