@@ -113,7 +113,7 @@ enum State {
     },
 }
 
-/// Reads the chain from time to time. See the [module](self).
+/// Reads the chain from time to time.
 #[derive(Debug)]
 pub struct ChainWatch {
     now: Time,
