@@ -6,26 +6,26 @@ use livepeer_tokio::{Error, LiveVideoJob, driver};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let clip = std::fs::read(std::env::args().nth(1).ok_or("name an MPEG-TS file")?)?;
-    let driver = driver();
-    let job = LiveVideoJob::builder(&driver, "noop")
+    let job = LiveVideoJob::builder(&driver(), "noop")
         .orchestrator("https://127.0.0.1:8935")
         .signer("http://127.0.0.1:7936")
         .start()
         .await?;
     let (mut input, mut output) = (job.publisher(), job.output());
-    let reader = tokio::spawn(async move {
-        let mut bytes = 0;
+    let publish = async {
+        for segment in clip.chunks(188 * 500) {
+            input.publish(segment.to_vec().into()).await?;
+        }
+        input.close().await;
+        Ok::<_, Error>(())
+    };
+    let read = async {
         while let Some((seq, segment)) = output.next_segment().await? {
             println!("segment {seq}: {} bytes back", segment.len());
-            bytes += segment.len();
         }
-        Ok::<_, Error>(bytes)
-    });
-    for segment in clip.chunks(188 * 500) {
-        input.publish(segment.to_vec().into()).await?;
-    }
-    input.close().await;
-    println!("{} of {} bytes came back", reader.await??, clip.len());
+        Ok(())
+    };
+    tokio::try_join!(publish, read)?;
     println!("paid {} wei on average", job.spent().expected_value);
     Ok(job.wait().await?)
 }
