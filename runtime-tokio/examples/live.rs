@@ -26,6 +26,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Ok(())
     };
     tokio::try_join!(publish, read)?;
-    println!("paid {} wei on average", job.spent().expected_value.whole_wei());
+    println!(
+        "paid {} wei on average",
+        job.spent().expected_value.whole_wei()
+    );
     Ok(job.wait().await?)
 }

@@ -13,7 +13,7 @@ use livepeer_core::store::Record;
 use livepeer_core::wire::{Payment, SenderParams, TicketParams};
 use livepeer_core::{Address, Effect, EffectId, Input, Machine, Output, Time};
 
-use super::Reel;
+use super::{Reel, clock};
 use crate::Key;
 use crate::payment::Model;
 
@@ -270,15 +270,10 @@ impl Player {
 
     fn pass(&mut self, tenths: u64) {
         let end = self.now + Duration::from_millis(tenths * tenths * 10);
-        while let Some(wake) = self.drain() {
-            if wake > end {
-                break;
-            }
-            self.now = wake;
-            self.receiver.handle_input(self.now, Input::Tick);
-        }
-        self.now = end;
-        self.receiver.handle_input(self.now, Input::Tick);
+        clock::pass(self, end, Self::drain, |this, now| {
+            this.now = now;
+            this.receiver.handle_input(now, Input::Tick);
+        });
     }
 
     fn crash(&mut self, bits: u8) {

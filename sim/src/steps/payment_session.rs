@@ -23,7 +23,7 @@ use livepeer_core::{Address, Digest, Effect, EffectId, Input, Machine, Misuse, O
 use livepeer_proto::net;
 use prost::Message as _;
 
-use super::Reel;
+use super::{Reel, clock};
 use crate::Key;
 
 /// One step.
@@ -449,18 +449,10 @@ impl Player {
 
     fn pass(&mut self, span: Duration) {
         let end = self.now + span;
-        loop {
-            let wake = self.drain();
-            match wake {
-                Some(wake) if wake <= end => {
-                    self.now = wake;
-                    self.input(Input::Tick);
-                }
-                _ => break,
-            }
-        }
-        self.now = end;
-        self.input(Input::Tick);
+        clock::pass(self, end, Self::drain, |this, now| {
+            this.now = now;
+            this.input(Input::Tick);
+        });
     }
 
     fn drain(&mut self) -> Option<Time> {

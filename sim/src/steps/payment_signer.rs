@@ -21,7 +21,7 @@ use livepeer_core::{Digest, Effect, EffectId, Input, Machine, Output, Time};
 use livepeer_proto::net;
 use prost::Message as _;
 
-use super::Reel;
+use super::{Reel, clock};
 use crate::Key;
 
 /// One step.
@@ -330,15 +330,10 @@ impl Player {
 
     fn pass(&mut self, span: Duration) {
         let end = self.now + span;
-        while let Some(wake) = self.drain() {
-            if wake > end {
-                break;
-            }
-            self.now = wake;
-            self.input(Input::Tick);
-        }
-        self.now = end;
-        self.input(Input::Tick);
+        clock::pass(self, end, Self::drain, |this, now| {
+            this.now = now;
+            this.input(Input::Tick);
+        });
     }
 
     fn drain(&mut self) -> Option<Time> {

@@ -9,7 +9,7 @@ use livepeer_core::trickle::publisher::{Config, Event, Policy, Publisher, Unbegu
 use livepeer_core::trickle::{Ending, headers};
 use livepeer_core::{Effect, EffectId, Input, Machine, Misuse, Output, Time};
 
-use super::Reel;
+use super::{Reel, clock};
 
 /// One step.
 #[derive(Clone, Debug)]
@@ -458,21 +458,10 @@ impl Player {
 
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
-        for _ in 0..100_000 {
-            match self.drain().filter(|wake| *wake <= end) {
-                Some(wake) => {
-                    self.now = wake;
-                    self.publisher.handle_input(wake, Input::Tick);
-                }
-                None => {
-                    self.now = end;
-                    self.publisher.handle_input(end, Input::Tick);
-                    self.drain();
-                    return;
-                }
-            }
-        }
-        panic!("it wakes without end");
+        clock::pass(self, end, Self::drain, |this, now| {
+            this.now = now;
+            this.publisher.handle_input(now, Input::Tick);
+        });
     }
 }
 

@@ -9,7 +9,7 @@ use livepeer_core::trickle::server::{Config, Event, Gate, Read, ReaderId, Refusa
 use livepeer_core::trickle::{STATUS_NOT_IN_WINDOW, Start, headers};
 use livepeer_core::{Effect, EffectId, Input, Machine, Output, Time};
 
-use super::Reel;
+use super::{Reel, clock};
 
 /// One step.
 #[derive(Clone, Debug)]
@@ -478,21 +478,10 @@ impl Player {
 
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
-        for _ in 0..10_000 {
-            match self.drain().filter(|wake| *wake <= end) {
-                Some(wake) => {
-                    self.now = wake;
-                    self.server.handle_input(wake, Input::Tick);
-                }
-                None => {
-                    self.now = end;
-                    self.server.handle_input(end, Input::Tick);
-                    self.drain();
-                    return;
-                }
-            }
-        }
-        panic!("it wakes without end");
+        clock::pass(self, end, Self::drain, |this, now| {
+            this.now = now;
+            this.server.handle_input(now, Input::Tick);
+        });
     }
 
     fn read(&mut self, name: u8, count: u8) {

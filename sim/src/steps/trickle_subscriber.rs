@@ -9,8 +9,8 @@ use livepeer_core::trickle::subscriber::{Config, Event, Lag, Subscriber};
 use livepeer_core::trickle::{Ending, Seq, Start};
 use livepeer_core::{Effect, EffectId, Input, Machine, Misuse, Output, Time};
 
-use super::Reel;
 use super::trickle_publisher::Answer;
+use super::{Reel, clock};
 
 /// One step.
 #[derive(Clone, Debug)]
@@ -325,21 +325,10 @@ impl Player {
 
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
-        for _ in 0..100_000 {
-            match self.drain().filter(|wake| *wake <= end) {
-                Some(wake) => {
-                    self.now = wake;
-                    self.subscriber.handle_input(wake, Input::Tick);
-                }
-                None => {
-                    self.now = end;
-                    self.subscriber.handle_input(end, Input::Tick);
-                    self.drain();
-                    return;
-                }
-            }
-        }
-        panic!("it wakes without end");
+        clock::pass(self, end, Self::drain, |this, now| {
+            this.now = now;
+            this.subscriber.handle_input(now, Input::Tick);
+        });
     }
 }
 

@@ -4,17 +4,7 @@ use livepeer_sim::steps::{payment_ledger, payment_receiver, payment_session, pay
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-fn cases(default: u32) -> ProptestConfig {
-    let cases = std::env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|cases| cases.parse().ok())
-        .unwrap_or(default);
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
+use crate::cases;
 
 proptest! {
     #![proptest_config(cases(1_000))]

@@ -4,17 +4,7 @@ use livepeer_sim::steps::{discovery, handshake, pool};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-fn cases() -> ProptestConfig {
-    let cases = std::env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|cases| cases.parse().ok())
-        .unwrap_or(1_000);
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
+use crate::cases;
 
 /// Found once: nobody who was taken off the list while suspended is lent under another's address.
 const UNLISTED_WHILE_SUSPENDED: &[u8] = &[
@@ -62,7 +52,7 @@ fn what_was_found_once_stays_found() {
 }
 
 proptest! {
-    #![proptest_config(cases())]
+    #![proptest_config(cases(1_000))]
 
     #[test]
     fn a_handshake_ends_once_and_changes_a_pin_at_most_once_a_call(

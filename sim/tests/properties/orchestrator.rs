@@ -4,20 +4,10 @@ use livepeer_sim::steps::orchestrator;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-fn cases() -> ProptestConfig {
-    let cases = std::env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|cases| cases.parse().ok())
-        .unwrap_or(300);
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
+use crate::cases;
 
 proptest! {
-    #![proptest_config(cases())]
+    #![proptest_config(cases(300))]
 
     #[test]
     fn an_orchestrator_answers_once_credits_once_and_overdraws_nobody(

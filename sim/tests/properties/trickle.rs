@@ -4,20 +4,10 @@ use livepeer_sim::steps::{trickle_publisher, trickle_server, trickle_subscriber}
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-fn cases() -> ProptestConfig {
-    let cases = std::env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|cases| cases.parse().ok())
-        .unwrap_or(1_000);
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
+use crate::cases;
 
 proptest! {
-    #![proptest_config(cases())]
+    #![proptest_config(cases(1_000))]
 
     #[test]
     fn a_server_keeps_its_word_to_readers_whatever_peers_do(data in vec(any::<u8>(), 0..600)) {
