@@ -55,6 +55,9 @@ pub struct Config {
     pub refresh: Duration,
     /// Failures in a row before giving up.
     pub max_failures: u32,
+    /// Ends as soon as no connection comes about, and tries one that broke again at once: for readers who have
+    /// somewhere else to go.
+    pub leave_dead: bool,
     /// How often one segment may be resumed.
     pub max_resumes: u32,
     /// How long a channel may be missing before it is first seen; it is made by another party.
@@ -81,6 +84,7 @@ impl Default for Config {
             max_lag: None,
             refresh: REFRESH,
             max_failures: 6,
+            leave_dead: false,
             max_resumes: 3,
             start_within: Duration::from_secs(10),
             late_within: Duration::from_secs(2),
@@ -286,6 +290,12 @@ impl Subscriber {
 
     fn handle_http(&mut self, id: EffectId, step: In) {
         if let In::Failed(fault @ Fault::CertificateChanged { .. }) = &step
+            && (self.fetch.owns(id) || self.reading.as_ref().is_some_and(|r| r.owns(id)))
+        {
+            return self.fail(Cause::Link(fault.clone()));
+        }
+        if let In::Failed(fault @ (Fault::Connect(_) | Fault::Resolve(_))) = &step
+            && self.desk.config.leave_dead
             && (self.fetch.owns(id) || self.reading.as_ref().is_some_and(|r| r.owns(id)))
         {
             return self.fail(Cause::Link(fault.clone()));

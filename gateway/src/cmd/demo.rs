@@ -89,6 +89,7 @@ async fn through<R: Runtime>(
         limit: None,
         total: Some(SEGMENTS),
         pays: true,
+        whole: false,
     };
     let builder = LiveVideoJob::builder(driver, NOOP)
         .orchestrators(network.orchestrators().cloned())

@@ -5,17 +5,19 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_channel::Receiver;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_lite::future;
 use livepeer_core::Time;
-use livepeer_runtime::api::{LiveVideoJob, LiveVideoJobBuilder, Output, OutputEvent, Publisher};
+use livepeer_runtime::api::{
+    JobEvent, LiveVideoJob, LiveVideoJobBuilder, MAX_SEGMENT_BYTES, Output, OutputEvent, Publisher,
+};
 use livepeer_runtime::{Driver, Runtime};
 
 use super::sink::Sink;
 use super::source::Cut;
 use super::stop::Stop;
 use crate::media::{Pacer, Speed};
-use crate::ui::{Failed, Money, Progress, Summary, duration};
+use crate::ui::{self, Failed, Money, Progress, Summary, duration};
 
 /// Segments on their way round at full speed. A channel holds five; of these one is being written, and the reader may
 /// be one behind.
@@ -34,6 +36,8 @@ pub(super) struct Plan {
     /// Segments of the input, if that is known.
     pub(super) total: Option<u64>,
     pub(super) pays: bool,
+    /// Write whole segments only: of one that is lost with its orchestrator nothing can be taken back.
+    pub(super) whole: bool,
 }
 
 /// What happened so far, as both directions write it down.
@@ -110,16 +114,14 @@ pub(super) async fn run<R: Runtime>(
     let publishing = publish(
         driver, publisher, first, &input, plan, &figures, stop, &show,
     );
-    let reading = read(&mut output, &sink, &figures, &show);
-    let outcome = future::or(
-        async {
-            let (ended, read) = future::zip(publishing, reading).await;
-            read?;
-            ended
-        },
-        async { Err(Failed::from(failure_of(&job).await)) },
-    )
-    .await;
+    let reading = read(&mut output, &sink, plan.whole, &figures, &show);
+    let carrying = async {
+        let (ended, read) = future::zip(publishing, reading).await;
+        read?;
+        ended
+    };
+    let failing = async { Err(Failed::from(failure_of(&job).await)) };
+    let outcome = future::or(carrying, future::or(failing, watch(&job, &figures))).await;
     drop(progress);
     let mut figures = figures.into_inner().unwrap_or_else(PoisonError::into_inner);
     let spent = job.spent();
@@ -152,6 +154,28 @@ async fn failure_of<R: Runtime>(job: &LiveVideoJob<R>) -> livepeer_runtime::api:
         // It ends well when its output does, which the reader sees.
         Ok(()) => future::pending().await,
     }
+}
+
+/// Says who was lost and who went on. It never ends.
+async fn watch<R: Runtime, T>(job: &LiveVideoJob<R>, figures: &Mutex<Figures>) -> T {
+    while let Some(event) = job.next_event().await {
+        if let JobEvent::Swapped(swap) = event {
+            note(figures, |figures| {
+                figures.summary.swaps += 1;
+                figures.summary.segments_again += swap.again as u64;
+                figures.summary.orchestrator = swap.to.to_string();
+            });
+            ui::tell(&format!(
+                "{} was lost: {}; {} went on after {}, with {} segments again",
+                swap.from,
+                swap.why.cause,
+                swap.to,
+                duration(swap.after),
+                swap.again
+            ));
+        }
+    }
+    future::pending().await
 }
 
 /// The next of the input.
@@ -286,9 +310,11 @@ async fn sleep_until<R: Runtime>(driver: &Driver<R>, due: Time) {
 async fn read<R: Runtime>(
     output: &mut Output<R>,
     sink: &Sink,
+    whole: bool,
     figures: &Mutex<Figures>,
     show: &impl Fn(),
 ) -> Result<(), Failed> {
+    let mut held = BytesMut::new();
     while let Some(event) = output.next().await? {
         match event {
             OutputEvent::Data(_, data) => {
@@ -299,12 +325,23 @@ async fn read<R: Runtime>(
                     }
                     summary.bytes_in += data.len() as u64;
                 });
-                if !write(sink, data).await {
+                if whole {
+                    if held.len() + data.len() > MAX_SEGMENT_BYTES {
+                        return Err(Failed::new(
+                            "an output segment is larger than 64 MiB",
+                            "Name one orchestrator only, then segments need not be held",
+                        ));
+                    }
+                    held.extend_from_slice(&data);
+                } else if !write(sink, data).await {
                     // What was wrong is said at the end.
                     return Ok(());
                 }
             }
             OutputEvent::End(_) => {
+                if !held.is_empty() && !write(sink, held.split().freeze()).await {
+                    return Ok(());
+                }
                 note(figures, |figures| {
                     if let Some(left) = figures.left.pop_front() {
                         figures.summary.latency.record(left.elapsed());
@@ -313,10 +350,17 @@ async fn read<R: Runtime>(
                 });
                 show();
             }
-            OutputEvent::Truncated(..) => note(figures, |figures| {
-                figures.left.pop_front();
-                figures.summary.segments_lost += 1;
-            }),
+            OutputEvent::Truncated(..) => {
+                held.clear();
+                note(figures, |figures| {
+                    figures.left.pop_front();
+                    figures.summary.segments_lost += 1;
+                });
+            }
+            OutputEvent::Anew(_, bytes) => {
+                held.clear();
+                note(figures, |figures| figures.summary.bytes_in -= bytes);
+            }
             OutputEvent::Gap(from, to) => note(figures, |figures| {
                 let missed = to.get() - from.get();
                 for _ in 0..missed {

@@ -34,6 +34,7 @@ impl on::Work for Live<'_> {
             limit: args.duration,
             total: None,
             pays: payer.pays(),
+            whole: orchestrators.len() > 1,
         };
         let mut builder = LiveVideoJob::builder(&driver, &args.model_id)
             .orchestrators(orchestrators)

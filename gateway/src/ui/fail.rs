@@ -163,7 +163,7 @@ impl From<Error> for Failed {
             Error::Input(error) => error.into(),
             Error::Misuse(misuse) => misuse.into(),
             Error::Rejected(..) => Self::new(&error, UNFIT),
-            Error::NoOrchestrator(tried) => match &tried[..] {
+            Error::NoOrchestrator(ref tried) | Error::AllFailed(ref tried) => match &tried[..] {
                 // One orchestrator, one story.
                 [
                     Tried {
@@ -172,7 +172,7 @@ impl From<Error> for Failed {
                     },
                 ] => failure.clone().into(),
                 _ => Self::new(
-                    Error::NoOrchestrator(tried.clone()),
+                    &error,
                     match tried.first().map(|one| &one.why) {
                         Some(Why::Failed(failure) | Why::Suspended { failure, .. }) => {
                             remedy(&failure.who, &failure.cause)

@@ -41,6 +41,10 @@ pub(crate) struct Summary {
     pub(crate) segments_in: u64,
     /// Segments that were lost on the way out or back.
     pub(crate) segments_lost: u64,
+    /// Orchestrators that were lost on the way.
+    pub(crate) swaps: u64,
+    /// Segments that a later orchestrator got again.
+    pub(crate) segments_again: u64,
     /// Bytes published.
     pub(crate) bytes_out: u64,
     /// Bytes that came back.
@@ -118,6 +122,10 @@ impl Summary {
             ),
             ("tickets", count(self.tickets)),
         ];
+        if self.swaps > 0 {
+            let swaps = format!("{} / {}", count(self.swaps), count(self.segments_again));
+            rows.insert(1, ("orchestrators lost / segments sent again", swaps));
+        }
         if let Some(paid) = &self.paid {
             rows.push(("expected value paid", Wei(&paid.0).to_string()));
         }

@@ -27,6 +27,9 @@ pub enum Error {
     /// No orchestrator took the job; why each did not, in the order of asking.
     #[error("no orchestrator took the job ({} tried){}", .0.len(), list(.0))]
     NoOrchestrator(Vec<Tried>),
+    /// The job ran, and was lost with the last orchestrator that would take it; why each did not, or failed.
+    #[error("no orchestrator is left for the job ({} tried){}", .0.len(), list(.0))]
+    AllFailed(Vec<Tried>),
     /// The orchestrator answered and does not fit.
     #[error("orchestrator {0} does not fit: {1}")]
     Rejected(Url, Box<Rejection>),

@@ -8,14 +8,16 @@ use livepeer_core::handshake::PinChange;
 use livepeer_core::http::{Trust, Url};
 use livepeer_core::job::LiveVideoJob as Machine;
 use livepeer_core::job::live::{Config, Ending, Started};
+use livepeer_core::job::{MAX_SWAPS, SWAP_SPACING, SwapLimit};
 use livepeer_core::money::{Amount, Price};
 use livepeer_core::payment::session::Paid;
-use livepeer_core::pool::{self, Quickest, SessionPool};
+use livepeer_core::pool::{self, SessionPool, Tried};
+use livepeer_core::selection::Balanced;
 use livepeer_core::trickle::{Start, publisher, subscriber};
 use livepeer_core::wire::{Channels, Params, RunnerEvent, StartRequest, Token};
 
 use super::media::{Output, Publisher};
-use super::pump::Shared;
+use super::pump::{Shared, Swapped};
 use super::{Error, Payer, orchestrator_url, service_url};
 use crate::{Driver, Runtime, seed};
 
@@ -29,6 +31,8 @@ pub enum JobEvent {
     Runner(RunnerEvent),
     /// The orchestrator at this address was given up, and why.
     Lost(Url, Failure),
+    /// The orchestrator was lost, and another one works.
+    Swapped(Box<Swapped>),
 }
 
 /// What a job has paid.
@@ -45,8 +49,10 @@ pub struct Spent {
 /// A live video job at work. Dropping it stops it in the background; [`LiveVideoJob::stop`] waits for that.
 pub struct LiveVideoJob<R: Runtime> {
     shared: Arc<Shared<R>>,
+    /// As it was at first.
     started: Started,
     trust: Trust,
+    leave_dead: bool,
 }
 
 /// How to start a job. See [`LiveVideoJob::builder`].
@@ -85,16 +91,21 @@ impl<R: Runtime> LiveVideoJob<R> {
         }
     }
 
-    /// Who works.
+    /// Who works, or did last.
     #[must_use]
-    pub const fn orchestrator(&self) -> &Url {
-        &self.started.orchestrator
+    pub fn orchestrator(&self) -> Url {
+        self.started().orchestrator
     }
 
     /// The job's name and channels at the orchestrator.
     #[must_use]
-    pub const fn channels(&self) -> &Channels {
-        &self.started.channels
+    pub fn channels(&self) -> Channels {
+        self.started().channels
+    }
+
+    fn started(&self) -> Started {
+        let now = self.shared.with(|state| state.started.clone());
+        now.unwrap_or_else(|| self.started.clone())
     }
 
     /// Opens the input.
@@ -113,7 +124,7 @@ impl<R: Runtime> LiveVideoJob<R> {
         Publisher::new(
             Arc::clone(&self.shared),
             config,
-            self.started.channels.publish.clone(),
+            &self.started.channels.publish,
         )
     }
 
@@ -128,12 +139,13 @@ impl<R: Runtime> LiveVideoJob<R> {
     pub fn output_with(&self, config: subscriber::Config, start: Start) -> Output<R> {
         let config = subscriber::Config {
             trust: self.trust,
+            leave_dead: config.leave_dead || self.leave_dead,
             ..config
         };
         Output::new(
             Arc::clone(&self.shared),
             config,
-            self.started.channels.subscribe.clone(),
+            &self.started.channels.subscribe,
             start,
         )
     }
@@ -150,11 +162,16 @@ impl<R: Runtime> LiveVideoJob<R> {
         })?;
         let wanted = before + waiting as u64 + 1;
         self.shared
+            .with(|state| state.promised = state.promised.max(wanted));
+        self.shared
             .until(|state| {
                 if state.updated >= wanted {
                     return Some(Ok(()));
                 }
-                state.ended.as_ref().map(|ending| Err(why(ending, None)))
+                state
+                    .ended
+                    .as_ref()
+                    .map(|ending| Err(why(ending, &state.tried)))
             })
             .await
     }
@@ -191,7 +208,7 @@ impl<R: Runtime> LiveVideoJob<R> {
                 let ending = state.ended.as_ref()?;
                 Some(match ending {
                     Ending::Finished | Ending::Stopped => Ok(()),
-                    failed => Err(why(failed, state.tried.last().map(|tried| &tried.why))),
+                    failed => Err(why(failed, &state.tried)),
                 })
             })
             .await
@@ -205,11 +222,9 @@ impl<R: Runtime> LiveVideoJob<R> {
         self.shared.job.with(|job, now| job.stop(now));
         let outcome = self.wait().await;
         // The input channel's DELETE ends the session at the orchestrator.
-        if self.shared.media().is_some() {
-            self.shared
-                .until(|state| state.input.ended.as_ref().map(|_| ()))
-                .await;
-        }
+        self.shared
+            .until(|state| (!state.input.is_at_work()).then_some(()))
+            .await;
         outcome
     }
 }
@@ -220,15 +235,23 @@ impl<R: Runtime> Drop for LiveVideoJob<R> {
     }
 }
 
-fn why(ending: &Ending, last: Option<&pool::Why>) -> Error {
-    match (ending, last) {
-        (Ending::Failed(failure), _)
-        | (Ending::NoOrchestrator, Some(pool::Why::Failed(failure))) => {
-            Error::from(failure.clone())
-        }
+/// How a job that ran came to its end. With one orchestrator its failure says all.
+pub(super) fn why(ending: &Ending, tried: &[Tried]) -> Error {
+    match (ending, tried) {
         (Ending::Stopped, _) => Error::Ended("it was stopped".into()),
         (Ending::Finished, _) => Error::Ended("its output is complete".into()),
-        _ => Error::Ended("no other orchestrator took it".into()),
+        (Ending::Failed(failure), [] | [_]) => Error::from(failure.clone()),
+        (Ending::NoOrchestrator, []) => Error::Ended("no other orchestrator took it".into()),
+        (
+            Ending::NoOrchestrator,
+            [
+                Tried {
+                    why: pool::Why::Failed(failure),
+                    ..
+                },
+            ],
+        ) => Error::from(failure.clone()),
+        _ => Error::AllFailed(tried.to_vec()),
     }
 }
 
@@ -361,7 +384,13 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
         self.pool.handshake.terms.paying = self.payer.pays();
         // What matters is whether the start is taken, and that is asked right after.
         self.pool.handshake.ignore_capacity = true;
-        let trust = self.config.trust;
+        let (trust, leave_dead) = (self.config.trust, self.orchestrators.len() > 1);
+        self.config.leave_dead |= leave_dead;
+        if let Some(others) = self.orchestrators.len().checked_sub(1) {
+            // As often as it takes to have tried everybody once.
+            let most = u32::try_from(others).unwrap_or(u32::MAX).max(MAX_SWAPS);
+            self.config.swap_limit = SwapLimit::new(most, SWAP_SPACING);
+        }
         let now = self.driver.now();
         let wanted = Capabilities::live_video(self.request.model_id.as_str());
         let funds = self.payer.funds();
@@ -370,7 +399,7 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
             self.pool,
             self.payer.identity(),
             wanted,
-            Quickest,
+            Balanced::default(),
             seed(),
         );
         let pool = self.driver.drive(pool);
@@ -398,6 +427,7 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
             shared,
             started,
             trust,
+            leave_dead,
         })
     }
 }

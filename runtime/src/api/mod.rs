@@ -5,6 +5,7 @@
 
 mod error;
 mod find;
+mod input;
 mod live;
 mod media;
 mod orchestrator;
@@ -19,3 +20,4 @@ pub use media::{Flushed, MAX_SEGMENT_BYTES, Output, OutputEvent, Publisher, Segm
 pub use orchestrator::{OrchestratorSession, OrchestratorSessionBuilder};
 pub use payer::{Payer, orchestrator_url, service_url};
 pub use payment::{Payment, PaymentSession};
+pub use pump::Swapped;

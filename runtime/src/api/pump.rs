@@ -4,13 +4,17 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use livepeer_core::Failure;
+use livepeer_core::http::Url;
 use livepeer_core::job::LiveVideoJob as Machine;
 use livepeer_core::job::live::{Ending, Event, Started};
-use livepeer_core::pool::{self, Outcome, Quickest, SessionPool, Tried, Why};
-use livepeer_core::trickle::{self, Seq, publisher};
+use livepeer_core::pool::{self, Outcome, SessionPool, Tried, Why};
+use livepeer_core::selection::Balanced;
+use livepeer_core::trickle::{self, publisher};
+use livepeer_core::{Failure, Time};
 
+use super::input::Input;
 use super::live::{JobEvent, Spent};
 use crate::{Handle, Runtime, lock};
 
@@ -20,14 +24,13 @@ pub(super) const MAX_JOB_EVENTS: usize = 256;
 /// A running job's machines, and what its tasks know of them.
 pub(super) struct Shared<R: Runtime> {
     pub(super) job: Handle<Machine, R>,
-    pool: Handle<SessionPool<Quickest>, R>,
-    media: Mutex<Option<Handle<trickle::Publisher, R>>>,
-    state: Mutex<State>,
+    pool: Handle<SessionPool<Balanced>, R>,
+    state: Mutex<State<R>>,
 }
 
 /// What changes while a job runs.
-#[derive(Default)]
-pub(super) struct State {
+pub(super) struct State<R: Runtime> {
+    /// Who works, and how many came before: media channels belong to one of them.
     pub(super) started: Option<Started>,
     pub(super) ended: Option<Ending>,
     /// Who did not take the job, or failed at it, and why.
@@ -36,43 +39,59 @@ pub(super) struct State {
     pub(super) no_identity: Option<Failure>,
     pub(super) events: VecDeque<JobEvent>,
     pub(super) spent: Spent,
-    /// Parameter updates delivered.
+    /// Parameter updates delivered, and how many somebody waits for.
     pub(super) updated: u64,
-    pub(super) input: Input,
+    pub(super) promised: u64,
+    pub(super) input: Input<R>,
+    /// Whether somebody works.
+    at_work: bool,
+    /// Who was lost, why and when, while nobody works.
+    lost: Option<(Url, Failure, Time)>,
     wakers: Vec<Waker>,
 }
 
-/// How the input channel does.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Input {
-    /// Counts the times at which it became worth trying again.
-    pub(super) turns: u64,
-    pub(super) begun: u64,
-    pub(super) delivered: u64,
-    pub(super) lost: Vec<(Seq, Failure)>,
-    pub(super) resumed: u64,
-    pub(super) ended: Option<trickle::Ending>,
-}
-
-impl State {
+impl<R: Runtime> State<R> {
     fn tell(&mut self, event: JobEvent) {
         if self.events.len() == MAX_JOB_EVENTS {
             self.events.pop_front();
         }
         self.events.push_back(event);
     }
+
+    /// Which of its orchestrators the job has, from zero.
+    pub(super) fn session(&self) -> u32 {
+        self.started.as_ref().map_or(0, |started| started.swaps)
+    }
+
+    /// The last word on each orchestrator counts.
+    fn note(&mut self, tried: Tried) {
+        self.tried.retain(|one| one.url != tried.url);
+        self.tried.push(tried);
+    }
 }
 
 impl<R: Runtime> Shared<R> {
     pub(super) fn new(
         job: Handle<Machine, R>,
-        pool: Handle<SessionPool<Quickest>, R>,
+        pool: Handle<SessionPool<Balanced>, R>,
     ) -> Arc<Self> {
         let shared = Arc::new(Self {
             job,
             pool,
-            media: Mutex::new(None),
-            state: Mutex::new(State::default()),
+            state: Mutex::new(State {
+                started: None,
+                ended: None,
+                tried: Vec::new(),
+                no_identity: None,
+                events: VecDeque::new(),
+                spent: Spent::default(),
+                updated: 0,
+                promised: 0,
+                input: Input::default(),
+                at_work: false,
+                lost: None,
+                wakers: Vec::new(),
+            }),
         });
         let runtime = shared.job.driver().runtime().clone();
         runtime.spawn(Arc::clone(&shared).pump());
@@ -80,20 +99,18 @@ impl<R: Runtime> Shared<R> {
     }
 
     /// Looks at the state, and changes it.
-    pub(super) fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
+    pub(super) fn with<T>(&self, look: impl FnOnce(&mut State<R>) -> T) -> T {
         look(&mut lock(&self.state))
     }
 
     /// Waits until `look` finds what it looks for.
-    pub(super) async fn until<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
+    pub(super) async fn until<T>(&self, mut look: impl FnMut(&mut State<R>) -> Option<T>) -> T {
         poll_fn(|cx| {
             let mut state = lock(&self.state);
             match look(&mut state) {
                 Some(found) => Poll::Ready(found),
                 None => {
-                    if !state.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
-                        state.wakers.push(cx.waker().clone());
-                    }
+                    listen(&mut state, cx);
                     Poll::Pending
                 }
             }
@@ -101,14 +118,11 @@ impl<R: Runtime> Shared<R> {
         .await
     }
 
-    /// The machine that publishes the input, from now on with its events looked after.
-    pub(super) fn set_media(&self, media: Handle<trickle::Publisher, R>) {
-        *lock(&self.media) = Some(media);
+    /// Changes something that others may wait for.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State<R>) -> T) -> T {
+        let changed = self.with(change);
         self.wake();
-    }
-
-    pub(super) fn media(&self) -> Option<Handle<trickle::Publisher, R>> {
-        lock(&self.media).clone()
+        changed
     }
 
     fn wake(&self) {
@@ -135,25 +149,22 @@ impl<R: Runtime> Shared<R> {
                 moved = true;
                 self.on_pool(event);
             }
-            if let Some(media) = self.media() {
-                while let Poll::Ready(Some(event)) = media.poll_next(cx) {
-                    moved = true;
-                    self.on_media(event);
-                }
+            while let Some(media) = self.with(|state| state.input.media())
+                && let Poll::Ready(Some(event)) = media.poll_next(cx)
+            {
+                moved = true;
+                self.on_media(event);
             }
             if moved {
                 self.wake();
                 continue;
             }
             let mut state = lock(&self.state);
-            let media_ended = state.input.ended.is_some() || lock(&self.media).is_none();
-            if state.ended.is_some() && media_ended {
+            if state.ended.is_some() && !state.input.is_at_work() {
                 return Poll::Ready(());
             }
             // A media channel may be opened meanwhile.
-            if !state.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
-                state.wakers.push(cx.waker().clone());
-            }
+            listen(&mut state, cx);
             return Poll::Pending;
         }
     }
@@ -161,7 +172,7 @@ impl<R: Runtime> Shared<R> {
     fn on_job(&self, event: Event) {
         match event {
             Event::NeedLease => self.lend(),
-            Event::Started(started) => self.with(|state| state.started = Some(*started)),
+            Event::Started(started) => self.on_started(*started),
             Event::Paid(paid) => self.with(|state| {
                 state.spent.payments += 1;
                 state.spent.tickets += u64::from(paid.tickets);
@@ -171,28 +182,49 @@ impl<R: Runtime> Shared<R> {
             Event::Runner(event) => self.with(|state| state.tell(JobEvent::Runner(event))),
             Event::Updated => self.with(|state| state.updated += 1),
             Event::Lost(url, failure) => self.with(|state| {
+                // One that did not even start is no loss.
+                if std::mem::take(&mut state.at_work) {
+                    state.lost = Some((url.clone(), failure.clone(), self.job.now()));
+                }
                 let why = Why::Failed(failure.clone());
-                state.tried.retain(|one| one.url != url);
-                let one = Tried {
+                state.note(Tried {
                     url: url.clone(),
                     why,
-                };
-                state.tried.push(one);
+                });
                 state.tell(JobEvent::Lost(url, failure));
             }),
             Event::Release(lease, outcome) => {
                 self.pool
                     .with(|pool, now| pool.give_back(now, lease, outcome));
             }
-            Event::Ended(ending) => {
+            Event::Ended(ending) => self.with(|state| {
                 // Nobody is left to write to.
-                if let Some(media) = self.media() {
-                    media.with(|publisher, now| publisher.close(now));
-                }
-                self.with(|state| state.ended = Some(ending));
-            }
+                state.input.abandon();
+                state.ended = Some(ending);
+            }),
             _ => {}
         }
+    }
+
+    /// Somebody works: media goes there from now on, beginning with what was not answered yet.
+    fn on_started(&self, started: Started) {
+        self.with(|state| {
+            let again = state.input.point_at(&self.job, &started.channels.publish);
+            if let Some((from, why, at)) = state.lost.take() {
+                // The next one got the latest parameters with its start.
+                state.updated = state.updated.max(state.promised);
+                state.tell(JobEvent::Swapped(Box::new(Swapped {
+                    from,
+                    why,
+                    to: started.orchestrator.clone(),
+                    after: self.job.now().since(at),
+                    again,
+                })));
+            }
+            state.at_work = true;
+            state.started = Some(started);
+            state.input.feed(&self.job);
+        });
     }
 
     fn on_pool(&self, event: pool::Event) {
@@ -233,38 +265,52 @@ impl<R: Runtime> Shared<R> {
 
     fn on_media(&self, event: publisher::Event) {
         match event {
-            publisher::Event::Ready(_) | publisher::Event::Writable => {
-                self.with(|state| state.input.turns += 1);
-            }
-            publisher::Event::Delivered(_) => {
-                self.with(|state| {
-                    state.input.turns += 1;
-                    state.input.delivered += 1;
-                });
+            publisher::Event::Ready(_) | publisher::Event::Writable => {}
+            publisher::Event::Delivered(seq) => {
+                self.with(|state| state.input.delivered(seq));
                 self.job.with(|job, now| job.input_done(now));
             }
             publisher::Event::Resumed(..) => self.with(|state| state.input.resumed += 1),
             publisher::Event::Lost(seq, failure) => {
-                self.with(|state| {
-                    state.input.turns += 1;
-                    state.input.lost.push((seq, failure));
-                });
+                self.with(|state| state.input.lost(seq, failure));
                 self.job.with(|job, now| job.input_done(now));
             }
             publisher::Event::Closed(ending) => {
-                let failure = match &ending {
-                    trickle::Ending::Failed(failure) => Some(failure.clone()),
-                    _ => None,
-                };
-                let ours = matches!(ending, trickle::Ending::Closed);
-                self.with(|state| state.input.ended = Some(ending));
-                if ours {
+                if self.with(|state| state.input.on_closed()) {
                     self.job.with(|job, now| job.input_closed(now));
                 } else {
+                    let failure = match ending {
+                        trickle::Ending::Failed(failure) => Some(failure),
+                        _ => None,
+                    };
                     self.job.with(|job, now| job.media_ended(now, failure));
                 }
+                return;
             }
             _ => {}
         }
+        self.with(|state| state.input.feed(&self.job));
     }
+}
+
+fn listen<R: Runtime>(state: &mut State<R>, cx: &Context<'_>) {
+    if !state.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+        state.wakers.push(cx.waker().clone());
+    }
+}
+
+/// The job went on with another orchestrator.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Swapped {
+    /// Who was lost.
+    pub from: Url,
+    /// Why.
+    pub why: Failure,
+    /// Who works now.
+    pub to: Url,
+    /// How long nobody did.
+    pub after: Duration,
+    /// Segments of the input that it gets although the one before had them.
+    pub again: usize,
 }

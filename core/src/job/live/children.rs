@@ -120,7 +120,8 @@ impl LiveVideoJob {
                     .min(running.gone.map_or(Time::MAX, |(_, until)| until))
                     .min(running.drain_until.unwrap_or(Time::MAX));
                 let children = earlier(running.control.wake(), running.events.wake());
-                earlier(wake, earlier(Some(own), children))
+                let own = earlier(Some(own), running.stalls_at(self.config.input_stall));
+                earlier(wake, earlier(own, children))
             }
             _ => wake,
         }

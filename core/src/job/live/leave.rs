@@ -24,9 +24,10 @@ impl LiveVideoJob {
             self.out.event(Event::Lost(url, failure.clone()));
         }
         self.leave(verdict(&failure));
+        let wanted = self.input_open || self.owed;
         let may_go_on = !self.stopping
             && failure.advice() != Advice::Stop
-            && (!was_running || (self.input_open && self.swap_limit.allow(self.now)));
+            && (!was_running || (wanted && self.swap_limit.allow(self.now)));
         if may_go_on {
             self.swaps += u32::from(was_running);
             self.state = State::AwaitingLease;

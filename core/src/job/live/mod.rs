@@ -39,6 +39,7 @@ use crate::wire::{Channels, Params, RunnerEvent, StartRequest};
 
 mod children;
 mod leave;
+pub mod replay;
 mod start;
 mod work;
 
@@ -76,6 +77,14 @@ pub struct Config {
     pub max_in_flight: usize,
     /// How long the output may stand still after the input has ended.
     pub drain_within: Duration,
+    /// Input that the orchestrator does not take for this long, while nothing is delivered either, means that it is
+    /// stuck: see [`LiveVideoJob::set_input_waits`].
+    pub input_stall: Duration,
+    /// How many orchestrators may be lost in quick succession.
+    pub swap_limit: SwapLimit,
+    /// Whether an orchestrator that cannot be connected to is left at once, rather than after some tries: for jobs
+    /// with somewhere else to go.
+    pub leave_dead: bool,
 }
 
 impl Default for Config {
@@ -99,6 +108,9 @@ impl Default for Config {
             output_silence: Duration::from_secs(30),
             max_in_flight: 3,
             drain_within: Duration::from_secs(10),
+            input_stall: Duration::from_secs(5),
+            swap_limit: SwapLimit::default(),
+            leave_dead: false,
         }
     }
 }
@@ -171,6 +183,8 @@ pub struct LiveVideoJob {
     attempts: Attempts,
     last_failure: Option<Failure>,
     input_open: bool,
+    /// The output still owes something for the input so far.
+    owed: bool,
     children: u32,
     out: Outbox<Event>,
 }
@@ -250,6 +264,8 @@ struct Running {
     last_error: Option<(Time, String)>,
     /// A channel that the orchestrator closed, and until when it may say why.
     gone: Option<(&'static str, Time)>,
+    /// Since when the owner has input that is not taken.
+    input_waits: Option<Time>,
     /// Set once the input has ended.
     drain_until: Option<Time>,
 }
@@ -264,6 +280,7 @@ impl LiveVideoJob {
         Self {
             attempts: Attempts::new(config.start_budget),
             last_failure: None,
+            swap_limit: config.swap_limit,
             config,
             request,
             funds,
@@ -275,9 +292,9 @@ impl LiveVideoJob {
             stopping: false,
             cached_params: None,
             status: None,
-            swap_limit: SwapLimit::default(),
             swaps: 0,
             input_open: true,
+            owed: false,
             children: 0,
             out,
         }
@@ -360,6 +377,7 @@ impl LiveVideoJob {
         let limit = self.config.max_in_flight;
         if let State::Running(running) = &mut self.state {
             running.last_input = self.now;
+            running.input_waits = None;
             if running.in_flight < limit {
                 running.in_flight += 1;
             } else {
@@ -378,10 +396,28 @@ impl LiveVideoJob {
         self.advance(now);
         if let State::Running(running) = &mut self.state {
             running.in_flight = running.in_flight.saturating_sub(1);
+            running.input_waits = None;
         }
     }
 
-    /// The input is over: the output may finish, but no other orchestrator will be asked.
+    /// Whether the owner has input that the orchestrator does not take, for too much is on its way. Say so as often
+    /// as you like: what counts is since when, and every segment begun or delivered begins anew.
+    pub fn set_input_waits(&mut self, now: Time, waits: bool) {
+        self.advance(now);
+        if let State::Running(running) = &mut self.state {
+            running.input_waits = waits.then(|| running.input_waits.unwrap_or(self.now));
+        }
+    }
+
+    /// Whether the owner keeps input that no output has answered: see [`replay`]. While it does, an orchestrator
+    /// that is lost after the input has closed is replaced too.
+    pub fn set_owed(&mut self, now: Time, owed: bool) {
+        self.advance(now);
+        self.owed = owed;
+    }
+
+    /// The input is over: the output may finish. Another orchestrator is asked only if something is
+    /// [owed](LiveVideoJob::set_owed).
     pub fn input_closed(&mut self, now: Time) {
         self.advance(now);
         self.input_open = false;
@@ -507,7 +543,14 @@ impl LiveVideoJob {
                     running.keep_alive_at = self.now + self.config.keep_alive_every;
                     running.keep_alive_due = true;
                 }
-                if running.watch_at <= self.now {
+                let stall = running.stalls_at(self.config.input_stall);
+                if stall.is_some_and(|at| at <= self.now) {
+                    let after = self.config.input_stall;
+                    self.lose(Cause::Silent {
+                        what: "progress of the input",
+                        after,
+                    });
+                } else if running.watch_at <= self.now {
                     running.watch_at = self.now + self.config.watch_every;
                     self.watch();
                 }

@@ -247,6 +247,7 @@ impl LiveVideoJob {
             self.now,
             trickle::subscriber::Config {
                 trust: self.config.trust,
+                leave_dead: self.config.leave_dead,
                 ..Default::default()
             },
             channels.events.clone(),
@@ -267,6 +268,7 @@ impl LiveVideoJob {
             in_flight: 0,
             last_error: None,
             gone: None,
+            input_waits: None,
             drain_until: (!self.input_open).then(|| self.now + self.config.drain_within),
         };
         self.state = State::Running(Box::new(running));

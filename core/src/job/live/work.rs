@@ -26,6 +26,12 @@ impl Running {
         (now.since(*at) <= RECENT).then_some(text.as_str())
     }
 
+    /// When the input will have stood still for too long. What is over does not stand still.
+    pub(super) fn stalls_at(&self, after: Duration) -> Option<Time> {
+        let since = self.input_waits.filter(|_| self.drain_until.is_none())?;
+        Some(since + after)
+    }
+
     /// Sends the next control message once the one before it is delivered.
     pub(super) fn send_next(&mut self, now: Time) {
         if self.on_its_way.is_some() || (self.backlog.is_empty() && !self.keep_alive_due) {

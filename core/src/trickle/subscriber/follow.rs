@@ -63,6 +63,9 @@ impl Subscriber {
             });
             return None;
         }
+        if self.desk.config.leave_dead && self.failures == 1 {
+            return Some(Duration::ZERO);
+        }
         let doubled = PAUSE * 2_u32.saturating_pow(self.failures - 1);
         Some(doubled.min(PAUSE_MAX))
     }
