@@ -1,1 +1,3 @@
-//! Benchmarks of the protocol machines.
+//! Benchmarks of the protocol machines, and what several of them share.
+
+pub mod payment;

@@ -5,7 +5,11 @@ use core::str::FromStr;
 
 use alloc::string::{String, ToString};
 
-use k256::ecdsa::{RecoveryId, Signature as Ecdsa, VerifyingKey};
+use k256::ecdsa::{Signature as Ecdsa, VerifyingKey};
+use k256::elliptic_curve::PrimeField as _;
+use k256::elliptic_curve::ops::{Invert as _, LinearCombination as _, Reduce};
+use k256::elliptic_curve::point::DecompressPoint as _;
+use k256::{AffinePoint, ProjectivePoint, Scalar, U256};
 use sha3::{Digest as _, Keccak256};
 
 /// `keccak256` of the concatenation of `parts`.
@@ -69,17 +73,16 @@ impl Signature {
     /// # Errors
     /// For a high `s`, a `v` other than 27 and 28, or numbers that are no signature (spec/payments.md 4.2).
     pub fn recover(&self, digest: Digest) -> Result<Address, BadSignature> {
-        let recovery = match self.0[64] {
-            27 => RecoveryId::new(false, false),
-            28 => RecoveryId::new(true, false),
+        let odd = match self.0[64] {
+            27 => false,
+            28 => true,
             v => return Err(BadSignature::V(v)),
         };
         let signature = Ecdsa::from_slice(&self.0[..64]).map_err(|_| BadSignature::Malformed)?;
         if signature.normalize_s().is_some() {
             return Err(BadSignature::HighS);
         }
-        let key = VerifyingKey::recover_from_prehash(&digest.0, &signature, recovery)
-            .map_err(|_| BadSignature::Malformed)?;
+        let key = recover(digest, &signature, odd).ok_or(BadSignature::Malformed)?;
         Ok(Address::of_key(&key))
     }
 
@@ -93,6 +96,27 @@ impl Signature {
             signer => Err(BadSignature::OtherSigner(signer)),
         }
     }
+}
+
+/// The only key under which `signature` is one of `digest`: (s·R − z·G) / r, where R is the point at r.
+///
+/// The library does the same and then verifies the signature under the key that it has just computed from it, which
+/// cannot fail and takes as long again.
+fn recover(digest: Digest, signature: &Ecdsa, odd: bool) -> Option<VerifyingKey> {
+    let (r, s) = signature.split_scalars();
+    let point = AffinePoint::decompress(&r.to_repr(), u8::from(odd).into());
+    let point = ProjectivePoint::from(Option::<AffinePoint>::from(point)?);
+    let z = <Scalar as Reduce<U256>>::reduce_bytes(&digest.0.into());
+    let inverse = *r.invert();
+    let (of_generator, of_point) = (-(inverse * z), inverse * *s);
+    let key = ProjectivePoint::lincomb(
+        &ProjectivePoint::GENERATOR,
+        &of_generator,
+        &point,
+        &of_point,
+    );
+    // The point at infinity is no key.
+    VerifyingKey::from_affine(key.to_affine()).ok()
 }
 
 impl fmt::Debug for Signature {
@@ -208,3 +232,41 @@ impl FromStr for Address {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an address is 0x and 40 hex digits")]
 pub struct BadAddress;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k256::ecdsa::{RecoveryId, SigningKey};
+
+    #[test]
+    fn recovery_is_the_librarys() {
+        for n in 1..=255_u8 {
+            let key = SigningKey::from_slice(&keccak(&[&[n]])).unwrap();
+            let digest = Digest(keccak(&[&[n], b"digest"]));
+            let (signature, recovery) = key.sign_prehash_recoverable(&digest.0).unwrap();
+            let mut bytes = [0; 65];
+            bytes[..64].copy_from_slice(&signature.to_bytes());
+            bytes[64] = 27 + recovery.to_byte();
+            let good = Signature(bytes);
+            assert_eq!(
+                good.recover(digest),
+                Ok(Address::of_key(key.verifying_key()))
+            );
+            // Whatever is changed, both say the same.
+            for at in [0, 20, 31, 32, 50, 63, 64] {
+                let mut bytes = bytes;
+                bytes[at] ^= if at == 64 { 7 } else { n | 1 };
+                let ours = Signature(bytes).recover(digest).ok();
+                let theirs = Ecdsa::from_slice(&bytes[..64])
+                    .ok()
+                    .filter(|parsed| parsed.normalize_s().is_none())
+                    .and_then(|parsed| {
+                        let odd = RecoveryId::new(bytes[64] == 28, false);
+                        VerifyingKey::recover_from_prehash(&digest.0, &parsed, odd).ok()
+                    })
+                    .map(|key| Address::of_key(&key));
+                assert_eq!(ours, theirs);
+            }
+        }
+    }
+}

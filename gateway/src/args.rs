@@ -240,10 +240,17 @@ impl InfoArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Signer and trust")]
 pub(crate) struct PeerArgs {
-    /// The remote signer, which holds the key that pays.
-    #[arg(long, value_name = "URL", value_parser = values::peer, conflicts_with = "offchain")]
-    signer: Option<Url>,
-    /// A header field for the signer, such as "Authorization: Bearer …"; may repeat.
+    /// The remote signer, which holds the key that pays; repeat the option or separate with commas, and each stands
+    /// in for those before it. They have to pay from one account.
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ',',
+        value_parser = values::peer,
+        conflicts_with = "offchain"
+    )]
+    signer: Vec<Url>,
+    /// A header field for the signers, such as "Authorization: Bearer …"; may repeat.
     #[arg(long, value_name = "NAME:VALUE")]
     signer_header: Vec<Secret>,
     /// Base64 of a JSON object with signer, signer_headers, discovery, discovery_headers, orchestrators.

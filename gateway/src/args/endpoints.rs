@@ -23,11 +23,13 @@ pub(crate) struct Endpoints {
     pub(crate) signer: Option<Signer>,
 }
 
-/// A remote signer.
+/// A remote signer, or several for one account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Signer {
     pub(crate) url: Url,
-    /// Header fields for it.
+    /// Asked in this order when those before do not answer.
+    pub(crate) others: Vec<Url>,
+    /// Header fields for them.
     pub(crate) headers: Vec<Header>,
 }
 
@@ -53,9 +55,10 @@ pub(super) fn signer(
         .map_err(|why| Failed::usage(format_args!("--signer-header: {why}"), command))?;
     Ok(if peers.offchain {
         None
-    } else if let Some(url) = &peers.signer {
+    } else if let Some((url, others)) = peers.signer.split_first() {
         Some(Signer {
             url: url.clone(),
+            others: others.to_vec(),
             headers: own_headers,
         })
     } else if let Some(text) = named(&token.signer) {
@@ -63,6 +66,7 @@ pub(super) fn signer(
         headers.extend(own_headers);
         Some(Signer {
             url: peer(&text).map_err(|why| in_token("signer", why))?,
+            others: Vec::new(),
             headers,
         })
     } else {

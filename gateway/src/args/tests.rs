@@ -99,6 +99,7 @@ fn options_come_before_the_token_and_its_headers_stay_with_its_signer() {
         all.signer,
         Some(Signer {
             url: url("https://s.example"),
+            others: Vec::new(),
             headers: vec![header("Authorization", "Bearer x"), header("X-A", "b")],
         })
     );
@@ -107,7 +108,7 @@ fn options_come_before_the_token_and_its_headers_stay_with_its_signer() {
         Some((url("https://d.example/l"), vec![header("k", "v")]))
     );
     let explicit = live(&format!(
-        "--token {TOKEN} --orchestrator o1:1 --signer http://other:1"
+        "--token {TOKEN} --orchestrator o1:1 --signer http://other:1,third:2 --signer http://fourth:3"
     ))
     .endpoints()
     .expect("enough");
@@ -116,6 +117,7 @@ fn options_come_before_the_token_and_its_headers_stay_with_its_signer() {
         explicit.signer,
         Some(Signer {
             url: url("http://other:1"),
+            others: vec![url("https://third:2"), url("http://fourth:3")],
             headers: Vec::new(),
         })
     );

@@ -26,7 +26,10 @@ pub(super) fn pays(signer: Option<&Signer>) -> Payer {
                 headers.push_any(&header.name, header.value.as_str());
             }
             Payer::Signer {
-                urls: vec![signer.url.clone()],
+                urls: std::iter::once(&signer.url)
+                    .chain(&signer.others)
+                    .cloned()
+                    .collect(),
                 headers,
             }
         }

@@ -1,0 +1,98 @@
+//! Tickets: hashing, signing, verifying, and whole payments on both sides.
+//!
+//! Goal: a signature costs at most 1.15 times what the bare curve library takes.
+
+#![allow(missing_docs, reason = "criterion makes functions without any")]
+
+use std::hint::black_box;
+use std::task::{Context, Poll, Waker};
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use k256::ecdsa::{RecoveryId, Signature as Bare, SigningKey, VerifyingKey};
+use livepeer_benches::payment::{NOW, Scene, key};
+use livepeer_core::payment::ticket::Ticket;
+use livepeer_core::{Digest, Effect, Input, Machine, Output, Signature};
+use livepeer_runtime::{LocalKey, Signer as _};
+
+fn sign(key: &LocalKey, digest: Digest) -> Signature {
+    let mut cx = Context::from_waker(Waker::noop());
+    match key.sign(digest).as_mut().poll(&mut cx) {
+        Poll::Ready(Ok(signature)) => signature,
+        _ => panic!("a local key signs at once"),
+    }
+}
+
+fn tickets(c: &mut Criterion) {
+    let scene = Scene::new();
+    let ticket = Ticket::new(&scene.params, key().address(), 1);
+    let mut group = c.benchmark_group("ticket");
+    group.bench_function("hash", |b| b.iter(|| black_box(&ticket).hash()));
+
+    let bare = SigningKey::from_slice(&[7; 32]).expect("a key");
+    let digest = ticket.digest();
+    group.bench_function("sign: bare curve", |b| {
+        b.iter(|| {
+            bare.sign_prehash_recoverable(&black_box(digest).0)
+                .expect("it signs")
+        });
+    });
+    let ours = key();
+    group.bench_function("sign", |b| b.iter(|| sign(&ours, black_box(digest))));
+
+    let signature = sign(&ours, digest);
+    let parsed = Bare::from_slice(&signature.0[..64]).expect("a signature");
+    let recovery = RecoveryId::from_byte(signature.0[64] - 27).expect("0 or 1");
+    group.bench_function("verify: bare curve", |b| {
+        b.iter(|| VerifyingKey::recover_from_prehash(&digest.0, black_box(&parsed), recovery));
+    });
+    group.bench_function("verify", |b| {
+        b.iter(|| black_box(&ticket).verify(&signature.0).expect("it is ours"));
+    });
+    group.finish();
+}
+
+fn generate(c: &mut Criterion) {
+    let mut group = c.benchmark_group("generate-payment");
+    group.throughput(Throughput::Elements(1));
+    for (name, continued) in [("first, 1 ticket", false), ("continued, 1 ticket", true)] {
+        let scene = Scene::new();
+        let mut signer = scene.signer();
+        let body = if continued {
+            scene.continued_body(&mut signer)
+        } else {
+            scene.first_body()
+        };
+        group.bench_function(name, |b| b.iter(|| signer.call(black_box(&body))));
+    }
+    group.finish();
+}
+
+fn receive(c: &mut Criterion) {
+    let mut group = c.benchmark_group("receive-batch");
+    group.sample_size(20);
+    for count in [1_u32, 100] {
+        group.throughput(Throughput::Elements(count.into()));
+        group.bench_function(format!("{count} tickets"), |b| {
+            b.iter_batched(
+                || Scene::new().receipt(count),
+                |(mut receiver, payment)| {
+                    receiver.receive(NOW, "job", payment);
+                    loop {
+                        match receiver.poll_output() {
+                            Output::Effect(id, Effect::Store(_)) => {
+                                receiver.handle_input(NOW, Input::Stored(id));
+                            }
+                            Output::Idle(_) => return receiver,
+                            _ => {}
+                        }
+                    }
+                },
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(payments, tickets, generate, receive);
+criterion_main!(payments);
