@@ -379,6 +379,33 @@ fn an_own_key_pays_like_a_signer() {
 }
 
 #[test]
+fn an_account_that_moves_to_the_next_session_uses_no_nonce_twice() {
+    let mut net = Net::new();
+    let policy = Policy::new(net.key.address());
+    let mut account = LocalAccount::new(policy, ChainView::development(), [9; 32]);
+    // The same quote again, as a job gets it that comes back to an orchestrator.
+    let info = net.info();
+    let mut first = 1;
+    for _ in 0..3 {
+        let config = Config::new(Unit::PixelSeconds);
+        let funds = Funds::Local(Box::new(account));
+        let mut session = PaymentSession::new(net.now, config, &info, funds);
+        session.pay(net.now, Fee::Elapsed).unwrap();
+        let (events, _) = net.settle(&mut session);
+        let Some(Event::Ready(_, credentials)) = events.last() else {
+            panic!("{events:?}");
+        };
+        let payment = livepeer_core::wire::Payment::decode(&credentials.payment).unwrap();
+        for ticket in &payment.tickets {
+            assert_eq!(ticket.nonce, first);
+            first += 1;
+        }
+        account = session.account().expect("a key of its own").clone();
+    }
+    assert!(first > 3);
+}
+
+#[test]
 fn off_chain_the_headers_are_there_and_empty() {
     let mut net = Net::new();
     let info = net.info();

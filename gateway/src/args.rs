@@ -3,6 +3,7 @@
 
 mod endpoints;
 mod find;
+mod pay;
 mod signer;
 mod trickle;
 mod values;
@@ -22,6 +23,7 @@ use crate::ui::Failed;
 
 pub(crate) use endpoints::{Endpoints, Signer};
 pub(crate) use find::{DiscoverArgs, FindArgs, SelectArgs};
+pub(crate) use pay::PayArgs;
 pub(crate) use signer::{ChainArgs, KeyArgs, ListingArgs, SignerArgs};
 pub(crate) use trickle::{Cut, PubArgs, ServeArgs, SubArgs, TrickleArgs, TrickleCommand};
 use values::Secret;
@@ -168,6 +170,8 @@ pub(crate) struct LiveArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) peers: PeerArgs,
+    #[command(flatten)]
+    pub(crate) pay: PayArgs,
 }
 
 impl LiveArgs {
@@ -178,10 +182,10 @@ impl LiveArgs {
     pub(crate) fn endpoints(&self) -> Result<Endpoints, Failed> {
         let explicit: Vec<Url> = self.orchestrator.iter().flatten().cloned().collect();
         let endpoints = endpoints::resolve(explicit, &self.peers, "live")?;
-        if endpoints.signer.is_none() && !self.peers.offchain {
+        if endpoints.signer.is_none() && !self.peers.offchain && !self.pay.own_key() {
             return Err(Failed::usage(
                 "nobody is named to sign the payments: give --signer URL, a --token that names \
-                 one, or --offchain",
+                 one, a key of your own, or --offchain",
                 "live",
             ));
         }
@@ -203,6 +207,12 @@ impl LiveArgs {
         if self.json && self.output == Place::Standard {
             return usage("--json and --output - would both write to standard output");
         }
+        if self.pay.own_key() && (self.peers.offchain || !self.peers.signer.is_empty()) {
+            return usage(
+                "who pays is said twice: an own key, a --signer and --offchain exclude each other",
+            );
+        }
+        self.pay.validate("live")?;
         self.endpoints().map(drop)
     }
 }

@@ -464,6 +464,13 @@ impl Budget {
         }
     }
 
+    /// Begins another job: what was spent before counts for the hour only.
+    #[must_use]
+    pub fn next_job(mut self) -> Self {
+        self.spent = Amount::zero();
+        self
+    }
+
     /// Takes back what survived; says whether the record was readable. Limits stay as they are.
     pub fn restore(&mut self, record: &Record) -> bool {
         let read = || {

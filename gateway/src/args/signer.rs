@@ -56,7 +56,7 @@ pub(crate) struct KeyArgs {
     /// A file whose first line is the password of the keystore.
     #[arg(long, value_name = "FILE", requires = "keystore")]
     pub(crate) password_file: Option<PathBuf>,
-    /// A file with the key itself, 64 hexadecimal digits. Without any file the key is in LIVEPEER_SIGNER_KEY.
+    /// A file with the key itself, 64 hexadecimal digits. For `signer` without any file it is in LIVEPEER_SIGNER_KEY.
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
 }

@@ -84,6 +84,7 @@ async fn through<R: Runtime>(
         headers: Default::default(),
     };
     let plan = Plan {
+        chain: None,
         model: NOOP.to_owned(),
         speed: args.speed,
         limit: None,

@@ -8,6 +8,7 @@ use async_channel::Receiver;
 use bytes::{Bytes, BytesMut};
 use futures_lite::future;
 use livepeer_core::Time;
+use livepeer_core::chain::ChainView;
 use livepeer_runtime::api::{
     JobEvent, LiveVideoJob, LiveVideoJobBuilder, MAX_SEGMENT_BYTES, Output, OutputEvent, Publisher,
 };
@@ -38,6 +39,8 @@ pub(super) struct Plan {
     pub(super) pays: bool,
     /// Write whole segments only: of one that is lost with its orchestrator nothing can be taken back.
     pub(super) whole: bool,
+    /// News of the chain, for those who pay with a key of their own.
+    pub(super) chain: Option<Receiver<ChainView>>,
 }
 
 /// What happened so far, as both directions write it down.
@@ -121,7 +124,16 @@ pub(super) async fn run<R: Runtime>(
         ended
     };
     let failing = async { Err(Failed::from(failure_of(&job).await)) };
-    let outcome = future::or(carrying, future::or(failing, watch(&job, &figures))).await;
+    let chained = async {
+        if let Some(chain) = &plan.chain {
+            while let Ok(view) = chain.recv().await {
+                job.set_chain(view);
+            }
+        }
+        future::pending().await
+    };
+    let watching = future::or(watch(&job, &figures), chained);
+    let outcome = future::or(carrying, future::or(failing, watching)).await;
     drop(progress);
     let mut figures = figures.into_inner().unwrap_or_else(PoisonError::into_inner);
     let spent = job.spent();

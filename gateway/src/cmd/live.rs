@@ -1,14 +1,21 @@
 //! `live`: an MPEG-TS stream through a live video job.
 
+use std::path::Path;
+
+use async_channel::Receiver;
 use livepeer_core::capabilities::Capabilities;
-use livepeer_runtime::api::LiveVideoJob;
-use livepeer_runtime::{Driver, Runtime};
+use livepeer_core::chain::ChainView;
+use livepeer_core::payment::guard::Budget;
+use livepeer_core::payment::session::{LocalAccount, NONCE_KEY};
+use livepeer_runtime::api::{LiveVideoJob, Payer};
+use livepeer_runtime::store::{Sqlite, Store as _};
+use livepeer_runtime::{Driver, Runtime, Signer as _, seed};
 
 use super::job::{self, Plan};
 use super::sink::Sink;
 use super::source::{self, Input};
 use super::stop::Stop;
-use super::{find, on, peers};
+use super::{chain, find, key, on, peers};
 use crate::args::{LiveArgs, Place};
 use crate::ui::{self, Failed, Outcome};
 
@@ -25,9 +32,11 @@ impl on::Work for Live<'_> {
         let stop = Stop::listen()?;
         let input = source::start(Input::from_place(&args.input, args.repeat))?;
         let driver = peers::with_pins(driver, &args.peers)?;
+        let purse = Purse::open(driver, args).await?;
+        let driver = purse.driver;
         let wanted = Capabilities::live_video(args.model_id.as_str());
         let orchestrators = find::orchestrators(&driver, &endpoints, &wanted).await?;
-        let payer = peers::payer(&endpoints);
+        let payer = purse.account.unwrap_or_else(|| peers::payer(&endpoints));
         let plan = Plan {
             model: args.model_id.clone(),
             speed: args.speed,
@@ -35,10 +44,12 @@ impl on::Work for Live<'_> {
             total: None,
             pays: payer.pays(),
             whole: orchestrators.len() > 1,
+            chain: purse.chain,
         };
         let mut builder = LiveVideoJob::builder(&driver, &args.model_id)
             .orchestrators(orchestrators)
             .payer(payer)
+            .budget(purse.budget, purse.budget_key)
             .trust(peers::trust(&args.peers))
             .pin_change(peers::PIN_CHANGE);
         if let Some(params) = &args.params {
@@ -65,4 +76,77 @@ impl on::Work for Live<'_> {
         }
         Ok(())
     }
+}
+
+/// The record of what was spent.
+const SPENT_KEY: &str = "spent";
+
+/// What pays, and what may be spent.
+struct Purse<R: Runtime> {
+    /// With store and key, if there are any.
+    driver: Driver<R>,
+    /// An own key's; without one, whoever the endpoints name pays.
+    account: Option<Payer>,
+    /// News of the chain, for it.
+    chain: Option<Receiver<ChainView>>,
+    budget: Budget,
+    /// Under which what is spent is kept.
+    budget_key: Option<String>,
+}
+
+impl<R: Runtime> Purse<R> {
+    async fn open(driver: Driver<R>, args: &LiveArgs) -> Result<Self, Failed> {
+        let pay = &args.pay;
+        let mut purse = Self {
+            driver,
+            account: None,
+            chain: None,
+            budget: pay.budget(),
+            budget_key: None,
+        };
+        let Some(path) = &pay.store else {
+            return Ok(purse);
+        };
+        let unusable = |error: &dyn std::fmt::Display| unusable(path, error);
+        let store = Sqlite::open(path).map_err(|error| unusable(&error))?;
+        let spent = store.load(SPENT_KEY).map_err(|error| unusable(&error))?;
+        if let Some(record) = spent.iter().find(|record| record.key == SPENT_KEY) {
+            if !purse.budget.restore(record) {
+                return Err(unusable(&"what was spent cannot be read"));
+            }
+            purse.budget = purse.budget.next_job();
+        }
+        purse.budget_key = Some(SPENT_KEY.to_owned());
+        purse.driver = purse.driver.with_store(store.clone());
+        if !pay.own_key() {
+            return Ok(purse);
+        }
+        let key = key::load(&pay.key, "live")?;
+        let address = key.address();
+        purse.driver = purse.driver.with_signer(key);
+        let (view, watch) = chain::first_view(&purse.driver, &pay.chain, address).await?;
+        let policy = pay.policy(address, args.max_price);
+        let mut account = LocalAccount::new(policy, view, seed());
+        for record in store.load(NONCE_KEY).map_err(|error| unusable(&error))? {
+            if !account.restore(&record) {
+                return Err(unusable(&format!("{} cannot be read", record.key)));
+            }
+        }
+        purse.account = Some(Payer::Account(Box::new(account)));
+        purse.chain = watch.map(|watch| {
+            // Only the last one counts.
+            let (tell, news) = async_channel::bounded(1);
+            let push = move |view| drop(tell.force_send(view));
+            purse.driver.runtime().spawn(chain::follow(watch, push));
+            news
+        });
+        Ok(purse)
+    }
+}
+
+fn unusable(path: &Path, error: &dyn std::fmt::Display) -> Failed {
+    Failed::new(
+        format_args!("cannot use the store {}: {error}", path.display()),
+        "Name another file with --store, or end the program that uses this one",
+    )
 }

@@ -1,11 +1,13 @@
 //! The commands, one file each.
 
+mod chain;
 mod demo;
 mod devnet;
 mod discover;
 mod find;
 mod info;
 mod job;
+mod key;
 mod live;
 mod network;
 mod on;

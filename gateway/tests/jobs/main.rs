@@ -405,3 +405,86 @@ fn input_that_is_no_stream_costs_nothing() {
     let said = net.stop();
     assert!(!said.contains("session"), "{said}");
 }
+
+/// Writes a file that goes away with the test.
+fn file(name: &str, text: &str) -> Scratch {
+    let file = Scratch::new(name);
+    std::fs::write(file.path(), text).expect("there is room");
+    file
+}
+
+#[test]
+fn a_key_of_ones_own_pays_and_its_limits_outlast_the_program() {
+    let net = Devnet::start("tokio");
+    let key = file("own-key", &"01".repeat(32));
+    let (store, output) = (Scratch::new("own-store"), Scratch::new("own-output"));
+    let input = clip_path();
+    let job = |more: &[&str]| {
+        let mut arguments = vec![
+            "live",
+            "--orchestrator",
+            &net.orchestrator,
+            "--speed",
+            SPEED,
+        ];
+        arguments.extend(["--input", &input, "--output", output.path()]);
+        arguments.extend(["--key-file", key.path(), "--static-chain"]);
+        arguments.extend(["--store", store.path()]);
+        arguments.extend(more);
+        run(&arguments)
+    };
+    for runtime in RUNTIMES {
+        let ended = job(&["--runtime", runtime, "--json"]);
+        ended.succeeded();
+        assert!(output.bytes() == clip_bytes(), "{runtime}");
+        let figures: serde_json::Value = serde_json::from_slice(&ended.stdout).expect("JSON");
+        assert!(figures["payments"].as_u64() >= Some(1), "{figures}");
+    }
+    // The first payment alone is worth 168 gwei.
+    let ended = job(&["--max-spend", "1000"]);
+    assert!(
+        ended.error().contains("limit of 1000 wei per job"),
+        "{}",
+        ended.error()
+    );
+    // Twice that much was spent by the two jobs before, and it is not forgotten.
+    let ended = job(&["--max-spend-per-hour", "400000000000"]);
+    assert!(ended.error().contains("wei per hour"), "{}", ended.error());
+    job(&["--max-spend", "400000000000"]).succeeded();
+    let said = net.stop();
+    assert!(!said.contains("refused"), "{said}");
+}
+
+#[test]
+fn an_own_key_needs_a_store_and_a_chain_and_nobody_else() {
+    let key = file("needy-key", &"02".repeat(32));
+    let orchestrator = [
+        "live",
+        "--orchestrator",
+        "127.0.0.1:1",
+        "--input",
+        "-",
+        "--output",
+        "-",
+    ];
+    for (more, expected) in [
+        (&["--static-chain"][..], "--store"),
+        (&["--store", "x"], "--rpc"),
+        (&["--store", "x", "--static-chain", "--offchain"], "twice"),
+        (
+            &[
+                "--store",
+                "x",
+                "--static-chain",
+                "--signer",
+                "http://127.0.0.1:1",
+            ],
+            "twice",
+        ),
+    ] {
+        let ended = run(&[&orchestrator[..], &["--key-file", key.path()], more].concat());
+        assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+        assert!(ended.stderr.contains(expected), "{}", ended.stderr);
+        assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    }
+}

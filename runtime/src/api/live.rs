@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use livepeer_core::Failure;
 use livepeer_core::capabilities::{Capabilities, Ceilings};
+use livepeer_core::chain::ChainView;
 use livepeer_core::handshake::PinChange;
 use livepeer_core::http::{Trust, Url};
 use livepeer_core::job::LiveVideoJob as Machine;
 use livepeer_core::job::live::{Config, Ending, Started};
 use livepeer_core::job::{MAX_SWAPS, SWAP_SPACING, SwapLimit};
 use livepeer_core::money::{Amount, Price};
+use livepeer_core::payment::guard::Budget;
 use livepeer_core::payment::session::Paid;
 use livepeer_core::pool::{self, SessionPool, Tried};
 use livepeer_core::selection::Balanced;
@@ -186,6 +188,11 @@ impl<R: Runtime> LiveVideoJob<R> {
             .await
     }
 
+    /// Pushes a new reading of the chain: for jobs that pay with an own key ([`Payer::Account`]).
+    pub fn set_chain(&self, view: ChainView) {
+        self.shared.job.with(|job, now| job.set_chain(now, view));
+    }
+
     /// What was paid so far, by all orchestrators' accounts.
     #[must_use]
     pub fn spent(&self) -> Spent {
@@ -352,6 +359,14 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
     /// The most to pay per pixel.
     pub fn max_price(mut self, price: Price) -> Self {
         self.pool.handshake.terms.ceilings = Ceilings::of(price);
+        self
+    }
+
+    /// What may be spent. With a key, what was spent is made durable under it before a payment leaves
+    /// ([`Budget::restore`]).
+    pub fn budget(mut self, budget: Budget, key: Option<String>) -> Self {
+        self.config.payment.budget = budget;
+        self.config.payment.budget_key = key;
         self
     }
 

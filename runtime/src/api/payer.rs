@@ -4,7 +4,7 @@ use livepeer_core::Address;
 use livepeer_core::handshake::{Identity, Signers};
 use livepeer_core::http::{Headers, Url};
 use livepeer_core::payment::Funds;
-use livepeer_core::payment::session::RemoteSigner;
+use livepeer_core::payment::session::{LocalAccount, RemoteSigner};
 
 use super::Error;
 
@@ -21,6 +21,11 @@ pub enum Payer {
         /// Header fields for them and nobody else, such as an authorization.
         headers: Headers,
     },
+    /// An account whose key the driver holds ([`Driver::with_signer`](crate::Driver::with_signer)). Its nonces are
+    /// money: give the driver a store that survives ([`Driver::with_store`](crate::Driver::with_store)), and what it
+    /// kept to [`LocalAccount::restore`]. A job that lasts wants news of the chain
+    /// ([`LiveVideoJob::set_chain`](super::LiveVideoJob::set_chain)).
+    Account(Box<LocalAccount>),
 }
 
 impl Payer {
@@ -41,6 +46,7 @@ impl Payer {
                 let signers = urls.fold(Signers::new(first), Signers::or);
                 Identity::Remote(signers.headers(headers.clone()))
             }
+            Self::Account(account) => Identity::Key(account.policy.address),
         }
     }
 
@@ -56,13 +62,14 @@ impl Payer {
                 let signer = urls.fold(RemoteSigner::new(first, Address::ZERO), RemoteSigner::or);
                 Funds::Remote(signer.headers(headers.clone()))
             }
+            Self::Account(account) => Funds::Local(account.clone()),
         }
     }
 
     pub(super) fn add_signer(&mut self, url: Url) {
         match self {
             Self::Signer { urls, .. } => urls.push(url),
-            Self::Offchain => {
+            Self::Offchain | Self::Account(_) => {
                 *self = Self::Signer {
                     urls: vec![url],
                     headers: Headers::new(),

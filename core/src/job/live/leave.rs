@@ -4,6 +4,7 @@ use alloc::string::ToString as _;
 
 use super::{Ending, Event, LiveVideoJob, Running, State};
 use crate::error::{Advice, Cause, Failure, Party, Reason};
+use crate::payment::Funds;
 use crate::pool::{Lease, Outcome, Spent};
 
 impl LiveVideoJob {
@@ -89,7 +90,12 @@ impl LiveVideoJob {
     pub(super) fn leave(&mut self, outcome: Outcome) {
         if let Some(mut serving) = self.serving.take() {
             // What was spent here counts against the next one too.
-            self.config.payment.budget = serving.payment.get().budget().clone();
+            let payment = serving.payment.get();
+            self.config.payment.budget = payment.budget().clone();
+            if let (Funds::Local(mine), Some(account)) = (&mut self.funds, payment.account()) {
+                // The next one may come with the same quote, and no nonce is used twice.
+                mine.used.clone_from(&account.used);
+            }
             serving.payment.get_mut().close(self.now);
             serving.payment.drain(&mut self.out, |_| ());
             serving.handshake.get_mut().close(self.now);

@@ -24,6 +24,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use crate::chain::ChainView;
 use crate::error::{Cause, Failure, Misuse, Party};
 use crate::handshake::Handshake;
 use crate::http::{In, Trust, Url};
@@ -369,6 +370,18 @@ impl LiveVideoJob {
         self.cached_params = Some(message);
         self.drain_children();
         Ok(())
+    }
+
+    /// Pushes a new reading of the chain. Only an own key needs it.
+    pub fn set_chain(&mut self, now: Time, view: ChainView) {
+        self.advance(now);
+        if let Some(serving) = &mut self.serving {
+            serving.payment.get_mut().set_chain(now, view.clone());
+        }
+        if let Funds::Local(account) = &mut self.funds {
+            account.chain = view;
+        }
+        self.drain_children();
     }
 
     /// An input segment begins. One too many in flight means that the orchestrator is slow, and the job leaves it.

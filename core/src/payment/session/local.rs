@@ -34,13 +34,14 @@ pub struct LocalAccount {
     pub used: BTreeMap<RandHash, u32>,
 }
 
-const NONCE: &str = "nonce:0x";
+/// What the keys of records of spent nonces begin with.
+pub const NONCE_KEY: &str = "nonce:0x";
 
 /// So many commitments are remembered, then all are forgotten.
 const MAX_USED: usize = 2_000;
 
 fn nonce_key(hash: &RandHash) -> String {
-    format!("{NONCE}{}", hex::encode(hash))
+    format!("{NONCE_KEY}{}", hex::encode(hash))
 }
 
 impl LocalAccount {
@@ -59,7 +60,7 @@ impl LocalAccount {
     /// use must not be used again.
     pub fn restore(&mut self, record: &Record) -> bool {
         let read = || {
-            let hash = hex::decode(record.key.strip_prefix(NONCE)?).ok()?;
+            let hash = hex::decode(record.key.strip_prefix(NONCE_KEY)?).ok()?;
             let last = u32::from_be_bytes((**record.value.as_ref()?).try_into().ok()?);
             Some((hash.try_into().ok()?, last))
         };
@@ -115,6 +116,10 @@ impl Minter {
             account,
             making: None,
         }
+    }
+
+    pub(super) const fn account(&self) -> &LocalAccount {
+        &self.account
     }
 
     pub(super) const fn address(&self) -> Address {

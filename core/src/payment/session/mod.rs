@@ -45,7 +45,7 @@ use crate::time::Time;
 use crate::wire::signer::StateBlob;
 use crate::wire::{OrchestratorInfo, SignerState, TicketParams};
 
-pub use local::LocalAccount;
+pub use local::{LocalAccount, NONCE_KEY};
 pub use signer::RemoteSigner;
 pub use types::{
     Config, Credentials, DELIVERY_TRIES, Delivered, Event, FIRST_PAUSE, Fee, Funds, LONGEST_PAUSE,
@@ -277,6 +277,15 @@ impl PaymentSession {
     pub fn close(&mut self, now: Time) {
         self.advance(now);
         self.end();
+    }
+
+    /// The account of an own key, with the nonces that it has used: take it along to the job's next session.
+    #[must_use]
+    pub fn account(&self) -> Option<&LocalAccount> {
+        match &self.payer {
+            Payer::Local { minter, .. } => Some(minter.account()),
+            _ => None,
+        }
     }
 
     /// What was spent, with its limits.

@@ -1,6 +1,5 @@
 //! `signer`: the remote signer as a service.
 
-mod key;
 mod listing;
 
 use std::sync::Arc;
@@ -8,8 +7,7 @@ use std::time::Duration;
 
 use futures_lite::future;
 use livepeer_core::Address;
-use livepeer_core::chain::{self, ChainView, ChainWatch};
-use livepeer_core::http::Trust;
+use livepeer_core::chain::{ChainView, FRESH};
 use livepeer_core::money::Amount;
 use livepeer_core::payment::remote::{self, Event, SignerServer};
 use livepeer_runtime::tls::{Identity, server_config};
@@ -18,10 +16,10 @@ use rustls::ServerConfig;
 use tracing::{info, warn};
 
 use self::listing::Sources;
-use super::on;
 use super::socket::Socket;
 use super::stop::Stop;
-use crate::args::{ChainArgs, SignerArgs};
+use super::{chain, key, on};
+use crate::args::SignerArgs;
 use crate::ui::{self, Failed, Outcome, Wei};
 
 /// How long requests under way may take when the signer stops.
@@ -40,10 +38,14 @@ impl on::Work for Work<'_> {
         let tls = tls(args)?;
         // Before the key: a port that is taken needs no password.
         let socket = Socket::open(&driver, args.listen.0, "--listen").await?;
-        let key = key::load(&args.key)?;
+        let key = key::load(&args.key, "signer")?;
         let payer = key.address();
         let driver = driver.with_signer(key);
-        let reading = async { first_view(&driver, &args.chain, payer).await.map(Some) };
+        let reading = async {
+            chain::first_view(&driver, &args.chain, payer)
+                .await
+                .map(Some)
+        };
         let interrupted = async {
             stop.pressed().await;
             Ok(None)
@@ -57,7 +59,7 @@ impl on::Work for Work<'_> {
             webhook: args.webhook()?,
             discovery: args.listing.discovery,
             figures: true,
-            chain_fresh: watch.is_some().then_some(chain::FRESH),
+            chain_fresh: watch.is_some().then_some(FRESH),
             ..remote::Config::new(policy)
         };
         let machine = SignerServer::new(driver.now(), config, view.clone(), seed());
@@ -67,7 +69,9 @@ impl on::Work for Work<'_> {
         let server = socket.serve(&signer, tls)?;
         driver.runtime().spawn(log_events(signer.clone()));
         if let Some(watch) = watch {
-            driver.runtime().spawn(follow(watch, signer.clone()));
+            let signer = signer.clone();
+            let push = move |view| signer.with(|machine, now| machine.set_chain(now, view));
+            driver.runtime().spawn(chain::follow(watch, push));
         }
         if let Some(sources) = Sources::new(&args.listing, &args.chain) {
             let keeping = listing::keep(driver.clone(), signer.clone(), sources, payer, ceilings);
@@ -92,50 +96,6 @@ fn tls(args: &SignerArgs) -> Result<Option<Arc<ServerConfig>>, Failed> {
         .and_then(|identity| server_config(&identity))
         .map(Some)
         .map_err(|error| Failed::new(error, "Check --tls-cert and --tls-key"))
-}
-
-/// The chain as it is now, and who will tell more of it.
-async fn first_view<R: Runtime>(
-    driver: &Driver<R>,
-    args: &ChainArgs,
-    payer: Address,
-) -> Result<(ChainView, Option<Handle<ChainWatch, R>>), Failed> {
-    if args.static_chain {
-        return Ok((ChainView::development(), None));
-    }
-    let config = chain::Config {
-        chain_id: args.chain_id,
-        controller: args.controller,
-        trust: Trust::Public,
-        ..chain::Config::arbitrum(args.rpc.clone(), payer)
-    };
-    let watch = driver.drive(ChainWatch::new(driver.now(), config));
-    let mut failures = Vec::new();
-    loop {
-        match watch.next().await {
-            Some(chain::Event::View(view)) => return Ok((*view, Some(watch))),
-            Some(chain::Event::EndpointFailed(failure)) => failures.push(failure.to_string()),
-            Some(chain::Event::Down) | None => {
-                return Err(Failed::new(
-                    failures.join("; "),
-                    "Check --rpc and the network; for another deployment, --chain-id and --controller",
-                ));
-            }
-            Some(_) => {}
-        }
-    }
-}
-
-/// Pushes each reading of the chain to the signer.
-async fn follow<R: Runtime>(watch: Handle<ChainWatch, R>, signer: Handle<SignerServer, R>) {
-    while let Some(event) = watch.next().await {
-        match event {
-            chain::Event::View(view) => signer.with(|machine, now| machine.set_chain(now, *view)),
-            chain::Event::EndpointFailed(failure) => warn!(%failure, "the next one is asked"),
-            chain::Event::Down => warn!("no chain endpoint answers; the last reading stands"),
-            _ => {}
-        }
-    }
 }
 
 async fn log_events<R: Runtime>(signer: Handle<SignerServer, R>) {

@@ -20,9 +20,9 @@ const PASSWORD: &str = "LIVEPEER_SIGNER_PASSWORD";
 ///
 /// # Errors
 /// If none is named, or what is named holds none.
-pub(super) fn load(args: &KeyArgs) -> Result<LocalKey, Failed> {
+pub(super) fn load(args: &KeyArgs, command: &str) -> Result<LocalKey, Failed> {
     if let Some(path) = &args.keystore {
-        return from_keystore(path, args.password_file.as_deref());
+        return from_keystore(path, args.password_file.as_deref(), command);
     }
     if let Some(path) = &args.key_file {
         let text = read(path)?;
@@ -32,7 +32,7 @@ pub(super) fn load(args: &KeyArgs) -> Result<LocalKey, Failed> {
         Some(text) => raw(&text, KEY),
         None => Err(Failed::usage(
             format_args!("no key is named: give --keystore FILE or --key-file FILE, or set {KEY}"),
-            "signer",
+            command,
         )),
     }
 }
@@ -50,10 +50,14 @@ fn raw(text: &str, place: &str) -> Result<LocalKey, Failed> {
     })
 }
 
-fn from_keystore(path: &Path, password_file: Option<&Path>) -> Result<LocalKey, Failed> {
+fn from_keystore(
+    path: &Path,
+    password_file: Option<&Path>,
+    command: &str,
+) -> Result<LocalKey, Failed> {
     let name = path.display();
     warn_if_shared(path);
-    let password = password(path, password_file)?;
+    let password = password(path, password_file, command)?;
     LocalKey::from_keystore(path, &password).map_err(|problem| match problem {
         KeystoreProblem::Io(error) => Failed::file("cannot read", &name.to_string(), &error),
         KeystoreProblem::WrongPassword => Failed::new(
@@ -67,7 +71,11 @@ fn from_keystore(path: &Path, password_file: Option<&Path>) -> Result<LocalKey, 
     })
 }
 
-fn password(keystore: &Path, file: Option<&Path>) -> Result<Zeroizing<String>, Failed> {
+fn password(
+    keystore: &Path,
+    file: Option<&Path>,
+    command: &str,
+) -> Result<Zeroizing<String>, Failed> {
     if let Some(path) = file {
         let text = read(path)?;
         let line = text.lines().next().unwrap_or_default();
@@ -82,7 +90,7 @@ fn password(keystore: &Path, file: Option<&Path>) -> Result<Zeroizing<String>, F
                 "the password of {} is not given: use --password-file FILE or set {PASSWORD}",
                 keystore.display()
             ),
-            "signer",
+            command,
         ));
     }
     rpassword::prompt_password(format!("Password of {}: ", keystore.display()))
