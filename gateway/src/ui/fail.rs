@@ -216,7 +216,9 @@ fn remedy(who: &Party, cause: &Cause) -> &'static str {
             (Reason::PayerFunds | Reason::SenderReserve, _) => {
                 "Fund the deposit and reserve of the account that pays"
             }
-            (Reason::Signature, _) => "Check that the signer holds the key of the account it names",
+            (Reason::Signature, _) => {
+                "Say with --signer who pays, and check that the signer holds that account's key"
+            }
             (Reason::ParamsExpired | Reason::AuthToken | Reason::RecipientRand, _) => {
                 "Start anew: what it was told before has expired"
             }

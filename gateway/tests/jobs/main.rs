@@ -488,3 +488,53 @@ fn an_own_key_needs_a_store_and_a_chain_and_nobody_else() {
         assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
     }
 }
+
+#[test]
+fn a_certificate_that_is_not_the_one_remembered_is_refused() {
+    let net = Devnet::start("tokio");
+    let pins = Scratch::new("pins");
+    let info = |more: &[&str]| {
+        let mut info = vec!["info", &net.orchestrator, "--signer", &net.signer];
+        info.extend(["--pins", pins.path()]);
+        run(&[&info[..], more].concat())
+    };
+    info(&[]).succeeded();
+    info(&["--runtime", "smol"]).succeeded();
+    // Somebody else answers there now, as far as we remember.
+    let known = String::from_utf8(pins.bytes()).expect("text");
+    let forged: String = known
+        .chars()
+        .rev()
+        .enumerate()
+        .map(|(at, c)| match (at, c) {
+            (1, '0') => '1',
+            (1, _) => '0',
+            _ => c,
+        })
+        .collect();
+    let forged: String = forged.chars().rev().collect();
+    assert_ne!(forged, known);
+    std::fs::write(pins.path(), &forged).expect("there is room");
+    let ended = info(&[]);
+    assert!(ended.error().contains("certificate"), "{}", ended.error());
+    let ended = job(&net.orchestrator, &net.signer, &["--pins", pins.path()]);
+    assert!(ended.error().contains("certificate"), "{}", ended.error());
+    assert_eq!(pins.bytes(), forged.as_bytes(), "nothing new is believed");
+    assert!(!net.stop().contains("paid"));
+}
+
+#[test]
+fn what_cannot_be_had_is_not_paid_for() {
+    let net = Devnet::start("tokio");
+    for (more, expected) in [
+        (&["--model-id", "painter"][..], "painter"),
+        (&["--max-price", "99"], "99"),
+        (&["--max-price", "199/2"], "199/2"),
+    ] {
+        let ended = job(&net.orchestrator, &net.signer, more);
+        assert!(ended.error().contains(expected), "{}", ended.error());
+    }
+    let ended = job(&net.orchestrator, "", &[]);
+    assert!(ended.error().contains("orchestrator"), "{}", ended.error());
+    assert!(!net.stop().contains("session"));
+}
