@@ -7,6 +7,7 @@ pub(crate) mod convert;
 pub(crate) mod io;
 mod pool;
 mod server;
+mod turns;
 
 use std::future::Future;
 

@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 
 use super::accept::{Front, IDLE_TIMEOUT, Idle, Listening, Pulse, sniff};
 use super::io::{HyperIo, Io, Rewound};
+use super::turns::Turns;
 use super::{
     CONNECTION_WINDOW, Executor, MAX_HEAD_BYTES, MAX_HEADERS, SERVER_BUF_BYTES, STREAM_WINDOW,
 };
@@ -322,13 +323,14 @@ impl<R: Runtime> Shared<R> {
         let mut connection = std::pin::pin!(connection);
         let mut finishing = false;
         let mut lingers = false;
+        let turns = Turns::new();
         let mut alarm = Box::pin(self.runtime.sleep_until(self.runtime.now() + LOOK_EVERY));
         let ended = std::future::poll_fn(|cx| {
             if signal.level() == Stop::Finish && !finishing {
                 finishing = true;
                 finish(connection.as_mut());
             }
-            if let Poll::Ready(end) = connection.as_mut().poll(cx) {
+            if let Poll::Ready(end) = turns.poll(connection.as_mut(), cx) {
                 return Poll::Ready(end);
             }
             if pulse.lingers.load(Ordering::Relaxed) && !lingers {

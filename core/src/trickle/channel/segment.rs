@@ -11,7 +11,10 @@ use crate::trickle::Seq;
 use crate::trickle::server::{Event, ReaderId};
 use crate::trickle::slab::Slab;
 
-/// Chunks below this are copied and joined: a peer that sends single bytes must not pin a driver's buffer with each.
+/// Chunks below this are copied. They are slices of the buffer that a driver reads into, and keeping them would keep
+/// all of it: a live channel's 8 KiB a read would hold half as much again, and cost the driver a new buffer each.
+const COPIED_CHUNK: usize = 16 << 10;
+/// Chunks below this are also joined: a peer that sends single bytes must not cost an entry each.
 const SMALL_CHUNK: usize = 512;
 /// Joined chunks grow to about this.
 const JOINED_CHUNK: usize = 4 << 10;
@@ -73,8 +76,12 @@ pub(super) struct Writer {
 impl Segment {
     pub(super) fn append(&mut self, bytes: Bytes) {
         self.len += bytes.len();
-        if bytes.len() >= SMALL_CHUNK {
+        if bytes.len() >= COPIED_CHUNK {
             self.chunks.push(bytes);
+            return;
+        }
+        if bytes.len() >= SMALL_CHUNK {
+            self.chunks.push(Bytes::copy_from_slice(&bytes));
             return;
         }
         match self.chunks.last_mut() {
