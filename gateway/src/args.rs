@@ -74,6 +74,8 @@ pub(crate) enum Command {
     Devnet(DevnetArgs),
     /// Run a remote signer: it holds the key of the account that pays, and makes payments for gateways that have none.
     Signer(Box<SignerArgs>),
+    #[command(hide = true)]
+    DevnetOrchestrator(DevnetOrchestratorArgs),
     /// Send an MPEG-TS stream through a live video job and write what comes back.
     Live(Box<LiveArgs>),
     /// Ask an orchestrator for its capabilities, models, price and ticket parameters.
@@ -94,6 +96,16 @@ pub(crate) enum Runtime {
     Tokio,
     /// The smol runtime.
     Smol,
+}
+
+impl Runtime {
+    /// As the command line has it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Tokio => "tokio",
+            Self::Smol => "smol",
+        }
+    }
 }
 
 /// Options of `demo`.
@@ -126,7 +138,28 @@ pub(crate) struct DevnetArgs {
     /// How many orchestrators to run: 1 to 16.
     #[arg(long, value_name = "N", default_value = "1", value_parser = values::orchestrators)]
     pub(crate) orchestrators: NonZeroU8,
+    /// Run each orchestrator as a process of its own, so that it can be killed.
+    #[arg(long)]
+    pub(crate) processes: bool,
+    /// Kill and restart, or stop for a while, one orchestrator after the other, at random; processes are implied.
+    /// The same seed does the same.
+    #[arg(long, value_name = "SEED", num_args = 0..=1, require_equals = true)]
+    pub(crate) chaos: Option<Option<u64>>,
     /// Which runtime drives them.
+    #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
+    pub(crate) runtime: Runtime,
+}
+
+/// Options of one orchestrator of a `devnet`, in a process of its own.
+#[derive(Args, Debug)]
+pub(crate) struct DevnetOrchestratorArgs {
+    /// Where it listens.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Listen,
+    /// How many blocks the network has seen.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) blocks: u32,
+    /// Which runtime drives it.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,
 }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use livepeer_runtime::{Driver, LocalKey, Runtime};
 use zeroize::Zeroizing;
 
-use super::network::{NOOP, Network, Options, RETIME, fresh_key};
+use super::chaos::Crowd;
+use super::network::{NOOP, Network, Options, RETIME, Tell, fresh_key};
 use super::on;
+use super::process::{self, Process};
 use super::stop::Stop;
 use crate::args::DevnetArgs;
 use crate::ui::{self, Failed, Outcome};
@@ -33,15 +35,26 @@ impl on::Work for Devnet<'_> {
             Err(std::env::VarError::NotUnicode(_)) => return Err(bad_key()),
         };
         let stop = Stop::listen()?;
+        let tell: Tell = Arc::new(ui::tell);
+        let processes = if args.processes || args.chaos.is_some() {
+            let count = args.orchestrators.get();
+            process::start_all(args.listen, count, args.runtime, driver.now(), &tell)?
+        } else {
+            Vec::new()
+        };
         let options = Options {
             listen: args.listen,
             signer_listen: args.signer_listen,
             orchestrators: args.orchestrators,
             key,
+            elsewhere: processes.iter().map(|one| one.url().clone()).collect(),
         };
-        let network = Network::start(&driver, options, Arc::new(ui::tell)).await?;
-        ui::print(&introduction(&network))?;
+        let network = Network::start(&driver, options, tell.clone()).await?;
+        let chaos = args.chaos.map(|seed| seed.unwrap_or_else(some_seed));
+        ui::print(&introduction(&network, &processes, chaos))?;
+        let crowd = Crowd::keep(processes, chaos, tell);
         stop.pressed().await;
+        crowd.end();
         network.stop().await;
         ui::tell("stopped");
         Ok(())
@@ -49,7 +62,11 @@ impl on::Work for Devnet<'_> {
 }
 
 /// What is there, and what to do with it.
-fn introduction<R: Runtime>(network: &Network<R>) -> String {
+fn introduction<R: Runtime>(
+    network: &Network<R>,
+    processes: &[Process],
+    chaos: Option<u64>,
+) -> String {
     let mut text = String::new();
     let mut line = |line: String| {
         text.push_str(&line);
@@ -57,6 +74,15 @@ fn introduction<R: Runtime>(network: &Network<R>) -> String {
     };
     for url in network.orchestrators() {
         line(format!("orchestrator  {url}  models {NOOP}, {RETIME}"));
+    }
+    for one in processes {
+        let id = one
+            .id()
+            .map_or_else(String::new, |id| format!("  process {id}"));
+        line(format!(
+            "orchestrator  {}  models {NOOP}, {RETIME}{id}",
+            one.url()
+        ));
     }
     let signer = network.signer();
     line(format!(
@@ -74,7 +100,8 @@ fn introduction<R: Runtime>(network: &Network<R>) -> String {
     } else {
         "INPUT.ts"
     };
-    if let Some(url) = network.orchestrators().next() {
+    let elsewhere = processes.iter().map(Process::url);
+    if let Some(url) = network.orchestrators().chain(elsewhere).next() {
         line(format!("  {me} info {url} --signer {signer}"));
         for (model, output) in [(NOOP, "out.ts"), (RETIME, "retimed.ts")] {
             line(format!(
@@ -85,8 +112,18 @@ fn introduction<R: Runtime>(network: &Network<R>) -> String {
         line(format!("  cmp {input} out.ts"));
     }
     line(String::new());
+    if let Some(seed) = chaos {
+        line(format!(
+            "Chaos with seed {seed}: --chaos={seed} does the same again."
+        ));
+    }
     line("Ctrl-C stops it.".to_owned());
     text
+}
+
+fn some_seed() -> u64 {
+    let [a, b, c, d, ..] = livepeer_runtime::seed();
+    u32::from_be_bytes([a, b, c, d]).into()
 }
 
 /// A word as shells take it.

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod chain;
+mod chaos;
 mod demo;
 mod devnet;
 mod discover;
@@ -12,6 +13,7 @@ mod live;
 mod network;
 mod on;
 mod peers;
+mod process;
 mod select;
 mod signer;
 mod sink;
@@ -28,6 +30,7 @@ pub(crate) fn run(command: &Command) -> Outcome {
     match command {
         Command::Demo(args) => demo::run(args),
         Command::Devnet(args) => devnet::run(args),
+        Command::DevnetOrchestrator(args) => process::run(args),
         Command::Signer(args) => signer::run(args),
         Command::Live(args) => live::run(args),
         Command::Info(args) => info::run(args),

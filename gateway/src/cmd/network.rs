@@ -10,18 +10,18 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_channel::Receiver;
+use async_channel::{Receiver, Sender};
 use bytes::Bytes;
 use futures_lite::future;
-use livepeer_core::Address;
 use livepeer_core::chain::ChainView;
 use livepeer_core::http::Url;
 use livepeer_core::money::{Amount, Price};
 use livepeer_core::payment::mint::Policy;
 use livepeer_core::payment::remote::{self, SignerServer};
 use livepeer_core::wire::signer::ListedOrchestrator;
+use livepeer_core::{Address, Time};
 use livepeer_runtime::http::Server;
-use livepeer_runtime::tls::{Identity, server_config};
+use livepeer_runtime::tls::{BadIdentity, Identity, server_config};
 use livepeer_runtime::{
     Drivable, Driver, Handle, LocalKey, MemoryStore, Runtime, Signer as _, seed,
 };
@@ -46,10 +46,10 @@ const SHIFT: i64 = 3600 * 90_000;
 const PRICE: i64 = 100;
 
 /// A new block is seen this often, as on Ethereum.
-const BLOCK_TIME: Duration = Duration::from_secs(12);
+pub(super) const BLOCK_TIME: Duration = Duration::from_secs(12);
 
 /// How long running exchanges may take when the network stops.
-const STOP_WITHIN: Duration = Duration::from_secs(1);
+pub(super) const STOP_WITHIN: Duration = Duration::from_secs(1);
 
 /// Where the network listens, and whose key signs.
 pub(super) struct Options {
@@ -61,6 +61,8 @@ pub(super) struct Options {
     pub(super) orchestrators: NonZeroU8,
     /// The payer's key.
     pub(super) key: LocalKey,
+    /// Orchestrators that run elsewhere, instead of such here.
+    pub(super) elsewhere: Vec<Url>,
 }
 
 impl Options {
@@ -72,6 +74,7 @@ impl Options {
             signer_listen: any,
             orchestrators: NonZeroU8::MIN,
             key: fresh_key(),
+            elsewhere: Vec::new(),
         }
     }
 }
@@ -97,10 +100,12 @@ pub(super) struct Network<R: Runtime> {
     signer_server: Server<R>,
     payer: Address,
     driver: Driver<R>,
+    /// Closes with the network.
+    running: Sender<()>,
 }
 
 /// One orchestrator of it.
-struct Place<R: Runtime> {
+pub(super) struct Place<R: Runtime> {
     url: Url,
     handle: Owned<Orchestrator, R>,
     server: Server<R>,
@@ -124,7 +129,12 @@ impl<R: Runtime> Network<R> {
         let signer_socket =
             Socket::open(driver, options.signer_listen.0, "--signer-listen").await?;
         let mut sockets = Vec::new();
-        for n in 0..options.orchestrators.get() {
+        let here = if options.elsewhere.is_empty() {
+            options.orchestrators.get()
+        } else {
+            0
+        };
+        for n in 0..here {
             let at = options.listen.plus(n).ok_or_else(|| {
                 Failed::usage(
                     "there are not enough ports after that of --listen",
@@ -135,14 +145,17 @@ impl<R: Runtime> Network<R> {
         }
         let mut orchestrators = Vec::new();
         for (n, socket) in sockets.into_iter().enumerate() {
-            let name = if options.orchestrators.get() > 1 {
+            let name = if here > 1 {
                 format!("orchestrator {n}: ")
             } else {
                 String::new()
             };
             let tell = tell.clone();
             let tell = Arc::new(move |line: &str| tell(&format!("{name}{line}")));
-            orchestrators.push(Place::start(driver, socket, &chain, tell)?);
+            let url = socket.url("https")?;
+            let identity = Identity::self_signed(url.host(), driver.now()).map_err(bad_identity)?;
+            let key = fresh_key();
+            orchestrators.push(Place::start(driver, socket, &identity, key, &chain, tell)?);
         }
         let config = remote::Config {
             discovery: true,
@@ -153,7 +166,9 @@ impl<R: Runtime> Network<R> {
             driver.now(),
             orchestrators
                 .iter()
-                .map(|place| listed(&place.url))
+                .map(|place| &place.url)
+                .chain(&options.elsewhere)
+                .map(listed)
                 .collect(),
         );
         let signer = driver
@@ -163,6 +178,7 @@ impl<R: Runtime> Network<R> {
             .drive(machine);
         let signer_url = signer_socket.url("http")?;
         let signer_server = signer_socket.serve(&signer, None)?;
+        let (running, ended) = async_channel::bounded(1);
         let network = Self {
             orchestrators,
             signer: Owned(signer),
@@ -170,8 +186,9 @@ impl<R: Runtime> Network<R> {
             signer_server,
             payer,
             driver: driver.clone(),
+            running,
         };
-        network.keep_going(chain);
+        network.keep_going(chain, ended);
         Ok(network)
     }
 
@@ -209,35 +226,30 @@ impl<R: Runtime> Network<R> {
 
     /// Ends all sessions, answers who still asks, and closes the sockets.
     pub(super) async fn stop(self) {
-        for place in &self.orchestrators {
-            place.handle.with(Orchestrator::close);
-        }
         let deadline = self.driver.now() + STOP_WITHIN;
-        for place in &self.orchestrators {
-            // Nothing is ever sent: it ends when the other half is dropped.
-            let ended = async {
-                let _ = place.ended.recv().await;
-            };
-            future::or(ended, sleep_until(&self.driver, deadline)).await;
-        }
         let Self {
             orchestrators,
             signer_server,
+            driver,
+            running,
             ..
         } = self;
+        for place in &orchestrators {
+            place.handle.with(Orchestrator::close);
+        }
         for place in orchestrators {
-            place.server.shutdown(deadline).await;
+            place.stop(&driver, deadline).await;
         }
         signer_server.shutdown(deadline).await;
+        drop(running);
     }
 
     /// Lets blocks go by, and takes the signer's events, which nobody wants.
-    fn keep_going(&self, mut chain: ChainView) {
+    fn keep_going(&self, mut chain: ChainView, ended: Receiver<()>) {
         let signer = self.signer.0.clone();
         self.driver
             .runtime()
             .spawn(async move { while signer.next().await.is_some() {} });
-        let watched = self.orchestrators.first().map(|place| place.ended.clone());
         let handles: Vec<_> = self
             .orchestrators
             .iter()
@@ -246,7 +258,7 @@ impl<R: Runtime> Network<R> {
         let (driver, signer) = (self.driver.clone(), self.signer.0.clone());
         self.driver.runtime().spawn(async move {
             let mut due = driver.now();
-            while watched.as_ref().is_some_and(|ended| !ended.is_closed()) {
+            while !ended.is_closed() {
                 due = due + BLOCK_TIME;
                 sleep_until(&driver, due).await;
                 chain.l1_block += 1;
@@ -260,18 +272,20 @@ impl<R: Runtime> Network<R> {
 }
 
 impl<R: Runtime> Place<R> {
-    fn start(
+    /// Starts an orchestrator behind a socket.
+    ///
+    /// # Errors
+    /// If the certificate or the socket cannot be used.
+    pub(super) fn start(
         driver: &Driver<R>,
         socket: Socket<R>,
+        identity: &Identity,
+        key: LocalKey,
         chain: &ChainView,
         tell: Tell,
     ) -> Result<Self, Failed> {
         let url = socket.url("https")?;
-        let identity = Identity::self_signed(url.host(), driver.now())
-            .map_err(|error| Failed::new(format_args!("no certificate: {error}"), "Report it"))?;
-        let tls = server_config(&identity)
-            .map_err(|error| Failed::new(format_args!("no certificate: {error}"), "Report it"))?;
-        let key = fresh_key();
+        let tls = server_config(identity).map_err(bad_identity)?;
         let price = Price::new(PRICE, 1).expect("a positive number is a price");
         let config = orchestrator::Config::new(url.clone(), key.address())
             .on_chain(Payments::new(key.address(), price, chain.clone()))
@@ -307,6 +321,33 @@ impl<R: Runtime> Place<R> {
             ended,
         })
     }
+
+    /// Where it is reached.
+    pub(super) const fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// A block went by.
+    pub(super) fn set_chain(&self, chain: ChainView) {
+        self.handle
+            .with(|machine, now| machine.set_chain(now, chain));
+    }
+
+    /// Ends its sessions, answers who still asks, and closes the socket.
+    pub(super) async fn stop(self, driver: &Driver<R>, deadline: Time) {
+        self.handle.with(Orchestrator::close);
+        // Nothing is ever sent: it ends when the other half is dropped.
+        let ended = async {
+            let _ = self.ended.recv().await;
+        };
+        future::or(ended, sleep_until(driver, deadline)).await;
+        self.server.shutdown(deadline).await;
+    }
+}
+
+/// Certificates made here are good, unless the host of `--listen` is strange.
+pub(super) fn bad_identity(error: BadIdentity) -> Failed {
+    Failed::new(format_args!("no certificate: {error}"), "Report it")
 }
 
 /// A machine that ends when this is dropped, whoever else holds on to it.

@@ -33,22 +33,20 @@ impl Identity {
     /// # Errors
     /// If `host` is not ASCII.
     pub fn self_signed(host: &str, now: Time) -> Result<Self, BadIdentity> {
-        let made = |error: rcgen::Error| BadIdentity(error.to_string());
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.subject_alt_names = vec![SanType::DnsName(host.try_into().map_err(made)?)];
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let from = SystemTime::UNIX_EPOCH + Duration::from_nanos(now.as_nanos());
-        params.not_before = from.into();
-        params.not_after = (from + CERTIFICATE_LIFE).into();
-        params.serial_number = Some(SerialNumber::from_slice(&seed()[..16]));
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(made)?;
-        let certificate = params.self_signed(&key).map_err(made)?;
+        let (certificate, key) = make(host, now)?;
         Ok(Self {
             chain: vec![certificate.der().clone()],
             key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
         })
+    }
+
+    /// The same as PEM, certificate and private key one after the other: for another process, or another start.
+    ///
+    /// # Errors
+    /// If `host` is not ASCII.
+    pub fn self_signed_pem(host: &str, now: Time) -> Result<String, BadIdentity> {
+        let (certificate, key) = make(host, now)?;
+        Ok(certificate.pem() + &key.serialize_pem())
     }
 
     /// Reads PEM: all certificates of one text, leaf first, and the first private key of the other.
@@ -95,6 +93,22 @@ impl Identity {
     pub fn sha256(&self) -> [u8; 32] {
         Sha256::digest(self.certificate()).into()
     }
+}
+
+fn make(host: &str, now: Time) -> Result<(rcgen::Certificate, KeyPair), BadIdentity> {
+    let made = |error: rcgen::Error| BadIdentity(error.to_string());
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.subject_alt_names = vec![SanType::DnsName(host.try_into().map_err(made)?)];
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let from = SystemTime::UNIX_EPOCH + Duration::from_nanos(now.as_nanos());
+    params.not_before = from.into();
+    params.not_after = (from + CERTIFICATE_LIFE).into();
+    params.serial_number = Some(SerialNumber::from_slice(&seed()[..16]));
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(made)?;
+    let certificate = params.self_signed(&key).map_err(made)?;
+    Ok((certificate, key))
 }
 
 impl std::fmt::Debug for Identity {

@@ -1,0 +1,285 @@
+//! An orchestrator of the development network in a process of its own: both ends of it.
+//!
+//! The child gets its secrets on standard input and says on standard output where it is reached; it ends when
+//! standard input does, so that it never outlives the network. What it tells goes to standard error, and through the
+//! parent to its own.
+
+use std::io::{self, BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use futures_lite::future;
+use livepeer_core::chain::ChainView;
+use livepeer_core::http::Url;
+use livepeer_runtime::tls::Identity;
+use livepeer_runtime::{Driver, LocalKey, Runtime, seed};
+use zeroize::Zeroizing;
+
+use super::network::{BLOCK_TIME, Place, STOP_WITHIN, Tell, bad_identity};
+use super::on;
+use super::socket::{Socket, sleep_until};
+use super::stop::Stop;
+use crate::args::{DevnetOrchestratorArgs, Listen};
+use crate::ui::{self, Failed, Outcome};
+
+/// The end of the secrets.
+const END: &str = ".";
+
+/// What makes an orchestrator the same after a restart: the secret key of its account, and certificate and key.
+struct Secrets {
+    key: Zeroizing<String>,
+    pem: Zeroizing<String>,
+}
+
+pub(super) fn run(args: &DevnetOrchestratorArgs) -> Outcome {
+    on::run(args.runtime, Orchestrator(args))
+}
+
+struct Orchestrator<'a>(&'a DevnetOrchestratorArgs);
+
+impl on::Work for Orchestrator<'_> {
+    async fn on<R: Runtime>(self, driver: Driver<R>) -> Outcome {
+        let args = self.0;
+        let stop = Stop::listen()?;
+        let secrets = Secrets::read()
+            .map_err(|error| Failed::file("cannot read", "standard input", &error))?;
+        let key = LocalKey::from_hex(&secrets.key).map_err(|_| {
+            Failed::new("the first line is no secret key", "Use devnet --processes")
+        })?;
+        let pem = secrets.pem.as_bytes();
+        let identity = Identity::from_pem(pem, pem).map_err(bad_identity)?;
+        let mut chain = ChainView::development();
+        chain.l1_block += u64::from(args.blocks);
+        let socket = Socket::open(&driver, args.listen.0, "--listen").await?;
+        let tell: Tell = Arc::new(ui::tell);
+        let place = Place::start(&driver, socket, &identity, key, &chain, tell)?;
+        ui::print(&place.url().to_string())?;
+        let (parent, gone) = async_channel::bounded::<()>(1);
+        thread::spawn(move || {
+            // Whatever comes, and then the end.
+            let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+            drop(parent);
+        });
+        let orphaned = async {
+            let _ = gone.recv().await;
+        };
+        let blocks = async {
+            let mut due = driver.now();
+            loop {
+                due = due + BLOCK_TIME;
+                sleep_until(&driver, due).await;
+                chain.l1_block += 1;
+                place.set_chain(chain.clone());
+            }
+        };
+        future::or(future::or(stop.pressed(), orphaned), blocks).await;
+        place.stop(&driver, driver.now() + STOP_WITHIN).await;
+        Ok(())
+    }
+}
+
+impl Secrets {
+    fn fresh(host: &str, now: livepeer_core::Time) -> Result<Self, Failed> {
+        Ok(Self {
+            key: Zeroizing::new(loop {
+                // All but one in 2^127 numbers are keys.
+                let secret = Zeroizing::new(seed());
+                if LocalKey::new(&secret).is_ok() {
+                    break hex::encode(secret.as_slice());
+                }
+            }),
+            pem: Zeroizing::new(Identity::self_signed_pem(host, now).map_err(bad_identity)?),
+        })
+    }
+
+    fn read() -> io::Result<Self> {
+        let mut lines = io::stdin().lock().lines();
+        let key = lines.next().transpose()?.unwrap_or_default();
+        let mut pem = Zeroizing::new(String::new());
+        for line in lines {
+            let line = line?;
+            if line == END {
+                break;
+            }
+            pem.push_str(&line);
+            pem.push('\n');
+        }
+        Ok(Self {
+            key: Zeroizing::new(key),
+            pem,
+        })
+    }
+
+    fn write(&self, to: &mut impl io::Write) -> io::Result<()> {
+        writeln!(to, "{}\n{}\n{END}", *self.key, self.pem.trim_end())?;
+        to.flush()
+    }
+}
+
+/// An orchestrator in a process. Dropping it kills the process.
+pub(super) struct Process {
+    name: String,
+    secrets: Secrets,
+    at: SocketAddr,
+    runtime: crate::args::Runtime,
+    network_began: Instant,
+    tell: Tell,
+    running: Option<(Child, ChildStdin)>,
+    url: Option<Url>,
+}
+
+impl Process {
+    /// Starts it: when this returns, it answers.
+    ///
+    /// # Errors
+    /// If no process can be started, or the address cannot be listened on.
+    pub(super) fn start(
+        name: String,
+        at: SocketAddr,
+        runtime: crate::args::Runtime,
+        now: livepeer_core::Time,
+        network_began: Instant,
+        tell: Tell,
+    ) -> Result<Self, Failed> {
+        let mut this = Self {
+            secrets: Secrets::fresh(&at.ip().to_string(), now)?,
+            name,
+            at,
+            runtime,
+            network_began,
+            tell,
+            running: None,
+            url: None,
+        };
+        this.restart()?;
+        Ok(this)
+    }
+
+    /// Where it is reached.
+    pub(super) fn url(&self) -> &Url {
+        self.url.as_ref().expect("it has been started")
+    }
+
+    /// The number of the process; `None` while it is dead.
+    pub(super) fn id(&self) -> Option<u32> {
+        self.running.as_ref().map(|(child, _)| child.id())
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Ends it as a power cut would.
+    pub(super) fn kill(&mut self) {
+        if let Some((mut child, stdin)) = self.running.take() {
+            // One that has ended by itself is as dead.
+            let _ = child.kill();
+            let _ = child.wait();
+            drop(stdin);
+        }
+    }
+
+    /// Asks it to end.
+    pub(super) fn ask_to_end(&mut self) {
+        if let Some((child, stdin)) = self.running.take() {
+            drop(stdin);
+            let mut child = child;
+            let until = Instant::now() + 2 * STOP_WITHIN;
+            while matches!(child.try_wait(), Ok(None)) && Instant::now() < until {
+                thread::sleep(Duration::from_millis(5));
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Starts it again, at the same address and with the same secrets.
+    ///
+    /// # Errors
+    /// If no process can be started, or the address is taken meanwhile.
+    pub(super) fn restart(&mut self) -> Result<(), Failed> {
+        self.kill();
+        let failed = |error: &io::Error| {
+            Failed::new(
+                format_args!("{}: no process: {error}", self.name),
+                "Raise the limits of processes and open files",
+            )
+        };
+        let program = std::env::current_exe().map_err(|error| failed(&error))?;
+        let blocks = self.network_began.elapsed().as_secs() / BLOCK_TIME.as_secs();
+        let mut child = Command::new(program)
+            .arg("devnet-orchestrator")
+            .args(["--listen", &self.at.to_string()])
+            .args(["--blocks", &blocks.to_string()])
+            .args(["--runtime", self.runtime.name()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| failed(&error))?;
+        let mut stdin = child.stdin.take().expect("it is piped");
+        let told = self.secrets.write(&mut stdin);
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("it is piped");
+        let said = told.and_then(|()| BufReader::new(stdout).read_line(&mut line));
+        let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
+        let (name, tell) = (self.name.clone(), self.tell.clone());
+        let url = Url::parse(line.trim());
+        if said.is_err() || url.is_err() {
+            let why = stderr.lines().map_while(Result::ok).last();
+            let why = why.unwrap_or_else(|| "it ended at once".to_owned());
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(Failed::new(
+                format_args!("{}: {}", self.name, why.trim_start_matches("error: ")),
+                "Choose other ports with --listen",
+            ));
+        }
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                tell(&format!("{name}: {line}"));
+            }
+        });
+        let url = url.map_err(|error| Failed::new(error, "Report it"))?;
+        // Where it was first, it will be again.
+        self.at.set_port(url.port());
+        self.url = Some(url);
+        self.running = Some((child, stdin));
+        Ok(())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// As many processes, at addresses that follow on each other.
+///
+/// # Errors
+/// If one cannot be started. None is left running then.
+pub(super) fn start_all(
+    listen: Listen,
+    count: u8,
+    runtime: crate::args::Runtime,
+    now: livepeer_core::Time,
+    tell: &Tell,
+) -> Result<Vec<Process>, Failed> {
+    let began = Instant::now();
+    (0..count)
+        .map(|n| {
+            let at = listen.plus(n).ok_or_else(|| {
+                Failed::usage(
+                    "there are not enough ports after that of --listen",
+                    "devnet",
+                )
+            })?;
+            let name = format!("orchestrator {n}");
+            Process::start(name, at, runtime, now, began, tell.clone())
+        })
+        .collect()
+}

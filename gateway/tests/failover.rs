@@ -1,0 +1,270 @@
+//! Orchestrators die while a stream runs: real processes, real sockets, SIGKILL.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Twelve seconds in segments of one.
+const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/media/testsrc-360p30-12s.ts");
+
+/// Nobody may wait longer for a segment than this beyond its time.
+const GAP: Duration = Duration::from_millis(500);
+
+fn gateway() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_livepeer-gateway"));
+    for name in ["LIVEPEER_LOG", "LIVEPEER_TOKEN", "LIVEPEER_DEVNET_KEY"] {
+        command.env_remove(name);
+    }
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Ends with the test, whatever becomes of it.
+struct Kept(Child);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // Nothing to be done if it has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Orchestrators in processes of their own, and a signer.
+struct Devnet {
+    orchestrators: Vec<String>,
+    processes: Vec<u32>,
+    signer: String,
+    /// What they tell.
+    lines: Receiver<String>,
+    _child: Kept,
+}
+
+impl Devnet {
+    fn start(orchestrators: usize, more: &[&str]) -> Self {
+        let mut child = gateway()
+            .args(["devnet", "--listen", "127.0.0.1:0"])
+            .args(["--signer-listen", "127.0.0.1:0", "--processes"])
+            .args(["--orchestrators", &orchestrators.to_string()])
+            .args(more)
+            .spawn()
+            .expect("the binary was built with this test");
+        let (mut urls, mut processes, mut signer) = (Vec::new(), Vec::new(), String::new());
+        let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        for line in stdout.lines().map_while(Result::ok) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words[..] {
+                ["orchestrator", url, .., "process", id] => {
+                    urls.push(url.to_owned());
+                    processes.push(id.parse().expect("a number"));
+                }
+                ["signer", url, ..] => signer = url.to_owned(),
+                // The end of the introduction.
+                ["Ctrl-C", ..] => break,
+                _ => {}
+            }
+        }
+        let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
+        let (tell, lines) = channel();
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if tell.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        assert_eq!(urls.len(), orchestrators, "the network did not start");
+        Self {
+            orchestrators: urls,
+            processes,
+            signer,
+            lines,
+            _child: Kept(child),
+        }
+    }
+
+    /// Waits until somebody runs a session, and says who.
+    fn who_runs(&self) -> usize {
+        loop {
+            let line = self.lines.recv_timeout(Duration::from_secs(20));
+            let line = line.expect("somebody gets the job");
+            let words: Vec<&str> = line.split_whitespace().collect();
+            if let ["orchestrator", number, "session", _, "runs", ..] = words[..] {
+                return number.trim_end_matches(':').parse().expect("a number");
+            }
+        }
+    }
+
+    fn kill(&self, which: usize) {
+        let killed = Command::new("kill")
+            .args(["-KILL", &self.processes[which].to_string()])
+            .status();
+        assert!(killed.is_ok_and(|status| status.success()));
+    }
+
+    /// A stream through all of them, in real time.
+    fn stream(&self, runtime: &str) -> Stream {
+        let mut child = gateway()
+            .args([
+                "live",
+                "--model-id",
+                "noop",
+                "--input",
+                CLIP,
+                "--output",
+                "-",
+            ])
+            .args(["--orchestrator", &self.orchestrators.join(",")])
+            .args(["--signer", &self.signer, "--runtime", runtime])
+            .spawn()
+            .expect("the binary was built with this test");
+        let mut stdout = child.stdout.take().expect("it is piped");
+        let (tell, pieces) = channel();
+        thread::spawn(move || {
+            let mut piece = vec![0; 1 << 20];
+            while let Ok(read @ 1..) = stdout.read(&mut piece) {
+                if tell.send((Instant::now(), piece[..read].to_vec())).is_err() {
+                    return;
+                }
+            }
+        });
+        Stream {
+            child: Kept(child),
+            pieces,
+            got: Vec::new(),
+            arrivals: Vec::new(),
+        }
+    }
+}
+
+/// A `live` whose output is read as it comes.
+struct Stream {
+    child: Kept,
+    pieces: Receiver<(Instant, Vec<u8>)>,
+    got: Vec<u8>,
+    arrivals: Vec<Instant>,
+}
+
+impl Stream {
+    /// Reads until so many segments have come, as far as pauses tell, or to the end.
+    fn read(&mut self, bursts: usize) {
+        while self.arrivals.len() < bursts {
+            let Ok((at, piece)) = self.pieces.recv_timeout(Duration::from_secs(60)) else {
+                return;
+            };
+            let pause = Duration::from_millis(100);
+            if self.arrivals.last().is_none_or(|last| at - *last > pause) {
+                self.arrivals.push(at);
+            }
+            self.got.extend(piece);
+        }
+    }
+
+    /// Reads the rest; the exit code, and what it said on stderr.
+    fn finish(&mut self) -> (Option<i32>, String) {
+        self.read(usize::MAX);
+        let mut told = String::new();
+        let stderr = self.child.0.stderr.as_mut().expect("it is piped");
+        stderr.read_to_string(&mut told).expect("text");
+        let status = self.child.0.wait().expect("it ends");
+        (status.code(), told)
+    }
+}
+
+/// Kills whoever serves, twice, so long after a segment came; how late the latest segment was.
+fn kill_twice(clip: &[u8], runtime: &str, moment: Duration) -> (Duration, String) {
+    let network = Devnet::start(5, &["--runtime", runtime]);
+    let mut stream = network.stream(runtime);
+    let mut victim = network.who_runs();
+    for bursts in [3, 7] {
+        stream.read(bursts);
+        thread::sleep(moment);
+        network.kill(victim);
+        let next = network.who_runs();
+        assert_ne!(next, victim);
+        victim = next;
+    }
+    let (code, told) = stream.finish();
+    assert_eq!(code, Some(0), "{told}");
+    assert!(
+        stream.got == clip,
+        "every byte comes once and in order: {told}"
+    );
+    assert_eq!(told.matches(" was lost: ").count(), 2, "{told}");
+    assert_eq!(stream.arrivals.len(), 12, "{told}");
+    // What is late is so against its time, a second after the one before.
+    let first = stream.arrivals[0];
+    let due = |n: usize| first + Duration::from_secs(n as u64);
+    let late = stream.arrivals.iter().enumerate();
+    let late = late.map(|(n, at)| at.saturating_duration_since(due(n)));
+    (late.max().unwrap_or_default(), told)
+}
+
+#[test]
+fn the_serving_orchestrator_is_killed_and_no_segment_is_lost_nor_late() {
+    let clip = std::fs::read(Path::new(CLIP)).expect("the clip comes with the sources");
+    // Right before a segment is due, right after, and in between.
+    for (runtime, moment) in [("tokio", 985), ("smol", 300), ("tokio", 2), ("smol", 995)] {
+        let moment = Duration::from_millis(moment);
+        // Nothing may ever be lost; but a machine that is busy with something else makes anybody late.
+        let mut tries: Vec<(Duration, String)> = Vec::new();
+        while tries.len() < 3 && tries.last().is_none_or(|(late, _)| *late >= GAP) {
+            tries.push(kill_twice(&clip, runtime, moment));
+        }
+        let best = tries.iter().map(|(late, _)| *late).min();
+        println!("{runtime}, killed {moment:?} after a segment: {best:?} late");
+        assert!(best < Some(GAP), "{tries:#?}");
+    }
+}
+
+#[test]
+fn when_all_are_killed_one_error_says_who_was_tried_and_why_each_failed() {
+    for runtime in ["tokio", "smol"] {
+        let network = Devnet::start(5, &["--runtime", runtime]);
+        let mut stream = network.stream(runtime);
+        network.who_runs();
+        stream.read(2);
+        for one in 0..5 {
+            network.kill(one);
+        }
+        let killed = Instant::now();
+        let (code, told) = stream.finish();
+        let took = killed.elapsed();
+        assert_eq!(code, Some(1), "{told}");
+        assert!(took < Duration::from_secs(5), "it takes {took:?}: {told}");
+        let errors: Vec<&str> = told
+            .lines()
+            .filter(|line| line.starts_with("error: "))
+            .collect();
+        assert_eq!(errors.len(), 1, "{told}");
+        assert!(errors[0].contains("(5 tried)"), "{told}");
+        for url in &network.orchestrators {
+            let reason = errors[0].split(&format!("{url}: ")).nth(1);
+            assert!(
+                reason.is_some_and(|why| why.starts_with("cannot connect: ")),
+                "{url}: {told}"
+            );
+        }
+    }
+}
+
+#[test]
+fn chaos_costs_no_segment() {
+    let clip = std::fs::read(Path::new(CLIP)).expect("the clip comes with the sources");
+    let network = Devnet::start(3, &["--chaos=3"]);
+    let mut stream = network.stream("tokio");
+    let (code, told) = stream.finish();
+    assert_eq!(code, Some(0), "{told}");
+    assert!(stream.got == clip, "every byte once and in order: {told}");
+    let mishaps: Vec<String> = network.lines.try_iter().collect();
+    assert!(
+        mishaps.iter().any(|line| line.starts_with("chaos: ")),
+        "{mishaps:?}"
+    );
+}
