@@ -201,6 +201,57 @@ fn the_choice_is_explained_by_the_parts_of_every_score() {
 }
 
 #[test]
+fn what_a_job_saw_of_an_orchestrator_counts_in_the_next_run() {
+    let network = Devnet::start(1, &[]);
+    let store = std::env::temp_dir().join(format!("livepeer-discover-{}.db", std::process::id()));
+    let store = store.to_str().expect("text");
+    let clip = concat!(env!("CARGO_MANIFEST_DIR"), "/media/testsrc-360p30-12s.ts");
+    for (runtime, jobs) in [("tokio", 1), ("smol", 2)] {
+        let ran = run(&[
+            "live",
+            "--orchestrator",
+            &network.orchestrators[0],
+            "--signer",
+            &network.signer,
+            "--model-id",
+            "noop",
+            "--input",
+            clip,
+            "--output",
+            "/dev/null",
+            "--speed",
+            "max",
+            "--runtime",
+            runtime,
+            "--store",
+            store,
+        ]);
+        assert_eq!(ran.code(), Some(0), "{}", ran.stderr());
+        let report = run(&[
+            "select",
+            "--orchestrator",
+            &network.orchestrators[0],
+            "--signer",
+            &network.signer,
+            "--model-id",
+            "noop",
+            "--runtime",
+            runtime,
+            "--store",
+            store,
+            "--json",
+        ])
+        .json();
+        assert_eq!(report["candidates"][0]["good"], jobs, "{report}");
+        assert_eq!(report["candidates"][0]["bad"], 0, "{report}");
+    }
+    for end in ["", "-wal", "-shm"] {
+        // Not all of them need exist.
+        let _ = std::fs::remove_file(format!("{store}{end}"));
+    }
+}
+
+#[test]
 fn an_empty_list_is_an_answer_and_says_so() {
     let source = document("[]");
     for runtime in RUNTIMES {

@@ -115,6 +115,7 @@ impl<S: Selector> SessionPool<S> {
         for id in core::mem::take(&mut self.changed) {
             if self.config.remember {
                 let node = &self.nodes[id as usize];
+                self.storing += 1;
                 self.out.open(Effect::Store(store::Record {
                     key: alloc::format!("{RECORD_KEY}{}", node.url),
                     value: Some(record_bytes(&node.record).into()),
@@ -279,6 +280,7 @@ impl<S: Selector> SessionPool<S> {
     pub(super) fn on_ready(&mut self, owner: u32, node: u32, info: Box<OrchestratorInfo>) {
         let took = self.children[&owner].child.get().took().unwrap_or_default();
         self.node(node).answered(took);
+        self.changed.insert(node);
         let key = info.transcoder.with_path("/");
         if let Some((same, pause)) = self.speaks_for_itself(node, &key) {
             self.dismiss(owner);

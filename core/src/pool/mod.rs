@@ -94,6 +94,8 @@ pub struct SessionPool<S> {
     gathered: Vec<Url>,
     /// Orchestrators whose records changed since they were last stored.
     changed: BTreeSet<u32>,
+    /// Records on their way to the store.
+    storing: u32,
     /// The signer is silent: ask nobody until somebody wants something.
     stalled: bool,
     offered: bool,
@@ -175,6 +177,7 @@ impl<S: Selector> SessionPool<S> {
             gathering: None,
             gathered: Vec::new(),
             changed: BTreeSet::new(),
+            storing: 0,
             stalled: false,
             offered: false,
             remembered: BTreeMap::new(),
@@ -371,6 +374,12 @@ impl<S: Selector> SessionPool<S> {
         &self.selector
     }
 
+    /// Whether records are on their way to the store; [`Event::Stored`] says when that is over.
+    #[must_use]
+    pub const fn is_storing(&self) -> bool {
+        self.storing > 0
+    }
+
     /// What was seen of every orchestrator.
     pub fn records(&self) -> impl Iterator<Item = (&Url, &Record)> {
         self.nodes.iter().map(|node| (&node.url, &node.record))
@@ -480,6 +489,12 @@ impl<S: Selector> Machine for SessionPool<S> {
 
     fn handle_input(&mut self, now: Time, input: Input) {
         self.pass(now);
+        if matches!(&input, Input::Stored(id) if id.owner() == 0) && self.storing > 0 {
+            self.storing -= 1;
+            if self.storing == 0 {
+                self.out.event(Event::Stored);
+            }
+        }
         let owner = match &input {
             Input::Tick => None,
             Input::Http(id, _) | Input::Signed(id, _) | Input::Stored(id) => Some(id.owner()),

@@ -1,6 +1,7 @@
 //! Where to look for orchestrators: options of `discover` and `select`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -104,6 +105,9 @@ pub(crate) struct FindArgs {
     /// How long to look, and then how long to wait for orchestrators, at most: 30s, 1m.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::duration)]
     pub(crate) within: Duration,
+    /// Keep in this file what was seen of orchestrators, for this and other commands.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) store: Option<PathBuf>,
     /// Which runtime drives the search.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,

@@ -22,7 +22,8 @@ pub(crate) struct PayArgs {
     /// The most to spend in any sixty minutes, in wei; with --store, also over several runs.
     #[arg(long, value_name = "WEI", value_parser = values::wei, help_heading = "Money")]
     max_spend_per_hour: Option<Wei>,
-    /// Keep in this file what must not be forgotten: what was spent, and the nonces of an own key.
+    /// Keep in this file what must not be forgotten: what was spent, the nonces of an own key, and what was seen of
+    /// orchestrators.
     #[arg(long, value_name = "FILE", help_heading = "Money")]
     pub(crate) store: Option<PathBuf>,
     #[command(flatten)]

@@ -11,9 +11,11 @@ use livepeer_core::wire::OrchestratorInfo;
 use livepeer_core::wire::listing::Found;
 use livepeer_core::{capabilities, discovery, pool};
 use livepeer_runtime::api::{Discovered, Survey, discover};
+use livepeer_runtime::store::Sqlite;
 use livepeer_runtime::{Driver, Runtime};
 use serde::Serialize;
 
+use super::live::unusable;
 use super::{on, peers};
 use crate::args::{DiscoverArgs, FindArgs};
 use crate::ui::{self, Failed, Outcome, duration};
@@ -54,7 +56,10 @@ pub(super) async fn search<R: Runtime>(
     command: &str,
 ) -> Result<(Driver<R>, Discovered), Failed> {
     let sources = args.sources(command)?;
-    let driver = peers::with_pins(driver, &args.peers)?;
+    let mut driver = peers::with_pins(driver, &args.peers)?;
+    if let Some(path) = &args.store {
+        driver = driver.with_store(Sqlite::open(path).map_err(|error| unusable(path, &error))?);
+    }
     let config = discovery::Config {
         combine: if args.all {
             discovery::Combine::All

@@ -144,7 +144,7 @@ impl<R: Runtime> Purse<R> {
     }
 }
 
-fn unusable(path: &Path, error: &dyn std::fmt::Display) -> Failed {
+pub(super) fn unusable(path: &Path, error: &dyn std::fmt::Display) -> Failed {
     Failed::new(
         format_args!("cannot use the store {}: {error}", path.display()),
         "Name another file with --store, or end the program that uses this one",

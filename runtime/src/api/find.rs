@@ -7,7 +7,7 @@ use std::time::Duration;
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::discovery::{Config, Discovery, Event, Origin, Source};
 use livepeer_core::http::Url;
-use livepeer_core::pool::{self, SessionPool};
+use livepeer_core::pool::{self, Selector, SessionPool};
 use livepeer_core::selection::Balanced;
 use livepeer_core::wire::listing::{Found, Skipped};
 use livepeer_core::{Failure, Time};
@@ -87,7 +87,8 @@ pub struct Survey<R: Runtime> {
 }
 
 impl<R: Runtime> Survey<R> {
-    /// Shakes hands with all of `urls`, many at a time, for at most `within`.
+    /// Shakes hands with all of `urls`, many at a time, for at most `within`. What earlier runs saw is in the driver's
+    /// store, and so will be what this one sees.
     ///
     /// # Errors
     /// If the signer does not introduce us.
@@ -104,6 +105,7 @@ impl<R: Runtime> Survey<R> {
             ready: usize::MAX,
             in_flight: AT_A_TIME,
             patience: None,
+            remember: true,
             ..config
         };
         config.handshake.terms.paying = payer.pays();
@@ -116,16 +118,26 @@ impl<R: Runtime> Survey<R> {
             seed(),
         );
         let pool = driver.drive(pool);
+        recall(&pool);
         let deadline = driver.now() + within;
         pool.with(|pool, now| pool.offer(now, urls));
         loop {
             match next_before(driver, &pool, deadline).await {
                 Some(pool::Event::NoIdentity(failure)) => return Err(failure.into()),
                 // It asks for more: everybody was asked.
-                Some(pool::Event::Refresh) | None => return Ok(Self { pool }),
+                Some(pool::Event::Refresh) | None => break,
                 Some(_) => {}
             }
         }
+        // What was seen is for the next run too; but nothing depends on it.
+        let deadline = driver.now() + super::pump::REMEMBER_WITHIN;
+        while pool.with(|pool, _| pool.is_storing()) {
+            match next_before(driver, &pool, deadline).await {
+                Some(pool::Event::Stored) | None => break,
+                Some(_) => {}
+            }
+        }
+        Ok(Self { pool })
     }
 
     /// Looks at the sessions and at who was tried in vain.
@@ -137,6 +149,25 @@ impl<R: Runtime> Survey<R> {
 impl<R: Runtime> Drop for Survey<R> {
     fn drop(&mut self) {
         self.pool.close();
+    }
+}
+
+/// Tells a pool what earlier runs saw. A store that cannot be read costs experience and nothing else.
+pub(super) fn recall<S: Selector, R: Runtime>(pool: &Handle<SessionPool<S>, R>)
+where
+    SessionPool<S>: Drivable,
+{
+    match pool.driver().store().load(pool::RECORD_KEY) {
+        Ok(records) => pool.with(|pool, now| {
+            for record in records {
+                if let Some(value) = &record.value {
+                    pool.recall(now, &record.key, value);
+                }
+            }
+        }),
+        Err(error) => {
+            tracing::warn!(%error, "what earlier runs saw of orchestrators cannot be read")
+        }
     }
 }
 

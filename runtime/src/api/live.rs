@@ -18,6 +18,7 @@ use livepeer_core::selection::Balanced;
 use livepeer_core::trickle::{Start, publisher, subscriber};
 use livepeer_core::wire::{Channels, Params, RunnerEvent, StartRequest, Token};
 
+use super::find::recall;
 use super::media::{Output, Publisher};
 use super::pump::{Shared, Swapped};
 use super::{Error, Payer, orchestrator_url, service_url};
@@ -87,6 +88,8 @@ impl<R: Runtime> LiveVideoJob<R> {
             },
             pool: pool::Config {
                 ready: 1,
+                // In the driver's store, if it has one that lasts.
+                remember: true,
                 ..pool::Config::default()
             },
             error: None,
@@ -210,7 +213,8 @@ impl<R: Runtime> LiveVideoJob<R> {
     /// # Errors
     /// If it failed.
     pub async fn wait(&self) -> Result<(), Error> {
-        self.shared
+        let outcome = self
+            .shared
             .until(|state| {
                 let ending = state.ended.as_ref()?;
                 Some(match ending {
@@ -218,7 +222,9 @@ impl<R: Runtime> LiveVideoJob<R> {
                     failed => Err(why(failed, &state.tried)),
                 })
             })
-            .await
+            .await;
+        self.shared.remembered().await;
+        outcome
     }
 
     /// Ends the job in order: closes the input channel, tells the orchestrator, and waits until that is done.
@@ -418,6 +424,7 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
             seed(),
         );
         let pool = self.driver.drive(pool);
+        recall(&pool);
         pool.with(|pool, now| pool.offer(now, self.orchestrators));
         let job = self
             .driver

@@ -21,6 +21,10 @@ use crate::{Handle, Runtime, lock};
 /// Events that an application has not fetched; of more, the oldest are dropped and counted.
 pub(super) const MAX_JOB_EVENTS: usize = 256;
 
+/// How long an ended job waits for its store, and how often it looks.
+pub(super) const REMEMBER_WITHIN: Duration = Duration::from_secs(1);
+const GLANCE: Duration = Duration::from_millis(1);
+
 /// A running job's machines, and what its tasks know of them.
 pub(super) struct Shared<R: Runtime> {
     pub(super) job: Handle<Machine, R>,
@@ -135,7 +139,17 @@ impl<R: Runtime> Shared<R> {
     /// Carries events until job and input have ended.
     async fn pump(self: Arc<Self>) {
         poll_fn(|cx| self.poll_pump(cx)).await;
+        self.remembered().await;
         self.pool.close();
+    }
+
+    /// Waits until what was seen of orchestrators is in the store, but not for ever: nothing depends on it.
+    pub(super) async fn remembered(&self) {
+        let driver = self.job.driver();
+        let until = driver.now() + REMEMBER_WITHIN;
+        while self.pool.with(|pool, _| pool.is_storing()) && driver.now() < until {
+            driver.runtime().sleep_until(driver.now() + GLANCE).await;
+        }
     }
 
     fn poll_pump(&self, cx: &mut Context<'_>) -> Poll<()> {
