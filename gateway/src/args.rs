@@ -156,9 +156,6 @@ pub(crate) struct DevnetOrchestratorArgs {
     /// Where it listens.
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Listen,
-    /// How many blocks the network has seen.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) blocks: u32,
     /// Which runtime drives it.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,

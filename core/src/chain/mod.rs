@@ -7,9 +7,11 @@ mod watch;
 pub use watch::{ChainWatch, Config, Event, FRESH};
 
 use alloc::collections::BTreeMap;
+use core::time::Duration;
 
 use crate::money::Wei;
 use crate::sign::Address;
+use crate::time::Time;
 
 /// What the ticket broker knows about a payer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,6 +61,9 @@ pub struct ChainView {
     pub anyone: Option<SenderInfo>,
 }
 
+/// Ethereum has a new block this often.
+pub const BLOCK_TIME: Duration = Duration::from_secs(12);
+
 impl ChainView {
     /// A view for development: everybody is funded, and nothing moves but what is pushed.
     #[must_use]
@@ -81,6 +86,22 @@ impl ChainView {
         }
     }
 
+    /// The view for development at `now`: with as many blocks as a chain of that pace would have since 1970, so that
+    /// all programs with the same clock see the same chain.
+    #[must_use]
+    pub fn development_at(now: Time) -> Self {
+        Self {
+            l1_block: now.as_secs() / BLOCK_TIME.as_secs(),
+            ..Self::development()
+        }
+    }
+
+    /// When the block after this view's comes, in development.
+    #[must_use]
+    pub const fn next_development_block(&self) -> Time {
+        Time::from_secs((self.l1_block + 1).saturating_mul(BLOCK_TIME.as_secs()))
+    }
+
     /// What is known about a payer.
     #[must_use]
     pub fn sender(&self, who: Address) -> Option<&SenderInfo> {
@@ -96,5 +117,21 @@ impl ChainView {
         } else {
             (self.round, self.round_block_hash)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_development_chain_goes_by_the_clock() {
+        let view = ChainView::development_at(Time::from_secs(1_200));
+        assert_eq!(view.l1_block, 100);
+        let next = view.next_development_block();
+        assert_eq!(next, Time::from_secs(1_212));
+        assert_eq!(ChainView::development_at(next).l1_block, 101);
+        let before = next - Duration::from_nanos(1);
+        assert_eq!(ChainView::development_at(before), view);
     }
 }

@@ -6,8 +6,17 @@ use livepeer_core::http::Trust;
 use livepeer_runtime::{Driver, Handle, Runtime};
 use tracing::warn;
 
+use super::socket::sleep_until;
 use crate::args::ChainArgs;
 use crate::ui::Failed;
+
+/// Who tells more of the chain.
+pub(super) enum News<R: Runtime> {
+    /// Endpoints of a real one.
+    Endpoints(Handle<ChainWatch, R>),
+    /// The clock, by which the chain for development goes.
+    Clock(Driver<R>),
+}
 
 /// The chain as it is now, and who will tell more of it.
 ///
@@ -17,9 +26,10 @@ pub(super) async fn first_view<R: Runtime>(
     driver: &Driver<R>,
     args: &ChainArgs,
     payer: Address,
-) -> Result<(ChainView, Option<Handle<ChainWatch, R>>), Failed> {
+) -> Result<(ChainView, News<R>), Failed> {
     if args.static_chain {
-        return Ok((ChainView::development(), None));
+        let view = ChainView::development_at(driver.now());
+        return Ok((view, News::Clock(driver.clone())));
     }
     let config = chain::Config {
         chain_id: args.chain_id,
@@ -31,7 +41,7 @@ pub(super) async fn first_view<R: Runtime>(
     let mut failures = Vec::new();
     loop {
         match watch.next().await {
-            Some(chain::Event::View(view)) => return Ok((*view, Some(watch))),
+            Some(chain::Event::View(view)) => return Ok((*view, News::Endpoints(watch))),
             Some(chain::Event::EndpointFailed(failure)) => failures.push(failure.to_string()),
             Some(chain::Event::Down) | None => {
                 return Err(Failed::new(
@@ -45,7 +55,13 @@ pub(super) async fn first_view<R: Runtime>(
 }
 
 /// Pushes each further reading of the chain to whoever lives by it.
-pub(super) async fn follow<R: Runtime>(watch: Handle<ChainWatch, R>, push: impl Fn(ChainView)) {
+pub(super) async fn follow<R: Runtime>(news: News<R>, push: impl Fn(ChainView)) {
+    let watch = match news {
+        News::Endpoints(watch) => watch,
+        News::Clock(driver) => loop {
+            push(next_block(&driver).await);
+        },
+    };
     while let Some(event) = watch.next().await {
         match event {
             chain::Event::View(view) => push(*view),
@@ -54,4 +70,11 @@ pub(super) async fn follow<R: Runtime>(watch: Handle<ChainWatch, R>, push: impl 
             _ => {}
         }
     }
+}
+
+/// Waits for the next block of the chain for development.
+pub(super) async fn next_block<R: Runtime>(driver: &Driver<R>) -> ChainView {
+    let due = ChainView::development_at(driver.now()).next_development_block();
+    sleep_until(driver, due).await;
+    ChainView::development_at(due)
 }

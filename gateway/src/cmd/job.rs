@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use async_channel::Receiver;
 use bytes::{Bytes, BytesMut};
 use futures_lite::future;
-use livepeer_core::Time;
 use livepeer_core::chain::ChainView;
 use livepeer_runtime::api::{
     JobEvent, LiveVideoJob, LiveVideoJobBuilder, MAX_SEGMENT_BYTES, Output, OutputEvent, Publisher,
@@ -15,6 +14,7 @@ use livepeer_runtime::api::{
 use livepeer_runtime::{Driver, Runtime};
 
 use super::sink::Sink;
+use super::socket::sleep_until;
 use super::source::Cut;
 use super::stop::Stop;
 use crate::media::{Pacer, Speed};
@@ -309,13 +309,6 @@ async fn room<R: Runtime>(driver: &Driver<R>, figures: &Mutex<Figures>) {
             seen = back();
             patience = driver.now() + PATIENCE;
         }
-    }
-}
-
-async fn sleep_until<R: Runtime>(driver: &Driver<R>, due: Time) {
-    // A sleep may end early.
-    while driver.now() < due {
-        driver.runtime().sleep_until(due).await;
     }
 }
 

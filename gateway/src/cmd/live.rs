@@ -124,7 +124,7 @@ impl<R: Runtime> Purse<R> {
         let key = key::load(&pay.key, "live")?;
         let address = key.address();
         purse.driver = purse.driver.with_signer(key);
-        let (view, watch) = chain::first_view(&purse.driver, &pay.chain, address).await?;
+        let (view, news) = chain::first_view(&purse.driver, &pay.chain, address).await?;
         let policy = pay.policy(address, args.max_price);
         let mut account = LocalAccount::new(policy, view, seed());
         for record in store.load(NONCE_KEY).map_err(|error| unusable(&error))? {
@@ -133,13 +133,11 @@ impl<R: Runtime> Purse<R> {
             }
         }
         purse.account = Some(Payer::Account(Box::new(account)));
-        purse.chain = watch.map(|watch| {
-            // Only the last one counts.
-            let (tell, news) = async_channel::bounded(1);
-            let push = move |view| drop(tell.force_send(view));
-            purse.driver.runtime().spawn(chain::follow(watch, push));
-            news
-        });
+        // Only the last one counts.
+        let (tell, told) = async_channel::bounded(1);
+        let push = move |view| drop(tell.force_send(view));
+        purse.driver.runtime().spawn(chain::follow(news, push));
+        purse.chain = Some(told);
         Ok(purse)
     }
 }

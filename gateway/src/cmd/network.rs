@@ -1,8 +1,8 @@
 //! The development network: orchestrators with self-signed certificates and a remote signer with a real key, in
 //! this process and on real sockets.
 //!
-//! The chain is a fixed view in which everybody is funded, but its blocks go by, so that quotes expire as they do
-//! outside. Nothing is redeemed.
+//! The chain is a fixed view in which everybody is funded, but its blocks go by, as the clock says, so that quotes
+//! expire as they do outside. Nothing is redeemed.
 
 use std::net::Ipv4Addr;
 use std::num::NonZeroU8;
@@ -30,6 +30,7 @@ use livepeer_sim::orchestrator::{
     self, EndReason, Event, Figures, ModelConfig, Payments, Pipeline, PipelineFactory,
 };
 
+use super::chain::next_block;
 use super::socket::{Socket, sleep_until};
 use crate::args::Listen;
 use crate::media::Retimer;
@@ -44,9 +45,6 @@ const SHIFT: i64 = 3600 * 90_000;
 
 /// Wei per pixel. A second costs 2,764,800,000 wei, about a third of the usual ticket.
 const PRICE: i64 = 100;
-
-/// A new block is seen this often, as on Ethereum.
-pub(super) const BLOCK_TIME: Duration = Duration::from_secs(12);
 
 /// How long running exchanges may take when the network stops.
 pub(super) const STOP_WITHIN: Duration = Duration::from_secs(1);
@@ -123,7 +121,7 @@ impl<R: Runtime> Network<R> {
         options: Options,
         tell: Tell,
     ) -> Result<Self, Failed> {
-        let chain = ChainView::development();
+        let chain = ChainView::development_at(driver.now());
         let payer = options.key.address();
         // All sockets first: one that is taken should leave no trace of the others.
         let signer_socket =
@@ -188,7 +186,7 @@ impl<R: Runtime> Network<R> {
             driver: driver.clone(),
             running,
         };
-        network.keep_going(chain, ended);
+        network.keep_going(ended);
         Ok(network)
     }
 
@@ -245,7 +243,7 @@ impl<R: Runtime> Network<R> {
     }
 
     /// Lets blocks go by, and takes the signer's events, which nobody wants.
-    fn keep_going(&self, mut chain: ChainView, ended: Receiver<()>) {
+    fn keep_going(&self, ended: Receiver<()>) {
         let signer = self.signer.0.clone();
         self.driver
             .runtime()
@@ -257,11 +255,8 @@ impl<R: Runtime> Network<R> {
             .collect();
         let (driver, signer) = (self.driver.clone(), self.signer.0.clone());
         self.driver.runtime().spawn(async move {
-            let mut due = driver.now();
             while !ended.is_closed() {
-                due = due + BLOCK_TIME;
-                sleep_until(&driver, due).await;
-                chain.l1_block += 1;
+                let chain = next_block(&driver).await;
                 for handle in &handles {
                     handle.with(|machine, now| machine.set_chain(now, chain.clone()));
                 }

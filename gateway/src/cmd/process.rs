@@ -18,9 +18,10 @@ use livepeer_runtime::tls::Identity;
 use livepeer_runtime::{Driver, LocalKey, Runtime, seed};
 use zeroize::Zeroizing;
 
-use super::network::{BLOCK_TIME, Place, STOP_WITHIN, Tell, bad_identity};
+use super::chain::next_block;
+use super::network::{Place, STOP_WITHIN, Tell, bad_identity};
 use super::on;
-use super::socket::{Socket, sleep_until};
+use super::socket::Socket;
 use super::stop::Stop;
 use crate::args::{DevnetOrchestratorArgs, Listen};
 use crate::ui::{self, Failed, Outcome};
@@ -51,8 +52,7 @@ impl on::Work for Orchestrator<'_> {
         })?;
         let pem = secrets.pem.as_bytes();
         let identity = Identity::from_pem(pem, pem).map_err(bad_identity)?;
-        let mut chain = ChainView::development();
-        chain.l1_block += u64::from(args.blocks);
+        let chain = ChainView::development_at(driver.now());
         let socket = Socket::open(&driver, args.listen.0, "--listen").await?;
         let tell: Tell = Arc::new(ui::tell);
         let place = Place::start(&driver, socket, &identity, key, &chain, tell)?;
@@ -67,12 +67,8 @@ impl on::Work for Orchestrator<'_> {
             let _ = gone.recv().await;
         };
         let blocks = async {
-            let mut due = driver.now();
             loop {
-                due = due + BLOCK_TIME;
-                sleep_until(&driver, due).await;
-                chain.l1_block += 1;
-                place.set_chain(chain.clone());
+                place.set_chain(next_block(&driver).await);
             }
         };
         future::or(future::or(stop.pressed(), orphaned), blocks).await;
@@ -125,7 +121,6 @@ pub(super) struct Process {
     secrets: Secrets,
     at: SocketAddr,
     runtime: crate::args::Runtime,
-    network_began: Instant,
     tell: Tell,
     running: Option<(Child, ChildStdin)>,
     url: Option<Url>,
@@ -141,7 +136,6 @@ impl Process {
         at: SocketAddr,
         runtime: crate::args::Runtime,
         now: livepeer_core::Time,
-        network_began: Instant,
         tell: Tell,
     ) -> Result<Self, Failed> {
         let mut this = Self {
@@ -149,7 +143,6 @@ impl Process {
             name,
             at,
             runtime,
-            network_began,
             tell,
             running: None,
             url: None,
@@ -209,11 +202,9 @@ impl Process {
             )
         };
         let program = std::env::current_exe().map_err(|error| failed(&error))?;
-        let blocks = self.network_began.elapsed().as_secs() / BLOCK_TIME.as_secs();
         let mut child = Command::new(program)
             .arg("devnet-orchestrator")
             .args(["--listen", &self.at.to_string()])
-            .args(["--blocks", &blocks.to_string()])
             .args(["--runtime", self.runtime.name()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -269,7 +260,6 @@ pub(super) fn start_all(
     now: livepeer_core::Time,
     tell: &Tell,
 ) -> Result<Vec<Process>, Failed> {
-    let began = Instant::now();
     (0..count)
         .map(|n| {
             let at = listen.plus(n).ok_or_else(|| {
@@ -279,7 +269,7 @@ pub(super) fn start_all(
                 )
             })?;
             let name = format!("orchestrator {n}");
-            Process::start(name, at, runtime, now, began, tell.clone())
+            Process::start(name, at, runtime, now, tell.clone())
         })
         .collect()
 }

@@ -16,6 +16,7 @@ use rustls::ServerConfig;
 use tracing::{info, warn};
 
 use self::listing::Sources;
+use super::chain::News;
 use super::socket::Socket;
 use super::stop::Stop;
 use super::{chain, key, on};
@@ -50,7 +51,7 @@ impl on::Work for Work<'_> {
             stop.pressed().await;
             Ok(None)
         };
-        let Some((view, watch)) = future::or(reading, interrupted).await? else {
+        let Some((view, news)) = future::or(reading, interrupted).await? else {
             return Err(Failed::interrupted());
         };
         let policy = args.policy(payer);
@@ -59,7 +60,7 @@ impl on::Work for Work<'_> {
             webhook: args.webhook()?,
             discovery: args.listing.discovery,
             figures: true,
-            chain_fresh: watch.is_some().then_some(FRESH),
+            chain_fresh: matches!(news, News::Endpoints(_)).then_some(FRESH),
             ..remote::Config::new(policy)
         };
         let machine = SignerServer::new(driver.now(), config, view.clone(), seed());
@@ -68,11 +69,9 @@ impl on::Work for Work<'_> {
         let url = socket.url(scheme)?;
         let server = socket.serve(&signer, tls)?;
         driver.runtime().spawn(log_events(signer.clone()));
-        if let Some(watch) = watch {
-            let signer = signer.clone();
-            let push = move |view| signer.with(|machine, now| machine.set_chain(now, view));
-            driver.runtime().spawn(chain::follow(watch, push));
-        }
+        let fed = signer.clone();
+        let push = move |view| fed.with(|machine, now| machine.set_chain(now, view));
+        driver.runtime().spawn(chain::follow(news, push));
         if let Some(sources) = Sources::new(&args.listing, &args.chain) {
             let keeping = listing::keep(driver.clone(), signer.clone(), sources, payer, ceilings);
             driver.runtime().spawn(keeping);
