@@ -145,6 +145,9 @@ pub(crate) struct DevnetArgs {
     /// The same seed does the same.
     #[arg(long, value_name = "SEED", num_args = 0..=1, require_equals = true)]
     pub(crate) chaos: Option<Option<u64>>,
+    /// Remember in this folder, through crashes, who the orchestrators are and which tickets they have seen and won.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["processes", "chaos"])]
+    pub(crate) data: Option<PathBuf>,
     /// Which runtime drives them.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,

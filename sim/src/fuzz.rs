@@ -13,6 +13,9 @@ use livepeer_core::http::{Headers, Response, Url};
 use livepeer_core::payment::{Ticket, Unit};
 use livepeer_core::wire::challenge::{Challenge, RefreshRequest};
 use livepeer_core::wire::grpc::{Answer, Question};
+use livepeer_core::wire::keystore::{
+    Cost, Keystore, MAX_PBKDF2_ROUNDS, MAX_SCRYPT_BYTES, MAX_SCRYPT_LANES,
+};
 use livepeer_core::wire::signer::{
     PaymentRequest, PaymentResponse, Quote, WebhookAnswer, credential_capabilities,
 };
@@ -37,6 +40,7 @@ pub const TARGETS: &[Target] = targets![
     decode_credentials,
     decode_event,
     decode_grpc,
+    decode_keystore,
     decode_orchestrator_info,
     decode_params,
     decode_payment,
@@ -272,6 +276,19 @@ pub fn decode_signer_state(data: &[u8]) {
         let text = state.to_json();
         let again = SignerState::from_json(text.as_bytes()).expect("our own");
         assert_eq!(again.to_json(), text);
+    }
+}
+
+/// A keystore that is read costs no more than a password may.
+pub fn decode_keystore(data: &[u8]) {
+    if let Ok(keystore) = Keystore::parse(data) {
+        match keystore.cost {
+            Cost::Scrypt { bytes, lanes } => {
+                assert!((1..=MAX_SCRYPT_BYTES).contains(&bytes));
+                assert!((1..=MAX_SCRYPT_LANES).contains(&lanes));
+            }
+            Cost::Pbkdf2 { rounds } => assert!((1..=MAX_PBKDF2_ROUNDS).contains(&rounds)),
+        }
     }
 }
 

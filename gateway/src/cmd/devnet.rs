@@ -46,6 +46,7 @@ impl on::Work for Devnet<'_> {
             listen: args.listen,
             signer_listen: args.signer_listen,
             orchestrators: args.orchestrators,
+            data: args.data.clone(),
             key,
             elsewhere: processes.iter().map(|one| one.url().clone()).collect(),
         };

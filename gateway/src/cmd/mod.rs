@@ -12,6 +12,7 @@ mod key;
 mod live;
 mod network;
 mod on;
+mod past;
 mod peers;
 mod process;
 mod select;

@@ -7,6 +7,7 @@
 use std::net::Ipv4Addr;
 use std::num::NonZeroU8;
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ use livepeer_sim::orchestrator::{
 };
 
 use super::chain::next_block;
+use super::past::{Books, Past};
 use super::socket::{Socket, sleep_until};
 use crate::args::Listen;
 use crate::media::Retimer;
@@ -57,6 +59,8 @@ pub(super) struct Options {
     pub(super) signer_listen: Listen,
     /// How many orchestrators.
     pub(super) orchestrators: NonZeroU8,
+    /// Where they keep what must survive a crash; `None` forgets it.
+    pub(super) data: Option<PathBuf>,
     /// The payer's key.
     pub(super) key: LocalKey,
     /// Orchestrators that run elsewhere, instead of such here.
@@ -71,6 +75,7 @@ impl Options {
             listen: any,
             signer_listen: any,
             orchestrators: NonZeroU8::MIN,
+            data: None,
             key: fresh_key(),
             elsewhere: Vec::new(),
         }
@@ -151,9 +156,19 @@ impl<R: Runtime> Network<R> {
             let tell = tell.clone();
             let tell = Arc::new(move |line: &str| tell(&format!("{name}{line}")));
             let url = socket.url("https")?;
-            let identity = Identity::self_signed(url.host(), driver.now()).map_err(bad_identity)?;
-            let key = fresh_key();
-            orchestrators.push(Place::start(driver, socket, &identity, key, &chain, tell)?);
+            let (key, identity, books) = match (&options.data, u8::try_from(n)) {
+                (Some(folder), Ok(n)) => {
+                    let past = Past::open(folder, n, url.host(), driver.now()).await?;
+                    (past.key, past.identity, Some(past.books))
+                }
+                _ => {
+                    let identity = Identity::self_signed(url.host(), driver.now());
+                    (fresh_key(), identity.map_err(bad_identity)?, None)
+                }
+            };
+            orchestrators.push(Place::start(
+                driver, socket, &identity, key, &chain, books, tell,
+            )?);
         }
         let config = remote::Config {
             discovery: true,
@@ -277,24 +292,32 @@ impl<R: Runtime> Place<R> {
         identity: &Identity,
         key: LocalKey,
         chain: &ChainView,
+        books: Option<Books>,
         tell: Tell,
     ) -> Result<Self, Failed> {
         let url = socket.url("https")?;
         let tls = server_config(identity).map_err(bad_identity)?;
         let price = Price::new(PRICE, 1).expect("a positive number is a price");
-        let config = orchestrator::Config::new(url.clone(), key.address())
+        let mut config = orchestrator::Config::new(url.clone(), key.address())
             .on_chain(Payments::new(key.address(), price, chain.clone()))
             .with_model(NOOP, ModelConfig::default())
             .with_model(
                 RETIME,
                 ModelConfig::default().running(PipelineFactory::new(Retime::default)),
             );
-        let machine = Orchestrator::new(driver.now(), config, seed());
-        let handle = driver
-            .clone()
-            .with_signer(key)
-            .with_store(MemoryStore::default())
-            .drive(machine);
+        let driver = driver.clone().with_signer(key);
+        let (driver, records) = match books {
+            None => (driver.with_store(MemoryStore::default()), Vec::new()),
+            Some(books) => {
+                config.secret = Some(books.secret);
+                (driver.with_store(books.store), books.records)
+            }
+        };
+        let mut machine = Orchestrator::new(driver.now(), config, seed());
+        for record in &records {
+            machine.restore(record);
+        }
+        let handle = driver.drive(machine);
         let server = socket.serve(&handle, Some(tls))?;
         let (running, ended) = async_channel::bounded(1);
         let events = handle.clone();

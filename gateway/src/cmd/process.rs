@@ -55,7 +55,7 @@ impl on::Work for Orchestrator<'_> {
         let chain = ChainView::development_at(driver.now());
         let socket = Socket::open(&driver, args.listen.0, "--listen").await?;
         let tell: Tell = Arc::new(ui::tell);
-        let place = Place::start(&driver, socket, &identity, key, &chain, tell)?;
+        let place = Place::start(&driver, socket, &identity, key, &chain, None, tell)?;
         ui::print(&place.url().to_string())?;
         let (parent, gone) = async_channel::bounded::<()>(1);
         thread::spawn(move || {

@@ -365,6 +365,7 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
     /// The most to pay per pixel.
     pub fn max_price(mut self, price: Price) -> Self {
         self.pool.handshake.terms.ceilings = Ceilings::of(price);
+        self.config.payment.ceilings = Ceilings::of(price);
         self
     }
 
