@@ -326,7 +326,10 @@ impl Gateway {
             live::Event::NeedLease => self.lend(net),
             live::Event::Started(started) => {
                 let (now, channels) = (net.now(), &started.channels);
-                let input = publisher::Config::default();
+                let input = publisher::Config {
+                    first: Some(Seq::ZERO),
+                    ..publisher::Config::default()
+                };
                 let output = subscriber::Config::default();
                 let input = Publisher::new(now, input, channels.publish.clone());
                 let from = Start::At(Seq::ZERO);

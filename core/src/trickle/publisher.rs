@@ -56,6 +56,8 @@ pub const LINGER: Duration = Duration::from_millis(500);
 pub struct Config {
     /// The media type sent with every POST, and asked for when creating.
     pub content: ContentType,
+    /// Where to begin, for a channel that is known to be new: then it is not asked, which saves a round trip.
+    pub first: Option<Seq>,
     /// Whether to create the channel if it does not exist.
     pub create: bool,
     /// Whether [`Publisher::close`] deletes the channel.
@@ -98,6 +100,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             content: ContentType::new(ContentType::MPEG_TS),
+            first: None,
             create: false,
             delete: true,
             trust: Trust::Public,
@@ -292,7 +295,10 @@ impl Publisher {
             wants_begin: false,
             wants_write: false,
         };
-        publisher.probe(1);
+        match publisher.desk.config.first {
+            Some(first) => publisher.ready(first),
+            None => publisher.probe(1),
+        }
         publisher
     }
 

@@ -15,7 +15,7 @@ use livepeer_core::payment::guard::Budget;
 use livepeer_core::payment::session::Paid;
 use livepeer_core::pool::{self, SessionPool, Tried};
 use livepeer_core::selection::Balanced;
-use livepeer_core::trickle::{Start, publisher, subscriber};
+use livepeer_core::trickle::{Seq, Start, publisher, subscriber};
 use livepeer_core::wire::{Channels, Params, RunnerEvent, StartRequest, Token};
 
 use super::find::recall;
@@ -124,6 +124,8 @@ impl<R: Runtime> LiveVideoJob<R> {
     pub fn publisher_with(&self, config: publisher::Config) -> Publisher<R> {
         let config = publisher::Config {
             trust: self.trust,
+            // Channels of a job are made for it.
+            first: config.first.or(Some(Seq::ZERO)),
             ..config
         };
         Publisher::new(

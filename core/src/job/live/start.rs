@@ -13,7 +13,7 @@ use crate::payment::Funds;
 use crate::payment::session::{self, Credentials, Delivered, Fee, PaymentId};
 use crate::pool::{Attempts, Outcome};
 use crate::trickle::message::Messages;
-use crate::trickle::{self, ContentType, Publisher, Start, Subscriber};
+use crate::trickle::{self, ContentType, Publisher, Seq, Start, Subscriber};
 use crate::wire::{Channels, MAX_MESSAGE_BYTES, MAX_START_ANSWER_BYTES, cut, reason};
 
 /// What a start request is called in errors.
@@ -236,6 +236,8 @@ impl LiveVideoJob {
             self.now,
             trickle::publisher::Config {
                 content: ContentType::new(ContentType::JSON),
+                // It was made for us just now.
+                first: Some(Seq::ZERO),
                 trust: self.config.trust,
                 // The job ends with it: there is nothing left to be controlled.
                 linger: Duration::ZERO,
