@@ -340,7 +340,11 @@ fn an_orchestrator_that_refuses_payments_ends_the_job_with_its_words() {
         ..Quirks::default()
     };
     let ended = job(&peer::start(Some(100), quirks), &net.signer, &[]);
-    assert!(ended.error().contains("invalid ticket signature"));
+    assert!(
+        ended.error().contains("invalid ticket signature"),
+        "{}",
+        ended.error()
+    );
 }
 
 #[test]

@@ -39,7 +39,7 @@ async fn serve(price: Option<i64>, quirks: Quirks, tell: mpsc::Sender<String>) {
     };
     if let Some(price) = price {
         let price = Price::new(price, 1).expect("a price");
-        let chain = ChainView::development();
+        let chain = ChainView::development_at(driver.now());
         config = config.on_chain(Payments::new(account, price, chain));
     }
     let identity = tls::Identity::self_signed(url.host(), driver.now()).expect("a certificate");
