@@ -5,6 +5,7 @@
 
 mod bodies;
 mod faults;
+mod hostile;
 mod life;
 mod machines;
 mod trickle;
@@ -31,6 +32,7 @@ use crate::{Driver, Handle};
 
 pub use bodies::*;
 pub use faults::*;
+pub use hostile::*;
 pub use life::*;
 pub use machines::{Habits, Script};
 pub use trickle::*;
@@ -73,6 +75,7 @@ macro_rules! conformance_tests {
             a_client_that_breaks_mid_body_is_noticed
             a_waiting_client_that_leaves_is_noticed
             garbage_gets_a_status_and_nothing_else
+            hostile_sockets_disturb_no_channel
             dropping_the_handle_closes_everything
             timers_fire_in_order_and_not_early
             signatures_and_records_are_answered
