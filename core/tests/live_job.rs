@@ -6,12 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::handshake::Identity;
-use livepeer_core::http::{Headers, In, Method, Out, Response, Url};
+use livepeer_core::http::{Fault, Headers, In, Method, Out, Response, Url};
 use livepeer_core::job::live::{Config, Ending, Event, LiveVideoJob};
 use livepeer_core::payment::Funds;
 use livepeer_core::pool::{self, Lease, Outcome, Quickest, SessionPool};
 use livepeer_core::wire::{Params, StartRequest};
-use livepeer_core::{Cause, Effect, EffectId, Input, Machine, Output, Time};
+use livepeer_core::{Cause, Effect, EffectId, Failure, Input, Machine, Output, Party, Time};
 use livepeer_proto::net;
 use prost::Message as _;
 use serde_json::{Value, json};
@@ -786,4 +786,105 @@ fn a_job_ends_whichever_of_its_channels_was_closed_first() {
         world.take_events()[..],
         [(_, Event::Ended(Ending::NoOrchestrator))]
     ));
+}
+
+/// When the orchestrator at work was lost, if it was.
+fn lost_at(world: &mut World) -> Option<u64> {
+    world
+        .take_events()
+        .into_iter()
+        .find_map(|(at, event)| matches!(event, Event::Lost(..)).then_some(at))
+}
+
+#[test]
+fn while_output_is_owed_a_lost_orchestrator_is_replaced_even_after_the_input() {
+    for owed in [true, false] {
+        let mut world = World::new(Config::default());
+        world.assign_well("a");
+        world.command(|job, now| job.set_owed(now, owed));
+        world.command(LiveVideoJob::input_closed);
+        world.pass_to(1_000);
+        let party = Party::Channel(Url::parse("https://a:8935/out").unwrap());
+        let broken = Failure::new(party, Cause::Link(Fault::Broken("reset".into())));
+        world.take_events();
+        world.command(|job, now| job.media_ended(now, Some(broken.clone())));
+        let events = world.take_events();
+        match events.last() {
+            Some((_, Event::NeedLease)) if owed => {}
+            Some((_, Event::Ended(Ending::Failed(failure)))) if !owed => {
+                assert_eq!(failure.cause, broken.cause);
+                continue;
+            }
+            other => panic!("{owed}: {other:?}"),
+        }
+        world.assign_well("b");
+        let started = world
+            .take_events()
+            .into_iter()
+            .find_map(|(_, event)| match event {
+                Event::Started(started) => Some(started),
+                _ => None,
+            });
+        let started = started.expect("b takes the job");
+        assert_eq!((started.orchestrator.host(), started.swaps), ("b", 1));
+        // What is owed has come: now it may end.
+        world.command(|job, now| job.set_owed(now, false));
+        world.command(|job, now| job.media_ended(now, None));
+        let ended = world.take_events();
+        assert!(
+            matches!(ended.last(), Some((_, Event::Ended(Ending::Finished)))),
+            "{ended:?}"
+        );
+    }
+}
+
+#[test]
+fn an_orchestrator_that_takes_no_input_is_stuck_unless_something_moves() {
+    let mut world = World::new(Config::default());
+    world.assign_well("a");
+    world.take_events();
+    world.pass_to(1_000);
+    world.command(|job, now| job.set_input_waits(now, true));
+    world.pass_to(5_000);
+    // Said again it is no news; a delivery is.
+    world.command(|job, now| job.set_input_waits(now, true));
+    world.command(LiveVideoJob::input_done);
+    world.command(|job, now| job.set_input_waits(now, true));
+    world.pass_to(9_999);
+    assert_eq!(lost_at(&mut world), None);
+    world.pass_to(20_000);
+    assert_eq!(lost_at(&mut world), Some(10_000));
+    // Whoever has nothing to say does not wait.
+    world.assign_well("b");
+    world.command(|job, now| job.set_input_waits(now, true));
+    world.command(|job, now| job.set_input_waits(now, false));
+    world.pass_to(29_000);
+    assert_eq!(lost_at(&mut world), None);
+}
+
+#[test]
+fn a_dead_orchestrator_is_left_at_once_by_jobs_with_somewhere_else_to_go() {
+    for leave_dead in [true, false] {
+        let config = Config {
+            leave_dead,
+            ..Config::default()
+        };
+        let mut world = World::new(config);
+        world.assign_well("a");
+        world.take_events();
+        world.pass_to(2_000);
+        let mut break_off = |fault: Fault| {
+            let (id, _) = world.events_get.take()?;
+            world
+                .job
+                .handle_input(world.now, Input::Http(id, In::Failed(fault)));
+            world.drain();
+            Some(world.now)
+        };
+        break_off(Fault::Broken("reset".into()));
+        // A connection that breaks may be bad luck: another one is tried.
+        let again = break_off(Fault::Connect("refused".into()));
+        assert_eq!(again.is_some(), leave_dead, "at once, or after a pause");
+        assert_eq!(lost_at(&mut world), leave_dead.then_some(2_000));
+    }
 }

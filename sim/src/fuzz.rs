@@ -16,6 +16,7 @@ use livepeer_core::wire::grpc::{Answer, Question};
 use livepeer_core::wire::keystore::{
     Cost, Keystore, MAX_PBKDF2_ROUNDS, MAX_SCRYPT_BYTES, MAX_SCRYPT_LANES,
 };
+use livepeer_core::wire::listing;
 use livepeer_core::wire::signer::{
     PaymentRequest, PaymentResponse, Quote, WebhookAnswer, credential_capabilities,
 };
@@ -41,6 +42,7 @@ pub const TARGETS: &[Target] = targets![
     decode_event,
     decode_grpc,
     decode_keystore,
+    decode_listing,
     decode_orchestrator_info,
     decode_params,
     decode_payment,
@@ -50,11 +52,14 @@ pub const TARGETS: &[Target] = targets![
     decode_start_answer,
     decode_token,
     decode_url,
+    machine_discovery,
+    machine_handshake,
     machine_orchestrator,
     machine_payment_ledger,
     machine_payment_receiver,
     machine_payment_session,
     machine_payment_signer,
+    machine_pool,
     machine_trickle_publisher,
     machine_trickle_server,
     machine_trickle_subscriber,
@@ -100,6 +105,34 @@ pub fn decode_orchestrator_info(data: &[u8]) {
             capabilities.models().count() <= livepeer_core::wire::MAX_MODELS,
             "models are bounded"
         );
+    }
+}
+
+/// Whatever list is read, every entry has a usable address, and nothing is read without bound.
+pub fn decode_listing(data: &[u8]) {
+    let usable = |found: &listing::Found| {
+        assert!(!found.url.host().is_empty());
+        assert!(found.runners.len() <= listing::MAX_PER_ENTRY);
+    };
+    for listed in [
+        listing::read_list(data),
+        listing::read_subgraph(data),
+        listing::read_stats(data, &listing::StatsFields::default()),
+    ] {
+        let Ok((found, skipped)) = listed else {
+            continue;
+        };
+        found.iter().for_each(usable);
+        assert!(found.len() <= listing::MAX_LIST_ENTRIES);
+        assert!(skipped.len() <= listing::MAX_SKIPPED);
+    }
+    let _ = listing::read_runners(data);
+    let _ = listing::read_scores(data, "FRA");
+    let _ = listing::read_round(data);
+    if let Ok(text) = core::str::from_utf8(data) {
+        for url in listing::read_addresses(text).0 {
+            assert_eq!(listing::read_address(&url.to_string()), Ok(url));
+        }
     }
 }
 
@@ -192,6 +225,21 @@ pub fn decode_grpc(data: &[u8]) {
         answer.end(&trailers)
     };
     assert_eq!(answer(&[body]), answer(&[head, tail]));
+}
+
+/// A discovery names everybody once and keeps secrets, whatever its sources answer.
+pub fn machine_discovery(data: &[u8]) {
+    crate::steps::discovery::run(data);
+}
+
+/// A handshake ends once, and accepts a new certificate at most once a call.
+pub fn machine_handshake(data: &[u8]) {
+    crate::steps::handshake::run(data);
+}
+
+/// A pool lends nobody who is suspended, and leaves no job waiting, whatever orchestrators and jobs do.
+pub fn machine_pool(data: &[u8]) {
+    crate::steps::pool::run(data);
 }
 
 /// An orchestrator answers once, credits once and overdraws nobody, whatever gateways do.
