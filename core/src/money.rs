@@ -129,17 +129,28 @@ impl From<&Wei> for Amount {
     }
 }
 
+/// `a + b`. With a whole number on either side the sum is in lowest terms already; the general way looks for a common
+/// divisor of numbers of hundreds of bits, which is most of what a payment costs beside its signatures.
+fn sum(a: &BigRational, b: &BigRational) -> BigRational {
+    let (whole, other) = if a.is_integer() { (a, b) } else { (b, a) };
+    if !whole.is_integer() {
+        return a + b;
+    }
+    let numerator = whole.numer() * other.denom() + other.numer();
+    BigRational::new_raw(numerator, other.denom().clone())
+}
+
 impl Add for Amount {
     type Output = Self;
     fn add(self, other: Self) -> Self {
-        Self(self.0 + other.0)
+        Self(sum(&self.0, &other.0))
     }
 }
 
 impl Sub for Amount {
     type Output = Self;
     fn sub(self, other: Self) -> Self {
-        Self(self.0 - other.0)
+        Self(sum(&self.0, &-other.0))
     }
 }
 
@@ -152,13 +163,13 @@ impl Neg for Amount {
 
 impl AddAssign<&Self> for Amount {
     fn add_assign(&mut self, other: &Self) {
-        self.0 += &other.0;
+        self.0 = sum(&self.0, &other.0);
     }
 }
 
 impl SubAssign<&Self> for Amount {
     fn sub_assign(&mut self, other: &Self) {
-        self.0 -= &other.0;
+        self.0 = sum(&self.0, &-&other.0);
     }
 }
 
@@ -271,5 +282,39 @@ impl fmt::Display for Price {
 impl fmt::Debug for Price {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{} wei", self.wei, self.per)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_in_lowest_terms_whoever_is_whole() {
+        let parts = [0, 1, -1, 6, -6, 7, 30];
+        for (a, b) in parts.iter().flat_map(|a| parts.map(|b| (*a, b))) {
+            for (c, d) in [(1, 1), (1, 6), (6, 1), (6, 6), (6, 4), (35, 21)] {
+                let (left, right) = (
+                    BigRational::new(a.into(), c.into()),
+                    BigRational::new(b.into(), d.into()),
+                );
+                let (plus, minus) = (&left + &right, &left - &right);
+                let (left, right) = (Amount(left), Amount(right));
+                let (mut more, mut less) = (left.clone(), left.clone());
+                more += &right;
+                less -= &right;
+                for (ours, theirs) in [
+                    (left.clone() + right.clone(), &plus),
+                    (left - right, &minus),
+                    (more, &plus),
+                    (less, &minus),
+                ] {
+                    assert_eq!(
+                        (ours.0.numer(), ours.0.denom()),
+                        (theirs.numer(), theirs.denom())
+                    );
+                }
+            }
+        }
     }
 }

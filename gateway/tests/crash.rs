@@ -1,7 +1,8 @@
-//! Signer, gateway and recipient are killed at random moments of a running job, and start again: the recipient's
-//! books are consistent, and the job goes on or ends with a clear reason.
+//! Signer, recipient, and gateways with and without a key of their own are killed at random moments of a running job,
+//! and start again: the recipient's books are consistent, no nonce is spent twice, and the job goes on or ends with a
+//! clear reason.
 //!
-//! `LIVEPEER_CRASHES` says how often (3 times unless said otherwise), `LIVEPEER_CRASH_SEED` which moments.
+//! `LIVEPEER_CRASHES` says how often (4 times unless said otherwise), `LIVEPEER_CRASH_SEED` which moments.
 
 #![cfg(unix)]
 
@@ -130,29 +131,35 @@ impl Stage {
         signer
     }
 
-    fn job(&self, log: &str, duration: &str) -> Running {
+    /// A job that pays through the signer, or with the key itself.
+    fn job(&self, log: &str, duration: &str, own_key: bool) -> Running {
         let orchestrator = format!("https://127.0.0.1:{}", self.orchestrator);
         let signer = format!("http://127.0.0.1:{}", self.signer);
         let clip = concat!(env!("CARGO_MANIFEST_DIR"), "/media/testsrc-360p30-12s.ts");
-        self.spawn(
-            log,
-            &[
-                "live",
-                "--orchestrator",
-                &orchestrator,
-                "--signer",
-                &signer,
-                "--model-id",
-                "noop",
-                "--input",
-                clip,
-                "--loop",
-                "--duration",
-                duration,
-                "--output",
-                "/dev/null",
-            ],
-        )
+        let key = self.folder.private("key", KEY).display().to_string();
+        let store = self.path("payer.db").display().to_string();
+        let mut arguments = vec![
+            "live",
+            "--orchestrator",
+            &orchestrator,
+            "--model-id",
+            "noop",
+            "--input",
+            clip,
+            "--loop",
+            "--duration",
+            duration,
+            "--output",
+            "/dev/null",
+            "--store",
+            &store,
+        ];
+        if own_key {
+            arguments.extend(["--key-file", &key, "--static-chain"]);
+        } else {
+            arguments.extend(["--signer", &signer]);
+        }
+        self.spawn(log, &arguments)
     }
 
     /// What the network said that it credited, in tickets.
@@ -215,7 +222,7 @@ fn reason(log: &str) -> &str {
 #[test]
 fn whoever_is_killed_the_books_stay_right() {
     let times = std::env::var("LIVEPEER_CRASHES").ok();
-    let times: u64 = times.and_then(|n| n.parse().ok()).unwrap_or(3);
+    let times: u64 = times.and_then(|n| n.parse().ok()).unwrap_or(4);
     let seed = std::env::var("LIVEPEER_CRASH_SEED").ok();
     let seed: u8 = seed.and_then(|n| n.parse().ok()).unwrap_or(1);
     let mut rng = Rng::new([seed; 32]);
@@ -223,10 +230,10 @@ fn whoever_is_killed_the_books_stay_right() {
     let mut clean = 0;
     for round in 0..times {
         let after = Duration::from_millis(200 + rng.below(6_000));
-        let victim = ["signer", "recipient", "gateway"][(round % 3) as usize];
+        let victim = ["signer", "recipient", "gateway", "payer"][(round % 4) as usize];
         let stage = Stage::new(&format!("crash-{seed}-{round}"));
         let (mut network, mut signer) = (stage.network(), stage.signer());
-        let mut job = stage.job("job.log", "7s");
+        let mut job = stage.job("job.log", "7s", victim == "payer");
         thread::sleep(after);
         match victim {
             "signer" => {
@@ -239,12 +246,12 @@ fn whoever_is_killed_the_books_stay_right() {
             }
             _ => {
                 job.kill();
-                job = stage.job("job2.log", "2s");
+                job = stage.job("job2.log", "2s", victim == "payer");
             }
         }
         let code = job.wait(Duration::from_secs(60));
         let log = match victim {
-            "gateway" => stage.read("job2.log"),
+            "gateway" | "payer" => stage.read("job2.log"),
             _ => stage.read("job.log"),
         };
         if code == Some(0) {
@@ -265,6 +272,8 @@ fn whoever_is_killed_the_books_stay_right() {
             "{round}: nothing was paid: {}",
             stage.read("network.log")
         );
+        let again = stage.read("network.log").contains("already seen");
+        assert!(!again, "{round}: a nonce was spent twice");
         assert!(
             told <= stored,
             "{told} tickets were spoken of, {stored} are stored"

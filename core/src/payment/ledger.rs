@@ -6,7 +6,8 @@ use alloc::string::String;
 use core::time::Duration;
 
 use num_bigint::BigInt;
-use num_traits::ToPrimitive as _;
+use num_integer::Integer as _;
+use num_traits::{Signed as _, ToPrimitive as _};
 
 use crate::money::{Amount, Price};
 use crate::sign::Address;
@@ -23,13 +24,18 @@ pub fn min_credit(fee: &Amount, ev: &Amount) -> Amount {
 /// nothing. Saturates.
 #[must_use]
 pub fn tickets_for(wanted: &Amount, existing: &Amount, ev: &Amount) -> u64 {
-    let missing = wanted.clone() - existing.clone();
+    let (wanted, existing, ev) = (wanted.as_ratio(), existing.as_ratio(), ev.as_ratio());
+    // What is missing, not in lowest terms: for one division that would cost more than it spares.
+    let missing = wanted.numer() * existing.denom() - existing.numer() * wanted.denom();
     if !missing.is_positive() || !ev.is_positive() {
         return 0;
     }
-    (missing.as_ratio() / ev.as_ratio())
-        .ceil()
-        .to_integer()
+    let (numerator, denominator) = (
+        missing * ev.denom(),
+        wanted.denom() * existing.denom() * ev.numer(),
+    );
+    numerator
+        .div_ceil(&denominator)
         .to_u64()
         .unwrap_or(u64::MAX)
 }
