@@ -194,6 +194,22 @@ fn the_next_segment_is_asked_for_before_this_one_is_read() {
 }
 
 #[test]
+fn a_channel_that_was_there_is_asked_again_at_once_and_then_slower() {
+    let mut hand = Hand::new(Config::default(), Start::At(Seq::new(5)));
+    hand.reply("5", ok(5));
+    hand.data("5", "x");
+    hand.end("5");
+    hand.cut("6");
+    assert_eq!(hand.live("6").len(), 1);
+    hand.cut("6");
+    assert_eq!(hand.live("6").len(), 0);
+    hand.pass(250);
+    assert_eq!(hand.live("6").len(), 1);
+    hand.reply("6", ok(6));
+    assert_eq!(hand.told(), ["begin 5", "x", "end 5"]);
+}
+
+#[test]
 fn an_early_segment_is_held_within_bounds() {
     let config = Config {
         ahead_bytes: 6,

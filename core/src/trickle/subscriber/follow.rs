@@ -63,10 +63,12 @@ impl Subscriber {
             });
             return None;
         }
-        if self.desk.config.leave_dead && self.failures == 1 {
+        // A channel that was there is asked again at once: while one pauses, its window of five segments may pass.
+        let at_once = u32::from(self.met || self.desk.config.leave_dead);
+        let Some(doublings) = self.failures.checked_sub(1 + at_once) else {
             return Some(Duration::ZERO);
-        }
-        let doubled = PAUSE * 2_u32.saturating_pow(self.failures - 1);
+        };
+        let doubled = PAUSE * 2_u32.saturating_pow(doublings);
         Some(doubled.min(PAUSE_MAX))
     }
 
