@@ -47,11 +47,11 @@ fn run(
     span: Duration,
     continued: bool,
 ) -> std::io::Result<()> {
-    let scene = Scene::new();
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_err(std::io::Error::other)?;
     let now = Time::ZERO + now;
+    let scene = Scene::at(now);
     let mut body = scene.request(now, StateBlob::default());
     if continued {
         let (status, answer) = Connection::new(address)?.call(&body)?;

@@ -59,17 +59,26 @@ impl Scene {
     /// Never: everybody is funded.
     #[must_use]
     pub fn new() -> Self {
+        Self::at(NOW)
+    }
+
+    /// The same at another time, for loads on a running signer with the chain for development.
+    ///
+    /// # Panics
+    /// Never: everybody is funded.
+    #[must_use]
+    pub fn at(now: Time) -> Self {
         let price = Price::new(1, 1).expect("a price");
         let config = RecipientConfig::new(Address([0x0e; 20]));
         let mut recipient = TicketReceiver::new(
-            NOW,
+            now,
             config,
             Secret([1; 32]),
-            ChainView::development(),
+            ChainView::development_at(now),
             [2; 32],
         );
         let params = recipient
-            .quote(NOW, key().address(), price)
+            .quote(now, key().address(), price)
             .expect("everybody is funded");
         Self {
             recipient,
@@ -151,7 +160,7 @@ impl Scene {
         let key = key();
         let config = Config::new(Policy::new(key.address()));
         Desk {
-            server: SignerServer::new(NOW, config, ChainView::development(), [3; 32]),
+            server: SignerServer::new(NOW, config, ChainView::development_at(NOW), [3; 32]),
             key,
             count: 0,
         }

@@ -82,7 +82,7 @@ pub(crate) struct ChainArgs {
     /// The contract that knows all others.
     #[arg(long, value_name = "ADDRESS", default_value_t = CONTROLLER)]
     pub(crate) controller: Address,
-    /// No chain: a fixed view in which everybody is funded. For development.
+    /// No chain but the one for development, in which everybody is funded and blocks go by the clock.
     #[arg(long, conflicts_with = "rpc")]
     pub(crate) static_chain: bool,
 }
