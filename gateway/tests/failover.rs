@@ -224,6 +224,22 @@ fn the_serving_orchestrator_is_killed_and_no_segment_is_lost_nor_late() {
 }
 
 #[test]
+fn an_orchestrator_that_dies_after_its_last_segment_costs_nothing() {
+    let clip = std::fs::read(Path::new(CLIP)).expect("the clip comes with the sources");
+    for runtime in ["tokio", "smol"] {
+        let network = Devnet::start(2, &["--runtime", runtime]);
+        let mut stream = network.stream(runtime);
+        let serving = network.who_runs();
+        stream.read(12);
+        thread::sleep(Duration::from_millis(50));
+        network.kill(serving);
+        let (code, told) = stream.finish();
+        assert_eq!(code, Some(0), "{told}");
+        assert!(stream.got == clip, "every byte: {told}");
+    }
+}
+
+#[test]
 fn when_all_are_killed_one_error_says_who_was_tried_and_why_each_failed() {
     for runtime in ["tokio", "smol"] {
         let network = Devnet::start(5, &["--runtime", runtime]);

@@ -155,7 +155,7 @@ impl<R: Runtime> Input<R> {
             self.replay.took();
             moved = true;
         }
-        let (owed, waits) = (self.replay.owed() > 0, self.replay.next().is_some());
+        let (owed, waits) = (self.replay.owed(), self.replay.next().is_some());
         job.with(|job, now| {
             job.set_owed(now, owed);
             if moved {

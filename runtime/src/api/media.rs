@@ -384,10 +384,10 @@ impl<R: Runtime> Output<R> {
                 return false;
             }
             let replay = &mut state.input.replay;
-            for _ in 0..answers.min(replay.owed() as u64) {
+            for _ in 0..answers.min(replay.unanswered().max(1) as u64) {
                 replay.answered();
             }
-            let owed = replay.owed() > 0;
+            let owed = replay.owed();
             self.shared.job.with(|job, now| job.set_owed(now, owed));
             true
         });

@@ -2,6 +2,7 @@
 
 use alloc::string::ToString as _;
 
+use super::replay::Owed;
 use super::{Ending, Event, LiveVideoJob, Running, State};
 use crate::error::{Advice, Cause, Failure, Party, Reason};
 use crate::payment::Funds;
@@ -25,7 +26,7 @@ impl LiveVideoJob {
             self.out.event(Event::Lost(url, failure.clone()));
         }
         self.leave(verdict(&failure));
-        let wanted = self.input_open || self.owed;
+        let wanted = self.input_open || self.owed == Owed::Something;
         let may_go_on = !self.stopping
             && failure.advice() != Advice::Stop
             && (!was_running || (wanted && self.swap_limit.allow(self.now)));

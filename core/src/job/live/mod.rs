@@ -44,6 +44,8 @@ pub mod replay;
 mod start;
 mod work;
 
+use replay::Owed;
+
 /// Parameter updates that may wait to be delivered.
 pub const MAX_BACKLOG: usize = 32;
 
@@ -184,8 +186,8 @@ pub struct LiveVideoJob {
     attempts: Attempts,
     last_failure: Option<Failure>,
     input_open: bool,
-    /// The output still owes something for the input so far.
-    owed: bool,
+    /// What the output owes to the input so far.
+    owed: Owed,
     children: u32,
     out: Outbox<Event>,
 }
@@ -295,7 +297,7 @@ impl LiveVideoJob {
             status: None,
             swaps: 0,
             input_open: true,
-            owed: false,
+            owed: Owed::Unknown,
             children: 0,
             out,
         }
@@ -422,9 +424,10 @@ impl LiveVideoJob {
         }
     }
 
-    /// Whether the owner keeps input that no output has answered: see [`replay`]. While it does, an orchestrator
-    /// that is lost after the input has closed is replaced too.
-    pub fn set_owed(&mut self, now: Time, owed: bool) {
+    /// What the output owes to the input, as the owner's [`Replay`](replay::Replay) knows. While it owes something,
+    /// an orchestrator that is lost after the input has closed is replaced too; if it owes nothing then, the loss
+    /// costs nothing.
+    pub fn set_owed(&mut self, now: Time, owed: Owed) {
         self.advance(now);
         self.owed = owed;
     }
@@ -469,6 +472,9 @@ impl LiveVideoJob {
             match failure {
                 None if running.drain_until.is_some() => self.finish(Ending::Finished),
                 None => self.gone("a media channel"),
+                Some(_) if running.drain_until.is_some() && self.owed == Owed::Nothing => {
+                    self.finish(Ending::Finished);
+                }
                 Some(failure) => self.lose(failure.cause),
             }
         }

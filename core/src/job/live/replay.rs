@@ -57,6 +57,20 @@ pub struct Replay {
     bytes: usize,
     /// Output is read, so that it can answer.
     answers: bool,
+    /// There was more output than input: which answers which is not known.
+    surplus: bool,
+}
+
+/// What the output owes to the input so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Owed {
+    /// Nobody knows.
+    #[default]
+    Unknown,
+    /// An answer to one segment at least.
+    Something,
+    /// Every segment is answered by one of its own.
+    Nothing,
 }
 
 #[derive(Debug, Default)]
@@ -165,6 +179,8 @@ impl Replay {
         }
         if self.at > 0 {
             self.forget_first();
+        } else {
+            self.surplus = true;
         }
     }
 
@@ -183,8 +199,20 @@ impl Replay {
 
     /// How many segments are not answered, the open one included.
     #[must_use]
-    pub fn owed(&self) -> usize {
+    pub fn unanswered(&self) -> usize {
         self.kept.len()
+    }
+
+    /// What the output owes.
+    #[must_use]
+    pub fn owed(&self) -> Owed {
+        if !self.kept.is_empty() {
+            Owed::Something
+        } else if self.answers && !self.surplus {
+            Owed::Nothing
+        } else {
+            Owed::Unknown
+        }
     }
 
     /// How many segments were handed over whole.
@@ -256,6 +284,7 @@ mod tests {
         }
         assert_eq!(feed(&mut replay).len(), 3);
         replay.answered();
+        assert_eq!(replay.owed(), Owed::Something);
         replay.begin();
         replay.write(Bytes::from_static(b"d"));
         assert_eq!(feed(&mut replay), [(3, b"d".to_vec())]);
@@ -272,7 +301,8 @@ mod tests {
         for _ in 0..5 {
             replay.answered();
         }
-        assert_eq!((replay.owed(), replay.begun()), (0, 4));
+        assert_eq!((replay.unanswered(), replay.begun()), (0, 4));
+        assert_eq!(replay.owed(), Owed::Unknown, "more came than was asked for");
     }
 
     #[test]
