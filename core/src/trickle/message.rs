@@ -7,6 +7,8 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use crate::time::Time;
+
 /// The longest message, as the python reader's bound for event segments (trickle spec 9).
 pub const MAX_MESSAGE: usize = 1 << 20;
 
@@ -32,6 +34,9 @@ pub enum BadMessage {
         /// The bound.
         limit: usize,
     },
+    /// It has a line feed inside.
+    #[error("more than one line")]
+    ManyLines,
     /// The segment was cut off inside it.
     #[error("cut off after {held} bytes")]
     CutOff {
@@ -109,6 +114,69 @@ impl Messages {
         } else {
             Ok(())
         }
+    }
+}
+
+/// How long a segment of JSON lines takes more of them, as the python writer's do (trickle spec 9).
+pub const ROTATE_EVERY: core::time::Duration = core::time::Duration::from_secs(10);
+
+/// Puts JSON lines into segments: readers get each line at once, and segments end often enough for servers and
+/// readers with timeouts.
+#[derive(Clone, Debug, Default)]
+pub struct LineWriter {
+    /// Since when the open segment is.
+    since: Option<Time>,
+}
+
+/// What to do for a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// End the open segment first.
+    pub end: bool,
+    /// Begin a segment next.
+    pub begin: bool,
+    /// Then write this, in one piece.
+    pub bytes: Bytes,
+}
+
+impl LineWriter {
+    /// What to do for the next line, which comes without a line feed.
+    ///
+    /// # Errors
+    /// If not every peer could read it: it is longer than [`MAX_LINE`], or more than one line. Nothing changes then.
+    pub fn line(&mut self, now: Time, line: &[u8]) -> Result<Write, BadMessage> {
+        if line.len() > MAX_LINE {
+            return Err(BadMessage::TooLong { limit: MAX_LINE });
+        }
+        if line.contains(&b'\n') {
+            return Err(BadMessage::ManyLines);
+        }
+        let end = self.rotate(now);
+        let begin = self.since.is_none();
+        self.since.get_or_insert(now);
+        let mut bytes = Vec::with_capacity(line.len() + 1);
+        bytes.extend_from_slice(line);
+        bytes.push(b'\n');
+        Ok(Write {
+            end,
+            begin,
+            bytes: bytes.into(),
+        })
+    }
+
+    /// Whether the open segment is to end now, also without another line.
+    pub fn rotate(&mut self, now: Time) -> bool {
+        let over = self.due().is_some_and(|due| due <= now);
+        if over {
+            self.since = None;
+        }
+        over
+    }
+
+    /// When to ask [`LineWriter::rotate`]; `None` while no segment is open.
+    #[must_use]
+    pub fn due(&self) -> Option<Time> {
+        self.since.map(|since| since + ROTATE_EVERY)
     }
 }
 
@@ -264,5 +332,24 @@ mod tests {
             seen,
             [Err(BadMessage::TooLong { limit: 3 }), Ok(b"abc".to_vec())]
         );
+    }
+
+    #[test]
+    fn lines_share_a_segment_until_it_is_time_for_the_next() {
+        let at = |secs: u64| Time::from_secs(1_000 + secs);
+        let mut writer = LineWriter::default();
+        assert_eq!((writer.due(), writer.rotate(at(0))), (None, false));
+        let mut said = |secs, line: &str| {
+            let write = writer.line(at(secs), line.as_bytes()).unwrap();
+            (write.end, write.begin, write.bytes)
+        };
+        assert_eq!(said(0, "{}"), (false, true, Bytes::from_static(b"{}\n")));
+        assert_eq!(said(9, "[]"), (false, false, Bytes::from_static(b"[]\n")));
+        assert_eq!(said(10, ""), (true, true, Bytes::from_static(b"\n")));
+        assert_eq!(writer.due(), Some(at(20)));
+        assert_eq!(writer.line(at(30), b"a\nb"), Err(BadMessage::ManyLines));
+        let long = [b'x'; MAX_LINE + 1];
+        assert!(writer.line(at(30), &long).is_err());
+        assert!(writer.rotate(at(30)) && !writer.rotate(at(30)));
     }
 }
