@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,12 @@ const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/media/testsrc-360p30-12
 
 /// Nobody may wait longer for a segment than this beyond its time.
 const GAP: Duration = Duration::from_millis(500);
+
+/// One test at a time: five processes and a stream are enough for a small machine to be on time with.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn gateway() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_livepeer-gateway"));
@@ -208,6 +215,7 @@ fn kill_twice(clip: &[u8], runtime: &str, moment: Duration) -> (Duration, String
 
 #[test]
 fn the_serving_orchestrator_is_killed_and_no_segment_is_lost_nor_late() {
+    let _alone = alone();
     let clip = std::fs::read(Path::new(CLIP)).expect("the clip comes with the sources");
     // Right before a segment is due, right after, and in between.
     for (runtime, moment) in [("tokio", 985), ("smol", 300), ("tokio", 2), ("smol", 995)] {
@@ -225,6 +233,7 @@ fn the_serving_orchestrator_is_killed_and_no_segment_is_lost_nor_late() {
 
 #[test]
 fn an_orchestrator_that_dies_after_its_last_segment_costs_nothing() {
+    let _alone = alone();
     let clip = std::fs::read(Path::new(CLIP)).expect("the clip comes with the sources");
     for runtime in ["tokio", "smol"] {
         let network = Devnet::start(2, &["--runtime", runtime]);
@@ -241,6 +250,7 @@ fn an_orchestrator_that_dies_after_its_last_segment_costs_nothing() {
 
 #[test]
 fn when_all_are_killed_one_error_says_who_was_tried_and_why_each_failed() {
+    let _alone = alone();
     for runtime in ["tokio", "smol"] {
         let network = Devnet::start(5, &["--runtime", runtime]);
         let mut stream = network.stream(runtime);
@@ -272,6 +282,7 @@ fn when_all_are_killed_one_error_says_who_was_tried_and_why_each_failed() {
 
 #[test]
 fn chaos_costs_no_segment() {
+    let _alone = alone();
     let clip = std::fs::read(Path::new(CLIP)).expect("the clip comes with the sources");
     let network = Devnet::start(3, &["--chaos=3"]);
     let mut stream = network.stream("tokio");
