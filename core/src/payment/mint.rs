@@ -127,6 +127,19 @@ pub fn plan(
     rng: &mut Rng,
     request: &PaymentRequest,
 ) -> Result<Plan, Refusal> {
+    plan_knowing(now, policy, chain, rng, request, |_, _| false)
+}
+
+/// As [`plan`], for a signer that may know by itself that it made the signature of a blob with that digest, and so
+/// spares looking at it again.
+pub(super) fn plan_knowing(
+    now: Time,
+    policy: &Policy,
+    chain: &ChainView,
+    rng: &mut Rng,
+    request: &PaymentRequest,
+    knows: impl FnOnce(Digest, &Signature) -> bool,
+) -> Result<Plan, Refusal> {
     let raw = request
         .orchestrator
         .as_ref()
@@ -136,8 +149,12 @@ pub fn plan(
         if request.state.is_empty() {
             return Ok(None);
         }
+        let digest = Digest::personal(&request.state.state);
         Signature::from_slice(&request.state.sig)
-            .and_then(|sig| sig.verify(Digest::personal(&request.state.state), policy.address))
+            .and_then(|sig| match knows(digest, &sig) {
+                true => Ok(()),
+                false => sig.verify(digest, policy.address),
+            })
             .map_err(|_| Refusal::bad("invalid sig"))?;
         SignerState::from_json(&request.state.state)
             .map(Some)

@@ -11,11 +11,13 @@
 //!
 //! `GET /healthz` and `GET /metrics` are answered too, if the configuration says so.
 //!
-//! The server remembers nothing between exchanges: a session's state travels in a blob that it signs. The webhook
+//! The server remembers nothing between exchanges: a session's state travels in a blob that it signs. (Which blobs it
+//! signed last it does know, but only to be spared another look at them.) The webhook
 //! is asked before anything is signed, other than the reference does, so that what was refused cannot leak.
 
 mod figures;
 mod listing;
+mod recent;
 mod webhook;
 
 use alloc::boxed::Box;
@@ -24,7 +26,7 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::mint::{Plan, Policy, Refusal, plan};
+use super::mint::{Plan, Policy, Refusal, plan_knowing};
 use crate::chain::ChainView;
 use crate::http::{self, Body, Headers, Method, Request, Response};
 use crate::machine::{Effect, EffectId, Input, Machine, Outbox, Output};
@@ -41,6 +43,7 @@ use crate::wire::signer::{
 use bytes::Bytes;
 
 use figures::Gauges;
+use recent::Recent;
 
 pub use figures::Figures;
 pub use listing::listing;
@@ -146,6 +149,7 @@ pub struct SignerServer {
     listed: Vec<ListedOrchestrator>,
     chain_read: Time,
     figures: Figures,
+    recent: Recent,
     exchanges: BTreeMap<EffectId, Exchange>,
     /// Signatures and webhook calls, and whose they are; of signatures, also which.
     opened: BTreeMap<EffectId, (EffectId, usize)>,
@@ -165,6 +169,7 @@ impl SignerServer {
             listed: Vec::new(),
             chain_read: now,
             figures: Figures::default(),
+            recent: Recent::default(),
             exchanges: BTreeMap::new(),
             opened: BTreeMap::new(),
             out: Outbox::default(),
@@ -308,12 +313,13 @@ impl SignerServer {
         let planned = PaymentRequest::from_json(&body)
             .map_err(|err| Refusal::new(400, err.to_string()))
             .and_then(|request| {
-                plan(
+                plan_knowing(
                     self.now,
                     &self.config.policy,
                     &self.chain,
                     &mut self.rng,
                     &request,
+                    |digest, signature| self.recent.has(digest, signature),
                 )
             });
         match planned {
@@ -496,11 +502,13 @@ impl SignerServer {
         let (payment, segment) = plan
             .headers(self.config.policy.address, rest)
             .expect("one signature was awaited for each digest");
+        let state = plan.state.to_json().into_bytes();
+        self.recent.add(Digest::personal(&state), *state_sig);
         let response = PaymentResponse {
             payment,
             segment,
             state: StateBlob {
-                state: plan.state.to_json().into_bytes().into(),
+                state: state.into(),
                 sig: state_sig.0.to_vec().into(),
             },
         };
