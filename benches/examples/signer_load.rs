@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use livepeer_benches::payment::Scene;
 use livepeer_core::Time;
-use livepeer_core::wire::signer::{PaymentResponse, StateBlob};
+use livepeer_core::wire::signer::{PaymentResponse, STATUS_REFRESH, StateBlob};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -52,27 +52,36 @@ fn run(
         .map_err(std::io::Error::other)?;
     let now = Time::ZERO + now;
     let scene = Scene::at(now);
-    let mut body = scene.request(now, StateBlob::default());
-    if continued {
-        let (status, answer) = Connection::new(address)?.call(&body)?;
-        let made = PaymentResponse::from_json(&answer)
-            .map_err(|error| std::io::Error::other(format!("status {status}: {error}")))?;
-        body = scene.request(now, made.state);
-    }
-    let body = Arc::new(body);
+    let scene = Arc::new(scene);
     let done = Arc::new(AtomicU64::new(0));
     let before = cpu(process)?;
     let start = Instant::now();
     let workers: Vec<_> = (0..connections)
         .map(|_| {
-            let (body, done, address) = (Arc::clone(&body), Arc::clone(&done), address.to_owned());
+            let (scene, done, address) =
+                (Arc::clone(&scene), Arc::clone(&done), address.to_owned());
             std::thread::spawn(move || -> std::io::Result<()> {
                 let mut connection = Connection::new(&address)?;
+                let first = match continued {
+                    true => scene.units(now, StateBlob::default()),
+                    false => scene.request(now, StateBlob::default()),
+                };
+                let mut body = first.clone();
                 while start.elapsed() < span {
                     let (status, answer) = connection.call(&body)?;
+                    if status == STATUS_REFRESH {
+                        // So many payments wear a quote out: a session of its own goes on.
+                        body.clone_from(&first);
+                        continue;
+                    }
                     if status != 200 {
-                        let text = String::from_utf8_lossy(&answer).into_owned();
+                        let text = String::from_utf8_lossy(&answer);
                         return Err(std::io::Error::other(format!("status {status}: {text}")));
+                    }
+                    let made =
+                        PaymentResponse::from_json(&answer).map_err(std::io::Error::other)?;
+                    if continued {
+                        body = scene.units(now, made.state);
                     }
                     done.fetch_add(1, Ordering::Relaxed);
                 }

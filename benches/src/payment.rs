@@ -138,6 +138,19 @@ impl Scene {
         .to_json()
     }
 
+    /// A request for a payment of a job that says itself how many units it is for: as many as one ticket is worth.
+    #[must_use]
+    pub fn units(&self, now: Time, state: StateBlob) -> Vec<u8> {
+        PaymentRequest {
+            state,
+            orchestrator: Some(self.info(now).encode_to_vec().into()),
+            manifest_id: "job".into(),
+            in_pixels: 8_000_000_000,
+            ..PaymentRequest::default()
+        }
+        .to_json()
+    }
+
     /// As [`Scene::request`], at the time of benchmarks.
     #[must_use]
     pub fn first_body(&self) -> Vec<u8> {

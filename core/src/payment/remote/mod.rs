@@ -503,7 +503,7 @@ impl SignerServer {
             .headers(self.config.policy.address, rest)
             .expect("one signature was awaited for each digest");
         let state = plan.state.to_json().into_bytes();
-        self.recent.add(Digest::personal(&state), *state_sig);
+        self.recent.add(Digest::personal(&state), state_sig);
         let response = PaymentResponse {
             payment,
             segment,
