@@ -34,6 +34,8 @@ enum Is {
     Silent,
     /// Good, but has yet to load the model.
     Cold(u64),
+    /// Good at live video and at pictures.
+    Both(u64),
 }
 
 /// The quickest, unless it is told to want nobody.
@@ -77,7 +79,15 @@ impl World {
     }
 
     fn with_identity(config: Config, nodes: &[(&str, Is)], identity: Identity) -> Self {
-        let wanted = Capabilities::live_video("noop");
+        Self::wanting(config, nodes, identity, Capabilities::live_video("noop"))
+    }
+
+    fn wanting(
+        config: Config,
+        nodes: &[(&str, Is)],
+        identity: Identity,
+        wanted: Capabilities,
+    ) -> Self {
         let picky = std::rc::Rc::default();
         let selector = Picky(std::rc::Rc::clone(&picky));
         Self {
@@ -195,6 +205,18 @@ impl World {
                     model.warm = false;
                 }
                 (ms, Ok(cold))
+            }
+            Is::Both(ms) => {
+                let mut both = info(self.now, &host, "noop", &[]);
+                let video = Capabilities::from_wire(both.capabilities.take().unwrap()).unwrap();
+                let painter = Model {
+                    warm: true,
+                    capacity: 1,
+                    ..Default::default()
+                };
+                let offered = video.and_model(Capability::TEXT_TO_IMAGE, "sd", painter);
+                both.capabilities = Some(offered.to_wire());
+                (ms, Ok(both))
             }
             Is::Incapable(ms) => (ms, Ok(info(self.now, &host, "other", &[]))),
             Is::Full(ms) => (ms, Err("Invalid orchestrator request: OrchestratorCapped")),
@@ -978,4 +1000,31 @@ fn a_full_pool_makes_room_for_who_is_listed_now() {
     assert!(world.take().is_none());
     world.run(Duration::from_secs(60));
     assert_eq!(world.asked("new"), 1);
+}
+
+#[test]
+fn video_and_pictures_have_pools_of_their_own_over_the_same_network() {
+    let nodes = [("both", Is::Both(20)), ("video", Is::Good(10))];
+    let mut video = World::new(one_ready(), &nodes);
+    let pictures = Capabilities::for_model(Capability::TEXT_TO_IMAGE, "sd");
+    let mut images = World::wanting(one_ready(), &nodes, Identity::Offchain, pictures);
+    for world in [&mut video, &mut images] {
+        world.offer(&["both", "video"]);
+        world.ms(100);
+    }
+    // Each finds who serves it.
+    let stream = video.take().expect("both serve video");
+    assert_eq!(stream.url(), &url("video"), "the quicker one");
+    let picture = images.take().expect("one paints");
+    assert_eq!(picture.url(), &url("both"));
+    // What one kind of job suffered there is nothing to the other kind: its model may be on another machine.
+    let outcome = broken(&picture);
+    images.give_back(picture, outcome);
+    assert!(images.take().is_none(), "suspended");
+    let outcome = broken(&stream);
+    video.give_back(stream, outcome);
+    video.ms(100);
+    let stream = video.take().expect("not suspended here");
+    assert_eq!(stream.url(), &url("both"));
+    video.give_back(stream, Outcome::Done { first_byte: None });
 }
