@@ -72,6 +72,10 @@ enum Segment {
     Dropped,
 }
 
+/// The event that says why a session is cut off may follow another at once: a reader that is one behind would lose it
+/// to the channel's end.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// A finished session whose output may still be read.
 #[derive(Debug)]
 struct Drain {
@@ -80,6 +84,8 @@ struct Drain {
     deserted: Option<Time>,
     drained: Option<Time>,
     output_gone: Option<Time>,
+    /// How much longer than the output events and control last.
+    words: Duration,
     next_look: Time,
 }
 
@@ -311,15 +317,17 @@ impl Session {
         server.unsubscribe(self.input);
         server.unsubscribe(self.control);
         server.delete_channel(now, &self.names.input);
-        let linger = match why {
-            EndReason::Unpaid(_) | EndReason::OutputClosed => Duration::ZERO,
-            _ => MAX_LINGER,
+        let (linger, words) = match why {
+            EndReason::Unpaid(_) => (Duration::ZERO, LAST_WORDS),
+            EndReason::OutputClosed => (Duration::ZERO, Duration::ZERO),
+            _ => (MAX_LINGER, DRAINED_AFTER),
         };
         self.drain = Some(Drain {
             until: now + linger,
             deserted: None,
             drained: None,
             output_gone: None,
+            words,
             next_look: now,
         });
     }
@@ -348,10 +356,9 @@ impl Session {
             }
             drain.output_gone = Some(now);
         }
-        let over = drain.until <= now
-            || drain
-                .output_gone
-                .is_some_and(|since| since + DRAINED_AFTER <= now);
+        let over = drain
+            .output_gone
+            .is_some_and(|since| since + drain.words <= now);
         if over {
             server.delete_channel(now, &self.names.control);
             server.delete_channel(now, &self.names.events);

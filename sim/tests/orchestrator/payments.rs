@@ -271,13 +271,18 @@ fn a_session_that_pays_goes_on_and_one_that_stops_is_cut_within_two_intervals_of
         "five tickets cover 144 seconds"
     );
     assert!(cut.since(dry) <= secs(10), "{:?}", cut.since(dry));
-    // All channels are gone at once.
-    for channel in [
-        &channels.publish,
-        &channels.subscribe,
-        &channels.control,
-        &channels.events,
-    ] {
+    // The media channels are gone at once; the others stay until everybody has heard why.
+    let next = stage.ask(Request::new(Method::Get, channels.events.child("next")));
+    let next: u64 = next.text().parse().expect("the next number");
+    let last = channels.events.child(&(next - 1).to_string());
+    let last_words = stage.ask(Request::new(Method::Get, last)).text();
+    assert!(last_words.contains("insufficient balance"), "{last_words}");
+    for channel in [&channels.publish, &channels.subscribe] {
+        let answer = stage.ask(Request::new(Method::Get, channel.child("0")));
+        assert_eq!(answer.status, Some(404), "{channel}");
+    }
+    stage.net.run_for(secs(1));
+    for channel in [&channels.control, &channels.events] {
         let answer = stage.ask(Request::new(Method::Get, channel.child("0")));
         assert_eq!(answer.status, Some(404), "{channel}");
     }
