@@ -29,6 +29,9 @@ pub enum Out {
     End,
     /// Our body is complete, and these trailers follow it: the status of a gRPC answer.
     EndWith(Headers),
+    /// No more of our body comes until what was said of it is on its way: [`In::Sent`] is due then. A driver that
+    /// reports at once whatever it hands to the transport need not heed this.
+    Report,
     /// The exchange is given up; nothing more is sent or wanted. Harmless if it has ended.
     Abort,
     /// Stop reading the peer's body: we hold as much of it as we may.
@@ -47,7 +50,8 @@ pub enum In {
     Reply(Response),
     /// Body bytes of the peer.
     Data(Bytes),
-    /// That many further body bytes of ours were handed to the transport.
+    /// That many further body bytes of ours were handed to the transport. Of an answer, a driver may report many
+    /// pieces in one, but not after [`Out::Report`].
     Sent(usize),
     /// The peer's body is complete; these are its trailers.
     End(Headers),

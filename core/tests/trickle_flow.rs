@@ -234,7 +234,7 @@ impl<M: Machine> Client<M> {
                                 server.handle_input(now, Input::Http(theirs, fault));
                             }
                         }
-                        Out::Pause | Out::Resume | Out::Reply(_) => {}
+                        Out::Pause | Out::Resume | Out::Report | Out::Reply(_) => {}
                     }
                 }
                 Output::Effect(..) => unreachable!("only http is asked for"),

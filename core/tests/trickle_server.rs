@@ -56,7 +56,7 @@ impl World {
                             seen.body.extend_from_slice(&bytes);
                         }
                         Out::End => seen.ended = true,
-                        Out::Pause | Out::Resume => {}
+                        Out::Pause | Out::Resume | Out::Report => {}
                         other => panic!("{other:?}"),
                     }
                 }

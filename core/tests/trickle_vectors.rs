@@ -221,7 +221,7 @@ impl World {
                         }
                         Out::End | Out::EndWith(_) => seen.ended = true,
                         Out::Abort => seen.gone = true,
-                        Out::Pause | Out::Resume => {}
+                        Out::Pause | Out::Resume | Out::Report => {}
                         Out::Request(_) => panic!("a server asks nothing"),
                     }
                 }

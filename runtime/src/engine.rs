@@ -190,6 +190,7 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
             (Out::Data(data), Some(lane)) => todo.wakes.push(lane.push(data)),
             (Out::End, Some(lane)) => todo.wakes.push(lane.end(None)),
             (Out::EndWith(trailers), Some(lane)) => todo.wakes.push(lane.end(Some(trailers))),
+            (Out::Report, Some(lane)) => todo.wakes.push(lane.await_report()),
             (Out::Pause, Some(lane)) => todo.wakes.push(lane.set_paused(true)),
             (Out::Resume, Some(lane)) => todo.wakes.push(lane.set_paused(false)),
             (Out::Abort, Some(_)) => {

@@ -58,6 +58,8 @@ struct State {
     reply: Option<http::Response>,
     /// Body bytes that were taken but not yet reported.
     unreported: usize,
+    /// The machine waits for the report.
+    awaited: bool,
     task: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -97,6 +99,13 @@ impl Lane {
         state.writer.take()
     }
 
+    /// Has what goes out reported as soon as it is out.
+    pub(crate) fn await_report(&self) -> Option<Waker> {
+        let mut state = lock(&self.state);
+        state.awaited = true;
+        state.writer.take()
+    }
+
     pub(crate) fn reply(&self, reply: http::Response) -> Option<Waker> {
         let mut state = lock(&self.state);
         state.reply = Some(reply);
@@ -129,7 +138,10 @@ impl Lane {
 
     /// How many body bytes went out since the last call.
     pub(crate) fn take_unreported(&self) -> usize {
-        std::mem::take(&mut lock(&self.state).unreported)
+        let mut state = lock(&self.state);
+        // What still waits in the queue goes on being awaited.
+        state.awaited &= !state.body.is_empty();
+        std::mem::take(&mut state.unreported)
     }
 
     pub(crate) fn has_unreported(&self) -> bool {
@@ -167,7 +179,8 @@ impl Lane {
         lock(&self.state).aborted
     }
 
-    fn pop(&self, cx: &Context<'_>) -> Popped {
+    /// What is next. `eager` says to report whatever is out, awaited or not.
+    fn pop(&self, cx: &Context<'_>, eager: bool) -> Popped {
         let mut state = lock(&self.state);
         if state.aborted {
             return Popped::Aborted;
@@ -179,7 +192,7 @@ impl Lane {
         if state.ended {
             return state.trailers.take().map_or(Popped::End, Popped::Trailers);
         }
-        if state.unreported > 0 {
+        if state.unreported > 0 && (eager || state.awaited) {
             return Popped::Report;
         }
         wait(&mut state.writer, cx);
@@ -291,7 +304,7 @@ impl Body for OutBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
-        let exchange = match self.get_mut() {
+        let (exchange, eager) = match self.get_mut() {
             Self::Empty => return Poll::Ready(None),
             Self::Full(data, exchange) => {
                 let Some(data) = data.take().filter(|data| !data.is_empty()) else {
@@ -303,11 +316,12 @@ impl Body for OutBody {
                 }
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
-            Self::Sending(Sending(exchange)) => &*exchange,
-            Self::Serving(serving) => serving.get(),
+            // An upload is watched for whether it gets on.
+            Self::Sending(Sending(exchange)) => (&*exchange, true),
+            Self::Serving(serving) => (serving.get(), false),
         };
         loop {
-            match exchange.lane.pop(cx) {
+            match exchange.lane.pop(cx, eager) {
                 Popped::Data(data, unreported) => {
                     if unreported >= REPORT_BYTES {
                         exchange.report();

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 
 use crate::lock;
 
@@ -27,7 +27,7 @@ pub(crate) struct Signal {
 impl Signal {
     pub(crate) fn raise(&self, to: Stop) {
         if self.level.fetch_max(to as u8, Ordering::AcqRel) < to as u8 {
-            let waker = lock(&self.waker).take();
+            let waker = lock(&self.waker).clone();
             if let Some(waker) = waker {
                 waker.wake();
             }
@@ -42,23 +42,29 @@ impl Signal {
         }
     }
 
-    /// The level; the task is woken when it rises.
-    pub(crate) fn watch(&self, cx: &Context<'_>) -> Stop {
-        {
-            let mut waker = lock(&self.waker);
-            if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
-                *waker = Some(cx.waker().clone());
-            }
-        }
-        self.level()
-    }
-
     /// Runs `future` until it ends or the signal says [`Stop::Now`].
     pub(crate) async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        self.below(Stop::Now, future).await
+    }
+
+    /// Runs `future` until it ends or the signal says anything.
+    pub(crate) async fn unless_asked<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        self.below(Stop::Finish, future).await
+    }
+
+    async fn below<T>(&self, limit: Stop, future: impl Future<Output = T>) -> Option<T> {
         let mut future = std::pin::pin!(future);
-        std::future::poll_fn(|cx| match self.watch(cx) {
-            Stop::Now => Poll::Ready(None),
-            _ => future.as_mut().poll(cx).map(Some),
+        // Whom the signal wakes, looked at without its lock.
+        let mut task: Option<Waker> = None;
+        std::future::poll_fn(|cx| {
+            if !task.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+                task = Some(cx.waker().clone());
+                lock(&self.waker).clone_from(&task);
+            }
+            if self.level() >= limit {
+                return Poll::Ready(None);
+            }
+            future.as_mut().poll(cx).map(Some)
         })
         .await
     }

@@ -26,6 +26,7 @@ impl fmt::Display for OutStep<'_> {
             }
             Out::Abort => f.write_str("abort"),
             Out::Pause => f.write_str("pause"),
+            Out::Report => f.write_str("report"),
             Out::Resume => f.write_str("resume"),
         }
     }

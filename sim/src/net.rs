@@ -436,7 +436,8 @@ impl Net {
         };
         let there = exchange.client == (node, id);
         match step {
-            Out::Request(_) => {}
+            // What is taken is reported at once.
+            Out::Request(_) | Out::Report => {}
             Out::Reply(mut head) => {
                 let body = std::mem::replace(&mut head.body, Body::Stream);
                 self.travel(key, there, In::Reply(head));

@@ -235,6 +235,8 @@ async fn carry<R: Runtime>(
 ) -> usize {
     let config = server::Config {
         autocreate: true,
+        // Less than what is reported unasked: the server has to ask.
+        reader_window: 10_000,
         ..server::Config::default()
     };
     let machine = server::Server::new(runtime.now(), config);

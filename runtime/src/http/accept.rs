@@ -18,10 +18,16 @@ use livepeer_core::http::{self, Body, Fault, Headers, In};
 use super::convert;
 use crate::lane::{Aborted, Order, OutBody, PeerSink, Serving};
 
-/// How long the head of a request may take from its first byte, give or take the 5 seconds between looks.
+/// How long a TLS handshake may take. These times are looked at every [`LOOK_EVERY`], and kept as exactly as that.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the head of a request may take from its first byte.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a connection may be without a request. Some publishers open theirs long before they need it.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long a closed connection listens to a peer that still sends what nobody wants.
+const LINGER: Duration = Duration::from_secs(1);
+/// How often a server looks at these times.
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How many bytes a connection listens to that nobody wants; see [`Listening`].
 const LINGER_BYTES: usize = 1 << 20;
 /// How many frames of a body are read before other tasks run.
@@ -29,9 +35,13 @@ const FRAMES_PER_TURN: usize = 32;
 /// What an HTTP/2 client says first.
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What a connection's stream and exchanges tell the task that watches over it.
+/// What a connection's stream and exchanges tell the server that watches over it.
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
+    /// Its TLS handshake goes on.
+    pub(super) shakes_hands: AtomicBool,
+    /// It speaks HTTP/2.
+    pub(super) http2: AtomicBool,
     /// Exchanges that run.
     running: AtomicUsize,
     /// Exchanges that ever began.
@@ -41,7 +51,7 @@ pub(super) struct Pulse {
     /// A request was answered before all of it was read.
     unread: AtomicBool,
     /// The connection is closed but for what the peer still sends.
-    pub(super) lingers: AtomicBool,
+    lingers: AtomicBool,
 }
 
 /// How long a connection has been idle, looked at from time to time.
@@ -49,24 +59,28 @@ pub(super) struct Pulse {
 pub(super) struct Idle {
     quiet_since: Time,
     head_since: Option<Time>,
+    lingers_since: Option<Time>,
     begun: usize,
-    http2: bool,
 }
 
 impl Idle {
-    pub(super) const fn new(now: Time, http2: bool) -> Self {
+    pub(super) const fn new(now: Time) -> Self {
         Self {
             quiet_since: now,
             head_since: None,
+            lingers_since: None,
             begun: 0,
-            http2,
         }
     }
 
     /// Whether it has been idle for too long.
     pub(super) fn is_over(&mut self, now: Time, pulse: &Pulse) -> bool {
+        let since = |since: Time, limit| now.since(since) >= limit;
         if pulse.lingers.load(Ordering::Relaxed) {
-            return true;
+            return since(*self.lingers_since.get_or_insert(now), LINGER);
+        }
+        if pulse.shakes_hands.load(Ordering::Relaxed) {
+            return since(self.quiet_since, HANDSHAKE_TIMEOUT);
         }
         let heard = pulse.heard.swap(false, Ordering::Relaxed);
         let begun = pulse.begun.load(Ordering::Relaxed);
@@ -77,12 +91,12 @@ impl Idle {
             return false;
         }
         // HTTP/2 connections have something to say between requests.
-        if heard && !self.http2 {
+        if heard && !pulse.http2.load(Ordering::Relaxed) {
             self.head_since.get_or_insert(now);
         }
         self.head_since
-            .is_some_and(|since| now.since(since) >= HEADER_TIMEOUT)
-            || now.since(self.quiet_since) >= IDLE_TIMEOUT
+            .is_some_and(|head| since(head, HEADER_TIMEOUT))
+            || since(self.quiet_since, IDLE_TIMEOUT)
     }
 }
 
@@ -394,27 +408,39 @@ mod tests {
     #[test]
     fn a_silent_connection_may_wait_for_its_first_request() {
         let pulse = Pulse::default();
-        let mut idle = Idle::new(at(0), false);
+        let mut idle = Idle::new(at(0));
         assert!(!idle.is_over(at(599), &pulse));
         assert!(idle.is_over(at(600), &pulse));
     }
 
     #[test]
+    fn a_handshake_may_not_take_long_whatever_is_heard() {
+        let pulse = Pulse::default();
+        pulse.shakes_hands.store(true, Ordering::Relaxed);
+        let mut idle = Idle::new(at(0));
+        assert!(!idle.is_over(at(9), &pulse));
+        assert!(idle.is_over(at(10), &pulse));
+        pulse.shakes_hands.store(false, Ordering::Relaxed);
+        assert!(!idle.is_over(at(10), &pulse), "it is done in time");
+    }
+
+    #[test]
     fn the_head_of_a_request_may_not_dribble_in() {
         let pulse = Pulse::default();
-        let mut idle = Idle::new(at(0), false);
-        for second in (5..20).step_by(5) {
+        let mut idle = Idle::new(at(0));
+        for second in 1..16 {
             pulse.heard.store(true, Ordering::Relaxed);
-            assert!(!idle.is_over(at(second), &pulse));
+            assert!(!idle.is_over(at(second), &pulse), "{second}");
         }
         pulse.heard.store(true, Ordering::Relaxed);
         assert!(
-            idle.is_over(at(20), &pulse),
+            idle.is_over(at(16), &pulse),
             "15 s after the first look that heard it"
         );
         // HTTP/2 is never quite silent.
-        let mut idle = Idle::new(at(0), true);
-        for second in (5..600).step_by(5) {
+        pulse.http2.store(true, Ordering::Relaxed);
+        let mut idle = Idle::new(at(0));
+        for second in 1..600 {
             pulse.heard.store(true, Ordering::Relaxed);
             assert!(!idle.is_over(at(second), &pulse));
         }
@@ -423,9 +449,9 @@ mod tests {
     #[test]
     fn a_running_exchange_keeps_its_connection() {
         let pulse = Arc::<Pulse>::default();
-        let mut idle = Idle::new(at(0), false);
+        let mut idle = Idle::new(at(0));
         let running = Running::new(&pulse);
-        for second in (0..10_000).step_by(5) {
+        for second in 0..10_000 {
             pulse.heard.store(true, Ordering::Relaxed);
             assert!(!idle.is_over(at(second), &pulse));
         }
@@ -433,5 +459,15 @@ mod tests {
         assert!(!idle.is_over(at(10_000), &pulse));
         assert!(!idle.is_over(at(10_590), &pulse));
         assert!(idle.is_over(at(10_600), &pulse));
+    }
+
+    #[test]
+    fn a_closed_connection_listens_for_a_second() {
+        let pulse = Arc::<Pulse>::default();
+        let mut idle = Idle::new(at(0));
+        let _running = Running::new(&pulse);
+        pulse.lingers.store(true, Ordering::Relaxed);
+        assert!(!idle.is_over(at(7), &pulse));
+        assert!(idle.is_over(at(8), &pulse));
     }
 }

@@ -11,10 +11,10 @@ mod turns;
 
 use std::future::Future;
 
-pub use accept::{HEADER_TIMEOUT, IDLE_TIMEOUT};
+pub use accept::{HANDSHAKE_TIMEOUT, HEADER_TIMEOUT, IDLE_TIMEOUT};
 pub(crate) use client::Client;
 pub use io::FuturesIo;
-pub use server::{HANDSHAKE_TIMEOUT, MAX_CONNECTIONS, MAX_STREAMS, Server};
+pub use server::{MAX_CONNECTIONS, MAX_STREAMS, Server};
 
 use crate::rt::Runtime;
 

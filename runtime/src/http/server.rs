@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use livepeer_core::Time;
 use rustls::ServerConfig;
 use tracing::{debug, warn};
 
-use super::accept::{Front, IDLE_TIMEOUT, Idle, Listening, Pulse, sniff};
+use super::accept::{Front, Idle, LOOK_EVERY, Listening, Pulse, sniff};
 use super::io::{HyperIo, Io, Rewound};
 use super::turns::Turns;
 use super::{
@@ -35,12 +35,6 @@ use crate::tls::H2;
 pub const MAX_CONNECTIONS: usize = 16_384;
 /// How many exchanges of one HTTP/2 connection run at a time (trickle spec 5.13).
 pub const MAX_STREAMS: u32 = 250;
-/// How long a TLS handshake may take.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a connection looks at these times.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How long a closed connection listens to a peer that still sends what nobody wants.
-const LINGER: Duration = Duration::from_secs(1);
 /// How long accepting rests when the system has no more files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -61,12 +55,19 @@ struct Shared<R: Runtime> {
 
 #[derive(Default)]
 struct Connections {
-    open: BTreeMap<u64, Arc<Signal>>,
+    open: BTreeMap<u64, Connection>,
     count: u64,
     level: Option<Stop>,
     /// Waits for a connection to close: the accepting task when there are too many, or a shutdown.
     waiting: Vec<Waker>,
     listening: bool,
+}
+
+/// An open connection, as its server sees it.
+struct Connection {
+    signal: Arc<Signal>,
+    pulse: Arc<Pulse>,
+    idle: Idle,
 }
 
 impl<R: Runtime> Server<R> {
@@ -109,6 +110,7 @@ impl<R: Runtime> Server<R> {
             }),
         });
         runtime.spawn(Arc::clone(&shared).accept(listener));
+        runtime.spawn(Arc::clone(&shared).look_after());
         Ok(Self { shared, address })
     }
 
@@ -160,10 +162,37 @@ impl<R: Runtime> Shared<R> {
         let open: Vec<_> = {
             let mut connections = lock(&self.connections);
             connections.level = connections.level.max(Some(how));
-            connections.open.values().cloned().collect()
+            let open = connections.open.values();
+            open.map(|connection| Arc::clone(&connection.signal))
+                .collect()
         };
         for connection in open {
             connection.raise(how);
+        }
+    }
+
+    /// Ends connections that are idle for too long, until all are closed.
+    async fn look_after(self: Arc<Self>) {
+        loop {
+            self.runtime
+                .sleep_until(self.runtime.now() + LOOK_EVERY)
+                .await;
+            let now = self.runtime.now();
+            let over: Vec<_> = {
+                let mut connections = lock(&self.connections);
+                if connections.open.is_empty() && !connections.listening {
+                    return;
+                }
+                let open = connections.open.values_mut();
+                open.filter_map(|connection| {
+                    let over = connection.idle.is_over(now, &connection.pulse);
+                    over.then(|| Arc::clone(&connection.signal))
+                })
+                .collect()
+            };
+            for connection in over {
+                connection.raise(Stop::Now);
+            }
         }
     }
 
@@ -183,13 +212,7 @@ impl<R: Runtime> Shared<R> {
                 self.room().await;
                 self.runtime.accept(&listener).await
             };
-            let mut next = std::pin::pin!(next);
-            let accepted = std::future::poll_fn(|cx| match self.stop.watch(cx) {
-                Stop::Run => next.as_mut().poll(cx).map(Some),
-                _ => Poll::Ready(None),
-            })
-            .await;
-            match accepted {
+            match self.stop.unless_asked(next).await {
                 Some(Ok(stream)) => self.take(stream),
                 // The peer was gone before we looked.
                 Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -228,12 +251,19 @@ impl<R: Runtime> Shared<R> {
     }
 
     fn take(self: &Arc<Self>, stream: R::Stream) {
-        let signal = Arc::new(Signal::default());
+        let signal = Arc::<Signal>::default();
+        let pulse = Arc::<Pulse>::default();
+        pulse.shakes_hands.store(self.tls.is_some(), Relaxed);
+        let connection = Connection {
+            signal: Arc::clone(&signal),
+            pulse: Arc::clone(&pulse),
+            idle: Idle::new(self.runtime.now()),
+        };
         let number = {
             let mut connections = lock(&self.connections);
             connections.count += 1;
             let number = connections.count;
-            connections.open.insert(number, Arc::clone(&signal));
+            connections.open.insert(number, connection);
             if let Some(level) = connections.level {
                 signal.raise(level);
             }
@@ -246,44 +276,43 @@ impl<R: Runtime> Shared<R> {
         let shared = Arc::clone(self);
         self.runtime.spawn(async move {
             let _place = place;
-            signal.unless_stopped(shared.talk(stream, &signal)).await;
+            signal
+                .unless_stopped(shared.talk(stream, &signal, pulse))
+                .await;
         });
     }
 
-    async fn talk(&self, stream: R::Stream, signal: &Arc<Signal>) {
-        let deadline = self.runtime.now() + HANDSHAKE_TIMEOUT;
+    async fn talk(&self, stream: R::Stream, signal: &Signal, pulse: Arc<Pulse>) {
         let (stream, http2) = match &self.tls {
             None => (Io::Plain(stream), None),
             Some(acceptor) => {
                 let handshake = acceptor.accept(HyperIo(stream));
-                match self.by(deadline, signal, handshake).await {
+                match signal.unless_asked(handshake).await {
                     Some(Ok(stream)) => {
+                        pulse.shakes_hands.store(false, Relaxed);
                         let alpn = stream.get_ref().1.alpn_protocol().map(|name| name == H2);
                         (Io::tls(stream.into()), alpn)
                     }
                     Some(Err(error)) => return debug!(%error, "a TLS handshake failed"),
-                    None => return debug!("a TLS handshake took too long"),
+                    None => return,
                 }
             }
         };
-        let pulse = Arc::<Pulse>::default();
         let mut stream = Listening::new(stream, Arc::clone(&pulse));
         let (http2, ahead) = match http2 {
             Some(http2) => (http2, Bytes::new()),
             // Nobody said, so the first bytes have to tell.
-            None => {
-                let deadline = self.runtime.now() + IDLE_TIMEOUT;
-                match self.by(deadline, signal, sniff(&mut stream)).await {
-                    Some(Ok(told)) => told,
-                    _ => return,
-                }
-            }
+            None => match signal.unless_asked(sniff(&mut stream)).await {
+                Some(Ok(told)) => told,
+                _ => return,
+            },
         };
+        pulse.http2.store(http2, Relaxed);
         let stream = Rewound::new(ahead, stream);
         let service = Front {
             peers: Arc::clone(&self.peers),
             secure: self.tls.is_some(),
-            pulse: Arc::clone(&pulse),
+            pulse,
         };
         if http2 {
             let connection = http2::Builder::new(Executor(self.runtime.clone()))
@@ -293,9 +322,7 @@ impl<R: Runtime> Shared<R> {
                 .max_header_list_size(MAX_HEAD_BYTES as u32)
                 .max_send_buf_size(SERVER_BUF_BYTES)
                 .serve_connection(stream, service);
-            let idle = Idle::new(self.runtime.now(), true);
-            let finish = http2::Connection::graceful_shutdown;
-            self.run(connection, finish, signal, &pulse, idle).await;
+            run(connection, http2::Connection::graceful_shutdown, signal).await;
         } else {
             let connection = http1::Builder::new()
                 .max_buf_size(SERVER_BUF_BYTES)
@@ -303,79 +330,30 @@ impl<R: Runtime> Shared<R> {
                 .max_headers(MAX_HEADERS)
                 .header_read_timeout(None)
                 .serve_connection(stream, service);
-            let idle = Idle::new(self.runtime.now(), false);
-            let finish = http1::Connection::graceful_shutdown;
-            self.run(connection, finish, signal, &pulse, idle).await;
+            run(connection, http1::Connection::graceful_shutdown, signal).await;
         }
     }
+}
 
-    /// Polls a connection to its end, and ends it when it is idle for too long or asked to.
-    async fn run<C>(
-        &self,
-        connection: C,
-        finish: impl Fn(Pin<&mut C>),
-        signal: &Signal,
-        pulse: &Pulse,
-        mut idle: Idle,
-    ) where
-        C: Future<Output = hyper::Result<()>>,
-    {
-        let mut connection = std::pin::pin!(connection);
-        let mut finishing = false;
-        let mut lingers = false;
-        let turns = Turns::new();
-        let mut alarm = Box::pin(self.runtime.sleep_until(self.runtime.now() + LOOK_EVERY));
-        let ended = std::future::poll_fn(|cx| {
-            if signal.level() == Stop::Finish && !finishing {
-                finishing = true;
-                finish(connection.as_mut());
-            }
-            if let Poll::Ready(end) = turns.poll(connection.as_mut(), cx) {
-                return Poll::Ready(end);
-            }
-            if pulse.lingers.load(Ordering::Relaxed) && !lingers {
-                lingers = true;
-                alarm.set(self.runtime.sleep_until(self.runtime.now() + LINGER));
-            }
-            while alarm.as_mut().poll(cx).is_ready() {
-                if idle.is_over(self.runtime.now(), pulse) {
-                    return Poll::Ready(Ok(()));
-                }
-                alarm.set(self.runtime.sleep_until(self.runtime.now() + LOOK_EVERY));
-            }
-            Poll::Pending
-        })
-        .await;
-        if let Err(error) = ended {
-            debug!(%error, "a connection broke");
+/// Polls a connection to its end, which comes sooner when it is asked to finish.
+async fn run<C>(connection: C, finish: impl Fn(Pin<&mut C>), signal: &Signal)
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut connection = std::pin::pin!(connection);
+    let mut finishing = false;
+    let mut turns = Turns::new();
+    let ended = std::future::poll_fn(|cx| {
+        if signal.level() == Stop::Finish && !finishing {
+            finishing = true;
+            finish(connection.as_mut());
+            turns.ring();
         }
-    }
-
-    /// Awaits `future` until `deadline`, or until the connection is asked to end.
-    async fn by<T>(
-        &self,
-        deadline: Time,
-        signal: &Signal,
-        future: impl Future<Output = T>,
-    ) -> Option<T> {
-        let mut future = std::pin::pin!(future);
-        let mut alarm = Box::pin(self.runtime.sleep_until(deadline));
-        std::future::poll_fn(|cx| {
-            if let Poll::Ready(value) = future.as_mut().poll(cx) {
-                return Poll::Ready(Some(value));
-            }
-            if signal.level() != Stop::Run {
-                return Poll::Ready(None);
-            }
-            while alarm.as_mut().poll(cx).is_ready() {
-                if self.runtime.now() >= deadline {
-                    return Poll::Ready(None);
-                }
-                alarm.set(self.runtime.sleep_until(deadline));
-            }
-            Poll::Pending
-        })
-        .await
+        turns.poll(connection.as_mut(), cx)
+    })
+    .await;
+    if let Err(error) = ended {
+        debug!(%error, "a connection broke");
     }
 }
 

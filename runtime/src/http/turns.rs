@@ -20,21 +20,24 @@ const TURNS: u32 = 8;
 #[derive(Debug)]
 pub(super) struct Turns {
     bell: Arc<Bell>,
+    /// Rings the bell.
     waker: Waker,
+    /// Whom the bell wakes, as last seen: looked at without its lock.
+    task: Option<Waker>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Bell {
     state: AtomicU8,
     /// Whom to wake between polls.
     task: Mutex<Option<Waker>>,
 }
 
-/// The task waits: ringing wakes it.
+/// The connection waits: ringing wakes its task.
 const WAITING: u8 = 0;
-/// The connection is being polled.
+/// It is being polled.
 const POLLING: u8 = 1;
-/// It is being polled and wants to be polled again.
+/// It wants to be polled.
 const RUNG: u8 = 2;
 
 impl Wake for Bell {
@@ -43,11 +46,7 @@ impl Wake for Bell {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let wakes = |state| (state != RUNG).then_some(if state == POLLING { RUNG } else { state });
-        let before = self
-            .state
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, wakes);
-        if before == Ok(WAITING)
+        if self.state.swap(RUNG, Ordering::AcqRel) == WAITING
             && let Some(task) = &*lock(&self.task)
         {
             task.wake_by_ref();
@@ -57,34 +56,45 @@ impl Wake for Bell {
 
 impl Turns {
     pub(super) fn new() -> Self {
-        let bell = Arc::<Bell>::default();
+        let bell = Arc::new(Bell {
+            state: AtomicU8::new(RUNG),
+            task: Mutex::new(None),
+        });
         Self {
             waker: Waker::from(Arc::clone(&bell)),
             bell,
+            task: None,
         }
     }
 
-    /// Polls until the connection has ended or does not wake itself any more.
+    /// Has the connection polled, for a reason that it does not know of.
+    pub(super) fn ring(&self) {
+        self.bell.state.store(RUNG, Ordering::Release);
+    }
+
+    /// Polls until the connection has ended or does not wake itself any more; not at all if nothing woke it.
     pub(super) fn poll<F: Future>(
-        &self,
+        &mut self,
         mut connection: Pin<&mut F>,
         cx: &Context<'_>,
     ) -> Poll<F::Output> {
-        {
-            let mut task = lock(&self.bell.task);
-            if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
-                *task = Some(cx.waker().clone());
-            }
+        if !self.task.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            self.task = Some(cx.waker().clone());
+            lock(&self.bell.task).clone_from(&self.task);
         }
         let state = &self.bell.state;
+        if state.load(Ordering::Acquire) == WAITING {
+            return Poll::Pending;
+        }
         for _ in 0..TURNS {
             state.store(POLLING, Ordering::Release);
             let mut cx = Context::from_waker(&self.waker);
             if let Poll::Ready(end) = connection.as_mut().poll(&mut cx) {
-                state.store(WAITING, Ordering::Release);
                 return Poll::Ready(end);
             }
-            if state.swap(WAITING, Ordering::AcqRel) == POLLING {
+            let waits =
+                state.compare_exchange(POLLING, WAITING, Ordering::AcqRel, Ordering::Acquire);
+            if waits.is_ok() {
                 return Poll::Pending;
             }
         }
@@ -143,22 +153,39 @@ mod tests {
         let task = Arc::<Count>::default();
         let waker = Waker::from(Arc::clone(&task));
         let cx = Context::from_waker(&waker);
-        let turns = Turns::new();
+        let mut turns = Turns::new();
         let mut busy = Busy::new(3);
         assert!(turns.poll(Pin::new(&mut busy), &cx).is_pending());
         assert_eq!((busy.polls, task.0.load(Ordering::Relaxed)), (4, 0));
-        // Woken from elsewhere, the executor hears of it, each time.
+        // Woken from elsewhere, the executor hears of it: once for each poll.
         for woken in 1..3 {
-            busy.waker.as_ref().expect("it was polled").wake_by_ref();
-            assert_eq!(task.0.load(Ordering::Relaxed), woken);
+            for _ in 0..2 {
+                busy.waker.as_ref().expect("it was polled").wake_by_ref();
+                assert_eq!(task.0.load(Ordering::Relaxed), woken);
+            }
+            assert!(turns.poll(Pin::new(&mut busy), &cx).is_pending());
         }
+    }
+
+    #[test]
+    fn what_nothing_woke_is_polled_only_if_rung() {
+        let cx = Context::from_waker(Waker::noop());
+        let mut turns = Turns::new();
+        let mut busy = Busy::new(0);
+        for polls in [1, 1] {
+            assert!(turns.poll(Pin::new(&mut busy), &cx).is_pending());
+            assert_eq!(busy.polls, polls);
+        }
+        turns.ring();
+        assert!(turns.poll(Pin::new(&mut busy), &cx).is_pending());
+        assert_eq!(busy.polls, 2);
     }
 
     #[test]
     fn others_get_their_turn() {
         let task = Arc::<Count>::default();
         let waker = Waker::from(Arc::clone(&task));
-        let turns = Turns::new();
+        let mut turns = Turns::new();
         let mut busy = Busy::new(u32::MAX);
         let cx = Context::from_waker(&waker);
         assert!(turns.poll(Pin::new(&mut busy), &cx).is_pending());

@@ -523,7 +523,7 @@ impl Player {
                 assert!(exchange.stream && !exchange.over, "a body ends once");
                 exchange.over = true;
             }
-            Out::Abort | Out::Pause | Out::Resume => {}
+            Out::Abort | Out::Pause | Out::Resume | Out::Report => {}
             Out::Request(_) => panic!("an orchestrator calls nobody"),
         }
         if exchange.over {

@@ -450,7 +450,7 @@ impl Player {
                             );
                             exchange.stream = false;
                         }
-                        Out::Pause | Out::Resume => {}
+                        Out::Pause | Out::Resume | Out::Report => {}
                         other => panic!("a server does not say {other:?}"),
                     }
                     let exchange = &self.exchanges[&id];

@@ -97,6 +97,9 @@ struct Link {
     /// What the transports took, told to their owners.
     up_sent: VecDeque<(Time, In)>,
     down_sent: VecDeque<(Time, In)>,
+    /// What the server's side took and was not asked to report yet, and when the last of it is out.
+    unreported: usize,
+    unreported_until: Time,
     up_bytes: u64,
     down_bytes: u64,
     unsent: u64,
@@ -267,6 +270,8 @@ impl Net {
             down: Way::default(),
             up_sent: VecDeque::new(),
             down_sent: VecDeque::new(),
+            unreported: 0,
+            unreported_until: Time::ZERO,
             up_bytes: 0,
             down_bytes: 0,
             unsent: 0,
@@ -318,6 +323,8 @@ impl Net {
                 down: Way::default(),
                 up_sent: VecDeque::new(),
                 down_sent: VecDeque::new(),
+                unreported: 0,
+                unreported_until: Time::ZERO,
                 up_bytes: 0,
                 down_bytes: 0,
                 unsent: 0,
@@ -460,7 +467,7 @@ impl Link {
             }
             Out::Pause => self.paused = true,
             Out::Resume => self.paused = false,
-            Out::Request(_) | Out::Reply(_) => {}
+            Out::Request(_) | Out::Reply(_) | Out::Report => {}
         }
     }
 
@@ -499,7 +506,8 @@ impl Link {
                     at = at.max(self.down.last) + takes;
                 }
                 let len = bytes.len() as u64;
-                self.down_sent.push_back((at, In::Sent(bytes.len())));
+                self.unreported += bytes.len();
+                self.unreported_until = at;
                 if let Fate::CutDown(after) = self.fate {
                     if self.down_bytes + len > after {
                         let passes = (after - self.down_bytes) as usize;
@@ -520,6 +528,10 @@ impl Link {
                 self.down
                     .push(at, In::Failed(Fault::Broken("reset".into())));
                 self.up.over = true;
+            }
+            Out::Report => {
+                let sent = In::Sent(std::mem::take(&mut self.unreported));
+                self.down_sent.push_back((self.unreported_until, sent));
             }
             Out::Pause | Out::Resume | Out::Request(_) => {}
         }

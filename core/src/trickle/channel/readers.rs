@@ -230,6 +230,9 @@ impl Channel {
                     Some(bytes) => {
                         reader.in_flight += bytes.len();
                         desk.out.http(id, Out::Data(bytes));
+                        if reader.in_flight >= desk.config.reader_window {
+                            desk.out.http(id, Out::Report);
+                        }
                     }
                     None if closed => break,
                     None => return,
