@@ -309,6 +309,40 @@ fn falling_behind_is_told_and_the_policy_says_where_to_go_on() {
 }
 
 #[test]
+fn behind_a_channel_of_short_segments_the_head_is_reached_without_a_pause() {
+    let config = Config {
+        lag: Lag::Earliest,
+        ..Config::default()
+    };
+    let mut hand = Hand::new(config, Start::At(Seq::new(5)));
+    hand.reply("5", elsewhere(20));
+    // The oldest was gone by the time that the question arrived: the head is not.
+    hand.reply("16", elsewhere(23));
+    assert_eq!(hand.told(), ["gap 5..16", "gap 16..23"]);
+    assert_eq!(hand.live("23").len(), 1, "it did not wait");
+    hand.reply("23", ok(23));
+    hand.data("23", "x");
+    assert_eq!(hand.told(), ["begin 23", "x"]);
+}
+
+#[test]
+fn a_head_that_runs_away_is_not_chased_at_full_speed() {
+    let mut hand = Hand::new(Config::default(), Start::At(Seq::new(5)));
+    for _ in 0..40 {
+        let Some(at) = hand.asked.last().map(|asked| asked.index.clone()) else {
+            unreachable!("it asks at once");
+        };
+        if !hand.live(&at).is_empty() {
+            let head: u64 = at.parse().unwrap();
+            hand.reply(&at, elsewhere(head + 100));
+        }
+        hand.pass(10);
+    }
+    let asked = hand.asked.len();
+    assert!((4..=8).contains(&asked), "{asked} requests in 400 ms");
+}
+
+#[test]
 fn being_further_behind_than_wanted_is_falling_behind_too() {
     let config = Config {
         max_lag: Some(2),

@@ -39,6 +39,9 @@ pub const OVERLAP: Duration = Duration::from_secs(1);
 /// is taken for restarted: for this long (trickle spec 7.3-c).
 pub const RESTART_AFTER: Duration = Duration::from_secs(1);
 
+/// How often in a row a subscriber that fell behind goes on without a pause, although nothing came of it.
+const SKIPS_AT_ONCE: u32 = 2;
+
 /// How a subscriber behaves.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -46,7 +49,7 @@ pub struct Config {
     pub trust: Trust,
     /// HTTP/1.1 or HTTP/2.
     pub protocol: Protocol,
-    /// Where to go on after falling behind.
+    /// Where to go on after falling behind. If that is gone before the question arrives, at the head.
     pub lag: Lag,
     /// How many segments behind the head is too far, although they may still be there. `None`: only what has left
     /// the server's window is.
@@ -175,6 +178,8 @@ pub struct Subscriber {
     highest: Seq,
     /// Since when every answer said that we are ahead, and that the head is far below.
     ahead_since: Option<Time>,
+    /// How often in a row it fell behind.
+    skips: u32,
     /// Since when what is wanted is missing from inside the window.
     late_since: Option<Time>,
     low_since: Option<Time>,
@@ -207,6 +212,7 @@ impl Subscriber {
             failures: 0,
             highest: Seq::ZERO,
             ahead_since: None,
+            skips: 0,
             late_since: None,
             low_since: None,
             asking: None,

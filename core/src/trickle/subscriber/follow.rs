@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::fetch::{Answer, Fetch, Tail};
 use super::reading::Reading;
-use super::{Event, Lag, RESTART_AFTER, Subscriber};
+use super::{Event, Lag, RESTART_AFTER, SKIPS_AT_ONCE, Subscriber};
 use crate::error::{Cause, Failure, Party};
 use crate::http::Out;
 use crate::trickle::{ContentType, Ending, PAUSE, PAUSE_MAX, Seq, Start, WINDOW};
@@ -46,6 +46,7 @@ impl Subscriber {
     /// Something new came: the next questions need no pause.
     pub(super) fn news(&mut self) {
         self.desk.barren = 0;
+        self.skips = 0;
         self.last_news = self.now;
         self.ahead_since = None;
         self.late_since = None;
@@ -284,7 +285,17 @@ impl Subscriber {
 
     /// Falls behind: from `want` to wherever the policy says.
     pub(super) fn skip(&mut self, want: Seq, latest: Seq) {
-        let target = match self.desk.config.lag {
+        // While one pauses, a window of short segments passes. So the first skips in a row need no pause, and where
+        // the owner's choice was gone by the time that it was asked for, the head is not.
+        let lag = match (self.skips, self.desk.config.lag) {
+            (1.., Lag::Current | Lag::Earliest) => Lag::Live,
+            (_, lag) => lag,
+        };
+        if self.skips < SKIPS_AT_ONCE {
+            self.skips += 1;
+            self.desk.barren = 0;
+        }
+        let target = match lag {
             Lag::Live => latest,
             Lag::Current => latest.minus(1),
             Lag::Earliest => latest.minus(WINDOW as u64 - 1),
