@@ -5,6 +5,7 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
@@ -35,6 +36,8 @@ pub enum Party {
     Orchestrator(Url),
     /// The remote signer at this URL.
     Signer(Url),
+    /// Each of several remote signers.
+    Signers,
     /// The trickle server of this channel.
     Channel(Url),
     /// A list of orchestrators at this URL.
@@ -50,6 +53,7 @@ impl fmt::Display for Party {
         match self {
             Self::Orchestrator(url) => write!(f, "orchestrator {url}"),
             Self::Signer(url) => write!(f, "signer {url}"),
+            Self::Signers => f.write_str("no signer gave what was asked for"),
             Self::Channel(url) => write!(f, "trickle channel {url}"),
             Self::Discovery(url) => write!(f, "discovery endpoint {url}"),
             Self::Chain(url) => write!(f, "chain endpoint {url}"),
@@ -220,15 +224,33 @@ pub enum Cause {
         /// The last failure.
         last: String,
     },
+    /// Each of several parties failed in its own way.
+    #[error("{}", Listed(.0))]
+    EachFailed(Vec<Failure>),
+}
+
+/// Failures in one line.
+struct Listed<'a>(&'a [Failure]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, failure) in self.0.iter().enumerate() {
+            let between = if index == 0 { "" } else { "; " };
+            write!(f, "{between}{failure}")?;
+        }
+        Ok(())
+    }
 }
 
 impl Cause {
     fn advice(&self, who: &Party) -> Advice {
         let elsewhere = match who {
             // There is nowhere else to go for a signature.
-            Party::Signer(_) | Party::KeyHolder | Party::Discovery(_) | Party::Chain(_) => {
-                Advice::Stop
-            }
+            Party::Signer(_)
+            | Party::Signers
+            | Party::KeyHolder
+            | Party::Discovery(_)
+            | Party::Chain(_) => Advice::Stop,
             Party::Orchestrator(_) | Party::Channel(_) => Advice::GoElsewhere,
         };
         match self {

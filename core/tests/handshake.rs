@@ -6,11 +6,13 @@ use bytes::Bytes;
 use k256::ecdsa::SigningKey;
 use livepeer_core::capabilities::{Capabilities, Capability, Ceilings};
 use livepeer_core::handshake::{
-    Class, Config, Event, Handshake, Identity, NotAdopted, PinChange, Rejection, Signers, Terms,
+    Class, Config, Event, Handshake, IDENTITY_HEDGE, Identity, NotAdopted, PinChange, Rejection,
+    Signers, Terms,
 };
 use livepeer_core::http::{self, Body, Fault, Headers, Out, Response, Trust, Url};
 use livepeer_core::money::Price;
 use livepeer_core::sign::{BadSignature, SignRefused};
+use livepeer_core::signers::{FIRST_REST, Standing};
 use livepeer_core::wire::grpc::{self, Status};
 use livepeer_core::wire::{OrchestratorInfo, identity_digest};
 use livepeer_core::{
@@ -503,6 +505,105 @@ fn the_next_signer_is_asked_when_one_gives_nothing() {
         &format!(r#"{{"address":"{address}","signature":"0x{signature}"}}"#),
     );
     assert!(matches!(bench.event(), Event::Identified(..)));
+}
+
+/// Three signers of one account, and what each says when it is asked who pays.
+fn three() -> (Signers, String) {
+    let (key, address) = account(9);
+    let signature = hex::encode(sign(&key, identity_digest(address)).0);
+    let says = format!(r#"{{"address":"{address}","signature":"0x{signature}"}}"#);
+    let signers = Signers::new(url("http://a:1"))
+        .or(url("http://b:2"))
+        .or(url("http://c:3"));
+    (signers, says)
+}
+
+#[test]
+fn a_silent_signer_costs_a_second_and_rests() {
+    let (signers, says) = three();
+    let mut bench = Bench::new(Config::default(), Identity::Remote(signers.clone()));
+    let (silent, _) = bench.request();
+    bench.nap();
+    assert_eq!(bench.now, START + IDENTITY_HEDGE);
+    let (second, request) = bench.request();
+    assert_eq!(request.url.host(), "b");
+    bench.json(second, 200, &says);
+    assert!(matches!(bench.event(), Event::Identified(..)));
+    assert_eq!(bench.aborted(), silent);
+    // The next handshake knows.
+    let health = bench.machine.signer_health().clone();
+    let until = bench.now + FIRST_REST;
+    assert_eq!(
+        health.standing(bench.now, &url("http://a:1")),
+        Standing::Resting(until)
+    );
+    let mut bench = Bench::new(
+        Config::default(),
+        Identity::Remote(signers.clone().health(health.clone())),
+    );
+    assert_eq!(bench.request().1.url.host(), "b");
+    // And after its rest the first one is in its place again.
+    assert_eq!(
+        health.standing(until, &url("http://a:1")),
+        Standing::Healthy
+    );
+}
+
+#[test]
+fn the_first_signer_may_still_answer_when_the_second_was_asked() {
+    let (signers, says) = three();
+    let mut bench = Bench::new(Config::default(), Identity::Remote(signers));
+    let (slow, _) = bench.request();
+    bench.nap();
+    let (second, _) = bench.request();
+    bench.json(slow, 200, &says);
+    assert!(matches!(bench.event(), Event::Identified(..)));
+    assert_eq!(bench.aborted(), second);
+    // What comes after it is of no interest, and nobody is to blame.
+    bench.json(second, 200, &says);
+    assert!(bench.events.is_empty());
+    let health = bench.machine.signer_health();
+    assert_eq!(health.resting(bench.now).count(), 0);
+}
+
+#[test]
+fn a_signer_that_refuses_costs_nothing_and_a_silent_one_after_it_a_second() {
+    let (signers, says) = three();
+    let mut bench = Bench::new(Config::default(), Identity::Remote(signers));
+    let (first, _) = bench.request();
+    bench.json(first, 500, "{}");
+    assert_eq!(bench.aborted(), first);
+    let (second, request) = bench.request();
+    assert_eq!((bench.now, request.url.host()), (START, "b"));
+    bench.nap();
+    let (third, request) = bench.request();
+    assert_eq!(
+        (bench.now, request.url.host()),
+        (START + IDENTITY_HEDGE, "c")
+    );
+    bench.json(third, 200, &says);
+    assert!(matches!(bench.event(), Event::Identified(..)));
+    assert_eq!(bench.aborted(), second);
+    let health = bench.machine.signer_health();
+    assert_eq!(health.resting(bench.now).count(), 2);
+}
+
+#[test]
+fn when_all_signers_are_silent_the_error_names_each() {
+    let (signers, _) = three();
+    let mut bench = Bench::new(Config::default(), Identity::Remote(signers));
+    while bench.events.is_empty() {
+        bench.nap();
+    }
+    assert_eq!(bench.now, START + Duration::from_secs(7));
+    let failure = bench.failure();
+    assert_eq!(failure.who, Party::Signers);
+    assert_eq!(failure.advice(), Advice::Stop);
+    assert_eq!(Class::of(&failure), Class::Identity);
+    for name in ["http://a:1", "http://b:2", "http://c:3", "within 5s"] {
+        assert!(failure.to_string().contains(name), "{failure}");
+    }
+    assert_eq!(bench.wake, None);
 }
 
 #[test]

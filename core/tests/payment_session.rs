@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use livepeer_core::capabilities::Ceilings;
-use livepeer_core::error::{Advice, Cause, Failure, Misuse, Reason};
+use livepeer_core::error::{Advice, Cause, Failure, Misuse, Party, Reason};
 use livepeer_core::http::{self, Body, Fault, Headers, Request, Response, Url};
 use livepeer_core::money::{Amount, Price, Wei};
 use livepeer_core::payment::guard::{Broken, Budget};
@@ -14,11 +14,12 @@ use livepeer_core::payment::ledger::AccountId;
 use livepeer_core::payment::mint::Policy;
 use livepeer_core::payment::receiver::{self, Trigger};
 use livepeer_core::payment::session::{
-    Config, Credentials, Delivered, Event, Fee, LocalAccount, RemoteSigner,
+    Config, Credentials, Delivered, Event, FIRST_PATIENCE, Fee, LocalAccount, RemoteSigner,
 };
 use livepeer_core::payment::{
     Funds, PaymentSession, Secret, SignerServer, TicketReceiver, Unit, remote,
 };
+use livepeer_core::signers::{FIRST_REST, SignerHealth, Standing};
 use livepeer_core::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER, payment_result};
 use livepeer_core::wire::signer::error_json;
 use livepeer_core::wire::{OrchestratorInfo, Payment, SegmentCredentials};
@@ -42,6 +43,10 @@ struct Net {
     /// What happens to requests, by the path they go to; once each.
     plan: VecDeque<(&'static str, Mishap)>,
     requests: Vec<String>,
+    /// Hosts that take requests and never answer.
+    silent: Vec<&'static str>,
+    /// Which signers were asked, and when.
+    asked: Vec<(Time, String)>,
     /// The job's balance did not cover an interval.
     cut: bool,
 }
@@ -88,6 +93,8 @@ impl Net {
             peers: 0,
             plan: VecDeque::new(),
             requests: Vec::new(),
+            silent: Vec::new(),
+            asked: Vec::new(),
             cut: false,
         }
     }
@@ -165,6 +172,12 @@ impl Net {
     fn exchange(&mut self, request: Request) -> Vec<http::In> {
         let path = request.url.path().to_string();
         self.requests.push(path.clone());
+        if path != "/payment" {
+            self.asked.push((self.now, request.url.host().into()));
+        }
+        if self.silent.contains(&request.url.host()) {
+            return Vec::new();
+        }
         let planned = self.plan.front().is_some_and(|(at, _)| *at == path);
         let mishap = planned.then(|| self.plan.pop_front().unwrap().1);
         let (status, body) = match mishap {
@@ -530,6 +543,160 @@ fn the_next_signer_is_asked_at_once() {
     let (events, _) = net.settle(&mut session);
     assert!(matches!(events[..], [Event::Ready(..)]), "{events:?}");
     assert_eq!(net.requests.len(), 2);
+}
+
+const SIGNERS: [&str; 3] = ["one", "two", "three"];
+
+impl Net {
+    fn signers(&self, count: usize, health: SignerHealth) -> RemoteSigner {
+        let mut urls = SIGNERS[..count].iter().map(|host| signer_url(host));
+        let first = RemoteSigner::new(urls.next().unwrap(), self.key.address());
+        urls.fold(first, RemoteSigner::or).health(health)
+    }
+
+    fn session_with(&mut self, signers: RemoteSigner) -> PaymentSession {
+        let info = self.info();
+        let config = Config::new(Unit::PixelSeconds);
+        PaymentSession::new(self.now, config, &info, Funds::Remote(signers))
+    }
+
+    /// How long the session takes for its first payment.
+    fn first_payment(&mut self, session: &mut PaymentSession) -> Duration {
+        let began = self.now;
+        session.pay(self.now, Fee::Elapsed).unwrap();
+        loop {
+            let (events, wake) = self.settle(session);
+            match &events[..] {
+                [Event::Ready(..)] => return self.now.since(began),
+                [] => self.now = wake.expect("it goes on"),
+                other => panic!("{other:?}"),
+            }
+            session.handle_input(self.now, Input::Tick);
+        }
+    }
+
+    fn hosts(&self) -> Vec<&str> {
+        self.asked.iter().map(|(_, host)| host.as_str()).collect()
+    }
+}
+
+fn signer_url(host: &str) -> Url {
+    Url::parse(&format!("http://{host}")).unwrap()
+}
+
+#[test]
+fn a_silent_signer_costs_one_payment_two_seconds_and_the_next_nothing() {
+    let mut net = Net::new();
+    net.silent = vec!["one"];
+    let signers = net.signers(2, SignerHealth::default());
+    let mut session = net.session_with(signers);
+    assert_eq!(net.first_payment(&mut session), FIRST_PATIENCE);
+    assert_eq!(net.hosts(), ["one", "two"]);
+    let health = session.signer_health().unwrap().clone();
+    assert!(matches!(
+        health.standing(net.now, &signer_url("one")),
+        Standing::Resting(_)
+    ));
+    // The next job begins with what this one learned.
+    net.asked.clear();
+    let signers = net.signers(2, health.clone());
+    let mut session = net.session_with(signers);
+    assert_eq!(net.first_payment(&mut session), Duration::ZERO);
+    assert_eq!(net.hosts(), ["two"]);
+    // When the rest is over, the first one is tried again.
+    net.now = net.now + FIRST_REST;
+    net.silent.clear();
+    net.asked.clear();
+    let signers = net.signers(2, health);
+    let mut session = net.session_with(signers);
+    assert_eq!(net.first_payment(&mut session), Duration::ZERO);
+    assert_eq!(net.hosts(), ["one"]);
+}
+
+#[test]
+fn a_signer_that_falls_silent_is_left_and_the_job_is_not_cut() {
+    let mut net = Net::new();
+    let signers = net.signers(3, SignerHealth::default());
+    let mut session = net.session_with(signers);
+    net.start(&mut session, 5);
+    let events = net.run(&mut session, 20);
+    assert!(paid(&events) >= 3, "{events:?}");
+    net.silent = vec!["one", "three"];
+    net.asked.clear();
+    let events = net.run(&mut session, 120);
+    assert!(paid(&events) >= 15 && !net.cut, "{events:?}");
+    let ones = net.hosts().iter().filter(|host| **host == "one").count();
+    assert_eq!(ones, 1, "whoever answered last is asked");
+    assert!(!net.hosts().contains(&"three"));
+}
+
+#[test]
+fn a_signer_that_rests_is_asked_when_all_others_fail() {
+    let mut net = Net::new();
+    let mut health = SignerHealth::default();
+    health.failed(net.now, &signer_url("one"));
+    net.silent = vec!["two", "three"];
+    let signers = net.signers(3, health);
+    let mut session = net.session_with(signers);
+    assert_eq!(net.first_payment(&mut session), FIRST_PATIENCE * 2);
+    assert_eq!(net.hosts(), ["two", "three", "one"]);
+}
+
+#[test]
+fn when_all_signers_are_silent_one_error_names_each() {
+    let mut net = Net::new();
+    net.silent = SIGNERS.to_vec();
+    let signers = net.signers(3, SignerHealth::default());
+    let mut session = net.session_with(signers);
+    session.pay(net.now, Fee::Elapsed).unwrap();
+    let failure = failure(net.run(&mut session, 120));
+    assert_eq!(failure.who, Party::Signers);
+    for host in SIGNERS {
+        assert!(failure.to_string().contains(host), "{failure}");
+    }
+    // At first all have little time, then as much as it takes.
+    let at: Vec<u64> = net
+        .asked
+        .iter()
+        .map(|(at, _)| at.since(START).as_secs())
+        .collect();
+    assert_eq!(at, [0, 2, 4, 6, 16, 26, 37, 47, 57]);
+}
+
+#[test]
+fn no_two_signers_are_asked_at_a_time() {
+    let mut net = Net::new();
+    net.silent = SIGNERS.to_vec();
+    let signers = net.signers(3, SignerHealth::default());
+    let mut session = net.session_with(signers);
+    session.pay(net.now, Fee::Elapsed).unwrap();
+    let mut open = Vec::new();
+    for _ in 0..40 {
+        match session.poll_output() {
+            Output::Effect(id, Effect::Http(http::Out::Request(_))) => open.push(id),
+            Output::Effect(id, Effect::Http(http::Out::Abort)) => open.retain(|one| *one != id),
+            Output::Idle(Some(wake)) => {
+                net.now = wake;
+                session.handle_input(net.now, Input::Tick);
+            }
+            _ => {}
+        }
+        assert!(open.len() <= 1);
+    }
+}
+
+#[test]
+fn a_slow_signer_is_waited_for_once_it_is_known_to_be_slow() {
+    let mut net = Net::new();
+    let slow = Duration::from_secs(4);
+    let mut health = SignerHealth::default();
+    health.answered(net.now, &signer_url("one"), slow);
+    net.silent = SIGNERS.to_vec();
+    let signers = net.signers(2, health);
+    let mut session = net.session_with(signers);
+    session.pay(net.now, Fee::Elapsed).unwrap();
+    let (_, wake) = net.settle(&mut session);
+    assert_eq!(wake, Some(net.now + Duration::from_secs(10)));
 }
 
 #[test]

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use k256::ecdsa::SigningKey;
 use livepeer_core::capabilities::{Capabilities, Capability, Model};
-use livepeer_core::handshake::{Identity, Rejection};
+use livepeer_core::handshake::{Identity, Rejection, Signers};
 use livepeer_core::http::{self, Fault, Headers, Out, Response, Url};
 use livepeer_core::pool::{
     Attempts, Budget, Candidate, Config, Event, Lease, Outcome, Quickest, Selector, SessionPool,
     Spent, Why,
 };
+use livepeer_core::signers::Standing;
 use livepeer_core::wire::grpc::{self, Status};
 use livepeer_core::wire::identity_digest;
 use livepeer_core::{
@@ -152,6 +153,9 @@ impl World {
         let host = request.url.host().to_string();
         self.asked.push((self.now, host.clone()));
         if request.url.path() == "/sign-orchestrator-info" {
+            if matches!(self.nodes.get(&host), Some(Is::Silent)) {
+                return;
+            }
             let mut steps = vec![
                 http::In::Reply(Response::new(500)),
                 http::In::End(Headers::new()),
@@ -693,6 +697,23 @@ fn the_signer_is_asked_once_for_all() {
     assert!(matches!(world.events[0], Event::Identified(who, _) if who == address));
     let lease = world.take().unwrap();
     assert_eq!(lease.payer().map(|(who, _)| who), Some(address));
+    world.give_back(lease, Outcome::Unused);
+}
+
+#[test]
+fn a_lease_knows_which_signer_is_silent() {
+    let key = SigningKey::from_slice(&[3; 32]).unwrap();
+    let address = Address::of_key(key.verifying_key());
+    let nodes = [("a", Is::Good(5)), ("quiet", Is::Silent)];
+    let signers = Signers::new(url("quiet")).or(url("signer"));
+    let mut world = World::with_identity(one_ready(), &nodes, Identity::Remote(signers));
+    world.signer = Some((key, address));
+    world.offer(&["a"]);
+    world.ms(1_500);
+    let lease = world.take().expect("the second signer introduced us");
+    let standing = |who| lease.signer_health().standing(world.now, &url(who));
+    assert!(matches!(standing("quiet"), Standing::Resting(_)));
+    assert_eq!(standing("signer"), Standing::Healthy);
     world.give_back(lease, Outcome::Unused);
 }
 

@@ -13,15 +13,17 @@
 //! | server connection | until it closes | requests, body queues |
 //! | signature, record | until it is answered | the key holder, the store |
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use livepeer_core::Time;
+use livepeer_core::signers::Standing;
+use livepeer_core::{SignerHealth, Time};
 
 use crate::engine::{Drivable, Engine};
 use crate::http::Client;
 use crate::keys::{NoSigner, Signer};
 use crate::lane::PeerSink;
+use crate::lock;
 use crate::rt::Runtime;
 use crate::signal::Signal;
 use crate::store::{MemoryStore, Store};
@@ -36,13 +38,15 @@ pub(crate) const FEW_EVENTS: usize = MAX_EVENTS / 2;
 /// What machines run on: a runtime, an HTTP client with its connections and pins, a key holder and a store.
 ///
 /// Cheap to clone; clones share everything, so one driver for all machines of a program makes them share
-/// connections and remembered certificates.
+/// connections, remembered certificates, and what is known of remote signers.
 #[derive(Clone)]
 pub struct Driver<R: Runtime> {
     runtime: R,
     client: Client<R>,
     signer: Arc<dyn Signer>,
     store: Arc<dyn Store>,
+    /// How remote signers have been.
+    signers: Arc<Mutex<SignerHealth>>,
 }
 
 impl<R: Runtime> Driver<R> {
@@ -53,6 +57,7 @@ impl<R: Runtime> Driver<R> {
             runtime,
             signer: Arc::new(NoSigner),
             store: Arc::new(MemoryStore::default()),
+            signers: Arc::default(),
         }
     }
 
@@ -107,6 +112,24 @@ impl<R: Runtime> Driver<R> {
     /// The key holder.
     pub fn signer(&self) -> &Arc<dyn Signer> {
         &self.signer
+    }
+
+    /// How remote signers have been, in all jobs together: who rests, and until when. A new job asks accordingly.
+    pub fn signer_health(&self) -> SignerHealth {
+        lock(&self.signers).clone()
+    }
+
+    /// Takes over what a machine saw of remote signers, so that the next one need not find out again.
+    pub fn learn_signers(&self, seen: &SignerHealth) {
+        let mut known = lock(&self.signers);
+        let (now, before) = (self.now(), known.clone());
+        known.merge(seen);
+        for (url, until) in known.resting(now) {
+            if before.standing(now, url) == Standing::Healthy {
+                let seconds = until.since(now).as_secs();
+                tracing::warn!(signer = %url, seconds, "a signer failed and rests: the others are asked first");
+            }
+        }
     }
 
     /// Starts `machine`: what it has queued is performed before this returns.

@@ -1,11 +1,22 @@
 //! Who pays, and who says so.
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::Bytes;
 
-use crate::http::{Body, Headers, Method, Request, Trust, Url};
+use crate::error::{Cause, Failure, Party, Reason};
+use crate::http::{self, Body, Headers, Method, Request, Trust, Url};
+use crate::machine::{EffectId, Outbox, earlier};
 use crate::sign::{Address, Signature};
+use crate::signers::{SignerHealth, all_failed, note};
+use crate::time::Time;
+use crate::wire::{MAX_IDENTITY_BYTES, error_words, read_identity};
+
+/// When a signer has not said for so long who pays, the next one is asked as well, and the first right answer counts:
+/// what they sign is the same for ever and worth nothing by itself.
+pub const IDENTITY_HEDGE: Duration = Duration::from_secs(1);
 
 /// How the payer introduces itself (handshake spec 3).
 #[derive(Clone, Debug)]
@@ -37,8 +48,8 @@ impl Identity {
 #[derive(Clone, Debug)]
 pub struct Signers {
     urls: Vec<Url>,
-    at: usize,
     headers: Headers,
+    health: SignerHealth,
 }
 
 impl Signers {
@@ -47,12 +58,12 @@ impl Signers {
     pub fn new(url: Url) -> Self {
         Self {
             urls: alloc::vec![url],
-            at: 0,
             headers: Headers::new(),
+            health: SignerHealth::default(),
         }
     }
 
-    /// Another one, asked when those before it gave nothing.
+    /// Another one, asked when those before it gave nothing, or not soon.
     #[must_use]
     pub fn or(mut self, url: Url) -> Self {
         self.urls.push(url);
@@ -66,19 +77,19 @@ impl Signers {
         self
     }
 
-    pub(super) fn current(&self) -> &Url {
-        &self.urls[self.at]
+    /// With what is known of how they have been: whoever rests is asked last.
+    #[must_use]
+    pub fn health(mut self, health: SignerHealth) -> Self {
+        self.health = health;
+        self
     }
 
-    /// Goes to the next one; `false` if there is none.
-    pub(super) fn advance(&mut self) -> bool {
-        let more = self.at + 1 < self.urls.len();
-        self.at += usize::from(more);
-        more
+    pub(crate) fn learn(&mut self, health: &SignerHealth) {
+        self.health.merge(health);
     }
 
-    pub(super) fn request(&self, trust: Trust) -> Request {
-        let url = self.current().with_path("/sign-orchestrator-info");
+    fn request(&self, index: usize, trust: Trust) -> Request {
+        let url = self.urls[index].with_path("/sign-orchestrator-info");
         let mut request = Request::new(Method::Post, url)
             .header("content-type", "application/json")
             .trust(trust)
@@ -87,5 +98,185 @@ impl Signers {
             request.headers.push_any(name, value);
         }
         request
+    }
+}
+
+/// What comes of asking: who pays, or why nobody said so.
+pub(super) type Introduced = Result<(Address, Signature), Failure>;
+
+/// Signers being asked who pays.
+#[derive(Debug)]
+pub(super) struct Introduction {
+    signers: Signers,
+    trust: Trust,
+    within: Duration,
+    /// Who was not asked yet.
+    waiting: VecDeque<usize>,
+    asked: Vec<Ask>,
+    /// When the next one is asked, unless an answer comes.
+    hedge_at: Time,
+    failures: Vec<Failure>,
+}
+
+/// A signer that was asked.
+#[derive(Debug)]
+struct Ask {
+    signer: usize,
+    exchange: EffectId,
+    began: Time,
+    status: Option<u16>,
+    body: Vec<u8>,
+}
+
+impl Introduction {
+    pub(super) fn new<E>(
+        now: Time,
+        out: &mut Outbox<E>,
+        signers: Signers,
+        trust: Trust,
+        within: Duration,
+    ) -> Self {
+        let mut this = Self {
+            waiting: signers.health.order(now, &signers.urls),
+            signers,
+            trust,
+            within,
+            asked: Vec::new(),
+            hedge_at: now,
+            failures: Vec::new(),
+        };
+        this.ask_next(now, out);
+        this
+    }
+
+    pub(super) const fn health(&self) -> &SignerHealth {
+        &self.signers.health
+    }
+
+    pub(super) fn wake(&self) -> Option<Time> {
+        let late = self.asked.iter().map(|ask| ask.began + self.within).min();
+        earlier(late, (!self.waiting.is_empty()).then_some(self.hedge_at))
+    }
+
+    pub(super) fn abort<E>(&mut self, out: &mut Outbox<E>) {
+        for ask in self.asked.drain(..) {
+            out.abort(ask.exchange);
+        }
+    }
+
+    pub(super) fn tick<E>(&mut self, now: Time, out: &mut Outbox<E>) -> Option<Introduced> {
+        while let Some(late) = self
+            .asked
+            .iter()
+            .position(|ask| ask.began + self.within <= now)
+        {
+            let cause = Cause::TimedOut {
+                doing: "the identity",
+                after: self.within,
+            };
+            if let Some(told) = self.failed(now, out, late, cause) {
+                return Some(told);
+            }
+        }
+        if self.hedge_at <= now {
+            self.ask_next(now, out);
+        }
+        None
+    }
+
+    pub(super) fn handle<E>(
+        &mut self,
+        now: Time,
+        out: &mut Outbox<E>,
+        id: EffectId,
+        step: http::In,
+    ) -> Option<Introduced> {
+        let at = self.asked.iter().position(|ask| ask.exchange == id)?;
+        let ask = &mut self.asked[at];
+        let cause = match step {
+            http::In::Reply(reply) => {
+                ask.status = Some(reply.status);
+                return None;
+            }
+            http::In::Data(data) if ask.body.len() + data.len() > MAX_IDENTITY_BYTES => {
+                Cause::TooMuch {
+                    what: "the identity in bytes",
+                    limit: MAX_IDENTITY_BYTES,
+                }
+            }
+            http::In::Data(data) => {
+                ask.body.extend_from_slice(&data);
+                return None;
+            }
+            http::In::End(_) => match (ask.status, read_identity(&ask.body)) {
+                (Some(200), Ok(payer)) => {
+                    self.answered(now, out, at);
+                    return Some(Ok(payer));
+                }
+                (Some(200), Err(err)) => Cause::Nonsense {
+                    what: err.what,
+                    why: err.why,
+                },
+                (told, _) => Cause::Refused {
+                    doing: "to tell who pays",
+                    status: told.unwrap_or(0),
+                    reason: Reason::Other,
+                    text: error_words(&ask.body),
+                },
+            },
+            http::In::Failed(fault) => Cause::Link(fault),
+            http::In::Sent(_) | http::In::Request(_) => return None,
+        };
+        self.failed(now, out, at, cause)
+    }
+
+    /// One gave what was wanted. Whoever was asked long ago and is silent has to rest.
+    fn answered<E>(&mut self, now: Time, out: &mut Outbox<E>, at: usize) {
+        let ask = self.asked.swap_remove(at);
+        let Signers { urls, health, .. } = &mut self.signers;
+        health.answered(now, &urls[ask.signer], now.since(ask.began));
+        for silent in &self.asked {
+            if now.since(silent.began) >= IDENTITY_HEDGE {
+                health.failed(now, &urls[silent.signer]);
+            }
+        }
+        self.abort(out);
+    }
+
+    /// One gave nothing usable: asks the next one at once. If nobody is left, that was all.
+    fn failed<E>(
+        &mut self,
+        now: Time,
+        out: &mut Outbox<E>,
+        at: usize,
+        cause: Cause,
+    ) -> Option<Introduced> {
+        let ask = self.asked.remove(at);
+        out.abort(ask.exchange);
+        let Signers { urls, health, .. } = &mut self.signers;
+        let url = &urls[ask.signer];
+        health.failed(now, url);
+        note(
+            &mut self.failures,
+            Failure::new(Party::Signer(url.clone()), cause),
+        );
+        self.ask_next(now, out);
+        if !self.asked.is_empty() {
+            return None;
+        }
+        all_failed(core::mem::take(&mut self.failures)).map(Err)
+    }
+
+    fn ask_next<E>(&mut self, now: Time, out: &mut Outbox<E>) {
+        if let Some(signer) = self.waiting.pop_front() {
+            self.asked.push(Ask {
+                signer,
+                exchange: out.request(self.signers.request(signer, self.trust)),
+                began: now,
+                status: None,
+                body: Vec::new(),
+            });
+            self.hedge_at = now + IDENTITY_HEDGE;
+        }
     }
 }

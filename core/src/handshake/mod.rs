@@ -7,7 +7,7 @@
 //!            Static, Offchain                      reject: Rejected ─▶ Ended
 //!   new ────────────────────────▶ Calling ───────────────────────────▶
 //!    │ Remote                      ▲   │ info accepted: Ready
-//!    ├──▶ AwaitingIdentity ────────┤   ▼
+//!    ├──▶ AwaitingIdentity ────────┤   ▼           (signers that are silent: the next one is asked as well)
 //!    │ Key                         │  Settled ◀────────────┐ info accepted: Renewed
 //!    └──▶ AwaitingSignature ───────┘   │ renew(), token    │
 //!                                      ▼ near its end      │
@@ -29,12 +29,11 @@ mod terms;
 pub use class::Class;
 pub use config::{Config, PinChange};
 pub use freshness::{BLOCK_MARGIN, Freshness, TOKEN_MARGIN, Unusable, freshness};
-pub use identity::{Identity, Signers};
+pub use identity::{IDENTITY_HEDGE, Identity, Signers};
 pub use terms::{NotAdopted, Rejection, Terms, node_urls};
 
 use alloc::boxed::Box;
 use alloc::string::ToString;
-use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
@@ -42,15 +41,14 @@ use livepeer_proto::net;
 
 use crate::capabilities::Capabilities;
 use crate::error::{Cause, Failure, Misuse, Party, Reason};
-use crate::http::{self, Fault, Response, Trust, Url};
+use crate::http::{self, Fault, Trust, Url};
 use crate::machine::{Effect, EffectId, Input, Machine, Outbox, Output, earlier};
 use crate::sign::{Address, SignRefused, Signature};
+use crate::signers::SignerHealth;
 use crate::time::Time;
 use crate::wire::grpc::{self, Answer, NoAnswer};
-use crate::wire::{
-    MAX_IDENTITY_BYTES, OrchestratorInfo, check_identity, error_words, identity_digest,
-    read_identity,
-};
+use crate::wire::{OrchestratorInfo, check_identity, identity_digest};
+use identity::{Introduced, Introduction};
 
 /// However short a token lives, renewals are at least this far apart.
 pub const MIN_RENEW_INTERVAL: Duration = Duration::from_secs(30);
@@ -90,7 +88,7 @@ pub struct Handshake {
     to: Url,
     wanted: Capabilities,
     payer: Option<(Address, Signature)>,
-    signers: Option<Signers>,
+    health: SignerHealth,
     state: State,
     info: Option<Box<OrchestratorInfo>>,
     renew_at: Option<Time>,
@@ -102,12 +100,7 @@ pub struct Handshake {
 
 #[derive(Debug)]
 enum State {
-    AwaitingIdentity {
-        exchange: EffectId,
-        status: Option<u16>,
-        body: Vec<u8>,
-        until: Time,
-    },
+    AwaitingIdentity(Introduction),
     AwaitingSignature {
         effect: EffectId,
         address: Address,
@@ -153,7 +146,7 @@ impl Handshake {
             to,
             wanted,
             payer: None,
-            signers: None,
+            health: SignerHealth::default(),
             state: State::Settled,
             info: None,
             renew_at: None,
@@ -178,8 +171,10 @@ impl Handshake {
                 };
             }
             Identity::Remote(signers) => {
-                this.signers = Some(signers);
-                this.ask_signer();
+                let within = at_least_some(this.config.identity_within);
+                let trust = this.config.signer_trust;
+                let asking = Introduction::new(now, &mut this.out, signers, trust, within);
+                this.state = State::AwaitingIdentity(asking);
             }
         }
         this
@@ -201,7 +196,7 @@ impl Handshake {
             to,
             wanted,
             payer,
-            signers: None,
+            health: SignerHealth::default(),
             state: State::Settled,
             info: None,
             renew_at: None,
@@ -218,6 +213,15 @@ impl Handshake {
     #[must_use]
     pub const fn payer(&self) -> Option<(Address, Signature)> {
         self.payer
+    }
+
+    /// How the remote signers have been, if any were asked: take it along to whoever asks them next.
+    #[must_use]
+    pub const fn signer_health(&self) -> &SignerHealth {
+        match &self.state {
+            State::AwaitingIdentity(asking) => asking.health(),
+            _ => &self.health,
+        }
     }
 
     /// Where the orchestrator was looked for.
@@ -259,9 +263,9 @@ impl Handshake {
             }
             State::Renewing(_) => Ok(()),
             State::Ended => Err(Misuse::Ended),
-            State::AwaitingIdentity { .. }
-            | State::AwaitingSignature { .. }
-            | State::Calling(_) => Err(Misuse::NotOpen),
+            State::AwaitingIdentity(_) | State::AwaitingSignature { .. } | State::Calling(_) => {
+                Err(Misuse::NotOpen)
+            }
         }
     }
 
@@ -290,12 +294,12 @@ impl Handshake {
     /// Lets time pass, before a command or after an input.
     fn pass(&mut self, now: Time) {
         self.now = self.now.max(now);
+        if let State::AwaitingIdentity(asking) = &mut self.state {
+            let told = asking.tick(self.now, &mut self.out);
+            return self.introduced(told);
+        }
         let due = |at: Time| at <= self.now;
         match &self.state {
-            State::AwaitingIdentity { until, .. } if due(*until) => {
-                let cause = self.late("the identity", self.config.identity_within);
-                self.signer_failed(cause);
-            }
             State::AwaitingSignature { until, .. } if due(*until) => {
                 let cause = self.late("the identity's signature", self.config.identity_within);
                 self.end(Event::Failed(Failure::new(Party::KeyHolder, cause)));
@@ -315,9 +319,8 @@ impl Handshake {
 
     fn wake(&self) -> Option<Time> {
         match &self.state {
-            State::AwaitingIdentity { until, .. }
-            | State::AwaitingSignature { until, .. }
-            | State::Pausing { until } => Some(*until),
+            State::AwaitingIdentity(asking) => asking.wake(),
+            State::AwaitingSignature { until, .. } | State::Pausing { until } => Some(*until),
             State::Calling(call) | State::Renewing(call) => Some(call.until()),
             State::Settled => self.renew_at,
             State::Ended => None,
@@ -328,33 +331,18 @@ impl Handshake {
         Cause::TimedOut { doing, after }
     }
 
-    fn ask_signer(&mut self) {
-        let signers = self
-            .signers
-            .as_ref()
-            .expect("only a remote identity asks signers");
-        let exchange = self.out.request(signers.request(self.config.signer_trust));
-        self.state = State::AwaitingIdentity {
-            exchange,
-            status: None,
-            body: Vec::new(),
-            until: self.now + at_least_some(self.config.identity_within),
+    /// Signers said who pays, or that is hopeless.
+    fn introduced(&mut self, told: Option<Introduced>) {
+        let Some(told) = told else {
+            return;
         };
-    }
-
-    /// The signer gave nothing usable: ask the next one, if there is one.
-    fn signer_failed(&mut self, cause: Cause) {
-        self.abort();
-        let signers = self
-            .signers
-            .as_mut()
-            .expect("only a remote identity asks signers");
-        let failure = Failure::new(Party::Signer(signers.current().clone()), cause);
-        if signers.advance() {
-            self.ask_signer();
-        } else {
-            self.state = State::Ended;
-            self.out.event(Event::Failed(failure));
+        self.health = self.signer_health().clone();
+        match told {
+            Ok((address, signature)) => self.identified(address, signature),
+            Err(failure) => {
+                self.state = State::Ended;
+                self.out.event(Event::Failed(failure));
+            }
         }
     }
 
@@ -514,55 +502,25 @@ impl Handshake {
 
     /// Gives up the exchange under way, if there is one. Harmless if it has ended by itself.
     fn abort(&mut self) {
-        match &self.state {
-            State::AwaitingIdentity { exchange, .. }
-            | State::Calling(Call { exchange, .. })
-            | State::Renewing(Call { exchange, .. }) => self.out.abort(*exchange),
+        match &mut self.state {
+            State::AwaitingIdentity(asking) => asking.abort(&mut self.out),
+            State::Calling(Call { exchange, .. }) | State::Renewing(Call { exchange, .. }) => {
+                self.out.abort(*exchange)
+            }
             _ => {}
         }
     }
 
     fn on_http(&mut self, id: EffectId, step: http::In) {
-        match &self.state {
-            State::AwaitingIdentity { exchange, .. } if *exchange == id => self.on_signer(step),
+        match &mut self.state {
+            State::AwaitingIdentity(asking) => {
+                let told = asking.handle(self.now, &mut self.out, id, step);
+                self.introduced(told);
+            }
             State::Calling(call) | State::Renewing(call) if call.exchange == id => {
                 self.on_orchestrator(step);
             }
             _ => {}
-        }
-    }
-
-    fn on_signer(&mut self, step: http::In) {
-        let State::AwaitingIdentity { status, body, .. } = &mut self.state else {
-            return;
-        };
-        match step {
-            http::In::Reply(Response { status: told, .. }) => *status = Some(told),
-            http::In::Data(data) if body.len() + data.len() > MAX_IDENTITY_BYTES => {
-                self.signer_failed(Cause::TooMuch {
-                    what: "the identity in bytes",
-                    limit: MAX_IDENTITY_BYTES,
-                });
-            }
-            http::In::Data(data) => body.extend_from_slice(&data),
-            http::In::End(_) => match (*status, read_identity(body)) {
-                (Some(200), Ok((address, signature))) => self.identified(address, signature),
-                (Some(200), Err(err)) => self.signer_failed(Cause::Nonsense {
-                    what: err.what,
-                    why: err.why,
-                }),
-                (told, _) => {
-                    let text = error_words(body);
-                    self.signer_failed(Cause::Refused {
-                        doing: "to tell who pays",
-                        status: told.unwrap_or(0),
-                        reason: Reason::Other,
-                        text,
-                    });
-                }
-            },
-            http::In::Failed(fault) => self.signer_failed(Cause::Link(fault)),
-            http::In::Sent(_) | http::In::Request(_) => {}
         }
     }
 

@@ -217,6 +217,10 @@ impl<S: Selector> SessionPool<S> {
             return;
         };
         let (node, session) = (kid.node, kid.session);
+        self.health.merge(kid.child.get().signer_health());
+        if let Identity::Remote(signers) = &mut self.identity {
+            signers.learn(&self.health);
+        }
         match event {
             handshake::Event::Identified(address, signature) => {
                 self.identity = Identity::Static { address, signature };

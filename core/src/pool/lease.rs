@@ -9,6 +9,7 @@ use crate::error::Failure;
 use crate::handshake::{self, Handshake, Rejection};
 use crate::http::Url;
 use crate::sign::{Address, Signature};
+use crate::signers::SignerHealth;
 use crate::time::Time;
 use crate::wire::OrchestratorInfo;
 
@@ -31,6 +32,7 @@ pub struct Lease {
 pub(super) struct Held {
     pub(super) to: Url,
     pub(super) payer: Option<(Address, Signature)>,
+    pub(super) signers: SignerHealth,
     pub(super) wanted: Capabilities,
     pub(super) config: handshake::Config,
     pub(super) taken: Time,
@@ -54,6 +56,12 @@ impl Lease {
     #[must_use]
     pub fn payer(&self) -> Option<(Address, Signature)> {
         self.held.payer
+    }
+
+    /// How the remote signers were when they were asked who pays.
+    #[must_use]
+    pub fn signer_health(&self) -> &SignerHealth {
+        &self.held.signers
     }
 
     /// How long the orchestrator took for its handshake.

@@ -37,6 +37,7 @@ impl<S: Selector> SessionPool<S> {
             held: Box::new(Held {
                 to: self.nodes[session.node as usize].url.clone(),
                 payer,
+                signers: self.health.clone(),
                 wanted: self.wanted.clone(),
                 config: self.config.handshake.clone(),
                 taken: self.now,

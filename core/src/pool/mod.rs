@@ -43,6 +43,7 @@ use crate::http::Url;
 use crate::machine::{Child, Input, Machine, Outbox, Output};
 use crate::rng::{Rng, Seed};
 use crate::sign::{Address, Signature};
+use crate::signers::SignerHealth;
 use crate::time::Time;
 use crate::wire::{OrchestratorInfo, read_record};
 
@@ -70,6 +71,8 @@ const LAST_CHILD: u32 = (1 << 23) - 1;
 pub struct SessionPool<S> {
     config: Config,
     identity: Identity,
+    /// How remote signers have been.
+    health: SignerHealth,
     wanted: Capabilities,
     selector: S,
     rng: Rng,
@@ -160,6 +163,7 @@ impl<S: Selector> SessionPool<S> {
         Self {
             config,
             identity,
+            health: SignerHealth::default(),
             wanted,
             selector,
             id: rng.next_u64(),
@@ -470,6 +474,12 @@ impl<S: Selector> SessionPool<S> {
         }
         let url = Url::parse(key.strip_prefix(RECORD_KEY)?).ok()?;
         Some((url, read_record(value)?))
+    }
+
+    /// How the remote signers have been, if any were asked.
+    #[must_use]
+    pub const fn signer_health(&self) -> &SignerHealth {
+        &self.health
     }
 
     const fn payer(&self) -> Option<(Address, Signature)> {

@@ -194,7 +194,7 @@ impl From<Error> for Failed {
 const UNFIT: &str = "See what it serves with: livepeer-gateway info URL; or raise --max-price";
 
 fn remedy(who: &Party, cause: &Cause) -> &'static str {
-    let signer = matches!(who, Party::Signer(_));
+    let signer = matches!(who, Party::Signer(_) | Party::Signers);
     match cause {
         Cause::Link(Fault::CertificateChanged { .. }) => {
             "If its owner says that it was set up anew, remove its line from the file of pins; \
@@ -240,6 +240,9 @@ fn remedy(who: &Party, cause: &Cause) -> &'static str {
         Cause::Guard(_) => "Name another orchestrator; this one asks for what nobody should pay",
         Cause::GaveUp { .. } if signer => {
             "Look into the signer's log, or name another with --signer"
+        }
+        Cause::EachFailed(_) if signer => {
+            "Check the addresses, and that at least one signer is running; or name another with --signer"
         }
         Cause::Gone(_) | Cause::Ended(_) => "Start a new job",
         Cause::TooMuch { .. } => "Name another orchestrator, or report it to its owner",

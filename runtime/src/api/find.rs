@@ -112,7 +112,7 @@ impl<R: Runtime> Survey<R> {
         let pool = SessionPool::new(
             driver.now(),
             config,
-            payer.identity(),
+            payer.identity(driver.signer_health()),
             wanted,
             Balanced::default(),
             seed(),
@@ -122,7 +122,9 @@ impl<R: Runtime> Survey<R> {
         let deadline = driver.now() + within;
         pool.with(|pool, now| pool.offer(now, urls));
         loop {
-            match next_before(driver, &pool, deadline).await {
+            let event = next_before(driver, &pool, deadline).await;
+            pool.with(|pool, _| driver.learn_signers(pool.signer_health()));
+            match event {
                 Some(pool::Event::NoIdentity(failure)) => return Err(failure.into()),
                 // It asks for more: everybody was asked.
                 Some(pool::Event::Refresh) | None => break,

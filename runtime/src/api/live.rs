@@ -292,7 +292,8 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
         self
     }
 
-    /// Pays through the remote signer at `url`; of several, a later one is asked when those before it do not answer.
+    /// Pays through the remote signer at `url`; of several, a later one is asked when those before it do not answer
+    /// soon, and first while they rest ([`Driver::signer_health`]).
     /// Without a signer the job is off-chain.
     pub fn signer(mut self, url: &str) -> Self {
         match service_url(url) {
@@ -417,11 +418,11 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
         }
         let now = self.driver.now();
         let wanted = Capabilities::live_video(self.request.model_id.as_str());
-        let funds = self.payer.funds();
+        let funds = self.payer.funds(self.driver.signer_health());
         let pool = SessionPool::new(
             now,
             self.pool,
-            self.payer.identity(),
+            self.payer.identity(self.driver.signer_health()),
             wanted,
             Balanced::default(),
             seed(),

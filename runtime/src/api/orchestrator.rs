@@ -138,7 +138,7 @@ impl<R: Runtime> OrchestratorSessionBuilder<R> {
             self.driver.now(),
             config,
             url.clone(),
-            self.payer.identity(),
+            self.payer.identity(self.driver.signer_health()),
             self.wanted,
         );
         let session = OrchestratorSession {
@@ -146,7 +146,11 @@ impl<R: Runtime> OrchestratorSessionBuilder<R> {
             url,
         };
         loop {
-            if let Event::Ready(_) = session.next().await? {
+            let event = session.next().await;
+            session.handle.with(|handshake, _| {
+                self.driver.learn_signers(handshake.signer_health());
+            });
+            if let Event::Ready(_) = event? {
                 return Ok(session);
             }
         }

@@ -1,10 +1,10 @@
 //! Who pays, and how addresses are written.
 
-use livepeer_core::Address;
 use livepeer_core::handshake::{Identity, Signers};
 use livepeer_core::http::{Headers, Url};
 use livepeer_core::payment::Funds;
 use livepeer_core::payment::session::{LocalAccount, RemoteSigner};
+use livepeer_core::{Address, SignerHealth};
 
 use super::Error;
 
@@ -14,7 +14,8 @@ pub enum Payer {
     /// Nobody: for orchestrators without a chain.
     #[default]
     Offchain,
-    /// A remote signer, or several for one account, in the order in which they are asked.
+    /// A remote signer, or several for one account, in the order in which they are asked. Those that failed lately
+    /// are asked last, in this and all other jobs of a driver ([`Driver::signer_health`](crate::Driver::signer_health)).
     Signer {
         /// Where they are; paths are dropped.
         urls: Vec<Url>,
@@ -35,7 +36,7 @@ impl Payer {
         !matches!(self, Self::Offchain)
     }
 
-    pub(super) fn identity(&self) -> Identity {
+    pub(super) fn identity(&self, health: SignerHealth) -> Identity {
         match self {
             Self::Offchain => Identity::Offchain,
             Self::Signer { urls, headers } => {
@@ -44,14 +45,14 @@ impl Payer {
                     return Identity::Offchain;
                 };
                 let signers = urls.fold(Signers::new(first), Signers::or);
-                Identity::Remote(signers.headers(headers.clone()))
+                Identity::Remote(signers.headers(headers.clone()).health(health))
             }
             Self::Account(account) => Identity::Key(account.policy.address),
         }
     }
 
     /// The account behind a signer is known only after the handshake.
-    pub(super) fn funds(&self) -> Funds {
+    pub(super) fn funds(&self, health: SignerHealth) -> Funds {
         match self {
             Self::Offchain => Funds::Offchain,
             Self::Signer { urls, headers } => {
@@ -60,7 +61,7 @@ impl Payer {
                     return Funds::Offchain;
                 };
                 let signer = urls.fold(RemoteSigner::new(first, Address::ZERO), RemoteSigner::or);
-                Funds::Remote(signer.headers(headers.clone()))
+                Funds::Remote(signer.headers(headers.clone()).health(health))
             }
             Self::Account(account) => Funds::Local(account.clone()),
         }

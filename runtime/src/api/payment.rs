@@ -42,7 +42,7 @@ impl<R: Runtime> PaymentSession<R> {
     ) -> Result<Self, Error> {
         let driver = session.handle().driver().clone();
         let info = session.info();
-        let mut funds = payer.funds();
+        let mut funds = payer.funds(driver.signer_health());
         let payer = session.handle().with(|handshake, _| handshake.payer());
         if let (Funds::Remote(signer), Some((address, _))) = (&mut funds, payer) {
             signer.address = address;
@@ -120,7 +120,14 @@ impl<R: Runtime> PaymentSession<R> {
     /// The next event, with fresh quotes fetched where they are asked for.
     async fn next(&self) -> Result<Event, Error> {
         loop {
-            match self.handle.next().await {
+            let event = self.handle.next().await;
+            let driver = self.handle.driver();
+            self.handle.with(|payments, _| {
+                if let Some(health) = payments.signer_health() {
+                    driver.learn_signers(health);
+                }
+            });
+            match event {
                 Some(Event::NeedQuote(_)) => {
                     let info = self.session.renew().await?;
                     self.renew(&info);

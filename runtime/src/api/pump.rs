@@ -170,6 +170,7 @@ impl<R: Runtime> Shared<R> {
                 self.on_media(event);
             }
             if moved {
+                self.learn();
                 self.wake();
                 continue;
             }
@@ -181,6 +182,18 @@ impl<R: Runtime> Shared<R> {
             listen(&mut state, cx);
             return Poll::Pending;
         }
+    }
+
+    /// What was seen of remote signers is for other jobs too.
+    fn learn(&self) {
+        let driver = self.job.driver();
+        self.pool
+            .with(|pool, _| driver.learn_signers(pool.signer_health()));
+        self.job.with(|job, _| {
+            if let Some(health) = job.signer_health() {
+                driver.learn_signers(health);
+            }
+        });
     }
 
     fn on_job(&self, event: Event) {

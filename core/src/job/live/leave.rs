@@ -97,6 +97,11 @@ impl LiveVideoJob {
                 // The next one may come with the same quote, and no nonce is used twice.
                 mine.used.clone_from(&account.used);
             }
+            if let (Funds::Remote(signers), Some(health)) =
+                (&mut self.funds, payment.signer_health())
+            {
+                signers.health.clone_from(health);
+            }
             serving.payment.get_mut().close(self.now);
             serving.payment.drain(&mut self.out, |_| ());
             serving.handshake.get_mut().close(self.now);

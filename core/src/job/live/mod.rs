@@ -33,6 +33,7 @@ use crate::machine::{Child, EffectId, Input, Machine, Outbox, Output};
 use crate::payment::session::{self, PaymentId};
 use crate::payment::{Funds, PaymentSession, Unit};
 use crate::pool::{Attempts, Budget, Lease, Outcome};
+use crate::signers::SignerHealth;
 use crate::time::Time;
 use crate::trickle::message::Messages;
 use crate::trickle::{Publisher, Subscriber};
@@ -316,16 +317,18 @@ impl LiveVideoJob {
             self.give_up_on(lease, spent);
             return Ok(());
         }
-        let mut funds = self.funds.clone();
-        if let (Funds::Remote(signer), Some((address, _))) = (&mut funds, lease.payer()) {
-            signer.address = address;
+        if let Funds::Remote(signer) = &mut self.funds {
+            signer.health.merge(lease.signer_health());
+            if let Some((address, _)) = lease.payer() {
+                signer.address = address;
+            }
         }
         let config = session::Config {
             capabilities: Some(lease.wanted().clone()),
             trust: self.config.trust,
             ..self.config.payment.clone()
         };
-        let payment = PaymentSession::new(self.now, config, &lease.info, funds);
+        let payment = PaymentSession::new(self.now, config, &lease.info, self.funds.clone());
         let handshake = lease.handshake(self.now);
         self.serving = Some(Serving {
             payment: self.adopt(payment),
@@ -372,6 +375,16 @@ impl LiveVideoJob {
         self.cached_params = Some(message);
         self.drain_children();
         Ok(())
+    }
+
+    /// How the remote signers have been, if there are any.
+    #[must_use]
+    pub fn signer_health(&self) -> Option<&SignerHealth> {
+        match (&self.serving, &self.funds) {
+            (Some(serving), _) => serving.payment.get().signer_health(),
+            (None, Funds::Remote(signer)) => Some(&signer.health),
+            (None, _) => None,
+        }
     }
 
     /// Pushes a new reading of the chain. Only an own key needs it.

@@ -113,7 +113,7 @@ impl PaymentSession {
         match &mut self.payer {
             Payer::Offchain => {}
             Payer::Remote { client, .. } => {
-                let within = self.coverage.patience(self.now, client.deadline());
+                let within = self.coverage.patience(self.now, client.patience());
                 client.ask(self.now, &mut self.out, request.to_json(), within);
             }
             Payer::Local { minter, committed } => {
@@ -243,19 +243,15 @@ impl PaymentSession {
         };
         current.tries += 1;
         let tries = current.tries;
-        let signers = match &mut self.payer {
-            Payer::Remote { client, .. } => {
-                client.advance();
-                client.count().max(1)
-            }
-            _ => 1,
+        let Payer::Remote { client, .. } = &mut self.payer else {
+            return;
         };
-        if tries % signers != 0 {
+        let Some(rounds) = client.failed(self.now, failure.clone()) else {
             return self.mint();
-        }
-        let rounds = tries / signers;
+        };
         let until = self.now + pause(rounds);
         if rounds >= MINT_ROUNDS && self.coverage.until().is_none_or(|covered| covered < until) {
+            let failure = client.verdict().unwrap_or(failure);
             return self.give_up("a request for a payment", tries, failure);
         }
         self.state = State::PausingMint(until);

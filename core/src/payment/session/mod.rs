@@ -41,12 +41,13 @@ use crate::error::{Cause, Failure, Misuse, Party};
 use crate::http;
 use crate::machine::{EffectId, Input, Machine, Outbox, Output, earlier};
 use crate::money::{Amount, Price};
+use crate::signers::SignerHealth;
 use crate::time::Time;
 use crate::wire::signer::StateBlob;
 use crate::wire::{OrchestratorInfo, SignerState, TicketParams};
 
 pub use local::{LocalAccount, NONCE_KEY};
-pub use signer::RemoteSigner;
+pub use signer::{FIRST_PATIENCE, RemoteSigner};
 pub use types::{
     Config, Credentials, DELIVERY_TRIES, Delivered, Event, FIRST_PAUSE, Fee, Funds, LONGEST_PAUSE,
     MAX_REFRESHES, MINT_ROUNDS, Paid, PaymentId, QUOTE_DEADLINE,
@@ -288,6 +289,15 @@ impl PaymentSession {
         }
     }
 
+    /// How the remote signers have been: take it along to the next session.
+    #[must_use]
+    pub fn signer_health(&self) -> Option<&SignerHealth> {
+        match &self.payer {
+            Payer::Remote { client, .. } => Some(client.health()),
+            _ => None,
+        }
+    }
+
     /// What was spent, with its limits.
     #[must_use]
     pub const fn budget(&self) -> &Budget {
@@ -331,6 +341,9 @@ impl PaymentSession {
             tries: 0,
         });
         self.refreshes = 0;
+        if let Payer::Remote { client, .. } = &mut self.payer {
+            client.begin(self.now);
+        }
         self.mint();
         Ok(id)
     }
@@ -510,7 +523,7 @@ impl PaymentSession {
             return;
         }
         let outcome = match &mut self.payer {
-            Payer::Remote { client, .. } => client.handle(id, step, &mut self.out),
+            Payer::Remote { client, .. } => client.handle(self.now, id, step, &mut self.out),
             _ => None,
         };
         if let Some(outcome) = outcome {

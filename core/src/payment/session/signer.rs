@@ -1,5 +1,15 @@
 //! One call to a remote signer, at whichever of several URLs answers.
+//!
+//! Signers are asked one after the other, never two at a time. Two answers made from one blob carry the same nonces
+//! (payments spec 19-11), so the second could simply be dropped, and no money would be lost; but the spec wants one
+//! request in flight per session (18.1), and whoever runs the signers counts, and may bill, what they minted. So that
+//! a silent signer costs little all the same, each one has little time while there are others that were not asked:
+//! [`FIRST_PATIENCE`], or as long as its answers are known to take. Only when all failed they get the full deadline.
+//!
+//! Whoever answered last stays the first to be asked while it answers: the clocks of signers may differ, and a blob
+//! from the future bills the preload once more (12.4).
 
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -10,9 +20,16 @@ use crate::error::{Cause, Failure, Party};
 use crate::http::{self, Body, Headers, Method, Request, Trust, Url};
 use crate::machine::{EffectId, Outbox};
 use crate::sign::Address;
+use crate::signers::{SignerHealth, Standing, all_failed, note};
 use crate::time::Time;
 use crate::wire::signer::{MAX_SIGNER_BODY, ORCHESTRATOR_URL_HEADER, PAYMENT_PATH};
 use crate::wire::{error_words, reason};
+
+/// How long one of several signers has to answer at first. What it does not take is spent on asking the next one.
+pub const FIRST_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Of a signer that is slow, that many times what its last answer took is waited for.
+const SLOWER: u32 = 3;
 
 /// Where remote signers for one account are, and who they sign for.
 #[derive(Clone, Debug)]
@@ -25,8 +42,10 @@ pub struct RemoteSigner {
     pub address: Address,
     /// Which certificates will do. The headers may be secret.
     pub trust: Trust,
-    /// How long one call may take, at most: less when what was paid runs out.
+    /// How long one call may take, at most: less when what was paid runs out, or another signer could be asked.
     pub deadline: Duration,
+    /// How they have been.
+    pub health: SignerHealth,
 }
 
 impl RemoteSigner {
@@ -39,6 +58,7 @@ impl RemoteSigner {
             address,
             trust: Trust::Public,
             deadline: Duration::from_secs(10),
+            health: SignerHealth::default(),
         }
     }
 
@@ -46,6 +66,13 @@ impl RemoteSigner {
     #[must_use]
     pub fn or(mut self, url: Url) -> Self {
         self.urls.push(url);
+        self
+    }
+
+    /// With what is known of how they have been.
+    #[must_use]
+    pub fn health(mut self, health: SignerHealth) -> Self {
+        self.health = health;
         self
     }
 
@@ -75,6 +102,7 @@ pub(super) struct Answer {
 
 struct Call {
     exchange: EffectId,
+    began: Time,
     within: Duration,
     until: Time,
     status: u16,
@@ -85,14 +113,26 @@ struct Call {
 pub(super) struct Client {
     signer: RemoteSigner,
     at: usize,
+    /// Whoever answered last.
+    favourite: Option<usize>,
+    /// Who is asked after the one that is asked now, in this round.
+    waiting: VecDeque<usize>,
+    /// How often all failed, for this payment.
+    rounds: u32,
+    /// The last failure of each, for this payment.
+    failures: Vec<Failure>,
     call: Option<Call>,
 }
 
 impl Client {
-    pub(super) const fn new(signer: RemoteSigner) -> Self {
+    pub(super) fn new(signer: RemoteSigner) -> Self {
         Self {
             signer,
             at: 0,
+            favourite: None,
+            waiting: VecDeque::new(),
+            rounds: 0,
+            failures: Vec::new(),
             call: None,
         }
     }
@@ -105,8 +145,8 @@ impl Client {
         !self.signer.urls.is_empty()
     }
 
-    pub(super) fn count(&self) -> u32 {
-        u32::try_from(self.signer.urls.len()).unwrap_or(u32::MAX)
+    pub(super) const fn health(&self) -> &SignerHealth {
+        &self.signer.health
     }
 
     /// The one that is asked now.
@@ -117,13 +157,55 @@ impl Client {
         }
     }
 
-    /// Goes to the next one, around in a circle. The one that answered last stays the first to be asked.
-    pub(super) fn advance(&mut self) {
-        self.at = (self.at + 1) % self.signer.urls.len().max(1);
+    /// A new payment begins.
+    pub(super) fn begin(&mut self, now: Time) {
+        self.rounds = 0;
+        self.failures.clear();
+        self.line_up(now);
     }
 
-    pub(super) const fn deadline(&self) -> Duration {
-        self.signer.deadline
+    fn line_up(&mut self, now: Time) {
+        let signer = &self.signer;
+        self.waiting = signer.health.order(now, &signer.urls);
+        if let Some(favourite) = self.favourite
+            && signer.health.standing(now, &signer.urls[favourite]) == Standing::Healthy
+        {
+            self.waiting.retain(|index| *index != favourite);
+            self.waiting.push_front(favourite);
+        }
+        self.at = self.waiting.pop_front().unwrap_or(0);
+    }
+
+    /// The one that was asked failed. Goes to the next one; or tells how often all failed by now, and begins anew.
+    pub(super) fn failed(&mut self, now: Time, failure: Failure) -> Option<u32> {
+        if let Some(url) = self.signer.urls.get(self.at) {
+            self.signer.health.failed(now, url);
+        }
+        note(&mut self.failures, failure);
+        if let Some(next) = self.waiting.pop_front() {
+            self.at = next;
+            return None;
+        }
+        self.rounds += 1;
+        self.line_up(now);
+        Some(self.rounds)
+    }
+
+    /// What it comes to that nobody signed.
+    pub(super) fn verdict(&mut self) -> Option<Failure> {
+        all_failed(core::mem::take(&mut self.failures))
+    }
+
+    /// How long the one that is asked now has.
+    pub(super) fn patience(&self) -> Duration {
+        let all = self.signer.deadline;
+        match self.signer.urls.get(self.at) {
+            Some(url) if self.rounds == 0 && self.signer.urls.len() > 1 => {
+                let took = self.signer.health.took(url).unwrap_or_default();
+                all.min(FIRST_PATIENCE.max(took.saturating_mul(SLOWER)))
+            }
+            _ => all,
+        }
     }
 
     pub(super) fn ask<E>(
@@ -146,6 +228,7 @@ impl Client {
         }
         self.call = Some(Call {
             exchange: out.request(request),
+            began: now,
             within,
             until: now + within.max(Duration::from_millis(1)),
             status: 0,
@@ -167,7 +250,7 @@ impl Client {
     pub(super) fn tick<E>(&mut self, now: Time, out: &mut Outbox<E>) -> Option<Outcome> {
         let call = self.call.take_if(|call| call.until <= now)?;
         out.abort(call.exchange);
-        Some(self.failed(Cause::TimedOut {
+        Some(self.failure(Cause::TimedOut {
             doing: "a request for a payment",
             after: call.within,
         }))
@@ -175,6 +258,7 @@ impl Client {
 
     pub(super) fn handle<E>(
         &mut self,
+        now: Time,
         id: EffectId,
         step: http::In,
         out: &mut Outbox<E>,
@@ -191,7 +275,7 @@ impl Client {
             }
             http::In::Data(data) if call.body.len() + data.len() > MAX_SIGNER_BODY => {
                 self.abort(out);
-                Some(self.failed(Cause::TooMuch {
+                Some(self.failure(Cause::TooMuch {
                     what: "the answer to a request for a payment",
                     limit: MAX_SIGNER_BODY,
                 }))
@@ -204,8 +288,12 @@ impl Client {
                 let call = self.call.take()?;
                 Some(if call.status >= 500 || call.status == 408 {
                     let text = error_words(&call.body);
-                    self.failed(refused(call.status, text))
+                    self.failure(refused(call.status, text))
                 } else {
+                    let url = &self.signer.urls[self.at];
+                    let took = now.since(call.began);
+                    self.signer.health.answered(now, url, took);
+                    self.favourite = Some(self.at);
                     Outcome::Answer(Answer {
                         status: call.status,
                         body: call.body,
@@ -215,13 +303,13 @@ impl Client {
             }
             http::In::Failed(fault) => {
                 self.call = None;
-                Some(self.failed(Cause::Link(fault)))
+                Some(self.failure(Cause::Link(fault)))
             }
             http::In::Request(_) | http::In::Sent(_) => None,
         }
     }
 
-    fn failed(&self, cause: Cause) -> Outcome {
+    fn failure(&self, cause: Cause) -> Outcome {
         Outcome::Failed(Failure::new(self.party(), cause))
     }
 }

@@ -1,0 +1,161 @@
+//! How remote signers have been, so that those that answer are asked first.
+//!
+//! ```text
+//!              failed: rests for FIRST_REST                    failed: twice as long, up to LONGEST_REST
+//!  Healthy ───────────────────────────────────▶ Resting(until) ◀──┐
+//!     ▲  ▲                                        │  │  └──────────┘
+//!     │  └───────────── answered ─────────────────┘  │ until: in its place again, and on trial:
+//!     └──────────────────────────────────────────────┘ one more failure makes it rest for twice as long
+//! ```
+//!
+//! A signer that rests is asked after all others, when they failed too. What one machine learned is taken along to
+//! the next one with [`SignerHealth::merge`]: it is a plain value, and the later news of each signer counts.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::error::{Cause, Failure, Party};
+use crate::http::Url;
+use crate::time::Time;
+
+/// How long a signer rests after its first failure.
+pub const FIRST_REST: Duration = Duration::from_secs(10);
+
+/// No signer rests for longer.
+pub const LONGEST_REST: Duration = Duration::from_secs(300);
+
+/// So many signers are kept in mind; of more, the one is forgotten that was not heard of for the longest time.
+pub const MAX_SIGNERS: usize = 256;
+
+/// Whether a signer is asked in its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It answered when it was last asked, was never asked, or has rested.
+    Healthy,
+    /// It failed, and is asked after all others until then.
+    Resting(Time),
+}
+
+/// How remote signers have been. See the [module](self).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SignerHealth {
+    known: BTreeMap<Url, Known>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Known {
+    /// When that was seen.
+    at: Time,
+    /// Failures in a row.
+    failures: u32,
+    rests_until: Option<Time>,
+    /// How long its last answer took.
+    took: Option<Duration>,
+}
+
+impl SignerHealth {
+    /// How the signer at `url` is; its path does not matter.
+    #[must_use]
+    pub fn standing(&self, now: Time, url: &Url) -> Standing {
+        match self.get(url).and_then(|known| known.rests_until) {
+            Some(until) if until > now => Standing::Resting(until),
+            _ => Standing::Healthy,
+        }
+    }
+
+    /// How long its last answer took, if there was one.
+    #[must_use]
+    pub fn took(&self, url: &Url) -> Option<Duration> {
+        self.get(url)?.took
+    }
+
+    /// The signers that rest, and until when.
+    pub fn resting(&self, now: Time) -> impl Iterator<Item = (&Url, Time)> {
+        self.known.iter().filter_map(move |(url, known)| {
+            let until = known.rests_until.filter(|until| *until > now)?;
+            Some((url, until))
+        })
+    }
+
+    /// It answered after `took`.
+    pub fn answered(&mut self, now: Time, url: &Url, took: Duration) {
+        self.set(
+            url,
+            Known {
+                at: now,
+                failures: 0,
+                rests_until: None,
+                took: Some(took),
+            },
+        );
+    }
+
+    /// It gave no answer, or none that could be used.
+    pub fn failed(&mut self, now: Time, url: &Url) {
+        let old = self.get(url).copied();
+        let failures = old.map_or(0, |old| old.failures);
+        let rest = FIRST_REST
+            .saturating_mul(1 << failures.min(16))
+            .min(LONGEST_REST);
+        self.set(
+            url,
+            Known {
+                at: now,
+                failures: failures.saturating_add(1),
+                rests_until: Some(now + rest),
+                took: old.and_then(|old| old.took),
+            },
+        );
+    }
+
+    /// Takes over what somebody else saw later.
+    pub fn merge(&mut self, other: &Self) {
+        for (url, theirs) in &other.known {
+            if self.get(url).is_none_or(|ours| ours.at < theirs.at) {
+                self.set(url, *theirs);
+            }
+        }
+    }
+
+    /// In which order to ask: whoever answers as it is listed, then whoever rests, the one first that has rested
+    /// most.
+    pub(crate) fn order(&self, now: Time, urls: &[Url]) -> VecDeque<usize> {
+        let mut order: Vec<usize> = (0..urls.len()).collect();
+        order.sort_by_key(|index| match self.standing(now, &urls[*index]) {
+            Standing::Healthy => Time::ZERO,
+            Standing::Resting(until) => until,
+        });
+        order.into()
+    }
+
+    fn get(&self, url: &Url) -> Option<&Known> {
+        self.known.get(&url.with_path("/"))
+    }
+
+    fn set(&mut self, url: &Url, known: Known) {
+        self.known.insert(url.with_path("/"), known);
+        if self.known.len() > MAX_SIGNERS {
+            let oldest = self.known.iter().min_by_key(|(_, known)| known.at);
+            if let Some(url) = oldest.map(|(url, _)| url.clone()) {
+                self.known.remove(&url);
+            }
+        }
+    }
+}
+
+/// What it comes to that all signers failed: one is named itself, of several each with what it did last.
+pub(crate) fn all_failed(mut failures: Vec<Failure>) -> Option<Failure> {
+    let last = failures.pop()?;
+    if failures.is_empty() {
+        return Some(last);
+    }
+    failures.push(last);
+    Some(Failure::new(Party::Signers, Cause::EachFailed(failures)))
+}
+
+/// Remembers the last failure of each party.
+pub(crate) fn note(failures: &mut Vec<Failure>, failure: Failure) {
+    failures.retain(|old| old.who != failure.who);
+    failures.push(failure);
+}
