@@ -6,50 +6,26 @@
 
 #![cfg(unix)]
 
+#[path = "support/files.rs"]
+mod files;
+#[path = "support/process.rs"]
 mod process;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use files::Folder;
 use livepeer_core::payment::SignedTicket;
 use livepeer_core::rng::Rng;
 use livepeer_runtime::store::{Sqlite, Store as _};
-use process::{Folder, signal};
+use process::{CLIP, Running, gateway, signal};
 
 const KEY: &str = "0707070707070707070707070707070707070707070707070707070707070707";
-
-/// A process that ends when this is dropped.
-struct Running(Child);
-
-impl Running {
-    fn kill(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-
-    /// Waits for the end; the exit code.
-    fn wait(&mut self, patience: Duration) -> Option<i32> {
-        let until = Instant::now() + patience;
-        loop {
-            if let Some(status) = self.0.try_wait().expect("it is ours") {
-                return status.code();
-            }
-            assert!(Instant::now() < until, "it does not end");
-            thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
 
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -74,40 +50,34 @@ impl Stage {
         }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.0.join(name)
-    }
-
     fn log(&self, name: &str) -> File {
         let mut options = OpenOptions::new();
-        let file = options.create(true).append(true).open(self.path(name));
+        let file = options
+            .create(true)
+            .append(true)
+            .open(self.folder.path(name));
         file.expect("a log")
     }
 
     fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.path(name)).unwrap_or_default()
+        std::fs::read_to_string(self.folder.path(name)).unwrap_or_default()
     }
 
     fn spawn(&self, log: &str, arguments: &[&str]) -> Running {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_livepeer-gateway"));
-        for name in ["LIVEPEER_LOG", "LIVEPEER_TOKEN", "LIVEPEER_RPC"] {
-            command.env_remove(name);
-        }
-        let child = command
-            .args(arguments)
-            .env("LIVEPEER_SIGNER_KEY", KEY)
-            .env("LIVEPEER_DEVNET_KEY", KEY)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(self.log(log))
-            .spawn();
-        Running(child.expect("the binary was built with this test"))
+        Running::start(
+            gateway()
+                .args(arguments)
+                .env("LIVEPEER_SIGNER_KEY", KEY)
+                .env("LIVEPEER_DEVNET_KEY", KEY)
+                .stdout(Stdio::null())
+                .stderr(self.log(log)),
+        )
     }
 
     fn network(&self) -> Running {
         let at = format!("127.0.0.1:{}", self.orchestrator);
         let signer = format!("127.0.0.1:{}", self.unused);
-        let data = self.path("data").display().to_string();
+        let data = self.folder.path("data");
         let network = self.spawn(
             "network.log",
             &[
@@ -135,9 +105,8 @@ impl Stage {
     fn job(&self, log: &str, duration: &str, own_key: bool) -> Running {
         let orchestrator = format!("https://127.0.0.1:{}", self.orchestrator);
         let signer = format!("http://127.0.0.1:{}", self.signer);
-        let clip = concat!(env!("CARGO_MANIFEST_DIR"), "/media/testsrc-360p30-12s.ts");
-        let key = self.folder.private("key", KEY).display().to_string();
-        let store = self.path("payer.db").display().to_string();
+        let key = self.folder.private("key", KEY);
+        let store = self.folder.path("payer.db");
         let mut arguments = vec![
             "live",
             "--orchestrator",
@@ -145,7 +114,7 @@ impl Stage {
             "--model-id",
             "noop",
             "--input",
-            clip,
+            CLIP,
             "--loop",
             "--duration",
             duration,
@@ -174,7 +143,8 @@ impl Stage {
 
     /// Looks through what the recipient made durable.
     fn check_books(&self) -> u64 {
-        let store = Sqlite::open(&self.path("data/orchestrator-0.db")).expect("the store survived");
+        let books = self.folder.path("data/orchestrator-0.db");
+        let store = Sqlite::open(Path::new(&books)).expect("the store survived");
         let mut seen: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
         let mut stored = 0;
         for record in store.load("nonces:").expect("it can be read") {
@@ -249,7 +219,7 @@ fn whoever_is_killed_the_books_stay_right() {
                 job = stage.job("job2.log", "2s", victim == "payer");
             }
         }
-        let code = job.wait(Duration::from_secs(60));
+        let code = job.wait(Duration::from_secs(60)).code();
         let log = match victim {
             "gateway" | "payer" => stage.read("job2.log"),
             _ => stage.read("job.log"),
@@ -262,7 +232,7 @@ fn whoever_is_killed_the_books_stay_right() {
             let words = reason(&log).replace(|c: char| c.is_ascii_digit(), "");
             *ended.entry(words).or_default() += 1;
         }
-        signal(&network.0, "TERM");
+        signal(network.0.id(), "TERM");
         network.wait(Duration::from_secs(20));
         drop(signer);
         let (told, stored) = (stage.credited(), stage.check_books());

@@ -1,15 +1,18 @@
 //! Orchestrators die while a stream runs: real processes, real sockets, SIGKILL.
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+#[path = "support/process.rs"]
+mod process;
+#[path = "support/server.rs"]
+mod server;
+
+use std::io::Read as _;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Twelve seconds in segments of one.
-const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/media/testsrc-360p30-12s.ts");
+use process::{CLIP, Running, gateway, signal};
+use server::Devnet;
 
 /// Nobody may wait longer for a segment than this beyond its time.
 const GAP: Duration = Duration::from_millis(500);
@@ -20,86 +23,29 @@ fn alone() -> MutexGuard<'static, ()> {
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn gateway() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_livepeer-gateway"));
-    for name in ["LIVEPEER_LOG", "LIVEPEER_TOKEN", "LIVEPEER_DEVNET_KEY"] {
-        command.env_remove(name);
-    }
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
-
-/// Ends with the test, whatever becomes of it.
-struct Kept(Child);
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        // Nothing to be done if it has ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Orchestrators in processes of their own, and a signer.
-struct Devnet {
-    orchestrators: Vec<String>,
+struct Network {
+    devnet: Devnet,
     processes: Vec<u32>,
-    signer: String,
-    /// What they tell.
-    lines: Receiver<String>,
-    _child: Kept,
 }
 
-impl Devnet {
+impl Network {
     fn start(orchestrators: usize, more: &[&str]) -> Self {
-        let mut child = gateway()
-            .args(["devnet", "--listen", "127.0.0.1:0"])
-            .args(["--signer-listen", "127.0.0.1:0", "--processes"])
-            .args(["--orchestrators", &orchestrators.to_string()])
-            .args(more)
-            .spawn()
-            .expect("the binary was built with this test");
-        let (mut urls, mut processes, mut signer) = (Vec::new(), Vec::new(), String::new());
-        let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
-        for line in stdout.lines().map_while(Result::ok) {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            match words[..] {
-                ["orchestrator", url, .., "process", id] => {
-                    urls.push(url.to_owned());
-                    processes.push(id.parse().expect("a number"));
-                }
-                ["signer", url, ..] => signer = url.to_owned(),
-                // The end of the introduction.
-                ["Ctrl-C", ..] => break,
-                _ => {}
-            }
-        }
-        let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
-        let (tell, lines) = channel();
-        thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                if tell.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        assert_eq!(urls.len(), orchestrators, "the network did not start");
-        Self {
-            orchestrators: urls,
-            processes,
-            signer,
-            lines,
-            _child: Kept(child),
-        }
+        let devnet = Devnet::start(orchestrators, &[&["--processes"], more].concat());
+        let lines = devnet.server.introduction.lines();
+        let processes: Vec<u32> = lines
+            .filter_map(|line| line.rsplit_once(" process "))
+            .map(|(_, id)| id.parse().expect("a number"))
+            .collect();
+        assert_eq!(processes.len(), orchestrators);
+        Self { devnet, processes }
     }
 
     /// Waits until somebody runs a session, and says who.
     fn who_runs(&self) -> usize {
         loop {
-            let line = self.lines.recv_timeout(Duration::from_secs(20));
+            let said = &self.devnet.server.said;
+            let line = said.recv_timeout(Duration::from_secs(20));
             let line = line.expect("somebody gets the job");
             let words: Vec<&str> = line.split_whitespace().collect();
             if let ["orchestrator", number, "session", _, "runs", ..] = words[..] {
@@ -109,29 +55,26 @@ impl Devnet {
     }
 
     fn kill(&self, which: usize) {
-        let killed = Command::new("kill")
-            .args(["-KILL", &self.processes[which].to_string()])
-            .status();
-        assert!(killed.is_ok_and(|status| status.success()));
+        signal(self.processes[which], "KILL");
     }
 
     /// A stream through all of them, in real time.
     fn stream(&self, runtime: &str) -> Stream {
-        let mut child = gateway()
-            .args([
-                "live",
-                "--model-id",
-                "noop",
-                "--input",
-                CLIP,
-                "--output",
-                "-",
-            ])
-            .args(["--orchestrator", &self.orchestrators.join(",")])
-            .args(["--signer", &self.signer, "--runtime", runtime])
-            .spawn()
-            .expect("the binary was built with this test");
-        let mut stdout = child.stdout.take().expect("it is piped");
+        let mut child = Running::start(
+            gateway()
+                .args([
+                    "live",
+                    "--model-id",
+                    "noop",
+                    "--input",
+                    CLIP,
+                    "--output",
+                    "-",
+                ])
+                .args(["--orchestrator", &self.devnet.orchestrators.join(",")])
+                .args(["--signer", &self.devnet.signer, "--runtime", runtime]),
+        );
+        let mut stdout = child.0.stdout.take().expect("it is piped");
         let (tell, pieces) = channel();
         thread::spawn(move || {
             let mut piece = vec![0; 1 << 20];
@@ -142,7 +85,7 @@ impl Devnet {
             }
         });
         Stream {
-            child: Kept(child),
+            child,
             pieces,
             got: Vec::new(),
             arrivals: Vec::new(),
@@ -152,7 +95,7 @@ impl Devnet {
 
 /// A `live` whose output is read as it comes.
 struct Stream {
-    child: Kept,
+    child: Running,
     pieces: Receiver<(Instant, Vec<u8>)>,
     got: Vec<u8>,
     arrivals: Vec<Instant>,
@@ -179,14 +122,14 @@ impl Stream {
         let mut told = String::new();
         let stderr = self.child.0.stderr.as_mut().expect("it is piped");
         stderr.read_to_string(&mut told).expect("text");
-        let status = self.child.0.wait().expect("it ends");
+        let status = self.child.wait(Duration::from_secs(60));
         (status.code(), told)
     }
 }
 
 /// Kills whoever serves, twice, so long after a segment came; how late the latest segment was.
 fn kill_twice(clip: &[u8], runtime: &str, moment: Duration) -> (Duration, String) {
-    let network = Devnet::start(5, &["--runtime", runtime]);
+    let network = Network::start(5, &["--runtime", runtime]);
     let mut stream = network.stream(runtime);
     let mut victim = network.who_runs();
     for bursts in [3, 7] {
@@ -216,7 +159,7 @@ fn kill_twice(clip: &[u8], runtime: &str, moment: Duration) -> (Duration, String
 #[test]
 fn the_serving_orchestrator_is_killed_and_no_segment_is_lost_nor_late() {
     let _alone = alone();
-    let clip = std::fs::read(Path::new(CLIP)).expect("the clip comes with the sources");
+    let clip = std::fs::read(CLIP).expect("the clip comes with the sources");
     // Right before a segment is due, right after, and in between.
     for (runtime, moment) in [("tokio", 985), ("smol", 300), ("tokio", 2), ("smol", 995)] {
         let moment = Duration::from_millis(moment);
@@ -234,9 +177,9 @@ fn the_serving_orchestrator_is_killed_and_no_segment_is_lost_nor_late() {
 #[test]
 fn an_orchestrator_that_dies_after_its_last_segment_costs_nothing() {
     let _alone = alone();
-    let clip = std::fs::read(Path::new(CLIP)).expect("the clip comes with the sources");
+    let clip = std::fs::read(CLIP).expect("the clip comes with the sources");
     for runtime in ["tokio", "smol"] {
-        let network = Devnet::start(2, &["--runtime", runtime]);
+        let network = Network::start(2, &["--runtime", runtime]);
         let mut stream = network.stream(runtime);
         let serving = network.who_runs();
         stream.read(12);
@@ -252,7 +195,7 @@ fn an_orchestrator_that_dies_after_its_last_segment_costs_nothing() {
 fn when_all_are_killed_one_error_says_who_was_tried_and_why_each_failed() {
     let _alone = alone();
     for runtime in ["tokio", "smol"] {
-        let network = Devnet::start(5, &["--runtime", runtime]);
+        let network = Network::start(5, &["--runtime", runtime]);
         let mut stream = network.stream(runtime);
         network.who_runs();
         stream.read(2);
@@ -270,7 +213,7 @@ fn when_all_are_killed_one_error_says_who_was_tried_and_why_each_failed() {
             .collect();
         assert_eq!(errors.len(), 1, "{told}");
         assert!(errors[0].contains("(5 tried)"), "{told}");
-        for url in &network.orchestrators {
+        for url in &network.devnet.orchestrators {
             let reason = errors[0].split(&format!("{url}: ")).nth(1);
             assert!(
                 reason.is_some_and(|why| why.starts_with("cannot connect: ")),
@@ -283,13 +226,13 @@ fn when_all_are_killed_one_error_says_who_was_tried_and_why_each_failed() {
 #[test]
 fn chaos_costs_no_segment() {
     let _alone = alone();
-    let clip = std::fs::read(Path::new(CLIP)).expect("the clip comes with the sources");
-    let network = Devnet::start(3, &["--chaos=3"]);
+    let clip = std::fs::read(CLIP).expect("the clip comes with the sources");
+    let network = Network::start(3, &["--chaos=3"]);
     let mut stream = network.stream("tokio");
     let (code, told) = stream.finish();
     assert_eq!(code, Some(0), "{told}");
     assert!(stream.got == clip, "every byte once and in order: {told}");
-    let mishaps: Vec<String> = network.lines.try_iter().collect();
+    let mishaps: Vec<String> = network.devnet.server.said.try_iter().collect();
     assert!(
         mishaps.iter().any(|line| line.starts_with("chaos: ")),
         "{mishaps:?}"

@@ -1,14 +1,14 @@
 //! The remote signer as its operators and callers meet it: how it starts, or says why not, and what it answers.
 
-mod process;
-
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use process::{Folder, call, signal};
+use crate::files::Folder;
+use crate::http::{Request, call, listen};
+use crate::process::{Running, gateway};
+use crate::server::Server;
 
 const KEY: &str = "0707070707070707070707070707070707070707070707070707070707070707";
 
@@ -21,47 +21,39 @@ const KEYSTORE: &str = r#"{"crypto":{"cipher":"aes-128-ctr","cipherparams":{"iv"
     "id":"3198bc9c-6672-5ab3-d995-4942343ae5b6","version":3}"#;
 
 fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_livepeer-gateway"));
+    let mut command = gateway();
     command
         .arg("signer")
         .args(arguments)
-        .env_remove("LIVEPEER_LOG")
-        .env_remove("LIVEPEER_RPC")
-        .env_remove("LIVEPEER_SIGNER_PASSWORD")
-        .env("LIVEPEER_SIGNER_KEY", KEY)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+        .env("LIVEPEER_SIGNER_KEY", KEY);
     command
 }
 
 /// One that runs, and stops when this is dropped.
-struct Running {
-    child: Child,
+struct Signer {
+    server: Server,
     address: String,
-    introduction: String,
 }
 
-impl Running {
+impl Signer {
     fn start(arguments: &[&str]) -> Self {
-        let mut all = vec!["--listen", "127.0.0.1:0"];
-        all.extend(arguments);
-        let mut child = command(&all).spawn().expect("the binary was built");
-        let mut out = BufReader::new(child.stdout.take().expect("piped"));
-        let mut introduction = String::new();
-        for _ in 0..2 {
-            out.read_line(&mut introduction).expect("two lines");
-        }
-        let address = introduction
+        let mut command = command(&["--listen", "127.0.0.1:0"]);
+        let mut lines = 0;
+        let server = Server::start(command.args(arguments), |_| {
+            lines += 1;
+            lines == 2
+        });
+        let address = server
+            .introduction
             .split_once("://")
             .and_then(|(_, rest)| rest.split_whitespace().next())
-            .unwrap_or_else(|| panic!("no address in {introduction:?}"))
+            .unwrap_or_else(|| panic!("no address in {:?}", server.introduction))
             .to_owned();
-        Self {
-            child,
-            address,
-            introduction,
-        }
+        Self { server, address }
+    }
+
+    fn introduction(&self) -> &str {
+        &self.server.introduction
     }
 
     fn post(&self, path: &str, body: &[u8]) -> (u16, String) {
@@ -73,47 +65,16 @@ impl Running {
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A chain behind JSON-RPC, for as long as the test lives.
+/// A chain behind JSON-RPC, for as long as the tests run.
 fn chain(id: u64, deposit: u64) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("http://{}/secret", listener.local_addr().expect("known"));
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || serve_chain(&stream, id, deposit));
-        }
-    });
-    url
+    let url = listen(move |stream| serve_chain(&stream, id, deposit));
+    format!("{url}/secret")
 }
 
 fn serve_chain(mut stream: &TcpStream, id: u64, deposit: u64) {
     let mut reader = BufReader::new(stream);
-    loop {
-        let (mut length, mut line) = (0, String::new());
-        loop {
-            line.clear();
-            if reader.read_line(&mut line).unwrap_or(0) == 0 {
-                return;
-            }
-            let line = line.trim().to_lowercase();
-            if line.is_empty() {
-                break;
-            }
-            if let Some(n) = line.strip_prefix("content-length:") {
-                length = n.trim().parse().expect("a number");
-            }
-        }
-        let mut body = vec![0; length];
-        if reader.read_exact(&mut body).is_err() {
-            return;
-        }
-        let asked: Vec<serde_json::Value> = serde_json::from_slice(&body).expect("a batch");
+    while let Ok(request) = Request::read(&mut reader) {
+        let asked: Vec<serde_json::Value> = serde_json::from_slice(&request.body).expect("a batch");
         let answers: Vec<_> = asked
             .iter()
             .map(|one| serde_json::json!({"id": one["id"], "result": answer(one, id, deposit)}))
@@ -153,27 +114,19 @@ fn fails(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
             command.env(name, value);
         }
     }
-    let began = Instant::now();
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.output().expect("the binary was built");
-    assert!(began.elapsed() < Duration::from_secs(30), "{arguments:?}");
-    assert!(stdout.is_empty(), "{arguments:?}");
-    let text = String::from_utf8(stderr).expect("text");
+    let ended = Running::start(&mut command).end(Vec::new());
+    assert!(ended.took < Duration::from_secs(30), "{arguments:?}");
+    assert!(ended.stdout.is_empty(), "{arguments:?}");
+    let text = &ended.stderr;
     assert_eq!(text.lines().count(), 1, "{arguments:?}: {text}");
     assert!(text.starts_with("error: "), "{text}");
-    (status.code().expect("it exits"), text)
+    (ended.code().expect("it exits"), ended.stderr)
 }
 
 #[test]
 fn whatever_keeps_it_from_starting_is_one_clear_line() {
     let folder = Folder::new("signer-start");
-    let file = |name: &str, text: &str| -> String {
-        let path: PathBuf = folder.private(name, text);
-        path.to_str().expect("text").to_owned()
-    };
+    let file = |name: &str, text: &str| folder.private(name, text);
     let (empty, odd) = (file("empty", "\n"), file("odd", "abc"));
     let (keystore, wrong) = (file("keystore", KEYSTORE), file("password", "guess\n"));
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -331,15 +284,19 @@ fn a_keystore_with_the_right_password_is_who_it_is() {
     let folder = Folder::new("signer-keystore");
     let keystore = folder.private("keystore", KEYSTORE);
     let password = folder.private("password", "testpassword\nand notes\n");
-    let signer = Running::start(&[
+    let signer = Signer::start(&[
         "--static-chain",
         "--keystore",
-        keystore.to_str().expect("text"),
+        &keystore,
         "--password-file",
-        password.to_str().expect("text"),
+        &password,
     ]);
     let who = "0x008AeEda4D805471dF9b2A5B0f38A0C3bCBA786b";
-    assert!(signer.introduction.contains(who), "{}", signer.introduction);
+    assert!(
+        signer.introduction().contains(who),
+        "{}",
+        signer.introduction()
+    );
     let (status, body) = signer.post("/sign-orchestrator-info", b"");
     assert_eq!(status, 200);
     assert!(body.contains(who), "{body}");
@@ -352,11 +309,11 @@ fn the_chain_is_read_through_whichever_endpoint_serves_the_right_one() {
         chain(1, 5),
         chain(42_161, 5_000_000)
     );
-    let signer = Running::start(&["--rpc", &endpoints]);
+    let signer = Signer::start(&["--rpc", &endpoints]);
     assert!(
-        signer.introduction.contains("deposit 5,000,000 wei"),
+        signer.introduction().contains("deposit 5,000,000 wei"),
         "{}",
-        signer.introduction
+        signer.introduction()
     );
     assert_eq!(signer.get("/healthz").0, 200);
     let (status, figures) = signer.get("/metrics");
@@ -376,7 +333,7 @@ fn the_chain_is_read_through_whichever_endpoint_serves_the_right_one() {
 
 #[test]
 fn bad_requests_get_their_status_and_the_envelope() {
-    let signer = Running::start(&["--static-chain"]);
+    let signer = Signer::start(&["--static-chain"]);
     let pay = "/generate-live-payment";
     let long = vec![b' '; (1 << 20) + 1];
     for (answer, status) in [
@@ -402,17 +359,12 @@ fn bad_requests_get_their_status_and_the_envelope() {
 #[test]
 fn it_stops_in_order_when_it_is_told_to() {
     for name in ["TERM", "INT"] {
-        let mut signer = Running::start(&["--static-chain"]);
+        let signer = Signer::start(&["--static-chain"]);
         // An idle connection does not hold it up.
         let _idle = TcpStream::connect(&signer.address).expect("it listens");
         let began = Instant::now();
-        signal(&signer.child, name);
-        let status = signer.child.wait().expect("it ends");
-        assert!(status.success(), "{status}");
+        let said = signer.server.stop(name);
         assert!(began.elapsed() < Duration::from_secs(4));
-        let mut said = String::new();
-        let mut stderr = signer.child.stderr.take().expect("piped");
-        stderr.read_to_string(&mut said).expect("text");
         assert_eq!(said, "stopped\n");
     }
 }

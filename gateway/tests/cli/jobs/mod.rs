@@ -1,12 +1,8 @@
-//! Whole jobs through the binary: real processes, real sockets, real TLS, signatures and tickets.
-
-#![cfg(unix)]
+//! Whole jobs, and what ends them.
 
 mod liar;
 mod peer;
-mod stage;
 
-use std::process::Stdio;
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,14 +11,40 @@ use livepeer_core::wire::Payment;
 use livepeer_core::wire::signer::PaymentResponse;
 use livepeer_sim::orchestrator::Quirks;
 
+use crate::process::{CLIP, signal};
+use crate::run::{Ended, RUNTIMES, Scratch, run, start, start_fed};
+use crate::server;
 use liar::Lie;
-use stage::{Devnet, Ended, RUNTIMES, Running, Scratch, clip, clip_bytes, run};
 
 /// Faster than real time, and slow enough that nobody has to be waited for.
 const SPEED: &str = "8";
 
-fn clip_path() -> String {
-    clip().to_str().expect("a path of ours").to_owned()
+/// The clip's bytes.
+fn clip_bytes() -> Vec<u8> {
+    std::fs::read(CLIP).expect("the clip comes with the sources")
+}
+
+/// A development network of one orchestrator.
+struct Devnet {
+    network: server::Devnet,
+    orchestrator: String,
+    signer: String,
+}
+
+impl Devnet {
+    fn start(runtime: &str) -> Self {
+        let mut network = server::Devnet::start(1, &["--runtime", runtime]);
+        Self {
+            orchestrator: network.orchestrators.remove(0),
+            signer: std::mem::take(&mut network.signer),
+            network,
+        }
+    }
+
+    /// Stops it as its user would; everything it said on stderr while it ran.
+    fn stop(self) -> String {
+        self.network.server.stop("INT")
+    }
 }
 
 /// The command line of a job in that network, with further options.
@@ -38,9 +60,8 @@ fn live<'a>(net: &'a Devnet, input: &'a str, output: &'a str, more: &[&'a str]) 
 fn job(orchestrator: &str, signer: &str, more: &[&str]) -> Ended {
     let name = thread::current().name().unwrap_or_default().to_owned();
     let output = Scratch::new(&name.replace("::", "-"));
-    let input = clip_path();
     let mut arguments = vec!["live", "--orchestrator", orchestrator];
-    arguments.extend(["--input", &input, "--output", output.path()]);
+    arguments.extend(["--input", CLIP, "--output", output.path()]);
     match signer {
         "" => arguments.push("--offchain"),
         signer => arguments.extend(["--signer", signer]),
@@ -56,7 +77,7 @@ fn a_file_comes_back_byte_for_byte_and_is_paid_for() {
         let output = Scratch::new(&format!("file-{runtime}"));
         let ended = run(&live(
             &net,
-            &clip_path(),
+            CLIP,
             output.path(),
             &[
                 "--model-id",
@@ -70,8 +91,7 @@ fn a_file_comes_back_byte_for_byte_and_is_paid_for() {
         ));
         ended.succeeded();
         assert!(output.bytes() == clip_bytes(), "{runtime}");
-        let figures: serde_json::Value =
-            serde_json::from_slice(&ended.stdout).expect("JSON on standard output");
+        let figures = ended.json();
         assert_eq!(figures["segments_out"], 12, "{figures}");
         assert_eq!(figures["segments_in"], 12, "{figures}");
         assert_eq!(figures["segments_lost"], 0, "{figures}");
@@ -92,7 +112,7 @@ fn standard_input_comes_back_on_standard_output() {
             "-",
             &["--model-id", "noop", "--runtime", runtime, "--speed", SPEED],
         );
-        let ended = Running::start(&arguments, Stdio::piped()).end(clip_bytes());
+        let ended = start_fed(&arguments).end(clip_bytes());
         ended.succeeded();
         assert!(ended.stdout == clip_bytes(), "{runtime}: {}", ended.stderr);
         assert!(ended.stderr.contains("segments out"), "{}", ended.stderr);
@@ -106,7 +126,7 @@ fn a_stream_that_is_being_made_comes_back_as_it_is_made() {
     let arguments = live(&net, "-", "-", &["--model-id", "noop"]);
     // Half of the first segment, and then nothing for as long as nothing has come back.
     let clip = clip_bytes();
-    let mut job = Running::start(&arguments, Stdio::piped());
+    let mut job = start_fed(&arguments);
     job.write(&clip[..40_000]);
     assert_eq!(job.read(20_000), clip[..20_000]);
     let ended = job.end(clip[40_000..].to_vec());
@@ -121,7 +141,7 @@ fn a_model_that_changes_the_stream_changes_its_time_stamps_only() {
     let output = Scratch::new("retimed");
     let ended = run(&live(
         &net,
-        &clip_path(),
+        CLIP,
         output.path(),
         &["--model-id", "retime", "--speed", SPEED],
     ));
@@ -167,7 +187,7 @@ fn a_token_says_whom_to_ask_and_who_signs() {
             "--model-id",
             "noop",
             "--input",
-            &clip_path(),
+            CLIP,
             "--output",
             output.path(),
             "--speed",
@@ -201,27 +221,23 @@ fn ctrl_c_leaves_nothing_behind() {
     for runtime in RUNTIMES {
         let net = Devnet::start(runtime);
         let output = Scratch::new(&format!("interrupted-{runtime}"));
-        let input = clip_path();
-        let job = Running::start(
-            &live(
-                &net,
-                &input,
-                output.path(),
-                &["--model-id", "noop", "--loop", "--runtime", runtime],
-            ),
-            Stdio::null(),
-        );
+        let job = start(&live(
+            &net,
+            CLIP,
+            output.path(),
+            &["--model-id", "noop", "--loop", "--runtime", runtime],
+        ));
         // Until something came back it may not have started.
         let began = Instant::now();
         while std::fs::metadata(output.path()).map_or(0, |file| file.len()) == 0 {
             assert!(began.elapsed() < Duration::from_secs(30));
             thread::sleep(Duration::from_millis(20));
         }
-        job.interrupt();
+        signal(job.0.id(), "INT");
         let pressed = Instant::now();
         let ended = job.end(Vec::new());
         assert!(pressed.elapsed() < Duration::from_secs(10));
-        assert_eq!(ended.status.code(), Some(130), "{ended:?}");
+        assert_eq!(ended.code(), Some(130), "{ended:?}");
         assert_eq!(ended.stderr.trim_end().lines().count(), 1, "{ended:?}");
         let clip = clip_bytes();
         assert!(
@@ -402,7 +418,7 @@ fn input_that_is_no_stream_costs_nothing() {
         (vec![0x47; 100], "MPEG-TS"),
     ] {
         let arguments = live(&net, "-", "-", &[]);
-        let ended = Running::start(&arguments, Stdio::piped()).end(bytes);
+        let ended = start_fed(&arguments).end(bytes);
         assert!(ended.error().contains(expected), "{}", ended.error());
         assert!(ended.stdout.is_empty());
     }
@@ -410,19 +426,11 @@ fn input_that_is_no_stream_costs_nothing() {
     assert!(!said.contains("session"), "{said}");
 }
 
-/// Writes a file that goes away with the test.
-fn file(name: &str, text: &str) -> Scratch {
-    let file = Scratch::new(name);
-    std::fs::write(file.path(), text).expect("there is room");
-    file
-}
-
 #[test]
 fn a_key_of_ones_own_pays_and_its_limits_outlast_the_program() {
     let net = Devnet::start("tokio");
-    let key = file("own-key", &"01".repeat(32));
+    let key = Scratch::with("own-key", "01".repeat(32));
     let (store, output) = (Scratch::new("own-store"), Scratch::new("own-output"));
-    let input = clip_path();
     let job = |more: &[&str]| {
         let mut arguments = vec![
             "live",
@@ -431,7 +439,7 @@ fn a_key_of_ones_own_pays_and_its_limits_outlast_the_program() {
             "--speed",
             SPEED,
         ];
-        arguments.extend(["--input", &input, "--output", output.path()]);
+        arguments.extend(["--input", CLIP, "--output", output.path()]);
         arguments.extend(["--key-file", key.path(), "--static-chain"]);
         arguments.extend(["--store", store.path()]);
         arguments.extend(more);
@@ -441,7 +449,7 @@ fn a_key_of_ones_own_pays_and_its_limits_outlast_the_program() {
         let ended = job(&["--runtime", runtime, "--json"]);
         ended.succeeded();
         assert!(output.bytes() == clip_bytes(), "{runtime}");
-        let figures: serde_json::Value = serde_json::from_slice(&ended.stdout).expect("JSON");
+        let figures = ended.json();
         assert!(figures["payments"].as_u64() >= Some(1), "{figures}");
     }
     // The first payment alone is worth 168 gwei.
@@ -461,7 +469,7 @@ fn a_key_of_ones_own_pays_and_its_limits_outlast_the_program() {
 
 #[test]
 fn an_own_key_needs_a_store_and_a_chain_and_nobody_else() {
-    let key = file("needy-key", &"02".repeat(32));
+    let key = Scratch::with("needy-key", "02".repeat(32));
     let orchestrator = [
         "live",
         "--orchestrator",
@@ -487,7 +495,7 @@ fn an_own_key_needs_a_store_and_a_chain_and_nobody_else() {
         ),
     ] {
         let ended = run(&[&orchestrator[..], &["--key-file", key.path()], more].concat());
-        assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+        assert_eq!(ended.code(), Some(2), "{ended:?}");
         assert!(ended.stderr.contains(expected), "{}", ended.stderr);
         assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
     }

@@ -1,15 +1,13 @@
 //! `discover` and `select` on real sockets: against the development network, and against sources that misbehave.
 
-mod support;
-
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::thread;
+use std::io::{BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::Duration;
 
-use support::{Devnet, run};
-
-const RUNTIMES: [&str; 2] = ["tokio", "smol"];
+use crate::http::{Request, listen, respond};
+use crate::process::CLIP;
+use crate::run::{RUNTIMES, Scratch, run};
+use crate::server::Devnet;
 
 #[test]
 fn the_development_network_is_discovered_through_its_signer() {
@@ -45,8 +43,8 @@ fn the_development_network_is_discovered_through_its_signer() {
             &network.signer,
             "--runtime",
             runtime,
-        ])
-        .stdout();
+        ]);
+        let table = table.text();
         assert_eq!(table.lines().count(), 4, "{table}");
         for part in [
             "address", "wei/unit", "models", "latency", "version", "rejected",
@@ -120,7 +118,7 @@ fn when_all_are_rejected_the_table_says_why_and_the_exit_code_that() {
                 .contains("none of the 2 orchestrators found can be worked with")
         );
         assert_eq!(
-            ran.stdout()
+            ran.text()
                 .matches("asks 100 wei per unit, above the ceiling of 99")
                 .count(),
             2
@@ -141,11 +139,7 @@ fn when_all_are_rejected_the_table_says_why_and_the_exit_code_that() {
             "--orchestrator",
             &network.orchestrators[0],
         ]);
-        assert!(
-            ran.stdout().contains("sig check failed"),
-            "{}",
-            ran.stdout()
-        );
+        assert!(ran.text().contains("sig check failed"), "{}", ran.text());
         assert!(ran.error().contains("the only orchestrator found"));
     }
 }
@@ -163,7 +157,7 @@ fn the_choice_is_explained_by_the_parts_of_every_score() {
             "noop",
         ];
         let ran = run(&[&["select"][..], &common].concat());
-        let chosen = ran.stdout();
+        let chosen = ran.text();
         assert!(
             network
                 .orchestrators
@@ -192,7 +186,8 @@ fn the_choice_is_explained_by_the_parts_of_every_score() {
                 "the parts come to it"
             );
         }
-        let table = run(&[&["select", "--explain"][..], &common].concat()).stdout();
+        let table = run(&[&["select", "--explain"][..], &common].concat());
+        let table = table.text();
         assert!(
             table.contains("reliability") && table.contains("this draw: https://"),
             "{table}"
@@ -203,9 +198,7 @@ fn the_choice_is_explained_by_the_parts_of_every_score() {
 #[test]
 fn what_a_job_saw_of_an_orchestrator_counts_in_the_next_run() {
     let network = Devnet::start(1, &[]);
-    let store = std::env::temp_dir().join(format!("livepeer-discover-{}.db", std::process::id()));
-    let store = store.to_str().expect("text");
-    let clip = concat!(env!("CARGO_MANIFEST_DIR"), "/media/testsrc-360p30-12s.ts");
+    let store = Scratch::new("store");
     for (runtime, jobs) in [("tokio", 1), ("smol", 2)] {
         let ran = run(&[
             "live",
@@ -216,7 +209,7 @@ fn what_a_job_saw_of_an_orchestrator_counts_in_the_next_run() {
             "--model-id",
             "noop",
             "--input",
-            clip,
+            CLIP,
             "--output",
             "/dev/null",
             "--speed",
@@ -224,9 +217,9 @@ fn what_a_job_saw_of_an_orchestrator_counts_in_the_next_run() {
             "--runtime",
             runtime,
             "--store",
-            store,
+            store.path(),
         ]);
-        assert_eq!(ran.code(), Some(0), "{}", ran.stderr());
+        assert_eq!(ran.code(), Some(0), "{}", ran.stderr);
         let report = run(&[
             "select",
             "--orchestrator",
@@ -238,16 +231,12 @@ fn what_a_job_saw_of_an_orchestrator_counts_in_the_next_run() {
             "--runtime",
             runtime,
             "--store",
-            store,
+            store.path(),
             "--json",
         ])
         .json();
         assert_eq!(report["candidates"][0]["good"], jobs, "{report}");
         assert_eq!(report["candidates"][0]["bad"], 0, "{report}");
-    }
-    for end in ["", "-wal", "-shm"] {
-        // Not all of them need exist.
-        let _ = std::fs::remove_file(format!("{store}{end}"));
     }
 }
 
@@ -257,7 +246,7 @@ fn an_empty_list_is_an_answer_and_says_so() {
     for runtime in RUNTIMES {
         let ran = run(&["discover", "--discovery", &source, "--runtime", runtime]);
         assert!(ran.error().contains("the sources know no orchestrator"));
-        assert!(ran.stdout().is_empty());
+        assert!(ran.text().is_empty());
     }
 }
 
@@ -303,7 +292,7 @@ fn malformed_entries_are_left_out_one_by_one_and_malformed_lists_whole() {
 
 #[test]
 fn an_answer_of_ten_megabytes_is_cut_off() {
-    let source = server(|_, stream| {
+    let source = server(|stream| {
         let head =
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n[";
         let entry = r#"{"address":"https://127.0.0.1:1"},"#.repeat(1000);
@@ -323,13 +312,13 @@ fn an_answer_of_ten_megabytes_is_cut_off() {
 #[test]
 fn redirects_are_followed_but_not_in_circles() {
     let target = document("[]");
-    let elsewhere = server(move |_, stream| {
+    let elsewhere = server(move |stream| {
         let head = format!(
             "HTTP/1.1 302 Found\r\nlocation: {target}/list\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
         );
         let _ = stream.write_all(head.as_bytes());
     });
-    let circle = server(|_, stream| {
+    let circle = server(|stream| {
         let _ = stream.write_all(
             b"HTTP/1.1 307 Temporary Redirect\r\nlocation: /again\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
         );
@@ -377,9 +366,9 @@ fn nobody_is_waited_for_longer_than_asked() {
             "1s",
         ]);
         assert!(
-            ran.stdout().contains("no answer within 1.0 s"),
+            ran.text().contains("no answer within 1.0 s"),
             "{}",
-            ran.stdout()
+            ran.text()
         );
         assert!(ran.took < Duration::from_secs(3), "{:?}", ran.took);
         // An unanswering contract endpoint hands over to the next one, and that one's fault is told.
@@ -410,57 +399,33 @@ fn a_source_that_fails_hands_over_to_the_next_and_is_told() {
             "--runtime",
             runtime,
         ]);
-        assert_eq!(ran.code(), Some(0), "{}", ran.stderr());
-        assert!(ran.stdout().contains(&network.orchestrators[0]));
-        assert!(
-            ran.stderr().contains("no answer: endpoint"),
-            "{}",
-            ran.stderr()
-        );
+        assert_eq!(ran.code(), Some(0), "{}", ran.stderr);
+        assert!(ran.text().contains(&network.orchestrators[0]));
+        assert!(ran.stderr.contains("no answer: endpoint"), "{}", ran.stderr);
     }
 }
 
-/// Serves HTTP on loopback: every connection is answered by `answer`, which gets the first line of the request.
-/// Threads live as long as the test.
-fn server(answer: impl Fn(&str, &mut TcpStream) + Send + Sync + Clone + 'static) -> String {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port of loopback");
-    let address = listener.local_addr().expect("it is bound");
-    thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let answer = answer.clone();
-            thread::spawn(move || {
-                let mut stream = stream;
-                let mut head = Vec::new();
-                let mut byte = [0];
-                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n > 0) {
-                    head.push(byte[0]);
-                }
-                let head = String::from_utf8_lossy(&head).into_owned();
-                answer(head.lines().next().unwrap_or_default(), &mut stream);
-            });
+/// Answers every request with this.
+fn server(answer: impl Fn(&mut TcpStream) + Send + Clone + 'static) -> String {
+    listen(move |mut stream| {
+        if Request::read(&mut BufReader::new(&stream)).is_ok() {
+            answer(&mut stream);
         }
-    });
-    format!("http://{address}")
+    })
 }
 
-/// One that answers everything with this.
+/// One that answers everything with this document.
 fn document(body: impl Into<String>) -> String {
     let body: String = body.into();
-    server(move |_, stream| {
-        let head = format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
-             connection: close\r\n\r\n",
-            body.len()
-        );
+    server(move |stream| {
         // The client may have hung up: that is for the test to judge.
-        let _ = stream.write_all(head.as_bytes());
-        let _ = stream.write_all(body.as_bytes());
+        let _ = respond(stream, (200, body.as_bytes()));
     })
 }
 
 /// One that takes connections and never says anything.
 fn silent() -> String {
-    server(|_, stream| {
+    listen(|mut stream| {
         let mut rest = [0; 1024];
         while stream.read(&mut rest).is_ok_and(|n| n > 0) {}
     })
