@@ -7,6 +7,7 @@ pub mod net;
 pub mod network;
 pub mod orchestrator;
 pub mod payment;
+pub mod seeds;
 pub mod steps;
 pub mod trickle;
 pub mod world;

@@ -6,46 +6,23 @@ use std::time::Duration;
 
 use livepeer_core::pool::Budget;
 use livepeer_sim::network::{Network, Report, Scenario};
+use livepeer_sim::seeds;
+
+const KIND: &str = "NETWORK";
 
 /// Seeds that once found something come first.
 const FOUND: [u64; 1] = [2881];
 
-fn seeds(usual: u64) -> Vec<u64> {
-    let number = |name: &str| std::env::var(name).ok()?.parse().ok();
-    if let Some(one) = number("NETWORK_SEED") {
-        return vec![one];
-    }
-    let count = number("NETWORK_SEEDS").unwrap_or(usual);
-    FOUND.into_iter().chain(0..count).collect()
-}
-
-/// Says which seed it was, if it fails.
-struct Seed(u64);
-
-impl Drop for Seed {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("NETWORK_SEED={} plays this again", self.0);
-        }
-    }
-}
-
 fn play(scenario: &Scenario, seed: u64) -> Report {
-    let named = Seed(seed);
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_be_bytes());
-    let report = Network::new(scenario.clone(), bytes).run();
-    drop(named);
-    report
+    Network::new(scenario.clone(), bytes).run()
 }
 
 #[test]
 fn every_job_that_can_be_served_is_served() {
     let scenario = Scenario::default();
-    let mut waits: Vec<Duration> = Vec::new();
-    let (mut done, mut failed) = (0, 0);
-    for seed in seeds(20) {
-        let named = Seed(seed);
+    let reports = seeds::play(KIND, &seeds::wanted(KIND, &FOUND, 20), |seed| {
         let report = play(&scenario, seed);
         if let Some(tried) = report.given_up.first() {
             let told: Vec<String> = tried.iter().map(ToString::to_string).collect();
@@ -55,7 +32,11 @@ fn every_job_that_can_be_served_is_served() {
             );
         }
         assert_eq!(report.done, scenario.jobs);
-        drop(named);
+        report
+    });
+    let mut waits: Vec<Duration> = Vec::new();
+    let (mut done, mut failed) = (0, 0);
+    for report in reports {
         waits.extend(report.waits);
         done += report.done;
         failed += report.failed;
@@ -87,13 +68,13 @@ fn no_job_that_cannot_be_served_hangs() {
     };
     // Nobody is cheap enough.
     scenario.pool.handshake.terms.ceilings.base = livepeer_core::money::Price::new(0, 1);
-    for seed in seeds(10) {
+    seeds::play(KIND, &seeds::wanted(KIND, &FOUND, 10), |seed| {
         let report = play(&scenario, seed);
         assert_eq!((report.done, report.given_up.len()), (0, scenario.jobs));
         for tried in report.given_up {
             assert!(tried.len() > 10, "it says what was tried");
         }
-    }
+    });
 }
 
 #[test]

@@ -6,30 +6,27 @@ use std::time::Duration;
 use livepeer_core::payment::Unit;
 use livepeer_core::payment::ledger::Minting;
 use livepeer_sim::payment::{Settings, Summary, World};
+use livepeer_sim::seeds;
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
+const KIND: &str = "PAYMENT";
 
 fn run(seed: u64, settings: Settings) -> Summary {
     let told = settings.clone();
     let ran = std::panic::catch_unwind(|| World::run(seed, settings));
     ran.unwrap_or_else(|panic| {
-        eprintln!("PAYMENT_SEED={seed} {told:?}");
+        eprintln!("seed {seed}: {told:?}");
         std::panic::resume_unwind(panic)
     })
 }
 
 #[test]
 fn no_ticket_counts_twice_and_every_balance_adds_up_whatever_goes_wrong() {
-    let seeds = match number("PAYMENT_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("PAYMENT_SEEDS").unwrap_or(40),
-    };
-    let alone = seeds.end - seeds.start == 1;
+    let alone = seeds::alone(KIND).is_some();
+    let ran = seeds::play(KIND, &seeds::wanted(KIND, &[], 40), |seed| {
+        run(seed, Settings::of(seed))
+    });
     let mut all = Summary::default();
-    for seed in seeds {
-        let one = run(seed, Settings::of(seed));
+    for one in ran {
         if alone {
             println!("{one:#?}");
         }
@@ -56,7 +53,7 @@ fn no_ticket_counts_twice_and_every_balance_adds_up_whatever_goes_wrong() {
         all.mishaps,
         all.failures.len()
     );
-    if number("PAYMENT_VERBOSE").is_some() {
+    if seeds::number("PAYMENT_VERBOSE").is_some() {
         for failure in &all.failures {
             println!("{failure}");
         }

@@ -3,40 +3,42 @@
 //!
 //! `TRICKLE_SEEDS=10000` plays more of them, `TRICKLE_SEED=n` one.
 
+use livepeer_sim::seeds;
 use livepeer_sim::trickle::{Class, Schedule, run};
+
+const KIND: &str = "TRICKLE";
 
 /// Seeds beyond the default count that have found a fault once.
 const KNOWN: [u64; 8] = [
     2_904, 6_481, 13_573, 23_070, 74_277, 78_806, 331_586, 84_701,
 ];
 
-fn from_env(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
 #[test]
 fn seeded_fault_schedules_lose_nothing_silently() {
-    if let Some(seed) = from_env("TRICKLE_SEED") {
+    if let Some(seed) = seeds::alone(KIND) {
         let mut schedule = Schedule::from_seed(seed);
         schedule.trace = true;
         println!("{schedule:#?}");
         println!("{:#?}", run(schedule));
         return;
     }
-    let seeds = from_env("TRICKLE_SEEDS").unwrap_or(1_000);
-    let mut total = (0, 0, 0);
-    for seed in (0..seeds).chain(KNOWN) {
+    let seeds = seeds::wanted(KIND, &KNOWN, 1_000);
+    let reports = seeds::play(KIND, &seeds, |seed| {
         let schedule = Schedule::from_seed(seed);
         let class = schedule.class;
         let report = run(schedule);
-        total.0 += report.segments;
-        total.1 += report.resumed;
         if class != Class::Rough {
             assert_eq!(report.missed, 0, "seed {seed}");
         }
-        total.2 += report.missed;
+        report
+    });
+    let seeds = seeds.len() as u64;
+    let (mut segments, mut resumed, mut missed) = (0, 0, 0);
+    for report in reports {
+        segments += report.segments;
+        resumed += report.resumed;
+        missed += report.missed;
     }
-    let (segments, resumed, missed) = total;
     println!("{seeds} seeds: {segments} segments, {resumed} continued, {missed} missed and told");
     assert!(
         seeds < 100 || resumed > seeds / 20,
