@@ -13,7 +13,19 @@ use crate::time::Time;
 use crate::wire::OrchestratorInfo;
 
 impl<S: Selector> SessionPool<S> {
-    pub(super) fn lend(&mut self) -> Option<Lease> {
+    /// The sessions that could be lent now, by name.
+    pub(super) fn listed(&self) -> impl Iterator<Item = (u32, Candidate<'_>)> {
+        listed(
+            &self.sessions,
+            &self.nodes,
+            &self.wanted,
+            &self.config,
+            self.now,
+        )
+    }
+
+    /// Their names, and which of them the selector chooses, if any.
+    pub(super) fn choose(&mut self) -> (Vec<u32>, Option<usize>) {
         let all = listed(
             &self.sessions,
             &self.nodes,
@@ -23,7 +35,12 @@ impl<S: Selector> SessionPool<S> {
         );
         let (ids, candidates): (Vec<u32>, Vec<Candidate<'_>>) = all.unzip();
         let chosen = self.selector.select(&mut self.rng, &candidates);
-        self.declined = chosen.is_none() && !candidates.is_empty();
+        (ids, chosen)
+    }
+
+    pub(super) fn lend(&mut self) -> Option<Lease> {
+        let (ids, chosen) = self.choose();
+        self.declined = chosen.is_none() && !ids.is_empty();
         let id = *ids.get(chosen?)?;
         let (payer, share) = (self.payer(), self.share());
         let session = self.sessions.get_mut(&id).expect("it was just listed");
@@ -125,8 +142,9 @@ impl<S: Selector> SessionPool<S> {
     }
 }
 
-/// What a selector chooses among, with the names of the sessions.
-pub(super) fn listed<'a>(
+/// What a selector chooses among, with the names of the sessions. The pool's selector is not among the arguments, so
+/// that it can choose among them.
+fn listed<'a>(
     sessions: &'a BTreeMap<u32, Session>,
     nodes: &'a [Node],
     wanted: &'a Capabilities,

@@ -47,7 +47,6 @@ use crate::signers::SignerHealth;
 use crate::time::Time;
 use crate::wire::{OrchestratorInfo, read_record};
 
-use lending::listed;
 use node::{Node, Standing};
 use search::Patience;
 
@@ -334,42 +333,22 @@ impl<S: Selector> SessionPool<S> {
     /// The sessions that could be lent now, as the selector would see them.
     #[must_use]
     pub fn candidates(&self) -> Vec<Candidate<'_>> {
-        let all = listed(
-            &self.sessions,
-            &self.nodes,
-            &self.wanted,
-            &self.config,
-            self.now,
-        );
-        all.map(|(_, candidate)| candidate).collect()
+        self.listed().map(|(_, candidate)| candidate).collect()
     }
 
     /// The same, each with the address at which it was asked: it may say that its work goes elsewhere.
     #[must_use]
     pub fn sessions(&self) -> Vec<(&Url, Candidate<'_>)> {
-        let all = listed(
-            &self.sessions,
-            &self.nodes,
-            &self.wanted,
-            &self.config,
-            self.now,
-        );
-        all.map(|(id, candidate)| (&self.nodes[self.sessions[&id].node as usize].url, candidate))
+        self.listed()
+            .map(|(id, candidate)| (&self.nodes[self.sessions[&id].node as usize].url, candidate))
             .collect()
     }
 
     /// Whom the selector picks among them, without lending it.
     pub fn pick(&mut self) -> Option<Url> {
-        let all = listed(
-            &self.sessions,
-            &self.nodes,
-            &self.wanted,
-            &self.config,
-            self.now,
-        );
-        let candidates: Vec<Candidate<'_>> = all.map(|(_, candidate)| candidate).collect();
-        let chosen = self.selector.select(&mut self.rng, &candidates)?;
-        candidates.get(chosen).map(|chosen| chosen.url.clone())
+        let (ids, chosen) = self.choose();
+        let id = ids.get(chosen?)?;
+        Some(self.sessions[id].info.transcoder.clone())
     }
 
     /// The policy.
