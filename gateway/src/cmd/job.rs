@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_channel::Receiver;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_lite::future;
 use livepeer_core::chain::ChainView;
 use livepeer_runtime::api::{
@@ -44,9 +44,9 @@ pub(super) struct Plan {
 }
 
 /// What happened so far, as both directions write it down.
-#[derive(Default)]
 struct Figures {
     summary: Summary,
+    progress: Progress,
     /// When the segments left whose return is awaited.
     left: VecDeque<Instant>,
     first_out: Option<Instant>,
@@ -90,17 +90,15 @@ pub(super) async fn run<R: Runtime>(
             manifest_id: job.channels().manifest_id.clone(),
             ..Summary::default()
         },
-        ..Figures::default()
+        progress: Progress::new("segments", plan.total),
+        left: VecDeque::new(),
+        first_out: None,
     });
-    let progress = Mutex::new(Progress::new("segments", plan.total));
     let show = || {
         let spent = job.spent();
-        let figures = figures.lock().unwrap_or_else(PoisonError::into_inner);
-        let summary = &figures.summary;
-        progress
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .set(summary.segments_out, || {
+        note(&figures, |figures| {
+            let summary = &figures.summary;
+            figures.progress.set(summary.segments_out, || {
                 let latency = summary
                     .latency
                     .p50()
@@ -110,6 +108,7 @@ pub(super) async fn run<R: Runtime>(
                     summary.segments_in, spent.payments
                 )
             });
+        });
     };
     // Subscribe before the first byte goes out, so that none can be missed.
     let mut output = job.output();
@@ -134,8 +133,12 @@ pub(super) async fn run<R: Runtime>(
     };
     let watching = future::or(watch(&job, &figures), chained);
     let outcome = future::or(carrying, future::or(failing, watching)).await;
+    let Figures {
+        mut summary,
+        progress,
+        ..
+    } = figures.into_inner().unwrap_or_else(PoisonError::into_inner);
     drop(progress);
-    let mut figures = figures.into_inner().unwrap_or_else(PoisonError::into_inner);
     let spent = job.spent();
     let ending = match outcome {
         Ok(Ended::Input) => job.wait().await.map_err(Failed::from),
@@ -152,11 +155,11 @@ pub(super) async fn run<R: Runtime>(
     };
     let written = sink.finish();
     ending.and(written)?;
-    figures.summary.elapsed = began.elapsed();
-    figures.summary.payments = spent.payments;
-    figures.summary.tickets = spent.tickets;
-    figures.summary.paid = plan.pays.then_some(Money(spent.expected_value));
-    Ok(figures.summary)
+    summary.elapsed = began.elapsed();
+    summary.payments = spent.payments;
+    summary.tickets = spent.tickets;
+    summary.paid = plan.pays.then_some(Money(spent.expected_value));
+    Ok(summary)
 }
 
 /// Waits for the job to fail, and only that.
@@ -287,20 +290,8 @@ async fn send<R: Runtime>(
 /// Waits until not too much is on its way round, or until waiting has brought nothing for a while: a model need not
 /// return as many segments as it got.
 async fn room<R: Runtime>(driver: &Driver<R>, figures: &Mutex<Figures>) {
-    let back = || {
-        figures
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .summary
-            .segments_in
-    };
-    let awaited = || {
-        figures
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .left
-            .len()
-    };
+    let back = || note(figures, |figures| figures.summary.segments_in);
+    let awaited = || note(figures, |figures| figures.left.len());
     let mut seen = back();
     let mut patience = driver.now() + PATIENCE;
     while awaited() >= AHEAD && driver.now() < patience {
@@ -338,13 +329,13 @@ async fn read<R: Runtime>(
                         ));
                     }
                     held.extend_from_slice(&data);
-                } else if !write(sink, data).await {
+                } else if !sink.write(data).await {
                     // What was wrong is said at the end.
                     return Ok(());
                 }
             }
             OutputEvent::End(_) => {
-                if !held.is_empty() && !write(sink, held.split().freeze()).await {
+                if !held.is_empty() && !sink.write(held.split().freeze()).await {
                     return Ok(());
                 }
                 note(figures, |figures| {
@@ -379,10 +370,6 @@ async fn read<R: Runtime>(
     Ok(())
 }
 
-async fn write(sink: &Sink, data: Bytes) -> bool {
-    sink.write(data).await
-}
-
-fn note(figures: &Mutex<Figures>, change: impl FnOnce(&mut Figures)) {
-    change(&mut figures.lock().unwrap_or_else(PoisonError::into_inner));
+fn note<R>(figures: &Mutex<Figures>, change: impl FnOnce(&mut Figures) -> R) -> R {
+    change(&mut figures.lock().unwrap_or_else(PoisonError::into_inner))
 }

@@ -16,6 +16,7 @@ use super::failed;
 use super::figures::Figures;
 use crate::args::{Cut, Place, PubArgs};
 use crate::cmd::on;
+use crate::cmd::socket::sleep_until;
 use crate::cmd::stop::Stop;
 use crate::media::{Pacer, Speed};
 use crate::ui::{Failed, Outcome, Progress};
@@ -248,7 +249,6 @@ impl<R: Runtime> Pipe<R> {
 
     /// Waits for what comes first: Ctrl-C, an event, a piece if there is an input, the time if there is one.
     async fn next(&self, input: Option<&Receiver<Piece>>, until: Option<Time>) -> Happened {
-        let runtime = self.channel.driver().runtime();
         let stopped = async {
             self.stop.pressed().await;
             Happened::Interrupted
@@ -270,9 +270,7 @@ impl<R: Runtime> Pipe<R> {
         let due = async {
             match until {
                 Some(until) => {
-                    while runtime.now() < until {
-                        runtime.sleep_until(until).await;
-                    }
+                    sleep_until(self.channel.driver(), until).await;
                     Happened::Due
                 }
                 None => future::pending().await,
