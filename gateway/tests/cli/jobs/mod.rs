@@ -2,6 +2,7 @@
 
 mod liar;
 mod peer;
+mod signers;
 
 use std::sync::Mutex;
 use std::thread;
