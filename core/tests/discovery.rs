@@ -7,8 +7,8 @@ use bytes::Bytes;
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::discovery::contracts::{self, Contract};
 use livepeer_core::discovery::{
-    ChainSource, Combine, Config, Discovery, Event, Order, Origin, Scores, ScoresEvent, Source,
-    Wishes, plan, subgraph_url,
+    ChainSource, Combine, Config, Discovery, Event, Order, Origin, SIGNER_HEDGE, Scores,
+    ScoresEvent, Source, Wishes, plan, subgraph_url,
 };
 use livepeer_core::http::{self, Body, Fault, Headers, Out, Response, Url};
 use livepeer_core::wire::Token;
@@ -106,6 +106,13 @@ impl<M: Machine> Bench<M> {
         for step in steps {
             self.machine.handle_input(self.now, Input::Http(id, step));
         }
+    }
+
+    /// Sleeps exactly until the machine wants to be woken.
+    fn nap(&mut self) {
+        self.now = self.wake.expect("it waits for a time");
+        self.machine.handle_input(self.now, Input::Tick);
+        self.drain();
     }
 
     fn run(&mut self, by: Duration) {
@@ -362,6 +369,44 @@ fn the_next_source_stands_in_for_one_that_fails() {
         _ => list(&["a"]),
     });
     assert_eq!(bench.hosts(), ["a"]);
+}
+
+#[test]
+fn a_signer_that_is_silent_costs_a_second() {
+    let wishes = Wishes {
+        signer: Some("http://a".into()),
+        other_signers: vec!["http://b".into(), "http://c".into()],
+        ..Wishes::default()
+    };
+    let wanted = Capabilities::live_video("noop");
+    let sources = plan(Order::Ours, &Token::default(), &wishes, &wanted).unwrap();
+    let mut bench = Bench::new(
+        Discovery::new(START, Config::default(), sources.clone()),
+        |request| match request.url.host() {
+            "a" => None,
+            _ => list(&["o"]),
+        },
+    );
+    assert_eq!(bench.asked.len(), 1);
+    bench.nap();
+    assert_eq!(bench.now, START + SIGNER_HEDGE);
+    let hosts: Vec<&str> = bench.asked.iter().map(|asked| asked.url.host()).collect();
+    assert_eq!(hosts, ["a", "b"]);
+    assert!(
+        matches!(&bench.events[..], [Event::Found(found)] if found.len() == 1),
+        "{:?}",
+        bench.events
+    );
+    // If all are silent, that takes no longer than two seconds more than for one.
+    let mut silent = Bench::new(
+        Discovery::new(START, Config::default(), sources),
+        |_: &http::Request| None,
+    );
+    while silent.events.len() < 4 {
+        silent.nap();
+    }
+    assert_eq!(silent.now, START + Duration::from_secs(7));
+    assert!(matches!(&silent.events[3], Event::Nothing(why) if why.len() == 3));
 }
 
 #[test]

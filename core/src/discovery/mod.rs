@@ -13,6 +13,9 @@
 //!             │ refresh, or retry after a failure
 //!             └──────▶ Asking
 //! ```
+//! Signers' lists are alike: one that is silent for [`SIGNER_HEDGE`] does not keep the next signer from being asked as
+//! well, and the first answer settles it.
+//!
 //! Settling tells [`Event::Found`], or [`Event::Nothing`] if no source ever gave an answer. It never ends by itself.
 
 mod chain;
@@ -39,6 +42,9 @@ use crate::time::Time;
 use crate::wire::listing::{Found, Listed, Skipped};
 
 use dialogue::Dialogue;
+
+/// A signer that has not answered for so long does not keep the next one from being asked.
+pub const SIGNER_HEDGE: Duration = Duration::from_secs(1);
 
 /// How sources are asked.
 #[derive(Clone, Debug)]
@@ -117,6 +123,19 @@ struct Place {
     failure: Option<Failure>,
     /// Asked in this round already.
     done: bool,
+    /// When it was asked last.
+    began: Time,
+}
+
+impl Place {
+    /// From when on the next source need not wait for the answer to this one.
+    fn hedge_at(&self, next: Origin) -> Time {
+        if self.origin == Origin::Signer && next == Origin::Signer {
+            self.began + SIGNER_HEDGE
+        } else {
+            Time::MAX
+        }
+    }
 }
 
 impl Discovery {
@@ -131,6 +150,7 @@ impl Discovery {
             good: None,
             failure: None,
             done: false,
+            began: now,
         });
         let mut this = Self {
             config,
@@ -178,11 +198,7 @@ impl Discovery {
         self.now = self.now.max(now);
         self.closed = true;
         self.again_at = None;
-        for place in &mut self.sources {
-            if let Some(dialogue) = place.asking.take() {
-                dialogue.abort(&mut self.out);
-            }
-        }
+        self.abort();
         self.settled = true;
     }
 
@@ -217,21 +233,42 @@ impl Discovery {
     /// Asks whoever is next, or settles.
     fn go_on(&mut self) {
         while !self.settled {
-            let asking = self.sources.iter().any(|place| place.asking.is_some());
-            let enough = self.config.combine == Combine::First
-                && (asking
-                    || self
-                        .sources
-                        .iter()
-                        .any(|place| place.done && place.good.is_some()));
-            let next = self
-                .sources
-                .iter()
-                .position(|place| !place.done && place.asking.is_none());
-            match next.filter(|_| !enough) {
-                Some(at) => self.ask(at),
-                None if asking => return,
+            let mut known = self.sources.iter().filter(|place| place.done);
+            if self.config.combine == Combine::First && known.any(|place| place.good.is_some()) {
+                self.abort();
+                return self.settle();
+            }
+            match self.next() {
+                Some((at, due)) if due <= self.now => self.ask(at),
+                Some(_) => return,
+                None if self.is_asking() => return,
                 None => self.settle(),
+            }
+        }
+    }
+
+    /// Which source is asked next, and when, unless an answer comes before.
+    fn next(&self) -> Option<(usize, Time)> {
+        let mut waiting = self.sources.iter().enumerate();
+        let (at, next) = waiting.find(|(_, place)| !place.done && place.asking.is_none())?;
+        let due = match self.config.combine {
+            Combine::All => None,
+            Combine::First => {
+                let asked = self.sources.iter().filter(|place| place.asking.is_some());
+                asked.map(|place| place.hedge_at(next.origin)).max()
+            }
+        };
+        Some((at, due.unwrap_or(self.now)))
+    }
+
+    fn is_asking(&self) -> bool {
+        self.sources.iter().any(|place| place.asking.is_some())
+    }
+
+    fn abort(&mut self) {
+        for place in &mut self.sources {
+            if let Some(dialogue) = place.asking.take() {
+                dialogue.abort(&mut self.out);
             }
         }
     }
@@ -243,6 +280,7 @@ impl Discovery {
             let listed = (found, skipped.clone());
             return self.answered(at, Ok((listed, None)));
         }
+        place.began = self.now;
         let known = place.chain.take();
         place.asking = Some(Dialogue::start(
             &mut self.out,
@@ -288,7 +326,8 @@ impl Discovery {
             };
             self.now + pause.max(Duration::from_millis(1))
         });
-        let good = self.sources.iter().filter_map(|place| place.good.as_ref());
+        let done = self.sources.iter().filter(|place| place.done);
+        let good = done.filter_map(|place| place.good.as_ref());
         let lists: Vec<&Vec<Found>> = match self.config.combine {
             Combine::First => good.take(1).collect(),
             Combine::All => good.collect(),
@@ -306,11 +345,17 @@ impl Discovery {
     }
 
     fn wake(&self) -> Option<Time> {
-        self.sources
+        let asking = self
+            .sources
             .iter()
-            .filter_map(|place| place.asking.as_ref())
-            .map(|asking| Some(asking.until()))
-            .fold(self.again_at.filter(|_| self.settled), earlier)
+            .filter_map(|place| place.asking.as_ref());
+        let own = if self.settled {
+            self.again_at
+        } else {
+            let next = self.next().map(|(_, due)| due);
+            next.filter(|due| *due < Time::MAX)
+        };
+        asking.map(|asking| Some(asking.until())).fold(own, earlier)
     }
 }
 

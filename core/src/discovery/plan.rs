@@ -65,6 +65,8 @@ pub struct Wishes {
     pub discovery_headers: BTreeMap<String, String>,
     /// The remote signer.
     pub signer: Option<String>,
+    /// Others for the same account, asked when those before give nothing, or not soon.
+    pub other_signers: Vec<String>,
     /// For the signer and nobody else.
     pub signer_headers: BTreeMap<String, String>,
     /// Orchestrators whose live runners are wanted: each is asked for its `/discovery`.
@@ -169,7 +171,9 @@ fn ours(
         sources.push((Origin::Signer, signer(&text, headers, wanted)?));
     } else if let Some(text) = there(&wishes.signer) {
         let headers = Some(&wishes.signer_headers);
-        sources.push((Origin::Signer, signer(&text, headers, wanted)?));
+        for text in core::iter::once(&text).chain(&wishes.other_signers) {
+            sources.push((Origin::Signer, signer(text, headers, wanted)?));
+        }
     }
     for text in &wishes.runners {
         sources.push((Origin::Runners, Source::Runners(url(text)?)));

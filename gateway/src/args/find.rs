@@ -175,6 +175,9 @@ impl FindArgs {
             discovery: self.discovery.as_ref().map(Url::to_string),
             discovery_headers: fields(&own),
             signer: signer.map(|signer| signer.url.to_string()),
+            other_signers: signer.map_or_else(Vec::new, |signer| {
+                signer.others.iter().map(Url::to_string).collect()
+            }),
             signer_headers: signer.map_or_else(BTreeMap::new, |signer| fields(&signer.headers)),
             runners: self.runners.iter().map(Url::to_string).collect(),
             subgraph: match &self.subgraph {

@@ -36,6 +36,7 @@ pub(super) async fn orchestrators<R: Runtime>(
     }
     if let Some(signer) = &endpoints.signer {
         wishes.signer = Some(signer.url.to_string());
+        wishes.other_signers = signer.others.iter().map(Url::to_string).collect();
         wishes.signer_headers = fields(&signer.headers);
     }
     let sources = plan(Order::Ours, &Token::default(), &wishes, wanted)?;
