@@ -79,7 +79,8 @@ pub struct Player {
     now: Time,
     machine: Handshake,
     key: Key,
-    exchange: Option<Exchange>,
+    /// More than one while signers are asked.
+    open: Vec<Exchange>,
     signature: Option<EffectId>,
     /// The certificate changed in the call under way, and nothing came after.
     changed: bool,
@@ -131,7 +132,7 @@ impl Player {
             now,
             machine: Handshake::new(now, config, to, identity, wanted),
             key,
-            exchange: None,
+            open: Vec::new(),
             signature: None,
             changed: false,
             refuses,
@@ -182,13 +183,14 @@ impl Player {
             Step::Good(pick) => self.good(*pick),
             Step::Bad(pick) => self.bad(*pick),
             Step::Data(data) => {
-                if let Some(exchange) = self.exchange.as_ref().filter(|exchange| exchange.replied) {
-                    let id = exchange.id;
+                if let Some(at) = self.find(data.len(), |exchange| exchange.replied) {
+                    let id = self.open[at].id;
                     self.http(id, In::Data(Bytes::copy_from_slice(data)));
                 }
             }
             Step::End => {
-                if let Some(exchange) = self.exchange.take_if(|exchange| exchange.replied) {
+                if let Some(at) = self.find(0, |exchange| exchange.replied) {
+                    let exchange = self.open.remove(at);
                     self.http(exchange.id, In::End(Headers::new()));
                 }
             }
@@ -234,10 +236,18 @@ impl Player {
         assert_eq!(self.machine.renew(self.now), Err(Misuse::Ended));
     }
 
+    /// One of the exchanges that fit; of several, the byte picks one.
+    fn find(&self, pick: usize, fits: impl Fn(&Exchange) -> bool) -> Option<usize> {
+        let fit = |at: &usize| fits(&self.open[*at]);
+        let all: Vec<usize> = (0..self.open.len()).filter(fit).collect();
+        all.get(pick % all.len().max(1)).copied()
+    }
+
     fn good(&mut self, pick: u8) {
-        let Some(exchange) = self.exchange.take_if(|exchange| !exchange.replied) else {
+        let Some(at) = self.find(pick.into(), |exchange| !exchange.replied) else {
             return;
         };
+        let exchange = self.open.remove(at);
         let id = exchange.id;
         if exchange.signer {
             let signature = self.key.sign(identity_digest(self.key.address()));
@@ -263,9 +273,10 @@ impl Player {
     }
 
     fn bad(&mut self, pick: u8) {
-        let Some(exchange) = self.exchange.as_mut().filter(|exchange| !exchange.replied) else {
+        let Some(at) = self.find(pick.into(), |exchange| !exchange.replied) else {
             return;
         };
+        let exchange = &mut self.open[at];
         exchange.replied = true;
         let id = exchange.id;
         let texts = [
@@ -290,9 +301,10 @@ impl Player {
     }
 
     fn fail(&mut self, pick: u8) {
-        let Some(exchange) = self.exchange.take() else {
+        let Some(at) = self.find(pick.into(), |_| true) else {
             return;
         };
+        let exchange = self.open.remove(at);
         let fault = match pick % 5 {
             0 => Fault::Connect("refused".into()),
             1 => Fault::Broken("reset".into()),
@@ -329,8 +341,12 @@ impl Player {
             match self.machine.poll_output() {
                 Output::Effect(id, Effect::Http(Out::Request(request))) => {
                     assert!(!self.over, "it asks after its end");
-                    assert!(self.exchange.is_none(), "one question at a time");
                     let signer = request.url.host() == SIGNER;
+                    assert!(
+                        self.open.iter().all(|exchange| exchange.signer && signer),
+                        "one question at a time, but for signers"
+                    );
+                    assert!(self.open.len() < 2, "there are two signers");
                     assert_eq!(
                         request.headers.get("authorization").is_some(),
                         signer,
@@ -344,20 +360,14 @@ impl Player {
                     }
                     // The second call does not start a third.
                     self.changed = false;
-                    self.exchange = Some(Exchange {
+                    self.open.push(Exchange {
                         id,
                         signer,
                         replied: false,
                     });
                 }
                 Output::Effect(id, Effect::Http(Out::Abort)) => {
-                    if self
-                        .exchange
-                        .as_ref()
-                        .is_some_and(|exchange| exchange.id == id)
-                    {
-                        self.exchange = None;
-                    }
+                    self.open.retain(|exchange| exchange.id != id);
                 }
                 Output::Effect(id, Effect::Sign(digest)) => {
                     assert_eq!(digest, identity_digest(self.key.address()));
@@ -368,7 +378,7 @@ impl Player {
                 Output::Idle(wake) => {
                     assert!(wake.is_none_or(|wake| wake > self.now), "woken in the past");
                     assert!(!self.over || wake.is_none(), "it wakes after its end");
-                    let waits = self.exchange.is_some() || self.signature.is_some();
+                    let waits = !self.open.is_empty() || self.signature.is_some();
                     assert!(
                         self.over || !waits || wake.is_some(),
                         "it waits without a deadline"
