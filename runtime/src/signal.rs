@@ -1,5 +1,6 @@
 //! Telling one task to stop.
 
+use std::pin::Pin;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Poll, Waker};
@@ -42,21 +43,32 @@ impl Signal {
         }
     }
 
+    // Both take what is pinned already: an async function keeps a future that it is given twice.
+
     /// Runs `future` until it ends or the signal says [`Stop::Now`].
-    pub(crate) async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Option<T> {
-        self.below(Stop::Now, future).await
+    pub(crate) fn unless_stopped<T>(
+        &self,
+        future: Pin<&mut impl Future<Output = T>>,
+    ) -> impl Future<Output = Option<T>> {
+        self.below(Stop::Now, future)
     }
 
     /// Runs `future` until it ends or the signal says anything.
-    pub(crate) async fn unless_asked<T>(&self, future: impl Future<Output = T>) -> Option<T> {
-        self.below(Stop::Finish, future).await
+    pub(crate) fn unless_asked<T>(
+        &self,
+        future: Pin<&mut impl Future<Output = T>>,
+    ) -> impl Future<Output = Option<T>> {
+        self.below(Stop::Finish, future)
     }
 
-    async fn below<T>(&self, limit: Stop, future: impl Future<Output = T>) -> Option<T> {
-        let mut future = std::pin::pin!(future);
+    fn below<T>(
+        &self,
+        limit: Stop,
+        mut future: Pin<&mut impl Future<Output = T>>,
+    ) -> impl Future<Output = Option<T>> {
         // Whom the signal wakes, looked at without its lock.
         let mut task: Option<Waker> = None;
-        std::future::poll_fn(|cx| {
+        std::future::poll_fn(move |cx| {
             if !task.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
                 task = Some(cx.waker().clone());
                 lock(&self.waker).clone_from(&task);
@@ -66,6 +78,5 @@ impl Signal {
             }
             future.as_mut().poll(cx).map(Some)
         })
-        .await
     }
 }

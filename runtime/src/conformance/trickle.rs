@@ -57,7 +57,7 @@ impl Cutter {
         };
         let until = Arc::clone(&stop);
         runtime.spawn(async move {
-            until.unless_stopped(task).await;
+            until.unless_stopped(std::pin::pin!(task)).await;
         });
         Self { at, cuts, stop }
     }

@@ -238,7 +238,7 @@ struct End {
 impl End {
     async fn why(&self) -> Fault {
         self.ended
-            .unless_stopped(std::future::pending::<()>())
+            .unless_stopped(pin!(std::future::pending::<()>()))
             .await;
         let fault = lock(&self.fault).take();
         fault.unwrap_or_else(|| Fault::Broken("it closed the connection at once".into()))

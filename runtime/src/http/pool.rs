@@ -1,6 +1,7 @@
 //! Connections that wait for the next exchange.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -153,7 +154,11 @@ impl<R: Runtime> Pool<R> {
         self.runtime.spawn(async move {
             loop {
                 let at = runtime.now() + MAX_IDLE / 2;
-                if gone.unless_stopped(runtime.sleep_until(at)).await.is_none() {
+                if gone
+                    .unless_stopped(pin!(runtime.sleep_until(at)))
+                    .await
+                    .is_none()
+                {
                     return;
                 }
                 match pool.upgrade() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -212,7 +212,7 @@ impl<R: Runtime> Shared<R> {
                 self.room().await;
                 self.runtime.accept(&listener).await
             };
-            match self.stop.unless_asked(next).await {
+            match self.stop.unless_asked(pin!(next)).await {
                 Some(Ok(stream)) => self.take(stream),
                 // The peer was gone before we looked.
                 Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -276,9 +276,8 @@ impl<R: Runtime> Shared<R> {
         let shared = Arc::clone(self);
         self.runtime.spawn(async move {
             let _place = place;
-            signal
-                .unless_stopped(shared.talk(stream, &signal, pulse))
-                .await;
+            let talk = pin!(shared.talk(stream, &signal, pulse));
+            signal.unless_stopped(talk).await;
         });
     }
 
@@ -287,7 +286,7 @@ impl<R: Runtime> Shared<R> {
             None => (Io::Plain(stream), None),
             Some(acceptor) => {
                 let handshake = acceptor.accept(HyperIo(stream));
-                match signal.unless_asked(handshake).await {
+                match signal.unless_asked(Box::pin(handshake).as_mut()).await {
                     Some(Ok(stream)) => {
                         pulse.shakes_hands.store(false, Relaxed);
                         let alpn = stream.get_ref().1.alpn_protocol().map(|name| name == H2);
@@ -302,7 +301,7 @@ impl<R: Runtime> Shared<R> {
         let (http2, ahead) = match http2 {
             Some(http2) => (http2, Bytes::new()),
             // Nobody said, so the first bytes have to tell.
-            None => match signal.unless_asked(sniff(&mut stream)).await {
+            None => match signal.unless_asked(pin!(sniff(&mut stream))).await {
                 Some(Ok(told)) => told,
                 _ => return,
             },
@@ -322,7 +321,10 @@ impl<R: Runtime> Shared<R> {
                 .max_header_list_size(MAX_HEAD_BYTES as u32)
                 .max_send_buf_size(SERVER_BUF_BYTES)
                 .serve_connection(stream, service);
-            run(connection, http2::Connection::graceful_shutdown, signal).await;
+            // It is larger than the other, and must not make the task of every connection as large.
+            let mut connection = Box::pin(connection);
+            let finish = http2::Connection::graceful_shutdown;
+            run(connection.as_mut(), finish, signal).await;
         } else {
             let connection = http1::Builder::new()
                 .max_buf_size(SERVER_BUF_BYTES)
@@ -330,17 +332,21 @@ impl<R: Runtime> Shared<R> {
                 .max_headers(MAX_HEADERS)
                 .header_read_timeout(None)
                 .serve_connection(stream, service);
-            run(connection, http1::Connection::graceful_shutdown, signal).await;
+            run(
+                pin!(connection),
+                http1::Connection::graceful_shutdown,
+                signal,
+            )
+            .await;
         }
     }
 }
 
 /// Polls a connection to its end, which comes sooner when it is asked to finish.
-async fn run<C>(connection: C, finish: impl Fn(Pin<&mut C>), signal: &Signal)
+async fn run<C>(mut connection: Pin<&mut C>, finish: impl Fn(Pin<&mut C>), signal: &Signal)
 where
     C: Future<Output = hyper::Result<()>>,
 {
-    let mut connection = std::pin::pin!(connection);
     let mut finishing = false;
     let mut turns = Turns::new();
     let ended = std::future::poll_fn(|cx| {
