@@ -17,15 +17,10 @@ use livepeer_proto::net;
 use prost::Message as _;
 use serde_json::{Value, json};
 
-fn cases(file: &str) -> Vec<Value> {
-    let path = format!("{}/tests/vectors/jobs/{file}", env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(path).expect("the vectors are in the repository");
-    let file: Value = serde_json::from_str(&text).expect("the vectors are JSON");
-    file["cases"].as_array().expect("a list of cases").clone()
-}
+use crate::cases;
 
 fn case(id: &str) -> Value {
-    let all = cases("07-live-events-control.json");
+    let all = cases("jobs/07-live-events-control.json", "cases");
     all.into_iter()
         .find(|case| case["id"] == id)
         .expect("the case exists")
@@ -296,7 +291,7 @@ fn channels(id: &str) -> String {
 #[test]
 fn every_answer_to_the_start_leads_where_the_vectors_say() {
     let mut seen = 0;
-    for case in cases("05-lv2v-start.json")
+    for case in cases("jobs/05-lv2v-start.json", "cases")
         .iter()
         .filter(|case| case["kind"] == "peer_reply")
     {

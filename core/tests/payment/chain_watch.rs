@@ -1,15 +1,14 @@
 //! Watching the chain through endpoints that lag, lie, break and stand in for each other.
 
-mod payment_support;
-
 use std::time::Duration;
 
 use livepeer_core::chain::{ChainView, ChainWatch, Config, Event};
 use livepeer_core::http::{Body, Fault, Headers, In, Out, Request, Response, Url};
 use livepeer_core::wire::ethereum::{contract_id, get_sender_info, selector};
 use livepeer_core::{Address, Cause, Effect, EffectId, Input, Machine, Output, Time};
-use payment_support::hexed;
 use serde_json::{Value, json};
+
+use crate::support::hexed;
 
 const PAYER: Address = Address([7; 20]);
 const BROKER: Address = Address([0xb0; 20]);

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,15 +14,7 @@ use livepeer_core::trickle::{ContentType, STATUS_NOT_IN_WINDOW};
 use livepeer_core::{Effect, EffectId, Input, Machine, Output, Time};
 use serde_json::Value;
 
-fn vectors() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/trickle")
-}
-
-fn load(name: &str) -> Value {
-    let path = vectors().join(name);
-    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"))
-}
+use crate::vectors::{file, path};
 
 /// What one exchange showed so far.
 #[derive(Default)]
@@ -481,7 +472,7 @@ impl World {
 
 #[test]
 fn every_transcript_replays() {
-    let mut names: Vec<String> = fs::read_dir(vectors())
+    let mut names: Vec<String> = fs::read_dir(path("trickle"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter(|name| name.as_bytes()[0].is_ascii_digit())
@@ -489,8 +480,8 @@ fn every_transcript_replays() {
     names.sort();
     assert_eq!(names.len(), 35, "a transcript is missing or new");
     let mut steps = 0;
-    for file in &names {
-        let vector = load(file);
+    for name in &names {
+        let vector = file(&format!("trickle/{name}"));
         let name = vector["name"].as_str().unwrap();
         let mut world = World::new(name, &vector["server"]);
         for (number, step) in vector["steps"].as_array().unwrap().iter().enumerate() {
@@ -504,7 +495,7 @@ fn every_transcript_replays() {
 #[test]
 fn an_orphans_readers_are_ended_with_it() {
     // Transcript 35 with our decisions D6 and D25.
-    let vector = load("35-orphan-stranded.json");
+    let vector = file("trickle/35-orphan-stranded.json");
     let mut world = World::new("orphan-stranded", &vector["server"]);
     for (number, step) in vector["steps"].as_array().unwrap().iter().enumerate() {
         world.step(number, step);
@@ -517,7 +508,7 @@ fn an_orphans_readers_are_ended_with_it() {
 #[test]
 fn a_restart_with_reset_keeps_its_bytes() {
     // Transcript 24 with our decision D5.
-    let vector = load("24-restart-at-zero.json");
+    let vector = file("trickle/24-restart-at-zero.json");
     let mut world = World::new("restart-at-zero", &vector["server"]);
     for (number, step) in vector["steps"]
         .as_array()
@@ -554,7 +545,7 @@ fn a_restart_with_reset_keeps_its_bytes() {
 
 #[test]
 fn the_requests_of_the_real_clients_are_understood() {
-    let vector = load("client-requests.json");
+    let vector = file("trickle/client-requests.json");
     let requests = vector["requests"].as_array().unwrap();
     assert_eq!(requests.len(), 11, "a request is missing or new");
     for captured in requests {
@@ -608,7 +599,7 @@ fn the_requests_of_the_real_clients_are_understood() {
 #[test]
 fn the_http2_log_replays_stream_by_stream() {
     // GOAWAY, SETTINGS and RST_STREAM are the driver's; what streams say is ours.
-    let vector = load("http2.json");
+    let vector = file("trickle/http2.json");
     let mut world = World::new("http2", &vector["server"]);
     let mut streams: BTreeMap<u64, EffectId> = BTreeMap::new();
     let frames = vector["frames"].as_array().unwrap();

@@ -8,14 +8,7 @@ use livepeer_core::capabilities::{
 use prost::Message as _;
 use serde_json::Value;
 
-fn vectors(name: &str) -> Value {
-    let path = format!(
-        "{}/tests/vectors/capabilities/{name}",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    let text = std::fs::read_to_string(&path).expect("the vectors are part of the repository");
-    serde_json::from_str(&text).expect("the vectors are JSON")
-}
+use crate::vectors::file;
 
 fn list<'a>(of: &'a Value, key: &str) -> &'a Vec<Value> {
     of[key]
@@ -134,7 +127,7 @@ fn reason(outcome: &Result<(), Mismatch>, reported: bool) -> String {
 
 #[test]
 fn an_offer_is_judged_as_the_reference_judges_it() {
-    let vectors = vectors("compatibility.json");
+    let vectors = file("capabilities/compatibility.json");
     let cases = list(&vectors, "cases");
     assert_eq!(cases.len(), 121);
     for case in cases {
@@ -172,7 +165,7 @@ fn an_offer_is_judged_as_the_reference_judges_it() {
 
 #[test]
 fn bit_strings_are_encoded_as_the_reference_encodes_them() {
-    let vectors = vectors("bitstrings.json");
+    let vectors = file("capabilities/bitstrings.json");
     let cases = list(&vectors, "encode");
     assert_eq!(cases.len(), 18);
     for case in cases {
@@ -198,7 +191,7 @@ fn bit_strings_are_encoded_as_the_reference_encodes_them() {
 
 #[test]
 fn bit_strings_are_decoded_as_the_reference_decodes_them() {
-    let vectors = vectors("bitstrings.json");
+    let vectors = file("capabilities/bitstrings.json");
     let cases = list(&vectors, "decode");
     assert_eq!(cases.len(), 6);
     for case in cases {
@@ -216,7 +209,7 @@ fn bit_strings_are_decoded_as_the_reference_decodes_them() {
 
 #[test]
 fn capacities_come_and_go_with_workers() {
-    let vectors = vectors("bitstrings.json");
+    let vectors = file("capabilities/bitstrings.json");
     let cases = list(&vectors, "capacity");
     assert_eq!(cases.len(), 6);
     for case in cases {
@@ -252,7 +245,7 @@ fn capacities_come_and_go_with_workers() {
 
 #[test]
 fn requests_of_the_known_clients_can_be_made() {
-    let vectors = vectors("bitstrings.json");
+    let vectors = file("capabilities/bitstrings.json");
     let cases = list(&vectors, "request_shapes");
     assert_eq!(cases.len(), 3);
     for case in cases {

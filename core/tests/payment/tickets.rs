@@ -1,7 +1,5 @@
 //! Tickets, the headers that carry them, tokens and credentials, byte for byte.
 
-mod payment_support;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use livepeer_core::capabilities::Capabilities;
@@ -17,9 +15,11 @@ use livepeer_core::wire::{
     read_identity,
 };
 use livepeer_proto::net;
-use payment_support::*;
 use prost::Message as _;
 use serde_json::Value;
+
+use crate::support::*;
+use crate::vectors;
 
 fn ticket(case: &Value) -> Ticket {
     let nonce = u32::try_from(small(&case["sender_nonce"])).unwrap();
@@ -296,7 +296,7 @@ fn headers_are_read_whole_only() {
 
 #[test]
 fn every_file_of_vectors_has_its_test() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/payments");
+    let folder = vectors::path("payments");
     let mut files: Vec<String> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -304,12 +304,12 @@ fn every_file_of_vectors_has_its_test() {
         .collect();
     files.sort();
     let tests = [
-        include_str!("payment_chain.rs"),
-        include_str!("payment_challenge.rs"),
-        include_str!("payment_money.rs"),
-        include_str!("payment_recipient.rs"),
-        include_str!("payment_signer.rs"),
-        include_str!("payment_tickets.rs"),
+        include_str!("chain.rs"),
+        include_str!("challenge.rs"),
+        include_str!("money.rs"),
+        include_str!("recipient.rs"),
+        include_str!("signer.rs"),
+        include_str!("tickets.rs"),
     ];
     assert_eq!(files.len(), 21);
     for file in files {

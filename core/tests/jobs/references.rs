@@ -14,15 +14,8 @@ use livepeer_core::wire::{AuthToken, BatchError, OrchestratorInfo, TicketParams,
 use livepeer_core::{Address, Time};
 use serde_json::Value;
 
-fn vectors(list: &str) -> Vec<Value> {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/vectors/capabilities/failover.json"
-    );
-    let text = std::fs::read_to_string(path).expect("the vectors are part of the repository");
-    let all: Value = serde_json::from_str(&text).expect("the vectors are JSON");
-    all[list].as_array().expect("the list is there").clone()
-}
+use crate::cases;
+use crate::vectors::file;
 
 fn text(of: &Value) -> &str {
     of.as_str().expect("a text")
@@ -31,11 +24,7 @@ fn text(of: &Value) -> &str {
 /// Every list of the file has its test, here or in the file that is named.
 #[test]
 fn no_list_of_vectors_is_without_a_test() {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/vectors/capabilities/failover.json"
-    );
-    let all: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let all = file("capabilities/failover.json");
     let lists: Vec<&str> = all
         .as_object()
         .unwrap()
@@ -51,11 +40,11 @@ fn no_list_of_vectors_is_without_a_test() {
         "refresh_decision",
         "pool_refresh",
         "python_cursor",
-        // capability_selection.rs
+        // selection.rs
         "session_reuse",
         "latency_score",
         "min_latency_selector",
-        // handshake.rs
+        // handshake
         "handshake_errors",
     ];
     here.sort_unstable();
@@ -64,7 +53,7 @@ fn no_list_of_vectors_is_without_a_test() {
 
 #[test]
 fn suspensions_count_refreshes() {
-    let cases = vectors("suspension");
+    let cases = cases("capabilities/failover.json", "suspension");
     assert_eq!(cases.len(), 13);
     for case in &cases {
         let mut suspensions = Suspensions::new();
@@ -91,7 +80,7 @@ fn suspensions_count_refreshes() {
 
 #[test]
 fn the_go_gateways_loop_returns_when_and_what_it_returns() {
-    let cases = vectors("discovery_loop");
+    let cases = cases("capabilities/failover.json", "discovery_loop");
     assert_eq!(cases.len(), 17);
     for case in &cases {
         let ms = |n: u64| Time::from_secs(1) + Duration::from_millis(n);
@@ -175,7 +164,7 @@ fn the_go_gateways_loop_returns_when_and_what_it_returns() {
 
 #[test]
 fn the_python_clients_cursor_yields_in_its_order() {
-    let cases = vectors("python_cursor");
+    let cases = cases("capabilities/failover.json", "python_cursor");
     assert_eq!(cases.len(), 5);
     for case in &cases {
         let plan = case["finish_and_ok"].as_array().unwrap();
@@ -217,7 +206,7 @@ fn the_python_clients_cursor_yields_in_its_order() {
 
 #[test]
 fn errors_of_batch_jobs_are_sorted_by_their_text() {
-    let cases = vectors("ai_errors");
+    let cases = cases("capabilities/failover.json", "ai_errors");
     assert_eq!(cases.len(), 18);
     for case in &cases {
         let class = match batch_error(text(&case["message"])) {
@@ -235,7 +224,7 @@ fn errors_of_batch_jobs_are_sorted_by_their_text() {
 
 #[test]
 fn swaps_are_limited_in_quick_succession() {
-    let cases = vectors("swap_limit");
+    let cases = cases("capabilities/failover.json", "swap_limit");
     assert_eq!(cases.len(), 5);
     for case in &cases {
         let mut limit = SwapLimit::default();
@@ -287,7 +276,7 @@ fn info(case: &Value) -> OrchestratorInfo {
 
 #[test]
 fn a_word_is_renewed_when_the_reference_would() {
-    let cases = vectors("refresh_decision");
+    let cases = cases("capabilities/failover.json", "refresh_decision");
     assert_eq!(cases.len(), 10);
     for case in &cases {
         let pays = case["validates_tickets"].as_bool().unwrap();
@@ -306,7 +295,7 @@ fn a_word_is_renewed_when_the_reference_would() {
 
 #[test]
 fn pools_look_for_more_when_the_references_would() {
-    let cases = vectors("pool_refresh");
+    let cases = cases("capabilities/failover.json", "pool_refresh");
     assert_eq!(cases.len(), 14);
     for case in &cases {
         let number = |key: &str| case["input"][key].as_u64().unwrap() as usize;

@@ -1,13 +1,12 @@
 //! The demand for payment of live runners.
 
-mod payment_support;
-
 use livepeer_core::payment::Unit;
 use livepeer_core::wire::OrchestratorInfo;
 use livepeer_core::wire::challenge::{BadRefresh, Challenge, PAYER_ADDRESS_HEADER, RefreshRequest};
 use livepeer_core::wire::signer::{PaymentRequest, error_json};
-use payment_support::*;
 use serde_json::{Value, json};
+
+use crate::support::*;
 
 #[test]
 fn a_demand_is_read_answered_and_told_from_an_error() {

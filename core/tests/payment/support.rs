@@ -1,11 +1,5 @@
 //! Reading the payment vectors, and a key holder.
-#![allow(
-    dead_code,
-    clippy::missing_panics_doc,
-    reason = "each test uses its part, and panics are how tests fail"
-)]
 
-use std::path::Path;
 use std::str::FromStr;
 
 use k256::ecdsa::SigningKey;
@@ -16,13 +10,11 @@ use num_bigint::{BigInt, BigUint};
 use num_rational::BigRational;
 use serde_json::Value;
 
+use crate::vectors;
+
 /// All of one file.
 pub(crate) fn file(name: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/vectors/payments")
-        .join(name);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|err| panic!("{path:?}: {err}"));
-    serde_json::from_str(&text).unwrap_or_else(|err| panic!("{path:?}: {err}"))
+    vectors::file(&format!("payments/{name}"))
 }
 
 /// Runs `check` on each case of a list and fails unless there are exactly `count` of them.

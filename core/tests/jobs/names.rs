@@ -1,20 +1,12 @@
 //! Capability ids, their names and both spellings of their slugs.
 
 use livepeer_core::capabilities::Capability;
-use serde_json::Value;
 
-fn vectors() -> Value {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/vectors/capabilities/pipelines.json"
-    );
-    let text = std::fs::read_to_string(path).expect("the vectors are part of the repository");
-    serde_json::from_str(&text).expect("the vectors are JSON")
-}
+use crate::vectors::file;
 
 #[test]
 fn every_id_has_the_names_that_the_network_uses() {
-    let vectors = vectors();
+    let vectors = file("capabilities/pipelines.json");
     let table = vectors["table"].as_array().unwrap();
     assert_eq!(table.len(), 41);
     let mut named = 0;
@@ -75,7 +67,7 @@ const ALSO_READ_BY_US: [(&str, u32); 3] = [
 
 #[test]
 fn pipelines_read_as_in_the_reference_and_some_more() {
-    let vectors = vectors();
+    let vectors = file("capabilities/pipelines.json");
     let cases = vectors["parse"].as_array().unwrap();
     assert_eq!(cases.len(), 50);
     let mut more = 0;

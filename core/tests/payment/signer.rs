@@ -1,7 +1,5 @@
 //! The remote signer against its vectors: accounting, exact bytes, and every answer over HTTP.
 
-mod payment_support;
-
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -22,9 +20,10 @@ use livepeer_core::wire::{AuthToken, Payment, SegmentCredentials, SignerState, T
 use livepeer_core::{Address, ChainView, Effect, EffectId, Input, Machine, Output, Time};
 use livepeer_proto::net;
 use num_bigint::BigUint;
-use payment_support::*;
 use prost::Message as _;
 use serde_json::{Value, json};
+
+use crate::support::*;
 
 const START: Time = Time::from_secs(1_790_000_000);
 

@@ -6,12 +6,7 @@ use livepeer_core::wire::{
 };
 use serde_json::{Map, Value, json};
 
-fn cases(file: &str) -> Vec<Value> {
-    let path = format!("{}/tests/vectors/jobs/{file}", env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(path).expect("the vectors are in the repository");
-    let file: Value = serde_json::from_str(&text).expect("the vectors are JSON");
-    file["cases"].as_array().expect("a list of cases").clone()
-}
+use crate::cases;
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
@@ -20,7 +15,7 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 #[test]
 fn start_answers_with_status_200_are_read() {
     let mut seen = 0;
-    for case in cases("05-lv2v-start.json")
+    for case in cases("jobs/05-lv2v-start.json", "cases")
         .iter()
         .filter(|case| case["kind"] == "peer_reply")
     {
@@ -67,7 +62,7 @@ fn start_answers_with_status_200_are_read() {
 #[test]
 fn start_requests_carry_what_the_reference_sends() {
     let mut seen = 0;
-    for case in cases("05-lv2v-start.json")
+    for case in cases("jobs/05-lv2v-start.json", "cases")
         .iter()
         .filter(|case| case["kind"] == "encode")
     {
@@ -99,7 +94,7 @@ fn start_requests_carry_what_the_reference_sends() {
 #[test]
 fn events_are_unwrapped_stored_and_merged() {
     let mut seen = 0;
-    for case in cases("07-live-events-control.json")
+    for case in cases("jobs/07-live-events-control.json", "cases")
         .iter()
         .filter(|case| case["kind"] == "event")
     {
@@ -148,7 +143,7 @@ fn events_are_unwrapped_stored_and_merged() {
 
 #[test]
 fn the_keep_alive_is_the_text_that_runners_ignore() {
-    let all = cases("07-live-events-control.json");
+    let all = cases("jobs/07-live-events-control.json", "cases");
     let case = all
         .iter()
         .find(|case| case["id"] == "control-keepalive")

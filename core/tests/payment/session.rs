@@ -1,7 +1,5 @@
 //! A payer's session against the real signer and the real recipient, without a network in between.
 
-mod payment_support;
-
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -25,8 +23,9 @@ use livepeer_core::wire::signer::error_json;
 use livepeer_core::wire::{OrchestratorInfo, Payment, SegmentCredentials};
 use livepeer_core::{Address, ChainView, Effect, EffectId, Input, Machine, Output, Time};
 use livepeer_proto::net;
-use payment_support::*;
 use prost::Message as _;
+
+use crate::support::*;
 
 const START: Time = Time::from_secs(1_790_000_000);
 const ORCHESTRATOR: Address = Address([0x0e; 20]);

@@ -23,15 +23,7 @@ use livepeer_proto::net;
 use prost::Message as _;
 use serde_json::Value;
 
-fn vectors(file: &str, list: &str) -> Vec<Value> {
-    let path = format!(
-        "{}/tests/vectors/capabilities/{file}",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    let text = std::fs::read_to_string(&path).expect("the vectors are part of the repository");
-    let all: Value = serde_json::from_str(&text).expect("the vectors are JSON");
-    all[list].as_array().expect("the list is there").clone()
-}
+use crate::cases;
 
 fn unhex(of: &Value) -> Vec<u8> {
     let text = of.as_str().unwrap();
@@ -251,7 +243,7 @@ fn question(request: &http::Request) -> net::OrchestratorRequest {
 
 #[test]
 fn identities_are_signed_as_the_reference_signs_them() {
-    let cases = vectors("handshake.json", "sign");
+    let cases = cases("capabilities/handshake.json", "sign");
     assert_eq!(cases.len(), 4);
     for case in cases {
         let key = SigningKey::from_slice(&unhex(&case["private_key"])).unwrap();
@@ -273,7 +265,7 @@ fn identities_are_signed_as_the_reference_signs_them() {
 
 #[test]
 fn signatures_are_judged_as_the_reference_judges_them() {
-    let cases = vectors("handshake.json", "verify");
+    let cases = cases("capabilities/handshake.json", "verify");
     assert_eq!(cases.len(), 6);
     for case in cases {
         let address = Address::from_wire(&unhex(&case["address"]));
@@ -298,7 +290,7 @@ fn signatures_are_judged_as_the_reference_judges_them() {
 
 #[test]
 fn requests_are_the_bytes_of_the_reference() {
-    let cases = vectors("handshake.json", "request_wire");
+    let cases = cases("capabilities/handshake.json", "request_wire");
     assert_eq!(cases.len(), 3);
     for case in cases {
         let fields = &case["fields"];
@@ -362,7 +354,7 @@ fn requests_are_the_bytes_of_the_reference() {
 
 #[test]
 fn refusals_are_sorted_by_what_they_are_known_to_mean() {
-    let cases = vectors("failover.json", "handshake_errors");
+    let cases = cases("capabilities/failover.json", "handshake_errors");
     assert_eq!(cases.len(), 9);
     for case in cases {
         let config = Config {

@@ -8,14 +8,7 @@ use livepeer_core::capabilities::{
 use livepeer_core::money::{Amount, Price};
 use serde_json::Value;
 
-fn vectors() -> Value {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/vectors/capabilities/selection.json"
-    );
-    let text = std::fs::read_to_string(path).expect("the vectors are part of the repository");
-    serde_json::from_str(&text).expect("the vectors are JSON")
-}
+use crate::vectors::file;
 
 fn id(text: &str) -> Capability {
     Capability::new(text.parse().unwrap()).unwrap()
@@ -40,7 +33,7 @@ fn wire_price(of: &Value) -> Option<Price> {
 
 #[test]
 fn a_price_is_looked_up_by_capability_and_model_then_in_general() {
-    let vectors = vectors();
+    let vectors = file("capabilities/selection.json");
     let cases = vectors["client_price_lookup"].as_array().unwrap();
     assert_eq!(cases.len(), 10);
     for case in cases {
@@ -69,7 +62,7 @@ fn a_price_is_looked_up_by_capability_and_model_then_in_general() {
 
 #[test]
 fn the_ceiling_of_a_job_is_the_sum_over_its_models() {
-    let vectors = vectors();
+    let vectors = file("capabilities/selection.json");
     let cases = vectors["max_price"].as_array().unwrap();
     assert_eq!(cases.len(), 11);
     for case in cases {
@@ -130,7 +123,7 @@ fn tariff(of: &Value) -> Tariff {
 
 #[test]
 fn an_orchestrator_charges_what_the_reference_would() {
-    let vectors = vectors();
+    let vectors = file("capabilities/selection.json");
     let cases = vectors["orchestrator_price"].as_array().unwrap();
     assert_eq!(cases.len(), 10);
     for case in cases {
@@ -157,7 +150,7 @@ fn an_orchestrator_charges_what_the_reference_would() {
 #[test]
 fn a_price_that_moves_is_paid_up_to_double_and_by_signers_not_at_all() {
     use livepeer_core::payment::price::{Ceiling, at_most_doubled, check_ceilings};
-    let vectors = vectors();
+    let vectors = file("capabilities/selection.json");
     let cases = vectors["renegotiation"].as_array().unwrap();
     assert_eq!(cases.len(), 8);
     for case in cases {

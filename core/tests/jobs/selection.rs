@@ -12,15 +12,7 @@ use livepeer_core::wire::{OrchestratorInfo, TicketParams};
 use livepeer_core::{Address, Rng};
 use serde_json::Value;
 
-fn vectors(file: &str, list: &str) -> Vec<Value> {
-    let path = format!(
-        "{}/tests/vectors/capabilities/{file}",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    let text = std::fs::read_to_string(&path).expect("the vectors are part of the repository");
-    let all: Value = serde_json::from_str(&text).expect("the vectors are JSON");
-    all[list].as_array().expect("the list is there").clone()
-}
+use crate::cases;
 
 /// `"p"` or `"p/q"`.
 fn price(of: &str) -> Price {
@@ -64,7 +56,7 @@ fn known(case: &Value) -> (Vec<u64>, Vec<Price>, Weights) {
 
 #[test]
 fn weights_are_those_of_the_reference() {
-    let cases = vectors("selection.json", "probabilities");
+    let cases = cases("capabilities/selection.json", "probabilities");
     assert_eq!(cases.len(), 22);
     for case in &cases {
         let (stakes, prices, considered) = known(case);
@@ -88,7 +80,7 @@ fn weights_are_those_of_the_reference() {
 
 #[test]
 fn a_draw_hits_what_the_references_would() {
-    let cases = vectors("selection.json", "draw");
+    let cases = cases("capabilities/selection.json", "draw");
     assert_eq!(cases.len(), 8);
     for case in &cases {
         let hit = draw(
@@ -106,7 +98,7 @@ fn a_draw_hits_what_the_references_would() {
 
 #[test]
 fn filters_leave_out_whom_the_reference_leaves_out() {
-    let cases = vectors("selection.json", "filters");
+    let cases = cases("capabilities/selection.json", "filters");
     assert_eq!(cases.len(), 19);
     for case in &cases {
         let address = |of: &Value| -> Address { of.as_str().unwrap().parse().unwrap() };
@@ -229,7 +221,7 @@ const DRAWS: usize = if cfg!(debug_assertions) {
 
 #[test]
 fn frequencies_of_seeded_draws_are_the_exact_probabilities() {
-    for case in vectors("selection.json", "probabilities") {
+    for case in cases("capabilities/selection.json", "probabilities") {
         let (stakes, prices, considered) = known(&case);
         if ["pb-01", "pb-05", "pb-17", "pb-19"]
             .iter()
@@ -405,7 +397,7 @@ fn load_spreads_over_what_is_alike() {
 
 #[test]
 fn latency_scores_are_those_of_the_reference() {
-    let cases = vectors("failover.json", "latency_score");
+    let cases = cases("capabilities/failover.json", "latency_score");
     assert_eq!(cases.len(), 12);
     for case in &cases {
         let input = &case["input"];
@@ -442,7 +434,7 @@ fn latency_scores_are_those_of_the_reference() {
 
 #[test]
 fn sessions_are_reused_when_the_reference_would() {
-    let cases = vectors("failover.json", "session_reuse");
+    let cases = cases("capabilities/failover.json", "session_reuse");
     assert_eq!(cases.len(), 14);
     for case in &cases {
         let in_flight: Vec<InFlight> = case["in_flight_age_and_duration_ms"]
@@ -465,7 +457,7 @@ fn sessions_are_reused_when_the_reference_would() {
 
 #[test]
 fn good_known_sessions_come_before_unknown_and_bad_ones() {
-    let cases = vectors("failover.json", "min_latency_selector");
+    let cases = cases("capabilities/failover.json", "min_latency_selector");
     assert_eq!(cases.len(), 2);
     for case in &cases {
         assert_eq!(case["threshold"].as_f64(), Some(latency::REAL_TIME));

@@ -1,7 +1,5 @@
 //! What the payments spec (19) says must hold for all numbers, drawn at random.
 
-mod payment_support;
-
 use std::time::Duration;
 
 use livepeer_core::capabilities::Ceilings;
@@ -16,9 +14,10 @@ use livepeer_core::wire::signer::PaymentRequest;
 use livepeer_core::{ChainView, Time};
 use livepeer_proto::net;
 use num_bigint::BigUint;
-use payment_support::*;
 use proptest::prelude::*;
 use prost::Message as _;
+
+use crate::support::*;
 
 const NOW: Time = Time::from_secs(1_790_000_000);
 

@@ -1,7 +1,5 @@
 //! What a recipient makes of tickets, one after the other.
 
-mod payment_support;
-
 use livepeer_core::chain::SenderInfo;
 use livepeer_core::money::{Amount, Price, Wei};
 use livepeer_core::payment::ledger::{AccountId, worth};
@@ -12,9 +10,10 @@ use livepeer_core::payment::{Secret, SignedTicket, Ticket, TicketReceiver, Unit}
 use livepeer_core::store::Record;
 use livepeer_core::wire::{Payment, SenderParams, TicketParams};
 use livepeer_core::{Address, ChainView, Effect, EffectId, Input, Machine, Output, Time};
-use payment_support::*;
 use serde_json::Value;
 use std::time::Duration;
+
+use crate::support::*;
 
 const NOW: Time = Time::from_secs(1_790_000_000);
 const QUOTED_AT: u64 = 24_000_000;

@@ -16,15 +16,7 @@ use livepeer_core::wire::listing::{Found, StatsFields};
 use livepeer_core::{Address, Cause, Effect, EffectId, Input, Machine, Output, Party, Time};
 use serde_json::{Value, json};
 
-fn vectors(file: &str, list: &str) -> Vec<Value> {
-    let path = format!(
-        "{}/tests/vectors/capabilities/{file}",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    let text = std::fs::read_to_string(&path).expect("the vectors are part of the repository");
-    let all: Value = serde_json::from_str(&text).expect("the vectors are JSON");
-    all[list].as_array().expect("the list is there").clone()
-}
+use crate::cases;
 
 fn url(text: &str) -> Url {
     Url::parse(text).unwrap()
@@ -176,7 +168,7 @@ fn list(hosts: &[&str]) -> Answer {
 
 #[test]
 fn sources_come_in_the_python_clients_order() {
-    let cases = vectors("discovery.json", "precedence");
+    let cases = cases("capabilities/discovery.json", "precedence");
     assert_eq!(cases.len(), 12);
     for case in &cases {
         let id = case["id"].as_str().unwrap();
@@ -642,7 +634,7 @@ fn a_table_of_statistics_may_name_its_fields_as_it_likes() {
 
 #[test]
 fn contract_calls_are_those_of_the_reference() {
-    let cases = vectors("handshake.json", "eth_calls");
+    let cases = cases("capabilities/handshake.json", "eth_calls");
     assert_eq!(cases.len(), 13);
     for case in &cases {
         let id = case["id"].as_str().unwrap();
@@ -728,7 +720,7 @@ fn contract_calls_are_those_of_the_reference() {
 
 #[test]
 fn event_topics_are_those_of_the_reference() {
-    let cases = vectors("handshake.json", "events");
+    let cases = cases("capabilities/handshake.json", "events");
     assert_eq!(cases.len(), 3);
     for case in &cases {
         let topic: [u8; 32] = unhex(&case["topic0"]).try_into().unwrap();
@@ -738,7 +730,7 @@ fn event_topics_are_those_of_the_reference() {
 
 #[test]
 fn stakes_are_cut_to_five_decimals() {
-    let cases = vectors("handshake.json", "stake_fixed_point");
+    let cases = cases("capabilities/handshake.json", "stake_fixed_point");
     assert_eq!(cases.len(), 4);
     for case in &cases {
         let units: num_bigint::BigUint =
@@ -758,7 +750,7 @@ fn stakes_are_cut_to_five_decimals() {
 fn node(logs: usize) -> impl FnMut(&http::Request) -> Answer {
     let mut known: BTreeMap<(String, String), String> = BTreeMap::new();
     let text = |of: &Value| of.as_str().unwrap().to_lowercase();
-    for case in vectors("handshake.json", "eth_calls") {
+    for case in cases("capabilities/handshake.json", "eth_calls") {
         known.insert(
             (text(&case["to"]), text(&case["data"])),
             text(&case["return"]),

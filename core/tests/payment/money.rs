@@ -1,7 +1,5 @@
 //! Sums: balances, prices, units, quotes and what a payer makes of them.
 
-mod payment_support;
-
 use std::time::Duration;
 
 use livepeer_core::chain::{ChainView, SenderInfo};
@@ -22,8 +20,9 @@ use livepeer_core::wire::TicketParams;
 use livepeer_core::wire::signer::{MaxPrice, eth_address_header};
 use num_bigint::BigInt;
 use num_rational::BigRational;
-use payment_support::*;
 use serde_json::Value;
+
+use crate::support::*;
 
 #[test]
 fn a_payers_credit_is_staged_and_completed_to_the_wei() {

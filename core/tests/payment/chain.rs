@@ -1,7 +1,5 @@
 //! What is said to the chain and read from it.
 
-mod payment_support;
-
 use livepeer_core::payment::redemption::{is_due, is_valid, pays_off};
 use livepeer_core::payment::ticket::pad32;
 use livepeer_core::payment::{SignedTicket, Ticket};
@@ -11,8 +9,9 @@ use livepeer_core::wire::ethereum::{
     redeem, selector, topic,
 };
 use livepeer_core::{ChainView, wire};
-use payment_support::*;
 use serde_json::Value;
+
+use crate::support::*;
 
 fn winner(case: &Value) -> SignedTicket {
     let ticket = &case["ticket"];

@@ -3,16 +3,12 @@
 use livepeer_core::wire::Token;
 use serde_json::{Value, json};
 
+use crate::cases;
+
 #[test]
 fn tokens() {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/vectors/capabilities/discovery.json"
-    );
-    let text = std::fs::read_to_string(path).expect("the vectors are part of the repository");
-    let vectors: Value = serde_json::from_str(&text).expect("the vectors are JSON");
-    let cases = vectors["tokens"].as_array().expect("a list");
-    for case in cases {
+    let cases = cases("capabilities/discovery.json", "tokens");
+    for case in &cases {
         let id = case["id"].as_str().expect("an id");
         let decoded = Token::decode(case["token"].as_str().expect("a token"));
         match (&case["expect"], decoded) {

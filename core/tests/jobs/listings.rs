@@ -11,15 +11,7 @@ use livepeer_core::wire::listing::{
 use livepeer_core::wire::runner::{BadRunner, Runner};
 use serde_json::{Value, json};
 
-fn vectors(file: &str, list: &str) -> Vec<Value> {
-    let path = format!(
-        "{}/tests/vectors/capabilities/{file}",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    let text = std::fs::read_to_string(&path).expect("the vectors are part of the repository");
-    let all: Value = serde_json::from_str(&text).expect("the vectors are JSON");
-    all[list].as_array().expect("the list is there").clone()
-}
+use crate::cases;
 
 /// Where the python client keeps an entry that it cannot use later, or loses one that the Go gateway reads.
 fn ours_differs_from_python(id: &str) -> Option<Vec<Url>> {
@@ -36,7 +28,7 @@ fn ours_differs_from_python(id: &str) -> Option<Vec<Url>> {
 
 #[test]
 fn lists_are_read_as_the_more_lenient_of_both_references_reads_them() {
-    let cases = vectors("discovery.json", "list_bodies");
+    let cases = cases("capabilities/discovery.json", "list_bodies");
     assert_eq!(cases.len(), 30);
     let mut differences = 0;
     for case in &cases {
@@ -81,7 +73,7 @@ fn lists_are_read_as_the_more_lenient_of_both_references_reads_them() {
 
 #[test]
 fn addresses_become_targets_as_in_the_python_client() {
-    let cases = vectors("discovery.json", "targets");
+    let cases = cases("capabilities/discovery.json", "targets");
     assert_eq!(cases.len(), 14);
     for case in &cases {
         let ours = read_address(case["input"].as_str().unwrap());
@@ -98,7 +90,7 @@ fn addresses_become_targets_as_in_the_python_client() {
 
 #[test]
 fn queries_for_capabilities_are_those_of_the_python_client() {
-    let cases = vectors("pipelines.json", "caps_query");
+    let cases = cases("capabilities/pipelines.json", "caps_query");
     assert_eq!(cases.len(), 11);
     for case in &cases {
         let id = case["id"].as_str().unwrap();
@@ -125,7 +117,7 @@ fn queries_for_capabilities_are_those_of_the_python_client() {
 
 #[test]
 fn runners_are_kept_or_dropped_as_by_the_reference_signer() {
-    let cases = vectors("discovery.json", "runners");
+    let cases = cases("capabilities/discovery.json", "runners");
     assert_eq!(cases.len(), 21);
     for case in &cases {
         let id = case["id"].as_str().unwrap();
@@ -152,7 +144,7 @@ fn runners_are_kept_or_dropped_as_by_the_reference_signer() {
 
 #[test]
 fn performance_is_read_for_one_region() {
-    let cases = vectors("discovery.json", "perf_stats");
+    let cases = cases("capabilities/discovery.json", "perf_stats");
     assert_eq!(cases.len(), 4);
     for case in &cases {
         let body = case["body"].as_str().unwrap().as_bytes();
@@ -175,7 +167,7 @@ fn performance_is_read_for_one_region() {
 
 #[test]
 fn indexers_answers_are_read() {
-    let cases = vectors("discovery.json", "indexers");
+    let cases = cases("capabilities/discovery.json", "indexers");
     assert_eq!(cases.len(), 5);
     for case in &cases {
         let body = case["body"].as_str().unwrap().as_bytes();

@@ -1,0 +1,26 @@
+//! How orchestrators are found, judged, chosen and kept at hand, and what a live video job does with them.
+
+mod discovery;
+mod handshake;
+mod index;
+mod listings;
+mod live;
+mod matching;
+mod messages;
+mod names;
+mod pool;
+mod prices;
+mod properties;
+mod references;
+mod selection;
+mod token;
+#[path = "../support/vectors.rs"]
+mod vectors;
+
+use serde_json::Value;
+
+/// One list of cases of a file of vectors.
+fn cases(name: &str, list: &str) -> Vec<Value> {
+    let cases = vectors::file(name)[list].as_array().cloned();
+    cases.unwrap_or_else(|| panic!("{name} has no list of {list}"))
+}

@@ -1,0 +1,16 @@
+//! Payments, of both sides, and the chain they refer to.
+
+mod chain;
+mod chain_watch;
+mod challenge;
+mod figures;
+mod invariants;
+mod money;
+mod recipient;
+mod session;
+mod signer;
+mod signers;
+mod support;
+mod tickets;
+#[path = "../support/vectors.rs"]
+mod vectors;
