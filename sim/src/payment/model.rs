@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use livepeer_core::money::Amount;
 use livepeer_core::payment::Ticket;
 use livepeer_core::payment::ledger::AccountId;
@@ -76,6 +77,16 @@ impl Model {
             "nonce {} follows {before:?} in another payment",
             first.nonce
         );
+    }
+
+    /// Whether a recipient's store has a nonce of a commitment, so that it is known after a crash.
+    #[must_use]
+    pub fn keeps(store: &BTreeMap<String, Bytes>, hash: &Hash, nonce: u32) -> bool {
+        let of = format!("nonces:0x{}:", hex::encode(hash));
+        let records = store.iter().filter(|(key, _)| key.starts_with(&of));
+        // The block at which the commitment expires, and four bytes for each nonce.
+        let mut nonces = records.flat_map(|(_, kept)| kept[8..].chunks_exact(4));
+        nonces.any(|kept| kept == nonce.to_be_bytes())
     }
 
     /// The recipient says that the first `count` tickets of a payment are on account; `stored` tells which nonces

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bytes::Bytes;
 use livepeer_core::discovery::{ChainSource, Combine, Config, Discovery, Event, Origin, Source};
 use livepeer_core::http::{Fault, Headers, In, Out, Response, Url};
 use livepeer_core::wire::listing::StatsFields;
-use livepeer_core::{Effect, EffectId, Input, Machine, Output, Time};
+use livepeer_core::{Effect, EffectId, Time};
 
 use super::Reel;
+use super::driven::Driven;
+use super::reel::nth;
 
 /// One step.
 #[derive(Clone, Debug)]
@@ -75,7 +76,6 @@ pub struct Player {
     secret: Option<Url>,
     open: BTreeMap<EffectId, Url>,
     closed: bool,
-    wake: Option<Time>,
 }
 
 impl Player {
@@ -132,7 +132,6 @@ impl Player {
             secret: Some(endpoint),
             open: BTreeMap::new(),
             closed: false,
-            wake: None,
         };
         this.drain();
         this
@@ -158,12 +157,12 @@ impl Player {
                 if let Some(id) = self.pick(*pick) {
                     let status = [200, 200, 200, 204, 404, 500, 503][usize::from(status % 7)];
                     let body = BODIES[usize::from(*body) % BODIES.len()].as_bytes();
-                    self.answer(id, status, body);
+                    self.respond(id, status, body);
                 }
             }
             Step::Raw(pick, body) => {
                 if let Some(id) = self.pick(*pick) {
-                    self.answer(id, 200, body);
+                    self.respond(id, 200, body.clone());
                 }
             }
             Step::Redirect(pick, place) => {
@@ -181,7 +180,7 @@ impl Player {
             }
             Step::Pass(tens) => {
                 let tens = u64::from(*tens);
-                self.pass(Duration::from_millis(tens * tens * tens / 10));
+                self.leap(Duration::from_millis(tens * tens * tens / 10));
             }
         }
     }
@@ -191,88 +190,61 @@ impl Player {
     /// # Panics
     /// If it does not.
     pub fn finish(&mut self) {
-        let before = self.now;
-        for _ in 0..1_000 {
-            let Some(wake) = self
-                .wake
-                .filter(|wake| wake.since(before) < Duration::from_secs(600))
-            else {
-                break;
-            };
-            self.pass(wake.since(self.now));
-        }
-        let rested = self
-            .wake
-            .is_none_or(|wake| wake.since(before) >= Duration::from_secs(600));
-        assert!(rested, "it never rests");
+        self.settle(1_000, Duration::from_secs(600));
         self.machine.close(self.now);
-        self.drain();
-        assert_eq!(self.wake, None);
+        assert_eq!(self.drain(), None);
         assert!(self.open.is_empty());
     }
 
-    fn answer(&mut self, id: EffectId, status: u16, body: &[u8]) {
-        self.http(id, In::Reply(Response::new(status)));
-        self.http(id, In::Data(Bytes::copy_from_slice(body)));
-        self.http(id, In::End(Headers::new()));
-    }
-
     fn pick(&mut self, n: u8) -> Option<EffectId> {
-        let count = self.open.len();
-        let id = *self.open.keys().nth(usize::from(n) % count.max(1))?;
+        let id = nth(n, self.open.keys().copied())?;
         self.open.remove(&id);
         Some(id)
     }
+}
 
-    fn pass(&mut self, span: Duration) {
-        self.now = self.now + span;
-        self.machine.handle_input(self.now, Input::Tick);
-        self.drain();
+impl Driven for Player {
+    type Machine = Discovery;
+
+    const MAX_OUTPUTS: usize = 1_000;
+
+    fn parts(&mut self) -> (&mut Discovery, &mut Time) {
+        (&mut self.machine, &mut self.now)
     }
 
-    fn http(&mut self, id: EffectId, step: In) {
-        self.machine.handle_input(self.now, Input::Http(id, step));
-        self.drain();
-    }
-
-    fn drain(&mut self) {
-        for _ in 0..1_000 {
-            match self.machine.poll_output() {
-                Output::Effect(id, Effect::Http(Out::Request(request))) => {
-                    assert!(!self.closed, "it asks after its end");
-                    let secret = self.secret.as_ref().map(Url::origin);
-                    assert!(
-                        request.headers.get("authorization").is_none()
-                            || secret == Some(request.url.origin()),
-                        "the endpoint's headers are for the endpoint"
-                    );
-                    self.open.insert(id, request.url);
-                    assert!(self.open.len() <= self.sources, "one question per source");
-                }
-                Output::Effect(id, Effect::Http(Out::Abort)) => {
-                    self.open.remove(&id);
-                }
-                Output::Effect(_, other) => panic!("{other:?}"),
-                Output::Event(event) => {
-                    assert!(!self.closed, "{event:?} after the end");
-                    if let Event::Found(found) = event {
-                        let urls: BTreeSet<Url> =
-                            found.iter().map(|found| found.url.with_path("/")).collect();
-                        assert_eq!(urls.len(), found.len(), "everybody once");
-                    }
-                }
-                Output::Idle(wake) => {
-                    assert!(wake.is_none_or(|wake| wake > self.now), "woken in the past");
-                    assert!(
-                        self.open.is_empty() || wake.is_some(),
-                        "it waits without a deadline"
-                    );
-                    self.wake = wake;
-                    return;
-                }
+    fn effect(&mut self, id: EffectId, effect: Effect) {
+        match effect {
+            Effect::Http(Out::Request(request)) => {
+                assert!(!self.closed, "it asks after its end");
+                let secret = self.secret.as_ref().map(Url::origin);
+                assert!(
+                    request.headers.get("authorization").is_none()
+                        || secret == Some(request.url.origin()),
+                    "the endpoint's headers are for the endpoint"
+                );
+                self.open.insert(id, request.url);
+                assert!(self.open.len() <= self.sources, "one question per source");
             }
+            Effect::Http(Out::Abort) => {
+                self.open.remove(&id);
+            }
+            other => panic!("{other:?}"),
         }
-        panic!("the drain does not end");
+    }
+
+    fn event(&mut self, event: Event) {
+        assert!(!self.closed, "{event:?} after the end");
+        if let Event::Found(found) = event {
+            let urls: BTreeSet<Url> = found.iter().map(|found| found.url.with_path("/")).collect();
+            assert_eq!(urls.len(), found.len(), "everybody once");
+        }
+    }
+
+    fn idle(&mut self, wake: Option<Time>) {
+        assert!(
+            self.open.is_empty() || wake.is_some(),
+            "it waits without a deadline"
+        );
     }
 }
 
@@ -283,8 +255,6 @@ impl Player {
 pub fn run(data: &[u8]) {
     let mut reel = Reel::new(data);
     let mut player = Player::new(reel.byte());
-    while !reel.is_empty() {
-        player.play(&Step::read(&mut reel));
-    }
+    reel.play(Step::read, |step| player.play(step));
     player.finish();
 }

@@ -9,11 +9,12 @@ use livepeer_core::http::{Fault, Headers, In, Out, Response, Trust, Url};
 use livepeer_core::sign::SignRefused;
 use livepeer_core::wire::grpc::{self, Status};
 use livepeer_core::wire::{OrchestratorInfo, identity_digest};
-use livepeer_core::{Effect, EffectId, Input, Machine, Misuse, Output, Signature, Time};
+use livepeer_core::{Effect, EffectId, Input, Misuse, Signature, Time};
 use livepeer_proto::net;
 use prost::Message as _;
 
 use super::Reel;
+use super::driven::Driven;
 use crate::Key;
 
 /// One step.
@@ -213,7 +214,7 @@ impl Player {
             }
             Step::Pass(tens) => {
                 let tens = u64::from(*tens);
-                self.pass(Duration::from_millis(tens * tens * tens / 10));
+                self.leap(Duration::from_millis(tens * tens * tens / 10));
             }
         }
     }
@@ -223,12 +224,7 @@ impl Player {
     /// # Panics
     /// If it waits for ever without a session.
     pub fn finish(&mut self) {
-        for _ in 0..100 {
-            let Some(wake) = self.wake else {
-                break;
-            };
-            self.pass(wake.since(self.now));
-        }
+        self.settle(100, Duration::MAX);
         assert!(self.over, "nobody answers, and it does not end");
         self.machine.close(self.now);
         self.drain();
@@ -250,25 +246,10 @@ impl Player {
         let exchange = self.open.remove(at);
         let id = exchange.id;
         if exchange.signer {
-            let signature = self.key.sign(identity_digest(self.key.address()));
-            let body = format!(
-                r#"{{"address":"{}","signature":"0x{}"}}"#,
-                self.key.address(),
-                hex::encode(signature.0)
-            );
-            self.http(id, In::Reply(Response::new(200)));
-            self.http(id, In::Data(body.into_bytes().into()));
-            self.http(id, In::End(Headers::new()));
-            return;
-        }
-        for step in grpc::reply(&info(pick, self.now)) {
-            let step = match step {
-                Out::Reply(head) => In::Reply(head),
-                Out::Data(data) => In::Data(data),
-                Out::EndWith(trailers) => In::End(trailers),
-                other => unreachable!("no answer has {other:?}"),
-            };
-            self.http(id, step);
+            let key = self.key.clone();
+            self.identify(id, &key);
+        } else {
+            self.inform(id, &info(pick, self.now));
         }
     }
 
@@ -321,77 +302,56 @@ impl Player {
         self.http(exchange.id, In::Failed(fault));
         self.changed = false;
     }
+}
 
-    fn pass(&mut self, span: Duration) {
-        self.now = self.now + span;
-        self.input(Input::Tick);
+impl Driven for Player {
+    type Machine = Handshake;
+
+    const MAX_OUTPUTS: usize = 100;
+
+    fn parts(&mut self) -> (&mut Handshake, &mut Time) {
+        (&mut self.machine, &mut self.now)
     }
 
-    fn http(&mut self, id: EffectId, step: In) {
-        self.input(Input::Http(id, step));
-    }
-
-    fn input(&mut self, input: Input) {
-        self.machine.handle_input(self.now, input);
-        self.drain();
-    }
-
-    fn drain(&mut self) {
-        for _ in 0..100 {
-            match self.machine.poll_output() {
-                Output::Effect(id, Effect::Http(Out::Request(request))) => {
-                    assert!(!self.over, "it asks after its end");
-                    let signer = request.url.host() == SIGNER;
+    fn effect(&mut self, id: EffectId, effect: Effect) {
+        match effect {
+            Effect::Http(Out::Request(request)) => {
+                assert!(!self.over, "it asks after its end");
+                let signer = request.url.host() == SIGNER;
+                assert!(
+                    self.open.iter().all(|exchange| exchange.signer && signer),
+                    "one question at a time, but for signers"
+                );
+                assert!(self.open.len() < 2, "there are two signers");
+                assert_eq!(
+                    request.headers.get("authorization").is_some(),
+                    signer,
+                    "the signer's headers are for the signer"
+                );
+                if request.trust == Trust::Afresh {
                     assert!(
-                        self.open.iter().all(|exchange| exchange.signer && signer),
-                        "one question at a time, but for signers"
+                        self.changed && !self.refuses,
+                        "a pin changes only when it must"
                     );
-                    assert!(self.open.len() < 2, "there are two signers");
-                    assert_eq!(
-                        request.headers.get("authorization").is_some(),
-                        signer,
-                        "the signer's headers are for the signer"
-                    );
-                    if request.trust == Trust::Afresh {
-                        assert!(
-                            self.changed && !self.refuses,
-                            "a pin changes only when it must"
-                        );
-                    }
-                    // The second call does not start a third.
-                    self.changed = false;
-                    self.open.push(Exchange {
-                        id,
-                        signer,
-                        replied: false,
-                    });
                 }
-                Output::Effect(id, Effect::Http(Out::Abort)) => {
-                    self.open.retain(|exchange| exchange.id != id);
-                }
-                Output::Effect(id, Effect::Sign(digest)) => {
-                    assert_eq!(digest, identity_digest(self.key.address()));
-                    self.signature = Some(id);
-                }
-                Output::Effect(_, other) => panic!("{other:?}"),
-                Output::Event(event) => self.on_event(&event),
-                Output::Idle(wake) => {
-                    assert!(wake.is_none_or(|wake| wake > self.now), "woken in the past");
-                    assert!(!self.over || wake.is_none(), "it wakes after its end");
-                    let waits = !self.open.is_empty() || self.signature.is_some();
-                    assert!(
-                        self.over || !waits || wake.is_some(),
-                        "it waits without a deadline"
-                    );
-                    self.wake = wake;
-                    return;
-                }
+                // The second call does not start a third.
+                self.changed = false;
+                self.open.push(Exchange {
+                    id,
+                    signer,
+                    replied: false,
+                });
             }
+            Effect::Http(Out::Abort) => self.open.retain(|exchange| exchange.id != id),
+            Effect::Sign(digest) => {
+                assert_eq!(digest, identity_digest(self.key.address()));
+                self.signature = Some(id);
+            }
+            other => panic!("{other:?}"),
         }
-        panic!("the drain does not end");
     }
 
-    fn on_event(&mut self, event: &Event) {
+    fn event(&mut self, event: Event) {
         assert!(!self.over, "{event:?} after the end");
         match event {
             Event::Ready(info) => {
@@ -401,9 +361,9 @@ impl Player {
             }
             Event::Renewed(_) => assert!(self.ready, "renewed before it was ready"),
             Event::Identified(address, signature) => {
-                assert_eq!(*address, self.key.address());
+                assert_eq!(address, self.key.address());
                 signature
-                    .verify(identity_digest(*address), *address)
+                    .verify(identity_digest(address), address)
                     .expect("it was checked");
             }
             Event::PinChanged { .. } => assert!(self.changed),
@@ -413,6 +373,16 @@ impl Player {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    fn idle(&mut self, wake: Option<Time>) {
+        assert!(!self.over || wake.is_none(), "it wakes after its end");
+        let waits = !self.open.is_empty() || self.signature.is_some();
+        assert!(
+            self.over || !waits || wake.is_some(),
+            "it waits without a deadline"
+        );
+        self.wake = wake;
     }
 }
 
@@ -459,8 +429,6 @@ fn info(pick: u8, now: Time) -> net::OrchestratorInfo {
 pub fn run(data: &[u8]) {
     let mut reel = Reel::new(data);
     let mut player = Player::new(reel.byte());
-    while !reel.is_empty() {
-        player.play(&Step::read(&mut reel));
-    }
+    reel.play(Step::read, |step| player.play(step));
     player.finish();
 }

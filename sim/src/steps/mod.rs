@@ -3,8 +3,8 @@
 //! Property tests draw steps, fuzzers read them from bytes, a failing list of them is a regression test. Players
 //! check what holds after each step and at the end, and panic if it does not.
 
-mod clock;
 pub mod discovery;
+mod driven;
 pub mod handshake;
 pub mod orchestrator;
 pub mod payment_ledger;

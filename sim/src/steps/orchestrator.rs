@@ -14,10 +14,12 @@ use livepeer_core::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER};
 use livepeer_core::wire::{
     Channels, OrchestratorInfo, Payment, SegmentCredentials, SenderParams, identity_digest,
 };
-use livepeer_core::{Effect, EffectId, Input, Machine, Output, Time};
+use livepeer_core::{Effect, EffectId, Input, Machine, Time};
 use livepeer_proto::net;
 
 use super::Reel;
+use super::driven::Driven;
+use super::reel::nth;
 use crate::Key;
 use crate::orchestrator::{Config, Event, ModelConfig, Orchestrator, Payments};
 
@@ -110,6 +112,7 @@ pub struct Player {
     billed: Amount,
     /// Whether the last input said that a record is durable.
     storing: bool,
+    closed: bool,
 }
 
 /// Sessions at a time.
@@ -150,6 +153,7 @@ impl Player {
             tickets: 0,
             billed: Amount::zero(),
             storing: false,
+            closed: false,
         };
         player.play(&Step::Hello(0));
         player
@@ -174,8 +178,8 @@ impl Player {
                 let request = self.post("/live-video-to-video", paid);
                 let id = self.request(request);
                 self.exchanges.get_mut(&id).expect("just opened").start = true;
-                self.input(id, In::Data(Bytes::from_static(body.as_bytes())));
-                self.input(id, In::End(Headers::new()));
+                self.http(id, In::Data(Bytes::from_static(body.as_bytes())));
+                self.http(id, In::End(Headers::new()));
             }
             Step::Pay(quote, session, nonce, tickets, wrong) => {
                 let Some(id) = self.session(*session).map(|one| one.manifest_id.clone()) else {
@@ -186,7 +190,7 @@ impl Player {
                 };
                 let request = self.post("/payment", paid);
                 let id = self.request(request);
-                self.input(id, In::End(Headers::new()));
+                self.http(id, In::End(Headers::new()));
             }
             Step::Refresh(session) => {
                 let sender = self.payer.address();
@@ -194,8 +198,8 @@ impl Player {
                 let body = format!(r#"{{"sender":"{sender}","manifest_id":"{id}"}}"#);
                 let request = self.post("/refresh-payment", Headers::new());
                 let id = self.request(request);
-                self.input(id, In::Data(body.into()));
-                self.input(id, In::End(Headers::new()));
+                self.http(id, In::Data(body.into()));
+                self.http(id, In::End(Headers::new()));
             }
             Step::Junk(path, method, grpc) => {
                 let paths = [
@@ -226,12 +230,12 @@ impl Player {
             Step::Write(which, size) => {
                 if let Some(id) = self.exchange(*which) {
                     let bytes = vec![*size; usize::from(*size)];
-                    self.input(id, In::Data(bytes.into()));
+                    self.http(id, In::Data(bytes.into()));
                 }
             }
             Step::End(which) => {
                 if let Some(id) = self.exchange(*which) {
-                    self.input(id, In::End(Headers::new()));
+                    self.http(id, In::End(Headers::new()));
                 }
             }
             Step::Break(which) => {
@@ -244,23 +248,22 @@ impl Player {
                 if !self.unsaved.is_empty() {
                     let id = self.unsaved.remove(0);
                     self.storing = true;
-                    self.machine.handle_input(self.now, Input::Stored(id));
-                    self.drain(true);
+                    self.input(Input::Stored(id));
                     self.storing = false;
                 }
             }
             Step::Blocks(count) => {
                 self.chain.l1_block += u64::from(*count);
                 self.machine.set_chain(self.now, self.chain.clone());
-                self.drain(false);
+                self.drain();
             }
             Step::Expel(session) => {
                 if let Some(id) = self.session(*session).map(|one| one.manifest_id.clone()) {
                     self.machine.end_session(self.now, &id);
-                    self.drain(false);
+                    self.drain();
                 }
             }
-            Step::Pass(tenths) => self.pass(Duration::from_millis(u64::from(*tenths) * 100)),
+            Step::Pass(tenths) => self.leap(Duration::from_millis(u64::from(*tenths) * 100)),
         }
     }
 
@@ -273,22 +276,19 @@ impl Player {
             self.play(&Step::Stored);
         }
         for id in std::mem::take(&mut self.open) {
-            self.machine.handle_input(
-                self.now,
-                Input::Http(id, In::Failed(Fault::Broken("gone".into()))),
-            );
-            self.drain(true);
+            self.http(id, In::Failed(Fault::Broken("gone".into())));
         }
         for _ in 0..80 {
-            self.pass(Duration::from_secs(1));
+            self.leap(Duration::from_secs(1));
         }
         let figures = self.machine.figures();
         assert_eq!(figures.running, 0, "sessions are swept");
         assert_eq!(figures.credited, self.credited);
         assert_eq!(figures.billed, self.billed);
+        assert!(!self.closed, "nobody closed it yet");
         self.machine.close(self.now);
-        let closed = self.drain(false);
-        assert!(closed, "the last event is that it closed");
+        self.drain();
+        assert!(self.closed, "the last event is that it closed");
     }
 
     fn hello(&mut self, wrong: u8) {
@@ -319,8 +319,8 @@ impl Player {
         } else {
             bytes.len()
         };
-        self.input(id, In::Data(bytes.slice(..cut)));
-        self.input(id, In::End(Headers::new()));
+        self.http(id, In::Data(bytes.slice(..cut)));
+        self.http(id, In::End(Headers::new()));
     }
 
     /// Payment and credentials, with whatever is wrong with them.
@@ -332,9 +332,7 @@ impl Player {
         tickets: u8,
         wrong: u8,
     ) -> Option<Headers> {
-        let quote = self
-            .quotes
-            .get(usize::from(quote) % self.quotes.len().max(1))?;
+        let quote = nth(quote, &self.quotes)?;
         let sender = self.payer.address();
         let params = quote.ticket_params.clone()?;
         let mut payment = Payment {
@@ -412,30 +410,21 @@ impl Player {
         if method == Method::Post {
             let message = [&b"video"[..], br#"{"a":2}"#, br#"{"keep":"alive"}"#, b"["];
             let bytes = Bytes::from_static(message[usize::from(what >> 6)]);
-            self.input(id, In::Data(bytes));
+            self.http(id, In::Data(bytes));
             if what % 8 > 5 {
-                self.input(id, In::End(Headers::new()));
+                self.http(id, In::End(Headers::new()));
             }
         } else {
-            self.input(id, In::End(Headers::new()));
+            self.http(id, In::End(Headers::new()));
         }
     }
 
     fn session(&self, which: u8) -> Option<&Channels> {
-        self.sessions
-            .get(usize::from(which) % self.sessions.len().max(1))
+        nth(which, &self.sessions)
     }
 
     fn exchange(&self, which: u8) -> Option<EffectId> {
-        self.open
-            .get(usize::from(which) % self.open.len().max(1))
-            .copied()
-    }
-
-    fn pass(&mut self, span: Duration) {
-        self.now = self.now + span;
-        self.machine.handle_input(self.now, Input::Tick);
-        self.drain(true);
+        nth(which, self.open.iter().copied())
     }
 
     fn request(&mut self, request: Request) -> EffectId {
@@ -453,51 +442,16 @@ impl Player {
             },
         );
         self.open.push(id);
-        self.input(id, In::Request(request));
+        self.http(id, In::Request(request));
         id
-    }
-
-    fn input(&mut self, id: EffectId, step: In) {
-        self.machine.handle_input(self.now, Input::Http(id, step));
-        self.drain(true);
     }
 
     fn fail(&mut self, id: EffectId) {
         self.open.retain(|open| *open != id);
-        self.input(id, In::Failed(Fault::Broken("gone".into())));
+        self.http(id, In::Failed(Fault::Broken("gone".into())));
     }
 
-    /// Takes everything out; whether the machine said that it closed. After an input, as opposed to a command, the
-    /// wake time has to be in the future.
-    fn drain(&mut self, after_input: bool) -> bool {
-        let mut closed = false;
-        loop {
-            match self.machine.poll_output() {
-                Output::Effect(id, Effect::Http(step)) => self.http(id, step),
-                Output::Effect(id, Effect::Store(_)) => self.unsaved.push(id),
-                Output::Effect(id, Effect::Sign(digest)) => {
-                    let signature = self.payer.sign(digest);
-                    self.machine
-                        .handle_input(self.now, Input::Signed(id, Ok(signature)));
-                }
-                Output::Event(Event::Closed) => closed = true,
-                Output::Event(event) => self.event(event),
-                Output::Idle(wake) => {
-                    assert!(
-                        !after_input || wake.is_none_or(|wake| wake > self.now),
-                        "it wants to be woken at {wake:?}, and it is {:?}",
-                        self.now
-                    );
-                    break;
-                }
-            }
-        }
-        let running = self.machine.sessions().count();
-        assert!(running <= PLACES as usize, "no more sessions than places");
-        closed
-    }
-
-    fn http(&mut self, id: EffectId, step: Out) {
+    fn heard(&mut self, id: EffectId, step: Out) {
         let exchange = self
             .exchanges
             .get_mut(&id)
@@ -547,6 +501,26 @@ impl Player {
             self.sessions.push(channels);
         }
     }
+}
+
+impl Driven for Player {
+    type Machine = Orchestrator;
+
+    fn parts(&mut self) -> (&mut Orchestrator, &mut Time) {
+        (&mut self.machine, &mut self.now)
+    }
+
+    fn effect(&mut self, id: EffectId, effect: Effect) {
+        match effect {
+            Effect::Http(step) => self.heard(id, step),
+            Effect::Store(_) => self.unsaved.push(id),
+            Effect::Sign(digest) => {
+                let signature = self.payer.sign(digest);
+                self.machine
+                    .handle_input(self.now, Input::Signed(id, Ok(signature)));
+            }
+        }
+    }
 
     fn event(&mut self, event: Event) {
         match event {
@@ -561,8 +535,14 @@ impl Player {
                 assert!(balance >= Amount::zero(), "metering never overdraws");
                 assert!(self.billed <= self.credited, "what is billed was paid");
             }
+            Event::Closed => self.closed = true,
             _ => {}
         }
+    }
+
+    fn idle(&mut self, _: Option<Time>) {
+        let running = self.machine.sessions().count();
+        assert!(running <= PLACES as usize, "no more sessions than places");
     }
 }
 
@@ -573,8 +553,6 @@ impl Player {
 pub fn run(data: &[u8]) {
     let mut reel = Reel::new(data);
     let mut player = Player::new(reel.byte());
-    while !reel.is_empty() {
-        player.play(&Step::read(&mut reel));
-    }
+    reel.play(Step::read, |step| player.play(step));
     player.finish();
 }

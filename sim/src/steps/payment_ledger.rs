@@ -307,9 +307,6 @@ fn key(n: u8) -> u8 {
 /// # Panics
 /// If an invariant breaks.
 pub fn run(data: &[u8]) {
-    let mut reel = Reel::new(data);
     let mut player = Player::default();
-    while !reel.is_empty() {
-        player.play(&Step::read(&mut reel));
-    }
+    Reel::new(data).play(Step::read, |step| player.play(step));
 }

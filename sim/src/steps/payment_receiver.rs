@@ -11,9 +11,11 @@ use livepeer_core::payment::receiver::{Config, Event, ReceiptId, Trigger, winner
 use livepeer_core::payment::{Secret, Ticket, TicketReceiver, Unit};
 use livepeer_core::store::Record;
 use livepeer_core::wire::{Payment, SenderParams, TicketParams};
-use livepeer_core::{Address, Effect, EffectId, Input, Machine, Output, Time};
+use livepeer_core::{Address, Effect, EffectId, Input, Time};
 
-use super::{Reel, clock};
+use super::Reel;
+use super::driven::Driven;
+use super::reel::nth;
 use crate::Key;
 use crate::payment::Model;
 
@@ -147,8 +149,7 @@ impl Player {
                 self.pay(pick, u32::from(first).max(1), count % 6, wrong, job);
             }
             Step::Again(pick) => {
-                if !self.sent.is_empty() {
-                    let (job, payment) = self.sent[usize::from(pick) % self.sent.len()].clone();
+                if let Some((job, payment)) = nth(pick, &self.sent).cloned() {
                     self.receive(&job, payment);
                 }
             }
@@ -157,7 +158,7 @@ impl Player {
                     let index = usize::from(pick) % self.unsaved.len();
                     let (id, record) = self.unsaved.remove(index);
                     self.keep(record);
-                    self.receiver.handle_input(self.now, Input::Stored(id));
+                    self.input(Input::Stored(id));
                 }
             }
             Step::Meter(n, ticker) => {
@@ -185,7 +186,10 @@ impl Player {
                 self.highest = self.highest.max(self.chain.l1_block);
                 self.receiver.set_chain(self.now, self.chain.clone());
             }
-            Step::Pass(tenths) => self.pass(u64::from(tenths)),
+            Step::Pass(tens) => {
+                let tens = u64::from(tens);
+                self.pass(Duration::from_millis(tens * tens * 10));
+            }
             Step::Crash(bits) => self.crash(bits),
         }
         self.drain();
@@ -199,11 +203,9 @@ impl Player {
     }
 
     fn pay(&mut self, pick: u8, first: u32, count: u8, wrong: u8, job: u8) {
-        if self.quotes.is_empty() {
+        let Some((payer, price, params)) = nth(pick, &self.quotes).cloned() else {
             return;
-        }
-        let index = usize::from(pick) % self.quotes.len();
-        let (payer, price, params) = self.quotes[index].clone();
+        };
         let key = &self.keys[payer];
         let tickets = (first..first + u32::from(count)).map(|nonce| {
             let ticket = Ticket::new(&params, key.address(), nonce);
@@ -268,14 +270,6 @@ impl Player {
         };
     }
 
-    fn pass(&mut self, tenths: u64) {
-        let end = self.now + Duration::from_millis(tenths * tenths * 10);
-        clock::pass(self, end, Self::drain, |this, now| {
-            this.now = now;
-            this.receiver.handle_input(now, Input::Tick);
-        });
-    }
-
     fn crash(&mut self, bits: u8) {
         for (index, (_, record)) in std::mem::take(&mut self.unsaved).into_iter().enumerate() {
             if bits >> (index % 7) & 1 == 1 {
@@ -299,26 +293,40 @@ impl Player {
         self.model.recipient_restarted();
     }
 
-    fn drain(&mut self) -> Option<Time> {
-        for _ in 0..100_000 {
-            match self.receiver.poll_output() {
-                Output::Idle(wake) => {
-                    assert!(wake.is_none_or(|wake| wake > self.now), "it would spin");
-                    for account in std::mem::take(&mut self.touched) {
-                        self.model
-                            .balance(&account, self.receiver.balance(&account));
-                    }
-                    return wake;
-                }
-                Output::Effect(id, Effect::Store(record)) => self.unsaved.push((id, record)),
-                Output::Effect(_, other) => panic!("{other:?}"),
-                Output::Event(event) => self.told(event),
-            }
-        }
-        panic!("it does not stop to speak");
+    fn receipt(&mut self, receipt: ReceiptId, tickets: usize, value: &Amount) {
+        let (account, payment) = self
+            .waiting
+            .remove(&receipt)
+            .expect("each receipt has one event");
+        let expired = payment
+            .ticket_params
+            .as_ref()
+            .is_some_and(|params| params.expiration_block <= self.highest.into());
+        let store = &self.store;
+        self.model
+            .credited(&account, &payment, tickets, value, |hash, nonce| {
+                // Of what has expired nothing need be kept: it is refused anyway.
+                expired || Model::keeps(store, hash, nonce)
+            });
+        self.touched.insert(account);
+    }
+}
+
+impl Driven for Player {
+    type Machine = TicketReceiver;
+
+    fn parts(&mut self) -> (&mut TicketReceiver, &mut Time) {
+        (&mut self.receiver, &mut self.now)
     }
 
-    fn told(&mut self, event: Event) {
+    fn effect(&mut self, id: EffectId, effect: Effect) {
+        match effect {
+            Effect::Store(record) => self.unsaved.push((id, record)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
         let kind = match &event {
             Event::Rejected(_, why) => format!("{:?}", why.why),
             other => format!("{other:?}"),
@@ -359,31 +367,11 @@ impl Player {
         }
     }
 
-    fn receipt(&mut self, receipt: ReceiptId, tickets: usize, value: &Amount) {
-        let (account, payment) = self
-            .waiting
-            .remove(&receipt)
-            .expect("each receipt has one event");
-        let store = &self.store;
-        // Of what has expired nothing need be kept: it is refused anyway.
-        let params = payment.ticket_params.as_ref();
-        let expired = params.is_some_and(|one| one.expiration_block <= self.highest.into());
-        self.model
-            .credited(&account, &payment, tickets, value, |hash, nonce| {
-                let of = format!("nonces:0x{}:", hex::encode(hash));
-                let records = store.iter().filter(|(key, _)| key.starts_with(&of));
-                let nonces = |kept: &bytes::Bytes| -> Vec<u32> {
-                    let chunks = kept[8..].chunks_exact(4);
-                    chunks
-                        .map(|one| u32::from_be_bytes(one.try_into().expect("four")))
-                        .collect()
-                };
-                records
-                    .flat_map(|(_, kept)| nonces(kept))
-                    .any(|one| one == nonce)
-                    || expired
-            });
-        self.touched.insert(account);
+    fn idle(&mut self, _: Option<Time>) {
+        for account in std::mem::take(&mut self.touched) {
+            self.model
+                .balance(&account, self.receiver.balance(&account));
+        }
     }
 }
 
@@ -392,15 +380,11 @@ impl Player {
 /// # Panics
 /// If an invariant breaks.
 pub fn run(data: &[u8]) -> BTreeMap<String, u32> {
-    let mut reel = Reel::new(data);
     let mut player = Player::default();
-    while !reel.is_empty() {
-        player.play(&Step::read(&mut reel));
-    }
+    Reel::new(data).play(Step::read, |step| player.play(step));
     while let Some((id, record)) = player.unsaved.pop() {
         player.keep(record);
-        player.receiver.handle_input(player.now, Input::Stored(id));
-        player.drain();
+        player.input(Input::Stored(id));
     }
     assert!(player.waiting.is_empty(), "a receipt has no event");
     player.seen

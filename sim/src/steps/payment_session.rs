@@ -19,11 +19,13 @@ use livepeer_core::sign::SignRefused;
 use livepeer_core::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER, payment_result};
 use livepeer_core::wire::signer::{PaymentRequest, PaymentResponse, StateBlob, error_json};
 use livepeer_core::wire::{OrchestratorInfo, Payment, SegmentCredentials};
-use livepeer_core::{Address, Digest, Effect, EffectId, Input, Machine, Misuse, Output, Rng, Time};
+use livepeer_core::{Address, Digest, Effect, EffectId, Input, Misuse, Rng, Time};
 use livepeer_proto::net;
 use prost::Message as _;
 
-use super::{Reel, clock};
+use super::Reel;
+use super::driven::Driven;
+use super::reel::nth;
 use crate::Key;
 
 /// One step.
@@ -263,7 +265,7 @@ impl Player {
                     } else {
                         Fault::Connect("refused".into())
                     };
-                    self.input(Input::Http(id, In::Failed(fault)));
+                    self.http(id, In::Failed(fault));
                 }
             }
             Step::Stored(pick) => {
@@ -306,13 +308,7 @@ impl Player {
     }
 
     fn pick(&self, pick: u8) -> Option<EffectId> {
-        let index = usize::from(pick) % self.open.len().max(1);
-        self.open.keys().nth(index).copied()
-    }
-
-    fn input(&mut self, input: Input) {
-        self.session.handle_input(self.now, input);
-        self.drain();
+        nth(pick, self.open.keys().copied())
     }
 
     fn answer(&mut self, pick: u8, kind: u8) {
@@ -326,17 +322,17 @@ impl Player {
             self.orchestrators_answer(kind)
         };
         let head = Response::new(status).header("livepeer-orchestrator-url", "https://orch:8935");
-        self.input(Input::Http(id, In::Reply(head)));
+        self.http(id, In::Reply(head));
         if kind & 0x80 != 0 && kind & 0x40 != 0 {
             let fault = Fault::Broken("in the middle".into());
-            return self.input(Input::Http(id, In::Failed(fault)));
+            return self.http(id, In::Failed(fault));
         }
         let (one, two) = body.split_at(body.len() / 2);
-        self.input(Input::Http(id, In::Data(one.to_vec().into())));
-        self.input(Input::Http(id, In::Data(two.to_vec().into())));
-        self.input(Input::Http(id, In::End(Headers::new())));
+        self.http(id, In::Data(one.to_vec().into()));
+        self.http(id, In::Data(two.to_vec().into()));
+        self.http(id, In::End(Headers::new()));
         // Steps after the last one mean nothing.
-        self.input(Input::Http(id, In::End(Headers::new())));
+        self.http(id, In::End(Headers::new()));
     }
 
     fn orchestrators_answer(&mut self, kind: u8) -> (u16, Vec<u8>) {
@@ -447,73 +443,6 @@ impl Player {
         }
     }
 
-    fn pass(&mut self, span: Duration) {
-        let end = self.now + span;
-        clock::pass(self, end, Self::drain, |this, now| {
-            this.now = now;
-            this.input(Input::Tick);
-        });
-    }
-
-    fn drain(&mut self) -> Option<Time> {
-        for _ in 0..10_000 {
-            match self.session.poll_output() {
-                Output::Idle(wake) => {
-                    assert!(wake.is_none_or(|wake| wake > self.now), "it would spin");
-                    assert!(
-                        *self.session.budget().spent() <= self.limit,
-                        "above the limit"
-                    );
-                    assert!(self.session.total() <= self.session.budget().spent());
-                    if self.failed || self.closed {
-                        assert_eq!(wake, None, "an ended session sleeps");
-                    }
-                    return wake;
-                }
-                Output::Event(event) => self.told(event),
-                Output::Effect(id, Effect::Http(Out::Request(request))) => {
-                    assert!(!self.failed && !self.closed, "it speaks after its end");
-                    if let Some(payment) = request.headers.get(PAYMENT_HEADER) {
-                        let segment = request.headers.get(SEGMENT_HEADER).expect("both");
-                        self.leaves(payment, segment);
-                    }
-                    self.open.insert(id, request);
-                    assert!(self.open.len() <= 1, "one exchange at a time");
-                }
-                Output::Effect(id, Effect::Http(Out::Abort)) => {
-                    self.open.remove(&id);
-                }
-                Output::Effect(_, Effect::Http(other)) => panic!("{other:?}"),
-                Output::Effect(id, Effect::Store(_)) => self.unsaved.push(id),
-                Output::Effect(id, Effect::Sign(digest)) => self.unsigned.push((id, digest)),
-            }
-        }
-        panic!("it does not stop to speak");
-    }
-
-    fn told(&mut self, event: Event) {
-        assert!(!self.failed, "{event:?} after the last event");
-        let kind = match &event {
-            Event::Failed(failure) => match &failure.cause {
-                Cause::Guard(broken) => first_word(broken),
-                cause => first_word(cause),
-            },
-            other => first_word(other),
-        };
-        *self.seen.entry(kind).or_default() += 1;
-        match event {
-            Event::Ready(id, credentials) => {
-                self.payer = Some(id);
-                if !credentials.payment.is_empty() {
-                    self.leaves(&credentials.payment, &credentials.segment);
-                }
-            }
-            Event::Requoted(info) => self.quote = Quote { info: *info },
-            Event::Failed(_) => self.failed = true,
-            _ => {}
-        }
-    }
-
     /// Whatever leaves is what the quote asks for, signed, and no more than a few minutes' worth.
     fn leaves(&self, payment: &str, segment: &str) {
         let payment = Payment::decode(payment).expect("readable");
@@ -553,6 +482,70 @@ impl Player {
     }
 }
 
+impl Driven for Player {
+    type Machine = PaymentSession;
+
+    const MAX_OUTPUTS: usize = 10_000;
+
+    fn parts(&mut self) -> (&mut PaymentSession, &mut Time) {
+        (&mut self.session, &mut self.now)
+    }
+
+    fn effect(&mut self, id: EffectId, effect: Effect) {
+        match effect {
+            Effect::Http(Out::Request(request)) => {
+                assert!(!self.failed && !self.closed, "it speaks after its end");
+                if let Some(payment) = request.headers.get(PAYMENT_HEADER) {
+                    let segment = request.headers.get(SEGMENT_HEADER).expect("both");
+                    self.leaves(payment, segment);
+                }
+                self.open.insert(id, request);
+                assert!(self.open.len() <= 1, "one exchange at a time");
+            }
+            Effect::Http(Out::Abort) => {
+                self.open.remove(&id);
+            }
+            Effect::Http(other) => panic!("{other:?}"),
+            Effect::Store(_) => self.unsaved.push(id),
+            Effect::Sign(digest) => self.unsigned.push((id, digest)),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        assert!(!self.failed, "{event:?} after the last event");
+        let kind = match &event {
+            Event::Failed(failure) => match &failure.cause {
+                Cause::Guard(broken) => first_word(broken),
+                cause => first_word(cause),
+            },
+            other => first_word(other),
+        };
+        *self.seen.entry(kind).or_default() += 1;
+        match event {
+            Event::Ready(id, credentials) => {
+                self.payer = Some(id);
+                if !credentials.payment.is_empty() {
+                    self.leaves(&credentials.payment, &credentials.segment);
+                }
+            }
+            Event::Requoted(info) => self.quote = Quote { info: *info },
+            Event::Failed(_) => self.failed = true,
+            _ => {}
+        }
+    }
+
+    fn idle(&mut self, wake: Option<Time>) {
+        assert!(
+            *self.session.budget().spent() <= self.limit,
+            "above the limit"
+        );
+        assert!(self.session.total() <= self.session.budget().spent());
+        if self.failed || self.closed {
+            assert_eq!(wake, None, "an ended session sleeps");
+        }
+    }
+}
+
 /// Plays what the bytes say; hands back how often each thing happened.
 ///
 /// # Panics
@@ -560,9 +553,7 @@ impl Player {
 pub fn run(data: &[u8]) -> BTreeMap<String, u32> {
     let mut reel = Reel::new(data);
     let mut player = Player::new(reel.byte());
-    while !reel.is_empty() {
-        player.play(&Step::read(&mut reel));
-    }
+    reel.play(Step::read, |step| player.play(step));
     player.finish();
     player.seen
 }

@@ -17,11 +17,13 @@ use livepeer_core::wire::signer::{
     StateBlob,
 };
 use livepeer_core::wire::{Payment, SegmentCredentials, SignerState, read_identity};
-use livepeer_core::{Digest, Effect, EffectId, Input, Machine, Output, Time};
+use livepeer_core::{Digest, Effect, EffectId, Input, Time};
 use livepeer_proto::net;
 use prost::Message as _;
 
-use super::{Reel, clock};
+use super::Reel;
+use super::driven::Driven;
+use super::reel::nth;
 use crate::Key;
 
 /// One step.
@@ -130,7 +132,7 @@ impl Player {
                     let end = (caller.given + caller.body.len() / 2 + 1).min(caller.body.len());
                     let piece = caller.body[caller.given..end].to_vec();
                     caller.given = end;
-                    self.input(Input::Http(id, In::Data(piece.into())));
+                    self.http(id, In::Data(piece.into()));
                 }
             }
             Step::End(pick) => {
@@ -142,7 +144,7 @@ impl Player {
                 if let Some(id) = self.pick(*pick) {
                     self.callers.remove(&id);
                     let fault = Fault::Broken("gone".into());
-                    self.input(Input::Http(id, In::Failed(fault)));
+                    self.http(id, In::Failed(fault));
                 }
             }
             Step::Signed(pick, signs) => {
@@ -166,8 +168,7 @@ impl Player {
 
     fn pick(&self, pick: u8) -> Option<EffectId> {
         let open = self.callers.iter().filter(|(_, caller)| !caller.ended);
-        let open: Vec<EffectId> = open.map(|(id, _)| *id).collect();
-        (!open.is_empty()).then(|| open[usize::from(pick) % open.len()])
+        nth(pick, open.map(|(id, _)| *id))
     }
 
     fn open(&mut self, kind: u8, pieces: &[u8]) {
@@ -197,7 +198,7 @@ impl Player {
             since: self.now,
         };
         self.callers.insert(id, caller);
-        self.input(Input::Http(id, In::Request(request)));
+        self.http(id, In::Request(request));
     }
 
     /// A payment request that is right, or nearly.
@@ -281,9 +282,9 @@ impl Player {
         if let Some(caller) = self.callers.get_mut(&id) {
             caller.ended = true;
             let rest = caller.body[caller.given..].to_vec();
-            self.input(Input::Http(id, In::Data(rest.into())));
+            self.http(id, In::Data(rest.into()));
         }
-        self.input(Input::Http(id, In::End(Headers::new())));
+        self.http(id, In::End(Headers::new()));
     }
 
     fn sign(&mut self, index: usize, signs: bool) {
@@ -314,60 +315,11 @@ impl Player {
             ),
             7 => {
                 let fault = Fault::Connect("refused".into());
-                return self.input(Input::Http(id, In::Failed(fault)));
+                return self.http(id, In::Failed(fault));
             }
             _ => (200, r#"{"status":200}"#),
         };
-        self.input(Input::Http(id, In::Reply(Response::new(status))));
-        self.input(Input::Http(id, In::Data(body.into())));
-        self.input(Input::Http(id, In::End(Headers::new())));
-    }
-
-    fn input(&mut self, input: Input) {
-        self.signer.handle_input(self.now, input);
-        self.drain();
-    }
-
-    fn pass(&mut self, span: Duration) {
-        let end = self.now + span;
-        clock::pass(self, end, Self::drain, |this, now| {
-            this.now = now;
-            this.input(Input::Tick);
-        });
-    }
-
-    fn drain(&mut self) -> Option<Time> {
-        for _ in 0..100_000 {
-            match self.signer.poll_output() {
-                Output::Idle(wake) => {
-                    assert!(wake.is_none_or(|wake| wake > self.now), "it would spin");
-                    assert_eq!(
-                        self.signer.open_exchanges(),
-                        self.callers.len(),
-                        "an exchange for each caller who waits"
-                    );
-                    for caller in self.callers.values() {
-                        let longest = Duration::from_secs(10 + 5 + 30);
-                        assert!(
-                            caller.since + longest >= self.now,
-                            "a caller is left waiting"
-                        );
-                    }
-                    return wake;
-                }
-                Output::Event(Event::Minted { tickets, .. }) => assert!(tickets <= 100),
-                Output::Event(_) => {}
-                Output::Effect(id, Effect::Sign(digest)) => self.unsigned.push((id, digest)),
-                Output::Effect(id, Effect::Http(Out::Request(_))) => self.asked.push(id),
-                Output::Effect(id, Effect::Http(Out::Abort)) => {
-                    assert!(!id.is_by_peer());
-                    self.asked.retain(|asked| *asked != id);
-                }
-                Output::Effect(id, Effect::Http(Out::Reply(reply))) => self.replied(id, reply),
-                Output::Effect(_, other) => panic!("{other:?}"),
-            }
-        }
-        panic!("it does not stop to speak");
+        self.respond(id, status, body);
     }
 
     fn replied(&mut self, id: EffectId, reply: Response) {
@@ -408,6 +360,48 @@ impl Player {
     }
 }
 
+impl Driven for Player {
+    type Machine = SignerServer;
+
+    fn parts(&mut self) -> (&mut SignerServer, &mut Time) {
+        (&mut self.signer, &mut self.now)
+    }
+
+    fn effect(&mut self, id: EffectId, effect: Effect) {
+        match effect {
+            Effect::Sign(digest) => self.unsigned.push((id, digest)),
+            Effect::Http(Out::Request(_)) => self.asked.push(id),
+            Effect::Http(Out::Abort) => {
+                assert!(!id.is_by_peer());
+                self.asked.retain(|asked| *asked != id);
+            }
+            Effect::Http(Out::Reply(reply)) => self.replied(id, reply),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        if let Event::Minted { tickets, .. } = event {
+            assert!(tickets <= 100);
+        }
+    }
+
+    fn idle(&mut self, _: Option<Time>) {
+        assert_eq!(
+            self.signer.open_exchanges(),
+            self.callers.len(),
+            "an exchange for each caller who waits"
+        );
+        for caller in self.callers.values() {
+            let longest = Duration::from_secs(10 + 5 + 30);
+            assert!(
+                caller.since + longest >= self.now,
+                "a caller is left waiting"
+            );
+        }
+    }
+}
+
 /// Plays what the bytes say; hands back how often each status was answered.
 ///
 /// # Panics
@@ -415,9 +409,7 @@ impl Player {
 pub fn run(data: &[u8]) -> BTreeMap<u16, u32> {
     let mut reel = Reel::new(data);
     let mut player = Player::new(reel.byte());
-    while !reel.is_empty() {
-        player.play(&Step::read(&mut reel));
-    }
+    reel.play(Step::read, |step| player.play(step));
     // Nobody moves any more: every caller gets an answer all the same.
     player.pass(Duration::from_secs(60));
     assert!(player.callers.is_empty(), "a caller got no answer");

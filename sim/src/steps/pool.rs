@@ -9,11 +9,12 @@ use livepeer_core::http::{Fault, Headers, In, Out, Response, Url};
 use livepeer_core::pool::{Config, Event, Lease, MAX_HEDGE, Outcome, SessionPool};
 use livepeer_core::selection::Balanced;
 use livepeer_core::wire::grpc::{self, Status};
-use livepeer_core::wire::identity_digest;
-use livepeer_core::{Cause, Effect, EffectId, Failure, Input, Machine, Output, Party, Time};
+use livepeer_core::{Cause, Effect, EffectId, Failure, Party, Time};
 use livepeer_proto::net;
 
 use super::Reel;
+use super::driven::Driven;
+use super::reel::nth;
 use crate::Key;
 
 /// One step.
@@ -201,7 +202,7 @@ impl Player {
             }
             Step::Pass(tens) => {
                 let tens = u64::from(*tens);
-                self.pass(Duration::from_millis(tens * tens * tens / 10));
+                self.leap(Duration::from_millis(tens * tens * tens / 10));
             }
         }
     }
@@ -217,20 +218,7 @@ impl Player {
         assert_eq!(self.pool.lent(), 0);
         self.pool.offer(self.now, Vec::new());
         self.drain();
-        let before = self.now;
-        for _ in 0..20_000 {
-            let Some(wake) = self
-                .wake
-                .filter(|wake| wake.since(before) < Duration::from_secs(600))
-            else {
-                break;
-            };
-            self.pass(wake.since(self.now));
-        }
-        let rested = self
-            .wake
-            .is_none_or(|wake| wake.since(before) >= Duration::from_secs(600));
-        assert!(rested, "it never rests");
+        self.settle(20_000, Duration::from_secs(600));
         assert!(!self.waiting, "a job waits, and nobody says why");
     }
 
@@ -258,16 +246,8 @@ impl Player {
             return;
         };
         if asked.host() == "signer" {
-            let signature = self.key.sign(identity_digest(self.key.address()));
-            let body = format!(
-                r#"{{"address":"{}","signature":"0x{}"}}"#,
-                self.key.address(),
-                hex::encode(signature.0)
-            );
-            self.http(id, In::Reply(Response::new(200)));
-            self.http(id, In::Data(body.into_bytes().into()));
-            self.http(id, In::End(Headers::new()));
-            return;
+            let key = self.key.clone();
+            return self.identify(id, &key);
         }
         let transcoder = match claim % 4 {
             0 => url(claim / 4 % 8).to_string(),
@@ -286,64 +266,40 @@ impl Player {
             }),
             ..Default::default()
         };
-        for step in grpc::reply(&info) {
-            let step = match step {
-                Out::Reply(head) => In::Reply(head),
-                Out::Data(data) => In::Data(data),
-                Out::EndWith(trailers) => In::End(trailers),
-                other => unreachable!("no answer has {other:?}"),
-            };
-            self.http(id, step);
-        }
+        self.inform(id, &info);
     }
 
     /// Takes the n-th open exchange: its answer comes.
     fn pick(&mut self, n: u8) -> Option<(EffectId, Url)> {
-        let count = self.open.len();
-        let id = *self.open.keys().nth(usize::from(n) % count.max(1))?;
-        let url = self.open.remove(&id)?;
-        Some((id, url))
+        let id = nth(n, self.open.keys().copied())?;
+        self.open.remove_entry(&id)
+    }
+}
+
+impl Driven for Player {
+    type Machine = SessionPool<Balanced>;
+
+    const MAX_OUTPUTS: usize = 10_000;
+
+    fn parts(&mut self) -> (&mut SessionPool<Balanced>, &mut Time) {
+        (&mut self.pool, &mut self.now)
     }
 
-    fn pass(&mut self, span: Duration) {
-        self.now = self.now + span;
-        self.pool.handle_input(self.now, Input::Tick);
-        self.drain();
-    }
-
-    fn http(&mut self, id: EffectId, step: In) {
-        self.pool.handle_input(self.now, Input::Http(id, step));
-        self.drain();
-    }
-
-    fn drain(&mut self) {
-        for _ in 0..10_000 {
-            match self.pool.poll_output() {
-                Output::Effect(id, Effect::Http(Out::Request(request))) => {
-                    let again = self.open.insert(id, request.url.with_path("/"));
-                    assert!(again.is_none(), "an id comes twice");
-                }
-                Output::Effect(id, Effect::Http(Out::Abort)) => {
-                    self.open.remove(&id);
-                }
-                Output::Effect(_, Effect::Store(_)) => assert!(self.config.remember),
-                Output::Effect(_, other) => panic!("{other:?}"),
-                Output::Event(event) => self.on_event(event),
-                Output::Idle(wake) => {
-                    assert!(wake.is_none_or(|wake| wake > self.now), "woken in the past");
-                    self.wake = wake;
-                    assert_eq!(self.pool.lent(), self.leases.len(), "leases are counted");
-                    // Handshakes under way, and renewals of sessions at hand.
-                    let most = self.config.in_flight * MAX_HEDGE + 10;
-                    assert!(self.open.len() <= most, "{} at once", self.open.len());
-                    return;
-                }
+    fn effect(&mut self, id: EffectId, effect: Effect) {
+        match effect {
+            Effect::Http(Out::Request(request)) => {
+                let again = self.open.insert(id, request.url.with_path("/"));
+                assert!(again.is_none(), "an id comes twice");
             }
+            Effect::Http(Out::Abort) => {
+                self.open.remove(&id);
+            }
+            Effect::Store(_) => assert!(self.config.remember),
+            other => panic!("{other:?}"),
         }
-        panic!("the drain does not end");
     }
 
-    fn on_event(&mut self, event: Event) {
+    fn event(&mut self, event: Event) {
         match event {
             Event::Suspended(url, until) => {
                 assert!(until > self.now);
@@ -358,6 +314,14 @@ impl Player {
             _ => {}
         }
     }
+
+    fn idle(&mut self, wake: Option<Time>) {
+        self.wake = wake;
+        assert_eq!(self.pool.lent(), self.leases.len(), "leases are counted");
+        // Handshakes under way, and renewals of sessions at hand.
+        let most = self.config.in_flight * MAX_HEDGE + 10;
+        assert!(self.open.len() <= most, "{} at once", self.open.len());
+    }
 }
 
 /// Plays what the bytes say: the settings, then steps.
@@ -367,8 +331,6 @@ impl Player {
 pub fn run(data: &[u8]) {
     let mut reel = Reel::new(data);
     let mut player = Player::new(reel.byte());
-    while !reel.is_empty() {
-        player.play(&Step::read(&mut reel));
-    }
+    reel.play(Step::read, |step| player.play(step));
     player.finish();
 }

@@ -32,4 +32,18 @@ impl<'a> Reel<'a> {
     pub fn below(&mut self, bound: u8) -> u8 {
         self.byte() % bound
     }
+
+    /// Reads step after step until nothing is left, and plays each.
+    pub(super) fn play<S>(mut self, read: fn(&mut Self) -> S, mut play: impl FnMut(&S)) {
+        while !self.is_empty() {
+            play(&read(&mut self));
+        }
+    }
+}
+
+/// The n-th of these, counted round and round.
+pub(super) fn nth<T>(n: u8, of: impl IntoIterator<Item = T>) -> Option<T> {
+    let mut of: Vec<T> = of.into_iter().collect();
+    let at = usize::from(n).checked_rem(of.len())?;
+    Some(of.swap_remove(at))
 }

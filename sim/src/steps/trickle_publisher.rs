@@ -7,9 +7,11 @@ use bytes::Bytes;
 use livepeer_core::http::{Body, Fault, Headers, In, Method, Out, Response, Url};
 use livepeer_core::trickle::publisher::{Config, Event, Policy, Publisher, Unbegun, Unwritten};
 use livepeer_core::trickle::{Ending, headers};
-use livepeer_core::{Effect, EffectId, Input, Machine, Misuse, Output, Time};
+use livepeer_core::{Effect, EffectId, Misuse, Time};
 
-use super::{Reel, clock};
+use super::Reel;
+use super::driven::Driven;
+use super::reel::nth;
 
 /// One step.
 #[derive(Clone, Debug)]
@@ -208,7 +210,7 @@ impl Player {
                     let exchange = self.live.get_mut(&id).expect("picked");
                     exchange.replied = true;
                     let head = answer.head(exchange.seq);
-                    self.input(id, In::Reply(head));
+                    self.http(id, In::Reply(head));
                 }
             }
             Step::Data(pick, count, right) => {
@@ -226,13 +228,13 @@ impl Player {
                     if !right {
                         bytes.push(*count);
                     }
-                    self.input(id, In::Data(bytes.into()));
+                    self.http(id, In::Data(bytes.into()));
                 }
             }
             Step::Finish(pick) => {
                 if let Some(id) = self.pick(*pick, |exchange| exchange.replied) {
                     self.live.remove(&id);
-                    self.input(id, In::End(Headers::new()));
+                    self.http(id, In::End(Headers::new()));
                 }
             }
             Step::Fail(pick, connected) => {
@@ -243,14 +245,14 @@ impl Player {
                     } else {
                         Fault::Connect("refused".into())
                     };
-                    self.input(id, In::Failed(fault));
+                    self.http(id, In::Failed(fault));
                 }
             }
             Step::Take(pick) => {
                 if let Some(id) = self.pick(*pick, |exchange| exchange.unsent > 0) {
                     let exchange = self.live.get_mut(&id).expect("picked");
                     let unsent = std::mem::take(&mut exchange.unsent);
-                    self.input(id, In::Sent(unsent));
+                    self.http(id, In::Sent(unsent));
                 }
             }
             Step::Pass(tens) => {
@@ -277,7 +279,7 @@ impl Player {
         );
         // Late answers find nobody.
         for id in self.live.keys().copied().collect::<Vec<_>>() {
-            self.input(id, In::Failed(Fault::Broken("late".into())));
+            self.http(id, In::Failed(Fault::Broken("late".into())));
         }
         assert_eq!(
             self.publisher.write(self.now, Bytes::from_static(b"x")),
@@ -333,56 +335,8 @@ impl Player {
     }
 
     fn pick(&self, pick: u8, fits: impl Fn(&Exchange) -> bool) -> Option<EffectId> {
-        let fitting: Vec<EffectId> = self
-            .live
-            .iter()
-            .filter(|(_, exchange)| fits(exchange))
-            .map(|(id, _)| *id)
-            .collect();
-        (!fitting.is_empty()).then(|| fitting[usize::from(pick) % fitting.len()])
-    }
-
-    fn input(&mut self, id: EffectId, step: In) {
-        self.publisher.handle_input(self.now, Input::Http(id, step));
-        self.drain();
-    }
-
-    fn drain(&mut self) -> Option<Time> {
-        for _ in 0..100_000 {
-            match self.publisher.poll_output() {
-                Output::Effect(id, Effect::Http(out)) => self.effect(id, out),
-                Output::Effect(..) => panic!("a publisher asks for http only"),
-                Output::Event(event) => {
-                    assert!(self.closed.is_none(), "{event:?} after the last event");
-                    match event {
-                        Event::Ready(_) => {
-                            assert!(!self.ready, "ready twice");
-                            self.ready = true;
-                        }
-                        Event::Delivered(seq) => {
-                            self.outcome(seq.get());
-                            assert_ne!(self.current, Some(seq.get()), "it had not ended");
-                        }
-                        Event::Lost(seq, _) => self.outcome(seq.get()),
-                        Event::Closed(ending) => {
-                            self.closed = Some(ending);
-                            self.current = None;
-                            assert!(self.open.is_empty(), "no outcome for {:?}", self.open);
-                        }
-                        _ => {}
-                    }
-                }
-                Output::Idle(wake) => {
-                    assert!(wake.is_none_or(|wake| wake > self.now), "it would spin");
-                    assert!(
-                        wake.is_none() || self.closed.is_none(),
-                        "it wakes after its end"
-                    );
-                    return wake;
-                }
-            }
-        }
-        panic!("the drain has no end");
+        let fitting = self.live.iter().filter(|(_, exchange)| fits(exchange));
+        nth(pick, fitting.map(|(id, _)| *id))
     }
 
     fn outcome(&mut self, seq: u64) {
@@ -394,7 +348,7 @@ impl Player {
         self.open.remove(at);
     }
 
-    fn effect(&mut self, id: EffectId, out: Out) {
+    fn heard(&mut self, id: EffectId, out: Out) {
         match out {
             Out::Request(request) => {
                 assert!(self.closed.is_none(), "a request after the end");
@@ -455,13 +409,48 @@ impl Player {
             .filter(|exchange| exchange.reset && !exchange.replied);
         assert!(resets.count() <= 1, "two restarts under way");
     }
+}
 
-    fn pass(&mut self, time: Duration) {
-        let end = self.now + time;
-        clock::pass(self, end, Self::drain, |this, now| {
-            this.now = now;
-            this.publisher.handle_input(now, Input::Tick);
-        });
+impl Driven for Player {
+    type Machine = Publisher;
+
+    fn parts(&mut self) -> (&mut Publisher, &mut Time) {
+        (&mut self.publisher, &mut self.now)
+    }
+
+    fn effect(&mut self, id: EffectId, effect: Effect) {
+        match effect {
+            Effect::Http(out) => self.heard(id, out),
+            _ => panic!("a publisher asks for http only"),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        assert!(self.closed.is_none(), "{event:?} after the last event");
+        match event {
+            Event::Ready(_) => {
+                assert!(!self.ready, "ready twice");
+                self.ready = true;
+            }
+            Event::Delivered(seq) => {
+                self.outcome(seq.get());
+                assert_ne!(self.current, Some(seq.get()), "it had not ended");
+            }
+            Event::Lost(seq, _) => self.outcome(seq.get()),
+            Event::Closed(ending) => {
+                self.closed = Some(ending);
+                self.current = None;
+                assert!(self.open.is_empty(), "no outcome for {:?}", self.open);
+            }
+            _ => {}
+        }
+    }
+
+    fn idle(&mut self, wake: Option<Time>) {
+        assert!(
+            wake.is_none() || self.closed.is_none(),
+            "it wakes after its end"
+        );
     }
 }
 
@@ -472,11 +461,6 @@ impl Player {
 pub fn run(data: &[u8]) {
     let mut reel = Reel::new(data);
     let mut player = Player::new(reel.byte());
-    let mut steps = 0;
-    while !reel.is_empty() && steps < 1_000 {
-        let step = Step::read(&mut reel);
-        player.play(&step);
-        steps += 1;
-    }
+    reel.play(Step::read, |step| player.play(step));
     player.finish();
 }

@@ -7,9 +7,11 @@ use bytes::Bytes;
 use livepeer_core::http::{Body, Fault, Headers, In, Method, Out, Request, Url};
 use livepeer_core::trickle::server::{Config, Event, Gate, Read, ReaderId, Refusal, Server};
 use livepeer_core::trickle::{STATUS_NOT_IN_WINDOW, Start, headers};
-use livepeer_core::{Effect, EffectId, Input, Machine, Output, Time};
+use livepeer_core::{Effect, EffectId, Time};
 
-use super::{Reel, clock};
+use super::Reel;
+use super::driven::Driven;
+use super::reel::nth;
 
 /// One step.
 #[derive(Clone, Debug)]
@@ -190,7 +192,7 @@ impl Player {
         match step {
             Step::Ask(method, name, index) => {
                 let id = self.request(*method, *name, *index, false);
-                self.input(id, In::End(Headers::new()));
+                self.http(id, In::End(Headers::new()));
                 if let Some(exchange) = self.exchanges.get_mut(&id) {
                     exchange.ended_request = true;
                 }
@@ -203,7 +205,7 @@ impl Player {
                     self.pick(*pick, |exchange| exchange.post && !exchange.ended_request)
                 {
                     let bytes = self.bytes(id, usize::from(*count));
-                    self.input(id, In::Data(bytes));
+                    self.http(id, In::Data(bytes));
                 }
             }
             Step::End(pick) => {
@@ -211,13 +213,13 @@ impl Player {
                     self.pick(*pick, |exchange| exchange.post && !exchange.ended_request)
                 {
                     self.exchanges.get_mut(&id).expect("picked").ended_request = true;
-                    self.input(id, In::End(Headers::new()));
+                    self.http(id, In::End(Headers::new()));
                 }
             }
             Step::Break(pick) => {
                 if let Some(id) = self.pick(*pick, |_| true) {
                     self.open.retain(|open| *open != id);
-                    self.input(id, In::Failed(Fault::Broken("reset".into())));
+                    self.http(id, In::Failed(Fault::Broken("reset".into())));
                     self.exchanges.get_mut(&id).expect("picked").over = true;
                 }
             }
@@ -281,18 +283,14 @@ impl Player {
         });
         assert!(!writers_left || !self.closed, "it closed under a writer");
         for id in self.open.clone() {
-            self.input(id, In::Failed(Fault::Broken("gone".into())));
+            self.http(id, In::Failed(Fault::Broken("gone".into())));
         }
         assert!(self.closed, "it did not close");
         let late = EffectId::by_peer(self.minted);
         self.minted += 1;
         self.track(late, "late".into(), false, false);
         let url = Url::parse("http://s/ai/trickle/a/0").expect("a URL");
-        self.server.handle_input(
-            self.now,
-            Input::Http(late, In::Request(Request::new(Method::Get, url))),
-        );
-        self.drain();
+        self.http(late, In::Request(Request::new(Method::Get, url)));
         assert_eq!(self.exchanges[&late].status, Some(503), "closed is closed");
     }
 
@@ -346,7 +344,7 @@ impl Player {
             .server
             .stats(decoded(name))
             .map(|stats| stats.head.get());
-        self.input(id, In::Request(request));
+        self.http(id, In::Request(request));
         let exchange = &self.exchanges[&id];
         if let Some(status) = exchange.status {
             assert!(
@@ -363,13 +361,8 @@ impl Player {
     }
 
     fn pick(&self, pick: u8, fits: impl Fn(&Exchange) -> bool) -> Option<EffectId> {
-        let fitting: Vec<EffectId> = self
-            .open
-            .iter()
-            .copied()
-            .filter(|id| fits(&self.exchanges[id]))
-            .collect();
-        (!fitting.is_empty()).then(|| fitting[usize::from(pick) % fitting.len()])
+        let open = self.open.iter().copied();
+        nth(pick, open.filter(|id| fits(&self.exchanges[id])))
     }
 
     fn bytes(&mut self, id: EffectId, count: usize) -> Bytes {
@@ -384,104 +377,68 @@ impl Player {
         bytes
     }
 
-    fn input(&mut self, id: EffectId, step: In) {
-        self.server.handle_input(self.now, Input::Http(id, step));
-        self.drain();
-    }
-
     fn take(&mut self, id: EffectId) {
         let unsent = match self.exchanges.get_mut(&id) {
             Some(exchange) => std::mem::take(&mut exchange.unsent),
             None => 0,
         };
         if unsent > 0 {
-            self.input(id, In::Sent(unsent));
+            self.http(id, In::Sent(unsent));
         }
     }
 
-    fn drain(&mut self) -> Option<Time> {
-        for _ in 0..100_000 {
-            match self.server.poll_output() {
-                Output::Effect(id, Effect::Http(out)) => {
-                    let now_head = |name: &str| self.server.stats(name).map(|stats| stats.head);
-                    let exchange = self.exchanges.get_mut(&id).expect("a known exchange");
-                    if exchange.over {
-                        // The peer is gone; only an answer may still come, for half a connection.
-                        assert!(matches!(out, Out::Reply(_)), "{out:?} after the end");
-                        continue;
-                    }
-                    match out {
-                        Out::Reply(reply) => {
-                            assert!(
-                                exchange.status.is_none(),
-                                "two answers to {}",
-                                exchange.asked
-                            );
-                            exchange.status = Some(reply.status);
-                            exchange.seq = headers::seq(&reply.headers).map(|seq| seq.get());
-                            exchange.stream = reply.body == Body::Stream;
-                            assert!(!(exchange.head_only && exchange.stream));
-                            if let Body::Full(bytes) = &reply.body {
-                                exchange.body.extend_from_slice(bytes);
-                            }
-                            if reply.status == STATUS_NOT_IN_WINDOW {
-                                let name = exchange.asked.split('/').nth(3).unwrap_or("");
-                                assert_eq!(
-                                    headers::latest(&reply.headers),
-                                    now_head(decoded(name))
-                                );
-                            }
-                        }
-                        Out::Data(bytes) => {
-                            assert!(exchange.stream, "bytes without a head");
-                            assert!(!bytes.is_empty());
-                            assert!(
-                                exchange.unsent < 100,
-                                "more in flight than the window allows"
-                            );
-                            exchange.unsent += bytes.len();
-                            exchange.body.extend_from_slice(&bytes);
-                        }
-                        Out::End => {
-                            assert!(exchange.stream, "an end without a head");
-                            assert!(
-                                !exchange.body.is_empty(),
-                                "a head was sent before there was a byte"
-                            );
-                            exchange.stream = false;
-                        }
-                        Out::Pause | Out::Resume | Out::Report => {}
-                        other => panic!("a server does not say {other:?}"),
-                    }
-                    let exchange = &self.exchanges[&id];
-                    if exchange.stream_done() {
-                        self.open.retain(|open| *open != id);
-                    }
+    fn heard(&mut self, id: EffectId, out: Out) {
+        let now_head = |name: &str| self.server.stats(name).map(|stats| stats.head);
+        let exchange = self.exchanges.get_mut(&id).expect("a known exchange");
+        if exchange.over {
+            // The peer is gone; only an answer may still come, for half a connection.
+            assert!(matches!(out, Out::Reply(_)), "{out:?} after the end");
+            return;
+        }
+        match out {
+            Out::Reply(reply) => {
+                assert!(
+                    exchange.status.is_none(),
+                    "two answers to {}",
+                    exchange.asked
+                );
+                exchange.status = Some(reply.status);
+                exchange.seq = headers::seq(&reply.headers).map(|seq| seq.get());
+                exchange.stream = reply.body == Body::Stream;
+                assert!(!(exchange.head_only && exchange.stream));
+                if let Body::Full(bytes) = &reply.body {
+                    exchange.body.extend_from_slice(bytes);
                 }
-                Output::Effect(..) => panic!("a server asks for http only"),
-                Output::Event(event) => {
-                    assert!(!self.closed, "{event:?} after the last event");
-                    match event {
-                        Event::Asked { id, .. } => self.asked.push(id),
-                        Event::Closed(_) => self.closed = true,
-                        _ => {}
-                    }
-                }
-                Output::Idle(wake) => {
-                    assert!(wake.is_none_or(|wake| wake > self.now), "it would spin");
-                    return wake;
+                if reply.status == STATUS_NOT_IN_WINDOW {
+                    let name = exchange.asked.split('/').nth(3).unwrap_or("");
+                    assert_eq!(headers::latest(&reply.headers), now_head(decoded(name)));
                 }
             }
+            Out::Data(bytes) => {
+                assert!(exchange.stream, "bytes without a head");
+                assert!(!bytes.is_empty());
+                assert!(
+                    exchange.unsent < 100,
+                    "more in flight than the window allows"
+                );
+                exchange.unsent += bytes.len();
+                exchange.body.extend_from_slice(&bytes);
+            }
+            Out::End => {
+                assert!(exchange.stream, "an end without a head");
+                assert!(
+                    !exchange.body.is_empty(),
+                    "a head was sent before there was a byte"
+                );
+                exchange.stream = false;
+            }
+            Out::Pause | Out::Resume | Out::Report => {}
+            other => panic!("a server does not say {other:?}"),
         }
-        panic!("the drain has no end");
-    }
-
-    fn pass(&mut self, time: Duration) {
-        let end = self.now + time;
-        clock::pass(self, end, Self::drain, |this, now| {
-            this.now = now;
-            this.server.handle_input(now, Input::Tick);
-        });
+        let exchange = &self.exchanges[&id];
+        if exchange.stream_done() {
+            self.open.retain(|open| *open != id);
+        }
     }
 
     fn read(&mut self, name: u8, count: u8) {
@@ -568,6 +525,30 @@ impl Player {
     }
 }
 
+impl Driven for Player {
+    type Machine = Server;
+
+    fn parts(&mut self) -> (&mut Server, &mut Time) {
+        (&mut self.server, &mut self.now)
+    }
+
+    fn effect(&mut self, id: EffectId, effect: Effect) {
+        match effect {
+            Effect::Http(out) => self.heard(id, out),
+            _ => panic!("a server asks for http only"),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        assert!(!self.closed, "{event:?} after the last event");
+        match event {
+            Event::Asked { id, .. } => self.asked.push(id),
+            Event::Closed(_) => self.closed = true,
+            _ => {}
+        }
+    }
+}
+
 impl Exchange {
     const fn stream_done(&self) -> bool {
         self.status.is_some() && !self.stream
@@ -593,11 +574,6 @@ fn tagged(tag: u32, from: u32, count: usize) -> Bytes {
 pub fn run(data: &[u8]) {
     let mut reel = Reel::new(data);
     let mut player = Player::new(reel.byte());
-    let mut steps = 0;
-    while !reel.is_empty() && steps < 1_000 {
-        let step = Step::read(&mut reel);
-        player.play(&step);
-        steps += 1;
-    }
+    reel.play(Step::read, |step| player.play(step));
     player.finish();
 }

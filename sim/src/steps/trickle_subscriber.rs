@@ -7,10 +7,12 @@ use bytes::Bytes;
 use livepeer_core::http::{Fault, Headers, In, Out, Url};
 use livepeer_core::trickle::subscriber::{Config, Event, Lag, Subscriber};
 use livepeer_core::trickle::{Ending, Seq, Start};
-use livepeer_core::{Effect, EffectId, Input, Machine, Misuse, Output, Time};
+use livepeer_core::{Effect, EffectId, Misuse, Time};
 
+use super::Reel;
+use super::driven::Driven;
+use super::reel::nth;
 use super::trickle_publisher::Answer;
-use super::{Reel, clock};
 
 /// One step.
 #[derive(Clone, Debug)]
@@ -116,7 +118,7 @@ impl Player {
                         .next()
                         .and_then(|seq| seq.parse().ok());
                     let head = answer.head(seq);
-                    self.input(id, In::Reply(head));
+                    self.http(id, In::Reply(head));
                 }
             }
             Step::Data(pick, count) => {
@@ -125,20 +127,20 @@ impl Player {
                     let exchange = self.live.get_mut(&id).expect("picked");
                     let bytes = content(exchange.given, usize::from(*count));
                     exchange.given += usize::from(*count);
-                    self.input(id, In::Data(bytes));
+                    self.http(id, In::Data(bytes));
                 }
             }
             Step::End(pick) => {
                 let fits = |exchange: &Exchange| exchange.replied && !exchange.held;
                 if let Some(id) = self.pick(*pick, fits) {
                     self.live.remove(&id);
-                    self.input(id, In::End(Headers::new()));
+                    self.http(id, In::End(Headers::new()));
                 }
             }
             Step::Fail(pick) => {
                 if let Some(id) = self.pick(*pick, |_| true) {
                     self.live.remove(&id);
-                    self.input(id, In::Failed(Fault::Broken("reset".into())));
+                    self.http(id, In::Failed(Fault::Broken("reset".into())));
                 }
             }
             Step::Jump(to) => {
@@ -178,52 +180,21 @@ impl Player {
             }
             if let Some(id) = self.live.keys().next().copied() {
                 self.live.remove(&id);
-                self.input(id, In::Failed(Fault::Broken("over".into())));
+                self.http(id, In::Failed(Fault::Broken("over".into())));
             } else {
                 let wake = wake.expect("it waits for nothing");
-                self.now = wake;
-                self.subscriber.handle_input(wake, Input::Tick);
+                self.leap(wake.since(self.now));
             }
         }
         panic!("it does not end although everything fails");
     }
 
     fn pick(&self, pick: u8, fits: impl Fn(&Exchange) -> bool) -> Option<EffectId> {
-        let fitting: Vec<EffectId> = self
-            .live
-            .iter()
-            .filter(|(_, exchange)| fits(exchange))
-            .map(|(id, _)| *id)
-            .collect();
-        (!fitting.is_empty()).then(|| fitting[usize::from(pick) % fitting.len()])
+        let fitting = self.live.iter().filter(|(_, exchange)| fits(exchange));
+        nth(pick, fitting.map(|(id, _)| *id))
     }
 
-    fn input(&mut self, id: EffectId, step: In) {
-        self.subscriber
-            .handle_input(self.now, Input::Http(id, step));
-        self.drain();
-    }
-
-    fn drain(&mut self) -> Option<Time> {
-        for _ in 0..100_000 {
-            match self.subscriber.poll_output() {
-                Output::Effect(id, Effect::Http(out)) => self.effect(id, out),
-                Output::Effect(..) => panic!("a subscriber asks for http only"),
-                Output::Event(event) => self.event(event),
-                Output::Idle(wake) => {
-                    assert!(wake.is_none_or(|wake| wake > self.now), "it would spin");
-                    assert!(
-                        wake.is_none() || self.closed.is_none(),
-                        "it wakes after its end"
-                    );
-                    return wake;
-                }
-            }
-        }
-        panic!("the drain has no end");
-    }
-
-    fn effect(&mut self, id: EffectId, out: Out) {
+    fn heard(&mut self, id: EffectId, out: Out) {
         match out {
             Out::Request(request) => {
                 assert!(self.closed.is_none(), "a request after the end");
@@ -267,6 +238,21 @@ impl Player {
                 }
             }
             other => panic!("a subscriber does not say {other:?}"),
+        }
+    }
+}
+
+impl Driven for Player {
+    type Machine = Subscriber;
+
+    fn parts(&mut self) -> (&mut Subscriber, &mut Time) {
+        (&mut self.subscriber, &mut self.now)
+    }
+
+    fn effect(&mut self, id: EffectId, effect: Effect) {
+        match effect {
+            Effect::Http(out) => self.heard(id, out),
+            _ => panic!("a subscriber asks for http only"),
         }
     }
 
@@ -323,12 +309,11 @@ impl Player {
         }
     }
 
-    fn pass(&mut self, time: Duration) {
-        let end = self.now + time;
-        clock::pass(self, end, Self::drain, |this, now| {
-            this.now = now;
-            this.subscriber.handle_input(now, Input::Tick);
-        });
+    fn idle(&mut self, wake: Option<Time>) {
+        assert!(
+            wake.is_none() || self.closed.is_none(),
+            "it wakes after its end"
+        );
     }
 }
 
@@ -347,11 +332,6 @@ fn content(from: usize, count: usize) -> Bytes {
 pub fn run(data: &[u8]) {
     let mut reel = Reel::new(data);
     let mut player = Player::new(reel.byte());
-    let mut steps = 0;
-    while !reel.is_empty() && steps < 1_000 {
-        let step = Step::read(&mut reel);
-        player.play(&step);
-        steps += 1;
-    }
+    reel.play(Step::read, |step| player.play(step));
     player.finish();
 }

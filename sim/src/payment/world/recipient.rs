@@ -18,7 +18,7 @@ use livepeer_proto::net;
 use prost::Message as _;
 
 use super::{Answer, Due, ORCHESTRATOR, RECIPIENT, Waiting, World, keep};
-use crate::payment::Settings;
+use crate::payment::{Model, Settings};
 
 impl World {
     pub(super) fn ask_signer(&mut self, index: usize, mut request: Request) -> (u16, Vec<u8>) {
@@ -204,24 +204,15 @@ impl World {
             .waiting
             .remove(&receipt)
             .expect("each receipt has one event");
+        let expired = payment
+            .ticket_params
+            .as_ref()
+            .is_some_and(|params| params.expiration_block <= self.chain.l1_block.into());
         let store = &self.recipient_store;
-        // Of what has expired nothing need be kept: it is refused anyway.
-        let params = payment.ticket_params.as_ref();
-        let expired = params.is_some_and(|one| one.expiration_block <= self.chain.l1_block.into());
         self.model
             .credited(&account, &payment, tickets, value, |hash, nonce| {
-                let of = format!("nonces:0x{}:", hex::encode(hash));
-                let records = store.iter().filter(|(key, _)| key.starts_with(&of));
-                let nonces = |kept: &bytes::Bytes| -> Vec<u32> {
-                    let chunks = kept[8..].chunks_exact(4);
-                    chunks
-                        .map(|one| u32::from_be_bytes(one.try_into().expect("four")))
-                        .collect()
-                };
-                records
-                    .flat_map(|(_, kept)| nonces(kept))
-                    .any(|one| one == nonce)
-                    || expired
+                // Of what has expired nothing need be kept: it is refused anyway.
+                expired || Model::keeps(store, hash, nonce)
             });
         self.touched.insert(account.clone());
         let after = self.travel();

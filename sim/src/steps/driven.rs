@@ -1,0 +1,145 @@
+//! What all players have in common: a machine, what time it is, and ears for what the machine says.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use livepeer_core::http::{Headers, In, Out, Response};
+use livepeer_core::wire::grpc;
+use livepeer_core::wire::identity_digest;
+use livepeer_core::{Effect, EffectId, Input, Machine, Output, Time};
+use livepeer_proto::net;
+
+use crate::Key;
+
+/// A machine that wants to be woken more often than this while time passes would wake without end.
+const MAX_WAKES: usize = 100_000;
+
+/// A machine that is played with. It is drained after every input, and never waits while it has something to say.
+pub(super) trait Driven: Sized {
+    /// The machine.
+    type Machine: Machine;
+
+    /// A machine that says more than this at once has no end.
+    const MAX_OUTPUTS: usize = 100_000;
+
+    /// The machine, and what time it is.
+    fn parts(&mut self) -> (&mut Self::Machine, &mut Time);
+
+    /// The machine wants that done.
+    fn effect(&mut self, id: EffectId, effect: Effect);
+
+    /// The machine tells that.
+    fn event(&mut self, event: <Self::Machine as Machine>::Event);
+
+    /// The machine is drained, and wants to be woken then.
+    fn idle(&mut self, wake: Option<Time>) {
+        let _ = wake;
+    }
+
+    /// Hears all that the machine has to say, and when it wants to be woken.
+    ///
+    /// # Panics
+    /// If it speaks without end, or wants to be woken at once.
+    fn drain(&mut self) -> Option<Time> {
+        for _ in 0..Self::MAX_OUTPUTS {
+            let (machine, now) = self.parts();
+            match machine.poll_output() {
+                Output::Effect(id, effect) => self.effect(id, effect),
+                Output::Event(event) => self.event(event),
+                Output::Idle(wake) => {
+                    assert!(
+                        wake.is_none_or(|wake| wake > *now),
+                        "it would spin: it wants to be woken at {wake:?}, and it is {now:?}"
+                    );
+                    self.idle(wake);
+                    return wake;
+                }
+            }
+        }
+        panic!("the drain has no end");
+    }
+
+    /// Says something to the machine.
+    fn input(&mut self, input: Input) {
+        let (machine, now) = self.parts();
+        machine.handle_input(*now, input);
+        self.drain();
+    }
+
+    /// Goes on with an exchange.
+    fn http(&mut self, id: EffectId, step: In) {
+        self.input(Input::Http(id, step));
+    }
+
+    /// Answers an exchange in full.
+    fn respond(&mut self, id: EffectId, status: u16, body: impl Into<Bytes>) {
+        self.http(id, In::Reply(Response::new(status)));
+        self.http(id, In::Data(body.into()));
+        self.http(id, In::End(Headers::new()));
+    }
+
+    /// Answers an exchange as a signer that says who the payer is.
+    fn identify(&mut self, id: EffectId, key: &Key) {
+        let signature = key.sign(identity_digest(key.address()));
+        let body = format!(
+            r#"{{"address":"{}","signature":"0x{}"}}"#,
+            key.address(),
+            hex::encode(signature.0)
+        );
+        self.respond(id, 200, body);
+    }
+
+    /// Answers an exchange as an orchestrator.
+    fn inform(&mut self, id: EffectId, info: &net::OrchestratorInfo) {
+        for step in grpc::reply(info) {
+            let step = match step {
+                Out::Reply(head) => In::Reply(head),
+                Out::Data(data) => In::Data(data),
+                Out::EndWith(trailers) => In::End(trailers),
+                other => unreachable!("no answer has {other:?}"),
+            };
+            self.http(id, step);
+        }
+    }
+
+    /// Lets time pass at once, whatever the machine waited for.
+    fn leap(&mut self, span: Duration) {
+        let (_, now) = self.parts();
+        *now = *now + span;
+        self.input(Input::Tick);
+    }
+
+    /// Lets time pass, and wakes the machine whenever it wants that.
+    ///
+    /// # Panics
+    /// If it wants that without end.
+    fn pass(&mut self, span: Duration) {
+        let end = *self.parts().1 + span;
+        for _ in 0..MAX_WAKES {
+            let wake = self.drain().filter(|wake| *wake <= end);
+            *self.parts().1 = wake.unwrap_or(end);
+            self.input(Input::Tick);
+            if wake.is_none() {
+                return;
+            }
+        }
+        panic!("it wakes without end");
+    }
+
+    /// Wakes the machine as often as it wants, until it wants to be left alone for so long.
+    ///
+    /// # Panics
+    /// If it does not, after so many times.
+    fn settle(&mut self, most: usize, calm: Duration) {
+        let before = *self.parts().1;
+        for _ in 0..=most {
+            let wake = self.drain();
+            let Some(wake) = wake.filter(|wake| wake.since(before) < calm) else {
+                return;
+            };
+            let now = *self.parts().1;
+            self.leap(wake.since(now));
+        }
+        panic!("it never rests");
+    }
+}
