@@ -31,7 +31,7 @@ const MAX_BATCH: usize = 4_096;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use livepeer_runtime::store::{Sqlite, Store as _};
 ///
-/// let store = Sqlite::open("/var/lib/livepeer/gateway.db".as_ref())?;
+/// let store = Sqlite::open("gateway.db".as_ref())?;
 /// for record in store.load("nonce:")? {
 ///     println!("{}", record.key);
 /// }
