@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use livepeer_core::Address;
 use livepeer_core::capabilities::{Capabilities, Ceilings};
-use livepeer_core::discovery::{self, ChainSource, Discovery, Origin, Source};
+use livepeer_core::discovery::{self, ChainSource, Origin, Source};
 use livepeer_core::handshake::{self, Handshake, Identity};
 use livepeer_core::http::Url;
 use livepeer_core::payment::remote::{SignerServer, listing};
@@ -15,6 +15,7 @@ use livepeer_core::wire::OrchestratorInfo;
 use livepeer_core::wire::ethereum::AI_SERVICE_REGISTRY;
 use livepeer_core::wire::listing::Found;
 use livepeer_core::wire::runner::Runner;
+use livepeer_runtime::api::discover;
 use livepeer_runtime::{Driver, Handle, Runtime};
 use tracing::{info, warn};
 
@@ -25,6 +26,8 @@ use crate::args::{ChainArgs, ListingArgs};
 const REFRESH: Duration = Duration::from_secs(25 * 60);
 /// How soon again, when nobody is listed.
 const RETRY: Duration = Duration::from_secs(60);
+/// How long one look at a source may take; a walk through the contracts asks hundreds of questions.
+const FIND_WITHIN: Duration = Duration::from_secs(5 * 60);
 /// How many are asked at the same time.
 const AT_ONCE: usize = 16;
 
@@ -166,24 +169,12 @@ async fn ask<R: Runtime>(driver: &Driver<R>, url: &Url, payer: Address) -> Optio
     Some((info, runners))
 }
 
-/// Asks a source once.
+/// Asks a source once; of one that fails nothing is found.
 async fn find<R: Runtime>(driver: &Driver<R>, origin: Origin, source: Source) -> Vec<Found> {
-    let config = discovery::Config {
-        refresh: None,
-        ..discovery::Config::default()
-    };
-    let handle = driver.drive(Discovery::new(driver.now(), config, vec![(origin, source)]));
-    loop {
-        match handle.next().await {
-            Some(discovery::Event::Found(found)) => return found,
-            Some(discovery::Event::Nothing(failures)) => {
-                for failure in failures {
-                    tracing::debug!(%failure, "no orchestrators found");
-                }
-                return Vec::new();
-            }
-            Some(_) => {}
-            None => return Vec::new(),
-        }
+    let config = discovery::Config::default();
+    let discovered = discover(driver, config, vec![(origin, source)], FIND_WITHIN).await;
+    for (_, failure) in discovered.failed {
+        tracing::debug!(%failure, "no orchestrators found");
     }
+    discovered.found
 }
