@@ -30,6 +30,7 @@ use livepeer_sim::Orchestrator;
 use livepeer_sim::orchestrator::{
     self, EndReason, Event, Figures, ModelConfig, Payments, Pipeline, PipelineFactory,
 };
+use zeroize::Zeroizing;
 
 use super::chain::next_block;
 use super::past::{Books, Past};
@@ -84,10 +85,16 @@ impl Options {
 
 /// A key that nobody had before.
 pub(super) fn fresh_key() -> LocalKey {
+    LocalKey::new(&fresh_secret()).expect("it is the secret of a key")
+}
+
+/// The secret of a key that nobody had before.
+pub(super) fn fresh_secret() -> Zeroizing<[u8; 32]> {
     loop {
         // All but one in 2^127 numbers are keys.
-        if let Ok(key) = LocalKey::new(&seed()) {
-            return key;
+        let secret = Zeroizing::new(seed());
+        if LocalKey::new(&secret).is_ok() {
+            return secret;
         }
     }
 }

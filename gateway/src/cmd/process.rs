@@ -15,11 +15,11 @@ use futures_lite::future;
 use livepeer_core::chain::ChainView;
 use livepeer_core::http::Url;
 use livepeer_runtime::tls::Identity;
-use livepeer_runtime::{Driver, LocalKey, Runtime, seed};
+use livepeer_runtime::{Driver, LocalKey, Runtime};
 use zeroize::Zeroizing;
 
 use super::chain::next_block;
-use super::network::{Place, STOP_WITHIN, Tell, bad_identity};
+use super::network::{Place, STOP_WITHIN, Tell, bad_identity, fresh_secret};
 use super::on;
 use super::socket::Socket;
 use super::stop::Stop;
@@ -80,13 +80,7 @@ impl on::Work for Orchestrator<'_> {
 impl Secrets {
     fn fresh(host: &str, now: livepeer_core::Time) -> Result<Self, Failed> {
         Ok(Self {
-            key: Zeroizing::new(loop {
-                // All but one in 2^127 numbers are keys.
-                let secret = Zeroizing::new(seed());
-                if LocalKey::new(&secret).is_ok() {
-                    break hex::encode(secret.as_slice());
-                }
-            }),
+            key: Zeroizing::new(hex::encode(fresh_secret().as_slice())),
             pem: Zeroizing::new(Identity::self_signed_pem(host, now).map_err(bad_identity)?),
         })
     }
@@ -167,25 +161,20 @@ impl Process {
 
     /// Ends it as a power cut would.
     pub(super) fn kill(&mut self) {
-        if let Some((mut child, stdin)) = self.running.take() {
-            // One that has ended by itself is as dead.
-            let _ = child.kill();
-            let _ = child.wait();
-            drop(stdin);
+        if let Some((child, _stdin)) = self.running.take() {
+            bury(child);
         }
     }
 
     /// Asks it to end.
     pub(super) fn ask_to_end(&mut self) {
-        if let Some((child, stdin)) = self.running.take() {
+        if let Some((mut child, stdin)) = self.running.take() {
             drop(stdin);
-            let mut child = child;
             let until = Instant::now() + 2 * STOP_WITHIN;
             while matches!(child.try_wait(), Ok(None)) && Instant::now() < until {
                 thread::sleep(Duration::from_millis(5));
             }
-            let _ = child.kill();
-            let _ = child.wait();
+            bury(child);
         }
     }
 
@@ -218,29 +207,33 @@ impl Process {
         let said = told.and_then(|()| BufReader::new(stdout).read_line(&mut line));
         let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
         let (name, tell) = (self.name.clone(), self.tell.clone());
-        let url = Url::parse(line.trim());
-        if said.is_err() || url.is_err() {
+        let url = said.ok().and_then(|_| Url::parse(line.trim()).ok());
+        let Some(url) = url else {
             let why = stderr.lines().map_while(Result::ok).last();
             let why = why.unwrap_or_else(|| "it ended at once".to_owned());
-            let _ = child.kill();
-            let _ = child.wait();
+            bury(child);
             return Err(Failed::new(
                 format_args!("{}: {}", self.name, why.trim_start_matches("error: ")),
                 "Choose other ports with --listen",
             ));
-        }
+        };
         thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 tell(&format!("{name}: {line}"));
             }
         });
-        let url = url.map_err(|error| Failed::new(error, "Report it"))?;
         // Where it was first, it will be again.
         self.at.set_port(url.port());
         self.url = Some(url);
         self.running = Some((child, stdin));
         Ok(())
     }
+}
+
+/// Makes sure that a process is dead; one that has ended by itself is as dead.
+fn bury(mut child: Child) {
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 impl Drop for Process {
