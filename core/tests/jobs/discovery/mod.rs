@@ -1,0 +1,170 @@
+//! Discovery against scripted endpoints under virtual time, and the recorded contract calls.
+
+mod chain;
+mod kinds;
+mod lists;
+mod precedence;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use livepeer_core::capabilities::Capabilities;
+use livepeer_core::discovery::contracts::{self, Contract};
+use livepeer_core::discovery::{
+    ChainSource, Combine, Config, Discovery, Event, Order, Origin, SIGNER_HEDGE, Scores,
+    ScoresEvent, Source, Wishes, plan, subgraph_url,
+};
+use livepeer_core::http::{self, Body, Fault, Headers, Out, Response, Url};
+use livepeer_core::wire::Token;
+use livepeer_core::wire::listing::{Found, StatsFields};
+use livepeer_core::{Address, Cause, Effect, EffectId, Input, Machine, Output, Party, Time};
+use serde_json::{Value, json};
+
+use crate::cases;
+
+fn url(text: &str) -> Url {
+    Url::parse(text).unwrap()
+}
+
+fn unhex(of: &Value) -> Vec<u8> {
+    hex::decode(of.as_str().unwrap().strip_prefix("0x").unwrap()).unwrap()
+}
+
+const START: Time = Time::from_secs(9_000);
+
+/// Status, headers and body; or silence.
+type Answer = Option<(u16, Vec<(&'static str, String)>, Vec<u8>)>;
+
+/// Answers a request.
+type Script = Box<dyn FnMut(&http::Request) -> Answer>;
+
+struct Bench<M: Machine> {
+    machine: M,
+    now: Time,
+    script: Script,
+    asked: Vec<http::Request>,
+    events: Vec<M::Event>,
+    wake: Option<Time>,
+}
+
+impl<M: Machine> Bench<M> {
+    fn new(machine: M, script: impl FnMut(&http::Request) -> Answer + 'static) -> Self {
+        let mut this = Self {
+            machine,
+            now: START,
+            script: Box::new(script),
+            asked: Vec::new(),
+            events: Vec::new(),
+            wake: None,
+        };
+        this.drain();
+        this
+    }
+
+    fn drain(&mut self) {
+        loop {
+            match self.machine.poll_output() {
+                Output::Effect(id, Effect::Http(Out::Request(request))) => {
+                    let answer = (self.script)(&request);
+                    self.asked.push(request);
+                    self.answer(id, answer);
+                }
+                Output::Effect(_, Effect::Http(Out::Abort)) => {}
+                Output::Effect(_, other) => panic!("{other:?}"),
+                Output::Event(event) => self.events.push(event),
+                Output::Idle(wake) => {
+                    assert!(wake.is_none_or(|wake| wake > self.now), "woken in the past");
+                    self.wake = wake;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, id: EffectId, answer: Answer) {
+        let Some((status, headers, body)) = answer else {
+            return;
+        };
+        let mut steps = Vec::new();
+        if status == 0 {
+            steps.push(http::In::Failed(Fault::Connect("refused".into())));
+        } else {
+            let mut head = Response::new(status);
+            for (name, value) in headers {
+                head = head.header(name, value);
+            }
+            steps.push(http::In::Reply(head));
+            for piece in body.chunks(1 << 20) {
+                steps.push(http::In::Data(Bytes::copy_from_slice(piece)));
+            }
+            steps.push(http::In::End(Headers::new()));
+        }
+        for step in steps {
+            self.machine.handle_input(self.now, Input::Http(id, step));
+        }
+    }
+
+    /// Sleeps exactly until the machine wants to be woken.
+    fn nap(&mut self) {
+        self.now = self.wake.expect("it waits for a time");
+        self.machine.handle_input(self.now, Input::Tick);
+        self.drain();
+    }
+
+    fn run(&mut self, by: Duration) {
+        let end = self.now + by;
+        while let Some(wake) = self.wake.filter(|wake| *wake <= end) {
+            self.now = wake;
+            self.machine.handle_input(wake, Input::Tick);
+            self.drain();
+        }
+        self.now = end;
+        self.machine.handle_input(end, Input::Tick);
+        self.drain();
+    }
+
+    fn secs(&mut self, secs: u64) {
+        self.run(Duration::from_secs(secs));
+    }
+}
+
+impl Bench<Discovery> {
+    fn found(&mut self) -> Vec<Found> {
+        let at = self
+            .events
+            .iter()
+            .rposition(|event| matches!(event, Event::Found(_)));
+        match self.events.remove(at.expect("something is found")) {
+            Event::Found(found) => found,
+            _ => unreachable!("it was just found"),
+        }
+    }
+
+    fn hosts(&mut self) -> Vec<String> {
+        self.found()
+            .iter()
+            .map(|found| found.url.host().to_string())
+            .collect()
+    }
+}
+
+fn endpoint(text: &str) -> (Origin, Source) {
+    let source = Source::Endpoint {
+        url: url(text),
+        headers: Headers::new(),
+    };
+    (Origin::Endpoint, source)
+}
+
+fn ok(body: &Value) -> Answer {
+    Some((200, vec![], body.to_string().into_bytes()))
+}
+
+fn list(hosts: &[&str]) -> Answer {
+    let all: Vec<Value> = hosts
+        .iter()
+        .map(|host| json!({"address": format!("https://{host}:8935")}))
+        .collect();
+    ok(&Value::Array(all))
+}

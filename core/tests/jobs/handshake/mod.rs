@@ -1,0 +1,245 @@
+//! The handshake against scripted orchestrators and signers, and against the recorded bytes.
+
+mod answers;
+mod renewal;
+mod signing;
+mod vectors;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use k256::ecdsa::SigningKey;
+use livepeer_core::capabilities::{Capabilities, Capability, Ceilings};
+use livepeer_core::handshake::{
+    Class, Config, Event, Handshake, IDENTITY_HEDGE, Identity, NotAdopted, PinChange, Rejection,
+    Signers, Terms,
+};
+use livepeer_core::http::{self, Body, Fault, Headers, Out, Response, Trust, Url};
+use livepeer_core::money::Price;
+use livepeer_core::sign::{BadSignature, SignRefused};
+use livepeer_core::signers::{FIRST_REST, Standing};
+use livepeer_core::wire::grpc::{self, Status};
+use livepeer_core::wire::{OrchestratorInfo, identity_digest};
+use livepeer_core::{
+    Address, Advice, Cause, Digest, Effect, EffectId, Input, Machine, Misuse, Output, Party,
+    Signature, Time,
+};
+use livepeer_proto::net;
+use prost::Message as _;
+use serde_json::Value;
+
+use crate::cases;
+
+fn unhex(of: &Value) -> Vec<u8> {
+    let text = of.as_str().unwrap();
+    hex::decode(text.strip_prefix("0x").unwrap_or(text)).unwrap()
+}
+
+fn sign(key: &SigningKey, digest: Digest) -> Signature {
+    let (signature, recovery) = key.sign_prehash_recoverable(&digest.0).unwrap();
+    let mut bytes = [0; 65];
+    bytes[..64].copy_from_slice(&signature.to_bytes());
+    bytes[64] = 27 + recovery.to_byte();
+    Signature(bytes)
+}
+
+fn account(secret: u8) -> (SigningKey, Address) {
+    let mut bytes = [0; 32];
+    bytes[31] = secret;
+    let key = SigningKey::from_bytes(&bytes.into()).unwrap();
+    let address = Address::of_key(key.verifying_key());
+    (key, address)
+}
+
+const START: Time = Time::from_secs(1_000);
+const TOKEN_LIFE: u64 = 1_800;
+
+fn url(text: &str) -> Url {
+    Url::parse(text).unwrap()
+}
+
+fn orchestrator() -> Url {
+    url("https://orch.example:8935")
+}
+
+/// The answer of an orchestrator that serves live video through the model `noop`.
+fn answer(now: Time) -> net::OrchestratorInfo {
+    let offered = Capabilities {
+        version: "0.9.1".into(),
+        ..Capabilities::common().and_model(
+            Capability::LIVE_VIDEO_TO_VIDEO,
+            "noop",
+            livepeer_core::capabilities::Model {
+                warm: true,
+                capacity: 2,
+                ..Default::default()
+            },
+        )
+    };
+    net::OrchestratorInfo {
+        transcoder: "https://orch.example:8935".into(),
+        capabilities: Some(offered.to_wire()),
+        price_info: Some(price(12)),
+        ticket_params: Some(net::TicketParams {
+            recipient: vec![7; 20].into(),
+            face_value: vec![1].into(),
+            win_prob: vec![1].into(),
+            ..Default::default()
+        }),
+        auth_token: Some(net::AuthToken {
+            token: vec![1, 2, 3].into(),
+            session_id: "session".into(),
+            expiration: (now.as_secs() + TOKEN_LIFE) as i64,
+        }),
+        ..Default::default()
+    }
+}
+
+fn price(wei: i64) -> net::PriceInfo {
+    net::PriceInfo {
+        price_per_unit: wei,
+        pixels_per_unit: 1,
+        ..Default::default()
+    }
+}
+
+/// Drives one handshake by hand.
+struct Bench {
+    machine: Handshake,
+    now: Time,
+    events: Vec<Event>,
+    effects: Vec<(EffectId, Effect)>,
+    wake: Option<Time>,
+}
+
+impl Bench {
+    fn new(config: Config, identity: Identity) -> Self {
+        Self::asking(config, identity, Capabilities::live_video("noop"))
+    }
+
+    fn asking(config: Config, identity: Identity, wanted: Capabilities) -> Self {
+        let machine = Handshake::new(START, config, orchestrator(), identity, wanted);
+        let mut this = Self {
+            machine,
+            now: START,
+            events: Vec::new(),
+            effects: Vec::new(),
+            wake: None,
+        };
+        this.drain();
+        this
+    }
+
+    /// One that has its answer already.
+    fn ready(config: Config) -> Self {
+        let mut bench = Self::new(config, Identity::Offchain);
+        let call = bench.request();
+        bench.reply(call.0, &answer(START));
+        assert!(matches!(bench.event(), Event::Ready(_)));
+        bench
+    }
+
+    fn drain(&mut self) {
+        loop {
+            match self.machine.poll_output() {
+                Output::Effect(id, effect) => self.effects.push((id, effect)),
+                Output::Event(event) => self.events.push(event),
+                Output::Idle(wake) => {
+                    assert!(wake.is_none_or(|wake| wake > self.now), "woken in the past");
+                    self.wake = wake;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        self.machine.handle_input(self.now, input);
+        self.drain();
+    }
+
+    fn http(&mut self, id: EffectId, step: http::In) {
+        self.input(Input::Http(id, step));
+    }
+
+    fn sleep(&mut self, by: Duration) {
+        self.now = self.now + by;
+        self.input(Input::Tick);
+    }
+
+    /// Sleeps exactly until the machine wants to be woken.
+    fn nap(&mut self) {
+        self.now = self.wake.expect("it waits for a time");
+        self.input(Input::Tick);
+    }
+
+    fn event(&mut self) -> Event {
+        assert!(!self.events.is_empty(), "there is no event");
+        self.events.remove(0)
+    }
+
+    fn quiet(&self) {
+        assert!(self.events.is_empty(), "{:?}", self.events);
+        assert!(self.effects.is_empty(), "{:?}", self.effects);
+    }
+
+    fn request(&mut self) -> (EffectId, http::Request) {
+        assert!(!self.effects.is_empty(), "nothing is asked");
+        match self.effects.remove(0) {
+            (id, Effect::Http(Out::Request(request))) => (id, request),
+            other => panic!("not a request: {other:?}"),
+        }
+    }
+
+    fn aborted(&mut self) -> EffectId {
+        match self.effects.remove(0) {
+            (id, Effect::Http(Out::Abort)) => id,
+            other => panic!("not an abort: {other:?}"),
+        }
+    }
+
+    fn steps(&mut self, id: EffectId, steps: impl IntoIterator<Item = Out>) {
+        for step in steps {
+            match step {
+                Out::Reply(head) => {
+                    let all = matches!(head.body, Body::Empty);
+                    self.http(id, http::In::Reply(head));
+                    if all {
+                        self.http(id, http::In::End(Headers::new()));
+                    }
+                }
+                Out::Data(data) => self.http(id, http::In::Data(data)),
+                Out::EndWith(trailers) => self.http(id, http::In::End(trailers)),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn reply(&mut self, id: EffectId, message: &net::OrchestratorInfo) {
+        self.steps(id, grpc::reply(message));
+    }
+
+    fn refuse(&mut self, id: EffectId, code: u16, text: &str) {
+        self.steps(id, [grpc::refuse(&Status::new(code, text))]);
+    }
+
+    fn json(&mut self, id: EffectId, status: u16, body: &str) {
+        self.http(id, http::In::Reply(Response::new(status)));
+        self.http(id, http::In::Data(Bytes::copy_from_slice(body.as_bytes())));
+        self.http(id, http::In::End(Headers::new()));
+    }
+
+    fn failure(&mut self) -> livepeer_core::Failure {
+        match self.event() {
+            Event::Failed(failure) => failure,
+            other => panic!("not a failure: {other:?}"),
+        }
+    }
+}
+
+fn question(request: &http::Request) -> net::OrchestratorRequest {
+    let Body::Full(body) = &request.body else {
+        panic!("a call has all of its body");
+    };
+    net::OrchestratorRequest::decode(body.slice(5..)).unwrap()
+}

@@ -1,0 +1,179 @@
+//! The channels beside the stream: control and events.
+
+use super::*;
+
+#[test]
+fn cached_parameters_go_first_on_a_new_control_channel() {
+    let case = case("control-after-swap");
+    let params = Params::parse(case["in"]["cached_params"].as_str().unwrap()).unwrap();
+    let mut world = World::new(Config::default());
+    world.command(|job, now| job.update_params(now, params).unwrap());
+    world.assign_well("orch-b.example");
+    world.pass_to(10_000);
+    let want: Vec<_> = case["out"]["commands"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|command| {
+            (
+                command["at_ms"].as_u64().unwrap(),
+                command["control_write"].as_str().unwrap().to_string(),
+            )
+        })
+        .collect();
+    let have: Vec<_> = world
+        .control
+        .iter()
+        .map(|(at, _, text)| (*at, text.clone()))
+        .collect();
+    assert_eq!(have, want);
+}
+
+#[test]
+fn updates_in_a_burst_are_sent_one_after_the_other_and_none_is_lost() {
+    let mut world = World::new(Config::default());
+    world.assign_well("a");
+    for n in 0..20 {
+        let params = Params::parse(&format!(r#"{{"n":{n}}}"#)).unwrap();
+        world.command(|job, now| job.update_params(now, params).unwrap());
+    }
+    let have: Vec<_> = world
+        .control
+        .iter()
+        .map(|(.., text)| text.clone())
+        .collect();
+    let want: Vec<_> = (0..20).map(|n| format!(r#"{{"n":{n}}}"#)).collect();
+    assert_eq!(have, want);
+    let updated = world
+        .take_events()
+        .iter()
+        .filter(|(_, event)| matches!(event, Event::Updated))
+        .count();
+    assert_eq!(updated, 20);
+}
+
+#[test]
+fn silence_on_the_events_channel_ends_the_orchestrator() {
+    let case = case("events-silence");
+    let mut world = World::new(Config::default());
+    world.assign_well("a");
+    for step in case["in"]["events"].as_array().unwrap().iter().skip(1) {
+        world.pass_to(step["at_ms"].as_u64().unwrap());
+        // Output flows all the time; only events are silent.
+        world.command(LiveVideoJob::output_seen);
+        if step.get("event").is_some() {
+            world.runner_says(&step["event"].to_string());
+        }
+    }
+    let released: Vec<_> = world
+        .take_events()
+        .into_iter()
+        .filter_map(|(at, event)| match event {
+            Event::Release(_, Outcome::Failed(failure)) => Some((at, failure.cause)),
+            _ => None,
+        })
+        .collect();
+    let want = case["out"]["commands"][0]["at_ms"].as_u64().unwrap();
+    assert!(
+        matches!(&released[..], [(at, Cause::Silent { what: "events", .. })] if *at == want),
+        "{released:?}"
+    );
+}
+
+#[test]
+fn garbage_on_the_events_channel_is_skipped_and_is_no_sign_of_life() {
+    let mut world = World::new(Config::default());
+    world.assign_well("a");
+    world.take_events();
+    for garbage in ["[1,2]", "{\"event\":", ""] {
+        world.runner_says(garbage);
+    }
+    assert!(world.take_events().is_empty());
+    world.pass_to(39_999);
+    world.runner_says("nonsense");
+    world.pass_to(40_000);
+    let events = world.take_events();
+    assert!(
+        released_only(&events) && events[0].0 == 40_000,
+        "{events:?}"
+    );
+}
+
+#[test]
+fn the_status_of_a_new_orchestrator_outlives_the_old_one() {
+    let case = case("status-clear");
+    let mut world = World::new(Config::default());
+    world.assign_well("orch-a.example");
+    world.pass_to(1_000);
+    world.runner_says(r#"{"type":"status","state":"ONLINE"}"#);
+    world.pass_to(2_000);
+    world.lose_media();
+    world.next_event = 0;
+    world.assign_well("orch-b.example");
+    world.pass_to(3_000);
+    world.runner_says(r#"{"type":"status","state":"LOADING"}"#);
+    world.pass_to(20_000);
+    let status = world.job.status().unwrap();
+    assert_eq!(status.event["state"], case["out"]["status_at_end"]["state"]);
+    assert_eq!(
+        status.event["orchestrator_info"]["url"],
+        "https://orch-b.example:8935"
+    );
+}
+
+#[test]
+fn what_the_runner_said_last_is_why_it_ended_the_session() {
+    let complaint = r#"{"event":{"type":"error","message":"insufficient balance"}}"#;
+    for before in [true, false] {
+        let mut world = World::new(Config::default());
+        world.assign_well("a");
+        world.take_events();
+        if before {
+            world.runner_says(complaint);
+            world.take_events();
+        }
+        world.command(|job, now| job.media_ended(now, None));
+        if !before {
+            assert!(world.take_events().is_empty(), "it may still say why");
+            world.runner_says(complaint);
+        }
+        let lost = world
+            .take_events()
+            .into_iter()
+            .find_map(|(_, event)| match event {
+                Event::Lost(_, failure) => Some(failure.cause),
+                _ => None,
+            });
+        assert_eq!(lost, Some(Cause::Ended("insufficient balance".into())));
+    }
+    // An old complaint explains nothing.
+    let mut world = World::new(Config::default());
+    world.assign_well("a");
+    world.runner_says(complaint);
+    world.pass_to(5_000);
+    world.take_events();
+    world.lose_media();
+    let events = world.take_events();
+    let (_, Event::Lost(_, failure)) = &events[0] else {
+        panic!("{events:?}");
+    };
+    assert_eq!(failure.cause, Cause::Gone("a media channel"));
+}
+
+#[test]
+fn a_job_ends_whichever_of_its_channels_was_closed_first() {
+    let mut world = World::new(Config::default());
+    world.assign_well("a");
+    world.close_control();
+    world.pass_to(world.ms() + 250);
+    let events = world.take_events();
+    assert!(
+        matches!(events.last(), Some((_, Event::NeedLease))),
+        "{events:?}"
+    );
+    world.command(|job, now| job.no_lease(now).unwrap());
+    assert!(matches!(
+        world.take_events()[..],
+        [(_, Event::Ended(Ending::NoOrchestrator))]
+    ));
+}

@@ -1,0 +1,304 @@
+//! The life of a live video job, driven by hand: starts and their refusals, control, events, silence, swaps.
+
+mod channels;
+mod start;
+mod swaps;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use livepeer_core::capabilities::Capabilities;
+use livepeer_core::handshake::Identity;
+use livepeer_core::http::{Fault, Headers, In, Method, Out, Response, Url};
+use livepeer_core::job::live::replay::Owed;
+use livepeer_core::job::live::{Config, Ending, Event, LiveVideoJob};
+use livepeer_core::payment::Funds;
+use livepeer_core::pool::{self, Lease, Outcome, Quickest, SessionPool};
+use livepeer_core::wire::{Params, StartRequest};
+use livepeer_core::{Cause, Effect, EffectId, Failure, Input, Machine, Output, Party, Time};
+use livepeer_proto::net;
+use prost::Message as _;
+use serde_json::{Value, json};
+
+use crate::cases;
+
+fn case(id: &str) -> Value {
+    let all = cases("jobs/07-live-events-control.json", "cases");
+    all.into_iter()
+        .find(|case| case["id"] == id)
+        .expect("the case exists")
+}
+
+fn info(host: &str) -> Bytes {
+    let wire = net::OrchestratorInfo {
+        transcoder: format!("https://{host}:8935"),
+        auth_token: Some(net::AuthToken {
+            token: Bytes::from_static(b"secret"),
+            session_id: "s".into(),
+            expiration: 4_000_000_000,
+        }),
+        capabilities: Some(net::Capabilities {
+            bitstring: vec![1 << 35],
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    wire.encode_to_vec().into()
+}
+
+/// Answers a GetOrchestrator call.
+fn answer_call<M: Machine>(machine: &mut M, now: Time, call: EffectId, message: &Bytes) {
+    let mut framed = vec![0];
+    framed.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
+    framed.extend(message);
+    let head = Response::new(200).header("content-type", "application/grpc");
+    machine.handle_input(now, Input::Http(call, In::Reply(head)));
+    machine.handle_input(now, Input::Http(call, In::Data(framed.into())));
+    let mut trailers = Headers::new();
+    trailers.push("grpc-status", "0");
+    machine.handle_input(now, Input::Http(call, In::End(trailers)));
+}
+
+/// A lease from a pool that shook hands with `host`.
+fn lease(now: Time, host: &str) -> Lease {
+    let wanted = Capabilities::live_video("noop");
+    let mut pool = SessionPool::new(
+        now,
+        pool::Config::default(),
+        Identity::Offchain,
+        wanted,
+        Quickest,
+        [7; 32],
+    );
+    pool.offer(
+        now,
+        vec![Url::parse(&format!("https://{host}:8935")).unwrap()],
+    );
+    while let Output::Effect(id, Effect::Http(Out::Request(_))) = pool.poll_output() {
+        answer_call(&mut pool, now, id, &info(host));
+    }
+    pool.take(now).expect("the orchestrator fits")
+}
+
+/// A job, and a world around it that answers as well-behaved trickle servers do.
+struct World {
+    job: LiveVideoJob,
+    start: Time,
+    now: Time,
+    /// Requests that the test has to answer: starts and handshakes.
+    asked: Vec<(EffectId, Method, Url, Bytes)>,
+    /// Control messages, with the host they went to.
+    control: Vec<(u64, String, String)>,
+    /// POSTs under way, by exchange.
+    posting: BTreeMap<EffectId, (Url, Vec<u8>)>,
+    /// The parked GET of the events channel.
+    events_get: Option<(EffectId, Url)>,
+    next_event: u64,
+    events: Vec<(u64, Event)>,
+    aborted: Vec<EffectId>,
+    wake: Option<Time>,
+}
+
+impl World {
+    fn new(config: Config) -> Self {
+        let start = Time::from_secs(1_700_000_000);
+        let request = StartRequest {
+            model_id: "noop".into(),
+            ..Default::default()
+        };
+        let job = LiveVideoJob::new(start, config, request, Funds::Offchain);
+        let mut world = Self {
+            job,
+            start,
+            now: start,
+            asked: Vec::new(),
+            control: Vec::new(),
+            posting: BTreeMap::new(),
+            events_get: None,
+            next_event: 0,
+            events: Vec::new(),
+            aborted: Vec::new(),
+            wake: None,
+        };
+        world.drain();
+        world
+    }
+
+    fn ms(&self) -> u64 {
+        u64::try_from(self.now.since(self.start).as_millis()).unwrap()
+    }
+
+    fn answer(&mut self, id: EffectId, reply: Response, body: &[u8]) {
+        self.job
+            .handle_input(self.now, Input::Http(id, In::Reply(reply)));
+        if !body.is_empty() {
+            self.job.handle_input(
+                self.now,
+                Input::Http(id, In::Data(Bytes::copy_from_slice(body))),
+            );
+        }
+        self.job
+            .handle_input(self.now, Input::Http(id, In::End(Headers::new())));
+    }
+
+    fn drain(&mut self) {
+        loop {
+            match self.job.poll_output() {
+                Output::Effect(id, Effect::Http(out)) => self.on_http(id, out),
+                Output::Effect(_, other) => panic!("an off-chain job wants {other:?}"),
+                Output::Event(event) => self.events.push((self.ms(), event)),
+                Output::Idle(wake) => {
+                    assert!(
+                        wake.is_none_or(|wake| wake > self.now),
+                        "a wake time that has passed"
+                    );
+                    self.wake = wake;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn on_http(&mut self, id: EffectId, out: Out) {
+        match out {
+            Out::Request(request) => {
+                let path = request.url.path().to_string();
+                if path.ends_with("/next") {
+                    self.answer(
+                        id,
+                        Response::new(200).header("lp-trickle-latest", "0"),
+                        b"0",
+                    );
+                } else if path.contains("-events/") {
+                    self.events_get = Some((id, request.url));
+                } else if path.contains("-control/") && request.method == Method::Post {
+                    self.posting.insert(id, (request.url, Vec::new()));
+                } else if request.method == Method::Delete {
+                    self.answer(id, Response::new(200), b"");
+                } else {
+                    let body = match request.body {
+                        livepeer_core::http::Body::Full(body) => body,
+                        _ => Bytes::new(),
+                    };
+                    self.asked.push((id, request.method, request.url, body));
+                }
+            }
+            Out::Data(data) => {
+                if let Some((_, body)) = self.posting.get_mut(&id) {
+                    body.extend_from_slice(&data);
+                    self.job
+                        .handle_input(self.now, Input::Http(id, In::Sent(data.len())));
+                }
+            }
+            Out::End => {
+                let (url, body) = self
+                    .posting
+                    .remove(&id)
+                    .expect("an end follows a beginning");
+                let seq = url.path().rsplit('/').next().unwrap().to_string();
+                self.control.push((
+                    self.ms(),
+                    url.host().to_string(),
+                    String::from_utf8(body).unwrap(),
+                ));
+                self.answer(id, Response::new(200).header("lp-trickle-seq", seq), b"");
+            }
+            Out::Abort => {
+                self.posting.remove(&id);
+                self.events_get.take_if(|(get, _)| *get == id);
+                self.aborted.push(id);
+            }
+            _ => {}
+        }
+    }
+
+    /// Lets time pass to `ms` after the start, waking the job whenever it asked to be woken.
+    fn pass_to(&mut self, ms: u64) {
+        let to = self.start + Duration::from_millis(ms);
+        loop {
+            let wake = self.wake.unwrap_or(Time::MAX).min(to);
+            self.now = self.now.max(wake);
+            self.job.handle_input(self.now, Input::Tick);
+            self.drain();
+            if self.now >= to {
+                return;
+            }
+        }
+    }
+
+    fn command(&mut self, run: impl FnOnce(&mut LiveVideoJob, Time)) {
+        run(&mut self.job, self.now);
+        self.drain();
+    }
+
+    /// Gives the job an orchestrator and answers its start request as `reply` says.
+    fn assign(&mut self, host: &str, status: u16, body: &str) {
+        let lease = lease(self.now, host);
+        self.command(|job, now| job.assign(now, lease).unwrap());
+        self.answer_start(status, body);
+    }
+
+    fn answer_start(&mut self, status: u16, body: &str) {
+        let (id, method, url, _) = self.asked.pop().expect("the job asks to start");
+        assert_eq!((method, url.path()), (Method::Post, "/live-video-to-video"));
+        self.answer(id, Response::new(status), body.as_bytes());
+        self.drain();
+    }
+
+    /// The orchestrator closes the control channel, to which a message is on its way.
+    fn close_control(&mut self) {
+        let is_control = |url: &Url| url.path().contains("-control/");
+        let posting = self.posting.iter().find(|(_, (url, _))| is_control(url));
+        let id = *posting.expect("the next message has its request").0;
+        self.posting.remove(&id);
+        let closed = Response::new(200).header("lp-trickle-closed", "terminated");
+        self.answer(id, closed, b"");
+        self.drain();
+    }
+
+    /// The orchestrator closes a media channel and does not say why.
+    fn lose_media(&mut self) {
+        self.command(|job, now| job.media_ended(now, None));
+        self.pass_to(self.ms() + 250);
+    }
+
+    fn assign_well(&mut self, host: &str) {
+        self.assign(host, 200, &channels("m1"));
+    }
+
+    /// The runner says something.
+    fn runner_says(&mut self, segment: &str) {
+        let (id, _) = self.events_get.take().expect("the job listens to events");
+        let seq = self.next_event;
+        self.next_event += 1;
+        self.answer(
+            id,
+            Response::new(200).header("lp-trickle-seq", seq.to_string()),
+            segment.as_bytes(),
+        );
+        self.drain();
+    }
+
+    fn take_events(&mut self) -> Vec<(u64, Event)> {
+        std::mem::take(&mut self.events)
+    }
+}
+
+fn channels(id: &str) -> String {
+    let url = |suffix: &str| format!("/ai/trickle/{id}{suffix}");
+    json!({"manifest_id": id, "publish_url": url(""), "subscribe_url": url("-out"),
+           "control_url": url("-control"), "events_url": url("-events")})
+    .to_string()
+}
+
+fn released_only(events: &[(u64, Event)]) -> bool {
+    matches!(
+        events,
+        [
+            (_, Event::Lost(..)),
+            (_, Event::Release(..)),
+            (_, Event::NeedLease)
+        ]
+    )
+}

@@ -1,0 +1,208 @@
+//! How a job starts, and that nothing of it is left.
+
+use super::*;
+
+#[test]
+fn every_answer_to_the_start_leads_where_the_vectors_say() {
+    let mut seen = 0;
+    for case in cases("jobs/05-lv2v-start.json", "cases")
+        .iter()
+        .filter(|case| case["kind"] == "peer_reply")
+    {
+        let id = case["id"].as_str().unwrap();
+        if case["in"]["job"] == "scope" {
+            continue;
+        }
+        seen += 1;
+        let reply = &case["in"]["reply"];
+        let body = match reply.get("body_json") {
+            Some(json) => json.to_string(),
+            None => reply["body_text"].as_str().unwrap().to_string(),
+        };
+        let mut world = World::new(Config::default());
+        world.assign(
+            "orch-a.example",
+            u16::try_from(reply["status"].as_u64().unwrap()).unwrap(),
+            &body,
+        );
+        let events = world.take_events();
+        let released = events.iter().find_map(|(_, event)| match event {
+            Event::Release(_, outcome) => Some(outcome.clone()),
+            _ => None,
+        });
+        match case["out"]["class"].as_str().unwrap() {
+            "done" => {
+                assert!(
+                    events
+                        .iter()
+                        .any(|(_, event)| matches!(event, Event::Started(_))),
+                    "{id}"
+                );
+                assert_eq!(released, None, "{id}");
+            }
+            "other" => {
+                let suspended = matches!(released, Some(Outcome::Failed(_)));
+                assert_eq!(json!(suspended), case["out"]["suspend"], "{id}");
+                assert!(
+                    released.is_some() && matches!(events.last(), Some((_, Event::NeedLease))),
+                    "{id}"
+                );
+            }
+            class @ ("refresh" | "refresh_info_once") => {
+                // A fresh quote is asked for, then the start is tried again, so often.
+                let tries = if class == "refresh" { 3 } else { 2 };
+                for _ in 1..tries {
+                    let (call, _, url, _) = world.asked.pop().expect(id);
+                    assert_eq!(url.path(), "/net.Orchestrator/GetOrchestrator", "{id}");
+                    answer_call(&mut world.job, world.now, call, &info("orch-a.example"));
+                    world.drain();
+                    world.answer_start(
+                        u16::try_from(reply["status"].as_u64().unwrap()).unwrap(),
+                        &body,
+                    );
+                }
+                let events = world.take_events();
+                let released = events
+                    .iter()
+                    .any(|(_, event)| matches!(event, Event::Release(_, Outcome::Stale)));
+                assert!(released && released_only(&events), "{id}: {events:?}");
+            }
+            class => panic!("{id}: unknown class {class}"),
+        }
+    }
+    assert_eq!(seen, 20);
+}
+
+#[test]
+fn no_answer_to_the_start_is_given_up_after_its_deadline() {
+    let mut world = World::new(Config::default());
+    let lease = lease(world.now, "a");
+    world.command(|job, now| job.assign(now, lease).unwrap());
+    let (start, ..) = world.asked.pop().unwrap();
+    world.pass_to(4_999);
+    assert!(world.aborted.is_empty());
+    world.pass_to(5_000);
+    assert_eq!(world.aborted, [start]);
+    let events = world.take_events();
+    let timed_out = events.iter().any(|(_, event)| {
+        matches!(event, Event::Release(_, Outcome::Failed(failure)) if matches!(failure.cause, Cause::TimedOut { .. }))
+    });
+    assert!(timed_out, "{events:?}");
+    // The answer that comes after all finds nobody.
+    world.answer(start, Response::new(200), channels("late").as_bytes());
+    world.drain();
+    assert!(world.take_events().is_empty());
+}
+
+#[test]
+fn a_job_stopped_while_it_starts_leaves_no_session_behind() {
+    let mut world = World::new(Config::default());
+    let lease = lease(world.now, "a");
+    world.command(|job, now| job.assign(now, lease).unwrap());
+    world.command(LiveVideoJob::stop);
+    world.take_events();
+    let (id, ..) = world.asked.pop().unwrap();
+    let now = world.now;
+    world
+        .job
+        .handle_input(now, Input::Http(id, In::Reply(Response::new(200))));
+    world
+        .job
+        .handle_input(now, Input::Http(id, In::Data(channels("m9").into())));
+    world
+        .job
+        .handle_input(now, Input::Http(id, In::End(Headers::new())));
+    let mut deleted = None;
+    loop {
+        match world.job.poll_output() {
+            Output::Effect(id, Effect::Http(Out::Request(request)))
+                if request.method == Method::Delete =>
+            {
+                assert_eq!(request.url.to_string(), "https://a:8935/ai/trickle/m9");
+                deleted = Some(id);
+            }
+            Output::Effect(id, Effect::Http(out)) => world.on_http(id, out),
+            Output::Event(event) => assert!(
+                !matches!(event, Event::Ended(_)),
+                "before the session is closed"
+            ),
+            Output::Idle(_) => break,
+            other @ Output::Effect(..) => panic!("{other:?}"),
+        }
+    }
+    let deleted = deleted.expect("the session is deleted");
+    world.answer(deleted, Response::new(200), b"");
+    world.drain();
+    assert!(matches!(
+        world.take_events().last(),
+        Some((_, Event::Ended(Ending::Stopped)))
+    ));
+}
+
+#[test]
+fn after_the_end_nothing_is_open_and_nothing_is_said() {
+    let mut world = World::new(Config::default());
+    world.assign_well("a");
+    world.command(LiveVideoJob::stop);
+    assert!(matches!(
+        world.take_events().last(),
+        Some((_, Event::Ended(Ending::Stopped)))
+    ));
+    assert!(
+        world.events_get.is_none() && world.posting.is_empty(),
+        "the job's channels are closed"
+    );
+    assert_eq!(world.wake, None);
+    world.pass_to(120_000);
+    world.command(LiveVideoJob::stop);
+    assert!(world.take_events().is_empty() && world.asked.is_empty());
+    let lease = lease(world.now, "b");
+    world.command(|job, now| assert!(job.assign(now, lease).is_err()));
+}
+
+#[test]
+fn an_orchestrator_whose_word_is_always_stale_is_not_asked_forever() {
+    let mut world = World::new(Config {
+        start_tries: 1,
+        ..Config::default()
+    });
+    let mut outcomes = Vec::new();
+    // Four at each of the hosts, as a pool would lend them that has no others.
+    for round in 0..40 {
+        if !world.job.needs_lease() {
+            break;
+        }
+        let host = format!("orch-{}.example", round / 4);
+        let lease = lease(world.now, &host);
+        world.command(|job, now| job.assign(now, lease).unwrap());
+        if !world.asked.is_empty() {
+            world.answer_start(400, "TicketParams expired");
+        }
+        let outcome = |(_, event)| match event {
+            Event::Release(_, outcome) => Some(outcome),
+            _ => None,
+        };
+        let events = world.take_events();
+        if let Some((_, Event::Ended(ending))) = events.last() {
+            assert!(matches!(ending, Ending::Failed(_)), "{ending:?}");
+        }
+        outcomes.extend(events.into_iter().filter_map(outcome));
+    }
+    assert!(!world.job.needs_lease(), "it would go on forever");
+    let tries = outcomes
+        .iter()
+        .filter(|one| **one == Outcome::Stale)
+        .count();
+    assert_eq!(tries, 20, "the reference's twenty tries");
+    for four in outcomes.chunks_exact(4) {
+        assert!(matches!(
+            four,
+            [
+                Outcome::Stale,
+                Outcome::Stale,
+                Outcome::Stale,
+                Outcome::Failed(_)
+            ]
+        ));
+    }
+}

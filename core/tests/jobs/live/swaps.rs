@@ -1,0 +1,209 @@
+//! When a job leaves its orchestrator for another.
+
+use super::*;
+
+#[test]
+fn one_segment_too_many_in_flight_means_slow() {
+    for id in ["slow", "slow-recovers"] {
+        let case = case(id);
+        let mut world = World::new(Config::default());
+        world.assign_well("a");
+        world.take_events();
+        for step in case["in"]["events"].as_array().unwrap() {
+            world.pass_to(step["at_ms"].as_u64().unwrap());
+            if step.get("segment").is_some() {
+                world.command(LiveVideoJob::input_begun);
+            } else {
+                world.command(LiveVideoJob::input_done);
+            }
+        }
+        let commands = case["out"]["commands"].as_array().unwrap();
+        let ends = commands
+            .iter()
+            .find(|command| command.get("end_orchestrator").is_some());
+        let released = world
+            .take_events()
+            .into_iter()
+            .find_map(|(at, event)| match event {
+                Event::Release(_, Outcome::Failed(_)) => Some(at),
+                _ => None,
+            });
+        assert_eq!(
+            released,
+            ends.map(|command| command["at_ms"].as_u64().unwrap()),
+            "{id}"
+        );
+    }
+}
+
+#[test]
+fn swaps_are_limited_when_they_follow_closely() {
+    for id in ["swap-limit", "swap-slow-pace"] {
+        let case = case(id);
+        // Only the orchestrator's end decides here.
+        let config = Config {
+            event_silence: Duration::from_secs(100_000),
+            output_silence: Duration::from_secs(100_000),
+            ..Config::default()
+        };
+        let mut world = World::new(config);
+        world.assign_well("a");
+        world.take_events();
+        let mut have = Vec::new();
+        for step in case["in"]["events"].as_array().unwrap().iter().skip(1) {
+            let at = step["at_ms"].as_u64().unwrap();
+            world.pass_to(at);
+            world.lose_media();
+            match world.take_events().last() {
+                Some((_, Event::NeedLease)) => {
+                    have.push((at, "swap"));
+                    world.assign_well("b");
+                    world.take_events();
+                }
+                Some((_, Event::Ended(Ending::Failed(_)))) => have.push((at, "stop")),
+                other => panic!("{id} at {at}: {other:?}"),
+            }
+        }
+        let want: Vec<_> = case["out"]["commands"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|command| {
+                (
+                    command["at_ms"].as_u64().unwrap(),
+                    if command.get("swap").is_some() {
+                        "swap"
+                    } else {
+                        "stop"
+                    },
+                )
+            })
+            .collect();
+        assert_eq!(have, want, "{id}");
+    }
+}
+
+#[test]
+fn once_the_input_is_over_no_other_orchestrator_is_asked() {
+    assert_eq!(case("swap-no-input")["kind"], "state");
+    let mut world = World::new(Config::default());
+    world.assign_well("a");
+    world.pass_to(5_000);
+    world.command(LiveVideoJob::input_closed);
+    world.take_events();
+    world.pass_to(5_001);
+    world.command(|job, now| job.media_ended(now, None));
+    let events = world.take_events();
+    assert!(
+        matches!(
+            &events[..],
+            [
+                (_, Event::Release(_, Outcome::Done { .. })),
+                (_, Event::Ended(Ending::Finished))
+            ]
+        ),
+        "{events:?}"
+    );
+}
+
+/// When the orchestrator at work was lost, if it was.
+fn lost_at(world: &mut World) -> Option<u64> {
+    world
+        .take_events()
+        .into_iter()
+        .find_map(|(at, event)| matches!(event, Event::Lost(..)).then_some(at))
+}
+
+#[test]
+fn what_the_output_owes_decides_what_a_loss_after_the_input_means() {
+    for owed in [Owed::Something, Owed::Nothing, Owed::Unknown] {
+        let mut world = World::new(Config::default());
+        world.assign_well("a");
+        world.command(|job, now| job.set_owed(now, owed));
+        world.command(LiveVideoJob::input_closed);
+        world.pass_to(1_000);
+        let party = Party::Channel(Url::parse("https://a:8935/out").unwrap());
+        let broken = Failure::new(party, Cause::Link(Fault::Broken("reset".into())));
+        world.take_events();
+        world.command(|job, now| job.media_ended(now, Some(broken.clone())));
+        let events = world.take_events();
+        match (owed, events.last()) {
+            (Owed::Something, Some((_, Event::NeedLease))) => {}
+            (Owed::Nothing, Some((_, Event::Ended(Ending::Finished)))) => continue,
+            (Owed::Unknown, Some((_, Event::Ended(Ending::Failed(failure))))) => {
+                assert_eq!(failure.cause, broken.cause);
+                continue;
+            }
+            other => panic!("{other:?}"),
+        }
+        world.assign_well("b");
+        let started = world
+            .take_events()
+            .into_iter()
+            .find_map(|(_, event)| match event {
+                Event::Started(started) => Some(started),
+                _ => None,
+            });
+        let started = started.expect("b takes the job");
+        assert_eq!((started.orchestrator.host(), started.swaps), ("b", 1));
+        // What is owed has come: now it may end.
+        world.command(|job, now| job.set_owed(now, Owed::Nothing));
+        world.command(|job, now| job.media_ended(now, None));
+        let ended = world.take_events();
+        assert!(
+            matches!(ended.last(), Some((_, Event::Ended(Ending::Finished)))),
+            "{ended:?}"
+        );
+    }
+}
+
+#[test]
+fn an_orchestrator_that_takes_no_input_is_stuck_unless_something_moves() {
+    let mut world = World::new(Config::default());
+    world.assign_well("a");
+    world.take_events();
+    world.pass_to(1_000);
+    world.command(|job, now| job.set_input_waits(now, true));
+    world.pass_to(5_000);
+    // Said again it is no news; a delivery is.
+    world.command(|job, now| job.set_input_waits(now, true));
+    world.command(LiveVideoJob::input_done);
+    world.command(|job, now| job.set_input_waits(now, true));
+    world.pass_to(9_999);
+    assert_eq!(lost_at(&mut world), None);
+    world.pass_to(20_000);
+    assert_eq!(lost_at(&mut world), Some(10_000));
+    // Whoever has nothing to say does not wait.
+    world.assign_well("b");
+    world.command(|job, now| job.set_input_waits(now, true));
+    world.command(|job, now| job.set_input_waits(now, false));
+    world.pass_to(29_000);
+    assert_eq!(lost_at(&mut world), None);
+}
+
+#[test]
+fn a_dead_orchestrator_is_left_at_once_by_jobs_with_somewhere_else_to_go() {
+    for leave_dead in [true, false] {
+        let config = Config {
+            leave_dead,
+            ..Config::default()
+        };
+        let mut world = World::new(config);
+        world.assign_well("a");
+        world.take_events();
+        world.pass_to(2_000);
+        let mut break_off = |fault: Fault| {
+            let (id, _) = world.events_get.take()?;
+            world
+                .job
+                .handle_input(world.now, Input::Http(id, In::Failed(fault)));
+            world.drain();
+            Some(world.now)
+        };
+        break_off(Fault::Broken("reset".into()));
+        // A connection that breaks may be bad luck: another one is tried.
+        let again = break_off(Fault::Connect("refused".into()));
+        assert_eq!(again.is_some(), leave_dead, "at once, or after a pause");
+        assert_eq!(lost_at(&mut world), leave_dead.then_some(2_000));
+    }
+}

@@ -1,0 +1,199 @@
+//! Sessions that are kept, lent and shared.
+
+use super::*;
+
+#[test]
+fn idle_sessions_are_kept_fresh() {
+    let mut world = World::new(one_ready(), &[("a", Is::Good(5))]);
+    world.offer(&["a"]);
+    world.ms(5);
+    let first = world.take().unwrap();
+    world.give_back(first, Outcome::Unused);
+    world.run(Duration::from_secs(3_600));
+    assert_eq!(world.asked("a"), 3, "once every 27 minutes");
+    let lease = world.take().expect("still there");
+    let token = lease.info.auth_token.clone().unwrap();
+    assert!(token.expiration > world.now + Duration::from_secs(180));
+    assert!(
+        world
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Renewed(_)))
+    );
+    world.give_back(lease, Outcome::Unused);
+}
+
+#[test]
+fn a_lease_that_was_out_for_long_is_not_lent_again_stale() {
+    let mut world = World::new(one_ready(), &[("a", Is::Good(5))]);
+    world.offer(&["a"]);
+    let lease = world.lease();
+    world.run(Duration::from_secs(1_700));
+    world.give_back(
+        lease,
+        Outcome::Done {
+            first_byte: Some(Duration::from_millis(80)),
+        },
+    );
+    assert!(world.take().is_none());
+    world.ms(5);
+    let lease = world.take().expect("it shook hands again");
+    assert_eq!(lease.taken(), world.now);
+    world.give_back(lease, Outcome::Unused);
+    let (_, record) = world.pool.records().next().unwrap();
+    assert_eq!(record.good, 1);
+    assert_eq!(record.first_byte, Some(Duration::from_millis(80)));
+}
+
+#[test]
+fn jobs_can_share_a_session() {
+    let config = Config {
+        share: 3,
+        ..one_ready()
+    };
+    let mut world = World::new(config, &[("a", Is::Good(5))]);
+    world.offer(&["a"]);
+    world.ms(5);
+    let leases: Vec<Lease> = (0..3).map(|_| world.take().expect("shared")).collect();
+    assert!(world.take().is_none());
+    assert_eq!(world.exhausted()[0].why, Why::Lent);
+    assert_eq!(world.pool.lent(), 3);
+    for lease in leases {
+        let outcome = broken(&lease);
+        world.give_back(lease, outcome);
+    }
+    assert_eq!(world.pool.lent(), 0);
+    let suspended = world
+        .events
+        .iter()
+        .filter(|event| matches!(event, Event::Suspended(..)));
+    assert_eq!(suspended.count(), 1, "one incident counts once");
+    world.run(Duration::from_millis(10_005));
+    let lease = world.take().expect("one penalty, not three");
+    world.give_back(lease, Outcome::Unused);
+}
+
+#[test]
+fn the_signer_is_asked_once_for_all() {
+    let key = SigningKey::from_slice(&[3; 32]).unwrap();
+    let address = Address::of_key(key.verifying_key());
+    let nodes = [("a", Is::Good(5)), ("b", Is::Good(5)), ("c", Is::Good(5))];
+    let identity = Identity::remote(url("signer"));
+    let mut world = World::with_identity(Config::default(), &nodes, identity);
+    world.signer = Some((key, address));
+    world.offer(&["a", "b", "c"]);
+    world.ms(1_000);
+    assert_eq!(world.asked("signer"), 1);
+    assert!(matches!(world.events[0], Event::Identified(who, _) if who == address));
+    let lease = world.take().unwrap();
+    assert_eq!(lease.payer().map(|(who, _)| who), Some(address));
+    world.give_back(lease, Outcome::Unused);
+}
+
+#[test]
+fn a_lease_knows_which_signer_is_silent() {
+    let key = SigningKey::from_slice(&[3; 32]).unwrap();
+    let address = Address::of_key(key.verifying_key());
+    let nodes = [("a", Is::Good(5)), ("quiet", Is::Silent)];
+    let signers = Signers::new(url("quiet")).or(url("signer"));
+    let mut world = World::with_identity(one_ready(), &nodes, Identity::Remote(signers));
+    world.signer = Some((key, address));
+    world.offer(&["a"]);
+    world.ms(1_500);
+    let lease = world.take().expect("the second signer introduced us");
+    let standing = |who| lease.signer_health().standing(world.now, &url(who));
+    assert!(matches!(standing("quiet"), Standing::Resting(_)));
+    assert_eq!(standing("signer"), Standing::Healthy);
+    world.give_back(lease, Outcome::Unused);
+}
+
+#[test]
+fn without_an_identity_no_orchestrator_is_blamed() {
+    let identity = Identity::remote(url("signer"));
+    let mut world = World::with_identity(Config::default(), &[("a", Is::Good(5))], identity);
+    world.offer(&["a"]);
+    world.ms(1_000);
+    assert!(matches!(world.events.remove(0), Event::NoIdentity(_)));
+    assert!(world.events.is_empty());
+    assert_eq!(world.asked("signer"), 1, "nobody is asked again by itself");
+    let key = SigningKey::from_slice(&[3; 32]).unwrap();
+    let address = Address::of_key(key.verifying_key());
+    world.signer = Some((key, address));
+    let lease = world.lease();
+    world.give_back(lease, Outcome::Unused);
+}
+
+#[test]
+fn a_lease_can_keep_its_own_session_fresh() {
+    let mut world = World::new(one_ready(), &[("a", Is::Good(5))]);
+    world.offer(&["a"]);
+    let lease = world.lease();
+    let mut own = lease.handshake(world.now);
+    assert!(matches!(own.poll_output(), Output::Idle(Some(_))));
+    own.renew(world.now).unwrap();
+    assert!(matches!(
+        own.poll_output(),
+        Output::Effect(_, Effect::Http(Out::Request(_)))
+    ));
+    world.give_back(lease, Outcome::Unused);
+}
+
+#[test]
+fn leases_of_another_pool_teach_nothing() {
+    let mut one = World::new(one_ready(), &[("a", Is::Good(5))]);
+    one.offer(&["a"]);
+    let lease = one.lease();
+    let mut other = World::new(one_ready(), &[("a", Is::Good(5))]);
+    other.pool = SessionPool::new(
+        START,
+        one_ready(),
+        Identity::Offchain,
+        Capabilities::live_video("noop"),
+        Picky::default(),
+        [8; 32],
+    );
+    other.offer(&["a"]);
+    other.ms(5);
+    other.events.clear();
+    let outcome = broken(&lease);
+    other.give_back(lease, outcome);
+    assert_eq!((other.pool.lent(), other.pool.ready()), (0, 1));
+    assert!(other.events.is_empty());
+}
+
+#[test]
+fn paying_gateways_keep_ticket_parameters_fresh_too() {
+    let mut config = one_ready();
+    config.handshake.renew_every = Some(Duration::from_secs(360));
+    let mut world = World::new(config, &[("a", Is::Good(5))]);
+    world.offer(&["a"]);
+    world.run(Duration::from_secs(3_600));
+    assert!((9..=11).contains(&world.asked("a")), "{}", world.asked("a"));
+}
+
+#[test]
+fn video_and_pictures_have_pools_of_their_own_over_the_same_network() {
+    let nodes = [("both", Is::Both(20)), ("video", Is::Good(10))];
+    let mut video = World::new(one_ready(), &nodes);
+    let pictures = Capabilities::for_model(Capability::TEXT_TO_IMAGE, "sd");
+    let mut images = World::wanting(one_ready(), &nodes, Identity::Offchain, pictures);
+    for world in [&mut video, &mut images] {
+        world.offer(&["both", "video"]);
+        world.ms(100);
+    }
+    // Each finds who serves it.
+    let stream = video.take().expect("both serve video");
+    assert_eq!(stream.url(), &url("video"), "the quicker one");
+    let picture = images.take().expect("one paints");
+    assert_eq!(picture.url(), &url("both"));
+    // What one kind of job suffered there is nothing to the other kind: its model may be on another machine.
+    let outcome = broken(&picture);
+    images.give_back(picture, outcome);
+    assert!(images.take().is_none(), "suspended");
+    let outcome = broken(&stream);
+    video.give_back(stream, outcome);
+    video.ms(100);
+    let stream = video.take().expect("not suspended here");
+    assert_eq!(stream.url(), &url("both"));
+    video.give_back(stream, Outcome::Done { first_byte: None });
+}

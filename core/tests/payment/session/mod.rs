@@ -1,0 +1,357 @@
+//! A payer's session against the real signer and the real recipient, without a network in between.
+
+mod payments;
+mod refusals;
+mod signers;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use livepeer_core::capabilities::Ceilings;
+use livepeer_core::error::{Advice, Cause, Failure, Misuse, Party, Reason};
+use livepeer_core::http::{self, Body, Fault, Headers, Request, Response, Url};
+use livepeer_core::money::{Amount, Price, Wei};
+use livepeer_core::payment::guard::{Broken, Budget};
+use livepeer_core::payment::ledger::AccountId;
+use livepeer_core::payment::mint::Policy;
+use livepeer_core::payment::receiver::{self, Trigger};
+use livepeer_core::payment::session::{
+    Config, Credentials, Delivered, Event, FIRST_PATIENCE, Fee, LocalAccount, RemoteSigner,
+};
+use livepeer_core::payment::{
+    Funds, PaymentSession, Secret, SignerServer, TicketReceiver, Unit, remote,
+};
+use livepeer_core::signers::{FIRST_REST, SignerHealth, Standing};
+use livepeer_core::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER, payment_result};
+use livepeer_core::wire::signer::error_json;
+use livepeer_core::wire::{OrchestratorInfo, Payment, SegmentCredentials};
+use livepeer_core::{Address, ChainView, Effect, EffectId, Input, Machine, Output, Time};
+use livepeer_proto::net;
+use prost::Message as _;
+
+use crate::support::*;
+
+const START: Time = Time::from_secs(1_790_000_000);
+const ORCHESTRATOR: Address = Address([0x0e; 20]);
+
+/// Everything around the session.
+struct Net {
+    now: Time,
+    key: Key,
+    signer: SignerServer,
+    receiver: TicketReceiver,
+    secret: Secret,
+    price: Price,
+    peers: u64,
+    /// What happens to requests, by the path they go to; once each.
+    plan: VecDeque<(&'static str, Mishap)>,
+    requests: Vec<String>,
+    /// Hosts that take requests and never answer.
+    silent: Vec<&'static str>,
+    /// Which signers were asked, and when.
+    asked: Vec<(Time, String)>,
+    /// The job's balance did not cover an interval.
+    cut: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Mishap {
+    /// The request is lost.
+    NotReached,
+    /// The request arrives, its answer does not.
+    AnswerLost,
+    /// Somebody answers this.
+    Says(u16, &'static str),
+}
+
+fn key() -> Key {
+    Key::new(&[7; 32])
+}
+
+impl Net {
+    fn new() -> Self {
+        let key = key();
+        let secret = Secret([3; 32]);
+        let chain = ChainView::development();
+        let signer = SignerServer::new(
+            START,
+            remote::Config::new(Policy::new(key.address())),
+            chain.clone(),
+            [1; 32],
+        );
+        let receiver = TicketReceiver::new(
+            START,
+            receiver::Config::new(ORCHESTRATOR),
+            secret.clone(),
+            chain,
+            [2; 32],
+        );
+        Self {
+            now: START,
+            key,
+            signer,
+            receiver,
+            secret,
+            price: Price::new(48, 1).unwrap(),
+            peers: 0,
+            plan: VecDeque::new(),
+            requests: Vec::new(),
+            silent: Vec::new(),
+            asked: Vec::new(),
+            cut: false,
+        }
+    }
+
+    fn quote(&mut self) -> net::OrchestratorInfo {
+        let sender = self.key.address();
+        let params = self.receiver.quote(self.now, sender, self.price).unwrap();
+        net::OrchestratorInfo {
+            transcoder: "https://orch:8935".into(),
+            ticket_params: Some(params.to_wire()),
+            price_info: Some(net::PriceInfo {
+                price_per_unit: self.price.wei(),
+                pixels_per_unit: self.price.per(),
+                ..net::PriceInfo::default()
+            }),
+            address: ORCHESTRATOR.0.to_vec().into(),
+            auth_token: Some(self.secret.issue(self.now, "session".into()).to_wire()),
+            ..net::OrchestratorInfo::default()
+        }
+    }
+
+    fn info(&mut self) -> OrchestratorInfo {
+        OrchestratorInfo::decode(self.quote().encode_to_vec().into()).unwrap()
+    }
+
+    fn session(&mut self, config: Config) -> PaymentSession {
+        let url = Url::parse("http://signer/ignored").unwrap();
+        let funds = Funds::Remote(RemoteSigner::new(url, self.key.address()));
+        let info = self.info();
+        PaymentSession::new(self.now, config, &info, funds)
+    }
+
+    fn account(&self) -> AccountId {
+        AccountId {
+            sender: self.key.address(),
+            session: "job".into(),
+        }
+    }
+
+    fn balance(&self) -> Amount {
+        let account = self.account();
+        self.receiver.balance(&account).cloned().unwrap_or_default()
+    }
+
+    /// Serves all that the session wants until it waits for time.
+    fn settle(&mut self, session: &mut PaymentSession) -> (Vec<Event>, Option<Time>) {
+        let mut events = Vec::new();
+        loop {
+            match session.poll_output() {
+                Output::Event(event) => events.push(event),
+                Output::Idle(wake) => {
+                    assert!(
+                        wake.is_none_or(|wake| wake > self.now),
+                        "a driver would spin"
+                    );
+                    return (events, wake);
+                }
+                Output::Effect(id, Effect::Http(http::Out::Request(request))) => {
+                    for step in self.exchange(request) {
+                        session.handle_input(self.now, Input::Http(id, step));
+                    }
+                }
+                Output::Effect(_, Effect::Http(_)) => {}
+                Output::Effect(id, Effect::Sign(digest)) => {
+                    let signature = self.key.sign(digest);
+                    session.handle_input(self.now, Input::Signed(id, Ok(signature)));
+                }
+                Output::Effect(id, Effect::Store(_)) => {
+                    session.handle_input(self.now, Input::Stored(id));
+                }
+            }
+        }
+    }
+
+    fn exchange(&mut self, request: Request) -> Vec<http::In> {
+        let path = request.url.path().to_string();
+        self.requests.push(path.clone());
+        if path != "/payment" {
+            self.asked.push((self.now, request.url.host().into()));
+        }
+        if self.silent.contains(&request.url.host()) {
+            return Vec::new();
+        }
+        let planned = self.plan.front().is_some_and(|(at, _)| *at == path);
+        let mishap = planned.then(|| self.plan.pop_front().unwrap().1);
+        let (status, body) = match mishap {
+            Some(Mishap::NotReached) => {
+                return vec![http::In::Failed(Fault::Connect("refused".into()))];
+            }
+            Some(Mishap::Says(status, text)) => (status, error_json(text)),
+            _ if path == "/payment" => self.take_payment(&Credentials {
+                payment: request.headers.get(PAYMENT_HEADER).unwrap().into(),
+                segment: request.headers.get(SEGMENT_HEADER).unwrap().into(),
+            }),
+            _ => self.ask_signer(request),
+        };
+        if matches!(mishap, Some(Mishap::AnswerLost)) {
+            return vec![http::In::Failed(Fault::Broken("reset".into()))];
+        }
+        vec![
+            http::In::Reply(Response::new(status)),
+            http::In::Data(body.into()),
+            http::In::End(Headers::new()),
+        ]
+    }
+
+    fn ask_signer(&mut self, mut request: Request) -> (u16, Vec<u8>) {
+        let id = EffectId::by_peer(self.peers);
+        self.peers += 1;
+        let Body::Full(body) = core::mem::take(&mut request.body) else {
+            panic!("signers are sent a whole body");
+        };
+        for step in [
+            http::In::Request(request),
+            http::In::Data(body),
+            http::In::End(Headers::new()),
+        ] {
+            self.signer.handle_input(self.now, Input::Http(id, step));
+        }
+        loop {
+            match self.signer.poll_output() {
+                Output::Effect(id, Effect::Sign(digest)) => {
+                    let signature = self.key.sign(digest);
+                    self.signer
+                        .handle_input(self.now, Input::Signed(id, Ok(signature)));
+                }
+                Output::Effect(_, Effect::Http(http::Out::Reply(reply))) => {
+                    let Body::Full(body) = reply.body else {
+                        panic!("signers answer a whole body");
+                    };
+                    return (reply.status, body.to_vec());
+                }
+                Output::Effect(..) | Output::Event(_) => {}
+                Output::Idle(_) => panic!("the signer waits"),
+            }
+        }
+    }
+
+    fn take_payment(&mut self, headers: &Credentials) -> (u16, Vec<u8>) {
+        let payment = Payment::decode(&headers.payment).unwrap();
+        let credentials = SegmentCredentials::decode(&headers.segment).unwrap();
+        if credentials.verify(payment.sender).is_err() {
+            return (403, b"ErrSegSig".to_vec());
+        }
+        if let Err(why) = self
+            .secret
+            .check(self.now, credentials.auth_token.as_ref().unwrap())
+        {
+            return (403, why.to_string().into_bytes());
+        }
+        let receipt = self
+            .receiver
+            .receive(self.now, &credentials.manifest_id, payment);
+        loop {
+            match self.receiver.poll_output() {
+                Output::Effect(id, Effect::Store(_)) => {
+                    self.receiver.handle_input(self.now, Input::Stored(id));
+                }
+                Output::Event(receiver::Event::Credited(of, _)) if of == receipt => {
+                    let mut quote = self.quote();
+                    quote.auth_token = credentials.auth_token.map(|token| token.to_wire());
+                    return (200, payment_result(quote).to_vec());
+                }
+                Output::Event(receiver::Event::Rejected(of, why)) if of == receipt => {
+                    return (400, why.why.to_string().into_bytes());
+                }
+                Output::Effect(..) | Output::Event(_) => {}
+                Output::Idle(_) => panic!("the recipient waits"),
+            }
+        }
+    }
+
+    /// The first payment: minted, delivered with the start request, the job named, the pace begun.
+    fn start(&mut self, session: &mut PaymentSession, interval: u64) {
+        let id = session.pay(self.now, Fee::Elapsed).unwrap();
+        let (events, _) = self.settle(session);
+        let [Event::Ready(ready, credentials)] = &events[..] else {
+            panic!("{events:?}");
+        };
+        assert_eq!(*ready, id);
+        // The orchestrator names the job when it takes the request, and the payment goes there.
+        let mut payment = Payment::decode(&credentials.payment).unwrap();
+        payment.sender = self.key.address();
+        let receipt = self.receiver.receive(self.now, "job", payment);
+        loop {
+            match self.receiver.poll_output() {
+                Output::Effect(id, _) => self.receiver.handle_input(self.now, Input::Stored(id)),
+                Output::Event(receiver::Event::Credited(of, _)) => assert_eq!(of, receipt),
+                Output::Event(receiver::Event::Won(_)) => {}
+                Output::Event(other) => panic!("{other:?}"),
+                Output::Idle(_) => break,
+            }
+        }
+        let account = self.account();
+        assert!(self.receiver.may_start(&account));
+        self.receiver
+            .start_meter(self.now, account, Unit::PixelSeconds, Trigger::Ticker);
+        session.set_manifest("job");
+        session.delivered(self.now, id, Delivered::Accepted);
+        session
+            .start_pacing(self.now, Duration::from_secs(interval))
+            .unwrap();
+        let (events, _) = self.settle(session);
+        assert!(
+            matches!(events[..], [Event::Paid(of, _)] if of == id),
+            "{events:?}"
+        );
+    }
+
+    /// Lets time pass; hands back what the session told. Quotes are renewed as the session wishes.
+    fn run(&mut self, session: &mut PaymentSession, seconds: u64) -> Vec<Event> {
+        let end = self.now + Duration::from_secs(seconds);
+        let mut all = Vec::new();
+        loop {
+            let (events, wake) = self.settle(session);
+            let wanted = events
+                .iter()
+                .any(|event| matches!(event, Event::NeedQuote(_)));
+            all.extend(events);
+            if wanted {
+                let info = self.info();
+                session.renew(self.now, &info);
+                continue;
+            }
+            let meter = loop {
+                match self.receiver.poll_output() {
+                    Output::Event(receiver::Event::Exhausted(..)) => self.cut = true,
+                    Output::Idle(wake) => break wake,
+                    _ => {}
+                }
+            };
+            match [wake, meter].into_iter().flatten().min() {
+                Some(next) if next <= end => {
+                    self.now = next;
+                    self.receiver.handle_input(self.now, Input::Tick);
+                    session.handle_input(self.now, Input::Tick);
+                }
+                _ => {
+                    self.now = end;
+                    return all;
+                }
+            }
+        }
+    }
+}
+
+fn paid(events: &[Event]) -> usize {
+    let taken = |event: &&Event| matches!(event, Event::Paid(..));
+    events.iter().filter(taken).count()
+}
+
+fn failure(events: Vec<Event>) -> Failure {
+    match events.into_iter().last() {
+        Some(Event::Failed(failure)) => failure,
+        other => panic!("{other:?}"),
+    }
+}
