@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use livepeer_core::http::{Fault, Headers, In, Out, Request};
+use livepeer_core::http::{Body, Fault, Headers, In, Out, Request};
 use livepeer_core::{Effect, EffectId, Input, Machine, Outbox, Output, Time};
 
 /// What came back of one request so far.
@@ -52,7 +52,7 @@ impl Caller {
         id
     }
 
-    /// Sends body bytes of a request with [`Body::Stream`](livepeer_core::http::Body::Stream).
+    /// Sends body bytes of a request with [`Body::Stream`].
     pub fn write(&mut self, id: EffectId, data: impl Into<Bytes>) {
         self.out.http(id, Out::Data(data.into()));
     }
@@ -104,4 +104,23 @@ impl Machine for Caller {
     fn poll_output(&mut self) -> Output<EffectId> {
         self.out.pop().unwrap_or(Output::Idle(None))
     }
+}
+
+/// What a client hears of a server's steps.
+pub(crate) fn heard(out: &[Out]) -> Vec<In> {
+    let mut heard = Vec::new();
+    for step in out {
+        match step {
+            Out::Reply(head) => {
+                heard.push(In::Reply(head.clone()));
+                if matches!(head.body, Body::Empty) {
+                    heard.push(In::End(Headers::new()));
+                }
+            }
+            Out::Data(data) => heard.push(In::Data(data.clone())),
+            Out::EndWith(trailers) => heard.push(In::End(trailers.clone())),
+            other => unreachable!("no answer has {other:?}"),
+        }
+    }
+    heard
 }

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::capabilities::{Capabilities, Capability, Model};
-use livepeer_core::http::{Fault, Headers, In, Out, Response, Url};
+use livepeer_core::http::{Fault, Headers, In, Response, Url};
 use livepeer_core::wire::grpc::{self, Status};
 use livepeer_core::{Rng, Time};
 use livepeer_proto::net;
+
+use crate::caller::heard;
 
 /// What an orchestrator is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,13 +181,13 @@ impl Peer {
                 Some((soon, vec![In::Reply(page), In::End(Headers::new())]))
             }
             Character::Garbled => {
-                let mut steps = steps(&grpc::reply(&self.info(now, before)));
+                let mut steps = heard(&grpc::reply(&self.info(now, before)));
                 let junk: Vec<u8> = (0..40).map(|_| rng.below(256) as u8).collect();
                 steps[1] = In::Data([&[0, 0, 0, 0, 40][..], &junk].concat().into());
                 Some((soon, steps))
             }
             Character::Flooding => {
-                let mut steps = steps(&grpc::reply(&self.info(now, before)));
+                let mut steps = heard(&grpc::reply(&self.info(now, before)));
                 let flood = Bytes::from(vec![0xff; 1 << 20]);
                 steps[1] = In::Data(Bytes::from_static(b"\0\xff\xff\xff\xff"));
                 (0..6).for_each(|_| steps.insert(2, In::Data(flood.clone())));
@@ -195,7 +197,7 @@ impl Peer {
                 self.jobs += 1;
                 let text = "Invalid orchestrator request: OrchestratorCapped";
                 let refusal = grpc::refuse(&Status::new(Status::UNKNOWN, text));
-                Some((soon, steps(&[refusal])))
+                Some((soon, heard(&[refusal])))
             }
             Character::Restarting if !afresh && rng.below(3) == 0 => {
                 let remembered = [self.certificate; 32];
@@ -203,7 +205,7 @@ impl Peer {
                 let seen = [self.certificate; 32];
                 broken(Fault::CertificateChanged { remembered, seen })
             }
-            _ => Some((soon, steps(&grpc::reply(&self.info(now, before))))),
+            _ => Some((soon, heard(&grpc::reply(&self.info(now, before))))),
         }
     }
 
@@ -283,23 +285,4 @@ pub enum Trouble {
     Full,
     /// It asks more now.
     TooDear,
-}
-
-/// What a client hears of a server's steps.
-fn steps(out: &[Out]) -> Vec<In> {
-    let mut heard = Vec::new();
-    for step in out {
-        match step {
-            Out::Reply(head) => {
-                heard.push(In::Reply(head.clone()));
-                if matches!(head.body, livepeer_core::http::Body::Empty) {
-                    heard.push(In::End(Headers::new()));
-                }
-            }
-            Out::Data(data) => heard.push(In::Data(data.clone())),
-            Out::EndWith(trailers) => heard.push(In::End(trailers.clone())),
-            other => unreachable!("no answer has {other:?}"),
-        }
-    }
-    heard
 }

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use livepeer_core::http::{Headers, In, Out, Response};
+use livepeer_core::http::{Headers, In, Response};
 use livepeer_core::wire::grpc;
 use livepeer_core::wire::identity_digest;
 use livepeer_core::{Effect, EffectId, Input, Machine, Output, Time};
 use livepeer_proto::net;
 
 use crate::Key;
+use crate::caller::heard;
 
 /// A machine that wants to be woken more often than this while time passes would wake without end.
 const MAX_WAKES: usize = 100_000;
@@ -91,13 +92,7 @@ pub(super) trait Driven: Sized {
 
     /// Answers an exchange as an orchestrator.
     fn inform(&mut self, id: EffectId, info: &net::OrchestratorInfo) {
-        for step in grpc::reply(info) {
-            let step = match step {
-                Out::Reply(head) => In::Reply(head),
-                Out::Data(data) => In::Data(data),
-                Out::EndWith(trailers) => In::End(trailers),
-                other => unreachable!("no answer has {other:?}"),
-            };
+        for step in heard(&grpc::reply(info)) {
             self.http(id, step);
         }
     }
