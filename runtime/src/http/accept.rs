@@ -18,7 +18,7 @@ use livepeer_core::http::{self, Body, Fault, Headers, In};
 use super::convert;
 use crate::lane::{Aborted, Order, OutBody, PeerSink, Serving};
 
-/// How long a TLS handshake may take. These times are looked at every [`LOOK_EVERY`], and kept as exactly as that.
+/// How long a TLS handshake may take. These times are looked at every `LOOK_EVERY`, and kept as exactly as that.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the head of a request may take from its first byte.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
