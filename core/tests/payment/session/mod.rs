@@ -25,7 +25,7 @@ use livepeer_core::signers::{FIRST_REST, SignerHealth, Standing};
 use livepeer_core::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER, payment_result};
 use livepeer_core::wire::signer::error_json;
 use livepeer_core::wire::{OrchestratorInfo, Payment, SegmentCredentials};
-use livepeer_core::{Address, ChainView, Effect, EffectId, Input, Machine, Output, Time};
+use livepeer_core::{Address, ChainView, Effect, EffectId, Input, Machine, Output, Rng, Time};
 use livepeer_proto::net;
 use prost::Message as _;
 

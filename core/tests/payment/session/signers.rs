@@ -132,6 +132,32 @@ fn a_signer_that_falls_silent_is_left_and_the_job_is_not_cut() {
     assert!(!net.hosts().contains(&"three"));
 }
 
+/// Two of three signers are silent at any time, each time for some seconds, and which ones is drawn.
+#[test]
+fn while_one_signer_answers_a_job_is_never_cut() {
+    for seed in 0..6u8 {
+        let mut dice = Rng::new([seed; 32]);
+        let mut net = Net::new();
+        let signers = net.signers(3, SignerHealth::default());
+        let mut session = net.session_with(signers);
+        net.start(&mut session, 5);
+        let mut payments = 0;
+        for _ in 0..8 {
+            let answers = dice.next_u64() as usize % SIGNERS.len();
+            net.silent = SIGNERS.to_vec();
+            net.silent.remove(answers);
+            let events = net.run(&mut session, 5 + dice.next_u64() % 20);
+            let failed = |event: &Event| matches!(event, Event::Failed(_));
+            assert!(!events.iter().any(failed), "seed {seed}: {events:?}");
+            payments += paid(&events);
+        }
+        assert!(payments >= 8 && !net.cut, "seed {seed}: {payments}");
+        // Nobody is asked in vain for ever: most questions get their answer.
+        let asked = net.asked.len();
+        assert!(asked <= payments * 3, "seed {seed}: {asked} for {payments}");
+    }
+}
+
 #[test]
 fn a_signer_that_rests_is_asked_when_all_others_fail() {
     let mut net = Net::new();
