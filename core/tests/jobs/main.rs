@@ -8,6 +8,7 @@ mod live;
 mod matching;
 mod messages;
 mod names;
+mod peers;
 mod pool;
 mod prices;
 mod properties;

@@ -22,14 +22,7 @@ use livepeer_core::{Address, Cause, Effect, EffectId, Input, Machine, Output, Pa
 use serde_json::{Value, json};
 
 use crate::cases;
-
-fn url(text: &str) -> Url {
-    Url::parse(text).unwrap()
-}
-
-fn unhex(of: &Value) -> Vec<u8> {
-    hex::decode(of.as_str().unwrap().strip_prefix("0x").unwrap()).unwrap()
-}
+use crate::peers::{unhex, url};
 
 const START: Time = Time::from_secs(9_000);
 

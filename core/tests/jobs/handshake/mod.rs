@@ -26,22 +26,9 @@ use livepeer_core::{
 };
 use livepeer_proto::net;
 use prost::Message as _;
-use serde_json::Value;
 
 use crate::cases;
-
-fn unhex(of: &Value) -> Vec<u8> {
-    let text = of.as_str().unwrap();
-    hex::decode(text.strip_prefix("0x").unwrap_or(text)).unwrap()
-}
-
-fn sign(key: &SigningKey, digest: Digest) -> Signature {
-    let (signature, recovery) = key.sign_prehash_recoverable(&digest.0).unwrap();
-    let mut bytes = [0; 65];
-    bytes[..64].copy_from_slice(&signature.to_bytes());
-    bytes[64] = 27 + recovery.to_byte();
-    Signature(bytes)
-}
+use crate::peers::{heard, offer, sign, unhex, url};
 
 fn account(secret: u8) -> (SigningKey, Address) {
     let mut bytes = [0; 32];
@@ -54,31 +41,15 @@ fn account(secret: u8) -> (SigningKey, Address) {
 const START: Time = Time::from_secs(1_000);
 const TOKEN_LIFE: u64 = 1_800;
 
-fn url(text: &str) -> Url {
-    Url::parse(text).unwrap()
-}
-
 fn orchestrator() -> Url {
     url("https://orch.example:8935")
 }
 
 /// The answer of an orchestrator that serves live video through the model `noop`.
 fn answer(now: Time) -> net::OrchestratorInfo {
-    let offered = Capabilities {
-        version: "0.9.1".into(),
-        ..Capabilities::common().and_model(
-            Capability::LIVE_VIDEO_TO_VIDEO,
-            "noop",
-            livepeer_core::capabilities::Model {
-                warm: true,
-                capacity: 2,
-                ..Default::default()
-            },
-        )
-    };
     net::OrchestratorInfo {
         transcoder: "https://orch.example:8935".into(),
-        capabilities: Some(offered.to_wire()),
+        capabilities: Some(offer("noop", 2).to_wire()),
         price_info: Some(price(12)),
         ticket_params: Some(net::TicketParams {
             recipient: vec![7; 20].into(),
@@ -199,19 +170,8 @@ impl Bench {
     }
 
     fn steps(&mut self, id: EffectId, steps: impl IntoIterator<Item = Out>) {
-        for step in steps {
-            match step {
-                Out::Reply(head) => {
-                    let all = matches!(head.body, Body::Empty);
-                    self.http(id, http::In::Reply(head));
-                    if all {
-                        self.http(id, http::In::End(Headers::new()));
-                    }
-                }
-                Out::Data(data) => self.http(id, http::In::Data(data)),
-                Out::EndWith(trailers) => self.http(id, http::In::End(trailers)),
-                other => panic!("{other:?}"),
-            }
+        for step in heard(steps) {
+            self.http(id, step);
         }
     }
 

@@ -15,13 +15,14 @@ use livepeer_core::job::live::replay::Owed;
 use livepeer_core::job::live::{Config, Ending, Event, LiveVideoJob};
 use livepeer_core::payment::Funds;
 use livepeer_core::pool::{self, Lease, Outcome, Quickest, SessionPool};
+use livepeer_core::wire::grpc;
 use livepeer_core::wire::{Params, StartRequest};
 use livepeer_core::{Cause, Effect, EffectId, Failure, Input, Machine, Output, Party, Time};
 use livepeer_proto::net;
-use prost::Message as _;
 use serde_json::{Value, json};
 
 use crate::cases;
+use crate::peers::heard;
 
 fn case(id: &str) -> Value {
     let all = cases("jobs/07-live-events-control.json", "cases");
@@ -30,8 +31,8 @@ fn case(id: &str) -> Value {
         .expect("the case exists")
 }
 
-fn info(host: &str) -> Bytes {
-    let wire = net::OrchestratorInfo {
+fn info(host: &str) -> net::OrchestratorInfo {
+    net::OrchestratorInfo {
         transcoder: format!("https://{host}:8935"),
         auth_token: Some(net::AuthToken {
             token: Bytes::from_static(b"secret"),
@@ -43,21 +44,19 @@ fn info(host: &str) -> Bytes {
             ..Default::default()
         }),
         ..Default::default()
-    };
-    wire.encode_to_vec().into()
+    }
 }
 
 /// Answers a GetOrchestrator call.
-fn answer_call<M: Machine>(machine: &mut M, now: Time, call: EffectId, message: &Bytes) {
-    let mut framed = vec![0];
-    framed.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
-    framed.extend(message);
-    let head = Response::new(200).header("content-type", "application/grpc");
-    machine.handle_input(now, Input::Http(call, In::Reply(head)));
-    machine.handle_input(now, Input::Http(call, In::Data(framed.into())));
-    let mut trailers = Headers::new();
-    trailers.push("grpc-status", "0");
-    machine.handle_input(now, Input::Http(call, In::End(trailers)));
+fn answer_call<M: Machine>(
+    machine: &mut M,
+    now: Time,
+    call: EffectId,
+    message: &net::OrchestratorInfo,
+) {
+    for step in heard(grpc::reply(message)) {
+        machine.handle_input(now, Input::Http(call, step));
+    }
 }
 
 /// A lease from a pool that shook hands with `host`.

@@ -23,6 +23,8 @@ use livepeer_core::{
 };
 use livepeer_proto::net;
 
+use crate::peers::{heard, offer, sign};
+
 /// How an orchestrator behaves, and how many milliseconds it takes.
 #[derive(Clone)]
 enum Is {
@@ -165,11 +167,7 @@ impl World {
                 http::In::End(Headers::new()),
             ];
             if let Some((key, address)) = &self.signer {
-                let digest = identity_digest(*address);
-                let (signature, recovery) = key.sign_prehash_recoverable(&digest.0).unwrap();
-                let mut bytes = signature.to_vec();
-                bytes.push(27 + recovery.to_byte());
-                let signature = hex::encode(bytes);
+                let signature = hex::encode(sign(key, identity_digest(*address)).0);
                 let body = format!(r#"{{"address":"{address}","signature":"{signature}"}}"#);
                 steps[0] = http::In::Reply(Response::new(200));
                 steps.insert(1, http::In::Data(body.into_bytes().into()));
@@ -233,20 +231,8 @@ impl World {
             Ok(info) => grpc::reply(&info).to_vec(),
             Err(text) => vec![grpc::refuse(&Status::new(2, text))],
         };
-        let mut heard: Vec<http::In> = Vec::new();
-        for step in steps {
-            match step {
-                Out::Reply(head) => heard.push(http::In::Reply(head)),
-                Out::Data(data) => heard.push(http::In::Data(data)),
-                Out::EndWith(trailers) => heard.push(http::In::End(trailers)),
-                other => panic!("{other:?}"),
-            }
-        }
-        if heard.len() == 1 {
-            heard.push(http::In::End(Headers::new()));
-        }
         self.mail
-            .push((self.now + Duration::from_millis(took), id, heard));
+            .push((self.now + Duration::from_millis(took), id, heard(steps)));
     }
 
     /// Lets time run, to the next thing that happens, at most until `end`. Whether anything happened.
@@ -317,21 +303,9 @@ impl World {
 }
 
 fn info(now: Time, host: &str, model: &str, nodes: &[&str]) -> net::OrchestratorInfo {
-    let offered = Capabilities {
-        version: "0.9.1".into(),
-        ..Capabilities::common().and_model(
-            Capability::LIVE_VIDEO_TO_VIDEO,
-            model,
-            Model {
-                warm: true,
-                capacity: 1,
-                ..Default::default()
-            },
-        )
-    };
     net::OrchestratorInfo {
         transcoder: url(host).to_string(),
-        capabilities: Some(offered.to_wire()),
+        capabilities: Some(offer(model, 1).to_wire()),
         auth_token: Some(net::AuthToken {
             token: vec![1].into(),
             session_id: format!("{host}-{}", now.as_secs()),
