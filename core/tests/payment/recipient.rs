@@ -18,10 +18,6 @@ use crate::support::*;
 const NOW: Time = Time::from_secs(1_790_000_000);
 const QUOTED_AT: u64 = 24_000_000;
 
-fn key() -> Key {
-    Key::new(&[7; 32])
-}
-
 fn chain(block: u64) -> ChainView {
     ChainView {
         l1_block: block,

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use livepeer_core::Time;
 use livepeer_core::http::Url;
 use livepeer_core::signers::{FIRST_REST, LONGEST_REST, MAX_SIGNERS, SignerHealth, Standing};
 
-const START: Time = Time::from_secs(1_790_000_000);
+use crate::support::START;
 
 fn url(text: &str) -> Url {
     Url::parse(text).expect("a URL")

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use k256::ecdsa::SigningKey;
 use livepeer_core::money::{Amount, Wei};
 use livepeer_core::sign::{Address, Digest, Signature};
+use livepeer_core::time::Time;
 use livepeer_core::wire::TicketParams;
 use num_bigint::{BigInt, BigUint};
 use num_rational::BigRational;
@@ -91,6 +92,14 @@ pub(crate) fn ratio(value: &Value) -> BigRational {
 
 pub(crate) fn amount(value: &Value) -> Amount {
     Amount::from(ratio(value))
+}
+
+/// When these tests play: late in 2026.
+pub(crate) const START: Time = Time::from_secs(1_790_000_000);
+
+/// The payer's key.
+pub(crate) fn key() -> Key {
+    Key::new(&[7; 32])
 }
 
 /// A key for `Effect::Sign`.

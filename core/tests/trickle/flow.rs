@@ -11,6 +11,8 @@ use livepeer_core::trickle::subscriber::{self, Subscriber};
 use livepeer_core::trickle::{ContentType, Ending, Seq, Start};
 use livepeer_core::{Effect, EffectId, Input, Machine, Misuse, Output, Time};
 
+use crate::clock;
+
 /// One client machine, its exchanges mapped to the server's.
 struct Client<M: Machine> {
     machine: M,
@@ -113,13 +115,7 @@ impl World {
     }
 
     fn pass(&mut self, time: Duration) {
-        let end = self.now + time;
-        while let Some(wake) = self.settle().filter(|wake| *wake <= end) {
-            assert!(wake > self.now, "a machine wants to wake in the past");
-            self.tick(wake);
-        }
-        self.tick(end);
-        self.settle();
+        clock::pass(self, self.now, self.now + time, Self::settle, Self::tick);
     }
 
     fn tick(&mut self, now: Time) {

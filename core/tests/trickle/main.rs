@@ -1,5 +1,6 @@
 //! The trickle protocol: publisher, subscriber and server.
 
+mod clock;
 mod flow;
 mod publisher;
 mod server;

@@ -10,6 +10,8 @@ use livepeer_core::trickle::publisher::{Config, Event, Policy, Publisher, Unbegu
 use livepeer_core::trickle::{Ending, Seq};
 use livepeer_core::{Effect, EffectId, Input, Machine, Output, Time};
 
+use crate::clock;
+
 struct Asked {
     id: EffectId,
     line: String,
@@ -93,13 +95,12 @@ impl Hand {
 
     fn pass(&mut self, millis: u64) {
         let end = self.now + Duration::from_millis(millis);
-        while let Some(wake) = self.drain().filter(|wake| *wake <= end) {
-            self.now = wake;
-            self.publisher.handle_input(wake, Input::Tick);
-        }
-        self.now = end;
-        self.publisher.handle_input(end, Input::Tick);
-        self.drain();
+        clock::pass(self, self.now, end, Self::drain, Self::tick);
+    }
+
+    fn tick(&mut self, now: Time) {
+        self.now = now;
+        self.publisher.handle_input(now, Input::Tick);
     }
 
     /// The last request of that line that is neither answered nor given up.

@@ -11,6 +11,8 @@ use livepeer_core::trickle::server::{
 use livepeer_core::trickle::{Seq, Start};
 use livepeer_core::{Effect, EffectId, Input, Machine, Misuse, Output, Time};
 
+use crate::clock;
+
 #[derive(Default)]
 struct Seen {
     status: Option<u16>,
@@ -69,13 +71,12 @@ impl World {
 
     fn pass(&mut self, millis: u64) {
         let end = self.now + Duration::from_millis(millis);
-        while let Some(wake) = self.drain().filter(|wake| *wake <= end) {
-            self.now = wake;
-            self.server.handle_input(wake, Input::Tick);
-        }
-        self.now = end;
-        self.server.handle_input(end, Input::Tick);
-        self.drain();
+        clock::pass(self, self.now, end, Self::drain, Self::tick);
+    }
+
+    fn tick(&mut self, now: Time) {
+        self.now = now;
+        self.server.handle_input(now, Input::Tick);
     }
 
     fn input(&mut self, id: EffectId, step: In) {

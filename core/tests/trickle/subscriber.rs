@@ -8,6 +8,8 @@ use livepeer_core::trickle::subscriber::{Config, Event, Lag, Subscriber};
 use livepeer_core::trickle::{Seq, Start};
 use livepeer_core::{Effect, EffectId, Input, Machine, Output, Time};
 
+use crate::clock;
+
 struct Asked {
     id: EffectId,
     index: String,
@@ -92,13 +94,12 @@ impl Hand {
 
     fn pass(&mut self, millis: u64) {
         let end = self.now + Duration::from_millis(millis);
-        while let Some(wake) = self.drain().filter(|wake| *wake <= end) {
-            self.now = wake;
-            self.subscriber.handle_input(wake, Input::Tick);
-        }
-        self.now = end;
-        self.subscriber.handle_input(end, Input::Tick);
-        self.drain();
+        clock::pass(self, self.now, end, Self::drain, Self::tick);
+    }
+
+    fn tick(&mut self, now: Time) {
+        self.now = now;
+        self.subscriber.handle_input(now, Input::Tick);
     }
 
     /// The requests for that index that are under way.

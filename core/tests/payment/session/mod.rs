@@ -31,7 +31,6 @@ use prost::Message as _;
 
 use crate::support::*;
 
-const START: Time = Time::from_secs(1_790_000_000);
 const ORCHESTRATOR: Address = Address([0x0e; 20]);
 
 /// Everything around the session.
@@ -62,10 +61,6 @@ enum Mishap {
     AnswerLost,
     /// Somebody answers this.
     Says(u16, &'static str),
-}
-
-fn key() -> Key {
-    Key::new(&[7; 32])
 }
 
 impl Net {

@@ -29,12 +29,6 @@ use serde_json::{Value, json};
 
 use crate::support::*;
 
-const START: Time = Time::from_secs(1_790_000_000);
-
-fn key() -> Key {
-    Key::new(&[7; 32])
-}
-
 /// Decides as the reference does.
 fn policy(key: &Key) -> Policy {
     Policy {

@@ -17,6 +17,7 @@ use livepeer_core::trickle::{ContentType, STATUS_NOT_IN_WINDOW};
 use livepeer_core::{Effect, EffectId, Input, Machine, Output, Time};
 use serde_json::Value;
 
+use crate::clock;
 use crate::vectors::{file, path};
 use deviations::{Deviation, deviation};
 
@@ -153,14 +154,12 @@ impl World {
     /// Lets time pass as a driver would.
     fn pass(&mut self, millis: u64) {
         let end = self.now + Duration::from_millis(millis);
-        while let Some(wake) = self.drain().filter(|wake| *wake <= end) {
-            assert!(wake > self.now, "a wake time in the past");
-            self.now = wake;
-            self.server.handle_input(self.now, Input::Tick);
-        }
-        self.now = end;
-        self.server.handle_input(self.now, Input::Tick);
-        self.drain();
+        clock::pass(self, self.now, end, Self::drain, Self::tick);
+    }
+
+    fn tick(&mut self, now: Time) {
+        self.now = now;
+        self.server.handle_input(now, Input::Tick);
     }
 
     fn open(&mut self, request: &Value) -> EffectId {
