@@ -37,7 +37,7 @@ use std::net::SocketAddr;
 use hyper_util::rt::TokioIo;
 use livepeer_core::Time;
 use livepeer_runtime::{Clock, Runtime};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// A driver of machines.
 pub type Driver = livepeer_runtime::Driver<TokioRuntime>;
@@ -67,6 +67,10 @@ pub use livepeer_runtime::{
 pub fn driver() -> Driver {
     Driver::new(TokioRuntime::new())
 }
+
+/// How many connections may wait to be accepted, if the system allows as many: a thousand channels that begin their
+/// next segments at once open more than tokio's usual 1,024, and who finds no room tries again only after a second.
+const BACKLOG: u32 = 4096;
 
 /// tokio, as found around the caller.
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +125,16 @@ impl Runtime for TokioRuntime {
     }
 
     async fn bind(&self, at: SocketAddr) -> io::Result<Self::Listener> {
-        TcpListener::bind(at).await
+        let socket = if at.is_ipv4() {
+            TcpSocket::new_v4()
+        } else {
+            TcpSocket::new_v6()
+        }?;
+        // As `TcpListener::bind` does; elsewhere it means something else.
+        #[cfg(unix)]
+        socket.set_reuseaddr(true)?;
+        socket.bind(at)?;
+        socket.listen(BACKLOG)
     }
 
     fn local_addr(&self, listener: &Self::Listener) -> io::Result<SocketAddr> {
