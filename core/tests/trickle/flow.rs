@@ -1,6 +1,6 @@
 //! Publisher, server and subscriber over a perfect wire: the normal paths, told as stories.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,8 +11,6 @@ use livepeer_core::trickle::subscriber::{self, Subscriber};
 use livepeer_core::trickle::{ContentType, Ending, Seq, Start};
 use livepeer_core::{Effect, EffectId, Input, Machine, Misuse, Output, Time};
 
-use crate::clock;
-
 /// One client machine, its exchanges mapped to the server's.
 struct Client<M: Machine> {
     machine: M,
@@ -20,107 +18,76 @@ struct Client<M: Machine> {
     events: Vec<M::Event>,
 }
 
-struct World {
-    now: Time,
+/// The server, and what goes to it.
+struct Far {
     server: Server,
     minted: u64,
-    publisher: Client<Publisher>,
-    subscriber: Client<Subscriber>,
     /// Requests that left, as `METHOD path`.
     log: Vec<String>,
     /// While set, requests are refused.
     down: bool,
 }
 
-fn url() -> Url {
-    Url::parse("http://server/ai/trickle/c").unwrap()
+struct World {
+    now: Time,
+    far: Far,
+    publisher: Client<Publisher>,
+    subscriber: Client<Subscriber>,
 }
 
-fn server(now: Time) -> Server {
-    let mut server = Server::new(now, server::Config::default());
-    server
-        .create_channel(now, "c", "video/MP2T".into())
-        .unwrap();
-    server
+fn url() -> Url {
+    Url::parse("http://server/ai/trickle/c").unwrap()
 }
 
 impl World {
     fn new(publisher: publisher::Config, subscriber: subscriber::Config, start: Start) -> Self {
         let now = Time::from_secs(1_000);
+        let mut server = Server::new(now, server::Config::default());
+        server
+            .create_channel(now, "c", "video/MP2T".into())
+            .unwrap();
         Self {
             now,
-            server: server(now),
-            minted: 0,
-            publisher: Client {
-                machine: Publisher::new(now, publisher, url()),
-                to_server: BTreeMap::new(),
-                events: Vec::new(),
+            far: Far {
+                server,
+                minted: 0,
+                log: Vec::new(),
+                down: false,
             },
-            subscriber: Client {
-                machine: Subscriber::new(now, subscriber, url(), start),
-                to_server: BTreeMap::new(),
-                events: Vec::new(),
-            },
-            log: Vec::new(),
-            down: false,
+            publisher: Client::new(Publisher::new(now, publisher, url())),
+            subscriber: Client::new(Subscriber::new(now, subscriber, url(), start)),
         }
     }
 
     /// Carries everything that is under way; the time to wake at.
     fn settle(&mut self) -> Option<Time> {
         loop {
-            let mut moved = false;
-            let mut wake = None;
-            moved |= self.publisher.drain(
-                self.now,
-                &mut self.server,
-                &mut self.minted,
-                &mut self.log,
-                self.down,
-                &mut wake,
-            );
-            moved |= self.subscriber.drain(
-                self.now,
-                &mut self.server,
-                &mut self.minted,
-                &mut self.log,
-                self.down,
-                &mut wake,
-            );
-            let mut back = VecDeque::new();
-            loop {
-                match self.server.poll_output() {
-                    Output::Effect(id, Effect::Http(out)) => back.push_back((id, out)),
-                    Output::Effect(..) => unreachable!("a server asks for http only"),
-                    Output::Event(_) => {}
-                    Output::Idle(at) => {
-                        wake = [wake, at].into_iter().flatten().min();
-                        break;
-                    }
-                }
+            let (published, publisher) = self.publisher.drain(self.now, &mut self.far);
+            let (asked, subscriber) = self.subscriber.drain(self.now, &mut self.far);
+            let (back, server) = self.far.drain(self.now);
+            if !published && !asked && back.is_empty() {
+                return [publisher, subscriber, server].into_iter().flatten().min();
             }
-            moved |= !back.is_empty();
             for (id, out) in back {
-                if let Out::Data(bytes) = &out {
-                    let sent = In::Sent(bytes.len());
-                    self.server.handle_input(self.now, Input::Http(id, sent));
-                }
                 self.publisher.deliver(self.now, id, &out);
                 self.subscriber.deliver(self.now, id, &out);
-            }
-            if !moved {
-                return wake;
             }
         }
     }
 
     fn pass(&mut self, time: Duration) {
-        clock::pass(self, self.now, self.now + time, Self::settle, Self::tick);
+        let end = self.now + time;
+        while let Some(wake) = self.settle().filter(|wake| *wake <= end) {
+            assert!(wake > self.now, "a machine wants to wake in the past");
+            self.tick(wake);
+        }
+        self.tick(end);
+        self.settle();
     }
 
     fn tick(&mut self, now: Time) {
         self.now = now;
-        self.server.handle_input(now, Input::Tick);
+        self.far.server.handle_input(now, Input::Tick);
         self.publisher.machine.handle_input(now, Input::Tick);
         self.subscriber.machine.handle_input(now, Input::Tick);
     }
@@ -139,20 +106,8 @@ impl World {
 
     /// What the subscriber told, one word an event.
     fn told(&mut self) -> Vec<String> {
-        self.subscriber
-            .events
-            .drain(..)
-            .map(|event| match event {
-                subscriber::Event::Begin(seq, _) => format!("begin {seq}"),
-                subscriber::Event::Data(_, bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-                subscriber::Event::End(seq) => format!("end {seq}"),
-                subscriber::Event::Truncated(seq, told) => format!("truncated {seq} {told}"),
-                subscriber::Event::Gap(range) => format!("gap {}..{}", range.start, range.end),
-                subscriber::Event::Discontinuity => "discontinuity".into(),
-                subscriber::Event::Closed(ending) => format!("{ending:?}"),
-                other => panic!("{other:?}"),
-            })
-            .collect()
+        let events = self.subscriber.events.drain(..);
+        events.map(crate::subscriber::told).collect()
     }
 
     fn delivered(&self) -> Vec<u64> {
@@ -167,74 +122,90 @@ impl World {
     }
 }
 
+impl Far {
+    fn input(&mut self, now: Time, id: EffectId, step: In) {
+        self.server.handle_input(now, Input::Http(id, step));
+    }
+
+    /// What the server says, of which every byte leaves at once, and when it wants to be woken.
+    fn drain(&mut self, now: Time) -> (Vec<(EffectId, Out)>, Option<Time>) {
+        let mut said = Vec::new();
+        let wake = loop {
+            match self.server.poll_output() {
+                Output::Effect(id, Effect::Http(out)) => said.push((id, out)),
+                Output::Effect(..) => unreachable!("a server asks for http only"),
+                Output::Event(_) => {}
+                Output::Idle(wake) => break wake,
+            }
+        };
+        for (id, out) in &said {
+            if let Out::Data(bytes) = out {
+                self.input(now, *id, In::Sent(bytes.len()));
+            }
+        }
+        (said, wake)
+    }
+}
+
 impl<M: Machine> Client<M> {
-    fn drain(
-        &mut self,
-        now: Time,
-        server: &mut Server,
-        minted: &mut u64,
-        log: &mut Vec<String>,
-        down: bool,
-        wake: &mut Option<Time>,
-    ) -> bool {
+    const fn new(machine: M) -> Self {
+        Self {
+            machine,
+            to_server: BTreeMap::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Carries what the client says; whether it said anything, and when it wants to be woken.
+    fn drain(&mut self, now: Time, far: &mut Far) -> (bool, Option<Time>) {
         let mut moved = false;
         loop {
             match self.machine.poll_output() {
-                Output::Idle(at) => {
-                    *wake = [*wake, at].into_iter().flatten().min();
-                    return moved;
-                }
+                Output::Idle(wake) => return (moved, wake),
                 Output::Event(event) => self.events.push(event),
                 Output::Effect(id, Effect::Http(out)) => {
                     moved = true;
-                    match out {
-                        Out::Request(request) => {
-                            log.push(format!(
-                                "{} {}",
-                                request.method.as_str(),
-                                request.url.path()
-                            ));
-                            if down {
-                                let fault = Fault::Connect("refused".into());
-                                let input = Input::Http(id, In::Failed(fault));
-                                self.machine.handle_input(now, input);
-                                continue;
-                            }
-                            let theirs = EffectId::by_peer(*minted);
-                            *minted += 1;
-                            self.to_server.insert(id, theirs);
-                            let body = request.body.clone();
-                            server.handle_input(now, Input::Http(theirs, In::Request(request)));
-                            if body == Body::Empty {
-                                let end = In::End(Headers::new());
-                                server.handle_input(now, Input::Http(theirs, end));
-                            }
-                        }
-                        Out::Data(bytes) => {
-                            if let Some(theirs) = self.to_server.get(&id) {
-                                let len = bytes.len();
-                                server.handle_input(now, Input::Http(*theirs, In::Data(bytes)));
-                                let sent = Input::Http(id, In::Sent(len));
-                                self.machine.handle_input(now, sent);
-                            }
-                        }
-                        Out::End | Out::EndWith(_) => {
-                            if let Some(theirs) = self.to_server.get(&id) {
-                                let end = In::End(Headers::new());
-                                server.handle_input(now, Input::Http(*theirs, end));
-                            }
-                        }
-                        Out::Abort => {
-                            if let Some(theirs) = self.to_server.remove(&id) {
-                                let fault = In::Failed(Fault::Broken("reset".into()));
-                                server.handle_input(now, Input::Http(theirs, fault));
-                            }
-                        }
-                        Out::Pause | Out::Resume | Out::Report | Out::Reply(_) => {}
-                    }
+                    self.carry(now, id, out, far);
                 }
                 Output::Effect(..) => unreachable!("only http is asked for"),
             }
+        }
+    }
+
+    fn carry(&mut self, now: Time, id: EffectId, out: Out, far: &mut Far) {
+        if let Out::Request(request) = out {
+            let line = format!("{} {}", request.method.as_str(), request.url.path());
+            far.log.push(line);
+            if far.down {
+                let fault = Fault::Connect("refused".into());
+                let refused = Input::Http(id, In::Failed(fault));
+                return self.machine.handle_input(now, refused);
+            }
+            let theirs = EffectId::by_peer(far.minted);
+            far.minted += 1;
+            self.to_server.insert(id, theirs);
+            let all = request.body == Body::Empty;
+            far.input(now, theirs, In::Request(request));
+            if all {
+                far.input(now, theirs, In::End(Headers::new()));
+            }
+            return;
+        }
+        let Some(theirs) = self.to_server.get(&id).copied() else {
+            return;
+        };
+        match out {
+            Out::Data(bytes) => {
+                let sent = In::Sent(bytes.len());
+                far.input(now, theirs, In::Data(bytes));
+                self.machine.handle_input(now, Input::Http(id, sent));
+            }
+            Out::End | Out::EndWith(_) => far.input(now, theirs, In::End(Headers::new())),
+            Out::Abort => {
+                self.to_server.remove(&id);
+                far.input(now, theirs, In::Failed(Fault::Broken("reset".into())));
+            }
+            _ => {}
         }
     }
 
@@ -310,10 +281,10 @@ fn what_is_published_is_read_while_it_is_written() {
     }
     assert_eq!(world.delivered().len(), 20);
     // Every segment's POST and GET left before the one before it was over, and none left twice.
-    let mut sorted = world.log.clone();
+    let mut sorted = world.far.log.clone();
     sorted.sort();
     sorted.dedup();
-    assert_eq!(sorted.len(), world.log.len(), "{:?}", world.log);
+    assert_eq!(sorted.len(), world.far.log.len(), "{:?}", world.far.log);
 }
 
 #[test]
@@ -325,7 +296,7 @@ fn closing_the_publisher_ends_the_stream_for_its_readers() {
     world.settle();
     assert_eq!(world.told(), ["begin 0", "x", "end 0"]);
     world.pass(publisher::LINGER);
-    assert_eq!(world.told(), ["EndOfStream"]);
+    assert_eq!(world.told(), ["closed EndOfStream"]);
     assert!(matches!(
         world.publisher.events.last(),
         Some(publisher::Event::Closed(Ending::Closed))
@@ -334,9 +305,13 @@ fn closing_the_publisher_ends_the_stream_for_its_readers() {
         world.publisher.machine.begin(world.now),
         Err(Unbegun::Misuse(Misuse::Ended))
     );
-    let requests = world.log.len();
+    let requests = world.far.log.len();
     world.pass(Duration::from_secs(3600));
-    assert_eq!(world.log.len(), requests, "nothing is asked after the end");
+    assert_eq!(
+        world.far.log.len(),
+        requests,
+        "nothing is asked after the end"
+    );
 }
 
 #[test]
@@ -358,9 +333,9 @@ fn a_new_publisher_continues_where_the_old_one_left() {
 fn a_reader_may_begin_inside_the_segment_that_is_written() {
     let config = subscriber::Config::default();
     let mut world = World::new(publisher::Config::default(), config, Start::Current);
-    world.down = true;
+    world.far.down = true;
     world.settle();
-    world.down = false;
+    world.far.down = false;
     // The subscriber's first request failed, so by its second a segment is under way.
     world.pass(Duration::from_millis(200));
     world.pass(Duration::from_millis(200));
@@ -390,30 +365,32 @@ fn a_silent_channel_is_asked_again_and_again_but_never_given_up() {
     assert!(world.told().is_empty());
     // The owner of the server keeps the channel; the idle sweep would not.
     let gets = world
+        .far
         .log
         .iter()
         .filter(|line| line.starts_with("GET /ai/trickle/c/-1"))
         .count();
     assert_eq!(gets, 1 + 250 / 20);
     world.pass(Duration::from_secs(200));
-    assert_eq!(world.told(), ["EndOfStream"], "swept");
+    assert_eq!(world.told(), ["closed EndOfStream"], "swept");
 }
 
 #[test]
 fn a_missing_channel_is_waited_for_and_then_a_failure() {
     let mut world = world();
-    world.server.delete_channel(world.now, "c");
+    world.far.server.delete_channel(world.now, "c");
     world.pass(Duration::from_secs(9));
     assert!(world.told().is_empty());
     world
+        .far
         .server
         .create_channel(world.now, "c", ContentType::default())
         .unwrap();
     world.pass(Duration::from_secs(60));
     assert!(world.told().is_empty());
-    world.server.delete_channel(world.now, "c");
+    world.far.server.delete_channel(world.now, "c");
     world.settle();
-    assert_eq!(world.told(), ["EndOfStream"]);
+    assert_eq!(world.told(), ["closed EndOfStream"]);
     // The publisher did not own it.
     assert!(matches!(
         world.publisher.events[..],

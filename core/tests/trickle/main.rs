@@ -1,6 +1,7 @@
 //! The trickle protocol: publisher, subscriber and server.
 
-mod clock;
+#[path = "../support/driven.rs"]
+mod driven;
 mod flow;
 mod publisher;
 mod server;

@@ -8,9 +8,9 @@ use livepeer_core::error::{Cause, Misuse};
 use livepeer_core::http::{Fault, Headers, In, Out, Response, Url};
 use livepeer_core::trickle::publisher::{Config, Event, Policy, Publisher, Unbegun, Unwritten};
 use livepeer_core::trickle::{Ending, Seq};
-use livepeer_core::{Effect, EffectId, Input, Machine, Output, Time};
+use livepeer_core::{Effect, EffectId, Time};
 
-use crate::clock;
+use crate::driven::Driven;
 
 struct Asked {
     id: EffectId,
@@ -52,57 +52,6 @@ impl Hand {
         hand
     }
 
-    fn drain(&mut self) -> Option<Time> {
-        loop {
-            match self.publisher.poll_output() {
-                Output::Effect(id, Effect::Http(out)) => {
-                    if let Out::Request(request) = out {
-                        self.asked.push(Asked {
-                            id,
-                            line: format!("{} {}", request.method.as_str(), request.url.path()),
-                            reset: request.headers.get("lp-trickle-reset").is_some(),
-                            body: Vec::new(),
-                            ended: false,
-                            aborted: false,
-                        });
-                        continue;
-                    }
-                    let asked = self.asked.iter_mut().find(|asked| asked.id == id).unwrap();
-                    match out {
-                        Out::Data(bytes) => asked.body.extend_from_slice(&bytes),
-                        Out::End => asked.ended = true,
-                        Out::Abort => asked.aborted = true,
-                        other => panic!("{other:?}"),
-                    }
-                }
-                Output::Effect(..) => unreachable!("only http is asked for"),
-                Output::Event(Event::Lost(seq, failure)) => {
-                    self.events.push(format!("lost {seq}"));
-                    self.losses.insert(seq.get(), failure.cause);
-                }
-                Output::Event(event) => self.events.push(match event {
-                    Event::Ready(seq) => format!("ready {seq}"),
-                    Event::Writable => "writable".into(),
-                    Event::Delivered(seq) => format!("delivered {seq}"),
-                    Event::Resumed(seq, held) => format!("resumed {seq} {held}"),
-                    Event::Closed(ending) => format!("closed {ending:?}"),
-                    other => panic!("{other:?}"),
-                }),
-                Output::Idle(wake) => return wake,
-            }
-        }
-    }
-
-    fn pass(&mut self, millis: u64) {
-        let end = self.now + Duration::from_millis(millis);
-        clock::pass(self, self.now, end, Self::drain, Self::tick);
-    }
-
-    fn tick(&mut self, now: Time) {
-        self.now = now;
-        self.publisher.handle_input(now, Input::Tick);
-    }
-
     /// The last request of that line that is neither answered nor given up.
     fn last(&self, line: &str) -> &Asked {
         self.asked
@@ -120,23 +69,22 @@ impl Hand {
         self.asked.iter().map(|asked| &*asked.line).collect()
     }
 
-    fn input(&mut self, line: &str, step: In) {
+    fn step(&mut self, line: &str, step: In) {
         let id = self.last(line).id;
-        self.publisher.handle_input(self.now, Input::Http(id, step));
-        self.drain();
+        self.http(id, step);
     }
 
     fn reply(&mut self, line: &str, reply: Response) {
-        self.input(line, In::Reply(reply));
+        self.step(line, In::Reply(reply));
     }
 
     fn sent(&mut self, line: &str) {
         let count = self.last(line).body.len();
-        self.input(line, In::Sent(count));
+        self.step(line, In::Sent(count));
     }
 
     fn cut(&mut self, line: &str) {
-        self.input(line, In::Failed(Fault::Broken("reset".into())));
+        self.step(line, In::Failed(Fault::Broken("reset".into())));
     }
 
     fn begin(&mut self) -> Seq {
@@ -160,6 +108,53 @@ impl Hand {
 
     fn told(&mut self) -> Vec<String> {
         std::mem::take(&mut self.events)
+    }
+}
+
+impl Driven for Hand {
+    type Machine = Publisher;
+
+    fn parts(&mut self) -> (&mut Publisher, &mut Time) {
+        (&mut self.publisher, &mut self.now)
+    }
+
+    fn effect(&mut self, id: EffectId, effect: Effect) {
+        let Effect::Http(out) = effect else {
+            panic!("only http is asked for");
+        };
+        if let Out::Request(request) = out {
+            self.asked.push(Asked {
+                id,
+                line: format!("{} {}", request.method.as_str(), request.url.path()),
+                reset: request.headers.get("lp-trickle-reset").is_some(),
+                body: Vec::new(),
+                ended: false,
+                aborted: false,
+            });
+            return;
+        }
+        let asked = self.asked.iter_mut().find(|asked| asked.id == id).unwrap();
+        match out {
+            Out::Data(bytes) => asked.body.extend_from_slice(&bytes),
+            Out::End => asked.ended = true,
+            Out::Abort => asked.aborted = true,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        self.events.push(match event {
+            Event::Ready(seq) => format!("ready {seq}"),
+            Event::Writable => "writable".into(),
+            Event::Delivered(seq) => format!("delivered {seq}"),
+            Event::Lost(seq, failure) => {
+                self.losses.insert(seq.get(), failure.cause);
+                format!("lost {seq}")
+            }
+            Event::Resumed(seq, held) => format!("resumed {seq} {held}"),
+            Event::Closed(ending) => format!("closed {ending:?}"),
+            other => panic!("{other:?}"),
+        });
     }
 }
 
@@ -210,11 +205,11 @@ fn a_segment_continues_where_the_server_has_it() {
     assert_eq!(hand.count("POST /c/5"), 2);
     assert!(!hand.last("POST /c/5").reset);
     hand.reply("GET /c/5", stored(5));
-    hand.input("GET /c/5", data("ab"));
+    hand.step("GET /c/5", data("ab"));
     hand.write("ghi").unwrap();
     assert_eq!(hand.last("POST /c/5").body, b"");
     hand.pass(50);
-    hand.input("GET /c/5", data("cd"));
+    hand.step("GET /c/5", data("cd"));
     hand.pass(99);
     assert_eq!(
         hand.last("POST /c/5").body,
@@ -239,7 +234,7 @@ fn what_the_server_holds_beyond_what_was_sent_is_reported() {
         hand.sent("POST /c/5");
         hand.cut("POST /c/5");
         hand.reply("GET /c/5", stored(5));
-        hand.input("GET /c/5", data(held));
+        hand.step("GET /c/5", data(held));
         assert_eq!(hand.told(), ["ready 5", "lost 5"]);
         assert!(matches!(hand.losses[&5], Cause::Nonsense { .. }));
         // Its readers are woken.
@@ -259,11 +254,11 @@ fn late_bytes_of_the_broken_request_are_reported_and_not_papered_over() {
     hand.sent("POST /c/5");
     hand.cut("POST /c/5");
     hand.reply("GET /c/5", stored(5));
-    hand.input("GET /c/5", data("ab"));
+    hand.step("GET /c/5", data("ab"));
     hand.pass(100);
     assert_eq!(hand.last("POST /c/5").body, b"cdef");
     // The old request had more after all, so the new one's bytes came twice.
-    hand.input("GET /c/5", data("cdcd"));
+    hand.step("GET /c/5", data("cdcd"));
     assert!(matches!(hand.losses[&5], Cause::Nonsense { .. }));
 }
 
@@ -276,8 +271,8 @@ fn a_lost_answer_to_a_complete_segment_is_found_out() {
     hand.sent("POST /c/5");
     hand.cut("POST /c/5");
     hand.reply("GET /c/5", stored(5));
-    hand.input("GET /c/5", data("abc"));
-    hand.input("GET /c/5", In::End(Headers::new()));
+    hand.step("GET /c/5", data("abc"));
+    hand.step("GET /c/5", In::End(Headers::new()));
     assert_eq!(hand.told(), ["ready 5", "delivered 5"]);
 }
 
@@ -289,8 +284,8 @@ fn a_segment_that_was_closed_too_early_is_lost_and_the_head_is_asked_for() {
     hand.sent("POST /c/5");
     hand.cut("POST /c/5");
     hand.reply("GET /c/5", stored(5));
-    hand.input("GET /c/5", data("ab"));
-    hand.input("GET /c/5", In::End(Headers::new()));
+    hand.step("GET /c/5", data("ab"));
+    hand.step("GET /c/5", In::End(Headers::new()));
     assert_eq!(hand.told(), ["ready 5", "lost 5"]);
     hand.end();
     hand.reply("GET /c/next", latest(9));
@@ -307,8 +302,8 @@ fn an_answer_with_connection_close_is_looked_up() {
     hand.reply("POST /c/5", stored(5).header("connection", "close"));
     assert_eq!(hand.told(), ["ready 5"]);
     hand.reply("GET /c/5", stored(5));
-    hand.input("GET /c/5", data("abc"));
-    hand.input("GET /c/5", In::End(Headers::new()));
+    hand.step("GET /c/5", data("abc"));
+    hand.step("GET /c/5", In::End(Headers::new()));
     assert_eq!(hand.told(), ["delivered 5"]);
 }
 
@@ -344,11 +339,11 @@ fn what_is_no_longer_kept_is_recognised_and_not_repeated() {
         for part in ["abcdefghi", "jklmnopqr", "stu"] {
             hand.write(part).unwrap();
             let count = part.len();
-            hand.input("POST /c/5", In::Sent(count));
+            hand.step("POST /c/5", In::Sent(count));
         }
         hand.cut("POST /c/5");
         hand.reply("GET /c/5", stored(5));
-        hand.input("GET /c/5", data(held));
+        hand.step("GET /c/5", data(held));
         hand.pass(100);
         hand.told();
         (hand.losses.remove(&5), hand.last("POST /c/5").body.clone())
@@ -400,7 +395,7 @@ fn another_certificate_ends_it_at_once() {
         remembered: [1; 32],
         seen: [2; 32],
     };
-    hand.input("POST /c/5", In::Failed(fault));
+    hand.step("POST /c/5", In::Failed(fault));
     assert!(hand.told()[1].contains("CertificateChanged"));
 }
 
@@ -519,9 +514,9 @@ fn writable_follows_when_there_is_room_again() {
         hand.write("e"),
         Err(Unwritten::Full(Bytes::from_static(b"e")))
     );
-    hand.input("POST /c/5", In::Sent(1));
+    hand.step("POST /c/5", In::Sent(1));
     assert_eq!(hand.told(), ["ready 5"]);
-    hand.input("POST /c/5", In::Sent(1));
+    hand.step("POST /c/5", In::Sent(1));
     assert_eq!(hand.told(), ["writable"]);
     hand.write("e").unwrap();
 }

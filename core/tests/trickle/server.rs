@@ -9,9 +9,9 @@ use livepeer_core::trickle::server::{
     ANSWER_WITHIN, Config, Event, Gate, Read, Refusal, Refused, Removal, Server,
 };
 use livepeer_core::trickle::{Seq, Start};
-use livepeer_core::{Effect, EffectId, Input, Machine, Misuse, Output, Time};
+use livepeer_core::{Effect, EffectId, Misuse, Time};
 
-use crate::clock;
+use crate::driven::Driven;
 
 #[derive(Default)]
 struct Seen {
@@ -43,52 +43,11 @@ impl World {
         }
     }
 
-    fn drain(&mut self) -> Option<Time> {
-        loop {
-            match self.server.poll_output() {
-                Output::Effect(id, Effect::Http(out)) => {
-                    let seen = self.seen.entry(id).or_default();
-                    match out {
-                        Out::Reply(reply) => {
-                            seen.status = Some(reply.status);
-                            seen.ended = reply.body != Body::Stream;
-                        }
-                        Out::Data(bytes) => {
-                            seen.chunks += 1;
-                            seen.body.extend_from_slice(&bytes);
-                        }
-                        Out::End => seen.ended = true,
-                        Out::Pause | Out::Resume | Out::Report => {}
-                        other => panic!("{other:?}"),
-                    }
-                }
-                Output::Effect(..) => unreachable!("only http is asked for"),
-                Output::Event(event) => self.events.push(event),
-                Output::Idle(wake) => return wake,
-            }
-        }
-    }
-
-    fn pass(&mut self, millis: u64) {
-        let end = self.now + Duration::from_millis(millis);
-        clock::pass(self, self.now, end, Self::drain, Self::tick);
-    }
-
-    fn tick(&mut self, now: Time) {
-        self.now = now;
-        self.server.handle_input(now, Input::Tick);
-    }
-
-    fn input(&mut self, id: EffectId, step: In) {
-        self.server.handle_input(self.now, Input::Http(id, step));
-        self.drain();
-    }
-
     fn open(&mut self, method: Method, path: &str) -> EffectId {
         let id = EffectId::by_peer(self.minted);
         self.minted += 1;
         let url = Url::parse("http://s/ai/trickle").unwrap().child(path);
-        self.input(
+        self.http(
             id,
             In::Request(Request::new(method, url).body(Body::Stream)),
         );
@@ -97,7 +56,7 @@ impl World {
 
     fn get(&mut self, path: &str) -> EffectId {
         let id = self.open(Method::Get, path);
-        self.input(id, In::End(Headers::new()));
+        self.http(id, In::End(Headers::new()));
         id
     }
 
@@ -106,15 +65,15 @@ impl World {
     }
 
     fn data(&mut self, id: EffectId, bytes: impl Into<Bytes>) {
-        self.input(id, In::Data(bytes.into()));
+        self.http(id, In::Data(bytes.into()));
     }
 
     fn end(&mut self, id: EffectId) {
-        self.input(id, In::End(Headers::new()));
+        self.http(id, In::End(Headers::new()));
     }
 
     fn gone(&mut self, id: EffectId) {
-        self.input(id, In::Failed(Fault::Broken("reset".into())));
+        self.http(id, In::Failed(Fault::Broken("reset".into())));
     }
 
     fn status(&self, id: EffectId) -> Option<u16> {
@@ -127,6 +86,38 @@ impl World {
 
     fn ended(&self, id: EffectId) -> bool {
         self.seen.get(&id).is_some_and(|seen| seen.ended)
+    }
+}
+
+impl Driven for World {
+    type Machine = Server;
+
+    fn parts(&mut self) -> (&mut Server, &mut Time) {
+        (&mut self.server, &mut self.now)
+    }
+
+    fn effect(&mut self, id: EffectId, effect: Effect) {
+        let Effect::Http(out) = effect else {
+            panic!("only http is asked for");
+        };
+        let seen = self.seen.entry(id).or_default();
+        match out {
+            Out::Reply(reply) => {
+                seen.status = Some(reply.status);
+                seen.ended = reply.body != Body::Stream;
+            }
+            Out::Data(bytes) => {
+                seen.chunks += 1;
+                seen.body.extend_from_slice(&bytes);
+            }
+            Out::End => seen.ended = true,
+            Out::Pause | Out::Resume | Out::Report => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        self.events.push(event);
     }
 }
 
@@ -248,7 +239,7 @@ fn a_slow_reader_gets_no_more_than_its_window_and_slows_nobody() {
     let (slow, fast) = (world.get("c/0"), world.get("c/0"));
     for n in 0..20_u8 {
         world.data(post, vec![n; 6]);
-        world.input(fast, In::Sent(6));
+        world.http(fast, In::Sent(6));
     }
     assert_eq!(world.body(fast).len(), 120);
     // Handed out while less than ten bytes were on the way.
@@ -264,7 +255,7 @@ fn a_slow_reader_gets_no_more_than_its_window_and_slows_nobody() {
     }
     world.drain();
     while !world.ended(slow) {
-        world.input(slow, In::Sent(6));
+        world.http(slow, In::Sent(6));
     }
     assert_eq!(world.body(slow), world.body(fast));
 }
@@ -497,7 +488,7 @@ fn closing_waits_for_a_slow_reader_to_have_what_was_published() {
             .iter()
             .any(|event| matches!(event, Event::Closed(_)))
     );
-    world.input(get, In::Sent(600));
+    world.http(get, In::Sent(600));
     assert!(world.ended(get));
     assert_eq!(world.body(get).len(), 600);
     assert!(matches!(world.events.last(), Some(Event::Closed(_))));

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use livepeer_core::http::{Fault, Headers, In, Out, Response, Url};
 use livepeer_core::trickle::subscriber::{Config, Event, Lag, Subscriber};
 use livepeer_core::trickle::{Seq, Start};
-use livepeer_core::{Effect, EffectId, Input, Machine, Output, Time};
+use livepeer_core::{Effect, EffectId, Time};
 
-use crate::clock;
+use crate::driven::Driven;
 
 struct Asked {
     id: EffectId,
@@ -52,56 +52,6 @@ impl Hand {
         hand
     }
 
-    fn drain(&mut self) -> Option<Time> {
-        loop {
-            match self.subscriber.poll_output() {
-                Output::Effect(id, Effect::Http(out)) => {
-                    if let Out::Request(request) = out {
-                        let index = request.url.path().rsplit('/').next().unwrap().into();
-                        self.asked.push(Asked {
-                            id,
-                            index,
-                            at: self.now,
-                            aborted: false,
-                            paused: false,
-                            done: false,
-                        });
-                        continue;
-                    }
-                    let asked = self.asked.iter_mut().find(|asked| asked.id == id).unwrap();
-                    match out {
-                        Out::Abort => asked.aborted = true,
-                        Out::Pause => asked.paused = true,
-                        Out::Resume => asked.paused = false,
-                        other => panic!("{other:?}"),
-                    }
-                }
-                Output::Effect(..) => unreachable!("only http is asked for"),
-                Output::Event(event) => self.events.push(match event {
-                    Event::Begin(seq, _) => format!("begin {seq}"),
-                    Event::Data(_, bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-                    Event::End(seq) => format!("end {seq}"),
-                    Event::Truncated(seq, told) => format!("truncated {seq} {told}"),
-                    Event::Gap(range) => format!("gap {}..{}", range.start, range.end),
-                    Event::Discontinuity => "discontinuity".into(),
-                    Event::Closed(ending) => format!("closed {ending:?}"),
-                    other => panic!("{other:?}"),
-                }),
-                Output::Idle(wake) => return wake,
-            }
-        }
-    }
-
-    fn pass(&mut self, millis: u64) {
-        let end = self.now + Duration::from_millis(millis);
-        clock::pass(self, self.now, end, Self::drain, Self::tick);
-    }
-
-    fn tick(&mut self, now: Time) {
-        self.now = now;
-        self.subscriber.handle_input(now, Input::Tick);
-    }
-
     /// The requests for that index that are under way.
     fn live(&self, index: &str) -> Vec<&Asked> {
         let live = |asked: &&Asked| asked.index == index && !asked.aborted && !asked.done;
@@ -112,36 +62,30 @@ impl Hand {
         self.asked.iter().map(|asked| &*asked.index).collect()
     }
 
-    fn input(&mut self, index: &str, step: In) {
+    fn step(&mut self, index: &str, step: In) {
         let last = self.live(index).last().map(|asked| asked.id);
         let id = last.unwrap_or_else(|| panic!("{index} is not asked: {:?}", self.indexes()));
-        self.input_to(id, step);
-    }
-
-    fn input_to(&mut self, id: EffectId, step: In) {
         if matches!(step, In::End(_) | In::Failed(_)) {
             let asked = self.asked.iter_mut().find(|asked| asked.id == id).unwrap();
             asked.done = true;
         }
-        self.subscriber
-            .handle_input(self.now, Input::Http(id, step));
-        self.drain();
+        self.http(id, step);
     }
 
     fn reply(&mut self, index: &str, reply: Response) {
-        self.input(index, In::Reply(reply));
+        self.step(index, In::Reply(reply));
     }
 
     fn data(&mut self, index: &str, text: &'static str) {
-        self.input(index, In::Data(Bytes::from_static(text.as_bytes())));
+        self.step(index, In::Data(Bytes::from_static(text.as_bytes())));
     }
 
     fn end(&mut self, index: &str) {
-        self.input(index, In::End(Headers::new()));
+        self.step(index, In::End(Headers::new()));
     }
 
     fn cut(&mut self, index: &str) {
-        self.input(index, In::Failed(Fault::Broken("reset".into())));
+        self.step(index, In::Failed(Fault::Broken("reset".into())));
     }
 
     fn told(&mut self) -> Vec<String> {
@@ -152,6 +96,57 @@ impl Hand {
     fn times(&self) -> Vec<u128> {
         let millis = |asked: &Asked| asked.at.since(self.start).as_millis();
         self.asked.iter().map(millis).collect()
+    }
+}
+
+impl Driven for Hand {
+    type Machine = Subscriber;
+
+    fn parts(&mut self) -> (&mut Subscriber, &mut Time) {
+        (&mut self.subscriber, &mut self.now)
+    }
+
+    fn effect(&mut self, id: EffectId, effect: Effect) {
+        let Effect::Http(out) = effect else {
+            panic!("only http is asked for");
+        };
+        if let Out::Request(request) = out {
+            let index = request.url.path().rsplit('/').next().unwrap().into();
+            self.asked.push(Asked {
+                id,
+                index,
+                at: self.now,
+                aborted: false,
+                paused: false,
+                done: false,
+            });
+            return;
+        }
+        let asked = self.asked.iter_mut().find(|asked| asked.id == id).unwrap();
+        match out {
+            Out::Abort => asked.aborted = true,
+            Out::Pause => asked.paused = true,
+            Out::Resume => asked.paused = false,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        self.events.push(told(event));
+    }
+}
+
+/// An event as one word.
+pub(crate) fn told(event: Event) -> String {
+    match event {
+        Event::Begin(seq, _) => format!("begin {seq}"),
+        Event::Data(_, bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Event::End(seq) => format!("end {seq}"),
+        Event::Truncated(seq, told) => format!("truncated {seq} {told}"),
+        Event::Gap(range) => format!("gap {}..{}", range.start, range.end),
+        Event::Discontinuity => "discontinuity".into(),
+        Event::Closed(ending) => format!("closed {ending:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -458,8 +453,8 @@ fn an_unanswered_request_is_renewed_before_the_old_one_is_let_go() {
     assert_eq!(hand.live("-1").len(), 2);
     let old = hand.live("-1")[0].id;
     // The old one may still answer, and then counts.
-    hand.input_to(old, In::Reply(ok(7)));
-    hand.input_to(old, In::Data(Bytes::from_static(b"x")));
+    hand.http(old, In::Reply(ok(7)));
+    hand.http(old, In::Data(Bytes::from_static(b"x")));
     assert_eq!(hand.told(), ["begin 7", "x"]);
     assert_eq!(hand.live("-1").len(), 1);
     let mut hand = Hand::new(Config::default(), Start::Next);

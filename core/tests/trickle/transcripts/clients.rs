@@ -31,19 +31,19 @@ fn the_requests_of_the_real_clients_are_understood() {
         let id = world.open(&request);
         match captured["op"].as_str().unwrap() {
             op @ ("segment" | "first segment" | "later segment") => {
-                world.input(id, In::Data(Bytes::from_static(b"x")));
-                world.input(id, In::End(Headers::new()));
+                world.http(id, In::Data(Bytes::from_static(b"x")));
+                world.http(id, In::End(Headers::new()));
                 let reply = world.seen[&id].reply.as_ref().unwrap();
                 assert_eq!(reply.status, 200, "{op}");
                 let seq = path.rsplit('/').next();
                 assert_eq!(reply.headers.get("lp-trickle-seq"), seq, "{op}");
             }
             op @ ("create" | "close" | "probe") => {
-                world.input(id, In::End(Headers::new()));
+                world.http(id, In::End(Headers::new()));
                 assert_eq!(world.seen[&id].reply.as_ref().unwrap().status, 200, "{op}");
             }
             "read" => {
-                world.input(id, In::End(Headers::new()));
+                world.http(id, In::End(Headers::new()));
                 assert!(world.seen[&id].reply.is_none(), "a read at the head waits");
                 let post = serde_json::json!({"method": "POST", "path": format!("{channel}/0"), "body": "x"});
                 world.exchange(&post);
@@ -93,10 +93,10 @@ fn the_http2_log_replays_stream_by_stream() {
             }
             let id = streams[&stream];
             if let Some(data) = frame["data"].as_str() {
-                world.input(id, In::Data(Bytes::copy_from_slice(data.as_bytes())));
+                world.http(id, In::Data(Bytes::copy_from_slice(data.as_bytes())));
             }
             if end {
-                world.input(id, In::End(Headers::new()));
+                world.http(id, In::End(Headers::new()));
             }
             continue;
         }
@@ -149,11 +149,11 @@ fn the_http2_log_replays_stream_by_stream() {
             }
             "publisher RST_STREAM after some bytes" => {
                 let id = open(&mut world, "POST", "k/0");
-                world.input(id, In::Data(Bytes::from_static(b"a")));
-                world.input(id, In::Failed(Fault::Broken("RST_STREAM".into())));
+                world.http(id, In::Data(Bytes::from_static(b"a")));
+                world.http(id, In::Failed(Fault::Broken("RST_STREAM".into())));
                 let id = open(&mut world, "POST", "k/0");
-                world.input(id, In::Data(Bytes::from_static(b"b")));
-                world.input(id, In::End(Headers::new()));
+                world.http(id, In::Data(Bytes::from_static(b"b")));
+                world.http(id, In::End(Headers::new()));
                 let id = open(&mut world, "GET", "k/0");
                 assert_eq!(world.seen[&id].body, b"ab");
             }
@@ -184,7 +184,7 @@ fn the_http2_log_replays_stream_by_stream() {
             }
             "empty POST (END_STREAM on HEADERS)" => {
                 let id = open(&mut world, "POST", "k/0");
-                world.input(id, In::End(Headers::new()));
+                world.http(id, In::End(Headers::new()));
                 assert_eq!(status(&world, id), Some(200));
             }
             other => panic!("unknown case {other}"),

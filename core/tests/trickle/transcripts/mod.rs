@@ -14,10 +14,10 @@ use bytes::Bytes;
 use livepeer_core::http::{Body, Fault, Headers, In, Method, Out, Request, Response, Url};
 use livepeer_core::trickle::server::{Config, Event, Gate, Refusal, Server};
 use livepeer_core::trickle::{ContentType, STATUS_NOT_IN_WINDOW};
-use livepeer_core::{Effect, EffectId, Input, Machine, Output, Time};
+use livepeer_core::{Effect, EffectId, Input, Machine, Time};
 use serde_json::Value;
 
-use crate::clock;
+use crate::driven::Driven;
 use crate::vectors::{file, path};
 use deviations::{Deviation, deviation};
 
@@ -102,66 +102,6 @@ impl World {
         }
     }
 
-    fn input(&mut self, id: EffectId, step: In) {
-        self.server.handle_input(self.now, Input::Http(id, step));
-        self.drain();
-    }
-
-    fn drain(&mut self) -> Option<Time> {
-        let mut sent = Vec::new();
-        let wake = loop {
-            match self.server.poll_output() {
-                Output::Effect(id, Effect::Http(out)) => {
-                    let seen = self.seen.entry(id).or_default();
-                    assert!(!seen.ended && !seen.gone, "{id:?} spoke after its end");
-                    match out {
-                        Out::Reply(reply) => {
-                            assert!(seen.reply.is_none(), "{}: two replies", self.name);
-                            match &reply.body {
-                                Body::Empty => seen.ended = true,
-                                Body::Full(bytes) => {
-                                    seen.body.extend_from_slice(bytes);
-                                    seen.ended = true;
-                                }
-                                Body::Stream => {}
-                            }
-                            seen.reply = Some(reply);
-                        }
-                        Out::Data(bytes) => {
-                            assert!(seen.reply.is_some(), "data before the head");
-                            seen.body.extend_from_slice(&bytes);
-                            sent.push((id, bytes.len()));
-                        }
-                        Out::End | Out::EndWith(_) => seen.ended = true,
-                        Out::Abort => seen.gone = true,
-                        Out::Pause | Out::Resume | Out::Report => {}
-                        Out::Request(_) => panic!("a server asks nothing"),
-                    }
-                }
-                Output::Effect(..) => panic!("only http is expected"),
-                Output::Event(Event::Created(_) | Event::Removed(..)) => {}
-                Output::Event(event) => panic!("unexpected {event:?}"),
-                Output::Idle(wake) => break wake,
-            }
-        };
-        for (id, count) in sent {
-            self.server
-                .handle_input(self.now, Input::Http(id, In::Sent(count)));
-        }
-        wake
-    }
-
-    /// Lets time pass as a driver would.
-    fn pass(&mut self, millis: u64) {
-        let end = self.now + Duration::from_millis(millis);
-        clock::pass(self, self.now, end, Self::drain, Self::tick);
-    }
-
-    fn tick(&mut self, now: Time) {
-        self.now = now;
-        self.server.handle_input(now, Input::Tick);
-    }
-
     fn open(&mut self, request: &Value) -> EffectId {
         for (key, _) in request.as_object().unwrap() {
             assert!(
@@ -197,20 +137,20 @@ impl World {
         let id = EffectId::by_peer(self.minted);
         self.minted += 1;
         self.seen.entry(id).or_default();
-        self.input(id, In::Request(ours));
+        self.http(id, In::Request(ours));
         id
     }
 
     fn exchange(&mut self, request: &Value) -> EffectId {
         let id = self.open(request);
         if let Some(body) = request["body"].as_str() {
-            self.input(id, In::Data(Bytes::copy_from_slice(body.as_bytes())));
+            self.http(id, In::Data(Bytes::copy_from_slice(body.as_bytes())));
         }
         for chunk in request["chunks"].as_array().into_iter().flatten() {
             let chunk = chunk.as_str().unwrap();
-            self.input(id, In::Data(Bytes::copy_from_slice(chunk.as_bytes())));
+            self.http(id, In::Data(Bytes::copy_from_slice(chunk.as_bytes())));
         }
-        self.input(id, In::End(Headers::new()));
+        self.http(id, In::End(Headers::new()));
         id
     }
 
@@ -314,7 +254,7 @@ impl World {
                 if step["request"]["stream"].is_null()
                     && step["request"]["content_length"].is_null()
                 {
-                    self.input(id, In::End(Headers::new()));
+                    self.http(id, In::End(Headers::new()));
                 }
                 self.ids.insert(step["id"].as_str().unwrap().into(), id);
                 self.pass(60);
@@ -322,22 +262,22 @@ impl World {
             "send" => {
                 let id = named(self);
                 let bytes = Bytes::copy_from_slice(step["body"].as_str().unwrap().as_bytes());
-                self.input(id, In::Data(bytes));
+                self.http(id, In::Data(bytes));
             }
             // Bytes that are no chunk: the driver sees broken framing.
             "send_raw" | "half_close" => {
                 let id = named(self);
                 let fault = Fault::Broken("unexpected end of body".into());
-                self.input(id, In::Failed(fault));
+                self.http(id, In::Failed(fault));
             }
             "abort" => {
                 let id = named(self);
-                self.input(id, In::Failed(Fault::Broken("reset".into())));
+                self.http(id, In::Failed(Fault::Broken("reset".into())));
                 self.seen.get_mut(&id).unwrap().read = 0;
             }
             "finish" => {
                 let id = named(self);
-                self.input(id, In::End(Headers::new()));
+                self.http(id, In::End(Headers::new()));
             }
             "quiet" => {
                 let id = named(self);
@@ -387,6 +327,53 @@ impl World {
             "wait" => self.pass(step["ms"].as_u64().unwrap()),
             other => panic!("{at}: unknown step {other}"),
         }
+    }
+}
+
+impl Driven for World {
+    type Machine = Server;
+
+    fn parts(&mut self) -> (&mut Server, &mut Time) {
+        (&mut self.server, &mut self.now)
+    }
+
+    fn effect(&mut self, id: EffectId, effect: Effect) {
+        let Effect::Http(out) = effect else {
+            panic!("only http is expected");
+        };
+        let seen = self.seen.entry(id).or_default();
+        assert!(!seen.ended && !seen.gone, "{id:?} spoke after its end");
+        match out {
+            Out::Reply(reply) => {
+                assert!(seen.reply.is_none(), "{}: two replies", self.name);
+                match &reply.body {
+                    Body::Empty => seen.ended = true,
+                    Body::Full(bytes) => {
+                        seen.body.extend_from_slice(bytes);
+                        seen.ended = true;
+                    }
+                    Body::Stream => {}
+                }
+                seen.reply = Some(reply);
+            }
+            Out::Data(bytes) => {
+                assert!(seen.reply.is_some(), "data before the head");
+                seen.body.extend_from_slice(&bytes);
+                let sent = Input::Http(id, In::Sent(bytes.len()));
+                self.server.handle_input(self.now, sent);
+            }
+            Out::End | Out::EndWith(_) => seen.ended = true,
+            Out::Abort => seen.gone = true,
+            Out::Pause | Out::Resume | Out::Report => {}
+            Out::Request(_) => panic!("a server asks nothing"),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        assert!(
+            matches!(event, Event::Created(_) | Event::Removed(..)),
+            "unexpected {event:?}"
+        );
     }
 }
 
@@ -444,8 +431,8 @@ fn a_restart_with_reset_keeps_its_bytes() {
         world.seen[&n0].reply.is_none(),
         "it waits for its first byte"
     );
-    world.input(n0, In::Data(Bytes::from_static(b"new0")));
-    world.input(n0, In::End(Headers::new()));
+    world.http(n0, In::Data(Bytes::from_static(b"new0")));
+    world.http(n0, In::End(Headers::new()));
     let mut check = |path: &str, status: u16, latest: &str, body: &str| {
         let id = world.exchange(&serde_json::json!({"method": "GET", "path": path}));
         let seen = &world.seen[&id];
