@@ -52,6 +52,15 @@ impl Hand {
         hand
     }
 
+    /// One whose connection breaks when so much of seq 5 has left.
+    fn broken(text: &'static str) -> Self {
+        let mut hand = Self::ready(Config::default());
+        hand.begin();
+        hand.write(text).unwrap();
+        hand.sent_and_cut("POST /c/5");
+        hand
+    }
+
     /// The last request of that line that is neither answered nor given up.
     fn last(&self, line: &str) -> &Asked {
         self.asked
@@ -78,13 +87,26 @@ impl Hand {
         self.step(line, In::Reply(reply));
     }
 
-    fn sent(&mut self, line: &str) {
-        let count = self.last(line).body.len();
-        self.step(line, In::Sent(count));
-    }
-
     fn cut(&mut self, line: &str) {
         self.step(line, In::Failed(Fault::Broken("reset".into())));
+    }
+
+    /// All bytes leave, and then the connection breaks.
+    fn sent_and_cut(&mut self, line: &str) {
+        let count = self.last(line).body.len();
+        self.step(line, In::Sent(count));
+        self.cut(line);
+    }
+
+    /// The server begins to send what it holds of seq 5.
+    fn read_back(&mut self, held: &'static str) {
+        self.reply("GET /c/5", stored(5));
+        self.step("GET /c/5", data(held));
+    }
+
+    /// That was all of it.
+    fn read_back_ends(&mut self) {
+        self.step("GET /c/5", In::End(Headers::new()));
     }
 
     fn begin(&mut self) -> Seq {
@@ -103,6 +125,19 @@ impl Hand {
 
     fn end(&mut self) {
         self.publisher.end(self.now).unwrap();
+        self.drain();
+    }
+
+    /// A whole segment.
+    fn publish(&mut self, text: &'static str) -> Seq {
+        let seq = self.begin();
+        self.write(text).unwrap();
+        self.end();
+        seq
+    }
+
+    fn close(&mut self) {
+        self.publisher.close(self.now);
         self.drain();
     }
 
@@ -180,9 +215,7 @@ fn only_the_first_post_of_a_run_resets_and_its_bytes_go_first() {
     hand.pass(250);
     assert_eq!(hand.count("POST /c/5"), 2);
     assert!(hand.last("POST /c/5").reset);
-    assert_eq!(hand.begin(), Seq::new(5));
-    hand.write("one").unwrap();
-    hand.end();
+    assert_eq!(hand.publish("one"), Seq::new(5));
     assert!(!hand.last("POST /c/6").reset);
     assert_eq!(hand.begin(), Seq::new(6));
     hand.write("two").unwrap();
@@ -199,13 +232,11 @@ fn a_segment_continues_where_the_server_has_it() {
     hand.begin();
     hand.write("abc").unwrap();
     hand.write("def").unwrap();
-    hand.sent("POST /c/5");
-    hand.cut("POST /c/5");
+    hand.sent_and_cut("POST /c/5");
     // A second POST waits while the segment is read back.
     assert_eq!(hand.count("POST /c/5"), 2);
     assert!(!hand.last("POST /c/5").reset);
-    hand.reply("GET /c/5", stored(5));
-    hand.step("GET /c/5", data("ab"));
+    hand.read_back("ab");
     hand.write("ghi").unwrap();
     assert_eq!(hand.last("POST /c/5").body, b"");
     hand.pass(50);
@@ -228,13 +259,8 @@ fn a_segment_continues_where_the_server_has_it() {
 #[test]
 fn what_the_server_holds_beyond_what_was_sent_is_reported() {
     for held in ["abX", "abcd"] {
-        let mut hand = Hand::ready(Config::default());
-        hand.begin();
-        hand.write("abc").unwrap();
-        hand.sent("POST /c/5");
-        hand.cut("POST /c/5");
-        hand.reply("GET /c/5", stored(5));
-        hand.step("GET /c/5", data(held));
+        let mut hand = Hand::broken("abc");
+        hand.read_back(held);
         assert_eq!(hand.told(), ["ready 5", "lost 5"]);
         assert!(matches!(hand.losses[&5], Cause::Nonsense { .. }));
         // Its readers are woken.
@@ -248,13 +274,8 @@ fn what_the_server_holds_beyond_what_was_sent_is_reported() {
 
 #[test]
 fn late_bytes_of_the_broken_request_are_reported_and_not_papered_over() {
-    let mut hand = Hand::ready(Config::default());
-    hand.begin();
-    hand.write("abcdef").unwrap();
-    hand.sent("POST /c/5");
-    hand.cut("POST /c/5");
-    hand.reply("GET /c/5", stored(5));
-    hand.step("GET /c/5", data("ab"));
+    let mut hand = Hand::broken("abcdef");
+    hand.read_back("ab");
     hand.pass(100);
     assert_eq!(hand.last("POST /c/5").body, b"cdef");
     // The old request had more after all, so the new one's bytes came twice.
@@ -265,27 +286,18 @@ fn late_bytes_of_the_broken_request_are_reported_and_not_papered_over() {
 #[test]
 fn a_lost_answer_to_a_complete_segment_is_found_out() {
     let mut hand = Hand::ready(Config::default());
-    hand.begin();
-    hand.write("abc").unwrap();
-    hand.end();
-    hand.sent("POST /c/5");
-    hand.cut("POST /c/5");
-    hand.reply("GET /c/5", stored(5));
-    hand.step("GET /c/5", data("abc"));
-    hand.step("GET /c/5", In::End(Headers::new()));
+    hand.publish("abc");
+    hand.sent_and_cut("POST /c/5");
+    hand.read_back("abc");
+    hand.read_back_ends();
     assert_eq!(hand.told(), ["ready 5", "delivered 5"]);
 }
 
 #[test]
 fn a_segment_that_was_closed_too_early_is_lost_and_the_head_is_asked_for() {
-    let mut hand = Hand::ready(Config::default());
-    hand.begin();
-    hand.write("abc").unwrap();
-    hand.sent("POST /c/5");
-    hand.cut("POST /c/5");
-    hand.reply("GET /c/5", stored(5));
-    hand.step("GET /c/5", data("ab"));
-    hand.step("GET /c/5", In::End(Headers::new()));
+    let mut hand = Hand::broken("abc");
+    hand.read_back("ab");
+    hand.read_back_ends();
     assert_eq!(hand.told(), ["ready 5", "lost 5"]);
     hand.end();
     hand.reply("GET /c/next", latest(9));
@@ -296,24 +308,17 @@ fn a_segment_that_was_closed_too_early_is_lost_and_the_head_is_asked_for() {
 fn an_answer_with_connection_close_is_looked_up() {
     // What servers say to a POST whose bytes they did not want (D4), and some say always.
     let mut hand = Hand::ready(Config::default());
-    hand.begin();
-    hand.write("abc").unwrap();
-    hand.end();
+    hand.publish("abc");
     hand.reply("POST /c/5", stored(5).header("connection", "close"));
     assert_eq!(hand.told(), ["ready 5"]);
-    hand.reply("GET /c/5", stored(5));
-    hand.step("GET /c/5", data("abc"));
-    hand.step("GET /c/5", In::End(Headers::new()));
+    hand.read_back("abc");
+    hand.read_back_ends();
     assert_eq!(hand.told(), ["delivered 5"]);
 }
 
 #[test]
 fn a_silent_read_back_is_empty_only_if_the_channels_head_says_so() {
-    let mut hand = Hand::ready(Config::default());
-    hand.begin();
-    hand.write("abc").unwrap();
-    hand.sent("POST /c/5");
-    hand.cut("POST /c/5");
+    let mut hand = Hand::broken("abc");
     hand.pass(100);
     // Moved by our own first byte: the GET is lost.
     hand.reply("GET /c/next", latest(6));
@@ -342,8 +347,7 @@ fn what_is_no_longer_kept_is_recognised_and_not_repeated() {
             hand.step("POST /c/5", In::Sent(count));
         }
         hand.cut("POST /c/5");
-        hand.reply("GET /c/5", stored(5));
-        hand.step("GET /c/5", data(held));
+        hand.read_back(held);
         hand.pass(100);
         hand.told();
         (hand.losses.remove(&5), hand.last("POST /c/5").body.clone())
@@ -377,9 +381,7 @@ fn a_connection_that_takes_nothing_is_given_up_in_seconds() {
 fn three_lost_segments_in_a_row_end_it() {
     let mut hand = Hand::ready(Config::default());
     for n in 5..8 {
-        hand.begin();
-        hand.write("x").unwrap();
-        hand.end();
+        hand.publish("x");
         hand.reply(&format!("POST /c/{n}"), Response::new(413));
     }
     let told = hand.told();
@@ -457,9 +459,7 @@ fn each_policy_gives_up_what_it_says_and_wakes_the_readers() {
         };
         let mut hand = Hand::ready(config);
         for _ in 0..3 {
-            hand.begin();
-            hand.write("x").unwrap();
-            hand.end();
+            hand.publish("x");
         }
         let begun = hand.publisher.begin(hand.now).map(Seq::get).ok();
         hand.drain();
@@ -488,9 +488,7 @@ fn each_policy_gives_up_what_it_says_and_wakes_the_readers() {
             ..Config::default()
         };
         let mut hand = Hand::ready(config);
-        hand.begin();
-        hand.write("abc").unwrap();
-        hand.end();
+        hand.publish("abc");
         hand.begin();
         let full = hand.write("de");
         (full.is_ok(), hand.told().split_off(1))
@@ -530,8 +528,7 @@ fn closing_waits_for_answers_and_deletes_before_it_ends_the_warm_post() {
     let mut hand = Hand::ready(config);
     hand.begin();
     hand.write("abc").unwrap();
-    hand.publisher.close(hand.now);
-    hand.drain();
+    hand.close();
     assert!(hand.last("POST /c/5").ended);
     assert_eq!(hand.count("DELETE /c"), 0);
     hand.reply("POST /c/5", stored(5));
@@ -547,8 +544,7 @@ fn closing_waits_for_answers_and_deletes_before_it_ends_the_warm_post() {
 fn closing_leaves_readers_time_to_fetch_the_last_segment() {
     let mut hand = Hand::ready(Config::default());
     hand.begin();
-    hand.publisher.close(hand.now);
-    hand.drain();
+    hand.close();
     hand.reply("POST /c/5", stored(5));
     hand.pass(499);
     assert_eq!(hand.count("DELETE /c"), 0);
@@ -568,17 +564,14 @@ fn a_channel_whose_readers_had_the_time_is_deleted_at_once() {
     // Its last delivery is a second ago.
     let mut hand = Hand::ready(Config::default());
     hand.begin();
-    hand.publisher.end(hand.now).unwrap();
-    hand.drain();
+    hand.end();
     hand.reply("POST /c/5", stored(5));
     hand.pass(1_000);
-    hand.publisher.close(hand.now);
-    hand.drain();
+    hand.close();
     assert_eq!(hand.count("DELETE /c"), 1);
     // It delivered nothing.
     let mut hand = Hand::ready(Config::default());
-    hand.publisher.close(hand.now);
-    hand.drain();
+    hand.close();
     assert_eq!(hand.count("DELETE /c"), 1);
 }
 
@@ -586,8 +579,7 @@ fn a_channel_whose_readers_had_the_time_is_deleted_at_once() {
 fn a_channel_that_ends_while_the_publisher_lingers_is_the_end() {
     let mut hand = Hand::ready(Config::default());
     hand.begin();
-    hand.publisher.close(hand.now);
-    hand.drain();
+    hand.close();
     hand.reply("POST /c/5", stored(5));
     hand.reply("POST /c/6", Response::new(404));
     assert_eq!(hand.told().last().unwrap(), "closed EndOfStream");
