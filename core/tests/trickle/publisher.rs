@@ -430,17 +430,11 @@ fn a_missing_channel_is_created_if_that_is_wanted() {
 
 #[test]
 fn an_unusable_head_leads_to_zero_after_bounded_tries() {
-    for answer in [
-        Response::new(400),
-        latest(5).header("x", ""),
-        Response::new(200),
-    ] {
+    let mut hand = Hand::new(Config::default());
+    hand.reply("GET /c/next", latest(5).header("x", ""));
+    assert_eq!(hand.told(), ["ready 5"]);
+    for answer in [Response::new(400), Response::new(200)] {
         let mut hand = Hand::new(Config::default());
-        if answer.headers.get("x").is_some() {
-            hand.reply("GET /c/next", answer);
-            assert_eq!(hand.told(), ["ready 5"]);
-            continue;
-        }
         for _ in 0..3 {
             hand.reply("GET /c/next", answer.clone());
             hand.pass(1_000);

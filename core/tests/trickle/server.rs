@@ -76,6 +76,11 @@ impl World {
         self.http(id, In::Failed(Fault::Broken("reset".into())));
     }
 
+    /// The embedder publishes a whole segment.
+    fn publish(&mut self, bytes: impl Into<Bytes>) -> Seq {
+        self.server.publish(self.now, "c", bytes.into()).unwrap()
+    }
+
     fn status(&self, id: EffectId) -> Option<u16> {
         self.seen.get(&id).and_then(|seen| seen.status)
     }
@@ -248,10 +253,7 @@ fn a_slow_reader_gets_no_more_than_its_window_and_slows_nobody() {
     assert!(world.ended(fast) && !world.ended(slow));
     // Five segments later it still reads on to the end.
     for n in 1..7 {
-        world
-            .server
-            .publish(world.now, "c", Bytes::from(format!("{n}")))
-            .unwrap();
+        world.publish(format!("{n}"));
     }
     world.drain();
     while !world.ended(slow) {
@@ -305,7 +307,7 @@ fn an_overtaken_upload_gets_less_patience() {
     world.data(post, &b"part"[..]);
     let get = world.get("c/0");
     world.gone(post);
-    world.server.publish(world.now, "c", "next".into()).unwrap();
+    world.publish("next");
     world.pass(999);
     assert!(!world.ended(get));
     world.pass(1);
@@ -331,13 +333,8 @@ fn the_embedder_may_decide_who_creates_and_deletes() {
     let get = world.get("n/0");
     assert_eq!(world.body(get), b"early");
 
-    let delete = world.open(Method::Delete, "n");
     for (status, told) in [(402, 402), (500, 500), (200, 400)] {
-        let delete = if status == 402 {
-            delete
-        } else {
-            world.open(Method::Delete, "n")
-        };
+        let delete = world.open(Method::Delete, "n");
         let refusal = Refusal {
             status,
             text: "no".into(),
@@ -392,10 +389,7 @@ fn an_embedder_publishes_and_reads_without_http() {
     assert_eq!(told(&mut world), 2, "at the first byte and at the end");
     // A reader that comes back late is told what it missed.
     for n in 1..8 {
-        world
-            .server
-            .publish(now, "c", Bytes::from(format!("{n}")))
-            .unwrap();
+        world.publish(format!("{n}"));
     }
     let mut read = Vec::new();
     loop {
@@ -423,10 +417,7 @@ fn a_local_reader_follows_a_publisher_that_began_anew() {
     let mut world = World::new(small());
     let now = world.now;
     for n in 0..9 {
-        world
-            .server
-            .publish(now, "c", Bytes::from(format!("{n}")))
-            .unwrap();
+        world.publish(format!("{n}"));
     }
     let reader = world.server.subscribe(now, "c", Start::Next).unwrap();
     assert!(matches!(world.server.read(now, reader), Read::Pending));
@@ -469,15 +460,9 @@ fn closing_answers_everybody_and_then_refuses() {
 fn closing_waits_for_a_slow_reader_to_have_what_was_published() {
     let mut world = World::new(small());
     let get = world.get("c/0");
-    world
-        .server
-        .publish(world.now, "c", vec![1; 600].into())
-        .unwrap();
-    let (from, to) = (
-        world.server.publish(world.now, "c", "2".into()).unwrap(),
-        world.get("c/1"),
-    );
-    assert_eq!(from, Seq::new(1));
+    world.publish(vec![1; 600]);
+    assert_eq!(world.publish("2"), Seq::new(1));
+    let to = world.get("c/1");
     world.drain();
     world.server.close(world.now);
     world.drain();

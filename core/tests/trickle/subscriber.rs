@@ -46,8 +46,7 @@ impl Hand {
     /// One that reads seq 5, of which it has `ab`.
     fn reading(config: Config) -> Self {
         let mut hand = Self::new(config, Start::At(Seq::new(5)));
-        hand.reply("5", ok(5));
-        hand.data("5", "ab");
+        hand.serve(5, "ab");
         assert_eq!(hand.told(), ["begin 5", "ab"]);
         hand
     }
@@ -78,6 +77,13 @@ impl Hand {
 
     fn data(&mut self, index: &str, text: &'static str) {
         self.step(index, In::Data(Bytes::from_static(text.as_bytes())));
+    }
+
+    /// The server has that segment, and these bytes of it.
+    fn serve(&mut self, seq: u64, text: &'static str) {
+        let index = seq.to_string();
+        self.reply(&index, ok(seq));
+        self.data(&index, text);
     }
 
     fn end(&mut self, index: &str) {
@@ -180,8 +186,7 @@ fn a_special_index_is_kept_until_a_seq_is_named_and_never_used_again() {
 #[test]
 fn the_next_segment_is_asked_for_before_this_one_is_read() {
     let mut hand = Hand::reading(Config::default());
-    hand.reply("6", ok(6));
-    hand.data("6", "next");
+    hand.serve(6, "next");
     assert_eq!(hand.told(), [""; 0], "in order");
     hand.data("5", "c");
     hand.end("5");
@@ -192,8 +197,7 @@ fn the_next_segment_is_asked_for_before_this_one_is_read() {
 #[test]
 fn a_channel_that_was_there_is_asked_again_at_once_and_then_slower() {
     let mut hand = Hand::new(Config::default(), Start::At(Seq::new(5)));
-    hand.reply("5", ok(5));
-    hand.data("5", "x");
+    hand.serve(5, "x");
     hand.end("5");
     hand.cut("6");
     assert_eq!(hand.live("6").len(), 1);
@@ -212,8 +216,7 @@ fn an_early_segment_is_held_within_bounds() {
         ..Config::default()
     };
     let mut hand = Hand::reading(config);
-    hand.reply("6", ok(6));
-    hand.data("6", "1234");
+    hand.serve(6, "1234");
     assert!(!hand.live("6")[0].paused);
     hand.data("6", "5678");
     assert!(hand.live("6")[0].paused);
@@ -226,8 +229,7 @@ fn an_early_segment_is_held_within_bounds() {
 fn a_broken_body_is_resumed_without_a_byte_twice() {
     let mut hand = Hand::reading(Config::default());
     hand.cut("5");
-    hand.reply("5", ok(5));
-    hand.data("5", "a");
+    hand.serve(5, "a");
     assert_eq!(hand.told(), [""; 0]);
     hand.data("5", "bcd");
     hand.end("5");
@@ -239,13 +241,11 @@ fn a_body_that_breaks_too_often_is_told_as_cut() {
     let mut hand = Hand::reading(Config::default());
     for _ in 0..3 {
         hand.cut("5");
-        hand.reply("5", ok(5));
-        hand.data("5", "ab");
+        hand.serve(5, "ab");
     }
     hand.cut("5");
     assert_eq!(hand.told(), ["truncated 5 2"]);
-    hand.reply("6", ok(6));
-    hand.data("6", "x");
+    hand.serve(6, "x");
     assert_eq!(hand.told(), ["begin 6", "x"]);
 }
 
@@ -255,8 +255,7 @@ fn what_the_server_no_longer_has_of_a_broken_body_is_told_as_cut() {
     let stories: [fn(&mut Hand); 3] = [
         |hand| hand.reply("5", elsewhere(10)),
         |hand| {
-            hand.reply("5", ok(5));
-            hand.data("5", "a");
+            hand.serve(5, "a");
             hand.end("5");
         },
         |hand| {
@@ -276,11 +275,9 @@ fn what_the_server_no_longer_has_of_a_broken_body_is_told_as_cut() {
 fn another_segment_of_the_same_number_is_noticed() {
     let mut hand = Hand::reading(Config::default());
     hand.cut("5");
-    hand.reply("5", ok(5));
-    hand.data("5", "aXYZ");
+    hand.serve(5, "aXYZ");
     assert_eq!(hand.told(), ["truncated 5 2", "discontinuity"]);
-    hand.reply("5", ok(5));
-    hand.data("5", "aXYZ");
+    hand.serve(5, "aXYZ");
     assert_eq!(hand.told(), ["begin 5", "aXYZ"]);
 }
 
@@ -316,8 +313,7 @@ fn behind_a_channel_of_short_segments_the_head_is_reached_without_a_pause() {
     hand.reply("16", elsewhere(23));
     assert_eq!(hand.told(), ["gap 5..16", "gap 16..23"]);
     assert_eq!(hand.live("23").len(), 1, "it did not wait");
-    hand.reply("23", ok(23));
-    hand.data("23", "x");
+    hand.serve(23, "x");
     assert_eq!(hand.told(), ["begin 23", "x"]);
 }
 
@@ -365,8 +361,7 @@ fn a_segment_the_server_never_had_is_waited_for_a_little() {
         hand.reply("5", elsewhere(7));
     }
     hand.pass(250);
-    hand.reply("5", ok(5));
-    hand.data("5", "late");
+    hand.serve(5, "late");
     hand.end("5");
     assert_eq!(hand.told(), ["begin 5", "late", "end 5"]);
     for _ in 0..8 {
@@ -427,8 +422,7 @@ fn a_head_far_below_for_a_second_is_a_restart() {
     hand.reply("6", elsewhere(1));
     assert_eq!(hand.told(), ["discontinuity"]);
     hand.pass(250);
-    hand.reply("1", ok(1));
-    hand.data("1", "anew");
+    hand.serve(1, "anew");
     assert_eq!(hand.told(), ["begin 1", "anew"]);
 }
 
@@ -470,8 +464,7 @@ fn a_connection_that_fell_silent_inside_a_segment_is_checked() {
     hand.reply("6", ok(6));
     hand.pass(20_000);
     assert_eq!(hand.live("5").len(), 2);
-    hand.reply("5", ok(5));
-    hand.data("5", "abc");
+    hand.serve(5, "abc");
     assert_eq!(hand.told(), ["c"]);
     assert_eq!(hand.live("5").len(), 1, "the dead one is let go");
 }
@@ -479,8 +472,7 @@ fn a_connection_that_fell_silent_inside_a_segment_is_checked() {
 #[test]
 fn a_segment_that_stays_silent_while_the_next_has_bytes_is_given_up() {
     let mut hand = Hand::reading(Config::default());
-    hand.reply("6", ok(6));
-    hand.data("6", "x");
+    hand.serve(6, "x");
     hand.pass(9_999);
     assert_eq!(hand.told(), [""; 0]);
     hand.pass(1);
@@ -581,8 +573,7 @@ fn an_owner_may_call_silence_a_failure() {
 #[test]
 fn a_jump_drops_everything_and_says_so() {
     let mut hand = Hand::reading(Config::default());
-    hand.reply("6", ok(6));
-    hand.data("6", "x");
+    hand.serve(6, "x");
     hand.subscriber.jump(hand.now, Start::Next).unwrap();
     hand.drain();
     assert_eq!(hand.told(), ["truncated 5 2", "discontinuity"]);

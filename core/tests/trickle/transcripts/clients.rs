@@ -140,6 +140,10 @@ fn the_http2_log_replays_stream_by_stream() {
             world.open(&serde_json::json!({"method": method, "path": path}))
         };
         let status = |world: &World, id| world.seen[&id].reply.as_ref().map(|r| r.status);
+        let mut answered = |method: &str, path: &str, wanted: u16| {
+            let id = open(&mut world, method, path);
+            assert_eq!(status(&world, id), Some(wanted));
+        };
         match *case {
             // The 100s are optional and not ours; the stream stays open.
             "no body byte for 10 s" => {
@@ -157,23 +161,11 @@ fn the_http2_log_replays_stream_by_stream() {
                 let id = open(&mut world, "GET", "k/0");
                 assert_eq!(world.seen[&id].body, b"ab");
             }
-            "470" => {
-                let id = open(&mut world, "GET", "k/9");
-                assert_eq!(status(&world, id), Some(470));
-            }
+            "470" => answered("GET", "k/9", 470),
             // D2.
-            "GET index -3" => {
-                let id = open(&mut world, "GET", "k/-3");
-                assert_eq!(status(&world, id), Some(400));
-            }
-            "POST to a missing channel, body open" => {
-                let id = open(&mut world, "POST", "none/0");
-                assert_eq!(status(&world, id), Some(404));
-            }
-            "GET to a missing channel" => {
-                let id = open(&mut world, "GET", "none/0");
-                assert_eq!(status(&world, id), Some(404));
-            }
+            "GET index -3" => answered("GET", "k/-3", 400),
+            "POST to a missing channel, body open" => answered("POST", "none/0", 404),
+            "GET to a missing channel" => answered("GET", "none/0", 404),
             "DELETE channel with a POST waiting" => {
                 let id = open(&mut world, "POST", "k/0");
                 let delete = open(&mut world, "DELETE", "k");

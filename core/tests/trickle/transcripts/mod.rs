@@ -42,6 +42,13 @@ struct World {
     seen: BTreeMap<EffectId, Seen>,
 }
 
+/// Fails if an object has keys that nobody reads.
+fn only(name: &str, what: &str, of: &Value, known: &[&str]) {
+    for key in of.as_object().unwrap().keys() {
+        assert!(known.contains(&&**key), "{name}: unknown {what} key {key}");
+    }
+}
+
 impl World {
     fn new(name: &str, config: &Value) -> Self {
         let now = Time::from_secs(1_000);
@@ -69,21 +76,16 @@ impl World {
             on_delete: gate,
             ..defaults
         };
-        for (key, _) in config.as_object().unwrap() {
-            assert!(
-                [
-                    "base",
-                    "autocreate",
-                    "changefeed",
-                    "idle_ms",
-                    "sweep_ms",
-                    "channels",
-                    "hook_status"
-                ]
-                .contains(&&**key),
-                "{name}: unknown server key {key}"
-            );
-        }
+        let known = [
+            "base",
+            "autocreate",
+            "changefeed",
+            "idle_ms",
+            "sweep_ms",
+            "channels",
+            "hook_status",
+        ];
+        only(name, "server", config, &known);
         let mut server = Server::new(now, config_ours.clone());
         for channel in config["channels"].as_array().into_iter().flatten() {
             let content = ContentType::new(channel["content_type"].as_str().unwrap());
@@ -103,23 +105,17 @@ impl World {
     }
 
     fn open(&mut self, request: &Value) -> EffectId {
-        for (key, _) in request.as_object().unwrap() {
-            assert!(
-                [
-                    "method",
-                    "path",
-                    "absolute_path",
-                    "headers",
-                    "body",
-                    "chunks",
-                    "stream",
-                    "content_length"
-                ]
-                .contains(&&**key),
-                "{}: unknown request key {key}",
-                self.name
-            );
-        }
+        let known = [
+            "method",
+            "path",
+            "absolute_path",
+            "headers",
+            "body",
+            "chunks",
+            "stream",
+            "content_length",
+        ];
+        only(&self.name, "request", request, &known);
         let path = match request["absolute_path"].as_str() {
             Some(path) => path.to_string(),
             None => format!("{}{}", self.base, request["path"].as_str().unwrap()),
