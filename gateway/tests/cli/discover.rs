@@ -6,21 +6,22 @@ use std::time::Duration;
 
 use crate::http::{Request, listen, respond};
 use crate::process::CLIP;
-use crate::run::{RUNTIMES, Scratch, run};
+use crate::run::{Ended, RUNTIMES, Scratch, run};
 use crate::server::Devnet;
+
+fn discover(runtime: &str, more: &[&str]) -> Ended {
+    run(&[&["discover", "--runtime", runtime], more].concat())
+}
+
+fn select(runtime: &str, more: &[&str]) -> Ended {
+    run(&[&["select", "--runtime", runtime], more].concat())
+}
 
 #[test]
 fn the_development_network_is_discovered_through_its_signer() {
     let network = Devnet::start(3, &[]);
     for runtime in RUNTIMES {
-        let ran = run(&[
-            "discover",
-            "--signer",
-            &network.signer,
-            "--runtime",
-            runtime,
-            "--json",
-        ]);
+        let ran = discover(runtime, &["--signer", &network.signer, "--json"]);
         let report = ran.json();
         let rows = report["orchestrators"].as_array().expect("rows");
         assert_eq!(rows.len(), 3);
@@ -37,13 +38,7 @@ fn the_development_network_is_discovered_through_its_signer() {
             assert_eq!(row["models"][0]["name"], "live-video-to-video/noop");
             assert!(row["rejected"].is_null());
         }
-        let table = run(&[
-            "discover",
-            "--signer",
-            &network.signer,
-            "--runtime",
-            runtime,
-        ]);
+        let table = discover(runtime, &["--signer", &network.signer]);
         let table = table.text();
         assert_eq!(table.lines().count(), 4, "{table}");
         for part in [
@@ -66,18 +61,18 @@ fn whoever_is_of_no_use_is_listed_with_the_reason_and_does_not_hold_up_the_other
     let mute = silent().replace("http://", "https://");
     for runtime in RUNTIMES {
         let list = format!("{mute},{dead},no:port,{good},{good}/");
-        let ran = run(&[
-            "discover",
-            "--orchestrator",
-            &list,
-            "--signer",
-            &network.signer,
-            "--runtime",
+        let ran = discover(
             runtime,
-            "--within",
-            "2s",
-            "--json",
-        ]);
+            &[
+                "--orchestrator",
+                &list,
+                "--signer",
+                &network.signer,
+                "--within",
+                "2s",
+                "--json",
+            ],
+        );
         assert!(ran.took < Duration::from_secs(4), "{:?}", ran.took);
         let report = ran.json();
         let rows = report["orchestrators"].as_array().expect("rows");
@@ -104,15 +99,7 @@ fn whoever_is_of_no_use_is_listed_with_the_reason_and_does_not_hold_up_the_other
 fn when_all_are_rejected_the_table_says_why_and_the_exit_code_that() {
     let network = Devnet::start(2, &[]);
     for runtime in RUNTIMES {
-        let ran = run(&[
-            "discover",
-            "--signer",
-            &network.signer,
-            "--runtime",
-            runtime,
-            "--max-price",
-            "99",
-        ]);
+        let ran = discover(runtime, &["--signer", &network.signer, "--max-price", "99"]);
         assert!(
             ran.error()
                 .contains("none of the 2 orchestrators found can be worked with")
@@ -123,22 +110,12 @@ fn when_all_are_rejected_the_table_says_why_and_the_exit_code_that() {
                 .count(),
             2
         );
-        let ran = run(&[
-            "select",
-            "--signer",
-            &network.signer,
-            "--runtime",
-            runtime,
-            "--max-price",
-            "99",
-        ]);
+        let ran = select(runtime, &["--signer", &network.signer, "--max-price", "99"]);
         assert!(ran.error().contains("(2 tried)"));
-        let ran = run(&[
-            "discover",
-            "--offchain",
-            "--orchestrator",
-            &network.orchestrators[0],
-        ]);
+        let ran = discover(
+            runtime,
+            &["--offchain", "--orchestrator", &network.orchestrators[0]],
+        );
         assert!(ran.text().contains("sig check failed"), "{}", ran.text());
         assert!(ran.error().contains("the only orchestrator found"));
     }
@@ -148,15 +125,11 @@ fn when_all_are_rejected_the_table_says_why_and_the_exit_code_that() {
 fn the_choice_is_explained_by_the_parts_of_every_score() {
     let network = Devnet::start(3, &[]);
     for runtime in RUNTIMES {
-        let common = [
-            "--signer",
-            &network.signer,
-            "--runtime",
-            runtime,
-            "--model-id",
-            "noop",
-        ];
-        let ran = run(&[&["select"][..], &common].concat());
+        let select = |more: &[&str]| {
+            let common = ["--signer", &network.signer, "--model-id", "noop"];
+            select(runtime, &[&common, more].concat())
+        };
+        let ran = select(&[]);
         let chosen = ran.text();
         assert!(
             network
@@ -165,7 +138,7 @@ fn the_choice_is_explained_by_the_parts_of_every_score() {
                 .any(|url| *url == chosen.trim()),
             "{chosen}"
         );
-        let report = run(&[&["select", "--json"][..], &common].concat()).json();
+        let report = select(&["--json"]).json();
         let rows = report["candidates"].as_array().expect("rows");
         assert_eq!(rows.len(), 3);
         let number = |row: &serde_json::Value, part: &str| row[part].as_f64().expect("a number");
@@ -186,7 +159,7 @@ fn the_choice_is_explained_by_the_parts_of_every_score() {
                 "the parts come to it"
             );
         }
-        let table = run(&[&["select", "--explain"][..], &common].concat());
+        let table = select(&["--explain"]);
         let table = table.text();
         assert!(
             table.contains("reliability") && table.contains("this draw: https://"),
@@ -244,7 +217,7 @@ fn what_a_job_saw_of_an_orchestrator_counts_in_the_next_run() {
 fn an_empty_list_is_an_answer_and_says_so() {
     let source = document("[]");
     for runtime in RUNTIMES {
-        let ran = run(&["discover", "--discovery", &source, "--runtime", runtime]);
+        let ran = discover(runtime, &["--discovery", &source]);
         assert!(ran.error().contains("the sources know no orchestrator"));
         assert!(ran.text().is_empty());
     }
@@ -258,16 +231,16 @@ fn malformed_entries_are_left_out_one_by_one_and_malformed_lists_whole() {
         r#"[5, {{"address":"{good}"}}, {{"address":"x y"}}, {{"score":1}}, null]"#
     ));
     for runtime in RUNTIMES {
-        let report = run(&[
-            "discover",
-            "--discovery",
-            &source,
-            "--signer",
-            &network.signer,
-            "--runtime",
+        let report = discover(
             runtime,
-            "--json",
-        ])
+            &[
+                "--discovery",
+                &source,
+                "--signer",
+                &network.signer,
+                "--json",
+            ],
+        )
         .json();
         assert_eq!(report["orchestrators"].as_array().map(Vec::len), Some(1));
         assert_eq!(
@@ -276,13 +249,7 @@ fn malformed_entries_are_left_out_one_by_one_and_malformed_lists_whole() {
             "{report}"
         );
         for nonsense in ["{", "{}", "\"\"", "[[[[", "<html></html>", "[{\"address\":"] {
-            let ran = run(&[
-                "discover",
-                "--discovery",
-                &document(nonsense),
-                "--runtime",
-                runtime,
-            ]);
+            let ran = discover(runtime, &["--discovery", &document(nonsense)]);
             let error = ran.error();
             assert!(error.contains("endpoint"), "{nonsense}: {error}");
             assert!(error.contains("nonsense"), "{nonsense}: {error}");
@@ -303,7 +270,7 @@ fn an_answer_of_ten_megabytes_is_cut_off() {
         }
     });
     for runtime in RUNTIMES {
-        let ran = run(&["discover", "--discovery", &source, "--runtime", runtime]);
+        let ran = discover(runtime, &["--discovery", &source]);
         assert!(ran.error().contains("8388608"), "{}", ran.error());
         assert!(ran.took < Duration::from_secs(5), "{:?}", ran.took);
     }
@@ -324,9 +291,9 @@ fn redirects_are_followed_but_not_in_circles() {
         );
     });
     for runtime in RUNTIMES {
-        let ran = run(&["discover", "--discovery", &elsewhere, "--runtime", runtime]);
+        let ran = discover(runtime, &["--discovery", &elsewhere]);
         assert!(ran.error().contains("the sources know no orchestrator"));
-        let ran = run(&["discover", "--discovery", &circle, "--runtime", runtime]);
+        let ran = discover(runtime, &["--discovery", &circle]);
         assert!(
             ran.error().contains("a redirect: there are more than five"),
             "{}",
@@ -339,32 +306,18 @@ fn redirects_are_followed_but_not_in_circles() {
 fn nobody_is_waited_for_longer_than_asked() {
     let mute = silent();
     for runtime in RUNTIMES {
-        let ran = run(&[
-            "discover",
-            "--discovery",
-            &mute,
-            "--runtime",
-            runtime,
-            "--within",
-            "1s",
-        ]);
+        let ran = discover(runtime, &["--discovery", &mute, "--within", "1s"]);
         assert!(
             ran.error()
                 .contains("no answer to the question for orchestrators within 1")
         );
         assert!(ran.took < Duration::from_secs(3), "{:?}", ran.took);
-        // Of many mute orchestrators none is waited for longer either.
-        let many = vec![mute.replace("http://", "https://"); 1];
-        let ran = run(&[
-            "discover",
-            "--orchestrator",
-            &many.join(","),
-            "--offchain",
-            "--runtime",
+        // A mute orchestrator is not waited for longer either.
+        let mute = mute.replace("http://", "https://");
+        let ran = discover(
             runtime,
-            "--within",
-            "1s",
-        ]);
+            &["--orchestrator", &mute, "--offchain", "--within", "1s"],
+        );
         assert!(
             ran.text().contains("no answer within 1.0 s"),
             "{}",
@@ -372,15 +325,10 @@ fn nobody_is_waited_for_longer_than_asked() {
         );
         assert!(ran.took < Duration::from_secs(3), "{:?}", ran.took);
         // An unanswering contract endpoint hands over to the next one, and that one's fault is told.
-        let ran = run(&[
-            "discover",
-            "--rpc",
-            "http://127.0.0.1:1/key",
-            "--rpc",
-            &document("{}"),
-            "--runtime",
+        let ran = discover(
             runtime,
-        ]);
+            &["--rpc", "http://127.0.0.1:1/key", "--rpc", &document("{}")],
+        );
         assert!(ran.error().contains("chain"), "{}", ran.error());
         assert!(!ran.error().contains("key"), "{}", ran.error());
     }
@@ -390,15 +338,15 @@ fn nobody_is_waited_for_longer_than_asked() {
 fn a_source_that_fails_hands_over_to_the_next_and_is_told() {
     let network = Devnet::start(1, &[]);
     for runtime in RUNTIMES {
-        let ran = run(&[
-            "discover",
-            "--discovery",
-            "http://127.0.0.1:1",
-            "--signer",
-            &network.signer,
-            "--runtime",
+        let ran = discover(
             runtime,
-        ]);
+            &[
+                "--discovery",
+                "http://127.0.0.1:1",
+                "--signer",
+                &network.signer,
+            ],
+        );
         assert_eq!(ran.code(), Some(0), "{}", ran.stderr);
         assert!(ran.text().contains(&network.orchestrators[0]));
         assert!(ran.stderr.contains("no answer: endpoint"), "{}", ran.stderr);
