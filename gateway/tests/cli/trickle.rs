@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
 use crate::process::{CLIP, Running, gateway};
-use crate::run::{self, Ended, Scratch};
+use crate::run::{self, Ended, RUNTIMES, Scratch};
 use crate::server::Server;
 
 fn start(arguments: &[&str]) -> Running {
@@ -17,6 +17,18 @@ fn start_fed(arguments: &[&str]) -> Running {
 
 fn output(running: Running) -> Ended {
     running.end(Vec::new())
+}
+
+/// Reads from the first segment on.
+fn subscribe(channel: &str, more: &[&str]) -> Running {
+    start(&[&["sub", channel, "--start", "0"], more].concat())
+}
+
+/// Publishes all of a file.
+fn publish(channel: &str, input: &str, more: &[&str]) -> Ended {
+    let published = output(start(&[&["pub", channel, "--input", input], more].concat()));
+    published.succeeded();
+    published
 }
 
 /// A server in a process of its own, killed when dropped.
@@ -61,40 +73,22 @@ fn noise(len: usize) -> Vec<u8> {
 fn a_file_arrives_byte_for_byte_on_either_runtime() {
     let bytes = noise(1_000_000);
     let input = Scratch::with("in", &bytes);
-    for (serve, publish, read) in [("tokio", "smol", "tokio"), ("smol", "tokio", "smol")] {
-        let relay = Relay::start(&["--create", "file", "--runtime", serve]);
+    for (server, publisher, reader) in [("tokio", "smol", "tokio"), ("smol", "tokio", "smol")] {
+        let relay = Relay::start(&["--create", "file", "--runtime", server]);
         let channel = relay.channel("file");
         let out = Scratch::new("out");
-        let reader = start(&[
-            "sub",
+        let reading = subscribe(&channel, &["--output", out.path(), "--runtime", reader]);
+        let cut = ["--cut", "100000B", "--every", "100ms"];
+        let published = publish(
             &channel,
-            "--start",
-            "0",
-            "--output",
-            out.path(),
-            "--runtime",
-            read,
-        ]);
-        let publisher = start(&[
-            "pub",
-            &channel,
-            "--input",
             input.path(),
-            "--cut",
-            "100000B",
-            "--every",
-            "100ms",
-            "--runtime",
-            publish,
-            "--json",
-        ]);
-        let published = output(publisher);
-        published.succeeded();
+            &[&cut[..], &["--runtime", publisher, "--json"]].concat(),
+        );
         let figures = published.json();
         assert_eq!(figures["segments"], 10);
         assert_eq!(figures["bytes"], 1_000_000);
         assert_eq!(figures["latency"]["count"], 10);
-        let read = output(reader);
+        let read = output(reading);
         read.succeeded();
         let table = read.text();
         assert!(table.contains("10 / 0"), "{table}");
@@ -107,9 +101,8 @@ fn a_stream_is_cut_at_its_key_frames_and_a_live_one_leaves_at_once() {
     let clip = std::fs::read(CLIP).expect("it is in the sources");
     let relay = Relay::start(&["--create", "file=video/MP2T", "--create", "live"]);
     let channel = relay.channel("file");
-    let reader = start(&["sub", &channel, "--start", "0"]);
-    let published = output(start(&["pub", &channel, "--input", CLIP, "--speed", "20"]));
-    published.succeeded();
+    let reader = subscribe(&channel, &[]);
+    let published = publish(&channel, CLIP, &["--speed", "20"]);
     assert!(published.text().contains("12 / 0"));
     let read = output(reader);
     assert!(read.status.success() && read.stdout == clip);
@@ -117,7 +110,7 @@ fn a_stream_is_cut_at_its_key_frames_and_a_live_one_leaves_at_once() {
     assert!(read.stderr.contains("12 / 0"), "{}", read.stderr);
     // Half of a second is read before the second is over.
     let channel = relay.channel("live");
-    let mut reader = start(&["sub", &channel, "--start", "0"]);
+    let mut reader = subscribe(&channel, &[]);
     let mut publisher = start_fed(&["pub", &channel, "--linger", "200ms"]);
     let mut stdin = publisher.0.stdin.take().expect("it is piped");
     let mut stdout = reader.0.stdout.take().expect("it is piped");
@@ -139,23 +132,16 @@ fn lines_and_times_make_segments() {
     let lines = "{\"a\":1}\n{\"b\":2}\n{\"c\":3}\n";
     let input = Scratch::with("lines", lines);
     let channel = relay.channel("lines");
-    let reader = start(&["sub", &channel, "--start", "0", "--segments", "3"]);
-    let published = output(start(&[
-        "pub",
+    let reader = subscribe(&channel, &["--segments", "3"]);
+    publish(
         &channel,
-        "--create",
-        "--input",
         input.path(),
-        "--cut",
-        "line",
-        "--every",
-        "20ms",
-    ]));
-    published.succeeded();
+        &["--create", "--cut", "line", "--every", "20ms"],
+    );
     assert_eq!(output(reader).text(), lines);
 
     let channel = relay.channel("times");
-    let reader = start(&["sub", &channel, "--start", "0"]);
+    let reader = subscribe(&channel, &[]);
     let mut publisher = start_fed(&["pub", &channel, "--create", "--cut", "100ms", "--json"]);
     let mut stdin = publisher.0.stdin.take().expect("it is piped");
     for word in ["one ", "two ", "three"] {
@@ -176,20 +162,12 @@ fn over_tls_the_first_certificate_is_trusted_and_http2_works() {
     let relay = Relay::start(&["--autocreate", "--tls"]);
     assert!(relay.url.starts_with("https://"));
     let channel = relay.channel("x");
-    let reader = start(&["sub", &channel, "--start", "0", "--http2"]);
-    let published = output(start(&[
-        "pub",
+    let reader = subscribe(&channel, &["--http2"]);
+    publish(
         &channel,
-        "--create",
-        "--input",
         input.path(),
-        "--cut",
-        "100KiB",
-        "--every",
-        "50ms",
-        "--http2",
-    ]));
-    published.succeeded();
+        &["--create", "--cut", "100KiB", "--every", "50ms", "--http2"],
+    );
     assert!(output(reader).stdout == bytes);
     let refused = output(start(&["sub", &channel, "--ca-trust", "--wait", "1s"]));
     assert_eq!(refused.status.code(), Some(1));
@@ -199,21 +177,12 @@ fn over_tls_the_first_certificate_is_trusted_and_http2_works() {
 #[cfg(unix)]
 #[test]
 fn stopping_the_server_ends_its_readers_in_order() {
-    for runtime in ["tokio", "smol"] {
+    for runtime in RUNTIMES {
         let relay = Relay::start(&["--create", "x", "--runtime", runtime]);
         let channel = relay.channel("x");
         let input = Scratch::with("kept", b"all of it");
-        let reader = start(&["sub", &channel, "--start", "0"]);
-        let published = output(start(&[
-            "pub",
-            &channel,
-            "--keep",
-            "--input",
-            input.path(),
-            "--cut",
-            "1KiB",
-        ]));
-        published.succeeded();
+        let reader = subscribe(&channel, &[]);
+        publish(&channel, input.path(), &["--keep", "--cut", "1KiB"]);
         assert_eq!(relay.server.stop("TERM"), "stopped\n");
         let read = output(reader);
         read.succeeded();
