@@ -3,6 +3,8 @@
 mod discovery;
 mod handshake;
 mod index;
+#[path = "../support/key.rs"]
+mod key;
 mod listings;
 mod live;
 mod matching;

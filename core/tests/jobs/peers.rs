@@ -1,10 +1,11 @@
 //! What orchestrators and signers say in these tests.
 
-use k256::ecdsa::SigningKey;
 use livepeer_core::capabilities::{Capabilities, Capability, Model};
 use livepeer_core::http::{Body, Headers, In, Out, Url};
-use livepeer_core::sign::{Digest, Signature};
+use livepeer_core::wire::identity_digest;
 use serde_json::Value;
+
+use crate::key::Key;
 
 pub(crate) fn url(text: &str) -> Url {
     Url::parse(text).unwrap()
@@ -16,12 +17,11 @@ pub(crate) fn unhex(of: &Value) -> Vec<u8> {
     hex::decode(text.strip_prefix("0x").unwrap_or(text)).unwrap()
 }
 
-pub(crate) fn sign(key: &SigningKey, digest: Digest) -> Signature {
-    let (signature, recovery) = key.sign_prehash_recoverable(&digest.0).unwrap();
-    let mut bytes = [0; 65];
-    bytes[..64].copy_from_slice(&signature.to_bytes());
-    bytes[64] = 27 + recovery.to_byte();
-    Signature(bytes)
+/// What a signer says when it is asked who pays.
+pub(crate) fn introduction(key: &Key) -> String {
+    let address = key.address();
+    let signature = hex::encode(key.sign(identity_digest(address)).0);
+    format!(r#"{{"address":"{address}","signature":"0x{signature}"}}"#)
 }
 
 /// What an orchestrator offers that serves live video through that model, so often at a time.

@@ -5,6 +5,8 @@ mod chain_watch;
 mod challenge;
 mod figures;
 mod invariants;
+#[path = "../support/key.rs"]
+mod key;
 mod money;
 mod recipient;
 mod session;

@@ -1,16 +1,16 @@
-//! Reading the payment vectors, and a key holder.
+//! Reading the payment vectors, and who plays in these tests.
 
 use std::str::FromStr;
 
-use k256::ecdsa::SigningKey;
 use livepeer_core::money::{Amount, Wei};
-use livepeer_core::sign::{Address, Digest, Signature};
+use livepeer_core::sign::Address;
 use livepeer_core::time::Time;
 use livepeer_core::wire::TicketParams;
 use num_bigint::{BigInt, BigUint};
 use num_rational::BigRational;
 use serde_json::Value;
 
+pub(crate) use crate::key::Key;
 use crate::vectors;
 
 /// All of one file.
@@ -100,30 +100,6 @@ pub(crate) const START: Time = Time::from_secs(1_790_000_000);
 /// The payer's key.
 pub(crate) fn key() -> Key {
     Key::new(&[7; 32])
-}
-
-/// A key for `Effect::Sign`.
-pub(crate) struct Key(SigningKey);
-
-impl Key {
-    pub(crate) fn new(bytes: &[u8]) -> Self {
-        Self(SigningKey::from_slice(bytes).expect("a private key"))
-    }
-
-    pub(crate) fn address(&self) -> Address {
-        Address::of_key(self.0.verifying_key())
-    }
-
-    pub(crate) fn sign(&self, digest: Digest) -> Signature {
-        let (signature, recovery) = self
-            .0
-            .sign_prehash_recoverable(&digest.0)
-            .expect("32 bytes can be signed");
-        let mut bytes = [0; 65];
-        bytes[..64].copy_from_slice(&signature.to_bytes());
-        bytes[64] = 27 + recovery.to_byte();
-        Signature(bytes)
-    }
 }
 
 /// Ticket parameters from the fields that several files share.

@@ -8,7 +8,6 @@ mod vectors;
 use std::time::Duration;
 
 use bytes::Bytes;
-use k256::ecdsa::SigningKey;
 use livepeer_core::capabilities::{Capabilities, Capability, Ceilings};
 use livepeer_core::handshake::{
     Class, Config, Event, Handshake, IDENTITY_HEDGE, Identity, NotAdopted, PinChange, Rejection,
@@ -28,15 +27,8 @@ use livepeer_proto::net;
 use prost::Message as _;
 
 use crate::cases;
-use crate::peers::{heard, offer, sign, unhex, url};
-
-fn account(secret: u8) -> (SigningKey, Address) {
-    let mut bytes = [0; 32];
-    bytes[31] = secret;
-    let key = SigningKey::from_bytes(&bytes.into()).unwrap();
-    let address = Address::of_key(key.verifying_key());
-    (key, address)
-}
+use crate::key::Key;
+use crate::peers::{heard, introduction, offer, unhex, url};
 
 const START: Time = Time::from_secs(1_000);
 const TOKEN_LIFE: u64 = 1_800;

@@ -4,7 +4,8 @@ use super::*;
 
 #[test]
 fn a_remote_signers_identity_is_checked_used_and_told() {
-    let (key, address) = account(9);
+    let key = Key::new(&[9; 32]);
+    let address = key.address();
     let mut headers = Headers::new();
     headers.push_any("Authorization", "Bearer x");
     let signer = Signers::new(url("https://signer.example/some/path")).headers(headers);
@@ -17,7 +18,7 @@ fn a_remote_signers_identity_is_checked_used_and_told() {
     assert_eq!(request.headers.get("authorization"), Some("Bearer x"));
     assert_eq!(request.body, Body::Full(Bytes::from_static(b"{}")));
     assert_eq!(request.trust, Trust::Public);
-    let signature = sign(&key, identity_digest(address));
+    let signature = key.sign(identity_digest(address));
     let body = format!(
         r#"{{"address":"{address}","signature":"{}"}}"#,
         hex::encode(signature.0)
@@ -41,9 +42,8 @@ fn a_remote_signers_identity_is_checked_used_and_told() {
 
 #[test]
 fn a_signer_that_answers_nonsense_is_named() {
-    let (key, _) = account(9);
-    let (_, other) = account(10);
-    let stolen = hex::encode(sign(&key, identity_digest(other)).0);
+    let other = Key::new(&[10; 32]).address();
+    let stolen = hex::encode(Key::new(&[9; 32]).sign(identity_digest(other)).0);
     let long = "x".repeat(70_000);
     for (status, body) in [
         (200, "garbage".into()),
@@ -75,7 +75,6 @@ fn a_signer_that_answers_nonsense_is_named() {
 
 #[test]
 fn the_next_signer_is_asked_when_one_gives_nothing() {
-    let (key, address) = account(9);
     let signers = Signers::new(url("http://a:1")).or(url("http://b:2"));
     let mut bench = Bench::new(Config::default(), Identity::Remote(signers));
     let (first, _) = bench.request();
@@ -83,24 +82,16 @@ fn the_next_signer_is_asked_when_one_gives_nothing() {
     assert_eq!(bench.aborted(), first);
     let (second, request) = bench.request();
     assert_eq!(request.url.host(), "b");
-    let signature = hex::encode(sign(&key, identity_digest(address)).0);
-    bench.json(
-        second,
-        200,
-        &format!(r#"{{"address":"{address}","signature":"0x{signature}"}}"#),
-    );
+    bench.json(second, 200, &introduction(&Key::new(&[9; 32])));
     assert!(matches!(bench.event(), Event::Identified(..)));
 }
 
 /// Three signers of one account, and what each says when it is asked who pays.
 fn three() -> (Signers, String) {
-    let (key, address) = account(9);
-    let signature = hex::encode(sign(&key, identity_digest(address)).0);
-    let says = format!(r#"{{"address":"{address}","signature":"0x{signature}"}}"#);
     let signers = Signers::new(url("http://a:1"))
         .or(url("http://b:2"))
         .or(url("http://c:3"));
-    (signers, says)
+    (signers, introduction(&Key::new(&[9; 32])))
 }
 
 #[test]
@@ -193,24 +184,25 @@ fn when_all_signers_are_silent_the_error_names_each() {
 
 #[test]
 fn our_own_key_signs_the_identity() {
-    let (key, address) = account(3);
+    let key = Key::new(&[3; 32]);
+    let address = key.address();
     let mut bench = Bench::new(Config::default(), Identity::Key(address));
     let (id, effect) = bench.effects.remove(0);
     let Effect::Sign(digest) = effect else {
         panic!("a signature is wanted");
     };
-    bench.input(Input::Signed(id, Ok(sign(&key, digest))));
+    bench.input(Input::Signed(id, Ok(key.sign(digest))));
     assert!(matches!(bench.event(), Event::Identified(who, _) if who == address));
     assert_eq!(question(&bench.request().1).address, &address.0[..]);
 }
 
 #[test]
 fn a_key_holder_that_refuses_lies_or_sleeps_is_named() {
-    let (_, address) = account(3);
-    let (other, _) = account(4);
+    let address = Key::new(&[3; 32]).address();
+    let other = Key::new(&[4; 32]);
     for answer in [
         Some(Err(SignRefused("locked".into()))),
-        Some(Ok(sign(&other, identity_digest(address)))),
+        Some(Ok(other.sign(identity_digest(address)))),
         None,
     ] {
         let mut bench = Bench::new(Config::default(), Identity::Key(address));

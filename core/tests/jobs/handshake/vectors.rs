@@ -7,8 +7,8 @@ fn identities_are_signed_as_the_reference_signs_them() {
     let cases = cases("capabilities/handshake.json", "sign");
     assert_eq!(cases.len(), 4);
     for case in cases {
-        let key = SigningKey::from_slice(&unhex(&case["private_key"])).unwrap();
-        let address = Address::of_key(key.verifying_key());
+        let key = Key::new(&unhex(&case["private_key"]));
+        let address = key.address();
         assert_eq!(address.0.as_slice(), unhex(&case["address"]));
         assert_eq!(address.checksummed(), case["message"].as_str().unwrap());
         let digest = identity_digest(address);
@@ -16,7 +16,7 @@ fn identities_are_signed_as_the_reference_signs_them() {
         let message = livepeer_core::sign::keccak(&[address.checksummed().as_bytes()]);
         assert_eq!(message.as_slice(), unhex(&case["keccak_message"]));
         assert_eq!(
-            sign(&key, digest).0.as_slice(),
+            key.sign(digest).0.as_slice(),
             unhex(&case["signature"]),
             "{}",
             case["id"]

@@ -75,12 +75,12 @@ fn jobs_can_share_a_session() {
 
 #[test]
 fn the_signer_is_asked_once_for_all() {
-    let key = SigningKey::from_slice(&[3; 32]).unwrap();
-    let address = Address::of_key(key.verifying_key());
+    let key = Key::new(&[3; 32]);
+    let address = key.address();
     let nodes = [("a", Is::Good(5)), ("b", Is::Good(5)), ("c", Is::Good(5))];
     let identity = Identity::remote(url("signer"));
     let mut world = World::with_identity(Config::default(), &nodes, identity);
-    world.signer = Some((key, address));
+    world.signer = Some(key);
     world.offer(&["a", "b", "c"]);
     world.ms(1_000);
     assert_eq!(world.asked("signer"), 1);
@@ -92,12 +92,10 @@ fn the_signer_is_asked_once_for_all() {
 
 #[test]
 fn a_lease_knows_which_signer_is_silent() {
-    let key = SigningKey::from_slice(&[3; 32]).unwrap();
-    let address = Address::of_key(key.verifying_key());
     let nodes = [("a", Is::Good(5)), ("quiet", Is::Silent)];
     let signers = Signers::new(url("quiet")).or(url("signer"));
     let mut world = World::with_identity(one_ready(), &nodes, Identity::Remote(signers));
-    world.signer = Some((key, address));
+    world.signer = Some(Key::new(&[3; 32]));
     world.offer(&["a"]);
     world.ms(1_500);
     let lease = world.take().expect("the second signer introduced us");
@@ -116,9 +114,7 @@ fn without_an_identity_no_orchestrator_is_blamed() {
     assert!(matches!(world.events.remove(0), Event::NoIdentity(_)));
     assert!(world.events.is_empty());
     assert_eq!(world.asked("signer"), 1, "nobody is asked again by itself");
-    let key = SigningKey::from_slice(&[3; 32]).unwrap();
-    let address = Address::of_key(key.verifying_key());
-    world.signer = Some((key, address));
+    world.signer = Some(Key::new(&[3; 32]));
     let lease = world.lease();
     world.give_back(lease, Outcome::Unused);
 }

@@ -7,7 +7,6 @@ mod search;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k256::ecdsa::SigningKey;
 use livepeer_core::capabilities::{Capabilities, Capability, Model};
 use livepeer_core::handshake::{Identity, Rejection, Signers};
 use livepeer_core::http::{self, Fault, Headers, Out, Response, Url};
@@ -17,13 +16,11 @@ use livepeer_core::pool::{
 };
 use livepeer_core::signers::Standing;
 use livepeer_core::wire::grpc::{self, Status};
-use livepeer_core::wire::identity_digest;
-use livepeer_core::{
-    Address, Cause, Effect, EffectId, Failure, Input, Machine, Output, Party, Rng, Time,
-};
+use livepeer_core::{Cause, Effect, EffectId, Failure, Input, Machine, Output, Party, Rng, Time};
 use livepeer_proto::net;
 
-use crate::peers::{heard, offer, sign};
+use crate::key::Key;
+use crate::peers::{heard, introduction, offer};
 
 /// How an orchestrator behaves, and how many milliseconds it takes.
 #[derive(Clone)]
@@ -67,7 +64,7 @@ struct World {
     mail: Vec<(Time, EffectId, Vec<http::In>)>,
     asked: Vec<(Time, String)>,
     events: Vec<Event>,
-    signer: Option<(SigningKey, Address)>,
+    signer: Option<Key>,
     stored: BTreeMap<String, Vec<u8>>,
     wake: Option<Time>,
     most_at_once: usize,
@@ -162,16 +159,15 @@ impl World {
             if matches!(self.nodes.get(&host), Some(Is::Silent)) {
                 return;
             }
-            let mut steps = vec![
-                http::In::Reply(Response::new(500)),
+            let (status, body) = match &self.signer {
+                Some(key) => (200, introduction(key)),
+                None => (500, String::new()),
+            };
+            let steps = vec![
+                http::In::Reply(Response::new(status)),
+                http::In::Data(body.into()),
                 http::In::End(Headers::new()),
             ];
-            if let Some((key, address)) = &self.signer {
-                let signature = hex::encode(sign(key, identity_digest(*address)).0);
-                let body = format!(r#"{{"address":"{address}","signature":"{signature}"}}"#);
-                steps[0] = http::In::Reply(Response::new(200));
-                steps.insert(1, http::In::Data(body.into_bytes().into()));
-            }
             self.mail
                 .push((self.now + Duration::from_millis(10), id, steps));
             return;
