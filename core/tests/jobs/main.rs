@@ -1,6 +1,8 @@
 //! How orchestrators are found, judged, chosen and kept at hand, and what a live video job does with them.
 
 mod discovery;
+#[path = "../support/driven.rs"]
+mod driven;
 mod handshake;
 mod index;
 #[path = "../support/key.rs"]

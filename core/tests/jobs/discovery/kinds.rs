@@ -98,5 +98,5 @@ fn scores_are_kept_fresh() {
     assert!(matches!(bench.events[2], ScoresEvent::Failed(_)));
     bench.machine.close(bench.now);
     bench.drain();
-    assert_eq!(bench.wake, None);
+    assert_eq!(bench.drain(), None);
 }

@@ -247,7 +247,7 @@ fn asking_again_on_demand_and_closing() {
     };
     let machine = Discovery::new(START, config, vec![endpoint("https://d")]);
     let mut bench = Bench::new(machine, |_| list(&["a"]));
-    assert_eq!(bench.wake, None);
+    assert_eq!(bench.drain(), None);
     bench.machine.refresh(bench.now);
     bench.drain();
     assert_eq!(bench.asked.len(), 2);

@@ -18,10 +18,11 @@ use livepeer_core::discovery::{
 use livepeer_core::http::{self, Body, Fault, Headers, Out, Response, Url};
 use livepeer_core::wire::Token;
 use livepeer_core::wire::listing::{Found, StatsFields};
-use livepeer_core::{Address, Cause, Effect, EffectId, Input, Machine, Output, Party, Time};
+use livepeer_core::{Address, Cause, Effect, EffectId, Input, Machine, Party, Time};
 use serde_json::{Value, json};
 
 use crate::cases;
+use crate::driven::Driven;
 use crate::peers::{unhex, url};
 
 const START: Time = Time::from_secs(9_000);
@@ -38,7 +39,6 @@ struct Bench<M: Machine> {
     script: Script,
     asked: Vec<http::Request>,
     events: Vec<M::Event>,
-    wake: Option<Time>,
 }
 
 impl<M: Machine> Bench<M> {
@@ -49,30 +49,9 @@ impl<M: Machine> Bench<M> {
             script: Box::new(script),
             asked: Vec::new(),
             events: Vec::new(),
-            wake: None,
         };
         this.drain();
         this
-    }
-
-    fn drain(&mut self) {
-        loop {
-            match self.machine.poll_output() {
-                Output::Effect(id, Effect::Http(Out::Request(request))) => {
-                    let answer = (self.script)(&request);
-                    self.asked.push(request);
-                    self.answer(id, answer);
-                }
-                Output::Effect(_, Effect::Http(Out::Abort)) => {}
-                Output::Effect(_, other) => panic!("{other:?}"),
-                Output::Event(event) => self.events.push(event),
-                Output::Idle(wake) => {
-                    assert!(wake.is_none_or(|wake| wake > self.now), "woken in the past");
-                    self.wake = wake;
-                    return;
-                }
-            }
-        }
     }
 
     fn answer(&mut self, id: EffectId, answer: Answer) {
@@ -100,25 +79,36 @@ impl<M: Machine> Bench<M> {
 
     /// Sleeps exactly until the machine wants to be woken.
     fn nap(&mut self) {
-        self.now = self.wake.expect("it waits for a time");
-        self.machine.handle_input(self.now, Input::Tick);
-        self.drain();
-    }
-
-    fn run(&mut self, by: Duration) {
-        let end = self.now + by;
-        while let Some(wake) = self.wake.filter(|wake| *wake <= end) {
-            self.now = wake;
-            self.machine.handle_input(wake, Input::Tick);
-            self.drain();
-        }
-        self.now = end;
-        self.machine.handle_input(end, Input::Tick);
-        self.drain();
+        self.now = self.drain().expect("it waits for a time");
+        self.input(Input::Tick);
     }
 
     fn secs(&mut self, secs: u64) {
-        self.run(Duration::from_secs(secs));
+        self.pass(1_000 * secs);
+    }
+}
+
+impl<M: Machine> Driven for Bench<M> {
+    type Machine = M;
+
+    fn parts(&mut self) -> (&mut M, &mut Time) {
+        (&mut self.machine, &mut self.now)
+    }
+
+    fn effect(&mut self, id: EffectId, effect: Effect) {
+        match effect {
+            Effect::Http(Out::Request(request)) => {
+                let answer = (self.script)(&request);
+                self.asked.push(request);
+                self.answer(id, answer);
+            }
+            Effect::Http(Out::Abort) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn event(&mut self, event: M::Event) {
+        self.events.push(event);
     }
 }
 

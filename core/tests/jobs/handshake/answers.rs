@@ -95,7 +95,7 @@ fn an_orchestrator_that_does_not_fit_is_rejected_with_the_reason() {
             panic!("{reason}");
         };
         assert_eq!(why.to_string(), reason);
-        assert_eq!(bench.wake, None, "it has ended");
+        assert_eq!(bench.drain(), None, "it has ended");
         assert_eq!(bench.machine.renew(bench.now), Err(Misuse::Ended));
     }
 }
@@ -210,7 +210,7 @@ fn closing_aborts_and_says_so_once() {
     bench.reply(id, &answer(START));
     bench.sleep(Duration::from_secs(10_000));
     bench.quiet();
-    assert_eq!(bench.wake, None);
+    assert_eq!(bench.drain(), None);
 }
 
 #[test]

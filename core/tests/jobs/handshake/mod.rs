@@ -20,13 +20,14 @@ use livepeer_core::signers::{FIRST_REST, Standing};
 use livepeer_core::wire::grpc::{self, Status};
 use livepeer_core::wire::{OrchestratorInfo, identity_digest};
 use livepeer_core::{
-    Address, Advice, Cause, Digest, Effect, EffectId, Input, Machine, Misuse, Output, Party,
-    Signature, Time,
+    Address, Advice, Cause, Digest, Effect, EffectId, Input, Machine, Misuse, Party, Signature,
+    Time,
 };
 use livepeer_proto::net;
 use prost::Message as _;
 
 use crate::cases;
+use crate::driven::Driven;
 use crate::key::Key;
 use crate::peers::{heard, introduction, offer, unhex, url};
 
@@ -72,7 +73,6 @@ struct Bench {
     now: Time,
     events: Vec<Event>,
     effects: Vec<(EffectId, Effect)>,
-    wake: Option<Time>,
 }
 
 impl Bench {
@@ -87,7 +87,6 @@ impl Bench {
             now: START,
             events: Vec::new(),
             effects: Vec::new(),
-            wake: None,
         };
         this.drain();
         this
@@ -102,29 +101,6 @@ impl Bench {
         bench
     }
 
-    fn drain(&mut self) {
-        loop {
-            match self.machine.poll_output() {
-                Output::Effect(id, effect) => self.effects.push((id, effect)),
-                Output::Event(event) => self.events.push(event),
-                Output::Idle(wake) => {
-                    assert!(wake.is_none_or(|wake| wake > self.now), "woken in the past");
-                    self.wake = wake;
-                    return;
-                }
-            }
-        }
-    }
-
-    fn input(&mut self, input: Input) {
-        self.machine.handle_input(self.now, input);
-        self.drain();
-    }
-
-    fn http(&mut self, id: EffectId, step: http::In) {
-        self.input(Input::Http(id, step));
-    }
-
     fn sleep(&mut self, by: Duration) {
         self.now = self.now + by;
         self.input(Input::Tick);
@@ -132,7 +108,7 @@ impl Bench {
 
     /// Sleeps exactly until the machine wants to be woken.
     fn nap(&mut self) {
-        self.now = self.wake.expect("it waits for a time");
+        self.now = self.drain().expect("it waits for a time");
         self.input(Input::Tick);
     }
 
@@ -186,6 +162,22 @@ impl Bench {
             Event::Failed(failure) => failure,
             other => panic!("not a failure: {other:?}"),
         }
+    }
+}
+
+impl Driven for Bench {
+    type Machine = Handshake;
+
+    fn parts(&mut self) -> (&mut Handshake, &mut Time) {
+        (&mut self.machine, &mut self.now)
+    }
+
+    fn effect(&mut self, id: EffectId, effect: Effect) {
+        self.effects.push((id, effect));
+    }
+
+    fn event(&mut self, event: Event) {
+        self.events.push(event);
     }
 }
 

@@ -69,7 +69,7 @@ fn a_signer_that_answers_nonsense_is_named() {
         if status == 500 {
             assert!(failure.to_string().contains("no key today"), "{failure}");
         }
-        assert_eq!(bench.wake, None);
+        assert_eq!(bench.drain(), None);
     }
 }
 
@@ -179,7 +179,7 @@ fn when_all_signers_are_silent_the_error_names_each() {
     for name in ["http://a:1", "http://b:2", "http://c:3", "within 5s"] {
         assert!(failure.to_string().contains(name), "{failure}");
     }
-    assert_eq!(bench.wake, None);
+    assert_eq!(bench.drain(), None);
 }
 
 #[test]

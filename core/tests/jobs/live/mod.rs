@@ -22,6 +22,7 @@ use livepeer_proto::net;
 use serde_json::{Value, json};
 
 use crate::cases;
+use crate::driven::Driven;
 use crate::peers::heard;
 
 fn case(id: &str) -> Value {
@@ -96,7 +97,6 @@ struct World {
     next_event: u64,
     events: Vec<(u64, Event)>,
     aborted: Vec<EffectId>,
-    wake: Option<Time>,
 }
 
 impl World {
@@ -118,7 +118,6 @@ impl World {
             next_event: 0,
             events: Vec::new(),
             aborted: Vec::new(),
-            wake: None,
         };
         world.drain();
         world
@@ -139,24 +138,6 @@ impl World {
         }
         self.job
             .handle_input(self.now, Input::Http(id, In::End(Headers::new())));
-    }
-
-    fn drain(&mut self) {
-        loop {
-            match self.job.poll_output() {
-                Output::Effect(id, Effect::Http(out)) => self.on_http(id, out),
-                Output::Effect(_, other) => panic!("an off-chain job wants {other:?}"),
-                Output::Event(event) => self.events.push((self.ms(), event)),
-                Output::Idle(wake) => {
-                    assert!(
-                        wake.is_none_or(|wake| wake > self.now),
-                        "a wake time that has passed"
-                    );
-                    self.wake = wake;
-                    return;
-                }
-            }
-        }
     }
 
     fn on_http(&mut self, id: EffectId, out: Out) {
@@ -214,16 +195,7 @@ impl World {
 
     /// Lets time pass to `ms` after the start, waking the job whenever it asked to be woken.
     fn pass_to(&mut self, ms: u64) {
-        let to = self.start + Duration::from_millis(ms);
-        loop {
-            let wake = self.wake.unwrap_or(Time::MAX).min(to);
-            self.now = self.now.max(wake);
-            self.job.handle_input(self.now, Input::Tick);
-            self.drain();
-            if self.now >= to {
-                return;
-            }
-        }
+        self.pass(ms - self.ms());
     }
 
     fn command(&mut self, run: impl FnOnce(&mut LiveVideoJob, Time)) {
@@ -281,6 +253,25 @@ impl World {
 
     fn take_events(&mut self) -> Vec<(u64, Event)> {
         std::mem::take(&mut self.events)
+    }
+}
+
+impl Driven for World {
+    type Machine = LiveVideoJob;
+
+    fn parts(&mut self) -> (&mut LiveVideoJob, &mut Time) {
+        (&mut self.job, &mut self.now)
+    }
+
+    fn effect(&mut self, id: EffectId, effect: Effect) {
+        match effect {
+            Effect::Http(out) => self.on_http(id, out),
+            other => panic!("an off-chain job wants {other:?}"),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        self.events.push((self.ms(), event));
     }
 }
 

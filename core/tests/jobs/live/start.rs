@@ -152,7 +152,7 @@ fn after_the_end_nothing_is_open_and_nothing_is_said() {
         world.events_get.is_none() && world.posting.is_empty(),
         "the job's channels are closed"
     );
-    assert_eq!(world.wake, None);
+    assert_eq!(world.drain(), None);
     world.pass_to(120_000);
     world.command(LiveVideoJob::stop);
     assert!(world.take_events().is_empty() && world.asked.is_empty());
