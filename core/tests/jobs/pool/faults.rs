@@ -4,13 +4,11 @@ use super::*;
 
 #[test]
 fn faults_suspend_for_longer_each_time_and_work_forgives() {
-    let mut world = World::new(one_ready(), &[("a", Is::Good(5))]);
-    world.offer(&["a"]);
+    let mut world = World::offering(one_ready(), &[("a", Is::Good(5))]);
     for penalty in [10, 20, 40, 80] {
         let lease = world.lease();
-        let outcome = broken(&lease);
         let at = world.now;
-        world.give_back(lease, outcome);
+        world.fail(lease);
         assert!(world.take().is_none());
         world.run(Duration::from_secs(penalty) - Duration::from_millis(1));
         assert!(world.take().is_none(), "not before its time");
@@ -23,8 +21,7 @@ fn faults_suspend_for_longer_each_time_and_work_forgives() {
     let lease = world.lease();
     world.give_back(lease, Outcome::Done { first_byte: None });
     let lease = world.lease();
-    let outcome = broken(&lease);
-    world.give_back(lease, outcome);
+    world.fail(lease);
     world.run(Duration::from_millis(10_005));
     let lease = world.take().expect("back at the first penalty");
     world.give_back(lease, Outcome::Unused);
@@ -32,18 +29,15 @@ fn faults_suspend_for_longer_each_time_and_work_forgives() {
 
 #[test]
 fn a_long_quiet_time_heals() {
-    let mut world = World::new(one_ready(), &[("a", Is::Good(5))]);
-    world.offer(&["a"]);
+    let mut world = World::offering(one_ready(), &[("a", Is::Good(5))]);
     for _ in 0..3 {
         let lease = world.lease();
-        let outcome = broken(&lease);
-        world.give_back(lease, outcome);
+        world.fail(lease);
         world.run(Duration::from_secs(41));
     }
     world.run(Duration::from_secs(3 * 600));
     let lease = world.lease();
-    let outcome = broken(&lease);
-    world.give_back(lease, outcome);
+    world.fail(lease);
     world.run(Duration::from_millis(10_005));
     let lease = world.take().expect("the first penalty again");
     world.give_back(lease, Outcome::Unused);
@@ -51,32 +45,17 @@ fn a_long_quiet_time_heals() {
 
 #[test]
 fn a_penalty_never_exceeds_its_bound() {
-    let mut world = World::new(one_ready(), &[("a", Is::Good(5))]);
-    world.offer(&["a"]);
+    let mut world = World::offering(one_ready(), &[("a", Is::Good(5))]);
     let bound = one_ready().max_penalty;
     for _ in 0..12 {
         let lease = world.lease_within(bound + Duration::from_secs(1));
-        let outcome = broken(&lease);
-        world.give_back(lease, outcome);
-    }
-}
-
-impl World {
-    fn lease_within(&mut self, within: Duration) -> Lease {
-        let end = self.now + within;
-        loop {
-            if let Some(lease) = self.take() {
-                return lease;
-            }
-            assert!(self.step(end), "no lease in time");
-        }
+        world.fail(lease);
     }
 }
 
 #[test]
 fn a_users_own_fault_and_a_lack_of_capacity_suspend_nobody() {
-    let mut world = World::new(one_ready(), &[("a", Is::Good(5))]);
-    world.offer(&["a"]);
+    let mut world = World::offering(one_ready(), &[("a", Is::Good(5))]);
     let lease = world.lease();
     world.give_back(lease, Outcome::BadJob);
     let lease = world.take().expect("at once");
@@ -104,8 +83,7 @@ fn records_are_stored_and_come_back() {
         remember: true,
         ..one_ready()
     };
-    let mut world = World::new(config.clone(), &[("a", Is::Good(5))]);
-    world.offer(&["a"]);
+    let mut world = World::offering(config.clone(), &[("a", Is::Good(5))]);
     let lease = world.lease();
     world.give_back(
         lease,
@@ -114,8 +92,7 @@ fn records_are_stored_and_come_back() {
         },
     );
     let lease = world.lease();
-    let outcome = broken(&lease);
-    world.give_back(lease, outcome);
+    world.fail(lease);
     assert_eq!(world.stored.len(), 1);
     let (key, value) = world.stored.pop_first().unwrap();
     assert_eq!(key, "orchestrator:https://a:8935");

@@ -4,8 +4,7 @@ use super::*;
 
 #[test]
 fn idle_sessions_are_kept_fresh() {
-    let mut world = World::new(one_ready(), &[("a", Is::Good(5))]);
-    world.offer(&["a"]);
+    let mut world = World::offering(one_ready(), &[("a", Is::Good(5))]);
     world.ms(5);
     let first = world.take().unwrap();
     world.give_back(first, Outcome::Unused);
@@ -25,8 +24,7 @@ fn idle_sessions_are_kept_fresh() {
 
 #[test]
 fn a_lease_that_was_out_for_long_is_not_lent_again_stale() {
-    let mut world = World::new(one_ready(), &[("a", Is::Good(5))]);
-    world.offer(&["a"]);
+    let mut world = World::offering(one_ready(), &[("a", Is::Good(5))]);
     let lease = world.lease();
     world.run(Duration::from_secs(1_700));
     world.give_back(
@@ -51,16 +49,14 @@ fn jobs_can_share_a_session() {
         share: 3,
         ..one_ready()
     };
-    let mut world = World::new(config, &[("a", Is::Good(5))]);
-    world.offer(&["a"]);
+    let mut world = World::offering(config, &[("a", Is::Good(5))]);
     world.ms(5);
     let leases: Vec<Lease> = (0..3).map(|_| world.take().expect("shared")).collect();
     assert!(world.take().is_none());
     assert_eq!(world.exhausted()[0].why, Why::Lent);
     assert_eq!(world.pool.lent(), 3);
     for lease in leases {
-        let outcome = broken(&lease);
-        world.give_back(lease, outcome);
+        world.fail(lease);
     }
     assert_eq!(world.pool.lent(), 0);
     let suspended = world
@@ -121,8 +117,7 @@ fn without_an_identity_no_orchestrator_is_blamed() {
 
 #[test]
 fn a_lease_can_keep_its_own_session_fresh() {
-    let mut world = World::new(one_ready(), &[("a", Is::Good(5))]);
-    world.offer(&["a"]);
+    let mut world = World::offering(one_ready(), &[("a", Is::Good(5))]);
     let lease = world.lease();
     let mut own = lease.handshake(world.now);
     assert!(matches!(own.poll_output(), Output::Idle(Some(_))));
@@ -136,8 +131,7 @@ fn a_lease_can_keep_its_own_session_fresh() {
 
 #[test]
 fn leases_of_another_pool_teach_nothing() {
-    let mut one = World::new(one_ready(), &[("a", Is::Good(5))]);
-    one.offer(&["a"]);
+    let mut one = World::offering(one_ready(), &[("a", Is::Good(5))]);
     let lease = one.lease();
     let mut other = World::new(one_ready(), &[("a", Is::Good(5))]);
     other.pool = SessionPool::new(
@@ -151,8 +145,7 @@ fn leases_of_another_pool_teach_nothing() {
     other.offer(&["a"]);
     other.ms(5);
     other.events.clear();
-    let outcome = broken(&lease);
-    other.give_back(lease, outcome);
+    other.fail(lease);
     assert_eq!((other.pool.lent(), other.pool.ready()), (0, 1));
     assert!(other.events.is_empty());
 }
@@ -161,8 +154,7 @@ fn leases_of_another_pool_teach_nothing() {
 fn paying_gateways_keep_ticket_parameters_fresh_too() {
     let mut config = one_ready();
     config.handshake.renew_every = Some(Duration::from_secs(360));
-    let mut world = World::new(config, &[("a", Is::Good(5))]);
-    world.offer(&["a"]);
+    let mut world = World::offering(config, &[("a", Is::Good(5))]);
     world.run(Duration::from_secs(3_600));
     assert!((9..=11).contains(&world.asked("a")), "{}", world.asked("a"));
 }
@@ -183,11 +175,9 @@ fn video_and_pictures_have_pools_of_their_own_over_the_same_network() {
     let picture = images.take().expect("one paints");
     assert_eq!(picture.url(), &url("both"));
     // What one kind of job suffered there is nothing to the other kind: its model may be on another machine.
-    let outcome = broken(&picture);
-    images.give_back(picture, outcome);
+    images.fail(picture);
     assert!(images.take().is_none(), "suspended");
-    let outcome = broken(&stream);
-    video.give_back(stream, outcome);
+    video.fail(stream);
     video.ms(100);
     let stream = video.take().expect("not suspended here");
     assert_eq!(stream.url(), &url("both"));

@@ -112,6 +112,14 @@ impl World {
         }
     }
 
+    /// One to which all these were offered, in this order.
+    fn offering(config: Config, nodes: &[(&str, Is)]) -> Self {
+        let mut world = Self::new(config, nodes);
+        let hosts: Vec<&str> = nodes.iter().map(|(host, _)| *host).collect();
+        world.offer(&hosts);
+        world
+    }
+
     fn offer(&mut self, hosts: &[&str]) {
         self.pool
             .offer(self.now, hosts.iter().map(|host| url(host)).collect());
@@ -127,6 +135,15 @@ impl World {
     fn give_back(&mut self, lease: Lease, outcome: Outcome) {
         self.pool.give_back(self.now, lease, outcome);
         self.drain();
+    }
+
+    /// The lease comes home, and its orchestrator failed.
+    fn fail(&mut self, lease: Lease) {
+        let outcome = Outcome::Failed(Failure::new(
+            Party::Orchestrator(lease.url().clone()),
+            Cause::Gone("the output channel"),
+        ));
+        self.give_back(lease, outcome);
     }
 
     fn drain(&mut self) {
@@ -273,12 +290,16 @@ impl World {
 
     /// Runs until there is a lease; panics if there is none after ten minutes.
     fn lease(&mut self) -> Lease {
-        let end = self.now + Duration::from_secs(600);
+        self.lease_within(Duration::from_secs(600))
+    }
+
+    fn lease_within(&mut self, within: Duration) -> Lease {
+        let end = self.now + within;
         loop {
             if let Some(lease) = self.take() {
                 return lease;
             }
-            assert!(self.step(end), "no lease, and nothing more happens");
+            assert!(self.step(end), "no lease, and nothing more happens in time");
         }
     }
 
@@ -310,13 +331,6 @@ fn info(now: Time, host: &str, model: &str, nodes: &[&str]) -> net::Orchestrator
         nodes: nodes.iter().map(|host| url(host).to_string()).collect(),
         ..Default::default()
     }
-}
-
-fn broken(lease: &Lease) -> Outcome {
-    Outcome::Failed(Failure::new(
-        Party::Orchestrator(lease.url().clone()),
-        Cause::Gone("the output channel"),
-    ))
 }
 
 fn one_ready() -> Config {

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn the_first_good_answers_win() {
-    let mut world = World::new(
+    let mut world = World::offering(
         Config::default(),
         &[
             ("a", Is::Silent),
@@ -13,7 +13,6 @@ fn the_first_good_answers_win() {
             ("d", Is::Incapable(5)),
         ],
     );
-    world.offer(&["a", "b", "c", "d"]);
     assert!(world.take().is_none());
     world.ms(20);
     let lease = world.take().expect("one answered");
@@ -35,8 +34,7 @@ fn few_are_asked_at_a_time_and_slow_ones_do_not_hold_up_the_others() {
         .iter()
         .map(|host| (host.as_str(), Is::Silent))
         .collect();
-    let mut world = World::new(Config::default(), &nodes);
-    world.offer(&hosts.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut world = World::offering(Config::default(), &nodes);
     world.ms(499);
     assert_eq!(world.asked.len(), 5);
     world.ms(1);
@@ -59,8 +57,7 @@ fn enough_ready_sessions_are_enough() {
         in_flight: 1,
         ..Config::default()
     };
-    let mut world = World::new(config, &nodes);
-    world.offer(&["a", "b", "c", "d"]);
+    let mut world = World::offering(config, &nodes);
     world.ms(1_000);
     assert_eq!(world.asked.len(), 2);
     assert_eq!(world.pool.ready(), 2);
@@ -72,7 +69,7 @@ fn enough_ready_sessions_are_enough() {
 
 #[test]
 fn when_all_were_tried_the_error_says_what_each_did() {
-    let mut world = World::new(
+    let mut world = World::offering(
         Config::default(),
         &[
             ("a", Is::Silent),
@@ -81,7 +78,6 @@ fn when_all_were_tried_the_error_says_what_each_did() {
             ("d", Is::Gone(5)),
         ],
     );
-    world.offer(&["a", "b", "c", "d"]);
     assert!(world.take().is_none());
     world.ms(5_000);
     let tried = world.exhausted();
@@ -135,8 +131,7 @@ fn two_addresses_of_one_orchestrator_are_one() {
     assert!(world.take().is_none());
     let tried = world.exhausted();
     assert_eq!(tried[1].why, Why::Same(url("a")));
-    let outcome = broken(&lease);
-    world.give_back(lease, outcome);
+    world.fail(lease);
     assert!(
         world.take().is_none(),
         "its other name is no way around the suspension"
@@ -174,8 +169,7 @@ fn with_patience_the_first_job_waits_for_a_choice() {
         ..Config::default()
     };
     let nodes = [("a", Is::Good(30)), ("b", Is::Good(200)), ("c", Is::Silent)];
-    let mut world = World::new(config.clone(), &nodes);
-    world.offer(&["a", "b", "c"]);
+    let mut world = World::offering(config.clone(), &nodes);
     world.ms(400);
     assert!(world.take().is_none(), "two are there, and more may come");
     assert!(world.events.is_empty());
@@ -195,14 +189,12 @@ fn with_patience_the_first_job_waits_for_a_choice() {
         ("b", Is::Good(40)),
         ("c", Is::Good(50)),
     ];
-    let mut world = World::new(config.clone(), &nodes);
-    world.offer(&["a", "b", "c"]);
+    let mut world = World::offering(config.clone(), &nodes);
     world.ms(50);
     let lease = world.take().expect("enough are enough");
     world.give_back(lease, Outcome::Unused);
 
-    let mut world = World::new(config, &[("a", Is::Good(30)), ("b", Is::Gone(40))]);
-    world.offer(&["a", "b"]);
+    let mut world = World::offering(config, &[("a", Is::Good(30)), ("b", Is::Gone(40))]);
     world.ms(40);
     let lease = world.take().expect("there is nobody left to wait for");
     world.give_back(lease, Outcome::Unused);
@@ -221,8 +213,7 @@ fn a_list_that_stands_for_all_ends_what_is_not_on_it() {
         in_flight: 3,
         ..Config::default()
     };
-    let mut world = World::new(config, &nodes);
-    world.offer(&["a", "b", "c", "d"]);
+    let mut world = World::offering(config, &nodes);
     world.ms(5);
     let lease = world.take().unwrap();
     assert_eq!(lease.url(), &url("a"));
@@ -243,9 +234,8 @@ fn a_list_that_stands_for_all_ends_what_is_not_on_it() {
     world.offer(&["a"]);
     world.ms(5);
     let lease = world.take().unwrap();
-    let outcome = broken(&lease);
     let suspended = lease.url().clone();
-    world.give_back(lease, outcome);
+    world.fail(lease);
     world.pool.replace(world.now, vec![]);
     world.pool.replace(world.now, vec![suspended.clone()]);
     world.drain();
@@ -263,14 +253,13 @@ fn a_list_that_stands_for_all_ends_what_is_not_on_it() {
 #[test]
 fn a_selector_that_wants_none_of_those_at_hand_makes_the_pool_look_further() {
     let nodes = [("a", Is::Good(5)), ("b", Is::Good(5)), ("c", Is::Good(5))];
-    let mut world = World::new(
+    let mut world = World::offering(
         Config {
             in_flight: 1,
             ..one_ready()
         },
         &nodes,
     );
-    world.offer(&["a", "b", "c"]);
     world.ms(5);
     world.picky.set(true);
     assert!(world.take().is_none());
@@ -293,8 +282,7 @@ fn warm_models_come_before_quick_ones() {
         ready: 2,
         ..Config::default()
     };
-    let mut world = World::new(config, &[("a", Is::Cold(5)), ("b", Is::Good(300))]);
-    world.offer(&["a", "b"]);
+    let mut world = World::offering(config, &[("a", Is::Cold(5)), ("b", Is::Good(300))]);
     world.ms(300);
     assert_eq!(
         world
