@@ -10,21 +10,14 @@ fn cached_parameters_go_first_on_a_new_control_channel() {
     world.command(|job, now| job.update_params(now, params).unwrap());
     world.assign_well("orch-b.example");
     world.pass_to(10_000);
-    let want: Vec<_> = case["out"]["commands"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|command| {
-            (
-                command["at_ms"].as_u64().unwrap(),
-                command["control_write"].as_str().unwrap().to_string(),
-            )
-        })
+    let want: Vec<_> = timed(&case["out"]["commands"])
+        .into_iter()
+        .map(|(at, command)| (at, command["control_write"].as_str().unwrap()))
         .collect();
     let have: Vec<_> = world
         .control
         .iter()
-        .map(|(at, _, text)| (*at, text.clone()))
+        .map(|(at, _, text)| (*at, text.as_str()))
         .collect();
     assert_eq!(have, want);
 }
@@ -57,8 +50,8 @@ fn silence_on_the_events_channel_ends_the_orchestrator() {
     let case = case("events-silence");
     let mut world = World::new(Config::default());
     world.assign_well("a");
-    for step in case["in"]["events"].as_array().unwrap().iter().skip(1) {
-        world.pass_to(step["at_ms"].as_u64().unwrap());
+    for (at, step) in timed(&case["in"]["events"]).into_iter().skip(1) {
+        world.pass_to(at);
         // Output flows all the time; only events are silent.
         world.command(LiveVideoJob::output_seen);
         if step.get("event").is_some() {
@@ -73,7 +66,7 @@ fn silence_on_the_events_channel_ends_the_orchestrator() {
             _ => None,
         })
         .collect();
-    let want = case["out"]["commands"][0]["at_ms"].as_u64().unwrap();
+    let (want, _) = timed(&case["out"]["commands"])[0];
     assert!(
         matches!(&released[..], [(at, Cause::Silent { what: "events", .. })] if *at == want),
         "{released:?}"

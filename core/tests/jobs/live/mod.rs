@@ -32,6 +32,13 @@ fn case(id: &str) -> Value {
         .expect("the case exists")
 }
 
+/// A list of a case, by the time that each entry is for.
+fn timed(list: &Value) -> Vec<(u64, &Value)> {
+    let list = list.as_array().unwrap();
+    let timed = list.iter().map(|one| (one["at_ms"].as_u64().unwrap(), one));
+    timed.collect()
+}
+
 fn info(host: &str) -> net::OrchestratorInfo {
     net::OrchestratorInfo {
         transcoder: format!("https://{host}:8935"),

@@ -102,16 +102,7 @@ fn a_job_stopped_while_it_starts_leaves_no_session_behind() {
     world.command(LiveVideoJob::stop);
     world.take_events();
     let (id, ..) = world.asked.pop().unwrap();
-    let now = world.now;
-    world
-        .job
-        .handle_input(now, Input::Http(id, In::Reply(Response::new(200))));
-    world
-        .job
-        .handle_input(now, Input::Http(id, In::Data(channels("m9").into())));
-    world
-        .job
-        .handle_input(now, Input::Http(id, In::End(Headers::new())));
+    world.answer(id, Response::new(200), channels("m9").as_bytes());
     let mut deleted = None;
     loop {
         match world.job.poll_output() {

@@ -9,18 +9,17 @@ fn one_segment_too_many_in_flight_means_slow() {
         let mut world = World::new(Config::default());
         world.assign_well("a");
         world.take_events();
-        for step in case["in"]["events"].as_array().unwrap() {
-            world.pass_to(step["at_ms"].as_u64().unwrap());
+        for (at, step) in timed(&case["in"]["events"]) {
+            world.pass_to(at);
             if step.get("segment").is_some() {
                 world.command(LiveVideoJob::input_begun);
             } else {
                 world.command(LiveVideoJob::input_done);
             }
         }
-        let commands = case["out"]["commands"].as_array().unwrap();
-        let ends = commands
-            .iter()
-            .find(|command| command.get("end_orchestrator").is_some());
+        let ends = timed(&case["out"]["commands"])
+            .into_iter()
+            .find_map(|(at, command)| command.get("end_orchestrator").map(|_| at));
         let released = world
             .take_events()
             .into_iter()
@@ -28,11 +27,7 @@ fn one_segment_too_many_in_flight_means_slow() {
                 Event::Release(_, Outcome::Failed(_)) => Some(at),
                 _ => None,
             });
-        assert_eq!(
-            released,
-            ends.map(|command| command["at_ms"].as_u64().unwrap()),
-            "{id}"
-        );
+        assert_eq!(released, ends, "{id}");
     }
 }
 
@@ -50,8 +45,7 @@ fn swaps_are_limited_when_they_follow_closely() {
         world.assign_well("a");
         world.take_events();
         let mut have = Vec::new();
-        for step in case["in"]["events"].as_array().unwrap().iter().skip(1) {
-            let at = step["at_ms"].as_u64().unwrap();
+        for (at, _) in timed(&case["in"]["events"]).into_iter().skip(1) {
             world.pass_to(at);
             world.lose_media();
             match world.take_events().last() {
@@ -64,19 +58,11 @@ fn swaps_are_limited_when_they_follow_closely() {
                 other => panic!("{id} at {at}: {other:?}"),
             }
         }
-        let want: Vec<_> = case["out"]["commands"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|command| {
-                (
-                    command["at_ms"].as_u64().unwrap(),
-                    if command.get("swap").is_some() {
-                        "swap"
-                    } else {
-                        "stop"
-                    },
-                )
+        let want: Vec<_> = timed(&case["out"]["commands"])
+            .into_iter()
+            .map(|(at, command)| match command.get("swap") {
+                Some(_) => (at, "swap"),
+                None => (at, "stop"),
             })
             .collect();
         assert_eq!(have, want, "{id}");
