@@ -180,8 +180,7 @@ fn the_chain_is_walked_and_walked_again_only_after_changes() {
         (false, "orch.example", 1, 6),
     ] {
         let source = Source::Chain(ChainSource::arbitrum(url("https://rpc"), ai));
-        let machine = Discovery::new(START, Config::default(), vec![(Origin::Chain, source)]);
-        let mut bench = Bench::new(machine, node(logs));
+        let mut bench = Bench::of(vec![(Origin::Chain, source)], node(logs));
         let found = bench.found();
         assert_eq!(found.len(), 1, "the other one never registered");
         assert_eq!(found[0].url.host(), host);
@@ -223,8 +222,7 @@ fn another_endpoint_takes_over_in_the_middle_of_the_walk() {
 #[test]
 fn a_pool_that_goes_in_circles_ends() {
     let source = Source::Chain(ChainSource::arbitrum(url("https://rpc"), true));
-    let machine = Discovery::new(START, Config::default(), vec![(Origin::Chain, source)]);
-    let bench = Bench::new(machine, |request| {
+    let bench = Bench::of(vec![(Origin::Chain, source)], |request| {
         let Body::Full(body) = &request.body else {
             panic!("it asks");
         };

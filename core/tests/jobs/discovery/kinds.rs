@@ -5,8 +5,7 @@ use super::*;
 #[test]
 fn an_orchestrators_own_runners_are_found() {
     let source = vec![(Origin::List, Source::Runners(url("https://o:8935")))];
-    let machine = Discovery::new(START, Config::default(), source.clone());
-    let mut bench = Bench::new(machine, |request| {
+    let mut bench = Bench::of(source.clone(), |request| {
         assert_eq!(request.url.path(), "/discovery");
         assert_eq!(request.trust, http::Trust::FirstUse);
         ok(&json!([{"address": "https://o:8935", "runners": [
@@ -16,8 +15,7 @@ fn an_orchestrators_own_runners_are_found() {
     let found = bench.found();
     assert_eq!(found[0].runners[0].app, "live-video-to-video/scope");
 
-    let machine = Discovery::new(START, Config::default(), source);
-    let bench = Bench::new(machine, |_| {
+    let bench = Bench::of(source, |_| {
         Some((404, vec![], b"live runners are not supported".to_vec()))
     });
     let Some(Event::Nothing(failures)) = bench.events.last() else {
@@ -29,8 +27,7 @@ fn an_orchestrators_own_runners_are_found() {
 #[test]
 fn the_subgraph_is_asked_for_the_round_and_then_for_who_is_active() {
     let source = Source::Subgraph(subgraph_url("k3y").unwrap());
-    let machine = Discovery::new(START, Config::default(), vec![(Origin::Subgraph, source)]);
-    let mut bench = Bench::new(machine, |request| {
+    let mut bench = Bench::of(vec![(Origin::Subgraph, source)], |request| {
         let Body::Full(body) = &request.body else {
             panic!("it asks");
         };
@@ -52,8 +49,9 @@ fn the_subgraph_is_asked_for_the_round_and_then_for_who_is_active() {
 #[test]
 fn a_subgraphs_key_is_in_no_error() {
     let source = Source::Subgraph(subgraph_url("s3cret").unwrap());
-    let machine = Discovery::new(START, Config::default(), vec![(Origin::Subgraph, source)]);
-    let bench = Bench::new(machine, |_| ok(&json!({"errors": [{"message": "no"}]})));
+    let bench = Bench::of(vec![(Origin::Subgraph, source)], |_| {
+        ok(&json!({"errors": [{"message": "no"}]}))
+    });
     let text = format!("{:?}", bench.events);
     assert!(!text.contains("s3cret"), "{text}");
 }
@@ -70,8 +68,7 @@ fn a_table_of_statistics_may_name_its_fields_as_it_likes() {
         url: url("https://stats/"),
         fields,
     };
-    let machine = Discovery::new(START, Config::default(), vec![(Origin::Stats, source)]);
-    let mut bench = Bench::new(machine, |_| {
+    let mut bench = Bench::of(vec![(Origin::Stats, source)], |_| {
         ok(&json!([{"where": "https://o:1"}, {"where": ""}]))
     });
     assert_eq!(bench.hosts(), ["o"]);
@@ -97,6 +94,5 @@ fn scores_are_kept_fresh() {
     bench.secs(605);
     assert!(matches!(bench.events[2], ScoresEvent::Failed(_)));
     bench.machine.close(bench.now);
-    bench.drain();
     assert_eq!(bench.drain(), None);
 }

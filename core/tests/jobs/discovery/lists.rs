@@ -5,8 +5,7 @@ use super::*;
 #[test]
 fn a_list_at_hand_is_found_at_once() {
     let source = Source::List(vec![url("https://a:1"), url("https://A:1/")], vec![]);
-    let machine = Discovery::new(START, Config::default(), vec![(Origin::List, source)]);
-    let mut bench = Bench::new(machine, |_| None);
+    let mut bench = Bench::of(vec![(Origin::List, source)], |_| None);
     assert_eq!(bench.hosts(), ["a"]);
     assert!(bench.asked.is_empty());
 }
@@ -14,8 +13,7 @@ fn a_list_at_hand_is_found_at_once() {
 #[test]
 fn an_answer_is_kept_through_failures_and_replaced_by_the_next_good_one() {
     let mut round = 0;
-    let machine = Discovery::new(START, Config::default(), vec![endpoint("https://d/l")]);
-    let mut bench = Bench::new(machine, move |_| {
+    let mut bench = Bench::of(endpoints(&["https://d/l"]), move |_| {
         round += 1;
         match round {
             1 => list(&["a", "b"]),
@@ -41,12 +39,7 @@ fn an_answer_is_kept_through_failures_and_replaced_by_the_next_good_one() {
 
 #[test]
 fn a_valid_empty_list_is_an_answer() {
-    let machine = Discovery::new(
-        START,
-        Config::default(),
-        vec![endpoint("https://d"), endpoint("https://e")],
-    );
-    let mut bench = Bench::new(machine, |request| {
+    let mut bench = Bench::of(endpoints(&["https://d", "https://e"]), |request| {
         assert_eq!(request.url.host(), "d", "nobody stands in for an answer");
         list(&[])
     });
@@ -55,15 +48,13 @@ fn a_valid_empty_list_is_an_answer() {
 
 #[test]
 fn the_next_source_stands_in_for_one_that_fails() {
-    let machine = Discovery::new(
-        START,
-        Config::default(),
-        vec![endpoint("https://d"), endpoint("https://e")],
+    let mut bench = Bench::of(
+        endpoints(&["https://d", "https://e"]),
+        |request| match request.url.host() {
+            "d" => Some((0, vec![], vec![])),
+            _ => list(&["a"]),
+        },
     );
-    let mut bench = Bench::new(machine, |request| match request.url.host() {
-        "d" => Some((0, vec![], vec![])),
-        _ => list(&["a"]),
-    });
     assert_eq!(bench.hosts(), ["a"]);
 }
 
@@ -76,13 +67,10 @@ fn a_signer_that_is_silent_costs_a_second() {
     };
     let wanted = Capabilities::live_video("noop");
     let sources = plan(Order::Ours, &Token::default(), &wishes, &wanted).unwrap();
-    let mut bench = Bench::new(
-        Discovery::new(START, Config::default(), sources.clone()),
-        |request| match request.url.host() {
-            "a" => None,
-            _ => list(&["o"]),
-        },
-    );
+    let mut bench = Bench::of(sources.clone(), |request| match request.url.host() {
+        "a" => None,
+        _ => list(&["o"]),
+    });
     assert_eq!(bench.asked.len(), 1);
     bench.nap();
     assert_eq!(bench.now, START + SIGNER_HEDGE);
@@ -94,10 +82,7 @@ fn a_signer_that_is_silent_costs_a_second() {
         bench.events
     );
     // If all are silent, that takes no longer than two seconds more than for one.
-    let mut silent = Bench::new(
-        Discovery::new(START, Config::default(), sources),
-        |_: &http::Request| None,
-    );
+    let mut silent = Bench::of(sources, |_: &http::Request| None);
     while silent.events.len() < 4 {
         silent.nap();
     }
@@ -107,19 +92,17 @@ fn a_signer_that_is_silent_costs_a_second() {
 
 #[test]
 fn with_no_answer_at_all_every_failure_is_told() {
-    let machine = Discovery::new(
-        START,
-        Config::default(),
-        vec![endpoint("https://d"), endpoint("https://e")],
+    let mut bench = Bench::of(
+        endpoints(&["https://d", "https://e"]),
+        |request| match request.url.host() {
+            "d" => None,
+            _ => Some((
+                503,
+                vec![],
+                br#"{"error":{"message":"Service Unavailable Error"}}"#.to_vec(),
+            )),
+        },
     );
-    let mut bench = Bench::new(machine, |request| match request.url.host() {
-        "d" => None,
-        _ => Some((
-            503,
-            vec![],
-            br#"{"error":{"message":"Service Unavailable Error"}}"#.to_vec(),
-        )),
-    });
     bench.secs(5);
     let Some(Event::Nothing(failures)) = bench.events.last() else {
         panic!("nothing is found: {:?}", bench.events);
@@ -141,11 +124,7 @@ fn all_sources_together_name_everybody_once_in_order_of_precedence() {
         combine: Combine::All,
         ..Config::default()
     };
-    let sources = vec![
-        endpoint("https://d"),
-        endpoint("https://e"),
-        endpoint("https://f"),
-    ];
+    let sources = endpoints(&["https://d", "https://e", "https://f"]);
     let machine = Discovery::new(START, config, sources);
     let mut bench = Bench::new(machine, |request| match request.url.host() {
         "d" => ok(&json!([{"address": "https://b:8935", "score": 1}])),
@@ -174,8 +153,7 @@ fn all_sources_together_name_everybody_once_in_order_of_precedence() {
 
 #[test]
 fn malformed_entries_are_told_and_the_others_used() {
-    let machine = Discovery::new(START, Config::default(), vec![endpoint("https://d")]);
-    let mut bench = Bench::new(machine, |_| {
+    let mut bench = Bench::of(endpoints(&["https://d"]), |_| {
         ok(&json!([7, {"address": "https://a:8935"}, {"address": "ftp://b"}]))
     });
     assert_eq!(bench.hosts(), ["a"]);
@@ -200,8 +178,7 @@ fn redirects_are_followed_but_not_for_ever_nor_into_the_open() {
         };
         vec![(Origin::Endpoint, source)]
     };
-    let machine = Discovery::new(START, Config::default(), source("https://d/l"));
-    let mut bench = Bench::new(machine, |request| {
+    let mut bench = Bench::of(source("https://d/l"), |request| {
         match (request.url.host(), request.url.path()) {
             ("d", "/l") => Some((302, vec![("location", "/m".into())], vec![])),
             ("d", _) => Some((307, vec![("location", "https://e/".into())], vec![])),
@@ -217,8 +194,7 @@ fn redirects_are_followed_but_not_for_ever_nor_into_the_open() {
     );
 
     for place in ["/l", "http://d/l", "::", "https://d/"] {
-        let machine = Discovery::new(START, Config::default(), source("https://d/l"));
-        let bench = Bench::new(machine, move |_| {
+        let bench = Bench::of(source("https://d/l"), move |_| {
             Some((301, vec![("location", place.into())], vec![]))
         });
         assert!(bench.asked.len() <= 6, "{place}");
@@ -231,8 +207,9 @@ fn redirects_are_followed_but_not_for_ever_nor_into_the_open() {
 
 #[test]
 fn ten_megabytes_are_refused_while_they_come() {
-    let machine = Discovery::new(START, Config::default(), vec![endpoint("https://d")]);
-    let bench = Bench::new(machine, |_| Some((200, vec![], vec![b' '; 10 << 20])));
+    let bench = Bench::of(endpoints(&["https://d"]), |_| {
+        Some((200, vec![], vec![b' '; 10 << 20]))
+    });
     let Some(Event::Nothing(failures)) = bench.events.last() else {
         panic!("{:?}", bench.events);
     };
@@ -245,7 +222,7 @@ fn asking_again_on_demand_and_closing() {
         refresh: None,
         ..Config::default()
     };
-    let machine = Discovery::new(START, config, vec![endpoint("https://d")]);
+    let machine = Discovery::new(START, config, endpoints(&["https://d"]));
     let mut bench = Bench::new(machine, |_| list(&["a"]));
     assert_eq!(bench.drain(), None);
     bench.machine.refresh(bench.now);

@@ -113,6 +113,15 @@ impl<M: Machine> Driven for Bench<M> {
 }
 
 impl Bench<Discovery> {
+    /// Discovery from these sources with the usual settings.
+    fn of(
+        sources: Vec<(Origin, Source)>,
+        script: impl FnMut(&http::Request) -> Answer + 'static,
+    ) -> Self {
+        let machine = Discovery::new(START, Config::default(), sources);
+        Self::new(machine, script)
+    }
+
     fn found(&mut self) -> Vec<Found> {
         let at = self
             .events
@@ -132,12 +141,15 @@ impl Bench<Discovery> {
     }
 }
 
-fn endpoint(text: &str) -> (Origin, Source) {
-    let source = Source::Endpoint {
-        url: url(text),
-        headers: Headers::new(),
+fn endpoints(urls: &[&str]) -> Vec<(Origin, Source)> {
+    let source = |text: &&str| {
+        let source = Source::Endpoint {
+            url: url(text),
+            headers: Headers::new(),
+        };
+        (Origin::Endpoint, source)
     };
-    (Origin::Endpoint, source)
+    urls.iter().map(source).collect()
 }
 
 fn ok(body: &Value) -> Answer {
