@@ -125,6 +125,20 @@ impl Net {
         PaymentSession::new(self.now, config, &info, funds)
     }
 
+    /// One with a session that has paid nothing yet, and has the usual settings.
+    fn unpaid() -> (Self, PaymentSession) {
+        let mut net = Self::new();
+        let session = net.session(Config::new(Unit::PixelSeconds));
+        (net, session)
+    }
+
+    /// One with a session whose job has started, and pays every five seconds.
+    fn started() -> (Self, PaymentSession) {
+        let (mut net, mut session) = Self::unpaid();
+        net.start(&mut session, 5);
+        (net, session)
+    }
+
     fn account(&self) -> AccountId {
         AccountId {
             sender: self.key.address(),

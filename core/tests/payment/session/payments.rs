@@ -5,8 +5,7 @@ use super::*;
 #[test]
 fn a_job_is_never_cut_at_any_pace() {
     for interval in [5, 10, 30, 60] {
-        let mut net = Net::new();
-        let mut session = net.session(Config::new(Unit::PixelSeconds));
+        let (mut net, mut session) = Net::unpaid();
         net.start(&mut session, interval);
         let events = net.run(&mut session, 2_000);
         assert!(paid(&events) > 10, "{interval}: {events:?}");
@@ -90,8 +89,7 @@ fn off_chain_the_headers_are_there_and_empty() {
 
 #[test]
 fn one_payment_at_a_time_and_none_after_the_end() {
-    let mut net = Net::new();
-    let mut session = net.session(Config::new(Unit::PixelSeconds));
+    let (net, mut session) = Net::unpaid();
     let unnamed = session.start_pacing(net.now, Duration::from_secs(5));
     assert_eq!(unnamed, Err(Misuse::NotOpen));
     session.pay(net.now, Fee::Elapsed).unwrap();
@@ -102,9 +100,7 @@ fn one_payment_at_a_time_and_none_after_the_end() {
 
 #[test]
 fn a_lost_answer_is_confirmed_with_the_same_tickets() {
-    let mut net = Net::new();
-    let mut session = net.session(Config::new(Unit::PixelSeconds));
-    net.start(&mut session, 5);
+    let (mut net, mut session) = Net::started();
     net.plan = [("/payment", Mishap::AnswerLost)].into();
     let events = net.run(&mut session, 300);
     assert!(net.plan.is_empty() && paid(&events) > 2, "{events:?}");
@@ -116,9 +112,7 @@ fn a_lost_answer_is_confirmed_with_the_same_tickets() {
 
 #[test]
 fn an_orchestrator_that_is_away_for_a_moment_gets_the_payment_later() {
-    let mut net = Net::new();
-    let mut session = net.session(Config::new(Unit::PixelSeconds));
-    net.start(&mut session, 5);
+    let (mut net, mut session) = Net::started();
     net.plan = [
         ("/payment", Mishap::NotReached),
         ("/payment", Mishap::Says(500, "insufficient sender reserve")),
@@ -136,9 +130,7 @@ fn what_an_orchestrator_calls_expired_is_paid_again_from_a_fresh_quote() {
         "invalid ticket senderNonce: already seen",
         "invalid recipientRand for ticket recipientRandHash",
     ] {
-        let mut net = Net::new();
-        let mut session = net.session(Config::new(Unit::PixelSeconds));
-        net.start(&mut session, 5);
+        let (mut net, mut session) = Net::started();
         net.plan = [("/payment", Mishap::Says(400, text))].into();
         let events = net.run(&mut session, 120);
         let renewed = |event: &Event| matches!(event, Event::NeedQuote(_));

@@ -18,8 +18,7 @@ fn a_signers_refusals_are_told_with_what_to_do() {
             Advice::GoElsewhere,
         ),
     ] {
-        let mut net = Net::new();
-        let mut session = net.session(Config::new(Unit::PixelSeconds));
+        let (mut net, mut session) = Net::unpaid();
         net.plan = [("/generate-live-payment", Mishap::Says(status, text))].into();
         session.pay(net.now, Fee::Elapsed).unwrap();
         let failure = failure(net.settle(&mut session).0);
@@ -33,8 +32,7 @@ fn a_signers_refusals_are_told_with_what_to_do() {
 
 #[test]
 fn garbage_from_a_signer_is_named() {
-    let mut net = Net::new();
-    let mut session = net.session(Config::new(Unit::PixelSeconds));
+    let (mut net, mut session) = Net::unpaid();
     let garbage = ("/generate-live-payment", Mishap::Says(200, "what"));
     net.plan = std::iter::repeat_n(garbage, 3).collect();
     session.pay(net.now, Fee::Elapsed).unwrap();
@@ -57,9 +55,7 @@ fn refusals_of_the_orchestrator_end_the_session() {
         (402, "unreadable", Reason::Other),
         (404, "no such session", Reason::Other),
     ] {
-        let mut net = Net::new();
-        let mut session = net.session(Config::new(Unit::PixelSeconds));
-        net.start(&mut session, 5);
+        let (mut net, mut session) = Net::started();
         net.plan = [("/payment", Mishap::Says(status, text))].into();
         let failure = failure(net.run(&mut session, 120));
         assert_eq!(failure.advice(), Advice::GoElsewhere, "{failure}");
@@ -108,8 +104,7 @@ fn quotes_above_a_ceiling_are_refused_before_anybody_is_asked() {
     assert!(matches!(told.cause, Cause::Guard(_)), "{told}");
     assert!(net.requests.is_empty());
 
-    let mut session = net.session(Config::new(Unit::PixelSeconds));
-    net.start(&mut session, 5);
+    let (mut net, mut session) = Net::started();
     net.price = Price::new(49, 1).unwrap();
     let dearer = net.info();
     session.renew(net.now, &dearer);
@@ -119,8 +114,7 @@ fn quotes_above_a_ceiling_are_refused_before_anybody_is_asked() {
 
 #[test]
 fn fresh_quotes_are_asked_for_a_few_times_only() {
-    let mut net = Net::new();
-    let mut session = net.session(Config::new(Unit::PixelSeconds));
+    let (mut net, mut session) = Net::unpaid();
     let stale = ("/generate-live-payment", Mishap::Says(480, "refresh"));
     net.plan = std::iter::repeat_n(stale, 9).collect();
     session.pay(net.now, Fee::Elapsed).unwrap();

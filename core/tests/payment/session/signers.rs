@@ -4,9 +4,7 @@ use super::*;
 
 #[test]
 fn a_signer_that_is_away_is_waited_for_while_what_was_paid_lasts() {
-    let mut net = Net::new();
-    let mut session = net.session(Config::new(Unit::PixelSeconds));
-    net.start(&mut session, 5);
+    let (mut net, mut session) = Net::started();
     let away = ("/generate-live-payment", Mishap::NotReached);
     net.plan = std::iter::repeat_n(away, 8).collect();
     let events = net.run(&mut session, 120);
@@ -16,8 +14,7 @@ fn a_signer_that_is_away_is_waited_for_while_what_was_paid_lasts() {
 
 #[test]
 fn a_signer_that_stays_away_ends_the_job_before_it_began() {
-    let mut net = Net::new();
-    let mut session = net.session(Config::new(Unit::PixelSeconds));
+    let (mut net, mut session) = Net::unpaid();
     let away = ("/generate-live-payment", Mishap::Says(500, "x"));
     net.plan = std::iter::repeat_n(away, 3).collect();
     session.pay(net.now, Fee::Elapsed).unwrap();
@@ -35,11 +32,7 @@ fn a_signer_that_stays_away_ends_the_job_before_it_began() {
 #[test]
 fn the_next_signer_is_asked_at_once() {
     let mut net = Net::new();
-    let first = Url::parse("http://one").unwrap();
-    let signer = RemoteSigner::new(first, net.key.address()).or(Url::parse("http://two").unwrap());
-    let info = net.info();
-    let config = Config::new(Unit::PixelSeconds);
-    let mut session = PaymentSession::new(net.now, config, &info, Funds::Remote(signer));
+    let mut session = net.session_with(2, SignerHealth::default());
     net.plan = [("/generate-live-payment", Mishap::NotReached)].into();
     session.pay(net.now, Fee::Elapsed).unwrap();
     let (events, _) = net.settle(&mut session);
@@ -50,13 +43,11 @@ fn the_next_signer_is_asked_at_once() {
 const SIGNERS: [&str; 3] = ["one", "two", "three"];
 
 impl Net {
-    fn signers(&self, count: usize, health: SignerHealth) -> RemoteSigner {
+    /// A session with the first few signers, and what is known of them.
+    fn session_with(&mut self, count: usize, health: SignerHealth) -> PaymentSession {
         let mut urls = SIGNERS[..count].iter().map(|host| signer_url(host));
         let first = RemoteSigner::new(urls.next().unwrap(), self.key.address());
-        urls.fold(first, RemoteSigner::or).health(health)
-    }
-
-    fn session_with(&mut self, signers: RemoteSigner) -> PaymentSession {
+        let signers = urls.fold(first, RemoteSigner::or).health(health);
         let info = self.info();
         let config = Config::new(Unit::PixelSeconds);
         PaymentSession::new(self.now, config, &info, Funds::Remote(signers))
@@ -90,8 +81,7 @@ fn signer_url(host: &str) -> Url {
 fn a_silent_signer_costs_one_payment_two_seconds_and_the_next_nothing() {
     let mut net = Net::new();
     net.silent = vec!["one"];
-    let signers = net.signers(2, SignerHealth::default());
-    let mut session = net.session_with(signers);
+    let mut session = net.session_with(2, SignerHealth::default());
     assert_eq!(net.first_payment(&mut session), FIRST_PATIENCE);
     assert_eq!(net.hosts(), ["one", "two"]);
     let health = session.signer_health().unwrap().clone();
@@ -101,16 +91,14 @@ fn a_silent_signer_costs_one_payment_two_seconds_and_the_next_nothing() {
     ));
     // The next job begins with what this one learned.
     net.asked.clear();
-    let signers = net.signers(2, health.clone());
-    let mut session = net.session_with(signers);
+    let mut session = net.session_with(2, health.clone());
     assert_eq!(net.first_payment(&mut session), Duration::ZERO);
     assert_eq!(net.hosts(), ["two"]);
     // When the rest is over, the first one is tried again.
     net.now = net.now + FIRST_REST;
     net.silent.clear();
     net.asked.clear();
-    let signers = net.signers(2, health);
-    let mut session = net.session_with(signers);
+    let mut session = net.session_with(2, health);
     assert_eq!(net.first_payment(&mut session), Duration::ZERO);
     assert_eq!(net.hosts(), ["one"]);
 }
@@ -118,8 +106,7 @@ fn a_silent_signer_costs_one_payment_two_seconds_and_the_next_nothing() {
 #[test]
 fn a_signer_that_falls_silent_is_left_and_the_job_is_not_cut() {
     let mut net = Net::new();
-    let signers = net.signers(3, SignerHealth::default());
-    let mut session = net.session_with(signers);
+    let mut session = net.session_with(3, SignerHealth::default());
     net.start(&mut session, 5);
     let events = net.run(&mut session, 20);
     assert!(paid(&events) >= 3, "{events:?}");
@@ -138,8 +125,7 @@ fn while_one_signer_answers_a_job_is_never_cut() {
     for seed in 0..6u8 {
         let mut dice = Rng::new([seed; 32]);
         let mut net = Net::new();
-        let signers = net.signers(3, SignerHealth::default());
-        let mut session = net.session_with(signers);
+        let mut session = net.session_with(3, SignerHealth::default());
         net.start(&mut session, 5);
         let mut payments = 0;
         for _ in 0..8 {
@@ -164,8 +150,7 @@ fn a_signer_that_rests_is_asked_when_all_others_fail() {
     let mut health = SignerHealth::default();
     health.failed(net.now, &signer_url("one"));
     net.silent = vec!["two", "three"];
-    let signers = net.signers(3, health);
-    let mut session = net.session_with(signers);
+    let mut session = net.session_with(3, health);
     assert_eq!(net.first_payment(&mut session), FIRST_PATIENCE * 2);
     assert_eq!(net.hosts(), ["two", "three", "one"]);
 }
@@ -174,8 +159,7 @@ fn a_signer_that_rests_is_asked_when_all_others_fail() {
 fn when_all_signers_are_silent_one_error_names_each() {
     let mut net = Net::new();
     net.silent = SIGNERS.to_vec();
-    let signers = net.signers(3, SignerHealth::default());
-    let mut session = net.session_with(signers);
+    let mut session = net.session_with(3, SignerHealth::default());
     session.pay(net.now, Fee::Elapsed).unwrap();
     let failure = failure(net.run(&mut session, 120));
     assert_eq!(failure.who, Party::Signers);
@@ -195,8 +179,7 @@ fn when_all_signers_are_silent_one_error_names_each() {
 fn no_two_signers_are_asked_at_a_time() {
     let mut net = Net::new();
     net.silent = SIGNERS.to_vec();
-    let signers = net.signers(3, SignerHealth::default());
-    let mut session = net.session_with(signers);
+    let mut session = net.session_with(3, SignerHealth::default());
     session.pay(net.now, Fee::Elapsed).unwrap();
     let mut open = Vec::new();
     for _ in 0..40 {
@@ -220,8 +203,7 @@ fn a_slow_signer_is_waited_for_once_it_is_known_to_be_slow() {
     let mut health = SignerHealth::default();
     health.answered(net.now, &signer_url("one"), slow);
     net.silent = SIGNERS.to_vec();
-    let signers = net.signers(2, health);
-    let mut session = net.session_with(signers);
+    let mut session = net.session_with(2, health);
     session.pay(net.now, Fee::Elapsed).unwrap();
     let (_, wake) = net.settle(&mut session);
     assert_eq!(wake, Some(net.now + Duration::from_secs(10)));
