@@ -80,8 +80,7 @@ impl Model {
     }
 
     /// Whether a recipient's store has a nonce of a commitment, so that it is known after a crash.
-    #[must_use]
-    pub fn keeps(store: &BTreeMap<String, Bytes>, hash: &Hash, nonce: u32) -> bool {
+    fn keeps(store: &BTreeMap<String, Bytes>, hash: &Hash, nonce: u32) -> bool {
         let of = format!("nonces:0x{}:", hex::encode(hash));
         let records = store.iter().filter(|(key, _)| key.starts_with(&of));
         // The block at which the commitment expires, and four bytes for each nonce.
@@ -89,16 +88,20 @@ impl Model {
         nonces.any(|kept| kept == nonce.to_be_bytes())
     }
 
-    /// The recipient says that the first `count` tickets of a payment are on account; `stored` tells which nonces
-    /// it keeps.
+    /// The recipient says, with its chain at that block, that the first `count` tickets of a payment are on account;
+    /// `store` is what it would know after a crash.
     pub fn credited(
         &mut self,
         account: &AccountId,
         payment: &Payment,
         count: usize,
         value: &Amount,
-        stored: impl Fn(&Hash, u32) -> bool,
+        block: u64,
+        store: &BTreeMap<String, Bytes>,
     ) {
+        let params = payment.ticket_params.as_ref();
+        // Of what has expired nothing need be kept: it is refused anyway.
+        let expired = params.is_some_and(|params| params.expiration_block <= block.into());
         let mut sum = Amount::zero();
         for ticket in Self::tickets(payment).take(count) {
             let key = (ticket.recipient_rand_hash, ticket.sender_nonce);
@@ -108,7 +111,7 @@ impl Model {
             );
             assert!(self.credited.insert(key), "{key:?} was credited twice");
             assert!(
-                stored(&key.0, key.1),
+                expired || Self::keeps(store, &key.0, key.1),
                 "{key:?} was credited before it was durable"
             );
             sum += &expected_value(&ticket.face_value, &ticket.win_prob);

@@ -298,16 +298,9 @@ impl Player {
             .waiting
             .remove(&receipt)
             .expect("each receipt has one event");
-        let expired = payment
-            .ticket_params
-            .as_ref()
-            .is_some_and(|params| params.expiration_block <= self.highest.into());
-        let store = &self.store;
+        let (block, store) = (self.highest, &self.store);
         self.model
-            .credited(&account, &payment, tickets, value, |hash, nonce| {
-                // Of what has expired nothing need be kept: it is refused anyway.
-                expired || Model::keeps(store, hash, nonce)
-            });
+            .credited(&account, &payment, tickets, value, block, store);
         self.touched.insert(account);
     }
 }

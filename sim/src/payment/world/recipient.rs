@@ -18,7 +18,7 @@ use livepeer_proto::net;
 use prost::Message as _;
 
 use super::{Answer, Due, ORCHESTRATOR, RECIPIENT, Waiting, World, keep};
-use crate::payment::{Model, Settings};
+use crate::payment::Settings;
 
 impl World {
     pub(super) fn ask_signer(&mut self, index: usize, mut request: Request) -> (u16, Vec<u8>) {
@@ -204,16 +204,9 @@ impl World {
             .waiting
             .remove(&receipt)
             .expect("each receipt has one event");
-        let expired = payment
-            .ticket_params
-            .as_ref()
-            .is_some_and(|params| params.expiration_block <= self.chain.l1_block.into());
-        let store = &self.recipient_store;
+        let (block, store) = (self.chain.l1_block, &self.recipient_store);
         self.model
-            .credited(&account, &payment, tickets, value, |hash, nonce| {
-                // Of what has expired nothing need be kept: it is refused anyway.
-                expired || Model::keeps(store, hash, nonce)
-            });
+            .credited(&account, &payment, tickets, value, block, store);
         self.touched.insert(account.clone());
         let after = self.travel();
         match (waiting, refused) {
