@@ -11,7 +11,7 @@ use livepeer_core::wire::listing::{
 use livepeer_core::wire::runner::{BadRunner, Runner};
 use serde_json::{Value, json};
 
-use crate::cases;
+use crate::counted;
 
 /// Where the python client keeps an entry that it cannot use later, or loses one that the Go gateway reads.
 fn ours_differs_from_python(id: &str) -> Option<Vec<Url>> {
@@ -28,10 +28,8 @@ fn ours_differs_from_python(id: &str) -> Option<Vec<Url>> {
 
 #[test]
 fn lists_are_read_as_the_more_lenient_of_both_references_reads_them() {
-    let cases = cases("capabilities/discovery.json", "list_bodies");
-    assert_eq!(cases.len(), 30);
     let mut differences = 0;
-    for case in &cases {
+    for case in &counted("capabilities/discovery.json", "list_bodies", 30) {
         let id = case["id"].as_str().unwrap();
         let ours = read_list(case["body"].as_str().unwrap().as_bytes());
         let Value::Array(theirs) = &case["python_client"] else {
@@ -73,9 +71,7 @@ fn lists_are_read_as_the_more_lenient_of_both_references_reads_them() {
 
 #[test]
 fn addresses_become_targets_as_in_the_python_client() {
-    let cases = cases("capabilities/discovery.json", "targets");
-    assert_eq!(cases.len(), 14);
-    for case in &cases {
+    for case in &counted("capabilities/discovery.json", "targets", 14) {
         let ours = read_address(case["input"].as_str().unwrap());
         match (case["id"].as_str().unwrap(), case["python_target"].as_str()) {
             // The Go gateway dials cleartext, and so do we.
@@ -90,9 +86,7 @@ fn addresses_become_targets_as_in_the_python_client() {
 
 #[test]
 fn queries_for_capabilities_are_those_of_the_python_client() {
-    let cases = cases("capabilities/pipelines.json", "caps_query");
-    assert_eq!(cases.len(), 11);
-    for case in &cases {
+    for case in &counted("capabilities/pipelines.json", "caps_query", 11) {
         let id = case["id"].as_str().unwrap();
         let mut wanted = Capabilities::default();
         for (key, models) in case["constraints"].as_object().unwrap() {
@@ -117,9 +111,7 @@ fn queries_for_capabilities_are_those_of_the_python_client() {
 
 #[test]
 fn runners_are_kept_or_dropped_as_by_the_reference_signer() {
-    let cases = cases("capabilities/discovery.json", "runners");
-    assert_eq!(cases.len(), 21);
-    for case in &cases {
+    for case in &counted("capabilities/discovery.json", "runners", 21) {
         let id = case["id"].as_str().unwrap();
         let ceiling = case["global_max_price_wei"]
             .as_u64()
@@ -144,9 +136,7 @@ fn runners_are_kept_or_dropped_as_by_the_reference_signer() {
 
 #[test]
 fn performance_is_read_for_one_region() {
-    let cases = cases("capabilities/discovery.json", "perf_stats");
-    assert_eq!(cases.len(), 4);
-    for case in &cases {
+    for case in &counted("capabilities/discovery.json", "perf_stats", 4) {
         let body = case["body"].as_str().unwrap().as_bytes();
         let region = case["region"].as_str().unwrap().to_lowercase();
         let ours = read_scores(body, &region);
@@ -167,9 +157,7 @@ fn performance_is_read_for_one_region() {
 
 #[test]
 fn indexers_answers_are_read() {
-    let cases = cases("capabilities/discovery.json", "indexers");
-    assert_eq!(cases.len(), 5);
-    for case in &cases {
+    for case in &counted("capabilities/discovery.json", "indexers", 5) {
         let body = case["body"].as_str().unwrap().as_bytes();
         let ours = match case["kind"].as_str() {
             None => read_subgraph(body),

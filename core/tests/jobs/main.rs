@@ -29,3 +29,14 @@ fn cases(name: &str, list: &str) -> Vec<Value> {
     let cases = vectors::file(name)[list].as_array().cloned();
     cases.unwrap_or_else(|| panic!("{name} has no list of {list}"))
 }
+
+/// The same, which has so many cases: none is missing, and none is new.
+fn counted(name: &str, list: &str, count: usize) -> Vec<Value> {
+    let cases = cases(name, list);
+    assert_eq!(
+        cases.len(),
+        count,
+        "the number of cases of {list} in {name}"
+    );
+    cases
+}

@@ -8,7 +8,7 @@ use livepeer_core::capabilities::{
 use prost::Message as _;
 use serde_json::Value;
 
-use crate::vectors::file;
+use crate::counted;
 
 fn list<'a>(of: &'a Value, key: &str) -> &'a Vec<Value> {
     of[key]
@@ -127,10 +127,7 @@ fn reason(outcome: &Result<(), Mismatch>, reported: bool) -> String {
 
 #[test]
 fn an_offer_is_judged_as_the_reference_judges_it() {
-    let vectors = file("capabilities/compatibility.json");
-    let cases = list(&vectors, "cases");
-    assert_eq!(cases.len(), 121);
-    for case in cases {
+    for case in &counted("capabilities/compatibility.json", "cases", 121) {
         let name = text(&case["id"]);
         let wanted = capabilities(&case["request"]);
         let offered =
@@ -165,10 +162,7 @@ fn an_offer_is_judged_as_the_reference_judges_it() {
 
 #[test]
 fn bit_strings_are_encoded_as_the_reference_encodes_them() {
-    let vectors = file("capabilities/bitstrings.json");
-    let cases = list(&vectors, "encode");
-    assert_eq!(cases.len(), 18);
-    for case in cases {
+    for case in &counted("capabilities/bitstrings.json", "encode", 18) {
         let name = text(&case["id"]);
         // Pseudo ids are negative; no value of our type has one.
         let ids = list(case, "capabilities")
@@ -191,10 +185,7 @@ fn bit_strings_are_encoded_as_the_reference_encodes_them() {
 
 #[test]
 fn bit_strings_are_decoded_as_the_reference_decodes_them() {
-    let vectors = file("capabilities/bitstrings.json");
-    let cases = list(&vectors, "decode");
-    assert_eq!(cases.len(), 6);
-    for case in cases {
+    for case in &counted("capabilities/bitstrings.json", "decode", 6) {
         let ids: Vec<u64> = words(&case["words"])
             .iter()
             .map(|c| c.id().into())
@@ -209,10 +200,7 @@ fn bit_strings_are_decoded_as_the_reference_decodes_them() {
 
 #[test]
 fn capacities_come_and_go_with_workers() {
-    let vectors = file("capabilities/bitstrings.json");
-    let cases = list(&vectors, "capacity");
-    assert_eq!(cases.len(), 6);
-    for case in cases {
+    for case in &counted("capabilities/bitstrings.json", "capacity", 6) {
         let name = text(&case["id"]);
         if case["words"].is_array() {
             let offer = Capabilities {
@@ -245,10 +233,7 @@ fn capacities_come_and_go_with_workers() {
 
 #[test]
 fn requests_of_the_known_clients_can_be_made() {
-    let vectors = file("capabilities/bitstrings.json");
-    let cases = list(&vectors, "request_shapes");
-    assert_eq!(cases.len(), 3);
-    for case in cases {
+    for case in &counted("capabilities/bitstrings.json", "request_shapes", 3) {
         let capability = Capability::new(case["capability"].as_u64().unwrap() as u32).unwrap();
         let model = case["model"].as_str();
         let made = match (text(&case["builder"]), model) {

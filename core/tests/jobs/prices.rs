@@ -8,7 +8,7 @@ use livepeer_core::capabilities::{
 use livepeer_core::money::{Amount, Price};
 use serde_json::Value;
 
-use crate::vectors::file;
+use crate::counted;
 
 fn id(text: &str) -> Capability {
     Capability::new(text.parse().unwrap()).unwrap()
@@ -33,10 +33,7 @@ fn wire_price(of: &Value) -> Option<Price> {
 
 #[test]
 fn a_price_is_looked_up_by_capability_and_model_then_in_general() {
-    let vectors = file("capabilities/selection.json");
-    let cases = vectors["client_price_lookup"].as_array().unwrap();
-    assert_eq!(cases.len(), 10);
-    for case in cases {
+    for case in &counted("capabilities/selection.json", "client_price_lookup", 10) {
         let listed: Vec<ModelPrice> = case["capabilities_prices"]
             .as_array()
             .unwrap()
@@ -62,10 +59,7 @@ fn a_price_is_looked_up_by_capability_and_model_then_in_general() {
 
 #[test]
 fn the_ceiling_of_a_job_is_the_sum_over_its_models() {
-    let vectors = file("capabilities/selection.json");
-    let cases = vectors["max_price"].as_array().unwrap();
-    assert_eq!(cases.len(), 11);
-    for case in cases {
+    for case in &counted("capabilities/selection.json", "max_price", 11) {
         let mut per_model: BTreeMap<Capability, BTreeMap<String, Price>> = BTreeMap::new();
         for (key, models) in case["per_capability"].as_object().unwrap() {
             let models = models.as_object().unwrap().iter();
@@ -123,10 +117,7 @@ fn tariff(of: &Value) -> Tariff {
 
 #[test]
 fn an_orchestrator_charges_what_the_reference_would() {
-    let vectors = file("capabilities/selection.json");
-    let cases = vectors["orchestrator_price"].as_array().unwrap();
-    assert_eq!(cases.len(), 10);
-    for case in cases {
+    for case in &counted("capabilities/selection.json", "orchestrator_price", 10) {
         let wanted = case["request"].as_object().map(|request| {
             let mut wanted = Capabilities::default();
             for capability in request["capacities"].as_array().unwrap() {
@@ -150,10 +141,7 @@ fn an_orchestrator_charges_what_the_reference_would() {
 #[test]
 fn a_price_that_moves_is_paid_up_to_double_and_by_signers_not_at_all() {
     use livepeer_core::payment::price::{Ceiling, at_most_doubled, check_ceilings};
-    let vectors = file("capabilities/selection.json");
-    let cases = vectors["renegotiation"].as_array().unwrap();
-    assert_eq!(cases.len(), 8);
-    for case in cases {
+    for case in &counted("capabilities/selection.json", "renegotiation", 8) {
         let initial = wire_price(&case["initial"]);
         let current = wire_price(&case["current"]);
         let own_key = match (initial, current) {

@@ -14,7 +14,7 @@ use livepeer_core::wire::{AuthToken, BatchError, OrchestratorInfo, TicketParams,
 use livepeer_core::{Address, Time};
 use serde_json::Value;
 
-use crate::cases;
+use crate::counted;
 use crate::vectors::file;
 
 fn text(of: &Value) -> &str {
@@ -53,9 +53,7 @@ fn no_list_of_vectors_is_without_a_test() {
 
 #[test]
 fn suspensions_count_refreshes() {
-    let cases = cases("capabilities/failover.json", "suspension");
-    assert_eq!(cases.len(), 13);
-    for case in &cases {
+    for case in &counted("capabilities/failover.json", "suspension", 13) {
         let mut suspensions = Suspensions::new();
         let mut told = Vec::new();
         for op in case["ops"].as_array().unwrap() {
@@ -80,9 +78,7 @@ fn suspensions_count_refreshes() {
 
 #[test]
 fn the_go_gateways_loop_returns_when_and_what_it_returns() {
-    let cases = cases("capabilities/failover.json", "discovery_loop");
-    assert_eq!(cases.len(), 17);
-    for case in &cases {
+    for case in &counted("capabilities/failover.json", "discovery_loop", 17) {
         let ms = |n: u64| Time::from_secs(1) + Duration::from_millis(n);
         let number = |key: &str| case[key].as_u64().unwrap();
         let described = case["orchestrators"].as_array().unwrap();
@@ -164,9 +160,7 @@ fn the_go_gateways_loop_returns_when_and_what_it_returns() {
 
 #[test]
 fn the_python_clients_cursor_yields_in_its_order() {
-    let cases = cases("capabilities/failover.json", "python_cursor");
-    assert_eq!(cases.len(), 5);
-    for case in &cases {
+    for case in &counted("capabilities/failover.json", "python_cursor", 5) {
         let plan = case["finish_and_ok"].as_array().unwrap();
         let count = case["count"].as_u64().unwrap() as usize;
         assert_eq!(plan.len(), count);
@@ -206,9 +200,7 @@ fn the_python_clients_cursor_yields_in_its_order() {
 
 #[test]
 fn errors_of_batch_jobs_are_sorted_by_their_text() {
-    let cases = cases("capabilities/failover.json", "ai_errors");
-    assert_eq!(cases.len(), 18);
-    for case in &cases {
+    for case in &counted("capabilities/failover.json", "ai_errors", 18) {
         let class = match batch_error(text(&case["message"])) {
             BatchError::RetrySame => "retry_same",
             BatchError::OtherSession => "other_session",
@@ -224,9 +216,7 @@ fn errors_of_batch_jobs_are_sorted_by_their_text() {
 
 #[test]
 fn swaps_are_limited_in_quick_succession() {
-    let cases = cases("capabilities/failover.json", "swap_limit");
-    assert_eq!(cases.len(), 5);
-    for case in &cases {
+    for case in &counted("capabilities/failover.json", "swap_limit", 5) {
         let mut limit = SwapLimit::default();
         let allowed: Vec<bool> = case["swap_at_s"]
             .as_array()
@@ -276,9 +266,7 @@ fn info(case: &Value) -> OrchestratorInfo {
 
 #[test]
 fn a_word_is_renewed_when_the_reference_would() {
-    let cases = cases("capabilities/failover.json", "refresh_decision");
-    assert_eq!(cases.len(), 10);
-    for case in &cases {
+    for case in &counted("capabilities/failover.json", "refresh_decision", 10) {
         let pays = case["validates_tickets"].as_bool().unwrap();
         let latest = pays.then(|| case["latest_l1_block"].as_u64().unwrap());
         let now = Time::from_secs(case["now"].as_u64().unwrap());
@@ -295,9 +283,7 @@ fn a_word_is_renewed_when_the_reference_would() {
 
 #[test]
 fn pools_look_for_more_when_the_references_would() {
-    let cases = cases("capabilities/failover.json", "pool_refresh");
-    assert_eq!(cases.len(), 14);
-    for case in &cases {
+    for case in &counted("capabilities/failover.json", "pool_refresh", 14) {
         let number = |key: &str| case["input"][key].as_u64().unwrap() as usize;
         let more = match text(&case["kind"]) {
             "video" => video_needs_more(number("selector_size"), number("num_orchestrators")),

@@ -12,7 +12,7 @@ use livepeer_core::wire::{OrchestratorInfo, TicketParams};
 use livepeer_core::{Address, Rng};
 use serde_json::Value;
 
-use crate::cases;
+use crate::{cases, counted};
 
 /// `"p"` or `"p/q"`.
 fn price(of: &str) -> Price {
@@ -56,9 +56,7 @@ fn known(case: &Value) -> (Vec<u64>, Vec<Price>, Weights) {
 
 #[test]
 fn weights_are_those_of_the_reference() {
-    let cases = cases("capabilities/selection.json", "probabilities");
-    assert_eq!(cases.len(), 22);
-    for case in &cases {
+    for case in &counted("capabilities/selection.json", "probabilities", 22) {
         let (stakes, prices, considered) = known(case);
         let mut ours = weights(&stakes, &prices, &considered);
         let raw = numbers(&case["raw"]);
@@ -80,9 +78,7 @@ fn weights_are_those_of_the_reference() {
 
 #[test]
 fn a_draw_hits_what_the_references_would() {
-    let cases = cases("capabilities/selection.json", "draw");
-    assert_eq!(cases.len(), 8);
-    for case in &cases {
+    for case in &counted("capabilities/selection.json", "draw", 8) {
         let hit = draw(
             &numbers(&case["raw_in_iteration_order"]),
             case["uniform"].as_f64().unwrap(),
@@ -98,9 +94,7 @@ fn a_draw_hits_what_the_references_would() {
 
 #[test]
 fn filters_leave_out_whom_the_reference_leaves_out() {
-    let cases = cases("capabilities/selection.json", "filters");
-    assert_eq!(cases.len(), 19);
-    for case in &cases {
+    for case in &counted("capabilities/selection.json", "filters", 19) {
         let address = |of: &Value| -> Address { of.as_str().unwrap().parse().unwrap() };
         let addresses: Vec<Address> = case["addresses"]
             .as_array()
@@ -397,9 +391,7 @@ fn load_spreads_over_what_is_alike() {
 
 #[test]
 fn latency_scores_are_those_of_the_reference() {
-    let cases = cases("capabilities/failover.json", "latency_score");
-    assert_eq!(cases.len(), 12);
-    for case in &cases {
+    for case in &counted("capabilities/failover.json", "latency_score", 12) {
         let input = &case["input"];
         let seconds = |key: &str| Duration::from_secs_f64(input[key].as_f64().unwrap());
         let asked = || input["steps"].as_u64().map(|n| n as u32);
@@ -434,9 +426,7 @@ fn latency_scores_are_those_of_the_reference() {
 
 #[test]
 fn sessions_are_reused_when_the_reference_would() {
-    let cases = cases("capabilities/failover.json", "session_reuse");
-    assert_eq!(cases.len(), 14);
-    for case in &cases {
+    for case in &counted("capabilities/failover.json", "session_reuse", 14) {
         let in_flight: Vec<InFlight> = case["in_flight_age_and_duration_ms"]
             .as_array()
             .unwrap()
@@ -457,9 +447,7 @@ fn sessions_are_reused_when_the_reference_would() {
 
 #[test]
 fn good_known_sessions_come_before_unknown_and_bad_ones() {
-    let cases = cases("capabilities/failover.json", "min_latency_selector");
-    assert_eq!(cases.len(), 2);
-    for case in &cases {
+    for case in &counted("capabilities/failover.json", "min_latency_selector", 2) {
         assert_eq!(case["threshold"].as_f64(), Some(latency::REAL_TIME));
         let mut free = LeastLatency::new();
         let mut busy = None;

@@ -21,9 +21,9 @@ use livepeer_core::wire::listing::{Found, StatsFields};
 use livepeer_core::{Address, Cause, Effect, EffectId, Input, Machine, Party, Time};
 use serde_json::{Value, json};
 
-use crate::cases;
 use crate::driven::Driven;
 use crate::peers::{unhex, url};
+use crate::{cases, counted};
 
 const START: Time = Time::from_secs(9_000);
 

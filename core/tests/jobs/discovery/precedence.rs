@@ -4,9 +4,7 @@ use super::*;
 
 #[test]
 fn sources_come_in_the_python_clients_order() {
-    let cases = cases("capabilities/discovery.json", "precedence");
-    assert_eq!(cases.len(), 12);
-    for case in &cases {
+    for case in &counted("capabilities/discovery.json", "precedence", 12) {
         let id = case["id"].as_str().unwrap();
         let text = |of: &Value| of.as_str().map(str::to_string);
         let token = Token {

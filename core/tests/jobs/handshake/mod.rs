@@ -26,7 +26,7 @@ use livepeer_core::{
 use livepeer_proto::net;
 use prost::Message as _;
 
-use crate::cases;
+use crate::counted;
 use crate::driven::Driven;
 use crate::key::Key;
 use crate::peers::{heard, introduction, offer, unhex, url};

@@ -4,9 +4,7 @@ use super::*;
 
 #[test]
 fn identities_are_signed_as_the_reference_signs_them() {
-    let cases = cases("capabilities/handshake.json", "sign");
-    assert_eq!(cases.len(), 4);
-    for case in cases {
+    for case in counted("capabilities/handshake.json", "sign", 4) {
         let key = Key::new(&unhex(&case["private_key"]));
         let address = key.address();
         assert_eq!(address.0.as_slice(), unhex(&case["address"]));
@@ -26,9 +24,7 @@ fn identities_are_signed_as_the_reference_signs_them() {
 
 #[test]
 fn signatures_are_judged_as_the_reference_judges_them() {
-    let cases = cases("capabilities/handshake.json", "verify");
-    assert_eq!(cases.len(), 6);
-    for case in cases {
+    for case in counted("capabilities/handshake.json", "verify", 6) {
         let address = Address::from_wire(&unhex(&case["address"]));
         let digest = Digest::personal(&unhex(&case["message_hex"]));
         let outcome = Signature::from_slice(&unhex(&case["signature"]))
@@ -51,9 +47,7 @@ fn signatures_are_judged_as_the_reference_judges_them() {
 
 #[test]
 fn requests_are_the_bytes_of_the_reference() {
-    let cases = cases("capabilities/handshake.json", "request_wire");
-    assert_eq!(cases.len(), 3);
-    for case in cases {
+    for case in counted("capabilities/handshake.json", "request_wire", 3) {
         let fields = &case["fields"];
         let identity = if fields["address"].is_null() {
             Identity::Offchain
@@ -115,9 +109,7 @@ fn requests_are_the_bytes_of_the_reference() {
 
 #[test]
 fn refusals_are_sorted_by_what_they_are_known_to_mean() {
-    let cases = cases("capabilities/failover.json", "handshake_errors");
-    assert_eq!(cases.len(), 9);
-    for case in cases {
+    for case in counted("capabilities/failover.json", "handshake_errors", 9) {
         let config = Config {
             pin_change: PinChange::Refuse,
             ..Config::default()
