@@ -40,3 +40,18 @@ fn counted(name: &str, list: &str, count: usize) -> Vec<Value> {
     );
     cases
 }
+
+/// The cases of one kind in a file of vectors of jobs.
+fn of_kind(name: &str, kind: &str) -> Vec<Value> {
+    let mut cases = cases(name, "cases");
+    cases.retain(|case| case["kind"] == kind);
+    cases
+}
+
+/// What went over the wire: given as JSON, or as text that may be none.
+fn raw(of: &Value, what: &str) -> String {
+    match of.get(format!("{what}_json")) {
+        Some(json) => json.to_string(),
+        None => of[format!("{what}_text")].as_str().unwrap().to_owned(),
+    }
+}

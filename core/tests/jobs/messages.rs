@@ -6,7 +6,7 @@ use livepeer_core::wire::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::cases;
+use crate::{cases, of_kind, raw};
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
@@ -15,20 +15,14 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 #[test]
 fn start_answers_with_status_200_are_read() {
     let mut seen = 0;
-    for case in cases("jobs/05-lv2v-start.json", "cases")
-        .iter()
-        .filter(|case| case["kind"] == "peer_reply")
-    {
+    for case in &of_kind("jobs/05-lv2v-start.json", "peer_reply") {
         let (id, reply, out) = (text(case, "id"), &case["in"]["reply"], &case["out"]);
         if reply["status"] != 200 {
             continue;
         }
         seen += 1;
         let orchestrator = Url::parse(text(&case["in"], "orchestrator")).unwrap();
-        let body = match reply.get("body_json") {
-            Some(json) => json.to_string(),
-            None => text(reply, "body_text").to_string(),
-        };
+        let body = raw(reply, "body");
         if case["in"]["job"] == "scope" {
             let channels = ScopeChannels::from_json(body.as_bytes(), &orchestrator).expect(id);
             assert_eq!(channels.manifest_id, text(out, "manifest_id"), "{id}");
@@ -62,10 +56,7 @@ fn start_answers_with_status_200_are_read() {
 #[test]
 fn start_requests_carry_what_the_reference_sends() {
     let mut seen = 0;
-    for case in cases("jobs/05-lv2v-start.json", "cases")
-        .iter()
-        .filter(|case| case["kind"] == "encode")
-    {
+    for case in &of_kind("jobs/05-lv2v-start.json", "encode") {
         let (id, input, out) = (text(case, "id"), &case["in"], &case["out"]);
         if out.get("error").is_some() {
             // A missing model is refused where the job is configured, by the async API's builder.
@@ -94,10 +85,7 @@ fn start_requests_carry_what_the_reference_sends() {
 #[test]
 fn events_are_unwrapped_stored_and_merged() {
     let mut seen = 0;
-    for case in cases("jobs/07-live-events-control.json", "cases")
-        .iter()
-        .filter(|case| case["kind"] == "event")
-    {
+    for case in &of_kind("jobs/07-live-events-control.json", "event") {
         seen += 1;
         let (id, input, out) = (text(case, "id"), &case["in"], &case["out"]);
         let context = EventContext(
@@ -115,10 +103,7 @@ fn events_are_unwrapped_stored_and_merged() {
             queue: "ai_stream_status".to_string(),
             event: event.clone(),
         });
-        let segment = match input.get("segment_json") {
-            Some(json) => json.to_string(),
-            None => text(input, "segment_text").to_string(),
-        };
+        let segment = raw(input, "segment");
         match RunnerEvent::parse(segment.as_bytes(), &context) {
             Err(_) => assert_eq!(out["alive"], json!(false), "{id}"),
             Ok(event) => {

@@ -21,9 +21,9 @@ use livepeer_core::{Cause, Effect, EffectId, Failure, Input, Machine, Output, Pa
 use livepeer_proto::net;
 use serde_json::{Value, json};
 
-use crate::cases;
 use crate::driven::Driven;
 use crate::peers::heard;
+use crate::{cases, of_kind, raw};
 
 fn case(id: &str) -> Value {
     let all = cases("jobs/07-live-events-control.json", "cases");
@@ -210,10 +210,15 @@ impl World {
         self.drain();
     }
 
-    /// Gives the job an orchestrator and answers its start request as `reply` says.
-    fn assign(&mut self, host: &str, status: u16, body: &str) {
+    /// Gives the job an orchestrator.
+    fn lend(&mut self, host: &str) {
         let lease = lease(self.now, host);
         self.command(|job, now| job.assign(now, lease).unwrap());
+    }
+
+    /// Gives the job an orchestrator and answers its start request.
+    fn assign(&mut self, host: &str, status: u16, body: &str) {
+        self.lend(host);
         self.answer_start(status, body);
     }
 

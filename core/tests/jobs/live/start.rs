@@ -5,26 +5,17 @@ use super::*;
 #[test]
 fn every_answer_to_the_start_leads_where_the_vectors_say() {
     let mut seen = 0;
-    for case in cases("jobs/05-lv2v-start.json", "cases")
-        .iter()
-        .filter(|case| case["kind"] == "peer_reply")
-    {
+    for case in &of_kind("jobs/05-lv2v-start.json", "peer_reply") {
         let id = case["id"].as_str().unwrap();
         if case["in"]["job"] == "scope" {
             continue;
         }
         seen += 1;
         let reply = &case["in"]["reply"];
-        let body = match reply.get("body_json") {
-            Some(json) => json.to_string(),
-            None => reply["body_text"].as_str().unwrap().to_string(),
-        };
+        let status = u16::try_from(reply["status"].as_u64().unwrap()).unwrap();
+        let body = raw(reply, "body");
         let mut world = World::new(Config::default());
-        world.assign(
-            "orch-a.example",
-            u16::try_from(reply["status"].as_u64().unwrap()).unwrap(),
-            &body,
-        );
+        world.assign("orch-a.example", status, &body);
         let events = world.take_events();
         let released = events.iter().find_map(|(_, event)| match event {
             Event::Release(_, outcome) => Some(outcome.clone()),
@@ -56,10 +47,7 @@ fn every_answer_to_the_start_leads_where_the_vectors_say() {
                     assert_eq!(url.path(), "/net.Orchestrator/GetOrchestrator", "{id}");
                     answer_call(&mut world.job, world.now, call, &info("orch-a.example"));
                     world.drain();
-                    world.answer_start(
-                        u16::try_from(reply["status"].as_u64().unwrap()).unwrap(),
-                        &body,
-                    );
+                    world.answer_start(status, &body);
                 }
                 let events = world.take_events();
                 let released = events
@@ -76,8 +64,7 @@ fn every_answer_to_the_start_leads_where_the_vectors_say() {
 #[test]
 fn no_answer_to_the_start_is_given_up_after_its_deadline() {
     let mut world = World::new(Config::default());
-    let lease = lease(world.now, "a");
-    world.command(|job, now| job.assign(now, lease).unwrap());
+    world.lend("a");
     let (start, ..) = world.asked.pop().unwrap();
     world.pass_to(4_999);
     assert!(world.aborted.is_empty());
@@ -97,8 +84,7 @@ fn no_answer_to_the_start_is_given_up_after_its_deadline() {
 #[test]
 fn a_job_stopped_while_it_starts_leaves_no_session_behind() {
     let mut world = World::new(Config::default());
-    let lease = lease(world.now, "a");
-    world.command(|job, now| job.assign(now, lease).unwrap());
+    world.lend("a");
     world.command(LiveVideoJob::stop);
     world.take_events();
     let (id, ..) = world.asked.pop().unwrap();
@@ -164,8 +150,7 @@ fn an_orchestrator_whose_word_is_always_stale_is_not_asked_forever() {
             break;
         }
         let host = format!("orch-{}.example", round / 4);
-        let lease = lease(world.now, &host);
-        world.command(|job, now| job.assign(now, lease).unwrap());
+        world.lend(&host);
         if !world.asked.is_empty() {
             world.answer_start(400, "TicketParams expired");
         }
