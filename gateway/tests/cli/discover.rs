@@ -172,42 +172,23 @@ fn the_choice_is_explained_by_the_parts_of_every_score() {
 fn what_a_job_saw_of_an_orchestrator_counts_in_the_next_run() {
     let network = Devnet::start(1, &[]);
     let store = Scratch::new("store");
+    let common = [
+        "--orchestrator",
+        &network.orchestrators[0],
+        "--signer",
+        &network.signer,
+        "--model-id",
+        "noop",
+        "--store",
+        store.path(),
+    ];
     for (runtime, jobs) in [("tokio", 1), ("smol", 2)] {
-        let ran = run(&[
-            "live",
-            "--orchestrator",
-            &network.orchestrators[0],
-            "--signer",
-            &network.signer,
-            "--model-id",
-            "noop",
-            "--input",
-            CLIP,
-            "--output",
-            "/dev/null",
-            "--speed",
-            "max",
-            "--runtime",
-            runtime,
-            "--store",
-            store.path(),
-        ]);
+        let mut job = vec!["live", "--runtime", runtime];
+        job.extend(["--input", CLIP, "--output", "/dev/null", "--speed", "max"]);
+        job.extend(common);
+        let ran = run(&job);
         assert_eq!(ran.code(), Some(0), "{}", ran.stderr);
-        let report = run(&[
-            "select",
-            "--orchestrator",
-            &network.orchestrators[0],
-            "--signer",
-            &network.signer,
-            "--model-id",
-            "noop",
-            "--runtime",
-            runtime,
-            "--store",
-            store.path(),
-            "--json",
-        ])
-        .json();
+        let report = select(runtime, &[&common[..], &["--json"]].concat()).json();
         assert_eq!(report["candidates"][0]["good"], jobs, "{report}");
         assert_eq!(report["candidates"][0]["bad"], 0, "{report}");
     }
