@@ -112,6 +112,11 @@ impl Bench {
         self.input(Input::Tick);
     }
 
+    fn renew(&mut self) {
+        self.machine.renew(self.now).unwrap();
+        self.drain();
+    }
+
     fn event(&mut self) -> Event {
         assert!(!self.events.is_empty(), "there is no event");
         self.events.remove(0)

@@ -41,12 +41,10 @@ fn a_token_that_is_always_at_its_end_does_not_make_it_spin() {
 #[test]
 fn a_renewal_is_tried_again_when_nobody_answers() {
     let mut bench = Bench::ready(Config::default());
-    bench.machine.renew(bench.now).unwrap();
-    bench.drain();
+    bench.renew();
     let (first, _) = bench.request();
     // A second wish while one is under way changes nothing.
-    bench.machine.renew(bench.now).unwrap();
-    bench.drain();
+    bench.renew();
     bench.quiet();
     bench.sleep(Duration::from_millis(2_500));
     assert_eq!(bench.aborted(), first);
@@ -76,8 +74,7 @@ fn a_renewal_is_tried_again_when_nobody_answers() {
 #[test]
 fn a_renewal_is_judged_like_the_first_answer() {
     let mut bench = Bench::ready(Config::default());
-    bench.machine.renew(bench.now).unwrap();
-    bench.drain();
+    bench.renew();
     let (id, _) = bench.request();
     let mut info = answer(bench.now);
     info.capabilities.as_mut().unwrap().bitstring = vec![];
@@ -95,8 +92,7 @@ fn a_renewal_goes_where_the_orchestrator_said() {
     };
     bench.reply(id, &info);
     bench.event();
-    bench.machine.renew(bench.now).unwrap();
-    bench.drain();
+    bench.renew();
     assert_eq!(bench.request().1.url.host(), "worker.example");
 }
 
