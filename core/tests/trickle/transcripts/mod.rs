@@ -32,6 +32,15 @@ struct Seen {
     gone: bool,
 }
 
+impl Seen {
+    /// What no step has looked at yet.
+    fn rest(&mut self) -> String {
+        let rest = String::from_utf8_lossy(&self.body[self.read..]).into_owned();
+        self.read = self.body.len();
+        rest
+    }
+}
+
 struct World {
     name: String,
     server: Server,
@@ -192,11 +201,10 @@ impl World {
         assert!(seen.ended, "{at}: the answer has not ended");
         let status = seen.reply.as_ref().unwrap().status;
         if status == 200 || status == STATUS_NOT_IN_WINDOW {
+            let body = seen.rest();
             if !head_only {
-                let body = String::from_utf8_lossy(&seen.body[seen.read..]).into_owned();
                 assert_eq!(body, want["body"].as_str().unwrap(), "{at}: body");
             }
-            seen.read = seen.body.len();
         }
     }
 
@@ -283,17 +291,13 @@ impl World {
             "data" => {
                 let id = named(self);
                 let seen = self.seen.get_mut(&id).unwrap();
-                let body = String::from_utf8_lossy(&seen.body[seen.read..]).into_owned();
-                assert_eq!(body, step["body"].as_str().unwrap(), "{at}");
-                seen.read = seen.body.len();
+                assert_eq!(seen.rest(), step["body"].as_str().unwrap(), "{at}");
             }
             "end" => {
                 let id = named(self);
                 let seen = self.seen.get_mut(&id).unwrap();
-                let body = String::from_utf8_lossy(&seen.body[seen.read..]).into_owned();
-                assert_eq!(body, step["body"].as_str().unwrap_or(""), "{at}");
+                assert_eq!(seen.rest(), step["body"].as_str().unwrap_or(""), "{at}");
                 assert!(seen.ended, "{at}: it has not ended");
-                seen.read = seen.body.len();
             }
             "response" => {
                 let id = named(self);
@@ -360,6 +364,18 @@ impl Driven for World {
     }
 }
 
+/// The world after the first steps of a transcript, at most so many, and how many those were.
+fn replay(name: &str, most: usize) -> (World, usize) {
+    let vector = file(&format!("trickle/{name}"));
+    let mut world = World::new(vector["name"].as_str().unwrap(), &vector["server"]);
+    let steps = vector["steps"].as_array().unwrap();
+    let steps = &steps[..steps.len().min(most)];
+    for (number, step) in steps.iter().enumerate() {
+        world.step(number, step);
+    }
+    (world, steps.len())
+}
+
 #[test]
 fn every_transcript_replays() {
     let mut names: Vec<String> = fs::read_dir(path("trickle"))
@@ -369,27 +385,14 @@ fn every_transcript_replays() {
         .collect();
     names.sort();
     assert_eq!(names.len(), 35, "a transcript is missing or new");
-    let mut steps = 0;
-    for name in &names {
-        let vector = file(&format!("trickle/{name}"));
-        let name = vector["name"].as_str().unwrap();
-        let mut world = World::new(name, &vector["server"]);
-        for (number, step) in vector["steps"].as_array().unwrap().iter().enumerate() {
-            world.step(number, step);
-            steps += 1;
-        }
-    }
+    let steps: usize = names.iter().map(|name| replay(name, usize::MAX).1).sum();
     assert_eq!(steps, 510, "a step is missing or new");
 }
 
 #[test]
 fn an_orphans_readers_are_ended_with_it() {
     // Transcript 35 with our decisions D6 and D25.
-    let vector = file("trickle/35-orphan-stranded.json");
-    let mut world = World::new("orphan-stranded", &vector["server"]);
-    for (number, step) in vector["steps"].as_array().unwrap().iter().enumerate() {
-        world.step(number, step);
-    }
+    let (world, _) = replay("35-orphan-stranded.json", usize::MAX);
     let seen = &world.seen[&world.ids["g"]];
     assert!(seen.ended);
     assert_eq!(seen.body, b"part");
@@ -398,17 +401,7 @@ fn an_orphans_readers_are_ended_with_it() {
 #[test]
 fn a_restart_with_reset_keeps_its_bytes() {
     // Transcript 24 with our decision D5.
-    let vector = file("trickle/24-restart-at-zero.json");
-    let mut world = World::new("restart-at-zero", &vector["server"]);
-    for (number, step) in vector["steps"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .enumerate()
-        .take(6)
-    {
-        world.step(number, step);
-    }
+    let (mut world, _) = replay("24-restart-at-zero.json", 6);
     let n0 = world.ids["n0"];
     assert!(
         world.seen[&n0].reply.is_none(),
