@@ -501,6 +501,7 @@ fn a_certificate_that_is_not_the_one_remembered_is_refused() {
     let mut forged = pins.bytes();
     let last = forged.len() - 2;
     forged[last] = if forged[last] == b'0' { b'1' } else { b'0' };
+    assert_ne!(forged, pins.bytes());
     std::fs::write(pins.path(), &forged).expect("there is room");
     let ended = info(&[]);
     assert!(ended.error().contains("certificate"), "{}", ended.error());
