@@ -9,6 +9,7 @@
 //!                                     └──────── the same ────────────▶ Closed (final; later bytes are dropped, D26)
 //! ```
 
+mod blocks;
 mod readers;
 mod segment;
 
@@ -19,6 +20,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+pub(super) use self::blocks::Blocks;
 pub(super) use self::readers::Asked;
 use self::segment::{Phase, Segment, Writer};
 use super::headers;
@@ -39,6 +41,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) struct Desk {
     pub(super) out: Outbox<Event>,
     pub(super) seats: BTreeMap<EffectId, Seat>,
+    pub(super) blocks: Blocks,
     /// When to look at which segment of which channel, whether its publisher came back.
     pub(super) orphans: BTreeSet<(Time, u32, u32)>,
     pub(super) config: Config,
@@ -230,6 +233,7 @@ impl Channel {
             self.close_segment(now, key, desk);
             return false;
         }
+        let by_peer = writer.id.is_some();
         self.activity = now;
         self.received = self.received.saturating_add(bytes.len() as u64);
         if !writer.began {
@@ -242,7 +246,11 @@ impl Channel {
             return false;
         };
         segment.phase = Phase::Open;
-        segment.append(bytes);
+        if by_peer {
+            segment.copy(&bytes, &mut desk.blocks);
+        } else {
+            segment.share(bytes);
+        }
         self.serve(key, desk);
         true
     }
@@ -270,7 +278,7 @@ impl Channel {
             self.advance(seq, restart, desk);
         }
         self.close_segment(now, key, desk);
-        self.release(key);
+        self.release(key, desk);
     }
 
     /// A writer's body broke off: the segment waits a while for somebody who continues it (D6).
@@ -346,7 +354,7 @@ impl Channel {
             }
             self.stand_up(key, place, desk);
         }
-        self.release(key);
+        self.release(key, desk);
     }
 
     const fn slot(seq: Seq) -> usize {
@@ -368,16 +376,7 @@ impl Channel {
     fn install(&mut self, now: Time, seq: Seq, desk: &mut Desk) -> u32 {
         let slot = Self::slot(seq);
         self.vacate(now, slot, desk);
-        let key = self.segments.insert(Segment {
-            seq,
-            phase: Phase::Fresh,
-            chunks: Vec::new(),
-            len: 0,
-            slotted: true,
-            readers: Slab::default(),
-            writers: Slab::default(),
-            orphan: None,
-        });
+        let key = self.segments.insert(Segment::new(seq));
         self.slots[slot] = Some(key);
         key
     }
@@ -390,7 +389,7 @@ impl Channel {
             segment.slotted = false;
         }
         self.close_segment(now, key, desk);
-        self.release(key);
+        self.release(key, desk);
     }
 
     /// The head moves forward, or to where a restarted publisher is (D3, D5).
@@ -455,7 +454,7 @@ impl Channel {
             segment.orphan = Some(now + grace);
             desk.orphans.insert((now + grace, self.key, key));
         }
-        self.release(key);
+        self.release(key, desk);
     }
 
     fn stand_up(&mut self, key: u32, place: u32, desk: &mut Desk) {
@@ -510,11 +509,11 @@ impl Channel {
             }
         }
         self.serve(key, desk);
-        self.release(key);
+        self.release(key, desk);
     }
 
     /// Frees a segment that nobody can reach any more.
-    fn release(&mut self, key: u32) {
+    fn release(&mut self, key: u32, desk: &mut Desk) {
         let Some(segment) = self.segments.get_mut(key) else {
             return;
         };
@@ -530,7 +529,7 @@ impl Channel {
             self.slots[Self::slot(segment.seq)] = None;
         } else if segment.readers.is_empty() {
             // Only writers are left, whose bytes nobody will see.
-            segment.chunks = Vec::new();
+            segment.clear(&mut desk.blocks);
         }
         if segment.readers.is_empty() && segment.writers.is_empty() {
             self.segments.remove(key);

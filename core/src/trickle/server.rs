@@ -26,7 +26,7 @@ use bytes::Bytes;
 
 use self::local::Local;
 use self::peers::{refuse, unavailable};
-use super::channel::{Channel, Desk, Seat, text};
+use super::channel::{Blocks, Channel, Desk, Seat, text};
 use super::slab::Slab;
 use super::{ContentType, Ending, Seq, Start};
 use crate::error::Misuse;
@@ -272,6 +272,7 @@ impl Server {
             desk: Desk {
                 out: Outbox::default(),
                 seats: BTreeMap::new(),
+                blocks: Blocks::default(),
                 orphans: alloc::collections::BTreeSet::new(),
                 config,
             },
@@ -441,7 +442,7 @@ impl Server {
             if let Some((segment, place)) = local.seat
                 && let Some(channel) = self.channels.get_mut(local.channel)
             {
-                channel.leave_reading(segment, place);
+                channel.leave_reading(segment, place, &mut self.desk);
             }
             self.bury(local.channel);
         }
@@ -605,6 +606,7 @@ impl Server {
             for name in silent {
                 self.remove(now, &name, Removal::Idle);
             }
+            self.desk.blocks.trim();
         }
         if !self.pending.is_empty() {
             let late: Vec<EffectId> = self
@@ -650,7 +652,8 @@ impl Machine for Server {
         if self.closed {
             return Output::Idle(None);
         }
-        let sweep = (!self.names.is_empty()).then_some(self.next_sweep);
+        let sweep = !self.names.is_empty() || !self.desk.blocks.is_empty();
+        let sweep = sweep.then_some(self.next_sweep);
         let orphan = self.desk.orphans.first().map(|(due, _, _)| *due);
         let pending = self.pending.values().map(|pending| pending.until).min();
         let wake = earlier(earlier(sweep, orphan), pending);

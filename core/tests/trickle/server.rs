@@ -478,3 +478,50 @@ fn closing_waits_for_a_slow_reader_to_have_what_was_published() {
     assert_eq!(world.body(get).len(), 600);
     assert!(matches!(world.events.last(), Some(Event::Closed(_))));
 }
+
+#[test]
+fn long_segments_are_exact_while_their_memory_is_used_again() {
+    // Two windows' worth, in pieces that fit no block, read by one who lets go of every other segment only: some of
+    // the memory is free when it is needed again, and some is not.
+    let mut world = World::new(Config::default());
+    let now = world.now;
+    let reader = world
+        .server
+        .subscribe(now, "c", Start::At(Seq::ZERO))
+        .unwrap();
+    let length = |seq: u64| 2_000_000 + 100_003 * seq as usize;
+    let byte = |seq: u64, at: usize| (at as u64).wrapping_mul(31 + seq).to_le_bytes()[1];
+    let mut held: BTreeMap<u64, Vec<Bytes>> = BTreeMap::new();
+    for seq in 0..10 {
+        let whole: Vec<u8> = (0..length(seq)).map(|at| byte(seq, at)).collect();
+        let post = world.post(&format!("c/{seq}"));
+        for (piece, size) in whole
+            .chunks(70_001)
+            .zip([100, 3_000, 70_001].into_iter().cycle())
+        {
+            for part in piece.chunks(size) {
+                world.data(post, part.to_vec());
+            }
+        }
+        world.end(post);
+        loop {
+            match world.server.read(now, reader) {
+                Read::Data(seq, bytes) => held.entry(seq.get()).or_default().push(bytes),
+                Read::Pending | Read::Ended => break,
+                Read::Begin(..) | Read::End(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        if seq % 2 == 1 {
+            held.remove(&(seq - 1));
+        }
+    }
+    assert_eq!(held.keys().copied().collect::<Vec<_>>(), [1, 3, 5, 7, 9]);
+    for (seq, pieces) in held {
+        let bytes = pieces.iter().flatten().copied();
+        assert!(
+            bytes.eq((0..length(seq)).map(|at| byte(seq, at))),
+            "segment {seq}"
+        );
+    }
+}

@@ -76,7 +76,7 @@ impl Channel {
                     },
                 );
                 self.serve_one(key, place, desk);
-                self.release(key);
+                self.release(key, desk);
             }
         }
     }
@@ -94,19 +94,19 @@ impl Channel {
         reader.in_flight = was.saturating_sub(count);
         if was >= desk.config.reader_window {
             self.serve_one(key, place, desk);
-            self.release(key);
+            self.release(key, desk);
         }
     }
 
     /// A reader's connection is gone (D7).
-    pub(in crate::trickle) fn leave_reading(&mut self, key: u32, place: u32) {
+    pub(in crate::trickle) fn leave_reading(&mut self, key: u32, place: u32, desk: &mut Desk) {
         let Some(segment) = self.segments.get_mut(key) else {
             return;
         };
         if segment.readers.remove(place).is_some() {
             self.guests -= 1;
         }
-        self.release(key);
+        self.release(key, desk);
     }
 
     /// Takes a seat for an embedder's reader at a segment that [`Channel::look_up`] found.

@@ -2,19 +2,20 @@
 
 use alloc::vec::Vec;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::Desk;
+use super::blocks::{BLOCK_BYTES, Blocks};
 use crate::machine::EffectId;
 use crate::time::Time;
 use crate::trickle::Seq;
 use crate::trickle::server::{Event, ReaderId};
 use crate::trickle::slab::Slab;
 
-/// Chunks below this are copied. They are slices of the buffer that a driver reads into, and keeping them would keep
-/// all of it: a live channel's 8 KiB a read would hold half as much again, and cost the driver a new buffer each.
-const COPIED_CHUNK: usize = 16 << 10;
-/// Chunks below this are also joined: a peer that sends single bytes must not cost an entry each.
+/// A segment gets blocks when it is as long as this. Below, where they would be mostly empty, chunks have memory of
+/// their own.
+const LONG_SEGMENT: usize = 4 * BLOCK_BYTES;
+/// Chunks below this are joined: a peer that sends single bytes must not cost an entry each.
 const SMALL_CHUNK: usize = 512;
 /// Joined chunks grow to about this.
 const JOINED_CHUNK: usize = 4 << 10;
@@ -31,6 +32,8 @@ pub(super) struct Segment {
     pub(super) seq: Seq,
     pub(super) phase: Phase,
     pub(super) chunks: Vec<Bytes>,
+    /// The rest of the block that the last chunk is in.
+    block: BytesMut,
     pub(super) len: usize,
     pub(super) slotted: bool,
     pub(super) readers: Slab<Reader>,
@@ -74,26 +77,69 @@ pub(super) struct Writer {
 }
 
 impl Segment {
-    pub(super) fn append(&mut self, bytes: Bytes) {
+    pub(super) fn new(seq: Seq) -> Self {
+        Self {
+            seq,
+            phase: Phase::Fresh,
+            chunks: Vec::new(),
+            block: BytesMut::new(),
+            len: 0,
+            slotted: true,
+            readers: Slab::default(),
+            writers: Slab::default(),
+            orphan: None,
+        }
+    }
+
+    /// Adds what a peer sent.
+    pub(super) fn copy(&mut self, bytes: &[u8], blocks: &mut Blocks) {
+        let before = self.len;
         self.len += bytes.len();
-        if bytes.len() >= COPIED_CHUNK {
+        if bytes.len() < SMALL_CHUNK {
+            self.join(bytes);
+        } else if before < LONG_SEGMENT {
+            self.chunks.push(Bytes::copy_from_slice(bytes));
+        } else {
+            let mut rest = bytes;
+            while !rest.is_empty() {
+                if self.block.capacity() == 0 {
+                    self.block = blocks.take();
+                }
+                let (fits, later) = rest.split_at(rest.len().min(self.block.capacity()));
+                self.block.extend_from_slice(fits);
+                self.chunks.push(self.block.split().freeze());
+                rest = later;
+            }
+        }
+    }
+
+    /// Adds what the embedder wrote, whose memory is its own.
+    pub(super) fn share(&mut self, bytes: Bytes) {
+        self.len += bytes.len();
+        if bytes.len() < SMALL_CHUNK {
+            self.join(&bytes);
+        } else {
             self.chunks.push(bytes);
-            return;
         }
-        if bytes.len() >= SMALL_CHUNK {
-            self.chunks.push(Bytes::copy_from_slice(&bytes));
-            return;
-        }
+    }
+
+    fn join(&mut self, bytes: &[u8]) {
         match self.chunks.last_mut() {
             Some(last) if last.len() + bytes.len() <= JOINED_CHUNK => {
                 // Readers inside the last chunk keep their offset: it only grows.
                 let mut joined = Vec::with_capacity(last.len() + bytes.len());
                 joined.extend_from_slice(last);
-                joined.extend_from_slice(&bytes);
+                joined.extend_from_slice(bytes);
                 *last = joined.into();
             }
-            _ => self.chunks.push(Bytes::copy_from_slice(&bytes)),
+            _ => self.chunks.push(Bytes::copy_from_slice(bytes)),
         }
+    }
+
+    /// Forgets the bytes, which nobody can ask for any more.
+    pub(super) fn clear(&mut self, blocks: &mut Blocks) {
+        self.block = BytesMut::new();
+        blocks.give_back(core::mem::take(&mut self.chunks));
     }
 
     pub(super) fn wake_locals(&mut self, desk: &mut Desk) {

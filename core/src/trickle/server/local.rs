@@ -27,7 +27,7 @@ impl Local {
             let read = channel.read(segment, place);
             match read {
                 Read::End(seq) => {
-                    channel.leave_reading(segment, place);
+                    channel.leave_reading(segment, place, desk);
                     self.seat = None;
                     self.next = seq.next();
                     return read;
@@ -40,7 +40,7 @@ impl Local {
                     if seq <= channel.head {
                         return read;
                     }
-                    channel.leave_reading(segment, place);
+                    channel.leave_reading(segment, place, desk);
                     self.seat = None;
                 }
                 _ => return read,

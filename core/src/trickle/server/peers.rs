@@ -351,7 +351,7 @@ impl Server {
             if seat.writes {
                 held.broken(now, seat.segment, seat.place, &mut self.desk);
             } else {
-                held.leave_reading(seat.segment, seat.place);
+                held.leave_reading(seat.segment, seat.place, &mut self.desk);
             }
         }
         self.bury(seat.channel);
