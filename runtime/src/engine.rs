@@ -16,7 +16,7 @@ use crate::keys::Pending;
 use crate::lane::{Exchange, Lane, PeerSink, Sink};
 use crate::lock;
 use crate::rt::Runtime;
-use crate::signal::{Signal, Stop};
+use crate::signal::{Signal, Stop, enlist};
 use crate::trace::{InStep, OutStep};
 
 /// A machine that can be driven: it and its events may move between threads.
@@ -311,10 +311,8 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
             if state.closed {
                 return Poll::Ready(None);
             }
-            if let Some(cx) = cx
-                && !state.listeners.iter().any(|w| w.will_wake(cx.waker()))
-            {
-                state.listeners.push(cx.waker().clone());
+            if let Some(cx) = cx {
+                enlist(&mut state.listeners, cx);
             }
             return Poll::Pending;
         };

@@ -1,9 +1,9 @@
-//! Telling one task to stop.
+//! Telling tasks: one to stop, several that something happened.
 
 use std::pin::Pin;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use crate::lock;
 
@@ -78,5 +78,16 @@ impl Signal {
             }
             future.as_mut().poll(cx).map(Some)
         })
+    }
+}
+
+/// Adds a task to those that are woken next time, unless it is among them.
+///
+/// Clones are compared: `will_wake` knows a waker by its table too, and the one that a task is polled with may have
+/// another than its clones have (tokio's does where a task blocks on a future).
+pub(crate) fn enlist(waiting: &mut Vec<Waker>, cx: &Context<'_>) {
+    let task = cx.waker().clone();
+    if !waiting.iter().any(|other| other.will_wake(&task)) {
+        waiting.push(task);
     }
 }

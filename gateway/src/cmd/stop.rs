@@ -1,25 +1,14 @@
 //! Ctrl-C, as something to wait for.
 
-use std::future::poll_fn;
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::task::{Poll, Waker};
+use std::convert::Infallible;
+
+use async_channel::Receiver;
 
 use crate::ui::Failed;
 
-#[derive(Default)]
-struct Pressed {
-    count: u32,
-    wakers: Vec<Waker>,
-}
-
-fn pressed() -> &'static Mutex<Pressed> {
-    static PRESSED: OnceLock<Mutex<Pressed>> = OnceLock::new();
-    PRESSED.get_or_init(Mutex::default)
-}
-
 /// Ctrl-C and the signal to terminate, from now on. The second one ends the process at once.
-#[derive(Clone, Copy)]
-pub(super) struct Stop;
+#[derive(Clone)]
+pub(super) struct Stop(Receiver<Infallible>);
 
 impl Stop {
     /// Takes over the signals.
@@ -27,14 +16,11 @@ impl Stop {
     /// # Errors
     /// If the system does not let us.
     pub(super) fn listen() -> Result<Self, Failed> {
-        ctrlc::set_handler(|| {
-            let mut pressed = pressed().lock().unwrap_or_else(PoisonError::into_inner);
-            pressed.count += 1;
-            if pressed.count > 1 {
+        // Nothing is ever sent: closing the channel says it to all who wait, and to all who come later.
+        let (sender, receiver) = async_channel::bounded(1);
+        ctrlc::set_handler(move || {
+            if !sender.close() {
                 std::process::exit(130);
-            }
-            for waker in pressed.wakers.drain(..) {
-                waker.wake();
             }
         })
         .map_err(|error| {
@@ -43,25 +29,11 @@ impl Stop {
                 "Report it",
             )
         })?;
-        Ok(Self)
+        Ok(Self(receiver))
     }
 
     /// Waits for it.
-    pub(super) async fn pressed(self) {
-        poll_fn(|cx| {
-            let mut pressed = pressed().lock().unwrap_or_else(PoisonError::into_inner);
-            if pressed.count > 0 {
-                return Poll::Ready(());
-            }
-            if !pressed
-                .wakers
-                .iter()
-                .any(|waker| waker.will_wake(cx.waker()))
-            {
-                pressed.wakers.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await;
+    pub(super) async fn pressed(&self) {
+        let Err(_) = self.0.recv().await;
     }
 }

@@ -16,6 +16,7 @@ use livepeer_core::{Failure, Time};
 
 use super::input::Input;
 use super::live::{JobEvent, Spent};
+use crate::signal::enlist;
 use crate::{Handle, Runtime, lock};
 
 /// Events that an application has not fetched; of more, the oldest are dropped and counted.
@@ -114,7 +115,7 @@ impl<R: Runtime> Shared<R> {
             match look(&mut state) {
                 Some(found) => Poll::Ready(found),
                 None => {
-                    listen(&mut state, cx);
+                    enlist(&mut state.wakers, cx);
                     Poll::Pending
                 }
             }
@@ -179,7 +180,7 @@ impl<R: Runtime> Shared<R> {
                 return Poll::Ready(());
             }
             // A media channel may be opened meanwhile.
-            listen(&mut state, cx);
+            enlist(&mut state.wakers, cx);
             return Poll::Pending;
         }
     }
@@ -317,12 +318,6 @@ impl<R: Runtime> Shared<R> {
             _ => {}
         }
         self.with(|state| state.input.feed(&self.job));
-    }
-}
-
-fn listen<R: Runtime>(state: &mut State<R>, cx: &Context<'_>) {
-    if !state.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
-        state.wakers.push(cx.waker().clone());
     }
 }
 

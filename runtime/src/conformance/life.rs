@@ -8,6 +8,7 @@ use livepeer_core::{Address, Digest};
 
 use super::*;
 use crate::keys::LocalKey;
+use crate::signal::enlist;
 use crate::store::MemoryStore;
 
 /// Waits until a server has no more than `count` connections.
@@ -276,4 +277,22 @@ pub(super) async fn both(a: impl Future<Output = ()>, b: impl Future<Output = ()
         }
     })
     .await;
+}
+
+/// Whoever asks for an event again and again in vain waits once.
+pub async fn a_task_that_waits_again_waits_once<R: Runtime>(_runtime: R) {
+    let mut waiting = Vec::new();
+    for _ in 0..1_000 {
+        let mut again = false;
+        std::future::poll_fn(|cx| {
+            enlist(&mut waiting, cx);
+            if std::mem::replace(&mut again, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+    assert!(waiting.len() <= 2, "{} places", waiting.len());
 }

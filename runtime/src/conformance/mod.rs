@@ -76,6 +76,7 @@ macro_rules! conformance_tests {
             a_waiting_client_that_leaves_is_noticed
             garbage_gets_a_status_and_nothing_else
             hostile_sockets_disturb_no_channel
+            a_task_that_waits_again_waits_once
             dropping_the_handle_closes_everything
             timers_fire_in_order_and_not_early
             signatures_and_records_are_answered
