@@ -134,10 +134,14 @@ impl Channel {
                 let Some(key) = self.slots[slot] else {
                     continue;
                 };
-                let at = self.segments.get(key).map_or(seq, |segment| segment.seq);
-                if at < seq {
+                let Some(segment) = self.segments.get(key) else {
+                    continue;
+                };
+                // Those who wait for the very segment that is to come go on waiting.
+                let awaited = segment.seq == seq && segment.phase == Phase::Fresh;
+                if segment.seq < seq {
                     self.close_segment(now, key, desk);
-                } else if restart {
+                } else if restart && !awaited {
                     self.vacate(now, slot, desk);
                 }
             }
@@ -148,8 +152,7 @@ impl Channel {
             // It comes so late that its slot has a later segment: as if it had been closed when it left (D4).
             None if late && self.is_taken(seq) => {
                 if let Some(id) = id {
-                    let reply = posted(seq).header(headers::CONNECTION, "close");
-                    desk.out.http(id, Out::Reply(reply));
+                    desk.out.http(id, Out::Reply(unwanted(seq)));
                 }
                 return;
             }
@@ -162,8 +165,7 @@ impl Channel {
             // The answer of an empty POST, and the bytes are not wanted (D4).
             if let Some(id) = id {
                 self.advance(seq, false, desk);
-                let reply = posted(seq).header(headers::CONNECTION, "close");
-                desk.out.http(id, Out::Reply(reply));
+                desk.out.http(id, Out::Reply(unwanted(seq)));
             }
             return;
         }
@@ -210,16 +212,9 @@ impl Channel {
         }
         let seq = segment.seq;
         if segment.phase == Phase::Closed {
-            // Readers have been told that it is complete (D26). Answering at once tells the publisher. Where the
-            // segment is still listed, the answer is the one that a POST to a closed segment gets.
+            // Readers have been told that it is complete. Answering at once tells the publisher (D26).
             if let Some(id) = writer.id {
-                let reply = posted(seq);
-                let reply = if segment.slotted {
-                    reply.header(headers::CONNECTION, "close")
-                } else {
-                    reply
-                };
-                desk.out.http(id, Out::Reply(reply));
+                desk.out.http(id, Out::Reply(unwanted(seq)));
             }
             self.leave_writing(now, key, place, desk);
             return false;
@@ -350,7 +345,7 @@ impl Channel {
                 continue;
             };
             if let Some(id) = writer.id {
-                desk.out.http(id, Out::Reply(posted(segment.seq)));
+                desk.out.http(id, Out::Reply(unwanted(segment.seq)));
             }
             self.stand_up(key, place, desk);
         }
@@ -538,7 +533,7 @@ impl Channel {
 
     /// The answer to a POST that brought no byte (trickle spec 5.4-4).
     fn emptied(&self, seq: Seq) -> Response {
-        let reply = posted(seq).header(headers::CONNECTION, "close");
+        let reply = unwanted(seq);
         if self.closed {
             reply.header(headers::CLOSED, "terminated")
         } else {
@@ -549,6 +544,11 @@ impl Channel {
 
 fn posted(seq: Seq) -> Response {
     Response::new(200).header(headers::SEQ, seq.to_string())
+}
+
+/// The answer to a POST whose bytes, if it has any, are dropped (D4, D26).
+fn unwanted(seq: Seq) -> Response {
+    posted(seq).header(headers::CONNECTION, "close")
 }
 
 /// An answer in words.

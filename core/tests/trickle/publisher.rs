@@ -227,6 +227,22 @@ fn only_the_first_post_of_a_run_resets_and_its_bytes_go_first() {
 }
 
 #[test]
+fn an_empty_first_segment_resets_only_until_its_end_has_left() {
+    let mut hand = Hand::ready(Config::default());
+    hand.begin();
+    hand.end();
+    hand.begin();
+    // Segment 6 is open already. Should the server have closed 5, another reset would be a restart below its head, and
+    // take 6 away.
+    hand.cut("POST /c/5");
+    hand.pass(250);
+    assert_eq!(hand.count("POST /c/5"), 2);
+    assert!(!hand.last("POST /c/5").reset);
+    hand.reply("POST /c/5", stored(5));
+    assert_eq!(hand.told(), ["ready 5", "delivered 5"]);
+}
+
+#[test]
 fn a_segment_continues_where_the_server_has_it() {
     let mut hand = Hand::ready(Config::default());
     hand.begin();

@@ -525,3 +525,26 @@ fn long_segments_are_exact_while_their_memory_is_used_again() {
         );
     }
 }
+
+#[test]
+fn who_waits_for_the_segment_that_a_restart_begins_with_goes_on_waiting() {
+    let mut world = World::new(Config::default());
+    let reader = world.get("c/0");
+    // A later segment came first, and moved the head.
+    let later = world.post("c/1");
+    world.data(later, "later");
+    let url = Url::parse("http://s/ai/trickle/c/0").unwrap();
+    let first = EffectId::by_peer(1_000);
+    let restart = Request::new(Method::Post, url)
+        .header("lp-trickle-reset", "1")
+        .body(Body::Stream);
+    world.http(first, In::Request(restart));
+    assert_eq!(world.status(reader), None);
+    world.data(first, "first");
+    world.end(first);
+    assert_eq!(world.body(reader), b"first");
+    assert!(world.ended(reader));
+    // What came later belongs to what was before.
+    let next = world.get("c/1");
+    assert_eq!(world.status(next), None);
+}

@@ -405,6 +405,25 @@ fn ahead_of_the_head_is_waited_out_within_a_budget() {
 }
 
 #[test]
+fn segments_that_were_closed_by_hand_do_not_tell_where_the_head_was() {
+    let mut hand = Hand::new(Config::default(), Start::At(Seq::new(5)));
+    // A publisher that loses two segments before the server has a byte of them deletes both.
+    for (seq, index) in [(5, "5"), (6, "6")] {
+        hand.reply(index, latest(ok(seq), 5));
+        hand.end(index);
+        hand.pass(250);
+    }
+    assert_eq!(hand.told(), ["begin 5", "end 5", "begin 6", "end 6"]);
+    for _ in 0..8 {
+        hand.reply("7", elsewhere(5));
+        hand.pass(250);
+        assert_eq!(hand.told(), [""; 0], "nothing restarted");
+    }
+    hand.serve(7, "on");
+    assert_eq!(hand.told(), ["begin 7", "on"]);
+}
+
+#[test]
 fn a_head_far_below_for_a_second_is_a_restart() {
     let mut hand = Hand::reading(Config::default());
     hand.end("5");

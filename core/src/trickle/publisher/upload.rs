@@ -68,6 +68,8 @@ pub(super) struct Upload {
     pub(super) opened: bool,
     /// Whether its POST begins the publisher's run.
     reset: bool,
+    /// It has no bytes, and a POST that said so has left: the server may have closed it and be one further.
+    emptied: bool,
     kept: VecDeque<Bytes>,
     /// The next of `kept` that the current POST has not been given.
     next: usize,
@@ -101,6 +103,7 @@ impl Upload {
             ended: false,
             opened: false,
             reset,
+            emptied: false,
             kept: VecDeque::new(),
             next: 0,
             skip: 0,
@@ -152,8 +155,9 @@ impl Upload {
         if !desk.config.content.as_str().is_empty() {
             request = request.header(headers::CONTENT_TYPE, desk.config.content.as_str());
         }
-        // Only before any byte: on a segment that has begun it would mean another restart (trickle spec 5.8, D5).
-        if self.reset && self.reached == 0 {
+        // Only before any byte, and before its end: on a segment that the server has had it would mean another restart,
+        // and the server would forget the later ones that are open (trickle spec 5.8, D5).
+        if self.reset && self.reached == 0 && !self.emptied {
             request = request.header(headers::RESET, "1");
         }
         self.opened = true;
@@ -367,6 +371,7 @@ impl Upload {
             self.reached = 0;
         }
         if self.reached == 0 {
+            self.emptied |= post.finished && !never_left;
             self.rest(now);
             return None;
         }

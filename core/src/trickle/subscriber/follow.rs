@@ -150,9 +150,11 @@ impl Subscriber {
                     }
                 }
                 Answer::Empty { seq, latest } => {
-                    self.arrive(seq, latest, ContentType::default());
+                    // Closed by hand at the head: that did not move the head, and the next is ahead until somebody posts
+                    // (trickle spec 7.2-4).
+                    let head = latest.unwrap_or(seq.next());
+                    self.arrive(seq, head, ContentType::default());
                     self.desk.out.event(Event::End(seq));
-                    // Closed by hand at the head: the next is ahead until somebody posts (trickle spec 7.2-4).
                     let by_hand = latest.is_some_and(|latest| latest <= seq);
                     self.go(Start::At(seq.next()), by_hand.then_some(PAUSE));
                 }
@@ -165,13 +167,10 @@ impl Subscriber {
         }
     }
 
-    pub(super) fn arrive(&mut self, seq: Seq, latest: Option<Seq>, content: ContentType) {
+    fn arrive(&mut self, seq: Seq, head: Seq, content: ContentType) {
         self.met = true;
         self.failures = 0;
-        self.highest = self.highest.max(seq.next());
-        if let Some(latest) = latest {
-            self.highest = self.highest.max(latest);
-        }
+        self.highest = self.highest.max(head);
         self.news();
         self.desk.out.event(Event::Begin(seq, content));
     }
@@ -184,7 +183,7 @@ impl Subscriber {
             self.news();
             return self.skip(seq, latest);
         }
-        self.arrive(seq, latest, content);
+        self.arrive(seq, seq.next().max(latest.unwrap_or(seq)), content);
         let mut fetch = core::mem::replace(&mut self.fetch, Fetch::new(Start::At(seq.next())));
         let leg = fetch.take_leg(&mut self.desk);
         self.send_after(Duration::ZERO);

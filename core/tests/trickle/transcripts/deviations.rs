@@ -24,7 +24,11 @@ pub(super) fn deviation(name: &str, step: usize) -> Option<Deviation> {
         ("duplicate-closed", 9) => head("4"),
         ("duplicate-closed", 10 | 11) => segment("3", "4", "s3"),
         // D26: bytes after the close are dropped, and told so.
-        ("duplicate-open", 16) | ("delete-seq-mid-body", 10) => dropped("0"),
+        ("duplicate-open", 16)
+        | ("delete-seq-mid-body", 10)
+        | ("delete-channel", 14)
+        | ("idle-sweep-long-segment", 16) => dropped("0"),
+        ("slot-overwrite", 20) => dropped("7"),
         ("duplicate-open", 17) => segment("0", "1", "AAABBBCCC"),
         ("delete-seq-mid-body", 11) => segment("0", "1", "AAA"),
         // D5: a reset below the head is a restart: the old segments are forgotten and the POST waits for its bytes.
