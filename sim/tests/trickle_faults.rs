@@ -9,9 +9,9 @@ use livepeer_sim::trickle::{Class, Schedule, run};
 const KIND: &str = "TRICKLE";
 
 /// Seeds beyond the default count that have found a fault once.
-const KNOWN: [u64; 12] = [
+const KNOWN: [u64; 13] = [
     2_904, 6_481, 13_573, 23_070, 74_277, 78_806, 331_586, 84_701, 559_038, 900_545, 994_505,
-    1_032_683,
+    1_032_683, 1_357_853,
 ];
 
 #[test]

@@ -333,6 +333,21 @@ fn an_answer_with_connection_close_is_looked_up() {
 }
 
 #[test]
+fn a_read_back_that_answers_late_is_believed_whatever_the_head_says() {
+    let mut hand = Hand::ready(Config::default());
+    hand.begin();
+    hand.write("abc").unwrap();
+    hand.sent_and_cut("POST /c/5");
+    hand.pass(100);
+    assert_eq!(hand.count("GET /c/next"), 2, "it was silent");
+    hand.read_back("ab");
+    assert!(hand.last("GET /c/next").aborted);
+    hand.pass(100);
+    assert_eq!(hand.told(), ["ready 5", "resumed 5 2"]);
+    assert_eq!(hand.count("GET /c/5"), 1);
+}
+
+#[test]
 fn a_silent_read_back_is_empty_only_if_the_channels_head_says_so() {
     let mut hand = Hand::broken("abc");
     hand.pass(100);

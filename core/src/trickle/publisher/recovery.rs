@@ -149,6 +149,8 @@ impl Recovery {
     }
 
     fn reply(&mut self, now: Time, reply: &Response, view: &View<'_>, desk: &mut Desk) -> Finding {
+        // It is not silent, so the head need not tell.
+        self.drop_next(desk);
         if headers::closed(&reply.headers) || reply.status == 404 {
             return Finding::Gone;
         }
@@ -241,10 +243,14 @@ impl Recovery {
         }
     }
 
-    pub(super) fn abort(&mut self, desk: &mut Desk) {
-        self.drop_get(desk);
+    fn drop_next(&mut self, desk: &mut Desk) {
         if let Some(id) = self.next.take() {
             desk.out.abort(id);
         }
+    }
+
+    pub(super) fn abort(&mut self, desk: &mut Desk) {
+        self.drop_get(desk);
+        self.drop_next(desk);
     }
 }
