@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::{Context, Poll, Waker};
 
 use livepeer_core::http::{self, In, Out};
@@ -124,8 +124,15 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
     }
 
     fn run_with<T>(&self, f: impl FnOnce(&mut State<M>, Time) -> T) -> T {
+        self.run_on(lock(&self.state), f)
+    }
+
+    fn run_on<T>(
+        &self,
+        mut state: MutexGuard<'_, State<M>>,
+        f: impl FnOnce(&mut State<M>, Time) -> T,
+    ) -> T {
         let mut todo = Todo::default();
-        let mut state = lock(&self.state);
         let now = self.driver.now();
         let result = f(&mut state, now);
         if !state.closed {
@@ -360,21 +367,25 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
     }
 }
 
+impl<M: Drivable> State<M> {
+    fn step(&mut self, now: Time, id: EffectId, lane: &Lane, step: Option<In>, last: bool) {
+        if self.closed {
+            return;
+        }
+        if last {
+            self.lanes.remove(&id);
+        }
+        let sent = lane.take_unreported();
+        for step in (sent > 0).then_some(In::Sent(sent)).into_iter().chain(step) {
+            trace!(?id, "in: {}", InStep(&step));
+            self.machine.handle_input(now, Input::Http(id, step));
+        }
+    }
+}
+
 impl<M: Drivable, R: Runtime> Engine<M, R> {
     fn step(&self, id: EffectId, lane: &Lane, step: Option<In>, last: bool) {
-        self.run_with(|state, now| {
-            if state.closed {
-                return;
-            }
-            if last {
-                state.lanes.remove(&id);
-            }
-            let sent = lane.take_unreported();
-            for step in (sent > 0).then_some(In::Sent(sent)).into_iter().chain(step) {
-                trace!(?id, "in: {}", InStep(&step));
-                state.machine.handle_input(now, Input::Http(id, step));
-            }
-        });
+        self.run_with(|state, now| state.step(now, id, lane, step, last));
     }
 }
 
@@ -390,6 +401,12 @@ impl<M: Drivable, R: Runtime> Sink for Engine<M, R> {
     fn report(&self, id: EffectId, lane: &Lane) {
         if lane.has_unreported() {
             self.step(id, lane, None, false);
+        }
+    }
+
+    fn report_early(&self, id: EffectId, lane: &Lane) {
+        if let Ok(state) = self.state.try_lock() {
+            self.run_on(state, |state, now| state.step(now, id, lane, None, false));
         }
     }
 

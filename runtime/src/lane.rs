@@ -27,6 +27,9 @@ pub(crate) trait Sink: Send + Sync + 'static {
     /// Tells the machine how many bytes of our body went out, if any.
     fn report(&self, id: EffectId, lane: &Lane);
 
+    /// As [`Sink::report`], but not while somebody else is at the machine: with more to send, it can wait.
+    fn report_early(&self, id: EffectId, lane: &Lane);
+
     /// The exchange is over, and the machine knows.
     fn forget(&self, id: EffectId, lane: &Lane);
 
@@ -236,6 +239,10 @@ impl Exchange {
     fn report(&self) {
         self.sink.report(self.id, &self.lane);
     }
+
+    fn report_early(&self) {
+        self.sink.report_early(self.id, &self.lane);
+    }
 }
 
 /// An exchange that a peer opened. Dropped before its end, it tells the machine that the peer is gone.
@@ -324,7 +331,7 @@ impl Body for OutBody {
             match exchange.lane.pop(cx, eager) {
                 Popped::Data(data, unreported) => {
                     if unreported >= REPORT_BYTES {
-                        exchange.report();
+                        exchange.report_early();
                     }
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
