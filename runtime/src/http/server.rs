@@ -28,7 +28,7 @@ use crate::engine::Drivable;
 use crate::lane::PeerSink;
 use crate::lock;
 use crate::rt::Runtime;
-use crate::signal::{Signal, Stop};
+use crate::signal::{Signal, Stop, enlist};
 use crate::tls::H2;
 
 /// How many connections a server holds; further ones wait to be accepted.
@@ -202,7 +202,7 @@ impl<R: Runtime> Shared<R> {
         if connections.open.is_empty() && !connections.listening {
             return Poll::Ready(());
         }
-        connections.waiting.push(cx.waker().clone());
+        enlist(&mut connections.waiting, cx);
         Poll::Pending
     }
 
@@ -244,7 +244,7 @@ impl<R: Runtime> Shared<R> {
             if connections.open.len() < MAX_CONNECTIONS {
                 return Poll::Ready(());
             }
-            connections.waiting.push(cx.waker().clone());
+            enlist(&mut connections.waiting, cx);
             Poll::Pending
         })
         .await;
