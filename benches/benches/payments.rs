@@ -80,7 +80,7 @@ fn receive(c: &mut Criterion) {
                     loop {
                         match receiver.poll_output() {
                             Output::Effect(id, Effect::Store(_)) => {
-                                receiver.handle_input(NOW, Input::Stored(id));
+                                receiver.handle_input(NOW, Input::Stored(id, Ok(())));
                             }
                             Output::Idle(_) => return receiver,
                             _ => {}

@@ -46,6 +46,8 @@ pub enum Party {
     Chain(Url),
     /// The holder of the account's own key.
     KeyHolder,
+    /// The store of our own records.
+    Store,
 }
 
 impl fmt::Display for Party {
@@ -58,6 +60,7 @@ impl fmt::Display for Party {
             Self::Discovery(url) => write!(f, "discovery endpoint {url}"),
             Self::Chain(url) => write!(f, "chain endpoint {url}"),
             Self::KeyHolder => f.write_str("the key holder"),
+            Self::Store => f.write_str("our own store"),
         }
     }
 }
@@ -200,6 +203,14 @@ pub enum Cause {
         /// How long we waited.
         after: Duration,
     },
+    /// What has to survive a crash was not made durable. The text is the store's.
+    #[error("did not keep {what}: {text}")]
+    NotStored {
+        /// What the record is of.
+        what: &'static str,
+        /// The store's words.
+        text: String,
+    },
     /// The channel or session is gone.
     #[error("{0} is gone")]
     Gone(&'static str),
@@ -245,10 +256,11 @@ impl fmt::Display for Listed<'_> {
 impl Cause {
     fn advice(&self, who: &Party) -> Advice {
         let elsewhere = match who {
-            // There is nowhere else to go for a signature.
+            // There is nowhere else to go for a signature or a record.
             Party::Signer(_)
             | Party::Signers
             | Party::KeyHolder
+            | Party::Store
             | Party::Discovery(_)
             | Party::Chain(_) => Advice::Stop,
             Party::Orchestrator(_) | Party::Channel(_) => Advice::GoElsewhere,

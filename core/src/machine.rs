@@ -9,7 +9,8 @@
 //! 4. Answers come back by id, in any order. A late or unknown id is ignored: aborts race, and that is normal.
 //! 5. `Err` is yours, `Event` is theirs. An `Err` changed nothing and can be fixed by reading the caller.
 //! 6. A machine dies once: one last event, then only aborts.
-//! 7. Write, then speak: an event or reply that admits money waits for [`Input::Stored`].
+//! 7. Write, then speak: an event or reply that admits money waits for [`Input::Stored`] with `Ok`. Our own side fails
+//!    too: a signature or record that cannot be had is an answer, the failure names our part, and no peer is blamed.
 //! 8. Deadlines live in the machine; drivers set none. Whatever a peer can make us hold has a named bound.
 //! 9. Same seed, same calls, same outputs, byte for byte, on every platform.
 //! 10. Whoever opens an exchange mints its id, and one bit says who ([`EffectId::by_peer`]).
@@ -18,7 +19,7 @@ use alloc::collections::VecDeque;
 
 use crate::http;
 use crate::sign::{Digest, SignRefused, Signature};
-use crate::store::Record;
+use crate::store::{Record, StoreFailed};
 use crate::time::Time;
 
 /// A protocol state machine without I/O. See the [module](self) for the rules.
@@ -66,8 +67,9 @@ pub enum Input {
     Http(EffectId, http::In),
     /// The answer to [`Effect::Sign`].
     Signed(EffectId, Result<Signature, SignRefused>),
-    /// The answer to [`Effect::Store`]: the record survives a crash from here on.
-    Stored(EffectId),
+    /// The answer to [`Effect::Store`]. `Ok`: the record survives a crash from here on. `Err`: perhaps not, and
+    /// nothing may be said that relies on it.
+    Stored(EffectId, Result<(), StoreFailed>),
 }
 
 /// Names one exchange, signature or record, from its opening to its end.
@@ -226,7 +228,7 @@ impl<M: Machine> Child<M> {
             Input::Tick => Input::Tick,
             Input::Http(id, step) if self.owns(id) => Input::Http(id.with_owner(0), step),
             Input::Signed(id, answer) if self.owns(id) => Input::Signed(id.with_owner(0), answer),
-            Input::Stored(id) if self.owns(id) => Input::Stored(id.with_owner(0)),
+            Input::Stored(id, answer) if self.owns(id) => Input::Stored(id.with_owner(0), answer),
             _ => return,
         };
         self.machine.handle_input(now, input);

@@ -2,7 +2,24 @@
 
 use alloc::string::String;
 
+use core::time::Duration;
+
 use bytes::Bytes;
+
+/// How long the store may take for a record. One that takes longer counts as failed: whoever waits for it speaks.
+pub const STORE_WITHIN: Duration = Duration::from_secs(30);
+
+/// The store did not make a record durable, or cannot say that it did.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store did not keep a record: {0}")]
+pub struct StoreFailed(pub String);
+
+impl StoreFailed {
+    /// The store did not answer [`STORE_WITHIN`].
+    pub(crate) fn late() -> Self {
+        Self(alloc::format!("no answer within {STORE_WITHIN:?}"))
+    }
+}
 
 /// One durable fact. A later record with the same key replaces it; no value deletes it.
 ///

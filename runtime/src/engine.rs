@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::{Context, Poll, Waker};
 
 use livepeer_core::http::{self, In, Out};
-use livepeer_core::store::Record;
+use livepeer_core::store::{Record, StoreFailed};
 use livepeer_core::{Digest, Effect, EffectId, Input, Machine, Output, Time};
 use tracing::{error, trace};
 
@@ -251,15 +251,15 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
                 std::mem::take(&mut state.records)
             };
             let (ids, records): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-            match self.driver.store().put(records).await {
-                Ok(()) => {
-                    for id in ids {
-                        trace!(?id, "in: stored");
-                        self.input(Input::Stored(id));
-                    }
-                }
-                // What was not stored is not spoken of: the machine waits, and its deadline tells the owner.
-                Err(error) => error!(%error, "records were not stored"),
+            let answer = self.driver.store().put(records).await;
+            // What was not stored is not spoken of: the machine decides what that means.
+            let answer = answer.map_err(|error| {
+                error!(%error, "records were not stored");
+                StoreFailed(error.to_string())
+            });
+            for id in ids {
+                trace!(?id, ok = answer.is_ok(), "in: stored");
+                self.input(Input::Stored(id, answer.clone()));
             }
         }
     }

@@ -21,11 +21,13 @@
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::http::{Body, Fault, Headers, In, Out};
 use livepeer_core::sign::SignRefused;
+use livepeer_core::store::{Record, StoreFailed};
 use livepeer_core::{Effect, EffectId, Input, Machine, Output, Rng, Seed, Time};
 
 use crate::Key;
@@ -160,6 +162,8 @@ impl Net {
             events: VecDeque::new(),
             key: None,
             store: BTreeMap::new(),
+            writes: 0,
+            failing: 0..0,
             wake: None,
         }));
         self.drain(index);
@@ -179,6 +183,18 @@ impl Net {
     /// Gives a machine a key to sign with; without one, signatures are refused.
     pub fn give_key<M: Machine + 'static>(&mut self, node: Node<M>, key: Key) {
         self.slot(node).key = Some(key);
+    }
+
+    /// Lets the store of a machine fail at those of its writes, counted from zero. What it says it did not keep it did
+    /// not keep.
+    pub fn fail_store<M: Machine + 'static>(&mut self, node: Node<M>, writes: Range<u64>) {
+        self.slot(node).failing = writes;
+    }
+
+    /// How many records a machine asked to be kept.
+    #[must_use]
+    pub fn writes<M: Machine + 'static>(&self, node: Node<M>) -> u64 {
+        self.held(node).writes
     }
 
     /// How steps travel to and from a server.
@@ -202,11 +218,7 @@ impl Net {
     /// A machine, for questions.
     #[must_use]
     pub fn get<M: Machine + 'static>(&self, node: Node<M>) -> &M {
-        &self.nodes[node.index]
-            .any()
-            .downcast_ref::<Slot<M>>()
-            .expect("a node is of the type it was added with")
-            .machine
+        &self.held(node).machine
     }
 
     /// A machine, for commands.
@@ -234,11 +246,7 @@ impl Net {
     /// What a machine keeps, by key.
     #[must_use]
     pub fn stored<M: Machine + 'static>(&self, node: Node<M>) -> &BTreeMap<String, Bytes> {
-        &self.nodes[node.index]
-            .any()
-            .downcast_ref::<Slot<M>>()
-            .expect("a node is of the type it was added with")
-            .store
+        &self.held(node).store
     }
 
     /// How many exchanges are open.
@@ -276,6 +284,13 @@ impl Net {
     }
 
     // ---- the inside ------------------------------------------------------------------------------------------
+
+    fn held<M: Machine + 'static>(&self, node: Node<M>) -> &Slot<M> {
+        self.nodes[node.index]
+            .any()
+            .downcast_ref()
+            .expect("a node is of the type it was added with")
+    }
 
     fn slot<M: Machine + 'static>(&mut self, node: Node<M>) -> &mut Slot<M> {
         self.nodes[node.index]
@@ -416,10 +431,7 @@ impl Net {
                     .map(|key| key.sign(digest))
                     .ok_or_else(|| SignRefused("no key".into())),
             ),
-            Effect::Store(record) => {
-                self.nodes[node].keep(record);
-                Input::Stored(id)
-            }
+            Effect::Store(record) => Input::Stored(id, self.nodes[node].keep(record)),
         };
         self.later(self.service_time, Arrival::Input(node, input));
     }
@@ -557,7 +569,7 @@ trait Erased {
     fn drain(&mut self, effects: &mut Vec<(EffectId, Effect)>);
     fn wake(&self) -> Option<Time>;
     fn key(&self) -> Option<&Key>;
-    fn keep(&mut self, record: livepeer_core::store::Record);
+    fn keep(&mut self, record: Record) -> Result<(), StoreFailed>;
     fn any(&self) -> &dyn Any;
     fn any_mut(&mut self) -> &mut dyn Any;
 }
@@ -567,6 +579,9 @@ struct Slot<M: Machine> {
     events: VecDeque<M::Event>,
     key: Option<Key>,
     store: BTreeMap<String, Bytes>,
+    writes: u64,
+    /// The writes at which the store fails.
+    failing: Range<u64>,
     wake: Option<Time>,
 }
 
@@ -600,11 +615,17 @@ where
         self.key.as_ref()
     }
 
-    fn keep(&mut self, record: livepeer_core::store::Record) {
+    fn keep(&mut self, record: Record) -> Result<(), StoreFailed> {
+        let write = self.writes;
+        self.writes += 1;
+        if self.failing.contains(&write) {
+            return Err(StoreFailed("the disk is full".into()));
+        }
         match record.value {
             Some(value) => self.store.insert(record.key, value),
             None => self.store.remove(&record.key),
         };
+        Ok(())
     }
 
     fn any(&self) -> &dyn Any {

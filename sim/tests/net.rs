@@ -250,6 +250,22 @@ fn keys_sign_and_records_are_kept() {
         panic!("it signs");
     };
     assert_eq!(signature.recover(digest), Ok(key.address()));
-    assert!(matches!(net.get(probe).told[2], Input::Stored(_)));
+    assert!(matches!(net.get(probe).told[2], Input::Stored(_, Ok(()))));
     assert_eq!(net.stored(probe)["a:b"], &b"v"[..]);
+    let write = net.writes(probe);
+    net.fail_store(probe, write..write + 1);
+    for value in ["w", "x"] {
+        net.with(probe, |p, _| {
+            p.out.open(Effect::Store(livepeer_core::store::Record {
+                key: "a:b".to_owned(),
+                value: Some(Bytes::from_static(value.as_bytes())),
+            }));
+        });
+        net.run_for(ms(1));
+        let kept = value == "x";
+        let told = net.get(probe).told.last();
+        assert!(matches!(told, Some(Input::Stored(_, answer)) if answer.is_ok() == kept));
+        let value = if kept { b"x" } else { b"v" };
+        assert_eq!(net.stored(probe)["a:b"], &value[..]);
+    }
 }

@@ -37,6 +37,7 @@ fn no_ticket_counts_twice_and_every_balance_adds_up_whatever_goes_wrong() {
         all.crashes += one.crashes;
         all.skipped += one.skipped;
         all.mishaps += one.mishaps;
+        all.store_failures += one.store_failures;
         all.failures.extend(one.failures);
     }
     if alone {
@@ -66,6 +67,7 @@ fn no_ticket_counts_twice_and_every_balance_adds_up_whatever_goes_wrong() {
         all.crashes,
         all.skipped,
         all.mishaps,
+        all.store_failures,
     ] {
         assert!(happened > 0, "{all:?}");
     }

@@ -598,7 +598,7 @@ impl Machine for Handshake {
         match input {
             Input::Http(id, step) => self.on_http(id, step),
             Input::Signed(id, answer) => self.on_signed(id, answer),
-            Input::Tick | Input::Stored(_) => {}
+            Input::Tick | Input::Stored(..) => {}
         }
         self.pass(now);
     }

@@ -61,6 +61,15 @@ impl NonceWindows {
         Ok(())
     }
 
+    /// Gives back nonces whose acceptance was not made durable: nothing was credited for them.
+    pub fn release(&mut self, hash: &RandHash, nonces: &[u32]) {
+        if let Some(window) = self.windows.get_mut(hash) {
+            for nonce in nonces {
+                window.seen.remove(nonce);
+            }
+        }
+    }
+
     /// Forgets commitments whose parameters are expired at `block`, and names them. No replay becomes possible:
     /// their tickets are refused as expired. A chain that goes back must not be shown to this.
     pub fn clean(&mut self, block: u64) -> impl Iterator<Item = RandHash> + use<> {

@@ -110,16 +110,21 @@ impl<S: Selector> SessionPool<S> {
         self.out.event(Event::Available(url));
     }
 
-    /// Asks for changed records to be kept.
+    /// Asks for changed records to be kept, and once more for those that the store did not keep. One batch is on its
+    /// way at a time, so a store that hangs holds no more than there are orchestrators.
     fn store(&mut self) {
+        if self.changed.is_empty() || self.is_storing() {
+            return;
+        }
+        self.changed.append(&mut self.unstored);
         for id in core::mem::take(&mut self.changed) {
             if self.config.remember {
                 let node = &self.nodes[id as usize];
-                self.storing += 1;
-                self.out.open(Effect::Store(store::Record {
+                let storing = self.out.open(Effect::Store(store::Record {
                     key: alloc::format!("{RECORD_KEY}{}", node.url),
                     value: Some(record_bytes(&node.record).into()),
                 }));
+                self.storing.insert(storing, id);
             }
         }
     }

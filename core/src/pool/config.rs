@@ -96,6 +96,6 @@ pub enum Event {
     },
     /// A session has a newer word of its orchestrator, which leases taken from now on carry.
     Renewed(Box<OrchestratorInfo>),
-    /// All records so far are in the store.
+    /// All records so far are in the store, or it refused them: those it is asked to keep again with the next.
     Stored,
 }

@@ -40,7 +40,7 @@ use core::time::Duration;
 use crate::capabilities::Capabilities;
 use crate::handshake::{Handshake, Identity, MIN_RENEW_INTERVAL};
 use crate::http::Url;
-use crate::machine::{Child, Input, Machine, Outbox, Output};
+use crate::machine::{Child, EffectId, Input, Machine, Outbox, Output};
 use crate::rng::{Rng, Seed};
 use crate::sign::{Address, Signature};
 use crate::signers::SignerHealth;
@@ -96,8 +96,10 @@ pub struct SessionPool<S> {
     gathered: Vec<Url>,
     /// Orchestrators whose records changed since they were last stored.
     changed: BTreeSet<u32>,
-    /// Records on their way to the store.
-    storing: u32,
+    /// Records on their way to the store, and the orchestrators that they are of.
+    storing: BTreeMap<EffectId, u32>,
+    /// Orchestrators whose records the store did not keep: they go along with the next that change.
+    unstored: BTreeSet<u32>,
     /// The signer is silent: ask nobody until somebody wants something.
     stalled: bool,
     offered: bool,
@@ -180,7 +182,8 @@ impl<S: Selector> SessionPool<S> {
             gathering: None,
             gathered: Vec::new(),
             changed: BTreeSet::new(),
-            storing: 0,
+            storing: BTreeMap::new(),
+            unstored: BTreeSet::new(),
             stalled: false,
             offered: false,
             remembered: BTreeMap::new(),
@@ -357,10 +360,10 @@ impl<S: Selector> SessionPool<S> {
         &self.selector
     }
 
-    /// Whether records are on their way to the store; [`Event::Stored`] says when that is over.
+    /// Whether records are on their way to the store; [`Event::Stored`] says when that is over, well or badly.
     #[must_use]
-    pub const fn is_storing(&self) -> bool {
-        self.storing > 0
+    pub fn is_storing(&self) -> bool {
+        !self.storing.is_empty()
     }
 
     /// What was seen of every orchestrator.
@@ -415,6 +418,8 @@ impl<S: Selector> SessionPool<S> {
             self.resting.retain(|(_, resting)| *resting != id);
             self.sessions.retain(|_, session| session.node != id);
             self.changed.remove(&id);
+            self.unstored.remove(&id);
+            self.storing.retain(|_, stored| *stored != id);
             self.nodes[at] = node;
             id
         };
@@ -478,15 +483,20 @@ impl<S: Selector> Machine for SessionPool<S> {
 
     fn handle_input(&mut self, now: Time, input: Input) {
         self.pass(now);
-        if matches!(&input, Input::Stored(id) if id.owner() == 0) && self.storing > 0 {
-            self.storing -= 1;
-            if self.storing == 0 {
+        if let Input::Stored(id, answer) = &input
+            && let Some(node) = self.storing.remove(id)
+        {
+            // The orchestrator stays what it is, and nothing waits for this but the next run.
+            if answer.is_err() {
+                self.unstored.insert(node);
+            }
+            if self.storing.is_empty() && self.changed.is_empty() {
                 self.out.event(Event::Stored);
             }
         }
         let owner = match &input {
             Input::Tick => None,
-            Input::Http(id, _) | Input::Signed(id, _) | Input::Stored(id) => Some(id.owner()),
+            Input::Http(id, _) | Input::Signed(id, _) | Input::Stored(id, _) => Some(id.owner()),
         };
         if let Some(owner) = owner
             && let Some(kid) = self.children.get_mut(&owner)

@@ -105,7 +105,7 @@ fn pay(recipient: &mut TicketReceiver, payment: Payment) -> Drained {
         "nothing is said before it is durable"
     );
     for (id, _) in &first.records {
-        recipient.handle_input(NOW, Input::Stored(*id));
+        recipient.handle_input(NOW, Input::Stored(*id, Ok(())));
     }
     Drained {
         records: first.records,
@@ -309,9 +309,9 @@ fn nothing_is_credited_before_it_is_durable_and_a_duplicate_in_between_is_refuse
     assert!(duplicate.rejected.is_some() || !duplicate.records.is_empty());
 
     for (id, _) in first.records.iter().chain(&duplicate.records) {
-        recipient.handle_input(NOW, Input::Stored(*id));
+        recipient.handle_input(NOW, Input::Stored(*id, Ok(())));
         // Late and repeated answers mean nothing.
-        recipient.handle_input(NOW, Input::Stored(*id));
+        recipient.handle_input(NOW, Input::Stored(*id, Ok(())));
     }
     let ev = expected_value(&params.face_value, &params.win_prob);
     assert_eq!(recipient.balance(&account()), Some(&ev));

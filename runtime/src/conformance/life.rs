@@ -218,7 +218,11 @@ pub async fn signatures_and_records_are_answered<R: Runtime>(runtime: R) {
     });
     assert_eq!(
         side.handle.with(|m, _| m.answers.clone()),
-        ["signed own#0 true", "stored own#1", "stored own#2"]
+        [
+            "signed own#0 true",
+            "stored own#1 true",
+            "stored own#2 true"
+        ]
     );
     assert_eq!(store.records().len(), 2);
     let nobody = Side::client(&runtime);

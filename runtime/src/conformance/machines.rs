@@ -220,7 +220,10 @@ impl Machine for Script {
                 self.answers
                     .push(format!("signed {id:?} {}", answer.is_ok()));
             }
-            (Input::Stored(id), _) => self.answers.push(format!("stored {id:?}")),
+            (Input::Stored(id, answer), _) => {
+                self.answers
+                    .push(format!("stored {id:?} {}", answer.is_ok()));
+            }
             (Input::Tick, _) => {}
         }
     }

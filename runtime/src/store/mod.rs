@@ -28,7 +28,8 @@ pub use sqlite::{OpenError, Sqlite};
 pub trait Store: Send + Sync + 'static {
     /// Makes all of these durable, in order. A machine's next records come when this has ended.
     ///
-    /// If it fails, the machine is never told that they are stored, and so never speaks of them.
+    /// If it fails, all of them count as not stored, and the machine that asked decides what that means: it speaks of
+    /// none of them, and asks again if that helps. Later calls must be able to succeed.
     fn put(&self, records: Vec<Record>) -> Pending<'_, io::Result<()>>;
 
     /// All records whose key begins with `prefix`, by key; the empty prefix means all. Waits for the disk, so it is

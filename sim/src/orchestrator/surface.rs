@@ -509,13 +509,13 @@ impl Orchestrator {
         let Some(id) = waiting.id else {
             return;
         };
-        let no = |text: String| No {
+        let no = |status, text: String| No {
             surface,
-            status: 400,
+            status,
             text,
         };
         let told = match (refused, waiting.then) {
-            (Some(why), _) => Err(no(why.to_string())),
+            (Some(why), _) => Err(no(why.status(), why.to_string())),
             (None, Then::Payment(info)) => {
                 let result = net::PaymentResult { info: Some(*info) };
                 Ok(vec![wire::protobuf_reply(&result)])
@@ -536,7 +536,7 @@ impl Orchestrator {
                 if free || covered {
                     self.started(now, waiting.manifest_id, waiting.payer, model, params)
                 } else {
-                    Err(no("Insufficient balance".to_owned()))
+                    Err(no(400, "Insufficient balance".to_owned()))
                 }
             }
         };

@@ -5,12 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use livepeer_core::money::Amount;
 use livepeer_core::payment::Ticket;
+use livepeer_core::payment::guard::Budget;
 use livepeer_core::payment::ledger::AccountId;
 use livepeer_core::payment::nonce::MAX_NONCES;
 use livepeer_core::payment::ticket::expected_value;
+use livepeer_core::store::Record;
 use livepeer_core::wire::Payment;
 
 type Hash = [u8; 32];
+
+/// Under which key the payer keeps what it spent.
+pub(super) const SPENT: &str = "spent";
 
 /// See the [module](super).
 #[derive(Debug, Default)]
@@ -25,6 +30,8 @@ pub struct Model {
     pub total_credited: Amount,
     /// The highest nonce of each commitment that left the payer, and the payment it was in.
     sent: BTreeMap<Hash, (u32, [u8; 32])>,
+    /// What all that left the payer is worth.
+    total_sent: Amount,
     /// What left the payer, each payment once.
     payments: BTreeSet<[u8; 32]>,
 }
@@ -58,8 +65,8 @@ impl Model {
         }
     }
 
-    /// A payment left the payer, perhaps not for the first time.
-    pub fn sent(&mut self, payment: &Payment) {
+    /// A payment left the payer, perhaps not for the first time; `store` is what the payer would know after a crash.
+    pub fn sent(&mut self, payment: &Payment, store: &BTreeMap<String, Bytes>) {
         let id = livepeer_core::sign::keccak(&[&payment.to_protobuf()]);
         let (Some(params), Some(first)) = (&payment.ticket_params, payment.tickets.first()) else {
             panic!("a payment without tickets left the payer");
@@ -76,6 +83,18 @@ impl Model {
             before.is_none_or(|(before, _)| before < first.nonce),
             "nonce {} follows {before:?} in another payment",
             first.nonce
+        );
+        self.total_sent += &Self::worth(payment);
+        let mut counter = Budget::unlimited();
+        let spent = store.get(SPENT).is_some_and(|value| {
+            counter.restore(&Record {
+                key: SPENT.into(),
+                value: Some(value.clone()),
+            })
+        });
+        assert!(
+            spent && *counter.spent() >= self.total_sent,
+            "a payment left before it was recorded"
         );
     }
 

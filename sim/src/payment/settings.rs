@@ -100,6 +100,8 @@ pub struct Summary {
     pub skipped: u32,
     /// Things that went wrong on the way.
     pub mishaps: u32,
+    /// Records that the store of either side did not keep, or said so.
+    pub store_failures: u32,
     /// What the payer's counter says was spent.
     pub spent: Amount,
     /// What was credited.

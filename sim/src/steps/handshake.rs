@@ -210,7 +210,7 @@ impl Player {
                 let id = EffectId::by_peer(u64::from(*pick));
                 self.http(id, In::Data(Bytes::from_static(b"stray")));
                 self.input(Input::Signed(id, Err(SignRefused("stray".into()))));
-                self.input(Input::Stored(id));
+                self.input(Input::Stored(id, Ok(())));
             }
             Step::Pass(tens) => {
                 let tens = u64::from(*tens);

@@ -9,6 +9,7 @@ use livepeer_core::chain::ChainView;
 use livepeer_core::http::{Body, Fault, Headers, In, Method, Out, Protocol, Request, Url};
 use livepeer_core::money::{Amount, Price};
 use livepeer_core::payment::Ticket;
+use livepeer_core::store::StoreFailed;
 use livepeer_core::wire::grpc;
 use livepeer_core::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER};
 use livepeer_core::wire::{
@@ -44,8 +45,8 @@ pub enum Step {
     Break(u8),
     /// The n-th session's m-th channel is written to, read or deleted.
     Channel(u8, u8, u8),
-    /// The oldest record is durable.
-    Stored,
+    /// The oldest record is durable, or was not kept.
+    Stored(bool),
     /// Blocks go by.
     Blocks(u8),
     /// The owner ends the n-th session.
@@ -71,11 +72,11 @@ impl Step {
             8 => Self::End(reel.byte()),
             9 => Self::Break(reel.byte()),
             10 | 11 => Self::Channel(reel.byte(), reel.byte(), reel.byte()),
-            12 | 13 => Self::Stored,
+            12 | 13 => Self::Stored(reel.below(8) != 0),
             14 => match reel.below(3) {
                 0 => Self::Blocks(reel.below(30)),
                 1 => Self::Expel(reel.byte()),
-                _ => Self::Stored,
+                _ => Self::Stored(true),
             },
             _ => Self::Pass(reel.byte()),
         }
@@ -244,11 +245,16 @@ impl Player {
                 }
             }
             Step::Channel(session, channel, what) => self.channel(*session, *channel, *what),
-            Step::Stored => {
+            Step::Stored(keeps) => {
                 if !self.unsaved.is_empty() {
                     let id = self.unsaved.remove(0);
-                    self.storing = true;
-                    self.input(Input::Stored(id));
+                    self.storing = *keeps;
+                    let answer = if *keeps {
+                        Ok(())
+                    } else {
+                        Err(StoreFailed("the disk is full".into()))
+                    };
+                    self.input(Input::Stored(id, answer));
                     self.storing = false;
                 }
             }
@@ -273,7 +279,7 @@ impl Player {
     /// If something is.
     pub fn finish(mut self) {
         while !self.unsaved.is_empty() {
-            self.play(&Step::Stored);
+            self.play(&Step::Stored(true));
         }
         for id in std::mem::take(&mut self.open) {
             self.http(id, In::Failed(Fault::Broken("gone".into())));

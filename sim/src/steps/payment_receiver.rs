@@ -9,7 +9,7 @@ use livepeer_core::money::{Amount, Price, Wei};
 use livepeer_core::payment::ledger::AccountId;
 use livepeer_core::payment::receiver::{Config, Event, ReceiptId, Trigger, winner_key};
 use livepeer_core::payment::{Secret, Ticket, TicketReceiver, Unit};
-use livepeer_core::store::Record;
+use livepeer_core::store::{Record, StoreFailed};
 use livepeer_core::wire::{Payment, SenderParams, TicketParams};
 use livepeer_core::{Address, Effect, EffectId, Input, Time};
 
@@ -28,8 +28,8 @@ pub enum Step {
     Pay(u8, u8, u8, u8, u8),
     /// The n-th payment comes again.
     Again(u8),
-    /// The n-th record is durable.
-    Stored(u8),
+    /// The n-th record is durable; or it was not kept, or may have been.
+    Stored(u8, Kept),
     /// The n-th job is metered from now on.
     Meter(u8, bool),
     /// The n-th job's meter stops.
@@ -60,7 +60,7 @@ impl Step {
                 reel.byte(),
             ),
             8 | 9 => Self::Again(reel.byte()),
-            10..=13 => Self::Stored(reel.byte()),
+            10..=13 => Self::Stored(reel.byte(), Kept::read(reel)),
             14 => Self::Meter(reel.byte(), reel.below(2) == 0),
             15 if reel.below(2) == 0 => Self::Unmeter(reel.byte()),
             15 => Self::InputSeen(reel.byte()),
@@ -68,6 +68,27 @@ impl Step {
             17 => Self::Blocks(reel.byte()),
             18 if reel.below(4) == 0 => Self::Crash(reel.byte()),
             _ => Self::Pass(reel.byte()),
+        }
+    }
+}
+
+/// What a store did with a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It is durable.
+    Yes,
+    /// It is, and the store says that it failed.
+    Maybe,
+    /// It is not.
+    No,
+}
+
+impl Kept {
+    fn read(reel: &mut Reel<'_>) -> Self {
+        match reel.below(16) {
+            0 => Self::Maybe,
+            1 => Self::No,
+            _ => Self::Yes,
         }
     }
 }
@@ -153,12 +174,18 @@ impl Player {
                     self.receive(&job, payment);
                 }
             }
-            Step::Stored(pick) => {
+            Step::Stored(pick, kept) => {
                 if !self.unsaved.is_empty() {
                     let index = usize::from(pick) % self.unsaved.len();
                     let (id, record) = self.unsaved.remove(index);
-                    self.keep(record);
-                    self.input(Input::Stored(id));
+                    if kept != Kept::No {
+                        self.keep(record);
+                    }
+                    let answer = match kept {
+                        Kept::Yes => Ok(()),
+                        Kept::Maybe | Kept::No => Err(StoreFailed("the disk is full".into())),
+                    };
+                    self.input(Input::Stored(id, answer));
                 }
             }
             Step::Meter(n, ticker) => {
@@ -377,7 +404,7 @@ pub fn run(data: &[u8]) -> BTreeMap<String, u32> {
     Reel::new(data).play(Step::read, |step| player.play(step));
     while let Some((id, record)) = player.unsaved.pop() {
         player.keep(record);
-        player.input(Input::Stored(id));
+        player.input(Input::Stored(id, Ok(())));
     }
     assert!(player.waiting.is_empty(), "a receipt has no event");
     player.seen

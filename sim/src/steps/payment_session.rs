@@ -16,6 +16,7 @@ use livepeer_core::payment::session::{
 use livepeer_core::payment::ticket::certain;
 use livepeer_core::payment::{Funds, PaymentSession, Ticket, Unit};
 use livepeer_core::sign::SignRefused;
+use livepeer_core::store::StoreFailed;
 use livepeer_core::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER, payment_result};
 use livepeer_core::wire::signer::{PaymentRequest, PaymentResponse, StateBlob, error_json};
 use livepeer_core::wire::{OrchestratorInfo, Payment, SegmentCredentials};
@@ -49,8 +50,8 @@ pub enum Step {
     Answer(u8, u8),
     /// The n-th exchange breaks, before or after it was connected.
     Fail(u8, bool),
-    /// The n-th record is durable.
-    Stored(u8),
+    /// The n-th record is durable, or was not kept.
+    Stored(u8, bool),
     /// The n-th signature is there, or refused.
     Signed(u8, bool),
     /// Time passes: so many tens of milliseconds, squared.
@@ -71,7 +72,7 @@ impl Step {
             8 if reel.below(16) == 0 => Self::Close,
             8..=12 => Self::Answer(reel.byte(), reel.byte()),
             13 => Self::Fail(reel.byte(), reel.below(2) == 0),
-            14 | 15 => Self::Stored(reel.byte()),
+            14 | 15 => Self::Stored(reel.byte(), reel.below(8) != 0),
             16 | 17 => Self::Signed(reel.byte(), reel.below(16) != 0),
             _ => Self::Pass(reel.byte()),
         }
@@ -268,11 +269,16 @@ impl Player {
                     self.http(id, In::Failed(fault));
                 }
             }
-            Step::Stored(pick) => {
+            Step::Stored(pick, keeps) => {
                 if !self.unsaved.is_empty() {
                     let index = usize::from(pick) % self.unsaved.len();
                     let id = self.unsaved.remove(index);
-                    self.input(Input::Stored(id));
+                    let answer = if keeps {
+                        Ok(())
+                    } else {
+                        Err(StoreFailed("the disk is full".into()))
+                    };
+                    self.input(Input::Stored(id, answer));
                 }
             }
             Step::Signed(pick, signs) => {

@@ -1,6 +1,6 @@
 //! A session pool whose orchestrators and jobs do as they like.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use livepeer_core::capabilities::Capabilities;
@@ -8,8 +8,9 @@ use livepeer_core::handshake::Identity;
 use livepeer_core::http::{Fault, Headers, In, Out, Response, Url};
 use livepeer_core::pool::{Config, Event, Lease, MAX_HEDGE, Outcome, SessionPool};
 use livepeer_core::selection::Balanced;
+use livepeer_core::store::StoreFailed;
 use livepeer_core::wire::grpc::{self, Status};
-use livepeer_core::{Cause, Effect, EffectId, Failure, Party, Time};
+use livepeer_core::{Cause, Effect, EffectId, Failure, Input, Party, Time};
 use livepeer_proto::net;
 
 use super::Reel;
@@ -34,6 +35,8 @@ pub enum Step {
     Bad(u8, u8),
     /// The n-th exchange breaks.
     Fail(u8, u8),
+    /// The n-th record is durable, or was not kept.
+    Stored(u8, bool),
     /// An earlier run saw something.
     Recall(u8),
     /// Time passes: so many tens of milliseconds, to the third power.
@@ -52,7 +55,12 @@ impl Step {
             6..=9 => Self::Good(reel.byte(), reel.byte(), reel.byte()),
             10 | 11 => Self::Bad(reel.byte(), reel.byte()),
             12 => Self::Fail(reel.byte(), reel.byte()),
-            13 if reel.below(8) == 0 => Self::Recall(reel.byte()),
+            13 => match reel.below(8) {
+                0 => Self::Recall(reel.byte()),
+                1..=4 => Self::Stored(reel.byte(), true),
+                5 => Self::Stored(reel.byte(), false),
+                _ => Self::Pass(reel.byte()),
+            },
             _ => Self::Pass(reel.byte()),
         }
     }
@@ -67,6 +75,7 @@ pub struct Player {
     key: Key,
     /// Whom every open exchange asks.
     open: BTreeMap<EffectId, Url>,
+    unsaved: BTreeSet<EffectId>,
     leases: Vec<Lease>,
     suspended: BTreeMap<Url, Time>,
     /// A take found nothing, and nobody said why yet.
@@ -117,6 +126,7 @@ impl Player {
             config,
             key,
             open: BTreeMap::new(),
+            unsaved: BTreeSet::new(),
             leases: Vec::new(),
             suspended: BTreeMap::new(),
             waiting: false,
@@ -193,6 +203,17 @@ impl Player {
                     self.http(id, In::Failed(fault));
                 }
             }
+            Step::Stored(pick, keeps) => {
+                if let Some(id) = nth(*pick, self.unsaved.iter().copied()) {
+                    self.unsaved.remove(&id);
+                    let answer = if *keeps {
+                        Ok(())
+                    } else {
+                        Err(StoreFailed("the disk is full".into()))
+                    };
+                    self.input(Input::Stored(id, answer));
+                }
+            }
             Step::Recall(n) => {
                 let key = format!("orchestrator:{}", url(n % 8));
                 let value = br#"{"good":3,"bad":1,"since":9000}"#;
@@ -220,6 +241,11 @@ impl Player {
         self.drain();
         self.settle(20_000, Duration::from_secs(600));
         assert!(!self.waiting, "a job waits, and nobody says why");
+        // A store that fails and one that hangs keep nobody for ever.
+        while let Some(id) = self.unsaved.pop_first() {
+            self.input(Input::Stored(id, Ok(())));
+        }
+        assert!(!self.pool.is_storing());
     }
 
     fn give_back(&mut self, lease: Lease, outcome: u8) {
@@ -294,7 +320,14 @@ impl Driven for Player {
             Effect::Http(Out::Abort) => {
                 self.open.remove(&id);
             }
-            Effect::Store(_) => assert!(self.config.remember),
+            Effect::Store(_) => {
+                assert!(self.config.remember);
+                self.unsaved.insert(id);
+                assert!(
+                    self.unsaved.len() <= 10,
+                    "more records wait than there are orchestrators"
+                );
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -307,6 +340,7 @@ impl Driven for Player {
                 self.suspended.insert(url, until);
             }
             Event::Available(_) | Event::NoIdentity(_) => self.waiting = false,
+            Event::Stored => assert!(!self.pool.is_storing()),
             Event::Exhausted(_) => {
                 assert!(self.waiting, "nobody asked");
                 self.waiting = false;

@@ -62,7 +62,7 @@ impl LiveVideoJob {
     pub(super) fn feed_child(&mut self, input: Input) {
         let now = self.now;
         let id = match &input {
-            Input::Http(id, _) | Input::Signed(id, _) | Input::Stored(id) => *id,
+            Input::Http(id, _) | Input::Signed(id, _) | Input::Stored(id, _) => *id,
             Input::Tick => return,
         };
         if let Some(serving) = &mut self.serving {

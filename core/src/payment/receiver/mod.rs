@@ -8,10 +8,13 @@
 //!      │                                                      ▲
 //!      │ nonces recorded, winners found                       │ credit, pin the price, Won..
 //!      └──────▶ AwaitingStored (nonces, winners) ── Stored ───┘
+//!                        └── a record failed, or its deadline: nonces given back, Rejected (NotStored)
 //! ```
 //!
 //! Nonces count as used from the moment they are seen, so a duplicate that arrives before the record is durable is
 //! refused. Credit counts only afterwards: a crash in between costs the payer one ticket, never the recipient two.
+//! A store that fails costs nobody anything: the payer is told that the fault is here, and the same tickets count
+//! when they come again.
 //! Balances live in memory; after a restart they are empty, and the nonces are not.
 //!
 //! One meter, from [`TicketReceiver::start_meter`]: `Running ─ the balance covers the interval ─▶ Running`, else
@@ -31,7 +34,7 @@ use num_traits::ToPrimitive as _;
 use self::records::{nonces_key, nonces_record, restore_nonces};
 use self::types::MIN_INTERVAL;
 use crate::chain::ChainView;
-use crate::machine::{Effect, EffectId, Input, Machine, Outbox, Output};
+use crate::machine::{Effect, EffectId, Input, Machine, Outbox, Output, earlier};
 use crate::money::{Amount, Price, Wei};
 use crate::payment::auth::Secret;
 use crate::payment::ledger::{AccountId, Balances, MAX_ACCOUNTS, Shortfall};
@@ -42,7 +45,7 @@ use crate::payment::ticket::{SignedTicket, Ticket, expected_value, recipient_ran
 use crate::payment::units::{Meter, Unit};
 use crate::rng::{Rng, Seed};
 use crate::sign::{Address, Signature};
-use crate::store::Record;
+use crate::store::{Record, STORE_WITHIN, StoreFailed};
 use crate::time::Time;
 use crate::wire::{Payment, SenderParams, TicketParams};
 
@@ -56,7 +59,10 @@ struct Pending {
     receipt: ReceiptId,
     account: AccountId,
     price: Price,
+    hash: RandHash,
+    used: Vec<u32>,
     unsaved: BTreeSet<EffectId>,
+    deadline: Time,
     value: Amount,
     outcomes: Vec<TicketOutcome>,
     winners: Vec<SignedTicket>,
@@ -400,7 +406,10 @@ impl TicketReceiver {
             receipt,
             account,
             price,
+            hash: params.recipient_rand_hash,
+            used,
             unsaved,
+            deadline: self.now + STORE_WITHIN,
             value,
             outcomes,
             winners,
@@ -460,7 +469,11 @@ impl TicketReceiver {
     ) -> BTreeSet<EffectId> {
         let hash = params.recipient_rand_hash;
         if let Some(first) = used.first() {
-            self.nonce_records.entry(hash).or_default().push(*first);
+            let records = self.nonce_records.entry(hash).or_default();
+            // One that was not stored the last time has its name already.
+            if !records.contains(first) {
+                records.push(*first);
+            }
         }
         nonces_record(&hash, expiry(params), used)
             .into_iter()
@@ -499,6 +512,13 @@ impl TicketReceiver {
                 }),
             ),
         });
+    }
+
+    /// Gives up on a receipt whose records may not be durable. It leaves no trace but a record of nonces, perhaps,
+    /// that a restart believes.
+    fn not_stored(&mut self, lost: Pending) {
+        self.nonces.release(&lost.hash, &lost.used);
+        self.reject_whole(lost.receipt, &lost.account, Refused::NotStored);
     }
 
     fn reject_whole(&mut self, receipt: ReceiptId, account: &AccountId, why: Refused) {
@@ -540,6 +560,32 @@ impl TicketReceiver {
         for account in due {
             self.read_meter(account);
         }
+        // They are in the order in which they came, and each has as long.
+        while self
+            .pending
+            .first()
+            .is_some_and(|first| first.deadline <= self.now)
+        {
+            let late = self.pending.remove(0);
+            self.not_stored(late);
+        }
+    }
+
+    fn on_stored(&mut self, id: EffectId, answer: &Result<(), StoreFailed>) {
+        let Some(index) = self
+            .pending
+            .iter_mut()
+            .position(|one| one.unsaved.remove(&id))
+        else {
+            return;
+        };
+        if answer.is_err() {
+            let lost = self.pending.remove(index);
+            self.not_stored(lost);
+        } else if self.pending[index].unsaved.is_empty() {
+            let done = self.pending.remove(index);
+            self.speak(done);
+        }
     }
 }
 
@@ -548,15 +594,8 @@ impl Machine for TicketReceiver {
 
     fn handle_input(&mut self, now: Time, input: Input) {
         self.advance(now);
-        if let Input::Stored(id) = input {
-            let found = self
-                .pending
-                .iter_mut()
-                .position(|one| one.unsaved.remove(&id) && one.unsaved.is_empty());
-            if let Some(index) = found {
-                let done = self.pending.remove(index);
-                self.speak(done);
-            }
+        if let Input::Stored(id, answer) = input {
+            self.on_stored(id, &answer);
         }
     }
 
@@ -571,7 +610,8 @@ impl Machine for TicketReceiver {
             .map(|live| live.meter.next())
             .min();
         let sweep = (!self.balances.is_empty()).then_some(self.sweep);
-        Output::Idle(crate::machine::earlier(meters, sweep))
+        let pending = self.pending.first().map(|first| first.deadline);
+        Output::Idle(earlier(earlier(meters, sweep), pending))
     }
 }
 

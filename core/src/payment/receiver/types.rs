@@ -103,7 +103,8 @@ pub struct TicketOutcome {
     pub won: bool,
 }
 
-/// What is wrong with a payment or a ticket, displayed as the reference words it. Answered with status 400.
+/// What is wrong with a payment or a ticket, displayed as the reference words it. Answered with
+/// [`Refused::status`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
@@ -143,9 +144,22 @@ pub enum Refused {
     /// We hold as many balances or unsaved receipts as we may.
     #[error("OrchestratorBusy")]
     Busy,
+    /// Our store did not keep what we would have to remember. Nothing was credited, and the same tickets may come
+    /// again.
+    #[error("the payment could not be recorded")]
+    NotStored,
 }
 
 impl Refused {
+    /// The HTTP status that tells a payer of it: its fault or ours.
+    #[must_use]
+    pub const fn status(&self) -> u16 {
+        match self {
+            Self::NotStored => 500,
+            _ => 400,
+        }
+    }
+
     /// Whether the tickets after this one are not even looked at.
     #[must_use]
     pub const fn is_fatal(&self) -> bool {

@@ -13,7 +13,7 @@ use crate::payment::mint::{Plan, Policy, Refusal, decide};
 use crate::payment::nonce::RandHash;
 use crate::rng::{Rng, Seed};
 use crate::sign::{Address, SignRefused, Signature};
-use crate::store::Record;
+use crate::store::{Record, STORE_WITHIN, StoreFailed};
 use crate::time::Time;
 use crate::wire::signer::{PaymentRequest, Quote};
 use crate::wire::{OrchestratorInfo, SignerState};
@@ -75,8 +75,8 @@ impl LocalAccount {
 }
 
 enum Step {
-    /// The nonces are being made durable: they are spent from here on.
-    AwaitingStored(EffectId),
+    /// The nonces are being made durable. They are spent once they are: nothing is signed before.
+    AwaitingStored(EffectId, Time),
     AwaitingSignatures {
         asked: Vec<EffectId>,
         signatures: Vec<Option<Signature>>,
@@ -101,6 +101,7 @@ pub(super) enum Outcome {
     Made(Box<Made>),
     Refused(SignRefused),
     TimedOut,
+    NotStored(StoreFailed),
 }
 
 pub(super) struct Minter {
@@ -172,24 +173,35 @@ impl Minter {
                 }));
             }
         }
-        // A failed send never gives nonces back.
-        self.account.used.insert(hash, *plan.nonces.end());
         let record = Record {
             key: nonce_key(&hash),
             value: Some(plan.nonces.end().to_be_bytes().to_vec().into()),
         };
         self.making = Some(Making {
             plan,
-            step: Step::AwaitingStored(out.open(Effect::Store(record))),
+            step: Step::AwaitingStored(out.open(Effect::Store(record)), now + STORE_WITHIN),
         });
         Ok(())
     }
 
-    pub(super) fn stored<E>(&mut self, now: Time, id: EffectId, out: &mut Outbox<E>) {
+    pub(super) fn stored<E>(
+        &mut self,
+        now: Time,
+        id: EffectId,
+        answer: Result<(), StoreFailed>,
+        out: &mut Outbox<E>,
+    ) -> Option<Outcome> {
         let address = self.address();
         if let Some(making) = &mut self.making
-            && matches!(making.step, Step::AwaitingStored(waited) if waited == id)
+            && matches!(making.step, Step::AwaitingStored(waited, _) if waited == id)
         {
+            if let Err(why) = answer {
+                self.making = None;
+                return Some(Outcome::NotStored(why));
+            }
+            // A failed send never gives nonces back.
+            let hash = making.plan.params.recipient_rand_hash;
+            self.account.used.insert(hash, *making.plan.nonces.end());
             let asked: Vec<EffectId> = making
                 .plan
                 .digests(address)
@@ -201,6 +213,7 @@ impl Minter {
                 until: now + SIGN_DEADLINE,
             };
         }
+        None
     }
 
     pub(super) fn signed(
@@ -238,18 +251,18 @@ impl Minter {
     }
 
     pub(super) fn tick(&mut self, now: Time) -> Option<Outcome> {
-        let late = self.wake().is_some_and(|until| until <= now);
-        late.then(|| {
-            self.making = None;
-            Outcome::TimedOut
+        if self.wake().is_none_or(|until| until > now) {
+            return None;
+        }
+        Some(match self.making.take()?.step {
+            Step::AwaitingStored(..) => Outcome::NotStored(StoreFailed::late()),
+            Step::AwaitingSignatures { .. } => Outcome::TimedOut,
         })
     }
 
     pub(super) fn wake(&self) -> Option<Time> {
         match self.making.as_ref()?.step {
-            // A store that does not answer is the driver's end, not a peer's fault.
-            Step::AwaitingStored(_) => None,
-            Step::AwaitingSignatures { until, .. } => Some(until),
+            Step::AwaitingStored(_, until) | Step::AwaitingSignatures { until, .. } => Some(until),
         }
     }
 

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::string::{String, ToString as _};
 
-use super::types::{MAX_REFRESHES, MINT_ROUNDS, QUOTE_DEADLINE};
+use super::types::{MAX_REFRESHES, MINT_ROUNDS, OWN_TRIES, QUOTE_DEADLINE};
 use super::{
     Credentials, Event, Fee, Memory, Minted, Payer, PaymentSession, Quote, State, local, pause,
     signer,
@@ -15,7 +15,8 @@ use crate::payment::auth::TOKEN_RENEWAL;
 use crate::payment::guard::{Broken, Expected, verify};
 use crate::payment::mint::Refusal;
 use crate::payment::ticket::expected_value;
-use crate::sign::SignRefused;
+use crate::store::{STORE_WITHIN, StoreFailed};
+use crate::time::Time;
 use crate::wire::signer::{
     PaymentRequest, PaymentResponse, STATUS_NO_TICKETS, STATUS_PRICE, STATUS_REFRESH, StateBlob,
 };
@@ -276,16 +277,43 @@ impl PaymentSession {
             Err(broken) => self.fail(Failure::new(party, Cause::Guard(broken))),
             Ok(minted) => {
                 self.config.budget.spend(self.now, &minted.value);
-                match &self.config.budget_key {
-                    None => self.send(Box::new(minted)),
-                    Some(key) => {
-                        let record = self.config.budget.to_record(key.clone());
-                        let saving = self.out.open(Effect::Store(record));
-                        self.state = State::Saving(Box::new(minted), saving);
-                    }
+                if let Some(current) = &mut self.current {
+                    current.tries = 0;
                 }
+                self.save(Box::new(minted));
             }
         }
+    }
+
+    /// Makes the spending counter durable, if it is to be, and only then lets the payment go.
+    pub(super) fn save(&mut self, minted: Box<Minted>) {
+        let Some(key) = &self.config.budget_key else {
+            return self.send(minted);
+        };
+        let record = self.config.budget.to_record(key.clone());
+        let saving = self.out.open(Effect::Store(record));
+        self.state = State::Saving(minted, saving, self.now + STORE_WITHIN);
+    }
+
+    /// The spending counter may not survive a crash: the payment waits, and the store is asked again.
+    pub(super) fn not_saved(&mut self, minted: Box<Minted>, why: StoreFailed) {
+        if let Some(until) = self.own_failed(not_stored("what was spent", why)) {
+            self.state = State::PausingSave(minted, until);
+        }
+    }
+
+    /// The key holder or the store failed. Nothing has left, so the same can be tried again: a few times, and for as
+    /// long as what was paid lasts. Says when, unless that was the end.
+    fn own_failed(&mut self, failure: Failure) -> Option<Time> {
+        let current = self.current.as_mut()?;
+        current.tries += 1;
+        let tries = current.tries;
+        let until = self.now + pause(tries);
+        if tries >= OWN_TRIES && self.coverage.until().is_none_or(|covered| covered < until) {
+            self.give_up("a payment", tries, failure);
+            return None;
+        }
+        Some(until)
     }
 
     pub(super) fn inspect(
@@ -357,26 +385,29 @@ impl PaymentSession {
     }
 
     pub(super) fn on_local(&mut self, outcome: local::Outcome) {
-        let refused = |why: SignRefused| signer::refused(500, why.to_string());
-        match outcome {
+        let failure = match outcome {
             local::Outcome::Made(made) => {
                 let credentials = Credentials {
                     payment: made.payment,
                     segment: made.segment,
                 };
                 let memory = Memory::State(Box::new(made.state));
-                self.minted(Party::KeyHolder, credentials, memory);
+                return self.minted(Party::KeyHolder, credentials, memory);
             }
             local::Outcome::Refused(why) => {
-                self.fail(Failure::new(Party::KeyHolder, refused(why)));
+                Failure::new(Party::KeyHolder, signer::refused(500, why.to_string()))
             }
-            local::Outcome::TimedOut => self.fail(Failure::new(
+            local::Outcome::TimedOut => Failure::new(
                 Party::KeyHolder,
                 Cause::TimedOut {
                     doing: "a signature",
                     after: local::SIGN_DEADLINE,
                 },
-            )),
+            ),
+            local::Outcome::NotStored(why) => not_stored("the nonces of a payment", why),
+        };
+        if let Some(until) = self.own_failed(failure) {
+            self.state = State::PausingMint(until);
         }
     }
 
@@ -386,4 +417,8 @@ impl PaymentSession {
             signer::Outcome::Failed(failure) => self.mint_failed(failure),
         }
     }
+}
+
+fn not_stored(what: &'static str, why: StoreFailed) -> Failure {
+    Failure::new(Party::Store, Cause::NotStored { what, text: why.0 })
 }

@@ -13,6 +13,7 @@
 //!        │             │ delivered()  │ │ └─ no answer ─▶ Confirming ────────┘
 //!        └── Paid ◀────┴── 200 ───────┘ └─ not reached, 500 ─▶ Pausing ─▶ Delivering
 //!
+//!  Our own key holder or store fails: Pausing, then the same again, for as long as what was paid lasts.
 //!  482: Skipped, nothing changes. Anything else, too many tries, a deadline, a broken rule: Failed ─▶ Ended
 //! ```
 //!
@@ -42,6 +43,7 @@ use crate::http;
 use crate::machine::{EffectId, Input, Machine, Outbox, Output, earlier};
 use crate::money::{Amount, Price};
 use crate::signers::SignerHealth;
+use crate::store::StoreFailed;
 use crate::time::Time;
 use crate::wire::signer::StateBlob;
 use crate::wire::{OrchestratorInfo, SignerState, TicketParams};
@@ -50,7 +52,7 @@ pub use local::{LocalAccount, NONCE_KEY};
 pub use signer::{FIRST_PATIENCE, RemoteSigner};
 pub use types::{
     Config, Credentials, DELIVERY_TRIES, Delivered, Event, FIRST_PAUSE, Fee, Funds, LONGEST_PAUSE,
-    MAX_REFRESHES, MINT_ROUNDS, Paid, PaymentId, QUOTE_DEADLINE,
+    MAX_REFRESHES, MINT_ROUNDS, OWN_TRIES, Paid, PaymentId, QUOTE_DEADLINE,
 };
 
 enum Payer {
@@ -95,7 +97,8 @@ struct Current {
 enum State {
     Resting,
     Minting,
-    Saving(Box<Minted>, EffectId),
+    Saving(Box<Minted>, EffectId, Time),
+    PausingSave(Box<Minted>, Time),
     AwaitingQuote(Time),
     AwaitingOwner(Box<Minted>),
     Delivering(Box<Minted>, Post),
@@ -479,6 +482,10 @@ impl PaymentSession {
         }
         match core::mem::replace(&mut self.state, State::Resting) {
             State::PausingMint(until) if until <= self.now => self.mint(),
+            State::PausingSave(minted, until) if until <= self.now => self.save(minted),
+            State::Saving(minted, _, until) if until <= self.now => {
+                self.not_saved(minted, StoreFailed::late());
+            }
             State::PausingDelivery(minted, post, until) if until <= self.now => {
                 self.post(minted, post);
             }
@@ -531,13 +538,22 @@ impl PaymentSession {
         }
     }
 
-    fn on_stored(&mut self, id: EffectId) {
+    fn on_stored(&mut self, id: EffectId, answer: Result<(), StoreFailed>) {
         match core::mem::replace(&mut self.state, State::Resting) {
-            State::Saving(minted, saving) if saving == id => self.send(minted),
+            State::Saving(minted, saving, _) if saving == id => {
+                return match answer {
+                    Ok(()) => self.send(minted),
+                    Err(why) => self.not_saved(minted, why),
+                };
+            }
             other => self.state = other,
         }
-        if let Payer::Local { minter, .. } = &mut self.payer {
-            minter.stored(self.now, id, &mut self.out);
+        let outcome = match &mut self.payer {
+            Payer::Local { minter, .. } => minter.stored(self.now, id, answer, &mut self.out),
+            _ => None,
+        };
+        if let Some(outcome) = outcome {
+            self.on_local(outcome);
         }
     }
 }
@@ -550,7 +566,7 @@ impl Machine for PaymentSession {
         match input {
             Input::Tick => {}
             Input::Http(id, step) => self.on_http(id, step),
-            Input::Stored(id) => self.on_stored(id),
+            Input::Stored(id, answer) => self.on_stored(id, answer),
             Input::Signed(id, answer) => {
                 let outcome = match &mut self.payer {
                     Payer::Local { minter, .. } => minter.signed(id, answer),
@@ -575,13 +591,11 @@ impl Machine for PaymentSession {
         let state = match &self.state {
             State::AwaitingQuote(until)
             | State::PausingMint(until)
+            | State::PausingSave(_, until)
+            | State::Saving(_, _, until)
             | State::PausingDelivery(_, _, until) => Some(*until),
             State::Delivering(_, post) => Some(post.wake()),
-            State::Resting
-            | State::Minting
-            | State::Saving(..)
-            | State::AwaitingOwner(_)
-            | State::Ended => None,
+            State::Resting | State::Minting | State::AwaitingOwner(_) | State::Ended => None,
         };
         let pace = self
             .pace

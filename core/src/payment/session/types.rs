@@ -21,6 +21,8 @@ pub const QUOTE_DEADLINE: Duration = Duration::from_secs(30);
 pub const MAX_REFRESHES: u32 = 3;
 /// All signers are asked so often, at least, before a payment is given up.
 pub const MINT_ROUNDS: u32 = 3;
+/// The key holder and the store are asked so often, at least, before a payment is given up.
+pub const OWN_TRIES: u32 = 3;
 /// So often a payment is sent, at least, before it is given up.
 pub const DELIVERY_TRIES: u32 = 4;
 /// Pauses between tries double from this.

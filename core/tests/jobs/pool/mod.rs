@@ -153,9 +153,10 @@ impl World {
                 Output::Effect(id, Effect::Http(Out::Abort)) => {
                     self.mail.retain(|(_, to, _)| *to != id);
                 }
-                Output::Effect(_, Effect::Store(record)) => {
+                Output::Effect(id, Effect::Store(record)) => {
                     let value = record.value.expect("records are kept, not forgotten");
                     self.stored.insert(record.key, value.to_vec());
+                    self.pool.handle_input(self.now, Input::Stored(id, Ok(())));
                 }
                 Output::Effect(_, other) => panic!("{other:?}"),
                 Output::Event(event) => self.events.push(event),

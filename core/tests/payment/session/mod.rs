@@ -175,7 +175,7 @@ impl Net {
                     session.handle_input(self.now, Input::Signed(id, Ok(signature)));
                 }
                 Output::Effect(id, Effect::Store(_)) => {
-                    session.handle_input(self.now, Input::Stored(id));
+                    session.handle_input(self.now, Input::Stored(id, Ok(())));
                 }
             }
         }
@@ -263,7 +263,8 @@ impl Net {
         loop {
             match self.receiver.poll_output() {
                 Output::Effect(id, Effect::Store(_)) => {
-                    self.receiver.handle_input(self.now, Input::Stored(id));
+                    self.receiver
+                        .handle_input(self.now, Input::Stored(id, Ok(())));
                 }
                 Output::Event(receiver::Event::Credited(of, _)) if of == receipt => {
                     let mut quote = self.quote();
@@ -293,7 +294,9 @@ impl Net {
         let receipt = self.receiver.receive(self.now, "job", payment);
         loop {
             match self.receiver.poll_output() {
-                Output::Effect(id, _) => self.receiver.handle_input(self.now, Input::Stored(id)),
+                Output::Effect(id, _) => self
+                    .receiver
+                    .handle_input(self.now, Input::Stored(id, Ok(()))),
                 Output::Event(receiver::Event::Credited(of, _)) => assert_eq!(of, receipt),
                 Output::Event(receiver::Event::Won(_)) => {}
                 Output::Event(other) => panic!("{other:?}"),

@@ -14,7 +14,7 @@ use livepeer_core::payment::mint::Policy;
 use livepeer_core::payment::receiver::ReceiptId;
 use livepeer_core::payment::session::{Credentials, PaymentId};
 use livepeer_core::payment::{PaymentSession, Secret, SignerServer, TicketReceiver, remote};
-use livepeer_core::store::Record;
+use livepeer_core::store::{Record, StoreFailed};
 use livepeer_core::wire::Payment;
 use livepeer_core::wire::payment::PAYMENT_HEADER;
 use livepeer_core::{Address, EffectId, Input, Machine, Output, Time};
@@ -266,9 +266,12 @@ impl World {
                 }
             }
             Due::PayerStored(life, id, record) => {
-                keep(&mut self.payer_store, record);
+                let answer = self.store_answer();
+                if self.is_kept(&answer) {
+                    keep(&mut self.payer_store, record);
+                }
                 if life == self.life {
-                    self.payer_input(Input::Stored(id));
+                    self.payer_input(Input::Stored(id, answer));
                 }
             }
             Due::PayerSigned(life, id, digest) if life == self.life => {
@@ -280,8 +283,12 @@ impl World {
             Due::RecipientStored(life, id, record) => {
                 if life == self.recipient_life {
                     self.unsaved.retain(|(unsaved, _)| *unsaved != id);
-                    keep(&mut self.recipient_store, record);
-                    self.recipient.handle_input(self.now, Input::Stored(id));
+                    let answer = self.store_answer();
+                    if self.is_kept(&answer) {
+                        keep(&mut self.recipient_store, record);
+                    }
+                    let answer = Input::Stored(id, answer);
+                    self.recipient.handle_input(self.now, answer);
                 }
             }
             Due::Start(id, credentials, answer) => self.take_start(id, &credentials, answer),
@@ -346,6 +353,20 @@ impl World {
         Some(answer)
     }
 
+    /// What a store says of a record.
+    fn store_answer(&mut self) -> Result<(), StoreFailed> {
+        if self.faults && self.dice.percent(6) {
+            self.summary.store_failures += 1;
+            return Err(StoreFailed("the disk is full".into()));
+        }
+        Ok(())
+    }
+
+    /// Whether the record is there all the same.
+    fn is_kept(&mut self, answer: &Result<(), StoreFailed>) -> bool {
+        answer.is_ok() || self.dice.percent(30)
+    }
+
     fn send(&mut self, id: EffectId, request: Request) {
         let authority = request.url.authority();
         let at_orchestrator = authority == ORCHESTRATOR;
@@ -353,7 +374,7 @@ impl World {
             let header = request.headers.get(PAYMENT_HEADER).expect("a payment");
             let payment = Payment::decode(header).expect("our own");
             self.model.signed(&payment);
-            self.model.sent(&payment);
+            self.model.sent(&payment, &self.payer_store);
         }
         let after = self.travel();
         let signer = usize::from(authority.starts_with("signer-1"));

@@ -96,7 +96,7 @@ impl World {
             Event::Ready(id, credentials) => {
                 let payment = Payment::decode(&credentials.payment).expect("our own");
                 self.model.signed(&payment);
-                self.model.sent(&payment);
+                self.model.sent(&payment, &self.payer_store);
                 let answer = self.fate(EffectId::by_peer(0));
                 let after = self.travel();
                 match answer {

@@ -165,8 +165,8 @@ impl World {
             }
             receiver::Event::Rejected(receipt, why) => {
                 let credited = why.credit.clone();
-                let text = why.why.to_string();
-                self.receipt(receipt, credited.tickets, &credited.value, Some(text));
+                let refused = (why.why.status(), why.why.to_string());
+                self.receipt(receipt, credited.tickets, &credited.value, Some(refused));
             }
             receiver::Event::Won(ticket) => {
                 let key = receiver::winner_key(&ticket.signature);
@@ -198,7 +198,7 @@ impl World {
         receipt: ReceiptId,
         tickets: usize,
         value: &Amount,
-        refused: Option<String>,
+        refused: Option<(u16, String)>,
     ) {
         let (account, payment, waiting) = self
             .waiting
@@ -210,8 +210,8 @@ impl World {
         self.touched.insert(account.clone());
         let after = self.travel();
         match (waiting, refused) {
-            (Waiting::Payment(answer), Some(text)) => {
-                self.reply(answer, after, 400, text.into_bytes());
+            (Waiting::Payment(answer), Some((status, text))) => {
+                self.reply(answer, after, status, text.into_bytes());
             }
             (Waiting::Payment(answer), None) => {
                 let mut quote = self.quote();
