@@ -8,6 +8,7 @@ use livepeer_core::chain::ChainView;
 use livepeer_core::http::Url;
 use livepeer_core::money::{Price, Wei};
 use livepeer_core::payment::Secret;
+use livepeer_core::trickle::Start;
 
 use super::pipeline::PipelineFactory;
 
@@ -31,6 +32,8 @@ pub struct Config {
     /// What the secrets behind quotes and auth tokens are derived from; `None` takes fresh ones from the seed. Keep
     /// it and the records across a restart, and open quotes and tokens stay good.
     pub secret: Option<Secret>,
+    /// When and where its runners begin to read the input of a session.
+    pub join: Join,
     /// How it misbehaves.
     pub quirks: Quirks,
 }
@@ -48,6 +51,7 @@ impl Config {
             nodes: Vec::new(),
             idle: Duration::from_secs(300),
             secret: None,
+            join: Join::default(),
             quirks: Quirks::default(),
         }
         .with_model("noop", ModelConfig::default())
@@ -65,6 +69,38 @@ impl Config {
     pub fn with_model(mut self, name: impl Into<String>, model: ModelConfig) -> Self {
         self.models.insert(name.into(), model);
         self
+    }
+}
+
+/// When and where a runner begins to read the input of its session.
+///
+/// Real runners load their model first, and then ask for the open segment; older ones ask for the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// The longest time between the start of a session and its runner's first read; drawn anew for each session.
+    pub within: Duration,
+    /// The segment it asks for first.
+    pub from: Start,
+}
+
+impl Default for Join {
+    /// At once, from the open segment on: nothing is missed.
+    fn default() -> Self {
+        Self {
+            within: Duration::ZERO,
+            from: Start::Current,
+        }
+    }
+}
+
+impl Join {
+    /// As runners of the reference do it: up to half a second late, from the open segment on.
+    #[must_use]
+    pub const fn late() -> Self {
+        Self {
+            within: Duration::from_millis(500),
+            from: Start::Current,
+        }
     }
 }
 

@@ -51,7 +51,7 @@ use livepeer_core::trickle::server::{self, Removal};
 use livepeer_core::wire::Params;
 use livepeer_core::{Address, Child, EffectId, Input, Machine, Outbox, Output, Rng, Seed, Time};
 
-pub use config::{Config, ModelConfig, Payments, Quirks};
+pub use config::{Config, Join, ModelConfig, Payments, Quirks};
 pub use event::{EndReason, Event, Figures, Surface};
 pub use pipeline::{Noop, Pipeline, PipelineFactory};
 pub use session::{DRAINED_AFTER, LINGER, MAX_LINGER, STATUS_EVERY};
@@ -278,7 +278,14 @@ impl Orchestrator {
             || PipelineFactory::default().make(),
             |known| known.pipeline.make(),
         );
+        let join = self.config.join;
+        let late = u64::try_from(join.within.as_nanos()).unwrap_or(u64::MAX);
+        let late = match late {
+            0 => Duration::ZERO,
+            most => Duration::from_nanos(self.rng.below(most)),
+        };
         let plan = Plan {
+            joins: (now + late, join.from),
             manifest_id: manifest_id.clone(),
             payer,
             model: model.clone(),
@@ -291,6 +298,9 @@ impl Orchestrator {
         }
         self.sessions.insert(manifest_id.clone(), session);
         self.figures.sessions += 1;
+        if let Some(session) = self.sessions.get_mut(&manifest_id) {
+            session.join(now, &mut self.server);
+        }
         // A reader is told of news only after it asked in vain.
         self.attend(now, &manifest_id);
         self.out.event(Event::SessionStarted {
@@ -455,9 +465,9 @@ impl Orchestrator {
                 .sessions
                 .values_mut()
                 .filter_map(|session| {
-                    session
-                        .speak(now, server, quirks)
-                        .then(|| session.manifest_id.clone())
+                    let joined = session.join(now, server);
+                    let behind = session.speak(now, server, quirks);
+                    (joined || behind).then(|| session.manifest_id.clone())
                 })
                 .collect();
             for manifest_id in behind {

@@ -45,7 +45,10 @@ pub(super) struct Session {
     pub(super) model: String,
     names: Names,
     pipeline: Box<dyn Pipeline>,
-    input: ReaderId,
+    /// `None` until the runner has joined.
+    input: Option<ReaderId>,
+    /// When the runner joins, and at which segment, while it has not.
+    joins: Option<(Time, Start)>,
     control: ReaderId,
     /// The input segment that is read, or comes next.
     at: Seq,
@@ -96,6 +99,8 @@ pub(super) struct Plan {
     pub(super) model: String,
     pub(super) params: Option<Params>,
     pub(super) pipeline: Box<dyn Pipeline>,
+    /// When the runner joins, and at which segment.
+    pub(super) joins: (Time, Start),
 }
 
 impl Session {
@@ -110,7 +115,6 @@ impl Session {
         ] {
             server.create_channel(now, name, content.into())?;
         }
-        let input = server.subscribe(now, &names.input, Start::Next)?;
         let control = server.subscribe(now, &names.control, Start::Next)?;
         if let Some(params) = &plan.params {
             plan.pipeline.update(params);
@@ -128,7 +132,8 @@ impl Session {
             model: plan.model,
             names,
             pipeline: plan.pipeline,
-            input,
+            input: None,
+            joins: Some(plan.joins),
             control,
             at: Seq::ZERO,
             overtaken: false,
@@ -155,24 +160,27 @@ impl Session {
 
     /// Whether that reader is one of its own.
     pub(super) fn reads(&self, reader: ReaderId) -> bool {
-        reader == self.input || reader == self.control
+        self.input == Some(reader) || reader == self.control
     }
 
     /// When it wants to be looked at.
     pub(super) fn wake(&self) -> Time {
         match &self.drain {
             Some(drain) => drain.next_look,
-            None => self.next_status.min(self.next_heartbeat),
+            None => {
+                let joins = self.joins.map_or(Time::MAX, |(at, _)| at);
+                self.next_status.min(self.next_heartbeat).min(joins)
+            }
         }
     }
 
     /// Takes in what the input channel has, and puts out what comes of it. True once the channel is over.
     pub(super) fn pump(&mut self, now: Time, server: &mut Server, quirks: &Quirks) -> bool {
-        if !self.is_running() {
+        let Some(input) = self.input.filter(|_| self.is_running()) else {
             return false;
-        }
+        };
         loop {
-            match server.read(now, self.input) {
+            match server.read(now, input) {
                 Read::Begin(seq, _) => {
                     self.at = seq;
                     self.overtaken = false;
@@ -227,6 +235,9 @@ impl Session {
     /// Goes on where the input is, if it waits for a segment that the publisher left out: later ones have begun
     /// for longer than a heartbeat. True if it did.
     fn catch_up(&mut self, now: Time, server: &mut Server) -> bool {
+        if self.input.is_none() {
+            return false;
+        }
         let head = server
             .stats(&self.names.input)
             .map_or(Seq::ZERO, |stats| stats.head);
@@ -238,7 +249,9 @@ impl Session {
         let Ok(reader) = server.subscribe(now, &self.names.input, Start::Current) else {
             return false;
         };
-        server.unsubscribe(std::mem::replace(&mut self.input, reader));
+        if let Some(before) = self.input.replace(reader) {
+            server.unsubscribe(before);
+        }
         self.at = head.minus(1);
         self.overtaken = false;
         true
@@ -286,6 +299,24 @@ impl Session {
         }
     }
 
+    /// Lets the runner read the input, if it is time to. True if it does from now on.
+    pub(super) fn join(&mut self, now: Time, server: &mut Server) -> bool {
+        let Some((_, from)) = self.joins.take_if(|(at, _)| *at <= now) else {
+            return false;
+        };
+        let head = server
+            .stats(&self.names.input)
+            .map_or(Seq::ZERO, |stats| stats.head);
+        self.at = match from {
+            Start::Next => head,
+            Start::Current => head.minus(1),
+            Start::At(seq) => seq,
+        };
+        // The only error is a channel that is gone, and then there is nothing to read.
+        self.input = server.subscribe(now, &self.names.input, from).ok();
+        self.input.is_some()
+    }
+
     /// Speaks if it is time to. True if there is input to take in again.
     pub(super) fn speak(&mut self, now: Time, server: &mut Server, quirks: &Quirks) -> bool {
         let due = self.next_status.min(self.next_heartbeat) <= now;
@@ -314,7 +345,9 @@ impl Session {
         if self.output != Segment::None {
             self.end_segment(now, server);
         }
-        server.unsubscribe(self.input);
+        if let Some(input) = self.input.take() {
+            server.unsubscribe(input);
+        }
         server.unsubscribe(self.control);
         server.delete_channel(now, &self.names.input);
         let (linger, words) = match why {

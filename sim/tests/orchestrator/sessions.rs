@@ -8,7 +8,9 @@ use livepeer_core::http::{Body, Method, Request, Url};
 use livepeer_core::trickle::Start;
 use livepeer_core::wire::{Channels, Params};
 use livepeer_sim::Orchestrator;
-use livepeer_sim::orchestrator::{EndReason, Event, ModelConfig, Pipeline, PipelineFactory};
+use livepeer_sim::orchestrator::{
+    Config, EndReason, Event, Join, ModelConfig, Pipeline, PipelineFactory,
+};
 use serde_json::Value;
 
 use crate::stage::{Stage, ms, off_chain, secs, service};
@@ -60,6 +62,47 @@ fn noop_returns_every_byte_while_it_is_still_being_written() {
     }
     stage.net.run_for(ms(100));
     assert!(stage.read(output).0 == sent);
+}
+
+/// The segments that come back from a runner that joins within a minute at `from`. Of six the first one is open for
+/// `open` milliseconds, and the others follow at once.
+fn joined_late(from: Start, open: u64) -> Vec<Vec<u8>> {
+    let within = secs(60);
+    let mut stage = Stage::new(Config {
+        join: Join { within, from },
+        ..off_chain()
+    });
+    let channels = stage.start_off_chain();
+    let output = stage.reader(&channels.subscribe, Start::At(0.into()));
+    let video = stage.publisher(&channels.publish, false);
+    let sent = segments(6);
+    let first = Bytes::copy_from_slice(&sent[0]);
+    stage.net.with(video, |p, now| p.begin(now)).expect("ready");
+    stage
+        .net
+        .with(video, |p, now| p.write(now, first))
+        .expect("room");
+    stage.net.run_for(ms(open));
+    stage.net.with(video, |p, now| p.end(now)).expect("open");
+    for segment in &sent[1..] {
+        stage.publish(video, segment, ms(10));
+    }
+    stage.net.run_for(secs(61));
+    stage.read(output).0
+}
+
+#[test]
+fn a_runner_that_joins_late_gets_the_open_segment_whole_and_old_ones_the_next() {
+    let sent = segments(6);
+    assert!(joined_late(Start::Current, 60_500) == sent);
+    assert!(joined_late(Start::Next, 60_500) == sent[1..]);
+}
+
+#[test]
+fn a_runner_that_joins_late_misses_what_was_sent_at_once() {
+    let sent = segments(6);
+    assert!(joined_late(Start::Current, 0) == sent[5..]);
+    assert!(joined_late(Start::Next, 0).is_empty());
 }
 
 #[test]
