@@ -123,7 +123,7 @@ fn events_are_unwrapped_stored_and_merged() {
             }
         }
     }
-    assert_eq!(seen, 9);
+    assert_eq!(seen, 10);
 }
 
 #[test]
