@@ -11,8 +11,9 @@
 //! ```
 //!
 //! While a segment is read, the request for the next is under way (the *successor*). What comes of it early is
-//! held: up to [`Config::ahead_bytes`], then the driver is asked to pause. An unanswered request is asked again
-//! after [`Config::refresh`] on a new connection; the old one lives on for [`OVERLAP`], and who answers first wins.
+//! held: up to [`Config::ahead_bytes`], then the driver is asked to pause. A request without an answer, or with a
+//! head and no byte after it, is asked again after [`Config::refresh`] on a new connection; the old one lives on for
+//! [`OVERLAP`], and the first to answer, or to go on, wins.
 
 mod fetch;
 mod follow;
@@ -54,7 +55,7 @@ pub struct Config {
     /// How many segments behind the head is too far, although they may still be there. `None`: only what has left
     /// the server's window is.
     pub max_lag: Option<u64>,
-    /// An unanswered request is asked again after this long.
+    /// A request is asked again after this long without an answer, or without a byte after its head.
     pub refresh: Duration,
     /// Failures in a row before giving up.
     pub max_failures: u32,
@@ -258,13 +259,13 @@ impl Subscriber {
             return;
         }
         let now = self.now;
-        // One request at a time may have a second of its kind (trickle spec 12-5).
-        let others = self.reading.as_ref().map_or(0, Reading::legs);
-        self.fetch.tick(now, others < 2, &mut self.desk);
+        // One request at a time may have a second of its kind (trickle spec 12-5), and first the one that is read.
         let others = self.fetch.legs();
         if let Some(reading) = &mut self.reading {
             reading.tick(now, others < 2, &mut self.desk);
         }
+        let others = self.reading.as_ref().map_or(0, Reading::legs);
+        self.fetch.tick(now, others < 2, &mut self.desk);
         if let Some(reading) = &self.reading
             && self.fetch.has_bytes()
             && now.since(reading.heard.max(self.fetch.held_since)) >= self.desk.config.stall_within

@@ -478,6 +478,54 @@ fn an_unanswered_request_is_renewed_before_the_old_one_is_let_go() {
 }
 
 #[test]
+fn a_head_without_a_byte_is_renewed_as_an_unanswered_request_is() {
+    // The new request wins as soon as it is answered.
+    let mut hand = Hand::new(Config::default(), Start::Next);
+    hand.reply("-1", ok(7));
+    hand.pass(19_999);
+    assert_eq!(hand.indexes(), ["-1"]);
+    hand.pass(1);
+    assert_eq!(hand.indexes(), ["-1", "7"], "its seq is known by now");
+    hand.serve(7, "x");
+    assert!(hand.asked[0].aborted);
+    assert_eq!(hand.told(), ["begin 7", "x"]);
+
+    // Or the old one goes on within the overlap, and nothing of it is missed or told twice.
+    for new_one_fails in [false, true] {
+        let mut hand = Hand::new(Config::default(), Start::At(Seq::new(7)));
+        hand.reply("7", ok(7));
+        hand.pass(20_000);
+        let (old, new) = (hand.live("7")[0].id, hand.live("7")[1].id);
+        if new_one_fails {
+            hand.http(new, In::Failed(Fault::Broken("reset".into())));
+        }
+        hand.http(old, In::Data(Bytes::from_static(b"x")));
+        hand.http(new, In::Reply(ok(7)));
+        hand.http(new, In::Data(Bytes::from_static(b"x")));
+        hand.http(old, In::Data(Bytes::from_static(b"y")));
+        assert_eq!(hand.told(), ["begin 7", "x", "y"]);
+    }
+
+    // Or the old one breaks: the new one has to answer for itself.
+    let mut hand = Hand::new(Config::default(), Start::At(Seq::new(7)));
+    hand.reply("7", ok(7));
+    hand.pass(20_000);
+    let old = hand.live("7")[0].id;
+    hand.http(old, In::Failed(Fault::Broken("reset".into())));
+    hand.serve(7, "x");
+    assert_eq!(hand.told(), ["begin 7", "x"]);
+
+    // For as long as it lasts, one every twenty seconds.
+    let mut hand = Hand::new(Config::default(), Start::At(Seq::new(7)));
+    for _ in 0..10 {
+        hand.reply("7", ok(7));
+        hand.pass(20_000);
+    }
+    assert_eq!(hand.indexes(), ["7"; 11]);
+    assert_eq!(hand.told(), [""; 0]);
+}
+
+#[test]
 fn a_connection_that_fell_silent_inside_a_segment_is_checked() {
     let mut hand = Hand::reading(Config::default());
     hand.reply("6", ok(6));

@@ -15,8 +15,6 @@ use crate::trickle::{ContentType, STATUS_NOT_IN_WINDOW, Seq, Start, headers};
 /// What the server answered.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// A good head; whether bytes follow is not known yet.
-    Head,
     Body {
         seq: Seq,
         latest: Option<Seq>,
@@ -52,7 +50,8 @@ pub(super) struct Fetch {
     old: Option<(EffectId, Time)>,
     send_at: Option<Time>,
     refresh_at: Option<Time>,
-    head: Option<Response>,
+    /// A good head, and the request that it answers; whether bytes follow is not known yet.
+    head: Option<(EffectId, Response)>,
     pub(super) answer: Option<Answer>,
     pub(super) held: VecDeque<Bytes>,
     held_len: usize,
@@ -118,14 +117,18 @@ impl Fetch {
                 if let Some(loser) = loser {
                     desk.out.abort(loser);
                 }
-                self.refresh_at = None;
-                self.classify(reply, desk);
+                self.classify(now, id, reply, desk);
             }
             In::Data(bytes) => {
-                if self.leg != Some(id) || bytes.is_empty() {
+                if bytes.is_empty() {
                     return;
                 }
-                if let Some(head) = self.head.take() {
+                self.prevail(id, desk);
+                if self.leg != Some(id) {
+                    return;
+                }
+                if let Some((_, head)) = self.head.take() {
+                    self.refresh_at = None;
                     self.answer = Some(match self.seq_of(&head) {
                         Some(seq) => Answer::Body {
                             seq,
@@ -146,12 +149,14 @@ impl Fetch {
                 }
             }
             In::End(_) => {
+                self.prevail(id, desk);
                 if self.leg != Some(id) {
                     return;
                 }
                 self.leg = None;
                 self.tail = Tail::Ended;
-                if let Some(head) = self.head.take() {
+                if let Some((_, head)) = self.head.take() {
+                    self.refresh_at = None;
                     self.answer = Some(match self.seq_of(&head) {
                         Some(seq) => Answer::Empty {
                             seq,
@@ -162,6 +167,7 @@ impl Fetch {
                 }
             }
             In::Failed(fault) => {
+                self.forget_head(id);
                 if self.old.is_some_and(|(old, _)| old == id) {
                     self.old = None;
                     return;
@@ -173,7 +179,6 @@ impl Fetch {
                         self.leg = Some(old);
                         return;
                     }
-                    self.head = None;
                     self.refresh_at = None;
                     self.answer = Some(Answer::Failed(fault.to_string()));
                 } else {
@@ -184,7 +189,24 @@ impl Fetch {
         }
     }
 
-    fn classify(&mut self, reply: Response, desk: &mut Desk) {
+    /// The request before a refresh goes on after all: its head is good, and here is what follows it.
+    fn prevail(&mut self, id: EffectId, desk: &mut Desk) {
+        let headed = self.head.as_ref().is_some_and(|(of, _)| *of == id);
+        if headed && self.old.is_some_and(|(old, _)| old == id) {
+            self.old = None;
+            if let Some(loser) = self.leg.replace(id) {
+                desk.out.abort(loser);
+            }
+        }
+    }
+
+    fn forget_head(&mut self, id: EffectId) {
+        self.head.take_if(|(of, _)| *of == id);
+    }
+
+    fn classify(&mut self, now: Time, id: EffectId, reply: Response, desk: &mut Desk) {
+        self.head = None;
+        self.refresh_at = None;
         let answer = if headers::closed(&reply.headers) {
             Answer::Over
         } else {
@@ -193,9 +215,11 @@ impl Fetch {
                     (Some(seq), Start::At(want)) if seq != want => {
                         Answer::Failed(format!("it answered with {seq} for {want}"))
                     }
-                    (Some(_), _) => {
-                        self.head = Some(reply);
-                        self.answer = Some(Answer::Head);
+                    (Some(seq), _) => {
+                        self.want = Start::At(seq);
+                        // A head is no byte: the connection may still be dead.
+                        self.refresh_at = Some(now + desk.config.refresh);
+                        self.head = Some((id, reply));
                         return;
                     }
                     (None, _) => Answer::Failed("it names no seq".to_string()),
@@ -236,6 +260,7 @@ impl Fetch {
             && until <= now
         {
             self.old = None;
+            self.forget_head(old);
             desk.out.abort(old);
         }
         if self.is_due(now)
@@ -246,6 +271,7 @@ impl Fetch {
                 return;
             }
             if let Some((older, _)) = self.old.replace((leg, now + OVERLAP)) {
+                self.forget_head(older);
                 desk.out.abort(older);
             }
             self.send(now, desk);

@@ -109,7 +109,6 @@ impl Subscriber {
                 return;
             };
             match answer {
-                Answer::Head => return,
                 Answer::Body { .. } | Answer::Empty { .. } | Answer::Over
                     if self.reading.is_some() =>
                 {
@@ -121,7 +120,6 @@ impl Subscriber {
                 return;
             };
             match answer {
-                Answer::Head => return,
                 Answer::Over => return self.finish(Ending::EndOfStream),
                 Answer::Missing => self.missing(),
                 Answer::NotInWindow(Some(latest)) => {

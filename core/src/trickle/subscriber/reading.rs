@@ -214,7 +214,6 @@ impl Subscriber {
             return;
         };
         match answer {
-            Answer::Head => fetch.answer = Some(Answer::Head),
             Answer::Body { seq, .. } if seq == reading.seq => {
                 let leg = fetch.take_leg(&mut self.desk);
                 let held = core::mem::take(&mut fetch.held);
