@@ -26,6 +26,7 @@
 
 mod compare;
 mod control;
+mod idle;
 mod recovery;
 mod upload;
 
@@ -41,6 +42,7 @@ use crate::error::{Cause, Failure, Misuse};
 use crate::http::{Method, Protocol, Request, Trust, Url};
 use crate::machine::{EffectId, Input, Machine, Outbox, Output, earlier};
 use crate::time::Time;
+pub use idle::Idle;
 use upload::Upload;
 
 /// DELETEs of given-up segments that may be unanswered at a time; more are not sent.
@@ -87,6 +89,8 @@ pub struct Config {
     pub recover_within: Duration,
     /// How long a server has to be silent about a segment's bytes to be believed that it has no more.
     pub quiet: Duration,
+    /// What to do about silence, on channels whose readers or servers give up on it; `None`: nothing.
+    pub idle: Option<Idle>,
     /// How many segments in a row may be lost before the publisher gives up.
     pub max_failures: u32,
     /// How long closing waits for segments' answers.
@@ -115,6 +119,7 @@ impl Default for Config {
             answer_within: Duration::from_secs(10),
             recover_within: Duration::from_secs(10),
             quiet: Duration::from_millis(100),
+            idle: None,
             max_failures: 3,
             drain_within: Duration::from_secs(5),
             linger: LINGER,
@@ -149,6 +154,9 @@ pub enum Event {
     Delivered(Seq),
     /// The connection of a segment broke; the server was found to hold this many bytes of it, and the rest follows.
     Resumed(Seq, u64),
+    /// The segment being written was silent for too long and was ended ([`Idle`]): [`Publisher::begin`] another one for
+    /// what comes next. What becomes of this one is told as of any other.
+    Cut(Seq),
     /// The segment is given up; readers may have seen some of it.
     Lost(Seq, Failure),
     /// The last event.
@@ -258,6 +266,8 @@ pub struct Publisher {
     reprobe: Option<(EffectId, Time)>,
     errands: Vec<(EffectId, Time)>,
     failures: u32,
+    /// When the owner last began, wrote or ended something, or a keep-alive stood in.
+    spoke: Time,
     /// When the server last had all of a segment.
     delivered: Option<Time>,
     /// The channel was seen to exist.
@@ -290,6 +300,7 @@ impl Publisher {
             reprobe: None,
             errands: Vec::new(),
             failures: 0,
+            spoke: now,
             delivered: None,
             met: false,
             wants_begin: false,
@@ -358,23 +369,30 @@ impl Publisher {
                 }
             }
         }
-        let now = self.now;
+        let seq = self.take_warm();
+        self.current = Current::Writing(seq);
+        Ok(seq)
+    }
+
+    /// Begins the segment that the warm request is for, and opens the next one.
+    fn take_warm(&mut self) -> Seq {
+        self.spoke = self.now;
         self.warm_up();
         let seq = self.next;
         self.next = seq.next();
         if let Some(upload) = self.uploads.back_mut() {
-            upload.begin(now, &mut self.desk);
+            upload.begin(self.now, &mut self.desk);
         }
-        self.current = Current::Writing(seq);
         self.warm_up();
-        Ok(seq)
+        seq
     }
 
     /// Adds bytes to the segment; readers see them as soon as they arrive. Bytes of a segment that was lost
     /// meanwhile are dropped, as [`Event::Lost`] has told.
     ///
     /// # Errors
-    /// [`Unwritten::Full`] under [`Policy::Block`] while too much is unsent; misuse if no segment is begun.
+    /// [`Unwritten::Full`] under [`Policy::Block`] while too much is unsent; misuse if no segment is begun, as after
+    /// [`Event::Cut`].
     pub fn write(&mut self, now: Time, data: Bytes) -> Result<(), Unwritten> {
         self.tick(now);
         let seq = match self.current {
@@ -385,6 +403,7 @@ impl Publisher {
         if data.is_empty() {
             return Ok(());
         }
+        self.spoke = self.now;
         let limit = self.desk.config.max_unsent_bytes;
         while let unsent = self.unsent()
             && unsent > 0
@@ -420,7 +439,7 @@ impl Publisher {
     /// Ends the segment; [`Event::Delivered`] or [`Event::Lost`] follows, if it was not lost before.
     ///
     /// # Errors
-    /// Misuse if no segment is begun.
+    /// Misuse if no segment is begun, as after [`Event::Cut`].
     pub fn end(&mut self, now: Time) -> Result<(), Misuse> {
         self.tick(now);
         let current = core::mem::replace(&mut self.current, Current::None);
@@ -428,13 +447,18 @@ impl Publisher {
             Current::None => return Err(self.nothing_open()),
             Current::Discarding => {}
             Current::Writing(seq) => {
-                if let Some(upload) = self.uploads.iter_mut().find(|upload| upload.seq == seq) {
-                    upload.ended = true;
-                }
+                self.spoke = self.now;
+                self.end_segment(seq);
                 self.feed();
             }
         }
         Ok(())
+    }
+
+    fn end_segment(&mut self, seq: Seq) {
+        if let Some(upload) = self.uploads.iter_mut().find(|upload| upload.seq == seq) {
+            upload.ended = true;
+        }
     }
 
     /// Ends the segment being written, waits a bounded time for answers, leaves readers [`Config::linger`] to catch
@@ -451,10 +475,8 @@ impl Publisher {
             }
             State::Probing { id: None, .. } | State::Ready => {}
         }
-        if let Current::Writing(seq) = self.current
-            && let Some(upload) = self.uploads.iter_mut().find(|upload| upload.seq == seq)
-        {
-            upload.ended = true;
+        if let Current::Writing(seq) = self.current {
+            self.end_segment(seq);
         }
         self.current = Current::None;
         self.state = State::Draining {
@@ -520,6 +542,7 @@ impl Machine for Publisher {
         for upload in &self.uploads {
             wake = earlier(wake, upload.wake(&self.desk));
         }
+        wake = earlier(wake, self.silent_at());
         wake = earlier(wake, self.reprobe.map(|(_, until)| until));
         for (_, until) in &self.errands {
             wake = earlier(wake, Some(*until));

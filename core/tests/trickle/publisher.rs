@@ -1,5 +1,7 @@
 //! What a publisher does when its server or its connections fail, told step by step.
 
+mod idle;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -186,6 +188,7 @@ impl Driven for Hand {
                 self.losses.insert(seq.get(), failure.cause);
                 format!("lost {seq}")
             }
+            Event::Cut(seq) => format!("cut {seq}"),
             Event::Resumed(seq, held) => format!("resumed {seq} {held}"),
             Event::Closed(ending) => format!("closed {ending:?}"),
             other => panic!("{other:?}"),

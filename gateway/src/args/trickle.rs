@@ -195,6 +195,10 @@ pub(crate) struct PubArgs {
     /// What gives way when the server takes less than there is.
     #[arg(long, value_enum, default_value_t = Slow::Wait)]
     slow: Slow,
+    /// Do nothing about silence of standard input. Without this the open segment ends after 3 s of it, and an empty
+    /// one is published every 20 s: servers and readers give up on channels that are silent for long.
+    #[arg(long)]
+    no_keep_alive: bool,
     /// Print the figures as JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -227,6 +231,8 @@ impl PubArgs {
                 Slow::SkipToLive => publisher::Policy::SkipToLive,
             },
             linger: self.linger,
+            idle: (self.input == Place::Standard && !self.no_keep_alive)
+                .then(publisher::Idle::default),
             ..publisher::Config::default()
         }
     }

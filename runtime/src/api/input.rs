@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use livepeer_core::Failure;
 use livepeer_core::http::Url;
 use livepeer_core::job::LiveVideoJob as Machine;
 use livepeer_core::job::live::replay::{Piece, Replay};
+use livepeer_core::trickle::publisher::Unwritten;
 use livepeer_core::trickle::{self, Seq, publisher};
+use livepeer_core::{Failure, Misuse};
 
 use super::Flushed;
 use crate::{Handle, Runtime};
@@ -143,10 +144,20 @@ impl<R: Runtime> Input<R> {
                         job.with(|job, now| job.input_begun(now));
                     })
                     .is_ok(),
-                Piece::Data(data) => media
-                    .with(|publisher, now| publisher.write(now, data))
-                    .is_ok(),
-                Piece::End(_) => media.with(|publisher, now| publisher.end(now)).is_ok(),
+                Piece::Data(data) => {
+                    match media.with(|publisher, now| publisher.write(now, data)) {
+                        Err(Unwritten::Misuse(Misuse::NotOpen)) => {
+                            // It was silent for too long.
+                            self.replay.cut();
+                            continue;
+                        }
+                        written => written.is_ok(),
+                    }
+                }
+                Piece::End(_) => {
+                    let ended = media.with(|publisher, now| publisher.end(now));
+                    matches!(ended, Ok(()) | Err(Misuse::NotOpen))
+                }
             };
             if !taken {
                 // It says when to try again, or that it has ended.

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::http::{Body, Fault, Headers, In, Method, Out, Response, Url};
-use livepeer_core::trickle::publisher::{Config, Event, Policy, Publisher, Unbegun, Unwritten};
+use livepeer_core::trickle::publisher::{
+    Config, Event, Idle, Policy, Publisher, Unbegun, Unwritten,
+};
 use livepeer_core::trickle::{Ending, headers};
 use livepeer_core::{Effect, EffectId, Misuse, Time};
 
@@ -143,6 +145,8 @@ pub struct Player {
     open: Vec<u64>,
     current: Option<u64>,
     policy: Policy,
+    /// It breaks its silence with segments of its own.
+    kept_alive: bool,
     begun: Option<u64>,
     ready: bool,
     closed: Option<Ending>,
@@ -159,7 +163,9 @@ impl Player {
             Policy::DropOldest,
             Policy::SkipToLive,
         ][usize::from(flavour % 4)];
+        let kept_alive = flavour & 128 != 0;
         let config = Config {
+            idle: kept_alive.then(Idle::default),
             create: flavour & 4 == 0,
             delete: flavour & 8 == 0,
             policy,
@@ -177,6 +183,7 @@ impl Player {
             open: Vec::new(),
             current: None,
             policy,
+            kept_alive,
             begun: None,
             ready: false,
             closed: None,
@@ -193,8 +200,11 @@ impl Player {
             Step::Write(count) => self.write(usize::from(*count)),
             Step::End => {
                 let end = self.publisher.end(self.now);
-                assert_eq!(end.is_ok(), self.current.take().is_some(), "{end:?}");
+                if end.is_ok() {
+                    assert!(self.current.take().is_some());
+                }
                 self.drain();
+                assert!(self.current.is_none(), "{end:?}");
             }
             Step::Close => {
                 self.publisher.close(self.now);
@@ -328,7 +338,10 @@ impl Player {
                 assert_eq!(back, bytes);
                 assert_eq!(self.policy, Policy::Block);
             }
-            Err(Unwritten::Misuse(_)) => assert!(seq.is_none() || self.closed.is_some()),
+            Err(Unwritten::Misuse(_)) => {
+                self.drain();
+                assert!(self.current.is_none() || self.closed.is_some());
+            }
             Err(other) => panic!("{other}"),
         }
         self.drain();
@@ -362,16 +375,19 @@ impl Player {
                 if request.method == Method::Post
                     && let Some(seq) = seq
                 {
-                    // At most one warm request, for the one after the last that was begun.
+                    // At most one warm request, for the one after the last that was begun or keeps the channel alive.
                     let warm = self.begun.is_none_or(|begun| seq > begun);
-                    let others = self.live.values().any(|exchange| {
+                    let others = self.live.values().filter(|exchange| {
                         exchange.method == Method::Post
                             && !exchange.replied
                             && exchange.seq.is_some_and(|other| {
                                 self.begun.is_none_or(|begun| other > begun) && other != seq
                             })
                     });
-                    assert!(!(warm && others), "two warm requests");
+                    assert!(
+                        !warm || others.count() <= usize::from(self.kept_alive),
+                        "two warm requests"
+                    );
                 }
                 let fresh = self.live.insert(
                     id,
@@ -435,6 +451,10 @@ impl Driven for Player {
             Event::Delivered(seq) => {
                 self.outcome(seq.get());
                 assert_ne!(self.current, Some(seq.get()), "it had not ended");
+            }
+            Event::Cut(seq) => {
+                assert!(self.kept_alive);
+                assert_eq!(self.current.take(), Some(seq.get()), "only what is open");
             }
             Event::Lost(seq, _) => self.outcome(seq.get()),
             Event::Closed(ending) => {

@@ -154,6 +154,27 @@ impl Replay {
         }
     }
 
+    /// The publisher ended the segment that is being handed over, since it was silent for too long: what was not
+    /// handed over yet is the next one's.
+    pub fn cut(&mut self) {
+        if !core::mem::take(&mut self.begun) {
+            return;
+        }
+        let handed = core::mem::take(&mut self.handed);
+        // One without a byte is none: it begins again.
+        if handed > 0
+            && let Some(kept) = self.kept.get_mut(self.at)
+        {
+            let rest = Kept {
+                pieces: kept.pieces.split_off(handed),
+                complete: core::mem::replace(&mut kept.complete, true),
+                lost: false,
+            };
+            self.at += 1;
+            self.kept.insert(self.at, rest);
+        }
+    }
+
     /// The orchestrator has the whole of that segment. Returns whether that answers it.
     pub fn delivered(&mut self, number: u64) -> bool {
         if !self.answers {
@@ -314,6 +335,35 @@ mod tests {
         feed(&mut replay);
         assert!(replay.delivered(1));
         assert_eq!(replay.restart(), (2, 1));
+    }
+
+    #[test]
+    fn a_segment_that_was_ended_in_silence_goes_on_as_another_one() {
+        let mut replay = Replay::new(Limits::default());
+        replay.expect_answers();
+        replay.begin();
+        replay.write(Bytes::from_static(b"a"));
+        assert_eq!(feed(&mut replay), [(0, b"a".to_vec())]);
+        replay.write(Bytes::from_static(b"b"));
+        replay.cut();
+        assert!(replay.is_open());
+        assert_eq!(feed(&mut replay), [(1, b"b".to_vec())]);
+        replay.end();
+        write(&mut replay, "c");
+        assert_eq!(
+            feed(&mut replay),
+            [(2, b"c".to_vec())],
+            "their numbers follow"
+        );
+        replay.answered();
+        assert_eq!(replay.restart(), (1, 2), "each part has its own answer");
+        // Without a byte there is nothing to answer.
+        replay.begin();
+        let begun = feed(&mut replay).len();
+        replay.cut();
+        replay.write(Bytes::from_static(b"d"));
+        assert_eq!(begun, 3);
+        assert_eq!(feed(&mut replay), [(3, b"d".to_vec())]);
     }
 
     #[test]

@@ -77,6 +77,7 @@ impl Publisher {
             return self.fail(numbers_used_up());
         }
         self.state = State::Ready;
+        self.spoke = self.now;
         self.next = first;
         self.desk.out.event(Event::Ready(first));
         self.warm_up();
@@ -112,13 +113,15 @@ impl Publisher {
         let begun = self.uploads[at].begun;
         match verdict {
             Verdict::Delivered => {
-                if let Some(mut upload) = self.uploads.remove(at) {
-                    upload.abort(&mut self.desk);
-                }
                 self.failures = 0;
                 self.met = true;
-                self.delivered = Some(self.now);
-                self.desk.out.event(Event::Delivered(seq));
+                if let Some(mut upload) = self.uploads.remove(at) {
+                    upload.abort(&mut self.desk);
+                    if !upload.keep_alive {
+                        self.delivered = Some(self.now);
+                        self.desk.out.event(Event::Delivered(seq));
+                    }
+                }
             }
             Verdict::Gone if matches!(self.state, State::Deleting { .. }) => {
                 // Our own DELETE did it; its answer is still to come.
@@ -197,8 +200,15 @@ impl Publisher {
             let id = self.desk.out.request(request);
             self.errands.push((id, self.now + DELETE_WITHIN));
         }
-        let failure = self.failure(cause);
-        self.desk.out.event(Event::Lost(upload.seq, failure));
+        self.tell_lost(&upload, cause);
+    }
+
+    /// Nobody wrote a keep-alive, so nobody has lost it.
+    fn tell_lost(&mut self, upload: &Upload, cause: Cause) {
+        if !upload.keep_alive {
+            let failure = self.failure(cause);
+            self.desk.out.event(Event::Lost(upload.seq, failure));
+        }
     }
 
     pub(super) fn fail(&mut self, cause: Cause) {
@@ -229,8 +239,7 @@ impl Publisher {
                         after: self.desk.config.drain_within,
                     },
                 };
-                let failure = self.failure(cause);
-                self.desk.out.event(Event::Lost(upload.seq, failure));
+                self.tell_lost(&upload, cause);
             }
         }
         if let Some((id, _)) = self.reprobe.take() {
@@ -296,6 +305,7 @@ impl Publisher {
 
     /// What follows from everything else.
     pub(super) fn settle(&mut self) {
+        self.break_silence();
         self.feed();
         if let State::Draining { until } = self.state
             && (self.in_flight() == 0 || until <= self.now)

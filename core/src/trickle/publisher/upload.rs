@@ -64,6 +64,8 @@ pub(super) struct Upload {
     /// The owner took it; before, it is only a warm request.
     pub(super) begun: bool,
     pub(super) ended: bool,
+    /// It has no owner and is empty, so that readers and server hear of the channel.
+    pub(super) keep_alive: bool,
     /// A POST has left for this seq, so the server may hold the segment.
     pub(super) opened: bool,
     /// Whether its POST begins the publisher's run.
@@ -101,6 +103,7 @@ impl Upload {
             seq,
             begun: false,
             ended: false,
+            keep_alive: false,
             opened: false,
             reset,
             emptied: false,
@@ -121,6 +124,11 @@ impl Upload {
             trouble: None,
             pause: PAUSE,
         }
+    }
+
+    /// Whether the owner wrote anything.
+    pub(super) const fn has_bytes(&self) -> bool {
+        self.total > 0
     }
 
     /// Bytes taken from the owner and not yet handed to a transport.

@@ -157,8 +157,15 @@ impl<R: Runtime> Pipe<R> {
     async fn write(&mut self, mut data: Bytes) -> Outcome {
         self.figures.bytes += data.len() as u64;
         loop {
-            match self.channel.with(|channel, now| channel.write(now, data)) {
+            let piece = data.clone();
+            match self.channel.with(|channel, now| channel.write(now, piece)) {
                 Ok(()) => return Ok(()),
+                Err(Unwritten::Misuse(Misuse::NotOpen)) => {
+                    // It was silent for too long.
+                    self.end();
+                    self.begin(Duration::ZERO).await?;
+                    continue;
+                }
                 Err(Unwritten::Misuse(misuse)) => return Err(self.why(misuse).await),
                 Err(Unwritten::Full(back)) => data = back,
                 Err(_) => return Ok(()),
@@ -225,6 +232,7 @@ impl<R: Runtime> Pipe<R> {
                 let figures = &self.figures;
                 self.progress.set(figures.segments, || figures.note());
             }
+            Event::Cut(seq) if self.open == Some(seq) => self.end(),
             Event::Resumed(..) => self.figures.resumed += 1,
             Event::Lost(seq, failure) => {
                 self.figures.lost += 1;
