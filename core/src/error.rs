@@ -48,6 +48,8 @@ pub enum Party {
     KeyHolder,
     /// The store of our own records.
     Store,
+    /// Where the application puts its output.
+    Sink,
 }
 
 impl fmt::Display for Party {
@@ -61,6 +63,7 @@ impl fmt::Display for Party {
             Self::Chain(url) => write!(f, "chain endpoint {url}"),
             Self::KeyHolder => f.write_str("the key holder"),
             Self::Store => f.write_str("our own store"),
+            Self::Sink => f.write_str("our own output"),
         }
     }
 }
@@ -211,6 +214,9 @@ pub enum Cause {
         /// The store's words.
         text: String,
     },
+    /// What came could not be put where the application wants it. The text is the application's.
+    #[error("cannot be written: {0}")]
+    NotWritten(String),
     /// The channel or session is gone.
     #[error("{0} is gone")]
     Gone(&'static str),
@@ -256,11 +262,12 @@ impl fmt::Display for Listed<'_> {
 impl Cause {
     fn advice(&self, who: &Party) -> Advice {
         let elsewhere = match who {
-            // There is nowhere else to go for a signature or a record.
+            // There is nowhere else to go for a signature or a record, and nobody else takes our output.
             Party::Signer(_)
             | Party::Signers
             | Party::KeyHolder
             | Party::Store
+            | Party::Sink
             | Party::Discovery(_)
             | Party::Chain(_) => Advice::Stop,
             Party::Orchestrator(_) | Party::Channel(_) => Advice::GoElsewhere,

@@ -195,6 +195,12 @@ pub(crate) struct LiveArgs {
     /// How fast to publish: real, max, or a factor of real time such as 2 or 0.5.
     #[arg(long, value_name = "SPEED", default_value_t = Speed::REAL)]
     pub(crate) speed: Speed,
+    /// Leave an orchestrator from which nothing comes back for this long while input flows.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::duration)]
+    pub(crate) output_timeout: Duration,
+    /// The same while its model says that it is loading.
+    #[arg(long, value_name = "TIME", default_value = "180s", value_parser = values::duration)]
+    pub(crate) loading_timeout: Duration,
     /// The most to pay, in wei per pixel: 1200, 0.5 or 1/3.
     #[arg(long, value_name = "WEI_PER_PIXEL", value_parser = values::price)]
     pub(crate) max_price: Option<Price>,

@@ -242,6 +242,12 @@ impl RunnerEvent {
         self.event.get("type").and_then(Value::as_str) == Some("status")
     }
 
+    /// Whether it is a status report of a runner whose model is still loading (jobs spec 3.5).
+    #[must_use]
+    pub fn is_loading(&self) -> bool {
+        self.is_status() && self.event.get("state").and_then(Value::as_str) == Some("LOADING")
+    }
+
     /// What went wrong, if this says so.
     #[must_use]
     pub fn error(&self) -> Option<&str> {

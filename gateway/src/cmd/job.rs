@@ -13,7 +13,7 @@ use livepeer_runtime::api::{
 };
 use livepeer_runtime::{Driver, Runtime};
 
-use super::sink::Sink;
+use super::sink::{Sink, Written};
 use super::socket::sleep_until;
 use super::source::Cut;
 use super::stop::Stop;
@@ -52,11 +52,13 @@ struct Figures {
     first_out: Option<Instant>,
 }
 
-/// Why publishing ended.
+/// Why the job was ended.
 enum Ended {
     /// The input is over, or the time limit is.
     Input,
     Interrupted,
+    /// Because the output could not be written any more.
+    Sink,
 }
 
 /// Starts the job, carries segments until the input is over, and waits for the rest of the output.
@@ -118,9 +120,13 @@ pub(super) async fn run<R: Runtime>(
     );
     let reading = read(&mut output, &sink, plan.whole, &figures, &show);
     let carrying = async {
-        let (ended, read) = future::zip(publishing, reading).await;
-        read?;
-        ended
+        let (ended, ()) = future::try_zip(publishing, reading).await?;
+        Ok(ended)
+    };
+    // Nothing more is sent or paid for then, whoever may still have something to say.
+    let writing = async {
+        sink.failed().await;
+        Ok(Ended::Sink)
     };
     let failing = async { Err(Failed::from(failure_of(&job).await)) };
     let chained = async {
@@ -132,6 +138,7 @@ pub(super) async fn run<R: Runtime>(
         future::pending().await
     };
     let watching = future::or(watch(&job, &figures), chained);
+    let carrying = future::or(carrying, writing);
     let outcome = future::or(carrying, future::or(failing, watching)).await;
     let Figures {
         mut summary,
@@ -147,6 +154,11 @@ pub(super) async fn run<R: Runtime>(
             .await
             .map_err(Failed::from)
             .and(Err(Failed::interrupted())),
+        Ok(Ended::Sink) => {
+            // The sink says it better.
+            let _ = job.output_failed("writing failed").await;
+            Ok(())
+        }
         Err(failed) => {
             // The first cause counts.
             let _ = job.stop().await;
@@ -154,7 +166,12 @@ pub(super) async fn run<R: Runtime>(
         }
     };
     let written = sink.finish();
-    ending.and(written)?;
+    ending?;
+    if let Written::UntilClosed(name) = written? {
+        ui::tell(&format!(
+            "{name} was closed by its reader, so the job was ended"
+        ));
+    }
     summary.elapsed = began.elapsed();
     summary.payments = spent.payments;
     summary.tickets = spent.tickets;

@@ -50,6 +50,8 @@ impl on::Work for Live<'_> {
             .orchestrators(orchestrators)
             .payer(payer)
             .budget(purse.budget, purse.budget_key)
+            .output_within(args.output_timeout)
+            .loading_within(args.loading_timeout)
             .trust(peers::trust(&args.peers))
             .pin_change(peers::PIN_CHANGE);
         if let Some(params) = &args.params {

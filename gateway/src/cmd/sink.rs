@@ -23,6 +23,14 @@ pub(super) fn create(path: &Path) -> Result<File, Failed> {
         .map_err(|error| Failed::file("cannot create", &path.display().to_string(), &error))
 }
 
+/// How writing ended well.
+pub(super) enum Written {
+    /// With the last byte.
+    Whole,
+    /// With the reader of the pipe of that name, which had read enough, as `head` does.
+    UntilClosed(String),
+}
+
 /// Writes in order. [`Sink::finish`] says how it went.
 pub(super) struct Sink {
     name: String,
@@ -68,17 +76,23 @@ impl Sink {
         self.pieces.send(piece).await.is_ok()
     }
 
+    /// Waits until writing has failed, and only that.
+    pub(super) async fn failed(&self) {
+        self.pieces.closed().await;
+    }
+
     /// Waits until everything is written.
     ///
     /// # Errors
-    /// If something could not be written. A reader that has read enough is none.
-    pub(super) fn finish(self) -> Result<(), Failed> {
+    /// If something could not be written.
+    pub(super) fn finish(self) -> Result<Written, Failed> {
         drop(self.pieces);
         match self.thread.join() {
-            Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
-                Err(Failed::file("cannot write to", &self.name, &error))
+            Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                Ok(Written::UntilClosed(self.name))
             }
-            _ => Ok(()),
+            Ok(Err(error)) => Err(Failed::file("cannot write to", &self.name, &error)),
+            _ => Ok(Written::Whole),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A live video job, from the list of orchestrators to the last segment.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use livepeer_core::Failure;
 use livepeer_core::capabilities::{Capabilities, Ceilings};
@@ -113,10 +114,13 @@ impl<R: Runtime> LiveVideoJob<R> {
         now.unwrap_or_else(|| self.started.clone())
     }
 
-    /// Opens the input.
+    /// Opens the input. An input that falls silent is kept alive: see [`publisher::Idle`].
     #[must_use]
     pub fn publisher(&self) -> Publisher<R> {
-        self.publisher_with(publisher::Config::default())
+        self.publisher_with(publisher::Config {
+            idle: Some(publisher::Idle::default()),
+            ..publisher::Config::default()
+        })
     }
 
     /// Opens the input with settings of your own; its certificate rule is the job's.
@@ -235,6 +239,21 @@ impl<R: Runtime> LiveVideoJob<R> {
     /// If it had failed before.
     pub async fn stop(self) -> Result<(), Error> {
         self.shared.job.with(|job, now| job.stop(now));
+        self.ended().await
+    }
+
+    /// Ends the job in order because the application cannot take its output any more: a disk is full, or nobody reads
+    /// from a pipe. Nothing more is paid, and nothing is held against the orchestrator.
+    ///
+    /// # Errors
+    /// Always: with `why`, or with the failure that came before.
+    pub async fn output_failed(self, why: impl std::fmt::Display) -> Result<(), Error> {
+        let why = why.to_string();
+        self.shared.job.with(|job, now| job.output_failed(now, why));
+        self.ended().await
+    }
+
+    async fn ended(&self) -> Result<(), Error> {
         let outcome = self.wait().await;
         // The input channel's DELETE ends the session at the orchestrator.
         self.shared
@@ -380,6 +399,19 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
         self
     }
 
+    /// How long nothing may come back while input flows, before the orchestrator is left; 30 s unless this says
+    /// otherwise.
+    pub fn output_within(mut self, limit: Duration) -> Self {
+        self.config.output_silence = limit;
+        self
+    }
+
+    /// The same while the runner says that its model is loading; 180 s unless this says otherwise.
+    pub fn loading_within(mut self, limit: Duration) -> Self {
+        self.config.loading_silence = limit;
+        self
+    }
+
     /// Changes any other setting of the job.
     pub fn config(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(&mut self.config);
@@ -430,9 +462,10 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
         let pool = self.driver.drive(pool);
         recall(&pool);
         pool.with(|pool, now| pool.offer(now, self.orchestrators));
-        let job = self
-            .driver
-            .drive(Machine::new(now, self.config, self.request, funds));
+        let mut job = Machine::new(now, self.config, self.request, funds);
+        // Until somebody opens it.
+        job.set_output_read(now, false);
+        let job = self.driver.drive(job);
         let shared = Shared::new(job, pool);
         let guard = StopOnDrop(&shared);
         let started = shared

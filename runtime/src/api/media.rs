@@ -233,8 +233,10 @@ impl<R: Runtime> Output<R> {
             // The job may be with another orchestrator by now.
             let now = state.started.as_ref();
             let now = now.map_or(channel, |started| &started.channels.subscribe);
+            state.readers += 1;
             (state.session(), now.clone())
         });
+        shared.job.with(|job, now| job.set_output_read(now, true));
         Self {
             handle: drive(&shared, &config, channel, start),
             shared,
@@ -432,6 +434,20 @@ impl<R: Runtime> Output<R> {
             }
         }
         Ok(None)
+    }
+}
+
+impl<R: Runtime> Drop for Output<R> {
+    /// Output that nobody reads is not missed.
+    fn drop(&mut self) {
+        let deserted = self.shared.with(|state| {
+            state.readers -= 1;
+            state.readers == 0
+        });
+        if deserted {
+            let job = &self.shared.job;
+            job.with(|job, now| job.set_output_read(now, false));
+        }
     }
 }
 

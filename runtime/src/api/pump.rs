@@ -48,6 +48,8 @@ pub(super) struct State<R: Runtime> {
     pub(super) updated: u64,
     pub(super) promised: u64,
     pub(super) input: Input<R>,
+    /// How many outputs the application has open.
+    pub(super) readers: usize,
     /// Whether somebody works.
     at_work: bool,
     /// Who was lost, why and when, while nobody works.
@@ -93,6 +95,7 @@ impl<R: Runtime> Shared<R> {
                 updated: 0,
                 promised: 0,
                 input: Input::default(),
+                readers: 0,
                 at_work: false,
                 lost: None,
                 wakers: Vec::new(),

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use super::work::Closing;
 use super::{LiveVideoJob, State};
 use crate::machine::{Input, earlier};
 use crate::payment::session;
@@ -117,7 +118,7 @@ impl LiveVideoJob {
                 let own = running
                     .keep_alive_at
                     .min(running.watch_at)
-                    .min(running.gone.map_or(Time::MAX, |(_, until)| until))
+                    .min(running.closing.as_ref().map_or(Time::MAX, Closing::until))
                     .min(running.drain_until.unwrap_or(Time::MAX));
                 let children = earlier(running.control.wake(), running.events.wake());
                 let own = earlier(Some(own), running.stalls_at(self.config.input_stall));

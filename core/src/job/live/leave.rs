@@ -27,7 +27,7 @@ impl LiveVideoJob {
         }
         self.leave(verdict(&failure));
         let wanted = self.input_open || self.owed == Owed::Something;
-        let may_go_on = !self.stopping
+        let may_go_on = self.stopping.is_none()
             && failure.advice() != Advice::Stop
             && (!was_running || (wanted && self.swap_limit.allow(self.now)));
         if may_go_on {
@@ -35,12 +35,27 @@ impl LiveVideoJob {
             self.state = State::AwaitingLease;
             self.out.event(Event::NeedLease);
         } else {
-            let ending = if self.stopping {
-                Ending::Stopped
-            } else {
-                Ending::Failed(failure)
-            };
+            let ending = self.stopping.take().unwrap_or(Ending::Failed(failure));
             self.end_with(ending);
+        }
+    }
+
+    /// Looks for somebody else, and keeps the lease of the orchestrator at hand in case there is nobody.
+    pub(super) fn spare_for_later(&mut self, failure: Failure) {
+        if let Some(lease) = self.part() {
+            self.last_failure = Some(failure.clone());
+            self.spare = Some((lease, failure));
+            self.state = State::AwaitingLease;
+            self.out.event(Event::NeedLease);
+        }
+    }
+
+    /// The orchestrator that was kept in case there is nobody else is not needed.
+    pub(super) fn release_spare(&mut self) {
+        if let Some((lease, failure)) = self.spare.take() {
+            let url = lease.url().clone();
+            self.out.event(Event::Lost(url, failure.clone()));
+            self.out.event(Event::Release(lease, verdict(&failure)));
         }
     }
 
@@ -72,12 +87,14 @@ impl LiveVideoJob {
 
     /// The job is over by intention.
     pub(super) fn finish(&mut self, ending: Ending) {
-        self.stopping = true;
         match &self.state {
             State::Ended | State::Closing(_) => return,
             // The orchestrator may take the job all the same; its session must not be left behind.
-            State::AwaitingStart(_) => return,
-            State::AwaitingLease => {}
+            State::AwaitingStart(_) => {
+                self.stopping.get_or_insert(ending);
+                return;
+            }
+            State::AwaitingLease => self.release_spare(),
             State::AwaitingPayment(_) | State::Running(_) => {
                 self.leave(Outcome::Done {
                     first_byte: self.serving.as_ref().and_then(|serving| serving.first_byte),
@@ -89,24 +106,8 @@ impl LiveVideoJob {
 
     /// Takes leave of the orchestrator: nothing of it stays open but the farewell of its control channel.
     pub(super) fn leave(&mut self, outcome: Outcome) {
-        if let Some(mut serving) = self.serving.take() {
-            // What was spent here counts against the next one too.
-            let payment = serving.payment.get();
-            self.config.payment.budget = payment.budget().clone();
-            if let (Funds::Local(mine), Some(account)) = (&mut self.funds, payment.account()) {
-                // The next one may come with the same quote, and no nonce is used twice.
-                mine.used.clone_from(&account.used);
-            }
-            if let (Funds::Remote(signers), Some(health)) =
-                (&mut self.funds, payment.signer_health())
-            {
-                signers.health.clone_from(health);
-            }
-            serving.payment.get_mut().close(self.now);
-            serving.payment.drain(&mut self.out, |_| ());
-            serving.handshake.get_mut().close(self.now);
-            serving.handshake.drain(&mut self.out, |_| ());
-            self.out.event(Event::Release(serving.lease, outcome));
+        if let Some(lease) = self.part() {
+            self.out.event(Event::Release(lease, outcome));
         }
         if let State::Running(running) = core::mem::replace(&mut self.state, State::AwaitingLease) {
             let Running {
@@ -119,6 +120,26 @@ impl LiveVideoJob {
             control.get_mut().close(self.now);
             self.leaving.push(control);
         }
+    }
+
+    /// Ends payments to the orchestrator and its handshake, and remembers what they taught. Its lease is left.
+    fn part(&mut self) -> Option<Lease> {
+        let mut serving = self.serving.take()?;
+        // What was spent here counts against the next one too.
+        let payment = serving.payment.get();
+        self.config.payment.budget = payment.budget().clone();
+        if let (Funds::Local(mine), Some(account)) = (&mut self.funds, payment.account()) {
+            // The next one may come with the same quote, and no nonce is used twice.
+            mine.used.clone_from(&account.used);
+        }
+        if let (Funds::Remote(signers), Some(health)) = (&mut self.funds, payment.signer_health()) {
+            signers.health.clone_from(health);
+        }
+        serving.payment.get_mut().close(self.now);
+        serving.payment.drain(&mut self.out, |_| ());
+        serving.handshake.get_mut().close(self.now);
+        serving.handshake.drain(&mut self.out, |_| ());
+        Some(serving.lease)
     }
 
     pub(super) fn end_with(&mut self, ending: Ending) {

@@ -9,7 +9,7 @@
 //!  AwaitingLease ───────▶ AwaitingPayment ────────▶ AwaitingStart ─────────────────────▶ Running
 //!        ▲  ▲                │      ▲                   │     │                            │   │
 //!        │  └── Release ─────┘      └──── renewed ──────┘     │ refused, no answer         │   │ input_closed
-//!        │      (refused)            (stale quote, ≤ 3)       │                            │   ▼
+//!        │      (refused)    (stale quote, ≤ 3; died, nobody else, once)                   │   ▼
 //!        └──────────────────────────────────────────────── Release ◀── died, slow, unpaid ─┘  Draining
 //!                                                             │                                │ output_ended, stop, late
 //!                                                             ▼ no more leases, too many swaps ▼
@@ -77,6 +77,9 @@ pub struct Config {
     pub event_silence: Duration,
     /// No output for this long, while input came within half of it, means that the runner hangs.
     pub output_silence: Duration,
+    /// A runner that says that its model is still loading does not hang, unless it goes on without output for this
+    /// long.
+    pub loading_silence: Duration,
     /// Input segments begun and not yet delivered; one more means that the orchestrator is too slow.
     pub max_in_flight: usize,
     /// How long the output may stand still after the input has ended.
@@ -110,6 +113,7 @@ impl Default for Config {
             watch_every: Duration::from_secs(10),
             event_silence: Duration::from_secs(30),
             output_silence: Duration::from_secs(30),
+            loading_silence: Duration::from_secs(180),
             max_in_flight: 3,
             drain_within: Duration::from_secs(10),
             input_stall: Duration::from_secs(5),
@@ -175,10 +179,13 @@ pub struct LiveVideoJob {
     now: Time,
     state: State,
     serving: Option<Serving>,
+    /// An orchestrator whose start died on the wire, and how: it gets one more try if there is nobody else.
+    spare: Option<(Lease, Failure)>,
     /// Control channels of orchestrators that were left, being closed.
     leaving: Vec<Child<Publisher>>,
     farewell: Option<Farewell>,
-    stopping: bool,
+    /// How the job will end, once that is decided while a start is under way.
+    stopping: Option<Ending>,
     cached_params: Option<Bytes>,
     status: Option<RunnerEvent>,
     swap_limit: SwapLimit,
@@ -187,6 +194,8 @@ pub struct LiveVideoJob {
     attempts: Attempts,
     last_failure: Option<Failure>,
     input_open: bool,
+    /// Somebody reads the output, so that its silence means something.
+    output_read: bool,
     /// What the output owes to the input so far.
     owed: Owed,
     children: u32,
@@ -218,6 +227,8 @@ struct Serving {
     handshake: Child<Handshake>,
     /// Starts asked for.
     tries: u32,
+    /// Its start died on the wire before.
+    again: bool,
     /// Renewals failed in a row.
     unrenewed: u32,
     /// When the last start was asked for, and how long after it the first output came.
@@ -263,11 +274,13 @@ struct Running {
     last_event: Time,
     last_input: Time,
     last_output: Time,
+    /// When the runner last said that its model is loading.
+    last_loading: Option<Time>,
     in_flight: usize,
     /// The runner's last complaint.
     last_error: Option<(Time, String)>,
-    /// A channel that the orchestrator closed, and until when it may say why.
-    gone: Option<(&'static str, Time)>,
+    /// Channels that the orchestrator closed, while it may still say why.
+    closing: Option<work::Closing>,
     /// Since when the owner has input that is not taken.
     input_waits: Option<Time>,
     /// Set once the input has ended.
@@ -291,9 +304,11 @@ impl LiveVideoJob {
             now,
             state: State::AwaitingLease,
             serving: None,
+            spare: None,
             leaving: Vec::new(),
             farewell: None,
-            stopping: false,
+            stopping: None,
+            output_read: true,
             cached_params: None,
             status: None,
             swaps: 0,
@@ -313,34 +328,16 @@ impl LiveVideoJob {
         if self.expect_lease().is_err() {
             return Err(lease);
         }
-        if let Err(spent) = self.attempts.begin(self.now, lease.url()) {
-            self.give_up_on(lease, spent);
-            return Ok(());
-        }
-        if let Funds::Remote(signer) = &mut self.funds {
-            signer.health.merge(lease.signer_health());
-            if let Some((address, _)) = lease.payer() {
-                signer.address = address;
+        // There is somebody else, so it had its chance.
+        self.release_spare();
+        match self.attempts.begin(self.now, lease.url()) {
+            Ok(()) => {
+                self.take_on(lease);
+                self.prepare_start();
+                self.drain_children();
             }
+            Err(spent) => self.give_up_on(lease, spent),
         }
-        let config = session::Config {
-            capabilities: Some(lease.wanted().clone()),
-            trust: self.config.trust,
-            ..self.config.payment.clone()
-        };
-        let payment = PaymentSession::new(self.now, config, &lease.info, self.funds.clone());
-        let handshake = lease.handshake(self.now);
-        self.serving = Some(Serving {
-            payment: self.adopt(payment),
-            handshake: self.adopt(handshake),
-            lease,
-            tries: 0,
-            unrenewed: 0,
-            asked: self.now,
-            first_byte: None,
-        });
-        self.prepare_start();
-        self.drain_children();
         Ok(())
     }
 
@@ -351,7 +348,10 @@ impl LiveVideoJob {
     pub fn no_lease(&mut self, now: Time) -> Result<(), Misuse> {
         self.advance(now);
         self.expect_lease()?;
-        self.end_with(Ending::NoOrchestrator);
+        if !self.start_again() {
+            self.end_with(Ending::NoOrchestrator);
+        }
+        self.drain_children();
         Ok(())
     }
 
@@ -478,17 +478,39 @@ impl LiveVideoJob {
         }
     }
 
+    /// Whether somebody reads the output; until this says no, somebody does. Nobody can tell whether output that is
+    /// not read is silent.
+    pub fn set_output_read(&mut self, now: Time, read: bool) {
+        self.advance(now);
+        if let State::Running(running) = &mut self.state
+            && read
+            && !self.output_read
+        {
+            running.last_output = self.now;
+        }
+        self.output_read = read;
+    }
+
+    /// The application cannot take the output any more: its disk is full, for example. Ends the job as
+    /// [`LiveVideoJob::stop`] does, but with that failure; the orchestrator did nothing wrong.
+    pub fn output_failed(&mut self, now: Time, why: String) {
+        self.advance(now);
+        let failure = Failure::new(Party::Sink, Cause::NotWritten(why));
+        self.finish(Ending::Failed(failure));
+        self.drain_children();
+    }
+
     /// A media channel ended, by itself or by a failure.
     pub fn media_ended(&mut self, now: Time, failure: Option<Failure>) {
         self.advance(now);
         if let State::Running(running) = &self.state {
             match failure {
                 None if running.drain_until.is_some() => self.finish(Ending::Finished),
-                None => self.gone("a media channel"),
+                None => self.channel_closed(work::Channel::Media),
                 Some(_) if running.drain_until.is_some() && self.owed == Owed::Nothing => {
                     self.finish(Ending::Finished);
                 }
-                Some(failure) => self.lose(failure.cause),
+                Some(failure) => self.channel_failed(work::Channel::Media, failure.cause),
             }
         }
         self.drain_children();
@@ -539,6 +561,33 @@ impl LiveVideoJob {
         }
     }
 
+    /// Works with the orchestrator of this lease from now on.
+    fn take_on(&mut self, lease: Lease) {
+        if let Funds::Remote(signer) = &mut self.funds {
+            signer.health.merge(lease.signer_health());
+            if let Some((address, _)) = lease.payer() {
+                signer.address = address;
+            }
+        }
+        let config = session::Config {
+            capabilities: Some(lease.wanted().clone()),
+            trust: self.config.trust,
+            ..self.config.payment.clone()
+        };
+        let payment = PaymentSession::new(self.now, config, &lease.info, self.funds.clone());
+        let handshake = lease.handshake(self.now);
+        self.serving = Some(Serving {
+            payment: self.adopt(payment),
+            handshake: self.adopt(handshake),
+            lease,
+            tries: 0,
+            again: false,
+            unrenewed: 0,
+            asked: self.now,
+            first_byte: None,
+        });
+    }
+
     fn adopt<M: Machine>(&mut self, machine: M) -> Child<M> {
         self.children += 1;
         Child::new(self.children, machine)
@@ -567,8 +616,10 @@ impl LiveVideoJob {
                     self.finish(Ending::Finished);
                     return;
                 }
-                if running.gone.is_some_and(|(_, until)| until <= self.now) {
-                    self.lose_ended();
+                if let Some(closing) = &mut running.closing
+                    && closing.is_over(self.now)
+                {
+                    self.judge_end();
                     return;
                 }
                 if running.keep_alive_at <= self.now {

@@ -5,16 +5,21 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{AwaitingStart, Ending, Event, Farewell, LiveVideoJob, Running, Started, State};
+use super::{AwaitingStart, Event, Farewell, LiveVideoJob, Running, Started, State};
 use crate::error::{Cause, Failure, Party, Reason};
 use crate::handshake;
-use crate::http::{Body, In, Method, Request};
+use crate::http::{Body, Fault, In, Method, Request};
 use crate::payment::Funds;
 use crate::payment::session::{self, Credentials, Delivered, Fee, PaymentId};
 use crate::pool::{Attempts, Outcome};
 use crate::trickle::message::Messages;
 use crate::trickle::{self, ContentType, Publisher, Seq, Start, Subscriber};
 use crate::wire::{Channels, MAX_MESSAGE_BYTES, MAX_START_ANSWER_BYTES, cut, reason};
+
+/// Whether the link broke, which says little about who is at its other end.
+fn died(cause: &Cause) -> bool {
+    matches!(cause, Cause::Link(fault) if !matches!(fault, Fault::CertificateChanged { .. }))
+}
 
 /// What a start request is called in errors.
 pub(super) const START: &str = "to start the job";
@@ -178,6 +183,26 @@ impl LiveVideoJob {
         }
     }
 
+    /// Tries the orchestrator once more whose start died on the wire, with a fresh quote: what became of the first
+    /// payment is not known. False if there is none.
+    pub(super) fn start_again(&mut self) -> bool {
+        let Some((lease, failure)) = self.spare.take() else {
+            return false;
+        };
+        if self.attempts.begin(self.now, lease.url()).is_err() {
+            self.spare = Some((lease, failure));
+            self.release_spare();
+            return false;
+        }
+        self.take_on(lease);
+        if let Some(serving) = &mut self.serving {
+            serving.again = true;
+        }
+        self.state = State::AwaitingPayment(None);
+        self.renew_quote();
+        true
+    }
+
     /// The start did not come about: ask once more with a fresh quote if that would mend it, else leave.
     pub(super) fn refused(&mut self, cause: Cause) {
         let (State::AwaitingStart(start), Some(serving)) = (&self.state, &mut self.serving) else {
@@ -201,9 +226,13 @@ impl LiveVideoJob {
             } => self.config.start_tries,
             _ => 1,
         };
-        if serving.tries < tries && !self.stopping {
+        if self.stopping.is_some() {
+            self.release(failure);
+        } else if serving.tries < tries {
             self.state = State::AwaitingPayment(None);
             self.renew_quote();
+        } else if died(&failure.cause) && !serving.again {
+            self.spare_for_later(failure);
         } else {
             self.release(failure);
         }
@@ -215,7 +244,7 @@ impl LiveVideoJob {
         };
         let payment = start.payment;
         self.attempts = Attempts::new(self.config.start_budget);
-        if self.stopping {
+        if let Some(ending) = self.stopping.take() {
             let request = Request::new(Method::Delete, channels.publish).trust(self.config.trust);
             let exchange = self.out.request(request);
             self.farewell = Some(Farewell {
@@ -223,7 +252,7 @@ impl LiveVideoJob {
                 deadline: self.now + trickle::DELETE_WITHIN,
             });
             self.leave(Outcome::Unused);
-            self.end_with(Ending::Stopped);
+            self.end_with(ending);
             return;
         }
         let session = serving.payment.get_mut();
@@ -267,9 +296,10 @@ impl LiveVideoJob {
             last_event: self.now,
             last_input: self.now,
             last_output: self.now,
+            last_loading: None,
             in_flight: 0,
             last_error: None,
-            gone: None,
+            closing: None,
             input_waits: None,
             drain_until: (!self.input_open).then(|| self.now + self.config.drain_within),
         };

@@ -10,14 +10,85 @@ use crate::time::Time;
 use crate::trickle::{self, Ending as ChannelEnding};
 use crate::wire::{EventContext, KEEP_ALIVE, RunnerEvent, cut};
 
-/// What the channel on which a runner speaks is called in errors.
-const EVENTS: &str = "the events channel";
-
-/// For so long after a channel was closed the runner may still say why.
-pub(super) const LAST_WORDS: Duration = Duration::from_millis(250);
+/// For so long after a channel was closed the runner may still say why, and other channels may follow.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// An error that the runner told of this long before a channel was closed may be why.
 const RECENT: Duration = Duration::from_secs(2);
+
+/// A wake-up that comes this much too late tells of a busy machine: what peers said meanwhile is still to be read.
+const LATE: Duration = Duration::from_millis(100);
+
+/// A kind of channel of a job; the one whose end tells most comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Channel {
+    Media,
+    Control,
+    Events,
+}
+
+impl Channel {
+    const ALL: [Self; 3] = [Self::Media, Self::Control, Self::Events];
+
+    /// The channel's name in errors.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Media => "a media channel",
+            Self::Control => "the control channel",
+            Self::Events => "the events channel",
+        }
+    }
+}
+
+/// The end of a session at the orchestrator, as far as it was seen.
+///
+/// An orchestrator closes all channels of a session, and says why on one of them. Which of these signs arrives first
+/// is chance, so they are judged together: when all are there, when the runner has said why, or when [`LAST_WORDS`]
+/// have passed.
+#[derive(Debug)]
+pub(super) struct Closing {
+    closed: [bool; Channel::ALL.len()],
+    until: Time,
+    prolonged: bool,
+}
+
+impl Closing {
+    const fn new(until: Time) -> Self {
+        Self {
+            closed: [false; Channel::ALL.len()],
+            until,
+            prolonged: false,
+        }
+    }
+
+    /// When it is judged, at the latest.
+    pub(super) const fn until(&self) -> Time {
+        self.until
+    }
+
+    fn is_complete(&self) -> bool {
+        self.closed.iter().all(|closed| *closed)
+    }
+
+    /// The end that tells most.
+    fn telling(&self) -> Option<Channel> {
+        let closed = |channel: &Channel| self.closed[*channel as usize];
+        Channel::ALL.into_iter().find(closed)
+    }
+
+    /// Whether it is time to judge. Time that passed while this side was held up does not count.
+    pub(super) fn is_over(&mut self, now: Time) -> bool {
+        if now < self.until {
+            return false;
+        }
+        if self.prolonged || now.since(self.until) < LATE {
+            return true;
+        }
+        self.prolonged = true;
+        self.until = now + LAST_WORDS;
+        false
+    }
+}
 
 impl Running {
     /// What the runner complained of just now.
@@ -73,7 +144,7 @@ impl LiveVideoJob {
                 }
             }
             (State::Running(_), trickle::publisher::Event::Closed(ending)) => {
-                self.channel_gone("the control channel", ending)
+                self.channel_ended(Channel::Control, ending);
             }
             _ => {}
         }
@@ -99,7 +170,7 @@ impl LiveVideoJob {
                 return;
             }
             Read::Closed(ending) => {
-                self.channel_gone(EVENTS, ending);
+                self.channel_ended(Channel::Events, ending);
                 return;
             }
             _ => return,
@@ -117,7 +188,10 @@ impl LiveVideoJob {
         if let Some(text) = event.error() {
             running.last_error = Some((self.now, cut(text).into()));
         }
-        let its_last = running.gone.is_some();
+        let says_why = event.error().is_some() && running.closing.is_some();
+        if event.is_loading() {
+            running.last_loading = Some(self.now);
+        }
         let event = if event.is_status() {
             let merged = event.merged_over(self.status.as_ref());
             self.status = Some(merged.clone());
@@ -126,8 +200,8 @@ impl LiveVideoJob {
             event
         };
         self.out.event(Event::Runner(event));
-        if its_last {
-            self.lose_ended();
+        if says_why {
+            self.judge_end();
         }
     }
 
@@ -146,37 +220,54 @@ impl LiveVideoJob {
         context
     }
 
-    /// A channel of the job ended. Once the input is over that is how it should be.
-    pub(super) fn channel_gone(&mut self, what: &'static str, ending: ChannelEnding) {
+    /// A channel beside the stream ended. Once the input is over that is how it should be.
+    fn channel_ended(&mut self, channel: Channel, ending: ChannelEnding) {
         if matches!(&self.state, State::Running(running) if running.drain_until.is_some()) {
             return;
         }
         match ending {
-            ChannelEnding::Failed(failure) => self.lose(failure.cause),
-            _ => self.gone(what),
+            ChannelEnding::Failed(failure) => self.channel_failed(channel, failure.cause),
+            _ => self.channel_closed(channel),
+        }
+    }
+
+    /// A channel cannot be used any more. What the orchestrator said or closed before tells more than a link that
+    /// broke after it.
+    pub(super) fn channel_failed(&mut self, channel: Channel, cause: Cause) {
+        let State::Running(running) = &self.state else {
+            return;
+        };
+        if let Cause::Gone(_) = cause {
+            self.channel_closed(channel);
+        } else if running.closing.is_some() || running.last_error(self.now).is_some() {
+            self.judge_end();
+        } else {
+            self.lose(cause);
         }
     }
 
     /// The orchestrator has closed a channel. Why comes on another connection, if it comes.
-    pub(super) fn gone(&mut self, what: &'static str) {
+    pub(super) fn channel_closed(&mut self, channel: Channel) {
         let State::Running(running) = &mut self.state else {
             return;
         };
-        let no_more_words = what == EVENTS || running.last_error(self.now).is_some();
-        let (_, until) = *running.gone.get_or_insert((what, self.now + LAST_WORDS));
-        if no_more_words || until <= self.now {
-            self.lose_ended();
+        let until = self.now + LAST_WORDS;
+        let closing = running.closing.get_or_insert(Closing::new(until));
+        closing.closed[channel as usize] = true;
+        if closing.is_complete() || running.last_error(self.now).is_some() {
+            self.judge_end();
         }
     }
 
-    /// Nothing more will be said of why the orchestrator closed a channel.
-    pub(super) fn lose_ended(&mut self) {
+    /// The session has ended at the orchestrator: says why as well as that is known.
+    pub(super) fn judge_end(&mut self) {
         let State::Running(running) = &self.state else {
             return;
         };
-        let cause = match (running.last_error(self.now), running.gone) {
+        let closed = running.closing.as_ref().and_then(Closing::telling);
+        let cause = match (running.last_error(self.now), closed) {
             (Some(text), _) => Cause::Ended(text.into()),
-            (None, Some((what, _))) => Cause::Gone(what),
+            (None, Some(channel)) => Cause::Gone(channel.name()),
             (None, None) => return,
         };
         self.lose(cause);
@@ -190,19 +281,33 @@ impl LiveVideoJob {
         if running.drain_until.is_some() {
             return;
         }
-        let limit = self.config.output_silence;
         if self.now.since(running.last_event) > self.config.event_silence {
             self.lose(Cause::Silent {
                 what: "events",
                 after: self.config.event_silence,
             });
-        } else if self.now.since(running.last_output) > limit
-            && self.now.since(running.last_input) < limit / 2
+        } else if self.output_read
+            && self.now.since(running.last_input) < self.config.output_silence / 2
+            && let Some(after) = self.hangs(running)
         {
             self.lose(Cause::Silent {
                 what: "output",
-                after: limit,
+                after,
             });
         }
+    }
+
+    /// The limit that silence of the output has passed, if it has. A model that is loading is given more time.
+    fn hangs(&self, running: &Running) -> Option<Duration> {
+        let plain = self.config.output_silence;
+        let silent = self.now.since(running.last_output);
+        let Some(loading) = running.last_loading else {
+            return (silent > plain).then_some(plain);
+        };
+        let most = self.config.loading_silence.max(plain);
+        let unexcused = self.now.since(loading.max(running.last_output));
+        (silent > most)
+            .then_some(most)
+            .or((unexcused > plain).then_some(plain))
     }
 }

@@ -158,7 +158,7 @@ fn a_job_ends_whichever_of_its_channels_was_closed_first() {
     let mut world = World::new(Config::default());
     world.assign_well("a");
     world.close_control();
-    world.pass_to(world.ms() + 250);
+    world.pass_to(world.ms() + LAST_WORDS_MS);
     let events = world.take_events();
     assert!(
         matches!(events.last(), Some((_, Event::NeedLease))),
@@ -169,4 +169,122 @@ fn a_job_ends_whichever_of_its_channels_was_closed_first() {
         world.take_events()[..],
         [(_, Event::Ended(Ending::NoOrchestrator))]
     ));
+}
+
+/// Why the orchestrator at work was lost, if it was.
+fn lost(world: &mut World) -> Option<Cause> {
+    let mut events = world.take_events().into_iter();
+    events.find_map(|(_, event)| match event {
+        Event::Lost(_, failure) => Some(failure.cause),
+        _ => None,
+    })
+}
+
+#[test]
+fn whichever_sign_of_an_end_is_seen_first_the_same_reason_is_told() {
+    const COMPLAINT: &str = r#"{"type":"error","message":"insufficient balance"}"#;
+    const HEARTBEAT: &str = r#"{"type":"heartbeat"}"#;
+    let gone = |world: &mut World| {
+        let party = Party::Channel(Url::parse("https://a:8935/in").unwrap());
+        let failure = Failure::new(party, Cause::Gone("the channel"));
+        world.command(|job, now| job.media_ended(now, Some(failure)));
+    };
+    let signs: [&dyn Fn(&mut World); 4] = [
+        &|world| world.command(|job, now| job.media_ended(now, None)),
+        &gone,
+        &World::close_control,
+        // The runner's last words come in order: on the channel that ends behind them.
+        &World::close_events,
+    ];
+    let orders = [
+        [0, 1, 2, 3],
+        [1, 2, 3, 0],
+        [2, 3, 0, 1],
+        [3, 2, 1, 0],
+        [3, 0, 1, 2],
+        [2, 1, 0, 3],
+    ];
+    for order in orders {
+        for complains in [false, true] {
+            let mut world = World::new(Config::default());
+            world.assign_well("a");
+            world.take_events();
+            let mut told = None;
+            for sign in order {
+                if told.is_some() {
+                    break;
+                }
+                if sign == 3 && complains {
+                    world.runner_says(HEARTBEAT);
+                    world.runner_says(COMPLAINT);
+                    told = lost(&mut world);
+                }
+                if told.is_none() {
+                    signs[sign](&mut world);
+                    told = lost(&mut world);
+                }
+            }
+            let want = if complains {
+                Cause::Ended("insufficient balance".into())
+            } else {
+                Cause::Gone("a media channel")
+            };
+            assert_eq!(told, Some(want), "{order:?}, at once when all are there");
+        }
+    }
+}
+
+#[test]
+fn a_link_that_breaks_behind_a_closed_channel_is_not_the_reason() {
+    let party = Party::Channel(Url::parse("https://a:8935/out").unwrap());
+    let broken = Failure::new(party, Cause::Link(Fault::Broken("reset".into())));
+    let breaks = |world: &mut World| {
+        let broken = broken.clone();
+        world.command(|job, now| job.media_ended(now, Some(broken)));
+        lost(world)
+    };
+    let mut world = World::new(Config::default());
+    world.assign_well("a");
+    world.close_control();
+    assert_eq!(breaks(&mut world), Some(Cause::Gone("the control channel")));
+    world.assign_well("b");
+    world.runner_says(r#"{"type":"error","message":"out of memory"}"#);
+    assert_eq!(
+        breaks(&mut world),
+        Some(Cause::Ended("out of memory".into()))
+    );
+    world.assign_well("c");
+    assert_eq!(
+        breaks(&mut world),
+        Some(broken.cause.clone()),
+        "alone it is"
+    );
+}
+
+#[test]
+fn time_in_which_the_machine_was_held_up_is_not_counted_against_the_last_words() {
+    let mut world = World::new(Config::default());
+    world.assign_well("a");
+    world.command(|job, now| job.media_ended(now, None));
+    // Nobody woke the job when it asked for it; what came meanwhile is read after the timer.
+    world.now = world.now + Duration::from_secs(5);
+    world.job.handle_input(world.now, Input::Tick);
+    world.drain();
+    assert_eq!(lost(&mut world), None);
+    world.runner_says(r#"{"type":"error","message":"insufficient balance"}"#);
+    assert_eq!(
+        lost(&mut world),
+        Some(Cause::Ended("insufficient balance".into()))
+    );
+    // But once only.
+    world.next_event = 0;
+    world.assign_well("b");
+    world.command(|job, now| job.media_ended(now, None));
+    for held_up in [5, 5] {
+        assert_eq!(lost(&mut world), None);
+        world.now = world.now + Duration::from_secs(held_up);
+        world.job.handle_input(world.now, Input::Tick);
+        world.drain();
+    }
+    assert_eq!(lost(&mut world), Some(Cause::Gone("a media channel")));
 }

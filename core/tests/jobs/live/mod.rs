@@ -25,6 +25,9 @@ use crate::driven::Driven;
 use crate::peers::heard;
 use crate::{cases, of_kind, raw};
 
+/// How long a job waits for the reason of an end that it has seen.
+const LAST_WORDS_MS: u64 = 1_000;
+
 fn case(id: &str) -> Value {
     let all = cases("jobs/07-live-events-control.json", "cases");
     all.into_iter()
@@ -240,10 +243,18 @@ impl World {
         self.drain();
     }
 
+    /// The orchestrator closes the events channel.
+    fn close_events(&mut self) {
+        let (id, _) = self.events_get.take().expect("the job listens to events");
+        let closed = Response::new(200).header("lp-trickle-closed", "terminated");
+        self.answer(id, closed, b"");
+        self.drain();
+    }
+
     /// The orchestrator closes a media channel and does not say why.
     fn lose_media(&mut self) {
         self.command(|job, now| job.media_ended(now, None));
-        self.pass_to(self.ms() + 250);
+        self.pass_to(self.ms() + LAST_WORDS_MS);
     }
 
     fn assign_well(&mut self, host: &str) {

@@ -182,3 +182,96 @@ fn an_orchestrator_whose_word_is_always_stale_is_not_asked_forever() {
         ));
     }
 }
+
+/// The start that was asked for breaks on the wire.
+fn break_start(world: &mut World) {
+    let (id, _, url, _) = world.asked.pop().expect("the job asks to start");
+    assert_eq!(url.path(), "/live-video-to-video");
+    world.job.handle_input(
+        world.now,
+        Input::Http(id, In::Failed(Fault::Broken("reset".into()))),
+    );
+    world.drain();
+}
+
+/// There is nobody else, and the lone orchestrator gives a fresh quote.
+fn try_again(world: &mut World) {
+    world.command(|job, now| job.no_lease(now).unwrap());
+    let (call, _, url, _) = world.asked.pop().expect("a fresh quote is asked for");
+    assert_eq!(url.path(), "/net.Orchestrator/GetOrchestrator");
+    answer_call(&mut world.job, world.now, call, &info("a"));
+    world.drain();
+}
+
+#[test]
+fn a_start_that_dies_on_the_wire_is_tried_once_more_if_there_is_nobody_else() {
+    let mut world = World::new(Config::default());
+    world.lend("a");
+    world.take_events();
+    break_start(&mut world);
+    assert!(
+        matches!(world.take_events()[..], [(_, Event::NeedLease)]),
+        "somebody else would be better, and nobody is lost yet"
+    );
+    try_again(&mut world);
+    world.answer_start(200, &channels("m1"));
+    assert!(matches!(world.take_events()[..], [(_, Event::Started(_))]));
+
+    // Once only.
+    let mut world = World::new(Config::default());
+    world.lend("a");
+    break_start(&mut world);
+    try_again(&mut world);
+    world.take_events();
+    break_start(&mut world);
+    let events = world.take_events();
+    assert!(released_only(&events), "{events:?}");
+    world.command(|job, now| job.no_lease(now).unwrap());
+    assert!(matches!(
+        world.take_events()[..],
+        [(_, Event::Ended(Ending::NoOrchestrator))]
+    ));
+}
+
+#[test]
+fn a_start_that_dies_on_the_wire_is_not_repeated_if_there_is_somebody_else() {
+    let mut world = World::new(Config::default());
+    world.lend("a");
+    break_start(&mut world);
+    world.take_events();
+    world.lend("b");
+    let events = world.take_events();
+    assert!(
+        matches!(
+            &events[..],
+            [
+                (_, Event::Lost(lost, _)),
+                (_, Event::Release(lease, Outcome::Failed(_)))
+            ] if lost.host() == "a" && lease.url().host() == "a"
+        ),
+        "{events:?}"
+    );
+    world.answer_start(200, &channels("m1"));
+    assert!(matches!(world.take_events()[..], [(_, Event::Started(_))]));
+}
+
+#[test]
+fn a_job_stopped_before_it_tries_again_gives_its_lease_back() {
+    let mut world = World::new(Config::default());
+    world.lend("a");
+    break_start(&mut world);
+    world.take_events();
+    world.command(LiveVideoJob::stop);
+    let events = world.take_events();
+    assert!(
+        matches!(
+            &events[..],
+            [
+                (_, Event::Lost(..)),
+                (_, Event::Release(..)),
+                (_, Event::Ended(Ending::Stopped))
+            ]
+        ),
+        "{events:?}"
+    );
+}

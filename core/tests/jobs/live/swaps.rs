@@ -193,3 +193,102 @@ fn a_dead_orchestrator_is_left_at_once_by_jobs_with_somewhere_else_to_go() {
         assert_eq!(lost_at(&mut world), leave_dead.then_some(2_000));
     }
 }
+
+#[test]
+fn an_output_that_cannot_be_written_ends_the_job_and_nobody_else_is_blamed() {
+    let ours =
+        |ending: &Ending| matches!(ending, Ending::Failed(failure) if failure.who == Party::Sink);
+    let disk_is_full = |world: &mut World| {
+        world.command(|job, now| job.output_failed(now, "no space is left".into()));
+        world.take_events()
+    };
+    let mut world = World::new(Config::default());
+    world.assign_well("a");
+    world.take_events();
+    let events = disk_is_full(&mut world);
+    assert!(
+        matches!(
+            &events[..],
+            [
+                (_, Event::Release(_, Outcome::Done { .. })),
+                (_, Event::Ended(ending))
+            ] if ours(ending)
+        ),
+        "{events:?}"
+    );
+    // While it starts, the session that comes of it is closed first.
+    let mut world = World::new(Config::default());
+    world.lend("a");
+    assert!(
+        disk_is_full(&mut world)
+            .iter()
+            .all(|(_, event)| !matches!(event, Event::Ended(_)))
+    );
+    world.answer_start(200, &channels("m9"));
+    let events = world.take_events();
+    assert!(
+        matches!(
+            &events[..],
+            [
+                (_, Event::Release(_, Outcome::Unused)),
+                (_, Event::Ended(ending))
+            ] if ours(ending)
+        ),
+        "{events:?}"
+    );
+}
+
+/// Passes a minute in which input flows and the runner says that all is well, but nothing comes back.
+fn a_minute_without_output(world: &mut World, status: &str) {
+    for _ in 0..12 {
+        world.pass_to(world.ms() + 5_000);
+        if world.events_get.is_some() {
+            world.runner_says(status);
+            world.command(LiveVideoJob::input_begun);
+            world.command(LiveVideoJob::input_done);
+        }
+    }
+}
+
+#[test]
+fn output_that_nobody_reads_is_not_missed() {
+    let mut world = World::new(Config::default());
+    world.assign_well("a");
+    world.take_events();
+    world.command(|job, now| job.set_output_read(now, false));
+    a_minute_without_output(&mut world, r#"{"type":"heartbeat"}"#);
+    assert_eq!(lost_at(&mut world), None);
+    world.command(|job, now| job.set_output_read(now, true));
+    a_minute_without_output(&mut world, r#"{"type":"heartbeat"}"#);
+    assert_eq!(lost_at(&mut world), Some(100_000), "from then on it is");
+}
+
+#[test]
+fn a_model_that_says_that_it_is_loading_gets_more_time_but_not_for_ever() {
+    const LOADING: &str = r#"{"type":"status","state":"LOADING"}"#;
+    const ONLINE: &str = r#"{"type":"status","state":"ONLINE"}"#;
+    // How long it says that it loads, and when it is left.
+    for (minutes, left) in [(0, 40_000), (1, 100_000), (5, 190_000)] {
+        let mut world = World::new(Config::default());
+        world.assign_well("a");
+        world.take_events();
+        for _ in 0..minutes {
+            a_minute_without_output(&mut world, LOADING);
+        }
+        if world.events_get.is_some() {
+            a_minute_without_output(&mut world, ONLINE);
+        }
+        assert_eq!(lost_at(&mut world), Some(left), "{minutes} minutes");
+    }
+    // The next one has a clock of its own.
+    let mut world = World::new(Config::default());
+    world.assign_well("a");
+    a_minute_without_output(&mut world, LOADING);
+    world.lose_media();
+    world.take_events();
+    world.next_event = 0;
+    world.assign_well("b");
+    let since = world.ms();
+    a_minute_without_output(&mut world, ONLINE);
+    assert_eq!(lost_at(&mut world), Some(since + 40_000));
+}

@@ -38,7 +38,10 @@ impl on::Work for Subscribe<'_> {
                 stop.pressed().await;
                 Err(Failed::interrupted())
             },
-            read(&channel, &sink, args, &mut figures),
+            future::or(read(&channel, &sink, args, &mut figures), async {
+                sink.failed().await;
+                Ok(())
+            }),
         )
         .await;
         channel.close();

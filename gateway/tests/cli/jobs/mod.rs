@@ -1,6 +1,7 @@
 //! Whole jobs, and what ends them.
 
 mod liar;
+mod output;
 mod peer;
 mod signers;
 

@@ -1,0 +1,37 @@
+//! What becomes of a job whose output cannot be written.
+
+use super::*;
+
+/// With such an input a job has no end of its own.
+const ENDLESS: [&str; 3] = ["--loop", "--speed", SPEED];
+
+#[test]
+fn output_that_cannot_be_written_ends_the_job_and_is_named() {
+    for runtime in RUNTIMES {
+        let net = Devnet::start(runtime);
+        let more = [&ENDLESS[..], &["--runtime", runtime]].concat();
+        let ended = run(&live(&net, CLIP, "/dev/full", &more));
+        let line = ended.error();
+        assert!(line.contains("cannot write to /dev/full"), "{line}");
+        let said = net.stop();
+        assert!(said.contains("its input is over"), "left in order: {said}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_read_enough_ends_the_job_well() {
+    let net = Devnet::start("tokio");
+    let mut job = start(&live(&net, CLIP, "-", &ENDLESS));
+    assert_eq!(job.read(20_000), clip_bytes()[..20_000]);
+    drop(job.0.stdout.take());
+    let ended = job.end(Vec::new());
+    ended.succeeded();
+    assert!(
+        ended
+            .stderr
+            .contains("standard output was closed by its reader"),
+        "{}",
+        ended.stderr
+    );
+    net.stop();
+}
