@@ -27,7 +27,7 @@ pub struct NonceWindows {
     windows: BTreeMap<RandHash, Window>,
 }
 
-/// Why a nonce does not count. Displayed as the reference does.
+/// Why a nonce does not count. Displayed as the reference begins to say it; whose nonce and which one follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadNonce {
     /// It was used before.

@@ -330,7 +330,7 @@ pub enum BadCredentials {
     #[error("malformed segment credentials: {0}")]
     Malformed(String),
     /// Negative, or above [`MAX_SEGMENT_DURATION`].
-    #[error("invalid segment duration")]
+    #[error("invalid duration")]
     Duration,
     /// Not signed by the payer.
     #[error("ErrSegSig")]

@@ -232,8 +232,12 @@ fn sequence(name: &str, case: &Value) {
                 "{name}"
             );
             let refused = outcome.refused.as_ref();
-            let error =
-                refused.map(|why| why.to_string().replace(&key().address().to_string(), "X"));
+            let error = refused.map(|why| {
+                let text = why.to_string().replace(&key().address().to_string(), "X");
+                // The vectors leave out whose nonce it was, and which.
+                let end = text.find(" sender=").unwrap_or(text.len());
+                text[..end].to_owned()
+            });
             assert_eq!(error.as_deref(), expected["error"].as_str(), "{name}");
             let class = refused.map(|why| {
                 if why.is_fatal() {
@@ -332,7 +336,11 @@ fn after_a_restart_a_replay_is_refused_by_what_was_stored() {
     assert_eq!(ours.count(), 1, "the nonces; winners are somebody else's");
     let replay = pay(&mut after, payment);
     let why = replay.rejected.expect("refused").why.to_string();
-    assert_eq!(why, "invalid ticket senderNonce: already seen");
+    let sender = key().address();
+    assert_eq!(
+        why,
+        format!("invalid ticket senderNonce: already seen sender={sender} nonce=1")
+    );
     assert!(after.balance(&account()).is_none());
 }
 

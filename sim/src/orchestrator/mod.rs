@@ -20,10 +20,9 @@
 //!
 //! A session's own diagram is in `session.rs`, a receipt's in [`livepeer_core::payment::receiver`].
 //!
-//! Deviations from the reference, on purpose: an unknown model is refused with a text that says so before the
-//! payment is taken; metering runs on time from the first input segment on, not on input alone; the output channel
-//! outlives the input until its readers have had it; a gateway that is cut off for want of money is told so in a
-//! last event.
+//! Deviations from the reference, on purpose: an unknown model is refused before the payment is taken; metering runs
+//! on time from the first input segment on, not on input alone; the output channel outlives the input until its
+//! readers have had it; a gateway that is cut off for want of money is told so in a last event.
 
 mod config;
 mod event;

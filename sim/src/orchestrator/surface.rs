@@ -205,8 +205,10 @@ impl Orchestrator {
     }
 
     pub(super) fn refuse(&mut self, now: Time, id: EffectId, no: No) {
-        let answer = match no.surface {
-            Surface::Handshake => grpc::refuse(&Status::new(no.status, no.text.clone())),
+        let answer = match (no.surface, no.status) {
+            (Surface::Handshake, _) => grpc::refuse(&Status::new(no.status, no.text.clone())),
+            (_, 405) => wire::only_post(),
+            (Surface::RefreshPayment, _) => wire::error_reply(no.status, &no.text),
             _ => wire::text_reply(no.status, &no.text),
         };
         if matches!(no.surface, Surface::Start | Surface::Payment) {
@@ -337,7 +339,7 @@ impl Orchestrator {
             status,
             text,
         };
-        let payment = Payment::decode(&headers.payment).map_err(|err| no(402, err.to_string()))?;
+        let payment = wire::payment(&headers.payment).map_err(|text| no(402, text))?;
         let payer = self.till.is_some().then_some(payment.sender);
         let offered = self.offered();
         let credentials = auth::admit(
@@ -355,8 +357,8 @@ impl Orchestrator {
         Ok((payment, credentials))
     }
 
-    /// Decode 400, payment 402, credentials 403, model 400, capacity 503, tickets 400, balance 400, channels 500
-    /// (jobs spec 2.4).
+    /// Decode 400, capacity 503, payment 402, credentials 403, model 500, tickets 400, balance 400, channels 500
+    /// (jobs spec 3.2).
     fn start_asked(
         &mut self,
         now: Time,
@@ -371,24 +373,25 @@ impl Orchestrator {
             text,
         };
         let request = StartRequest::parse(body).map_err(|text| no(400, text))?;
+        // A model that is not there could be loaded wherever there is room for any.
+        let room = match self.config.models.contains_key(&request.model) {
+            true => self.idle(&request.model) > 0,
+            false => self.config.models.keys().any(|model| self.idle(model) > 0),
+        };
+        if !room {
+            return Err(no(503, "insufficient capacity".to_owned()));
+        }
         let (payment, _) = self.admit(now, surface, headers)?;
         let Some(model) = self.config.models.get(&request.model) else {
-            let have: Vec<&str> = self.config.models.keys().map(String::as_str).collect();
-            return Err(no(
-                400,
-                format!(
-                    "unknown model {:?}; this orchestrator has {}",
-                    request.model,
-                    have.join(", ")
-                ),
-            ));
+            let text = format!(
+                "no container image found for live pipeline {}",
+                request.model
+            );
+            return Err(no(500, text));
         };
         let price = model
             .price
             .or(self.config.payments.as_ref().map(|payments| payments.price));
-        if self.idle(&request.model) == 0 {
-            return Err(no(503, "insufficient capacity".to_owned()));
-        }
         let manifest_id = self.name();
         let payer = payment.sender;
         match &mut self.till {
@@ -453,10 +456,11 @@ impl Orchestrator {
         let token = credentials
             .auth_token
             .ok_or_else(|| no(403, "missing auth token".to_owned()))?;
-        let wanted = credentials.capabilities;
+        // Who names none asks for none: what all models cost is told in handshakes only.
+        let wanted = credentials.capabilities.unwrap_or_default();
         // The quote comes first: if there is none for this payer, nothing is processed.
         let info = self
-            .info(now, payer, wanted.as_ref(), token)
+            .info(now, payer, Some(&wanted), token)
             .map_err(|text| no(500, text))?;
         match &mut self.till {
             None => {
@@ -559,7 +563,6 @@ impl Orchestrator {
         let request = RefreshRequest::parse(body).map_err(|text| no(400, &text))?;
         let payer: Address = request
             .sender
-            .trim()
             .parse()
             .map_err(|_| no(400, "invalid sender"))?;
         let manifest_id = request.manifest_id.trim();

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use livepeer_core::Time;
 use livepeer_core::http::{Body, Out, Response};
-use livepeer_core::wire::{DEFAULT_MODEL, Params};
+use livepeer_core::wire::{DEFAULT_MODEL, Params, Payment};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -51,8 +51,10 @@ pub(super) struct RefreshRequest {
 }
 
 impl RefreshRequest {
+    /// Reads the body. As at the reference, what follows the object is not looked at.
     pub(super) fn parse(body: &[u8]) -> Result<Self, String> {
-        serde_json::from_slice(body).map_err(|err| err.to_string())
+        let mut reader = serde_json::Deserializer::from_slice(body);
+        Self::deserialize(&mut reader).map_err(|err| err.to_string())
     }
 }
 
@@ -98,6 +100,36 @@ pub(super) fn json_reply(status: u16, value: &Value) -> Out {
             .header("content-type", "application/json")
             .body(Body::Full(value.to_string().into())),
     )
+}
+
+/// A refusal in JSON. As at the reference, the texts of our own faults are ours alone.
+pub(super) fn error_reply(status: u16, text: &str) -> Out {
+    let message = match status {
+        500 => "Internal Server Error",
+        503 => "Service Unavailable Error",
+        _ => text,
+    };
+    json_reply(status, &json!({ "error": { "message": message } }))
+}
+
+/// A refusal of any other method.
+pub(super) fn only_post() -> Out {
+    Out::Reply(
+        Response::new(405)
+            .header("allow", "POST")
+            .header("content-type", "text/plain; charset=utf-8")
+            .body(Body::Full("Method Not Allowed\n".into())),
+    )
+}
+
+/// Reads a payment header; the errors begin as the reference says them.
+pub(super) fn payment(header: &str) -> Result<Payment, String> {
+    use base64::Engine as _;
+    let message = base64::engine::general_purpose::STANDARD
+        .decode(header)
+        .map_err(|err| format!("base64 decode error: {err}"))?;
+    Payment::from_protobuf(message.into())
+        .map_err(|err| format!("protobuf unmarshal error: {}", err.why))
 }
 
 /// An answer in words, as Go's `http.Error` gives it.

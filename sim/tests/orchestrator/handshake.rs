@@ -6,13 +6,14 @@ use livepeer_core::capabilities::{Capabilities, Capability, compatible};
 use livepeer_core::http::{Method, Protocol, Request};
 use livepeer_core::money::Price;
 use livepeer_core::sign::{Digest, Signature};
+use livepeer_core::wire::SegmentCredentials;
 use livepeer_core::wire::grpc::{self, NoAnswer, Status};
 use livepeer_proto::net;
 use livepeer_sim::Key;
 use livepeer_sim::orchestrator::{Event, ModelConfig, Quirks, Surface};
 use prost::Message as _;
 
-use crate::stage::{PRICE, SERVICE, Stage, off_chain, on_chain, plain, secs, service};
+use crate::stage::{PRICE, Paid, SERVICE, Stage, off_chain, on_chain, plain, secs, service};
 
 fn refused(text: &str) -> Status {
     Status::new(Status::UNKNOWN, text)
@@ -149,16 +150,33 @@ fn only_the_signature_over_the_checksummed_address_counts() {
     assert!(stage.shake(&anonymous).is_err());
 }
 
+/// As gateways without an account sign: not at all, or as go-livepeer's does, with the text of no bytes.
 #[test]
 fn off_chain_anybody_is_welcome_and_nothing_costs_anything() {
-    let mut stage = Stage::new(off_chain());
-    let info = stage
-        .shake(&net::OrchestratorRequest::default())
-        .expect("anybody is welcome");
-    assert_eq!(info.address, Address::ZERO);
-    assert!(info.price.is_none() && info.ticket_params.is_none());
-    assert!(info.auth_token.is_some() && info.capabilities.is_some());
-    assert_eq!(info.capabilities_prices, []);
+    for signature in ["", "0x"] {
+        let mut stage = Stage::new(off_chain());
+        let nobody = net::OrchestratorRequest {
+            address: Address::ZERO.0.to_vec().into(),
+            sig: signature.into(),
+            ..net::OrchestratorRequest::default()
+        };
+        assert!(stage.shake(&net::OrchestratorRequest::default()).is_ok());
+        let info = stage.shake(&nobody).expect("anybody is welcome");
+        assert_eq!(info.address, Address::ZERO);
+        assert!(info.price.is_none() && info.ticket_params.is_none());
+        assert!(info.auth_token.is_some() && info.capabilities.is_some());
+        assert_eq!(info.capabilities_prices, []);
+
+        let mut credentials =
+            SegmentCredentials::for_payment("35_noop".to_owned(), info.auth_token, None);
+        credentials.signature = signature.into();
+        let unpaid = Paid {
+            payment: String::new(),
+            segment: credentials.encode(),
+        };
+        stage.started(&unpaid);
+        assert_eq!(stage.post("/payment", &unpaid, "").status, Some(200));
+    }
 }
 
 #[test]

@@ -5,3 +5,4 @@ mod payments;
 mod quirks;
 mod sessions;
 mod stage;
+mod vectors;

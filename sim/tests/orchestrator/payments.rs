@@ -13,6 +13,8 @@ use prost::Message as _;
 use crate::stage::{PRICE, Paid, SERVICE, Stage, ms, off_chain, on_chain, secs, service};
 
 const NOOP: &str = r#"{"model_id":"noop"}"#;
+const FULL: &str = r#"{"model_id":"full"}"#;
+const NONE: &str = r#"{"model_id":"none"}"#;
 
 /// What one ticket is worth: at or just above what was aimed for.
 fn worth(info: &OrchestratorInfo) -> Amount {
@@ -89,6 +91,11 @@ fn a_start_is_checked_in_the_order_of_the_reference() {
         credentials.auth_token = None;
         credentials.encode()
     };
+    let too_long = {
+        let mut credentials = stage.credentials(&info, "m");
+        credentials.duration_ms = 300_001;
+        credentials.encode()
+    };
     let incompatible = {
         let mut credentials = stage.credentials(&info, "m");
         credentials.capabilities = Some(Capabilities::live_video("none"));
@@ -110,8 +117,10 @@ fn a_start_is_checked_in_the_order_of_the_reference() {
             400,
             "model parameters",
         ),
-        (bad_payment("!"), NOOP, 402, "payment header"),
-        (bad_payment("AAAA"), NOOP, 402, "payment header"),
+        (bad_payment("!"), FULL, 503, "insufficient capacity"),
+        (bad_payment("!"), NOOP, 402, "base64 decode error: "),
+        (bad_payment("AAAA"), NOOP, 402, "protobuf unmarshal error: "),
+        (bad_payment("!"), NONE, 402, "base64 decode error: "),
         // An empty payment is of nobody, who signed nothing.
         (bad_payment(""), NOOP, 403, "ErrSegSig"),
         (bad_segment("!".to_owned()), NOOP, 403, "ErrorSegEncoding"),
@@ -119,6 +128,7 @@ fn a_start_is_checked_in_the_order_of_the_reference() {
         (bad_segment(other_token), NOOP, 403, "invalid auth token"),
         (bad_segment(later_token), NOOP, 403, "invalid auth token"),
         (bad_segment(no_token), NOOP, 403, "missing auth token"),
+        (bad_segment(too_long), NOOP, 403, "invalid duration"),
         (
             bad_segment(incompatible),
             NOOP,
@@ -127,16 +137,11 @@ fn a_start_is_checked_in_the_order_of_the_reference() {
         ),
         (
             good.clone(),
-            r#"{"model_id":"none"}"#,
-            400,
-            r#"unknown model "none"; this orchestrator has full, noop"#,
+            NONE,
+            500,
+            "no container image found for live pipeline none",
         ),
-        (
-            good.clone(),
-            r#"{"model_id":"full"}"#,
-            503,
-            "insufficient capacity",
-        ),
+        (good.clone(), FULL, 503, "insufficient capacity"),
         (short, NOOP, 400, "Insufficient balance"),
     ];
     for (paid, body, status, text) in cases {
@@ -321,6 +326,8 @@ fn a_payment_answers_with_a_quote_under_the_same_token() {
     let answer = stage.post("/payment", &paid, "");
     assert_eq!(answer.status, Some(200));
     let result = net::PaymentResult::decode(&answer.body[..]).expect("a result");
+    let told = result.info.as_ref().expect("a quote");
+    assert!(told.capabilities_prices.is_empty() && told.hardware.is_empty());
     let raw = result.info.expect("a quote").encode_to_vec();
     let quote = OrchestratorInfo::decode(raw.into()).expect("info");
     assert_eq!(quote.auth_token, info.auth_token);
@@ -348,7 +355,11 @@ fn a_payment_sent_twice_is_credited_once() {
     stage.events();
     let answer = stage.post("/payment", &paid, "");
     assert_eq!(answer.status, Some(400));
-    assert_eq!(answer.text(), "invalid ticket senderNonce: already seen");
+    let sender = stage.payer.address();
+    assert_eq!(
+        answer.text(),
+        format!("invalid ticket senderNonce: already seen sender={sender} nonce=2")
+    );
     let balance = stage
         .net
         .get(stage.orch)
@@ -611,7 +622,10 @@ fn a_fixed_price_can_be_quoted_again() {
     ] {
         let answer = refresh(body);
         assert_eq!(answer.status, Some(status));
-        assert!(answer.text().contains(text), "{}", answer.text());
+        assert_eq!(answer.headers.get("content-type"), Some("application/json"));
+        let json: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
+        let message = json["error"]["message"].as_str().expect("text");
+        assert!(message.contains(text), "{message}");
     }
     // Tickets under that quote count.
     let paid = stage.pay(&quote, id, 1..=1);

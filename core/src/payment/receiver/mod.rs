@@ -452,7 +452,7 @@ impl TicketReceiver {
         let expires = expiry(params);
         self.nonces
             .accept(params.recipient_rand_hash, ticket.sender_nonce, expires)
-            .map_err(Refused::Nonce)?;
+            .map_err(|why| Refused::Nonce(why, ticket.sender, ticket.sender_nonce))?;
         used.push(ticket.sender_nonce);
         if expires <= self.block {
             return Err(Refused::Expired);

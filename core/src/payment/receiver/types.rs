@@ -136,8 +136,8 @@ pub enum Refused {
     #[error("invalid ticket signature")]
     Signature,
     /// A used nonce, or too many.
-    #[error(transparent)]
-    Nonce(BadNonce),
+    #[error("{0} sender={1} nonce={2}")]
+    Nonce(BadNonce, Address, u32),
     /// The quote has expired.
     #[error("TicketParams expired")]
     Expired,
@@ -163,7 +163,7 @@ impl Refused {
     /// Whether the tickets after this one are not even looked at.
     #[must_use]
     pub const fn is_fatal(&self) -> bool {
-        !matches!(self, Self::Signature | Self::Nonce(_) | Self::Expired)
+        !matches!(self, Self::Signature | Self::Nonce(..) | Self::Expired)
     }
 }
 
