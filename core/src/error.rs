@@ -157,7 +157,7 @@ pub enum Cause {
         after: Duration,
     },
     /// An error answer. `text` is the peer's, cut to a bounded length.
-    #[error("refused {doing} with status {status}: {text}")]
+    #[error("refused {doing} with status {status}{}", Said(text))]
     Refused {
         /// What was refused.
         doing: &'static str,
@@ -244,6 +244,18 @@ pub enum Cause {
     /// Each of several parties failed in its own way.
     #[error("{}", Listed(.0))]
     EachFailed(Vec<Failure>),
+}
+
+/// A peer's words, if there are any.
+struct Said<'a>(&'a str);
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        write!(f, ": {}", self.0)
+    }
 }
 
 /// Failures in one line.

@@ -53,6 +53,9 @@ pub const MAX_ERRANDS: usize = 16;
 /// behind it holds it up; it catches up within a few round trips.
 pub const LINGER: Duration = Duration::from_millis(500);
 
+/// Names what was refused when a server makes no channel for us, in [`Cause::Refused`].
+pub const CREATING: &str = "to create the channel";
+
 /// How a publisher behaves.
 #[derive(Clone, Debug)]
 pub struct Config {

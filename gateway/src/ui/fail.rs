@@ -193,29 +193,104 @@ impl From<Error> for Failed {
 /// What to do when an orchestrator does not fit.
 const UNFIT: &str = "See what it serves with: livepeer-gateway info URL; or raise --max-price";
 
+/// What can be done about it: by whom, and about what, depends on who did it.
 fn remedy(who: &Party, cause: &Cause) -> &'static str {
-    let signer = matches!(who, Party::Signer(_) | Party::Signers);
+    match who {
+        Party::Orchestrator(_) => about_orchestrator(cause),
+        Party::Signer(_) | Party::Signers => about_signer(cause),
+        Party::Channel(_) => match cause {
+            Cause::Refused { status: 413, .. } => {
+                "Cut shorter segments, or raise --max-segment at its server"
+            }
+            Cause::Refused { status: 503, .. } => "Try again later: its server has no more room",
+            Cause::Refused { .. } => "Check the URL, and read the log of its server",
+            Cause::Gone(_) | Cause::Ended(_) => "Check its name, and that its server has it",
+            cause => about_link(cause).unwrap_or("Check the URL, and that its server runs"),
+        },
+        Party::Discovery(_) => match cause {
+            Cause::Refused {
+                status: 401 | 403, ..
+            } => "Give it the header field or key that it wants",
+            Cause::Refused { status: 404, .. } => "Check its URL, the path too",
+            cause => about_link(cause).unwrap_or("Check its URL, or name another source"),
+        },
+        Party::Chain(_) => match cause {
+            Cause::WrongChain { .. } => "Name an endpoint of the right chain with --rpc",
+            Cause::Refused {
+                status: 401 | 403, ..
+            } => "Check the key in the URL of --rpc, or name another endpoint",
+            cause => about_link(cause).unwrap_or("Check --rpc, or name another endpoint with it"),
+        },
+        Party::Store => "Make room for the store, or name another file with --store",
+        // The key holder, and all else on our side.
+        _ => match cause {
+            Cause::Guard(_) => "Raise the limit if that is meant; nothing was sent",
+            Cause::TooDear { .. } => "Raise --max-price, or name another orchestrator",
+            Cause::Refused {
+                reason: Reason::PayerFunds | Reason::SenderReserve,
+                ..
+            } => FUND,
+            _ => "Look into the log with --log info; the fault is on our side",
+        },
+    }
+}
+
+const FUND: &str = "Fund the deposit and reserve of the account that pays";
+
+/// What to do about a connection, whoever is at its other end.
+fn about_link(cause: &Cause) -> Option<&'static str> {
+    Some(match cause {
+        Cause::Link(Fault::Resolve(_)) => "Check the host name and the network",
+        Cause::Link(Fault::Connect(_)) => "Check the address and port, and that it is running",
+        Cause::Link(Fault::Tls(_) | Fault::Protocol(_)) => {
+            "Check the address, its port, and http against https"
+        }
+        Cause::Link(_) => "Try again; if it stays, look into the log of the other side",
+        Cause::TimedOut { .. } => "Check that it is reachable and not overloaded, then try again",
+        Cause::Refused {
+            status: 500..=599, ..
+        } => "Look into its log; the fault is on its side",
+        _ => return None,
+    })
+}
+
+fn about_signer(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::Refused { reason, status, .. } => match (reason, status) {
+            (Reason::PayerFunds | Reason::SenderReserve, _) => FUND,
+            (Reason::Signature, _) => {
+                "Check that the signer holds the key of the account that pays"
+            }
+            (_, 401 | 403) => "Give the signer what it wants with --signer-header",
+            (_, 404) => "Check that --signer names a Livepeer remote signer",
+            (_, 481) => "The price is above what the signer pays; name another orchestrator",
+            _ => about_link(cause).unwrap_or("Read what it says, and look into its log"),
+        },
+        Cause::Nonsense { .. } => "Check that --signer names a Livepeer remote signer",
+        Cause::Guard(_) => {
+            "Check that --signer names the right one, and look into its log; nothing was sent"
+        }
+        Cause::GaveUp { .. } => "Look into the signer's log, or name another with --signer",
+        Cause::EachFailed(_) => {
+            "Check the addresses, and that at least one signer is running; or name another with --signer"
+        }
+        cause => about_link(cause).unwrap_or("Try again, or name another with --signer"),
+    }
+}
+
+fn about_orchestrator(cause: &Cause) -> &'static str {
     match cause {
         Cause::Link(Fault::CertificateChanged { .. }) => {
             "If its owner says that it was set up anew, remove its line from the file of pins; \
              otherwise trust nothing it sends"
         }
-        Cause::Link(Fault::Resolve(_)) => "Check the host name and the network",
-        Cause::Link(Fault::Connect(_)) => "Check the address and port, and that it is running",
-        Cause::Link(Fault::Tls(_) | Fault::Protocol(_)) => match who {
-            Party::Orchestrator(_) => {
-                "Check that this is the address of a Livepeer orchestrator (usually port 8935)"
-            }
-            _ => "Check the address, its port, and http against https",
-        },
-        Cause::Link(_) => "Try again; if it stays, look into the log of the other side",
-        Cause::TimedOut { .. } => "Check that it is reachable and not overloaded, then try again",
+        Cause::Link(Fault::Tls(_) | Fault::Protocol(_)) => {
+            "Check that this is the address of a Livepeer orchestrator (usually port 8935)"
+        }
         Cause::Refused { reason, status, .. } => match (reason, status) {
             (Reason::Capacity, _) => "Try again later, or name another orchestrator",
             (Reason::Balance, _) => "Look at the payments before: the work was not paid in time",
-            (Reason::PayerFunds | Reason::SenderReserve, _) => {
-                "Fund the deposit and reserve of the account that pays"
-            }
+            (Reason::PayerFunds | Reason::SenderReserve, _) => FUND,
             (Reason::Signature, _) => {
                 "Say with --signer who pays, and check that the signer holds that account's key"
             }
@@ -224,29 +299,16 @@ fn remedy(who: &Party, cause: &Cause) -> &'static str {
             }
             (Reason::PriceDoubled, _) => "Start anew to agree to its new price",
             (Reason::Inactive, _) => "Name another orchestrator; this one is not in the active set",
-            (_, 481) => "The price is above what the signer pays; name another orchestrator",
-            (_, 401 | 403) if signer => "Give the signer what it wants with --signer-header",
             (_, 404) => "Check the address, and the model with: livepeer-gateway info URL",
-            (_, 500..=599) => "Look into its log; the fault is on its side",
-            _ => "Read what it says, and change the request",
+            _ => about_link(cause).unwrap_or("Read what it says, and change the request"),
         },
-        Cause::Nonsense { .. } if signer => "Check that --signer names a Livepeer remote signer",
         Cause::Nonsense { .. } => "Check that the address is right and its software is current",
         Cause::Incompatible(_) => "See what it serves: livepeer-gateway info URL",
         Cause::TooDear { .. } => "Raise --max-price, or name another orchestrator",
-        Cause::Guard(_) if signer => {
-            "Check that --signer names the right one, and look into its log; nothing was sent"
-        }
         Cause::Guard(_) => "Name another orchestrator; this one asks for what nobody should pay",
-        Cause::GaveUp { .. } if signer => {
-            "Look into the signer's log, or name another with --signer"
-        }
-        Cause::EachFailed(_) if signer => {
-            "Check the addresses, and that at least one signer is running; or name another with --signer"
-        }
         Cause::Gone(_) | Cause::Ended(_) => "Start a new job",
         Cause::TooMuch { .. } => "Name another orchestrator, or report it to its owner",
-        _ => "Try again, or name another orchestrator",
+        cause => about_link(cause).unwrap_or("Try again, or name another orchestrator"),
     }
 }
 
@@ -305,6 +367,52 @@ mod tests {
             })
             .contains("within 5s")
         );
+    }
+
+    #[test]
+    fn advice_speaks_of_the_party_that_failed() {
+        let url = || Url::parse("http://peer.example:1/x").expect("a good URL");
+        let refused = |status| Cause::Refused {
+            doing: "it",
+            status,
+            reason: Reason::Other,
+            text: String::new(),
+        };
+        let causes = [
+            Cause::Link(Fault::Connect("refused".into())),
+            Cause::Link(Fault::Tls("no certificate".into())),
+            Cause::TimedOut {
+                doing: "it",
+                after: Duration::from_secs(5),
+            },
+            refused(400),
+            refused(401),
+            refused(404),
+            refused(503),
+            Cause::Nonsense {
+                what: "JSON",
+                why: "it is none".into(),
+            },
+            Cause::GaveUp {
+                what: "it",
+                times: 3,
+                last: "refused".into(),
+            },
+            Cause::Gone("it"),
+        ];
+        for who in [
+            Party::Channel(url()),
+            Party::Discovery(url()),
+            Party::Chain(url()),
+            Party::Signer(url()),
+        ] {
+            for cause in &causes {
+                let text = remedy(&who, cause);
+                assert!(!text.contains("orchestrator"), "{who}: {cause}: {text}");
+                let signer = text.contains("signer");
+                assert!(!signer || matches!(who, Party::Signer(_)), "{who}: {text}");
+            }
+        }
     }
 
     #[test]

@@ -226,6 +226,11 @@ fn what_cannot_work_is_one_line_that_says_why() {
             "--create",
         ),
         (
+            vec!["pub", &relay.channel("none"), "--create", "--cut", "line"],
+            1,
+            "lets nobody create channels. Make it where the server runs",
+        ),
+        (
             vec!["pub", &relay.channel("video"), "--input", input.path()],
             1,
             "MPEG-TS",

@@ -1,10 +1,10 @@
 //! What the publisher does by itself: finding its place, judging segments, ending.
 
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::upload::{Upload, Verdict};
-use super::{Current, Event, MAX_ERRANDS, Publisher, State, too_many};
+use super::{CREATING, Current, Event, MAX_ERRANDS, Publisher, State, too_many};
 use crate::error::{Cause, Failure, Misuse, Party, Reason};
 use crate::http::{Body, Fault, In, Method, Response};
 use crate::machine::EffectId;
@@ -395,10 +395,10 @@ impl Publisher {
                         self.ready(Seq::ZERO);
                     }
                     status => self.fail(Cause::Refused {
-                        doing: "to create the channel",
+                        doing: CREATING,
                         status,
                         reason: Reason::Other,
-                        text: "".to_string(),
+                        text: String::new(),
                     }),
                 };
             }

@@ -8,6 +8,7 @@ mod subscribe;
 
 use std::num::NonZeroUsize;
 
+use livepeer_core::trickle::publisher::CREATING;
 use livepeer_core::{Cause, Failure};
 
 use super::on;
@@ -31,10 +32,21 @@ pub(super) fn run(args: &TrickleArgs) -> Outcome {
 
 /// What went wrong with a channel; `missing` is what to do if there is none.
 fn failed(failure: Failure, missing: &str) -> Failed {
-    let remedy = match failure.cause {
-        Cause::Gone(_) => missing,
-        Cause::GaveUp { .. } | Cause::TimedOut { .. } => "Check the URL, and that its server runs",
-        _ => return failure.into(),
-    };
-    Failed::new(failure, remedy)
+    match failure.cause {
+        Cause::Gone(_) => Failed::new(failure, missing),
+        // Servers that let nobody create channels know no other answer (trickle spec 4).
+        Cause::Refused {
+            doing: CREATING,
+            status: 404,
+            ..
+        } => Failed::new(
+            format_args!(
+                "{}: there is none, and its server lets nobody create channels",
+                failure.who
+            ),
+            "Make it where the server runs (trickle serve --create NAME), or let peers do so \
+             there with --autocreate",
+        ),
+        _ => failure.into(),
+    }
 }
