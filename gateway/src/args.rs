@@ -240,9 +240,6 @@ impl LiveArgs {
         if self.repeat && self.input == Place::Standard {
             return usage("--loop needs a file: standard input cannot be started over");
         }
-        if self.input == self.output && self.input != Place::Standard {
-            return usage("--input and --output name the same file");
-        }
         if self.json && self.output == Place::Standard {
             return usage("--json and --output - would both write to standard output");
         }

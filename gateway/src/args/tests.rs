@@ -205,7 +205,6 @@ fn what_cannot_be_meant_is_one_line_with_cause_and_remedy() {
             "live --input - --output b --loop",
             "standard input cannot be started over",
         ),
-        ("live --input a --output a", "the same file"),
         ("live --input a --output - --json", "standard output"),
         (
             "live --input a --output b --model-id \u{1b}",

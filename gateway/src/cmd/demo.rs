@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use livepeer_runtime::api::{LiveVideoJob, Payer};
 use livepeer_runtime::{Driver, Runtime};
 
+use super::files::Late;
 use super::job::{self, Plan};
 use super::network::{NOOP, Network, Options};
 use super::on;
-use super::sink::{self, Sink};
+use super::sink::Sink;
 use super::source::{self, Input};
 use super::stop::Stop;
 use crate::args::DemoArgs;
@@ -29,13 +30,12 @@ pub(super) fn run(args: &DemoArgs) -> Outcome {
 struct Demo<'a>(&'a DemoArgs);
 
 impl on::Work for Demo<'_> {
-    async fn on<R: Runtime>(self, driver: Driver<R>) -> Outcome {
+    async fn on<R: Runtime>(self, driver: Driver<R>, stop: Stop) -> Outcome {
         let args = self.0;
-        let stop = Stop::listen()?;
         let same = Arc::new(AtomicUsize::new(0));
         let sink = match &args.output {
             Some(path) => {
-                let file = Compare::new(sink::create(path)?, Arc::clone(&same));
+                let file = Compare::new(Late::open(path)?, Arc::clone(&same));
                 Sink::to(path.display().to_string(), file)
             }
             None => Sink::to(

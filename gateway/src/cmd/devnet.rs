@@ -7,7 +7,7 @@ use livepeer_runtime::{Driver, LocalKey, Runtime};
 use zeroize::Zeroizing;
 
 use super::chaos::Crowd;
-use super::network::{NOOP, Network, Options, RETIME, Tell, fresh_key};
+use super::network::{CLOSES_WITHIN, NOOP, Network, Options, RETIME, Tell, fresh_key};
 use super::on;
 use super::process::{self, Process};
 use super::stop::Stop;
@@ -27,14 +27,13 @@ pub(super) fn run(args: &DevnetArgs) -> Outcome {
 struct Devnet<'a>(&'a DevnetArgs);
 
 impl on::Work for Devnet<'_> {
-    async fn on<R: Runtime>(self, driver: Driver<R>) -> Outcome {
+    async fn on<R: Runtime>(self, driver: Driver<R>, stop: Stop) -> Outcome {
         let args = self.0;
         let key = match std::env::var(KEY) {
             Ok(text) => LocalKey::from_hex(&Zeroizing::new(text)).map_err(|_| bad_key())?,
             Err(std::env::VarError::NotPresent) => fresh_key(),
             Err(std::env::VarError::NotUnicode(_)) => return Err(bad_key()),
         };
-        let stop = Stop::listen()?;
         let tell: Tell = Arc::new(ui::tell);
         let processes = if args.processes || args.chaos.is_some() {
             let count = args.orchestrators.get();
@@ -56,6 +55,8 @@ impl on::Work for Devnet<'_> {
         let crowd = Crowd::keep(processes, chaos, tell);
         stop.pressed().await;
         crowd.end();
+        // Processes are asked to end one after the other.
+        stop.in_order(CLOSES_WITHIN + process::ENDS_WITHIN * processes.len() as u32);
         network.stop().await;
         ui::tell("stopped");
         Ok(())

@@ -15,7 +15,9 @@ use livepeer_runtime::store::Sqlite;
 use livepeer_runtime::{Driver, Runtime};
 use serde::Serialize;
 
+use super::files::Files;
 use super::live::unusable;
+use super::stop::Stop;
 use super::{on, peers};
 use crate::args::{DiscoverArgs, FindArgs};
 use crate::ui::{self, Failed, Outcome, duration};
@@ -30,7 +32,7 @@ pub(super) fn run(args: &DiscoverArgs) -> Outcome {
 struct Discover<'a>(&'a DiscoverArgs);
 
 impl on::Work for Discover<'_> {
-    async fn on<R: Runtime>(self, driver: Driver<R>) -> Outcome {
+    async fn on<R: Runtime>(self, driver: Driver<R>, _: Stop) -> Outcome {
         let args = &self.0.find;
         let (driver, discovered) = search(driver, args, "discover").await?;
         let survey = survey(&driver, args, &discovered, "discover").await?;
@@ -56,6 +58,10 @@ pub(super) async fn search<R: Runtime>(
     command: &str,
 ) -> Result<(Driver<R>, Discovered), Failed> {
     let sources = args.sources(command)?;
+    Files::default()
+        .writes("--store", args.store.as_deref())
+        .writes("--pins", args.peers.pins.as_deref())
+        .are_apart(command)?;
     let mut driver = peers::with_pins(driver, &args.peers)?;
     if let Some(path) = &args.store {
         driver = driver.with_store(Sqlite::open(path).map_err(|error| unusable(path, &error))?);

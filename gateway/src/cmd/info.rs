@@ -10,6 +10,7 @@ use livepeer_runtime::api::OrchestratorSession;
 use livepeer_runtime::{Driver, Runtime};
 use serde::Serialize;
 
+use super::stop::Stop;
 use super::{on, peers};
 use crate::args::InfoArgs;
 use crate::ui::{self, Money, Outcome, Wei};
@@ -21,7 +22,7 @@ pub(super) fn run(args: &InfoArgs) -> Outcome {
 struct Info<'a>(&'a InfoArgs);
 
 impl on::Work for Info<'_> {
-    async fn on<R: Runtime>(self, driver: Driver<R>) -> Outcome {
+    async fn on<R: Runtime>(self, driver: Driver<R>, _: Stop) -> Outcome {
         let args = self.0;
         let endpoints = args.endpoints()?;
         let driver = peers::with_pins(driver, &args.peers)?;

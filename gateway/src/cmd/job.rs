@@ -28,6 +28,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How often that is looked at.
 const GLANCE: Duration = Duration::from_millis(1);
 
+/// After Ctrl-C, output that is on its way is waited for this long,
+const GRACE: Duration = Duration::from_secs(2);
+/// and the end of everything this long.
+const CLOSES_WITHIN: Duration = Duration::from_secs(8);
+
 /// What to run, beside the job itself.
 pub(super) struct Plan {
     pub(super) model: String,
@@ -76,6 +81,7 @@ pub(super) async fn run<R: Runtime>(
     let began = Instant::now();
     // Nothing is paid for an input that is no good.
     let first = next_cut(&input).await?;
+    stop.in_order(CLOSES_WITHIN);
     let job = future::or(
         async { builder.start().await.map_err(Failed::from).map(Some) },
         async {
@@ -116,7 +122,7 @@ pub(super) async fn run<R: Runtime>(
     let mut output = job.output();
     let publisher = job.publisher();
     let publishing = publish(
-        driver, publisher, first, &input, plan, &figures, stop, &show,
+        driver, publisher, first, &input, plan, &figures, &stop, &show,
     );
     let reading = read(&mut output, &sink, plan.whole, &figures, &show);
     let carrying = async {
@@ -139,7 +145,16 @@ pub(super) async fn run<R: Runtime>(
     };
     let watching = future::or(watch(&job, &figures), chained);
     let carrying = future::or(carrying, writing);
-    let outcome = future::or(carrying, future::or(failing, watching)).await;
+    let lingering = async {
+        let ended = interrupted(&stop).await;
+        sleep_until(driver, driver.now() + GRACE).await;
+        ended
+    };
+    let outcome = future::or(
+        future::or(carrying, lingering),
+        future::or(failing, watching),
+    )
+    .await;
     let Figures {
         mut summary,
         progress,
@@ -147,8 +162,12 @@ pub(super) async fn run<R: Runtime>(
     } = figures.into_inner().unwrap_or_else(PoisonError::into_inner);
     drop(progress);
     let spent = job.spent();
+    let outcome = match outcome {
+        Ok(Ended::Input) => future::or(end_of(&job), interrupted(&stop)).await,
+        outcome => outcome,
+    };
     let ending = match outcome {
-        Ok(Ended::Input) => job.wait().await.map_err(Failed::from),
+        Ok(Ended::Input) => Ok(()),
         Ok(Ended::Interrupted) => job
             .stop()
             .await
@@ -165,7 +184,7 @@ pub(super) async fn run<R: Runtime>(
             Err(failed)
         }
     };
-    let written = sink.finish();
+    let written = sink.finish(ending.is_ok());
     ending?;
     if let Written::UntilClosed(name) = written? {
         ui::tell(&format!(
@@ -177,6 +196,18 @@ pub(super) async fn run<R: Runtime>(
     summary.tickets = spent.tickets;
     summary.paid = plan.pays.then_some(Money(spent.expected_value));
     Ok(summary)
+}
+
+/// Waits for the job to end in order, after its input and output have.
+async fn end_of<R: Runtime>(job: &LiveVideoJob<R>) -> Result<Ended, Failed> {
+    job.wait().await?;
+    Ok(Ended::Input)
+}
+
+/// Waits for Ctrl-C.
+async fn interrupted(stop: &Stop) -> Result<Ended, Failed> {
+    stop.pressed().await;
+    Ok(Ended::Interrupted)
 }
 
 /// Waits for the job to fail, and only that.
@@ -231,7 +262,7 @@ async fn publish<R: Runtime>(
     input: &Receiver<Cut>,
     plan: &Plan,
     figures: &Mutex<Figures>,
-    stop: Stop,
+    stop: &Stop,
     show: &impl Fn(),
 ) -> Result<Ended, Failed> {
     let until = plan.limit.map(|limit| driver.now() + limit);
@@ -268,10 +299,7 @@ async fn publish<R: Runtime>(
             }
             Ok::<_, Failed>(Ended::Input)
         },
-        async {
-            stop.pressed().await;
-            Ok(Ended::Interrupted)
-        },
+        interrupted(stop),
     )
     .await?;
     let flushed = publisher.close().await;

@@ -11,6 +11,7 @@ use livepeer_runtime::api::{LiveVideoJob, Payer};
 use livepeer_runtime::store::{Sqlite, Store as _};
 use livepeer_runtime::{Driver, Runtime, Signer as _, seed};
 
+use super::files::Files;
 use super::job::{self, Plan};
 use super::sink::Sink;
 use super::source::{self, Input};
@@ -26,10 +27,10 @@ pub(super) fn run(args: &LiveArgs) -> Outcome {
 struct Live<'a>(&'a LiveArgs);
 
 impl on::Work for Live<'_> {
-    async fn on<R: Runtime>(self, driver: Driver<R>) -> Outcome {
+    async fn on<R: Runtime>(self, driver: Driver<R>, stop: Stop) -> Outcome {
         let args = self.0;
         let endpoints = args.endpoints()?;
-        let stop = Stop::listen()?;
+        files(args).are_apart("live")?;
         let input = source::start(Input::from_place(&args.input, args.repeat))?;
         let driver = peers::with_pins(driver, &args.peers)?;
         let purse = Purse::open(driver, args).await?;
@@ -60,7 +61,7 @@ impl on::Work for Live<'_> {
         if let Some(price) = args.max_price {
             builder = builder.max_price(price);
         }
-        // Only now: a file is not emptied for a command line that is no good.
+        // Only now: no file is made for a command line that is no good.
         let sink = Sink::open(&args.output)?;
         let summary = job::run(&driver, builder, &plan, input, sink, stop).await;
         peers::save_pins(&driver, &args.peers)?;
@@ -78,6 +79,19 @@ impl on::Work for Live<'_> {
         }
         Ok(())
     }
+}
+
+/// The files that a job reads and writes.
+fn files(args: &LiveArgs) -> Files {
+    let key = &args.pay.key;
+    Files::default()
+        .input("--input", &args.input)
+        .output("--output", &args.output)
+        .writes("--store", args.pay.store.as_deref())
+        .writes("--pins", args.peers.pins.as_deref())
+        .reads("--keystore", key.keystore.as_deref())
+        .reads("--key-file", key.key_file.as_deref())
+        .reads("--password-file", key.password_file.as_deref())
 }
 
 /// The record of what was spent.

@@ -5,6 +5,7 @@ mod chaos;
 mod demo;
 mod devnet;
 mod discover;
+mod files;
 mod find;
 mod info;
 mod job;

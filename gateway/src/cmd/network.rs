@@ -52,6 +52,9 @@ const PRICE: i64 = 100;
 /// How long running exchanges may take when the network stops.
 pub(super) const STOP_WITHIN: Duration = Duration::from_secs(1);
 
+/// How long all of it may take to stop.
+pub(super) const CLOSES_WITHIN: Duration = Duration::from_secs(3);
+
 /// Where the network listens, and whose key signs.
 pub(super) struct Options {
     /// The first orchestrator; the others have the ports after it. Port 0 is any.

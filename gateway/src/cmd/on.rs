@@ -6,12 +6,13 @@ use std::num::NonZeroUsize;
 use livepeer_runtime::{Driver, Runtime};
 use tokio::runtime::Builder;
 
+use super::stop::Stop;
 use crate::ui::{Failed, Outcome};
 
 /// A command's work, on whichever executor it is given.
 pub(super) trait Work {
-    /// Does it.
-    async fn on<R: Runtime>(self, driver: Driver<R>) -> Outcome;
+    /// Does it, and closes what it opened when `stop` says so.
+    async fn on<R: Runtime>(self, driver: Driver<R>, stop: Stop) -> Outcome;
 }
 
 /// After so many tasks the sockets are looked at again. A task may carry half a megabyte here; after tokio's 61 of
@@ -30,6 +31,7 @@ pub(super) fn run_with(
     threads: Option<NonZeroUsize>,
     work: impl Work,
 ) -> Outcome {
+    let stop = Stop::listen()?;
     match runtime {
         crate::args::Runtime::Tokio => match threads.map(NonZeroUsize::get) {
             Some(1) => Builder::new_current_thread(),
@@ -49,9 +51,9 @@ pub(super) fn run_with(
                 "Raise the limits of threads and open files",
             )
         })?
-        .block_on(async { work.on(livepeer_tokio::driver()).await }),
+        .block_on(async { work.on(livepeer_tokio::driver(), stop).await }),
         crate::args::Runtime::Smol => {
-            smol::block_on(async { work.on(livepeer_smol::driver()).await })
+            smol::block_on(async { work.on(livepeer_smol::driver(), stop).await })
         }
     }
 }

@@ -1,13 +1,13 @@
 //! What commands know of signer and trust, in the terms of the library.
 
 use std::fs;
-use std::path::Path;
 
 use livepeer_core::handshake::PinChange;
 use livepeer_core::http::{Headers, Trust};
 use livepeer_runtime::api::Payer;
 use livepeer_runtime::{Driver, Pins, Runtime};
 
+use super::files;
 use crate::args::{Endpoints, PeerArgs, Signer};
 use crate::ui::Failed;
 
@@ -83,13 +83,6 @@ pub(super) fn save_pins<R: Runtime>(driver: &Driver<R>, peers: &PeerArgs) -> Res
     let Some(path) = &peers.pins else {
         return Ok(());
     };
-    write_whole(path, &driver.pins().to_string())
+    files::replace(path, &driver.pins().to_string())
         .map_err(|error| Failed::file("cannot write", &path.display().to_string(), &error))
-}
-
-fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    fs::write(&beside, text)?;
-    fs::rename(&beside, path)
 }

@@ -19,12 +19,15 @@ use livepeer_runtime::{Driver, LocalKey, Runtime};
 use zeroize::Zeroizing;
 
 use super::chain::next_block;
-use super::network::{Place, STOP_WITHIN, Tell, bad_identity, fresh_secret};
+use super::network::{CLOSES_WITHIN, Place, STOP_WITHIN, Tell, bad_identity, fresh_secret};
 use super::on;
 use super::socket::Socket;
 use super::stop::Stop;
 use crate::args::{DevnetOrchestratorArgs, Listen};
 use crate::ui::{self, Failed, Outcome};
+
+/// How long a process that is asked to end is waited for.
+pub(super) const ENDS_WITHIN: Duration = CLOSES_WITHIN;
 
 /// The end of the secrets.
 const END: &str = ".";
@@ -42,9 +45,8 @@ pub(super) fn run(args: &DevnetOrchestratorArgs) -> Outcome {
 struct Orchestrator<'a>(&'a DevnetOrchestratorArgs);
 
 impl on::Work for Orchestrator<'_> {
-    async fn on<R: Runtime>(self, driver: Driver<R>) -> Outcome {
+    async fn on<R: Runtime>(self, driver: Driver<R>, stop: Stop) -> Outcome {
         let args = self.0;
-        let stop = Stop::listen()?;
         let secrets = Secrets::read()
             .map_err(|error| Failed::file("cannot read", "standard input", &error))?;
         let key = LocalKey::from_hex(&secrets.key).map_err(|_| {
@@ -55,6 +57,7 @@ impl on::Work for Orchestrator<'_> {
         let chain = ChainView::development_at(driver.now());
         let socket = Socket::open(&driver, args.listen.0, "--listen").await?;
         let tell: Tell = Arc::new(ui::tell);
+        stop.in_order(CLOSES_WITHIN);
         let place = Place::start(&driver, socket, &identity, key, &chain, None, tell)?;
         ui::print(&place.url().to_string())?;
         let (parent, gone) = async_channel::bounded::<()>(1);
@@ -170,7 +173,7 @@ impl Process {
     pub(super) fn ask_to_end(&mut self) {
         if let Some((mut child, stdin)) = self.running.take() {
             drop(stdin);
-            let until = Instant::now() + 2 * STOP_WITHIN;
+            let until = Instant::now() + ENDS_WITHIN;
             while matches!(child.try_wait(), Ok(None)) && Instant::now() < until {
                 thread::sleep(Duration::from_millis(5));
             }

@@ -6,6 +6,7 @@ use livepeer_runtime::{Driver, Runtime};
 use serde::Serialize;
 
 use super::discover::{search, survey};
+use super::stop::Stop;
 use super::{on, peers};
 use crate::args::SelectArgs;
 use crate::ui::{self, Outcome};
@@ -17,7 +18,7 @@ pub(super) fn run(args: &SelectArgs) -> Outcome {
 struct Select<'a>(&'a SelectArgs);
 
 impl on::Work for Select<'_> {
-    async fn on<R: Runtime>(self, driver: Driver<R>) -> Outcome {
+    async fn on<R: Runtime>(self, driver: Driver<R>, _: Stop) -> Outcome {
         let args = &self.0.find;
         let (driver, discovered) = search(driver, args, "select").await?;
         let survey = survey(&driver, args, &discovered, "select").await?;

@@ -1,27 +1,17 @@
 //! Where the output goes: a thread that writes, so that a slow disk or pipe holds up the download and nothing else.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
 use std::thread::JoinHandle;
 
 use async_channel::Sender;
 use bytes::Bytes;
 
+use super::files::Late;
 use crate::args::Place;
 use crate::ui::Failed;
 
 /// Pieces that wait to be written.
 const WAITING: usize = 16;
-
-/// Creates a file to write to, or empties it.
-///
-/// # Errors
-/// If that cannot be done.
-pub(super) fn create(path: &Path) -> Result<File, Failed> {
-    File::create(path)
-        .map_err(|error| Failed::file("cannot create", &path.display().to_string(), &error))
-}
 
 /// How writing ended well.
 pub(super) enum Written {
@@ -39,14 +29,14 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    /// Creates the file, or takes standard output.
+    /// Opens the file, or takes standard output. What the file holds is lost with the first byte, not before.
     ///
     /// # Errors
-    /// If the file cannot be created.
+    /// If the file cannot be opened.
     pub(super) fn open(place: &Place) -> Result<Self, Failed> {
         Ok(match place {
             Place::Standard => Self::to("standard output".into(), io::stdout()),
-            Place::File(path) => Self::to(path.display().to_string(), create(path)?),
+            Place::File(path) => Self::to(path.display().to_string(), Late::open(path)?),
         })
     }
 
@@ -62,7 +52,7 @@ impl Sink {
                     target.flush()?;
                 }
             }
-            target.flush()
+            Ok(())
         });
         Self {
             name,
@@ -81,11 +71,15 @@ impl Sink {
         self.pieces.closed().await;
     }
 
-    /// Waits until everything is written.
+    /// Waits until everything is written. If that is `complete`, it is all of the output, even without a byte.
     ///
     /// # Errors
     /// If something could not be written.
-    pub(super) fn finish(self) -> Result<Written, Failed> {
+    pub(super) fn finish(self, complete: bool) -> Result<Written, Failed> {
+        if complete {
+            // Where writing failed, that is told below.
+            let _ = self.pieces.send_blocking(Bytes::new());
+        }
         drop(self.pieces);
         match self.thread.join() {
             Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => {

@@ -1,14 +1,33 @@
 //! Ctrl-C, as something to wait for.
+//!
+//! A command has nothing to close at first: it opens files, asks for passwords, reads the chain, looks for peers.
+//! Ctrl-C ends it at once then, whatever it waits for, a call that blocks included. [`Stop::in_order`] is the
+//! command's word that from now on there is something to close; it watches for [`Stop::pressed`] wherever it waits,
+//! and has so long to close it.
 
 use std::convert::Infallible;
+use std::process::exit;
+use std::sync::{Arc, OnceLock, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use async_channel::Receiver;
 
-use crate::ui::Failed;
+use crate::ui::{self, Failed};
+
+/// The exit code of a program that Ctrl-C ended, as shells report it.
+const INTERRUPTED: i32 = 130;
+
+/// How long the last words may take.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Ctrl-C and the signal to terminate, from now on. The second one ends the process at once.
 #[derive(Clone)]
-pub(super) struct Stop(Receiver<Infallible>);
+pub(super) struct Stop {
+    pressed: Receiver<Infallible>,
+    /// How long closing in order may take; not set while there is nothing to close.
+    closes_within: Arc<OnceLock<Duration>>,
+}
 
 impl Stop {
     /// Takes over the signals.
@@ -17,11 +36,25 @@ impl Stop {
     /// If the system does not let us.
     pub(super) fn listen() -> Result<Self, Failed> {
         // Nothing is ever sent: closing the channel says it to all who wait, and to all who come later.
-        let (sender, receiver) = async_channel::bounded(1);
-        ctrlc::set_handler(move || {
-            if !sender.close() {
-                std::process::exit(130);
+        let (sender, pressed) = async_channel::bounded(1);
+        let closes_within = Arc::<OnceLock<Duration>>::default();
+        let allowed = Arc::clone(&closes_within);
+        ctrlc::set_handler(move || match allowed.get() {
+            Some(within) if sender.close() => {
+                let within = *within;
+                thread::spawn(move || {
+                    thread::sleep(within);
+                    end(Failed::new(
+                        format_args!(
+                            "interrupted, and not all was closed {} later",
+                            ui::duration(within)
+                        ),
+                        "What is still open at a peer ends there for want of use",
+                    ));
+                });
             }
+            Some(_) => exit(INTERRUPTED),
+            None => end(Failed::interrupted()),
         })
         .map_err(|error| {
             Failed::new(
@@ -29,11 +62,33 @@ impl Stop {
                 "Report it",
             )
         })?;
-        Ok(Self(receiver))
+        Ok(Self {
+            pressed,
+            closes_within,
+        })
     }
 
-    /// Waits for it.
-    pub(super) async fn pressed(&self) {
-        let Err(_) = self.0.recv().await;
+    /// There is something to close from now on, which takes no longer than `within`.
+    pub(super) fn in_order(&self, within: Duration) {
+        // Whoever said it first has the longer work before it.
+        let _ = self.closes_within.set(within);
     }
+
+    /// Waits for Ctrl-C.
+    pub(super) async fn pressed(&self) {
+        let Err(_) = self.pressed.recv().await;
+    }
+}
+
+/// Ends the process from the thread of the signals. A pipe or terminal that takes nothing holds up the last words, but
+/// not the end.
+fn end(failed: Failed) -> ! {
+    let (told, telling) = mpsc::channel::<()>();
+    thread::spawn(move || {
+        ui::report(Err(failed));
+        drop(told);
+    });
+    // Nothing is ever sent: it ends when the other half is dropped.
+    let _ = telling.recv_timeout(LAST_WORDS);
+    exit(INTERRUPTED)
 }

@@ -6,11 +6,15 @@ mod files;
 mod http;
 #[cfg(unix)]
 mod jobs;
+#[cfg(unix)]
+mod outputs;
 #[path = "../support/process.rs"]
 mod process;
 mod run;
 #[path = "../support/server.rs"]
 mod server;
 mod signer;
+#[cfg(unix)]
+mod stop;
 mod trickle;
 mod usage;

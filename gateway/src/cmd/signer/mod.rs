@@ -5,7 +5,6 @@ mod listing;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_lite::future;
 use livepeer_core::Address;
 use livepeer_core::chain::{ChainView, FRESH};
 use livepeer_core::money::Amount;
@@ -33,27 +32,15 @@ pub(super) fn run(args: &SignerArgs) -> Outcome {
 struct Work<'a>(&'a SignerArgs);
 
 impl on::Work for Work<'_> {
-    async fn on<R: Runtime>(self, driver: Driver<R>) -> Outcome {
+    async fn on<R: Runtime>(self, driver: Driver<R>, stop: Stop) -> Outcome {
         let args = self.0;
-        let stop = Stop::listen()?;
         let tls = tls(args)?;
         // Before the key: a port that is taken needs no password.
         let socket = Socket::open(&driver, args.listen.0, "--listen").await?;
         let key = key::load(&args.key, "signer")?;
         let payer = key.address();
         let driver = driver.with_signer(key);
-        let reading = async {
-            chain::first_view(&driver, &args.chain, payer)
-                .await
-                .map(Some)
-        };
-        let interrupted = async {
-            stop.pressed().await;
-            Ok(None)
-        };
-        let Some((view, news)) = future::or(reading, interrupted).await? else {
-            return Err(Failed::interrupted());
-        };
+        let (view, news) = chain::first_view(&driver, &args.chain, payer).await?;
         let policy = args.policy(payer);
         let ceilings = policy.ceilings.clone();
         let config = remote::Config {
@@ -63,6 +50,7 @@ impl on::Work for Work<'_> {
             chain_fresh: matches!(news, News::Endpoints(_)).then_some(FRESH),
             ..remote::Config::new(policy)
         };
+        stop.in_order(STOP_WITHIN + Duration::from_secs(1));
         let machine = SignerServer::new(driver.now(), config, view.clone(), seed());
         let signer = driver.drive(machine);
         let scheme = if tls.is_some() { "https" } else { "http" };

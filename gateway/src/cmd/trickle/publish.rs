@@ -24,14 +24,17 @@ use crate::ui::{Failed, Outcome, Progress};
 /// What to do about a channel that is not there.
 const MISSING: &str = "Make it with --create, if its server lets you";
 
+/// How long answers of the server are waited for after Ctrl-C, beside the time for readers.
+const CLOSES_WITHIN: Duration = Duration::from_secs(5);
+
 pub(super) struct Publish<'a>(pub(super) &'a PubArgs);
 
 impl on::Work for Publish<'_> {
-    async fn on<R: Runtime>(self, driver: Driver<R>) -> Outcome {
+    async fn on<R: Runtime>(self, driver: Driver<R>, stop: Stop) -> Outcome {
         let args = self.0;
-        let stop = Stop::listen()?;
         let input = cut::start(&args.input, args.cut)?;
         let channel = Publisher::new(driver.now(), args.config(), args.channel.clone());
+        stop.in_order(args.linger + CLOSES_WITHIN);
         let mut pipe = Pipe {
             channel: driver.drive(channel),
             stop,

@@ -1,6 +1,7 @@
 //! `trickle serve`: a server of channels.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_lite::future;
 use livepeer_core::Time;
@@ -16,12 +17,14 @@ use crate::cmd::on;
 use crate::cmd::stop::Stop;
 use crate::ui::{self, Failed, Outcome};
 
+/// What closing may take longer than the readers are given.
+const SPARE: Duration = Duration::from_secs(1);
+
 pub(super) struct Serve<'a>(pub(super) &'a ServeArgs);
 
 impl on::Work for Serve<'_> {
-    async fn on<R: Runtime>(self, driver: Driver<R>) -> Outcome {
+    async fn on<R: Runtime>(self, driver: Driver<R>, stop: Stop) -> Outcome {
         let args = self.0;
-        let stop = Stop::listen()?;
         let tls = tls(args, driver.now())?;
         let channels = driver.drive(Server::new(driver.now(), config(args)));
         for new in &args.create {
@@ -34,6 +37,7 @@ impl on::Work for Serve<'_> {
         let socket = http::Server::bind(&channels, args.listen.0, tls)
             .await
             .map_err(|error| Failed::listen(args.listen.0, "--listen", &error))?;
+        stop.in_order(args.drain + SPARE);
         ui::print(&format!("{scheme}://{}{}", socket.local_addr(), args.base))?;
         let until = args.life.map(|life| driver.now() + life);
         future::or(

@@ -1,6 +1,6 @@
 //! `trickle sub`: a channel to a file or a pipe.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_lite::future;
 use livepeer_core::trickle::Ending;
@@ -18,13 +18,16 @@ use crate::ui::{Failed, Outcome, Progress};
 /// What to do about a channel that is not there.
 const MISSING: &str = "Check its name, or wait longer for it with --wait";
 
+/// How long what was read may take to be written after Ctrl-C: a pipe may take nothing.
+const CLOSES_WITHIN: Duration = Duration::from_secs(3);
+
 pub(super) struct Subscribe<'a>(pub(super) &'a SubArgs);
 
 impl on::Work for Subscribe<'_> {
-    async fn on<R: Runtime>(self, driver: Driver<R>) -> Outcome {
+    async fn on<R: Runtime>(self, driver: Driver<R>, stop: Stop) -> Outcome {
         let args = self.0;
-        let stop = Stop::listen()?;
         let sink = Sink::open(&args.output)?;
+        stop.in_order(CLOSES_WITHIN);
         let channel = Subscriber::new(
             driver.now(),
             args.config(),
@@ -45,7 +48,7 @@ impl on::Work for Subscribe<'_> {
         )
         .await;
         channel.close();
-        let written = sink.finish();
+        let written = sink.finish(read.is_ok());
         let lost = figures.lost;
         figures.show(args.json, args.output != Place::Standard)?;
         read.and(written)?;
