@@ -145,6 +145,10 @@ pub(crate) struct DevnetArgs {
     /// The same seed does the same.
     #[arg(long, value_name = "SEED", num_args = 0..=1, require_equals = true)]
     pub(crate) chaos: Option<Option<u64>>,
+    /// Run them off-chain: they have no account, name no price, and work for nobody's money. For gateways that pay
+    /// nothing, such as go-livepeer's without -network.
+    #[arg(long)]
+    pub(crate) offchain: bool,
     /// Remember in this folder, through crashes, who the orchestrators are and which tickets they have seen and won.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["processes", "chaos"])]
     pub(crate) data: Option<PathBuf>,
@@ -159,6 +163,9 @@ pub(crate) struct DevnetOrchestratorArgs {
     /// Where it listens.
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Listen,
+    /// Whether it works for nobody's money.
+    #[arg(long)]
+    pub(crate) offchain: bool,
     /// Which runtime drives it.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::chaos::Crowd;
 use super::network::{CLOSES_WITHIN, NOOP, Network, Options, RETIME, Tell, fresh_key};
 use super::on;
-use super::process::{self, Process};
+use super::process::{self, Kind, Process};
 use super::stop::Stop;
 use crate::args::DevnetArgs;
 use crate::ui::{self, Failed, Outcome};
@@ -37,7 +37,11 @@ impl on::Work for Devnet<'_> {
         let tell: Tell = Arc::new(ui::tell);
         let processes = if args.processes || args.chaos.is_some() {
             let count = args.orchestrators.get();
-            process::start_all(args.listen, count, args.runtime, driver.now(), &tell)?
+            let kind = Kind {
+                runtime: args.runtime,
+                offchain: args.offchain,
+            };
+            process::start_all(args.listen, count, kind, driver.now(), &tell)?
         } else {
             Vec::new()
         };
@@ -47,16 +51,17 @@ impl on::Work for Devnet<'_> {
             orchestrators: args.orchestrators,
             data: args.data.clone(),
             key,
+            offchain: args.offchain,
             elsewhere: processes.iter().map(|one| one.url().clone()).collect(),
         };
         let network = Network::start(&driver, options, tell.clone()).await?;
+        // Processes are asked to end one after the other.
+        stop.in_order(CLOSES_WITHIN + process::ENDS_WITHIN * processes.len() as u32);
         let chaos = args.chaos.map(|seed| seed.unwrap_or_else(some_seed));
-        ui::print(&introduction(&network, &processes, chaos))?;
+        ui::print(&introduction(&network, &processes, chaos, args.offchain))?;
         let crowd = Crowd::keep(processes, chaos, tell);
         stop.pressed().await;
         crowd.end();
-        // Processes are asked to end one after the other.
-        stop.in_order(CLOSES_WITHIN + process::ENDS_WITHIN * processes.len() as u32);
         network.stop().await;
         ui::tell("stopped");
         Ok(())
@@ -68,6 +73,7 @@ fn introduction<R: Runtime>(
     network: &Network<R>,
     processes: &[Process],
     chaos: Option<u64>,
+    offchain: bool,
 ) -> String {
     let mut text = String::new();
     let mut line = |line: String| {
@@ -87,10 +93,16 @@ fn introduction<R: Runtime>(
         ));
     }
     let signer = network.signer();
-    line(format!(
-        "signer        {signer}  pays as {}",
-        network.payer()
-    ));
+    let paid = if offchain {
+        line(format!("list          {signer}/discover-orchestrators"));
+        "--offchain".to_owned()
+    } else {
+        line(format!(
+            "signer        {signer}  pays as {}",
+            network.payer()
+        ));
+        format!("--signer {signer}")
+    };
     line(String::new());
     line("Try in another terminal:".to_owned());
     let me = std::env::args()
@@ -104,10 +116,11 @@ fn introduction<R: Runtime>(
     };
     let elsewhere = processes.iter().map(Process::url);
     if let Some(url) = network.orchestrators().chain(elsewhere).next() {
-        line(format!("  {me} info {url} --signer {signer}"));
+        let asks = if offchain { "" } else { &format!(" {paid}") };
+        line(format!("  {me} info {url}{asks}"));
         for (model, output) in [(NOOP, "out.ts"), (RETIME, "retimed.ts")] {
             line(format!(
-                "  {me} live --orchestrator {url} --signer {signer} --model-id {model} \
+                "  {me} live --orchestrator {url} {paid} --model-id {model} \
                  --input {input} --output {output}"
             ));
         }

@@ -67,6 +67,8 @@ pub(super) struct Options {
     pub(super) data: Option<PathBuf>,
     /// The payer's key.
     pub(super) key: LocalKey,
+    /// Whether nobody pays.
+    pub(super) offchain: bool,
     /// Orchestrators that run elsewhere, instead of such here.
     pub(super) elsewhere: Vec<Url>,
 }
@@ -81,6 +83,7 @@ impl Options {
             orchestrators: NonZeroU8::MIN,
             data: None,
             key: fresh_key(),
+            offchain: false,
             elsewhere: Vec::new(),
         }
     }
@@ -156,6 +159,7 @@ impl<R: Runtime> Network<R> {
             })?;
             sockets.push(Socket::open(driver, at, "--listen").await?);
         }
+        let paid = (!options.offchain).then_some(&chain);
         let mut orchestrators = Vec::new();
         for (n, socket) in sockets.into_iter().enumerate() {
             let name = if here > 1 {
@@ -177,7 +181,7 @@ impl<R: Runtime> Network<R> {
                 }
             };
             orchestrators.push(Place::start(
-                driver, socket, &identity, key, &chain, books, tell,
+                driver, socket, &identity, key, paid, books, tell,
             )?);
         }
         let config = remote::Config {
@@ -292,7 +296,7 @@ impl<R: Runtime> Network<R> {
 }
 
 impl<R: Runtime> Place<R> {
-    /// Starts an orchestrator behind a socket.
+    /// Starts an orchestrator behind a socket. Without a chain nobody pays it.
     ///
     /// # Errors
     /// If the certificate or the socket cannot be used.
@@ -301,20 +305,22 @@ impl<R: Runtime> Place<R> {
         socket: Socket<R>,
         identity: &Identity,
         key: LocalKey,
-        chain: &ChainView,
+        chain: Option<&ChainView>,
         books: Option<Books>,
         tell: Tell,
     ) -> Result<Self, Failed> {
         let url = socket.url("https")?;
         let tls = server_config(identity).map_err(bad_identity)?;
-        let price = Price::new(PRICE, 1).expect("a positive number is a price");
         let mut config = orchestrator::Config::new(url.clone(), key.address())
-            .on_chain(Payments::new(key.address(), price, chain.clone()))
             .with_model(NOOP, ModelConfig::default())
             .with_model(
                 RETIME,
                 ModelConfig::default().running(PipelineFactory::new(Retime::default)),
             );
+        if let Some(chain) = chain {
+            let price = Price::new(PRICE, 1).expect("a positive number is a price");
+            config = config.on_chain(Payments::new(key.address(), price, chain.clone()));
+        }
         let driver = driver.clone().with_signer(key);
         let (driver, records) = match books {
             None => (driver.with_store(MemoryStore::default()), Vec::new()),

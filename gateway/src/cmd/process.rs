@@ -58,7 +58,8 @@ impl on::Work for Orchestrator<'_> {
         let socket = Socket::open(&driver, args.listen.0, "--listen").await?;
         let tell: Tell = Arc::new(ui::tell);
         stop.in_order(CLOSES_WITHIN);
-        let place = Place::start(&driver, socket, &identity, key, &chain, None, tell)?;
+        let paid = (!args.offchain).then_some(&chain);
+        let place = Place::start(&driver, socket, &identity, key, paid, None, tell)?;
         ui::print(&place.url().to_string())?;
         let (parent, gone) = async_channel::bounded::<()>(1);
         thread::spawn(move || {
@@ -112,12 +113,19 @@ impl Secrets {
     }
 }
 
+/// What all processes of a network have in common.
+#[derive(Clone, Copy)]
+pub(super) struct Kind {
+    pub(super) runtime: crate::args::Runtime,
+    pub(super) offchain: bool,
+}
+
 /// An orchestrator in a process. Dropping it kills the process.
 pub(super) struct Process {
     name: String,
     secrets: Secrets,
     at: SocketAddr,
-    runtime: crate::args::Runtime,
+    kind: Kind,
     tell: Tell,
     running: Option<(Child, ChildStdin)>,
     url: Option<Url>,
@@ -131,7 +139,7 @@ impl Process {
     pub(super) fn start(
         name: String,
         at: SocketAddr,
-        runtime: crate::args::Runtime,
+        kind: Kind,
         now: livepeer_core::Time,
         tell: Tell,
     ) -> Result<Self, Failed> {
@@ -139,7 +147,7 @@ impl Process {
             secrets: Secrets::fresh(&at.ip().to_string(), now)?,
             name,
             at,
-            runtime,
+            kind,
             tell,
             running: None,
             url: None,
@@ -197,7 +205,8 @@ impl Process {
         let mut child = Command::new(program)
             .arg("devnet-orchestrator")
             .args(["--listen", &self.at.to_string()])
-            .args(["--runtime", self.runtime.name()])
+            .args(["--runtime", self.kind.runtime.name()])
+            .args(self.kind.offchain.then_some("--offchain"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -252,7 +261,7 @@ impl Drop for Process {
 pub(super) fn start_all(
     listen: Listen,
     count: u8,
-    runtime: crate::args::Runtime,
+    kind: Kind,
     now: livepeer_core::Time,
     tell: &Tell,
 ) -> Result<Vec<Process>, Failed> {
@@ -265,7 +274,7 @@ pub(super) fn start_all(
                 )
             })?;
             let name = format!("orchestrator {n}");
-            Process::start(name, at, runtime, now, tell.clone())
+            Process::start(name, at, kind, now, tell.clone())
         })
         .collect()
 }

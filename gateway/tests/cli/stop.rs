@@ -15,6 +15,9 @@ use crate::server::Server;
 /// Longer than any end in order may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A command line, by the address of a peer that never answers.
+type Line<'a> = dyn Fn(&str) -> String + 'a;
+
 /// Somebody who takes connections.
 fn listener() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
@@ -36,17 +39,16 @@ fn ends(mut running: Running, name: &str, what: &str) {
 
 #[test]
 fn one_press_ends_a_command_that_waits_for_a_peer() {
-    let key = Scratch::with("key", "03".repeat(32));
-    let store = Scratch::new("store");
+    let folder = Folder::new("peers");
+    let key = folder.private("key", &"03".repeat(32));
+    let store = folder.path("store");
     let own = |peer: &str| {
         format!(
-            "live --input {CLIP} --output - --orchestrator 127.0.0.1:1 --key-file {} --store {} \
-             --rpc http://{peer}",
-            key.path(),
-            store.path()
+            "live --input {CLIP} --output - --orchestrator 127.0.0.1:1 --key-file {key} \
+             --store {store} --rpc http://{peer}"
         )
     };
-    let lines: [(&str, &dyn Fn(&str) -> String); 9] = [
+    let lines: [(&str, &Line); 9] = [
         ("INT", &|peer| {
             format!("live --input {CLIP} --output - --orchestrator {peer} --offchain")
         }),
@@ -55,10 +57,7 @@ fn one_press_ends_a_command_that_waits_for_a_peer() {
         }),
         ("INT", &own),
         ("TERM", &|peer| {
-            format!(
-                "signer --listen 0 --key-file {} --rpc http://{peer}",
-                key.path()
-            )
+            format!("signer --listen 0 --key-file {key} --rpc http://{peer}")
         }),
         ("INT", &|peer| format!("info {peer}")),
         ("TERM", &|peer| {

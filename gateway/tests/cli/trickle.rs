@@ -226,7 +226,15 @@ fn what_cannot_work_is_one_line_that_says_why() {
             "--create",
         ),
         (
-            vec!["pub", &relay.channel("none"), "--create", "--cut", "line"],
+            vec![
+                "pub",
+                &relay.channel("none"),
+                "--create",
+                "--input",
+                input.path(),
+                "--cut",
+                "1KiB",
+            ],
             1,
             "lets nobody create channels. Make it where the server runs",
         ),

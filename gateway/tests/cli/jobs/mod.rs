@@ -107,6 +107,25 @@ fn a_file_comes_back_byte_for_byte_and_is_paid_for() {
 }
 
 #[test]
+fn an_off_chain_network_works_for_those_who_pay_nothing() {
+    for processes in [&[][..], &["--processes"]] {
+        let net = server::Devnet::start(1, &[&["--offchain"], processes].concat());
+        assert_eq!(net.signer, "", "{}", net.server.introduction);
+        let orchestrator = &net.orchestrators[0];
+        let info = run(&["info", orchestrator, "--json"]);
+        info.succeeded();
+        let info = info.json();
+        for member in ["address", "price", "tickets"] {
+            assert!(info[member].is_null(), "{info}");
+        }
+        let ended = job(orchestrator, "", &["--speed", SPEED, "--json"]);
+        ended.succeeded();
+        assert_eq!(ended.json()["segments_in"], 12, "{}", ended.text());
+        assert!(!net.server.stop("INT").contains("refused"));
+    }
+}
+
+#[test]
 fn standard_input_comes_back_on_standard_output() {
     for runtime in RUNTIMES {
         let net = Devnet::start(runtime);
