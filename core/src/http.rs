@@ -16,6 +16,10 @@ use core::str::FromStr;
 
 use bytes::Bytes;
 
+mod reach;
+
+pub use reach::{Forbidden, Kind, Reach, Rule};
+
 /// A step that a machine asks for.
 #[derive(Clone, Debug)]
 pub enum Out {
@@ -135,7 +139,8 @@ pub enum Trust {
     /// The one that was there first: a driver remembers the leaf of the first connection to a host and port, and
     /// every later connection has to show the same one. Orchestrators sign their own (spec/handshake 1.1).
     FirstUse,
-    /// Forget what was remembered for the host and port, then as [`Trust::FirstUse`].
+    /// The one that is shown now: it is remembered in place of what was, and whatever connection the other one opened
+    /// is closed.
     Afresh,
 }
 
@@ -313,22 +318,46 @@ pub enum Fault {
     /// The connection ended or was reset inside the exchange.
     #[error("the connection broke: {0}")]
     Broken(String),
+    /// A peer named an address that it may not lead us to; nothing was sent there.
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
+}
+
+impl Fault {
+    /// Whether nothing of the request can have reached the peer.
+    #[must_use]
+    pub const fn is_before_request(&self) -> bool {
+        matches!(
+            self,
+            Self::Resolve(_) | Self::Connect(_) | Self::Tls(_) | Self::Forbidden(_)
+        )
+    }
+
+    /// Whether the same request will end the same way, until somebody decides otherwise.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        matches!(self, Self::CertificateChanged { .. } | Self::Forbidden(_))
+    }
 }
 
 /// An absolute `http` or `https` URL, normalised: lower-case scheme and host, explicit port, path from `/`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// Beside its text, which alone tells one from another, it remembers where it may lead: see [`Reach`].
+#[derive(Clone)]
 pub struct Url {
     secure: bool,
     host: String,
     port: u16,
     path: String,
+    reach: Reach,
 }
 
 /// A longer URL is refused: nothing of this protocol comes near it.
 pub const MAX_URL_BYTES: usize = 8 << 10;
 
 impl Url {
-    /// Reads an absolute URL. A fragment is dropped, user names are refused.
+    /// Reads an absolute URL. A fragment is dropped; user names are refused, and so are hosts that are numbers but no
+    /// address in its usual form: some resolvers take `0x7f.1` and `2130706433` for `127.0.0.1`.
     ///
     /// # Errors
     /// If the text is no absolute `http` or `https` URL.
@@ -385,6 +414,11 @@ impl Url {
         {
             return Err(bad("the host has characters that no host name has"));
         }
+        if !host.contains(':') && reach::is_odd_number(host) {
+            return Err(bad(
+                "the host is a number, and not as four parts from 0 to 255",
+            ));
+        }
         let port = match port {
             "" if secure => 443,
             "" => 80,
@@ -406,6 +440,7 @@ impl Url {
             host: host.to_ascii_lowercase(),
             port,
             path,
+            reach: Reach::Own,
         })
     }
 
@@ -490,6 +525,12 @@ impl Url {
         }
     }
 
+    /// Whether both are at one scheme, host and port.
+    #[must_use]
+    pub fn is_same_origin(&self, other: &Self) -> bool {
+        (self.secure, self.port) == (other.secure, other.port) && self.host == other.host
+    }
+
     /// `scheme://host:port`.
     #[must_use]
     pub fn origin(&self) -> String {
@@ -562,6 +603,14 @@ mod tests {
             "http://[zz]:1",
             "http://h:1x",
             "http://h:+1",
+            // Other forms of 127.0.0.1, and a zone.
+            "http://2130706433",
+            "http://0x7f000001",
+            "http://0177.0.0.1",
+            "http://127.1",
+            "http://0x7f.1",
+            "http://127.0.0.1.",
+            "http://[fe80::1%eth0]",
         ] {
             assert!(Url::parse(text).is_err(), "{text}");
         }

@@ -174,7 +174,8 @@ pub(crate) struct DevnetOrchestratorArgs {
 /// Options of `live`.
 #[derive(Args, Debug)]
 pub(crate) struct LiveArgs {
-    /// Whom to ask, in this order; repeat the option or separate with commas. Without a scheme, https is meant.
+    /// Whom to ask, a few at a time from the first one on; the first that fits gets the job. Repeat the option or
+    /// separate with commas. Without a scheme, https is meant.
     /// Without this option the token, or else the signer, is asked for a list.
     #[arg(long, value_name = "URL", value_delimiter = ',', value_parser = values::orchestrator)]
     orchestrator: Vec<Option<Url>>,
@@ -315,9 +316,28 @@ pub(crate) struct PeerArgs {
     /// Remember the certificates of orchestrators in this file from one run to the next.
     #[arg(long, value_name = "FILE", conflicts_with = "ca_trust")]
     pub(crate) pins: Option<PathBuf>,
+    /// Refuse an orchestrator that shows another certificate than before. Otherwise the new one is accepted once, with a
+    /// warning, and remembered: orchestrators make a new one at every start.
+    #[arg(long, conflicts_with = "ca_trust")]
+    pub(crate) pins_strict: bool,
     /// Accept only certificates that public authorities vouch for, instead of the first one seen.
     #[arg(long)]
     pub(crate) ca_trust: bool,
+    /// Let those who are named here lead to addresses on this machine and in private networks, and from https to
+    /// http. Otherwise only those do that are named on such an address themselves, and only to that one.
+    #[arg(long)]
+    pub(crate) allow_private: bool,
+}
+
+impl PeerArgs {
+    /// The address as one that our user named.
+    pub(crate) fn own(&self, url: Url) -> Url {
+        if self.allow_private {
+            url.opened()
+        } else {
+            url
+        }
+    }
 }
 
 /// What the command line asks for; `Ok(Err(text))` is text to show instead, such as the help.

@@ -151,6 +151,11 @@ pub fn decode_url(data: &[u8]) {
     assert!(url.port() != 0 && !url.host().is_empty() && url.path().starts_with('/'));
     let child = url.child("-1");
     assert_eq!(Url::parse(&child.to_string()), Ok(child));
+    // A public peer leads to public addresses, whatever it writes.
+    if let Ok(named) = url.named_by(&base) {
+        assert!(named.is_secure());
+        assert!(named.admits(core::net::Ipv4Addr::LOCALHOST.into()).is_err() || named == base);
+    }
 }
 
 /// The answer to a start request names its channels, or is refused.
@@ -161,6 +166,9 @@ pub fn decode_start_answer(data: &[u8]) {
         let scope = ScopeChannels::from_json(data, &orchestrator).expect("it asks for less");
         assert_eq!(scope.manifest_id, channels.manifest_id);
         assert_eq!(scope.control, channels.control);
+        if let Ok(channels) = channels.named_by(&orchestrator) {
+            assert!(channels.control.is_secure());
+        }
     }
 }
 

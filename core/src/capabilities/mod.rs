@@ -16,7 +16,7 @@ pub use bits::{Bits, MAX_WORDS};
 pub use id::Capability;
 pub use index::{CapabilityIndex, Entry, Query};
 pub use mismatch::Mismatch;
-pub use price::{Ceilings, ModelPrice, Tariff, TooDear, price_of};
+pub use price::{Ceilings, ModelPrice, Tariff, TooDear, price_of, prices_by_model};
 pub use version::{TooOld, Version};
 
 use alloc::collections::BTreeMap;

@@ -33,6 +33,17 @@ pub fn price_of(
         .or(base)
 }
 
+/// The prices of a list by capability and model, the first of equal ones: for those who look up many.
+#[must_use]
+pub fn prices_by_model(listed: &[ModelPrice]) -> BTreeMap<(Capability, &str), Price> {
+    let mut by_model = BTreeMap::new();
+    for entry in listed {
+        let key = (entry.capability, entry.model.as_str());
+        by_model.entry(key).or_insert(entry.price);
+    }
+    by_model
+}
+
 /// The most that we pay (handshake spec 6.3).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ceilings {

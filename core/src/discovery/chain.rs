@@ -17,7 +17,7 @@ use super::contracts::{
     self, AI_SERVICE_REGISTRY, CONTROLLER, Contract, fixed_point, read_address, read_bool,
     read_number, read_text,
 };
-use crate::http::Url;
+use crate::http::{Reach, Url};
 use crate::sign::Address;
 use crate::wire::WireError;
 use crate::wire::jsonrpc::{Ask, Told};
@@ -247,7 +247,7 @@ impl Walk {
                 for (offset, told) in told.chunks(each).enumerate() {
                     let at = from + offset;
                     let who = self.pool.get(at).copied().ok_or_else(short)?;
-                    match details(who, told) {
+                    match details(who, told, &self.source) {
                         Ok(None) => {}
                         Ok(Some(found)) => self.listed.0.push(found),
                         Err(why) if self.listed.1.len() < MAX_SKIPPED => {
@@ -268,7 +268,11 @@ impl Walk {
 }
 
 /// One orchestrator, unless it is inactive or registered nowhere.
-fn details(who: Address, told: &[Told]) -> Result<Option<Found>, alloc::string::String> {
+fn details(
+    who: Address,
+    told: &[Told],
+    source: &ChainSource,
+) -> Result<Option<Found>, alloc::string::String> {
     let mut data = told.iter().map(|told| match told {
         Told::Data(data) => Ok(data.as_slice()),
         _ => Err(short().to_string()),
@@ -286,7 +290,16 @@ fn details(who: Address, told: &[Told]) -> Result<Option<Found>, alloc::string::
     if !active || uri.trim().is_empty() {
         return Ok(None);
     }
-    let mut found = Found::at(listing::read_address(&uri)?);
+    // Whoever registered it named it, and not the endpoint that shows it, be that a node of our own. Another deployment
+    // than the public one is as private as its endpoint.
+    let url = listing::read_address(&uri)?.told();
+    let public = source.controller == CONTROLLER && source.endpoint.reach() != Reach::Open;
+    let url = if public {
+        url.as_written()
+    } else {
+        url.named_by(&source.endpoint)
+    };
+    let mut found = Found::at(url.map_err(|forbidden| forbidden.to_string())?);
     found.account = Some(who);
     found.stake = Some(fixed_point(&stake));
     Ok(Some(found))

@@ -16,7 +16,7 @@ use crate::time::Time;
 use crate::wire::WireError;
 use crate::wire::jsonrpc::{self, batch, read_batch};
 use crate::wire::listing::{
-    Found, MAX_LIST_BYTES, StatsFields, read_list, read_round, read_runners, read_stats,
+    Found, MAX_LIST_BYTES, StatsFields, named_by, read_list, read_round, read_runners, read_stats,
     read_subgraph,
 };
 
@@ -185,7 +185,7 @@ impl Dialogue {
                 return Ok(Some(walk.finish()));
             }
         };
-        Ok(Some((listed, None)))
+        Ok(Some((named_by(listed, self.fetch.url()), None)))
     }
 
     /// Asks the same peer something else.

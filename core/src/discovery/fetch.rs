@@ -45,6 +45,11 @@ impl Fetch {
         }
     }
 
+    /// Who answers: redirects may have led elsewhere.
+    pub(super) const fn url(&self) -> &Url {
+        &self.ask.request.url
+    }
+
     pub(super) const fn until(&self) -> Time {
         self.until
     }
@@ -105,10 +110,7 @@ impl Fetch {
                         self.exchange = out.request(self.ask.request.clone());
                         None
                     }
-                    Err(why) => Some(Err(Cause::Nonsense {
-                        what: "a redirect",
-                        why: why.into(),
-                    })),
+                    Err(cause) => Some(Err(cause)),
                 }
             }
             _ => {
@@ -129,23 +131,27 @@ impl Fetch {
     }
 
     /// The request to the next place. What was meant for one origin is not told to another.
-    fn redirected(&mut self, place: Option<&str>) -> Result<Request, &'static str> {
+    fn redirected(&mut self, place: Option<&str>) -> Result<Request, Cause> {
+        let nonsense = |why: &str| Cause::Nonsense {
+            what: "a redirect",
+            why: why.into(),
+        };
         self.redirects += 1;
         if self.redirects > MAX_REDIRECTS {
-            return Err("there are more than five of them");
+            return Err(nonsense("there are more than five of them"));
         }
         let from = &self.ask.request.url;
-        let place = place.ok_or("it does not say where to")?;
+        let place = place.ok_or_else(|| nonsense("it does not say where to"))?;
         let to = if place.starts_with('/') {
             Url::parse(&alloc::format!("{}{place}", from.origin()))
         } else {
             Url::parse(place)
         };
-        let to = to.map_err(|_| "it leads to no URL")?;
-        if from.is_secure() && !to.is_secure() {
-            return Err("it leads from https to http");
-        }
-        let same = from.origin() == to.origin();
+        let to = to.map_err(|_| nonsense("it leads to no URL"))?;
+        let to = to
+            .named_by(from)
+            .map_err(|forbidden| Cause::Link(forbidden.into()))?;
+        let same = from.is_same_origin(&to);
         let mut request = self.ask.request.clone();
         request.url = to;
         if !same {

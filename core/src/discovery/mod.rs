@@ -22,6 +22,7 @@ mod chain;
 pub mod contracts;
 mod dialogue;
 mod fetch;
+mod merge;
 mod plan;
 mod scores;
 
@@ -30,18 +31,17 @@ pub use fetch::MAX_REDIRECTS;
 pub use plan::{Order, Origin, Source, Wishes, plan, subgraph_url};
 pub use scores::{REFRESH as SCORES_REFRESH, Scores, ScoresEvent};
 
-use alloc::collections::BTreeMap;
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::error::Failure;
-use crate::http::{Trust, Url};
+use crate::http::Trust;
 use crate::machine::{Input, Machine, Outbox, Output, earlier};
 use crate::time::Time;
 use crate::wire::listing::{Found, Listed, Skipped};
 
 use dialogue::Dialogue;
+use merge::merge;
 
 /// A signer that has not answered for so long does not keep the next one from being asked.
 pub const SIGNER_HEDGE: Duration = Duration::from_secs(1);
@@ -356,41 +356,6 @@ impl Discovery {
             next.filter(|due| *due < Time::MAX)
         };
         asking.map(|asking| Some(asking.until())).fold(own, earlier)
-    }
-}
-
-/// Every orchestrator once, by its normalised address. The first word on it counts; later ones add what it left
-/// open.
-fn merge<'a>(all: impl Iterator<Item = &'a Found>) -> Vec<Found> {
-    let mut merged: Vec<Found> = Vec::new();
-    let mut places: BTreeMap<Url, usize> = BTreeMap::new();
-    for found in all {
-        let key = found.url.with_path("/");
-        let Some(at) = places.get(&key) else {
-            places.insert(key, merged.len());
-            merged.push(found.clone());
-            continue;
-        };
-        let first = &mut merged[*at];
-        first.account = first.account.or(found.account);
-        first.stake = first.stake.or(found.stake);
-        add(
-            &mut first.capabilities,
-            &found.capabilities,
-            |have: &String, new| have == new,
-        );
-        add(&mut first.runners, &found.runners, |have, new| {
-            have.url == new.url
-        });
-    }
-    merged
-}
-
-fn add<T: Clone>(to: &mut Vec<T>, more: &[T], same: impl Fn(&T, &T) -> bool) {
-    for new in more {
-        if !to.iter().any(|have| same(have, new)) {
-            to.push(new.clone());
-        }
     }
 }
 

@@ -40,6 +40,26 @@ pub enum Source {
     Chain(ChainSource),
 }
 
+impl Source {
+    /// This source, and what is found there may be anywhere: see [`Url::opened`].
+    #[must_use]
+    pub fn opened(mut self) -> Self {
+        let open = |url: &mut Url| *url = url.clone().opened();
+        match &mut self {
+            Self::List(urls, _) => urls.iter_mut().for_each(open),
+            Self::Endpoint { url, .. }
+            | Self::Runners(url)
+            | Self::Subgraph(url)
+            | Self::Stats { url, .. } => open(url),
+            Self::Chain(chain) => {
+                open(&mut chain.endpoint);
+                chain.others.iter_mut().for_each(open);
+            }
+        }
+        self
+    }
+}
+
 /// The public subgraph's URL, for a key of The Graph's gateway.
 #[must_use]
 pub fn subgraph_url(key: &str) -> Option<Url> {

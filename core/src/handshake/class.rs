@@ -20,6 +20,8 @@ pub enum Class {
     Misconfigured,
     /// It shows another certificate than before.
     CertificateChanged,
+    /// It leads to an address that it may not name.
+    Forbidden,
     /// It did not answer in time.
     Timeout,
     /// Something else lives there.
@@ -39,6 +41,7 @@ impl Class {
         }
         match &failure.cause {
             Cause::Link(Fault::CertificateChanged { .. }) => Self::CertificateChanged,
+            Cause::Link(Fault::Forbidden(_)) => Self::Forbidden,
             Cause::Link(Fault::Protocol(_)) | Cause::Nonsense { .. } => Self::NotAnOrchestrator,
             Cause::Link(_) => Self::Unreachable,
             Cause::TimedOut { .. } => Self::Timeout,

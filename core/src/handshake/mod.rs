@@ -278,8 +278,11 @@ impl Handshake {
         self.pass(now);
         let ended = matches!(self.state, State::Ended);
         let old = self.info.as_deref().filter(|_| !ended);
-        terms::adoptable(old.ok_or(NotAdopted::NoSession)?, &info)?;
-        self.info = Some(Box::new(info));
+        let old = old.ok_or(NotAdopted::NoSession)?;
+        terms::adoptable(old, &info)?;
+        // The same place, which the handshake knows better.
+        let transcoder = old.transcoder.clone();
+        self.info = Some(Box::new(OrchestratorInfo { transcoder, ..info }));
         Ok(())
     }
 
@@ -376,10 +379,7 @@ impl Handshake {
             capabilities: (!self.wanted.is_empty()).then(|| self.wanted.to_wire()),
             ignore_capacity_check: renewing || self.config.ignore_capacity,
         };
-        let to = match &self.info {
-            Some(info) if renewing => &info.transcoder,
-            _ => &self.to,
-        };
+        let to = self.asked(renewing);
         let trust = if afresh {
             Trust::Afresh
         } else {
@@ -406,19 +406,26 @@ impl Handshake {
         }
     }
 
+    /// Who is asked.
+    fn asked(&self, renewing: bool) -> &Url {
+        match &self.info {
+            Some(info) if renewing => &info.transcoder,
+            _ => &self.to,
+        }
+    }
+
     /// There is no answer: the end, or for a renewal a pause and another try.
     fn call_failed(&mut self, cause: Cause) {
         self.abort();
         let renewing = matches!(self.state, State::Renewing(_));
         let passing = matches!(
             cause,
-            Cause::Link(_)
-                | Cause::TimedOut { .. }
+            Cause::TimedOut { .. }
                 | Cause::Refused {
                     reason: Reason::Capacity,
                     ..
                 }
-        );
+        ) || matches!(&cause, Cause::Link(fault) if !fault.is_final());
         if renewing && passing && self.tries < self.config.renew_attempts {
             let doublings = (self.tries - 1).min(6);
             let until = self.now + RENEW_PAUSE * 2u32.pow(doublings);
@@ -436,11 +443,8 @@ impl Handshake {
         } else {
             cause
         };
-        let who = match &self.info {
-            Some(info) if renewing => &info.transcoder,
-            _ => &self.to,
-        };
-        let failure = Failure::new(Party::Orchestrator(who.clone()), cause);
+        let who = self.asked(renewing).clone();
+        let failure = Failure::new(Party::Orchestrator(who), cause);
         self.state = State::Ended;
         self.out.event(Event::Failed(failure));
     }
@@ -452,7 +456,7 @@ impl Handshake {
             State::Renewing(call) => (true, call.began),
             _ => return,
         };
-        let info = match OrchestratorInfo::decode(raw.clone()) {
+        let mut info = match OrchestratorInfo::decode(raw.clone()) {
             Ok(info) => info,
             Err(err) => {
                 match OrchestratorInfo::nodes_instead(&raw) {
@@ -465,6 +469,10 @@ impl Handshake {
                 return;
             }
         };
+        match info.transcoder.named_by(self.asked(renewing)) {
+            Ok(transcoder) => info.transcoder = transcoder,
+            Err(forbidden) => return self.call_failed(Cause::Link(forbidden.into())),
+        }
         if let Err(rejection) = self.config.terms.accept(&info, &self.wanted) {
             self.end(Event::Rejected(rejection));
             return;

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use crate::capabilities::{Capabilities, Ceilings, Mismatch, TooDear, compatible};
 use crate::error::Cause;
+use crate::http::Url;
 use crate::sign::Address;
 use crate::wire::OrchestratorInfo;
 
@@ -19,6 +20,11 @@ pub struct Terms {
     pub ceilings: Ceilings,
     /// Node accounts we do not work with. They are claims: a node that lies gets past this.
     pub blocked: BTreeSet<Address>,
+    /// The accounts that are registered for the address on the chain; empty: nobody knows. Tickets that pay another one
+    /// are refused, for whoever answers there may not be who was chosen.
+    pub registered: BTreeSet<Address>,
+    /// Pay also whom nobody registered for the address.
+    pub any_recipient: bool,
     /// Refuse nodes that do not spell out every wanted model, as the reference's AI pools do (handshake spec 11.2).
     /// Otherwise a node without an entry for the capability passes.
     pub listed_models_only: bool,
@@ -38,6 +44,17 @@ impl Terms {
             && let Some(offered) = &info.capabilities
         {
             offered.list(wanted)?;
+        }
+        if let Some(params) = &info.ticket_params
+            && !self.any_recipient
+            && let Some(registered) = self.registered.first()
+            && !self.registered.contains(&params.recipient)
+        {
+            return Err(Rejection::OtherRecipient {
+                registered: *registered,
+                others: self.registered.len() - 1,
+                asked: params.recipient,
+            });
         }
         if info.auth_token.is_none() {
             return Err(Rejection::NoAuthToken);
@@ -72,6 +89,19 @@ pub enum Rejection {
     /// It asks more than we pay.
     #[error(transparent)]
     TooDear(#[from] TooDear),
+    /// Tickets would pay another account than those that are registered for its address.
+    #[error(
+        "registered for {registered}{}, asks to be paid as {asked}",
+        and_others(*others)
+    )]
+    OtherRecipient {
+        /// The account that is registered, or one of them.
+        registered: Address,
+        /// How many others are.
+        others: usize,
+        /// Whom tickets would pay.
+        asked: Address,
+    },
     /// It is on our block list.
     #[error("{0} is on the block list")]
     Blocked(Address),
@@ -81,6 +111,13 @@ pub enum Rejection {
         /// Their URIs, unverified.
         nodes: Vec<String>,
     },
+}
+
+fn and_others(others: usize) -> String {
+    match others {
+        0 => String::new(),
+        others => alloc::format!(" and {others} others"),
+    }
 }
 
 impl Rejection {
@@ -151,11 +188,11 @@ pub(super) fn adoptable(old: &OrchestratorInfo, new: &OrchestratorInfo) -> Resul
     }
 }
 
-/// Reads the URIs of further nodes; what is no URL is left out.
+/// Reads the URIs of further nodes that the one at `by` names; what is no URL, or not for it to name, is left out.
 #[must_use]
-pub fn node_urls(nodes: &[String]) -> Vec<crate::http::Url> {
+pub fn node_urls(by: &Url, nodes: &[String]) -> Vec<Url> {
     nodes
         .iter()
-        .filter_map(|node| crate::http::Url::parse(node).ok())
+        .filter_map(|node| Url::parse(node).ok()?.named_by(by).ok())
         .collect()
 }

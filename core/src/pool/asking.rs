@@ -1,13 +1,15 @@
 //! Shaking hands: whom to ask when, and what comes of it.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::node::Standing;
 use super::search::Patience;
 use super::{
-    Event, Kid, LAST_CHILD, MAX_HEDGE, RECORD_KEY, SOON, Selector, Session, SessionPool, Why,
+    Event, Kid, LAST_CHILD, MAX_HEDGE, MAX_SENT_ON, Offered, RECORD_KEY, SOON, Selector, Session,
+    SessionPool, Why,
 };
 use crate::error::{Failure, Party};
 use crate::handshake::{self, Class, Handshake, Identity, Rejection, node_urls};
@@ -50,7 +52,7 @@ impl<S: Selector> SessionPool<S> {
         {
             let handshake = Handshake::new(
                 self.now,
-                self.config.handshake.clone(),
+                self.terms_for(node),
                 self.node(node).url.clone(),
                 self.identity.clone(),
                 self.wanted.clone(),
@@ -269,6 +271,13 @@ impl<S: Selector> SessionPool<S> {
             }
             handshake::Event::Failed(failure) => {
                 self.children.remove(&owner);
+                let known = session.and_then(|id| self.sessions.get(&id));
+                if let Some(known) = known
+                    && Class::of(&failure) == Class::Capacity
+                {
+                    let nodes = known.info.nodes.clone();
+                    self.send_on(node, &nodes);
+                }
                 self.lose(session);
                 self.on_failed(node, failure);
             }
@@ -296,10 +305,7 @@ impl<S: Selector> SessionPool<S> {
             return self.pause(node, Why::Same(same), pause);
         }
         if !self.node(node).extra {
-            let nodes = node_urls(&info.nodes);
-            for url in nodes.into_iter().take(self.config.extra_nodes) {
-                self.take_in(url.with_path("/"), true);
-            }
+            self.take_in_nodes(node, &info.nodes, self.config.extra_nodes);
         }
         let id = self.next_session;
         self.next_session += 1;
@@ -323,6 +329,27 @@ impl<S: Selector> SessionPool<S> {
         self.announce(url);
     }
 
+    /// A node takes no work just now: those that it names are asked whether extra ones are wanted or not.
+    pub(super) fn send_on(&mut self, by: u32, named: &[String]) {
+        if !self.node(by).extra {
+            self.take_in_nodes(by, named, self.config.extra_nodes.max(MAX_SENT_ON));
+        }
+    }
+
+    /// Takes in the first of the further nodes that one names. They are paid as it is.
+    fn take_in_nodes(&mut self, by: u32, named: &[String], most: usize) {
+        let by = &self.nodes[by as usize];
+        let accounts = by.accounts.clone();
+        let nodes = node_urls(&by.url, named).into_iter().take(most);
+        for url in nodes {
+            let offered = Offered {
+                accounts: accounts.clone(),
+                ..url.into()
+            };
+            self.take_in(offered, true);
+        }
+    }
+
     /// Whether a node that says it is at `key` gets a session of its own; if not, whom it is the same as, and how
     /// long it rests.
     ///
@@ -331,9 +358,10 @@ impl<S: Selector> SessionPool<S> {
     fn speaks_for_itself(&mut self, node: u32, key: &Url) -> Option<(Url, Duration)> {
         let own = self.node(node).url == *key;
         let owner = *self.by_url.entry(key.clone()).or_insert(node);
-        let twin = self.sessions.iter().find(|(_, session)| {
-            !session.closing && session.info.transcoder.with_path("/") == *key
-        });
+        let twin = self
+            .sessions
+            .iter()
+            .find(|(_, session)| !session.closing && session.info.transcoder.is_same_origin(key));
         if let Some((id, twin)) = twin {
             let (id, other, lent) = (*id, twin.node, twin.lent);
             let other_url = self.node(other).url.clone();
@@ -355,14 +383,8 @@ impl<S: Selector> SessionPool<S> {
     }
 
     pub(super) fn on_rejected(&mut self, node: u32, rejection: Rejection) {
-        if let Rejection::NoWork { nodes } = &rejection
-            && !self.node(node).extra
-        {
-            // It sends us on, so its nodes are asked whether extra ones are wanted or not.
-            let most = self.config.extra_nodes.max(1);
-            for url in node_urls(nodes).into_iter().take(most) {
-                self.take_in(url.with_path("/"), true);
-            }
+        if let Rejection::NoWork { nodes } = &rejection {
+            self.send_on(node, nodes);
         }
         self.pause(node, Why::Rejected(rejection), self.config.rejected_pause);
     }
@@ -402,7 +424,7 @@ impl<S: Selector> SessionPool<S> {
         self.changed.insert(node);
         // Whoever leads to it is no way around.
         let leads =
-            |session: &Session| !session.closing && session.info.transcoder.with_path("/") == url;
+            |session: &Session| !session.closing && session.info.transcoder.is_same_origin(&url);
         let others = self.sessions.iter().filter(|(_, session)| leads(session));
         for (id, other) in others
             .map(|(id, session)| (*id, session.node))

@@ -1,6 +1,7 @@
 //! What an owner sets, and what it learns.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::http::Url;
 use crate::sign::{Address, Signature};
 use crate::time::Time;
 use crate::wire::OrchestratorInfo;
+use crate::wire::listing::Found;
 
 /// How a pool searches, lends and forgives.
 #[derive(Clone, Debug)]
@@ -64,6 +66,33 @@ impl Default for Config {
             rejected_pause: Duration::from_secs(5 * 60),
             refresh_pause: Duration::from_secs(60),
             remember: false,
+        }
+    }
+}
+
+/// An orchestrator as it is offered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offered {
+    /// Where it is.
+    pub url: Url,
+    /// The accounts that are registered for that address; empty: nobody knows.
+    pub accounts: BTreeSet<Address>,
+}
+
+impl From<Url> for Offered {
+    fn from(url: Url) -> Self {
+        Self {
+            url: url.with_path("/"),
+            accounts: BTreeSet::new(),
+        }
+    }
+}
+
+impl From<&Found> for Offered {
+    fn from(found: &Found) -> Self {
+        Self {
+            url: found.url.with_path("/"),
+            accounts: found.accounts().copied().collect(),
         }
     }
 }

@@ -43,6 +43,7 @@ impl<S: Selector> SessionPool<S> {
         self.declined = chosen.is_none() && !ids.is_empty();
         let id = *ids.get(chosen?)?;
         let (payer, share) = (self.payer(), self.share());
+        let config = self.terms_for(self.sessions[&id].node);
         let session = self.sessions.get_mut(&id).expect("it was just listed");
         session.lent += 1;
         self.lent += 1;
@@ -56,7 +57,7 @@ impl<S: Selector> SessionPool<S> {
                 payer,
                 signers: self.health.clone(),
                 wanted: self.wanted.clone(),
-                config: self.config.handshake.clone(),
+                config,
                 taken: self.now,
                 latency: session.latency,
             }),
@@ -83,6 +84,10 @@ impl<S: Selector> SessionPool<S> {
                 self.enqueue(node);
             }
             Outcome::Full => {
+                // What it said last may name others of its own that are free.
+                let known = self.sessions.get(&session);
+                let nodes = known.map(|known| known.info.nodes.clone());
+                self.send_on(node, &nodes.unwrap_or_default());
                 self.drop_session(session);
                 self.pause(node, Why::Full, self.config.full_pause);
             }
@@ -113,7 +118,7 @@ impl<S: Selector> SessionPool<S> {
         let info = session.info.clone();
         let handshake = Handshake::resume(
             self.now,
-            self.config.handshake.clone(),
+            self.terms_for(node),
             self.node(node).url.clone(),
             self.payer(),
             self.wanted.clone(),

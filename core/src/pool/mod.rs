@@ -27,7 +27,7 @@ pub mod search;
 mod select;
 
 pub use budget::{Attempts, Budget, Spent};
-pub use config::{Config, Event};
+pub use config::{Config, Event, Offered};
 pub use lease::{Lease, Outcome, Tried, Why};
 pub use node::Record;
 pub use select::{Candidate, Quickest, Selector};
@@ -38,7 +38,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::capabilities::Capabilities;
-use crate::handshake::{Handshake, Identity, MIN_RENEW_INTERVAL};
+use crate::handshake::{self, Handshake, Identity, MIN_RENEW_INTERVAL};
 use crate::http::Url;
 use crate::machine::{Child, EffectId, Input, Machine, Outbox, Output};
 use crate::rng::{Rng, Seed};
@@ -58,6 +58,9 @@ pub const MAX_HEDGE: usize = 4;
 
 /// What the keys of stored records begin with; the orchestrator's URL follows.
 pub const RECORD_KEY: &str = "orchestrator:";
+
+/// Of the further nodes that an orchestrator names when it takes no work itself, or is full, so many are asked.
+pub const MAX_SENT_ON: usize = 8;
 
 /// A pause of nothing would wake a driver in the past.
 const SOON: Duration = Duration::from_millis(1);
@@ -79,6 +82,8 @@ pub struct SessionPool<S> {
     id: u64,
     nodes: Vec<Node>,
     by_url: BTreeMap<Url, u32>,
+    /// Places of orchestrators that made room.
+    free: BTreeSet<u32>,
     queue: VecDeque<u32>,
     /// When who has rested enough.
     resting: BTreeSet<(Time, u32)>,
@@ -171,6 +176,7 @@ impl<S: Selector> SessionPool<S> {
             rng,
             nodes: Vec::new(),
             by_url: BTreeMap::new(),
+            free: BTreeSet::new(),
             queue: VecDeque::new(),
             resting: BTreeSet::new(),
             children: BTreeMap::new(),
@@ -195,28 +201,53 @@ impl<S: Selector> SessionPool<S> {
     }
 
     /// Makes orchestrators known, the preferred ones first. Those known already stay as they are.
-    pub fn offer(&mut self, now: Time, found: Vec<Url>) {
+    pub fn offer(&mut self, now: Time, found: Vec<impl Into<Offered>>) {
         self.pass(now);
-        for node in &mut self.nodes {
-            node.listed = false;
-        }
-        for url in found {
-            self.take_in(url.with_path("/"), false);
-        }
-        self.stalled = false;
-        self.offered = true;
-        self.settle();
+        let found = self.mark(found);
+        self.take_in_all(found);
     }
 
     /// As [`offer`](Self::offer), for a list that stands for all there are: sessions with others end, unless they
     /// are lent, and others are not asked any more.
-    pub fn replace(&mut self, now: Time, found: Vec<Url>) {
-        self.offer(now, found);
-        let gone = (0..self.nodes.len() as u32)
-            .filter(|id| !self.nodes[*id as usize].listed && !self.nodes[*id as usize].extra);
-        for id in gone.collect::<Vec<_>>() {
+    pub fn replace(&mut self, now: Time, found: Vec<impl Into<Offered>>) {
+        self.pass(now);
+        let found = self.mark(found);
+        let nodes = self.nodes.iter().zip(0u32..);
+        let gone = nodes.filter(|(node, _)| !node.listed && !node.extra);
+        let gone: BTreeSet<u32> = gone.map(|(_, id)| id).collect();
+        self.queue.retain(|queued| !gone.contains(queued));
+        for id in gone {
             self.let_go(id);
         }
+        self.take_in_all(found);
+    }
+
+    /// Marks who is on a list of those known.
+    fn mark(&mut self, found: Vec<impl Into<Offered>>) -> Vec<Offered> {
+        for node in &mut self.nodes {
+            node.listed = false;
+        }
+        let found = found.into_iter().map(|one| {
+            let Offered { url, accounts } = one.into();
+            let url = url.with_path("/");
+            if let Some(id) = self.by_url.get(&url) {
+                self.nodes[*id as usize].listed = true;
+            }
+            Offered { url, accounts }
+        });
+        found.collect()
+    }
+
+    fn take_in_all(&mut self, found: Vec<Offered>) {
+        let new = found
+            .iter()
+            .filter(|one| !self.by_url.contains_key(&one.url));
+        self.make_room(new.count());
+        for one in found {
+            self.take_in(one, false);
+        }
+        self.stalled = false;
+        self.offered = true;
         self.settle();
     }
 
@@ -379,11 +410,21 @@ impl<S: Selector> SessionPool<S> {
         self.config.share.max(1)
     }
 
-    fn take_in(&mut self, url: Url, extra: bool) {
+    fn take_in(&mut self, offered: Offered, extra: bool) {
+        let Offered { url, accounts } = offered;
         if let Some(id) = self.by_url.get(&url).copied() {
             let now = self.now;
             let known = self.node(id);
             known.listed = true;
+            // Whom the owner offers leads where the owner says.
+            if known.url == url {
+                if !accounts.is_empty() {
+                    known.accounts = accounts;
+                }
+                if known.extra && !extra {
+                    known.url = url;
+                }
+            }
             known.extra &= extra;
             if matches!(known.standing, Standing::Gone) {
                 // Being listed again is no way around a suspension.
@@ -399,6 +440,7 @@ impl<S: Selector> SessionPool<S> {
             return;
         }
         let mut node = Node::new(url.clone(), extra);
+        node.accounts = accounts;
         if let Some(record) = self.remembered.get(&url) {
             node.record = record.clone();
         }
@@ -406,28 +448,43 @@ impl<S: Selector> SessionPool<S> {
             self.nodes.push(node);
             (self.nodes.len() - 1) as u32
         } else {
-            // Whoever is not listed any more and does nothing makes room.
-            let idle = |node: &Node| {
-                !node.listed && matches!(node.standing, Standing::Resting | Standing::Gone)
-            };
-            let Some(at) = self.nodes.iter().position(idle) else {
+            if extra {
+                self.make_room(1);
+            }
+            let Some(id) = self.free.pop_first() else {
                 return;
             };
-            let id = at as u32;
-            self.by_url.retain(|_, known| *known != id);
-            self.resting.retain(|(_, resting)| *resting != id);
-            self.sessions.retain(|_, session| session.node != id);
-            self.changed.remove(&id);
-            self.unstored.remove(&id);
-            self.storing.retain(|_, stored| *stored != id);
-            self.nodes[at] = node;
+            self.nodes[id as usize] = node;
             id
         };
         self.by_url.insert(url, id);
         self.queue.push_back(id);
     }
 
-    /// An orchestrator is listed no more.
+    /// Makes room for so many more, as far as that can be: whoever is not listed any more and does nothing goes. All
+    /// at once, since a list may be long.
+    fn make_room(&mut self, more: usize) {
+        let room = MAX_NODES - self.nodes.len() + self.free.len();
+        let Some(lacking) = more.checked_sub(room).filter(|lacking| *lacking > 0) else {
+            return;
+        };
+        let idle = |node: &Node| {
+            !node.listed && matches!(node.standing, Standing::Resting | Standing::Gone)
+        };
+        let taken = |id: &u32| self.free.contains(id);
+        let gone = (0..self.nodes.len() as u32).filter(|id| idle(&self.nodes[*id as usize]));
+        let gone: BTreeSet<u32> = gone.filter(|id| !taken(id)).take(lacking).collect();
+        self.by_url.retain(|_, known| !gone.contains(known));
+        self.resting.retain(|(_, resting)| !gone.contains(resting));
+        self.sessions
+            .retain(|_, session| !gone.contains(&session.node));
+        self.changed.retain(|changed| !gone.contains(changed));
+        self.unstored.retain(|unstored| !gone.contains(unstored));
+        self.storing.retain(|_, stored| !gone.contains(stored));
+        self.free.extend(gone);
+    }
+
+    /// An orchestrator is listed no more, and waits in line no more.
     fn let_go(&mut self, id: u32) {
         match self.node(id).standing {
             Standing::Session(session) => {
@@ -446,10 +503,17 @@ impl<S: Selector> SessionPool<S> {
                     self.dismiss(owner);
                 }
             }
-            Standing::Queued => self.queue.retain(|queued| *queued != id),
-            Standing::Resting | Standing::Gone => {}
+            Standing::Queued | Standing::Resting | Standing::Gone => {}
         }
         self.node(id).standing = Standing::Gone;
+    }
+
+    /// How to shake hands with an orchestrator.
+    fn terms_for(&self, id: u32) -> handshake::Config {
+        let mut config = self.config.handshake.clone();
+        let registered = &mut config.terms.registered;
+        registered.extend(self.nodes[id as usize].accounts.iter().copied());
+        config
     }
 
     fn own_record(&self, key: &str, value: &[u8]) -> Option<(Url, Record)> {

@@ -1,10 +1,12 @@
 //! What the pool remembers of one orchestrator.
 
+use alloc::collections::BTreeSet;
 use core::time::Duration;
 
 use super::Config;
 use super::lease::Why;
 use crate::http::Url;
+use crate::sign::Address;
 use crate::time::Time;
 
 /// Where an orchestrator stands.
@@ -26,6 +28,8 @@ pub(super) enum Standing {
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) url: Url,
+    /// The accounts that are registered for it, as far as its lists know.
+    pub(super) accounts: BTreeSet<Address>,
     /// Named by a node rather than by a list; such ones are not asked for further ones.
     pub(super) extra: bool,
     /// It is on the latest list, or named by somebody.
@@ -48,6 +52,7 @@ impl Node {
     pub(super) fn new(url: Url, extra: bool) -> Self {
         Self {
             url,
+            accounts: BTreeSet::new(),
             extra,
             listed: true,
             standing: Standing::Queued,

@@ -296,7 +296,8 @@ impl Subscriber {
     }
 
     fn handle_http(&mut self, id: EffectId, step: In) {
-        if let In::Failed(fault @ Fault::CertificateChanged { .. }) = &step
+        if let In::Failed(fault) = &step
+            && fault.is_final()
             && (self.fetch.owns(id) || self.reading.as_ref().is_some_and(|r| r.owns(id)))
         {
             return self.fail(Cause::Link(fault.clone()));

@@ -57,7 +57,8 @@ impl Challenge {
         let info = OrchestratorInfo::decode(params)?;
         let url = |name: &str| {
             let text = fields.text(name).map_err(bad)?;
-            Url::parse(&text).map_err(|err| bad(format!("{name}: {err}")))
+            let url = Url::parse(&text).map(Url::told);
+            url.map_err(|err| bad(format!("{name}: {err}")))
         };
         let manifest_id = fields.text("manifest_id").map_err(bad)?;
         let session = info.auth_token.as_ref().map(|token| &token.session_id);

@@ -8,7 +8,7 @@ use livepeer_proto::net;
 use num_bigint::BigUint;
 use prost::Message as _;
 
-use crate::capabilities::{Capabilities, Capability, ModelPrice, price_of};
+use crate::capabilities::{Capabilities, Capability, ModelPrice, price_of, prices_by_model};
 use crate::http::Url;
 use crate::money::{Price, Wei};
 use crate::sign::Address;
@@ -202,7 +202,8 @@ impl core::fmt::Debug for AuthToken {
 pub struct OrchestratorInfo {
     /// The message as received, so that a signer sees exactly what the orchestrator sent.
     pub raw: Bytes,
-    /// Where all further traffic goes, and the key of sessions and suspensions.
+    /// Where all further traffic goes, and the key of sessions and suspensions. As read it is anybody's word, and
+    /// leads to public addresses only; a handshake knows who said it.
     pub transcoder: Url,
     /// `None` from an off-chain orchestrator.
     pub ticket_params: Option<TicketParams>,
@@ -230,7 +231,7 @@ impl OrchestratorInfo {
         let wire = net::OrchestratorInfo::decode(raw.clone()).map_err(|err| {
             WireError::new(WHAT, alloc::format!("not the protobuf message: {err}"))
         })?;
-        let transcoder = Url::parse(&wire.transcoder).map_err(|err| {
+        let transcoder = Url::parse(&wire.transcoder).map(Url::told).map_err(|err| {
             WireError::new(
                 WHAT,
                 alloc::format!("transcoder {:?}: {err}", cut(&wire.transcoder)),
@@ -280,6 +281,18 @@ impl OrchestratorInfo {
     #[must_use]
     pub fn price_for(&self, capability: Capability, model: &str) -> Option<Price> {
         price_of(&self.capabilities_prices, self.price, capability, model)
+    }
+
+    /// What each model costs by this answer to a request for `wanted`. The price of the answer is that of what was asked
+    /// for, and says nothing of other models; with nothing asked for it is that of any without a price of its own.
+    pub fn prices(&self, wanted: &Capabilities) -> impl Fn(Capability, &str) -> Option<Price> {
+        let listed = prices_by_model(&self.capabilities_prices);
+        let base = self.price;
+        move |capability, model| {
+            let asked = wanted.is_empty() || wanted.model(capability, model).is_some();
+            let base = base.filter(|_| asked);
+            listed.get(&(capability, model)).copied().or(base)
+        }
     }
 
     /// What a container that the operator brought costs, or `None` if it is not there. Only answers to requests

@@ -57,6 +57,8 @@ pub struct Found {
     pub score: f64,
     /// Its on-chain account, from sources that know.
     pub account: Option<Address>,
+    /// Further accounts that are registered at the same address: anybody can register it.
+    pub other_accounts: Vec<Address>,
     /// Its stake in hundred-thousandths of a token, from sources that know.
     pub stake: Option<u64>,
     /// `slug/model`, or the name of an app.
@@ -73,10 +75,18 @@ impl Found {
             url,
             score: 0.0,
             account: None,
+            other_accounts: Vec::new(),
             stake: None,
             capabilities: Vec::new(),
             runners: Vec::new(),
         }
+    }
+}
+
+impl Found {
+    /// Every account that is registered there.
+    pub fn accounts(&self) -> impl Iterator<Item = &Address> {
+        self.account.iter().chain(&self.other_accounts)
     }
 }
 
@@ -156,7 +166,7 @@ fn entry(row: &RawValue, skipped: &mut Vec<String>) -> Result<Found, String> {
         Some(Value::Null) | None => return Err("it has no address".into()),
         Some(_) => return Err("its address is no text".into()),
     };
-    let mut found = Found::at(read_address(address)?);
+    let mut found = Found::at(read_address(address)?.told());
     // A score of another type is as good as none.
     found.score = field("score").and_then(Value::as_f64).unwrap_or(0.0);
     if let Some(Value::Array(all)) = field("capabilities") {
@@ -254,7 +264,7 @@ pub fn read_subgraph(body: &[u8]) -> Result<Listed<Found>, WireError> {
             let Some(uri) = row.service_uri.filter(|uri| !uri.trim().is_empty()) else {
                 return Ok(None);
             };
-            let mut found = Found::at(read_address(&uri)?);
+            let mut found = Found::at(read_address(&uri)?.told());
             found.account = Some(row.id.parse().map_err(|err| format!("id: {err}"))?);
             // Written in whole tokens with a fraction.
             let stake = row.total_stake.as_deref().and_then(decimal);
@@ -336,7 +346,7 @@ pub fn read_stats(body: &[u8], names: &StatsFields) -> Result<Listed<Found>, Wir
             if !active || uri.is_empty() {
                 return Ok(None);
             }
-            let mut found = Found::at(read_address(uri)?);
+            let mut found = Found::at(read_address(uri)?.told());
             found.account = row[&names.account]
                 .as_str()
                 .and_then(|text| text.parse().ok());
@@ -379,6 +389,23 @@ pub fn caps(wanted: &Capabilities) -> Vec<String> {
         Some(format!("{slug}/{model}"))
     };
     wanted.models().filter_map(named).collect()
+}
+
+/// The entries as the word of the peer at `by`; those that are not for it to name are left out, with the reason.
+#[must_use]
+pub fn named_by(listed: Listed<Found>, by: &Url) -> Listed<Found> {
+    let (all, mut skipped) = listed;
+    let mut found = Vec::with_capacity(all.len());
+    for (at, mut one) in all.into_iter().enumerate() {
+        match one.url.named_by(by) {
+            Ok(url) => {
+                one.url = url;
+                found.push(one);
+            }
+            Err(forbidden) => skip(&mut skipped, at, forbidden.to_string()),
+        }
+    }
+    (found, skipped)
 }
 
 fn keep<T>(listed: &mut Listed<T>, at: usize, read: Result<T, String>) {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::info::WireError;
-use crate::http::Url;
+use crate::http::{Forbidden, Url};
 use crate::sign::Address;
 
 /// The model that an empty name means.
@@ -120,7 +120,7 @@ pub struct Channels {
 
 impl Channels {
     /// Reads the answer to a start request sent to `orchestrator`. Unknown fields are ignored, URLs without a host
-    /// are resolved against the orchestrator.
+    /// are resolved against the orchestrator. As read they lead to public addresses only; see [`Channels::named_by`].
     ///
     /// # Errors
     /// If it is not JSON, or lacks a manifest id or one of the four channels, or a URL is none.
@@ -133,6 +133,20 @@ impl Channels {
             subscribe: url("subscribe_url")?,
             control: url("control_url")?,
             events: url("events_url")?,
+        })
+    }
+
+    /// The channels as the word of `orchestrator`.
+    ///
+    /// # Errors
+    /// If one of them is not for it to name.
+    pub fn named_by(self, orchestrator: &Url) -> Result<Self, Forbidden> {
+        Ok(Self {
+            manifest_id: self.manifest_id,
+            publish: self.publish.named_by(orchestrator)?,
+            subscribe: self.subscribe.named_by(orchestrator)?,
+            control: self.control.named_by(orchestrator)?,
+            events: self.events.named_by(orchestrator)?,
         })
     }
 }
@@ -195,6 +209,7 @@ impl StartAnswer {
         orchestrator
             .with_path("/")
             .resolve(text)
+            .map(Url::told)
             .map_err(|err| Self::bad(format!("{key}: {err}")))
     }
 

@@ -103,6 +103,7 @@ impl Runner {
         };
         let url = text("url")
             .and_then(|url| Url::parse(url).ok())
+            .map(Url::told)
             .ok_or(BadRunner::Url)?;
         let app = text("app").map(str::trim).filter(|app| !app.is_empty());
         let app = app.ok_or(BadRunner::App)?.to_string();

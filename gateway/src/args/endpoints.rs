@@ -57,15 +57,15 @@ pub(super) fn signer(
         None
     } else if let Some((url, others)) = peers.signer.split_first() {
         Some(Signer {
-            url: url.clone(),
-            others: others.to_vec(),
+            url: peers.own(url.clone()),
+            others: others.iter().cloned().map(|url| peers.own(url)).collect(),
             headers: own_headers,
         })
     } else if let Some(text) = named(&token.signer) {
         let mut headers = fields("signer headers", &token.signer_headers)?;
         headers.extend(own_headers);
         Some(Signer {
-            url: peer(&text).map_err(|why| in_token("signer", why))?,
+            url: peers.own(peer(&text).map_err(|why| in_token("signer", why))?),
             others: Vec::new(),
             headers,
         })
@@ -119,10 +119,12 @@ pub(super) fn resolve(
     // Twice the same would be asked twice.
     let mut seen = std::collections::BTreeSet::new();
     orchestrators.retain(|url| seen.insert(url.clone()));
+    let orchestrators = orchestrators.into_iter().map(|url| peers.own(url));
+    let orchestrators: Vec<Url> = orchestrators.collect();
 
     let discovery = match named(&token.discovery) {
         Some(text) => Some((
-            peer(&text).map_err(|why| in_token("discovery endpoint", why))?,
+            peers.own(peer(&text).map_err(|why| in_token("discovery endpoint", why))?),
             fields("discovery headers", &token.discovery_headers)?,
         )),
         None => None,

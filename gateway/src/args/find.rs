@@ -102,6 +102,9 @@ pub(crate) struct FindArgs {
     /// The most to pay, in wei per pixel: 1200, 0.5 or 1/3.
     #[arg(long, value_name = "WEI_PER_PIXEL", value_parser = values::price)]
     pub(crate) max_price: Option<Price>,
+    /// Take also who asks to be paid as another account than the one that is registered for its address.
+    #[arg(long)]
+    pub(crate) any_recipient: bool,
     /// How long to look, and then how long to wait for orchestrators, at most: 30s, 1m.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::duration)]
     pub(crate) within: Duration,
@@ -144,8 +147,13 @@ impl FindArgs {
                 command,
             ));
         }
-        plan(Order::Ours, &token, &wishes, &self.wanted())
-            .map_err(|error| Failed::usage(error.why, command))
+        let sources = plan(Order::Ours, &token, &wishes, &self.wanted())
+            .map_err(|error| Failed::usage(error.why, command))?;
+        let open = self.peers.allow_private;
+        let sources = sources.into_iter();
+        Ok(sources
+            .map(|(origin, source)| (origin, if open { source.opened() } else { source }))
+            .collect())
     }
 
     /// Who introduces us to those who are found; `None`: nobody.

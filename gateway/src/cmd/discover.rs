@@ -1,9 +1,8 @@
 //! `discover`: which orchestrators there are, and what each has to offer.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use livepeer_core::capabilities::{Capability, price_of};
+use livepeer_core::capabilities::{Capabilities, Capability};
 use livepeer_core::discovery::Origin;
 use livepeer_core::http::Url;
 use livepeer_core::pool::{Candidate, Tried, Why};
@@ -36,8 +35,8 @@ impl on::Work for Discover<'_> {
         let args = &self.0.find;
         let (driver, discovered) = search(driver, args, "discover").await?;
         let survey = survey(&driver, args, &discovered, "discover").await?;
-        let report = survey
-            .look(|pool| Report::new(&discovered, &pool.sessions(), &pool.tried(), args.within));
+        let report =
+            survey.look(|pool| Report::new(&discovered, &pool.sessions(), &pool.tried(), args));
         peers::save_pins(&driver, &args.peers)?;
         if args.json {
             ui::print_json(&report)?;
@@ -94,15 +93,16 @@ pub(super) async fn survey<R: Runtime>(
     let signer = args.signer(command)?;
     let mut config = pool::Config::default();
     config.handshake.trust = peers::trust(&args.peers);
-    config.handshake.pin_change = peers::PIN_CHANGE;
+    config.handshake.pin_change = peers::pin_change(&args.peers);
     config.handshake.ignore_capacity = true;
     if let Some(price) = args.max_price {
         config.handshake.terms.ceilings = capabilities::Ceilings::of(price);
     }
-    let urls = discovered.found.iter().map(|found| found.url.clone());
+    config.handshake.terms.any_recipient = args.any_recipient;
+    let found = discovered.found.iter().map(pool::Offered::from);
     let payer = peers::pays(signer.as_ref());
-    let (wanted, urls) = (args.wanted(), urls.collect());
-    Ok(Survey::take(driver, config, &payer, wanted, urls, args.within).await?)
+    let (wanted, found) = (args.wanted(), found.collect());
+    Ok(Survey::take(driver, config, &payer, wanted, found, args.within).await?)
 }
 
 /// Why nobody was found.
@@ -194,8 +194,9 @@ impl Report {
         discovered: &Discovered,
         sessions: &[(&Url, Candidate<'_>)],
         tried: &[Tried],
-        within: Duration,
+        args: &FindArgs,
     ) -> Self {
+        let (wanted, within) = (&args.wanted(), args.within);
         let sessions: BTreeMap<&Url, &Candidate<'_>> = sessions
             .iter()
             .map(|(url, session)| (*url, session))
@@ -204,7 +205,7 @@ impl Report {
         let rows = discovered.found.iter().map(|found| {
             let asked = found.url.with_path("/");
             match (sessions.get(&asked), tried.get(&asked)) {
-                (Some(session), _) => Row::serving(found, session),
+                (Some(session), _) => Row::serving(found, session, wanted),
                 // That it would be left alone for a while is of no interest: this pool ends here.
                 (None, Some(Why::Suspended { failure, .. })) => {
                     Row::rejected(found, failure.cause.to_string())
@@ -302,13 +303,13 @@ impl Row {
         }
     }
 
-    fn serving(found: &Found, session: &Candidate<'_>) -> Self {
+    fn serving(found: &Found, session: &Candidate<'_>, wanted: &Capabilities) -> Self {
         let info = session.info;
         let elsewhere = info.transcoder.with_path("/") != found.url.with_path("/");
         Self {
             transcoder: elsewhere.then(|| info.transcoder.to_string()),
             wei_per_unit: info.price.map(|price| price.to_string()),
-            models: models(info),
+            models: models(info, wanted),
             latency_ms: Some(session.latency.as_secs_f64() * 1000.0),
             version: info
                 .capabilities
@@ -341,7 +342,8 @@ impl Row {
     }
 }
 
-fn models(info: &OrchestratorInfo) -> Vec<Model> {
+fn models(info: &OrchestratorInfo, wanted: &Capabilities) -> Vec<Model> {
+    let prices = info.prices(wanted);
     let Some(offered) = &info.capabilities else {
         return Vec::new();
     };
@@ -356,8 +358,7 @@ fn models(info: &OrchestratorInfo) -> Vec<Model> {
             name: format!("{}/{name}", slug(capability)),
             warm: model.warm,
             idle: model.capacity,
-            wei_per_unit: price_of(&info.capabilities_prices, info.price, capability, name)
-                .map(|price| price.to_string()),
+            wei_per_unit: prices(capability, name).map(|price| price.to_string()),
         })
         .collect()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::discovery::{Config, Order, Wishes, plan};
-use livepeer_core::http::Url;
+use livepeer_core::http::{Reach, Url};
 use livepeer_core::wire::Token;
 use livepeer_runtime::api::discover;
 use livepeer_runtime::{Driver, Runtime};
@@ -30,6 +30,9 @@ pub(super) async fn orchestrators<R: Runtime>(
         return Ok(endpoints.orchestrators.clone());
     }
     let mut wishes = Wishes::default();
+    let places = endpoints.discovery.iter().map(|(url, _)| url);
+    let mut places = places.chain(endpoints.signer.iter().map(|signer| &signer.url));
+    let open = places.any(|url| url.reach() == Reach::Open);
     if let Some((url, headers)) = &endpoints.discovery {
         wishes.discovery = Some(url.to_string());
         wishes.discovery_headers = fields(headers);
@@ -40,7 +43,10 @@ pub(super) async fn orchestrators<R: Runtime>(
         wishes.signer_headers = fields(&signer.headers);
     }
     let sources = plan(Order::Ours, &Token::default(), &wishes, wanted)?;
-    let discovered = discover(driver, Config::default(), sources, WITHIN).await;
+    let sources = sources.into_iter();
+    let sources =
+        sources.map(|(origin, source)| (origin, if open { source.opened() } else { source }));
+    let discovered = discover(driver, Config::default(), sources.collect(), WITHIN).await;
     if discovered.found.is_empty() {
         return Err(nobody(&discovered));
     }

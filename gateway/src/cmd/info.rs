@@ -1,6 +1,6 @@
 //! `info`: what an orchestrator says about itself.
 
-use livepeer_core::capabilities::{Capability, price_of};
+use livepeer_core::capabilities::{Capabilities, Capability};
 use livepeer_core::http::Trust;
 use livepeer_core::payment::Unit;
 use livepeer_core::payment::ticket::expected_value;
@@ -30,7 +30,10 @@ impl on::Work for Info<'_> {
         let mut builder = OrchestratorSession::builder(&driver, &args.orchestrator.to_string())
             .payer(peers::payer(&endpoints))
             .trust(trust)
-            .pin_change(peers::PIN_CHANGE);
+            .pin_change(peers::pin_change(&args.peers));
+        if args.peers.allow_private {
+            builder = builder.allow_private();
+        }
         if let Some(model) = &args.model_id {
             builder = builder.model(model);
         }
@@ -40,7 +43,11 @@ impl on::Work for Info<'_> {
             Trust::Public => None,
             _ => driver.pins().get(&args.orchestrator.authority()),
         };
-        let report = Report::new(&session.info(), certificate, driver.now());
+        let wanted = match &args.model_id {
+            Some(model) => Capabilities::live_video(model.as_str()),
+            None => Capabilities::default(),
+        };
+        let report = Report::new(&session.info(), &wanted, certificate, driver.now());
         if args.json {
             ui::print_json(&report)
         } else {
@@ -97,7 +104,13 @@ struct ModelReport {
 }
 
 impl Report {
-    fn new(info: &OrchestratorInfo, certificate: Option<[u8; 32]>, now: Time) -> Self {
+    /// `wanted` is what was asked for.
+    fn new(
+        info: &OrchestratorInfo,
+        wanted: &Capabilities,
+        certificate: Option<[u8; 32]>,
+        now: Time,
+    ) -> Self {
         let known = |address: Address| (!address.is_zero()).then(|| address.to_string());
         let per_second = Unit::PixelSeconds.per_second().unwrap_or(1);
         let capabilities = info.capabilities.as_ref();
@@ -132,7 +145,7 @@ impl Report {
             capabilities: capabilities
                 .map(|offered| offered.bits.iter().map(name).collect())
                 .unwrap_or_default(),
-            models: models(info),
+            models: models(info, wanted),
             nodes: info.nodes.clone(),
         }
     }
@@ -235,11 +248,9 @@ impl Report {
 }
 
 /// Models from the constraints, then those that only have a price.
-fn models(info: &OrchestratorInfo) -> Vec<ModelReport> {
-    let price = |capability, model: &str| {
-        price_of(&info.capabilities_prices, info.price, capability, model)
-            .map(|price| price.to_string())
-    };
+fn models(info: &OrchestratorInfo, wanted: &Capabilities) -> Vec<ModelReport> {
+    let prices = info.prices(wanted);
+    let price = |capability, model: &str| prices(capability, model).map(|price| price.to_string());
     let mut models = Vec::new();
     if let Some(offered) = &info.capabilities {
         models.extend(
@@ -282,11 +293,60 @@ fn name(capability: Capability) -> String {
         .map_or_else(|| format!("capability {}", capability.id()), str::to_owned)
 }
 
-/// Rounded down; `never` for tickets that cannot win.
+/// Rounded to hundredths, as one in 1.5 is not one in 1; `never` for tickets that cannot win.
 fn one_in(params: &livepeer_core::wire::TicketParams) -> String {
     use livepeer_core::payment::ticket::certain;
-    if params.win_prob.bits() == 0 {
+    let chance = &params.win_prob;
+    if chance.bits() == 0 {
         return "never".to_owned();
     }
-    (certain() / &params.win_prob).to_string()
+    let hundredths = (certain() * 100u8 + chance / 2u8) / chance;
+    let (whole, rest) = (&hundredths / 100u8, (&hundredths % 100u8).to_string());
+    match rest.parse() {
+        Ok(0u8) | Err(_) => whole.to_string(),
+        Ok(rest) => format!("{whole}.{rest:02}")
+            .trim_end_matches('0')
+            .to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use livepeer_core::money::Wei;
+    use livepeer_core::payment::ticket::certain;
+    use livepeer_core::wire::TicketParams;
+
+    #[test]
+    fn how_rarely_a_ticket_wins_is_rounded_and_not_cut() {
+        for (of, shown) in [
+            (certain() * 0u8, "never"),
+            (certain(), "1"),
+            (certain() / 2u8, "2"),
+            ((certain() + 1u8) / 2u8, "2"),
+            (certain() * 2u8 / 3u8, "1.5"),
+            (certain() / 3u8, "3"),
+            (certain() * 4u8 / 5u8, "1.25"),
+            (certain() / 1_000u16, "1000"),
+        ] {
+            let params = TicketParams {
+                win_prob: of,
+                ..params()
+            };
+            assert_eq!(one_in(&params), shown);
+        }
+    }
+
+    fn params() -> TicketParams {
+        TicketParams {
+            recipient: Address::ZERO,
+            face_value: Wei::zero(),
+            win_prob: certain(),
+            recipient_rand_hash: [0; 32],
+            seed: Default::default(),
+            expiration_block: Default::default(),
+            creation_round: 0,
+            creation_round_block_hash: Default::default(),
+        }
+    }
 }

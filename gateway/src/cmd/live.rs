@@ -54,7 +54,7 @@ impl on::Work for Live<'_> {
             .output_within(args.output_timeout)
             .loading_within(args.loading_timeout)
             .trust(peers::trust(&args.peers))
-            .pin_change(peers::PIN_CHANGE);
+            .pin_change(peers::pin_change(&args.peers));
         if let Some(params) = &args.params {
             builder = builder.params(params.clone());
         }

@@ -45,8 +45,15 @@ pub(super) const fn trust(peers: &PeerArgs) -> Trust {
     }
 }
 
-/// A certificate that changed is refused: whoever renewed it can say so.
-pub(super) const PIN_CHANGE: PinChange = PinChange::Refuse;
+/// What becomes of a certificate that changed. Orchestrators make a new one at every start, so it is accepted once,
+/// said in the log, and remembered from then on.
+pub(super) const fn pin_change(peers: &PeerArgs) -> PinChange {
+    if peers.pins_strict {
+        PinChange::Refuse
+    } else {
+        PinChange::AcceptOnce
+    }
+}
 
 /// The driver with the certificates remembered in the file of pins, if there is one.
 ///

@@ -281,8 +281,11 @@ fn about_signer(cause: &Cause) -> &'static str {
 fn about_orchestrator(cause: &Cause) -> &'static str {
     match cause {
         Cause::Link(Fault::CertificateChanged { .. }) => {
-            "If its owner says that it was set up anew, remove its line from the file of pins; \
-             otherwise trust nothing it sends"
+            "If its owner says that it was started anew, leave --pins-strict out once, or remove its line \
+             from the file of pins; otherwise trust nothing it sends"
+        }
+        Cause::Link(Fault::Forbidden(_)) => {
+            "Name another one; if its network is private on purpose, say --allow-private"
         }
         Cause::Link(Fault::Tls(_) | Fault::Protocol(_)) => {
             "Check that this is the address of a Livepeer orchestrator (usually port 8935)"

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::discovery::{Config, Discovery, Event, Origin, Source};
-use livepeer_core::http::Url;
-use livepeer_core::pool::{self, Selector, SessionPool};
+use livepeer_core::pool::{self, Offered, Selector, SessionPool};
 use livepeer_core::selection::Balanced;
 use livepeer_core::wire::listing::{Found, Skipped};
 use livepeer_core::{Failure, Time};
@@ -87,7 +86,7 @@ pub struct Survey<R: Runtime> {
 }
 
 impl<R: Runtime> Survey<R> {
-    /// Shakes hands with all of `urls`, many at a time, for at most `within`. What earlier runs saw is in the driver's
+    /// Shakes hands with all of `found`, many at a time, for at most `within`. What earlier runs saw is in the driver's
     /// store, and so will be what this one sees.
     ///
     /// # Errors
@@ -97,7 +96,7 @@ impl<R: Runtime> Survey<R> {
         config: pool::Config,
         payer: &Payer,
         wanted: Capabilities,
-        urls: Vec<Url>,
+        found: Vec<Offered>,
         within: Duration,
     ) -> Result<Self, Error> {
         let mut config = pool::Config {
@@ -120,7 +119,7 @@ impl<R: Runtime> Survey<R> {
         let pool = driver.drive(pool);
         recall(&pool);
         let deadline = driver.now() + within;
-        pool.with(|pool, now| pool.offer(now, urls));
+        pool.with(|pool, now| pool.offer(now, found));
         loop {
             let event = next_before(driver, &pool, deadline).await;
             pool.with(|pool, _| driver.learn_signers(pool.signer_health()));

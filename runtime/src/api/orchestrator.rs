@@ -121,6 +121,12 @@ impl<R: Runtime> OrchestratorSessionBuilder<R> {
         self
     }
 
+    /// Lets the orchestrator name private addresses and lead from `https` to `http`: see [`Url::opened`].
+    pub fn allow_private(mut self) -> Self {
+        self.url = self.url.map(Url::opened);
+        self
+    }
+
     /// Shakes hands.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ async fn connections<R: Runtime>(runtime: &R, socket: &Server<R>, count: usize) 
 }
 
 /// Waits until nobody listens at an address.
-async fn deaf<R: Runtime>(runtime: &R, at: SocketAddr) {
+pub(super) async fn deaf<R: Runtime>(runtime: &R, at: SocketAddr) {
     let wait = async {
         while runtime.connect(at).await.is_ok() {
             rest(runtime, Duration::from_millis(2)).await;

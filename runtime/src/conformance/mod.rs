@@ -65,7 +65,9 @@ macro_rules! conformance_tests {
             unusual_statuses_pass
             a_changed_certificate_is_refused_on_every_kind_of_connection
             afresh_forgets_what_was_remembered
+            a_certificate_accepted_anew_closes_what_the_old_one_opened
             public_trust_wants_a_known_root
+            what_a_peer_names_is_not_dialled_on_this_machine
             pins_hold_for_odd_names
             refused_connections_and_unknown_names_are_told_apart
             a_peer_without_tls_is_named

@@ -1,8 +1,12 @@
 //! Certificates.
 
-use livepeer_core::http::{Body, Fault, Trust};
+use std::time::Duration;
+
+use bytes::Bytes;
+use livepeer_core::http::{Body, Fault, In, Out, Trust};
 use rustls::RootCertStore;
 
+use super::life::{both, deaf};
 use super::*;
 use crate::tls::Pins;
 
@@ -60,6 +64,52 @@ pub async fn afresh_forgets_what_was_remembered<R: Runtime>(runtime: R) {
     assert_eq!(client.fetch(get(at)).await.0, 200);
 }
 
+/// A peer that restarts with another certificate is accepted anew, and what the old one opened is closed.
+pub async fn a_certificate_accepted_anew_closes_what_the_old_one_opened<R: Runtime>(runtime: R) {
+    for protocol in [HTTP1, HTTP2] {
+        let (first, second) = (identity(&runtime), identity(&runtime));
+        let (_old, socket) = Side::server(&runtime, tls(&first)).await;
+        let (at, address) = (url(&socket, true, "/wait"), socket.local_addr());
+        let driver = Driver::new(runtime.clone());
+        let (waiting, client) = (
+            Side::new(&driver, Habits::Tell),
+            Side::new(&driver, Habits::Tell),
+        );
+        let held = waiting.open(post(at.clone(), Body::Stream).protocol(protocol));
+        waiting.step(held, Out::Data(Bytes::from_static(b"x")));
+        while !matches!(waiting.next().await, (_, In::Sent(_))) {}
+        let restarted = async {
+            deaf(&runtime, address).await;
+            let side = Side::new(&Driver::new(runtime.clone()), Habits::Serve);
+            let server = Server::bind(&side.handle, address, tls(&second)).await;
+            let _server = server.expect("the port is free again");
+            let status = at.with_path("/status/200");
+            if protocol == HTTP1 {
+                let id = client.open(get(status.clone()));
+                let fault = client.fault(id).await;
+                assert!(matches!(fault, Fault::CertificateChanged { .. }), "{fault}");
+            }
+            let anew = get(status.clone()).trust(Trust::Afresh).protocol(protocol);
+            assert_eq!(client.fetch(anew).await.0, 200);
+            let pins = client.handle.driver().pins();
+            assert_eq!(pins.get(&at.authority()), Some(second.sha256()));
+            let fault = waiting.fault(held).await;
+            if protocol == HTTP1 {
+                assert_eq!(
+                    fault,
+                    Fault::CertificateChanged {
+                        remembered: first.sha256(),
+                        seen: second.sha256(),
+                    }
+                );
+            }
+            assert_eq!(client.fetch(get(status)).await.0, 200);
+        };
+        let shutdown = socket.shutdown(runtime.now() + Duration::from_secs(20));
+        both(restarted, shutdown).await;
+    }
+}
+
 /// Without a known root there is no trust; with it there is, if the name fits.
 pub async fn public_trust_wants_a_known_root<R: Runtime>(runtime: R) {
     let signed = identity(&runtime);
@@ -86,6 +136,28 @@ pub async fn public_trust_wants_a_known_root<R: Runtime>(runtime: R) {
         let client = Side::new(&driver.with_roots(roots), Habits::Tell);
         let id = client.open(get(at.clone()).trust(Trust::Public).protocol(protocol));
         assert!(matches!(client.fault(id).await, Fault::Tls(_)));
+    }
+}
+
+/// A name that a peer told is judged by the address that it stands for, before anything is dialled; a connection that
+/// our own address opened is not for it either.
+pub async fn what_a_peer_names_is_not_dialled_on_this_machine<R: Runtime>(runtime: R) {
+    let (_server, socket) = Side::server(&runtime, None).await;
+    let port = socket.local_addr().port();
+    for protocol in [HTTP1, HTTP2] {
+        let client = Side::client(&runtime);
+        for host in ["127.0.0.1", "localhost"] {
+            let at = Url::parse(&format!("http://{host}:{port}/status/200")).expect("a URL");
+            let own = get(at.clone()).protocol(protocol);
+            assert_eq!(client.fetch(own).await.0, 200);
+            let id = client.open(get(at.clone().told()).protocol(protocol));
+            let fault = client.fault(id).await;
+            assert!(matches!(fault, Fault::Forbidden(_)), "{host}: {fault:?}");
+            let near = Url::parse("http://127.0.0.1:1").expect("a URL");
+            let near = at.named_by(&near).expect("it is on this machine itself");
+            let named = get(near).protocol(protocol);
+            assert_eq!(client.fetch(named).await.0, 200);
+        }
     }
 }
 

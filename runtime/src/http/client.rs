@@ -20,7 +20,7 @@ use crate::lane::{Exchange, Order, OutBody, Sending};
 use crate::lock;
 use crate::rt::Runtime;
 use crate::signal::{Signal, Stop};
-use crate::tls::{Connectors, Pins};
+use crate::tls::{Connectors, Opened, Pins};
 
 /// How many frames an exchange takes before it lets other tasks run.
 const FRAMES_PER_TURN: usize = 32;
@@ -93,7 +93,6 @@ impl<R: Runtime> Client<R> {
     async fn run(&self, exchange: &Exchange, mut request: Request) -> Result<(), Fault> {
         let key = Key::new(&request);
         if request.trust == Trust::Afresh && request.url.is_secure() {
-            self.pins().forget(&request.url.authority());
             self.pool.evict(&key);
         }
         let body = match std::mem::take(&mut request.body) {
@@ -108,7 +107,10 @@ impl<R: Runtime> Client<R> {
         }
     }
 
-    async fn connect(&self, request: &Request) -> Result<super::ClientIo<R>, Fault> {
+    async fn connect(
+        &self,
+        request: &Request,
+    ) -> Result<(super::ClientIo<R>, Option<Arc<Opened>>), Fault> {
         connect(
             &self.runtime,
             &self.connectors,
@@ -131,32 +133,56 @@ impl<R: Runtime> Client<R> {
                 Some(connection) => (connection, true),
                 None => (self.open_http1(request).await?, false),
             };
-            let mut talk = Talk::new(exchange, Protocol::Http1, Some(connection));
-            if reused && !talk.is_alive().await {
-                continue;
-            }
-            let http1 = talk.http1.as_mut().expect("it was just put there");
-            let reply = http1.sender.try_send_request(head);
-            match talk.head(reply).await {
-                Ok(reply) => {
-                    let ending = talk.body(reply).await?;
-                    if let Some(connection) = talk.reusable().await {
-                        self.pool.put_http1(key, connection);
-                    }
-                    exchange.feed_last(ending);
-                    return Ok(());
-                }
-                // hyper gives the request back if nothing of it was sent: the connection closed while it waited.
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) if reused => head = unsent,
-                    _ => return Err(convert::fault(error.error(), Protocol::Http1)),
-                },
+            let opened = connection.opened.clone();
+            let talk = pin!(self.talk_http1(exchange, &key, connection, reused, head));
+            let outcome =
+                match &opened {
+                    None => talk.await,
+                    Some(opened) => opened.closed.unless_stopped(talk).await.unwrap_or_else(|| {
+                        Err(opened.fault(self.pins(), &request.url.authority()))
+                    }),
+                };
+            match outcome? {
+                None => return Ok(()),
+                Some(unsent) => head = unsent,
             }
         }
     }
 
+    /// Performs a request on a connection; the request, if nothing of it was sent on one that had waited.
+    async fn talk_http1(
+        &self,
+        exchange: &Exchange,
+        key: &Key,
+        connection: Http1<R>,
+        reused: bool,
+        head: hyper::Request<OutBody>,
+    ) -> Result<Option<hyper::Request<OutBody>>, Fault> {
+        let mut talk = Talk::new(exchange, Protocol::Http1, Some(connection));
+        if reused && !talk.is_alive().await {
+            return Ok(Some(head));
+        }
+        let http1 = talk.http1.as_mut().expect("it was just put there");
+        let reply = http1.sender.try_send_request(head);
+        match talk.head(reply).await {
+            Ok(reply) => {
+                let ending = talk.body(reply).await?;
+                if let Some(connection) = talk.reusable().await {
+                    self.pool.put_http1(key.clone(), connection);
+                }
+                exchange.feed_last(ending);
+                Ok(None)
+            }
+            // hyper gives the request back if nothing of it was sent: the connection closed while it waited.
+            Err(mut error) => match error.take_message() {
+                Some(unsent) if reused => Ok(Some(unsent)),
+                _ => Err(convert::fault(error.error(), Protocol::Http1)),
+            },
+        }
+    }
+
     async fn open_http1(&self, request: &Request) -> Result<Http1<R>, Fault> {
-        let io = self.connect(request).await?;
+        let (io, opened) = self.connect(request).await?;
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(CLIENT_BUF_BYTES)
             .max_header_size(MAX_HEAD_BYTES)
@@ -164,7 +190,11 @@ impl<R: Runtime> Client<R> {
             .handshake(io)
             .await
             .map_err(|error| convert::fault(&error, Protocol::Http1))?;
-        Ok(Http1 { sender, connection })
+        Ok(Http1 {
+            sender,
+            connection,
+            opened,
+        })
     }
 
     async fn run_http2(
@@ -206,7 +236,7 @@ impl<R: Runtime> Client<R> {
         request: &Request,
         key: &Key,
     ) -> Result<(http2::SendRequest<OutBody>, Arc<End>), Fault> {
-        let io = self.connect(request).await?;
+        let (io, opened) = self.connect(request).await?;
         let (sender, connection) = http2::Builder::new(Executor(self.runtime.clone()))
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -216,11 +246,20 @@ impl<R: Runtime> Client<R> {
             .map_err(|error| convert::fault(&error, Protocol::Http2))?;
         let end = Arc::new(End::default());
         let told = Arc::clone(&end);
+        let (pins, authority) = (self.pins().clone(), request.url.authority());
         // Ends with its last stream, once nobody can open another.
         self.runtime.spawn(async move {
-            if let Err(error) = connection.await {
-                *lock(&told.fault) = Some(convert::fault(&error, Protocol::Http2));
-            }
+            let connection = pin!(connection);
+            let over = match &opened {
+                None => Some(connection.await),
+                Some(opened) => opened.closed.unless_stopped(connection).await,
+            };
+            let fault = match (over, &opened) {
+                (Some(Err(error)), _) => Some(convert::fault(&error, Protocol::Http2)),
+                (None, Some(opened)) => Some(opened.fault(&pins, &authority)),
+                _ => None,
+            };
+            *lock(&told.fault) = fault;
             told.ended.raise(Stop::Now);
         });
         self.pool.share_http2(key.clone(), sender.clone());

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,28 +15,28 @@ use rustls::AlertDescription;
 
 use super::io::{HyperIo, Io, Wire};
 use crate::rt::Runtime;
-use crate::tls::{Connectors, H2, Watch};
+use crate::tls::{Connectors, H2, Opened, Watch};
 
 /// How long one address of a name may take before the next is tried beside it.
 const ADDRESS_HEAD_START: Duration = Duration::from_millis(250);
 /// How many addresses of a name are tried.
 const MAX_ADDRESSES: usize = 8;
 
-/// Connects, with TLS if the URL wants it.
+/// Connects, with TLS if the URL wants it. The stream is to be closed with what it hangs on.
 pub(super) async fn connect<R: Runtime>(
     runtime: &R,
     connectors: &Connectors,
     url: &Url,
     trust: Trust,
     protocol: Protocol,
-) -> Result<Io<Wire<R::Stream>>, Fault> {
+) -> Result<(Io<Wire<R::Stream>>, Option<Arc<Opened>>), Fault> {
     let watch = match url.is_secure() {
         true => Some(connectors.watch(url, trust, protocol)?),
         false => None,
     };
     let stream = Wire::new(dial(runtime, url).await?);
     match watch {
-        None => Ok(Io::Plain(stream)),
+        None => Ok((Io::Plain(stream), None)),
         Some(watch) => {
             let handshake = TlsConnector::from(watch.config.clone())
                 .connect(watch.name.clone(), HyperIo(stream))
@@ -44,8 +45,8 @@ pub(super) async fn connect<R: Runtime>(
             if protocol == Protocol::Http2 && stream.get_ref().1.alpn_protocol() != Some(H2) {
                 return Err(no_http2());
             }
-            watch.accept()?;
-            Ok(Io::tls(stream.into()))
+            let opened = connectors.accept(&watch)?;
+            Ok((Io::tls(stream.into()), opened))
         }
     }
 }
@@ -58,12 +59,23 @@ async fn dial<R: Runtime>(runtime: &R, url: &Url) -> Result<R::Stream, Fault> {
             .await
             .map_err(|error| Fault::Resolve(format!("{}: {error}", url.host())))?,
     };
-    if addresses.is_empty() {
-        return Err(Fault::Resolve(format!("{} has no address", url.host())));
+    // Looked at after the name is resolved, and nothing else is dialled: a name can lead anywhere.
+    let (mut allowed, mut refused) = (VecDeque::new(), None);
+    for address in addresses.into_iter().take(MAX_ADDRESSES) {
+        match url.admits(address.ip()) {
+            Ok(()) => allowed.push_back(address),
+            Err(forbidden) => refused = Some(forbidden),
+        }
+    }
+    if allowed.is_empty() {
+        return Err(match refused {
+            Some(forbidden) => forbidden.into(),
+            None => Fault::Resolve(format!("{} has no address", url.host())),
+        });
     }
     let race = Race {
         runtime: runtime.clone(),
-        waiting: addresses.into_iter().take(MAX_ADDRESSES).collect(),
+        waiting: allowed,
         running: Vec::new(),
         head_start: None,
         error: None,

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
 use livepeer_core::Time;
-use livepeer_core::http::{Request, Trust, Url};
+use livepeer_core::http::{Reach, Request, Trust, Url};
 
 use super::io::{Io, Wire};
 use crate::lane::OutBody;
 use crate::lock;
 use crate::rt::Runtime;
 use crate::signal::{Signal, Stop};
+use crate::tls::Opened;
 
 /// How long a connection may wait for its next exchange. Shorter than the usual servers keep theirs.
 pub(crate) const MAX_IDLE: Duration = Duration::from_secs(55);
@@ -26,6 +27,8 @@ pub(crate) const MAX_IDLE_CONNECTIONS: usize = 1024;
 pub(super) struct Http1<R: Runtime> {
     pub(super) sender: http1::SendRequest<OutBody>,
     pub(super) connection: http1::Connection<Io<Wire<R::Stream>>, OutBody>,
+    /// What it hangs on, if a remembered certificate opened it.
+    pub(super) opened: Option<Arc<Opened>>,
 }
 
 /// Who may share a connection.
@@ -34,6 +37,8 @@ pub(super) struct Key {
     secure: bool,
     authority: String,
     pinned: bool,
+    /// A connection to an address that our user named is none for whom a peer named.
+    reach: Reach,
 }
 
 impl Key {
@@ -47,6 +52,7 @@ impl Key {
             authority: url.authority(),
             // In cleartext there is nothing to trust.
             pinned: url.is_secure() && trust != Trust::Public,
+            reach: url.reach(),
         }
     }
 }
@@ -133,12 +139,21 @@ impl<R: Runtime> Pool<R> {
         self.sweep_later(&mut state);
     }
 
-    /// Closes what waits for a peer.
+    /// Closes what waits for a peer, whoever named it.
     pub(super) fn evict(&self, key: &Key) {
+        let of_peer = |other: &Key| {
+            (other.secure, &other.authority, other.pinned)
+                == (key.secure, &key.authority, key.pinned)
+        };
         let mut state = lock(&self.state);
-        let idle = state.http1.remove(key).unwrap_or_default();
+        let keys = state.http1.keys().chain(state.http2.keys());
+        let keys: Vec<Key> = keys.filter(|other| of_peer(other)).cloned().collect();
+        let (mut idle, mut shared) = (Vec::new(), Vec::new());
+        for key in &keys {
+            idle.extend(state.http1.remove(key).unwrap_or_default());
+            shared.extend(state.http2.remove(key));
+        }
         state.waiting -= idle.len();
-        let shared = state.http2.remove(key);
         drop(state);
         drop((idle, shared));
     }

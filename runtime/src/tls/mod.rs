@@ -10,7 +10,7 @@ use rustls::crypto::CryptoProvider;
 
 pub use pins::{BadPins, Pins};
 pub use server::{BadIdentity, Identity, server_config};
-pub(crate) use verify::{Connectors, Watch};
+pub(crate) use verify::{Connectors, Opened, Watch};
 
 /// The ALPN name of HTTP/2.
 pub(crate) const H2: &[u8] = b"h2";

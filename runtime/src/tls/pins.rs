@@ -60,6 +60,12 @@ impl Pins {
         }
     }
 
+    /// Remembers what a completed handshake showed, in place of whatever was there; that, if it was something else.
+    pub(crate) fn replace(&self, authority: &str, seen: [u8; 32]) -> Option<[u8; 32]> {
+        let before = lock(&self.0).insert(authority.to_owned(), seen);
+        before.filter(|before| *before != seen)
+    }
+
     /// Remembers what a completed handshake showed, unless another connection was first with something else.
     pub(crate) fn remember(&self, authority: &str, seen: [u8; 32]) -> Result<(), Fault> {
         let remembered = *lock(&self.0).entry(authority.to_owned()).or_insert(seen);
@@ -114,7 +120,7 @@ pub struct BadPins {
     pub line: usize,
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -167,5 +173,8 @@ mod tests {
         assert_eq!(pins.get("a:1"), Some([1; 32]));
         pins.forget("a:1");
         assert_eq!(pins.remember("a:1", [2; 32]), Ok(()));
+        assert_eq!(pins.replace("a:1", [3; 32]), Some([2; 32]));
+        assert_eq!(pins.replace("a:1", [3; 32]), None);
+        assert_eq!(pins.get("a:1"), Some([3; 32]));
     }
 }

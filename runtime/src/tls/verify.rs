@@ -1,6 +1,7 @@
 //! Verifiers of servers' certificates, and the configurations they sit in.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use livepeer_core::http::{Fault, Protocol, Trust, Url};
 use rustls::client::Resumption;
@@ -12,8 +13,10 @@ use rustls::{
 };
 use sha2::{Digest as _, Sha256};
 
+use super::pins::hex;
 use super::{H2, HTTP11, Pins, provider};
 use crate::lock;
+use crate::signal::{Signal, Stop};
 
 /// What TLS configurations are made from. Shared by all connections of a client.
 #[derive(Default)]
@@ -22,13 +25,39 @@ pub(crate) struct Connectors {
     roots: Option<Arc<RootCertStore>>,
     /// For publicly trusted peers, by protocol; made when first needed, as reading the system's roots takes time.
     public: [OnceLock<Arc<ClientConfig>>; 2],
+    /// Connections that remembered certificates opened, by host and port.
+    opened: Mutex<BTreeMap<String, Vec<Weak<Opened>>>>,
+}
+
+/// What a connection hangs on that a remembered certificate opened.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    leaf: [u8; 32],
+    /// Raised when another certificate is accepted in its place.
+    pub(crate) closed: Signal,
+}
+
+impl Opened {
+    /// Why the connection is closed.
+    pub(crate) fn fault(&self, pins: &Pins, authority: &str) -> Fault {
+        Fault::CertificateChanged {
+            remembered: self.leaf,
+            seen: pins.get(authority).unwrap_or_default(),
+        }
+    }
 }
 
 /// How one handshake's certificate is looked at, and what was seen.
 pub(crate) struct Watch {
     pub(crate) config: Arc<ClientConfig>,
     pub(crate) name: ServerName<'static>,
-    pinned: Option<(Pins, String, Arc<Mutex<Seen>>)>,
+    pinned: Option<Pinned>,
+}
+
+struct Pinned {
+    authority: String,
+    seen: Arc<Mutex<Seen>>,
+    afresh: bool,
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +71,7 @@ impl Connectors {
         Self {
             pins,
             roots,
-            public: Default::default(),
+            ..Self::default()
         }
     }
 
@@ -78,8 +107,9 @@ impl Connectors {
         let provider = provider();
         let authority = url.authority();
         let seen = Arc::new(Mutex::new(Seen::default()));
+        let afresh = trust == Trust::Afresh;
         let verifier = FirstUse {
-            pins: self.pins.clone(),
+            pins: (!afresh).then(|| self.pins.clone()),
             authority: authority.clone(),
             seen: Arc::clone(&seen),
             provider: Arc::clone(&provider),
@@ -99,8 +129,58 @@ impl Connectors {
         Ok(Watch {
             config: Arc::new(config),
             name,
-            pinned: Some((self.pins.clone(), authority, seen)),
+            pinned: Some(Pinned {
+                authority,
+                seen,
+                afresh,
+            }),
         })
+    }
+
+    /// The handshake is complete: remembers the certificate, if it is one to remember.
+    pub(crate) fn accept(&self, watch: &Watch) -> Result<Option<Arc<Opened>>, Fault> {
+        let Some(Pinned {
+            authority,
+            seen,
+            afresh,
+        }) = &watch.pinned
+        else {
+            return Ok(None);
+        };
+        let leaf = lock(seen).leaf;
+        let leaf = leaf.ok_or_else(|| Fault::Tls("the peer showed no certificate".into()))?;
+        // One lock over both: nobody opens a connection by a certificate that is replaced meanwhile.
+        let mut opened = lock(&self.opened);
+        if *afresh {
+            if let Some(before) = self.pins.replace(authority, leaf) {
+                tracing::warn!(
+                    peer = authority,
+                    before = %hex(&before),
+                    now = %hex(&leaf),
+                    "it shows another certificate than before, as after a restart; accepted"
+                );
+            }
+        } else {
+            self.pins.remember(authority, leaf)?;
+        }
+        let others = opened.entry(authority.clone()).or_default();
+        if *afresh {
+            for other in others.iter().filter_map(Weak::upgrade) {
+                if other.leaf != leaf {
+                    other.closed.raise(Stop::Now);
+                }
+            }
+        }
+        // The dead are counted out when the list would grow.
+        if others.len() == others.capacity() {
+            others.retain(|other| other.strong_count() > 0);
+        }
+        let own = Arc::new(Opened {
+            leaf,
+            closed: Signal::default(),
+        });
+        others.push(Arc::downgrade(&own));
+        Ok(Some(own))
     }
 
     fn public_config(&self, protocol: Protocol) -> ClientConfig {
@@ -117,21 +197,9 @@ impl Connectors {
 }
 
 impl Watch {
-    /// The handshake is complete: remembers the certificate, if it is one to remember.
-    pub(crate) fn accept(&self) -> Result<(), Fault> {
-        let Some((pins, authority, seen)) = &self.pinned else {
-            return Ok(());
-        };
-        match lock(seen).leaf {
-            Some(leaf) => pins.remember(authority, leaf),
-            None => Err(Fault::Tls("the peer showed no certificate".into())),
-        }
-    }
-
     /// The verifier's own words for a handshake that failed, if it was the verifier who stopped it.
     pub(crate) fn fault(&self) -> Option<Fault> {
-        let (_, _, seen) = self.pinned.as_ref()?;
-        lock(seen).fault.take()
+        lock(&self.pinned.as_ref()?.seen).fault.take()
     }
 }
 
@@ -166,7 +234,8 @@ fn system_roots() -> RootCertStore {
 /// (handshake spec 1.1): what is compared is the leaf, and what is verified is the handshake's signature.
 #[derive(Debug)]
 struct FirstUse {
-    pins: Pins,
+    /// What it has to be; `None`: anything.
+    pins: Option<Pins>,
     authority: String,
     seen: Arc<Mutex<Seen>>,
     provider: Arc<CryptoProvider>,
@@ -184,8 +253,9 @@ impl ServerCertVerifier for FirstUse {
         let leaf: [u8; 32] = Sha256::digest(end_entity).into();
         let mut seen = lock(&self.seen);
         seen.leaf = Some(leaf);
-        self.pins
-            .check(&self.authority, leaf)
+        let known = self.pins.as_ref();
+        known
+            .map_or(Ok(()), |pins| pins.check(&self.authority, leaf))
             .map(|()| ServerCertVerified::assertion())
             .map_err(|fault| {
                 seen.fault = Some(fault);

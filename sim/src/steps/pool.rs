@@ -237,7 +237,7 @@ impl Player {
             self.give_back(lease, 0);
         }
         assert_eq!(self.pool.lent(), 0);
-        self.pool.offer(self.now, Vec::new());
+        self.pool.offer(self.now, Vec::<Url>::new());
         self.drain();
         self.settle(20_000, Duration::from_secs(600));
         assert!(!self.waiting, "a job waits, and nobody says why");

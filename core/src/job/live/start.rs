@@ -174,12 +174,19 @@ impl LiveVideoJob {
             });
             return;
         }
-        match Channels::from_json(&start.body, serving.lease.url()) {
+        let orchestrator = serving.lease.url();
+        let channels = match Channels::from_json(&start.body, orchestrator) {
+            Ok(channels) => channels.named_by(orchestrator),
+            Err(err) => {
+                return self.refused(Cause::Nonsense {
+                    what: err.what,
+                    why: err.why,
+                });
+            }
+        };
+        match channels {
             Ok(channels) => self.run(channels),
-            Err(err) => self.refused(Cause::Nonsense {
-                what: err.what,
-                why: err.why,
-            }),
+            Err(forbidden) => self.refused(Cause::Link(forbidden.into())),
         }
     }
 

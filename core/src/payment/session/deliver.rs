@@ -133,13 +133,12 @@ impl Delivery {
     }
 
     fn broke(&mut self, party: Party, fault: Fault) -> Verdict {
-        let reached = !matches!(fault, Fault::Resolve(_) | Fault::Connect(_) | Fault::Tls(_));
-        let impostor = matches!(fault, Fault::CertificateChanged { .. });
+        let (reached, over) = (!fault.is_before_request(), fault.is_final());
         let failure = Failure::new(party, Cause::Link(fault));
         match self.status {
             // The head said all that counts.
             200 => Verdict::Taken(None),
-            _ if impostor => Verdict::Over(failure),
+            _ if over => Verdict::Over(failure),
             _ if reached => self.unknown(failure),
             _ => Verdict::Again(failure),
         }

@@ -270,7 +270,8 @@ impl Client {
                 call.orchestrator = reply
                     .headers
                     .get(ORCHESTRATOR_URL_HEADER)
-                    .and_then(|url| Url::parse(url).ok());
+                    .and_then(|url| Url::parse(url).ok())
+                    .map(Url::told);
                 None
             }
             http::In::Data(data) if call.body.len() + data.len() > MAX_SIGNER_BODY => {

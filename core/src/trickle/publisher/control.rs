@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::upload::{Upload, Verdict};
 use super::{CREATING, Current, Event, MAX_ERRANDS, Publisher, State, too_many};
 use crate::error::{Cause, Failure, Misuse, Party, Reason};
-use crate::http::{Body, Fault, In, Method, Response};
+use crate::http::{Body, In, Method, Response};
 use crate::machine::EffectId;
 use crate::time::Time;
 use crate::trickle::{DELETE_WITHIN, Ending, PAUSE, Seq, headers};
@@ -354,14 +354,16 @@ impl Publisher {
             }
             return;
         }
-        if let In::Failed(fault @ Fault::CertificateChanged { .. }) = step {
+        if let In::Failed(fault) = &step
+            && fault.is_final()
+        {
             let ours = match self.state {
                 State::Probing { id: own, .. } => own == Some(id),
                 State::Creating { id: own, .. } => own == id,
                 _ => false,
             };
             if ours {
-                self.fail(Cause::Link(fault));
+                self.fail(Cause::Link(fault.clone()));
             }
             return;
         }

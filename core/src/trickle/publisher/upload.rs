@@ -266,7 +266,10 @@ impl Upload {
         step: In,
         desk: &mut Desk,
     ) -> Option<Verdict> {
-        if let In::Failed(fault @ Fault::CertificateChanged { .. }) = step {
+        if let In::Failed(fault) = &step
+            && fault.is_final()
+        {
+            let fault = fault.clone();
             return Some(Verdict::Fatal(Cause::Link(fault)));
         }
         if self.post.as_ref().is_some_and(|post| post.id == id) {
@@ -355,10 +358,8 @@ impl Upload {
         fault: Option<Fault>,
         desk: &mut Desk,
     ) -> Option<Verdict> {
-        let never_left = matches!(
-            fault,
-            Some(Fault::Resolve(_) | Fault::Connect(_) | Fault::Tls(_))
-        ) && post.sent == post.base;
+        let never_left =
+            fault.as_ref().is_some_and(Fault::is_before_request) && post.sent == post.base;
         if self.is_recovering() {
             return None;
         }

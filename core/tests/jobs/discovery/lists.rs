@@ -206,6 +206,50 @@ fn redirects_are_followed_but_not_for_ever_nor_into_the_open() {
 }
 
 #[test]
+fn a_list_or_a_redirect_of_the_public_leads_to_nothing_of_ours() {
+    for place in [
+        "http://10.0.0.1/",
+        "https://169.254.169.254/",
+        "https://[::1]/",
+    ] {
+        let bench = Bench::of(endpoints(&["https://d"]), move |_| {
+            Some((302, vec![("location", place.into())], vec![]))
+        });
+        assert_eq!(bench.asked.len(), 1, "{place} is not asked");
+        let Some(Event::Nothing(failures)) = bench.events.last() else {
+            panic!("{:?}", bench.events);
+        };
+        assert!(
+            matches!(failures[0].cause, Cause::Link(Fault::Forbidden(_))),
+            "{:?}",
+            failures[0]
+        );
+    }
+    let listing = |_: &http::Request| list(&["127.0.0.1", "10.0.0.1", "a", "[::ffff:7f00:1]"]);
+    let mut bench = Bench::of(endpoints(&["https://d"]), listing);
+    let told: Vec<String> = bench
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Skipped(_, skipped) => Some(skipped.why.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told[0].contains("127.0.0.1:8935: a loopback"), "{told:?}");
+    let found = bench.found();
+    assert_eq!(found[0].url.host(), "a");
+    assert_eq!(found[0].url.reach(), Reach::Public);
+    // Our user's own list on this machine names this machine, and no other of its network.
+    let mut bench = Bench::of(endpoints(&["http://127.0.0.1:7936"]), listing);
+    assert_eq!(bench.hosts(), ["127.0.0.1", "a", "::ffff:7f00:1"]);
+    let open = endpoints(&["https://d"]);
+    let open = open.into_iter().map(|(of, source)| (of, source.opened()));
+    let mut bench = Bench::of(open.collect(), listing);
+    assert_eq!(bench.hosts().len(), 4);
+}
+
+#[test]
 fn ten_megabytes_are_refused_while_they_come() {
     let bench = Bench::of(endpoints(&["https://d"]), |_| {
         Some((200, vec![], vec![b' '; 10 << 20]))

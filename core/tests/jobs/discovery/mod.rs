@@ -15,7 +15,7 @@ use livepeer_core::discovery::{
     ChainSource, Combine, Config, Discovery, Event, Order, Origin, SIGNER_HEDGE, Scores,
     ScoresEvent, Source, Wishes, plan, subgraph_url,
 };
-use livepeer_core::http::{self, Body, Fault, Headers, Out, Response, Url};
+use livepeer_core::http::{self, Body, Fault, Headers, Out, Reach, Response, Url};
 use livepeer_core::wire::Token;
 use livepeer_core::wire::listing::{Found, StatsFields};
 use livepeer_core::{Address, Cause, Effect, EffectId, Input, Machine, Party, Time};

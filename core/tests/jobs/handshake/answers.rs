@@ -101,6 +101,32 @@ fn an_orchestrator_that_does_not_fit_is_rejected_with_the_reason() {
 }
 
 #[test]
+fn an_orchestrator_that_points_into_our_network_is_not_followed() {
+    for transcoder in [
+        "https://169.254.169.254:80",
+        "https://localhost:6379",
+        "http://orch.example:8935",
+    ] {
+        let mut bench = Bench::new(Config::default(), Identity::Offchain);
+        let (id, _) = bench.request();
+        let mut info = answer(START);
+        info.transcoder = transcoder.into();
+        bench.reply(id, &info);
+        let Event::Failed(failure) = bench.event() else {
+            panic!("{transcoder}");
+        };
+        assert_eq!(failure.who, Party::Orchestrator(orchestrator()));
+        assert!(matches!(&failure.cause, Cause::Link(Fault::Forbidden(_))));
+        assert_eq!(Class::of(&failure), Class::Forbidden);
+    }
+    let nodes = ["https://10.0.0.1:1", "http://n1:8935", "https://n2:8935"].map(String::from);
+    assert_eq!(
+        livepeer_core::handshake::node_urls(&orchestrator(), &nodes),
+        [url("https://n2:8935")]
+    );
+}
+
+#[test]
 fn a_node_that_takes_no_work_names_others() {
     let mut bench = Bench::new(Config::default(), Identity::Offchain);
     let (id, _) = bench.request();
@@ -115,7 +141,7 @@ fn a_node_that_takes_no_work_names_others() {
     };
     assert_eq!(told, nodes);
     assert_eq!(
-        livepeer_core::handshake::node_urls(&told),
+        livepeer_core::handshake::node_urls(&orchestrator(), &told),
         [url("https://n1:8935")]
     );
 }

@@ -275,3 +275,40 @@ fn a_job_stopped_before_it_tries_again_gives_its_lease_back() {
         "{events:?}"
     );
 }
+
+#[test]
+fn a_start_answer_may_not_send_us_to_services_of_our_own() {
+    let good = json!({
+        "manifest_id": "m",
+        "publish_url": "/ai/trickle/m",
+        "subscribe_url": "/ai/trickle/m-out",
+        "control_url": "/ai/trickle/m-control",
+        "events_url": "/ai/trickle/m-events",
+    });
+    for (key, place) in [
+        ("publish_url", "https://127.0.0.1:6379/x"),
+        ("subscribe_url", "https://[::1]:80/x"),
+        ("control_url", "https://169.254.169.254/containers/abc"),
+        (
+            "events_url",
+            "http://orch-a.example:8935/ai/trickle/m-events",
+        ),
+    ] {
+        let mut answer = good.clone();
+        answer[key] = place.into();
+        let mut world = World::new(Config::default());
+        world.assign("orch-a.example", 200, &answer.to_string());
+        let events = world.take_events();
+        let released = events.iter().find_map(|(_, event)| match event {
+            Event::Release(_, Outcome::Failed(failure)) => Some(failure),
+            _ => None,
+        });
+        let failure = released.expect(key);
+        assert!(matches!(failure.who, Party::Orchestrator(_)));
+        assert!(
+            matches!(failure.cause, Cause::Link(Fault::Forbidden(_))),
+            "{key}: {failure}"
+        );
+        assert!(world.posting.is_empty() && world.events_get.is_none());
+    }
+}

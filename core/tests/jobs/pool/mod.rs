@@ -11,12 +11,14 @@ use livepeer_core::capabilities::{Capabilities, Capability, Model};
 use livepeer_core::handshake::{Identity, Rejection, Signers};
 use livepeer_core::http::{self, Fault, Headers, Out, Response, Url};
 use livepeer_core::pool::{
-    Attempts, Budget, Candidate, Config, Event, Lease, Outcome, Quickest, Selector, SessionPool,
-    Spent, Why,
+    Attempts, Budget, Candidate, Config, Event, Lease, Offered, Outcome, Quickest, Selector,
+    SessionPool, Spent, Why,
 };
 use livepeer_core::signers::Standing;
 use livepeer_core::wire::grpc::{self, Status};
-use livepeer_core::{Cause, Effect, EffectId, Failure, Input, Machine, Output, Party, Rng, Time};
+use livepeer_core::{
+    Address, Cause, Effect, EffectId, Failure, Input, Machine, Output, Party, Rng, Time,
+};
 use livepeer_proto::net;
 
 use crate::key::Key;
@@ -32,6 +34,8 @@ enum Is {
     Knows(u64, &'static [&'static str]),
     /// Takes no work itself, and names others.
     Front(u64, &'static [&'static str]),
+    /// Good, and wants to be paid as that account.
+    PaidAs(u64, Address),
     Incapable(u64),
     Full(u64),
     Gone(u64),
@@ -225,6 +229,16 @@ impl World {
                     model.warm = false;
                 }
                 (ms, Ok(cold))
+            }
+            Is::PaidAs(ms, account) => {
+                let mut good = info(self.now, &host, "noop", &[]);
+                good.ticket_params = Some(net::TicketParams {
+                    recipient: account.0.to_vec().into(),
+                    face_value: vec![1].into(),
+                    win_prob: vec![1].into(),
+                    ..Default::default()
+                });
+                (ms, Ok(good))
             }
             Is::Both(ms) => {
                 let mut both = info(self.now, &host, "noop", &[]);

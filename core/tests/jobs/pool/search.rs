@@ -236,7 +236,7 @@ fn a_list_that_stands_for_all_ends_what_is_not_on_it() {
     let lease = world.take().unwrap();
     let suspended = lease.url().clone();
     world.fail(lease);
-    world.pool.replace(world.now, vec![]);
+    world.pool.replace(world.now, Vec::<Url>::new());
     world.pool.replace(world.now, vec![suspended.clone()]);
     world.drain();
     world.run(Duration::from_secs(9));
@@ -338,4 +338,93 @@ fn a_full_pool_makes_room_for_who_is_listed_now() {
     assert!(world.take().is_none());
     world.run(Duration::from_secs(60));
     assert_eq!(world.asked("new"), 1);
+}
+
+#[test]
+fn the_longest_list_is_offered_to_a_full_pool_again_and_again() {
+    use livepeer_core::pool::MAX_NODES;
+    use livepeer_core::wire::listing::MAX_LIST_ENTRIES;
+    let mut world = World::new(one_ready(), &[]);
+    let list = |host: &str| -> Vec<Url> {
+        (0..MAX_LIST_ENTRIES)
+            .map(|n| url(&format!("{host}{n}")))
+            .collect()
+    };
+    for host in ["a", "b", "c"] {
+        world.pool.replace(world.now, list(host));
+        world.drain();
+        assert_eq!(world.pool.records().count(), MAX_NODES);
+    }
+    assert!(
+        world.asked("b0") > 0,
+        "those of the last list took the place of the others"
+    );
+}
+
+#[test]
+fn a_full_orchestrator_sends_us_on_to_its_further_nodes() {
+    let nodes = [
+        ("a", Is::Knows(5, &["full", "b", "c"])),
+        ("full", Is::Full(5)),
+        ("b", Is::Knows(5, &["d"])),
+    ];
+    let mut world = World::new(one_ready(), &nodes);
+    world.offer(&["a"]);
+    let lease = world.lease();
+    assert_eq!((lease.url(), world.asked.len()), (&url("a"), 1));
+    world.give_back(lease, Outcome::Full);
+    let lease = world.lease_within(Duration::from_secs(1));
+    assert_eq!(
+        lease.url(),
+        &url("b"),
+        "nobody waits until the first has room again"
+    );
+    // Whom another named names nobody.
+    world.give_back(lease, Outcome::Full);
+    assert!(world.take().is_none());
+    world.ms(1_000);
+    assert_eq!(world.asked("d"), 0);
+}
+
+#[test]
+fn who_asks_to_be_paid_as_another_than_is_registered_is_refused() {
+    let (registered, other) = (Address([1; 20]), Address([2; 20]));
+    let nodes = [
+        ("honest", Is::PaidAs(5, registered)),
+        ("liar", Is::PaidAs(5, other)),
+        ("unknown", Is::PaidAs(5, other)),
+    ];
+    let offered = |host: &str, accounts: &[Address]| Offered {
+        url: url(host),
+        accounts: accounts.iter().copied().collect(),
+    };
+    let all = || {
+        vec![
+            offered("honest", &[other, registered]),
+            offered("liar", &[registered]),
+            offered("unknown", &[]),
+        ]
+    };
+    let everybody = Config {
+        ready: 3,
+        ..Config::default()
+    };
+    let mut world = World::new(everybody.clone(), &nodes);
+    world.pool.offer(world.now, all());
+    world.drain();
+    world.ms(100);
+    assert_eq!(world.pool.ready(), 2);
+    let tried = world.pool.tried();
+    assert_eq!((tried.len(), &tried[0].url), (1, &url("liar")));
+    assert_eq!(
+        tried[0].why.to_string(),
+        format!("registered for {registered}, asks to be paid as {other}")
+    );
+    let mut any = everybody;
+    any.handshake.terms.any_recipient = true;
+    let mut world = World::new(any, &nodes);
+    world.pool.offer(world.now, all());
+    world.drain();
+    world.ms(100);
+    assert_eq!(world.pool.ready(), 3);
 }

@@ -507,7 +507,7 @@ fn an_own_key_needs_a_store_and_a_chain_and_nobody_else() {
 }
 
 #[test]
-fn a_certificate_that_is_not_the_one_remembered_is_refused() {
+fn a_changed_certificate_is_accepted_once_or_strictly_refused() {
     let net = Devnet::start("tokio");
     let pins = Scratch::new("pins");
     let info = |more: &[&str]| {
@@ -523,11 +523,23 @@ fn a_certificate_that_is_not_the_one_remembered_is_refused() {
     forged[last] = if forged[last] == b'0' { b'1' } else { b'0' };
     assert_ne!(forged, pins.bytes());
     std::fs::write(pins.path(), &forged).expect("there is room");
-    let ended = info(&[]);
+    let ended = info(&["--pins-strict"]);
     assert!(ended.error().contains("certificate"), "{}", ended.error());
-    let ended = job(&net.orchestrator, &net.signer, &["--pins", pins.path()]);
+    let strict = ["--pins", pins.path(), "--pins-strict"];
+    let ended = job(&net.orchestrator, &net.signer, &strict);
     assert!(ended.error().contains("certificate"), "{}", ended.error());
     assert_eq!(pins.bytes(), forged, "nothing new is believed");
+    // Otherwise that is what a restart looks like.
+    let ended = info(&[]);
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    assert!(
+        ended.stderr.contains("another certificate"),
+        "{}",
+        ended.stderr
+    );
+    assert_ne!(pins.bytes(), forged, "the new one is remembered");
+    let again = info(&[]);
+    assert!(!again.stderr.contains("certificate"), "{}", again.stderr);
     assert!(!net.stop().contains("paid"));
 }
 
