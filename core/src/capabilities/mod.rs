@@ -50,7 +50,8 @@ pub struct Capabilities {
 pub struct Model {
     /// Offered: it is loaded. Asked: it has to be.
     pub warm: bool,
-    /// Offered: how many more jobs it takes now. For live video these are the idle containers, so free slots are
+    /// Offered: how many more jobs it takes now; zero is no lack, for runners outside of the node's care have none to
+    /// tell of, and warm ones among them take jobs all the same. For live video these are the idle containers, so free slots are
     /// this and never `capacity - in_use` (handshake spec 5.5).
     pub capacity: u32,
     /// Offered, for live video: the busy containers.

@@ -57,12 +57,18 @@ pub struct ChainView {
     pub active: bool,
     /// The payers known. A payer needs itself here.
     pub senders: BTreeMap<Address, SenderInfo>,
+    /// When it was read; `None` does not age: views for development, and those that somebody keeps by hand.
+    pub read_at: Option<Time>,
     /// What every other payer is taken to hold; `None` leaves them unknown. For development networks.
     pub anyone: Option<SenderInfo>,
 }
 
 /// Ethereum has a new block this often.
 pub const BLOCK_TIME: Duration = Duration::from_secs(12);
+
+/// By a reading older than this nobody pays: ticket parameters live for forty blocks, and it does not tell whether they
+/// have ended, nor whether there still is a deposit.
+pub const MAX_AGE: Duration = Duration::from_secs(40 * BLOCK_TIME.as_secs());
 
 impl ChainView {
     /// A view for development: everybody is funded, and nothing moves but what is pushed.
@@ -78,6 +84,7 @@ impl ChainView {
             pool_size: 1,
             active: true,
             senders: BTreeMap::new(),
+            read_at: None,
             anyone: Some(SenderInfo {
                 deposit: Wei::from(10 * ETHER),
                 reserve_remaining: Wei::from(10 * ETHER),
@@ -100,6 +107,12 @@ impl ChainView {
     #[must_use]
     pub const fn next_development_block(&self) -> Time {
         Time::from_secs((self.l1_block + 1).saturating_mul(BLOCK_TIME.as_secs()))
+    }
+
+    /// How old this is, if it ages.
+    #[must_use]
+    pub fn age(&self, now: Time) -> Option<Duration> {
+        self.read_at.map(|read_at| now.since(read_at))
     }
 
     /// What is known about a payer.

@@ -8,6 +8,7 @@
 //!            │       ▼
 //!            └── EndpointFailed: the next endpoint; after a full circle Down, then Resting
 //! ```
+//! An endpoint that refuses so many questions at a time is asked fewer, and one that is asked too often rests.
 //!
 //! An endpoint is believed once it has shown that it serves the right chain; after a failure it has to show it
 //! again. The contracts' addresses come from the controller.
@@ -27,11 +28,14 @@ use crate::wire::ethereum::{
     CHAIN_ID, CONTROLLER, call, get_contract, get_sender_info, read_address, read_hash,
     read_sender_info, read_u64,
 };
-use crate::wire::jsonrpc::{Ask, MAX_ANSWER_BYTES, Told, batch, read_batch};
+use crate::wire::jsonrpc::{self, Ask, Asking, BatchLimit, MAX_ANSWER_BYTES, Told};
 use crate::wire::{WireError, error_words};
 
 /// A reading older than this is not news any more: a few blocks have gone by unseen.
 pub const FRESH: Duration = Duration::from_secs(60);
+
+/// Who says that it is asked too often, and not for how long it wants to be left alone, rests for no longer than this.
+const MAX_BACK_OFF: Duration = Duration::from_secs(5 * 60);
 
 /// How far endpoints may lag behind each other: a quarter of an hour, or a round.
 const LAG_BLOCKS: u64 = 75;
@@ -84,6 +88,20 @@ pub enum Event {
     EndpointFailed(Failure),
     /// None did; the first one is asked again in a while. The last reading stands.
     Down,
+    /// The last reading is so old, and stands all the same: told when it is older than [`FRESH`], and each time that
+    /// has passed again.
+    Stale(Duration),
+}
+
+/// An endpoint, and what is known of it.
+#[derive(Debug)]
+struct Endpoint {
+    url: Url,
+    limit: BatchLimit,
+    /// Not asked before that: it said that it is asked too often.
+    rests_until: Time,
+    /// How often in a row it said so.
+    strikes: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -106,9 +124,11 @@ enum State {
     },
     Asking {
         question: Question,
+        asking: Asking,
         exchange: EffectId,
         until: Time,
         status: u16,
+        retry_after: Option<Duration>,
         body: Vec<u8>,
     },
 }
@@ -118,12 +138,15 @@ enum State {
 pub struct ChainWatch {
     now: Time,
     config: Config,
+    endpoints: Vec<Endpoint>,
     at: usize,
     /// Failures in a row.
     failed: usize,
     /// What the endpoint in use told, once it showed its chain.
     contracts: Option<Contracts>,
     view: ChainView,
+    /// When the age of the view is told next.
+    stale_at: Time,
     state: State,
     out: Outbox<Event>,
 }
@@ -132,13 +155,21 @@ impl ChainWatch {
     /// Starts to watch.
     #[must_use]
     pub fn new(now: Time, config: Config) -> Self {
+        let endpoints = config.endpoints.iter().map(|url| Endpoint {
+            url: url.clone(),
+            limit: BatchLimit::default(),
+            rests_until: Time::ZERO,
+            strikes: 0,
+        });
         let mut this = Self {
             now,
+            endpoints: endpoints.collect(),
             config,
             at: 0,
             failed: 0,
             contracts: None,
             view: ChainView::default(),
+            stale_at: Time::MAX,
             state: State::Resting { until: now },
             out: Outbox::default(),
         };
@@ -146,12 +177,27 @@ impl ChainWatch {
         this
     }
 
-    fn begin(&mut self) {
+    /// Asks the endpoint in use, or the next one that does not rest; whether there is one.
+    fn begin(&mut self) -> bool {
+        let count = self.endpoints.len();
+        let mut order = (0..count).map(|step| (self.at + step) % count);
+        let awake = |at: &usize| self.endpoints[*at].rests_until <= self.now;
+        let Some(at) = order.find(awake) else {
+            self.rest();
+            return false;
+        };
+        if at != self.at {
+            self.at = at;
+            self.contracts = None;
+        }
         self.ask(self.contracts.map_or(Question::Contracts, Question::Now));
+        true
     }
 
     fn rest(&mut self) {
-        let until = self.now + self.config.every.max(Duration::from_millis(1));
+        let next = self.now + self.config.every.max(Duration::from_millis(1));
+        let awake = self.endpoints.iter().map(|endpoint| endpoint.rests_until);
+        let until = next.max(awake.min().unwrap_or(next));
         self.state = State::Resting { until };
     }
 
@@ -184,38 +230,77 @@ impl ChainWatch {
     }
 
     fn ask(&mut self, question: Question) {
-        let Some(url) = self.config.endpoints.get(self.at).cloned() else {
-            // Nobody to ask: nothing ever comes of it.
-            self.rest();
-            return;
-        };
-        let body = batch(&self.asks(&question));
-        let request = Request::new(Method::Post, url)
+        let asking = Asking::new(self.asks(&question));
+        self.ask_on(question, asking);
+    }
+
+    /// Asks what is left to ask.
+    fn ask_on(&mut self, question: Question, asking: Asking) {
+        let Endpoint { url, limit, .. } = &self.endpoints[self.at];
+        let request = Request::new(Method::Post, url.clone())
             .header("content-type", "application/json")
             .trust(self.config.trust)
-            .body(Body::Full(body));
+            .body(Body::Full(asking.body(*limit)));
         self.state = State::Asking {
             question,
+            asking,
             exchange: self.out.request(request),
             until: self.now + self.config.within.max(Duration::from_millis(1)),
             status: 0,
+            retry_after: None,
             body: Vec::new(),
         };
     }
 
-    fn answered(&mut self, question: Question, body: &[u8]) {
-        let taken = read_batch(body, &self.asks(&question))
-            .map_err(nonsense)
-            .and_then(|told| self.take(question, &told));
+    fn answered(&mut self, question: Question, mut asking: Asking, body: &[u8]) {
+        let limit = &mut self.endpoints[self.at].limit;
+        let taken = match asking.answered(limit, body) {
+            Ok(None) => return self.ask_on(question, asking),
+            Ok(Some(told)) => self.take(question, &told),
+            Err(err) => Err(nonsense(err)),
+        };
         match taken {
             Ok(Some(next)) => self.ask(next),
             Ok(None) => {
                 self.failed = 0;
+                self.endpoints[self.at].strikes = 0;
+                self.view.read_at = Some(self.now);
+                self.stale_at = self.now + FRESH;
                 self.out.event(Event::View(Box::new(self.view.clone())));
                 self.rest();
             }
             Err(cause) => self.failed(cause),
         }
+    }
+
+    /// An answer that is no success.
+    fn refused(
+        &mut self,
+        question: Question,
+        asking: Asking,
+        status: u16,
+        retry_after: Option<Duration>,
+        body: &[u8],
+    ) {
+        let endpoint = &mut self.endpoints[self.at];
+        if asking.refused(&mut endpoint.limit, status) {
+            return self.ask_on(question, asking);
+        }
+        if status == 429 || retry_after.is_some() {
+            let doubled = self
+                .config
+                .every
+                .saturating_mul(2 << endpoint.strikes.min(16));
+            endpoint.strikes = endpoint.strikes.saturating_add(1);
+            let pause = retry_after.unwrap_or(doubled.min(MAX_BACK_OFF));
+            endpoint.rests_until = self.now + pause;
+        }
+        self.failed(Cause::Refused {
+            doing: DOING,
+            status,
+            reason: Reason::Other,
+            text: error_words(body),
+        });
     }
 
     /// Takes an answer; the next question, or `None` if the view is complete.
@@ -278,28 +363,32 @@ impl ChainWatch {
     }
 
     fn failed(&mut self, cause: Cause) {
-        if let Some(url) = self.config.endpoints.get(self.at) {
-            // Keys are part of paths, and of queries.
-            let who = Party::Chain(url.with_path("/"));
-            let failure = Failure::new(who, cause);
-            self.out.event(Event::EndpointFailed(failure));
-        }
+        // Keys are part of paths, and of queries.
+        let who = Party::Chain(self.endpoints[self.at].url.with_path("/"));
+        self.out
+            .event(Event::EndpointFailed(Failure::new(who, cause)));
         self.contracts = None;
         self.failed += 1;
-        self.at = (self.at + 1) % self.config.endpoints.len().max(1);
-        if self.failed < self.config.endpoints.len() {
-            self.begin();
-        } else {
-            self.failed = 0;
-            self.out.event(Event::Down);
-            self.rest();
+        self.at = (self.at + 1) % self.endpoints.len();
+        if self.failed < self.endpoints.len() && self.begin() {
+            return;
         }
+        self.failed = 0;
+        self.out.event(Event::Down);
+        self.rest();
     }
 
     fn advance(&mut self, now: Time) {
         self.now = self.now.max(now);
+        if self.stale_at <= self.now {
+            self.stale_at = self.now + FRESH;
+            let age = self.view.age(self.now).unwrap_or_default();
+            self.out.event(Event::Stale(age));
+        }
         match &self.state {
-            State::Resting { until } if *until <= self.now => self.begin(),
+            State::Resting { until } if *until <= self.now => {
+                self.begin();
+            }
             State::Asking {
                 until, exchange, ..
             } if *until <= self.now => {
@@ -317,6 +406,7 @@ impl ChainWatch {
         let State::Asking {
             exchange,
             status,
+            retry_after,
             body,
             ..
         } = &mut self.state
@@ -327,7 +417,10 @@ impl ChainWatch {
             return;
         }
         match step {
-            http::In::Reply(reply) => *status = reply.status,
+            http::In::Reply(reply) => {
+                *status = reply.status;
+                *retry_after = jsonrpc::retry_after(&reply.headers);
+            }
             http::In::Data(data) if body.len() + data.len() > MAX_ANSWER_BYTES => {
                 self.out.abort(id);
                 self.failed(Cause::TooMuch {
@@ -342,7 +435,9 @@ impl ChainWatch {
                 let state = core::mem::replace(&mut self.state, State::Resting { until });
                 let State::Asking {
                     question,
+                    asking,
                     status,
+                    retry_after,
                     body,
                     ..
                 } = state
@@ -350,14 +445,9 @@ impl ChainWatch {
                     return;
                 };
                 if (200..300).contains(&status) {
-                    self.answered(question, &body);
+                    self.answered(question, asking, &body);
                 } else {
-                    self.failed(Cause::Refused {
-                        doing: DOING,
-                        status,
-                        reason: Reason::Other,
-                        text: error_words(&body),
-                    });
+                    self.refused(question, asking, status, retry_after, &body);
                 }
             }
             http::In::Request(_) | http::In::Sent(_) => {}
@@ -393,9 +483,9 @@ impl Machine for ChainWatch {
         if let Some(output) = self.out.pop() {
             return output;
         }
-        Output::Idle(match &self.state {
-            _ if self.config.endpoints.is_empty() => None,
-            State::Resting { until } | State::Asking { until, .. } => Some(*until),
-        })
+        let (State::Resting { until } | State::Asking { until, .. }) = &self.state;
+        // With nobody to ask, nothing ever comes of it.
+        let asks = !self.endpoints.is_empty();
+        Output::Idle(asks.then(|| (*until).min(self.stale_at)))
     }
 }

@@ -20,7 +20,7 @@ use super::contracts::{
 use crate::http::{Reach, Url};
 use crate::sign::Address;
 use crate::wire::WireError;
-use crate::wire::jsonrpc::{Ask, Told};
+use crate::wire::jsonrpc::{Ask, BatchLimit, Told};
 use crate::wire::listing::{self, Found, Listed, MAX_SKIPPED, Skipped};
 
 /// More orchestrators than this are in no pool; a walk that finds more goes in circles.
@@ -66,6 +66,7 @@ pub(super) struct Known {
     bonding: Address,
     registry: Address,
     listed: Listed<Found>,
+    limit: BatchLimit,
 }
 
 /// A walk under way.
@@ -117,10 +118,18 @@ impl Walk {
         }
     }
 
-    /// What is found, and what to remember.
-    pub(super) fn finish(&mut self) -> (Listed<Found>, Option<Known>) {
+    /// How many questions the first endpoint took at a time.
+    pub(super) fn limit(&self) -> BatchLimit {
+        self.known
+            .as_ref()
+            .map(|known| known.limit)
+            .unwrap_or_default()
+    }
+
+    /// What is found, and what to remember; the endpoint took so many questions at a time.
+    pub(super) fn finish(&mut self, limit: BatchLimit) -> (Listed<Found>, Option<Known>) {
         if let (State::Changed, Some(known)) = (self.state, self.known.take()) {
-            return (known.listed.clone(), Some(known));
+            return (known.listed.clone(), Some(Known { limit, ..known }));
         }
         let listed = core::mem::take(&mut self.listed);
         let known = Known {
@@ -128,6 +137,7 @@ impl Walk {
             bonding: self.bonding,
             registry: self.registry,
             listed: listed.clone(),
+            limit,
         };
         (listed, Some(known))
     }

@@ -14,7 +14,7 @@ use crate::http::{Body, Headers, In, Method, Request, Trust, Url};
 use crate::machine::{EffectId, Outbox};
 use crate::time::Time;
 use crate::wire::WireError;
-use crate::wire::jsonrpc::{self, batch, read_batch};
+use crate::wire::jsonrpc::{self, Asking, BatchLimit};
 use crate::wire::listing::{
     Found, MAX_LIST_BYTES, StatsFields, named_by, read_list, read_round, read_runners, read_stats,
     read_subgraph,
@@ -25,6 +25,12 @@ pub(super) type Outcome = Result<Answer, Failure>;
 
 /// One orchestrator's runners: shorter, and sooner, than a list (handshake spec 17).
 const RUNNERS_BYTES: usize = 1 << 20;
+
+/// A walk through the chain waits so often for an endpoint that says that it is asked too often: as long as it wants,
+/// or twice as long each time.
+const MAX_PAUSES: u32 = 6;
+const FIRST_PAUSE: core::time::Duration = core::time::Duration::from_secs(1);
+
 const RUNNERS_WITHIN: core::time::Duration = core::time::Duration::from_secs(2);
 
 #[derive(Debug)]
@@ -36,6 +42,9 @@ pub(super) struct Dialogue {
     trust: Trust,
     within: core::time::Duration,
     began: Time,
+    /// Asked again then: the endpoint said that it is asked too often.
+    paused: Option<Time>,
+    pauses: u32,
 }
 
 #[derive(Debug)]
@@ -50,6 +59,9 @@ enum Topic {
     /// Boxed, for it is much larger than the others.
     Chain {
         walk: alloc::boxed::Box<Walk>,
+        /// The questions of its step that are not answered yet, and how many the endpoint takes at a time.
+        asking: Asking,
+        limit: BatchLimit,
         /// Endpoints not asked yet.
         others: Vec<Url>,
     },
@@ -87,8 +99,15 @@ impl Dialogue {
                 let mut others = chain.others.clone();
                 others.reverse();
                 let url = chain.endpoint.clone();
-                let request = post(&url, batch(&walk.asks()));
-                (Topic::Chain { walk, others }, url, request)
+                let (asking, limit) = (Asking::new(walk.asks()), walk.limit());
+                let request = post(&url, asking.body(limit));
+                let topic = Topic::Chain {
+                    walk,
+                    asking,
+                    limit,
+                    others,
+                };
+                (topic, url, request)
             }
         };
         let (limit, within, trust) = match topic {
@@ -109,23 +128,34 @@ impl Dialogue {
             trust,
             within,
             began: now,
+            paused: None,
+            pauses: 0,
         }
     }
 
-    pub(super) const fn until(&self) -> Time {
-        self.fetch.until()
+    pub(super) fn until(&self) -> Time {
+        self.paused.unwrap_or_else(|| self.fetch.until())
     }
 
     pub(super) fn owns(&self, id: EffectId) -> bool {
-        self.fetch.owns(id)
+        self.paused.is_none() && self.fetch.owns(id)
     }
 
     pub(super) fn abort<E>(&self, out: &mut Outbox<E>) {
-        self.fetch.abort(out);
+        if self.paused.is_none() {
+            self.fetch.abort(out);
+        }
     }
 
     /// Lets time pass; the end, if it is too late.
     pub(super) fn tick<E>(&mut self, out: &mut Outbox<E>, now: Time) -> Option<Outcome> {
+        if let Some(paused) = self.paused {
+            if paused <= now {
+                self.paused = None;
+                self.ask_on(out, now);
+            }
+            return None;
+        }
         let cause = self.fetch.late(out, now)?;
         self.failed(out, now, cause)
     }
@@ -175,14 +205,20 @@ impl Dialogue {
             }
             Topic::Subgraph => read_subgraph(body)?,
             Topic::Stats(fields) => read_stats(body, fields)?,
-            Topic::Chain { walk, .. } => {
-                let told = read_batch(body, &walk.asks())?;
-                if matches!(walk.told(&told)?, Step::Ask) {
-                    let asks = batch(&walk.asks());
-                    self.ask(out, now, asks);
-                    return Ok(None);
+            Topic::Chain {
+                walk,
+                asking,
+                limit,
+                ..
+            } => {
+                if let Some(told) = asking.answered(limit, body)? {
+                    if matches!(walk.told(&told)?, Step::Done) {
+                        return Ok(Some(walk.finish(*limit)));
+                    }
+                    *asking = Asking::new(walk.asks());
                 }
-                return Ok(Some(walk.finish()));
+                self.ask_on(out, now);
+                return Ok(None);
             }
         };
         Ok(Some((named_by(listed, self.fetch.url()), None)))
@@ -202,15 +238,43 @@ impl Dialogue {
         self.fetch = Fetch::start(out, now, ask);
     }
 
-    /// Ends, or asks the same question of the next endpoint of the chain.
+    /// Asks the chain what is left to ask.
+    fn ask_on<E>(&mut self, out: &mut Outbox<E>, now: Time) {
+        if let Topic::Chain { asking, limit, .. } = &self.topic {
+            let body = asking.body(*limit);
+            self.ask(out, now, body);
+        }
+    }
+
+    /// Ends, or asks the chain in another way: less at a time, at the next endpoint, or later.
     fn failed<E>(&mut self, out: &mut Outbox<E>, now: Time, cause: Cause) -> Option<Outcome> {
-        if let Topic::Chain { walk, others } = &mut self.topic
-            && let Some(next) = others.pop()
+        if let Topic::Chain {
+            walk,
+            asking,
+            limit,
+            others,
+        } = &mut self.topic
         {
-            self.url = next;
-            let asks = batch(&walk.asks());
-            self.ask(out, now, asks);
-            return None;
+            let refused = self.fetch.refused();
+            if refused.is_some_and(|(status, _)| asking.refused(limit, status)) {
+                self.ask_on(out, now);
+                return None;
+            }
+            if let Some(next) = others.pop() {
+                self.url = next;
+                *asking = Asking::new(walk.asks());
+                *limit = BatchLimit::default();
+                self.ask_on(out, now);
+                return None;
+            }
+            if let Some((429, pause)) = refused
+                && self.pauses < MAX_PAUSES
+            {
+                let doubled = FIRST_PAUSE * (1 << self.pauses);
+                self.pauses += 1;
+                self.paused = Some(now + pause.unwrap_or(doubled).max(FIRST_PAUSE));
+                return None;
+            }
         }
         Some(Err(Failure::new(Party::Discovery(self.name()), cause)))
     }

@@ -7,6 +7,7 @@ use crate::error::{Cause, Reason};
 use crate::http::{In, Method, Request, Response, Url};
 use crate::machine::{EffectId, Outbox};
 use crate::time::Time;
+use crate::wire::jsonrpc::retry_after;
 use crate::wire::{error_words, reason};
 
 /// After so many redirects it is a loop.
@@ -29,6 +30,8 @@ pub(super) struct Fetch {
     redirects: u32,
     head: Option<Response>,
     body: Vec<u8>,
+    /// The status that refused it, and for how long the peer wants to be left alone.
+    refused: Option<(u16, Option<Duration>)>,
 }
 
 impl Fetch {
@@ -42,12 +45,18 @@ impl Fetch {
             redirects: 0,
             head: None,
             body: Vec::new(),
+            refused: None,
         }
     }
 
     /// Who answers: redirects may have led elsewhere.
     pub(super) const fn url(&self) -> &Url {
         &self.ask.request.url
+    }
+
+    /// The status that refused it, and for how long the peer wants to be left alone.
+    pub(super) const fn refused(&self) -> Option<(u16, Option<Duration>)> {
+        self.refused
     }
 
     pub(super) const fn until(&self) -> Time {
@@ -114,6 +123,8 @@ impl Fetch {
                 }
             }
             _ => {
+                let pause = head.and_then(|head| retry_after(&head.headers));
+                self.refused = Some((status, pause));
                 let text = error_words(&body);
                 let known = reason(&text);
                 Some(Err(Cause::Refused {

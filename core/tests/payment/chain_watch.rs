@@ -30,6 +30,8 @@ struct Chain {
     round: u64,
     round_hash: u8,
     deposit: u64,
+    /// How many questions it takes at a time.
+    most: usize,
 }
 
 const GOOD: Chain = Chain {
@@ -38,6 +40,7 @@ const GOOD: Chain = Chain {
     round: 9,
     round_hash: 0x99,
     deposit: 1_000,
+    most: 100,
 };
 
 impl Chain {
@@ -45,7 +48,14 @@ impl Chain {
         let Body::Full(body) = &request.body else {
             panic!("a question is whole")
         };
-        let asked: Vec<Value> = serde_json::from_slice(body).expect("a batch");
+        let (asked, single) = match serde_json::from_slice(body).expect("questions") {
+            Value::Array(asked) => (asked, false),
+            one => (vec![one], true),
+        };
+        if !single && asked.len() > self.most {
+            return json!({"id": null, "error": {"code": -32600, "message": "too many"}})
+                .to_string();
+        }
         let answers = asked.iter().map(|one| {
             let result = match one["method"].as_str().expect("a method") {
                 "eth_chainId" => json!(format!("{:#x}", self.id)),
@@ -59,7 +69,11 @@ impl Chain {
             };
             json!({"jsonrpc": "2.0", "id": one["id"], "result": result})
         });
-        Value::Array(answers.collect()).to_string()
+        let answers: Vec<Value> = answers.collect();
+        match &answers[..] {
+            [one] if single => one.to_string(),
+            all => json!(all).to_string(),
+        }
     }
 
     fn call(&self, call: &Value) -> String {
@@ -98,6 +112,11 @@ struct Player {
     views: Vec<ChainView>,
     failures: Vec<(String, Cause)>,
     downs: usize,
+    stale: Vec<u64>,
+    /// Who was asked, and when.
+    asked: Vec<(usize, Time)>,
+    /// Says that it is asked too often, and perhaps for how long it wants to be left alone.
+    busy: Option<(usize, Option<&'static str>)>,
     wake: Option<Time>,
 }
 
@@ -113,6 +132,9 @@ impl Player {
             views: Vec::new(),
             failures: Vec::new(),
             downs: 0,
+            stale: Vec::new(),
+            asked: Vec::new(),
+            busy: None,
             wake: None,
         }
     }
@@ -131,6 +153,7 @@ impl Player {
                     self.failures.push((failure.who.to_string(), failure.cause));
                 }
                 Output::Event(Event::Down) => self.downs += 1,
+                Output::Event(Event::Stale(age)) => self.stale.push(age.as_secs()),
                 Output::Effect(id, Effect::Http(Out::Request(request))) => self.reply(id, &request),
                 Output::Effect(_, Effect::Http(Out::Abort)) => {}
                 other => panic!("{other:?}"),
@@ -143,6 +166,18 @@ impl Player {
         let n: usize = host[3..host.find('.').expect("a dot")]
             .parse()
             .expect("a number");
+        self.asked.push((n, self.now));
+        if let Some((busy, pause)) = self.busy
+            && busy == n
+        {
+            let reply = Response::new(429);
+            let reply = match pause {
+                Some(pause) => reply.header("retry-after", pause),
+                None => reply,
+            };
+            self.input(Input::Http(id, In::Reply(reply)));
+            return self.input(Input::Http(id, In::End(Headers::new())));
+        }
         let Some(chain) = &self.chains[n] else {
             let fault = Fault::Connect("connection refused".into());
             return self.input(Input::Http(id, In::Failed(fault)));
@@ -163,6 +198,19 @@ impl Player {
         self.now = self.wake.expect("something to wait for");
         self.input(Input::Tick);
         self.settle();
+    }
+
+    /// Lets it run for so long.
+    fn run(&mut self, secs: u64) {
+        let end = self.now + Duration::from_secs(secs);
+        while self.wake.is_some_and(|wake| wake <= end) {
+            self.tick();
+        }
+        self.now = end;
+    }
+
+    fn asked(&self, of: usize) -> usize {
+        self.asked.iter().filter(|(n, _)| *n == of).count()
     }
 
     fn last(&self) -> &ChainView {
@@ -255,6 +303,66 @@ fn when_nobody_answers_it_is_told_once_and_tried_again() {
     player.chains[1] = Some(GOOD);
     player.tick();
     assert_eq!((player.downs, player.views.len()), (2, 1));
+}
+
+#[test]
+fn an_endpoint_that_limits_batches_is_asked_less_at_a_time_from_then_on() {
+    for (most, first, then) in [(2, 9, 3), (1, 9, 3), (0, 10, 3)] {
+        let mut player = Player::new(&[Some(Chain { most, ..GOOD })]);
+        player.settle();
+        assert_eq!(
+            (player.views.len(), player.failures.len()),
+            (1, 0),
+            "{most}"
+        );
+        assert_eq!(player.asked(0), first, "{most}");
+        player.tick();
+        assert_eq!(
+            (player.views.len(), player.asked(0)),
+            (2, first + then),
+            "{most}"
+        );
+    }
+}
+
+#[test]
+fn who_is_asked_too_often_is_left_alone_for_as_long_as_it_says() {
+    let mut player = Player::new(&[Some(GOOD), Some(GOOD)]);
+    player.busy = Some((0, Some("60")));
+    player.settle();
+    assert_eq!(
+        (player.views.len(), player.downs),
+        (1, 0),
+        "the other stands in"
+    );
+    player.chains[1] = None;
+    player.run(50);
+    assert_eq!(player.asked(0), 1, "it rests");
+    assert!(player.downs > 0);
+    player.busy = None;
+    player.run(20);
+    assert!(player.asked(0) > 1 && player.views.len() > 1);
+    // Without a word about how long: ten seconds, twenty, forty.
+    let mut player = Player::new(&[Some(GOOD)]);
+    player.busy = Some((0, None));
+    player.settle();
+    player.run(75);
+    let times = player.asked.iter().map(|(_, at)| at.as_secs() - 1_000);
+    assert_eq!(times.collect::<Vec<_>>(), [0, 10, 30, 70]);
+}
+
+#[test]
+fn that_a_reading_is_old_is_told_every_minute() {
+    let mut player = Player::new(&[Some(GOOD)]);
+    player.settle();
+    player.run(100);
+    assert_eq!(player.stale, [0u64; 0]);
+    let read_at = player.last().read_at.expect("it ages");
+    player.chains[0] = None;
+    player.run(200);
+    assert_eq!(player.stale, [60, 120, 180]);
+    assert_eq!(player.last().read_at, Some(read_at), "and none came since");
+    assert!(player.last().age(player.now) > Some(Duration::from_secs(180)));
 }
 
 #[test]

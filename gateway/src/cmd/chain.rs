@@ -67,6 +67,11 @@ pub(super) async fn follow<R: Runtime>(news: News<R>, push: impl Fn(ChainView)) 
             chain::Event::View(view) => push(*view),
             chain::Event::EndpointFailed(failure) => warn!(%failure, "the next one is asked"),
             chain::Event::Down => warn!("no chain endpoint answers; the last reading stands"),
+            chain::Event::Stale(age) => warn!(
+                age = age.as_secs(),
+                until = chain::MAX_AGE.as_secs(),
+                "the chain was read so many seconds ago; an own key pays by it until then"
+            ),
             _ => {}
         }
     }

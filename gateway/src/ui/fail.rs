@@ -230,6 +230,9 @@ fn remedy(who: &Party, cause: &Cause) -> &'static str {
                 reason: Reason::PayerFunds | Reason::SenderReserve,
                 ..
             } => FUND,
+            Cause::Silent { .. } => {
+                "Check --rpc and the network, or name a further endpoint; nothing is paid by an old reading"
+            }
             _ => "Look into the log with --log info; the fault is on our side",
         },
     }
@@ -240,6 +243,9 @@ const FUND: &str = "Fund the deposit and reserve of the account that pays";
 /// What to do about a connection, whoever is at its other end.
 fn about_link(cause: &Cause) -> Option<&'static str> {
     Some(match cause {
+        Cause::Link(Fault::Forbidden(_)) => {
+            "Name another one; if its network is private on purpose, say --allow-private"
+        }
         Cause::Link(Fault::Resolve(_)) => "Check the host name and the network",
         Cause::Link(Fault::Connect(_)) => "Check the address and port, and that it is running",
         Cause::Link(Fault::Tls(_) | Fault::Protocol(_)) => {
@@ -283,9 +289,6 @@ fn about_orchestrator(cause: &Cause) -> &'static str {
         Cause::Link(Fault::CertificateChanged { .. }) => {
             "If its owner says that it was started anew, leave --pins-strict out once, or remove its line \
              from the file of pins; otherwise trust nothing it sends"
-        }
-        Cause::Link(Fault::Forbidden(_)) => {
-            "Name another one; if its network is private on purpose, say --allow-private"
         }
         Cause::Link(Fault::Tls(_) | Fault::Protocol(_)) => {
             "Check that this is the address of a Livepeer orchestrator (usually port 8935)"

@@ -236,7 +236,8 @@ impl<R: Runtime> Client<R> {
         request: &Request,
         key: &Key,
     ) -> Result<(http2::SendRequest<OutBody>, Arc<End>), Fault> {
-        let (io, opened) = self.connect(request).await?;
+        // Calls over HTTP/2 are short: whoever accepts another certificate evicts the connection, and no more is sent on it.
+        let (io, _) = self.connect(request).await?;
         let (sender, connection) = http2::Builder::new(Executor(self.runtime.clone()))
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -246,20 +247,11 @@ impl<R: Runtime> Client<R> {
             .map_err(|error| convert::fault(&error, Protocol::Http2))?;
         let end = Arc::new(End::default());
         let told = Arc::clone(&end);
-        let (pins, authority) = (self.pins().clone(), request.url.authority());
         // Ends with its last stream, once nobody can open another.
         self.runtime.spawn(async move {
-            let connection = pin!(connection);
-            let over = match &opened {
-                None => Some(connection.await),
-                Some(opened) => opened.closed.unless_stopped(connection).await,
-            };
-            let fault = match (over, &opened) {
-                (Some(Err(error)), _) => Some(convert::fault(&error, Protocol::Http2)),
-                (None, Some(opened)) => Some(opened.fault(&pins, &authority)),
-                _ => None,
-            };
-            *lock(&told.fault) = fault;
+            if let Err(error) = connection.await {
+                *lock(&told.fault) = Some(convert::fault(&error, Protocol::Http2));
+            }
             told.ended.raise(Stop::Now);
         });
         self.pool.share_http2(key.clone(), sender.clone());

@@ -8,6 +8,7 @@ use super::{
     Credentials, Event, Fee, Memory, Minted, Payer, PaymentSession, Quote, State, local, pause,
     signer,
 };
+use crate::chain::MAX_AGE;
 use crate::error::{Cause, Failure, Party};
 use crate::http::Url;
 use crate::machine::Effect;
@@ -108,6 +109,15 @@ impl PaymentSession {
         let worn = self.nonces.hash() == quote.params.recipient_rand_hash && self.nonces.worn();
         if self.stale || ending || worn {
             return self.need_quote(None);
+        }
+        if let Payer::Local { minter, .. } = &self.payer
+            && minter.account().chain.age(self.now) > Some(MAX_AGE)
+        {
+            let cause = Cause::Silent {
+                what: "reading of the chain",
+                after: MAX_AGE,
+            };
+            return self.fail(Failure::new(Party::KeyHolder, cause));
         }
         self.state = State::Minting;
         let request = self.request(fee);

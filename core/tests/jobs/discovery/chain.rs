@@ -139,7 +139,7 @@ fn node(logs: usize) -> impl FnMut(&http::Request) -> Answer {
         };
         let asks: Value = serde_json::from_slice(body).unwrap();
         let mut answers: Vec<Value> = Vec::new();
-        for ask in asks.as_array().unwrap() {
+        for ask in asks.as_array().expect("a batch") {
             let result = match ask["method"].as_str().unwrap() {
                 "eth_blockNumber" => json!("0x3e8"),
                 "eth_getLogs" => json!(vec![json!({}); logs]),
@@ -210,6 +210,95 @@ fn another_endpoint_takes_over_in_the_middle_of_the_walk() {
         "second" => ok(&json!({"error": {"code": -32600, "message": "no batches"}})),
         _ => good(request),
     });
+    assert_eq!(bench.found().len(), 1);
+}
+
+#[test]
+fn an_endpoint_that_limits_batches_is_walked_with_smaller_ones() {
+    let source = Source::Chain(ChainSource::arbitrum(url("https://rpc"), true));
+    let mut good = node(0);
+    let mut bench = Bench::of(vec![(Origin::Chain, source)], move |request| {
+        let Body::Full(body) = &request.body else {
+            panic!("it asks");
+        };
+        let asks: Value = serde_json::from_slice(body).unwrap();
+        match asks.as_array().unwrap().len() {
+            0..=3 => good(request),
+            4..=5 => Some((413, vec![], vec![])),
+            _ => ok(&json!({"error": {"message": "at most three in a batch"}})),
+        }
+    });
+    assert_eq!(bench.found().len(), 1);
+    let first = bench.asked.len();
+    bench.secs(60);
+    assert_eq!(bench.found().len(), 1);
+    assert_eq!(
+        bench.asked.len() - first,
+        1,
+        "what changed is two questions"
+    );
+}
+
+#[test]
+fn a_walk_waits_for_an_endpoint_that_is_asked_too_often() {
+    let source = Source::Chain(ChainSource::arbitrum(url("https://rpc"), true));
+    let mut good = node(0);
+    let mut asked = 0;
+    let mut bench = Bench::of(vec![(Origin::Chain, source)], move |request| {
+        asked += 1;
+        match asked {
+            2 => Some((429, vec![("retry-after", "30".into())], vec![])),
+            3 => Some((429, vec![], vec![])),
+            _ => good(request),
+        }
+    });
+    bench.secs(29);
+    assert_eq!(
+        bench.asked.len(),
+        2,
+        "it is left alone for as long as it says"
+    );
+    bench.secs(4);
+    assert_eq!(bench.found().len(), 1);
+    assert_eq!(bench.asked.len(), 7);
+    // But not for ever.
+    let source = Source::Chain(ChainSource::arbitrum(url("https://rpc"), true));
+    let mut bench = Bench::of(vec![(Origin::Chain, source)], |_| {
+        Some((429, vec![], b"slow down".to_vec()))
+    });
+    bench.secs(64);
+    assert_eq!(bench.asked.len(), 7);
+    assert!(matches!(bench.events.last(), Some(Event::Nothing(_))));
+}
+
+#[test]
+fn what_is_registered_on_our_own_network_is_not_asked() {
+    let walk = |source: ChainSource| {
+        let mut good = node(0);
+        let sources = vec![(Origin::Chain, Source::Chain(source))];
+        Bench::of(sources, move |request| {
+            let answer = good(request)?;
+            let text = String::from_utf8(answer.2).unwrap();
+            // In place of the recorded name another with as many bytes.
+            let name = hex::encode("https://orch.example:8935");
+            let here = hex::encode("https://127.100.100.1:893");
+            Some((answer.0, answer.1, text.replace(&name, &here).into_bytes()))
+        })
+    };
+    // Not even if the endpoint is a node of our own: anybody can register anything.
+    let endpoint = url("http://127.0.0.1:8545");
+    let mut bench = walk(ChainSource::arbitrum(endpoint.clone(), false));
+    let skipped = bench.events.iter().find_map(|event| match event {
+        Event::Skipped(_, skipped) => Some(skipped.why.clone()),
+        _ => None,
+    });
+    let skipped = skipped.expect("it is told");
+    assert!(
+        skipped.contains("127.100.100.1:893: a loopback"),
+        "{skipped}"
+    );
+    assert_eq!(bench.found().len(), 0);
+    let mut bench = walk(ChainSource::arbitrum(endpoint.opened(), false));
     assert_eq!(bench.found().len(), 1);
 }
 

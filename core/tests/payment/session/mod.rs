@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use livepeer_core::capabilities::Ceilings;
+use livepeer_core::chain::MAX_AGE;
 use livepeer_core::error::{Advice, Cause, Failure, Misuse, Party, Reason};
 use livepeer_core::http::{self, Body, Fault, Headers, Request, Response, Url};
 use livepeer_core::money::{Amount, Price, Wei};

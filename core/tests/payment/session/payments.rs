@@ -40,6 +40,32 @@ fn an_own_key_pays_like_a_signer() {
 }
 
 #[test]
+fn an_own_key_pays_by_no_old_reading_of_the_chain() {
+    let mut net = Net::new();
+    for (age, pays) in [(MAX_AGE, true), (MAX_AGE + Duration::from_secs(1), false)] {
+        let mut chain = ChainView::development();
+        chain.read_at = Some(net.now - age);
+        let account = LocalAccount::new(Policy::new(net.key.address()), chain, [9; 32]);
+        let info = net.info();
+        let config = Config::new(Unit::PixelSeconds);
+        let funds = Funds::Local(Box::new(account));
+        let mut session = PaymentSession::new(net.now, config, &info, funds);
+        session.pay(net.now, Fee::Elapsed).unwrap();
+        let (events, _) = net.settle(&mut session);
+        match events.last() {
+            Some(Event::Ready(..)) => assert!(pays),
+            Some(Event::Failed(failure)) => {
+                assert!(!pays);
+                assert_eq!(failure.who, Party::KeyHolder);
+                let said = failure.to_string();
+                assert!(said.contains("no reading of the chain for 480s"), "{said}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn an_account_that_moves_to_the_next_session_uses_no_nonce_twice() {
     let mut net = Net::new();
     let policy = Policy::new(net.key.address());
