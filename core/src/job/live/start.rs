@@ -8,7 +8,7 @@ use core::time::Duration;
 use super::{AwaitingStart, Event, Farewell, LiveVideoJob, Running, Started, State};
 use crate::error::{Cause, Failure, Party, Reason};
 use crate::handshake;
-use crate::http::{Body, Fault, In, Method, Request};
+use crate::http::{Body, In, Method, Request};
 use crate::payment::Funds;
 use crate::payment::session::{self, Credentials, Delivered, Fee, PaymentId};
 use crate::pool::{Attempts, Outcome};
@@ -18,7 +18,7 @@ use crate::wire::{Channels, MAX_MESSAGE_BYTES, MAX_START_ANSWER_BYTES, cut, reas
 
 /// Whether the link broke, which says little about who is at its other end.
 fn died(cause: &Cause) -> bool {
-    matches!(cause, Cause::Link(fault) if !matches!(fault, Fault::CertificateChanged { .. }))
+    matches!(cause, Cause::Link(fault) if !fault.is_final())
 }
 
 /// What a start request is called in errors.
