@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn how_rarely_a_ticket_wins_is_rounded_and_not_cut() {
         for (of, shown) in [
-            (certain() * 0u8, "never"),
+            (Default::default(), "never"),
             (certain(), "1"),
             (certain() / 2u8, "2"),
             ((certain() + 1u8) / 2u8, "2"),
