@@ -108,6 +108,29 @@ impl Runtime {
     }
 }
 
+/// When and where runners of the development network begin to read their input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Join {
+    /// Up to half a second after the start, with the open segment, as real runners do.
+    Late,
+    /// As late, with the next segment, as older runners do.
+    Next,
+    /// At the start, so that nothing can be missed.
+    #[default]
+    AtOnce,
+}
+
+impl Join {
+    /// As the command line has it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Late => "late",
+            Self::Next => "next",
+            Self::AtOnce => "at-once",
+        }
+    }
+}
+
 /// Options of `demo`.
 #[derive(Args, Debug, Default)]
 pub(crate) struct DemoArgs {
@@ -117,6 +140,9 @@ pub(crate) struct DemoArgs {
     /// Which runtime drives the job.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,
+    /// When its runner begins to read.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) join: Join,
     /// Write what came back to this file.
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
@@ -145,6 +171,9 @@ pub(crate) struct DevnetArgs {
     /// The same seed does the same.
     #[arg(long, value_name = "SEED", num_args = 0..=1, require_equals = true)]
     pub(crate) chaos: Option<Option<u64>>,
+    /// When their runners begin to read.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) join: Join,
     /// Run them off-chain: they have no account, name no price, and work for nobody's money. For gateways that pay
     /// nothing, such as go-livepeer's without -network.
     #[arg(long)]
@@ -163,6 +192,9 @@ pub(crate) struct DevnetOrchestratorArgs {
     /// Where it listens.
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Listen,
+    /// When its runners begin to read.
+    #[arg(long, value_enum)]
+    pub(crate) join: Join,
     /// Whether it works for nobody's money.
     #[arg(long)]
     pub(crate) offchain: bool,

@@ -59,6 +59,16 @@ fn nothing_at_all_is_the_demonstration() {
 }
 
 #[test]
+fn runners_join_as_the_command_line_says() {
+    for join in [Join::Late, Join::Next, Join::AtOnce] {
+        match parsed(&format!("devnet --join {}", join.name())) {
+            Ok(Command::Devnet(devnet)) => assert_eq!(devnet.join, join),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn help_and_version_are_no_failures() {
     for line in ["--help", "live --help", "--version", "help devnet"] {
         let arguments = std::iter::once("livepeer-gateway").chain(line.split(' '));

@@ -45,7 +45,7 @@ impl on::Work for Demo<'_> {
         };
         let network = Network::start(
             &driver,
-            Options::private(),
+            Options::private(args.join),
             Arc::new(|line| tracing::info!("{line}")),
         )
         .await?;

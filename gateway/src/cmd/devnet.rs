@@ -39,6 +39,7 @@ impl on::Work for Devnet<'_> {
             let count = args.orchestrators.get();
             let kind = Kind {
                 runtime: args.runtime,
+                join: args.join,
                 offchain: args.offchain,
             };
             process::start_all(args.listen, count, kind, driver.now(), &tell)?
@@ -51,6 +52,7 @@ impl on::Work for Devnet<'_> {
             orchestrators: args.orchestrators,
             data: args.data.clone(),
             key,
+            join: args.join,
             offchain: args.offchain,
             elsewhere: processes.iter().map(|one| one.url().clone()).collect(),
         };

@@ -19,6 +19,7 @@ use livepeer_core::http::Url;
 use livepeer_core::money::{Amount, Price};
 use livepeer_core::payment::mint::Policy;
 use livepeer_core::payment::remote::{self, SignerServer};
+use livepeer_core::trickle::Start;
 use livepeer_core::wire::signer::ListedOrchestrator;
 use livepeer_core::{Address, Time};
 use livepeer_runtime::http::Server;
@@ -33,9 +34,9 @@ use livepeer_sim::orchestrator::{
 use zeroize::Zeroizing;
 
 use super::chain::next_block;
-use super::past::{Books, Past};
+use super::past::Past;
 use super::socket::{Socket, sleep_until};
-use crate::args::Listen;
+use crate::args::{Join, Listen};
 use crate::media::Retimer;
 use crate::ui::{Failed, Wei};
 
@@ -67,6 +68,8 @@ pub(super) struct Options {
     pub(super) data: Option<PathBuf>,
     /// The payer's key.
     pub(super) key: LocalKey,
+    /// When runners begin to read.
+    pub(super) join: Join,
     /// Whether nobody pays.
     pub(super) offchain: bool,
     /// Orchestrators that run elsewhere, instead of such here.
@@ -75,7 +78,7 @@ pub(super) struct Options {
 
 impl Options {
     /// One orchestrator and a signer with a fresh key on free ports of loopback.
-    pub(super) fn private() -> Self {
+    pub(super) fn private(join: Join) -> Self {
         let any = Listen((Ipv4Addr::LOCALHOST, 0).into());
         Self {
             listen: any,
@@ -83,6 +86,7 @@ impl Options {
             orchestrators: NonZeroU8::MIN,
             data: None,
             key: fresh_key(),
+            join,
             offchain: false,
             elsewhere: Vec::new(),
         }
@@ -170,19 +174,17 @@ impl<R: Runtime> Network<R> {
             let tell = tell.clone();
             let tell = Arc::new(move |line: &str| tell(&format!("{name}{line}")));
             let url = socket.url("https")?;
-            let (key, identity, books) = match (&options.data, u8::try_from(n)) {
-                (Some(folder), Ok(n)) => {
-                    let past = Past::open(folder, n, url.host(), driver.now()).await?;
-                    (past.key, past.identity, Some(past.books))
-                }
-                _ => {
-                    let identity = Identity::self_signed(url.host(), driver.now());
-                    (fresh_key(), identity.map_err(bad_identity)?, None)
-                }
+            let past = match (&options.data, u8::try_from(n)) {
+                (Some(folder), Ok(n)) => Past::open(folder, n, url.host(), driver.now()).await?,
+                _ => Past {
+                    key: fresh_key(),
+                    identity: Identity::self_signed(url.host(), driver.now())
+                        .map_err(bad_identity)?,
+                    books: None,
+                },
             };
-            orchestrators.push(Place::start(
-                driver, socket, &identity, key, paid, books, tell,
-            )?);
+            let place = Place::start(driver, socket, past, paid, options.join, tell)?;
+            orchestrators.push(place);
         }
         let config = remote::Config {
             discovery: true,
@@ -303,20 +305,32 @@ impl<R: Runtime> Place<R> {
     pub(super) fn start(
         driver: &Driver<R>,
         socket: Socket<R>,
-        identity: &Identity,
-        key: LocalKey,
+        past: Past,
         chain: Option<&ChainView>,
-        books: Option<Books>,
+        join: Join,
         tell: Tell,
     ) -> Result<Self, Failed> {
+        let Past {
+            key,
+            identity,
+            books,
+        } = past;
         let url = socket.url("https")?;
-        let tls = server_config(identity).map_err(bad_identity)?;
+        let tls = server_config(&identity).map_err(bad_identity)?;
         let mut config = orchestrator::Config::new(url.clone(), key.address())
             .with_model(NOOP, ModelConfig::default())
             .with_model(
                 RETIME,
                 ModelConfig::default().running(PipelineFactory::new(Retime::default)),
             );
+        config.join = match join {
+            Join::Late => orchestrator::Join::late(),
+            Join::Next => orchestrator::Join {
+                from: Start::Next,
+                ..orchestrator::Join::late()
+            },
+            Join::AtOnce => orchestrator::Join::default(),
+        };
         if let Some(chain) = chain {
             let price = Price::new(PRICE, 1).expect("a positive number is a price");
             config = config.on_chain(Payments::new(key.address(), price, chain.clone()));

@@ -21,7 +21,8 @@ const CERTIFICATE: &str = "certificate:";
 pub(super) struct Past {
     pub(super) key: LocalKey,
     pub(super) identity: Identity,
-    pub(super) books: Books,
+    /// `None` forgets all of it.
+    pub(super) books: Option<Books>,
 }
 
 /// What it makes durable, and where.
@@ -76,11 +77,11 @@ impl Past {
         Ok(Self {
             key,
             identity,
-            books: Books {
+            books: Some(Books {
                 store,
                 secret,
                 records,
-            },
+            }),
         })
     }
 }

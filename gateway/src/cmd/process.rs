@@ -21,9 +21,10 @@ use zeroize::Zeroizing;
 use super::chain::next_block;
 use super::network::{CLOSES_WITHIN, Place, STOP_WITHIN, Tell, bad_identity, fresh_secret};
 use super::on;
+use super::past::Past;
 use super::socket::Socket;
 use super::stop::Stop;
-use crate::args::{DevnetOrchestratorArgs, Listen};
+use crate::args::{DevnetOrchestratorArgs, Join, Listen};
 use crate::ui::{self, Failed, Outcome};
 
 /// How long a process that is asked to end is waited for.
@@ -59,7 +60,12 @@ impl on::Work for Orchestrator<'_> {
         let tell: Tell = Arc::new(ui::tell);
         stop.in_order(CLOSES_WITHIN);
         let paid = (!args.offchain).then_some(&chain);
-        let place = Place::start(&driver, socket, &identity, key, paid, None, tell)?;
+        let past = Past {
+            key,
+            identity,
+            books: None,
+        };
+        let place = Place::start(&driver, socket, past, paid, args.join, tell)?;
         ui::print(&place.url().to_string())?;
         let (parent, gone) = async_channel::bounded::<()>(1);
         thread::spawn(move || {
@@ -117,6 +123,7 @@ impl Secrets {
 #[derive(Clone, Copy)]
 pub(super) struct Kind {
     pub(super) runtime: crate::args::Runtime,
+    pub(super) join: Join,
     pub(super) offchain: bool,
 }
 
@@ -206,6 +213,7 @@ impl Process {
             .arg("devnet-orchestrator")
             .args(["--listen", &self.at.to_string()])
             .args(["--runtime", self.kind.runtime.name()])
+            .args(["--join", self.kind.join.name()])
             .args(self.kind.offchain.then_some("--offchain"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
