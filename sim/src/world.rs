@@ -328,6 +328,7 @@ impl Gateway {
                 let (now, channels) = (net.now(), &started.channels);
                 let input = publisher::Config {
                     first: Some(Seq::ZERO),
+                    idle: Some(publisher::Idle::default()),
                     ..publisher::Config::default()
                 };
                 let output = subscriber::Config::default();
@@ -344,7 +345,11 @@ impl Gateway {
                 if let Outcome::Failed(failure) = &outcome {
                     self.log.failed.push(failure.clone());
                 }
-                (self.input, self.output) = (None, None);
+                // It may have stood by, and another one works.
+                let at_work = self.log.started.last();
+                if at_work.is_some_and(|started| started.orchestrator == *lease.url()) {
+                    (self.input, self.output) = (None, None);
+                }
                 net.with(self.pool, |pool, now| pool.give_back(now, lease, outcome));
             }
             live::Event::Ended(ending) => self.log.ended = Some(ending),

@@ -10,7 +10,7 @@ use livepeer_core::wire::{Params, StartRequest};
 use livepeer_core::{Address, Party};
 use livepeer_sim::orchestrator::{Config, EndReason, Event, Payments, Quirks};
 use livepeer_sim::world::{Gateway, World};
-use livepeer_sim::{Key, Link};
+use livepeer_sim::{Key, Link, Node, Orchestrator};
 
 /// Wei per pixel: a second costs about a third of the usual ticket.
 const PRICE: i64 = 100;
@@ -353,4 +353,128 @@ fn slow_and_shaky_links_cost_time_and_not_bytes() {
     let mut gateway = job(&mut world);
     stream(&mut world, &mut gateway, 60);
     books_balance(&world, &gateway);
+}
+
+/// Two orchestrators, one of which has worked for a quarter of a minute; and its number.
+fn at_work(seed: u8) -> (World, Gateway, usize) {
+    let mut world = World::new([seed; 32], vec![orchestrator("one"), orchestrator("two")]);
+    let mut gateway = job(&mut world);
+    for n in 0..15 {
+        assert!(world.publish(&mut gateway, &segment(n), secs(1)));
+    }
+    let started = &gateway.log.started[0].orchestrator;
+    let serves = |node: &Node<Orchestrator>| world.net.get(*node).config().service == *started;
+    let first = world.orchestrators.iter().position(serves);
+    (world, gateway, first.expect("one of them"))
+}
+
+/// What the runner of an orchestrator does from now on.
+fn turns(world: &mut World, orchestrator: usize, quirks: Quirks) {
+    let node = world.orchestrators[orchestrator];
+    world
+        .net
+        .with(node, |machine, now| machine.set_quirks(now, quirks));
+}
+
+/// Publishes a segment a second until the job has another orchestrator; how many that were.
+fn until_swapped(world: &mut World, gateway: &mut Gateway) -> u64 {
+    let before = gateway.log.started.len();
+    for n in 0..60 {
+        if gateway.log.started.len() > before {
+            return n;
+        }
+        world.publish(gateway, &segment(n), secs(1));
+    }
+    panic!("nobody took over: {:?}", gateway.log.failed);
+}
+
+#[test]
+fn a_runner_that_dies_while_its_orchestrator_lives_is_left_in_seconds() {
+    for (seed, quirks) in [
+        Quirks {
+            no_output: true,
+            ..Quirks::default()
+        },
+        Quirks {
+            no_output: true,
+            no_events: true,
+            ..Quirks::default()
+        },
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (mut world, mut gateway, first) = at_work(60 + seed as u8);
+        turns(&mut world, first, quirks);
+        let seconds = until_swapped(&mut world, &mut gateway);
+        assert!(seconds <= 12, "{seconds} s, where half a minute was usual");
+        for n in 0..20 {
+            assert!(world.publish(&mut gateway, &segment(n), secs(1)));
+        }
+        assert_eq!(world.finish(&mut gateway), Some(Ending::Finished));
+        assert_eq!(gateway.log.started.len(), 2, "{:?}", gateway.log.failed);
+        // All of it was paid from one purse, and nothing is left open.
+        let paid: Amount = gateway.log.paid.iter().map(|paid| paid.value.clone()).sum();
+        let credited: Amount = world
+            .orchestrators
+            .iter()
+            .map(|node| world.net.get(*node).figures().credited)
+            .sum();
+        assert_eq!(paid, credited);
+        world.run_for(secs(400), &mut []);
+        assert_eq!(world.net.open_exchanges(), 0);
+    }
+}
+
+#[test]
+fn a_runner_that_only_paused_keeps_its_job() {
+    let (mut world, mut gateway, first) = at_work(70);
+    turns(
+        &mut world,
+        first,
+        Quirks {
+            no_output: true,
+            ..Quirks::default()
+        },
+    );
+    for n in 0..5 {
+        assert!(world.publish(&mut gateway, &segment(n), secs(1)));
+    }
+    turns(&mut world, first, Quirks::default());
+    for n in 0..20 {
+        assert!(world.publish(&mut gateway, &segment(n), secs(1)));
+    }
+    assert_eq!(world.finish(&mut gateway), Some(Ending::Finished));
+    assert_eq!(gateway.log.started.len(), 1, "{:?}", gateway.log.failed);
+    // The session of the standby is closed, or ends for want of input.
+    world.run_for(secs(400), &mut []);
+    let running = |node: &Node<Orchestrator>| world.net.get(*node).figures().running;
+    assert_eq!(world.orchestrators.iter().map(running).sum::<u64>(), 0);
+}
+
+#[test]
+fn a_job_of_an_hour_with_half_an_hours_silence_in_it_ends_well_with_one_orchestrator() {
+    let mut world = World::new([71; 32], vec![orchestrator("orch")]);
+    let seldom = live::Config {
+        pay_every: secs(60),
+        ..live::Config::default()
+    };
+    let mut gateway = world.gateway(seldom, request());
+    for n in 0..90 {
+        assert!(world.publish(&mut gateway, &segment(n), secs(10)));
+    }
+    // The person before the camera is at lunch. Input is kept alive; output that nobody makes is swept after five
+    // minutes, and the session with it.
+    world.run_for(secs(1_800), std::slice::from_mut(&mut gateway));
+    assert_eq!(gateway.log.ended, None, "{:?}", gateway.log.failed);
+    for n in 90..180 {
+        assert!(world.publish(&mut gateway, &segment(n), secs(10)));
+    }
+    assert_eq!(world.finish(&mut gateway), Some(Ending::Finished));
+    assert_eq!(gateway.log.failed, [], "nobody is blamed");
+    assert!((2..=6).contains(&gateway.log.started.len()));
+    assert_eq!((gateway.log.lost, gateway.log.missed), (0, 0));
+    assert_eq!(unpaid(&world), None);
+    let all: Vec<_> = (0..180).map(segment).collect();
+    assert!(gateway.log.segments.concat() == all.concat());
 }

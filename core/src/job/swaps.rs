@@ -38,6 +38,12 @@ impl SwapLimit {
         }
     }
 
+    /// Whether another orchestrator could follow if the one at work ended at `now`.
+    #[must_use]
+    pub fn allows(mut self, now: Time) -> bool {
+        self.allow(now)
+    }
+
     /// Takes note that the orchestrator ended at `now`, and says whether the job may go on with another.
     pub fn allow(&mut self, now: Time) -> bool {
         match self.last {

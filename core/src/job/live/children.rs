@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::work::Closing;
-use super::{LiveVideoJob, State};
+use super::{LiveVideoJob, Serving, State};
 use crate::machine::{Input, earlier};
 use crate::payment::session;
 use crate::time::Time;
@@ -20,6 +20,20 @@ pub(super) enum Told {
 impl LiveVideoJob {
     /// Drains the children until none has anything to say, acting on what they tell.
     pub(super) fn drain_children(&mut self) {
+        loop {
+            self.drain_seat();
+            let mut moved = false;
+            self.beside(|job| moved = job.drain_seat());
+            if !moved {
+                self.end_if_closed();
+                return;
+            }
+        }
+    }
+
+    /// Drains the children of the orchestrator at work. Says whether they told anything.
+    fn drain_seat(&mut self) -> bool {
+        let mut moved = false;
         loop {
             let mut told = Vec::new();
             if let Some(serving) = &mut self.serving {
@@ -45,10 +59,15 @@ impl LiveVideoJob {
                 !control.get().has_ended()
             });
             if told.is_empty() {
-                self.end_if_closed();
-                return;
+                return moved;
             }
+            moved = true;
+            let seats = self.seats;
             for told in told {
+                if self.seats != seats {
+                    // The others are of an orchestrator that was left just now.
+                    break;
+                }
                 match told {
                     Told::Payment(event) => self.on_payment(event),
                     Told::Handshake(event) => self.on_handshake(event),
@@ -108,12 +127,14 @@ impl LiveVideoJob {
         for control in &self.leaving {
             wake = earlier(wake, control.wake());
         }
-        if let Some(serving) = &self.serving {
-            wake = earlier(wake, serving.payment.wake());
-            wake = earlier(wake, serving.handshake.wake());
-        }
-        match &self.state {
-            State::AwaitingStart(start) => earlier(wake, Some(start.deadline)),
+        wake = earlier(wake, self.serving.as_ref().and_then(Serving::wake));
+        wake = earlier(wake, self.state_wake(&self.state));
+        earlier(wake, earlier(self.standby_wake(), self.standby_at()))
+    }
+
+    pub(super) fn state_wake(&self, state: &State) -> Option<Time> {
+        match state {
+            State::AwaitingStart(start) => Some(start.deadline),
             State::Running(running) => {
                 let own = running
                     .keep_alive_at
@@ -122,9 +143,9 @@ impl LiveVideoJob {
                     .min(running.drain_until.unwrap_or(Time::MAX));
                 let children = earlier(running.control.wake(), running.events.wake());
                 let own = earlier(Some(own), running.stalls_at(self.config.input_stall));
-                earlier(wake, earlier(own, children))
+                earlier(own, children)
             }
-            _ => wake,
+            _ => None,
         }
     }
 }

@@ -1,12 +1,16 @@
 //! Leaving an orchestrator, for another or for good.
 
 use alloc::string::ToString as _;
+use core::time::Duration;
 
 use super::replay::Owed;
 use super::{Ending, Event, LiveVideoJob, Running, State};
 use crate::error::{Advice, Cause, Failure, Party, Reason};
 use crate::payment::Funds;
 use crate::pool::{Lease, Outcome, Spent};
+
+/// Input that has been silent for this long is asleep: a server removes channels after five minutes.
+const ASLEEP: Duration = Duration::from_secs(240);
 
 impl LiveVideoJob {
     /// The orchestrator at work is given up for `cause`: the job goes on with another, if it may.
@@ -19,25 +23,47 @@ impl LiveVideoJob {
 
     /// Leaves the orchestrator and looks for another, or ends.
     pub(super) fn release(&mut self, failure: Failure) {
+        if self.is_beside {
+            // The one at work goes on.
+            self.leave(verdict(&failure));
+            self.state = State::Ended;
+            return;
+        }
         let was_running = matches!(self.state, State::Running(_));
         self.last_failure = Some(failure.clone());
         if let Some(serving) = &self.serving {
             let url = serving.lease.url().clone();
             self.out.event(Event::Lost(url, failure.clone()));
         }
-        self.leave(verdict(&failure));
+        let overslept = self.has_overslept(&failure.cause);
+        self.leave(if overslept {
+            Outcome::Stale
+        } else {
+            verdict(&failure)
+        });
         let wanted = self.input_open || self.owed == Owed::Something;
         let may_go_on = self.stopping.is_none()
             && failure.advice() != Advice::Stop
-            && (!was_running || (wanted && self.swap_limit.allow(self.now)));
+            && (!was_running || (wanted && (overslept || self.swap_limit.allow(self.now))));
         if may_go_on {
             self.swaps += u32::from(was_running);
-            self.state = State::AwaitingLease;
-            self.out.event(Event::NeedLease);
+            if !self.promote_standby() {
+                self.state = State::AwaitingLease;
+                self.out.event(Event::NeedLease);
+            }
         } else {
             let ending = self.stopping.take().unwrap_or(Ending::Failed(failure));
             self.end_with(ending);
         }
+    }
+
+    /// Whether the session has ended because its input was silent for so long that no output came either: servers
+    /// remove such channels (trickle spec 5.9). Nobody is to blame, and the same orchestrator may begin another one.
+    fn has_overslept(&self, cause: &Cause) -> bool {
+        let State::Running(running) = &self.state else {
+            return false;
+        };
+        matches!(cause, Cause::Gone(_)) && self.now.since(running.last_input) >= ASLEEP
     }
 
     /// Looks for somebody else, and keeps the lease of the orchestrator at hand in case there is nobody.
@@ -128,9 +154,12 @@ impl LiveVideoJob {
         // What was spent here counts against the next one too.
         let payment = serving.payment.get();
         self.config.payment.budget = payment.budget().clone();
+        if let Some(other) = self.standby.as_mut().and_then(|seat| seat.serving_mut()) {
+            other.payment.get_mut().set_budget(payment.budget().clone());
+        }
         if let (Funds::Local(mine), Some(account)) = (&mut self.funds, payment.account()) {
             // The next one may come with the same quote, and no nonce is used twice.
-            mine.used.clone_from(&account.used);
+            mine.learn(&account.used);
         }
         if let (Funds::Remote(signers), Some(health)) = (&mut self.funds, payment.signer_health()) {
             signers.health.clone_from(health);
@@ -143,6 +172,7 @@ impl LiveVideoJob {
     }
 
     pub(super) fn end_with(&mut self, ending: Ending) {
+        self.end_standby();
         self.state = State::Closing(ending);
         self.end_if_closed();
     }

@@ -29,7 +29,7 @@ use crate::error::{Cause, Failure, Misuse, Party};
 use crate::handshake::Handshake;
 use crate::http::{In, Trust, Url};
 use crate::job::SwapLimit;
-use crate::machine::{Child, EffectId, Input, Machine, Outbox, Output};
+use crate::machine::{Child, EffectId, Input, Machine, Outbox, Output, earlier};
 use crate::payment::session::{self, PaymentId};
 use crate::payment::{Funds, PaymentSession, Unit};
 use crate::pool::{Attempts, Budget, Lease, Outcome};
@@ -42,10 +42,12 @@ use crate::wire::{Channels, Params, RunnerEvent, StartRequest};
 mod children;
 mod leave;
 pub mod replay;
+mod standby;
 mod start;
 mod work;
 
 use replay::Owed;
+pub use standby::{MIN_SILENCE, STANDBY_PATIENCE, STANDBY_REST, STEADY};
 
 /// Parameter updates that may wait to be delivered.
 pub const MAX_BACKLOG: usize = 32;
@@ -181,6 +183,13 @@ pub struct LiveVideoJob {
     serving: Option<Serving>,
     /// An orchestrator whose start died on the wire, and how: it gets one more try if there is nobody else.
     spare: Option<(Lease, Failure)>,
+    /// Another orchestrator, made ready while the one at work is silent.
+    standby: Option<Box<standby::Seat>>,
+    /// The standby has the place of the one at work, for the length of a call.
+    is_beside: bool,
+    no_standby_before: Time,
+    /// How often the standby has taken over.
+    seats: u32,
     /// Control channels of orchestrators that were left, being closed.
     leaving: Vec<Child<Publisher>>,
     farewell: Option<Farewell>,
@@ -237,6 +246,10 @@ struct Serving {
 }
 
 impl Serving {
+    fn wake(&self) -> Option<Time> {
+        earlier(self.payment.wake(), self.handshake.wake())
+    }
+
     fn party(&self) -> Party {
         Party::Orchestrator(self.lease.url().clone())
     }
@@ -260,6 +273,7 @@ enum Message {
 
 #[derive(Debug)]
 struct Running {
+    channels: Channels,
     control: Child<Publisher>,
     /// Messages that wait for the one before them to be delivered: a burst would push unread ones out of the
     /// server's window (trickle spec 8).
@@ -277,6 +291,9 @@ struct Running {
     /// When the runner last said that its model is loading.
     last_loading: Option<Time>,
     in_flight: usize,
+    flow: standby::Flow,
+    /// When a standby may take over.
+    ready_at: Time,
     /// The runner's last complaint.
     last_error: Option<(Time, String)>,
     /// Channels that the orchestrator closed, while it may still say why.
@@ -305,6 +322,10 @@ impl LiveVideoJob {
             state: State::AwaitingLease,
             serving: None,
             spare: None,
+            standby: None,
+            is_beside: false,
+            no_standby_before: now,
+            seats: 0,
             leaving: Vec::new(),
             farewell: None,
             stopping: None,
@@ -328,6 +349,11 @@ impl LiveVideoJob {
         if self.expect_lease().is_err() {
             return Err(lease);
         }
+        if self.standby_awaits_lease() {
+            self.assign_standby(lease);
+            self.drain_children();
+            return Ok(());
+        }
         // There is somebody else, so it had its chance.
         self.release_spare();
         match self.attempts.begin(self.now, lease.url()) {
@@ -348,7 +374,9 @@ impl LiveVideoJob {
     pub fn no_lease(&mut self, now: Time) -> Result<(), Misuse> {
         self.advance(now);
         self.expect_lease()?;
-        if !self.start_again() {
+        if self.standby_awaits_lease() {
+            self.end_standby();
+        } else if !self.start_again() {
             self.end_with(Ending::NoOrchestrator);
         }
         self.drain_children();
@@ -371,6 +399,7 @@ impl LiveVideoJob {
             }
             running.backlog.push_back(message.clone());
         }
+        self.tell_standby(&message);
         self.request.params = Some(params);
         self.cached_params = Some(message);
         self.drain_children();
@@ -393,6 +422,9 @@ impl LiveVideoJob {
         if let Some(serving) = &mut self.serving {
             serving.payment.get_mut().set_chain(now, view.clone());
         }
+        if let Some(serving) = self.standby.as_mut().and_then(|seat| seat.serving_mut()) {
+            serving.payment.get_mut().set_chain(now, view.clone());
+        }
         if let Funds::Local(account) = &mut self.funds {
             account.chain = view;
         }
@@ -405,6 +437,7 @@ impl LiveVideoJob {
         let limit = self.config.max_in_flight;
         if let State::Running(running) = &mut self.state {
             running.last_input = self.now;
+            running.flow.input_begun(self.now);
             running.input_waits = None;
             if running.in_flight < limit {
                 running.in_flight += 1;
@@ -416,6 +449,7 @@ impl LiveVideoJob {
                 self.lose(cause);
             }
         }
+        self.look_for_standby();
         self.drain_children();
     }
 
@@ -467,6 +501,7 @@ impl LiveVideoJob {
         self.advance(now);
         if let State::Running(running) = &mut self.state {
             running.last_output = self.now;
+            running.flow.output_seen(self.now);
             if let Some(until) = &mut running.drain_until {
                 *until = self.now + self.config.drain_within;
             }
@@ -475,6 +510,10 @@ impl LiveVideoJob {
             serving
                 .first_byte
                 .get_or_insert(self.now.since(serving.asked));
+        }
+        if self.standby.is_some() {
+            self.end_standby();
+            self.drain_children();
         }
     }
 
@@ -533,8 +572,8 @@ impl LiveVideoJob {
 
     /// Whether [`Event::NeedLease`] is unanswered.
     #[must_use]
-    pub const fn needs_lease(&self) -> bool {
-        matches!(self.state, State::AwaitingLease)
+    pub fn needs_lease(&self) -> bool {
+        matches!(self.state, State::AwaitingLease) || self.standby_awaits_lease()
     }
 
     /// How many parameter updates are not delivered yet.
@@ -556,6 +595,7 @@ impl LiveVideoJob {
     fn expect_lease(&self) -> Result<(), Misuse> {
         match self.state {
             State::AwaitingLease => Ok(()),
+            _ if self.standby_awaits_lease() => Ok(()),
             State::Ended => Err(Misuse::Ended),
             _ => Err(Misuse::StillOpen),
         }
@@ -637,6 +677,7 @@ impl LiveVideoJob {
                     running.watch_at = self.now + self.config.watch_every;
                     self.watch();
                 }
+                self.look_for_standby();
             }
             _ => {}
         }
@@ -648,7 +689,7 @@ impl Machine for LiveVideoJob {
 
     fn handle_input(&mut self, now: Time, input: Input) {
         self.advance(now);
-        match input {
+        match self.feed_standby(input).unwrap_or(Input::Tick) {
             Input::Tick => {}
             Input::Http(id, step) if id.owner() == 0 => {
                 let ended = matches!(step, In::End(_) | In::Failed(_));
@@ -670,11 +711,16 @@ impl Machine for LiveVideoJob {
         if self.wake().is_some_and(|due| due <= self.now) {
             self.tick();
             self.tick_children();
+            self.tick_standby();
             self.drain_children();
         }
     }
 
     fn poll_output(&mut self) -> Output<Event> {
-        self.out.pop().unwrap_or_else(|| Output::Idle(self.wake()))
+        self.out.pop().unwrap_or_else(|| {
+            // What a command made due is looked at with the next input.
+            let wake = self.wake();
+            Output::Idle(wake.map(|at| at.max(self.now + Duration::from_nanos(1))))
+        })
     }
 }

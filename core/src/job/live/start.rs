@@ -5,6 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::standby::{Flow, STANDBY_PATIENCE};
 use super::{AwaitingStart, Event, Farewell, LiveVideoJob, Running, Started, State};
 use crate::error::{Cause, Failure, Party, Reason};
 use crate::handshake;
@@ -238,7 +239,7 @@ impl LiveVideoJob {
         } else if serving.tries < tries {
             self.state = State::AwaitingPayment(None);
             self.renew_quote();
-        } else if died(&failure.cause) && !serving.again {
+        } else if died(&failure.cause) && !serving.again && !self.is_beside {
             self.spare_for_later(failure);
         } else {
             self.release(failure);
@@ -250,7 +251,9 @@ impl LiveVideoJob {
             return;
         };
         let payment = start.payment;
-        self.attempts = Attempts::new(self.config.start_budget);
+        if !self.is_beside {
+            self.attempts = Attempts::new(self.config.start_budget);
+        }
         if let Some(ending) = self.stopping.take() {
             let request = Request::new(Method::Delete, channels.publish).trust(self.config.trust);
             let exchange = self.out.request(request);
@@ -292,6 +295,7 @@ impl LiveVideoJob {
             Start::Current,
         );
         let running = Running {
+            channels: channels.clone(),
             control: self.adopt(control),
             backlog: self.cached_params.clone().into_iter().collect(),
             keep_alive_due: false,
@@ -305,12 +309,17 @@ impl LiveVideoJob {
             last_output: self.now,
             last_loading: None,
             in_flight: 0,
+            flow: Flow::default(),
+            ready_at: self.now + STANDBY_PATIENCE,
             last_error: None,
             closing: None,
             input_waits: None,
             drain_until: (!self.input_open).then(|| self.now + self.config.drain_within),
         };
         self.state = State::Running(Box::new(running));
+        if self.is_beside {
+            return;
+        }
         self.out.event(Event::Started(Box::new(Started {
             orchestrator,
             channels,

@@ -17,7 +17,7 @@ pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 const RECENT: Duration = Duration::from_secs(2);
 
 /// A wake-up that comes this much too late tells of a busy machine: what peers said meanwhile is still to be read.
-const LATE: Duration = Duration::from_millis(100);
+pub(super) const LATE: Duration = Duration::from_millis(100);
 
 /// A kind of channel of a job; the one whose end tells most comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +91,11 @@ impl Closing {
 }
 
 impl Running {
+    /// Works from now on, after having been a standby.
+    pub(super) fn works_from(&mut self, now: Time) {
+        (self.last_output, self.last_input) = (now, now);
+    }
+
     /// What the runner complained of just now.
     fn last_error(&self, now: Time) -> Option<&str> {
         let (at, text) = self.last_error.as_ref()?;
@@ -192,6 +197,13 @@ impl LiveVideoJob {
         if event.is_loading() {
             running.last_loading = Some(self.now);
         }
+        if self.is_beside {
+            // Its words are its own until it works.
+            if event.is_status() && !event.is_loading() {
+                running.ready_at = self.now;
+            }
+            return;
+        }
         let event = if event.is_status() {
             let merged = event.merged_over(self.status.as_ref());
             self.status = Some(merged.clone());
@@ -251,6 +263,9 @@ impl LiveVideoJob {
         let State::Running(running) = &mut self.state else {
             return;
         };
+        if self.is_beside {
+            return self.lose(Cause::Gone(channel.name()));
+        }
         let until = self.now + LAST_WORDS;
         let closing = running.closing.get_or_insert(Closing::new(until));
         closing.closed[channel as usize] = true;

@@ -56,6 +56,18 @@ impl LocalAccount {
         }
     }
 
+    /// Takes in which nonces another session of this account has used.
+    pub fn learn(&mut self, used: &BTreeMap<RandHash, u32>) {
+        if self.used.len() >= 2 * MAX_USED {
+            // Quotes of long ago, as in any session.
+            self.used.clear();
+        }
+        for (hash, last) in used {
+            let known = self.used.entry(*hash).or_insert(*last);
+            *known = (*known).max(*last);
+        }
+    }
+
     /// Takes back a record from before a restart; says whether it was one of ours. Without it a quote that was in
     /// use must not be used again.
     pub fn restore(&mut self, record: &Record) -> bool {

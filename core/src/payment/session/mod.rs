@@ -301,6 +301,11 @@ impl PaymentSession {
         }
     }
 
+    /// Spends from this budget from now on: another session has spent from the same.
+    pub fn set_budget(&mut self, budget: Budget) {
+        self.config.budget = budget;
+    }
+
     /// What was spent, with its limits.
     #[must_use]
     pub const fn budget(&self) -> &Budget {

@@ -101,7 +101,6 @@ fn the_status_of_a_new_orchestrator_outlives_the_old_one() {
     world.runner_says(r#"{"type":"status","state":"ONLINE"}"#);
     world.pass_to(2_000);
     world.lose_media();
-    world.next_event = 0;
     world.assign_well("orch-b.example");
     world.pass_to(3_000);
     world.runner_says(r#"{"type":"status","state":"LOADING"}"#);
@@ -277,7 +276,6 @@ fn time_in_which_the_machine_was_held_up_is_not_counted_against_the_last_words()
         Some(Cause::Ended("insufficient balance".into()))
     );
     // But once only.
-    world.next_event = 0;
     world.assign_well("b");
     world.command(|job, now| job.media_ended(now, None));
     for held_up in [5, 5] {

@@ -1,6 +1,7 @@
 //! The life of a live video job, driven by hand: starts and their refusals, control, events, silence, swaps.
 
 mod channels;
+mod standby;
 mod start;
 mod swaps;
 
@@ -104,7 +105,8 @@ struct World {
     posting: BTreeMap<EffectId, (Url, Vec<u8>)>,
     /// The parked GET of the events channel.
     events_get: Option<(EffectId, Url)>,
-    next_event: u64,
+    /// The same of an orchestrator beside that one.
+    standby_get: Option<(EffectId, Url)>,
     events: Vec<(u64, Event)>,
     aborted: Vec<EffectId>,
 }
@@ -125,7 +127,7 @@ impl World {
             control: Vec::new(),
             posting: BTreeMap::new(),
             events_get: None,
-            next_event: 0,
+            standby_get: None,
             events: Vec::new(),
             aborted: Vec::new(),
         };
@@ -161,7 +163,12 @@ impl World {
                         b"0",
                     );
                 } else if path.contains("-events/") {
-                    self.events_get = Some((id, request.url));
+                    let beside = |(_, url): &(_, Url)| url.host() != request.url.host();
+                    if self.events_get.as_ref().is_some_and(beside) {
+                        self.standby_get = Some((id, request.url));
+                    } else {
+                        self.events_get = Some((id, request.url));
+                    }
                 } else if path.contains("-control/") && request.method == Method::Post {
                     self.posting.insert(id, (request.url, Vec::new()));
                 } else if request.method == Method::Delete {
@@ -196,7 +203,10 @@ impl World {
             }
             Out::Abort => {
                 self.posting.remove(&id);
-                self.events_get.take_if(|(get, _)| *get == id);
+                self.standby_get.take_if(|(get, _)| *get == id);
+                if self.events_get.take_if(|(get, _)| *get == id).is_some() {
+                    self.events_get = self.standby_get.take();
+                }
                 self.aborted.push(id);
             }
             _ => {}
@@ -263,9 +273,19 @@ impl World {
 
     /// The runner says something.
     fn runner_says(&mut self, segment: &str) {
-        let (id, _) = self.events_get.take().expect("the job listens to events");
-        let seq = self.next_event;
-        self.next_event += 1;
+        let (id, url) = self.events_get.take().expect("the job listens to events");
+        self.say(id, &url, segment);
+    }
+
+    /// The runner of the orchestrator beside says something.
+    fn standby_says(&mut self, segment: &str) {
+        let (id, url) = self.standby_get.take().expect("the job listens to it too");
+        self.say(id, &url, segment);
+    }
+
+    fn say(&mut self, id: EffectId, url: &Url, segment: &str) {
+        let index = url.path().rsplit('/').next().unwrap();
+        let seq: u64 = index.parse().unwrap_or(0);
         self.answer(
             id,
             Response::new(200).header("lp-trickle-seq", seq.to_string()),

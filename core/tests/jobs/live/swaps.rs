@@ -1,5 +1,7 @@
 //! When a job leaves its orchestrator for another.
 
+use livepeer_core::job::SwapLimit;
+
 use super::*;
 
 #[test]
@@ -286,9 +288,47 @@ fn a_model_that_says_that_it_is_loading_gets_more_time_but_not_for_ever() {
     a_minute_without_output(&mut world, LOADING);
     world.lose_media();
     world.take_events();
-    world.next_event = 0;
     world.assign_well("b");
     let since = world.ms();
     a_minute_without_output(&mut world, ONLINE);
     assert_eq!(lost_at(&mut world), Some(since + 40_000));
+}
+
+#[test]
+fn a_session_that_ended_while_its_input_slept_is_begun_anew_and_nobody_is_blamed() {
+    let quiet = Config {
+        event_silence: Duration::from_secs(100_000),
+        // Swaps that nobody is blamed for are not counted.
+        swap_limit: SwapLimit::new(0, Duration::ZERO),
+        ..Config::default()
+    };
+    let mut world = World::new(quiet);
+    world.assign_well("a");
+    for n in 1..=4 {
+        world.take_events();
+        world.pass_to(world.ms() + 245_000);
+        world.lose_media();
+        let events = world.take_events();
+        assert!(
+            matches!(
+                &events[..],
+                [
+                    (_, Event::Lost(..)),
+                    (_, Event::Release(_, Outcome::Stale)),
+                    (_, Event::NeedLease)
+                ]
+            ),
+            "{n}: {events:?}"
+        );
+        world.assign_well("a");
+    }
+    world.take_events();
+    world.pass_to(world.ms() + 245_000);
+    world.command(LiveVideoJob::input_begun);
+    world.lose_media();
+    let events = world.take_events();
+    assert!(
+        matches!(&events[1], (_, Event::Release(_, Outcome::Failed(_)))),
+        "awake it is another matter: {events:?}"
+    );
 }

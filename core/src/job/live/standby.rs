@@ -1,0 +1,317 @@
+//! A second orchestrator beside the one at work, while that one is silent.
+//!
+//! A runner may die while its orchestrator lives. Nothing says so for half a minute, and as much live video is gone.
+//! But where output has flowed steadily, its silence is a sign: another orchestrator is then paid and started beside
+//! the one at work. If output comes after all, the standby is ended. If the standby's runner is the first to give a
+//! sign, by a status other than that its model is loading, it takes over and gets all input that is not answered.
+//! Runners that have no input may say nothing else, so that after [`STANDBY_PATIENCE`] it takes over in any case.
+//!
+//! ```text
+//!              silence               lease, payment, start              ready, or patience is over
+//!   no standby ───────▶ AwaitingLease ─ ─ ─ ─ ─ ─ ─ ─ ─ ▶ Running ────────────────────▶ at work; the other is Lost
+//!       ▲                     │                              │
+//!       └── output, refusal, nobody: rests STANDBY_REST ─────┘
+//! ```
+//!
+//! A standby is a [`Seat`] like that of the orchestrator at work, and lives the same life:
+//! [`LiveVideoJob::beside`] lets it take the place of the other for the length of one call.
+
+use alloc::boxed::Box;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use super::work::LATE;
+use super::{Event, LiveVideoJob, MAX_BACKLOG, Serving, Started, State};
+use crate::error::Cause;
+use crate::machine::{EffectId, Input, earlier};
+use crate::pool::{Lease, Outcome};
+use crate::time::Time;
+
+/// Output has to flow for this long before its silence is a sign.
+pub const STEADY: Duration = Duration::from_secs(10);
+
+/// Shorter silence is none, however short the segments are.
+pub const MIN_SILENCE: Duration = Duration::from_secs(2);
+
+/// Silence is a sign once it has lasted as long as this many segments of the input.
+const SILENT_SEGMENTS: u32 = 3;
+
+/// Pauses of the output that were longer before are none: silence lasts this many times the longest one.
+const LONGEST_PAUSES: u32 = 2;
+
+/// Segments of the input that have to begin after the last output, before output is missed.
+const UNANSWERED: u32 = 2;
+
+/// How long a standby that was started is given to say that it is ready.
+pub const STANDBY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long after a standby was of no use, or there was none, another one may be looked for.
+pub const STANDBY_REST: Duration = Duration::from_secs(60);
+
+/// How input and output of the orchestrator at work flow.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    /// When output came first, and last.
+    first: Option<Time>,
+    last: Option<Time>,
+    /// The longest time between two signs of output.
+    pause: Duration,
+    /// When a segment of the input began last, the longest of late, and how many began since the last output.
+    begun: Option<Time>,
+    segment: Duration,
+    unanswered: u32,
+}
+
+impl Flow {
+    pub(super) fn input_begun(&mut self, now: Time) {
+        if let Some(before) = self.begun.replace(now) {
+            // The longest counts, and is slowly forgotten.
+            self.segment = now.since(before).max(self.segment * 3 / 4);
+        }
+        self.unanswered = self.unanswered.saturating_add(1);
+    }
+
+    pub(super) fn output_seen(&mut self, now: Time) {
+        self.first.get_or_insert(now);
+        if let Some(before) = self.last.replace(now) {
+            self.pause = self.pause.max(now.since(before));
+        }
+        self.unanswered = 0;
+    }
+
+    /// When silence of this flow will have lasted long enough to be a sign; `None` if it is none.
+    fn silent_at(&self) -> Option<Time> {
+        let (first, last) = (self.first?, self.last?);
+        if last.since(first) < STEADY || self.unanswered < UNANSWERED {
+            return None;
+        }
+        let limit = (self.segment * SILENT_SEGMENTS)
+            .max(self.pause * LONGEST_PAUSES)
+            .max(MIN_SILENCE);
+        Some(last + limit)
+    }
+}
+
+/// An orchestrator's place in a job.
+pub(super) struct Seat {
+    serving: Option<Serving>,
+    state: State,
+}
+
+impl Seat {
+    /// When it may take over.
+    fn ready_at(&self) -> Option<Time> {
+        match &self.state {
+            State::Running(running) => Some(running.ready_at),
+            _ => None,
+        }
+    }
+
+    pub(super) const fn serving_mut(&mut self) -> Option<&mut Serving> {
+        self.serving.as_mut()
+    }
+
+    /// Whether the answer named `id` is for it.
+    pub(super) fn owns(&self, id: EffectId) -> bool {
+        let serving = self.serving.as_ref();
+        let running = match &self.state {
+            State::AwaitingStart(start) if start.exchange == id => return true,
+            State::Running(running) => Some(running),
+            _ => None,
+        };
+        serving.is_some_and(|serving| serving.payment.owns(id) || serving.handshake.owns(id))
+            || running.is_some_and(|running| running.control.owns(id) || running.events.owns(id))
+    }
+}
+
+impl LiveVideoJob {
+    /// When a standby is to be looked for, if nothing comes before.
+    pub(super) fn standby_at(&self) -> Option<Time> {
+        let State::Running(running) = &self.state else {
+            return None;
+        };
+        let wanted = self.standby.is_none()
+            && self.input_open
+            && self.output_read
+            && running.closing.is_none()
+            && self.swap_limit.allows(self.now);
+        let at = running.flow.silent_at().filter(|_| wanted)?;
+        Some(at.max(self.no_standby_before))
+    }
+
+    /// Looks for another orchestrator beside the one at work, if it is time to.
+    pub(super) fn look_for_standby(&mut self) {
+        let Some(at) = self.standby_at().filter(|at| *at <= self.now) else {
+            return;
+        };
+        if self.now.since(at) >= LATE {
+            // This side was held up: output that came meanwhile is still to be read.
+            self.no_standby_before = self.now + MIN_SILENCE;
+            return;
+        }
+        self.standby = Some(Box::new(Seat {
+            serving: None,
+            state: State::AwaitingLease,
+        }));
+        self.out.event(Event::NeedLease);
+    }
+
+    pub(super) fn standby_awaits_lease(&self) -> bool {
+        let awaits = |seat: &Seat| matches!(seat.state, State::AwaitingLease);
+        self.standby.as_deref().is_some_and(awaits)
+    }
+
+    /// New parameters are for the standby too.
+    pub(super) fn tell_standby(&mut self, params: &Bytes) {
+        if let Some(seat) = &mut self.standby
+            && let State::Running(running) = &mut seat.state
+            && running.backlog.len() < MAX_BACKLOG
+        {
+            running.backlog.push_back(params.clone());
+        }
+    }
+
+    /// Takes a lease for the standby.
+    pub(super) fn assign_standby(&mut self, lease: Lease) {
+        let same = self
+            .serving
+            .as_ref()
+            .is_some_and(|serving| serving.lease.url() == lease.url());
+        if same {
+            self.out.event(Event::Release(lease, Outcome::Unused));
+            return self.end_standby();
+        }
+        self.beside(|job| {
+            job.take_on(lease);
+            job.prepare_start();
+        });
+    }
+
+    /// Lets the standby take the place of the orchestrator at work while `act` runs.
+    pub(super) fn beside(&mut self, act: impl FnOnce(&mut Self)) {
+        if self.standby.is_none() {
+            return;
+        }
+        self.change_places();
+        self.is_beside = true;
+        act(self);
+        self.is_beside = false;
+        self.change_places();
+        let over = |seat: &Seat| matches!(seat.state, State::Ended);
+        if self.standby.as_deref().is_some_and(over) {
+            self.rest_standby();
+        } else if self
+            .standby
+            .as_deref()
+            .is_some_and(|seat| seat.ready_at().is_some_and(|at| at <= self.now))
+        {
+            self.take_over();
+        }
+    }
+
+    /// Seats change places. Both spend from one budget, so the one that comes forward learns what the other spent.
+    fn change_places(&mut self) {
+        let Some(seat) = &mut self.standby else {
+            return;
+        };
+        if let Some(serving) = &self.serving {
+            let budget = serving.payment.get().budget();
+            if let Some(other) = &mut seat.serving {
+                other.payment.get_mut().set_budget(budget.clone());
+            }
+            self.config.payment.budget = budget.clone();
+        }
+        core::mem::swap(&mut self.serving, &mut seat.serving);
+        core::mem::swap(&mut self.state, &mut seat.state);
+    }
+
+    /// The standby's runner is ready, and the orchestrator at work still silent.
+    fn take_over(&mut self) {
+        if let State::Running(running) = &self.state {
+            let since = running.flow.last.unwrap_or(running.last_output);
+            let millis = self.now.since(since).as_millis();
+            self.lose(Cause::Silent {
+                what: "output",
+                after: Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)),
+            });
+        }
+    }
+
+    /// The orchestrator at work is gone: the standby takes its place, however far it is. False if there is none.
+    pub(super) fn promote_standby(&mut self) -> bool {
+        let Some(seat) = self.standby.take() else {
+            return false;
+        };
+        let Seat { serving, state } = *seat;
+        (self.serving, self.state) = (serving, state);
+        self.seats += 1;
+        if let State::Running(running) = &mut self.state
+            && let Some(serving) = &self.serving
+        {
+            running.works_from(self.now);
+            if !self.input_open {
+                running.drain_until = Some(self.now + self.config.drain_within);
+            }
+            let started = Started {
+                orchestrator: serving.lease.url().clone(),
+                channels: running.channels.clone(),
+                swaps: self.swaps,
+            };
+            self.out.event(Event::Started(Box::new(started)));
+        }
+        true
+    }
+
+    /// The standby is not needed, or there is none. A start under way is broken off: an orchestrator ends a session
+    /// that gets no input.
+    pub(super) fn end_standby(&mut self) {
+        self.beside(|job| {
+            if let State::AwaitingStart(start) = &job.state {
+                let exchange = start.exchange;
+                job.out.abort(exchange);
+            }
+            job.leave(Outcome::Unused);
+            job.state = State::Ended;
+        });
+    }
+
+    fn rest_standby(&mut self) {
+        self.standby = None;
+        self.no_standby_before = self.now + STANDBY_REST;
+    }
+
+    /// Hands an input to the standby; returns it if it is for somebody else.
+    pub(super) fn feed_standby(&mut self, input: Input) -> Option<Input> {
+        let id = match &input {
+            Input::Http(id, _) | Input::Signed(id, _) | Input::Stored(id, _) => *id,
+            Input::Tick => return Some(input),
+        };
+        if !self.standby.as_ref().is_some_and(|seat| seat.owns(id)) {
+            return Some(input);
+        }
+        self.beside(|job| match input {
+            Input::Http(id, step) if id.owner() == 0 => job.on_start_answer(step),
+            input => job.feed_child(input),
+        });
+        None
+    }
+
+    /// Lets the standby look at the time.
+    pub(super) fn tick_standby(&mut self) {
+        self.beside(|job| {
+            job.tick();
+            job.tick_children();
+        });
+    }
+
+    /// When the standby wants to be woken.
+    pub(super) fn standby_wake(&self) -> Option<Time> {
+        let seat = self.standby.as_ref()?;
+        let serving = seat.serving.as_ref().and_then(Serving::wake);
+        earlier(
+            earlier(serving, seat.ready_at()),
+            self.state_wake(&seat.state),
+        )
+    }
+}
