@@ -48,7 +48,7 @@ impl Challenge {
         if body.len() > MAX_CHALLENGE_BYTES {
             return Err(bad(format!("longer than {MAX_CHALLENGE_BYTES} bytes")));
         }
-        let Ok(fields) = Fields::parse(body) else {
+        let Ok(fields) = Fields::first(body) else {
             return Ok(None);
         };
         let Some(params) = fields.bytes("payment_params").map_err(bad)? else {
@@ -130,7 +130,7 @@ impl RefreshRequest {
     /// # Errors
     /// If a part of it is missing or malformed.
     pub fn from_json(body: &[u8]) -> Result<Self, BadRefresh> {
-        let fields = Fields::parse(body).map_err(|_| BadRefresh::Body)?;
+        let fields = Fields::first(body).map_err(|_| BadRefresh::Body)?;
         let text = |name| fields.text(name).map_err(|_| BadRefresh::Body);
         let (sender, manifest_id) = (text("sender")?, text("manifest_id")?);
         let sender = sender.trim().parse().map_err(|_| BadRefresh::Sender)?;

@@ -158,6 +158,23 @@ pub fn read_address(data: &[u8], index: usize) -> Result<Address, WireError> {
     Ok(Address::from_wire(&word))
 }
 
+/// The answer of a controller to [`get_contract`].
+///
+/// # Errors
+/// If there is no controller, or it does not know the contract.
+pub fn read_contract(data: &[u8], controller: Address, name: &str) -> Result<Address, WireError> {
+    let bad = |why: String| WireError::new("the controller", why);
+    if data.is_empty() {
+        // What a call to an address without code comes back with.
+        return Err(bad(format!("there is no contract at {controller}")));
+    }
+    match read_address(data, 0) {
+        Ok(address) if !address.is_zero() => Ok(address),
+        Ok(_) => Err(bad(format!("{controller} does not know {name}"))),
+        Err(_) => Err(bad(format!("{controller} is another contract"))),
+    }
+}
+
 /// The answer to [`get_sender_info`].
 ///
 /// # Errors
@@ -204,7 +221,7 @@ impl Block {
     /// If it is not the JSON object expected.
     pub fn from_json(body: &[u8]) -> Result<Self, WireError> {
         let bad = |why: String| WireError::new("block", why);
-        let fields = Fields::parse(body).map_err(bad)?;
+        let fields = Fields::only(body).map_err(bad)?;
         let number = |name: &str| {
             let text = fields.text(name).map_err(bad)?;
             if text.is_empty() {

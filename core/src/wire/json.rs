@@ -1,12 +1,14 @@
-//! JSON as Go reads it: keys in any case, numbers as written, bytes after the first value ignored.
+//! JSON as Go reads it: keys in any case, numbers as written, text that is not UTF-8 mended.
 
+use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -18,15 +20,29 @@ pub(crate) struct Fields(Vec<(String, Box<RawValue>)>);
 /// More members than any message of this protocol has.
 const MAX_MEMBERS: usize = 1_000;
 
+/// Standard base64, padded; the bits that fill up the last digit may be anything.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
+
 impl Fields {
-    /// Reads the first value of `bytes`.
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<Option<Self>>();
+    /// Reads the first value of `bytes`, and ignores what is behind it: the way of requests, which ask for something.
+    pub(crate) fn first(bytes: &[u8]) -> Result<Self, String> {
+        let text = mended(bytes);
+        let mut values = serde_json::Deserializer::from_str(&text).into_iter::<Option<Self>>();
         match values.next() {
             Some(Ok(fields)) => Ok(fields.unwrap_or(Self(Vec::new()))),
             Some(Err(err)) => Err(alloc::format!("{err}")),
             None => Err("EOF".into()),
         }
+    }
+
+    /// Reads `bytes` that are one value and nothing else: the way of answers that grant something.
+    pub(crate) fn only(bytes: &[u8]) -> Result<Self, String> {
+        let fields: Option<Self> =
+            serde_json::from_str(&mended(bytes)).map_err(|err| alloc::format!("{err}"))?;
+        Ok(fields.unwrap_or(Self(Vec::new())))
     }
 
     /// The last member of that name in any case, unless it is `null`.
@@ -53,7 +69,10 @@ impl Fields {
 
     /// A text; empty if absent.
     pub(crate) fn text(&self, name: &str) -> Result<String, String> {
-        Ok(self.typed(name, "a string")?.unwrap_or_default())
+        self.get(name).map_or_else(
+            || Ok(String::new()),
+            |value| unquoted(value).ok_or_else(|| alloc::format!("{name} must be a string")),
+        )
     }
 
     /// A whole number written without fraction and exponent; zero if absent.
@@ -65,28 +84,34 @@ impl Fields {
         })
     }
 
-    /// Padded standard base64; `None` if absent.
+    /// Padded standard base64, which may be broken into lines, or an array of numbers; `None` if absent.
     pub(crate) fn bytes(&self, name: &str) -> Result<Option<Bytes>, String> {
-        let text: Option<String> = self.typed(name, "a string")?;
-        text.map(|text| {
-            STANDARD
-                .decode(text)
-                .map(Bytes::from)
-                .map_err(|err| alloc::format!("{name} must be base64: {err}"))
-        })
-        .transpose()
+        let Some(value) = self.get(name) else {
+            return Ok(None);
+        };
+        if value.starts_with('[') {
+            let numbers: Option<Vec<Option<u8>>> = self.typed(name, "base64 or bytes")?;
+            let bytes = numbers.unwrap_or_default().into_iter();
+            return Ok(Some(bytes.map(Option::unwrap_or_default).collect()));
+        }
+        let mut text = self.text(name)?;
+        text.retain(|c| c != '\r' && c != '\n');
+        BASE64
+            .decode(text)
+            .map(|bytes| Some(bytes.into()))
+            .map_err(|err| alloc::format!("{name} must be base64: {err}"))
     }
 
-    /// A number as written, or the content of a string in its place.
+    /// A number as written, or one in quotes; empty if absent.
     pub(crate) fn number(&self, name: &str) -> Result<String, String> {
-        let bad = || alloc::format!("{name} must be a number");
-        match self.get(name) {
-            None => Ok(String::new()),
-            Some(value) if value.starts_with('"') => serde_json::from_str(value).map_err(|_| bad()),
-            Some(value) if value.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
-                Ok(value.into())
-            }
-            Some(_) => Err(bad()),
+        let Some(value) = self.get(name) else {
+            return Ok(String::new());
+        };
+        let text = unquoted(value).unwrap_or_else(|| value.into());
+        if is_number(&text) {
+            Ok(text)
+        } else {
+            Err(alloc::format!("{name} must be a number"))
         }
     }
 
@@ -121,6 +146,71 @@ impl<'de> Deserialize<'de> for Fields {
     }
 }
 
+/// Whether a text is a number in JSON's grammar; its value is not looked at.
+pub(crate) fn is_number(text: &str) -> bool {
+    text.starts_with(|c: char| c == '-' || c.is_ascii_digit())
+        && text.ends_with(|c: char| c.is_ascii_digit())
+        && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+}
+
+/// Text with a replacement character for each byte that is not UTF-8.
+fn mended(bytes: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = core::str::from_utf8(bytes) {
+        return Cow::Borrowed(text);
+    }
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    Cow::Owned(text)
+}
+
+/// The text of a JSON string, with a replacement character for each half of a pair that is alone; `None` if the value
+/// is no string.
+fn unquoted(value: &str) -> Option<String> {
+    let mut rest = value.strip_prefix('"')?.strip_suffix('"')?;
+    let mut text = String::with_capacity(rest.len());
+    while let Some((plain, escaped)) = rest.split_once('\\') {
+        text.push_str(plain);
+        let mut chars = escaped.chars();
+        text.push(match chars.next()? {
+            'b' => '\u{8}',
+            'f' => '\u{c}',
+            'n' => '\n',
+            'r' => '\r',
+            't' => '\t',
+            'u' => {
+                let (unit, after) = code_unit(chars.as_str())?;
+                chars = after.chars();
+                let pair = after.strip_prefix("\\u").and_then(code_unit);
+                let pair = pair.and_then(|(low, after)| {
+                    let joined = char::decode_utf16([unit, low]).next()?.ok()?;
+                    // A unit that stands alone leaves the other one where it is.
+                    (joined.len_utf16() == 2).then_some((joined, after))
+                });
+                match pair {
+                    Some((joined, after)) => {
+                        chars = after.chars();
+                        joined
+                    }
+                    None => char::from_u32(unit.into()).unwrap_or(char::REPLACEMENT_CHARACTER),
+                }
+            }
+            same => same,
+        });
+        rest = chars.as_str();
+    }
+    text.push_str(rest);
+    Some(text)
+}
+
+/// Four hexadecimal digits, and what follows them.
+fn code_unit(text: &str) -> Option<(u16, &str)> {
+    let (digits, rest) = text.split_at_checked(4)?;
+    Some((u16::from_str_radix(digits, 16).ok()?, rest))
+}
+
 /// Appends a JSON string as Go writes it: besides what JSON demands, `<`, `>`, `&` and two line separators are
 /// escaped. Signed blobs are compared byte by byte.
 pub(crate) fn push_go_string(out: &mut String, text: &str) {
@@ -150,13 +240,103 @@ mod tests {
 
     #[test]
     fn the_last_member_of_a_name_counts_in_any_case() {
-        let fields = Fields::parse(br#"{"a":1,"A":2,"b":null} trailing"#).unwrap();
+        let fields = Fields::first(br#"{"a":1,"A":2,"b":null} trailing"#).unwrap();
         assert_eq!(fields.integer("a"), Ok(2));
         assert_eq!(fields.integer("b"), Ok(0));
         assert_eq!(fields.integer("c"), Ok(0));
-        assert!(Fields::parse(b"null").is_ok());
-        assert!(Fields::parse(b"[]").is_err());
-        assert!(Fields::parse(b"").is_err());
+        assert!(Fields::first(b"null").is_ok());
+        assert!(Fields::first(b"[]").is_err());
+        assert!(Fields::first(b"").is_err());
+    }
+
+    #[test]
+    fn one_value_and_nothing_else_is_strict() {
+        for text in ["{}", " {\"a\":1}\n", "null"] {
+            assert!(Fields::only(text.as_bytes()).is_ok(), "{text}");
+        }
+        for text in [
+            "",
+            "{} trailing",
+            "{}{}",
+            "{}]",
+            "{},",
+            "[]",
+            "{",
+            "{\"a\":1} 2",
+        ] {
+            assert!(Fields::only(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_base64_with_line_breaks_or_numbers() {
+        let bytes = |value: &str| {
+            let text = alloc::format!("{{\"b\":{value}}}");
+            Fields::first(text.as_bytes()).unwrap().bytes("b")
+        };
+        for value in [r#""AQID""#, r#""AQ\r\nID\n""#, "[1,2,3]", "[ 1 , 2,3 ]"] {
+            assert_eq!(
+                bytes(value),
+                Ok(Some(Bytes::from_static(&[1, 2, 3]))),
+                "{value}"
+            );
+        }
+        assert_eq!(bytes("[null,255]"), Ok(Some(Bytes::from_static(&[0, 255]))));
+        assert_eq!(
+            bytes(r#""AR==""#),
+            Ok(Some(Bytes::from_static(&[1]))),
+            "loose last bits"
+        );
+        assert_eq!(bytes(r#""""#), Ok(Some(Bytes::new())));
+        assert_eq!(bytes("[]"), Ok(Some(Bytes::new())));
+        assert_eq!(bytes("null"), Ok(None));
+        for value in [
+            r#""AQI""#,
+            r#""AQ ID""#,
+            r#""_-__""#,
+            "[256]",
+            "[-1]",
+            "[1.0]",
+            "[\"1\"]",
+            "1",
+            "{}",
+        ] {
+            assert!(bytes(value).is_err(), "{value}");
+        }
+    }
+
+    #[test]
+    fn text_that_is_not_utf8_is_mended_as_go_does() {
+        let text = |value: &[u8]| {
+            let body = [b"{\"a\":\"", value, b"\"}"].concat();
+            Fields::first(&body).unwrap().text("a").unwrap()
+        };
+        assert_eq!(text(b"a\xffb"), "a\u{fffd}b");
+        assert_eq!(text(b"\xe2\x82x"), "\u{fffd}\u{fffd}x", "one for each byte");
+        assert_eq!(text(br"\ud83d\ude00"), "\u{1f600}");
+        assert_eq!(text(br"\ud83dx\ude00"), "\u{fffd}x\u{fffd}");
+        assert_eq!(text(br"\ud83d\u0041"), "\u{fffd}A");
+        assert_eq!(
+            text(br#"\"\\\/\b\f\n\r\t\u00e9"#),
+            "\"\\/\u{8}\u{c}\n\r\t\u{e9}"
+        );
+        assert!(Fields::first(b"{\"a\":\xff}").is_err());
+    }
+
+    #[test]
+    fn numbers_keep_jsons_grammar_also_in_quotes() {
+        let number = |value: &str| {
+            let text = alloc::format!("{{\"n\":{value}}}");
+            Fields::first(text.as_bytes()).unwrap().number("n")
+        };
+        for (value, read) in [("1.50", "1.50"), ("\"-2e9\"", "-2e9"), ("null", "")] {
+            assert_eq!(number(value).as_deref(), Ok(read));
+        }
+        for value in [
+            "\"\"", "\"x\"", "\"1/3\"", "\" 1\"", "\"1 \"", "\"01\"", "true", "[1]",
+        ] {
+            assert!(number(value).is_err(), "{value}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::info::{AuthToken, TicketParams, WireError};
-use super::json::Fields;
+use super::json::{Fields, is_number};
 use super::payment::to_base64;
 use super::runner::{Mode, Runner};
 use crate::capabilities::Capabilities;
@@ -45,12 +45,17 @@ pub const AUTH_ID_HEADER: &str = "signer-auth-id";
 /// The answer to [`SIGN_INFO_PATH`]; read by [`read_identity`](super::read_identity).
 #[must_use]
 pub fn identity_json(address: Address, signature: &Signature) -> Vec<u8> {
-    json!({
+    line(json!({
         "address": address.checksummed(),
         "signature": format!("{signature:?}"),
-    })
-    .to_string()
-    .into_bytes()
+    }))
+}
+
+/// An answer, with the line's end that the reference's encoder writes.
+fn line(answer: Value) -> Vec<u8> {
+    let mut text = answer.to_string();
+    text.push('\n');
+    text.into_bytes()
 }
 
 /// A signer's memory of a session, kept by the gateway: opaque bytes and the signer's signature over them.
@@ -159,7 +164,7 @@ fn decimal(text: &str) -> Option<BigRational> {
     const MAX_DIGITS: usize = 100;
     const MAX_EXPONENT: i32 = 100;
     // The grammar is JSON's; the value is not read as a float.
-    if text.len() > MAX_DIGITS || serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
+    if text.len() > MAX_DIGITS || !is_number(text) {
         return None;
     }
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
@@ -211,7 +216,7 @@ impl PaymentRequest {
     }
 
     fn read(body: &[u8]) -> Result<Self, String> {
-        let fields = Fields::parse(body)?;
+        let fields = Fields::first(body)?;
         Ok(Self {
             state: StateBlob::from_fields(fields.object("state")?)?,
             orchestrator: fields.bytes("orchestrator")?.filter(|raw| !raw.is_empty()),
@@ -224,7 +229,7 @@ impl PaymentRequest {
                 .as_ref()
                 .map(MaxPrice::from_fields)
                 .transpose()?,
-            capabilities: fields.bytes("capabilities")?,
+            capabilities: fields.bytes("capabilities")?.filter(|raw| !raw.is_empty()),
         })
     }
 
@@ -256,7 +261,7 @@ impl PaymentRequest {
         if let Some(max) = &self.max_price {
             set("maxPrice", max.to_json());
         }
-        if let Some(raw) = &self.capabilities {
+        if let Some(raw) = self.capabilities.as_ref().filter(|raw| !raw.is_empty()) {
             set("capabilities", to_base64(raw).into());
         }
         Value::Object(body).to_string().into_bytes()
@@ -286,7 +291,7 @@ impl PaymentResponse {
     }
 
     fn read(body: &[u8]) -> Result<Self, String> {
-        let fields = Fields::parse(body)?;
+        let fields = Fields::first(body)?;
         let read = Self {
             payment: fields.text("payment")?,
             segment: fields.text("segCreds")?,
@@ -307,13 +312,11 @@ impl PaymentResponse {
     /// The answer.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        json!({
+        line(json!({
             "payment": self.payment,
             "segCreds": self.segment,
             "state": self.state.to_json(),
-        })
-        .to_string()
-        .into_bytes()
+        }))
     }
 }
 
@@ -412,7 +415,7 @@ impl WebhookAnswer {
     }
 
     fn read(body: &[u8]) -> Result<Self, String> {
-        let fields = Fields::parse(body)?;
+        let fields = Fields::only(body)?;
         Ok(Self {
             status: fields.integer("status")?,
             reason: fields.text("reason")?,
@@ -441,14 +444,16 @@ pub struct ListedOrchestrator {
 /// The answer to [`DISCOVERY_PATH`].
 pub fn listing_json<'a>(listed: impl Iterator<Item = &'a ListedOrchestrator>) -> Vec<u8> {
     let entries = listed.map(|one| {
-        json!({
-            "address": one.address,
-            "score": 1,
-            "capabilities": one.capabilities,
-            "runners": one.runners.iter().map(runner_json).collect::<Vec<_>>(),
-        })
+        let mut entry = json!({"address": one.address, "score": 1});
+        if !one.capabilities.is_empty() {
+            entry["capabilities"] = one.capabilities.as_slice().into();
+        }
+        if !one.runners.is_empty() {
+            entry["runners"] = one.runners.iter().map(runner_json).collect();
+        }
+        entry
     });
-    Value::Array(entries.collect()).to_string().into_bytes()
+    line(Value::Array(entries.collect()))
 }
 
 fn runner_json(runner: &Runner) -> Value {

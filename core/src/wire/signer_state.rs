@@ -86,7 +86,7 @@ impl SignerState {
     }
 
     fn read(text: &[u8]) -> Result<Self, String> {
-        let fields = Fields::parse(text)?;
+        let fields = Fields::only(text)?;
         let address = fields.text("OrchestratorAddress")?;
         let stamp = fields.text("LastUpdate")?;
         Ok(Self {
