@@ -123,8 +123,10 @@ pub enum Reason {
     Capacity,
     /// What was paid does not cover the work.
     Balance,
-    /// The payer's deposit or reserve is missing or unlocking.
+    /// The payer's deposit or reserve is missing.
     PayerFunds,
+    /// The payer asked for its deposit and reserve back, so nobody takes tickets on them.
+    PayerUnlocking,
     /// The orchestrator cannot take this payer's reserve.
     SenderReserve,
     /// The orchestrator is not active in this round.
@@ -290,7 +292,7 @@ impl Cause {
                 | Reason::Nonce
                 | Reason::RecipientRand
                 | Reason::AuthToken => Advice::Renew,
-                Reason::PayerFunds => Advice::Stop,
+                Reason::PayerFunds | Reason::PayerUnlocking => Advice::Stop,
                 Reason::PayerLimits => Advice::GoElsewhere,
                 _ => elsewhere,
             },

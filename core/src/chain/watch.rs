@@ -25,7 +25,7 @@ use crate::machine::{EffectId, Input, Machine, Outbox, Output};
 use crate::sign::Address;
 use crate::time::Time;
 use crate::wire::ethereum::{
-    CHAIN_ID, CONTROLLER, call, get_contract, get_sender_info, read_address, read_hash,
+    CHAIN_ID, CONTROLLER, call, get_contract, get_sender_info, read_contract, read_hash,
     read_sender_info, read_u64,
 };
 use crate::wire::jsonrpc::{self, Ask, Asking, BatchLimit, MAX_ANSWER_BYTES, Told};
@@ -321,14 +321,13 @@ impl ChainWatch {
                         wanted,
                     });
                 }
-                let contracts = Contracts {
-                    broker: read_address(broker, 0).map_err(nonsense)?,
-                    rounds: read_address(rounds, 0).map_err(nonsense)?,
+                let contract = |told: &[u8], name| {
+                    read_contract(told, self.config.controller, name).map_err(nonsense)
                 };
-                if contracts.broker.is_zero() || contracts.rounds.is_zero() {
-                    let why = "it does not know the ticket broker and the rounds manager";
-                    return Err(nonsense(WireError::new("the controller", why)));
-                }
+                let contracts = Contracts {
+                    broker: contract(broker, "TicketBroker")?,
+                    rounds: contract(rounds, "RoundsManager")?,
+                };
                 self.contracts = Some(contracts);
                 Ok(Some(Question::Now(contracts)))
             }

@@ -20,6 +20,7 @@ use super::contracts::{
 use crate::http::{Reach, Url};
 use crate::sign::Address;
 use crate::wire::WireError;
+use crate::wire::ethereum::read_contract;
 use crate::wire::jsonrpc::{Ask, BatchLimit, Told};
 use crate::wire::listing::{self, Found, Listed, MAX_SKIPPED, Skipped};
 
@@ -56,6 +57,16 @@ impl ChainSource {
             controller: CONTROLLER,
             ai_registry: ai.then_some(AI_SERVICE_REGISTRY),
         }
+    }
+
+    /// The same of another deployment, if it is another: of that one no registry of AI services is known.
+    #[must_use]
+    pub fn of(mut self, controller: Address) -> Self {
+        if controller != self.controller {
+            self.controller = controller;
+            self.ai_registry = None;
+        }
+        self
     }
 }
 
@@ -212,14 +223,9 @@ impl Walk {
                     return Err(short());
                 };
                 self.block = block.saturating_sub(OVERLAP);
-                self.bonding = read_address(bonding)?;
-                self.registry = read_address(registry)?;
-                if self.bonding.is_zero() || self.registry.is_zero() {
-                    return Err(WireError::new(
-                        "the controller",
-                        "it does not know the contracts",
-                    ));
-                }
+                let controller = self.source.controller;
+                self.bonding = read_contract(bonding, controller, "BondingManager")?;
+                self.registry = read_contract(registry, controller, "ServiceRegistry")?;
                 self.state = State::First;
                 Ok(Step::Ask)
             }

@@ -48,7 +48,9 @@ impl Class {
             Cause::Refused { status, reason, .. } => match (reason, *status) {
                 (Reason::Signature | Reason::Denied, _) => Self::Auth,
                 (Reason::Capacity, _) => Self::Capacity,
-                (Reason::SenderReserve | Reason::PayerFunds, _) => Self::Payer,
+                (Reason::SenderReserve | Reason::PayerFunds | Reason::PayerUnlocking, _) => {
+                    Self::Payer
+                }
                 (Reason::Misconfigured, _) => Self::Misconfigured,
                 (_, Status::DEADLINE_EXCEEDED) => Self::Timeout,
                 (_, Status::UNIMPLEMENTED) => Self::NotAnOrchestrator,

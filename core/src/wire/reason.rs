@@ -74,7 +74,7 @@ const KNOWN: &[(&str, Reason)] = &[
     ("> max total ticket ev", Reason::PayerLimits),
     ("> max facevalue", Reason::PayerLimits),
     ("ticket facevalue too low", Reason::PayerLimits),
-    ("set to unlock soon", Reason::PayerFunds),
+    ("set to unlock soon", Reason::PayerUnlocking),
     ("no sender deposit", Reason::PayerFunds),
     ("no sender reserve", Reason::PayerFunds),
     ("insufficient sender reserve", Reason::SenderReserve),
@@ -108,5 +108,7 @@ mod tests {
     fn a_reserve_that_is_too_small_for_the_recipient_is_not_a_missing_one() {
         assert_eq!(reason("insufficient sender reserve"), Reason::SenderReserve);
         assert_eq!(reason("no sender reserve"), Reason::PayerFunds);
+        let unlocking = "unable to validate sender: deposit and reserve is set to unlock soon";
+        assert_eq!(reason(unlocking), Reason::PayerUnlocking);
     }
 }

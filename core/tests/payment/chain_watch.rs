@@ -32,6 +32,8 @@ struct Chain {
     deposit: u64,
     /// How many questions it takes at a time.
     most: usize,
+    /// What the address of the controller answers in place of the contracts' addresses.
+    no_controller: Option<&'static str>,
 }
 
 const GOOD: Chain = Chain {
@@ -41,6 +43,7 @@ const GOOD: Chain = Chain {
     round_hash: 0x99,
     deposit: 1_000,
     most: 100,
+    no_controller: None,
 };
 
 impl Chain {
@@ -82,6 +85,9 @@ impl Chain {
         let is = |address: Address| to == address.to_string().to_lowercase();
         let round = || u64::from_be_bytes(data[28..36].try_into().expect("eight bytes"));
         if data[..4] == selector("getContract(bytes32)") {
+            if let Some(answer) = self.no_controller {
+                return answer.into();
+            }
             let id: [u8; 32] = data[4..].try_into().expect("a word");
             let found = [("TicketBroker", BROKER), ("RoundsManager", ROUNDS)];
             let found = found.iter().find(|(name, _)| contract_id(name) == id);
@@ -288,6 +294,33 @@ fn endpoints_stand_in_for_each_other_and_keep_their_keys_to_themselves() {
         (player.views.len(), player.failures.len(), player.downs),
         (3, 3, 0)
     );
+}
+
+#[test]
+fn a_controller_that_is_none_is_named() {
+    let zero = "0000000000000000000000000000000000000000000000000000000000000000";
+    for (answer, why) in [
+        (
+            "",
+            "there is no contract at 0xD8E8328501E9645d16Cf49539efC04f734606ee4",
+        ),
+        (
+            zero,
+            "0xD8E8328501E9645d16Cf49539efC04f734606ee4 does not know TicketBroker",
+        ),
+        (
+            "00",
+            "0xD8E8328501E9645d16Cf49539efC04f734606ee4 is another contract",
+        ),
+    ] {
+        let mut player = Player::new(&[Some(Chain {
+            no_controller: Some(answer),
+            ..GOOD
+        })]);
+        player.settle();
+        let told = player.failures[0].1.to_string();
+        assert!(told.contains(why), "{told}");
+    }
 }
 
 #[test]

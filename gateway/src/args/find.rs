@@ -213,7 +213,7 @@ impl FindArgs {
         let mut chain = ChainSource::arbitrum(first, true);
         chain.others = endpoints.collect();
         if let Some(controller) = self.controller {
-            chain.controller = controller;
+            chain = chain.of(controller);
         }
         match self.ai_registry.as_deref() {
             Some("none") => chain.ai_registry = None,
@@ -223,8 +223,6 @@ impl FindArgs {
                 })?;
                 chain.ai_registry = Some(address);
             }
-            // Another chain has another registry.
-            None if self.controller.is_some() => chain.ai_registry = None,
             None => {}
         }
         Ok(Some(chain))

@@ -233,12 +233,19 @@ fn remedy(who: &Party, cause: &Cause) -> &'static str {
             Cause::Silent { .. } => {
                 "Check --rpc and the network, or name a further endpoint; nothing is paid by an old reading"
             }
+            Cause::Refused {
+                reason: Reason::PayerUnlocking,
+                ..
+            } => CANCEL_UNLOCK,
             _ => "Look into the log with --log info; the fault is on our side",
         },
     }
 }
 
 const FUND: &str = "Fund the deposit and reserve of the account that pays";
+
+const CANCEL_UNLOCK: &str = "Cancel the unlock of the deposit of the account that pays, or withdraw and fund it anew; \
+                             nobody takes its tickets before";
 
 /// What to do about a connection, whoever is at its other end.
 fn about_link(cause: &Cause) -> Option<&'static str> {
@@ -264,6 +271,7 @@ fn about_signer(cause: &Cause) -> &'static str {
     match cause {
         Cause::Refused { reason, status, .. } => match (reason, status) {
             (Reason::PayerFunds | Reason::SenderReserve, _) => FUND,
+            (Reason::PayerUnlocking, _) => CANCEL_UNLOCK,
             (Reason::Signature, _) => {
                 "Check that the signer holds the key of the account that pays"
             }
@@ -297,6 +305,7 @@ fn about_orchestrator(cause: &Cause) -> &'static str {
             (Reason::Capacity, _) => "Try again later, or name another orchestrator",
             (Reason::Balance, _) => "Look at the payments before: the work was not paid in time",
             (Reason::PayerFunds | Reason::SenderReserve, _) => FUND,
+            (Reason::PayerUnlocking, _) => CANCEL_UNLOCK,
             (Reason::Signature, _) => {
                 "Say with --signer who pays, and check that the signer holds that account's key"
             }
@@ -366,6 +375,13 @@ mod tests {
             seen: [2; 32],
         }));
         assert!(changed.contains("0101") && changed.contains("file of pins"));
+        let unlocking = line(Cause::Refused {
+            doing: "the start",
+            status: 403,
+            reason: Reason::PayerUnlocking,
+            text: "set to unlock soon".into(),
+        });
+        assert!(unlocking.contains("Cancel the unlock"), "{unlocking}");
         assert!(
             line(Cause::TimedOut {
                 doing: "GetOrchestrator",
