@@ -144,7 +144,8 @@ impl Runner {
     /// # Errors
     /// If it has no price, or one too high.
     pub fn affordable(&self, ceiling: Option<&Amount>) -> Result<(), BadRunner> {
-        let price = self.price.as_ref().ok_or(BadRunner::Price)?;
+        let price = self.price.as_ref().filter(|price| price.wei.is_positive());
+        let price = price.ok_or(BadRunner::Price)?;
         match ceiling {
             Some(ceiling) if price.wei > *ceiling => Err(BadRunner::AboveCeiling),
             _ => Ok(()),

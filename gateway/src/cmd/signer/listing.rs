@@ -10,14 +10,12 @@ use livepeer_core::capabilities::{Capabilities, Ceilings};
 use livepeer_core::discovery::{self, ChainSource, Origin, Source};
 use livepeer_core::handshake::{self, Handshake, Identity};
 use livepeer_core::http::Url;
-use livepeer_core::payment::remote::{SignerServer, listing};
+use livepeer_core::payment::remote::{Listing, SignerServer, listing};
 use livepeer_core::wire::OrchestratorInfo;
-use livepeer_core::wire::ethereum::AI_SERVICE_REGISTRY;
-use livepeer_core::wire::listing::Found;
 use livepeer_core::wire::runner::Runner;
-use livepeer_runtime::api::discover;
+use livepeer_runtime::api::{Discovered, discover};
 use livepeer_runtime::{Driver, Handle, Runtime};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::super::socket::sleep_until;
 use crate::args::{ChainArgs, ListingArgs};
@@ -48,20 +46,20 @@ impl Sources {
             return Some(Self::Named(args.orchestrator.clone()));
         }
         let (first, others) = chain.rpc.split_first()?;
-        Some(Self::Chain(ChainSource {
-            endpoint: first.clone(),
-            others: others.to_vec(),
-            controller: chain.controller,
-            ai_registry: Some(AI_SERVICE_REGISTRY),
-        }))
+        let mut source = ChainSource::arbitrum(first.clone(), true).of(chain.controller);
+        source.others = others.to_vec();
+        Some(Self::Chain(source))
     }
 
     async fn urls<R: Runtime>(&self, driver: &Driver<R>) -> Vec<Url> {
         match self {
             Self::Named(urls) => urls.clone(),
             Self::Chain(source) => {
-                let found = find(driver, Origin::Chain, Source::Chain(source.clone())).await;
-                found.into_iter().map(|found| found.url).collect()
+                let told = find(driver, Origin::Chain, Source::Chain(source.clone())).await;
+                for (_, failure) in told.failed {
+                    warn!(%failure, "the contracts name no orchestrators");
+                }
+                told.found.into_iter().map(|found| found.url).collect()
             }
         }
     }
@@ -79,21 +77,25 @@ pub(super) async fn keep<R: Runtime>(
         let urls = sources.urls(&driver).await;
         let asked = urls.len();
         let found = ask_all(&driver, urls, payer).await;
-        let list = listing(
+        let Listing { listed, left_out } = listing(
             found.iter().map(|(info, runners)| (info, &runners[..])),
             &ceilings,
         );
-        info!(
-            asked,
-            answered = found.len(),
-            listed = list.len(),
-            "orchestrators"
-        );
-        let wait = if list.is_empty() { RETRY } else { REFRESH };
-        // What was listed before is better than nothing.
-        if !list.is_empty() {
-            signer.with(|machine, now| machine.set_listed(now, list));
+        for left_out in left_out {
+            info!("not listed: {left_out}");
         }
+        let (answered, count) = (found.len(), listed.len());
+        if listed.is_empty() {
+            // What was listed before is better than nothing.
+            warn!(
+                asked,
+                answered, "no orchestrators to list; the last list stands"
+            );
+        } else {
+            info!(asked, answered, listed = count, "orchestrators");
+            signer.with(|machine, now| machine.set_listed(now, listed));
+        }
+        let wait = if count == 0 { RETRY } else { REFRESH };
         sleep_until(&driver, driver.now() + wait).await;
     }
 }
@@ -163,18 +165,21 @@ async fn ask<R: Runtime>(driver: &Driver<R>, url: &Url, payer: Address) -> Optio
             Some(_) => {}
         }
     };
-    // Most have none, and say so with status 404.
-    let found = find(driver, Origin::List, Source::Runners(url.clone())).await;
-    let runners = found.into_iter().flat_map(|found| found.runners).collect();
-    Some((info, runners))
+    let told = find(driver, Origin::List, Source::Runners(url.clone())).await;
+    for (_, failure) in told.failed {
+        // Most have none, and say so with status 404.
+        debug!(%failure, "no runners");
+    }
+    let runners = told.found.into_iter().flat_map(|found| found.runners);
+    Some((info, runners.collect()))
 }
 
-/// Asks a source once; of one that fails nothing is found.
-async fn find<R: Runtime>(driver: &Driver<R>, origin: Origin, source: Source) -> Vec<Found> {
+/// Asks a source once, and tells what of it is left out.
+async fn find<R: Runtime>(driver: &Driver<R>, origin: Origin, source: Source) -> Discovered {
     let config = discovery::Config::default();
     let discovered = discover(driver, config, vec![(origin, source)], FIND_WITHIN).await;
-    for (_, failure) in discovered.failed {
-        tracing::debug!(%failure, "no orchestrators found");
+    for (origin, skipped) in &discovered.skipped {
+        info!("not listed: {origin}, {skipped}");
     }
-    discovered.found
+    discovered
 }
