@@ -4,6 +4,7 @@
 
 #![allow(missing_docs, reason = "criterion makes functions without any")]
 
+use std::cell::RefCell;
 use std::hint::black_box;
 use std::task::{Context, Poll, Waker};
 
@@ -55,14 +56,23 @@ fn generate(c: &mut Criterion) {
     let mut group = c.benchmark_group("generate-payment");
     group.throughput(Throughput::Elements(1));
     for (name, continued) in [("first, 1 ticket", false), ("continued, 1 ticket", true)] {
-        let scene = Scene::new();
-        let mut signer = scene.signer();
-        let body = if continued {
-            scene.continued_body(&mut signer)
-        } else {
-            scene.first_body()
-        };
-        group.bench_function(name, |b| b.iter(|| signer.call(black_box(&body))));
+        let mut scene = Scene::new();
+        let signer = RefCell::new(scene.signer());
+        let mut quotes = 0;
+        group.bench_function(name, |b| {
+            b.iter_batched(
+                || {
+                    quotes += 1;
+                    scene.requote(quotes);
+                    match continued {
+                        true => scene.continued_body(&mut signer.borrow_mut()),
+                        false => scene.first_body(),
+                    }
+                },
+                |body| signer.borrow_mut().call(black_box(&body)),
+                BatchSize::SmallInput,
+            );
+        });
     }
     group.finish();
 }

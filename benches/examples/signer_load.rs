@@ -51,27 +51,30 @@ fn run(
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_err(std::io::Error::other)?;
     let now = Time::ZERO + now;
-    let scene = Scene::at(now);
-    let scene = Arc::new(scene);
     let done = Arc::new(AtomicU64::new(0));
     let before = cpu(process)?;
     let start = Instant::now();
     let workers: Vec<_> = (0..connections)
-        .map(|_| {
-            let (scene, done, address) =
-                (Arc::clone(&scene), Arc::clone(&done), address.to_owned());
+        .map(|number| {
+            let (done, address) = (Arc::clone(&done), address.to_owned());
             std::thread::spawn(move || -> std::io::Result<()> {
                 let mut connection = Connection::new(&address)?;
-                let first = match continued {
+                let mut scene = Scene::at(now);
+                // No two connections share a quote, and no two runs.
+                let mut quotes = now.as_nanos() + (u64::from(number) << 24);
+                scene.requote(quotes);
+                let first = |scene: &Scene| match continued {
                     true => scene.units(now, StateBlob::default()),
                     false => scene.request(now, StateBlob::default()),
                 };
-                let mut body = first.clone();
+                let mut body = first(&scene);
                 while start.elapsed() < span {
                     let (status, answer) = connection.call(&body)?;
                     if status == STATUS_REFRESH {
-                        // So many payments wear a quote out: a session of its own goes on.
-                        body.clone_from(&first);
+                        // So many payments wear a quote out.
+                        quotes += 1;
+                        scene.requote(quotes);
+                        body = first(&scene);
                         continue;
                     }
                     if status != 200 {

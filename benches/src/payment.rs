@@ -87,6 +87,12 @@ impl Scene {
         }
     }
 
+    /// Turns to the n-th of further quotes: one lasts for 500 tickets. Nobody knows the number behind it, so no
+    /// recipient takes its tickets.
+    pub fn requote(&mut self, n: u64) {
+        self.params.recipient_rand_hash[..8].copy_from_slice(&n.to_be_bytes());
+    }
+
     /// What the orchestrator says, good for half an hour from `now`.
     ///
     /// # Panics
@@ -233,6 +239,9 @@ impl Desk {
                     let signature = sign(&self.key, digest);
                     self.server
                         .handle_input(NOW, Input::Signed(id, Ok(signature)));
+                }
+                Output::Effect(id, Effect::Store(_)) => {
+                    self.server.handle_input(NOW, Input::Stored(id, Ok(())));
                 }
                 Output::Effect(_, Effect::Http(Out::Reply(reply))) => {
                     let Body::Full(body) = reply.body else {

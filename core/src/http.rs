@@ -12,6 +12,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
+use core::net::IpAddr;
 use core::str::FromStr;
 
 use bytes::Bytes;
@@ -159,6 +160,8 @@ pub struct Request {
     pub trust: Trust,
     /// HTTP/1.1 or HTTP/2.
     pub protocol: Protocol,
+    /// As server: the address at the other end of the connection, if the driver knows it.
+    pub peer: Option<IpAddr>,
 }
 
 impl Request {
@@ -172,6 +175,7 @@ impl Request {
             body: Body::Empty,
             trust: Trust::Public,
             protocol: Protocol::Http1,
+            peer: None,
         }
     }
 

@@ -116,7 +116,8 @@ impl Runtime for SmolRuntime {
         listener.local_addr()
     }
 
-    async fn accept(&self, listener: &Self::Listener) -> io::Result<Self::Stream> {
-        stream(listener.accept().await?.0)
+    async fn accept(&self, listener: &Self::Listener) -> io::Result<(Self::Stream, SocketAddr)> {
+        let (accepted, from) = listener.accept().await?;
+        Ok((stream(accepted)?, from))
     }
 }

@@ -46,11 +46,11 @@ pub trait Runtime: Clone + Send + Sync + Unpin + 'static {
     /// If the system does not say.
     fn local_addr(&self, listener: &Self::Listener) -> io::Result<SocketAddr>;
 
-    /// The next connection of a listener.
+    /// The next connection of a listener, and the address at its other end.
     fn accept(
         &self,
         listener: &Self::Listener,
-    ) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    ) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
 }
 
 /// A wall clock that is read once and never goes back: what adapters answer [`Runtime::now`] with.

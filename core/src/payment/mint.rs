@@ -6,6 +6,7 @@ use alloc::string::{String, ToString as _};
 use core::ops::RangeInclusive;
 use core::time::Duration;
 
+use num_rational::BigRational;
 use num_traits::ToPrimitive as _;
 
 use super::auth::TOKEN_RENEWAL;
@@ -85,6 +86,8 @@ pub struct Plan {
     pub existing: Amount,
     /// To be signed.
     pub credentials: SegmentCredentials,
+    /// Where to get a fresh quote.
+    pub orchestrator_url: String,
 }
 
 /// What a payer is willing to sign.
@@ -127,11 +130,11 @@ pub fn plan(
     rng: &mut Rng,
     request: &PaymentRequest,
 ) -> Result<Plan, Refusal> {
-    plan_knowing(now, policy, chain, rng, request, |_, _| false)
+    plan_knowing(now, policy, chain, rng, request, |_, _| false, |_| 0)
 }
 
 /// As [`plan`], for a signer that may know by itself that it made the signature of a blob with that digest, and so
-/// spares looking at it again.
+/// spares looking at it again, and which nonce it used last under a quote.
 pub(super) fn plan_knowing(
     now: Time,
     policy: &Policy,
@@ -139,6 +142,7 @@ pub(super) fn plan_knowing(
     rng: &mut Rng,
     request: &PaymentRequest,
     knows: impl FnOnce(Digest, &Signature) -> bool,
+    used: impl FnOnce(&RandHash) -> u32,
 ) -> Result<Plan, Refusal> {
     let raw = request
         .orchestrator
@@ -160,7 +164,11 @@ pub(super) fn plan_knowing(
             .map(Some)
             .map_err(|_| Refusal::bad("invalid state"))
     };
-    decide(now, policy, chain, rng, &quote, 0, recall, request)
+    let used = quote
+        .ticket_params
+        .as_ref()
+        .map_or(0, |params| used(&params.recipient_rand_hash));
+    decide(now, policy, chain, rng, &quote, used, recall, request)
 }
 
 /// Decides a payment. `used` is the last nonce known to be used under the quote, `recall` yields what is remembered
@@ -207,6 +215,7 @@ pub fn decide(
     let capabilities = request
         .capabilities
         .as_ref()
+        .filter(|raw| !raw.is_empty())
         .map(|raw| credential_capabilities(raw))
         .transpose()
         .map_err(|err| Refusal::bad(err.to_string()))?;
@@ -222,7 +231,8 @@ pub fn decide(
 
     let unit = Unit::from_signer_type(&request.job_type);
     let units = match unit {
-        Some(unit) if first => unit.billable(Duration::ZERO),
+        // Of a session that was never billed no time counts, but what is paid ahead.
+        Some(unit) if state.last_update == Time::ZERO => unit.billable(Duration::ZERO),
         Some(unit) => unit.billable(now.since(state.last_update)),
         None if request.job_type.is_empty() => u64::try_from(request.in_pixels).unwrap_or(0),
         None => return Err(Refusal::bad("invalid job type")),
@@ -231,13 +241,19 @@ pub fn decide(
         return Err(Refusal::bad("missing billable unit or job type"));
     }
 
+    let requested = request
+        .max_price
+        .as_ref()
+        .map(|max| max.parse(unit))
+        .transpose()
+        .map_err(|err| Refusal::bad(err.to_string()))?;
     let initial = Price::new(state.initial_price_per_unit, state.initial_pixels_per_unit)
         .filter(|price| !price.is_free())
-        .ok_or_else(|| Refusal::bad("the session's initial price is not positive"))?;
+        .ok_or_else(|| Refusal::bad("invalid initial price in state"))?;
     check_price(
         policy,
-        request,
         price,
+        requested,
         (!first).then_some(initial),
         capabilities.as_ref(),
     )?;
@@ -265,7 +281,7 @@ pub fn decide(
     let nonces = u32::try_from(tickets)
         .ok()
         .and_then(|count| nonces.issue(count))
-        .ok_or_else(|| refresh(quote))?;
+        .ok_or_else(|| refresh(&quote.transcoder))?;
 
     let value = worth(tickets, &ev);
     state.balance = existing.clone() + value.clone() - fee.clone();
@@ -287,6 +303,7 @@ pub fn decide(
             quote.auth_token.clone(),
             capabilities,
         ),
+        orchestrator_url: quote.transcoder.clone(),
     })
 }
 
@@ -329,9 +346,9 @@ fn continued(
     Ok(state)
 }
 
-fn refresh(quote: &Quote) -> Refusal {
+fn refresh(orchestrator_url: &str) -> Refusal {
     Refusal {
-        orchestrator_url: Some(quote.transcoder.clone()),
+        orchestrator_url: Some(orchestrator_url.into()),
         ..Refusal::new(STATUS_REFRESH, "refresh session for remote signer")
     }
 }
@@ -346,14 +363,14 @@ fn check_session(
 ) -> Result<(), Refusal> {
     const PREFIX: &str = "remote signer could not check whether to refresh session";
     if nonces.worn() {
-        return Err(refresh(quote));
+        return Err(refresh(&quote.transcoder));
     }
     let token = quote
         .auth_token
         .as_ref()
         .ok_or_else(|| Refusal::bad(format!("{PREFIX}: missing auth token")))?;
     if now + TOKEN_RENEWAL > token.expiration {
-        return Err(refresh(quote));
+        return Err(refresh(&quote.transcoder));
     }
     match check_params(
         quote.ticket_params.as_ref(),
@@ -363,15 +380,15 @@ fn check_session(
         policy.address,
     ) {
         Ok(()) => Ok(()),
-        Err(BadParams::Expired) => Err(refresh(quote)),
+        Err(BadParams::Expired) => Err(refresh(&quote.transcoder)),
         Err(err) => Err(Refusal::bad(format!("{PREFIX}: {err}"))),
     }
 }
 
 fn check_price(
     policy: &Policy,
-    request: &PaymentRequest,
     quoted: Price,
+    requested: Option<BigRational>,
     initial: Option<Price>,
     capabilities: Option<&Capabilities>,
 ) -> Result<(), Refusal> {
@@ -380,12 +397,6 @@ fn check_price(
         Some(wanted) => policy.ceilings.limit(wanted),
         None => policy.ceilings.limit(&Capabilities::default()),
     };
-    let requested = request
-        .max_price
-        .as_ref()
-        .map(|max| max.parse(Unit::from_signer_type(&request.job_type)))
-        .transpose()
-        .map_err(|err| Refusal::bad(err.to_string()))?;
     let initial = initial.map(|price| price.of_one().as_ratio().clone());
     let ceilings = [
         configured
@@ -442,6 +453,23 @@ fn with_round(mut params: TicketParams, chain: &ChainView) -> TicketParams {
 }
 
 impl Plan {
+    /// Takes later nonces if others were used up to `used` since the plan was made.
+    ///
+    /// # Errors
+    /// If the quote has not as many left.
+    pub(super) fn number_after(&mut self, used: u32) -> Result<(), Refusal> {
+        if used < *self.nonces.start() {
+            return Ok(());
+        }
+        let hash = self.params.recipient_rand_hash;
+        let count = u32::try_from(self.nonces.clone().count()).unwrap_or(u32::MAX);
+        self.nonces = SenderNonces::new(hash, used)
+            .issue(count)
+            .ok_or_else(|| refresh(&self.orchestrator_url))?;
+        self.state.sender_nonce = *self.nonces.end();
+        Ok(())
+    }
+
     /// What has to be signed of the payment itself, in order: each ticket, then the credentials.
     pub fn digests(&self, payer: Address) -> impl Iterator<Item = Digest> {
         self.nonces

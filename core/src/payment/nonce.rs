@@ -1,7 +1,11 @@
 //! Nonces under a recipient's commitments: windows at the recipient, counters at the sender (payments spec 6, 7.2).
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
 use core::ops::RangeInclusive;
+
+use crate::store::Record;
 
 /// So many distinct nonces are accepted under one commitment.
 pub const MAX_NONCES: usize = 600;
@@ -11,6 +15,13 @@ pub const REFRESH_NONCE: u32 = 500;
 
 /// A recipient tracks at most so many commitments at once. Tracking one takes a valid ticket under our own quote.
 pub const MAX_WINDOWS: usize = 100_000;
+
+/// A sender remembers the last nonce of so many commitments, for some five megabytes. A quote lasts for minutes, so
+/// that is a hundred new ones a second.
+pub const MAX_SPENT: usize = 32_768;
+
+/// What the keys of records of spent nonces begin with.
+pub const NONCE_KEY: &str = "nonce:0x";
 
 /// A hash that names a commitment, and with it a space of nonces.
 pub type RandHash = [u8; 32];
@@ -153,5 +164,163 @@ impl SenderNonces {
         let first = self.last + 1;
         self.last = last;
         Some(first..=last)
+    }
+}
+
+/// The last nonce that a sender used under each commitment, whichever session it was for. Of more than
+/// [`MAX_SPENT`] commitments those that were used least recently are forgotten.
+#[derive(Clone, Debug, Default)]
+pub struct SpentNonces {
+    /// The last nonce, and when it was used, in turns.
+    last: BTreeMap<RandHash, (u32, u64)>,
+    order: BTreeMap<u64, RandHash>,
+    turns: u64,
+}
+
+impl SpentNonces {
+    /// The last nonce known to be used; zero for none.
+    #[must_use]
+    pub fn last(&self, hash: &RandHash) -> u32 {
+        self.last.get(hash).map_or(0, |(last, _)| *last)
+    }
+
+    /// What has to be stored before anything is signed with nonces up to `last`.
+    #[must_use]
+    pub fn record(hash: &RandHash, last: u32) -> Record {
+        Record {
+            key: nonce_key(hash),
+            value: Some(last.to_be_bytes().to_vec().into()),
+        }
+    }
+
+    /// Notes that all nonces up to `last` are used. A failed send never gives any back. What has to be stored is the
+    /// end of an older commitment, if one is forgotten for this.
+    #[must_use]
+    pub fn spend(&mut self, hash: RandHash, last: u32) -> Option<Record> {
+        let last = last.max(self.last(&hash));
+        self.note(hash, last).map(|hash| Record {
+            key: nonce_key(&hash),
+            value: None,
+        })
+    }
+
+    /// Takes in what another sender with the same key has used. The record of a commitment that is forgotten for it
+    /// stays where it is stored.
+    pub fn learn(&mut self, other: &Self) {
+        for hash in other.order.values() {
+            let last = other.last(hash);
+            if last > self.last(hash) {
+                self.note(*hash, last);
+            }
+        }
+    }
+
+    /// Gives back nonces with which nothing was signed, unless later ones were used since.
+    pub fn give_back(&mut self, hash: &RandHash, nonces: &RangeInclusive<u32>) {
+        if let Some((last, _)) = self.last.get_mut(hash)
+            && last == nonces.end()
+        {
+            *last = nonces.start().saturating_sub(1);
+        }
+    }
+
+    /// Takes back a record from before a restart; says whether it was one of ours. Without it a quote that was in
+    /// use must not be used again.
+    pub fn restore(&mut self, record: &Record) -> bool {
+        let read = || {
+            let hash = hex::decode(record.key.strip_prefix(NONCE_KEY)?).ok()?;
+            let last = u32::from_be_bytes((**record.value.as_ref()?).try_into().ok()?);
+            Some((hash.try_into().ok()?, last))
+        };
+        let Some((hash, last)) = read() else {
+            return false;
+        };
+        self.note(hash, last);
+        true
+    }
+
+    /// Puts a commitment last in line, and hands back the one that is forgotten for it.
+    fn note(&mut self, hash: RandHash, last: u32) -> Option<RandHash> {
+        self.turns += 1;
+        if let Some((_, before)) = self.last.insert(hash, (last, self.turns)) {
+            self.order.remove(&before);
+        }
+        self.order.insert(self.turns, hash);
+        if self.last.len() <= MAX_SPENT {
+            return None;
+        }
+        let (_, oldest) = self.order.pop_first()?;
+        self.last.remove(&oldest);
+        Some(oldest)
+    }
+}
+
+fn nonce_key(hash: &RandHash) -> String {
+    format!("{NONCE_KEY}{}", hex::encode(hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(n: usize) -> RandHash {
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&n.to_be_bytes());
+        hash
+    }
+
+    #[test]
+    fn the_commitments_used_least_recently_are_forgotten_with_their_records() {
+        let mut spent = SpentNonces::default();
+        for n in 0..MAX_SPENT {
+            assert_eq!(spent.spend(hash(n), 1), None);
+        }
+        assert_eq!(spent.spend(hash(0), 2), None, "a known one takes no room");
+        let forgotten = spent.spend(hash(MAX_SPENT), 1);
+        let forgotten = forgotten.expect("there is no more room");
+        assert_eq!(
+            (forgotten.key, forgotten.value),
+            (nonce_key(&hash(1)), None)
+        );
+        assert_eq!((spent.last(&hash(0)), spent.last(&hash(1))), (2, 0));
+        assert_eq!(spent.last.len(), spent.order.len());
+    }
+
+    #[test]
+    fn nonces_never_go_back_and_survive_as_records() {
+        let mut spent = SpentNonces::default();
+        for last in [9, 4] {
+            assert_eq!(spent.spend(hash(1), last), None);
+            assert_eq!(spent.last(&hash(1)), 9);
+        }
+        let record = SpentNonces::record(&hash(1), 9);
+        let mut again = SpentNonces::default();
+        assert!(again.restore(&record));
+        assert_eq!(again.last(&hash(1)), 9);
+        let key = String::from("spent");
+        assert!(!again.restore(&Record { key, ..record }));
+    }
+
+    #[test]
+    fn what_another_session_used_is_used() {
+        let (mut ours, mut theirs) = (SpentNonces::default(), SpentNonces::default());
+        assert_eq!(ours.spend(hash(1), 5), None);
+        for (n, last) in [(1, 3), (2, 7)] {
+            assert_eq!(theirs.spend(hash(n), last), None);
+        }
+        ours.learn(&theirs);
+        assert_eq!((ours.last(&hash(1)), ours.last(&hash(2))), (5, 7));
+    }
+
+    #[test]
+    fn only_the_last_nonces_are_given_back() {
+        let mut spent = SpentNonces::default();
+        assert_eq!(spent.spend(hash(1), 6), None);
+        spent.give_back(&hash(1), &(1..=3));
+        assert_eq!(spent.last(&hash(1)), 6, "later ones are under way");
+        spent.give_back(&hash(1), &(4..=6));
+        assert_eq!(spent.last(&hash(1)), 3);
+        spent.give_back(&hash(2), &(1..=3));
+        assert_eq!(spent.last(&hash(2)), 0);
     }
 }

@@ -31,6 +31,7 @@ use super::slab::Slab;
 use super::{ContentType, Ending, Seq, Start};
 use crate::error::Misuse;
 use crate::http::{Headers, In, Out, Request, Response};
+use crate::intake::{Held, Intake};
 use crate::machine::{EffectId, Input, Machine, Outbox, Output, earlier};
 use crate::time::Time;
 
@@ -39,6 +40,9 @@ pub const CHANGES: &str = "_changes";
 
 /// Body bytes held for one request while the embedder decides on it.
 pub const MAX_EARLY_BYTES: usize = 256 << 10;
+
+/// Bytes held for all requests that the embedder decides on; half of them for those of one address.
+pub const MAX_PENDING_BYTES: usize = 64 << 20;
 
 /// How long the embedder may take for an answer to [`Event::Asked`].
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -244,6 +248,7 @@ struct Pending {
     early: Vec<Bytes>,
     early_len: usize,
     ended: bool,
+    held: Held,
 }
 
 /// A trickle server without sockets. See the [module](self) for what it expects of its driver.
@@ -256,6 +261,7 @@ pub struct Server {
     locals: BTreeMap<ReaderId, Local>,
     locals_minted: u64,
     pending: BTreeMap<EffectId, Pending>,
+    intake: Intake,
     next_sweep: Time,
     closing: bool,
     closed: bool,
@@ -267,6 +273,7 @@ impl Server {
     pub fn new(now: Time, config: Config) -> Self {
         let changefeed = config.changefeed;
         let sweep = config.sweep.max(Duration::from_millis(1));
+        let intake = Intake::new(config.max_exchanges, MAX_PENDING_BYTES);
         let mut server = Self {
             now,
             desk: Desk {
@@ -281,6 +288,7 @@ impl Server {
             locals: BTreeMap::new(),
             locals_minted: 0,
             pending: BTreeMap::new(),
+            intake,
             next_sweep: now + sweep,
             closing: false,
             closed: false,
@@ -455,7 +463,10 @@ impl Server {
             return;
         };
         match verdict {
-            Err(refusal) => self.reply(id, refuse(&refusal)),
+            Err(refusal) => {
+                self.intake.release(pending.held);
+                self.reply(id, refuse(&refusal));
+            }
             Ok(()) => self.granted(now, id, pending),
         }
     }
@@ -474,7 +485,7 @@ impl Server {
         }
         let waiting: Vec<EffectId> = self.pending.keys().copied().collect();
         for id in waiting {
-            self.pending.remove(&id);
+            self.forget_pending(id);
             self.reply(id, unavailable());
         }
         self.closing = true;
@@ -616,7 +627,7 @@ impl Server {
                 .map(|(id, _)| *id)
                 .collect();
             for id in late {
-                self.pending.remove(&id);
+                self.forget_pending(id);
                 self.reply(id, text(500, "Server error\n"));
             }
         }

@@ -30,6 +30,10 @@ pub(crate) struct SignerArgs {
     /// Their private key, in PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// Keep in this file which nonces were used, so that a restart does not use one again under a quote that a caller
+    /// kept.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) store: Option<PathBuf>,
     /// Which runtime drives it.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,

@@ -6,7 +6,7 @@ use async_channel::Receiver;
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::chain::ChainView;
 use livepeer_core::payment::guard::Budget;
-use livepeer_core::payment::session::{LocalAccount, NONCE_KEY};
+use livepeer_core::payment::{nonce::NONCE_KEY, session::LocalAccount};
 use livepeer_runtime::api::{LiveVideoJob, Payer};
 use livepeer_runtime::store::{Sqlite, Store as _};
 use livepeer_runtime::{Driver, Runtime, Signer as _, seed};

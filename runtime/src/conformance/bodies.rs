@@ -142,7 +142,7 @@ pub async fn an_early_reply_survives_the_reset_that_follows_it<R: Runtime>(runti
         for _ in 0..64 {
             client.step(id, Out::Data(Bytes::from(pattern(64 << 10))));
         }
-        let mut peer = Raw(runtime.accept(&listener).await.expect("a connection"));
+        let mut peer = Raw(runtime.accept(&listener).await.expect("a connection").0);
         peer.read_to("\r\n\r\n").await;
         peer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 4\r\n\r\ngone")
             .await
@@ -302,7 +302,7 @@ pub async fn sent_follows_what_the_peer_takes<R: Runtime>(runtime: R) {
     for _ in 0..CHUNKS {
         client.step(id, Out::Data(Bytes::from_static(&[0; 64 << 10])));
     }
-    let mut peer = Raw(runtime.accept(&listener).await.expect("a connection"));
+    let mut peer = Raw(runtime.accept(&listener).await.expect("a connection").0);
     rest(&runtime, Duration::from_millis(300)).await;
     let mut sent = 0;
     let mut count = |client: &Side<R>| {

@@ -71,7 +71,7 @@ pub async fn a_peer_without_http2_is_named<R: Runtime>(runtime: R) {
     let (listener, at) = listen(&runtime, "http").await;
     let client = Side::client(&runtime);
     let id = client.open(get(at).protocol(HTTP2));
-    let mut peer = Raw(runtime.accept(&listener).await.expect("a connection"));
+    let mut peer = Raw(runtime.accept(&listener).await.expect("a connection").0);
     peer.read().await.expect("a preface");
     peer.write(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n")
         .await
@@ -93,7 +93,7 @@ pub async fn a_peer_that_is_no_http_server_is_named<R: Runtime>(runtime: R) {
     ] {
         let client = Side::client(&runtime);
         let id = client.open(get(at.clone()).protocol(protocol));
-        let mut peer = Raw(runtime.accept(&listener).await.expect("a connection"));
+        let mut peer = Raw(runtime.accept(&listener).await.expect("a connection").0);
         peer.read().await.expect("a request");
         peer.write(greeting).await.expect("the client listens");
         let fault = client.fault(id).await;
@@ -114,7 +114,7 @@ pub async fn a_peer_that_breaks_mid_body_is_noticed<R: Runtime>(runtime: R) {
     ] {
         let client = Side::client(&runtime);
         let id = client.open(get(at.clone()));
-        let mut peer = Raw(runtime.accept(&listener).await.expect("a connection"));
+        let mut peer = Raw(runtime.accept(&listener).await.expect("a connection").0);
         peer.read_to("\r\n\r\n").await;
         peer.write(said.as_bytes())
             .await

@@ -38,7 +38,7 @@ impl Cutter {
             let (runtime, cuts) = (runtime.clone(), Arc::clone(&cuts));
             async move {
                 let mut rng = Rng::new(seed);
-                while let Ok(near) = runtime.accept(&listener).await {
+                while let Ok((near, _)) = runtime.accept(&listener).await {
                     let Ok(far) = runtime.connect(to).await else {
                         continue;
                     };

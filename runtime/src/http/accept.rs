@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -204,6 +205,7 @@ pub(super) async fn sniff<S: Read + Unpin>(stream: &mut S) -> io::Result<(bool, 
 pub(super) struct Front {
     pub(super) peers: Arc<dyn PeerSink>,
     pub(super) secure: bool,
+    pub(super) from: IpAddr,
     pub(super) pulse: Arc<Pulse>,
 }
 
@@ -216,7 +218,8 @@ impl hyper::service::Service<hyper::Request<Incoming>> for Front {
         let running = Running::new(&self.pulse);
         let version = request.version();
         let bare = request.body().is_end_stream();
-        let opened = convert::request(&request, self.secure).and_then(|head| {
+        let opened = convert::request(&request, self.secure).and_then(|mut head| {
+            head.peer = Some(self.from);
             let exchange = self.peers.open(head, bare);
             exchange.ok_or(StatusCode::SERVICE_UNAVAILABLE)
         });

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
@@ -213,7 +213,7 @@ impl<R: Runtime> Shared<R> {
                 self.runtime.accept(&listener).await
             };
             match self.stop.unless_asked(pin!(next)).await {
-                Some(Ok(stream)) => self.take(stream),
+                Some(Ok((stream, from))) => self.take(stream, from.ip()),
                 // The peer was gone before we looked.
                 Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Some(Err(error)) => {
@@ -250,7 +250,7 @@ impl<R: Runtime> Shared<R> {
         .await;
     }
 
-    fn take(self: &Arc<Self>, stream: R::Stream) {
+    fn take(self: &Arc<Self>, stream: R::Stream, from: IpAddr) {
         let signal = Arc::<Signal>::default();
         let pulse = Arc::<Pulse>::default();
         pulse.shakes_hands.store(self.tls.is_some(), Relaxed);
@@ -276,12 +276,12 @@ impl<R: Runtime> Shared<R> {
         let shared = Arc::clone(self);
         self.runtime.spawn(async move {
             let _place = place;
-            let talk = pin!(shared.talk(stream, &signal, pulse));
+            let talk = pin!(shared.talk(stream, from, &signal, pulse));
             signal.unless_stopped(talk).await;
         });
     }
 
-    async fn talk(&self, stream: R::Stream, signal: &Signal, pulse: Arc<Pulse>) {
+    async fn talk(&self, stream: R::Stream, from: IpAddr, signal: &Signal, pulse: Arc<Pulse>) {
         let (stream, http2) = match &self.tls {
             None => (Io::Plain(stream), None),
             Some(acceptor) => {
@@ -311,6 +311,7 @@ impl<R: Runtime> Shared<R> {
         let service = Front {
             peers: Arc::clone(&self.peers),
             secure: self.tls.is_some(),
+            from,
             pulse,
         };
         if http2 {

@@ -37,6 +37,7 @@ use std::time::Duration;
 
 use livepeer_core::chain::ChainView;
 use livepeer_core::http::{In, Out, Request};
+use livepeer_core::intake::Intake;
 use livepeer_core::machine::earlier;
 use livepeer_core::money::{Amount, Price};
 use livepeer_core::payment::ledger::AccountId;
@@ -64,8 +65,11 @@ pub const TRICKLE: &str = "/ai/trickle/";
 /// A request whose body or answer is not there after this is given up.
 pub const READ_WITHIN: Duration = Duration::from_secs(30);
 
-/// More unanswered requests are turned away.
+/// More unanswered requests are turned away; of one address, half as many.
 pub const MAX_EXCHANGES: usize = 10_000;
+
+/// Requests that would make us hold more than this until they are answered are turned away likewise.
+pub const MAX_HELD: usize = 128 << 20;
 
 /// The longest segment that a channel takes.
 pub const MAX_SEGMENT_BYTES: usize = 64 << 20;
@@ -87,6 +91,7 @@ pub struct Orchestrator {
     /// Which session has the channel of that name as input or output.
     media: BTreeMap<String, String>,
     exchanges: BTreeMap<EffectId, Exchange>,
+    intake: Intake,
     receipts: BTreeMap<ReceiptId, Waiting>,
     /// Answers that [`Quirks::delay`] holds back.
     late: BTreeMap<(Time, u64), (EffectId, Vec<Out>)>,
@@ -148,6 +153,7 @@ impl Orchestrator {
             sessions: BTreeMap::new(),
             media: BTreeMap::new(),
             exchanges: BTreeMap::new(),
+            intake: Intake::new(MAX_EXCHANGES, MAX_HELD),
             receipts: BTreeMap::new(),
             late: BTreeMap::new(),
             held_back: 0,
@@ -521,7 +527,7 @@ impl Orchestrator {
 
     /// Answers an exchange, now or as late as the quirks want.
     fn answer(&mut self, now: Time, id: EffectId, steps: Vec<Out>) {
-        self.exchanges.remove(&id);
+        self.forget_exchange(id);
         if self.config.quirks.delay.is_zero() || self.closing {
             return self.send(id, steps);
         }
@@ -540,14 +546,29 @@ impl Orchestrator {
                 .server
                 .handle_input(now, Input::Http(id, In::Request(request)));
         }
-        if self.closing || self.closed || self.exchanges.len() >= MAX_EXCHANGES {
-            return self.send(id, vec![wire::text_reply(503, "Service Unavailable")]);
+        let unavailable = || vec![wire::text_reply(503, "Service Unavailable")];
+        if self.closing || self.closed {
+            return self.send(id, unavailable());
         }
         match Exchange::open(now, &request) {
-            Ok(exchange) => {
-                self.exchanges.insert(id, exchange);
-            }
+            Ok(mut exchange) => match self.intake.admit(&request) {
+                Ok(held) => {
+                    exchange.held = Some(held);
+                    self.exchanges.insert(id, exchange);
+                }
+                Err(_) => self.send(id, unavailable()),
+            },
             Err(no) => self.refuse(now, id, no),
+        }
+    }
+
+    fn forget_exchange(&mut self, id: EffectId) {
+        if let Some(held) = self
+            .exchanges
+            .remove(&id)
+            .and_then(|exchange| exchange.held)
+        {
+            self.intake.release(held);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What peers ask for besides channels: who may, in which order that is decided, and what they are told.
 
 use livepeer_core::http::{In, Method, Out, Request};
+use livepeer_core::intake::Held;
 use livepeer_core::payment::auth;
 use livepeer_core::payment::receiver::{Credit, Refused};
 use livepeer_core::sign::{Digest, SignRefused, Signature};
@@ -26,6 +27,7 @@ pub(super) struct Exchange {
     /// `None` once it was looked at.
     ask: Option<Ask>,
     body: Body,
+    pub(super) held: Option<Held>,
 }
 
 enum Ask {
@@ -139,6 +141,7 @@ impl Exchange {
             grpc: matches!(body, Body::Call(_)),
             ask: Some(ask),
             body,
+            held: None,
         })
     }
 }
@@ -149,6 +152,11 @@ impl Orchestrator {
         let Some(exchange) = self.exchanges.get_mut(&id) else {
             return;
         };
+        if let (In::Data(bytes), Some(held)) = (&step, &mut exchange.held)
+            && self.intake.grow(held, bytes.len()).is_err()
+        {
+            return self.give_up(now, id);
+        }
         match (step, &mut exchange.body) {
             (In::Data(bytes), Body::Call(question)) => {
                 if let Err(status) = question.data(&bytes) {
@@ -168,7 +176,7 @@ impl Orchestrator {
                 self.asked(now, id, body);
             }
             (In::Failed(_), _) => {
-                self.exchanges.remove(&id);
+                self.forget_exchange(id);
                 for waiting in self.receipts.values_mut() {
                     if waiting.id == Some(id) {
                         waiting.id = None;
@@ -222,7 +230,7 @@ impl Orchestrator {
         self.answer(now, id, vec![answer]);
     }
 
-    /// An exchange takes too long, or we close.
+    /// An exchange takes too long or too much, or we close.
     pub(super) fn give_up(&mut self, now: Time, id: EffectId) {
         let Some(exchange) = self.exchanges.get(&id) else {
             return;

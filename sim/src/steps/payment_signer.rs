@@ -1,6 +1,7 @@
 //! A signer that is asked anything by many at once, with a slow key and a moody webhook.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use livepeer_core::capabilities::Ceilings;
@@ -8,10 +9,12 @@ use livepeer_core::chain::ChainView;
 use livepeer_core::http::{Body, Fault, Headers, In, Method, Out, Request, Response, Url};
 use livepeer_core::money::{Price, Wei};
 use livepeer_core::payment::mint::Policy;
+use livepeer_core::payment::nonce::{NONCE_KEY, RandHash};
 use livepeer_core::payment::remote::{Config, Event, Webhook};
 use livepeer_core::payment::ticket::certain;
 use livepeer_core::payment::{SignerServer, Ticket, Unit};
 use livepeer_core::sign::SignRefused;
+use livepeer_core::store::{Record, StoreFailed};
 use livepeer_core::wire::signer::{
     DISCOVERY_PATH, MaxPrice, PAYMENT_PATH, PaymentRequest, PaymentResponse, SIGN_INFO_PATH,
     StateBlob,
@@ -39,6 +42,8 @@ pub enum Step {
     Leave(u8),
     /// The n-th signature is there, or refused.
     Signed(u8, bool),
+    /// The n-th record is stored, or not.
+    Stored(u8, bool),
     /// The n-th question to the webhook is answered.
     Webhook(u8, u8),
     /// The chain goes on by so many blocks.
@@ -56,7 +61,8 @@ impl Step {
             3 | 4 => Self::Body(reel.byte()),
             5 | 6 => Self::End(reel.byte()),
             7 if reel.below(4) == 0 => Self::Leave(reel.byte()),
-            7..=11 => Self::Signed(reel.byte(), reel.below(32) != 0),
+            7..=10 => Self::Signed(reel.byte(), reel.below(32) != 0),
+            11 => Self::Stored(reel.byte(), reel.below(32) != 0),
             12 | 13 => Self::Webhook(reel.byte(), reel.byte()),
             14 => Self::Blocks(reel.byte()),
             _ => Self::Pass(reel.byte()),
@@ -80,6 +86,11 @@ pub struct Player {
     callers: BTreeMap<EffectId, Caller>,
     opened: u64,
     unsigned: Vec<(EffectId, Digest)>,
+    unsaved: Vec<(EffectId, Record)>,
+    /// What the store keeps.
+    kept: BTreeMap<String, Record>,
+    /// Which nonces were given out, under which commitment.
+    spent: BTreeSet<(RandHash, u32)>,
     asked: Vec<EffectId>,
     states: Vec<StateBlob>,
     /// How often each status was answered.
@@ -113,6 +124,9 @@ impl Player {
             callers: BTreeMap::new(),
             opened: 0,
             unsigned: Vec::new(),
+            unsaved: Vec::new(),
+            kept: BTreeMap::new(),
+            spent: BTreeSet::new(),
             asked: Vec::new(),
             states: Vec::new(),
             seen: BTreeMap::new(),
@@ -153,6 +167,20 @@ impl Player {
                     self.sign(index, *signs);
                 }
             }
+            Step::Stored(pick, keeps) => {
+                if !self.unsaved.is_empty() {
+                    let index = usize::from(*pick) % self.unsaved.len();
+                    let (id, record) = self.unsaved.remove(index);
+                    let answer = match keeps {
+                        true => {
+                            self.kept.insert(record.key.clone(), record);
+                            Ok(())
+                        }
+                        false => Err(StoreFailed("disk full".into())),
+                    };
+                    self.input(Input::Stored(id, answer));
+                }
+            }
             Step::Webhook(pick, kind) => self.webhook(*pick, *kind),
             Step::Blocks(by) => {
                 self.chain.l1_block += u64::from(by % 8);
@@ -186,6 +214,7 @@ impl Player {
         };
         let url = Url::parse("http://signer").expect("a URL").with_path(path);
         let mut request = Request::new(method, url);
+        request.peer = Some(IpAddr::from([192, 0, 2, pieces[0] % 4]));
         if pieces[0].is_multiple_of(8) {
             request
                 .headers
@@ -344,7 +373,14 @@ impl Player {
         for sent in &payment.tickets {
             let ticket = Ticket::new(params, self.key.address(), sent.nonce);
             ticket.verify(&sent.signature).expect("signed");
+            let new = self.spent.insert((params.recipient_rand_hash, sent.nonce));
+            assert!(new, "a nonce was used twice");
         }
+        let kept = format!("{NONCE_KEY}{}", hex::encode(params.recipient_rand_hash));
+        assert!(
+            self.kept.contains_key(&kept),
+            "spoken of before it was stored"
+        );
         let credentials = SegmentCredentials::decode(&made.segment).expect("credentials");
         credentials.verify(self.key.address()).expect("signed");
         let state = SignerState::from_json(&made.state.state).expect("a state");
@@ -370,6 +406,7 @@ impl Driven for Player {
     fn effect(&mut self, id: EffectId, effect: Effect) {
         match effect {
             Effect::Sign(digest) => self.unsigned.push((id, digest)),
+            Effect::Store(record) => self.unsaved.push((id, record)),
             Effect::Http(Out::Request(_)) => self.asked.push(id),
             Effect::Http(Out::Abort) => {
                 assert!(!id.is_by_peer());
@@ -393,7 +430,7 @@ impl Driven for Player {
             "an exchange for each caller who waits"
         );
         for caller in self.callers.values() {
-            let longest = Duration::from_secs(10 + 5 + 30);
+            let longest = Duration::from_secs(10 + 5 + 30 + 30);
             assert!(
                 caller.since + longest >= self.now,
                 "a caller is left waiting"
@@ -411,7 +448,7 @@ pub fn run(data: &[u8]) -> BTreeMap<u16, u32> {
     let mut player = Player::new(reel.byte());
     reel.play(Step::read, |step| player.play(step));
     // Nobody moves any more: every caller gets an answer all the same.
-    player.pass(Duration::from_secs(60));
+    player.pass(Duration::from_secs(90));
     assert!(player.callers.is_empty(), "a caller got no answer");
     player.seen
 }

@@ -4,19 +4,22 @@
 //! One exchange of `POST /generate-live-payment`; every arrow that is not drawn answers with an error and ends:
 //!
 //! ```text
-//!   Reading ── body complete, plan made ──▶ AwaitingWebhook ── 200 ──▶ AwaitingSignatures ──▶ 200
+//!   Reading ── body complete, plan made ──▶ AwaitingWebhook ── 200 ──▶ AwaitingStored ──▶ AwaitingSignatures ──▶ 200
 //!      │                (no webhook, or its last answer holds)             ▲
 //!      └───────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! `GET /healthz` and `GET /metrics` are answered too, if the configuration says so.
 //!
-//! The server remembers nothing between exchanges: a session's state travels in a blob that it signs. (Which blobs it
-//! signed last it does know, but only to be spared another look at them.) The webhook
+//! A session's state travels in a blob that the server signs, so that any server with the same key can go on with it.
+//! (Which blobs it signed last it does know, but only to be spared another look at them.) Beside the blobs it remembers
+//! one thing, the last nonce under each commitment: a caller may begin a second session under a quote that it kept, or
+//! come back with an old blob, and an orchestrator takes no nonce twice. The webhook
 //! is asked before anything is signed, other than the reference does, so that what was refused cannot leak.
 
 mod figures;
 mod listing;
+mod paying;
 mod recent;
 mod webhook;
 
@@ -27,18 +30,20 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::mint::{Plan, Policy, Refusal, plan_knowing};
+use super::nonce::SpentNonces;
 use crate::chain::ChainView;
 use crate::http::{self, Body, Headers, Method, Request, Response};
-use crate::machine::{Effect, EffectId, Input, Machine, Outbox, Output};
+use crate::intake::{Full, Held, Intake};
+use crate::machine::{EffectId, Input, Machine, Outbox, Output};
 use crate::money::Amount;
 use crate::rng::{Rng, Seed};
-use crate::sign::{Address, Digest, SignRefused, Signature};
+use crate::sign::{Address, Signature};
+use crate::store::{Record, StoreFailed};
 use crate::time::Time;
 use crate::wire::identity_digest;
 use crate::wire::signer::{
     DISCOVERY_PATH, ListedOrchestrator, MAX_SIGNER_BODY, ORCHESTRATOR_URL_HEADER, PAYMENT_PATH,
-    PaymentRequest, PaymentResponse, SIGN_INFO_PATH, StateBlob, error_json, identity_json,
-    listing_json,
+    PaymentRequest, SIGN_INFO_PATH, error_json, identity_json, listing_json,
 };
 use bytes::Bytes;
 
@@ -46,7 +51,7 @@ use figures::Gauges;
 use recent::Recent;
 
 pub use figures::Figures;
-pub use listing::listing;
+pub use listing::{LeftOut, Listing, listing};
 pub use webhook::{Webhook, is_due};
 
 /// Says whether all is well.
@@ -54,8 +59,17 @@ pub const HEALTH_PATH: &str = "/healthz";
 /// Tells figures, in the text format of Prometheus.
 pub const METRICS_PATH: &str = "/metrics";
 
-/// Exchanges beyond this many are turned away with status 503.
+/// Who may read a path may also ask how long it is.
+const READ: (&[Method], &str) = (&[Method::Get, Method::Head], "GET, HEAD");
+
+/// Exchanges beyond this many are turned away with status 503; of one address, beyond half as many with 429.
 pub const MAX_EXCHANGES: usize = 1_024;
+
+/// Requests that would make us hold more than this until they are answered are turned away likewise.
+pub const MAX_HELD: usize = 64 << 20;
+
+/// A webhook's answer is not longer.
+pub const MAX_WEBHOOK_ANSWER: usize = 64 << 10;
 
 /// How long a request's body may take.
 pub const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -115,18 +129,14 @@ pub enum Event {
 }
 
 enum State {
-    Reading {
-        body: Vec<u8>,
-        headers: Headers,
-    },
+    Reading(Vec<u8>),
     AwaitingWebhook {
-        plan: Box<Plan>,
-        headers: Headers,
         status: u16,
         body: Vec<u8>,
     },
+    /// The nonces are being made durable: they are spent from here on.
+    AwaitingStored,
     AwaitingSignatures {
-        plan: Option<Box<Plan>>,
         signatures: Vec<Option<Signature>>,
         missing: usize,
     },
@@ -137,6 +147,11 @@ struct Exchange {
     deadline: Time,
     /// What we opened for it.
     opened: Vec<EffectId>,
+    /// The caller's.
+    headers: Headers,
+    /// What is to be signed, once that is decided. None, if we are asked who we are.
+    plan: Option<Box<Plan>>,
+    held: Held,
 }
 
 /// See the [module](self).
@@ -150,8 +165,10 @@ pub struct SignerServer {
     chain_read: Time,
     figures: Figures,
     recent: Recent,
+    spent: SpentNonces,
     exchanges: BTreeMap<EffectId, Exchange>,
-    /// Signatures and webhook calls, and whose they are; of signatures, also which.
+    intake: Intake,
+    /// Records, signatures and webhook calls, and whose they are; of signatures, also which.
     opened: BTreeMap<EffectId, (EffectId, usize)>,
     out: Outbox<Event>,
 }
@@ -170,10 +187,18 @@ impl SignerServer {
             chain_read: now,
             figures: Figures::default(),
             recent: Recent::default(),
+            spent: SpentNonces::default(),
             exchanges: BTreeMap::new(),
+            intake: Intake::new(MAX_EXCHANGES, MAX_HELD),
             opened: BTreeMap::new(),
             out: Outbox::default(),
         }
+    }
+
+    /// Takes back a record from before a restart; says whether it was one of ours. Without it a quote that was in
+    /// use is not known to be.
+    pub fn restore(&mut self, record: &Record) -> bool {
+        self.spent.restore(record)
     }
 
     /// Pushes a new reading of the chain.
@@ -205,14 +230,16 @@ impl SignerServer {
         let url = request.url.path();
         let (path, query) = url.split_once('?').unwrap_or((url, ""));
         self.figures.begin(id, path, self.now);
-        let allowed = match path {
-            SIGN_INFO_PATH | PAYMENT_PATH => Method::Post,
-            DISCOVERY_PATH if self.config.discovery => Method::Get,
-            HEALTH_PATH | METRICS_PATH if self.config.figures => Method::Get,
+        let (methods, allow): (&[Method], _) = match path {
+            SIGN_INFO_PATH | PAYMENT_PATH => (&[Method::Post], "POST"),
+            DISCOVERY_PATH if self.config.discovery => READ,
+            HEALTH_PATH | METRICS_PATH if self.config.figures => READ,
             _ => return self.refuse(id, Refusal::new(404, "not found")),
         };
-        if request.method != allowed {
-            return self.refuse(id, Refusal::new(405, "method not allowed"));
+        if !methods.contains(&request.method) {
+            let mut headers = Headers::new();
+            headers.push("allow", allow);
+            return self.refuse_with(id, Refusal::new(405, "method not allowed"), headers);
         }
         match path {
             DISCOVERY_PATH => {
@@ -223,29 +250,29 @@ impl SignerServer {
             METRICS_PATH => return self.tell_figures(id),
             _ => {}
         }
-        if self.exchanges.len() >= MAX_EXCHANGES {
-            return self.refuse(id, Refusal::new(503, "too many requests at once"));
-        }
-        if path == SIGN_INFO_PATH {
+        let asks_who = path == SIGN_INFO_PATH;
+        let held = match self.intake.admit(&request) {
+            Ok(held) => held,
+            Err(full) => return self.refuse(id, too_much(full)),
+        };
+        let exchange = Exchange {
+            state: State::Reading(Vec::new()),
+            deadline: self.now + BODY_DEADLINE,
+            opened: Vec::new(),
+            headers: request.headers,
+            plan: None,
+            held,
+        };
+        self.exchanges.insert(id, exchange);
+        if asks_who {
             // Its body, if any, means nothing.
-            return self.sign_info(id);
+            self.sign_info(id);
         }
-        self.exchanges.insert(
-            id,
-            Exchange {
-                state: State::Reading {
-                    body: Vec::new(),
-                    headers: request.headers,
-                },
-                deadline: self.now + BODY_DEADLINE,
-                opened: Vec::new(),
-            },
-        );
     }
 
     fn sign_info(&mut self, id: EffectId) {
         let Some(signature) = self.identity else {
-            return self.sign(id, None, &[identity_digest(self.config.policy.address)]);
+            return self.sign(id, &[identity_digest(self.config.policy.address)]);
         };
         let body = identity_json(self.config.policy.address, &signature);
         self.reply(id, 200, Headers::new(), body);
@@ -269,7 +296,7 @@ impl SignerServer {
             let message = alloc::format!("the chain was last read {} s ago", age.as_secs());
             return self.reply(id, 503, Headers::new(), error_json(&message));
         }
-        self.reply(id, 200, Headers::new(), br#"{"status":"ok"}"#.to_vec());
+        self.reply(id, 200, Headers::new(), b"{\"status\":\"ok\"}\n".to_vec());
     }
 
     fn tell_figures(&mut self, id: EffectId) {
@@ -290,15 +317,18 @@ impl SignerServer {
     }
 
     fn on_body(&mut self, id: EffectId, data: &[u8]) {
-        if let Some(Exchange {
-            state: State::Reading { body, .. },
-            ..
-        }) = self.exchanges.get_mut(&id)
-        {
-            if body.len() + data.len() > MAX_SIGNER_BODY {
-                return self.refuse(id, Refusal::new(413, "request body larger than 1 MiB"));
-            }
-            body.extend_from_slice(data);
+        let Some(exchange) = self.exchanges.get_mut(&id) else {
+            return;
+        };
+        let State::Reading(body) = &mut exchange.state else {
+            return;
+        };
+        if body.len() + data.len() > MAX_SIGNER_BODY {
+            return self.refuse(id, Refusal::new(413, "request body larger than 1 MiB"));
+        }
+        match self.intake.grow(&mut exchange.held, data.len()) {
+            Ok(()) => body.extend_from_slice(data),
+            Err(full) => self.refuse(id, too_much(full)),
         }
     }
 
@@ -306,10 +336,10 @@ impl SignerServer {
         let Some(exchange) = self.exchanges.get_mut(&id) else {
             return;
         };
-        let State::Reading { body, headers } = &mut exchange.state else {
+        let State::Reading(body) = &mut exchange.state else {
             return;
         };
-        let (body, headers) = (core::mem::take(body), core::mem::take(headers));
+        let body = core::mem::take(body);
         let planned = PaymentRequest::from_json(&body)
             .map_err(|err| Refusal::new(400, err.to_string()))
             .and_then(|request| {
@@ -320,205 +350,20 @@ impl SignerServer {
                     &mut self.rng,
                     &request,
                     |digest, signature| self.recent.has(digest, signature),
+                    |hash| self.spent.last(hash),
                 )
             });
         match planned {
             Err(refusal) => self.refuse(id, refusal),
-            Ok(plan) => self.authorize(id, Box::new(plan), headers),
+            Ok(plan) => self.authorize(id, Box::new(plan), body.len()),
         }
-    }
-
-    fn authorize(&mut self, id: EffectId, mut plan: Box<Plan>, headers: Headers) {
-        let Some(hook) = self
-            .config
-            .webhook
-            .as_ref()
-            .filter(|_| is_due(&plan.state, self.now))
-        else {
-            return match webhook::identify(&headers, None, &mut plan.state) {
-                Ok(()) => self.sign_plan(id, plan),
-                Err(refusal) => self.refuse(id, refusal),
-            };
-        };
-        let body = webhook::question(&headers, &plan.state);
-        let mut request = Request::new(Method::Post, hook.url.clone())
-            .header("content-type", "application/json")
-            .body(Body::Full(body.into()));
-        for (name, value) in hook.headers.iter() {
-            request.headers.push_any(name, value);
-        }
-        let asked = self.out.request(request);
-        self.opened.insert(asked, (id, 0));
-        if let Some(exchange) = self.exchanges.get_mut(&id) {
-            exchange.deadline = self.now + WEBHOOK_DEADLINE;
-            exchange.opened = [asked].into();
-            exchange.state = State::AwaitingWebhook {
-                plan,
-                headers,
-                status: 0,
-                body: Vec::new(),
-            };
-        }
-    }
-
-    fn on_webhook(&mut self, asked: EffectId, step: http::In) {
-        let Some((id, _)) = self.opened.get(&asked).copied() else {
-            return;
-        };
-        let Some(Exchange {
-            state: State::AwaitingWebhook { status, body, .. },
-            ..
-        }) = self.exchanges.get_mut(&id)
-        else {
-            return;
-        };
-        match step {
-            http::In::Reply(reply) => *status = reply.status,
-            http::In::Data(data) if body.len() + data.len() > MAX_SIGNER_BODY => {
-                self.refuse(
-                    id,
-                    Refusal::new(500, "signer auth webhook: answer too long"),
-                );
-            }
-            http::In::Data(data) => body.extend_from_slice(&data),
-            http::In::End(_) => self.authorized(id),
-            http::In::Failed(fault) => {
-                let message = alloc::format!("signer auth webhook: {fault}");
-                self.refuse(id, Refusal::new(500, message));
-            }
-            http::In::Request(_) | http::In::Sent(_) => {}
-        }
-    }
-
-    fn authorized(&mut self, id: EffectId) {
-        let Some(Exchange {
-            state:
-                State::AwaitingWebhook {
-                    mut plan,
-                    headers,
-                    status,
-                    body,
-                },
-            opened,
-            ..
-        }) = self.exchanges.remove(&id)
-        else {
-            return;
-        };
-        for asked in opened {
-            self.opened.remove(&asked);
-        }
-        let verdict = webhook::apply(status, &body, &mut plan)
-            .and_then(|answer| webhook::identify(&headers, Some(&answer), &mut plan.state));
-        match verdict {
-            Ok(()) => self.sign_plan(id, plan),
-            Err(refusal) => self.refuse(id, refusal),
-        }
-    }
-
-    fn sign_plan(&mut self, id: EffectId, plan: Box<Plan>) {
-        let state = Digest::personal(plan.state.to_json().as_bytes());
-        let digests: Vec<Digest> = plan
-            .digests(self.config.policy.address)
-            .chain([state])
-            .collect();
-        self.sign(id, Some(plan), &digests);
-    }
-
-    fn sign(&mut self, id: EffectId, plan: Option<Box<Plan>>, digests: &[Digest]) {
-        let mut opened = Vec::with_capacity(digests.len());
-        for (slot, digest) in digests.iter().enumerate() {
-            let asked = self.out.open(Effect::Sign(*digest));
-            self.opened.insert(asked, (id, slot));
-            opened.push(asked);
-        }
-        self.exchanges.insert(
-            id,
-            Exchange {
-                state: State::AwaitingSignatures {
-                    plan,
-                    signatures: alloc::vec![None; digests.len()],
-                    missing: digests.len(),
-                },
-                deadline: self.now + SIGN_DEADLINE,
-                opened,
-            },
-        );
-    }
-
-    fn on_signed(&mut self, asked: EffectId, answer: Result<Signature, SignRefused>) {
-        let Some((id, slot)) = self.opened.remove(&asked) else {
-            return;
-        };
-        let Some(Exchange {
-            state:
-                State::AwaitingSignatures {
-                    signatures,
-                    missing,
-                    ..
-                },
-            ..
-        }) = self.exchanges.get_mut(&id)
-        else {
-            return;
-        };
-        match answer {
-            Err(refused) => self.refuse(id, Refusal::new(500, refused.to_string())),
-            Ok(signature) => {
-                signatures[slot] = Some(signature);
-                *missing -= 1;
-                if *missing == 0 {
-                    self.signed(id);
-                }
-            }
-        }
-    }
-
-    fn signed(&mut self, id: EffectId) {
-        let Some(Exchange {
-            state: State::AwaitingSignatures {
-                plan, signatures, ..
-            },
-            ..
-        }) = self.exchanges.remove(&id)
-        else {
-            return;
-        };
-        let signatures: Vec<Signature> = signatures.into_iter().flatten().collect();
-        let Some(plan) = plan else {
-            self.identity = signatures.first().copied();
-            return self.sign_info(id);
-        };
-        let minted = Event::Minted {
-            orchestrator: plan.state.orchestrator,
-            auth_id: plan.state.auth_id.clone(),
-            tickets: u32::try_from(plan.nonces.clone().count()).unwrap_or(u32::MAX),
-            value: plan.value.clone(),
-            fee: plan.fee.clone(),
-        };
-        let (state_sig, rest) = signatures
-            .split_last()
-            .expect("one signature was awaited for each digest");
-        let (payment, segment) = plan
-            .headers(self.config.policy.address, rest)
-            .expect("one signature was awaited for each digest");
-        let state = plan.state.to_json().into_bytes();
-        self.recent.add(Digest::personal(&state), state_sig);
-        let response = PaymentResponse {
-            payment,
-            segment,
-            state: StateBlob {
-                state: state.into(),
-                sig: state_sig.0.to_vec().into(),
-            },
-        };
-        self.figures.minted(&minted);
-        self.out.event(minted);
-        self.reply(id, 200, Headers::new(), response.to_json());
     }
 
     fn refuse(&mut self, id: EffectId, refusal: Refusal) {
-        let mut headers = Headers::new();
+        self.refuse_with(id, refusal, Headers::new());
+    }
+
+    fn refuse_with(&mut self, id: EffectId, refusal: Refusal, mut headers: Headers) {
         if let Some(url) = &refusal.orchestrator_url {
             // What an orchestrator calls its URL must not become a second header.
             if url.bytes().all(|b| (b' '..0x7f).contains(&b)) {
@@ -552,6 +397,7 @@ impl SignerServer {
         let Some(exchange) = self.exchanges.remove(&id) else {
             return;
         };
+        self.intake.release(exchange.held);
         let asks_webhook = matches!(exchange.state, State::AwaitingWebhook { .. });
         for asked in exchange.opened {
             if self.opened.remove(&asked).is_some() && asks_webhook {
@@ -570,10 +416,11 @@ impl SignerServer {
             .collect();
         for id in late {
             let refusal = match self.exchanges[&id].state {
-                State::Reading { .. } => Refusal::new(408, "the request's body did not arrive"),
+                State::Reading(_) => Refusal::new(408, "the request's body did not arrive"),
                 State::AwaitingWebhook { .. } => {
                     Refusal::new(500, "signer auth webhook: no answer in time")
                 }
+                State::AwaitingStored => Refusal::new(500, StoreFailed::late().to_string()),
                 State::AwaitingSignatures { .. } => {
                     Refusal::new(500, "the key holder did not sign in time")
                 }
@@ -583,13 +430,22 @@ impl SignerServer {
     }
 }
 
+fn too_much(full: Full) -> Refusal {
+    let status = match full {
+        Full::Total => 503,
+        Full::Peer => 429,
+    };
+    Refusal::new(status, full.to_string())
+}
+
 impl Machine for SignerServer {
     type Event = Event;
 
     fn handle_input(&mut self, now: Time, input: Input) {
         self.advance(now);
         match input {
-            Input::Tick | Input::Stored(..) => {}
+            Input::Tick => {}
+            Input::Stored(asked, answer) => self.on_stored(asked, answer),
             Input::Signed(asked, answer) => self.on_signed(asked, answer),
             Input::Http(id, step) if !id.is_by_peer() => self.on_webhook(id, step),
             Input::Http(id, step) => match step {

@@ -29,10 +29,12 @@ pub fn is_due(state: &SignerState, now: Time) -> bool {
     state.auth_expiry == 0 || now > state.auth_expiry
 }
 
-/// The body of the question: the caller's headers and the state as it will be.
-pub(super) fn question(headers: &Headers, state: &SignerState) -> String {
+/// The body of the question: the caller's headers and the state as it will be. The length of the caller's body is
+/// among the headers; a driver takes it off, as it does with all that belongs to framing.
+pub(super) fn question(headers: &Headers, length: usize, state: &SignerState) -> String {
     let mut grouped = Map::new();
-    for (name, value) in headers.iter() {
+    let length = length.to_string();
+    for (name, value) in headers.iter().chain([("content-length", &*length)]) {
         let values = grouped
             .entry(canonical(name))
             .or_insert_with(|| Value::Array(alloc::vec::Vec::new()));

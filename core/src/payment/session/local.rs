@@ -1,7 +1,6 @@
 //! Minting with the account's own key: the signer's decisions, made here.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -10,7 +9,7 @@ use core::time::Duration;
 use crate::chain::ChainView;
 use crate::machine::{Effect, EffectId, Outbox};
 use crate::payment::mint::{Plan, Policy, Refusal, decide};
-use crate::payment::nonce::RandHash;
+use crate::payment::nonce::SpentNonces;
 use crate::rng::{Rng, Seed};
 use crate::sign::{Address, SignRefused, Signature};
 use crate::store::{Record, STORE_WITHIN, StoreFailed};
@@ -30,59 +29,31 @@ pub struct LocalAccount {
     pub chain: ChainView,
     /// For ids.
     pub seed: Seed,
-    /// Nonces from before a restart, by commitment; see [`LocalAccount::restore`].
-    pub used: BTreeMap<RandHash, u32>,
-}
-
-/// What the keys of records of spent nonces begin with.
-pub const NONCE_KEY: &str = "nonce:0x";
-
-/// So many commitments are remembered, then all are forgotten.
-const MAX_USED: usize = 2_000;
-
-fn nonce_key(hash: &RandHash) -> String {
-    format!("{NONCE_KEY}{}", hex::encode(hash))
+    /// Nonces that were used, also before a restart; see [`LocalAccount::restore`].
+    pub used: SpentNonces,
 }
 
 impl LocalAccount {
     /// An account without a past.
     #[must_use]
-    pub const fn new(policy: Policy, chain: ChainView, seed: Seed) -> Self {
+    pub fn new(policy: Policy, chain: ChainView, seed: Seed) -> Self {
         Self {
             policy,
             chain,
             seed,
-            used: BTreeMap::new(),
+            used: SpentNonces::default(),
         }
     }
 
     /// Takes in which nonces another session of this account has used.
-    pub fn learn(&mut self, used: &BTreeMap<RandHash, u32>) {
-        if self.used.len() >= 2 * MAX_USED {
-            // Quotes of long ago, as in any session.
-            self.used.clear();
-        }
-        for (hash, last) in used {
-            let known = self.used.entry(*hash).or_insert(*last);
-            *known = (*known).max(*last);
-        }
+    pub fn learn(&mut self, used: &SpentNonces) {
+        self.used.learn(used);
     }
 
     /// Takes back a record from before a restart; says whether it was one of ours. Without it a quote that was in
     /// use must not be used again.
     pub fn restore(&mut self, record: &Record) -> bool {
-        let read = || {
-            let hash = hex::decode(record.key.strip_prefix(NONCE_KEY)?).ok()?;
-            let last = u32::from_be_bytes((**record.value.as_ref()?).try_into().ok()?);
-            Some((hash.try_into().ok()?, last))
-        };
-        match read() {
-            Some((hash, last)) => {
-                self.used.insert(hash, last);
-                true
-            }
-            None => false,
-        }
+        self.used.restore(record)
     }
 }
 
@@ -159,12 +130,9 @@ impl Minter {
             address: info.address,
             auth_token: info.auth_token.clone(),
         };
-        let used = info
-            .ticket_params
-            .as_ref()
-            .and_then(|params| self.account.used.get(&params.recipient_rand_hash))
-            .copied()
-            .unwrap_or(0);
+        let used = info.ticket_params.as_ref().map_or(0, |params| {
+            self.account.used.last(&params.recipient_rand_hash)
+        });
         let plan = decide(
             now,
             &self.account.policy,
@@ -176,19 +144,7 @@ impl Minter {
             request,
         )?;
         let hash = plan.params.recipient_rand_hash;
-        if self.account.used.len() >= MAX_USED && !self.account.used.contains_key(&hash) {
-            // Quotes of long ago: they come at most once a second and expire within minutes.
-            for (old, _) in core::mem::take(&mut self.account.used) {
-                out.open(Effect::Store(Record {
-                    key: nonce_key(&old),
-                    value: None,
-                }));
-            }
-        }
-        let record = Record {
-            key: nonce_key(&hash),
-            value: Some(plan.nonces.end().to_be_bytes().to_vec().into()),
-        };
+        let record = SpentNonces::record(&hash, *plan.nonces.end());
         self.making = Some(Making {
             plan,
             step: Step::AwaitingStored(out.open(Effect::Store(record)), now + STORE_WITHIN),
@@ -213,7 +169,9 @@ impl Minter {
             }
             // A failed send never gives nonces back.
             let hash = making.plan.params.recipient_rand_hash;
-            self.account.used.insert(hash, *making.plan.nonces.end());
+            if let Some(forgotten) = self.account.used.spend(hash, *making.plan.nonces.end()) {
+                out.open(Effect::Store(forgotten));
+            }
             let asked: Vec<EffectId> = making
                 .plan
                 .digests(address)

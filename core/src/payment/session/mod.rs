@@ -48,7 +48,7 @@ use crate::time::Time;
 use crate::wire::signer::StateBlob;
 use crate::wire::{OrchestratorInfo, SignerState, TicketParams};
 
-pub use local::{LocalAccount, NONCE_KEY};
+pub use local::LocalAccount;
 pub use signer::{FIRST_PATIENCE, RemoteSigner};
 pub use types::{
     Config, Credentials, DELIVERY_TRIES, Delivered, Event, FIRST_PAUSE, Fee, Funds, LONGEST_PAUSE,

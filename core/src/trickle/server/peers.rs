@@ -242,6 +242,10 @@ impl Server {
             Gate::Open => Some(Ok(())),
             Gate::Refuse(refusal) => Some(Err(refusal.clone())),
             Gate::Ask => {
+                let Ok(held) = self.intake.admit(request) else {
+                    self.reply(id, unavailable());
+                    return None;
+                };
                 self.desk.out.event(Event::Asked {
                     id,
                     wish,
@@ -260,6 +264,7 @@ impl Server {
                         early: Vec::new(),
                         early_len: 0,
                         ended: false,
+                        held,
                     },
                 );
                 None
@@ -268,6 +273,7 @@ impl Server {
     }
 
     pub(super) fn granted(&mut self, now: Time, id: EffectId, pending: Pending) {
+        self.intake.release(pending.held);
         self.desk.out.http(id, Out::Resume);
         match (pending.wish, pending.index) {
             (Wish::Delete, _) => self.delete_granted(now, id, &pending.name),
@@ -300,9 +306,10 @@ impl Server {
             }
         } else if let Some(pending) = self.pending.get_mut(&id) {
             pending.early_len = pending.early_len.saturating_add(bytes.len());
-            if pending.early_len > MAX_EARLY_BYTES {
+            let room = self.intake.grow(&mut pending.held, bytes.len());
+            if pending.early_len > MAX_EARLY_BYTES || room.is_err() {
                 // The driver was asked to pause; a peer that gets this far through it is not worth waiting for.
-                self.pending.remove(&id);
+                self.forget_pending(id);
                 self.reply(id, unavailable());
             } else {
                 pending.early.push(bytes);
@@ -342,8 +349,14 @@ impl Server {
         }
     }
 
+    pub(super) fn forget_pending(&mut self, id: EffectId) {
+        if let Some(pending) = self.pending.remove(&id) {
+            self.intake.release(pending.held);
+        }
+    }
+
     pub(super) fn failed(&mut self, now: Time, id: EffectId) {
-        self.pending.remove(&id);
+        self.forget_pending(id);
         let Some(seat) = self.desk.seats.remove(&id) else {
             return;
         };

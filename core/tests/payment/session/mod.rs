@@ -234,6 +234,10 @@ impl Net {
                     self.signer
                         .handle_input(self.now, Input::Signed(id, Ok(signature)));
                 }
+                Output::Effect(id, Effect::Store(_)) => {
+                    self.signer
+                        .handle_input(self.now, Input::Stored(id, Ok(())));
+                }
                 Output::Effect(_, Effect::Http(http::Out::Reply(reply))) => {
                     let Body::Full(body) = reply.body else {
                         panic!("signers answer a whole body");

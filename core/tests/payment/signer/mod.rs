@@ -1,9 +1,12 @@
 //! The remote signer against its vectors: accounting, exact bytes, and every answer over HTTP.
 
 mod books;
+mod nonces;
 mod service;
 mod webhook;
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -18,6 +21,7 @@ use livepeer_core::payment::ticket::certain;
 use livepeer_core::payment::{Meter, SignerServer, Unit};
 use livepeer_core::rng::Rng;
 use livepeer_core::sign::{Digest, SignRefused};
+use livepeer_core::store::Record;
 use livepeer_core::wire::signer::{MaxPrice, PaymentRequest, PaymentResponse, StateBlob};
 use livepeer_core::wire::signer_state::from_rfc3339;
 use livepeer_core::wire::{AuthToken, Payment, SegmentCredentials, SignerState, Token};
@@ -103,6 +107,8 @@ struct Server {
     asked: Vec<Value>,
     peers: u64,
     events: Vec<Event>,
+    /// What the store keeps.
+    kept: BTreeMap<String, Record>,
 }
 
 impl Server {
@@ -118,6 +124,7 @@ impl Server {
             asked: Vec::new(),
             peers: 0,
             events: Vec::new(),
+            kept: BTreeMap::new(),
         }
     }
 
@@ -133,11 +140,22 @@ impl Server {
     }
 
     fn open(&mut self, method: Method, path: &str, headers: Headers) -> EffectId {
+        self.open_from(None, method, path, headers)
+    }
+
+    fn open_from(
+        &mut self,
+        peer: Option<IpAddr>,
+        method: Method,
+        path: &str,
+        headers: Headers,
+    ) -> EffectId {
         let id = EffectId::by_peer(self.peers);
         self.peers += 1;
         let url = Url::parse("http://signer").unwrap().with_path(path);
         let mut request = Request::new(method, url);
         request.headers = headers;
+        request.peer = peer;
         self.input(id, http::In::Request(request));
         id
     }
@@ -170,7 +188,14 @@ impl Server {
                     self.input(id, http::In::End(Headers::new()));
                 }
                 Output::Effect(_, Effect::Http(_)) => {}
-                Output::Effect(_, other) => panic!("{other:?}"),
+                Output::Effect(id, Effect::Store(record)) => {
+                    match record.value {
+                        Some(_) => self.kept.insert(record.key.clone(), record),
+                        None => self.kept.remove(&record.key),
+                    };
+                    self.signer
+                        .handle_input(self.now, Input::Stored(id, Ok(())));
+                }
                 Output::Event(event) => self.events.push(event),
                 Output::Idle(wake) => {
                     assert!(

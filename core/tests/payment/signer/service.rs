@@ -1,6 +1,17 @@
 //! What it answers over HTTP.
 
+use livepeer_core::payment::remote::{MAX_EXCHANGES, MAX_HELD};
+use livepeer_core::wire::signer::{ListedOrchestrator, MAX_SIGNER_BODY};
+
 use super::*;
+
+fn listed(address: &str, capabilities: &[&str]) -> ListedOrchestrator {
+    ListedOrchestrator {
+        address: address.into(),
+        capabilities: capabilities.iter().map(|cap| (*cap).into()).collect(),
+        runners: Vec::new(),
+    }
+}
 
 fn provoke(name: &str) -> (Server, (u16, Headers, Vec<u8>)) {
     let mut server = Server::new(|_, _| ());
@@ -173,6 +184,170 @@ fn unknown_paths_wrong_methods_and_long_bodies_are_refused() {
 }
 
 #[test]
+fn a_wrong_method_is_told_the_right_ones_and_who_may_read_may_ask_for_the_head() {
+    let mut server = Server::new(|config, _| (config.discovery, config.figures) = (true, true));
+    for (method, path, allow) in [
+        (Method::Get, "/generate-live-payment", "POST"),
+        (Method::Head, "/sign-orchestrator-info", "POST"),
+        (Method::Post, "/discover-orchestrators", "GET, HEAD"),
+        (Method::Delete, "/healthz", "GET, HEAD"),
+    ] {
+        let (status, headers, _) = server.call(method, path, Headers::new(), b"");
+        assert_eq!((status, headers.get("allow")), (405, Some(allow)), "{path}");
+    }
+    for path in ["/healthz", "/metrics"] {
+        let (status, ..) = server.call(Method::Head, path, Headers::new(), b"");
+        assert_eq!(status, 200, "{path}");
+    }
+    let (status, ..) = server.call(Method::Head, "/discover-orchestrators", Headers::new(), b"");
+    assert_eq!(status, 503, "as GET says");
+}
+
+#[test]
+fn good_answers_end_with_the_end_of_a_line() {
+    let mut server = Server::new(|config, _| config.discovery = true);
+    server
+        .signer
+        .set_listed(START, vec![listed("https://a:8935", &["a"])]);
+    for (method, path, body) in [
+        (Method::Post, "/sign-orchestrator-info", Vec::new()),
+        (Method::Post, "/generate-live-payment", fixed(1).to_json()),
+        (Method::Get, "/discover-orchestrators", Vec::new()),
+        (
+            Method::Get,
+            "/discover-orchestrators?caps=nothing",
+            Vec::new(),
+        ),
+    ] {
+        let (status, _, body) = server.call(method, path, Headers::new(), &body);
+        assert_eq!((status, body.last()), (200, Some(&b'\n')), "{path}");
+    }
+}
+
+#[test]
+fn empty_capabilities_are_none() {
+    let mut server = Server::new(|_, _| ());
+    let mut body: Value = serde_json::from_slice(&fixed(1).to_json()).unwrap();
+    let mut carried = Vec::new();
+    for capabilities in [Value::Null, json!(""), json!([])] {
+        body["capabilities"] = capabilities;
+        let path = "/generate-live-payment";
+        let (_, _, answer) = server.call(
+            Method::Post,
+            path,
+            Headers::new(),
+            body.to_string().as_bytes(),
+        );
+        let response = PaymentResponse::from_json(&answer).unwrap();
+        carried.push(
+            SegmentCredentials::decode(&response.segment)
+                .unwrap()
+                .capabilities,
+        );
+    }
+    assert_eq!(carried, [None, None, None]);
+}
+
+#[test]
+fn a_session_that_was_never_billed_is_billed_what_is_paid_ahead() {
+    let mut request = fixed(1);
+    request.job_type = "live".into();
+    let state = decide(START, &request).unwrap().state;
+    let text = state.to_json();
+    let stamp = "\"LastUpdate\":\"2026-09-21T14:13:20Z\"";
+    assert!(text.contains(stamp), "{text}");
+    for other in [
+        "\"LastUpdate\":\"0001-01-01T00:00:00Z\"",
+        "\"LastUpdate\":null",
+        "\"Other\":1",
+    ] {
+        let text = text.replace(stamp, other);
+        let sig = key().sign(Digest::personal(text.as_bytes())).0.to_vec();
+        request.state = StateBlob {
+            state: text.into_bytes().into(),
+            sig: sig.into(),
+        };
+        let plan = decide(START + Duration::from_secs(5), &request).unwrap();
+        assert_eq!(plan.units, 10, "{other}");
+    }
+}
+
+#[test]
+fn a_memory_without_a_price_is_refused_in_the_words_of_the_reference() {
+    let mut request = fixed(1);
+    let mut state = decide(START, &request).unwrap().state;
+    state.initial_price_per_unit = 0;
+    request.state = sign_state(&key(), &state);
+    let refusal = decide(START, &request).unwrap_err();
+    assert_eq!(
+        (refusal.status, &*refusal.message),
+        (400, "invalid initial price in state")
+    );
+    // What the request says is looked at before.
+    request.max_price = Some(MaxPrice::new("0", Unit::Fixed));
+    let refusal = decide(START, &request).unwrap_err();
+    assert_eq!(refusal.message, "maxPrice.price must be a positive decimal");
+}
+
+#[test]
+fn strangers_bodies_take_a_bounded_part_of_memory() {
+    let mut server = Server::new(|_, _| ());
+    let mebibyte = bytes::Bytes::from(vec![b' '; MAX_SIGNER_BODY]);
+    let path = "/generate-live-payment";
+    let send = |server: &mut Server, peer: &str| {
+        let id = server.open_from(peer.parse().ok(), Method::Post, path, Headers::new());
+        server.input(id, http::In::Data(mebibyte.clone()));
+        let replies = server.settle();
+        (id, replies.first().map(|(_, reply)| reply.status))
+    };
+    let share = MAX_HELD / MAX_SIGNER_BODY / 2;
+    let mut open = Vec::new();
+    for peer in ["192.0.2.1", "192.0.2.2"] {
+        // The heads count as well, so the last one does not fit.
+        for _ in 1..share {
+            let (id, status) = send(&mut server, peer);
+            assert_eq!(status, None);
+            open.push(id);
+        }
+        assert_eq!(send(&mut server, peer).1, Some(429), "{peer} has its share");
+    }
+    let small = |server: &mut Server, peer: &str| {
+        let id = server.open_from(peer.parse().ok(), Method::Post, path, Headers::new());
+        server.input(id, http::In::Data(fixed(1).to_json().into()));
+        server.input(id, http::In::End(Headers::new()));
+        server.settle()[0].1.status
+    };
+    assert_eq!(small(&mut server, "192.0.2.3"), 200, "others are served");
+    assert_eq!(send(&mut server, "192.0.2.3").1, None);
+    assert_eq!(
+        send(&mut server, "192.0.2.4").1,
+        Some(503),
+        "all of it is taken"
+    );
+    // What is given up is given back.
+    for id in open {
+        let fault = http::Fault::Broken("gone".into());
+        server.input(id, http::In::Failed(fault));
+    }
+    assert_eq!(send(&mut server, "192.0.2.1").1, None);
+}
+
+#[test]
+fn one_address_takes_at_most_half_of_the_places() {
+    let mut server = Server::new(|_, _| ());
+    let path = "/generate-live-payment";
+    let open = |server: &mut Server, peer: &str| {
+        server.open_from(peer.parse().ok(), Method::Post, path, Headers::new());
+        server.settle().first().map(|(_, reply)| reply.status)
+    };
+    for _ in 0..MAX_EXCHANGES / 2 {
+        assert_eq!(open(&mut server, "192.0.2.1"), None);
+    }
+    assert_eq!(open(&mut server, "192.0.2.1"), Some(429));
+    assert_eq!(open(&mut server, "192.0.2.2"), None);
+}
+
+#[test]
 fn a_body_that_never_ends_and_a_key_that_never_signs_have_deadlines() {
     let mut server = Server::new(|_, _| ());
     server.open(Method::Post, "/generate-live-payment", Headers::new());
@@ -271,16 +446,10 @@ fn a_worn_quote_is_to_be_refreshed() {
 
 #[test]
 fn orchestrators_are_listed_by_what_they_can() {
-    use livepeer_core::wire::signer::ListedOrchestrator;
     let mut server = Server::new(|config, _| config.discovery = true);
-    let one = |address: &str, caps: &[&str]| ListedOrchestrator {
-        address: address.into(),
-        capabilities: caps.iter().map(|cap| (*cap).into()).collect(),
-        runners: Vec::new(),
-    };
     let all = vec![
-        one("https://a:8935", &["live-video-to-video/noop"]),
-        one("https://b:8935", &["text to image/x", "my-app"]),
+        listed("https://a:8935", &["live-video-to-video/noop"]),
+        listed("https://b:8935", &["text to image/x", "my-app"]),
     ];
     server.signer.set_listed(START, all);
     for (query, expected) in [
@@ -303,7 +472,7 @@ fn orchestrators_are_listed_by_what_they_can() {
         assert!(
             listed
                 .iter()
-                .all(|one| one["score"] == 1 && one["runners"] == json!([]))
+                .all(|one| one["score"] == 1 && one.get("runners").is_none())
         );
     }
 }

@@ -98,7 +98,11 @@ fn the_webhook_sees_the_callers_headers_and_the_state_as_it_will_be() {
     let path = "/generate-live-payment";
     let (_, _, body) = server.call(Method::Post, path, headers, &request.to_json());
     let asked = &server.asked[0];
-    assert_eq!(asked["headers"], json!({"X-Api-Key": ["one", "two"]}));
+    let length = request.to_json().len().to_string();
+    assert_eq!(
+        asked["headers"],
+        json!({"Content-Length": [length], "X-Api-Key": ["one", "two"]})
+    );
     assert_eq!(asked["state"]["SenderNonce"], 1);
     assert_eq!(
         asked["state"]["AuthExpiry"], 0,
@@ -117,6 +121,42 @@ fn the_webhook_sees_the_callers_headers_and_the_state_as_it_will_be() {
             "an answer holds until its expiry"
         );
     }
+}
+
+#[test]
+fn an_answer_that_is_more_or_less_than_one_value_grants_nothing() {
+    for answer in [
+        r#"{"status":200} trailing"#,
+        r#"{"status":200}{"status":403}"#,
+        r#"{"status":200}]"#,
+        r#"{"status":200"#,
+        r#"{"status":"200"}"#,
+        r#"{"status":200.0}"#,
+        r#"[{"status":200}]"#,
+        r#"{"status":200,"maxPrice":{"price":"cheap","currency":"wei","unit":"fixed"}}"#,
+        "null",
+        "",
+    ] {
+        let mut server = Server::with_webhook(200, answer);
+        assert_eq!(server.pay(&fixed(1)).0, 500, "{answer}");
+        assert!(server.kept.is_empty(), "{answer}");
+    }
+    let mut server = Server::with_webhook(200, " {\"status\":200}\r\n");
+    assert_eq!(server.pay(&fixed(1)).0, 200);
+}
+
+#[test]
+fn a_memory_with_bytes_behind_it_is_none() {
+    let mut request = fixed(1);
+    let mut text = decide(START, &request).unwrap().state.to_json();
+    text.push_str("{}");
+    let sig = key().sign(Digest::personal(text.as_bytes())).0.to_vec();
+    request.state = StateBlob {
+        state: text.into_bytes().into(),
+        sig: sig.into(),
+    };
+    let refusal = decide(START, &request).unwrap_err();
+    assert_eq!((refusal.status, &*refusal.message), (400, "invalid state"));
 }
 
 #[test]

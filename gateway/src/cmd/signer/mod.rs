@@ -8,7 +8,9 @@ use std::time::Duration;
 use livepeer_core::Address;
 use livepeer_core::chain::{ChainView, FRESH};
 use livepeer_core::money::Amount;
+use livepeer_core::payment::nonce::NONCE_KEY;
 use livepeer_core::payment::remote::{self, Event, SignerServer};
+use livepeer_runtime::store::{Sqlite, Store as _};
 use livepeer_runtime::tls::{Identity, server_config};
 use livepeer_runtime::{Driver, Handle, Runtime, Signer as _, seed};
 use rustls::ServerConfig;
@@ -16,6 +18,7 @@ use tracing::{info, warn};
 
 use self::listing::Sources;
 use super::chain::News;
+use super::live::unusable;
 use super::socket::Socket;
 use super::stop::Stop;
 use super::{chain, key, on};
@@ -39,7 +42,14 @@ impl on::Work for Work<'_> {
         let socket = Socket::open(&driver, args.listen.0, "--listen").await?;
         let key = key::load(&args.key, "signer")?;
         let payer = key.address();
-        let driver = driver.with_signer(key);
+        let mut driver = driver.with_signer(key);
+        let mut spent = Vec::new();
+        if let Some(path) = &args.store {
+            let unusable = |error: &dyn std::fmt::Display| unusable(path, error);
+            let store = Sqlite::open(path).map_err(|error| unusable(&error))?;
+            spent = store.load(NONCE_KEY).map_err(|error| unusable(&error))?;
+            driver = driver.with_store(store);
+        }
         let (view, news) = chain::first_view(&driver, &args.chain, payer).await?;
         let policy = args.policy(payer);
         let ceilings = policy.ceilings.clone();
@@ -51,7 +61,12 @@ impl on::Work for Work<'_> {
             ..remote::Config::new(policy)
         };
         stop.in_order(STOP_WITHIN + Duration::from_secs(1));
-        let machine = SignerServer::new(driver.now(), config, view.clone(), seed());
+        let mut machine = SignerServer::new(driver.now(), config, view.clone(), seed());
+        for record in spent {
+            if let (false, Some(path)) = (machine.restore(&record), &args.store) {
+                return Err(unusable(path, &format!("{} cannot be read", record.key)));
+            }
+        }
         let signer = driver.drive(machine);
         let scheme = if tls.is_some() { "https" } else { "http" };
         let url = socket.url(scheme)?;
@@ -125,7 +140,9 @@ fn funds(view: &ChainView, payer: Address) -> String {
         view.l1_block
     );
     if account.unlocks_soon(view.round) {
-        text.push_str("warning: the deposit is set to unlock soon; no payment is made\n");
+        text.push_str(
+            "warning: the deposit is set to unlock soon; no payment is made until the unlock is canceled\n",
+        );
     } else if deposit.is_zero() || reserve.is_zero() {
         text.push_str("warning: without deposit and reserve no payment is made\n");
     }

@@ -42,6 +42,9 @@ impl World {
                     let signature = self.key.sign(digest);
                     signer.handle_input(self.now, Input::Signed(id, Ok(signature)));
                 }
+                Output::Effect(id, Effect::Store(_)) => {
+                    signer.handle_input(self.now, Input::Stored(id, Ok(())));
+                }
                 Output::Effect(_, Effect::Http(Out::Reply(reply))) => {
                     let Body::Full(body) = reply.body else {
                         panic!("signers answer a whole body");

@@ -1,0 +1,224 @@
+//! The way of a payment from its plan to its answer.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::ToString as _;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::webhook::{self, is_due};
+use super::{Event, MAX_WEBHOOK_ANSWER, SIGN_DEADLINE, SignerServer, State, WEBHOOK_DEADLINE};
+use crate::http::{self, Body, Headers, Method, Request};
+use crate::machine::{Effect, EffectId};
+use crate::payment::mint::{Plan, Refusal};
+use crate::payment::nonce::SpentNonces;
+use crate::sign::{Digest, SignRefused, Signature};
+use crate::store::{STORE_WITHIN, StoreFailed};
+use crate::wire::signer::{PaymentResponse, StateBlob};
+
+impl SignerServer {
+    /// A payment of a body of that length is decided: asks whoever has to be asked.
+    pub(super) fn authorize(&mut self, id: EffectId, mut plan: Box<Plan>, length: usize) {
+        let Some(exchange) = self.exchanges.get_mut(&id) else {
+            return;
+        };
+        let hook = self.config.webhook.as_ref();
+        let Some(hook) = hook.filter(|_| is_due(&plan.state, self.now)) else {
+            let identified = webhook::identify(&exchange.headers, None, &mut plan.state);
+            exchange.plan = Some(plan);
+            return match identified {
+                Ok(()) => self.spend(id),
+                Err(refusal) => self.refuse(id, refusal),
+            };
+        };
+        let body = webhook::question(&exchange.headers, length, &plan.state);
+        let mut request =
+            Request::new(Method::Post, hook.url.clone()).body(Body::Full(body.into()));
+        for (name, value) in hook.headers.iter() {
+            request.headers.push_any(name, value);
+        }
+        if request.headers.get("content-type").is_none() {
+            request.headers.push("content-type", "application/json");
+        }
+        exchange.plan = Some(plan);
+        let asked = self.out.request(request);
+        let state = State::AwaitingWebhook {
+            status: 0,
+            body: Vec::new(),
+        };
+        self.wait(id, state, [asked].into(), WEBHOOK_DEADLINE);
+    }
+
+    pub(super) fn on_webhook(&mut self, asked: EffectId, step: http::In) {
+        let Some((id, _)) = self.opened.get(&asked).copied() else {
+            return;
+        };
+        let Some(exchange) = self.exchanges.get_mut(&id) else {
+            return;
+        };
+        let State::AwaitingWebhook { status, body } = &mut exchange.state else {
+            return;
+        };
+        let broken = |why: &str| Refusal::new(500, format!("signer auth webhook: {why}"));
+        match step {
+            http::In::Reply(reply) => *status = reply.status,
+            http::In::Data(data) if body.len() + data.len() > MAX_WEBHOOK_ANSWER => {
+                self.refuse(id, broken("answer too long"));
+            }
+            http::In::Data(data) => body.extend_from_slice(&data),
+            http::In::End(_) => self.authorized(id),
+            http::In::Failed(fault) => self.refuse(id, broken(&fault.to_string())),
+            http::In::Request(_) | http::In::Sent(_) => {}
+        }
+    }
+
+    fn authorized(&mut self, id: EffectId) {
+        let Some(exchange) = self.exchanges.get_mut(&id) else {
+            return;
+        };
+        let (State::AwaitingWebhook { status, body }, Some(plan)) =
+            (&exchange.state, &mut exchange.plan)
+        else {
+            return;
+        };
+        let verdict = webhook::apply(*status, body, plan).and_then(|answer| {
+            webhook::identify(&exchange.headers, Some(&answer), &mut plan.state)
+        });
+        // It has ended: nothing of it is left to abort.
+        for asked in exchange.opened.drain(..) {
+            self.opened.remove(&asked);
+        }
+        match verdict {
+            Ok(()) => self.spend(id),
+            Err(refusal) => self.refuse(id, refusal),
+        }
+    }
+
+    /// Spends the nonces of a plan that is let through.
+    fn spend(&mut self, id: EffectId) {
+        let Some(plan) = self
+            .exchanges
+            .get_mut(&id)
+            .and_then(|one| one.plan.as_mut())
+        else {
+            return;
+        };
+        let hash = plan.params.recipient_rand_hash;
+        // While this one waited for the webhook, others may have been let through under the same quote.
+        if let Err(refusal) = plan.number_after(self.spent.last(&hash)) {
+            return self.refuse(id, refusal);
+        }
+        // Before they are durable, so that nobody else gets them meanwhile.
+        let last = *plan.nonces.end();
+        if let Some(forgotten) = self.spent.spend(hash, last) {
+            self.out.open(Effect::Store(forgotten));
+        }
+        let record = SpentNonces::record(&hash, last);
+        let asked = self.out.open(Effect::Store(record));
+        self.wait(id, State::AwaitingStored, [asked].into(), STORE_WITHIN);
+    }
+
+    /// Nothing is signed before its nonces are durable.
+    pub(super) fn on_stored(&mut self, asked: EffectId, answer: Result<(), StoreFailed>) {
+        let Some((id, _)) = self.opened.remove(&asked) else {
+            return;
+        };
+        let Some(plan) = self.exchanges.get(&id).and_then(|one| one.plan.as_ref()) else {
+            return;
+        };
+        if let Err(why) = answer {
+            let hash = plan.params.recipient_rand_hash;
+            self.spent.give_back(&hash, &plan.nonces);
+            return self.refuse(id, Refusal::new(500, why.to_string()));
+        }
+        let state = Digest::personal(plan.state.to_json().as_bytes());
+        let payer = self.config.policy.address;
+        let digests: Vec<Digest> = plan.digests(payer).chain([state]).collect();
+        self.sign(id, &digests);
+    }
+
+    pub(super) fn sign(&mut self, id: EffectId, digests: &[Digest]) {
+        let asked = digests
+            .iter()
+            .map(|digest| self.out.open(Effect::Sign(*digest)));
+        let asked = asked.collect();
+        let state = State::AwaitingSignatures {
+            signatures: alloc::vec![None; digests.len()],
+            missing: digests.len(),
+        };
+        self.wait(id, state, asked, SIGN_DEADLINE);
+    }
+
+    /// An exchange waits for what was opened for it.
+    fn wait(&mut self, id: EffectId, state: State, opened: Vec<EffectId>, within: Duration) {
+        if let Some(exchange) = self.exchanges.get_mut(&id) {
+            for (slot, asked) in opened.iter().enumerate() {
+                self.opened.insert(*asked, (id, slot));
+            }
+            exchange.state = state;
+            exchange.opened = opened;
+            exchange.deadline = self.now + within;
+        }
+    }
+
+    pub(super) fn on_signed(&mut self, asked: EffectId, answer: Result<Signature, SignRefused>) {
+        let Some((id, slot)) = self.opened.remove(&asked) else {
+            return;
+        };
+        let Some(exchange) = self.exchanges.get_mut(&id) else {
+            return;
+        };
+        let State::AwaitingSignatures {
+            signatures,
+            missing,
+        } = &mut exchange.state
+        else {
+            return;
+        };
+        match answer {
+            Err(refused) => self.refuse(id, Refusal::new(500, refused.to_string())),
+            Ok(signature) => {
+                signatures[slot] = Some(signature);
+                *missing -= 1;
+                if *missing == 0 {
+                    let signatures = signatures.drain(..).flatten().collect();
+                    let plan = exchange.plan.take();
+                    self.signed(id, plan, signatures);
+                }
+            }
+        }
+    }
+
+    fn signed(&mut self, id: EffectId, plan: Option<Box<Plan>>, signatures: Vec<Signature>) {
+        let Some(plan) = plan else {
+            self.identity = signatures.first().copied();
+            return self.sign_info(id);
+        };
+        let minted = Event::Minted {
+            orchestrator: plan.state.orchestrator,
+            auth_id: plan.state.auth_id.clone(),
+            tickets: u32::try_from(plan.nonces.clone().count()).unwrap_or(u32::MAX),
+            value: plan.value.clone(),
+            fee: plan.fee.clone(),
+        };
+        let (state_sig, rest) = signatures
+            .split_last()
+            .expect("one signature was awaited for each digest");
+        let (payment, segment) = plan
+            .headers(self.config.policy.address, rest)
+            .expect("one signature was awaited for each digest");
+        let state = plan.state.to_json().into_bytes();
+        self.recent.add(Digest::personal(&state), state_sig);
+        let response = PaymentResponse {
+            payment,
+            segment,
+            state: StateBlob {
+                state: state.into(),
+                sig: state_sig.0.to_vec().into(),
+            },
+        };
+        self.figures.minted(&minted);
+        self.out.event(minted);
+        self.reply(id, 200, Headers::new(), response.to_json());
+    }
+}
