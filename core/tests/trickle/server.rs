@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use livepeer_core::http::{Body, Fault, Headers, In, Method, Out, Request, Url};
 use livepeer_core::trickle::server::{
-    ANSWER_WITHIN, Config, Event, Gate, Read, Refusal, Refused, Removal, Server,
+    ANSWER_WITHIN, Config, Event, Gate, MAX_EARLY_BYTES, MAX_PENDING_BYTES, Read, Refusal, Refused,
+    Removal, Server,
 };
 use livepeer_core::trickle::{Seq, Start};
 use livepeer_core::{Effect, EffectId, Misuse, Time};
@@ -350,6 +351,39 @@ fn the_embedder_may_decide_who_creates_and_deletes() {
     assert_eq!(world.status(late), Some(500));
     world.server.answer(world.now, late, Ok(()));
     assert!(world.server.stats("m").is_none(), "too late");
+}
+
+#[test]
+fn what_waits_for_the_embedder_is_bounded_in_all() {
+    let mut world = World::new(Config {
+        on_create: Gate::Ask,
+        max_exchanges: 1_000,
+        ..small()
+    });
+    let early = Bytes::from(vec![7; MAX_EARLY_BYTES]);
+    let mut waiting = Vec::new();
+    // The heads count as well, so the last one does not fit.
+    for n in 1..MAX_PENDING_BYTES / MAX_EARLY_BYTES {
+        let post = world.post(&format!("n{n}/0"));
+        world.data(post, early.clone());
+        assert_eq!(world.status(post), None);
+        waiting.push(post);
+    }
+    let post = world.post("one-more/0");
+    world.data(post, early.clone());
+    assert_eq!(world.status(post), Some(503));
+    // Those that are answered, and those that leave, make room.
+    let refusal = Refusal {
+        status: 403,
+        text: "no".into(),
+    };
+    world.server.answer(world.now, waiting[0], Err(refusal));
+    world.gone(waiting[1]);
+    for name in ["a/0", "b/0"] {
+        let post = world.post(name);
+        world.data(post, early.clone());
+        assert_eq!(world.status(post), None, "{name}");
+    }
 }
 
 #[test]
