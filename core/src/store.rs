@@ -6,7 +6,8 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-/// How long the store may take for a record. One that takes longer counts as failed: whoever waits for it speaks.
+/// The longest that the store may take for a record. One that takes longer counts as failed: whoever waits for it
+/// speaks.
 pub const STORE_WITHIN: Duration = Duration::from_secs(30);
 
 /// The store did not make a record durable, or cannot say that it did.
@@ -15,9 +16,9 @@ pub const STORE_WITHIN: Duration = Duration::from_secs(30);
 pub struct StoreFailed(pub String);
 
 impl StoreFailed {
-    /// The store did not answer [`STORE_WITHIN`].
+    /// The store did not answer in time.
     pub(crate) fn late() -> Self {
-        Self(alloc::format!("no answer within {STORE_WITHIN:?}"))
+        Self("no answer in time".into())
     }
 }
 

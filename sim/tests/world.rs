@@ -6,8 +6,10 @@ use livepeer_core::chain::ChainView;
 use livepeer_core::http::Url;
 use livepeer_core::job::live::{self, Ending};
 use livepeer_core::money::{Amount, Price};
+use livepeer_core::payment::guard::Budget;
+use livepeer_core::store::Record;
 use livepeer_core::wire::{Params, StartRequest};
-use livepeer_core::{Address, Party};
+use livepeer_core::{Address, Party, Rng};
 use livepeer_sim::orchestrator::{Config, EndReason, Event, Payments, Quirks};
 use livepeer_sim::world::{Gateway, World};
 use livepeer_sim::{Key, Link, Node, Orchestrator};
@@ -112,6 +114,66 @@ fn a_paid_job_returns_every_byte_and_the_books_balance_to_the_wei() {
     assert_eq!(world.net.get(orch).figures().running, 0);
     world.run_for(secs(5), &mut []);
     assert_eq!(world.net.open_exchanges(), 0);
+}
+
+/// What was credited is in the gateway's store.
+fn recorded(world: &World, gateway: &Gateway) {
+    let figures = world.net.get(world.orchestrators[0]).figures();
+    let mut counter = Budget::unlimited();
+    if let Some(value) = world.net.stored(gateway.job).get("spent") {
+        let record = Record {
+            key: "spent".into(),
+            value: Some(value.clone()),
+        };
+        assert!(counter.restore(&record));
+    }
+    assert!(*counter.spent() >= figures.credited, "paid unrecorded");
+}
+
+#[test]
+fn at_whichever_write_the_store_fails_nothing_is_paid_unrecorded_and_nobody_else_is_blamed() {
+    for seed in 0..8 {
+        let mut rng = Rng::new([seed; 32]);
+        let mut below = |bound: u8| u64::from(rng.bytes32()[0] % bound);
+        let (first, for_good) = (below(6), below(2) == 0);
+        let failing = first..if for_good {
+            u64::MAX
+        } else {
+            first + 1 + below(2)
+        };
+        println!("seed {seed}: {failing:?}");
+        let mut world = World::new([seed; 32], vec![orchestrator("orch")]);
+        let mut config = live::Config::default();
+        config.payment.budget_key = Some("spent".into());
+        let mut gateway = world.gateway(config, request());
+        world.net.fail_store(gateway.job, failing.clone());
+        // As long as it takes until all is used up that was paid in advance, if nothing more is paid.
+        let seconds = if for_good { 300 } else { 60 };
+        let mut published = 0;
+        while published < seconds && world.publish(&mut gateway, &segment(published), secs(1)) {
+            published += 1;
+            recorded(&world, &gateway);
+        }
+        if for_good {
+            let Some(Ending::Failed(failure)) = &gateway.log.ended else {
+                panic!("seed {seed}: {:?}", gateway.log.ended);
+            };
+            assert_eq!(failure.who, Party::Store, "seed {seed}: {failure}");
+        } else {
+            assert_eq!(published, seconds, "seed {seed}: {:?}", gateway.log.ended);
+            assert_eq!(world.finish(&mut gateway), Some(Ending::Finished));
+            assert!(world.net.writes(gateway.job) >= failing.end, "seed {seed}");
+        }
+        recorded(&world, &gateway);
+        assert_eq!(unpaid(&world), None, "seed {seed}: it was not even late");
+        assert!(
+            gateway.log.failed.is_empty(),
+            "seed {seed}: {:?}",
+            gateway.log.failed
+        );
+        let mut records = world.net.get(gateway.pool).records();
+        assert!(records.all(|(_, record)| record.bad == 0), "seed {seed}");
+    }
 }
 
 #[test]

@@ -4,10 +4,10 @@ use livepeer_core::chain::SenderInfo;
 use livepeer_core::money::{Amount, Price, Wei};
 use livepeer_core::payment::ledger::{AccountId, worth};
 use livepeer_core::payment::quote::Economics;
-use livepeer_core::payment::receiver::{Config, Credit, Event, Rejection, Trigger};
+use livepeer_core::payment::receiver::{Config, Credit, Event, Refused, Rejection, Trigger};
 use livepeer_core::payment::ticket::expected_value;
 use livepeer_core::payment::{Secret, SignedTicket, Ticket, TicketReceiver, Unit};
-use livepeer_core::store::Record;
+use livepeer_core::store::{Record, STORE_WITHIN, StoreFailed};
 use livepeer_core::wire::{Payment, SenderParams, TicketParams};
 use livepeer_core::{Address, ChainView, Effect, EffectId, Input, Machine, Output, Time};
 use serde_json::Value;
@@ -319,6 +319,49 @@ fn nothing_is_credited_before_it_is_durable_and_a_duplicate_in_between_is_refuse
     }
     let ev = expected_value(&params.face_value, &params.win_prob);
     assert_eq!(recipient.balance(&account()), Some(&ev));
+}
+
+#[test]
+fn tickets_that_could_not_be_recorded_count_when_they_come_again() {
+    for late in [false, true] {
+        let (mut recipient, params) = with_winners(&[1], &[2]);
+        let tickets = vec![signed(&params, 1), signed(&params, 2)];
+        let payment = payment(&params, tickets);
+        let ev = expected_value(&params.face_value, &params.win_prob);
+        // The nonces, then the winner: each may fail.
+        for failing in 0..2 {
+            recipient.receive(NOW, "job", payment.clone());
+            let asked = drain(&mut recipient).records;
+            assert_eq!(asked.len(), 2);
+            let full = || Err(StoreFailed("the disk is full".into()));
+            for (index, (id, _)) in asked.iter().enumerate() {
+                let answer = if index == failing { full() } else { Ok(()) };
+                if index != failing || !late {
+                    recipient.handle_input(NOW, Input::Stored(*id, answer));
+                }
+            }
+            if late {
+                recipient.handle_input(NOW + 2 * STORE_WITHIN * (failing as u32 + 1), Input::Tick);
+            }
+            let told = drain(&mut recipient);
+            let rejected = told.rejected.expect("the payer is told");
+            assert_eq!(rejected.why, Refused::NotStored);
+            assert_eq!(rejected.why.status(), 500, "it is not the payer's fault");
+            assert!(told.won.is_empty() && told.credited.is_none());
+            assert_eq!(recipient.balance(&account()), None);
+            // What comes too late means nothing.
+            for (id, _) in asked {
+                recipient.handle_input(NOW, Input::Stored(id, Ok(())));
+            }
+            assert!(drain(&mut recipient).credited.is_none());
+        }
+        let told = pay(&mut recipient, payment.clone());
+        assert_eq!(told.won.len(), 1);
+        assert_eq!(told.credited.map(|credit| credit.tickets), Some(2));
+        assert_eq!(recipient.balance(&account()), Some(&worth(2, &ev)));
+        let again = pay(&mut recipient, payment);
+        assert!(again.rejected.is_some(), "and only once");
+    }
 }
 
 #[test]

@@ -60,7 +60,10 @@ impl Step {
                 reel.byte(),
             ),
             8 | 9 => Self::Again(reel.byte()),
-            10..=13 => Self::Stored(reel.byte(), Kept::read(reel)),
+            10..=13 => {
+                let pick = reel.byte();
+                Self::Stored(pick, Kept::by(pick))
+            }
             14 => Self::Meter(reel.byte(), reel.below(2) == 0),
             15 if reel.below(2) == 0 => Self::Unmeter(reel.byte()),
             15 => Self::InputSeen(reel.byte()),
@@ -84,11 +87,11 @@ pub enum Kept {
 }
 
 impl Kept {
-    fn read(reel: &mut Reel<'_>) -> Self {
-        match reel.below(16) {
-            0 => Self::Maybe,
-            1 => Self::No,
-            _ => Self::Yes,
+    const fn by(byte: u8) -> Self {
+        match byte {
+            0..240 => Self::Yes,
+            240..248 => Self::Maybe,
+            _ => Self::No,
         }
     }
 }

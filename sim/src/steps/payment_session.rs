@@ -72,7 +72,10 @@ impl Step {
             8 if reel.below(16) == 0 => Self::Close,
             8..=12 => Self::Answer(reel.byte(), reel.byte()),
             13 => Self::Fail(reel.byte(), reel.below(2) == 0),
-            14 | 15 => Self::Stored(reel.byte(), reel.below(8) != 0),
+            14 | 15 => {
+                let pick = reel.byte();
+                Self::Stored(pick, pick < 240)
+            }
             16 | 17 => Self::Signed(reel.byte(), reel.below(16) != 0),
             _ => Self::Pass(reel.byte()),
         }

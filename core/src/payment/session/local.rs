@@ -12,7 +12,7 @@ use crate::payment::mint::{Plan, Policy, Refusal, decide};
 use crate::payment::nonce::SpentNonces;
 use crate::rng::{Rng, Seed};
 use crate::sign::{Address, SignRefused, Signature};
-use crate::store::{Record, STORE_WITHIN, StoreFailed};
+use crate::store::{Record, StoreFailed};
 use crate::time::Time;
 use crate::wire::signer::{PaymentRequest, Quote};
 use crate::wire::{OrchestratorInfo, SignerState};
@@ -119,6 +119,7 @@ impl Minter {
         &mut self,
         now: Time,
         out: &mut Outbox<E>,
+        store_within: Duration,
         info: &OrchestratorInfo,
         committed: Option<&SignerState>,
         request: &PaymentRequest,
@@ -147,7 +148,7 @@ impl Minter {
         let record = SpentNonces::record(&hash, *plan.nonces.end());
         self.making = Some(Making {
             plan,
-            step: Step::AwaitingStored(out.open(Effect::Store(record)), now + STORE_WITHIN),
+            step: Step::AwaitingStored(out.open(Effect::Store(record)), now + store_within),
         });
         Ok(())
     }

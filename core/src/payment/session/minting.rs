@@ -131,6 +131,7 @@ impl PaymentSession {
                 let decided = minter.begin(
                     self.now,
                     &mut self.out,
+                    self.coverage.patience(self.now, STORE_WITHIN),
                     &quote.info,
                     committed.as_deref(),
                     &request,
@@ -302,7 +303,8 @@ impl PaymentSession {
         };
         let record = self.config.budget.to_record(key.clone());
         let saving = self.out.open(Effect::Store(record));
-        self.state = State::Saving(minted, saving, self.now + STORE_WITHIN);
+        let within = self.coverage.patience(self.now, STORE_WITHIN);
+        self.state = State::Saving(minted, saving, self.now + within);
     }
 
     /// The spending counter may not survive a crash: the payment waits, and the store is asked again.

@@ -115,6 +115,32 @@ fn records_are_stored_and_come_back() {
 }
 
 #[test]
+fn what_the_store_did_not_keep_is_offered_again_with_the_next_record() {
+    let config = Config {
+        remember: true,
+        ready: 2,
+        ..one_ready()
+    };
+    let mut world = World::offering(config, &[("a", Is::Good(5)), ("b", Is::Good(7))]);
+    world.full = true;
+    let lease = world.lease();
+    let failed = lease.url().clone();
+    world.fail(lease);
+    assert!(
+        !world.pool.is_storing(),
+        "nobody waits for a store that fails"
+    );
+    world.stored.clear();
+    world.full = false;
+    let lease = world.lease();
+    assert_ne!(*lease.url(), failed);
+    world.give_back(lease, Outcome::Done { first_byte: None });
+    let key = format!("orchestrator:{failed}");
+    assert!(world.stored.contains_key(&key), "{:?}", world.stored.keys());
+    assert_eq!(world.stored.len(), 2);
+}
+
+#[test]
 fn old_deeds_fade() {
     let mut record = livepeer_core::pool::Record {
         good: 9,

@@ -15,6 +15,7 @@ use livepeer_core::pool::{
     SessionPool, Spent, Why,
 };
 use livepeer_core::signers::Standing;
+use livepeer_core::store::StoreFailed;
 use livepeer_core::wire::grpc::{self, Status};
 use livepeer_core::{
     Address, Cause, Effect, EffectId, Failure, Input, Machine, Output, Party, Rng, Time,
@@ -70,6 +71,8 @@ struct World {
     events: Vec<Event>,
     signer: Option<Key>,
     stored: BTreeMap<String, Vec<u8>>,
+    /// The store keeps nothing.
+    full: bool,
     wake: Option<Time>,
     most_at_once: usize,
     picky: std::rc::Rc<std::cell::Cell<bool>>,
@@ -111,6 +114,7 @@ impl World {
             events: Vec::new(),
             signer: None,
             stored: BTreeMap::new(),
+            full: false,
             wake: None,
             most_at_once: 0,
         }
@@ -159,8 +163,13 @@ impl World {
                 }
                 Output::Effect(id, Effect::Store(record)) => {
                     let value = record.value.expect("records are kept, not forgotten");
-                    self.stored.insert(record.key, value.to_vec());
-                    self.pool.handle_input(self.now, Input::Stored(id, Ok(())));
+                    let answer = if self.full {
+                        Err(StoreFailed("the disk is full".into()))
+                    } else {
+                        self.stored.insert(record.key, value.to_vec());
+                        Ok(())
+                    };
+                    self.pool.handle_input(self.now, Input::Stored(id, answer));
                 }
                 Output::Effect(_, other) => panic!("{other:?}"),
                 Output::Event(event) => self.events.push(event),

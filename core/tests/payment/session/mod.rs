@@ -1,10 +1,11 @@
 //! A payer's session against the real signer and the real recipient, without a network in between.
 
+mod own;
 mod payments;
 mod refusals;
 mod signers;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use livepeer_core::capabilities::Ceilings;
@@ -22,7 +23,9 @@ use livepeer_core::payment::session::{
 use livepeer_core::payment::{
     Funds, PaymentSession, Secret, SignerServer, TicketReceiver, Unit, remote,
 };
+use livepeer_core::sign::SignRefused;
 use livepeer_core::signers::{FIRST_REST, SignerHealth, Standing};
+use livepeer_core::store::{Record, StoreFailed};
 use livepeer_core::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER, payment_result};
 use livepeer_core::wire::signer::error_json;
 use livepeer_core::wire::{OrchestratorInfo, Payment, SegmentCredentials};
@@ -52,6 +55,27 @@ struct Net {
     asked: Vec<(Time, String)>,
     /// The job's balance did not cover an interval.
     cut: bool,
+    store: Plan,
+    key_holder: Plan,
+    /// What the store kept.
+    stored: BTreeMap<String, Record>,
+}
+
+/// What our own side does when it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Own {
+    Works,
+    Fails,
+    Hangs,
+}
+
+/// What our own side does next, and then for ever.
+struct Plan(VecDeque<Own>, Own);
+
+impl Plan {
+    fn next(&mut self) -> Own {
+        self.0.pop_front().unwrap_or(self.1)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -95,6 +119,9 @@ impl Net {
             silent: Vec::new(),
             asked: Vec::new(),
             cut: false,
+            store: Plan(VecDeque::new(), Own::Works),
+            key_holder: Plan(VecDeque::new(), Own::Works),
+            stored: BTreeMap::new(),
         }
     }
 
@@ -172,11 +199,23 @@ impl Net {
                 }
                 Output::Effect(_, Effect::Http(_)) => {}
                 Output::Effect(id, Effect::Sign(digest)) => {
-                    let signature = self.key.sign(digest);
-                    session.handle_input(self.now, Input::Signed(id, Ok(signature)));
+                    let answer = match self.key_holder.next() {
+                        Own::Works => Ok(self.key.sign(digest)),
+                        Own::Fails => Err(SignRefused("locked".into())),
+                        Own::Hangs => continue,
+                    };
+                    session.handle_input(self.now, Input::Signed(id, answer));
                 }
-                Output::Effect(id, Effect::Store(_)) => {
-                    session.handle_input(self.now, Input::Stored(id, Ok(())));
+                Output::Effect(id, Effect::Store(record)) => {
+                    let answer = match self.store.next() {
+                        Own::Works => Ok(()),
+                        Own::Fails => Err(StoreFailed("the disk is full".into())),
+                        Own::Hangs => continue,
+                    };
+                    if answer.is_ok() {
+                        self.stored.insert(record.key.clone(), record);
+                    }
+                    session.handle_input(self.now, Input::Stored(id, answer));
                 }
             }
         }
@@ -277,7 +316,7 @@ impl Net {
                     return (200, payment_result(quote).to_vec());
                 }
                 Output::Event(receiver::Event::Rejected(of, why)) if of == receipt => {
-                    return (400, why.why.to_string().into_bytes());
+                    return (why.why.status(), why.why.to_string().into_bytes());
                 }
                 Output::Effect(..) | Output::Event(_) => {}
                 Output::Idle(_) => panic!("the recipient waits"),
