@@ -22,7 +22,7 @@ mod reach;
 pub use reach::{Forbidden, Kind, Reach, Rule};
 
 /// A step that a machine asks for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Out {
     /// Opens an exchange as client.
     Request(Request),
@@ -46,7 +46,7 @@ pub enum Out {
 }
 
 /// A step that happened.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum In {
     /// A peer opened an exchange. Its body, even an empty one, comes as [`In::Data`] and [`In::End`]; the
     /// request's own `body` field is [`Body::Stream`].
@@ -64,8 +64,37 @@ pub enum In {
     Failed(Fault),
 }
 
+impl fmt::Debug for Out {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request(request) => f.debug_tuple("Request").field(request).finish(),
+            Self::Reply(reply) => f.debug_tuple("Reply").field(reply).finish(),
+            Self::Data(data) => write!(f, "Data({} bytes)", data.len()),
+            Self::End => f.write_str("End"),
+            Self::EndWith(trailers) => f.debug_tuple("EndWith").field(trailers).finish(),
+            Self::Report => f.write_str("Report"),
+            Self::Abort => f.write_str("Abort"),
+            Self::Pause => f.write_str("Pause"),
+            Self::Resume => f.write_str("Resume"),
+        }
+    }
+}
+
+impl fmt::Debug for In {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request(request) => f.debug_tuple("Request").field(request).finish(),
+            Self::Reply(reply) => f.debug_tuple("Reply").field(reply).finish(),
+            Self::Data(data) => write!(f, "Data({} bytes)", data.len()),
+            Self::Sent(bytes) => write!(f, "Sent({bytes})"),
+            Self::End(trailers) => f.debug_tuple("End").field(trailers).finish(),
+            Self::Failed(fault) => f.debug_tuple("Failed").field(fault).finish(),
+        }
+    }
+}
+
 /// How a body follows its head.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub enum Body {
     /// There is none.
     #[default]
@@ -74,6 +103,17 @@ pub enum Body {
     Full(Bytes),
     /// Piece by piece, with steps of its own.
     Stream,
+}
+
+impl fmt::Debug for Body {
+    // A body may be a request for a payment, or the caller's headers on their way to a webhook.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("Empty"),
+            Self::Full(bytes) => write!(f, "Full({} bytes)", bytes.len()),
+            Self::Stream => f.write_str("Stream"),
+        }
+    }
 }
 
 /// The methods this protocol uses.
@@ -285,9 +325,27 @@ impl Headers {
     }
 }
 
+/// Fields whose values are shown in logs. All others may carry a secret: an authorization, a payment, a token.
+const SHOWN: [&str; 6] = [
+    "accept",
+    "allow",
+    "connection",
+    "content-length",
+    "content-type",
+    "retry-after",
+];
+
 impl fmt::Debug for Headers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.iter()).finish()
+        let mut map = f.debug_map();
+        for (name, value) in self.iter() {
+            if SHOWN.contains(&name) || name.starts_with("lp-trickle-") {
+                map.entry(&name, &value);
+            } else {
+                map.entry(&name, &format_args!("{} bytes", value.len()));
+            }
+        }
+        map.finish()
     }
 }
 

@@ -19,7 +19,7 @@ use crate::wire::{MAX_IDENTITY_BYTES, error_words, read_identity};
 pub const IDENTITY_HEDGE: Duration = Duration::from_secs(1);
 
 /// How the payer introduces itself (handshake spec 3).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Identity {
     /// Not at all: for orchestrators without a chain.
     Offchain,
@@ -34,6 +34,18 @@ pub enum Identity {
     Key(Address),
     /// With what a remote signer answers.
     Remote(Signers),
+}
+
+impl core::fmt::Debug for Identity {
+    // The signature introduces whoever has it, for ever.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Offchain => f.write_str("Offchain"),
+            Self::Static { address, .. } => write!(f, "Static({address})"),
+            Self::Key(address) => write!(f, "Key({address})"),
+            Self::Remote(signers) => f.debug_tuple("Remote").field(signers).finish(),
+        }
+    }
 }
 
 impl Identity {

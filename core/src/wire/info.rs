@@ -198,7 +198,7 @@ impl core::fmt::Debug for AuthToken {
 /// The answer to `GetOrchestrator`, also piggybacked on payment results.
 ///
 /// It is unsigned: `address` is a claim (handshake spec 1.1).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct OrchestratorInfo {
     /// The message as received, so that a signer sees exactly what the orchestrator sent.
     pub raw: Bytes,
@@ -219,6 +219,22 @@ pub struct OrchestratorInfo {
     pub capabilities_prices: Vec<ModelPrice>,
     /// Further instances, unverified; at most [`MAX_NODES`].
     pub nodes: Vec<String>,
+}
+
+impl core::fmt::Debug for OrchestratorInfo {
+    // The raw message has the auth token in it.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("OrchestratorInfo")
+            .field("transcoder", &self.transcoder)
+            .field("ticket_params", &self.ticket_params)
+            .field("price", &self.price)
+            .field("address", &self.address)
+            .field("capabilities", &self.capabilities)
+            .field("auth_token", &self.auth_token)
+            .field("capabilities_prices", &self.capabilities_prices)
+            .field("nodes", &self.nodes)
+            .finish_non_exhaustive()
+    }
 }
 
 impl OrchestratorInfo {

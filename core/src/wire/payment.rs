@@ -63,12 +63,19 @@ pub struct Payment {
 }
 
 /// What differs from ticket to ticket within a payment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SenderParams {
     /// The ticket's nonce.
     pub nonce: u32,
     /// The payer's signature, as it came: not necessarily 65 bytes.
     pub signature: Bytes,
+}
+
+impl core::fmt::Debug for SenderParams {
+    // The signature is worth money.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "SenderParams(nonce {})", self.nonce)
+    }
 }
 
 impl Payment {
@@ -157,7 +164,7 @@ impl Payment {
 /// The leave to use an orchestrator for one segment, or for a whole job or payment if the segment is empty.
 ///
 /// The signature covers manifest id, sequence number, hash and profile ids; not duration, capabilities or token.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct SegmentCredentials {
     /// The balance that payments go to, and the name of the job.
     pub manifest_id: String,
@@ -175,6 +182,18 @@ pub struct SegmentCredentials {
     pub auth_token: Option<AuthToken>,
     /// The payer's signature, as it came; empty off-chain.
     pub signature: Bytes,
+}
+
+impl core::fmt::Debug for SegmentCredentials {
+    // The signature lets whoever has it use the orchestrator.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("SegmentCredentials")
+            .field("manifest_id", &self.manifest_id)
+            .field("seq", &self.seq)
+            .field("capabilities", &self.capabilities)
+            .field("auth_token", &self.auth_token)
+            .finish_non_exhaustive()
+    }
 }
 
 impl SegmentCredentials {

@@ -59,12 +59,19 @@ fn line(answer: Value) -> Vec<u8> {
 }
 
 /// A signer's memory of a session, kept by the gateway: opaque bytes and the signer's signature over them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct StateBlob {
     /// JSON, for the signer's eyes.
     pub state: Bytes,
     /// By the signer's own key.
     pub sig: Bytes,
+}
+
+impl core::fmt::Debug for StateBlob {
+    // Whoever has it can go on with the session.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "StateBlob({} bytes)", self.state.len())
+    }
 }
 
 impl StateBlob {
@@ -186,7 +193,7 @@ fn decimal(text: &str) -> Option<BigRational> {
 }
 
 /// A request for a payment.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct PaymentRequest {
     /// The signer's memory; empty in a session's first call.
     pub state: StateBlob,
@@ -204,6 +211,20 @@ pub struct PaymentRequest {
     pub max_price: Option<MaxPrice>,
     /// Protobuf of the capabilities that the job needs.
     pub capabilities: Option<Bytes>,
+}
+
+impl core::fmt::Debug for PaymentRequest {
+    // The quote has the auth token in it.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("PaymentRequest")
+            .field("state", &self.state)
+            .field("manifest_id", &self.manifest_id)
+            .field("app", &self.app)
+            .field("in_pixels", &self.in_pixels)
+            .field("job_type", &self.job_type)
+            .field("max_price", &self.max_price)
+            .finish_non_exhaustive()
+    }
 }
 
 impl PaymentRequest {
@@ -269,7 +290,7 @@ impl PaymentRequest {
 }
 
 /// A payment that a signer made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PaymentResponse {
     /// The value of the payment header.
     pub payment: String,
@@ -277,6 +298,14 @@ pub struct PaymentResponse {
     pub segment: String,
     /// What the next request has to carry.
     pub state: StateBlob,
+}
+
+impl core::fmt::Debug for PaymentResponse {
+    // Its headers are worth money.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let (payment, segment) = (self.payment.len(), self.segment.len());
+        write!(f, "PaymentResponse({payment} and {segment} bytes)")
+    }
 }
 
 impl PaymentResponse {

@@ -9,6 +9,7 @@ mod invariants;
 mod key;
 mod money;
 mod recipient;
+mod secrets;
 mod session;
 mod signer;
 mod signers;

@@ -10,7 +10,7 @@ use crate::http::{Request, call, listen};
 use crate::process::{Running, gateway};
 use crate::server::Server;
 
-const KEY: &str = "0707070707070707070707070707070707070707070707070707070707070707";
+pub(crate) const KEY: &str = "0707070707070707070707070707070707070707070707070707070707070707";
 
 /// The example of the format's definition.
 const KEYSTORE: &str = r#"{"crypto":{"cipher":"aes-128-ctr","cipherparams":{"iv":"6087dab2f9fdbbfaddc31a909735c1e6"},
@@ -30,13 +30,13 @@ fn command(arguments: &[&str]) -> Command {
 }
 
 /// One that runs, and stops when this is dropped.
-struct Signer {
-    server: Server,
-    address: String,
+pub(crate) struct Signer {
+    pub(crate) server: Server,
+    pub(crate) address: String,
 }
 
 impl Signer {
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut command = command(&["--listen", "127.0.0.1:0"]);
         let mut lines = 0;
         let server = Server::start(command.args(arguments), |_| {

@@ -3,6 +3,7 @@
 mod liar;
 mod output;
 mod peer;
+mod secrets;
 mod signers;
 
 use std::sync::Mutex;
