@@ -45,7 +45,7 @@ pub fn driver() -> Driver {
 }
 
 /// smol's global executor and reactor.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SmolRuntime {
     clock: Clock,
 }

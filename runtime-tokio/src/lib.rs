@@ -33,6 +33,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 
 use hyper_util::rt::TokioIo;
 use livepeer_core::Time;
@@ -72,10 +73,12 @@ pub fn driver() -> Driver {
 /// next segments at once open more than tokio's usual 1,024, and who finds no room tries again only after a second.
 const BACKLOG: u32 = 4096;
 
-/// tokio, as found around the caller.
-#[derive(Clone, Copy, Debug)]
+/// tokio, as found around the caller. Where there is none, such as in a destructor that runs on a thread of its own,
+/// tasks go to the runtime that was there first.
+#[derive(Clone, Debug)]
 pub struct TokioRuntime {
     clock: Clock,
+    home: Arc<OnceLock<tokio::runtime::Handle>>,
 }
 
 impl TokioRuntime {
@@ -84,6 +87,7 @@ impl TokioRuntime {
     pub fn new() -> Self {
         Self {
             clock: Clock::start(),
+            home: Arc::new(OnceLock::new()),
         }
     }
 }
@@ -113,7 +117,19 @@ impl Runtime for TokioRuntime {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        tokio::spawn(task);
+        match (tokio::runtime::Handle::try_current(), self.home.get()) {
+            (Ok(here), _) => {
+                self.home.get_or_init(|| here.clone());
+                here.spawn(task);
+            }
+            (Err(_), Some(home)) => {
+                // If it has ended, so has the task.
+                home.spawn(task);
+            }
+            (Err(missing), None) => {
+                panic!("a machine was driven where no tokio runtime is: {missing}")
+            }
+        }
     }
 
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {

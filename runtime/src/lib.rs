@@ -14,6 +14,7 @@ pub mod keys;
 mod lane;
 pub mod rt;
 mod signal;
+mod steering;
 pub mod store;
 pub mod tls;
 mod trace;

@@ -3,9 +3,13 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use livepeer_core::Time;
+
+use crate::lock;
+use crate::steering::Steering;
 
 /// An async runtime: a clock, sockets and tasks. The adapters for tokio and smol implement it; nothing else in
 /// the project knows which one runs.
@@ -18,7 +22,7 @@ pub trait Runtime: Clone + Send + Sync + Unpin + 'static {
     /// A listening TCP socket.
     type Listener: Send + Sync + 'static;
 
-    /// The time: read from the wall once, when the runtime was made, and monotonic from there.
+    /// The time: what [`Clock`] says. It follows the wall clock and never goes back.
     fn now(&self) -> Time;
 
     /// A future that ends at `at` or soon after. It may end early; callers look at the clock.
@@ -53,40 +57,50 @@ pub trait Runtime: Clone + Send + Sync + Unpin + 'static {
     ) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
 }
 
-/// A wall clock that is read once and never goes back: what adapters answer [`Runtime::now`] with.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    epoch: Time,
+/// The time that adapters answer [`Runtime::now`] with: the wall clock, made fit for machines by [`Steering`]. Clones
+/// are one clock.
+#[derive(Clone, Debug)]
+pub struct Clock(Arc<Ticking>);
+
+#[derive(Debug)]
+struct Ticking {
     start: Instant,
+    steering: Mutex<Steering>,
 }
 
-/// A timer further away than this ends early, because not every runtime's clock reaches further.
-const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 3600);
+/// A timer further away than this ends early. Not every runtime's clock reaches far, and after a sleep of the machine
+/// that the runtime's clock did not count, nothing is late by more than this.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 impl Clock {
     /// Reads the wall clock.
     #[must_use]
     pub fn start() -> Self {
-        let epoch = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        Self {
-            epoch: Time::ZERO + epoch,
+        Self(Arc::new(Ticking {
             start: Instant::now(),
-        }
+            steering: Mutex::new(Steering::new(wall())),
+        }))
     }
 
-    /// The time.
+    /// The time. It never goes back.
     #[must_use]
     pub fn now(&self) -> Time {
-        self.epoch + self.start.elapsed()
+        // Read under the lock, so that readings are in order.
+        let mut steering = lock(&self.0.steering);
+        steering.now(self.0.start.elapsed(), wall)
     }
 
-    /// The same point in time on the system's monotonic clock, at most a day from now.
+    /// The same point in time on the system's monotonic clock, at most half a minute from now.
     #[must_use]
     pub fn instant(&self, at: Time) -> Instant {
-        let now = Instant::now();
-        let wait = at.since(self.epoch + (now - self.start));
-        now + wait.min(LONGEST_SLEEP)
+        Instant::now() + at.since(self.now()).min(LONGEST_SLEEP)
     }
+}
+
+/// What the system says that the time is; the beginning of time if it is earlier.
+fn wall() -> Time {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    Time::ZERO + since
 }

@@ -242,6 +242,12 @@ impl Handshake {
         self.info.as_deref()
     }
 
+    /// Whether the last word is in and no other is awaited. False after the end.
+    #[must_use]
+    pub const fn is_settled(&self) -> bool {
+        matches!(self.state, State::Settled)
+    }
+
     /// How long the last answered call took.
     #[must_use]
     pub const fn took(&self) -> Option<Duration> {

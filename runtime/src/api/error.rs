@@ -4,7 +4,7 @@ use livepeer_core::handshake::Rejection;
 use livepeer_core::http::{BadUrl, Url};
 use livepeer_core::pool::Tried;
 use livepeer_core::wire::WireError;
-use livepeer_core::{Failure, Misuse};
+use livepeer_core::{Advice, Failure, Misuse};
 
 /// Why a call failed, in one line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,8 +33,8 @@ pub enum Error {
     /// The orchestrator answered and does not fit.
     #[error("orchestrator {0} does not fit: {1}")]
     Rejected(Url, Box<Rejection>),
-    /// A peer failed.
-    #[error("{0}")]
+    /// A peer failed, or our own key holder or store.
+    #[error(transparent)]
     Failed(Box<Failure>),
     /// The call does not fit what was called before.
     #[error(transparent)]
@@ -42,6 +42,17 @@ pub enum Error {
     /// The job has ended.
     #[error("the job has ended: {0}")]
     Ended(String),
+}
+
+impl Error {
+    /// What to do next, where a failure says that.
+    #[must_use]
+    pub fn advice(&self) -> Option<Advice> {
+        match self {
+            Self::Failed(failure) => Some(failure.advice()),
+            _ => None,
+        }
+    }
 }
 
 impl From<Failure> for Error {

@@ -3,6 +3,7 @@
 //! They hold no protocol decision: each is a handle on machines of `livepeer-core` that a [`Driver`](crate::Driver)
 //! runs. The adapters re-export them with their runtime filled in.
 
+mod board;
 mod error;
 mod find;
 mod input;

@@ -1,17 +1,28 @@
 //! A session with one orchestrator.
 
+use std::fmt;
+use std::sync::Arc;
+
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::handshake::{Config, Event, Handshake, PinChange};
 use livepeer_core::http::{Trust, Url};
 use livepeer_core::wire::OrchestratorInfo;
 
+use super::board::Board;
 use super::{Error, Payer, orchestrator_url, service_url};
 use crate::{Driver, Handle, Runtime};
 
 /// A session with one orchestrator: its word on capabilities, price and ticket parameters, kept fresh until dropped.
 pub struct OrchestratorSession<R: Runtime> {
-    handle: Handle<Handshake, R>,
+    shared: Arc<Shared<R>>,
     url: Url,
+    payer: Payer,
+}
+
+/// The machine, and why it ended, if it did. What else there is to know the machine knows.
+struct Shared<R: Runtime> {
+    handle: Handle<Handshake, R>,
+    ended: Board<Option<Error>>,
 }
 
 /// How to connect. See [`OrchestratorSession::builder`].
@@ -24,6 +35,51 @@ pub struct OrchestratorSessionBuilder<R: Runtime> {
     wanted: Capabilities,
     config: Config,
     error: Option<Error>,
+}
+
+impl<R: Runtime> Shared<R> {
+    /// Carries events until there are no more.
+    async fn pump(self: Arc<Self>) {
+        let driver = self.handle.driver();
+        loop {
+            let event = self.handle.next().await;
+            self.handle
+                .with(|handshake, _| driver.learn_signers(handshake.signer_health()));
+            let ended = match event {
+                Some(Event::Failed(failure)) => Some(failure.into()),
+                Some(Event::Rejected(rejection)) => {
+                    let url = self.handle.with(|handshake, _| handshake.to().clone());
+                    Some(Error::Rejected(url, Box::new(rejection)))
+                }
+                Some(Event::Closed) | None => Some(Error::Ended("it was closed".into())),
+                Some(_) => None,
+            };
+            let over = ended.is_some();
+            self.ended.change(|state| {
+                if over {
+                    *state = ended;
+                }
+            });
+            if over {
+                return;
+            }
+        }
+    }
+
+    /// Waits until the machine has a word and fetches no other.
+    async fn settled(&self) -> Result<OrchestratorInfo, Error> {
+        self.ended
+            .until(|ended| {
+                if let Some(error) = ended {
+                    return Some(Err(error.clone()));
+                }
+                self.handle.with(|handshake, _| {
+                    let word = handshake.info().filter(|_| handshake.is_settled());
+                    word.cloned().map(Ok)
+                })
+            })
+            .await
+    }
 }
 
 impl<R: Runtime> OrchestratorSession<R> {
@@ -46,15 +102,18 @@ impl<R: Runtime> OrchestratorSession<R> {
 
     /// The orchestrator's last word.
     pub fn info(&self) -> OrchestratorInfo {
-        // Renewals are events; what they say is in the machine already.
-        while self.handle.try_next().is_some() {}
-        self.handle
+        self.shared
+            .handle
             .with(|handshake, _| handshake.info().cloned())
             .expect("a session exists only after the first word")
     }
 
-    pub(super) const fn handle(&self) -> &Handle<Handshake, R> {
-        &self.handle
+    pub(crate) fn handle(&self) -> &Handle<Handshake, R> {
+        &self.shared.handle
+    }
+
+    pub(super) const fn payer(&self) -> &Payer {
+        &self.payer
     }
 
     /// What it can do; `None` from very old nodes.
@@ -62,28 +121,33 @@ impl<R: Runtime> OrchestratorSession<R> {
         self.info().capabilities
     }
 
-    /// Gets a fresh word now.
+    /// Gets a fresh word now: one that comes after the call. Calls at the same time share it.
     ///
     /// # Errors
-    /// If the orchestrator does not answer or no longer fits. The session has then ended.
+    /// If the orchestrator does not answer or no longer fits. The session has then ended, and every later call says
+    /// the same.
     pub async fn renew(&self) -> Result<OrchestratorInfo, Error> {
-        self.handle.with(|handshake, now| handshake.renew(now))?;
-        loop {
-            if let Event::Renewed(info) = self.next().await? {
-                return Ok(*info);
-            }
-        }
+        // A session that has ended says why, now or as soon as that is known.
+        let _ = self
+            .shared
+            .handle
+            .with(|handshake, now| handshake.renew(now));
+        self.shared.settled().await
     }
+}
 
-    async fn next(&self) -> Result<Event, Error> {
-        match self.handle.next().await {
-            Some(Event::Failed(failure)) => Err(failure.into()),
-            Some(Event::Rejected(rejection)) => {
-                Err(Error::Rejected(self.url.clone(), Box::new(rejection)))
-            }
-            Some(Event::Closed) | None => Err(Error::Ended("it was closed".into())),
-            Some(event) => Ok(event),
-        }
+impl<R: Runtime> fmt::Debug for OrchestratorSession<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OrchestratorSession")
+            .field("url", &self.url)
+            .field("payer", &self.payer)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R: Runtime> Drop for OrchestratorSession<R> {
+    fn drop(&mut self) {
+        self.shared.handle.close();
     }
 }
 
@@ -147,18 +211,18 @@ impl<R: Runtime> OrchestratorSessionBuilder<R> {
             self.payer.identity(self.driver.signer_health()),
             self.wanted,
         );
-        let session = OrchestratorSession {
+        let shared = Arc::new(Shared {
             handle: self.driver.drive(handshake),
+            ended: Board::new(None),
+        });
+        self.driver.runtime().spawn(Arc::clone(&shared).pump());
+        // Dropped here if it does not come about, or nobody waits for it any more.
+        let session = OrchestratorSession {
+            shared,
             url,
+            payer: self.payer,
         };
-        loop {
-            let event = session.next().await;
-            session.handle.with(|handshake, _| {
-                self.driver.learn_signers(handshake.signer_health());
-            });
-            if let Event::Ready(_) = event? {
-                return Ok(session);
-            }
-        }
+        session.shared.settled().await?;
+        Ok(session)
     }
 }

@@ -1,146 +1,279 @@
 //! Paying one orchestrator, for applications that run their own jobs.
 
-use livepeer_core::Time;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
 use livepeer_core::payment::session::{
     Config, Credentials, Delivered, Event, Fee, Paid, PaymentId,
 };
 use livepeer_core::payment::{Funds, PaymentSession as Machine};
-use livepeer_core::wire::OrchestratorInfo;
+use livepeer_core::{Misuse, Time};
 
-use super::{Error, OrchestratorSession, Payer};
+use super::board::Board;
+use super::{Error, OrchestratorSession};
 use crate::{Handle, Runtime};
+
+/// Payments that an application has not asked for with [`PaymentSession::paid`]; of more, the oldest are dropped. The
+/// newest tells the total.
+const MAX_PAID: usize = 256;
 
 /// The payer's side of one job at one orchestrator. [`LiveVideoJob`](super::LiveVideoJob) has its own; this is for
 /// requests that you send yourself.
 ///
 /// [`PaymentSession::get_payment`] makes the headers for a request; tell what became of it with
 /// [`Payment::accepted`] or [`Payment::refused`]. With [`PaymentSession::set_manifest_id`] and
-/// [`PaymentSession::pay_every`] further payments go to the orchestrator by themselves.
+/// [`PaymentSession::pay_every`] further payments go to the orchestrator by themselves, until the session is dropped.
 pub struct PaymentSession<R: Runtime> {
-    handle: Handle<Machine, R>,
-    session: OrchestratorSession<R>,
+    shared: Arc<Shared<R>>,
 }
 
-/// A payment to send along with a request.
+struct Shared<R: Runtime> {
+    handle: Handle<Machine, R>,
+    session: OrchestratorSession<R>,
+    board: Board<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Payments that somebody waits for, and what came of them.
+    making: BTreeMap<PaymentId, Option<Made>>,
+    paid: VecDeque<Paid>,
+    ended: Option<Error>,
+}
+
+/// What came of making a payment.
+enum Made {
+    Payment(Credentials),
+    /// Nothing is due.
+    Nothing,
+}
+
+/// A payment to send along with a request. One that is dropped counts as refused.
 #[must_use = "tell the session what became of the payment"]
 pub struct Payment<'a, R: Runtime> {
     session: &'a PaymentSession<R>,
     id: PaymentId,
     credentials: Credentials,
+    told: bool,
+}
+
+/// A payment that is being made. If nobody waits for it any more, it counts as refused when it comes.
+struct Making<'a, R: Runtime> {
+    shared: &'a Shared<R>,
+    id: PaymentId,
 }
 
 impl<R: Runtime> PaymentSession<R> {
-    /// Prepares to pay the orchestrator of `session` for a job billed as `config` says. `payer` is the one that the
-    /// session was opened for.
-    ///
-    /// # Errors
-    /// If the orchestrator's word cannot be paid from.
-    pub fn new(
-        session: OrchestratorSession<R>,
-        payer: &Payer,
-        config: Config,
-    ) -> Result<Self, Error> {
+    /// Prepares to pay the orchestrator of `session` for a job billed as `config` says. Whoever the session was opened
+    /// for pays. If the orchestrator's word cannot be paid from, the first payment says so.
+    #[must_use]
+    pub fn new(session: OrchestratorSession<R>, config: Config) -> Self {
         let driver = session.handle().driver().clone();
         let info = session.info();
-        let mut funds = payer.funds(driver.signer_health());
+        let mut funds = session.payer().funds(driver.signer_health());
         let payer = session.handle().with(|handshake, _| handshake.payer());
         if let (Funds::Remote(signer), Some((address, _))) = (&mut funds, payer) {
             signer.address = address;
         }
         let machine = Machine::new(driver.now(), config, &info, funds);
-        Ok(Self {
+        let shared = Arc::new(Shared {
             handle: driver.drive(machine),
             session,
-        })
+            board: Board::new(State::default()),
+        });
+        driver.runtime().spawn(Arc::clone(&shared).pump());
+        Self { shared }
     }
 
     /// The orchestrator.
     #[must_use]
-    pub const fn orchestrator(&self) -> &OrchestratorSession<R> {
-        &self.session
+    pub fn orchestrator(&self) -> &OrchestratorSession<R> {
+        &self.shared.session
     }
 
     /// Makes the next payment: the preload at first, then what elapsed since the last one. `None` if nothing is due.
     ///
     /// # Errors
-    /// If the signer fails, or what it returned breaks a rule of ours.
+    /// If the signer fails, or what it returned breaks a rule of ours; or if another payment is under way.
     pub async fn get_payment(&self) -> Result<Option<Payment<'_, R>>, Error> {
-        let wanted = self
-            .handle
-            .with(|payments, now| payments.pay(now, Fee::Elapsed))?;
-        loop {
-            match self.next().await? {
-                Event::Ready(id, credentials) if id == wanted => {
-                    return Ok(Some(Payment {
-                        session: self,
-                        id,
-                        credentials,
-                    }));
+        let making = match self.begin() {
+            Ok(making) => making,
+            // Why is known, or will be at once.
+            Err(Misuse::Ended) => return Err(self.end().await),
+            Err(misuse) => return Err(misuse.into()),
+        };
+        let id = making.id;
+        let made = self
+            .shared
+            .board
+            .until(|state| {
+                let made = state.making.get_mut(&id).and_then(Option::take);
+                match (made, &state.ended) {
+                    (Some(made), _) => Some(Ok(made)),
+                    (None, Some(error)) => Some(Err(error.clone())),
+                    (None, None) => None,
                 }
-                Event::Skipped(id) if id == wanted => return Ok(None),
-                _ => {}
-            }
-        }
+            })
+            .await?;
+        Ok(match made {
+            Made::Nothing => None,
+            Made::Payment(credentials) => Some(Payment {
+                session: self,
+                id,
+                credentials,
+                told: false,
+            }),
+        })
+    }
+
+    fn begin(&self) -> Result<Making<'_, R>, Misuse> {
+        let shared = &*self.shared;
+        // One lock in the other: the answer may be there before the call returns.
+        shared.board.with(|state| {
+            let id = shared
+                .handle
+                .with(|payments, now| payments.pay(now, Fee::Elapsed))?;
+            state.making.insert(id, None);
+            Ok(Making { shared, id })
+        })
+    }
+
+    /// Why there will be no more payments.
+    async fn end(&self) -> Error {
+        self.shared.board.until(|state| state.ended.clone()).await
     }
 
     /// Names the job as the orchestrator calls it. Needed before [`PaymentSession::pay_every`].
     pub fn set_manifest_id(&self, id: &str) {
-        self.handle.with(|payments, _| payments.set_manifest(id));
+        self.shared
+            .handle
+            .with(|payments, _| payments.set_manifest(id));
     }
 
-    /// Pays by itself from now on, at least as often as `interval`. Call [`PaymentSession::paid`] in a loop: it
-    /// carries the session.
+    /// Pays by itself from now on, at least as often as `interval`.
     ///
     /// # Errors
     /// If the job has no name yet, or the session has ended.
-    pub fn pay_every(&self, interval: std::time::Duration) -> Result<(), Error> {
+    pub fn pay_every(&self, interval: Duration) -> Result<(), Error> {
         Ok(self
+            .shared
             .handle
             .with(|payments, now| payments.start_pacing(now, interval))?)
     }
 
-    /// Waits for the next payment that the orchestrator took.
+    /// The next payment that the orchestrator took, of those that were not asked for yet; waits for one if need be.
     ///
     /// # Errors
     /// If there will be no more payments, and why.
     pub async fn paid(&self) -> Result<Paid, Error> {
-        loop {
-            if let Event::Paid(_, paid) = self.next().await? {
-                return Ok(paid);
-            }
-        }
+        self.shared
+            .board
+            .until(|state| match (state.paid.pop_front(), &state.ended) {
+                (Some(paid), _) => Some(Ok(paid)),
+                (None, Some(error)) => Some(Err(error.clone())),
+                (None, None) => None,
+            })
+            .await
     }
 
     /// When what was paid is used up, for metered jobs.
     #[must_use]
     pub fn covered_until(&self) -> Option<Time> {
-        self.handle.with(|payments, _| payments.covered_until())
+        self.shared
+            .handle
+            .with(|payments, _| payments.covered_until())
     }
+}
 
-    /// The next event, with fresh quotes fetched where they are asked for.
-    async fn next(&self) -> Result<Event, Error> {
-        loop {
+impl<R: Runtime> Shared<R> {
+    /// Carries events until there are no more, and fetches fresh quotes where they are asked for.
+    async fn pump(self: Arc<Self>) {
+        let driver = self.handle.driver();
+        let ended = loop {
             let event = self.handle.next().await;
-            let driver = self.handle.driver();
             self.handle.with(|payments, _| {
                 if let Some(health) = payments.signer_health() {
                     driver.learn_signers(health);
                 }
             });
             match event {
-                Some(Event::NeedQuote(_)) => {
-                    let info = self.session.renew().await?;
-                    self.renew(&info);
+                Some(Event::Ready(id, credentials)) => self.made(id, Made::Payment(credentials)),
+                Some(Event::Skipped(id)) => self.made(id, Made::Nothing),
+                Some(Event::Paid(_, paid)) => self.board.change(|state| {
+                    if state.paid.len() == MAX_PAID {
+                        state.paid.pop_front();
+                    }
+                    state.paid.push_back(paid);
+                }),
+                Some(Event::NeedQuote(_)) => match self.session.renew().await {
+                    Ok(info) => self.handle.with(|payments, now| payments.renew(now, &info)),
+                    // There will be no quote any more.
+                    Err(error) => break error,
+                },
+                Some(Event::Requoted(info)) => {
+                    // The session may have a newer word already, and keeps it.
+                    let _ = self
+                        .session
+                        .handle()
+                        .with(|handshake, now| handshake.adopt(now, *info));
                 }
-                Some(Event::Failed(failure)) => return Err(failure.into()),
-                Some(event) => return Ok(event),
-                None => return Err(Error::Ended("it was closed".into())),
+                Some(Event::Failed(failure)) => break failure.into(),
+                Some(_) => {}
+                None => break Error::Ended("it was closed".into()),
             }
+        };
+        self.handle.with(|payments, now| payments.close(now));
+        self.board.change(|state| state.ended = Some(ended));
+    }
+
+    /// A payment is made, or nothing is due.
+    fn made(&self, id: PaymentId, made: Made) {
+        let waited = self.board.change(|state| match state.making.get_mut(&id) {
+            Some(place) => {
+                *place = Some(made);
+                true
+            }
+            None => false,
+        });
+        if !waited {
+            self.delivered(id, Delivered::Refused);
         }
     }
 
-    fn renew(&self, info: &OrchestratorInfo) {
-        self.handle.with(|payments, now| payments.renew(now, info));
+    fn delivered(&self, id: PaymentId, how: Delivered) {
+        self.handle
+            .with(|payments, now| payments.delivered(now, id, how));
+    }
+}
+
+impl<R: Runtime> Drop for Making<'_, R> {
+    fn drop(&mut self) {
+        let unseen = self
+            .shared
+            .board
+            .with(|state| state.making.remove(&self.id));
+        if matches!(unseen, Some(Some(Made::Payment(_)))) {
+            self.shared.delivered(self.id, Delivered::Refused);
+        }
+    }
+}
+
+impl<R: Runtime> Drop for PaymentSession<R> {
+    fn drop(&mut self) {
+        self.shared.handle.close();
+        // The pump may wait for a quote.
+        self.shared.session.handle().close();
+    }
+}
+
+impl<R: Runtime> fmt::Debug for PaymentSession<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PaymentSession")
+            .field("orchestrator", &self.shared.session)
+            .field("covered_until", &self.covered_until())
+            .finish_non_exhaustive()
     }
 }
 
@@ -158,16 +291,33 @@ impl<R: Runtime> Payment<'_, R> {
     }
 
     /// The orchestrator took it.
-    pub fn accepted(self) {
-        self.session
-            .handle
-            .with(|payments, now| payments.delivered(now, self.id, Delivered::Accepted));
+    pub fn accepted(mut self) {
+        self.tell(Delivered::Accepted);
     }
 
     /// The orchestrator refused it, or nobody knows.
-    pub fn refused(self) {
-        self.session
-            .handle
-            .with(|payments, now| payments.delivered(now, self.id, Delivered::Refused));
+    pub fn refused(mut self) {
+        self.tell(Delivered::Refused);
+    }
+
+    fn tell(&mut self, how: Delivered) {
+        if !std::mem::replace(&mut self.told, true) {
+            self.session.shared.delivered(self.id, how);
+        }
+    }
+}
+
+impl<R: Runtime> fmt::Debug for Payment<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Payment")
+            .field("id", &self.id)
+            .field("credentials", &self.credentials)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R: Runtime> Drop for Payment<'_, R> {
+    fn drop(&mut self) {
+        self.tell(Delivered::Refused);
     }
 }

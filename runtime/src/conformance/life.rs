@@ -1,15 +1,18 @@
 //! Connections, tasks and timers: how they begin and that they end.
 
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::http::{Body, In, Out, Response};
+use livepeer_core::store::Record;
 use livepeer_core::{Address, Digest};
 
 use super::*;
-use crate::keys::LocalKey;
+use crate::keys::{LocalKey, Pending};
 use crate::signal::enlist;
-use crate::store::MemoryStore;
+use crate::store::{MemoryStore, Store};
 
 /// Waits until a server has no more than `count` connections.
 async fn connections<R: Runtime>(runtime: &R, socket: &Server<R>, count: usize) {
@@ -231,6 +234,51 @@ pub async fn signatures_and_records_are_answered<R: Runtime>(runtime: R) {
         nobody.handle.with(|m, _| m.answers.clone()),
         ["signed own#0 false"]
     );
+}
+
+/// A store that keeps nothing while told so.
+#[derive(Clone, Default)]
+pub(super) struct Full {
+    pub(super) kept: MemoryStore,
+    pub(super) full: Arc<AtomicBool>,
+}
+
+impl Store for Full {
+    fn put(&self, records: Vec<Record>) -> Pending<'_, io::Result<()>> {
+        if self.full.load(Ordering::Relaxed) {
+            let error = io::Error::from(io::ErrorKind::StorageFull);
+            return Box::pin(std::future::ready(Err(error)));
+        }
+        self.kept.put(records)
+    }
+
+    fn load(&self, prefix: &str) -> io::Result<Vec<Record>> {
+        self.kept.load(prefix)
+    }
+}
+
+/// A store that fails is an answer like any other, and is asked again.
+pub async fn a_store_that_fails_answers_too<R: Runtime>(runtime: R) {
+    let store = Full::default();
+    let driver = Driver::new(runtime).with_store(store.clone());
+    let side = Side::new(&driver, Habits::Tell);
+    for full in [true, false] {
+        store.full.store(full, Ordering::Relaxed);
+        side.handle.with(|m, _| {
+            m.store("a:1");
+            m.store("a:2");
+        });
+    }
+    assert_eq!(
+        side.handle.with(|m, _| m.answers.clone()),
+        [
+            "stored own#0 false",
+            "stored own#1 false",
+            "stored own#2 true",
+            "stored own#3 true"
+        ]
+    );
+    assert_eq!(store.kept.records().len(), 2);
 }
 
 /// Shutting down closes what is idle at once, and lets what runs end.

@@ -3,6 +3,7 @@
 //! [`conformance_tests!`](crate::conformance_tests) makes one test of each scenario; both adapters call it
 //! unchanged. Scenarios are functions of a runtime, so that one can also be run by itself.
 
+mod api;
 mod bodies;
 mod faults;
 mod hostile;
@@ -30,6 +31,7 @@ use crate::rt::Runtime;
 use crate::tls::Identity;
 use crate::{Driver, Handle};
 
+pub use api::*;
 pub use bodies::*;
 pub use faults::*;
 pub use hostile::*;
@@ -82,10 +84,17 @@ macro_rules! conformance_tests {
             dropping_the_handle_closes_everything
             timers_fire_in_order_and_not_early
             signatures_and_records_are_answered
+            a_store_that_fails_answers_too
             shutdown_lets_exchanges_end
             an_abort_closes_the_connection
             a_channel_carries_every_byte
             a_channel_survives_cut_connections
+            a_renewal_brings_a_word_that_came_after_the_call
+            payments_are_made_and_counted_whoever_listens
+            a_payment_that_nobody_wants_any_more_locks_nothing
+            a_payment_session_says_why_it_ended
+            parameters_are_updated_and_the_orchestrator_has_them
+            anything_can_be_dropped_anywhere
         }
     };
     ($runtime:expr, $block_on:expr; $($name:ident)+) => {

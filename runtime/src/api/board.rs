@@ -1,0 +1,56 @@
+//! State that tasks change and calls wait for: answers are looked up, so nobody can miss one or take another's.
+
+use std::future::poll_fn;
+use std::sync::Mutex;
+use std::task::{Poll, Waker};
+
+use crate::lock;
+use crate::signal::enlist;
+
+/// A value behind a lock, with those who wait for it to change.
+///
+/// Whoever holds it may lock a machine, never the other way round.
+#[derive(Debug)]
+pub(super) struct Board<T> {
+    state: Mutex<T>,
+    waiting: Mutex<Vec<Waker>>,
+}
+
+impl<T> Board<T> {
+    pub(super) const fn new(state: T) -> Self {
+        Self {
+            state: Mutex::new(state),
+            waiting: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Looks at the state, or changes something that nobody waits for.
+    pub(super) fn with<U>(&self, look: impl FnOnce(&mut T) -> U) -> U {
+        look(&mut lock(&self.state))
+    }
+
+    /// Changes something that others may wait for.
+    pub(super) fn change<U>(&self, change: impl FnOnce(&mut T) -> U) -> U {
+        let changed = self.with(change);
+        for waker in std::mem::take(&mut *lock(&self.waiting)) {
+            waker.wake();
+        }
+        changed
+    }
+
+    /// Waits until `look` finds what it looks for.
+    pub(super) async fn until<U>(&self, mut look: impl FnMut(&mut T) -> Option<U>) -> U {
+        poll_fn(|cx| {
+            let mut state = lock(&self.state);
+            match look(&mut state) {
+                Some(found) => Poll::Ready(found),
+                None => {
+                    // Still under the lock of the state: no change slips in between.
+                    enlist(&mut lock(&self.waiting), cx);
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+}

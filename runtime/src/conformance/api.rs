@@ -1,0 +1,293 @@
+//! The classes that applications speak, against an orchestrator and a signer on loopback.
+
+use std::task::{Context, Waker};
+
+use bytes::Bytes;
+use livepeer_core::error::{Advice, Cause, Party};
+use livepeer_core::money::Price;
+use livepeer_core::payment::Unit;
+use livepeer_core::payment::mint::Policy;
+use livepeer_core::payment::remote::{self, SignerServer};
+use livepeer_core::payment::session::{Config, LocalAccount};
+use livepeer_core::wire::Params;
+use livepeer_core::{ChainView, Misuse};
+use livepeer_sim::orchestrator::{self, Orchestrator, Payments};
+
+use super::life::{Full, both};
+use super::*;
+use crate::api::{Error, LiveVideoJob, OrchestratorSession, Payer, PaymentSession};
+use crate::keys::{LocalKey, Signer as _};
+use crate::seed;
+
+/// An orchestrator and a signer behind sockets of their own.
+struct Place<R: Runtime> {
+    orchestrator: Handle<Orchestrator, R>,
+    service: String,
+    signer: String,
+    driver: Driver<R>,
+    _servers: (Server<R>, Server<R>),
+    _signer: Handle<SignerServer, R>,
+}
+
+/// The payer's key, which the signer has.
+fn payer_key() -> LocalKey {
+    LocalKey::new(&[7; 32]).expect("a key")
+}
+
+impl<R: Runtime> Place<R> {
+    async fn new(runtime: &R) -> Self {
+        let chain = ChainView::development();
+        let listener = runtime.bind(LOOPBACK).await.expect("a free port");
+        let at = runtime.local_addr(&listener).expect("it has an address");
+        let service = Url::parse(&format!("https://{at}")).expect("the URL of a socket");
+        let node = LocalKey::new(&[8; 32]).expect("a key");
+        let price = Price::new(100, 1).expect("a price");
+        let payments = Payments::new(node.address(), price, chain.clone());
+        let config = orchestrator::Config::new(service.clone(), node.address()).on_chain(payments);
+        let orchestrator = Driver::new(runtime.clone())
+            .with_signer(node)
+            .drive(Orchestrator::new(runtime.now(), config, seed()));
+        let tls = tls(&identity(runtime));
+        let server = Server::serve(&orchestrator, listener, tls).expect("it has an address");
+        let policy = Policy::new(payer_key().address());
+        let machine = SignerServer::new(runtime.now(), remote::Config::new(policy), chain, seed());
+        let signer = Driver::new(runtime.clone())
+            .with_signer(payer_key())
+            .drive(machine);
+        let signing = Server::bind(&signer, LOOPBACK, None)
+            .await
+            .expect("a free port");
+        Self {
+            orchestrator,
+            service: service.to_string(),
+            signer: format!("http://{}", signing.local_addr()),
+            driver: Driver::new(runtime.clone()),
+            _servers: (server, signing),
+            _signer: signer,
+        }
+    }
+
+    async fn session(&self) -> OrchestratorSession<R> {
+        let builder = OrchestratorSession::builder(&self.driver, &self.service);
+        let connected = builder.signer(&self.signer).model("noop").connect().await;
+        connected.expect("somebody listens")
+    }
+
+    async fn payments(&self) -> PaymentSession<R> {
+        PaymentSession::new(self.session().await, Config::new(Unit::PixelSeconds))
+    }
+
+    /// Waits until the orchestrator has taken so many payments.
+    async fn taken(&self, payments: u64) {
+        while self.orchestrator.with(|m, _| m.figures().payments) < payments {
+            rest(self.driver.runtime(), Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// A renewal that somebody asks for is not answered with one that came before, and nobody takes it from others.
+pub async fn a_renewal_brings_a_word_that_came_after_the_call<R: Runtime>(runtime: R) {
+    let place = Place::new(&runtime).await;
+    let session = place.session().await;
+    let mut last = session.info();
+    for _ in 0..3 {
+        // One that nobody waits for.
+        session
+            .handle()
+            .with(|handshake, now| handshake.renew(now))
+            .expect("it is open");
+        while !session.handle().with(|handshake, _| handshake.is_settled()) {
+            rest(&runtime, Duration::from_millis(1)).await;
+        }
+        let unasked = session.info();
+        assert_ne!(unasked.raw, last.raw);
+        let info = session.renew().await.expect("it answers");
+        assert_ne!(info.raw, unasked.raw, "the answer to an earlier question");
+        assert_eq!(info.raw, session.info().raw);
+        last = info;
+    }
+    // Two who ask at once are both answered, while others look.
+    both(
+        async {
+            session.renew().await.expect("it answers");
+        },
+        async {
+            session.info();
+            session.renew().await.expect("it answers");
+        },
+    )
+    .await;
+    // Whoever stops waiting disturbs nobody.
+    let mut given_up = Box::pin(session.renew());
+    assert!(
+        given_up
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+            .is_pending()
+    );
+    drop(given_up);
+    session.renew().await.expect("it answers");
+    // One that has ended says why, to everybody who asks.
+    let refused =
+        OrchestratorSession::builder(&place.driver, &place.service).model("nobody-has-it");
+    let refused = refused.signer(&place.signer).connect().await;
+    assert!(matches!(refused, Err(Error::Rejected(..))), "{refused:?}");
+}
+
+/// Further payments go out by themselves, and are told to whoever asks for them later.
+pub async fn payments_are_made_and_counted_whoever_listens<R: Runtime>(runtime: R) {
+    let place = Place::new(&runtime).await;
+    let payments = place.payments().await;
+    assert!(
+        payments.pay_every(Duration::from_secs(1)).is_err(),
+        "the job has no name yet"
+    );
+    let first = payments.get_payment().await.expect("the signer signs");
+    let first = first.expect("the first one is due");
+    assert!(!first.payment().is_empty() && !first.segment().is_empty());
+    first.accepted();
+    payments.set_manifest_id("job");
+    payments
+        .pay_every(Duration::from_secs(1))
+        .expect("it has a name");
+    // Nobody listens, and quotes are renewed all the same.
+    place.taken(1).await;
+    payments.orchestrator().renew().await.expect("it answers");
+    place.taken(2).await;
+    let paid = [
+        payments.paid().await.expect("the first"),
+        payments.paid().await.expect("the second"),
+        payments.paid().await.expect("the third"),
+    ];
+    assert!(paid[0].total < paid[1].total && paid[1].total < paid[2].total);
+    assert!(payments.covered_until() > Some(runtime.now()));
+}
+
+/// A payment that is dropped, made or half made, counts as refused: the next one comes from a fresh quote.
+pub async fn a_payment_that_nobody_wants_any_more_locks_nothing<R: Runtime>(runtime: R) {
+    let place = Place::new(&runtime).await;
+    let payments = place.payments().await;
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        // Given up while it is made.
+        let mut making = Box::pin(payments.get_payment());
+        assert!(
+            making
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_pending()
+        );
+        drop(making);
+        let payment = loop {
+            match payments.get_payment().await {
+                Ok(payment) => break payment.expect("it is due"),
+                // The one that was given up is still under way.
+                Err(Error::Misuse(Misuse::StillOpen)) => {
+                    rest(&runtime, Duration::from_millis(1)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
+        assert!(!seen.contains(&payment.payment().to_owned()));
+        seen.push(payment.payment().to_owned());
+        // Given up when it is there.
+        drop(payment);
+    }
+    let payment = payments.get_payment().await.expect("nothing is locked");
+    payment.expect("it is due").accepted();
+    assert!(payments.paid().await.is_ok());
+}
+
+/// Our own store fails: the session names it, and says so to everybody who asks.
+pub async fn a_payment_session_says_why_it_ended<R: Runtime>(runtime: R) {
+    let mut place = Place::new(&runtime).await;
+    let store = Full::default();
+    store.full.store(true, std::sync::atomic::Ordering::Relaxed);
+    place.driver = place
+        .driver
+        .with_signer(payer_key())
+        .with_store(store.clone());
+    let policy = Policy::new(payer_key().address());
+    let account = LocalAccount::new(policy, ChainView::development(), seed());
+    let session = OrchestratorSession::builder(&place.driver, &place.service)
+        .payer(Payer::Account(Box::new(account)))
+        .connect();
+    let session = session.await.expect("somebody listens");
+    let payments = PaymentSession::new(session, Config::new(Unit::PixelSeconds));
+    for _ in 0..2 {
+        let Err(error) = payments.get_payment().await else {
+            panic!("nothing was stored");
+        };
+        assert_eq!(error.advice(), Some(Advice::Stop));
+        let Error::Failed(failure) = error else {
+            panic!("{error}");
+        };
+        assert_eq!(failure.who, Party::Store);
+        assert!(matches!(failure.cause, Cause::GaveUp { .. }), "{failure}");
+    }
+    assert!(payments.paid().await.is_err());
+    assert!(store.kept.records().is_empty());
+}
+
+/// An update has arrived when the call returns.
+pub async fn parameters_are_updated_and_the_orchestrator_has_them<R: Runtime>(runtime: R) {
+    let place = Place::new(&runtime).await;
+    let job = LiveVideoJob::builder(&place.driver, "noop")
+        .orchestrator(&place.service)
+        .signer(&place.signer)
+        .start();
+    let job = job.await.expect("it starts");
+    for n in 0..3 {
+        let params = Params::parse(&format!(r#"{{"n":{n}}}"#)).expect("an object");
+        job.update_params(params).await.expect("it is taken");
+    }
+    let publisher = job.publisher();
+    drop(publisher);
+    job.stop().await.expect("in order");
+}
+
+/// Whatever an application holds may be dropped on a thread that knows no runtime.
+pub async fn anything_can_be_dropped_anywhere<R: Runtime>(runtime: R) {
+    fn elsewhere(what: impl Send + 'static) {
+        let dropped = std::thread::spawn(move || drop(what)).join();
+        assert!(dropped.is_ok(), "dropping it panicked");
+    }
+    let place = Place::new(&runtime).await;
+    let job = || {
+        let builder = LiveVideoJob::builder(&place.driver, "noop");
+        builder
+            .orchestrator(&place.service)
+            .signer(&place.signer)
+            .start()
+    };
+    let running = |place: &Place<R>| place.orchestrator.with(|m, _| m.figures().running);
+    // The job alone, and the job with its ends, in both orders.
+    let alone = job().await.expect("it starts");
+    elsewhere(alone);
+    while running(&place) > 0 {
+        // It is stopped in order all the same.
+        rest(&runtime, Duration::from_millis(5)).await;
+    }
+    let one = job().await.expect("it starts");
+    let (mut publisher, output) = (one.publisher(), one.output());
+    publisher
+        .publish(Bytes::from_static(b"segment"))
+        .await
+        .expect("there is room");
+    elsewhere(one);
+    elsewhere(publisher);
+    elsewhere(output);
+    let two = job().await.expect("it starts");
+    let (publisher, output) = (two.publisher(), two.output());
+    elsewhere(output);
+    elsewhere(publisher);
+    elsewhere(two);
+    let session = place.session().await;
+    elsewhere(session);
+    elsewhere(place.payments().await);
+    elsewhere(place.driver.clone());
+    let side = Side::client(&runtime);
+    side.open(get(Url::parse("http://127.0.0.1:9/").expect("a URL")));
+    elsewhere(side.handle);
+    elsewhere(place);
+}
