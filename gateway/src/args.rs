@@ -88,6 +88,25 @@ pub(crate) enum Command {
     Trickle(Box<TrickleArgs>),
 }
 
+impl Command {
+    /// Whether the result goes to standard output as JSON.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::Demo(args) => args.json,
+            Self::Live(args) => args.json,
+            Self::Info(args) => args.json,
+            Self::Discover(args) => args.find.json,
+            Self::Select(args) => args.find.json,
+            Self::Trickle(args) => match &args.command {
+                TrickleCommand::Pub(args) => args.json,
+                TrickleCommand::Sub(args) => args.json,
+                TrickleCommand::Serve(_) => false,
+            },
+            Self::Devnet(_) | Self::Signer(_) | Self::DevnetOrchestrator(_) => false,
+        }
+    }
+}
+
 /// Which executor drives the job. The protocol is the same code on both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Runtime {

@@ -51,24 +51,25 @@ impl on::Work for Demo<'_> {
         .await?;
         let outcome = through(&driver, &network, args, sink, stop).await;
         let (payments_refused, balance) = match &outcome {
-            Ok(summary) => (
+            Ok((summary, _)) => (
                 network.figures().refused,
                 network.balance(&summary.manifest_id),
             ),
             Err(_) => (0, None),
         };
         network.stop().await;
+        let (summary, outcome) = outcome?;
         let summary = Summary {
             payments_refused,
             balance: balance.map(Money),
-            ..outcome?
+            ..summary
         };
+        let outcome = outcome.and_then(|()| judge(&summary, same.load(Ordering::Acquire)));
         if args.json {
-            ui::print_json(&summary)?
-        } else {
-            ui::print(&summary.to_table())?
+            return ui::print_json_with(&summary, outcome);
         }
-        judge(&summary, same.load(Ordering::Acquire))
+        ui::print(&summary.to_table())?;
+        outcome
     }
 }
 
@@ -78,7 +79,7 @@ async fn through<R: Runtime>(
     args: &DemoArgs,
     sink: Sink,
     stop: Stop,
-) -> Result<Summary, Failed> {
+) -> Result<(Summary, Outcome), Failed> {
     let payer = Payer::Signer {
         urls: vec![network.signer().clone()],
         headers: Default::default(),

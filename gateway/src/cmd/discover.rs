@@ -38,12 +38,12 @@ impl on::Work for Discover<'_> {
         let report =
             survey.look(|pool| Report::new(&discovered, &pool.sessions(), &pool.tried(), args));
         peers::save_pins(&driver, &args.peers)?;
+        let verdict = report.verdict();
         if args.json {
-            ui::print_json(&report)?;
-        } else {
-            report.print()?;
+            return ui::print_json_with(&report, verdict);
         }
-        report.verdict()
+        report.print()?;
+        verdict
     }
 }
 

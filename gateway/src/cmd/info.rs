@@ -8,7 +8,7 @@ use livepeer_core::wire::OrchestratorInfo;
 use livepeer_core::{Address, Time};
 use livepeer_runtime::api::OrchestratorSession;
 use livepeer_runtime::{Driver, Runtime};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::stop::Stop;
 use super::{on, peers};
@@ -78,13 +78,25 @@ struct PriceReport {
     wei: i64,
     units: i64,
     /// One second of live video.
+    #[serde(flatten, serialize_with = "per_second")]
     wei_per_second: Money,
+}
+
+fn per_second<S: Serializer>(amount: &Money, serializer: S) -> Result<S::Ok, S::Error> {
+    let names = ("wei_per_second", "wei_per_second_exact");
+    ui::wei(names.0, names.1, Some(amount), serializer)
+}
+
+fn ticket_value<S: Serializer>(amount: &Money, serializer: S) -> Result<S::Ok, S::Error> {
+    let names = ("expected_value_wei", "expected_value_wei_exact");
+    ui::wei(names.0, names.1, Some(amount), serializer)
 }
 
 #[derive(Serialize)]
 struct TicketReport {
     recipient: String,
     face_value_wei: String,
+    #[serde(flatten, serialize_with = "ticket_value")]
     expected_value_wei: Money,
     /// One ticket in so many wins.
     one_in: String,

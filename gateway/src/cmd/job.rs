@@ -18,7 +18,7 @@ use super::socket::sleep_until;
 use super::source::Cut;
 use super::stop::Stop;
 use crate::media::{Pacer, Speed};
-use crate::ui::{self, Failed, Money, Progress, Summary, duration};
+use crate::ui::{self, Failed, Money, Outcome, Progress, Summary, duration};
 
 /// Segments on their way round at full speed. A channel holds five; of these one is being written, and the reader may
 /// be one behind.
@@ -66,10 +66,11 @@ enum Ended {
     Sink,
 }
 
-/// Starts the job, carries segments until the input is over, and waits for the rest of the output.
+/// Starts the job, carries segments until the input is over, and waits for the rest of the output. The figures come
+/// with whether it failed or was interrupted; it is closed in order then.
 ///
 /// # Errors
-/// If the job does not start, fails, or was interrupted. It is closed in order then.
+/// If the job does not start.
 pub(super) async fn run<R: Runtime>(
     driver: &Driver<R>,
     builder: LiveVideoJobBuilder<R>,
@@ -77,7 +78,7 @@ pub(super) async fn run<R: Runtime>(
     input: Receiver<Cut>,
     sink: Sink,
     stop: Stop,
-) -> Result<Summary, Failed> {
+) -> Result<(Summary, Outcome), Failed> {
     let began = Instant::now();
     // Nothing is paid for an input that is no good.
     let first = next_cut(&input).await?;
@@ -184,18 +185,19 @@ pub(super) async fn run<R: Runtime>(
             Err(failed)
         }
     };
-    let written = sink.finish(ending.is_ok());
-    ending?;
-    if let Written::UntilClosed(name) = written? {
-        ui::tell(&format!(
-            "{name} was closed by its reader, so the job was ended"
-        ));
-    }
+    let finished = sink.finish(ending.is_ok());
+    let outcome = ending.and(finished.map(|written| {
+        if let Written::UntilClosed(name) = written {
+            ui::tell(&format!(
+                "{name} was closed by its reader, so the job was ended"
+            ));
+        }
+    }));
     summary.elapsed = began.elapsed();
     summary.payments = spent.payments;
     summary.tickets = spent.tickets;
     summary.paid = plan.pays.then_some(Money(spent.expected_value));
-    Ok(summary)
+    Ok((summary, outcome))
 }
 
 /// Waits for the job to end in order, after its input and output have.

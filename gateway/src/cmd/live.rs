@@ -63,21 +63,24 @@ impl on::Work for Live<'_> {
         }
         // Only now: no file is made for a command line that is no good.
         let sink = Sink::open(&args.output)?;
-        let summary = job::run(&driver, builder, &plan, input, sink, stop).await;
+        let ran = job::run(&driver, builder, &plan, input, sink, stop).await;
         peers::save_pins(&driver, &args.peers)?;
-        let summary = summary?;
+        let (summary, outcome) = ran?;
+        let outcome = outcome.and(if summary.segments_lost > 0 {
+            Err(Failed::new(
+                format_args!("{} segments were lost", summary.segments_lost),
+                "See the log with --log info; the output has all the others",
+            ))
+        } else {
+            Ok(())
+        });
+        // Also of a job that failed: it may have cost money.
         match (args.json, &args.output) {
-            (true, _) => ui::print_json(&summary)?,
+            (true, _) => return ui::print_json_with(&summary, outcome),
             (false, Place::Standard) => ui::tell(&summary.to_table()),
             (false, Place::File(_)) => ui::print(&summary.to_table())?,
         }
-        if summary.segments_lost > 0 {
-            return Err(Failed::new(
-                format_args!("{} segments were lost", summary.segments_lost),
-                "See the log with --log info; the output has all the others",
-            ));
-        }
-        Ok(())
+        outcome
     }
 }
 

@@ -25,10 +25,20 @@ mod stop;
 mod trickle;
 
 use crate::args::Command;
-use crate::ui::Outcome;
+use crate::ui::{self, Outcome};
 
-/// Does what the command line says.
+/// Does what the command line says. Where JSON is wanted, a failure is told in it too.
 pub(crate) fn run(command: &Command) -> Outcome {
+    let outcome = perform(command);
+    if let Err(failed) = &outcome
+        && command.wants_json()
+    {
+        ui::print_json_error(failed);
+    }
+    outcome
+}
+
+fn perform(command: &Command) -> Outcome {
     match command {
         Command::Demo(args) => demo::run(args),
         Command::Devnet(args) => devnet::run(args),

@@ -11,6 +11,7 @@ use livepeer_core::wire::WireError;
 use livepeer_core::{Cause, Failure, Misuse, Party};
 
 use livepeer_runtime::api::Error;
+use serde::Serialize;
 
 use crate::media::InputError;
 
@@ -28,11 +29,15 @@ const MAX_LINE: usize = 1000;
 pub(crate) type Outcome = Result<(), Failed>;
 
 /// Why a command failed, and what its user can do about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Failed {
     cause: String,
     remedy: String,
+    #[serde(skip)]
     code: u8,
+    /// Whether it stands beside the figures on standard output already.
+    #[serde(skip)]
+    told: bool,
 }
 
 impl Failed {
@@ -42,7 +47,17 @@ impl Failed {
             cause: cause.to_string(),
             remedy: remedy.to_string(),
             code: FAILURE,
+            told: false,
         }
+    }
+
+    /// The same failure, written to standard output together with the figures.
+    pub(super) fn told(self) -> Self {
+        Self { told: true, ..self }
+    }
+
+    pub(super) const fn is_told(&self) -> bool {
+        self.told
     }
 
     /// A command line that cannot be meant; `command` is the one whose help would tell.
@@ -52,6 +67,7 @@ impl Failed {
             cause: cause.to_string(),
             remedy: format!("See livepeer-gateway{space}{command} --help"),
             code: USAGE,
+            told: false,
         }
     }
 
@@ -61,6 +77,7 @@ impl Failed {
             cause: "interrupted".to_owned(),
             remedy: "Everything was closed; start again when you like".to_owned(),
             code: INTERRUPTED,
+            told: false,
         }
     }
 
@@ -435,6 +452,21 @@ mod tests {
                 assert!(!signer || matches!(who, Party::Signer(_)), "{who}: {text}");
             }
         }
+    }
+
+    #[test]
+    fn our_own_store_gets_a_remedy_of_its_own() {
+        let cause = Cause::GaveUp {
+            what: "a payment",
+            times: 3,
+            last: "did not keep what was spent: the disk is full".into(),
+        };
+        let line = Failed::from(Failure::new(Party::Store, cause)).line();
+        assert!(
+            line.starts_with("error: our own store: a payment failed 3 times"),
+            "{line}"
+        );
+        assert!(line.contains("Make room for the store"), "{line}");
     }
 
     #[test]

@@ -44,6 +44,37 @@ pub(crate) fn print_json(value: &impl Serialize) -> Outcome {
     print(&text)
 }
 
+/// Writes what a command came to as JSON: its figures and, if it failed, why, as the member `error` beside them.
+///
+/// # Errors
+/// If it failed, or as [`print()`].
+pub(crate) fn print_json_with(figures: &impl Serialize, outcome: Outcome) -> Outcome {
+    #[derive(Serialize)]
+    struct Told<'a, T> {
+        #[serde(flatten)]
+        figures: &'a T,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<&'a Failed>,
+    }
+    print_json(&Told {
+        figures,
+        error: outcome.as_ref().err(),
+    })?;
+    outcome.map_err(Failed::told)
+}
+
+/// Writes why a command failed as JSON, unless that was done together with its figures.
+pub(crate) fn print_json_error(failed: &Failed) {
+    #[derive(Serialize)]
+    struct Told<'a> {
+        error: &'a Failed,
+    }
+    if !failed.is_told() {
+        // The line on standard error says what counts.
+        let _ = print_json(&Told { error: failed });
+    }
+}
+
 /// Writes to standard error what is for people and would be in the way on standard output, such as the figures of
 /// a job whose stream goes there.
 pub(crate) fn tell(text: &str) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use livepeer_core::money::Amount;
+use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 
 use super::format::{Wei, bytes, count, duration};
@@ -10,14 +11,37 @@ use super::latency::Latencies;
 use super::table::facts;
 use crate::media::Warnings;
 
-/// An amount as JSON: exact decimal or `numerator/denominator` text, since JSON numbers are not exact.
+/// An amount that goes into JSON with [`wei`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Money(pub(crate) Amount);
 
-impl Serialize for Money {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
+/// An amount as two members of JSON, or none: in whole wei, cut towards zero, and exactly, which may be
+/// `numerator/denominator`. Both are text, since readers of JSON numbers are seldom exact beyond 2^53.
+pub(crate) fn wei<S: Serializer>(
+    whole: &'static str,
+    exact: &'static str,
+    amount: Option<&Money>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(None)?;
+    if let Some(Money(amount)) = amount {
+        map.serialize_entry(whole, &amount.whole_wei().to_string())?;
+        map.serialize_entry(exact, &amount.to_string())?;
     }
+    map.end()
+}
+
+fn paid<S: Serializer>(amount: &Option<Money>, serializer: S) -> Result<S::Ok, S::Error> {
+    wei("paid_wei", "paid_wei_exact", amount.as_ref(), serializer)
+}
+
+fn balance<S: Serializer>(amount: &Option<Money>, serializer: S) -> Result<S::Ok, S::Error> {
+    wei(
+        "balance_wei",
+        "balance_wei_exact",
+        amount.as_ref(),
+        serializer,
+    )
 }
 
 /// The figures of one job. Fields that do not apply (money off-chain) are `None` and left out of the table.
@@ -65,10 +89,10 @@ pub(crate) struct Summary {
     /// Tickets in them.
     pub(crate) tickets: u64,
     /// What these tickets are worth on average.
-    #[serde(rename = "paid_wei", skip_serializing_if = "Option::is_none")]
+    #[serde(flatten, serialize_with = "paid")]
     pub(crate) paid: Option<Money>,
     /// What is left of it at the orchestrator.
-    #[serde(rename = "balance_wei", skip_serializing_if = "Option::is_none")]
+    #[serde(flatten, serialize_with = "balance")]
     pub(crate) balance: Option<Money>,
     /// What was odd about the input.
     pub(crate) warnings: Warnings,
@@ -207,7 +231,9 @@ mod tests {
         let json = serde_json::to_value(summary()).expect("plain data");
         assert_eq!(json["elapsed_us"], 12_040_000);
         assert_eq!(json["paid_wei"], "7000000000000");
-        assert_eq!(json["balance_wei"], "-1/3");
+        assert_eq!(json["paid_wei_exact"], "7000000000000");
+        assert_eq!(json["balance_wei"], "0");
+        assert_eq!(json["balance_wei_exact"], "-1/3");
         assert_eq!(json["latency"]["max_us"], 9000);
         assert_eq!(json["warnings"]["jumps"], 0);
         let offchain = serde_json::to_value(Summary::default()).expect("plain data");

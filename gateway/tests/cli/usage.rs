@@ -39,6 +39,15 @@ fn a_wrong_command_line_is_one_line_and_exit_code_two() {
 }
 
 #[test]
+fn where_json_is_wanted_a_failure_is_told_in_it_too() {
+    let ended = run(&["info", "127.0.0.1:9", "--json"]);
+    let line = ended.error();
+    let told = ended.json();
+    let cause = told["error"]["cause"].as_str().expect("text");
+    assert!(line.contains(cause) && !cause.is_empty(), "{told} {line}");
+}
+
+#[test]
 fn a_reader_that_has_read_enough_is_no_failure() {
     let mut help = Running::start(gateway().args(["live", "--help"]));
     drop(help.0.stdout.take());

@@ -59,27 +59,27 @@ impl Figures {
         format!("{}/s", bytes(u64::try_from(rate).unwrap_or(u64::MAX)))
     }
 
-    /// Shows them, if there are any: as JSON on standard output; as a table there if it is free, else on standard
-    /// error.
+    /// Shows them, if there are any, with what came of the command: as JSON on standard output; as a table there if it
+    /// is free, else on standard error.
     ///
     /// # Errors
-    /// If they cannot be written.
-    pub(super) fn show(mut self, json: bool, stdout_is_free: bool) -> Outcome {
+    /// What went wrong, or if they cannot be written.
+    pub(super) fn show(mut self, json: bool, stdout_is_free: bool, outcome: Outcome) -> Outcome {
         if self.bytes == 0 && self.segments + self.lost == 0 {
-            return Ok(());
+            return outcome;
         }
         let elapsed = self.began.elapsed();
         self.elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         if json {
-            return ui::print_json(&self);
+            return ui::print_json_with(&self, outcome);
         }
         let table = self.table(elapsed);
         if stdout_is_free {
-            ui::print(&table)
+            ui::print(&table)?;
         } else {
             ui::tell(&table);
-            Ok(())
         }
+        outcome
     }
 
     fn table(&self, elapsed: Duration) -> String {

@@ -67,15 +67,14 @@ impl on::Work for Publish<'_> {
         } = pipe;
         drop(progress);
         let lost = figures.lost;
-        figures.show(args.json, true)?;
-        outcome?;
-        match loss {
+        let outcome = outcome.and(match loss {
             None => Ok(()),
             Some(failure) => {
                 let plural = if lost == 1 { " was" } else { "s were" };
                 Err(failed(failure, MISSING).during(format_args!("{lost} segment{plural} lost")))
             }
-        }
+        });
+        figures.show(args.json, true, outcome)
     }
 }
 

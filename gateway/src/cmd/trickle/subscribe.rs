@@ -50,15 +50,16 @@ impl on::Work for Subscribe<'_> {
         channel.close();
         let written = sink.finish(read.is_ok());
         let lost = figures.lost;
-        figures.show(args.json, args.output != Place::Standard)?;
-        read.and(written)?;
-        if lost > 0 {
-            return Err(Failed::new(
+        let missed = if lost > 0 {
+            Err(Failed::new(
                 format_args!("{lost} segments were missed, in whole or in part"),
                 "Read faster, or publish slower: a server keeps five segments",
-            ));
-        }
-        Ok(())
+            ))
+        } else {
+            Ok(())
+        };
+        let outcome = read.and(written.map(drop)).and(missed);
+        figures.show(args.json, args.output != Place::Standard, outcome)
     }
 }
 

@@ -6,13 +6,25 @@ use super::*;
 const ENDLESS: [&str; 3] = ["--loop", "--speed", SPEED];
 
 #[test]
-fn output_that_cannot_be_written_ends_the_job_and_is_named() {
+fn output_that_cannot_be_written_ends_the_job_and_is_named_beside_what_was_paid() {
     for runtime in RUNTIMES {
         let net = Devnet::start(runtime);
-        let more = [&ENDLESS[..], &["--runtime", runtime]].concat();
+        let more = [&ENDLESS[..], &["--runtime", runtime, "--json"]].concat();
         let ended = run(&live(&net, CLIP, "/dev/full", &more));
         let line = ended.error();
         assert!(line.contains("cannot write to /dev/full"), "{line}");
+        let figures = ended.json();
+        let cause = figures["error"]["cause"].as_str();
+        assert!(cause.is_some_and(|cause| line.contains(cause)), "{figures}");
+        assert!(figures["error"]["remedy"].is_string(), "{figures}");
+        assert!(figures["payments"].as_u64() >= Some(1), "{figures}");
+        let paid: u128 = figures["paid_wei"]
+            .as_str()
+            .expect("text")
+            .parse()
+            .expect("whole");
+        assert!(paid > 0, "{figures}");
+        assert!(figures["paid_wei_exact"].is_string(), "{figures}");
         let said = net.stop();
         assert!(said.contains("its input is over"), "left in order: {said}");
     }
