@@ -97,7 +97,7 @@ impl Clock {
     }
 }
 
-/// What the system says that the time is; the beginning of time if it is earlier.
+/// The system's time; the beginning of time if it is earlier.
 fn wall() -> Time {
     let since = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)

@@ -44,7 +44,7 @@ pub(crate) fn print_json(value: &impl Serialize) -> Outcome {
     print(&text)
 }
 
-/// Writes what a command came to as JSON: its figures and, if it failed, why, as the member `error` beside them.
+/// Writes the figures of a command as JSON and, if it failed, why, as the member `error` beside them.
 ///
 /// # Errors
 /// If it failed, or as [`print()`].

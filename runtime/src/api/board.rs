@@ -9,7 +9,7 @@ use crate::signal::enlist;
 
 /// A value behind a lock, with those who wait for it to change.
 ///
-/// Whoever holds it may lock a machine, never the other way round.
+/// A machine may be locked while the board is, never the other way round.
 #[derive(Debug)]
 pub(super) struct Board<T> {
     state: Mutex<T>,

@@ -43,7 +43,7 @@ struct State {
     ended: Option<Error>,
 }
 
-/// What came of making a payment.
+/// The outcome of making a payment.
 enum Made {
     Payment(Credentials),
     /// Nothing is due.
@@ -140,7 +140,7 @@ impl<R: Runtime> PaymentSession<R> {
         })
     }
 
-    /// Why there will be no more payments.
+    /// The reason why there will be no more payments.
     async fn end(&self) -> Error {
         self.shared.board.until(|state| state.ended.clone()).await
     }

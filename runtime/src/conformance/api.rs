@@ -246,7 +246,7 @@ pub async fn parameters_are_updated_and_the_orchestrator_has_them<R: Runtime>(ru
     job.stop().await.expect("in order");
 }
 
-/// Whatever an application holds may be dropped on a thread that knows no runtime.
+/// All that an application holds may be dropped on a thread that knows no runtime.
 pub async fn anything_can_be_dropped_anywhere<R: Runtime>(runtime: R) {
     fn elsewhere(what: impl Send + 'static) {
         let dropped = std::thread::spawn(move || drop(what)).join();

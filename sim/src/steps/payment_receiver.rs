@@ -75,7 +75,7 @@ impl Step {
     }
 }
 
-/// What a store did with a record.
+/// The fate of a record in a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
     /// It is durable.

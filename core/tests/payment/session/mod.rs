@@ -57,11 +57,11 @@ struct Net {
     cut: bool,
     store: Plan,
     key_holder: Plan,
-    /// What the store kept.
+    /// The records that the store kept.
     stored: BTreeMap<String, Record>,
 }
 
-/// What our own side does when it is asked.
+/// A behaviour of our own side when it is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Own {
     Works,
@@ -69,7 +69,7 @@ enum Own {
     Hangs,
 }
 
-/// What our own side does next, and then for ever.
+/// The behaviours of our own side in order, and then one for ever.
 struct Plan(VecDeque<Own>, Own);
 
 impl Plan {

@@ -353,7 +353,7 @@ impl World {
         Some(answer)
     }
 
-    /// What a store says of a record.
+    /// A store's answer to a record.
     fn store_answer(&mut self) -> Result<(), StoreFailed> {
         if self.faults && self.dice.percent(6) {
             self.summary.store_failures += 1;
