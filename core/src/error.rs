@@ -52,6 +52,14 @@ pub enum Party {
     Sink,
 }
 
+impl Party {
+    /// Whether it is part of our own side: no peer is to blame.
+    #[must_use]
+    pub const fn is_ours(&self) -> bool {
+        matches!(self, Self::KeyHolder | Self::Store | Self::Sink)
+    }
+}
+
 impl fmt::Display for Party {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

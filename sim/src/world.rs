@@ -73,6 +73,8 @@ pub struct Log {
     pub paid: Vec<Paid>,
     /// What runners said.
     pub runner: Vec<RunnerEvent>,
+    /// Orchestrators that were said to be lost.
+    pub blamed: Vec<Url>,
     /// Sessions that failed, and how.
     pub failed: Vec<Failure>,
     /// How the job ended.
@@ -339,6 +341,7 @@ impl Gateway {
                 self.output = Some(net.add(output));
                 self.log.started.push(*started);
             }
+            live::Event::Lost(url, _) => self.log.blamed.push(url),
             live::Event::Paid(paid) => self.log.paid.push(paid),
             live::Event::Runner(event) => self.log.runner.push(event),
             live::Event::Release(lease, outcome) => {

@@ -171,6 +171,7 @@ fn at_whichever_write_the_store_fails_nothing_is_paid_unrecorded_and_nobody_else
             "seed {seed}: {:?}",
             gateway.log.failed
         );
+        assert_eq!(gateway.log.blamed, [], "seed {seed}");
         let mut records = world.net.get(gateway.pool).records();
         assert!(records.all(|(_, record)| record.bad == 0), "seed {seed}");
     }

@@ -275,6 +275,8 @@ pub(super) fn why(ending: &Ending, tried: &[Tried]) -> Error {
         (Ending::Stopped, _) => Error::Ended("it was stopped".into()),
         (Ending::Finished, _) => Error::Ended("its output is complete".into()),
         (Ending::Failed(failure), [] | [_]) => Error::from(failure.clone()),
+        // Whoever was tried before has nothing to do with it.
+        (Ending::Failed(failure), _) if failure.who.is_ours() => Error::from(failure.clone()),
         (Ending::NoOrchestrator, []) => Error::Ended("no other orchestrator took it".into()),
         (
             Ending::NoOrchestrator,

@@ -31,7 +31,9 @@ impl LiveVideoJob {
         }
         let was_running = matches!(self.state, State::Running(_));
         self.last_failure = Some(failure.clone());
-        if let Some(serving) = &self.serving {
+        if let Some(serving) = &self.serving
+            && !failure.who.is_ours()
+        {
             let url = serving.lease.url().clone();
             self.out.event(Event::Lost(url, failure.clone()));
         }
