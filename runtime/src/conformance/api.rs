@@ -261,13 +261,7 @@ pub async fn anything_can_be_dropped_anywhere<R: Runtime>(runtime: R) {
             .start()
     };
     let running = |place: &Place<R>| place.orchestrator.with(|m, _| m.figures().running);
-    // The job alone, and the job with its ends, in both orders.
-    let alone = job().await.expect("it starts");
-    elsewhere(alone);
-    while running(&place) > 0 {
-        // It is stopped in order all the same.
-        rest(&runtime, Duration::from_millis(5)).await;
-    }
+    // With its ends and without, in both orders.
     let one = job().await.expect("it starts");
     let (mut publisher, output) = (one.publisher(), one.output());
     publisher
@@ -277,11 +271,16 @@ pub async fn anything_can_be_dropped_anywhere<R: Runtime>(runtime: R) {
     elsewhere(one);
     elsewhere(publisher);
     elsewhere(output);
+    while running(&place) > 0 {
+        // It is stopped in order all the same.
+        rest(&runtime, Duration::from_millis(5)).await;
+    }
     let two = job().await.expect("it starts");
     let (publisher, output) = (two.publisher(), two.output());
     elsewhere(output);
     elsewhere(publisher);
     elsewhere(two);
+    elsewhere(job().await.expect("it starts"));
     let session = place.session().await;
     elsewhere(session);
     elsewhere(place.payments().await);
