@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use livepeer_core::discovery::{ChainSource, Combine, Config, Discovery, Event, Origin, Source};
-use livepeer_core::http::{Fault, Headers, In, Out, Response, Url};
+use livepeer_core::http::{Fault, Headers, In, Out, Reach, Response, Url};
 use livepeer_core::wire::listing::StatsFields;
 use livepeer_core::{Effect, EffectId, Time};
 
@@ -52,7 +52,7 @@ impl Step {
 }
 
 /// Bodies of every source, right and wrong.
-const BODIES: [&str; 12] = [
+const BODIES: [&str; 15] = [
     "[]",
     r#"[{"address":"https://a:1"},{"address":"A:1"},{"address":7}]"#,
     r#"[{"address":"https://b:1","score":1,"capabilities":["x/y"],"runners":[{}]}]"#,
@@ -65,6 +65,9 @@ const BODIES: [&str; 12] = [
     r#"[{"id":0,"result":"0x0000000000000000000000000000000000000000000000000000000000000000"}]"#,
     "null",
     "\u{0}",
+    r#"[{"address":"https://127.0.0.1:6379"},{"address":"https://[fd00::1]"},{"address":"http://open:1"},{"address":"e:1"}]"#,
+    r#"{"id":null,"error":{"code":-32600,"message":"too many at a time"}}"#,
+    r#"{"id":0,"result":"0x0000000000000000000000000000000000000000000000000000000000000009"}"#,
 ];
 
 /// Plays steps against a discovery.
@@ -155,7 +158,8 @@ impl Player {
             }
             Step::Answer(pick, status, body) => {
                 if let Some(id) = self.pick(*pick) {
-                    let status = [200, 200, 200, 204, 404, 500, 503][usize::from(status % 7)];
+                    let status =
+                        [200, 200, 200, 204, 404, 500, 503, 413, 429][usize::from(status % 9)];
                     let body = BODIES[usize::from(*body) % BODIES.len()].as_bytes();
                     self.respond(id, status, body);
                 }
@@ -167,7 +171,15 @@ impl Player {
             }
             Step::Redirect(pick, place) => {
                 if let Some(id) = self.pick(*pick) {
-                    let places = ["/next", "https://elsewhere/", "http://open/", "::", ""];
+                    let places = [
+                        "/next",
+                        "https://elsewhere/",
+                        "http://open/",
+                        "::",
+                        "",
+                        "https://127.0.0.1:2375/",
+                        "https://[64:ff9b::10.0.0.1]/",
+                    ];
                     let place = places[usize::from(*place) % places.len()];
                     self.http(id, In::Reply(Response::new(302).header("location", place)));
                     self.http(id, In::End(Headers::new()));
@@ -222,6 +234,11 @@ impl Driven for Player {
                         || secret == Some(request.url.origin()),
                     "the endpoint's headers are for the endpoint"
                 );
+                assert!(
+                    request.url.clone().as_written().is_ok() && request.url.is_secure(),
+                    "a redirect leads to {}",
+                    request.url
+                );
                 self.open.insert(id, request.url);
                 assert!(self.open.len() <= self.sources, "one question per source");
             }
@@ -237,6 +254,15 @@ impl Driven for Player {
         if let Event::Found(found) = event {
             let urls: BTreeSet<Url> = found.iter().map(|found| found.url.with_path("/")).collect();
             assert_eq!(urls.len(), found.len(), "everybody once");
+            for one in &found {
+                let url = one.url.clone();
+                assert!(url.as_written().is_ok(), "it was told of {}", one.url);
+                let own = one.url.reach() == Reach::Own;
+                assert!(
+                    !own || one.url.host() == "a",
+                    "only the list at hand is ours"
+                );
+            }
         }
     }
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::handshake::Identity;
 use livepeer_core::http::{Fault, Headers, In, Out, Response, Url};
-use livepeer_core::pool::{Config, Event, Lease, MAX_HEDGE, Outcome, SessionPool};
+use livepeer_core::pool::{Config, Event, Lease, MAX_HEDGE, Offered, Outcome, SessionPool};
 use livepeer_core::selection::Balanced;
 use livepeer_core::store::StoreFailed;
 use livepeer_core::wire::grpc::{self, Status};
-use livepeer_core::{Cause, Effect, EffectId, Failure, Input, Party, Time};
+use livepeer_core::{Address, Cause, Effect, EffectId, Failure, Input, Party, Time};
 use livepeer_proto::net;
 
 use super::Reel;
@@ -87,8 +87,15 @@ fn url(n: u8) -> Url {
     Url::parse(&format!("https://o{n}:8935")).expect("a URL")
 }
 
-fn some(bits: u8) -> Vec<Url> {
-    (0..8).filter(|n| bits >> n & 1 == 1).map(url).collect()
+fn some(bits: u8) -> Vec<Offered> {
+    let one = |n: u8| Offered {
+        accounts: (n % 2 == 0)
+            .then_some(Address([1; 20]))
+            .into_iter()
+            .collect(),
+        ..url(n).into()
+    };
+    (0..8).filter(|n| bits >> n & 1 == 1).map(one).collect()
 }
 
 impl Player {
@@ -278,12 +285,24 @@ impl Player {
         let transcoder = match claim % 4 {
             0 => url(claim / 4 % 8).to_string(),
             1 if claim > 200 => String::new(),
+            2 if claim > 240 => "https://169.254.169.254".into(),
             _ => asked.to_string(),
         };
         let life = [1_800, 1_800, 1_800, 100][usize::from(knows % 4)];
         let info = net::OrchestratorInfo {
             transcoder,
-            nodes: vec![url(knows % 10).to_string()],
+            nodes: vec![
+                url(knows % 10).to_string(),
+                "https://127.0.0.1:2375".into(),
+                "http://open:1".into(),
+            ],
+            // Those with even numbers are registered for the first account.
+            ticket_params: knows.is_multiple_of(3).then(|| net::TicketParams {
+                recipient: vec![1 + knows % 2; 20].into(),
+                face_value: vec![1].into(),
+                win_prob: vec![1].into(),
+                ..Default::default()
+            }),
             capabilities: Some(Capabilities::live_video("noop").to_wire()),
             auth_token: (!knows.is_multiple_of(17)).then(|| net::AuthToken {
                 token: vec![1].into(),
@@ -314,6 +333,15 @@ impl Driven for Player {
     fn effect(&mut self, id: EffectId, effect: Effect) {
         match effect {
             Effect::Http(Out::Request(request)) => {
+                let place = &request.url;
+                assert!(
+                    place.is_secure() == (place.host() != "signer"),
+                    "{place} is asked"
+                );
+                assert!(
+                    place.clone().told().as_written().is_ok(),
+                    "{place} is asked"
+                );
                 let again = self.open.insert(id, request.url.with_path("/"));
                 assert!(again.is_none(), "an id comes twice");
             }

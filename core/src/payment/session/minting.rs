@@ -379,18 +379,22 @@ impl PaymentSession {
         let worthless = |params: &TicketParams| {
             !expected_value(&params.face_value, &params.win_prob).is_positive()
         };
-        let usable = self.quote.as_ref().is_some_and(|old| {
-            info.address == old.info.address
-                && info.transcoder == old.info.transcoder
-                && info.auth_token == old.info.auth_token
-                && info
-                    .price
-                    .is_some_and(|price| !price.is_free() && price <= old.price)
-                && info
-                    .ticket_params
-                    .as_ref()
-                    .is_some_and(|params| !worthless(params))
-        });
+        let Some(old) = &self.quote else {
+            return;
+        };
+        // The same place, which the quote before knows better.
+        let transcoder = old.info.transcoder.clone();
+        let usable = info.address == old.info.address
+            && info.transcoder == transcoder
+            && info.auth_token == old.info.auth_token
+            && info
+                .price
+                .is_some_and(|price| !price.is_free() && price <= old.price)
+            && info
+                .ticket_params
+                .as_ref()
+                .is_some_and(|params| !worthless(params));
+        let info = OrchestratorInfo { transcoder, ..info };
         if usable && self.take_quote(&info).is_ok() {
             self.out.event(Event::Requoted(Box::new(info)));
         }
