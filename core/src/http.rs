@@ -190,7 +190,7 @@ pub enum Trust {
 pub struct Request {
     /// What to do.
     pub method: Method,
-    /// Where. As server: scheme and authority are as the peer claimed, and mean nothing.
+    /// Where. As server: the path and the query count; the authority is the driver's, whomever the peer meant to reach.
     pub url: Url,
     /// Header fields, without the ones that belong to framing.
     pub headers: Headers,

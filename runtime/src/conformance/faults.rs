@@ -190,6 +190,46 @@ pub async fn a_waiting_client_that_leaves_is_noticed<R: Runtime>(runtime: R) {
     }
 }
 
+/// The machine gets the path of the first line, whatever a `Host` field that is no authority would add to it.
+pub async fn a_host_does_not_choose_the_path<R: Runtime>(runtime: R) {
+    let (server, socket) = Side::serving(&runtime, None, Habits::Tell).await;
+    for fields in [
+        "host: x/metrics?\r\n",
+        "host: x/metrics#\r\n",
+        "host: u@x\r\n",
+        "host: x:80/\r\n",
+        "host: x y\r\n",
+        "host: x\r\nhost: y\r\n",
+        "",
+    ] {
+        let mut peer = raw(&runtime, &socket).await;
+        let sent = format!("POST /public HTTP/1.1\r\n{fields}content-length: 0\r\n\r\n");
+        peer.write(sent.as_bytes())
+            .await
+            .expect("the server listens");
+        let answer = peer.read_to("\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{fields:?}: {answer}");
+    }
+    for (target, version, fields) in [
+        ("/public?x", "1.1", "host: x\r\n"),
+        ("/public?x", "1.1", "host: [::1]:8935\r\n"),
+        ("/public?x", "1.1", "host:\r\n"),
+        ("/public?x", "1.0", ""),
+        ("http://y:1/public?x", "1.1", "host: x\r\n"),
+    ] {
+        let mut peer = raw(&runtime, &socket).await;
+        let sent = format!("GET {target} HTTP/{version}\r\n{fields}\r\n");
+        peer.write(sent.as_bytes())
+            .await
+            .expect("the server listens");
+        let (id, request) = server.accept().await;
+        assert_eq!(request.url.path(), "/public?x", "{sent:?}");
+        assert!(matches!(server.of(id).await, In::End(_)));
+        server.step(id, Out::Reply(Response::new(204)));
+        peer.read_to("\r\n\r\n").await;
+    }
+}
+
 /// Nonsense on the socket does not reach the machine.
 pub async fn garbage_gets_a_status_and_nothing_else<R: Runtime>(runtime: R) {
     let (server, socket) = Side::server(&runtime, None).await;

@@ -169,10 +169,12 @@ async fn half_open<R: Runtime>(runtime: &R, socket: &Server<R>) {
         let said = match i % 5 {
             0 => "",
             1 => "POST /ai/trickle/vic",
-            2 => "POST /ai/trickle/victim/0 HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n",
-            3 => "GET /ai/trickle/victim/0 HTTP/1.1\r\n\r\n",
+            2 => {
+                "POST /ai/trickle/victim/0 HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+            }
+            3 => "GET /ai/trickle/victim/0 HTTP/1.1\r\nhost: x\r\n\r\n",
             _ => {
-                "POST /ai/trickle/victim/1 HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n9\r\nhalf"
+                "POST /ai/trickle/victim/1 HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n9\r\nhalf"
             }
         };
         peer.write(said.as_bytes())

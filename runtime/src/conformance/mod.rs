@@ -79,6 +79,7 @@ macro_rules! conformance_tests {
             a_client_that_breaks_mid_body_is_noticed
             a_waiting_client_that_leaves_is_noticed
             garbage_gets_a_status_and_nothing_else
+            a_host_does_not_choose_the_path
             hostile_sockets_disturb_no_channel
             a_task_that_waits_again_waits_once
             dropping_the_handle_closes_everything

@@ -4,6 +4,7 @@ use std::error::Error;
 
 use hyper::ext::ReasonPhrase;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::uri::Authority;
 use hyper::{StatusCode, Uri, Version};
 use livepeer_core::http::{Fault, Headers, Method, Protocol, Request, Response, Url};
 
@@ -92,7 +93,7 @@ pub(super) fn request_head(
     Ok(head)
 }
 
-/// What a server gets. `None` if it is nothing that a machine could answer; the status says why.
+/// What a server gets; or the status that says why it is nothing that a machine could answer.
 pub(super) fn request(
     from: &hyper::Request<hyper::body::Incoming>,
     secure: bool,
@@ -102,30 +103,61 @@ pub(super) fn request(
         .uri()
         .path_and_query()
         .map_or("/", |path| path.as_str());
-    let claimed = from
-        .uri()
-        .authority()
-        .map(|authority| authority.as_str())
-        .or_else(|| from.headers().get(header::HOST)?.to_str().ok());
-    let scheme = if secure { "https" } else { "http" };
-    let parse = |host: &str| Url::parse(&format!("{scheme}://{host}{path}"));
-    let url = claimed
-        .and_then(|host| parse(host).ok())
-        // Whom the peer meant to reach changes nothing; what it wants has to be readable.
-        .map_or_else(|| parse("localhost"), Ok)
-        .map_err(|_| {
-            if path.len() > livepeer_core::http::MAX_URL_BYTES / 2 {
-                StatusCode::URI_TOO_LONG
-            } else {
-                StatusCode::BAD_REQUEST
-            }
-        })?;
+    let url = served(path, secure)?;
+    if !names_hosts(from.headers(), from.uri(), from.version()) {
+        return Err(StatusCode::BAD_REQUEST);
+    }
     let mut request = Request::new(method, url).body(livepeer_core::http::Body::Stream);
     request.headers = headers(from.headers());
     if from.version() == Version::HTTP_2 {
         request.protocol = Protocol::Http2;
     }
     Ok(request)
+}
+
+/// The URL of a request: the path that its first line names, at an authority of our own. Whatever proxy stood
+/// before us judged that path, so nothing else of the request may have a say in it.
+fn served(path: &str, secure: bool) -> Result<Url, StatusCode> {
+    if !path.starts_with('/') {
+        return Err(StatusCode::BAD_REQUEST);
+    }
+    let url = format!(
+        "{}://localhost{path}",
+        if secure { "https" } else { "http" }
+    );
+    Url::parse(&url).map_err(|_| {
+        if url.len() > livepeer_core::http::MAX_URL_BYTES {
+            StatusCode::URI_TOO_LONG
+        } else {
+            StatusCode::BAD_REQUEST
+        }
+    })
+}
+
+/// Whether a request names one host, or none where HTTP lets it (RFC 9112 3.2, RFC 9113 8.3.1).
+fn names_hosts(fields: &HeaderMap, target: &Uri, version: Version) -> bool {
+    let mut hosts = fields.get_all(header::HOST).iter();
+    let host = hosts.next();
+    let named = match host {
+        Some(host) => host
+            .to_str()
+            .is_ok_and(|host| host.is_empty() || is_authority(host)),
+        None => version != Version::HTTP_11,
+    };
+    let target = target.authority();
+    named && hosts.next().is_none() && target.is_none_or(|target| is_authority(target.as_str()))
+}
+
+/// Whether a text is `host` or `host:port`, without a user name.
+fn is_authority(text: &str) -> bool {
+    text.parse::<Authority>().is_ok_and(|authority| {
+        let port = text.strip_prefix(authority.host());
+        !text.contains('@')
+            && port.is_some_and(|port| {
+                let digits = port.strip_prefix(':').unwrap_or(port);
+                digits.bytes().all(|byte| byte.is_ascii_digit())
+            })
+    })
 }
 
 /// What goes to a client.
@@ -247,6 +279,73 @@ mod tests {
         let back = headers(sent("http://h/", Protocol::Http1).headers());
         let names: Vec<_> = back.iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["authorization", "te", "connection"]);
+    }
+
+    #[test]
+    fn the_path_is_what_the_first_line_says() {
+        for path in ["/", "/a?b=c", "//metrics", "/@x:1/", "/http://x/y"] {
+            let url = served(path, false).expect("it is a path");
+            assert_eq!(url.path(), path);
+            assert_eq!(url.authority(), "localhost:80");
+        }
+        for path in ["*", "", "metrics", ":1/metrics", "@x/metrics", "?metrics"] {
+            assert_eq!(served(path, true), Err(StatusCode::BAD_REQUEST), "{path}");
+        }
+        let long = format!("/{}", "x".repeat(9_000));
+        assert_eq!(served(&long, false), Err(StatusCode::URI_TOO_LONG));
+    }
+
+    #[test]
+    fn a_host_is_an_authority_and_there_is_one() {
+        let named = |hosts: &[&str], target: &str, version| {
+            let mut fields = HeaderMap::new();
+            for host in hosts {
+                let host = HeaderValue::from_bytes(host.as_bytes()).expect("it can be written");
+                fields.append(header::HOST, host);
+            }
+            let target = target.parse().expect("a target");
+            names_hosts(&fields, &target, version)
+        };
+        for host in [
+            "",
+            "x",
+            "x:1",
+            "x:",
+            "1.2.3.4:80",
+            "[::1]",
+            "[::1]:8935",
+            "a_b",
+        ] {
+            assert!(named(&[host], "/", Version::HTTP_11), "{host}");
+        }
+        for host in [
+            "x/metrics?",
+            "x?",
+            "x#",
+            "/",
+            "u@x",
+            "x:1/y",
+            "x:y",
+            "x:1:2",
+            "[::1",
+            "[::1]y",
+            "x y",
+            "x,y",
+            "x\\y",
+            "caf\u{e9}",
+        ] {
+            assert!(!named(&[host], "/", Version::HTTP_11), "{host}");
+            assert!(!named(&[host], "/", Version::HTTP_2), "{host}");
+        }
+        assert!(!named(&["x", "x"], "/", Version::HTTP_11));
+        assert!(!named(&[], "/", Version::HTTP_11));
+        assert!(named(&[], "/", Version::HTTP_10));
+        assert!(named(&[], "http://x/", Version::HTTP_2));
+        assert!(!named(&[], "http://u@x/", Version::HTTP_2));
+        assert!(
+            named(&["y"], "http://x/", Version::HTTP_11),
+            "as a proxy is asked"
+        );
     }
 
     #[test]
