@@ -14,6 +14,8 @@
 //! 8. Deadlines live in the machine; drivers set none. Whatever a peer can make us hold has a named bound.
 //! 9. Same seed, same calls, same outputs, byte for byte, on every platform.
 //! 10. Whoever opens an exchange mints its id, and one bit says who ([`EffectId::by_peer`]).
+//! 11. Every exchange that was opened is ended or aborted. A peer may never end its answer: whoever has heard all that
+//!     counts waits a bounded time for the end, then aborts. The players in `sim/src/steps` hold every machine to it.
 
 use alloc::collections::VecDeque;
 

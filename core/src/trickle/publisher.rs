@@ -45,8 +45,12 @@ use crate::time::Time;
 pub use idle::Idle;
 use upload::Upload;
 
-/// DELETEs of given-up segments that may be unanswered at a time; more are not sent.
+/// Exchanges of which nothing but the end is awaited, at a time: DELETEs of given-up segments, and answers that their
+/// head told all of. More DELETEs are not sent, more answers are not read to their end.
 pub const MAX_ERRANDS: usize = 16;
+
+/// How long an answer that its head told all of may take to end. Servers answer segments with a few bytes at most.
+pub const ANSWER_ENDS_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long a channel outlives its last delivery. DELETE ends it for readers too: one that is a segment behind and
 /// asks for the last one after that gets a 404. The Go gateway's subscriber is, whenever the disk or the decoder
@@ -195,9 +199,32 @@ struct Desk {
     out: Outbox<Event>,
     channel: Url,
     config: Config,
+    /// Exchanges of which nothing but the end is awaited, and for how long.
+    errands: Vec<(EffectId, Time)>,
 }
 
 impl Desk {
+    /// Nothing more is wanted of an exchange. Its answer may come to its end, so that the connection can be used
+    /// again; one that does not is aborted.
+    fn let_end(&mut self, now: Time, id: EffectId) {
+        if self.errands.len() < MAX_ERRANDS {
+            self.errands.push((id, now + ANSWER_ENDS_WITHIN));
+        } else {
+            self.out.abort(id);
+        }
+    }
+
+    fn end_errands(&mut self, now: Time) {
+        let out = &mut self.out;
+        self.errands.retain(|(id, until)| {
+            let wait = *until > now;
+            if !wait {
+                out.abort(*id);
+            }
+            wait
+        });
+    }
+
     fn base(&self, method: Method, url: Url) -> Request {
         Request::new(method, url)
             .trust(self.config.trust)
@@ -267,7 +294,6 @@ pub struct Publisher {
     current: Current,
     /// Asks for the head after the numbering turned out stale.
     reprobe: Option<(EffectId, Time)>,
-    errands: Vec<(EffectId, Time)>,
     failures: u32,
     /// When the owner last began, wrote or ended something, or a keep-alive stood in.
     spoke: Time,
@@ -294,6 +320,7 @@ impl Publisher {
                 out: Outbox::default(),
                 channel,
                 config,
+                errands: Vec::new(),
             },
             state: State::Ended,
             next: Seq::ZERO,
@@ -301,7 +328,6 @@ impl Publisher {
             uploads: VecDeque::new(),
             current: Current::None,
             reprobe: None,
-            errands: Vec::new(),
             failures: 0,
             spoke: now,
             delivered: None,
@@ -547,7 +573,7 @@ impl Machine for Publisher {
         }
         wake = earlier(wake, self.silent_at());
         wake = earlier(wake, self.reprobe.map(|(_, until)| until));
-        for (_, until) in &self.errands {
+        for (_, until) in &self.desk.errands {
             wake = earlier(wake, Some(*until));
         }
         // Whatever the configuration's durations are, a driver must not spin.

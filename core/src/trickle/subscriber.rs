@@ -341,6 +341,10 @@ impl Subscriber {
         if let Some((own, _)) = self.asking
             && own == id
         {
+            if matches!(step, In::Reply(_)) {
+                // The head of the answer tells all.
+                self.desk.out.abort(id);
+            }
             match step {
                 In::Reply(reply)
                     if super::headers::closed(&reply.headers) || reply.status == 404 =>
@@ -355,10 +359,7 @@ impl Subscriber {
                         self.fetch.answer = Some(Answer::NotInWindow(Some(latest)));
                         self.act();
                     }
-                    _ => {
-                        self.desk.out.abort(id);
-                        self.asking_failed("the head is not to be had");
-                    }
+                    _ => self.asking_failed("the head is not to be had"),
                 },
                 In::Failed(_) => self.asking_failed("the head is not to be had"),
                 _ => {}

@@ -1,17 +1,33 @@
 //! A machine in the hands of a test.
 
+#[path = "../../../sim/src/steps/exchanges.rs"]
+mod exchanges;
+
 use std::time::Duration;
 
 use livepeer_core::http::In;
 use livepeer_core::{Effect, EffectId, Input, Machine, Output, Time};
+
+pub(crate) use exchanges::Exchanges;
 
 /// A machine, what time it is, and ears for what the machine says.
 pub(crate) trait Driven {
     /// The machine.
     type Machine: Machine;
 
+    /// Whether its answers to peers may wait for other peers.
+    const PATIENT: bool = false;
+
     /// The machine, and what time it is.
     fn parts(&mut self) -> (&mut Self::Machine, &mut Time);
+
+    /// The exchanges that are open.
+    fn book(&mut self) -> &mut Exchanges;
+
+    /// Whether the machine has told its last event.
+    fn is_over(&self) -> bool {
+        false
+    }
 
     /// The machine wants that done.
     fn effect(&mut self, id: EffectId, effect: Effect);
@@ -23,21 +39,37 @@ pub(crate) trait Driven {
     fn drain(&mut self) -> Option<Time> {
         loop {
             let (machine, now) = self.parts();
+            let now = *now;
             match machine.poll_output() {
-                Output::Effect(id, effect) => self.effect(id, effect),
+                Output::Effect(id, effect) => {
+                    if let Effect::Http(step) = &effect {
+                        self.book().asked(now, id, step);
+                    }
+                    self.effect(id, effect);
+                }
                 Output::Event(event) => self.event(event),
                 Output::Idle(wake) => {
-                    assert!(wake.is_none_or(|wake| wake > *now), "woken in the past");
+                    assert!(wake.is_none_or(|wake| wake > now), "woken in the past");
+                    let over = self.is_over();
+                    self.book().check(now, wake, Self::PATIENT, over);
                     return wake;
                 }
             }
         }
     }
 
+    /// Says something to the machine, and does not listen yet.
+    fn feed(&mut self, input: Input) {
+        let now = *self.parts().1;
+        if let Input::Http(id, step) = &input {
+            self.book().told(now, *id, step);
+        }
+        self.parts().0.handle_input(now, input);
+    }
+
     /// Says something to the machine.
     fn input(&mut self, input: Input) {
-        let (machine, now) = self.parts();
-        machine.handle_input(*now, input);
+        self.feed(input);
         self.drain();
     }
 

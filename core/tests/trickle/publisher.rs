@@ -9,10 +9,12 @@ use bytes::Bytes;
 use livepeer_core::error::{Cause, Misuse};
 use livepeer_core::http::{Fault, Headers, In, Out, Response, Url};
 use livepeer_core::trickle::Seq;
-use livepeer_core::trickle::publisher::{Config, Event, Policy, Publisher, Unbegun, Unwritten};
+use livepeer_core::trickle::publisher::{
+    ANSWER_ENDS_WITHIN, Config, Event, MAX_ERRANDS, Policy, Publisher, Unbegun, Unwritten,
+};
 use livepeer_core::{Effect, EffectId, Time};
 
-use crate::driven::Driven;
+use crate::driven::{Driven, Exchanges};
 
 struct Asked {
     id: EffectId,
@@ -26,6 +28,7 @@ struct Asked {
 /// A publisher, and a test in the place of its server.
 struct Hand {
     now: Time,
+    book: Exchanges,
     publisher: Publisher,
     asked: Vec<Asked>,
     events: Vec<String>,
@@ -38,6 +41,7 @@ impl Hand {
         let url = Url::parse("http://s/c/").unwrap();
         let mut hand = Self {
             now,
+            book: Exchanges::default(),
             publisher: Publisher::new(now, config, url),
             asked: Vec::new(),
             events: Vec::new(),
@@ -155,6 +159,14 @@ impl Driven for Hand {
         (&mut self.publisher, &mut self.now)
     }
 
+    fn book(&mut self) -> &mut Exchanges {
+        &mut self.book
+    }
+
+    fn is_over(&self) -> bool {
+        self.publisher.has_ended()
+    }
+
     fn effect(&mut self, id: EffectId, effect: Effect) {
         let Effect::Http(out) = effect else {
             panic!("only http is asked for");
@@ -206,6 +218,75 @@ fn stored(seq: u64) -> Response {
 
 fn data(text: &'static str) -> In {
     In::Data(Bytes::from_static(text.as_bytes()))
+}
+
+#[test]
+fn an_answer_that_never_ends_is_given_up() {
+    let dribble = |hand: &mut Hand, line: &str| {
+        let within = ANSWER_ENDS_WITHIN.as_millis() as u64;
+        for _ in 0..within / 100 {
+            assert!(!hand.last(line).aborted, "{line} was given no time to end");
+            hand.step(line, data("x"));
+            hand.pass(100);
+        }
+        assert!(hand.last(line).aborted, "{line} goes on for ever");
+    };
+    // The question where to begin, segments, the creation of a channel, and DELETEs of segments.
+    let mut hand = Hand::new(Config::default());
+    hand.reply("GET /c/next", latest(5));
+    dribble(&mut hand, "GET /c/next");
+    for n in 5..8 {
+        hand.publish("one");
+        let line = format!("POST /c/{n}");
+        hand.reply(&line, stored(n));
+        dribble(&mut hand, &line);
+    }
+    assert_eq!(
+        hand.told(),
+        ["ready 5", "delivered 5", "delivered 6", "delivered 7"]
+    );
+    hand.publish("two");
+    hand.reply("POST /c/8", Response::new(400));
+    hand.reply("DELETE /c/8", Response::new(200));
+    dribble(&mut hand, "DELETE /c/8");
+    // The channel's DELETE is the end, whatever else would come of it.
+    hand.close();
+    hand.pass(1_000);
+    hand.reply("DELETE /c", Response::new(200));
+    assert!(hand.last("DELETE /c").aborted);
+    assert!(hand.publisher.has_ended());
+    let create = Config {
+        create: true,
+        ..Config::default()
+    };
+    let mut hand = Hand::new(create);
+    hand.reply("GET /c/next", Response::new(404));
+    hand.reply("POST /c", Response::new(200));
+    dribble(&mut hand, "POST /c");
+}
+
+#[test]
+fn an_answer_that_ends_leaves_its_connection_to_the_next() {
+    let mut hand = Hand::ready(Config::default());
+    hand.publish("one");
+    hand.reply("POST /c/5", stored(5));
+    hand.step("POST /c/5", In::End(Headers::new()));
+    hand.pass(60_000);
+    assert!(!hand.last("POST /c/5").aborted);
+}
+
+#[test]
+fn answers_that_do_not_end_are_bounded_in_number() {
+    let mut hand = Hand::ready(Config::default());
+    for n in 5..5 + 2 * MAX_ERRANDS as u64 {
+        hand.publish("x");
+        hand.reply(&format!("POST /c/{n}"), stored(n));
+    }
+    let open = hand
+        .asked
+        .iter()
+        .filter(|asked| asked.ended && !asked.aborted);
+    assert!(open.count() <= MAX_ERRANDS);
 }
 
 #[test]

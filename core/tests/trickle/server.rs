@@ -12,7 +12,7 @@ use livepeer_core::trickle::server::{
 use livepeer_core::trickle::{Seq, Start};
 use livepeer_core::{Effect, EffectId, Misuse, Time};
 
-use crate::driven::Driven;
+use crate::driven::{Driven, Exchanges};
 
 #[derive(Default)]
 struct Seen {
@@ -24,6 +24,7 @@ struct Seen {
 
 struct World {
     now: Time,
+    book: Exchanges,
     server: Server,
     minted: u64,
     seen: BTreeMap<EffectId, Seen>,
@@ -37,6 +38,7 @@ impl World {
         server.create_channel(now, "c", "x/y".into()).unwrap();
         Self {
             now,
+            book: Exchanges::default(),
             server,
             minted: 0,
             seen: BTreeMap::new(),
@@ -98,8 +100,14 @@ impl World {
 impl Driven for World {
     type Machine = Server;
 
+    const PATIENT: bool = true;
+
     fn parts(&mut self) -> (&mut Server, &mut Time) {
         (&mut self.server, &mut self.now)
+    }
+
+    fn book(&mut self) -> &mut Exchanges {
+        &mut self.book
     }
 
     fn effect(&mut self, id: EffectId, effect: Effect) {

@@ -8,7 +8,7 @@ use livepeer_core::trickle::subscriber::{Config, Event, Lag, Subscriber};
 use livepeer_core::trickle::{Seq, Start};
 use livepeer_core::{Effect, EffectId, Time};
 
-use crate::driven::Driven;
+use crate::driven::{Driven, Exchanges};
 
 struct Asked {
     id: EffectId,
@@ -23,6 +23,7 @@ struct Asked {
 struct Hand {
     start: Time,
     now: Time,
+    book: Exchanges,
     subscriber: Subscriber,
     asked: Vec<Asked>,
     events: Vec<String>,
@@ -35,6 +36,7 @@ impl Hand {
         let mut hand = Self {
             start: now,
             now,
+            book: Exchanges::default(),
             subscriber: Subscriber::new(now, config, url, start),
             asked: Vec::new(),
             events: Vec::new(),
@@ -110,6 +112,10 @@ impl Driven for Hand {
 
     fn parts(&mut self) -> (&mut Subscriber, &mut Time) {
         (&mut self.subscriber, &mut self.now)
+    }
+
+    fn book(&mut self) -> &mut Exchanges {
+        &mut self.book
     }
 
     fn effect(&mut self, id: EffectId, effect: Effect) {

@@ -10,6 +10,7 @@ use livepeer_core::{Effect, EffectId, Time};
 
 use super::Reel;
 use super::driven::Driven;
+use super::exchanges::Exchanges;
 use super::reel::nth;
 
 /// One step.
@@ -74,6 +75,7 @@ const BODIES: [&str; 15] = [
 #[derive(Debug)]
 pub struct Player {
     now: Time,
+    book: Exchanges,
     machine: Discovery,
     sources: usize,
     secret: Option<Url>,
@@ -130,6 +132,7 @@ impl Player {
         let count = sources.len();
         let mut this = Self {
             now,
+            book: Exchanges::default(),
             machine: Discovery::new(now, config, sources),
             sources: count,
             secret: Some(endpoint),
@@ -222,6 +225,14 @@ impl Driven for Player {
 
     fn parts(&mut self) -> (&mut Discovery, &mut Time) {
         (&mut self.machine, &mut self.now)
+    }
+
+    fn book(&mut self) -> &mut Exchanges {
+        &mut self.book
+    }
+
+    fn is_over(&self) -> bool {
+        self.closed
     }
 
     fn effect(&mut self, id: EffectId, effect: Effect) {

@@ -9,6 +9,7 @@ use livepeer_core::wire::identity_digest;
 use livepeer_core::{Effect, EffectId, Input, Machine, Output, Time};
 use livepeer_proto::net;
 
+use super::exchanges::Exchanges;
 use crate::Key;
 use crate::caller::heard;
 
@@ -23,8 +24,19 @@ pub(super) trait Driven: Sized {
     /// A machine that says more than this at once has no end.
     const MAX_OUTPUTS: usize = 100_000;
 
+    /// Whether its answers to peers may wait for other peers.
+    const PATIENT: bool = false;
+
     /// The machine, and what time it is.
     fn parts(&mut self) -> (&mut Self::Machine, &mut Time);
+
+    /// The exchanges that are open.
+    fn book(&mut self) -> &mut Exchanges;
+
+    /// Whether the machine has told its last event.
+    fn is_over(&self) -> bool {
+        false
+    }
 
     /// The machine wants that done.
     fn effect(&mut self, id: EffectId, effect: Effect);
@@ -40,18 +52,26 @@ pub(super) trait Driven: Sized {
     /// Hears all that the machine has to say, and when it wants to be woken.
     ///
     /// # Panics
-    /// If it speaks without end, or wants to be woken at once.
+    /// If it speaks without end, wants to be woken at once, or has forgotten an exchange.
     fn drain(&mut self) -> Option<Time> {
         for _ in 0..Self::MAX_OUTPUTS {
             let (machine, now) = self.parts();
+            let now = *now;
             match machine.poll_output() {
-                Output::Effect(id, effect) => self.effect(id, effect),
+                Output::Effect(id, effect) => {
+                    if let Effect::Http(step) = &effect {
+                        self.book().asked(now, id, step);
+                    }
+                    self.effect(id, effect);
+                }
                 Output::Event(event) => self.event(event),
                 Output::Idle(wake) => {
                     assert!(
-                        wake.is_none_or(|wake| wake > *now),
+                        wake.is_none_or(|wake| wake > now),
                         "it would spin: it wants to be woken at {wake:?}, and it is {now:?}"
                     );
+                    let over = self.is_over();
+                    self.book().check(now, wake, Self::PATIENT, over);
                     self.idle(wake);
                     return wake;
                 }
@@ -62,8 +82,11 @@ pub(super) trait Driven: Sized {
 
     /// Says something to the machine.
     fn input(&mut self, input: Input) {
-        let (machine, now) = self.parts();
-        machine.handle_input(*now, input);
+        let now = *self.parts().1;
+        if let Input::Http(id, step) = &input {
+            self.book().told(now, *id, step);
+        }
+        self.parts().0.handle_input(now, input);
         self.drain();
     }
 

@@ -15,6 +15,7 @@ use prost::Message as _;
 
 use super::Reel;
 use super::driven::Driven;
+use super::exchanges::Exchanges;
 use crate::Key;
 
 /// One step.
@@ -78,6 +79,7 @@ struct Exchange {
 #[derive(Debug)]
 pub struct Player {
     now: Time,
+    book: Exchanges,
     machine: Handshake,
     key: Key,
     /// More than one while signers are asked.
@@ -131,6 +133,7 @@ impl Player {
         };
         let mut this = Self {
             now,
+            book: Exchanges::default(),
             machine: Handshake::new(now, config, to, identity, wanted),
             key,
             open: Vec::new(),
@@ -311,6 +314,14 @@ impl Driven for Player {
 
     fn parts(&mut self) -> (&mut Handshake, &mut Time) {
         (&mut self.machine, &mut self.now)
+    }
+
+    fn book(&mut self) -> &mut Exchanges {
+        &mut self.book
+    }
+
+    fn is_over(&self) -> bool {
+        self.over
     }
 
     fn effect(&mut self, id: EffectId, effect: Effect) {

@@ -5,6 +5,7 @@
 
 pub mod discovery;
 mod driven;
+mod exchanges;
 pub mod handshake;
 pub mod orchestrator;
 pub mod payment_ledger;

@@ -20,6 +20,7 @@ use livepeer_proto::net;
 
 use super::Reel;
 use super::driven::Driven;
+use super::exchanges::Exchanges;
 use super::reel::nth;
 use crate::Key;
 use crate::orchestrator::{Config, Event, ModelConfig, Orchestrator, Payments};
@@ -97,6 +98,7 @@ struct Exchange {
 /// Plays steps against an orchestrator.
 pub struct Player {
     now: Time,
+    book: Exchanges,
     machine: Orchestrator,
     chain: ChainView,
     payer: Key,
@@ -140,6 +142,7 @@ impl Player {
         .with_model("noop", model);
         let mut player = Self {
             now,
+            book: Exchanges::default(),
             machine: Orchestrator::new(now, config, [flavour; 32]),
             chain,
             payer: Key::named("payer"),
@@ -512,8 +515,18 @@ impl Player {
 impl Driven for Player {
     type Machine = Orchestrator;
 
+    const PATIENT: bool = true;
+
     fn parts(&mut self) -> (&mut Orchestrator, &mut Time) {
         (&mut self.machine, &mut self.now)
+    }
+
+    fn book(&mut self) -> &mut Exchanges {
+        &mut self.book
+    }
+
+    fn is_over(&self) -> bool {
+        self.closed
     }
 
     fn effect(&mut self, id: EffectId, effect: Effect) {

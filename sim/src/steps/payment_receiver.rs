@@ -15,6 +15,7 @@ use livepeer_core::{Address, Effect, EffectId, Input, Time};
 
 use super::Reel;
 use super::driven::Driven;
+use super::exchanges::Exchanges;
 use super::reel::nth;
 use crate::Key;
 use crate::payment::Model;
@@ -99,6 +100,7 @@ impl Kept {
 /// Plays steps against a recipient.
 pub struct Player {
     now: Time,
+    book: Exchanges,
     receiver: TicketReceiver,
     lives: u8,
     secret: Secret,
@@ -137,6 +139,7 @@ impl Default for Player {
         chain.gas_price = Wei::zero();
         Self {
             now,
+            book: Exchanges::default(),
             receiver: receiver(now, &secret, &chain, 0),
             lives: 0,
             secret,
@@ -340,6 +343,10 @@ impl Driven for Player {
 
     fn parts(&mut self) -> (&mut TicketReceiver, &mut Time) {
         (&mut self.receiver, &mut self.now)
+    }
+
+    fn book(&mut self) -> &mut Exchanges {
+        &mut self.book
     }
 
     fn effect(&mut self, id: EffectId, effect: Effect) {

@@ -26,6 +26,7 @@ use prost::Message as _;
 
 use super::Reel;
 use super::driven::Driven;
+use super::exchanges::Exchanges;
 use super::reel::nth;
 use crate::Key;
 
@@ -85,6 +86,7 @@ impl Step {
 /// Plays steps against a session.
 pub struct Player {
     now: Time,
+    book: Exchanges,
     session: PaymentSession,
     key: Key,
     chain: ChainView,
@@ -200,6 +202,7 @@ impl Player {
         let info = decoded(&quote(now, 0, 9));
         let mut player = Self {
             now,
+            book: Exchanges::default(),
             session: PaymentSession::new(now, config, &info, funds),
             key,
             chain,
@@ -498,6 +501,14 @@ impl Driven for Player {
 
     fn parts(&mut self) -> (&mut PaymentSession, &mut Time) {
         (&mut self.session, &mut self.now)
+    }
+
+    fn book(&mut self) -> &mut Exchanges {
+        &mut self.book
+    }
+
+    fn is_over(&self) -> bool {
+        self.failed || self.closed
     }
 
     fn effect(&mut self, id: EffectId, effect: Effect) {

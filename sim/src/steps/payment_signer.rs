@@ -26,6 +26,7 @@ use prost::Message as _;
 
 use super::Reel;
 use super::driven::Driven;
+use super::exchanges::Exchanges;
 use super::reel::nth;
 use crate::Key;
 
@@ -80,6 +81,7 @@ struct Caller {
 /// Plays steps against a signer.
 pub struct Player {
     now: Time,
+    book: Exchanges,
     signer: SignerServer,
     key: Key,
     chain: ChainView,
@@ -118,6 +120,7 @@ impl Player {
         });
         Self {
             now,
+            book: Exchanges::default(),
             signer: SignerServer::new(now, config, chain.clone(), [1; 32]),
             key,
             chain,
@@ -401,6 +404,10 @@ impl Driven for Player {
 
     fn parts(&mut self) -> (&mut SignerServer, &mut Time) {
         (&mut self.signer, &mut self.now)
+    }
+
+    fn book(&mut self) -> &mut Exchanges {
+        &mut self.book
     }
 
     fn effect(&mut self, id: EffectId, effect: Effect) {

@@ -15,6 +15,7 @@ use livepeer_proto::net;
 
 use super::Reel;
 use super::driven::Driven;
+use super::exchanges::Exchanges;
 use super::reel::nth;
 use crate::Key;
 
@@ -70,6 +71,7 @@ impl Step {
 #[derive(Debug)]
 pub struct Player {
     now: Time,
+    book: Exchanges,
     pool: SessionPool<Balanced>,
     config: Config,
     key: Key,
@@ -129,6 +131,7 @@ impl Player {
         );
         Self {
             now,
+            book: Exchanges::default(),
             pool,
             config,
             key,
@@ -328,6 +331,10 @@ impl Driven for Player {
 
     fn parts(&mut self) -> (&mut SessionPool<Balanced>, &mut Time) {
         (&mut self.pool, &mut self.now)
+    }
+
+    fn book(&mut self) -> &mut Exchanges {
+        &mut self.book
     }
 
     fn effect(&mut self, id: EffectId, effect: Effect) {

@@ -11,6 +11,7 @@ use livepeer_core::{Effect, EffectId, Time};
 
 use super::Reel;
 use super::driven::Driven;
+use super::exchanges::Exchanges;
 use super::reel::nth;
 
 /// One step.
@@ -119,6 +120,7 @@ struct Exchange {
 #[derive(Debug)]
 pub struct Player {
     now: Time,
+    book: Exchanges,
     server: Server,
     exchanges: BTreeMap<EffectId, Exchange>,
     open: Vec<EffectId>,
@@ -172,6 +174,7 @@ impl Player {
             .expect("a new server takes a channel");
         Self {
             now,
+            book: Exchanges::default(),
             server,
             exchanges: BTreeMap::new(),
             open: Vec::new(),
@@ -528,8 +531,18 @@ impl Player {
 impl Driven for Player {
     type Machine = Server;
 
+    const PATIENT: bool = true;
+
     fn parts(&mut self) -> (&mut Server, &mut Time) {
         (&mut self.server, &mut self.now)
+    }
+
+    fn book(&mut self) -> &mut Exchanges {
+        &mut self.book
+    }
+
+    fn is_over(&self) -> bool {
+        self.closed
     }
 
     fn effect(&mut self, id: EffectId, effect: Effect) {

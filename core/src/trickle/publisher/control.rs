@@ -127,8 +127,8 @@ impl Publisher {
                 // Our own DELETE did it; its answer is still to come.
                 if begun {
                     self.lose(at, Cause::Gone("the channel"), false);
-                } else {
-                    self.uploads.remove(at);
+                } else if let Some(mut upload) = self.uploads.remove(at) {
+                    upload.abort(&mut self.desk);
                 }
             }
             Verdict::Gone if self.met => self.finish(Ending::EndOfStream),
@@ -194,11 +194,11 @@ impl Publisher {
         if self.current == Current::Writing(upload.seq) {
             self.current = Current::Discarding;
         }
-        if close && upload.opened && self.errands.len() < MAX_ERRANDS {
+        if close && upload.opened && self.desk.errands.len() < MAX_ERRANDS {
             // Readers would hang until the slot is used again (trickle spec 6.2-8).
             let request = self.desk.request(Method::Delete, upload.seq);
             let id = self.desk.out.request(request);
-            self.errands.push((id, self.now + DELETE_WITHIN));
+            self.desk.errands.push((id, self.now + DELETE_WITHIN));
         }
         self.tell_lost(&upload, cause);
     }
@@ -245,7 +245,7 @@ impl Publisher {
         if let Some((id, _)) = self.reprobe.take() {
             self.desk.out.abort(id);
         }
-        for (id, _) in core::mem::take(&mut self.errands) {
+        for (id, _) in core::mem::take(&mut self.desk.errands) {
             self.desk.out.abort(id);
         }
         self.current = Current::None;
@@ -293,14 +293,7 @@ impl Publisher {
             self.desk.out.abort(id);
             self.reprobe = None;
         }
-        let out = &mut self.desk.out;
-        self.errands.retain(|(id, until)| {
-            let wait = *until > now;
-            if !wait {
-                out.abort(*id);
-            }
-            wait
-        });
+        self.desk.end_errands(now);
     }
 
     /// What follows from everything else.
@@ -377,6 +370,7 @@ impl Publisher {
                 In::Reply(reply),
             ) if *own == id => {
                 let tries = *tries;
+                self.desk.let_end(self.now, id);
                 return self.probed(reply, tries);
             }
             (
@@ -391,6 +385,7 @@ impl Publisher {
                 return self.probe_failed(tries);
             }
             (State::Creating { id: own, .. }, In::Reply(reply)) if *own == id => {
+                self.desk.let_end(self.now, id);
                 return match reply.status {
                     200 => {
                         self.met = true;
@@ -409,8 +404,6 @@ impl Publisher {
                 return self.fail(cause);
             }
             (State::Deleting { id: own, .. }, In::Reply(_) | In::Failed(_)) if *own == id => {
-                // It is answered, so there is nothing to abort.
-                self.state = State::Ready;
                 return self.finish(Ending::Closed);
             }
             _ => {}
@@ -421,6 +414,7 @@ impl Publisher {
             match step {
                 In::Reply(reply) => {
                     self.reprobe = None;
+                    self.desk.let_end(self.now, id);
                     if headers::closed(&reply.headers) || reply.status == 404 {
                         self.finish(Ending::EndOfStream);
                     } else if let Some(latest) = headers::latest(&reply.headers) {
@@ -432,8 +426,8 @@ impl Publisher {
             }
             return;
         }
-        if matches!(step, In::Reply(_) | In::Failed(_)) {
-            self.errands.retain(|(own, _)| *own != id);
+        if matches!(step, In::End(_) | In::Failed(_)) {
+            self.desk.errands.retain(|(own, _)| *own != id);
         }
     }
 

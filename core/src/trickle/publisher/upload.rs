@@ -311,7 +311,9 @@ impl Upload {
             }
             In::Reply(reply) => {
                 let post = self.post.take()?;
-                if !post.finished {
+                if post.finished {
+                    desk.let_end(now, post.id);
+                } else {
                     desk.out.abort(post.id);
                 }
                 if headers::closed(&reply.headers) || reply.status == 404 {

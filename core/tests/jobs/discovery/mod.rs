@@ -21,7 +21,7 @@ use livepeer_core::wire::listing::{Found, StatsFields};
 use livepeer_core::{Address, Cause, Effect, EffectId, Input, Machine, Party, Time};
 use serde_json::{Value, json};
 
-use crate::driven::Driven;
+use crate::driven::{Driven, Exchanges};
 use crate::peers::{unhex, url};
 use crate::{cases, counted};
 
@@ -36,6 +36,7 @@ type Script = Box<dyn FnMut(&http::Request) -> Answer>;
 struct Bench<M: Machine> {
     machine: M,
     now: Time,
+    book: Exchanges,
     script: Script,
     asked: Vec<http::Request>,
     events: Vec<M::Event>,
@@ -46,6 +47,7 @@ impl<M: Machine> Bench<M> {
         let mut this = Self {
             machine,
             now: START,
+            book: Exchanges::default(),
             script: Box::new(script),
             asked: Vec::new(),
             events: Vec::new(),
@@ -73,7 +75,7 @@ impl<M: Machine> Bench<M> {
             steps.push(http::In::End(Headers::new()));
         }
         for step in steps {
-            self.machine.handle_input(self.now, Input::Http(id, step));
+            self.feed(Input::Http(id, step));
         }
     }
 
@@ -93,6 +95,10 @@ impl<M: Machine> Driven for Bench<M> {
 
     fn parts(&mut self) -> (&mut M, &mut Time) {
         (&mut self.machine, &mut self.now)
+    }
+
+    fn book(&mut self) -> &mut Exchanges {
+        &mut self.book
     }
 
     fn effect(&mut self, id: EffectId, effect: Effect) {

@@ -27,7 +27,7 @@ use livepeer_proto::net;
 use prost::Message as _;
 
 use crate::counted;
-use crate::driven::Driven;
+use crate::driven::{Driven, Exchanges};
 use crate::key::Key;
 use crate::peers::{heard, introduction, offer, unhex, url};
 
@@ -71,6 +71,7 @@ fn price(wei: i64) -> net::PriceInfo {
 struct Bench {
     machine: Handshake,
     now: Time,
+    book: Exchanges,
     events: Vec<Event>,
     effects: Vec<(EffectId, Effect)>,
 }
@@ -85,6 +86,7 @@ impl Bench {
         let mut this = Self {
             machine,
             now: START,
+            book: Exchanges::default(),
             events: Vec::new(),
             effects: Vec::new(),
         };
@@ -175,6 +177,10 @@ impl Driven for Bench {
 
     fn parts(&mut self) -> (&mut Handshake, &mut Time) {
         (&mut self.machine, &mut self.now)
+    }
+
+    fn book(&mut self) -> &mut Exchanges {
+        &mut self.book
     }
 
     fn effect(&mut self, id: EffectId, effect: Effect) {

@@ -22,7 +22,7 @@ use livepeer_core::{Cause, Effect, EffectId, Failure, Input, Machine, Output, Pa
 use livepeer_proto::net;
 use serde_json::{Value, json};
 
-use crate::driven::Driven;
+use crate::driven::{Driven, Exchanges};
 use crate::peers::heard;
 use crate::{cases, of_kind, raw};
 
@@ -59,18 +59,6 @@ fn info(host: &str) -> net::OrchestratorInfo {
     }
 }
 
-/// Answers a GetOrchestrator call.
-fn answer_call<M: Machine>(
-    machine: &mut M,
-    now: Time,
-    call: EffectId,
-    message: &net::OrchestratorInfo,
-) {
-    for step in heard(grpc::reply(message)) {
-        machine.handle_input(now, Input::Http(call, step));
-    }
-}
-
 /// A lease from a pool that shook hands with `host`.
 fn lease(now: Time, host: &str) -> Lease {
     let wanted = Capabilities::live_video("noop");
@@ -87,7 +75,9 @@ fn lease(now: Time, host: &str) -> Lease {
         vec![Url::parse(&format!("https://{host}:8935")).unwrap()],
     );
     while let Output::Effect(id, Effect::Http(Out::Request(_))) = pool.poll_output() {
-        answer_call(&mut pool, now, id, &info(host));
+        for step in heard(grpc::reply(&info(host))) {
+            pool.handle_input(now, Input::Http(id, step));
+        }
     }
     pool.take(now).expect("the orchestrator fits")
 }
@@ -97,6 +87,7 @@ struct World {
     job: LiveVideoJob,
     start: Time,
     now: Time,
+    book: Exchanges,
     /// Requests that the test has to answer: starts and handshakes.
     asked: Vec<(EffectId, Method, Url, Bytes)>,
     /// Control messages, with the host they went to.
@@ -123,6 +114,7 @@ impl World {
             job,
             start,
             now: start,
+            book: Exchanges::default(),
             asked: Vec::new(),
             control: Vec::new(),
             posting: BTreeMap::new(),
@@ -139,17 +131,21 @@ impl World {
         u64::try_from(self.now.since(self.start).as_millis()).unwrap()
     }
 
-    fn answer(&mut self, id: EffectId, reply: Response, body: &[u8]) {
-        self.job
-            .handle_input(self.now, Input::Http(id, In::Reply(reply)));
-        if !body.is_empty() {
-            self.job.handle_input(
-                self.now,
-                Input::Http(id, In::Data(Bytes::copy_from_slice(body))),
-            );
+    /// Answers a GetOrchestrator call.
+    fn inform(&mut self, call: EffectId, message: &net::OrchestratorInfo) {
+        for step in heard(grpc::reply(message)) {
+            self.feed(Input::Http(call, step));
         }
-        self.job
-            .handle_input(self.now, Input::Http(id, In::End(Headers::new())));
+        self.drain();
+    }
+
+    fn answer(&mut self, id: EffectId, reply: Response, body: &[u8]) {
+        self.feed(Input::Http(id, In::Reply(reply)));
+        if !body.is_empty() {
+            let body = Bytes::copy_from_slice(body);
+            self.feed(Input::Http(id, In::Data(body)));
+        }
+        self.feed(Input::Http(id, In::End(Headers::new())));
     }
 
     fn on_http(&mut self, id: EffectId, out: Out) {
@@ -184,8 +180,7 @@ impl World {
             Out::Data(data) => {
                 if let Some((_, body)) = self.posting.get_mut(&id) {
                     body.extend_from_slice(&data);
-                    self.job
-                        .handle_input(self.now, Input::Http(id, In::Sent(data.len())));
+                    self.feed(Input::Http(id, In::Sent(data.len())));
                 }
             }
             Out::End => {
@@ -304,6 +299,10 @@ impl Driven for World {
 
     fn parts(&mut self) -> (&mut LiveVideoJob, &mut Time) {
         (&mut self.job, &mut self.now)
+    }
+
+    fn book(&mut self) -> &mut Exchanges {
+        &mut self.book
     }
 
     fn effect(&mut self, id: EffectId, effect: Effect) {

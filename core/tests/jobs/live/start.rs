@@ -45,8 +45,7 @@ fn every_answer_to_the_start_leads_where_the_vectors_say() {
                 for _ in 1..tries {
                     let (call, _, url, _) = world.asked.pop().expect(id);
                     assert_eq!(url.path(), "/net.Orchestrator/GetOrchestrator", "{id}");
-                    answer_call(&mut world.job, world.now, call, &info("orch-a.example"));
-                    world.drain();
+                    world.inform(call, &info("orch-a.example"));
                     world.answer_start(status, &body);
                 }
                 let events = world.take_events();
@@ -187,11 +186,7 @@ fn an_orchestrator_whose_word_is_always_stale_is_not_asked_forever() {
 fn break_start(world: &mut World) {
     let (id, _, url, _) = world.asked.pop().expect("the job asks to start");
     assert_eq!(url.path(), "/live-video-to-video");
-    world.job.handle_input(
-        world.now,
-        Input::Http(id, In::Failed(Fault::Broken("reset".into()))),
-    );
-    world.drain();
+    world.http(id, In::Failed(Fault::Broken("reset".into())));
 }
 
 /// There is nobody else, and the lone orchestrator gives a fresh quote.
@@ -199,8 +194,7 @@ fn try_again(world: &mut World) {
     world.command(|job, now| job.no_lease(now).unwrap());
     let (call, _, url, _) = world.asked.pop().expect("a fresh quote is asked for");
     assert_eq!(url.path(), "/net.Orchestrator/GetOrchestrator");
-    answer_call(&mut world.job, world.now, call, &info("a"));
-    world.drain();
+    world.inform(call, &info("a"));
 }
 
 #[test]

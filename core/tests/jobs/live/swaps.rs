@@ -182,10 +182,7 @@ fn a_dead_orchestrator_is_left_at_once_by_jobs_with_somewhere_else_to_go() {
         world.pass_to(2_000);
         let mut break_off = |fault: Fault| {
             let (id, _) = world.events_get.take()?;
-            world
-                .job
-                .handle_input(world.now, Input::Http(id, In::Failed(fault)));
-            world.drain();
+            world.input(Input::Http(id, In::Failed(fault)));
             Some(world.now)
         };
         break_off(Fault::Broken("reset".into()));

@@ -14,10 +14,10 @@ use bytes::Bytes;
 use livepeer_core::http::{Body, Fault, Headers, In, Method, Out, Request, Response, Url};
 use livepeer_core::trickle::server::{Config, Event, Gate, Refusal, Server};
 use livepeer_core::trickle::{ContentType, STATUS_NOT_IN_WINDOW};
-use livepeer_core::{Effect, EffectId, Input, Machine, Time};
+use livepeer_core::{Effect, EffectId, Input, Time};
 use serde_json::Value;
 
-use crate::driven::Driven;
+use crate::driven::{Driven, Exchanges};
 use crate::vectors::{file, path};
 use deviations::{Deviation, deviation};
 
@@ -46,6 +46,7 @@ struct World {
     server: Server,
     base: String,
     now: Time,
+    book: Exchanges,
     minted: u64,
     ids: BTreeMap<String, EffectId>,
     seen: BTreeMap<EffectId, Seen>,
@@ -107,6 +108,7 @@ impl World {
             server,
             base: config_ours.base,
             now,
+            book: Exchanges::default(),
             minted: 0,
             ids: BTreeMap::new(),
             seen: BTreeMap::new(),
@@ -320,8 +322,14 @@ impl World {
 impl Driven for World {
     type Machine = Server;
 
+    const PATIENT: bool = true;
+
     fn parts(&mut self) -> (&mut Server, &mut Time) {
         (&mut self.server, &mut self.now)
+    }
+
+    fn book(&mut self) -> &mut Exchanges {
+        &mut self.book
     }
 
     fn effect(&mut self, id: EffectId, effect: Effect) {
@@ -347,7 +355,7 @@ impl Driven for World {
                 assert!(seen.reply.is_some(), "data before the head");
                 seen.body.extend_from_slice(&bytes);
                 let sent = Input::Http(id, In::Sent(bytes.len()));
-                self.server.handle_input(self.now, sent);
+                self.feed(sent);
             }
             Out::End | Out::EndWith(_) => seen.ended = true,
             Out::Abort => seen.gone = true,
