@@ -10,6 +10,7 @@
 //! ```
 
 mod blocks;
+mod outside;
 mod readers;
 mod segment;
 
@@ -21,6 +22,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 pub(super) use self::blocks::Blocks;
+pub(super) use self::outside::Outside;
 pub(super) use self::readers::Asked;
 use self::segment::{Phase, Segment, Writer};
 use super::headers;
@@ -44,6 +46,10 @@ pub(super) struct Desk {
     pub(super) blocks: Blocks,
     /// When to look at which segment of which channel, whether its publisher came back.
     pub(super) orphans: BTreeSet<(Time, u32, u32)>,
+    /// Segments that left their window while they were read.
+    pub(super) outside: Outside,
+    /// Local readers that were let go, and the segment that they had not read to its end.
+    pub(super) unseated: Vec<(ReaderId, Seq)>,
     pub(super) config: Config,
 }
 
@@ -385,6 +391,7 @@ impl Channel {
         }
         self.close_segment(now, key, desk);
         self.release(key, desk);
+        self.list_outside(now, key, desk);
     }
 
     /// The head moves forward, or to where a restarted publisher is (D3, D5).
@@ -524,6 +531,7 @@ impl Channel {
             self.slots[Self::slot(segment.seq)] = None;
         } else if segment.readers.is_empty() {
             // Only writers are left, whose bytes nobody will see.
+            Self::unlist(self.key, key, segment, desk);
             segment.clear(&mut desk.blocks);
         }
         if segment.readers.is_empty() && segment.writers.is_empty() {

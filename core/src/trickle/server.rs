@@ -26,7 +26,7 @@ use bytes::Bytes;
 
 use self::local::Local;
 use self::peers::{refuse, unavailable};
-use super::channel::{Blocks, Channel, Desk, Seat, text};
+use super::channel::{Blocks, Channel, Desk, Outside, Seat, text};
 use super::slab::Slab;
 use super::{ContentType, Ending, Seq, Start};
 use crate::error::Misuse;
@@ -68,6 +68,11 @@ pub struct Config {
     pub protect_reserved: bool,
     /// Bytes handed to the driver for one reader and not yet to its transport; a reader behind that waits.
     pub reader_window: usize,
+    /// A reader that takes nothing for this long while its segment has left the window is let go.
+    pub stall_within: Duration,
+    /// Bytes of all segments that have left their window and are still read. Beyond, the readers that have waited
+    /// longest are let go.
+    pub max_outside_bytes: usize,
     /// The longest segment; a longer one is answered 413 and closed.
     pub max_segment_bytes: usize,
     /// Channels at a time; more are answered 503.
@@ -94,6 +99,8 @@ impl Default for Config {
             overtaken_grace: Duration::from_secs(1),
             protect_reserved: true,
             reader_window: 512 << 10,
+            stall_within: Duration::from_secs(30),
+            max_outside_bytes: 256 << 20,
             max_segment_bytes: 256 << 20,
             max_channels: 10_000,
             max_channel_guests: 10_000,
@@ -188,7 +195,8 @@ pub enum Read {
     Data(Seq, Bytes),
     /// It is complete, as far as the server can know.
     End(Seq),
-    /// These segments, the first and one past the last, were gone before this reader came to them.
+    /// These segments, the first and one past the last, were gone before this reader came to them, or to the end of
+    /// the first of them.
     Gap(Seq, Seq),
     /// The publisher began anew; the next seq may be lower.
     Discontinuity,
@@ -281,6 +289,8 @@ impl Server {
                 seats: BTreeMap::new(),
                 blocks: Blocks::default(),
                 orphans: alloc::collections::BTreeSet::new(),
+                outside: Outside::default(),
+                unseated: Vec::new(),
                 config,
             },
             names: BTreeMap::new(),
@@ -506,6 +516,12 @@ impl Server {
         })
     }
 
+    /// Bytes of segments that have left their window and are still read.
+    #[must_use]
+    pub const fn outside_bytes(&self) -> usize {
+        self.desk.outside.bytes()
+    }
+
     /// The names of all channels, in order.
     pub fn channels(&self) -> impl Iterator<Item = &str> {
         self.names.keys().map(|name| &**name)
@@ -587,6 +603,29 @@ impl Server {
         self.desk.out.http(id, Out::Reply(reply));
     }
 
+    /// Lets go of readers that hold what has left its window for too long, or where there is no room for it.
+    fn let_go(&mut self, now: Time) {
+        while let Some((due, channel, segment)) = self.desk.outside.first() {
+            let full = self.desk.outside.bytes() > self.desk.config.max_outside_bytes;
+            if due > now && !full {
+                break;
+            }
+            if let Some(held) = self.channels.get_mut(channel) {
+                held.let_go(now, segment, full, &mut self.desk);
+            }
+            for (id, seq) in core::mem::take(&mut self.desk.unseated) {
+                if let Some(local) = self.locals.get_mut(&id) {
+                    local.seat = None;
+                    local.next = seq;
+                }
+                if !self.closed {
+                    self.desk.out.event(Event::Readable(id));
+                }
+            }
+            self.bury(channel);
+        }
+    }
+
     /// Takes time forward and does what is due.
     fn tick(&mut self, now: Time) -> Time {
         self.now = self.now.max(now);
@@ -600,6 +639,7 @@ impl Server {
                 held.orphan_due(now, segment, &mut self.desk);
             }
         }
+        self.let_go(now);
         if self.next_sweep <= now {
             self.next_sweep = now + self.desk.config.sweep.max(Duration::from_millis(1));
             let idle = self.desk.config.idle;
@@ -648,7 +688,7 @@ impl Machine for Server {
         }
         match step {
             In::Data(bytes) => self.body(now, id, bytes),
-            In::Sent(count) => self.sent(id, count),
+            In::Sent(count) => self.sent(now, id, count),
             In::End(_) => self.body_end(now, id),
             In::Request(request) => self.request(now, id, request),
             In::Failed(_) => self.failed(now, id),
@@ -657,6 +697,9 @@ impl Machine for Server {
     }
 
     fn poll_output(&mut self) -> Output<Event> {
+        if self.desk.outside.bytes() > self.desk.config.max_outside_bytes {
+            self.let_go(self.now);
+        }
         if let Some(output) = self.desk.out.pop() {
             return output;
         }
@@ -667,7 +710,8 @@ impl Machine for Server {
         let sweep = sweep.then_some(self.next_sweep);
         let orphan = self.desk.orphans.first().map(|(due, _, _)| *due);
         let pending = self.pending.values().map(|pending| pending.until).min();
-        let wake = earlier(earlier(sweep, orphan), pending);
+        let outside = self.desk.outside.first().map(|(due, _, _)| due);
+        let wake = earlier(earlier(sweep, orphan), earlier(pending, outside));
         // Whatever the configuration's durations are, a driver must not spin.
         Output::Idle(wake.map(|at| at.max(self.now + Duration::from_nanos(1))))
     }

@@ -116,6 +116,11 @@ struct Exchange {
     written: u32,
 }
 
+/// How long a reader may take nothing of a segment that has left the window.
+const STALL_WITHIN: Duration = Duration::from_secs(2);
+/// What may be held outside the windows: less than one segment and the beginning of another.
+const MAX_OUTSIDE_BYTES: usize = 2_500;
+
 /// Plays steps against a server.
 #[derive(Debug)]
 pub struct Player {
@@ -162,6 +167,8 @@ impl Player {
             idle: Duration::from_secs(4),
             sweep: Duration::from_secs(1),
             reader_window: 100,
+            stall_within: STALL_WITHIN,
+            max_outside_bytes: MAX_OUTSIDE_BYTES,
             max_segment_bytes: 2_000,
             max_channels: 3,
             max_channel_guests: 8,
@@ -268,11 +275,19 @@ impl Player {
         self.compare();
         self.server.close(self.now);
         self.drain();
-        for id in self.open.clone() {
-            for _ in 0..100 {
-                self.take(id);
+        // Everybody takes what there is; or nobody does, and is let go.
+        if self.minted.is_multiple_of(2) {
+            for id in self.open.clone() {
+                for _ in 0..100 {
+                    self.take(id);
+                }
             }
+        } else {
+            self.pass(STALL_WITHIN);
+            assert_eq!(self.server.outside_bytes(), 0);
         }
+        let holds = |id: &&EffectId| self.exchanges[id].unsent > 0;
+        assert_eq!(self.open.iter().find(holds), None, "a reader holds on");
         for (id, exchange) in &self.exchanges {
             assert!(
                 exchange.over || exchange.stream_done() || exchange.status.is_some(),
@@ -387,6 +402,7 @@ impl Player {
         };
         if unsent > 0 {
             self.http(id, In::Sent(unsent));
+            self.sweep(id);
         }
     }
 
@@ -435,11 +451,22 @@ impl Player {
                 );
                 exchange.stream = false;
             }
+            Out::Abort => {
+                assert!(exchange.unsent > 0, "a reader that took all was let go");
+                exchange.stream = false;
+                exchange.unsent = 0;
+                exchange.over = true;
+            }
             Out::Pause | Out::Resume | Out::Report => {}
             other => panic!("a server does not say {other:?}"),
         }
+        self.sweep(id);
+    }
+
+    /// Forgets an exchange of which nothing is left to be taken.
+    fn sweep(&mut self, id: EffectId) {
         let exchange = &self.exchanges[&id];
-        if exchange.stream_done() {
+        if exchange.stream_done() && exchange.unsent == 0 {
             self.open.retain(|open| *open != id);
         }
     }
@@ -550,6 +577,11 @@ impl Driven for Player {
             Effect::Http(out) => self.heard(id, out),
             _ => panic!("a server asks for http only"),
         }
+    }
+
+    fn idle(&mut self, _: Option<Time>) {
+        let held = self.server.outside_bytes();
+        assert!(held <= MAX_OUTSIDE_BYTES, "{held} bytes outside");
     }
 
     fn event(&mut self, event: Event) {

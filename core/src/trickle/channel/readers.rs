@@ -64,7 +64,7 @@ impl Channel {
                 let Some(segment) = self.segments.get_mut(key) else {
                     return;
                 };
-                let place = segment.readers.insert(Reader::new(guest));
+                let place = segment.readers.insert(Reader::new(now, guest));
                 self.guests += 1;
                 desk.seats.insert(
                     id,
@@ -82,17 +82,31 @@ impl Channel {
     }
 
     /// The transport took that many bytes of a reader's.
-    pub(in crate::trickle) fn sent(&mut self, key: u32, place: u32, count: usize, desk: &mut Desk) {
-        let Some(reader) = self
-            .segments
-            .get_mut(key)
-            .and_then(|segment| segment.readers.get_mut(place))
-        else {
+    pub(in crate::trickle) fn sent(
+        &mut self,
+        now: Time,
+        id: EffectId,
+        seat: Seat,
+        count: usize,
+        desk: &mut Desk,
+    ) {
+        let (key, place) = (seat.segment, seat.place);
+        let Some(segment) = self.segments.get_mut(key) else {
+            return;
+        };
+        let Some(reader) = segment.readers.get_mut(place) else {
             return;
         };
         let was = reader.in_flight;
         reader.in_flight = was.saturating_sub(count);
-        if was >= desk.config.reader_window {
+        reader.moved = now;
+        if reader.ended {
+            if reader.in_flight == 0 {
+                segment.readers.remove(place);
+                desk.seats.remove(&id);
+                self.release(key, desk);
+            }
+        } else if was >= desk.config.reader_window {
             self.serve_one(key, place, desk);
             self.release(key, desk);
         }
@@ -103,24 +117,24 @@ impl Channel {
         let Some(segment) = self.segments.get_mut(key) else {
             return;
         };
-        if segment.readers.remove(place).is_some() {
-            self.guests -= 1;
+        if let Some(reader) = segment.readers.remove(place) {
+            self.guests -= usize::from(!reader.ended);
         }
         self.release(key, desk);
     }
 
     /// Takes a seat for an embedder's reader at a segment that [`Channel::look_up`] found.
-    pub(in crate::trickle) fn sit(&mut self, key: u32, id: ReaderId) -> Option<u32> {
+    pub(in crate::trickle) fn sit(&mut self, now: Time, key: u32, id: ReaderId) -> Option<u32> {
         let segment = self.segments.get_mut(key)?;
         let place = segment
             .readers
-            .insert(Reader::new(Guest::Local { id, waits: false }));
+            .insert(Reader::new(now, Guest::Local { id, waits: false }));
         self.guests += 1;
         Some(place)
     }
 
     /// What a local reader gets next from its segment; [`Read::Pending`] sets the alarm.
-    pub(in crate::trickle) fn read(&mut self, key: u32, place: u32) -> Read {
+    pub(in crate::trickle) fn read(&mut self, now: Time, key: u32, place: u32) -> Read {
         let content = self.content.clone();
         let Some(segment) = self.segments.get_mut(key) else {
             return Read::Pending;
@@ -129,6 +143,7 @@ impl Channel {
         let Some(reader) = segment.readers.get_mut(place) else {
             return Read::Pending;
         };
+        reader.moved = now;
         if !reader.began && self.closed && segment.len == 0 {
             // It never came, because the channel ended.
             return Read::Ended;
@@ -178,6 +193,9 @@ impl Channel {
         let Some(reader) = segment.readers.get_mut(place) else {
             return;
         };
+        if reader.ended {
+            return;
+        }
         let (id, latest, head_only) = match &mut reader.guest {
             Guest::Remote {
                 id,
@@ -239,9 +257,12 @@ impl Channel {
                 }
             }
             desk.out.http(id, Out::End);
+            reader.ended = reader.in_flight > 0;
         }
-        segment.readers.remove(place);
-        desk.seats.remove(&id);
         self.guests -= 1;
+        if !reader.ended {
+            segment.readers.remove(place);
+            desk.seats.remove(&id);
+        }
     }
 }

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::Desk;
 use super::blocks::{BLOCK_BYTES, Blocks};
+use super::outside::Listed;
 use crate::machine::EffectId;
 use crate::time::Time;
 use crate::trickle::Seq;
@@ -36,6 +37,8 @@ pub(super) struct Segment {
     block: BytesMut,
     pub(super) len: usize,
     pub(super) slotted: bool,
+    /// It has left the window, and is read.
+    pub(super) outside: Option<Listed>,
     pub(super) readers: Slab<Reader>,
     pub(super) writers: Slab<Writer>,
     /// Until when it may stay open without a writer.
@@ -50,6 +53,10 @@ pub(super) struct Reader {
     /// Bytes handed to the driver and not yet to the transport.
     pub(super) in_flight: usize,
     pub(super) began: bool,
+    /// All has been handed to the driver; the transport has not taken all of it.
+    pub(super) ended: bool,
+    /// When it last took something.
+    pub(super) moved: Time,
 }
 
 #[derive(Debug)]
@@ -85,6 +92,7 @@ impl Segment {
             block: BytesMut::new(),
             len: 0,
             slotted: true,
+            outside: None,
             readers: Slab::default(),
             writers: Slab::default(),
             orphan: None,
@@ -157,12 +165,14 @@ impl Segment {
 }
 
 impl Reader {
-    pub(super) const fn new(guest: Guest) -> Self {
+    pub(super) const fn new(now: Time, guest: Guest) -> Self {
         Self {
             guest,
             at: (0, 0),
             in_flight: 0,
             began: false,
+            ended: false,
+            moved: now,
         }
     }
 }

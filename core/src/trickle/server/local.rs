@@ -24,7 +24,7 @@ impl Local {
         desk: &mut Desk,
     ) -> Read {
         if let Some((segment, place)) = self.seat {
-            let read = channel.read(segment, place);
+            let read = channel.read(now, segment, place);
             match read {
                 Read::End(seq) => {
                     channel.leave_reading(segment, place, desk);
@@ -51,10 +51,10 @@ impl Local {
         }
         match channel.look_up(now, self.next, desk) {
             Asked::Held(segment) => {
-                self.seat = channel.sit(segment, id).map(|place| (segment, place));
+                self.seat = channel.sit(now, segment, id).map(|place| (segment, place));
                 self.restarts = channel.restarts;
                 match self.seat {
-                    Some((segment, place)) => channel.read(segment, place),
+                    Some((segment, place)) => channel.read(now, segment, place),
                     None => Read::Pending,
                 }
             }

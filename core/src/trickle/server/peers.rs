@@ -334,7 +334,7 @@ impl Server {
         }
     }
 
-    pub(super) fn sent(&mut self, id: EffectId, count: usize) {
+    pub(super) fn sent(&mut self, now: Time, id: EffectId, count: usize) {
         let Some(seat) = self.desk.seats.get(&id).copied() else {
             return;
         };
@@ -342,7 +342,7 @@ impl Server {
             return;
         }
         if let Some(held) = self.channels.get_mut(seat.channel) {
-            held.sent(seat.segment, seat.place, count, &mut self.desk);
+            held.sent(now, id, seat, count, &mut self.desk);
             if held.closed {
                 self.bury(seat.channel);
             }

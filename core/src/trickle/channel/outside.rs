@@ -1,0 +1,107 @@
+//! What is held outside the windows: segments that left theirs while somebody read them.
+//!
+//! A segment in the window is there for everybody. One that has left it is there for its readers alone, who get it to
+//! its end (trickle spec 5.4), and so does whoever takes nothing hold all of it. Such readers are let go after
+//! [`Config::stall_within`](crate::trickle::server::Config::stall_within), and all segments outside have room in
+//! [`Config::max_outside_bytes`](crate::trickle::server::Config::max_outside_bytes): beyond, the one whose readers
+//! have waited longest goes first.
+
+use alloc::collections::BTreeSet;
+
+use super::segment::{Guest, Segment};
+use super::{Channel, Desk};
+use crate::time::Time;
+
+/// The segments outside the windows of all channels.
+#[derive(Debug, Default)]
+pub(in crate::trickle) struct Outside {
+    bytes: usize,
+    /// When to look at the readers of which segment of which channel.
+    due: BTreeSet<(Time, u32, u32)>,
+}
+
+/// How a segment is listed among those outside.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listed {
+    since: Time,
+    due: Time,
+}
+
+impl Outside {
+    /// How many bytes they have.
+    pub(in crate::trickle) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The segment to look at next: when, of which channel, and which one.
+    pub(in crate::trickle) fn first(&self) -> Option<(Time, u32, u32)> {
+        self.due.first().copied()
+    }
+}
+
+impl Channel {
+    /// Lists a segment that has left the window, if somebody still reads it.
+    pub(super) fn list_outside(&mut self, now: Time, key: u32, desk: &mut Desk) {
+        let Some(segment) = self.segments.get_mut(key) else {
+            return;
+        };
+        if segment.slotted || segment.readers.is_empty() || segment.outside.is_some() {
+            return;
+        }
+        let due = now + desk.config.stall_within;
+        segment.outside = Some(Listed { since: now, due });
+        desk.outside.bytes += segment.len;
+        desk.outside.due.insert((due, self.key, key));
+    }
+
+    /// Strikes a segment off that nobody reads any more.
+    pub(super) fn unlist(channel: u32, key: u32, segment: &mut Segment, desk: &mut Desk) {
+        if let Some(listed) = segment.outside.take() {
+            desk.outside.bytes -= segment.len;
+            desk.outside.due.remove(&(listed.due, channel, key));
+        }
+    }
+
+    /// Lets go of a segment's readers that have taken nothing for too long; of all of them, if `full` says that there
+    /// is no room for the segment and none has taken anything since the last look.
+    pub(in crate::trickle) fn let_go(&mut self, now: Time, key: u32, full: bool, desk: &mut Desk) {
+        let channel = self.key;
+        let Some(segment) = self.segments.get_mut(key) else {
+            return;
+        };
+        let Some(listed) = segment.outside else {
+            return;
+        };
+        let stall_within = desk.config.stall_within;
+        let until = |moved: Time| moved.max(listed.since) + stall_within;
+        let readers = segment.readers.iter();
+        let first = readers.map(|(_, reader)| until(reader.moved)).min();
+        let all = full && first == Some(listed.due);
+        let mut next = None;
+        for place in 0..segment.readers.end() {
+            let Some(reader) = segment.readers.get(place) else {
+                continue;
+            };
+            let until = until(reader.moved);
+            if until > now && !all {
+                next = crate::machine::earlier(next, Some(until));
+                continue;
+            }
+            match reader.guest {
+                Guest::Remote { id, .. } => {
+                    desk.out.abort(id);
+                    desk.seats.remove(&id);
+                }
+                Guest::Local { id, .. } => desk.unseated.push((id, segment.seq)),
+            }
+            self.guests -= usize::from(!reader.ended);
+            segment.readers.remove(place);
+        }
+        if let Some(due) = next {
+            desk.outside.due.remove(&(listed.due, channel, key));
+            desk.outside.due.insert((due, channel, key));
+            segment.outside = Some(Listed { due, ..listed });
+        }
+        self.release(key, desk);
+    }
+}
