@@ -44,12 +44,12 @@ pub(crate) trait PeerSink: Sink {
 }
 
 /// The engine's end of one exchange.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Lane {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     body: VecDeque<Bytes>,
     ended: bool,

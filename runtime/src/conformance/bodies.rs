@@ -126,10 +126,10 @@ pub async fn an_early_reply_is_delivered_while_the_upload_goes_on<R: Runtime>(ru
         let id = client.open(post(url(&socket, false, "/early"), Body::Stream).protocol(protocol));
         client.step(id, Out::Data(Bytes::from_static(b"first")));
         assert_eq!(client.reply(id).await.status, 200);
-        assert_eq!(client.rest(id).await.0, b"enough");
         // Nobody listens any more; that harms nobody.
         client.step(id, Out::Data(Bytes::from_static(b"second")));
         client.step(id, Out::End);
+        assert_eq!(client.rest(id).await.0, b"enough");
     }
 }
 

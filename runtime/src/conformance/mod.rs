@@ -6,9 +6,12 @@
 mod api;
 mod bodies;
 mod faults;
+mod frames;
 mod hostile;
 mod life;
 mod machines;
+mod pace;
+mod silence;
 mod trickle;
 mod trust;
 
@@ -37,6 +40,7 @@ pub use faults::*;
 pub use hostile::*;
 pub use life::*;
 pub use machines::{Habits, Script};
+pub use silence::*;
 pub use trickle::*;
 pub use trust::*;
 
@@ -88,6 +92,12 @@ macro_rules! conformance_tests {
             a_store_that_fails_answers_too
             shutdown_lets_exchanges_end
             an_abort_closes_the_connection
+            dead_connections_are_left_with_the_exchange_that_found_out
+            a_silent_http2_connection_is_found_dead
+            an_idle_http2_connection_is_asked_whether_it_lives
+            a_connection_may_be_idle_after_any_request
+            a_small_body_is_read_after_an_early_answer
+            a_reader_that_takes_nothing_is_let_go
             a_channel_carries_every_byte
             a_channel_survives_cut_connections
             a_renewal_brings_a_word_that_came_after_the_call

@@ -48,7 +48,8 @@ impl Cutter {
                     };
                     let cuts = Arc::clone(&cuts);
                     runtime.spawn(async move {
-                        if relay(near, far, limit).await {
+                        let (mut near, mut far) = (near, far);
+                        if relay(&mut near, &mut far, limit, &AtomicU64::new(0)).await {
                             cuts.fetch_add(1, Ordering::Relaxed);
                         }
                     });
@@ -112,12 +113,19 @@ impl Pipe {
     }
 }
 
-/// Relays until both sides have ended, one breaks, or `limit` bytes went one way: then it cuts and says so.
-async fn relay<S: Read + Write + Unpin>(mut near: S, mut far: S, limit: u64) -> bool {
+/// Relays until both sides have ended, one breaks, or `limit` bytes went one way: then it cuts and says so. `moved` is
+/// how many went either way.
+pub(super) async fn relay<S: Read + Write + Unpin>(
+    near: &mut S,
+    far: &mut S,
+    limit: u64,
+    moved: &AtomicU64,
+) -> bool {
     let (mut there, mut back) = (Pipe::default(), Pipe::default());
     std::future::poll_fn(|cx| {
-        let broke = there.poll(cx, &mut near, &mut far, limit).is_err()
-            || back.poll(cx, &mut far, &mut near, limit).is_err();
+        let broke =
+            there.poll(cx, near, far, limit).is_err() || back.poll(cx, far, near, limit).is_err();
+        moved.store(there.moved + back.moved, Ordering::Relaxed);
         let cut = there.moved >= limit || back.moved >= limit;
         if broke || cut || (there.closed && back.closed) {
             Poll::Ready(cut)

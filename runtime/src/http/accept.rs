@@ -1,23 +1,18 @@
-//! One connection of a server: its stream, its idleness, and its exchanges.
+//! One connection of a server: its stream, and for how long it may be idle.
 
-use std::future::Future;
 use std::io::{self, IoSlice};
-use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
-use hyper::{StatusCode, Version};
 use livepeer_core::Time;
-use livepeer_core::http::{self, Body, Fault, Headers, In};
 
-use super::convert;
-use crate::lane::{Aborted, Order, OutBody, PeerSink, Serving};
+use crate::lane::Lane;
+use crate::lock;
 
 /// How long a TLS handshake may take. These times are looked at every `LOOK_EVERY`, and kept as exactly as that.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,14 +20,13 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a connection may be without a request. Some publishers open theirs long before they need it.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
-/// How long a closed connection listens to a peer that still sends what nobody wants.
+/// How long a closed connection listens to a peer that still sends what nobody wants, and how long one may take to end
+/// all of whose exchanges were given up.
 const LINGER: Duration = Duration::from_secs(1);
 /// How often a server looks at these times.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How many bytes a connection listens to that nobody wants; see [`Listening`].
 const LINGER_BYTES: usize = 1 << 20;
-/// How many frames of a body are read before other tasks run.
-const FRAMES_PER_TURN: usize = 32;
 /// What an HTTP/2 client says first.
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -45,14 +39,25 @@ pub(super) struct Pulse {
     pub(super) http2: AtomicBool,
     /// Exchanges that run.
     running: AtomicUsize,
-    /// Exchanges that ever began.
-    begun: AtomicUsize,
+    /// How often one began or ended.
+    turns: AtomicUsize,
     /// Something was read since the last look.
     heard: AtomicBool,
     /// A request was answered before all of it was read.
     unread: AtomicBool,
     /// The connection is closed but for what the peer still sends.
     lingers: AtomicBool,
+    /// The exchanges that run.
+    lanes: Mutex<Vec<Arc<Lane>>>,
+}
+
+impl Pulse {
+    /// Whether exchanges run, and the machine has given up all of them: a peer that takes nothing keeps hyper from
+    /// seeing that.
+    fn is_given_up(&self) -> bool {
+        let lanes = lock(&self.lanes);
+        !lanes.is_empty() && lanes.iter().all(|lane| lane.is_aborted())
+    }
 }
 
 /// How long a connection has been idle, looked at from time to time.
@@ -61,7 +66,8 @@ pub(super) struct Idle {
     quiet_since: Time,
     head_since: Option<Time>,
     lingers_since: Option<Time>,
-    begun: usize,
+    given_up_since: Option<Time>,
+    turns: usize,
 }
 
 impl Idle {
@@ -70,7 +76,8 @@ impl Idle {
             quiet_since: now,
             head_since: None,
             lingers_since: None,
-            begun: 0,
+            given_up_since: None,
+            turns: 0,
         }
     }
 
@@ -83,10 +90,16 @@ impl Idle {
         if pulse.shakes_hands.load(Ordering::Relaxed) {
             return since(self.quiet_since, HANDSHAKE_TIMEOUT);
         }
+        if pulse.is_given_up() {
+            return since(*self.given_up_since.get_or_insert(now), LINGER);
+        }
+        self.given_up_since = None;
         let heard = pulse.heard.swap(false, Ordering::Relaxed);
-        let begun = pulse.begun.load(Ordering::Relaxed);
-        if begun != self.begun || pulse.running.load(Ordering::Relaxed) > 0 {
-            self.begun = begun;
+        let runs = pulse.running.load(Ordering::Acquire) > 0;
+        let turns = pulse.turns.load(Ordering::Relaxed);
+        // What was heard since the last look is of an exchange that has run since, and no head that dribbles in.
+        if runs || turns != self.turns {
+            self.turns = turns;
             self.quiet_since = now;
             self.head_since = None;
             return false;
@@ -200,203 +213,42 @@ pub(super) async fn sniff<S: Read + Unpin>(stream: &mut S) -> io::Result<(bool, 
     Ok((true, Bytes::copy_from_slice(&bytes)))
 }
 
-/// Takes requests from hyper to the machine.
-#[derive(Clone)]
-pub(super) struct Front {
-    pub(super) peers: Arc<dyn PeerSink>,
-    pub(super) secure: bool,
-    pub(super) from: IpAddr,
-    pub(super) pulse: Arc<Pulse>,
-}
-
-impl hyper::service::Service<hyper::Request<Incoming>> for Front {
-    type Response = hyper::Response<ReplyBody>;
-    type Error = Aborted;
-    type Future = Serve;
-
-    fn call(&self, request: hyper::Request<Incoming>) -> Serve {
-        let running = Running::new(&self.pulse);
-        let version = request.version();
-        let bare = request.body().is_end_stream();
-        let opened = convert::request(&request, self.secure).and_then(|mut head| {
-            head.peer = Some(self.from);
-            let exchange = self.peers.open(head, bare);
-            exchange.ok_or(StatusCode::SERVICE_UNAVAILABLE)
-        });
-        Serve {
-            state: match opened {
-                Ok(exchange) => Answer::Awaiting(Serving::new(exchange)),
-                Err(status) => Answer::Refused(status),
-            },
-            body: (!bare).then(|| request.into_body()),
-            trailers: Headers::new(),
-            version,
-            running: Some(running),
-        }
-    }
-}
-
-/// One exchange until its reply.
-pub(super) struct Serve {
-    state: Answer,
-    /// The request's body, until its end.
-    body: Option<Incoming>,
-    trailers: Headers,
-    version: Version,
-    running: Option<Running>,
-}
-
-enum Answer {
-    Awaiting(Serving),
-    Refused(StatusCode),
-    Given,
-}
-
-impl Future for Serve {
-    type Output = Result<hyper::Response<ReplyBody>, Aborted>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        for _ in 0..FRAMES_PER_TURN {
-            let serving = match std::mem::replace(&mut this.state, Answer::Given) {
-                Answer::Awaiting(serving) => serving,
-                Answer::Refused(status) => {
-                    let reply = http::Response::new(status.as_u16());
-                    return Poll::Ready(Ok(this.refuse(reply)));
-                }
-                Answer::Given => return Poll::Ready(Err(Aborted)),
-            };
-            let exchange = serving.get();
-            let read = match exchange.lane.order(cx) {
-                Order::Abort => return Poll::Ready(Err(Aborted)),
-                Order::Reply(reply) => return Poll::Ready(Ok(this.reply(serving, reply))),
-                Order::Read => exchange.sink.has_room(&exchange.lane),
-                Order::Pause => false,
-            };
-            let frame = match &mut this.body {
-                Some(body) if read => Pin::new(body).poll_frame(cx),
-                _ => Poll::Pending,
-            };
-            match frame {
-                Poll::Pending => {
-                    this.state = Answer::Awaiting(serving);
-                    return Poll::Pending;
-                }
-                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) if data.is_empty() => {}
-                    Ok(data) => exchange.feed(In::Data(data)),
-                    Err(frame) => {
-                        if let Ok(fields) = frame.into_trailers() {
-                            this.trailers = convert::headers(&fields);
-                        }
-                    }
-                },
-                Poll::Ready(None) => {
-                    this.body = None;
-                    exchange.feed(In::End(std::mem::take(&mut this.trailers)));
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    let fault = Fault::Broken(format!("the request broke off: {error}"));
-                    exchange.feed(In::Failed(fault));
-                    // If it was not the connection that broke, the peer may still hear of it (trickle spec 5.4-5).
-                    let answer = match exchange.lane.order(cx) {
-                        Order::Reply(reply) => reply,
-                        _ => http::Response::new(500),
-                    };
-                    serving.finish();
-                    return Poll::Ready(Ok(this.refuse(answer)));
-                }
-            }
-            this.state = Answer::Awaiting(serving);
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-}
-
-impl Serve {
-    fn reply(&mut self, serving: Serving, mut reply: http::Response) -> hyper::Response<ReplyBody> {
-        let body = match std::mem::take(&mut reply.body) {
-            Body::Stream => OutBody::Serving(serving),
-            Body::Full(data) => {
-                serving.finish();
-                OutBody::Full(Some(data), None)
-            }
-            Body::Empty => {
-                serving.finish();
-                OutBody::Empty
-            }
-        };
-        self.answer(&reply, body)
-    }
-
-    /// Answers a request that cannot go on, and closes the connection.
-    fn refuse(&mut self, mut reply: http::Response) -> hyper::Response<ReplyBody> {
-        if reply.headers.get("connection").is_none() {
-            reply.headers.push("connection", "close");
-        }
-        let body = match std::mem::take(&mut reply.body) {
-            Body::Full(data) => OutBody::Full(Some(data), None),
-            Body::Empty | Body::Stream => OutBody::Empty,
-        };
-        self.answer(&reply, body)
-    }
-
-    fn answer(&mut self, reply: &http::Response, body: OutBody) -> hyper::Response<ReplyBody> {
-        let running = self.running.take();
-        if self.body.take().is_some()
-            && self.version != Version::HTTP_2
-            && let Some(Running(pulse)) = &running
-        {
-            pulse.unread.store(true, Ordering::Relaxed);
-        }
-        convert::response_head(reply, self.version).map(|()| ReplyBody {
-            body,
-            _running: running,
-        })
-    }
-}
-
 /// Counts an exchange of a connection while it lives.
-struct Running(Arc<Pulse>);
+pub(super) struct Running {
+    pulse: Arc<Pulse>,
+    lane: Option<Arc<Lane>>,
+}
 
 impl Running {
-    fn new(pulse: &Arc<Pulse>) -> Self {
+    pub(super) fn new(pulse: &Arc<Pulse>) -> Self {
         pulse.running.fetch_add(1, Ordering::Relaxed);
-        pulse.begun.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(pulse))
+        pulse.turns.fetch_add(1, Ordering::Relaxed);
+        Self {
+            pulse: Arc::clone(pulse),
+            lane: None,
+        }
+    }
+
+    /// Notes that part of the request will not be read.
+    pub(super) fn leave_unread(&self) {
+        self.pulse.unread.store(true, Ordering::Relaxed);
+    }
+
+    /// Has the server see when the machine gives the exchange up.
+    pub(super) fn watch(&mut self, lane: &Arc<Lane>) {
+        lock(&self.pulse.lanes).push(Arc::clone(lane));
+        self.lane = Some(Arc::clone(lane));
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The body of a reply.
-pub(super) struct ReplyBody {
-    body: OutBody,
-    _running: Option<Running>,
-}
-
-impl hyper::body::Body for ReplyBody {
-    type Data = Bytes;
-    type Error = Aborted;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        if let Some(lane) = &self.lane {
+            lock(&self.pulse.lanes).retain(|one| !Arc::ptr_eq(one, lane));
+        }
+        // In this order: who sees that nothing runs sees that something has ended.
+        self.pulse.turns.fetch_add(1, Ordering::Relaxed);
+        self.pulse.running.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -450,6 +302,27 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_ends_between_two_looks_is_no_head_that_dribbles_in() {
+        let pulse = Arc::<Pulse>::default();
+        let mut idle = Idle::new(at(0));
+        let running = Running::new(&pulse);
+        assert!(!idle.is_over(at(1), &pulse));
+        pulse.heard.store(true, Ordering::Relaxed);
+        drop(running);
+        assert!(!idle.is_over(at(2), &pulse));
+        assert!(!idle.is_over(at(601), &pulse));
+        assert!(idle.is_over(at(602), &pulse));
+        // The next head may dribble in no longer than others.
+        pulse.heard.store(true, Ordering::Relaxed);
+        let mut idle = Idle::new(at(0));
+        drop(Running::new(&pulse));
+        assert!(!idle.is_over(at(1), &pulse));
+        pulse.heard.store(true, Ordering::Relaxed);
+        assert!(!idle.is_over(at(2), &pulse));
+        assert!(idle.is_over(at(17), &pulse));
+    }
+
+    #[test]
     fn a_running_exchange_keeps_its_connection() {
         let pulse = Arc::<Pulse>::default();
         let mut idle = Idle::new(at(0));
@@ -462,6 +335,24 @@ mod tests {
         assert!(!idle.is_over(at(10_000), &pulse));
         assert!(!idle.is_over(at(10_590), &pulse));
         assert!(idle.is_over(at(10_600), &pulse));
+    }
+
+    #[test]
+    fn a_connection_whose_exchanges_were_all_given_up_ends() {
+        let pulse = Arc::<Pulse>::default();
+        let mut idle = Idle::new(at(0));
+        let mut running = [Running::new(&pulse), Running::new(&pulse)];
+        let lanes = [(); 2].map(|()| Arc::<Lane>::default());
+        for (running, lane) in running.iter_mut().zip(&lanes) {
+            running.watch(lane);
+        }
+        lanes[0].abort();
+        assert!(!idle.is_over(at(100), &pulse), "another one goes on");
+        lanes[1].abort();
+        assert!(!idle.is_over(at(101), &pulse), "it may end by itself");
+        assert!(idle.is_over(at(102), &pulse));
+        drop(running);
+        assert!(!idle.is_over(at(103), &pulse), "they have ended");
     }
 
     #[test]

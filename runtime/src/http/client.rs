@@ -4,17 +4,21 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::{TrySendError, http1, http2};
+use livepeer_core::Time;
 use livepeer_core::http::{self, Body, Fault, Headers, In, Protocol, Request, Trust};
 use rustls::RootCertStore;
 
 use super::connect::connect;
-use super::pool::{Http1, Key, Pool};
+use super::io::Heard;
+use super::pool::{Http1, Http2, Key, Pool};
+use super::timer::Timer;
 use super::{
-    CLIENT_BUF_BYTES, CONNECTION_WINDOW, Executor, MAX_HEAD_BYTES, MAX_HEADERS, STREAM_WINDOW,
-    convert,
+    CLIENT_BUF_BYTES, CONNECTION_WINDOW, Executor, MAX_HEAD_BYTES, MAX_HEADERS, PING_EVERY,
+    PING_WITHIN, STREAM_WINDOW, convert,
 };
 use crate::lane::{Exchange, Order, OutBody, Sending};
 use crate::lock;
@@ -24,6 +28,8 @@ use crate::tls::{Connectors, Opened, Pins};
 
 /// How many frames an exchange takes before it lets other tasks run.
 const FRAMES_PER_TURN: usize = 32;
+/// A connection that was used before is doubted when an exchange is given up that heard nothing for so long.
+const DOUBT_AFTER: Duration = Duration::from_secs(1);
 
 /// Opens exchanges. Clones share connections and remembered certificates.
 pub(crate) struct Client<R: Runtime> {
@@ -110,6 +116,7 @@ impl<R: Runtime> Client<R> {
     async fn connect(
         &self,
         request: &Request,
+        heard: Heard,
     ) -> Result<(super::ClientIo<R>, Option<Arc<Opened>>), Fault> {
         connect(
             &self.runtime,
@@ -117,6 +124,7 @@ impl<R: Runtime> Client<R> {
             &request.url,
             request.trust,
             request.protocol,
+            heard,
         )
         .await
     }
@@ -158,13 +166,16 @@ impl<R: Runtime> Client<R> {
         reused: bool,
         head: hyper::Request<OutBody>,
     ) -> Result<Option<hyper::Request<OutBody>>, Fault> {
+        let doubt = reused.then(|| Doubt::new(&self.pool, key, connection.heard.clone()));
         let mut talk = Talk::new(exchange, Protocol::Http1, Some(connection));
         if reused && !talk.is_alive().await {
             return Ok(Some(head));
         }
         let http1 = talk.http1.as_mut().expect("it was just put there");
         let reply = http1.sender.try_send_request(head);
-        match talk.head(reply).await {
+        let reply = talk.head(reply).await;
+        drop(doubt);
+        match reply {
             Ok(reply) => {
                 let ending = talk.body(reply).await?;
                 if let Some(connection) = talk.reusable().await {
@@ -182,7 +193,8 @@ impl<R: Runtime> Client<R> {
     }
 
     async fn open_http1(&self, request: &Request) -> Result<Http1<R>, Fault> {
-        let (io, opened) = self.connect(request).await?;
+        let heard = Heard::default();
+        let (io, opened) = self.connect(request, heard.clone()).await?;
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(CLIENT_BUF_BYTES)
             .max_header_size(MAX_HEAD_BYTES)
@@ -194,6 +206,7 @@ impl<R: Runtime> Client<R> {
             sender,
             connection,
             opened,
+            heard,
         })
     }
 
@@ -206,15 +219,19 @@ impl<R: Runtime> Client<R> {
     ) -> Result<(), Fault> {
         let mut shared = self.pool.get_http2(&key);
         loop {
-            let (mut sender, end) = match shared.take() {
-                Some(sender) => (sender, None),
+            let (mut connection, end) = match shared.take() {
+                Some(connection) => (connection, None),
                 None => {
-                    let (sender, end) = self.open_http2(request, &key).await?;
-                    (sender, Some(end))
+                    let (connection, end) = self.open_http2(request, &key).await?;
+                    (connection, Some(end))
                 }
             };
+            let doubt = Doubt::new(&self.pool, &key, connection.heard.clone());
             let mut talk = Talk::<R>::new(exchange, Protocol::Http2, None);
-            match talk.head(sender.try_send_request(head)).await {
+            let reply = connection.sender.try_send_request(head);
+            let reply = talk.head(reply).await;
+            drop(doubt);
+            match reply {
                 Ok(reply) => {
                     let ending = talk.body(reply).await?;
                     exchange.feed_last(ending);
@@ -231,17 +248,18 @@ impl<R: Runtime> Client<R> {
         }
     }
 
-    async fn open_http2(
-        &self,
-        request: &Request,
-        key: &Key,
-    ) -> Result<(http2::SendRequest<OutBody>, Arc<End>), Fault> {
+    async fn open_http2(&self, request: &Request, key: &Key) -> Result<(Http2, Arc<End>), Fault> {
         // Calls over HTTP/2 are short: whoever accepts another certificate evicts the connection, and no more is sent on it.
-        let (io, _) = self.connect(request).await?;
+        let heard = Heard::default();
+        let (io, _) = self.connect(request, heard.clone()).await?;
         let (sender, connection) = http2::Builder::new(Executor(self.runtime.clone()))
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MAX_HEAD_BYTES as u32)
+            .timer(Timer::new(self.runtime.clone()))
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_WITHIN)
+            .keep_alive_while_idle(true)
             .handshake(io)
             .await
             .map_err(|error| convert::fault(&error, Protocol::Http2))?;
@@ -254,8 +272,40 @@ impl<R: Runtime> Client<R> {
             }
             told.ended.raise(Stop::Now);
         });
-        self.pool.share_http2(key.clone(), sender.clone());
-        Ok((sender, end))
+        let connection = Http2 { sender, heard };
+        self.pool.share_http2(key.clone(), connection.clone());
+        Ok((connection, end))
+    }
+}
+
+/// Waits with an exchange for the head of its answer. Dropped after a silence, which is how an exchange ends that its
+/// machine gave up, it has the pool let go of connections that may be as dead.
+struct Doubt<'a, R: Runtime> {
+    pool: &'a Pool<R>,
+    key: &'a Key,
+    heard: Heard,
+    count: usize,
+    since: Time,
+}
+
+impl<'a, R: Runtime> Doubt<'a, R> {
+    fn new(pool: &'a Pool<R>, key: &'a Key, heard: Heard) -> Self {
+        Self {
+            pool,
+            key,
+            count: heard.count(),
+            heard,
+            since: pool.now(),
+        }
+    }
+}
+
+impl<R: Runtime> Drop for Doubt<'_, R> {
+    fn drop(&mut self) {
+        let silent = self.heard.count() == self.count;
+        if silent && self.pool.now().since(self.since) >= DOUBT_AFTER {
+            self.pool.doubt(self.key, self.since, &self.heard);
+        }
     }
 }
 

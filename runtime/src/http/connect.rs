@@ -13,7 +13,7 @@ use futures_rustls::TlsConnector;
 use livepeer_core::http::{Fault, Protocol, Trust, Url};
 use rustls::AlertDescription;
 
-use super::io::{HyperIo, Io, Wire};
+use super::io::{Heard, HyperIo, Io, Wire};
 use crate::rt::Runtime;
 use crate::tls::{Connectors, H2, Opened, Watch};
 
@@ -22,19 +22,21 @@ const ADDRESS_HEAD_START: Duration = Duration::from_millis(250);
 /// How many addresses of a name are tried.
 const MAX_ADDRESSES: usize = 8;
 
-/// Connects, with TLS if the URL wants it. The stream is to be closed with what it hangs on.
+/// Connects, with TLS if the URL wants it; `heard` counts from then on. The stream is to be closed with what it hangs
+/// on.
 pub(super) async fn connect<R: Runtime>(
     runtime: &R,
     connectors: &Connectors,
     url: &Url,
     trust: Trust,
     protocol: Protocol,
+    heard: Heard,
 ) -> Result<(Io<Wire<R::Stream>>, Option<Arc<Opened>>), Fault> {
     let watch = match url.is_secure() {
         true => Some(connectors.watch(url, trust, protocol)?),
         false => None,
     };
-    let stream = Wire::new(dial(runtime, url).await?);
+    let stream = Wire::new(dial(runtime, url).await?, heard);
     match watch {
         None => Ok((Io::Plain(stream), None)),
         Some(watch) => {

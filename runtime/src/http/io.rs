@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
@@ -125,14 +127,31 @@ impl<T: Write + Unpin> AsyncWrite for HyperIo<T> {
 #[derive(Debug)]
 pub(crate) struct Wire<S> {
     stream: S,
+    heard: Heard,
     broken: Option<io::ErrorKind>,
     ended: bool,
 }
 
+/// Counts how often a connection's peer was heard.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Heard(Arc<AtomicUsize>);
+
+impl Heard {
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Whether both count the same connection's.
+    pub(crate) fn is_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 impl<S> Wire<S> {
-    pub(crate) fn new(stream: S) -> Self {
+    pub(crate) fn new(stream: S, heard: Heard) -> Self {
         Self {
             stream,
+            heard,
             broken: None,
             ended: false,
         }
@@ -173,7 +192,11 @@ impl<S: Read + Unpin> Read for Wire<S> {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         if self.broken.is_none() {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
+            let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+            if read.is_ready() {
+                self.heard.0.fetch_add(1, Ordering::Relaxed);
+            }
+            return read;
         }
         // Only now does it matter where the stream ends, which a cursor does not tell.
         let mut bytes = [0; 4096];

@@ -6,15 +6,20 @@ mod connect;
 pub(crate) mod convert;
 pub(crate) mod io;
 mod pool;
+mod serve;
 mod server;
+mod timer;
 mod turns;
+mod unread;
 
 use std::future::Future;
+use std::time::Duration;
 
 pub use accept::{HANDSHAKE_TIMEOUT, HEADER_TIMEOUT, IDLE_TIMEOUT};
 pub(crate) use client::Client;
 pub use io::FuturesIo;
 pub use server::{MAX_CONNECTIONS, MAX_STREAMS, Server};
+pub use unread::{EARLY_BODY_BYTES, EARLY_BODY_WITHIN};
 
 use crate::rt::Runtime;
 
@@ -30,6 +35,10 @@ pub const SERVER_BUF_BYTES: usize = 512 << 10;
 pub const STREAM_WINDOW: u32 = 1 << 20;
 /// HTTP/2: how much of all streams' bodies may be on its way to us.
 pub const CONNECTION_WINDOW: u32 = 4 << 20;
+/// HTTP/2: how often a connection that hears nothing asks whether its peer is there, also while it waits for use.
+pub const PING_EVERY: Duration = Duration::from_secs(20);
+/// HTTP/2: how long the peer may take to answer that. A connection whose peer does not is closed.
+pub const PING_WITHIN: Duration = Duration::from_secs(10);
 
 type ClientIo<R> = io::Io<io::Wire<<R as Runtime>::Stream>>;
 

@@ -9,7 +9,7 @@ use hyper::client::conn::{http1, http2};
 use livepeer_core::Time;
 use livepeer_core::http::{Reach, Request, Trust, Url};
 
-use super::io::{Io, Wire};
+use super::io::{Heard, Io, Wire};
 use crate::lane::OutBody;
 use crate::lock;
 use crate::rt::Runtime;
@@ -29,6 +29,14 @@ pub(super) struct Http1<R: Runtime> {
     pub(super) connection: http1::Connection<Io<Wire<R::Stream>>, OutBody>,
     /// What it hangs on, if a remembered certificate opened it.
     pub(super) opened: Option<Arc<Opened>>,
+    pub(super) heard: Heard,
+}
+
+/// A connection with many exchanges at a time. A task of its own polls it.
+#[derive(Clone)]
+pub(super) struct Http2 {
+    pub(super) sender: http2::SendRequest<OutBody>,
+    pub(super) heard: Heard,
 }
 
 /// Who may share a connection.
@@ -73,7 +81,7 @@ pub(super) struct Pool<R: Runtime> {
 
 struct State<R: Runtime> {
     http1: BTreeMap<Key, Vec<Idle<Http1<R>>>>,
-    http2: BTreeMap<Key, Idle<http2::SendRequest<OutBody>>>,
+    http2: BTreeMap<Key, Idle<Http2>>,
     waiting: usize,
     sweeping: bool,
 }
@@ -91,6 +99,10 @@ impl<R: Runtime> Pool<R> {
             }),
             gone: Arc::default(),
         })
+    }
+
+    pub(super) fn now(&self) -> Time {
+        self.runtime.now()
     }
 
     /// The connection that waited least, if any. It may be dead by now.
@@ -118,11 +130,11 @@ impl<R: Runtime> Pool<R> {
     }
 
     /// The shared connection, if there is one that lives.
-    pub(super) fn get_http2(&self, key: &Key) -> Option<http2::SendRequest<OutBody>> {
+    pub(super) fn get_http2(&self, key: &Key) -> Option<Http2> {
         let now = self.runtime.now();
         let mut state = lock(&self.state);
         let shared = state.http2.get_mut(key)?;
-        if shared.connection.is_closed() {
+        if shared.connection.sender.is_closed() {
             state.http2.remove(key);
             return None;
         }
@@ -130,7 +142,7 @@ impl<R: Runtime> Pool<R> {
         Some(shared.connection.clone())
     }
 
-    pub(super) fn share_http2(&self, key: Key, connection: http2::SendRequest<OutBody>) {
+    pub(super) fn share_http2(&self, key: Key, connection: Http2) {
         let since = self.runtime.now();
         let mut state = lock(&self.state);
         if state.http2.len() < MAX_IDLE_CONNECTIONS {
@@ -156,6 +168,23 @@ impl<R: Runtime> Pool<R> {
         state.waiting -= idle.len();
         drop(state);
         drop((idle, shared));
+    }
+
+    /// Closes what has given no sign of life since a time at which the peer was asked in vain: the connection that it
+    /// was asked on, and those that had waited before.
+    pub(super) fn doubt(&self, key: &Key, since: Time, asked: &Heard) {
+        let mut state = lock(&self.state);
+        let mut old = Vec::new();
+        if let Some(idle) = state.http1.get_mut(key) {
+            let before = idle.partition_point(|idle| idle.since <= since);
+            old.extend(idle.drain(..before));
+        }
+        state.waiting -= old.len();
+        let shared = state.http2.get(key);
+        let shared = shared.is_some_and(|shared| shared.connection.heard.is_of(asked));
+        let shared = shared.then(|| state.http2.remove(key));
+        drop(state);
+        drop((old, shared));
     }
 
     /// One task closes connections that waited too long; it lives while any wait.
@@ -198,7 +227,7 @@ impl<R: Runtime> Pool<R> {
         // Streams of an evicted connection run on to their end.
         state
             .http2
-            .retain(|_, shared| fresh(shared.since) && !shared.connection.is_closed());
+            .retain(|_, shared| fresh(shared.since) && !shared.connection.sender.is_closed());
         state.waiting -= old.len();
         state.sweeping = !(state.http1.is_empty() && state.http2.is_empty());
         state.sweeping

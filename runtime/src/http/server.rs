@@ -17,11 +17,14 @@ use livepeer_core::Time;
 use rustls::ServerConfig;
 use tracing::{debug, warn};
 
-use super::accept::{Front, Idle, LOOK_EVERY, Listening, Pulse, sniff};
+use super::accept::{Idle, LOOK_EVERY, Listening, Pulse, sniff};
 use super::io::{HyperIo, Io, Rewound};
+use super::serve::Front;
+use super::timer::Timer;
 use super::turns::Turns;
 use super::{
-    CONNECTION_WINDOW, Executor, MAX_HEAD_BYTES, MAX_HEADERS, SERVER_BUF_BYTES, STREAM_WINDOW,
+    CONNECTION_WINDOW, Executor, MAX_HEAD_BYTES, MAX_HEADERS, PING_EVERY, PING_WITHIN,
+    SERVER_BUF_BYTES, STREAM_WINDOW,
 };
 use crate::driver::Handle;
 use crate::engine::Drivable;
@@ -309,6 +312,7 @@ impl<R: Runtime> Shared<R> {
         pulse.http2.store(http2, Relaxed);
         let stream = Rewound::new(ahead, stream);
         let service = Front {
+            runtime: self.runtime.clone(),
             peers: Arc::clone(&self.peers),
             secure: self.tls.is_some(),
             from,
@@ -321,6 +325,9 @@ impl<R: Runtime> Shared<R> {
                 .max_concurrent_streams(MAX_STREAMS)
                 .max_header_list_size(MAX_HEAD_BYTES as u32)
                 .max_send_buf_size(SERVER_BUF_BYTES)
+                .timer(Timer::new(self.runtime.clone()))
+                .keep_alive_interval(PING_EVERY)
+                .keep_alive_timeout(PING_WITHIN)
                 .serve_connection(stream, service);
             // It is larger than the other, and must not make the task of every connection as large.
             let mut connection = Box::pin(connection);

@@ -1,0 +1,98 @@
+//! HTTP/2 by hand, for what a client that speaks it well would hide.
+
+use hyper::rt::{Read, Write};
+
+use super::Raw;
+
+pub(super) const HEADERS: u8 = 1;
+pub(super) const RESET: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+/// A flag of a body's or a head's last frame.
+pub(super) const END_STREAM: u8 = 1;
+/// The same bit says of a ping that it is an answer.
+const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+/// The stream of the only request.
+const STREAM: u32 = 1;
+
+/// A frame that was heard: its kind, flags and stream.
+pub(super) type Heard = (u8, u8, u32);
+
+/// A client with one request.
+pub(super) struct Frames<S> {
+    peer: Raw<S>,
+    bytes: Vec<u8>,
+    /// All frames so far.
+    pub(super) heard: Vec<Heard>,
+}
+
+impl<S: Read + Write + Unpin> Frames<S> {
+    /// Opens the connection, and sends the head of a request; `bare` says that it is all.
+    pub(super) async fn ask(peer: Raw<S>, post: bool, path: &str, bare: bool) -> Self {
+        let mut this = Self {
+            peer,
+            bytes: Vec::new(),
+            heard: Vec::new(),
+        };
+        this.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+        this.send(SETTINGS, 0, 0, &[]).await;
+        // Method and scheme from the static table, path and authority as literals.
+        let mut block = vec![if post { 0x83 } else { 0x82 }, 0x86, 0x04];
+        block.push(path.len() as u8);
+        block.extend_from_slice(path.as_bytes());
+        block.extend_from_slice(&[0x01, 1, b'x']);
+        let end = if bare { END_STREAM } else { 0 };
+        this.send(HEADERS, END_HEADERS | end, STREAM, &block).await;
+        this
+    }
+
+    /// Sends all of the body.
+    pub(super) async fn body(&mut self, bytes: &[u8]) {
+        self.send(0, END_STREAM, STREAM, bytes).await;
+    }
+
+    /// Waits until the server has said all that it has to say by now.
+    pub(super) async fn settle(&mut self) {
+        self.send(PING, 0, 0, &[7; 8]).await;
+        self.until(|(kind, flags, _)| kind == PING && flags & ACK != 0)
+            .await;
+    }
+
+    /// Waits for a frame.
+    pub(super) async fn until(&mut self, wanted: impl Fn(Heard) -> bool) {
+        while !wanted(self.next().await) {}
+    }
+
+    async fn next(&mut self) -> Heard {
+        loop {
+            if let [a, b, c, kind, flags, stream @ ..] = &self.bytes[..]
+                && let Some(stream) = stream.first_chunk()
+            {
+                let len = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+                if self.bytes.len() >= 9 + len {
+                    let frame = (*kind, *flags, u32::from_be_bytes(*stream));
+                    self.bytes.drain(..9 + len);
+                    self.heard.push(frame);
+                    return frame;
+                }
+            }
+            let more = self.peer.read().await.expect("the server goes on");
+            assert!(!more.is_empty(), "the server closed after {:?}", self.heard);
+            self.bytes.extend_from_slice(&more);
+        }
+    }
+
+    async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let len = payload.len() as u32;
+        let mut frame = len.to_be_bytes()[1..].to_vec();
+        frame.extend_from_slice(&[kind, flags]);
+        frame.extend_from_slice(&stream.to_be_bytes());
+        frame.extend_from_slice(payload);
+        self.write(&frame).await;
+    }
+
+    async fn write(&mut self, bytes: &[u8]) {
+        self.peer.write(bytes).await.expect("the server listens");
+    }
+}
