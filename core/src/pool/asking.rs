@@ -152,12 +152,12 @@ impl<S: Selector> SessionPool<S> {
     }
 
     /// Whether an answer is awaited that may bring a session to lend: a first one, or the renewal of one that went
-    /// stale.
+    /// stale, or whose quote a job had.
     fn is_asking(&self) -> bool {
         self.children.values().any(|kid| match kid.session {
             None => true,
             Some(id) => self.sessions.get(&id).is_some_and(|session| {
-                !session.closing && !session.is_fresh(&self.config, self.now)
+                !session.closing && (session.used || !session.is_fresh(&self.config, self.now))
             }),
         })
     }
@@ -248,6 +248,7 @@ impl<S: Selector> SessionPool<S> {
                     let could = session.is_lendable(config, now);
                     session.info = info.clone();
                     session.told = now;
+                    session.used = false;
                     let can = session.is_lendable(config, now);
                     let url = info.transcoder.clone();
                     self.out.event(Event::Renewed(info));
@@ -324,6 +325,7 @@ impl<S: Selector> SessionPool<S> {
             child: Some(owner),
             closing: false,
             told: self.now,
+            used: false,
         };
         self.sessions.insert(id, session);
         self.announce(url);

@@ -46,6 +46,7 @@ impl<S: Selector> SessionPool<S> {
         let config = self.terms_for(self.sessions[&id].node);
         let session = self.sessions.get_mut(&id).expect("it was just listed");
         session.lent += 1;
+        session.used = session.info.ticket_params.is_some();
         self.lent += 1;
         let lease = Lease {
             pool: self.id,
@@ -62,12 +63,28 @@ impl<S: Selector> SessionPool<S> {
                 latency: session.latency,
             }),
         };
-        if session.lent >= share
-            && let Some(child) = session.child.take()
-        {
-            self.dismiss(child);
+        if session.lent >= share {
+            if let Some(child) = session.child.take() {
+                self.dismiss(child);
+            }
+        } else {
+            self.freshen(id);
         }
         Some(lease)
+    }
+
+    /// Gets another quote for a session whose own one went to a job.
+    fn freshen(&mut self, id: u32) {
+        let Some(session) = self.sessions.get(&id).filter(|session| session.used) else {
+            return;
+        };
+        if let Some(child) = session.child
+            && let Some(kid) = self.children.get_mut(&child)
+        {
+            // One that has ended says so, and the session with it.
+            let _ = kid.child.get_mut().renew(self.now);
+            self.drain(child);
+        }
     }
 
     pub(super) fn learn(&mut self, session: u32, node: u32, outcome: Outcome) {
@@ -113,7 +130,7 @@ impl<S: Selector> SessionPool<S> {
             return self.enqueue(node);
         }
         if session.child.is_some() {
-            return;
+            return self.freshen(id);
         }
         let info = session.info.clone();
         let handshake = Handshake::resume(
@@ -129,6 +146,7 @@ impl<S: Selector> SessionPool<S> {
             session.child = Some(child);
         }
         self.drain(child);
+        self.freshen(id);
     }
 
     /// Forgets a session, or lets nobody else have it while jobs still do.

@@ -137,11 +137,14 @@ struct Session {
     closing: bool,
     /// When its word was given.
     told: Time,
+    /// Its quote went to a job. The next job needs another: two payer sessions under one quote would use the same
+    /// nonces (payments spec 7.2).
+    used: bool,
 }
 
 impl Session {
     fn is_lendable(&self, config: &Config, now: Time) -> bool {
-        !self.closing && self.lent < config.share.max(1) && self.is_fresh(config, now)
+        !self.closing && !self.used && self.lent < config.share.max(1) && self.is_fresh(config, now)
     }
 
     /// Whether its token is good for a while. One that comes with little left, by our clock, is as good as it gets
@@ -294,10 +297,12 @@ impl<S: Selector> SessionPool<S> {
             |info: &OrchestratorInfo| info.auth_token.as_ref().map(|token| token.expiration);
         // Of a session that jobs share there may be a newer word by now than the one that comes home.
         let older = expires(&lease.info) < expires(&session.info);
-        if !older && session.info.raw != lease.info.raw {
+        // Nor is a quote that a job used as good as one that nobody had.
+        let worse = older || (!session.used && lease.info.ticket_params.is_some());
+        if !worse && session.info.raw != lease.info.raw {
             session.told = self.now;
         }
-        if !older && !moved {
+        if !worse && !moved {
             session.info = lease.info;
         }
         if session.closing {

@@ -351,10 +351,17 @@ impl Network {
             self.report.given_up.push(self.pool.tried());
             return Job::Over;
         }
+        let n = self.by_url[lease.url()];
+        let params = lease
+            .info
+            .ticket_params
+            .as_ref()
+            .expect("it was just looked at");
+        let refused = self.peers[n].till.begin(params.recipient_rand_hash);
+        assert!(!refused, "{} gets the nonces of another job", lease.url());
         if waiting.first {
             self.report.waits.push(self.now.since(waiting.since));
         }
-        let n = self.by_url[lease.url()];
         let steady = self.peers[n].character == Character::Steady;
         if steady {
             *self

@@ -1,5 +1,6 @@
 //! Orchestrators with a character, as far as a pool can tell: they answer handshakes and do jobs, well or not.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -109,9 +110,33 @@ pub struct Peer {
     transcoder: Url,
     /// When it is away, in turns with when it is there.
     turns: Vec<Time>,
+    /// How it is paid.
+    pub till: Till,
     /// Jobs it had.
     jobs: u32,
     certificate: u8,
+}
+
+/// The nonces that an orchestrator has seen, as far as payer sessions can collide: each begins at one under its quote.
+#[derive(Debug, Default)]
+pub struct Till {
+    quotes: u64,
+    seen: BTreeSet<[u8; 32]>,
+}
+
+impl Till {
+    /// A commitment that no quote had.
+    fn quote(&mut self) -> [u8; 32] {
+        self.quotes += 1;
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&self.quotes.to_be_bytes());
+        hash
+    }
+
+    /// A payer session begins under that commitment; whether its first ticket is refused as seen already.
+    pub fn begin(&mut self, hash: [u8; 32]) -> bool {
+        !self.seen.insert(hash)
+    }
 }
 
 /// What comes of a request, and after how long; `None` is silence.
@@ -140,6 +165,7 @@ impl Peer {
             latency: Duration::from_millis(latency),
             transcoder,
             turns: Vec::new(),
+            till: Till::default(),
             jobs: 0,
             certificate: 0,
         }
@@ -225,7 +251,7 @@ impl Peer {
         }
     }
 
-    fn info(&self, now: Time, before: Option<&Url>) -> net::OrchestratorInfo {
+    fn info(&mut self, now: Time, before: Option<&Url>) -> net::OrchestratorInfo {
         let model = match self.character {
             Character::Incapable => "another",
             _ => MODEL,
@@ -264,6 +290,7 @@ impl Peer {
                 recipient: vec![1; 20].into(),
                 face_value: vec![1].into(),
                 win_prob: vec![1].into(),
+                recipient_rand_hash: self.till.quote().to_vec().into(),
                 ..Default::default()
             }),
             auth_token: Some(net::AuthToken {

@@ -69,6 +69,82 @@ fn jobs_can_share_a_session() {
     world.give_back(lease, Outcome::Unused);
 }
 
+/// The commitment of a lease's quote, which names a space of nonces.
+fn commitment(lease: &Lease) -> [u8; 32] {
+    let params = lease.info.ticket_params.as_ref();
+    params.expect("it wants to be paid").recipient_rand_hash
+}
+
+#[test]
+fn no_two_jobs_have_the_same_quote_at_the_same_time() {
+    let config = Config {
+        share: 3,
+        ..one_ready()
+    };
+    let mut world = World::offering(config, &[("a", Is::Paid(5))]);
+    let mut seen = std::collections::BTreeSet::new();
+    let leases: Vec<Lease> = (0..3)
+        .map(|n| {
+            let lease = world.lease();
+            assert!(seen.insert(commitment(&lease)), "{n}");
+            lease
+        })
+        .collect();
+    assert!(world.take().is_none(), "all are lent");
+    for lease in leases {
+        world.give_back(lease, Outcome::Unused);
+    }
+    let lease = world.lease();
+    assert!(seen.insert(commitment(&lease)));
+    world.give_back(lease, Outcome::Unused);
+}
+
+#[test]
+fn no_job_has_the_quote_that_the_one_before_it_had() {
+    let mut world = World::offering(one_ready(), &[("a", Is::Paid(5))]);
+    let mut seen = std::collections::BTreeSet::new();
+    for n in 0..5 {
+        let lease = world.lease();
+        assert!(seen.insert(commitment(&lease)), "{n}");
+        let outcome = match n % 2 {
+            0 => Outcome::Unused,
+            _ => Outcome::Done { first_byte: None },
+        };
+        world.events.clear();
+        world.give_back(lease, outcome);
+        assert!(world.take().is_none(), "the next quote is on its way");
+        world.ms(5);
+        let announced = |event: &Event| matches!(event, Event::Available(_));
+        assert!(world.events.iter().any(announced), "{:?}", world.events);
+        let exhausted = |event: &Event| matches!(event, Event::Exhausted(_));
+        assert!(!world.events.iter().any(exhausted), "{:?}", world.events);
+    }
+    assert_eq!(
+        world.asked("a"),
+        6,
+        "one handshake and one renewal for each"
+    );
+}
+
+#[test]
+fn a_quote_that_nobody_had_is_not_replaced_by_one_that_comes_home() {
+    let config = Config {
+        share: 2,
+        ..one_ready()
+    };
+    let mut world = World::offering(config, &[("a", Is::Paid(5))]);
+    let first = world.lease();
+    let mut seen = std::collections::BTreeSet::from([commitment(&first)]);
+    world.ms(5);
+    world.give_back(first, Outcome::Done { first_byte: None });
+    for _ in 0..2 {
+        let lease = world.take().expect("a fresh quote is there, and more come");
+        assert!(seen.insert(commitment(&lease)));
+        world.give_back(lease, Outcome::Unused);
+        world.ms(5);
+    }
+}
+
 #[test]
 fn the_signer_is_asked_once_for_all() {
     let key = Key::new(&[3; 32]);

@@ -29,6 +29,8 @@ use crate::peers::{heard, introduction, offer};
 #[derive(Clone)]
 enum Is {
     Good(u64),
+    /// Good, and wants to be paid.
+    Paid(u64),
     /// Good, but says that it lives there.
     Alias(u64, &'static str),
     /// Good, and names others.
@@ -75,6 +77,7 @@ struct World {
     full: bool,
     wake: Option<Time>,
     most_at_once: usize,
+    quotes: u8,
     picky: std::rc::Rc<std::cell::Cell<bool>>,
 }
 
@@ -117,6 +120,7 @@ impl World {
             full: false,
             wake: None,
             most_at_once: 0,
+            quotes: 0,
         }
     }
 
@@ -212,6 +216,15 @@ impl World {
                 return self.mail.push((at, id, vec![http::In::Failed(fault)]));
             }
             Is::Good(ms) => (ms, Ok(info(self.now, &host, "noop", &[]))),
+            Is::Paid(ms) => {
+                let mut quote = info(self.now, &host, "noop", &[]);
+                self.quotes += 1;
+                quote.ticket_params = Some(net::TicketParams {
+                    recipient_rand_hash: vec![self.quotes; 32].into(),
+                    ..Default::default()
+                });
+                (ms, Ok(quote))
+            }
             Is::Alias(ms, name) => (ms, Ok(info(self.now, name, "noop", &[]))),
             Is::Knows(ms, others) => (ms, Ok(info(self.now, &host, "noop", others))),
             Is::Front(ms, others) => {
