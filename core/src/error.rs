@@ -205,6 +205,11 @@ pub enum Cause {
         /// Our ceiling, as decimal text.
         ceiling: String,
     },
+    /// It asks nothing, and a remote signer makes no payment for nothing (payments spec 7.4).
+    #[error(
+        "asks no price, and a remote signer makes no payment for nothing: use a key of your own, or another orchestrator"
+    )]
+    Free,
     /// A rule of ours that protects the payer was broken; nothing was sent.
     #[error("payment refused by our own guard: {0}")]
     Guard(Box<Broken>),

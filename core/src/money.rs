@@ -203,6 +203,9 @@ pub struct Price {
 }
 
 impl Price {
+    /// Nothing for each unit.
+    pub const FREE: Self = Self { wei: 0, per: 1 };
+
     /// `wei` for every `per` units. `None` if `per` is not positive or `wei` is negative: no price at all.
     #[must_use]
     pub const fn new(wei: i64, per: i64) -> Option<Self> {

@@ -13,6 +13,7 @@ use livepeer_core::handshake::Identity;
 use livepeer_core::http::Url;
 use livepeer_core::job::LiveVideoJob;
 use livepeer_core::job::live::{self, Ending, Started};
+use livepeer_core::money::Price;
 use livepeer_core::payment::Funds;
 use livepeer_core::payment::mint::Policy;
 use livepeer_core::payment::remote::{self, SignerServer};
@@ -71,6 +72,10 @@ pub struct Log {
     pub started: Vec<Started>,
     /// Payments that were accepted.
     pub paid: Vec<Paid>,
+    /// Why payments could not be made.
+    pub held: Vec<Failure>,
+    /// New prices that were paid.
+    pub repriced: Vec<Price>,
     /// What runners said.
     pub runner: Vec<RunnerEvent>,
     /// Orchestrators that were said to be lost.
@@ -343,6 +348,8 @@ impl Gateway {
             }
             live::Event::Lost(url, _) => self.log.blamed.push(url),
             live::Event::Paid(paid) => self.log.paid.push(paid),
+            live::Event::PaymentHeld(why) => self.log.held.push(why),
+            live::Event::Repriced { to, .. } => self.log.repriced.push(to),
             live::Event::Runner(event) => self.log.runner.push(event),
             live::Event::Release(lease, outcome) => {
                 if let Outcome::Failed(failure) = &outcome {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use livepeer_core::capabilities::Ceilings;
 use livepeer_core::chain::ChainView;
 use livepeer_core::http::Url;
 use livepeer_core::job::live::{self, Ending};
@@ -191,6 +192,166 @@ fn ten_minutes_with_expiring_quotes_and_tokens_go_by_without_a_refusal() {
     assert!(refused.is_empty(), "{refused:?}");
     assert_eq!(gateway.log.started.len(), 1);
     books_balance(&world, &gateway);
+}
+
+/// What is on account for the session that runs.
+fn left(world: &World, gateway: &Gateway) -> Amount {
+    let orch = world.net.get(world.orchestrators[0]);
+    let manifest_id = &gateway.log.started[0].channels.manifest_id;
+    let left = orch.balance(world.payer, manifest_id);
+    left.cloned().unwrap_or_default()
+}
+
+fn quirks(world: &mut World, quirks: Quirks) {
+    let orch = world.orchestrators[0];
+    world
+        .net
+        .with(orch, |machine, now| machine.set_quirks(now, quirks));
+}
+
+/// Publishes a segment each two seconds, and has this happen before some of them.
+fn stream_while(
+    world: &mut World,
+    gateway: &mut Gateway,
+    seconds: u64,
+    mut happens: impl FnMut(&mut World, u64),
+) {
+    for second in (0..seconds).step_by(2) {
+        happens(world, second);
+        let taken = world.publish(gateway, &[7; 100], secs(2));
+        assert!(
+            taken,
+            "second {second}: {:?} {:?}",
+            gateway.log.ended, gateway.log.failed
+        );
+    }
+}
+
+#[test]
+fn a_long_job_with_expired_quotes_and_a_risen_price_is_prepaid_once_and_not_ended() {
+    let mut config = orchestrator("orch");
+    let price = Price::new(101, 1).expect("a price");
+    if let Some(payments) = &mut config.payments {
+        payments.price = price;
+    }
+    let mut world = World::new([30; 32], vec![config]);
+    let mut gateway = job(&mut world);
+    stream_while(&mut world, &mut gateway, 29 * 60, |world, second| {
+        if second == 180 {
+            let price = Price::new(102, 1);
+            quirks(
+                world,
+                Quirks {
+                    price,
+                    ..Quirks::default()
+                },
+            );
+        }
+        if [240, 700, 1_200].contains(&second) {
+            // Later than any quote lasts.
+            world.set_chain(|chain| chain.l1_block += 45);
+        }
+    });
+    let most = price.fee(27_648_000_u64 * 75);
+    assert!(
+        left(&world, &gateway) <= most,
+        "{:?}",
+        left(&world, &gateway)
+    );
+    assert_eq!(world.finish(&mut gateway), Some(Ending::Finished));
+    assert_eq!(unpaid(&world), None);
+    assert_eq!(
+        (gateway.log.started.len(), gateway.log.failed.len()),
+        (1, 0)
+    );
+    assert!(gateway.log.held.is_empty(), "{:?}", gateway.log.held);
+    let refreshed = world.net.get(world.orchestrators[0]).figures();
+    assert!(refreshed.payments > 20, "{refreshed:?}");
+    books_balance(&world, &gateway);
+}
+
+#[test]
+fn an_orchestrator_without_a_way_to_keep_its_price_is_paid_the_new_one_at_the_last_moment() {
+    let mut world = World::new([31; 32], vec![orchestrator("orch")]);
+    let mut gateway = job(&mut world);
+    stream_while(&mut world, &mut gateway, 400, |world, second| {
+        if second == 20 {
+            let price = Price::new(PRICE + 1, 1);
+            let no_refresh = true;
+            quirks(
+                world,
+                Quirks {
+                    price,
+                    no_refresh,
+                    ..Quirks::default()
+                },
+            );
+            world.set_chain(|chain| chain.l1_block += 45);
+        }
+    });
+    assert_eq!(
+        gateway.log.repriced,
+        [Price::new(PRICE + 1, 1).expect("a price")]
+    );
+    assert_eq!(gateway.log.held.len(), 1, "{:?}", gateway.log.held);
+    assert_eq!(world.finish(&mut gateway), Some(Ending::Finished));
+    assert_eq!(unpaid(&world), None);
+    books_balance(&world, &gateway);
+}
+
+#[test]
+fn a_payment_whose_answer_a_proxy_ate_is_not_paid_again() {
+    let mut world = World::new([32; 32], vec![orchestrator("orch")]);
+    let mut gateway = job(&mut world);
+    stream_while(&mut world, &mut gateway, 200, |world, second| {
+        if second == 20 {
+            let hide_credit = Some(502);
+            quirks(
+                world,
+                Quirks {
+                    hide_credit,
+                    ..Quirks::default()
+                },
+            );
+        }
+    });
+    assert_eq!(world.finish(&mut gateway), Some(Ending::Finished));
+    let hidden = |told: &&(usize, Event)| matches!(told.1, Event::Rejected { status: 502, .. });
+    assert_eq!(world.told.iter().filter(hidden).count(), 1);
+    assert_eq!((unpaid(&world), gateway.log.started.len()), (None, 1));
+    books_balance(&world, &gateway);
+}
+
+#[test]
+fn a_job_that_cannot_be_paid_at_its_price_moves_without_blame_before_it_is_cut() {
+    let mut world = World::new([33; 32], vec![orchestrator("orch"), orchestrator("other")]);
+    let mut config = live::Config::default();
+    config.payment.ceilings = Ceilings::of(Price::new(PRICE, 1).expect("a price"));
+    let mut gateway = world.gateway(config, request());
+    for second in 0..150 {
+        if second == 20 {
+            let n = world
+                .orchestrators
+                .iter()
+                .position(|node| world.net.get(*node).figures().running > 0)
+                .expect("one is at work");
+            let orch = world.orchestrators[n];
+            let quirks = Quirks {
+                price: Price::new(PRICE + 1, 1),
+                no_refresh: true,
+                ..Quirks::default()
+            };
+            world
+                .net
+                .with(orch, |machine, now| machine.set_quirks(now, quirks));
+            world.set_chain(|chain| chain.l1_block += 45);
+        }
+        world.publish(&mut gateway, &[7; 100], secs(1));
+    }
+    assert_eq!(gateway.log.started.len(), 2, "{:?}", gateway.log.failed);
+    assert_eq!(unpaid(&world), None);
+    assert_eq!(gateway.log.held.len(), 1, "{:?}", gateway.log.held);
+    assert!(gateway.log.failed.is_empty(), "{:?}", gateway.log.failed);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use core::time::Duration;
 use num_bigint::BigInt;
 use num_rational::BigRational;
 
-use super::ledger::{min_credit, worth};
+use super::ledger::worth;
 use super::nonce::{MAX_NONCES, SenderNonces};
 use super::ticket::{Ticket, expected_value};
 use super::units::Unit;
@@ -300,8 +300,8 @@ fn check_credentials(
 
 /// Whether a payment's value fits the work it is for.
 ///
-/// The signer's clock and rounding are not ours, and it may mint ahead; what it may not do is ask for more than
-/// these explain, payment after payment.
+/// The signer's clock and rounding are not ours; what it may not do is ask for more than these explain, payment after
+/// payment. A signer that mints ahead does so by one ticket at most, since the first payment is all ahead.
 #[derive(Clone, Debug, Default)]
 pub struct Proportion {
     /// What we paid beyond the fees that we expected, never below zero.
@@ -326,19 +326,17 @@ impl Proportion {
         elapsed: Option<Duration>,
         price: Price,
     ) -> Result<(), Box<Broken>> {
-        let two = worth(2, ev);
-        let (fee, ahead) = match (units, elapsed) {
-            (Some(units), _) => (price.fee(units), two),
-            (None, None) => (price.fee(unit.billable(Duration::ZERO)), two),
-            (None, Some(elapsed)) => {
-                let preload = price.fee(unit.billable(Duration::ZERO));
-                (
-                    price.fee(unit.billable(elapsed + CLOCK_SLACK)),
-                    two + min_credit(&preload, ev),
-                )
-            }
+        let billable = match (units, elapsed) {
+            (Some(units), _) => units,
+            (None, None) => unit.billable(Duration::ZERO),
+            // A clock that finds no time gone by, or less than none, bills the preload again (payments spec 12.4).
+            (None, Some(elapsed)) if elapsed <= CLOCK_SLACK => unit
+                .billable(Duration::ZERO)
+                .max(unit.billable(elapsed + CLOCK_SLACK)),
+            (None, Some(elapsed)) => unit.billable(elapsed + CLOCK_SLACK),
         };
-        let limit = fee + ahead - self.carried.clone();
+        // One ticket for the rounding, and one ahead.
+        let limit = price.fee(billable) + worth(2, ev) - self.carried.clone();
         if *value > limit {
             return Err(Box::new(Broken::Proportion {
                 value: value.clone(),

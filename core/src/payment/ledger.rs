@@ -281,9 +281,10 @@ pub struct Shortfall {
 pub enum Minting {
     /// As the reference does: only when the carried credit does not cover the fee.
     AsReference,
-    /// As soon as the carried credit, less the fee, falls below the greater of one ticket's worth and the
-    /// preload's price. Nothing on the wire changes, but a session does not run down to its last seconds before
-    /// the next ticket (payments spec 10).
+    /// When what the recipient has left falls below the greater of one ticket's worth and the price of
+    /// [`Unit::reserve`](super::Unit::reserve). The recipient has the carried credit and, on top of it, what the
+    /// first payment prepaid, less the fee. Nothing on the wire changes, but a session does not run down to its last
+    /// seconds before the next ticket, nor is it prepaid twice (payments spec 10).
     #[default]
     Early,
 }

@@ -6,12 +6,13 @@ use alloc::string::{String, ToString as _};
 use core::ops::RangeInclusive;
 use core::time::Duration;
 
+use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::ToPrimitive as _;
 
 use super::auth::TOKEN_RENEWAL;
 use super::ledger::{Minting, min_credit, tickets_for, worth};
-use super::nonce::{RandHash, SenderNonces};
+use super::nonce::{REFRESH_NONCE, RandHash, SenderNonces};
 use super::price::{Ceiling, check_ceilings};
 use super::sender::{BadParams, SenderLimits, check_params};
 use super::ticket::{Ticket, expected_value};
@@ -29,6 +30,10 @@ use crate::wire::{Payment, SegmentCredentials, SenderParams, SignerState, Ticket
 
 /// A remote signer makes no more tickets in one payment.
 pub const MAX_TICKETS: u64 = 100;
+
+/// An own key makes no more tickets in one payment: after so many a fresh quote is due. What they may be worth is
+/// limited beside that (payments spec 7.3).
+pub const OWN_KEY_TICKETS: u64 = REFRESH_NONCE as u64;
 
 /// An answer other than a payment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,10 +108,23 @@ pub struct Policy {
     pub ceilings: Ceilings,
     /// When tickets are made.
     pub minting: Minting,
+    /// Whether a session goes on under a quote that asks up to twice its first price. Billed is the first price.
+    pub may_double: bool,
 }
 
 impl Policy {
-    /// The reference's limits for an account, no ceilings, early minting.
+    /// As [`Policy::new`], for a gateway that pays with its own key. The reference has no limit on the number of tickets
+    /// there, and lets later quotes ask up to twice the first price, which stays the one that is billed.
+    #[must_use]
+    pub fn own_key(address: Address) -> Self {
+        Self {
+            max_tickets: OWN_KEY_TICKETS,
+            may_double: true,
+            ..Self::new(address)
+        }
+    }
+
+    /// The reference's limits for an account with a remote signer, no ceilings, early minting.
     #[must_use]
     pub fn new(address: Address) -> Self {
         Self {
@@ -115,6 +133,7 @@ impl Policy {
             max_tickets: MAX_TICKETS,
             ceilings: Ceilings::default(),
             minting: Minting::default(),
+            may_double: false,
         }
     }
 }
@@ -207,18 +226,11 @@ pub fn decide(
         Some(state) => continued(state, request, quote)?,
     };
 
-    let manifest_id = match &*request.manifest_id {
-        "" if !first => return Err(Refusal::bad("missing manifestID")),
-        "" => short_id(rng),
-        id => id.into(),
-    };
-    let capabilities = request
-        .capabilities
-        .as_ref()
-        .filter(|raw| !raw.is_empty())
-        .map(|raw| credential_capabilities(raw))
-        .transpose()
-        .map_err(|err| Refusal::bad(err.to_string()))?;
+    if request.manifest_id.is_empty() && !first {
+        return Err(Refusal::bad("missing manifestID"));
+    }
+    let manifest_id = manifest_id(request, rng);
+    let capabilities = wanted(request)?;
 
     let session = session_id(&params.recipient_rand_hash);
     let last = if state.pm_session_id == session {
@@ -260,15 +272,19 @@ pub fn decide(
 
     let fee = initial.fee(units);
     let ev = expected_value(&params.face_value, &params.win_prob);
-    let preload = match unit {
+    let ahead = match unit {
         Some(unit @ (Unit::PixelSeconds | Unit::Seconds)) if !first => {
-            Some(initial.fee(unit.billable(Duration::ZERO)))
+            let price_of = |time| initial.fee(unit.billable(time));
+            Some(Ahead {
+                prepaid: price_of(Duration::ZERO),
+                reserve: price_of(unit.reserve()),
+            })
         }
         // What is paid once is not paid ahead, and a first payment is all ahead.
         _ => None,
     };
     let existing = state.balance.clone();
-    let tickets = count_tickets(policy, &fee, &existing, &ev, preload.as_ref())?;
+    let tickets = count_tickets(policy, &fee, &existing, &ev, ahead.as_ref())?;
     let params = with_round(params, chain);
     check_params(
         Some(&params),
@@ -305,6 +321,38 @@ pub fn decide(
         ),
         orchestrator_url: quote.transcoder.clone(),
     })
+}
+
+/// The unsigned credentials for work that costs nothing (payments spec 7.4).
+///
+/// # Errors
+/// If the capabilities of the request are unreadable.
+pub(super) fn introduction(
+    rng: &mut Rng,
+    quote: &Quote,
+    request: &PaymentRequest,
+) -> Result<SegmentCredentials, Refusal> {
+    Ok(SegmentCredentials::for_payment(
+        manifest_id(request, rng),
+        quote.auth_token.clone(),
+        wanted(request)?,
+    ))
+}
+
+/// The job's name, or one until it has its own.
+fn manifest_id(request: &PaymentRequest, rng: &mut Rng) -> String {
+    match &*request.manifest_id {
+        "" => short_id(rng),
+        id => id.into(),
+    }
+}
+
+/// What the job needs, as the credentials tell it.
+fn wanted(request: &PaymentRequest) -> Result<Option<Capabilities>, Refusal> {
+    let raw = request.capabilities.as_ref().filter(|raw| !raw.is_empty());
+    raw.map(|raw| credential_capabilities(raw))
+        .transpose()
+        .map_err(|err| Refusal::bad(err.to_string()))
 }
 
 /// The text form of a commitment.
@@ -397,7 +445,8 @@ fn check_price(
         Some(wanted) => policy.ceilings.limit(wanted),
         None => policy.ceilings.limit(&Capabilities::default()),
     };
-    let initial = initial.map(|price| price.of_one().as_ratio().clone());
+    let most = if policy.may_double { 2 } else { 1 };
+    let initial = initial.map(|price| price.of_one().as_ratio() * BigInt::from(most));
     let ceilings = [
         configured
             .map(|price| price.as_ratio().clone())
@@ -409,14 +458,41 @@ fn check_price(
         .map_err(|err| Refusal::new(STATUS_PRICE, err.to_string()))
 }
 
-/// How many tickets to make; with a `preload`, ahead of need if the policy says so.
+/// What a metered job has paid ahead.
+struct Ahead {
+    /// The first payment's fee. A session's balance does not hold it, but the recipient has it.
+    prepaid: Amount,
+    /// The price of the time that the recipient is to have at hand at least.
+    reserve: Amount,
+}
+
+/// How many tickets to make; of a job that is paid `ahead`, none while enough is left, if the policy says so.
 fn count_tickets(
     policy: &Policy,
     fee: &Amount,
     existing: &Amount,
     ev: &Amount,
-    preload: Option<&Amount>,
+    ahead: Option<&Ahead>,
 ) -> Result<u64, Refusal> {
+    let none = || Refusal::new(STATUS_NO_TICKETS, "no tickets");
+    let early = match (policy.minting, ahead) {
+        (Minting::Early, Some(ahead)) if ev.is_positive() => {
+            let left = existing.clone() + ahead.prepaid.clone() - fee.clone();
+            let reserve = min_credit(&ahead.reserve, ev);
+            if left >= reserve {
+                return Err(none());
+            }
+            // What is made ahead must not break a limit that what is needed keeps.
+            let affordable = (policy.limits.max_total_ev.as_ratio() / ev.as_ratio())
+                .to_integer()
+                .to_u64()
+                .unwrap_or(u64::MAX);
+            tickets_for(&reserve, &left, ev)
+                .min(affordable)
+                .min(policy.max_tickets)
+        }
+        _ => 0,
+    };
     let needed = tickets_for(&min_credit(fee, ev), existing, ev);
     if needed > policy.max_tickets {
         return Err(Refusal::bad(format!(
@@ -424,23 +500,10 @@ fn count_tickets(
             policy.max_tickets
         )));
     }
-    let tickets = match (policy.minting, preload) {
-        (Minting::Early, Some(preload)) if ev.is_positive() => {
-            let wanted = fee.clone() + min_credit(preload, ev);
-            // What is made ahead must not break a limit that what is needed keeps.
-            let affordable = (policy.limits.max_total_ev.as_ratio() / ev.as_ratio())
-                .to_integer()
-                .to_u64()
-                .unwrap_or(u64::MAX);
-            let early = tickets_for(&wanted, existing, ev);
-            needed.max(early.min(affordable).min(policy.max_tickets))
-        }
-        _ => needed,
-    };
-    if tickets == 0 {
-        return Err(Refusal::new(STATUS_NO_TICKETS, "no tickets"));
+    match needed.max(early) {
+        0 => Err(none()),
+        tickets => Ok(tickets),
     }
-    Ok(tickets)
 }
 
 /// Fills in the chain's own round if the quote has none.

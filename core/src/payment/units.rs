@@ -71,6 +71,17 @@ impl Unit {
         }
     }
 
+    /// How long the recipient is to be paid ahead at any time: a signer that mints early does so when less is left
+    /// (payments spec 10).
+    #[must_use]
+    pub const fn reserve(self) -> Duration {
+        match self {
+            Self::PixelSeconds => Duration::from_secs(15),
+            Self::Seconds => Duration::from_secs(10),
+            Self::Fixed => Duration::ZERO,
+        }
+    }
+
     /// Units per second; `None` for what is paid once.
     #[must_use]
     pub const fn per_second(self) -> Option<u64> {

@@ -9,7 +9,7 @@ use livepeer_core::money::{Amount, Price, Wei};
 use livepeer_core::payment::guard::Budget;
 use livepeer_core::payment::mint::Policy;
 
-use super::signer::{ChainArgs, KeyArgs};
+use super::signer::{ChainArgs, KeyArgs, TicketArgs};
 use super::values;
 use crate::ui::Failed;
 
@@ -30,6 +30,8 @@ pub(crate) struct PayArgs {
     pub(crate) key: KeyArgs,
     #[command(flatten)]
     pub(crate) chain: ChainArgs,
+    #[command(flatten, next_help_heading = "Tickets of an own key")]
+    tickets: TicketArgs,
 }
 
 impl PayArgs {
@@ -53,8 +55,9 @@ impl PayArgs {
     /// What the key of `address` signs.
     pub(crate) fn policy(&self, address: Address, max_price: Option<Price>) -> Policy {
         Policy {
+            limits: self.tickets.limits(),
             ceilings: max_price.map(Ceilings::of).unwrap_or_default(),
-            ..Policy::new(address)
+            ..Policy::own_key(address)
         }
     }
 

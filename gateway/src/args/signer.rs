@@ -102,6 +102,13 @@ struct LimitArgs {
     /// those of its pipeline that are not named.
     #[arg(long, value_name = "PIPELINE/MODEL=WEI", value_parser = model_price)]
     max_model_price: Vec<(Capability, String, Price)>,
+    #[command(flatten)]
+    tickets: TicketArgs,
+}
+
+/// Options about the tickets that a key signs.
+#[derive(Args, Debug)]
+pub(crate) struct TicketArgs {
     /// What one ticket may be worth on average, in wei.
     #[arg(long, value_name = "WEI", default_value = "3000000000000", value_parser = values::wei)]
     max_ticket_ev: Wei,
@@ -111,6 +118,17 @@ struct LimitArgs {
     /// A ticket may pay at most the deposit divided by this.
     #[arg(long, value_name = "N", default_value_t = 1)]
     deposit_multiplier: u64,
+}
+
+impl TicketArgs {
+    /// What they say.
+    pub(crate) fn limits(&self) -> SenderLimits {
+        SenderLimits {
+            max_ev: Amount::from(&self.max_ticket_ev),
+            max_total_ev: Amount::from(&self.max_total_ev),
+            deposit_multiplier: self.deposit_multiplier,
+        }
+    }
 }
 
 /// Options about callers.
@@ -183,11 +201,7 @@ impl SignerArgs {
             ceilings = ceilings.and(*capability, model.as_str(), *price);
         }
         Policy {
-            limits: SenderLimits {
-                max_ev: Amount::from(&limits.max_ticket_ev),
-                max_total_ev: Amount::from(&limits.max_total_ev),
-                deposit_multiplier: limits.deposit_multiplier,
-            },
+            limits: limits.tickets.limits(),
             ceilings,
             ..Policy::new(address)
         }

@@ -224,20 +224,29 @@ async fn failure_of<R: Runtime>(job: &LiveVideoJob<R>) -> livepeer_runtime::api:
 /// Says who was lost and who went on. It never ends.
 async fn watch<R: Runtime, T>(job: &LiveVideoJob<R>, figures: &Mutex<Figures>) -> T {
     while let Some(event) = job.next_event().await {
-        if let JobEvent::Swapped(swap) = event {
-            note(figures, |figures| {
-                figures.summary.swaps += 1;
-                figures.summary.segments_again += swap.again as u64;
-                figures.summary.orchestrator = swap.to.to_string();
-            });
-            ui::tell(&format!(
-                "{} was lost: {}; {} went on after {}, with {} segments again",
-                swap.from,
-                swap.why.cause,
-                swap.to,
-                duration(swap.after),
-                swap.again
-            ));
+        match event {
+            JobEvent::PaymentHeld(why) => ui::tell(&format!(
+                "cannot pay for now: {why}; the job runs on with what is paid, and it is tried again"
+            )),
+            JobEvent::Repriced { from, to } => ui::tell(&format!(
+                "the orchestrator asks {to} wei per unit instead of {from}, and is paid so from now on"
+            )),
+            JobEvent::Swapped(swap) => {
+                note(figures, |figures| {
+                    figures.summary.swaps += 1;
+                    figures.summary.segments_again += swap.again as u64;
+                    figures.summary.orchestrator = swap.to.to_string();
+                });
+                ui::tell(&format!(
+                    "{} was lost: {}; {} went on after {}, with {} segments again",
+                    swap.from,
+                    swap.why.cause,
+                    swap.to,
+                    duration(swap.after),
+                    swap.again
+                ));
+            }
+            _ => {}
         }
     }
     future::pending().await

@@ -241,6 +241,13 @@ fn remedy(who: &Party, cause: &Cause) -> &'static str {
         Party::Store => "Make room for the store, or name another file with --store",
         // The key holder, and all else on our side.
         _ => match cause {
+            Cause::Refused {
+                reason: Reason::PayerLimits,
+                ..
+            } => {
+                "Raise --max-ticket-ev or --max-total-ev, or the deposit; or name another orchestrator"
+            }
+            Cause::Guard(broken) if matches!(**broken, Broken::Budget { .. }) => SPEND,
             Cause::Guard(_) => "Raise the limit if that is meant; nothing was sent",
             Cause::TooDear { .. } => "Raise --max-price, or name another orchestrator",
             Cause::Refused {
@@ -258,6 +265,8 @@ fn remedy(who: &Party, cause: &Cause) -> &'static str {
         },
     }
 }
+
+const SPEND: &str = "Raise --max-spend or --max-spend-per-hour to go on";
 
 const FUND: &str = "Fund the deposit and reserve of the account that pays";
 
@@ -292,12 +301,16 @@ fn about_signer(cause: &Cause) -> &'static str {
             (Reason::Signature, _) => {
                 "Check that the signer holds the key of the account that pays"
             }
+            (Reason::PayerLimits, _) => {
+                "Raise the signer's limits (--max-ticket-ev, --max-total-ev), or name another orchestrator"
+            }
             (_, 401 | 403) => "Give the signer what it wants with --signer-header",
             (_, 404) => "Check that --signer names a Livepeer remote signer",
             (_, 481) => "The price is above what the signer pays; name another orchestrator",
             _ => about_link(cause).unwrap_or("Read what it says, and look into its log"),
         },
         Cause::Nonsense { .. } => "Check that --signer names a Livepeer remote signer",
+        Cause::Guard(broken) if matches!(**broken, Broken::Budget { .. }) => SPEND,
         Cause::Guard(_) => {
             "Check that --signer names the right one, and look into its log; nothing was sent"
         }
@@ -337,6 +350,11 @@ fn about_orchestrator(cause: &Cause) -> &'static str {
         Cause::Nonsense { .. } => "Check that the address is right and its software is current",
         Cause::Incompatible(_) => "See what it serves: livepeer-gateway info URL",
         Cause::TooDear { .. } => "Raise --max-price, or name another orchestrator",
+        Cause::Free => "Pay with --key-file or --keystore, or name another orchestrator",
+        Cause::Guard(broken) if matches!(**broken, Broken::Budget { .. }) => SPEND,
+        Cause::Guard(broken) if matches!(**broken, Broken::Ceiling { .. }) => {
+            "Raise --max-price, or name another orchestrator"
+        }
         Cause::Guard(_) => "Name another orchestrator; this one asks for what nobody should pay",
         Cause::Gone(_) | Cause::Ended(_) => "Start a new job",
         Cause::TooMuch { .. } => "Name another orchestrator, or report it to its owner",

@@ -31,6 +31,15 @@ use crate::{Driver, Runtime, seed};
 pub enum JobEvent {
     /// A payment was accepted.
     Paid(Paid),
+    /// No payment can be made for now, and why. The job runs on with what was paid, and tries again.
+    PaymentHeld(Failure),
+    /// The orchestrator asks more than it did, and is paid so from now on: the ceiling allows it.
+    Repriced {
+        /// What was paid until now.
+        from: Price,
+        /// What is paid from now on.
+        to: Price,
+    },
     /// The runner said something.
     Runner(RunnerEvent),
     /// The orchestrator at this address was given up, and why.

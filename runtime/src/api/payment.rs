@@ -48,6 +48,8 @@ enum Made {
     Payment(Credentials),
     /// Nothing is due.
     Nothing,
+    /// It cannot be made. The session lives on: what was paid before lasts for a while.
+    Held(Error),
 }
 
 /// A payment to send along with a request. One that is dropped counts as refused.
@@ -119,6 +121,7 @@ impl<R: Runtime> PaymentSession<R> {
             .await?;
         Ok(match made {
             Made::Nothing => None,
+            Made::Held(error) => return Err(error),
             Made::Payment(credentials) => Some(Payment {
                 session: self,
                 id,
@@ -201,6 +204,7 @@ impl<R: Runtime> Shared<R> {
             match event {
                 Some(Event::Ready(id, credentials)) => self.made(id, Made::Payment(credentials)),
                 Some(Event::Skipped(id)) => self.made(id, Made::Nothing),
+                Some(Event::Held(id, failure)) => self.made(id, Made::Held(failure.into())),
                 Some(Event::Paid(_, paid)) => self.board.change(|state| {
                     if state.paid.len() == MAX_PAID {
                         state.paid.pop_front();
@@ -209,6 +213,10 @@ impl<R: Runtime> Shared<R> {
                 }),
                 Some(Event::NeedQuote(_)) => match self.session.renew().await {
                     Ok(info) => self.handle.with(|payments, now| payments.renew(now, &info)),
+                    // What was paid lasts for a while, and the payments decide what happens then.
+                    Err(Error::Failed(failure)) => self
+                        .handle
+                        .with(|payments, now| payments.no_quote(now, *failure)),
                     // There will be no quote any more.
                     Err(error) => break error,
                 },

@@ -210,6 +210,10 @@ impl<R: Runtime> Shared<R> {
                 state.spent.expected_value += &paid.value;
                 state.tell(JobEvent::Paid(paid));
             }),
+            Event::PaymentHeld(why) => self.with(|state| state.tell(JobEvent::PaymentHeld(why))),
+            Event::Repriced { from, to } => {
+                self.with(|state| state.tell(JobEvent::Repriced { from, to }));
+            }
             Event::Runner(event) => self.with(|state| state.tell(JobEvent::Runner(event))),
             Event::Updated => self.with(|state| state.updated += 1),
             Event::Lost(url, failure) => self.with(|state| {

@@ -179,8 +179,14 @@ pub struct Quirks {
     pub other_model: Option<String>,
     /// After so many quotes, every later one is dearer by this factor.
     pub price_jump: Option<(u32, u16)>,
+    /// Quote this price from now on, as when the price of gas has moved. Sessions keep the price that they began with.
+    pub price: Option<Price>,
     /// Answer every payment with this status and text.
     pub refuse_payments: Option<(u16, String)>,
+    /// Take the next payment of a running session, and answer it with this status, as a proxy that lost patience.
+    pub hide_credit: Option<u16>,
+    /// Know nothing of `/refresh-payment`.
+    pub no_refresh: bool,
     /// Take every handshake for one too many (`OrchestratorCapped`).
     pub capped: bool,
     /// Answer the handshake without an auth token.

@@ -11,7 +11,7 @@ use livepeer_core::{Address, Time};
 use livepeer_proto::net;
 
 use super::event::Event;
-use super::{Orchestrator, config::ModelConfig};
+use super::{Orchestrator, account, config::ModelConfig};
 
 const LIVE: Capability = Capability::LIVE_VIDEO_TO_VIDEO;
 
@@ -67,7 +67,11 @@ impl Orchestrator {
         wanted: Option<&Capabilities>,
         token: AuthToken,
     ) -> Result<net::OrchestratorInfo, String> {
-        let price = self.price(wanted);
+        let pinned = self
+            .till
+            .as_ref()
+            .and_then(|till| till.get().session_price(&account(payer, &token.session_id)));
+        let price = pinned.or_else(|| self.price(wanted));
         let mut info = self.quoted(now, payer, price)?;
         info.capabilities = Some(self.offered().to_wire());
         info.auth_token = (!self.config.quirks.no_auth_token).then(|| token.to_wire());
@@ -144,7 +148,7 @@ impl Orchestrator {
             })
             .flatten()
             .filter(|sum| !sum.is_free());
-        let price = sum.unwrap_or(base);
+        let price = self.config.quirks.price.or(sum).unwrap_or(base);
         match self.config.quirks.price_jump {
             Some((after, factor)) if self.quotes >= after => {
                 Price::new(price.wei().saturating_mul(factor.into()), price.per())

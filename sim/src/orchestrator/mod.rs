@@ -550,7 +550,7 @@ impl Orchestrator {
         if self.closing || self.closed {
             return self.send(id, unavailable());
         }
-        match Exchange::open(now, &request) {
+        match Exchange::open(now, &request, self.config.quirks.no_refresh) {
             Ok(mut exchange) => match self.intake.admit(&request) {
                 Ok(held) => {
                     exchange.held = Some(held);

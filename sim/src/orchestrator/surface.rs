@@ -94,7 +94,7 @@ impl Exchange {
     ///
     /// # Errors
     /// If it is for nothing here.
-    pub(super) fn open(now: Time, request: &Request) -> Result<Self, No> {
+    pub(super) fn open(now: Time, request: &Request, no_refresh: bool) -> Result<Self, No> {
         let path = request.url.path();
         let path = path.split('?').next().unwrap_or("");
         let header = |name| request.headers.get(name).unwrap_or("").to_owned();
@@ -125,7 +125,7 @@ impl Exchange {
             let ask = match path {
                 "/live-video-to-video" => Ask::Start(headers()),
                 "/payment" => Ask::Payment(headers()),
-                "/refresh-payment" => Ask::RefreshPayment,
+                "/refresh-payment" if !no_refresh => Ask::RefreshPayment,
                 "/discovery" => {
                     return Err(elsewhere(404, "live runners are not supported"));
                 }
@@ -528,6 +528,13 @@ impl Orchestrator {
         };
         let told = match (refused, waiting.then) {
             (Some(why), _) => Err(no(why.status(), why.to_string())),
+            (None, Then::Payment(_)) if self.config.quirks.hide_credit.is_some() => {
+                let status = self.config.quirks.hide_credit.take().unwrap_or_default();
+                Err(No {
+                    status,
+                    ..no("gave up".to_owned())
+                })
+            }
             (None, Then::Payment(info)) => {
                 let result = net::PaymentResult { info: Some(*info) };
                 Ok(vec![wire::protobuf_reply(&result)])

@@ -7,6 +7,7 @@ use super::replay::Owed;
 use super::{Ending, Event, LiveVideoJob, Running, State};
 use crate::error::{Advice, Cause, Failure, Party, Reason};
 use crate::payment::Funds;
+use crate::payment::guard::Broken;
 use crate::pool::{Lease, Outcome, Spent};
 
 /// Input that has been silent for this long is asleep: a server removes channels after five minutes.
@@ -201,7 +202,10 @@ fn verdict(failure: &Failure) -> Outcome {
             reason: Reason::ParamsExpired | Reason::AuthToken,
             ..
         } => Outcome::Stale,
+        Cause::Guard(ref broken) if matches!(**broken, Broken::Ceiling { .. }) => Outcome::TooDear,
+        // Others can pay it; we cannot.
         Cause::TooDear { .. }
+        | Cause::Free
         | Cause::Refused {
             reason: Reason::PriceDoubled,
             ..

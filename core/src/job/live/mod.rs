@@ -30,6 +30,7 @@ use crate::handshake::Handshake;
 use crate::http::{In, Trust, Url};
 use crate::job::SwapLimit;
 use crate::machine::{Child, EffectId, Input, Machine, Outbox, Output, earlier};
+use crate::money::Price;
 use crate::payment::session::{self, PaymentId};
 use crate::payment::{Funds, PaymentSession, Unit};
 use crate::pool::{Attempts, Budget, Lease, Outcome};
@@ -68,8 +69,8 @@ pub struct Config {
     pub start_budget: Budget,
     /// How often running work is paid for (payments spec 10).
     pub pay_every: Duration,
-    /// How many renewals of the quote in a row may fail before the orchestrator is left. How often a payment is
-    /// tried depends on how long the last one lasts.
+    /// How many renewals of the quote in a row may fail before the payment that needs it counts as one that cannot be
+    /// made. The job runs on while the last one lasts.
     pub max_unrenewed: u32,
     /// How often the control channel gets its keep-alive.
     pub keep_alive_every: Duration,
@@ -135,6 +136,15 @@ pub enum Event {
     Started(Box<Started>),
     /// The orchestrator took a payment.
     Paid(session::Paid),
+    /// No payment can be made for now, and why. The job runs on with what was paid, and tries again.
+    PaymentHeld(Failure),
+    /// The orchestrator asks more than it did, and is paid so from now on: the ceiling allows it.
+    Repriced {
+        /// What was paid until now.
+        from: Price,
+        /// What is paid from now on.
+        to: Price,
+    },
     /// The runner said something.
     Runner(RunnerEvent),
     /// A parameter update is in the orchestrator's hands.

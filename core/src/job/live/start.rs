@@ -36,6 +36,10 @@ impl LiveVideoJob {
                     serving.lease.info = info;
                 }
             }
+            session::Event::Held(_, why) => self.out.event(Event::PaymentHeld(why)),
+            session::Event::Repriced { from, to } => {
+                self.out.event(Event::Repriced { from, to });
+            }
             session::Event::Failed(failure) => self.release(failure),
             session::Event::Skipped(_) if matches!(self.state, State::AwaitingPayment(_)) => {
                 // A start without money would be refused.
@@ -81,19 +85,24 @@ impl LiveVideoJob {
             }
             _ => return,
         };
-        serving.unrenewed += 1;
-        if matches!(self.state, State::Running(_)) && serving.unrenewed < self.config.max_unrenewed
-        {
-            // The old quote may last until the orchestrator can be reached again.
-            let handshake = serving.lease.handshake(self.now);
-            let handshake = self.adopt(handshake);
-            if let Some(serving) = &mut self.serving {
-                serving.handshake = handshake;
-            }
-            self.renew_quote();
-            return;
+        if !matches!(self.state, State::Running(_)) {
+            return self.release(failure);
         }
-        self.release(failure);
+        serving.unrenewed += 1;
+        let give_up = serving.unrenewed >= self.config.max_unrenewed;
+        let handshake = serving.lease.handshake(self.now);
+        let handshake = self.adopt(handshake);
+        let Some(serving) = &mut self.serving else {
+            return;
+        };
+        serving.handshake = handshake;
+        if give_up {
+            // What was paid lasts for a while, and the payments decide what happens then.
+            serving.unrenewed = 0;
+            serving.payment.get_mut().no_quote(self.now, failure);
+        } else {
+            self.renew_quote();
+        }
     }
 
     pub(super) fn prepare_start(&mut self) {

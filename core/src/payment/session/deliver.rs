@@ -6,7 +6,8 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::Credentials;
+use super::types::{DELIVERY_TRIES, Paid};
+use super::{Credentials, Event, Memory, Minted, Payer, PaymentSession, State, pause};
 use crate::error::{Cause, Failure, Party, Reason};
 use crate::http::{self, Fault, Method, Request, Trust, Url};
 use crate::machine::{EffectId, Outbox};
@@ -173,8 +174,109 @@ impl Delivery {
             (400, _) if self.confirming && seen => Verdict::Taken(None),
             (400, Reason::ParamsExpired | Reason::Nonce | Reason::RecipientRand)
             | (403, Reason::AuthToken) => Verdict::Discard,
-            (403, Reason::Capacity) | (408 | 429 | 500 | 502..=504, _) => Verdict::Again(refused),
+            // Somebody in between gave up on the orchestrator, which may have taken it all the same.
+            (408 | 502 | 504, _) => self.unknown(refused),
+            (403, Reason::Capacity) | (429 | 500 | 503, _) => Verdict::Again(refused),
             _ => Verdict::Over(refused),
+        }
+    }
+}
+
+impl PaymentSession {
+    pub(super) fn send(&mut self, minted: Box<Minted>) {
+        let Some(current) = &mut self.current else {
+            return;
+        };
+        self.nonces = minted.nonces;
+        current.tries = 0;
+        if current.by_owner {
+            let event = Event::Ready(current.id, minted.credentials.clone());
+            self.state = State::AwaitingOwner(minted);
+            self.out.event(event);
+        } else {
+            self.post(minted, Delivery::default());
+        }
+    }
+
+    pub(super) fn post(&mut self, minted: Box<Minted>, mut post: Delivery) {
+        let url = match &self.config.payment_url {
+            Some(url) => url.clone(),
+            None => self.info.transcoder.child("payment"),
+        };
+        if let Some(current) = &mut self.current {
+            current.tries += 1;
+        }
+        post.send(
+            self.now,
+            &mut self.out,
+            url,
+            self.config.trust,
+            &minted.credentials,
+            self.coverage.patience(self.now, DELIVERY_DEADLINE),
+        );
+        self.state = State::Delivering(minted, post);
+    }
+
+    /// The orchestrator took the payment: what was pending is committed.
+    pub(super) fn taken(&mut self, minted: Minted) {
+        match (&mut self.payer, minted.memory) {
+            (Payer::Remote { committed, .. }, Memory::Blob(blob)) => *committed = blob,
+            (Payer::Local { committed, .. }, Memory::State(state)) => *committed = Some(state),
+            _ => {}
+        }
+        self.accepted = true;
+        self.held = None;
+        self.state = State::Resting;
+        if minted.tickets == 0 {
+            // The orchestrator works for nothing.
+            self.current = None;
+            return;
+        }
+        self.work
+            .add(self.config.unit, self.last_minted, minted.at, &minted.fee);
+        self.last_minted = Some(minted.at);
+        self.proportion.paid(&minted.value, &minted.fee);
+        self.coverage.add(minted.at, &minted.value);
+        self.total += &minted.value;
+        if let Some(current) = self.current.take() {
+            let paid = Paid {
+                tickets: minted.tickets,
+                value: minted.value,
+                total: self.total.clone(),
+                covered_until: self.coverage.until(),
+                per_second: self.work.per_second(),
+            };
+            self.out.event(Event::Paid(current.id, paid));
+        }
+        self.set_pace();
+    }
+
+    pub(super) fn on_verdict(&mut self, minted: Box<Minted>, post: Delivery, verdict: Verdict) {
+        match verdict {
+            Verdict::Taken(info) => {
+                self.taken(*minted);
+                if let Some(info) = info {
+                    self.requote(*info);
+                }
+            }
+            Verdict::Discard => {
+                self.stale = true;
+                self.need_quote(None);
+            }
+            Verdict::Again(failure) => {
+                let tries = self.current.as_ref().map_or(0, |current| current.tries);
+                let until = self.now + pause(tries);
+                let covered = self
+                    .coverage
+                    .until()
+                    .is_some_and(|covered| covered >= until);
+                if tries >= DELIVERY_TRIES && !covered {
+                    return self.give_up("delivering a payment", tries, failure);
+                }
+                self.state = State::PausingDelivery(minted, post, until);
+            }
+            Verdict::Confirm => self.post(minted, post),
+            Verdict::Over(failure) => self.fail(failure),
         }
     }
 }

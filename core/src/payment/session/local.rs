@@ -8,14 +8,14 @@ use core::time::Duration;
 
 use crate::chain::ChainView;
 use crate::machine::{Effect, EffectId, Outbox};
-use crate::payment::mint::{Plan, Policy, Refusal, decide};
+use crate::payment::mint::{Plan, Policy, Refusal, decide, introduction};
 use crate::payment::nonce::SpentNonces;
 use crate::rng::{Rng, Seed};
-use crate::sign::{Address, SignRefused, Signature};
+use crate::sign::{Address, Digest, SignRefused, Signature};
 use crate::store::{Record, StoreFailed};
 use crate::time::Time;
 use crate::wire::signer::{PaymentRequest, Quote};
-use crate::wire::{OrchestratorInfo, SignerState};
+use crate::wire::{OrchestratorInfo, Payment, SegmentCredentials, SignerState};
 
 /// How long the key holder may take.
 pub(super) const SIGN_DEADLINE: Duration = Duration::from_secs(30);
@@ -67,8 +67,38 @@ enum Step {
     },
 }
 
+impl Step {
+    fn sign<E>(now: Time, out: &mut Outbox<E>, digests: impl Iterator<Item = Digest>) -> Self {
+        let asked: Vec<EffectId> = digests
+            .map(|digest| out.open(Effect::Sign(digest)))
+            .collect();
+        Self::AwaitingSignatures {
+            signatures: alloc::vec![None; asked.len()],
+            asked,
+            until: now + SIGN_DEADLINE,
+        }
+    }
+}
+
+fn quoted(info: &OrchestratorInfo) -> Quote {
+    Quote {
+        transcoder: format!("{}", info.transcoder),
+        ticket_params: info.ticket_params.clone(),
+        price: info.price.map(|price| (price.wei(), price.per())),
+        address: info.address,
+        auth_token: info.auth_token.clone(),
+    }
+}
+
+/// What is signed.
+enum Work {
+    Payment(Box<Plan>),
+    /// Credentials for work that costs nothing.
+    Introduction(SegmentCredentials),
+}
+
 struct Making {
-    plan: Plan,
+    work: Work,
     step: Step,
 }
 
@@ -76,7 +106,8 @@ struct Making {
 pub(super) struct Made {
     pub(super) payment: String,
     pub(super) segment: String,
-    pub(super) state: SignerState,
+    /// `None` if nothing is paid.
+    pub(super) state: Option<SignerState>,
 }
 
 /// What became of a signature.
@@ -110,6 +141,16 @@ impl Minter {
         self.account.policy.address
     }
 
+    /// Whether a session goes on at twice its first price.
+    pub(super) const fn may_double(&self) -> bool {
+        self.account.policy.may_double
+    }
+
+    /// The most tickets in one payment.
+    pub(super) fn max_tickets(&self) -> usize {
+        usize::try_from(self.account.policy.max_tickets).unwrap_or(usize::MAX)
+    }
+
     pub(super) fn set_chain(&mut self, view: ChainView) {
         self.account.chain = view;
     }
@@ -124,13 +165,7 @@ impl Minter {
         committed: Option<&SignerState>,
         request: &PaymentRequest,
     ) -> Result<(), Refusal> {
-        let quote = Quote {
-            transcoder: format!("{}", info.transcoder),
-            ticket_params: info.ticket_params.clone(),
-            price: info.price.map(|price| (price.wei(), price.per())),
-            address: info.address,
-            auth_token: info.auth_token.clone(),
-        };
+        let quote = quoted(info);
         let used = info.ticket_params.as_ref().map_or(0, |params| {
             self.account.used.last(&params.recipient_rand_hash)
         });
@@ -147,8 +182,24 @@ impl Minter {
         let hash = plan.params.recipient_rand_hash;
         let record = SpentNonces::record(&hash, *plan.nonces.end());
         self.making = Some(Making {
-            plan,
+            work: Work::Payment(Box::new(plan)),
             step: Step::AwaitingStored(out.open(Effect::Store(record)), now + store_within),
+        });
+        Ok(())
+    }
+
+    /// Asks for the signature under credentials for work that costs nothing.
+    pub(super) fn introduce<E>(
+        &mut self,
+        now: Time,
+        out: &mut Outbox<E>,
+        info: &OrchestratorInfo,
+        request: &PaymentRequest,
+    ) -> Result<(), Refusal> {
+        let credentials = introduction(&mut self.rng, &quoted(info), request)?;
+        self.making = Some(Making {
+            step: Step::sign(now, out, [credentials.digest()].into_iter()),
+            work: Work::Introduction(credentials),
         });
         Ok(())
     }
@@ -163,26 +214,18 @@ impl Minter {
         let address = self.address();
         if let Some(making) = &mut self.making
             && matches!(making.step, Step::AwaitingStored(waited, _) if waited == id)
+            && let Work::Payment(plan) = &making.work
         {
             if let Err(why) = answer {
                 self.making = None;
                 return Some(Outcome::NotStored(why));
             }
             // A failed send never gives nonces back.
-            let hash = making.plan.params.recipient_rand_hash;
-            if let Some(forgotten) = self.account.used.spend(hash, *making.plan.nonces.end()) {
+            let hash = plan.params.recipient_rand_hash;
+            if let Some(forgotten) = self.account.used.spend(hash, *plan.nonces.end()) {
                 out.open(Effect::Store(forgotten));
             }
-            let asked: Vec<EffectId> = making
-                .plan
-                .digests(address)
-                .map(|digest| out.open(Effect::Sign(digest)))
-                .collect();
-            making.step = Step::AwaitingSignatures {
-                signatures: alloc::vec![None; asked.len()],
-                asked,
-                until: now + SIGN_DEADLINE,
-            };
+            making.step = Step::sign(now, out, plan.digests(address));
         }
         None
     }
@@ -210,15 +253,36 @@ impl Minter {
             Ok(signature) => signatures[slot] = Some(signature),
         }
         let all = signatures.iter().copied().collect::<Option<Vec<_>>>()?;
-        let plan = self.making.take()?.plan;
-        let (payment, segment) = plan
-            .headers(self.address(), &all)
-            .expect("one signature was awaited for each digest");
-        Some(Outcome::Made(Box::new(Made {
-            payment,
-            segment,
-            state: plan.state,
-        })))
+        let payer = self.address();
+        let made = match self.making.take()?.work {
+            Work::Payment(plan) => {
+                let (payment, segment) = plan
+                    .headers(payer, &all)
+                    .expect("one signature was awaited for each digest");
+                Made {
+                    payment,
+                    segment,
+                    state: Some(plan.state),
+                }
+            }
+            Work::Introduction(credentials) => {
+                let payment = Payment {
+                    sender: payer,
+                    ..Payment::default()
+                };
+                let signature = all.first().map(|one| one.0.to_vec().into());
+                let credentials = SegmentCredentials {
+                    signature: signature.unwrap_or_default(),
+                    ..credentials
+                };
+                Made {
+                    payment: payment.encode(),
+                    segment: credentials.encode(),
+                    state: None,
+                }
+            }
+        };
+        Some(Outcome::Made(Box::new(made)))
     }
 
     pub(super) fn tick(&mut self, now: Time) -> Option<Outcome> {

@@ -3,108 +3,37 @@
 use alloc::boxed::Box;
 use alloc::string::{String, ToString as _};
 
-use super::types::{MAX_REFRESHES, MINT_ROUNDS, OWN_TRIES, QUOTE_DEADLINE};
+use super::types::{MINT_ROUNDS, OWN_TRIES};
 use super::{
-    Credentials, Event, Fee, Memory, Minted, Payer, PaymentSession, Quote, State, local, pause,
-    signer,
+    Credentials, Event, Fee, Memory, Minted, Payer, PaymentSession, State, local, pause, signer,
 };
 use crate::chain::MAX_AGE;
 use crate::error::{Cause, Failure, Party};
-use crate::http::Url;
 use crate::machine::Effect;
+use crate::money::Amount;
 use crate::payment::auth::TOKEN_RENEWAL;
 use crate::payment::guard::{Broken, Expected, verify};
 use crate::payment::mint::Refusal;
-use crate::payment::ticket::expected_value;
 use crate::store::{STORE_WITHIN, StoreFailed};
 use crate::time::Time;
 use crate::wire::signer::{
     PaymentRequest, PaymentResponse, STATUS_NO_TICKETS, STATUS_PRICE, STATUS_REFRESH, StateBlob,
 };
-use crate::wire::{OrchestratorInfo, SegmentCredentials, TicketParams, error_words, named_ceiling};
+use crate::wire::{SegmentCredentials, error_words, named_ceiling};
 
 impl PaymentSession {
-    /// Checks a quote and puts it to use.
-    pub(super) fn take_quote(&mut self, info: &OrchestratorInfo) -> Result<(), Box<Failure>> {
-        let fail = |cause| {
-            let party = Party::Orchestrator(info.transcoder.clone());
-            Box::new(Failure::new(party, cause))
-        };
-        let nonsense = |why: &str| {
-            fail(Cause::Nonsense {
-                what: "quote",
-                why: why.into(),
-            })
-        };
-        if info.auth_token.is_none() {
-            return Err(nonsense("it has no auth token"));
-        }
-        if matches!(self.payer, Payer::Offchain) {
-            self.info = info.clone();
-            return Ok(());
-        }
-        let price = info
-            .price
-            .filter(|price| !price.is_free())
-            .ok_or_else(|| nonsense("it has no price, so there is nothing to pay"))?;
-        let params = info
-            .ticket_params
-            .clone()
-            .ok_or_else(|| nonsense("it has no ticket parameters"))?;
-        if info.address != self.info.address {
-            return Err(nonsense("it is of another account than the session's"));
-        }
-        let guard = |by, ceiling| {
-            fail(Cause::Guard(Box::new(Broken::Ceiling {
-                by,
-                asked: price,
-                ceiling,
-            })))
-        };
-        let wanted = self.config.capabilities.clone().unwrap_or_default();
-        match self.config.ceilings.limit(&wanted) {
-            Some(ceiling) if price.of_one() > ceiling => {
-                return Err(guard("configured ceiling", ceiling));
-            }
-            _ => {}
-        }
-        match self.initial {
-            Some(initial) if price > initial => {
-                return Err(guard("session's first price", initial.of_one()));
-            }
-            _ => {}
-        }
-        self.initial.get_or_insert(price);
-        self.stale &= self
-            .quote
-            .as_ref()
-            .is_some_and(|old| old.params.recipient_rand_hash == params.recipient_rand_hash);
-        self.quote = Some(Quote {
-            info: info.clone(),
-            params,
-            price,
-        });
-        self.info = info.clone();
-        Ok(())
-    }
-
     /// Starts minting the current payment from the quote, or asks for a better one.
     pub(super) fn mint(&mut self) {
-        let Some(current) = &self.current else {
+        let Some(current) = &mut self.current else {
             self.state = State::Resting;
             return;
         };
-        let (id, fee) = (current.id, current.fee);
-        let token = self.info.auth_token.as_ref();
+        current.asked = self.now;
+        let fee = current.fee;
         let Some(quote) = &self.quote else {
-            let credentials = Credentials {
-                payment: String::new(),
-                segment: SegmentCredentials::offchain(token),
-            };
-            self.current = None;
-            self.state = State::Resting;
-            return self.out.event(Event::Ready(id, credentials));
+            return self.introduce();
         };
+        let token = self.info.auth_token.as_ref();
         let ending = token.is_none_or(|token| self.now + TOKEN_RENEWAL > token.expiration);
         let worn = self.nonces.hash() == quote.params.recipient_rand_hash && self.nonces.worn();
         if self.stale || ending || worn {
@@ -143,6 +72,26 @@ impl PaymentSession {
         }
     }
 
+    /// Nothing is paid, and the headers say so. On a chain they say who the job is for all the same, signed.
+    fn introduce(&mut self) {
+        let request = self.request(Fee::Units(0));
+        if let Payer::Local { minter, .. } = &mut self.payer {
+            self.state = State::Minting;
+            if let Err(refusal) = minter.introduce(self.now, &mut self.out, &self.info, &request) {
+                self.refused_by_ourselves(refusal);
+            }
+            return;
+        }
+        self.state = State::Resting;
+        if let Some(current) = self.current.take() {
+            let credentials = Credentials {
+                payment: String::new(),
+                segment: SegmentCredentials::offchain(self.info.auth_token.as_ref()),
+            };
+            self.out.event(Event::Ready(current.id, credentials));
+        }
+    }
+
     pub(super) fn request(&self, fee: Fee) -> PaymentRequest {
         use prost::Message as _;
         let (job_type, in_pixels) = match fee {
@@ -166,23 +115,6 @@ impl PaymentSession {
                 .as_ref()
                 .map(|wanted| wanted.to_wire().encode_to_vec().into()),
         }
-    }
-
-    pub(super) fn need_quote(&mut self, at: Option<Url>) {
-        self.refreshes += 1;
-        if self.refreshes > MAX_REFRESHES {
-            let failure = Failure::new(
-                self.orchestrator(),
-                Cause::GaveUp {
-                    what: "a payment from a fresh quote",
-                    times: MAX_REFRESHES,
-                    last: "the quote is out of date again".into(),
-                },
-            );
-            return self.fail(failure);
-        }
-        self.state = State::AwaitingQuote(self.now + QUOTE_DEADLINE);
-        self.out.event(Event::NeedQuote(at));
     }
 
     pub(super) fn on_answer(&mut self, answer: signer::Answer) {
@@ -236,7 +168,7 @@ impl PaymentSession {
             ),
             _ => Failure::new(party, signer::refused(status, text)),
         };
-        self.fail(failure);
+        self.refuse(failure);
     }
 
     pub(super) fn skip(&mut self) {
@@ -285,7 +217,8 @@ impl PaymentSession {
     /// Reads what was minted, and lets it go if it keeps the rules.
     pub(super) fn minted(&mut self, party: Party, credentials: Credentials, memory: Memory) {
         match self.inspect(credentials, memory) {
-            Err(broken) => self.fail(Failure::new(party, Cause::Guard(broken))),
+            Err(broken) => self.refuse(Failure::new(party, Cause::Guard(broken))),
+            Ok(minted) if minted.tickets == 0 => self.send(Box::new(minted)),
             Ok(minted) => {
                 self.config.budget.spend(self.now, &minted.value);
                 if let Some(current) = &mut self.current {
@@ -333,16 +266,22 @@ impl PaymentSession {
         credentials: Credentials,
         memory: Memory,
     ) -> Result<Minted, Box<Broken>> {
-        let (Some(quote), Some(initial), Some(current)) =
-            (&self.quote, self.initial, &self.current)
-        else {
+        let (Some(current), Some(sender)) = (&self.current, self.sender()) else {
             return Err(Box::new(Broken::Quote));
         };
-        let sender = match &self.payer {
-            Payer::Remote { client, .. } => client.address(),
-            Payer::Local { minter, .. } => minter.address(),
-            Payer::Offchain => return Err(Box::new(Broken::Quote)),
+        let Some(quote) = &self.quote else {
+            // Nothing is paid, so there is nothing that could be too much.
+            return Ok(Minted {
+                credentials,
+                memory,
+                at: current.asked,
+                tickets: 0,
+                value: Amount::zero(),
+                fee: Amount::zero(),
+                nonces: self.nonces,
+            });
         };
+        let initial = self.initial;
         let expected = Expected {
             params: &quote.params,
             price: quote.price,
@@ -350,7 +289,10 @@ impl PaymentSession {
             sender,
             manifest_id: &self.manifest_id,
             nonces: self.nonces,
-            max_tickets: self.config.max_tickets,
+            max_tickets: match &self.payer {
+                Payer::Local { minter, .. } => minter.max_tickets(),
+                _ => self.config.max_tickets,
+            },
         };
         let verified = verify(&credentials.payment, &credentials.segment, &expected)?;
         let unit = self.config.unit;
@@ -358,7 +300,7 @@ impl PaymentSession {
             Fee::Units(units) => Some(units),
             Fee::Elapsed => None,
         };
-        let elapsed = self.last_minted.map(|last| self.now.since(last));
+        let elapsed = self.last_minted.map(|last| current.asked.since(last));
         self.proportion
             .check(&verified.value, &verified.ev, unit, units, elapsed, initial)?;
         self.config.budget.check(self.now, &verified.value)?;
@@ -366,38 +308,12 @@ impl PaymentSession {
         Ok(Minted {
             credentials,
             memory,
-            at: self.now,
+            at: current.asked,
             tickets: verified.tickets,
             value: verified.value,
             fee: initial.fee(billed),
             nonces: verified.nonces,
         })
-    }
-
-    /// Takes over a quote that came with an answer, if it is no worse (payments spec 11.3).
-    pub(super) fn requote(&mut self, info: OrchestratorInfo) {
-        let worthless = |params: &TicketParams| {
-            !expected_value(&params.face_value, &params.win_prob).is_positive()
-        };
-        let Some(old) = &self.quote else {
-            return;
-        };
-        // The same place, which the quote before knows better.
-        let transcoder = old.info.transcoder.clone();
-        let usable = info.address == old.info.address
-            && info.transcoder == transcoder
-            && info.auth_token == old.info.auth_token
-            && info
-                .price
-                .is_some_and(|price| !price.is_free() && price <= old.price)
-            && info
-                .ticket_params
-                .as_ref()
-                .is_some_and(|params| !worthless(params));
-        let info = OrchestratorInfo { transcoder, ..info };
-        if usable && self.take_quote(&info).is_ok() {
-            self.out.event(Event::Requoted(Box::new(info)));
-        }
     }
 
     pub(super) fn on_local(&mut self, outcome: local::Outcome) {
@@ -407,7 +323,9 @@ impl PaymentSession {
                     payment: made.payment,
                     segment: made.segment,
                 };
-                let memory = Memory::State(Box::new(made.state));
+                let memory = made
+                    .state
+                    .map_or(Memory::Nothing, |state| Memory::State(Box::new(state)));
                 return self.minted(Party::KeyHolder, credentials, memory);
             }
             local::Outcome::Refused(why) => {

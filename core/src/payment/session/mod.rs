@@ -1,8 +1,8 @@
 //! The payer's side of one job at one orchestrator: makes payments, looks at them, delivers them, and paces itself.
 //!
 //! ```text
-//!  pay(), or the pace ─▶ Minting ◀──────────────── renew() ───────────────┐
-//!        ▲                 │ │ └─ 480, or the quote is worn: NeedQuote ─▶ AwaitingQuote
+//!  pay(), or the pace ─▶ Minting ◀─────────────── a quote, renew() ────────┐
+//!        ▲                 │ │ └─ 480, or the quote is worn ─▶ Refreshing ──┤ none: NeedQuote ─▶ AwaitingQuote
 //!        │                 │ └─ nobody answers ─▶ Pausing ─▶ Minting        ▲ discard
 //!        │                 │ minted, read, within budget                    │
 //!        │                 ▼                                                │
@@ -14,7 +14,8 @@
 //!        └── Paid ◀────┴── 200 ───────┘ └─ not reached, 500 ─▶ Pausing ─▶ Delivering
 //!
 //!  Our own key holder or store fails: Pausing, then the same again, for as long as what was paid lasts.
-//!  482: Skipped, nothing changes. Anything else, too many tries, a deadline, a broken rule: Failed ─▶ Ended
+//!  482: Skipped, nothing changes. A payment that cannot be made: Held, tried again at the pace while the last one
+//!  lasts; then, and before the first one: Failed ─▶ Ended. So too if the orchestrator wants no more payments.
 //! ```
 //!
 //! The signer's blob, or our own memory with an own key, is committed only when the orchestrator took the payment.
@@ -25,6 +26,8 @@ mod deliver;
 mod local;
 mod minting;
 mod pace;
+mod quotes;
+mod refresh;
 mod signer;
 mod types;
 
@@ -32,8 +35,10 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use core::time::Duration;
 
-use self::deliver::{Delivery as Post, Verdict};
-use self::pace::Coverage;
+use self::deliver::Delivery as Post;
+use self::pace::{Coverage, Work};
+use self::quotes::Unusable;
+use self::refresh::Refresh;
 use super::guard::{Budget, Proportion};
 use super::nonce::SenderNonces;
 use super::units::Unit;
@@ -72,6 +77,8 @@ enum Payer {
 enum Memory {
     Blob(StateBlob),
     State(Box<SignerState>),
+    /// The orchestrator works for nothing.
+    Nothing,
 }
 
 /// A payment that was minted and read.
@@ -91,6 +98,8 @@ struct Current {
     fee: Fee,
     /// Whether the owner delivers it.
     by_owner: bool,
+    /// When it was asked for last: a signer's clock reads about this.
+    asked: Time,
     tries: u32,
 }
 
@@ -99,6 +108,8 @@ enum State {
     Minting,
     Saving(Box<Minted>, EffectId, Time),
     PausingSave(Box<Minted>, Time),
+    /// The job's own quote is asked for; the signer may have said where else.
+    Refreshing(Refresh, Option<http::Url>),
     AwaitingQuote(Time),
     AwaitingOwner(Box<Minted>),
     Delivering(Box<Minted>, Post),
@@ -107,6 +118,7 @@ enum State {
     Ended,
 }
 
+/// What payments are made from.
 struct Quote {
     info: OrchestratorInfo,
     params: TicketParams,
@@ -118,17 +130,24 @@ pub struct PaymentSession {
     now: Time,
     config: Config,
     payer: Payer,
-    /// `None` only off-chain.
+    /// `None` if nothing is paid: off-chain, and to an orchestrator that asks nothing.
     quote: Option<Quote>,
     info: OrchestratorInfo,
     /// A payment made from it may have been seen: do not use it again.
     stale: bool,
-    initial: Option<Price>,
+    /// The price that is billed, and that of the job's first payment: they differ once it was raised.
+    initial: Price,
+    first: Price,
+    /// The orchestrator took a payment, or a start for nothing: its price holds.
+    accepted: bool,
+    /// Why payments are not made for the time being.
+    held: Option<Failure>,
     manifest_id: String,
     nonces: SenderNonces,
     last_minted: Option<Time>,
     proportion: Proportion,
     coverage: Coverage,
+    work: Work,
     total: Amount,
     refreshes: u32,
     pace: Option<(Duration, Time)>,
@@ -154,19 +173,22 @@ impl PaymentSession {
                 committed: None,
             },
         };
-        let free = Price::new(0, 1).expect("one unit for nothing is a price");
         let mut this = Self {
             now,
             payer,
             quote: None,
             info: info.clone(),
             stale: false,
-            initial: None,
+            initial: Price::FREE,
+            first: Price::FREE,
+            accepted: false,
+            held: None,
             manifest_id: config.manifest_id.clone(),
             nonces: SenderNonces::new([0; 32], 0),
             last_minted: None,
             proportion: Proportion::default(),
-            coverage: Coverage::new(config.unit, info.price.unwrap_or(free)),
+            coverage: Coverage::new(config.unit, Price::FREE),
+            work: Work::default(),
             total: Amount::zero(),
             refreshes: 0,
             pace: None,
@@ -184,7 +206,8 @@ impl PaymentSession {
                     why: "it is empty".into(),
                 },
             ));
-        } else if let Err(failure) = this.take_quote(info) {
+        } else if let Err(Unusable::Bad(failure)) = this.take_quote(info) {
+            // No price is dearer than the first one.
             this.fail(*failure);
         }
         this
@@ -225,7 +248,7 @@ impl PaymentSession {
     }
 
     /// Pays by itself from now on, at the latest every `interval`, and earlier when what was paid runs out. Does
-    /// nothing off-chain and for jobs that are paid once.
+    /// nothing where nothing is paid, and for jobs that are paid once.
     ///
     /// # Errors
     /// [`Misuse::Ended`] after the end, [`Misuse::NotOpen`] while the job has no name.
@@ -234,13 +257,14 @@ impl PaymentSession {
         if matches!(self.state, State::Ended) {
             return Err(Misuse::Ended);
         }
-        if matches!(self.payer, Payer::Offchain) || self.config.unit == Unit::Fixed {
+        if self.quote.is_none() || self.config.unit == Unit::Fixed {
             return Ok(());
         }
         if self.manifest_id.is_empty() {
             return Err(Misuse::NotOpen);
         }
-        self.pace = Some((interval, self.coverage.next(self.now, interval)));
+        self.pace = Some((interval, self.now));
+        self.set_pace();
         Ok(())
     }
 
@@ -250,22 +274,21 @@ impl PaymentSession {
     }
 
     /// Gives fresh orchestrator info: the answer to [`Event::NeedQuote`], or whenever there is some. It replaces
-    /// price and ticket parameters together. Another account, or a higher price than the session began with, ends
-    /// the session.
+    /// price and ticket parameters together. Another account ends the session. A quote above the session's first price
+    /// is not used while there is another way.
     pub fn renew(&mut self, now: Time, info: &OrchestratorInfo) {
         self.advance(now);
         if matches!(self.state, State::Ended) {
             return;
         }
-        let same = self.info == *info;
-        if let Err(failure) = self.take_quote(info) {
-            return self.fail(*failure);
-        }
-        match self.state {
-            State::AwaitingQuote(_) => self.mint(),
-            // What is being minted from the old quote is of no use any more.
-            State::Minting if !same => self.mint(),
-            _ => {}
+        self.on_renewed(info);
+    }
+
+    /// Answers [`Event::NeedQuote`] with the news that there is none, and why.
+    pub fn no_quote(&mut self, now: Time, failure: Failure) {
+        self.advance(now);
+        if matches!(self.state, State::AwaitingQuote(_)) {
+            self.refuse(failure);
         }
     }
 
@@ -346,6 +369,7 @@ impl PaymentSession {
             id,
             fee,
             by_owner,
+            asked: self.now,
             tries: 0,
         });
         self.refreshes = 0;
@@ -356,96 +380,9 @@ impl PaymentSession {
         Ok(id)
     }
 
-    fn send(&mut self, minted: Box<Minted>) {
-        let Some(current) = &mut self.current else {
-            return;
-        };
-        self.nonces = minted.nonces;
-        current.tries = 0;
-        if current.by_owner {
-            let event = Event::Ready(current.id, minted.credentials.clone());
-            self.state = State::AwaitingOwner(minted);
-            self.out.event(event);
-        } else {
-            self.post(minted, Post::default());
-        }
-    }
-
-    fn post(&mut self, minted: Box<Minted>, mut post: Post) {
-        let url = match &self.config.payment_url {
-            Some(url) => url.clone(),
-            None => self.info.transcoder.child("payment"),
-        };
-        if let Some(current) = &mut self.current {
-            current.tries += 1;
-        }
-        post.send(
-            self.now,
-            &mut self.out,
-            url,
-            self.config.trust,
-            &minted.credentials,
-            self.coverage.patience(self.now, deliver::DELIVERY_DEADLINE),
-        );
-        self.state = State::Delivering(minted, post);
-    }
-
-    /// The orchestrator took the payment: what was pending is committed.
-    fn taken(&mut self, minted: Minted) {
-        match (&mut self.payer, minted.memory) {
-            (Payer::Remote { committed, .. }, Memory::Blob(blob)) => *committed = blob,
-            (Payer::Local { committed, .. }, Memory::State(state)) => *committed = Some(state),
-            _ => {}
-        }
-        self.last_minted = Some(minted.at);
-        self.proportion.paid(&minted.value, &minted.fee);
-        self.coverage.add(minted.at, &minted.value);
-        self.total += &minted.value;
-        self.state = State::Resting;
-        if let Some(current) = self.current.take() {
-            let paid = Paid {
-                tickets: minted.tickets,
-                value: minted.value,
-                total: self.total.clone(),
-                covered_until: self.coverage.until(),
-            };
-            self.out.event(Event::Paid(current.id, paid));
-        }
-        self.set_pace();
-    }
-
-    fn on_verdict(&mut self, minted: Box<Minted>, post: Post, verdict: Verdict) {
-        match verdict {
-            Verdict::Taken(info) => {
-                self.taken(*minted);
-                if let Some(info) = info {
-                    self.requote(*info);
-                }
-            }
-            Verdict::Discard => {
-                self.stale = true;
-                self.need_quote(None);
-            }
-            Verdict::Again(failure) => {
-                let tries = self.current.as_ref().map_or(0, |current| current.tries);
-                let until = self.now + pause(tries);
-                let covered = self
-                    .coverage
-                    .until()
-                    .is_some_and(|covered| covered >= until);
-                if tries >= DELIVERY_TRIES && !covered {
-                    return self.give_up("delivering a payment", tries, failure);
-                }
-                self.state = State::PausingDelivery(minted, post, until);
-            }
-            Verdict::Confirm => self.post(minted, post),
-            Verdict::Over(failure) => self.fail(failure),
-        }
-    }
-
     fn set_pace(&mut self) {
         if let Some((interval, next)) = &mut self.pace {
-            *next = self.coverage.next(self.now, *interval);
+            *next = self.coverage.next(self.now, *interval, self.last_minted);
         }
     }
 
@@ -461,6 +398,7 @@ impl PaymentSession {
             State::Delivering(_, mut post) | State::PausingDelivery(_, mut post, _) => {
                 post.abort(&mut self.out);
             }
+            State::Refreshing(refresh, _) => refresh.abort(&mut self.out),
             _ => {}
         }
         match &mut self.payer {
@@ -502,6 +440,10 @@ impl PaymentSession {
                     Some(verdict) => self.on_verdict(minted, post, verdict),
                 }
             }
+            State::Refreshing(refresh, at) => match refresh.tick(self.now, &mut self.out) {
+                None => self.state = State::Refreshing(refresh, at),
+                Some(answer) => self.on_refresh(answer, at),
+            },
             State::AwaitingQuote(until) if until <= self.now => {
                 let failure = Failure::new(
                     self.orchestrator(),
@@ -510,7 +452,7 @@ impl PaymentSession {
                         after: QUOTE_DEADLINE,
                     },
                 );
-                self.fail(failure);
+                self.refuse(failure);
             }
             other => self.state = other,
         }
@@ -531,6 +473,18 @@ impl PaymentSession {
                     core::mem::replace(&mut self.state, State::Resting)
             {
                 self.on_verdict(minted, post, verdict);
+            }
+            return;
+        }
+        if let State::Refreshing(refresh, _) = &mut self.state
+            && refresh.owns(id)
+        {
+            let answer = refresh.handle(step, &mut self.out);
+            if let Some(answer) = answer
+                && let State::Refreshing(_, at) =
+                    core::mem::replace(&mut self.state, State::Resting)
+            {
+                self.on_refresh(answer, at);
             }
             return;
         }
@@ -600,6 +554,7 @@ impl Machine for PaymentSession {
             | State::Saving(_, _, until)
             | State::PausingDelivery(_, _, until) => Some(*until),
             State::Delivering(_, post) => Some(post.wake()),
+            State::Refreshing(refresh, _) => Some(refresh.wake()),
             State::Resting | State::Minting | State::AwaitingOwner(_) | State::Ended => None,
         };
         let pace = self

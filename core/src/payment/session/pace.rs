@@ -3,11 +3,15 @@
 use core::time::Duration;
 
 use num_bigint::BigInt;
+use num_rational::BigRational;
 use num_traits::ToPrimitive as _;
 
 use crate::money::{Amount, Price};
 use crate::payment::units::Unit;
 use crate::time::Time;
+
+/// In a second.
+const NANOS: u64 = 1_000_000_000;
 
 /// The next payment is begun so long before what was paid is used up, or at half time if there is less. An
 /// orchestrator meters every five seconds, and a payment takes time to arrive.
@@ -18,6 +22,10 @@ const SHORTEST: Duration = Duration::from_secs(1);
 
 /// However short the slack, an answer has so long.
 const LEAST_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is billed in whole seconds, rounded up, is paid this long before a second is full: a little later it would cost
+/// another one (payments spec 10).
+const BEFORE_FULL: Duration = Duration::from_millis(100);
 
 /// What was paid against the time that went by. Counted from our first payment, which is before the orchestrator
 /// begins to meter: it errs on the early side.
@@ -51,11 +59,28 @@ impl Coverage {
         if !rate.is_positive() {
             return None;
         }
-        let nanos = (self.paid.as_ratio() * BigInt::from(1_000_000_000) / rate.as_ratio())
+        let nanos = (self.paid.as_ratio() * BigInt::from(NANOS) / rate.as_ratio())
             .to_integer()
             .to_u64()
             .unwrap_or(u64::MAX);
         Some(self.since? + Duration::from_nanos(nanos))
+    }
+
+    /// From then on a payment that cannot be made is the end: a little before what was paid is used up, so that the job
+    /// can go on elsewhere. `None` where [`Coverage::until`] is.
+    pub(super) fn last_call(&self) -> Option<Time> {
+        Some(self.until()? - MARGIN.min(self.unit.preload() / 2))
+    }
+
+    /// Goes on at another price, with what is left.
+    pub(super) fn reprice(&mut self, now: Time, price: Price) {
+        if let (Some(rate), Some(until)) = (self.unit.per_second(), self.until()) {
+            let left = BigRational::new(until.since(now).as_nanos().into(), NANOS.into());
+            let left = left * self.price.fee(rate).as_ratio();
+            self.paid = Amount::from(left);
+            self.since = Some(now);
+        }
+        self.price = price;
     }
 
     /// How long to wait for an answer that may take `full`: half of what is left, so that there is time for another
@@ -65,10 +90,39 @@ impl Coverage {
         full.min((slack / 2).max(LEAST_PATIENCE))
     }
 
-    /// When to pay next, at the latest after `interval`.
-    pub(super) fn next(&self, now: Time, interval: Duration) -> Time {
+    /// When to pay next, at the latest after `interval`; `billed` is up to when time was billed.
+    pub(super) fn next(&self, now: Time, interval: Duration, billed: Option<Time>) -> Time {
         let slack = self.until().map_or(Duration::MAX, |until| until.since(now));
         let wait = slack.saturating_sub(MARGIN).max(slack / 2).max(SHORTEST);
-        now + interval.max(SHORTEST).min(wait)
+        let latest = now + interval.max(SHORTEST).min(wait);
+        match (self.unit, billed) {
+            (Unit::Seconds, Some(billed)) => {
+                let seconds = (latest.since(billed) + BEFORE_FULL).as_secs();
+                let cheapest = billed + Duration::from_secs(seconds) - BEFORE_FULL;
+                if cheapest > now { cheapest } else { latest }
+            }
+            _ => latest,
+        }
+    }
+}
+
+/// What was billed, and for how long.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Work {
+    billed: Amount,
+    time: Duration,
+}
+
+impl Work {
+    /// A payment of `fee` was taken for the time from `since` to `until`, or, the first one, for the preload.
+    pub(super) fn add(&mut self, unit: Unit, since: Option<Time>, until: Time, fee: &Amount) {
+        self.billed += fee;
+        self.time += since.map_or(unit.preload(), |since| until.since(since));
+    }
+
+    /// What a second cost; `None` for what is not metered.
+    pub(super) fn per_second(&self) -> Option<Amount> {
+        let time = BigRational::new(self.time.as_nanos().into(), NANOS.into());
+        (!self.time.is_zero()).then(|| Amount::from(self.billed.as_ratio() / time))
     }
 }

@@ -8,7 +8,7 @@ use super::{LocalAccount, RemoteSigner};
 use crate::capabilities::{Capabilities, Ceilings};
 use crate::error::Failure;
 use crate::http::{Trust, Url};
-use crate::money::Amount;
+use crate::money::{Amount, Price};
 use crate::payment::guard::Budget;
 use crate::payment::mint::MAX_TICKETS;
 use crate::payment::units::Unit;
@@ -139,6 +139,8 @@ pub struct Paid {
     pub total: Amount,
     /// When that is used up, for metered jobs.
     pub covered_until: Option<Time>,
+    /// What a second has cost so far, for metered jobs: what is billed in whole seconds is rounded up each time.
+    pub per_second: Option<Amount>,
 }
 
 /// What a [`PaymentSession`](super::PaymentSession) tells.
@@ -156,6 +158,17 @@ pub enum Event {
     NeedQuote(Option<Url>),
     /// The orchestrator sent a fresh quote along with its answer, and it is in use now.
     Requoted(Box<OrchestratorInfo>),
+    /// This payment cannot be made, and why. The job runs on with what was paid for it: the session tries again at its
+    /// pace, and tells only when it is another reason, or a payment was made meanwhile.
+    Held(PaymentId, Failure),
+    /// The orchestrator asks more than it did, what was paid is about to run out, and the ceiling allows the new price:
+    /// a new payer session begins, and prepays once more.
+    Repriced {
+        /// What was paid until now.
+        from: Price,
+        /// What is paid from now on.
+        to: Price,
+    },
     /// The last event: there will be no more payments.
     Failed(Failure),
 }

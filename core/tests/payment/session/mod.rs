@@ -1,5 +1,7 @@
 //! A payer's session against the real signer and the real recipient, without a network in between.
 
+mod cost;
+mod holding;
 mod own;
 mod payments;
 mod refusals;
@@ -26,8 +28,9 @@ use livepeer_core::payment::{
 use livepeer_core::sign::SignRefused;
 use livepeer_core::signers::{FIRST_REST, SignerHealth, Standing};
 use livepeer_core::store::{Record, StoreFailed};
+use livepeer_core::wire::challenge::{Challenge, REFRESH_PATH, RefreshRequest};
 use livepeer_core::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER, payment_result};
-use livepeer_core::wire::signer::error_json;
+use livepeer_core::wire::signer::{PAYMENT_PATH, error_json};
 use livepeer_core::wire::{OrchestratorInfo, Payment, SegmentCredentials};
 use livepeer_core::{Address, ChainView, Effect, EffectId, Input, Machine, Output, Rng, Time};
 use livepeer_proto::net;
@@ -45,6 +48,9 @@ struct Net {
     receiver: TicketReceiver,
     secret: Secret,
     price: Price,
+    unit: Unit,
+    /// The orchestrator knows nothing of `/refresh-payment`.
+    old: bool,
     peers: u64,
     /// What happens to requests, by the path they go to; once each.
     plan: VecDeque<(&'static str, Mishap)>,
@@ -84,8 +90,12 @@ enum Mishap {
     NotReached,
     /// The request arrives, its answer does not.
     AnswerLost,
+    /// Not a word comes back.
+    Silent,
     /// Somebody answers this.
     Says(u16, &'static str),
+    /// The request arrives, and somebody in between answers this.
+    SaysAfter(u16, &'static str),
 }
 
 impl Net {
@@ -113,6 +123,8 @@ impl Net {
             receiver,
             secret,
             price: Price::new(48, 1).unwrap(),
+            unit: Unit::PixelSeconds,
+            old: false,
             peers: 0,
             plan: VecDeque::new(),
             requests: Vec::new(),
@@ -228,10 +240,11 @@ impl Net {
     fn exchange(&mut self, request: Request) -> Vec<http::In> {
         let path = request.url.path().to_string();
         self.requests.push(path.clone());
-        if path == "/payment" {
+        if path == "/payment" || path == REFRESH_PATH {
             let reach = request.url.reach();
             assert_eq!(reach, Reach::Own, "a new quote is for the same place");
-        } else {
+        }
+        if path == PAYMENT_PATH {
             self.asked.push((self.now, request.url.host().into()));
         }
         if self.silent.contains(&request.url.host()) {
@@ -240,6 +253,7 @@ impl Net {
         let planned = self.plan.front().is_some_and(|(at, _)| *at == path);
         let mishap = planned.then(|| self.plan.pop_front().unwrap().1);
         let (status, body) = match mishap {
+            Some(Mishap::Silent) => return Vec::new(),
             Some(Mishap::NotReached) => {
                 return vec![http::In::Failed(Fault::Connect("refused".into()))];
             }
@@ -248,11 +262,16 @@ impl Net {
                 payment: request.headers.get(PAYMENT_HEADER).unwrap().into(),
                 segment: request.headers.get(SEGMENT_HEADER).unwrap().into(),
             }),
+            _ if path == REFRESH_PATH => self.refresh(request),
             _ => self.ask_signer(request),
         };
-        if matches!(mishap, Some(Mishap::AnswerLost)) {
-            return vec![http::In::Failed(Fault::Broken("reset".into()))];
-        }
+        let (status, body) = match mishap {
+            Some(Mishap::AnswerLost) => {
+                return vec![http::In::Failed(Fault::Broken("reset".into()))];
+            }
+            Some(Mishap::SaysAfter(status, text)) => (status, error_json(text)),
+            _ => (status, body),
+        };
         vec![
             http::In::Reply(Response::new(status)),
             http::In::Data(body.into()),
@@ -292,6 +311,35 @@ impl Net {
                 }
                 Output::Effect(..) | Output::Event(_) => {}
                 Output::Idle(_) => panic!("the signer waits"),
+            }
+        }
+    }
+
+    /// A quote under the price that the job's first payment fixed.
+    fn refresh(&mut self, request: Request) -> (u16, Vec<u8>) {
+        let Body::Full(body) = request.body else {
+            panic!("the whole request is sent at once");
+        };
+        let asked = RefreshRequest::from_json(&body).unwrap();
+        let (sender, session) = (asked.sender, asked.manifest_id.clone());
+        let pinned = self.receiver.session_price(&AccountId { sender, session });
+        match pinned {
+            _ if self.old => (404, b"404 page not found".to_vec()),
+            None => (409, error_json("fixed price not found for session")),
+            Some(price) => {
+                let today = std::mem::replace(&mut self.price, price);
+                let mut quote = self.quote();
+                self.price = today;
+                let token = self.secret.issue(self.now, asked.manifest_id.clone());
+                quote.auth_token = Some(token.to_wire());
+                let orchestrator = Url::parse("https://orch:8935").unwrap();
+                let demand = Challenge {
+                    info: OrchestratorInfo::decode(quote.encode_to_vec().into()).unwrap(),
+                    payment_url: orchestrator.child("payment"),
+                    orchestrator,
+                    manifest_id: asked.manifest_id,
+                };
+                (200, demand.to_json())
             }
         }
     }
@@ -357,7 +405,7 @@ impl Net {
         let account = self.account();
         assert!(self.receiver.may_start(&account));
         self.receiver
-            .start_meter(self.now, account, Unit::PixelSeconds, Trigger::Ticker);
+            .start_meter(self.now, account, self.unit, Trigger::Ticker);
         session.set_manifest("job");
         session.delivered(self.now, id, Delivered::Accepted);
         session
@@ -412,9 +460,28 @@ fn paid(events: &[Event]) -> usize {
     events.iter().filter(taken).count()
 }
 
+/// How often a signer answered: with a payment, or that none is due.
+fn answered(events: &[Event]) -> usize {
+    let told = |event: &&Event| matches!(event, Event::Paid(..) | Event::Skipped(_));
+    events.iter().filter(told).count()
+}
+
 fn failure(events: Vec<Event>) -> Failure {
     match events.into_iter().last() {
         Some(Event::Failed(failure)) => failure,
         other => panic!("{other:?}"),
     }
+}
+
+/// Runs until the session ends; how long before what was paid is used up.
+fn left_at_the_end(net: &mut Net, session: &mut PaymentSession) -> (Failure, Duration) {
+    for _ in 0..2_000 {
+        let events = net.run(session, 1);
+        if let Some(Event::Failed(failure)) = events.last() {
+            assert!(!net.cut, "it ends before the orchestrator ends it");
+            let left = session.covered_until().unwrap().since(net.now);
+            return (failure.clone(), left);
+        }
+    }
+    panic!("it does not end");
 }
