@@ -36,6 +36,8 @@ fn no_ticket_counts_twice_and_every_balance_adds_up_whatever_goes_wrong() {
         all.renewals += one.renewals;
         all.crashes += one.crashes;
         all.skipped += one.skipped;
+        all.held += one.held;
+        all.repriced += one.repriced;
         all.mishaps += one.mishaps;
         all.store_failures += one.store_failures;
         all.failures.extend(one.failures);
@@ -44,13 +46,14 @@ fn no_ticket_counts_twice_and_every_balance_adds_up_whatever_goes_wrong() {
         return;
     }
     println!(
-        "{} payments known, {} taken, {} cut, {} renewals, {} crashes, {} skipped, {} mishaps, {} failures",
+        "{} payments known, {} taken, {} cut, {} renewals, {} crashes, {} skipped, {} held, {} mishaps, {} failures",
         all.paid,
         all.taken,
         all.cut,
         all.renewals,
         all.crashes,
         all.skipped,
+        all.held,
         all.mishaps,
         all.failures.len()
     );
@@ -66,6 +69,7 @@ fn no_ticket_counts_twice_and_every_balance_adds_up_whatever_goes_wrong() {
         all.renewals,
         all.crashes,
         all.skipped,
+        all.held,
         all.mishaps,
         all.store_failures,
     ] {

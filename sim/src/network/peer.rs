@@ -118,8 +118,10 @@ pub struct Peer {
 }
 
 /// The nonces that an orchestrator has seen, as far as payer sessions can collide: each begins at one under its quote.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Till {
+    /// Whose quotes they are: an orchestrator may answer for another.
+    owner: u64,
     quotes: u64,
     seen: BTreeSet<[u8; 32]>,
 }
@@ -129,7 +131,8 @@ impl Till {
     fn quote(&mut self) -> [u8; 32] {
         self.quotes += 1;
         let mut hash = [0; 32];
-        hash[..8].copy_from_slice(&self.quotes.to_be_bytes());
+        hash[..8].copy_from_slice(&self.owner.to_be_bytes());
+        hash[8..16].copy_from_slice(&self.quotes.to_be_bytes());
         hash
     }
 
@@ -165,7 +168,11 @@ impl Peer {
             latency: Duration::from_millis(latency),
             transcoder,
             turns: Vec::new(),
-            till: Till::default(),
+            till: Till {
+                owner: n as u64,
+                quotes: 0,
+                seen: BTreeSet::new(),
+            },
             jobs: 0,
             certificate: 0,
         }

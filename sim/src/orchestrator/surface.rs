@@ -530,10 +530,7 @@ impl Orchestrator {
             (Some(why), _) => Err(no(why.status(), why.to_string())),
             (None, Then::Payment(_)) if self.config.quirks.hide_credit.is_some() => {
                 let status = self.config.quirks.hide_credit.take().unwrap_or_default();
-                Err(No {
-                    status,
-                    ..no("gave up".to_owned())
-                })
+                Err(no(status, "gave up".to_owned()))
             }
             (None, Then::Payment(info)) => {
                 let result = net::PaymentResult { info: Some(*info) };

@@ -157,6 +157,13 @@ impl Model {
         );
     }
 
+    /// What was ever put on account since the recipient's last start.
+    #[must_use]
+    pub fn credits(&self, account: &AccountId) -> Amount {
+        let account = self.accounts.get(account);
+        account.map_or_else(Amount::zero, |(credits, _)| credits.clone())
+    }
+
     /// The recipient forgot its balances, as it does when it restarts.
     pub fn recipient_restarted(&mut self) {
         self.accounts.clear();

@@ -96,6 +96,10 @@ pub struct Summary {
     pub renewals: u32,
     /// Crashes of either side.
     pub crashes: u32,
+    /// Times that payments could not be made while what was paid lasted.
+    pub held: u32,
+    /// New prices that were paid.
+    pub repriced: u32,
     /// Payments that a signer found not due yet.
     pub skipped: u32,
     /// Things that went wrong on the way.

@@ -16,6 +16,7 @@ use livepeer_core::payment::session::{Credentials, PaymentId};
 use livepeer_core::payment::{PaymentSession, Secret, SignerServer, TicketReceiver, remote};
 use livepeer_core::store::{Record, StoreFailed};
 use livepeer_core::wire::Payment;
+use livepeer_core::wire::challenge::REFRESH_PATH;
 use livepeer_core::wire::payment::PAYMENT_HEADER;
 use livepeer_core::{Address, EffectId, Input, Machine, Output, Time};
 
@@ -92,6 +93,10 @@ pub struct World {
     waiting: BTreeMap<ReceiptId, (AccountId, Payment, Waiting)>,
     secret: Secret,
     jobs: BTreeMap<String, bool>,
+    /// The payer's job, and the life of the recipient that it began in.
+    job: Option<(String, u64)>,
+    /// The recipient knows nothing of `/refresh-payment`.
+    old: bool,
     tokens: u64,
     chain: ChainView,
     price: i64,
@@ -115,6 +120,11 @@ impl World {
         world.drain_payer();
         let end = START + world.settings.span;
         while world.step(end) {}
+        // What is under way arrives.
+        if let Some(payer) = &mut world.payer {
+            payer.pause();
+        }
+        while world.step(end + Duration::from_secs(3)) {}
         world.finish()
     }
 
@@ -153,6 +163,8 @@ impl World {
             waiting: BTreeMap::new(),
             secret,
             jobs: BTreeMap::new(),
+            job: None,
+            old: settings.faults && Dice::new(seed ^ 0x01d).percent(25),
             tokens: 0,
             chain,
             price: settings.price,
@@ -370,7 +382,8 @@ impl World {
     fn send(&mut self, id: EffectId, request: Request) {
         let authority = request.url.authority();
         let at_orchestrator = authority == ORCHESTRATOR;
-        if at_orchestrator {
+        let refresh = at_orchestrator && request.url.path() == REFRESH_PATH;
+        if at_orchestrator && !refresh {
             let header = request.headers.get(PAYMENT_HEADER).expect("a payment");
             let payment = Payment::decode(header).expect("our own");
             self.model.signed(&payment);
@@ -380,6 +393,10 @@ impl World {
         let signer = usize::from(authority.starts_with("signer-1"));
         let gone = !at_orchestrator && self.away[signer];
         match self.fate(id) {
+            Some(answer) if refresh => {
+                let (status, body) = self.refresh(&request);
+                self.reply(Some(answer), after, status, body);
+            }
             Some(answer) if !gone => {
                 if at_orchestrator {
                     if self.faults && self.dice.percent(6) {
@@ -406,7 +423,15 @@ impl World {
         let Some(answer) = answer else { return };
         let Answer { life, exchange, .. } = answer;
         if answer.lost {
-            if answer.loudly {
+            if answer.loudly && self.dice.percent(50) {
+                // Somebody in between lost patience.
+                let status = [408, 502, 504][self.dice.between(0, 2) as usize];
+                let lost = Answer {
+                    lost: false,
+                    ..answer
+                };
+                self.reply(Some(lost), after, status, b"gave up".to_vec());
+            } else if answer.loudly {
                 let fault = In::Failed(Fault::Broken("reset".into()));
                 self.later(after, Due::Payer(life, exchange, fault));
             }
@@ -427,6 +452,20 @@ impl World {
             if let (Some(limit), spent) = (&self.settings.per_job, payer.budget().spent()) {
                 assert!(spent <= limit, "the budget was passed");
             }
+        }
+        if let (Some(payer), Some((manifest, life))) = (&self.payer, &self.job)
+            && *life == self.recipient_life
+        {
+            let account = AccountId {
+                sender: self.key.address(),
+                session: manifest.clone(),
+            };
+            let credited = self.model.credits(&account);
+            assert!(
+                credited <= *payer.total(),
+                "{credited} was credited, the payer knows of {}",
+                payer.total()
+            );
         }
         self.summary.credited = self.model.total_credited.clone();
         assert!(

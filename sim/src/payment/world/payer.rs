@@ -29,6 +29,7 @@ impl World {
             self.summary.spent = old.budget().spent().clone();
         }
         self.life += 1;
+        self.job = None;
         self.open.clear();
         let mut config = Config::new(self.settings.unit);
         config.budget_key = Some("spent".into());
@@ -130,9 +131,13 @@ impl World {
                 self.later(after, Due::Renewed(self.life));
             }
             Event::Requoted(_) => {}
+            Event::Held(..) => self.summary.held += 1,
+            Event::Repriced { .. } => self.summary.repriced += 1,
             Event::Failed(failure) => {
                 let over_budget = failure.advice() == Advice::Stop;
                 self.summary.failures.push(failure);
+                // A payment whose answer it still waited for may be on account.
+                self.job = None;
                 if !over_budget {
                     self.later(Duration::from_secs(3), Due::Begin(self.life));
                 }
@@ -149,6 +154,7 @@ impl World {
         let Some(payer) = &mut self.payer else { return };
         match manifest {
             Some(manifest) => {
+                self.job = Some((manifest.clone(), self.recipient_life));
                 payer.set_manifest(manifest);
                 payer.delivered(self.now, id, Delivered::Accepted);
                 // It may have failed in the meantime.

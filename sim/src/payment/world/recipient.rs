@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use livepeer_core::chain::ChainView;
-use livepeer_core::http::{Body, Fault, Headers, In, Out, Request};
+use livepeer_core::http::{Body, Fault, Headers, In, Out, Request, Url};
 use livepeer_core::money::{Amount, Price, Wei};
 use livepeer_core::payment::ledger::AccountId;
 use livepeer_core::payment::receiver::{self, ReceiptId, Trigger};
 use livepeer_core::payment::session::{Credentials, PaymentId};
 use livepeer_core::payment::{Secret, TicketReceiver, auth};
 use livepeer_core::store::Record;
+use livepeer_core::wire::challenge::{Challenge, RefreshRequest};
 use livepeer_core::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER, payment_result};
 use livepeer_core::wire::signer::PaymentResponse;
 use livepeer_core::wire::{OrchestratorInfo, Payment};
@@ -89,6 +90,38 @@ impl World {
 
     pub(super) fn info(&mut self) -> OrchestratorInfo {
         OrchestratorInfo::decode(self.quote().encode_to_vec().into()).expect("our own")
+    }
+
+    /// A quote under the price that a job's first payment fixed.
+    pub(super) fn refresh(&mut self, request: &Request) -> (u16, Vec<u8>) {
+        let Body::Full(body) = &request.body else {
+            panic!("the whole request is sent at once");
+        };
+        let asked = RefreshRequest::from_json(body).expect("our own");
+        let pinned = self.recipient.session_price(&AccountId {
+            sender: asked.sender,
+            session: asked.manifest_id.clone(),
+        });
+        let Some(price) = pinned.filter(|_| !self.old) else {
+            return if self.old {
+                (404, b"404 page not found".to_vec())
+            } else {
+                (409, b"fixed price not found for session".to_vec())
+            };
+        };
+        let today = std::mem::replace(&mut self.price, price.wei());
+        let mut quote = self.quote();
+        self.price = today;
+        let token = self.secret.issue(self.now, asked.manifest_id.clone());
+        quote.auth_token = Some(token.to_wire());
+        let orchestrator = Url::parse(&format!("https://{ORCHESTRATOR}")).expect("a URL");
+        let demand = Challenge {
+            info: OrchestratorInfo::decode(quote.encode_to_vec().into()).expect("our own"),
+            payment_url: orchestrator.child("payment"),
+            orchestrator,
+            manifest_id: asked.manifest_id,
+        };
+        (200, demand.to_json())
     }
 
     pub(super) fn take_start(
