@@ -44,6 +44,9 @@ pub(super) struct Delivery {
     until: Time,
     status: u16,
     body: Vec<u8>,
+    /// How often it was sent. Nobody else uses its nonces: seen before, they were taken from an earlier attempt,
+    /// whatever was answered to that.
+    sent: u32,
     /// An earlier attempt may have arrived.
     confirming: bool,
 }
@@ -64,6 +67,7 @@ impl Delivery {
             .header(SEGMENT_HEADER, credentials.segment.as_str())
             .trust(trust);
         self.exchange = Some(out.request(request));
+        self.sent += 1;
         self.within = within;
         self.until = now + within;
         self.status = 0;
@@ -171,7 +175,7 @@ impl Delivery {
             },
         );
         match (self.status, meaning) {
-            (400, _) if self.confirming && seen => Verdict::Taken(None),
+            (400, _) if self.sent > 1 && seen => Verdict::Taken(None),
             (400, Reason::ParamsExpired | Reason::Nonce | Reason::RecipientRand)
             | (403, Reason::AuthToken) => Verdict::Discard,
             // Somebody in between gave up on the orchestrator, which may have taken it all the same.
