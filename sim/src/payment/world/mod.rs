@@ -401,7 +401,9 @@ impl World {
                 if at_orchestrator {
                     if self.faults && self.dice.percent(6) {
                         self.summary.mishaps += 1;
-                        let again = self.travel();
+                        // The copy is late. Were it first, its own answer would be lost, and nobody could tell it
+                        // from a payment under somebody else's nonces.
+                        let again = after + self.travel();
                         self.later(again, Due::Recipient(request.clone(), None));
                     }
                     self.later(after, Due::Recipient(request, Some(answer)));
