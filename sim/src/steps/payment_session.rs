@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use livepeer_core::capabilities::Ceilings;
 use livepeer_core::chain::ChainView;
-use livepeer_core::error::Cause;
+use livepeer_core::error::{Cause, Failure, Party};
 use livepeer_core::http::{Body, Fault, Headers, In, Out, Request, Response, Url};
 use livepeer_core::money::{Amount, Price, Wei};
 use livepeer_core::payment::guard::Budget;
@@ -17,6 +17,7 @@ use livepeer_core::payment::ticket::certain;
 use livepeer_core::payment::{Funds, PaymentSession, Ticket, Unit};
 use livepeer_core::sign::SignRefused;
 use livepeer_core::store::StoreFailed;
+use livepeer_core::wire::challenge::{Challenge, REFRESH_PATH};
 use livepeer_core::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER, payment_result};
 use livepeer_core::wire::signer::{PaymentRequest, PaymentResponse, StateBlob, error_json};
 use livepeer_core::wire::{OrchestratorInfo, Payment, SegmentCredentials};
@@ -39,6 +40,8 @@ pub enum Step {
     Delivered(bool),
     /// The owner has a fresh quote of some quality.
     Renew(u8),
+    /// The owner finds no quote.
+    NoQuote,
     /// The owner names the job.
     Name,
     /// The owner starts the pace: so many seconds.
@@ -66,6 +69,7 @@ impl Step {
         match reel.below(20) {
             0 | 1 => Self::Pay(reel.byte()),
             2 | 3 => Self::Delivered(reel.below(4) != 0),
+            4 if reel.below(4) == 0 => Self::NoQuote,
             4 => Self::Renew(reel.byte()),
             5 => Self::Name,
             6 => Self::StartPacing(reel.byte()),
@@ -116,6 +120,12 @@ struct Quote {
 }
 
 const PRICE: i64 = 10;
+
+/// A job may end so long before what was paid is used up.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// What the payer pays at most.
+const CEILING: i64 = PRICE + 5;
 
 fn quote(now: Time, n: u8, kind: u8) -> net::OrchestratorInfo {
     // One ticket is worth about half a minute.
@@ -183,7 +193,7 @@ impl Player {
         let chain = ChainView::development();
         let limit = Amount::from(&Wei::from(10 * 27_648_000 * 60 * 7));
         let mut config = Config::new(Unit::PixelSeconds);
-        config.ceilings = Ceilings::of(Price::new(PRICE + 5, 1).expect("a price"));
+        config.ceilings = Ceilings::of(Price::new(CEILING, 1).expect("a price"));
         config.budget = Budget::unlimited().per_job(limit.clone());
         config.budget_key = (flavour & 4 == 0).then(|| "spent".into());
         let funds = match flavour % 4 {
@@ -250,6 +260,11 @@ impl Player {
                 }
             }
             Step::Renew(kind) => self.renew(kind),
+            Step::NoQuote => {
+                let who = Party::Orchestrator(self.quote.info.transcoder.clone());
+                let cause = Cause::Gone("the orchestrator");
+                self.session.no_quote(self.now, Failure::new(who, cause));
+            }
             Step::Name => self.session.set_manifest("job"),
             Step::StartPacing(seconds) => {
                 let interval = Duration::from_secs(seconds.into());
@@ -331,7 +346,7 @@ impl Player {
         let (status, body) = if request.url.host().starts_with("signer") {
             self.signers_answer(&request, kind)
         } else {
-            self.orchestrators_answer(kind)
+            self.orchestrators_answer(request.url.path(), kind)
         };
         let head = Response::new(status).header("livepeer-orchestrator-url", "https://orch:8935");
         self.http(id, In::Reply(head));
@@ -347,8 +362,29 @@ impl Player {
         self.http(id, In::End(Headers::new()));
     }
 
-    fn orchestrators_answer(&mut self, kind: u8) -> (u16, Vec<u8>) {
+    fn orchestrators_answer(&mut self, path: &str, kind: u8) -> (u16, Vec<u8>) {
         let text = |status, text: &str| (status, text.as_bytes().to_vec());
+        if path == REFRESH_PATH {
+            return match kind % 8 {
+                0 => text(404, "404 page not found"),
+                1 => text(200, "garbage"),
+                2 => text(409, "fixed price not found for session"),
+                _ => {
+                    self.quotes = self.quotes.wrapping_add(1);
+                    let mut info = quote(self.now, self.quotes, kind / 8);
+                    let token = info.auth_token.get_or_insert_default();
+                    token.session_id = "job".into();
+                    let orchestrator = self.quote.info.transcoder.clone();
+                    let demand = Challenge {
+                        info: decoded(&info),
+                        payment_url: orchestrator.child("payment"),
+                        orchestrator,
+                        manifest_id: "job".into(),
+                    };
+                    (200, demand.to_json())
+                }
+            };
+        }
         // Most answers are good: a session that ends at once shows little.
         match if kind < 96 { kind % 16 } else { 0 } {
             0..=4 => {
@@ -367,7 +403,7 @@ impl Player {
             11 => text(403, "OrchestratorCapped"),
             12 => text(404, "no such job"),
             13 => text(500, "insufficient sender reserve"),
-            14 => text(503, ""),
+            14 => text([408, 502, 503, 504][usize::from(kind / 16) % 4], ""),
             _ => text(u16::from(kind) * 3, "whatever"),
         }
     }
@@ -461,16 +497,25 @@ impl Player {
         let credentials = SegmentCredentials::decode(segment).expect("readable");
         let payer = self.key.address();
         assert_eq!(payment.sender, payer);
+        credentials.verify(payer).expect("signed by the payer");
+        if payment.tickets.is_empty() {
+            assert_eq!(payment.ticket_params, None);
+            let price = self.session.info().price;
+            assert!(
+                price.is_some_and(|price| price.is_free()),
+                "nothing for {price:?}"
+            );
+            return;
+        }
         let params = payment.ticket_params.as_ref().expect("there are tickets");
         assert_eq!(params.recipient, Address([0x0e; 20]));
-        assert!(!payment.tickets.is_empty() && payment.tickets.len() <= 100);
+        assert!(payment.tickets.len() <= 100);
         for sent in &payment.tickets {
             let ticket = Ticket::new(params, payer, sent.nonce);
             ticket.verify(&sent.signature).expect("signed by the payer");
         }
         let price = payment.expected_price.expect("a price");
-        assert!(price <= Price::new(PRICE, 1).expect("a price"));
-        credentials.verify(payer).expect("signed by the payer");
+        assert!(price <= Price::new(CEILING, 1).expect("a price"));
     }
 
     /// Lets it be: it waits for nobody for ever, but for its owner, its store and its next payment.
@@ -534,13 +579,16 @@ impl Driven for Player {
     fn event(&mut self, event: Event) {
         assert!(!self.failed, "{event:?} after the last event");
         let kind = match &event {
-            Event::Failed(failure) => match &failure.cause {
+            Event::Failed(failure) | Event::Held(_, failure) => match &failure.cause {
                 Cause::Guard(broken) => first_word(broken),
                 cause => first_word(cause),
             },
             other => first_word(other),
         };
         *self.seen.entry(kind).or_default() += 1;
+        if matches!(event, Event::Held(..)) {
+            *self.seen.entry("Held".into()).or_default() += 1;
+        }
         match event {
             Event::Ready(id, credentials) => {
                 self.payer = Some(id);
@@ -549,7 +597,17 @@ impl Driven for Player {
                 }
             }
             Event::Requoted(info) => self.quote = Quote { info: *info },
-            Event::Failed(_) => self.failed = true,
+            Event::Failed(failure) => {
+                self.failed = true;
+                // What was paid is not given up for anything that only the next payment needs.
+                let lasts = self
+                    .session
+                    .covered_until()
+                    .is_some_and(|until| until > self.now + MARGIN);
+                let orchestrators = matches!(failure.who, Party::Orchestrator(_));
+                let dear = matches!(&failure.cause, Cause::TooDear { .. } | Cause::Guard(_));
+                assert!(!lasts || (orchestrators && !dear), "{failure}");
+            }
             _ => {}
         }
     }
