@@ -33,7 +33,6 @@ fn the_payers_steps_reach_every_event_and_every_rule() {
         "NeedQuote",
         "Requoted",
         "Held",
-        "Repriced",
         "Free",
         "GaveUp",
         "Refused",

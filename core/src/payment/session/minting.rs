@@ -24,6 +24,7 @@ use crate::wire::{SegmentCredentials, error_words, named_ceiling};
 impl PaymentSession {
     /// Starts minting the current payment from the quote, or asks for a better one.
     pub(super) fn mint(&mut self) {
+        self.stop_minting();
         let Some(current) = &mut self.current else {
             self.state = State::Resting;
             return;

@@ -401,13 +401,18 @@ impl PaymentSession {
             State::Refreshing(refresh, _) => refresh.abort(&mut self.out),
             _ => {}
         }
+        self.stop_minting();
+        self.current = None;
+        self.pace = None;
+    }
+
+    /// What is being minted is of no use any more.
+    fn stop_minting(&mut self) {
         match &mut self.payer {
             Payer::Remote { client, .. } => client.abort(&mut self.out),
             Payer::Local { minter, .. } => minter.abort(),
             Payer::Offchain => {}
         }
-        self.current = None;
-        self.pace = None;
     }
 
     fn advance(&mut self, now: Time) {

@@ -157,6 +157,7 @@ impl PaymentSession {
     /// The quote in use is good for no further payment. Once the orchestrator took one it is asked for a quote at the
     /// job's own price; the owner's handshake is told the price of the day.
     pub(super) fn need_quote(&mut self, at: Option<Url>) {
+        self.stop_minting();
         self.refreshes += 1;
         if self.refreshes > MAX_REFRESHES {
             let failure = Failure::new(
