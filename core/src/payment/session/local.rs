@@ -12,7 +12,7 @@ use crate::payment::mint::{Plan, Policy, Refusal, decide, introduction};
 use crate::payment::nonce::SpentNonces;
 use crate::rng::{Rng, Seed};
 use crate::sign::{Address, Digest, SignRefused, Signature};
-use crate::store::{Record, StoreFailed};
+use crate::store::{Record, STORE_WITHIN, StoreFailed};
 use crate::time::Time;
 use crate::wire::signer::{PaymentRequest, Quote};
 use crate::wire::{OrchestratorInfo, Payment, SegmentCredentials, SignerState};
@@ -68,14 +68,19 @@ enum Step {
 }
 
 impl Step {
-    fn sign<E>(now: Time, out: &mut Outbox<E>, digests: impl Iterator<Item = Digest>) -> Self {
+    fn sign<E>(
+        now: Time,
+        out: &mut Outbox<E>,
+        within: Duration,
+        digests: impl Iterator<Item = Digest>,
+    ) -> Self {
         let asked: Vec<EffectId> = digests
             .map(|digest| out.open(Effect::Sign(digest)))
             .collect();
         Self::AwaitingSignatures {
             signatures: alloc::vec![None; asked.len()],
             asked,
-            until: now + SIGN_DEADLINE,
+            until: now + within,
         }
     }
 }
@@ -99,6 +104,8 @@ enum Work {
 
 struct Making {
     work: Work,
+    /// How long the key holder has.
+    sign_within: Duration,
     step: Step,
 }
 
@@ -155,12 +162,12 @@ impl Minter {
         self.account.chain = view;
     }
 
-    /// Decides a payment and asks for what it needs.
+    /// Decides a payment and asks for what it needs. `patience` cuts a deadline to what the job has.
     pub(super) fn begin<E>(
         &mut self,
         now: Time,
         out: &mut Outbox<E>,
-        store_within: Duration,
+        patience: impl Fn(Duration) -> Duration,
         info: &OrchestratorInfo,
         committed: Option<&SignerState>,
         request: &PaymentRequest,
@@ -183,7 +190,11 @@ impl Minter {
         let record = SpentNonces::record(&hash, *plan.nonces.end());
         self.making = Some(Making {
             work: Work::Payment(Box::new(plan)),
-            step: Step::AwaitingStored(out.open(Effect::Store(record)), now + store_within),
+            sign_within: patience(SIGN_DEADLINE),
+            step: Step::AwaitingStored(
+                out.open(Effect::Store(record)),
+                now + patience(STORE_WITHIN),
+            ),
         });
         Ok(())
     }
@@ -198,8 +209,9 @@ impl Minter {
     ) -> Result<(), Refusal> {
         let credentials = introduction(&mut self.rng, &quoted(info), request)?;
         self.making = Some(Making {
-            step: Step::sign(now, out, [credentials.digest()].into_iter()),
+            step: Step::sign(now, out, SIGN_DEADLINE, [credentials.digest()].into_iter()),
             work: Work::Introduction(credentials),
+            sign_within: SIGN_DEADLINE,
         });
         Ok(())
     }
@@ -225,7 +237,7 @@ impl Minter {
             if let Some(forgotten) = self.account.used.spend(hash, *plan.nonces.end()) {
                 out.open(Effect::Store(forgotten));
             }
-            making.step = Step::sign(now, out, plan.digests(address));
+            making.step = Step::sign(now, out, making.sign_within, plan.digests(address));
         }
         None
     }

@@ -47,7 +47,7 @@ impl PaymentSession {
                 what: "reading of the chain",
                 after: MAX_AGE,
             };
-            return self.fail(Failure::new(Party::KeyHolder, cause));
+            return self.refuse(Failure::new(Party::KeyHolder, cause));
         }
         self.state = State::Minting;
         let request = self.request(fee);
@@ -61,7 +61,7 @@ impl PaymentSession {
                 let decided = minter.begin(
                     self.now,
                     &mut self.out,
-                    self.coverage.patience(self.now, STORE_WITHIN),
+                    |full| self.coverage.patience(self.now, full),
                     &quote.info,
                     committed.as_deref(),
                     &request,
