@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use livepeer_core::job::live::media::stamps::{Scanner, TICKS_PER_SECOND, distance};
 use process::{CLIP, Running, gateway, signal};
 use server::Devnet;
 
@@ -88,9 +89,28 @@ impl Network {
             child,
             pieces,
             got: Vec::new(),
+            marks: marks(),
             arrivals: Vec::new(),
         }
     }
+}
+
+/// How many bytes of the clip there are at least when so many seconds of it are whole. Each is a segment.
+fn marks() -> Vec<usize> {
+    let clip = std::fs::read(CLIP).expect("the clip comes with the sources");
+    let (mut marks, mut first) = (Vec::new(), None);
+    Scanner::default().push(&clip, |stamp| {
+        let since = distance(*first.get_or_insert(stamp.pts), stamp.pts);
+        let second = (marks.len() + 1) as i64 * TICKS_PER_SECOND as i64;
+        if stamp.video && since >= second {
+            // The tables before it may be those of the next.
+            marks.push(stamp.at as usize - 4 * 188);
+        }
+    });
+    marks.truncate(11);
+    marks.push(clip.len());
+    assert_eq!(marks.len(), 12);
+    marks
 }
 
 /// A `live` whose output is read as it comes.
@@ -98,21 +118,21 @@ struct Stream {
     child: Running,
     pieces: Receiver<(Instant, Vec<u8>)>,
     got: Vec<u8>,
+    marks: Vec<usize>,
+    /// When each segment was there.
     arrivals: Vec<Instant>,
 }
 
 impl Stream {
-    /// Reads until so many segments have come, as far as pauses tell, or to the end.
-    fn read(&mut self, bursts: usize) {
-        while self.arrivals.len() < bursts {
+    /// Reads until so many segments have come, or to the end.
+    fn read(&mut self, segments: usize) {
+        while self.arrivals.len() < segments {
             let Ok((at, piece)) = self.pieces.recv_timeout(Duration::from_secs(60)) else {
                 return;
             };
-            let pause = Duration::from_millis(100);
-            if self.arrivals.last().is_none_or(|last| at - *last > pause) {
-                self.arrivals.push(at);
-            }
             self.got.extend(piece);
+            let whole = self.marks.iter().filter(|mark| **mark <= self.got.len());
+            self.arrivals.resize(whole.count(), at);
         }
     }
 
@@ -132,8 +152,8 @@ fn kill_twice(clip: &[u8], runtime: &str, moment: Duration) -> (Duration, String
     let network = Network::start(5, &["--runtime", runtime]);
     let mut stream = network.stream(runtime);
     let mut victim = network.who_runs();
-    for bursts in [3, 7] {
-        stream.read(bursts);
+    for segments in [3, 7] {
+        stream.read(segments);
         thread::sleep(moment);
         network.kill(victim);
         let next = network.who_runs();

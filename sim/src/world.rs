@@ -12,6 +12,7 @@ use livepeer_core::chain::ChainView;
 use livepeer_core::handshake::Identity;
 use livepeer_core::http::Url;
 use livepeer_core::job::LiveVideoJob;
+use livepeer_core::job::live::media::{self, Media, OutputEvent};
 use livepeer_core::job::live::{self, Ending, Started};
 use livepeer_core::money::Price;
 use livepeer_core::payment::Funds;
@@ -19,7 +20,7 @@ use livepeer_core::payment::mint::Policy;
 use livepeer_core::payment::remote::{self, SignerServer};
 use livepeer_core::payment::session::{Paid, RemoteSigner};
 use livepeer_core::pool::{self, Outcome, Quickest, SessionPool};
-use livepeer_core::trickle::{self, Publisher, Seq, Start, Subscriber, publisher, subscriber};
+use livepeer_core::trickle::{Seq, Start, Subscriber, publisher, subscriber};
 use livepeer_core::wire::{RunnerEvent, StartRequest};
 use livepeer_core::{Address, Failure, Rng, Seed, Time};
 
@@ -57,9 +58,9 @@ pub struct Gateway {
     pub job: Node<LiveVideoJob>,
     /// Where it gets its sessions from.
     pub pool: Node<SessionPool<Quickest>>,
-    /// The input of the session that runs.
-    pub input: Option<Node<Publisher>>,
-    /// Its output.
+    /// The input, and what the output answers of it.
+    pub media: Node<Media>,
+    /// The output of the session that runs.
     pub output: Option<Node<Subscriber>>,
     /// What happened so far.
     pub log: Log,
@@ -84,14 +85,10 @@ pub struct Log {
     pub failed: Vec<Failure>,
     /// How the job ended.
     pub ended: Option<Ending>,
-    /// Input segments that orchestrators have.
-    pub delivered: u64,
-    /// Input segments that were lost.
-    pub lost: u64,
     /// Output segments, in order. The last one may not be complete yet.
     pub segments: Vec<Vec<u8>>,
-    /// Output segments that were missed.
-    pub missed: u64,
+    /// Input segments that have no output, as the reader of the output is told.
+    pub missing: u64,
 }
 
 impl World {
@@ -157,10 +154,17 @@ impl World {
         // The pool learns the payer's address from the signer.
         let funds = Funds::Remote(RemoteSigner::new(self.signer_url.clone(), Address::ZERO));
         let job = LiveVideoJob::new(now, config, request, funds);
+        let mut media = Media::new(now, media::Config::default());
+        media.expect_output(now, true);
+        let config = publisher::Config {
+            idle: Some(publisher::Idle::default()),
+            ..publisher::Config::default()
+        };
+        media.open(now, config);
         Gateway {
             pool: self.net.add(pool),
             job: self.net.add(job),
-            input: None,
+            media: self.net.add(media),
             output: None,
             log: Log::default(),
         }
@@ -277,10 +281,12 @@ impl Gateway {
                 moved = true;
                 self.on_pool(net, event);
             }
-            if let Some(input) = self.input {
-                while let Some(event) = net.event(input) {
-                    moved = true;
-                    self.on_input(net, event);
+            while let Some(event) = net.event(self.media) {
+                moved = true;
+                let delivered = matches!(event, media::Event::Delivered);
+                net.with(self.job, |job, now| job.on_media(now, event));
+                if delivered {
+                    net.with(self.media, |media, now| media.close_channel(now));
                 }
             }
             if let Some(output) = self.output {
@@ -297,72 +303,69 @@ impl Gateway {
 
     /// Begins a segment of the input. False if that is not possible now.
     pub fn begin(&mut self, net: &mut Net) -> bool {
-        let Some(input) = self.input else {
-            return false;
-        };
-        let begun = net.with(input, |input, now| input.begin(now)).is_ok();
-        if begun {
-            net.with(self.job, |job, now| job.input_begun(now));
-        }
-        begun
+        net.get(self.media).is_handed_over()
+            && net.with(self.media, |media, now| media.begin(now)).is_ok()
     }
 
-    /// Writes to it. What a dead session does not take is gone.
+    /// Writes to it.
     pub fn write(&mut self, net: &mut Net, bytes: Bytes) {
-        if let Some(input) = self.input {
-            let _ = net.with(input, |input, now| input.write(now, bytes));
-        }
+        net.with(self.media, |media, now| media.write(now, bytes));
     }
 
     /// Ends it.
     pub fn end(&mut self, net: &mut Net) {
-        if let Some(input) = self.input {
-            let _ = net.with(input, |input, now| input.end(now));
-        }
+        net.with(self.media, |media, now| media.end_segment(now));
     }
 
     /// Ends the input.
     pub fn close(&mut self, net: &mut Net) {
-        if let Some(input) = self.input {
-            net.with(input, |input, now| input.close(now));
-        }
+        net.with(self.media, |media, now| media.close(now));
     }
 
     fn on_job(&mut self, net: &mut Net, event: live::Event) {
         match event {
             live::Event::NeedLease => self.lend(net),
             live::Event::Started(started) => {
-                let (now, channels) = (net.now(), &started.channels);
-                let input = publisher::Config {
-                    first: Some(Seq::ZERO),
-                    idle: Some(publisher::Idle::default()),
-                    ..publisher::Config::default()
-                };
-                let output = subscriber::Config::default();
-                let input = Publisher::new(now, input, channels.publish.clone());
+                let channels = &started.channels;
+                net.with(self.media, |media, now| media.go_to(now, &channels.publish));
+                let config = subscriber::Config::default();
                 let from = Start::At(Seq::ZERO);
-                let output = Subscriber::new(now, output, channels.subscribe.clone(), from);
-                self.input = Some(net.add(input));
-                self.output = Some(net.add(output));
+                let output = Subscriber::new(net.now(), config, channels.subscribe.clone(), from);
+                if let Some(before) = self.output.replace(net.add(output)) {
+                    net.with(before, |output, now| output.close(now));
+                }
+                self.take_output(net);
                 self.log.started.push(*started);
             }
-            live::Event::Lost(url, _) => self.log.blamed.push(url),
+            live::Event::Lost(url, _) => {
+                // It may have stood by, and another one works.
+                let at_work = self.log.started.last();
+                if at_work.is_some_and(|started| started.orchestrator == url) {
+                    net.with(self.media, Media::leave);
+                }
+                self.log.blamed.push(url);
+            }
             live::Event::Paid(paid) => self.log.paid.push(paid),
             live::Event::PaymentHeld(why) => self.log.held.push(why),
             live::Event::Repriced { to, .. } => self.log.repriced.push(to),
-            live::Event::Runner(event) => self.log.runner.push(event),
+            live::Event::Runner(event) => {
+                net.with(self.media, |media, now| media.runner_said(now, &event));
+                self.log.runner.push(event);
+            }
             live::Event::Release(lease, outcome) => {
                 if let Outcome::Failed(failure) = &outcome {
                     self.log.failed.push(failure.clone());
                 }
-                // It may have stood by, and another one works.
-                let at_work = self.log.started.last();
-                if at_work.is_some_and(|started| started.orchestrator == *lease.url()) {
-                    (self.input, self.output) = (None, None);
-                }
                 net.with(self.pool, |pool, now| pool.give_back(now, lease, outcome));
             }
-            live::Event::Ended(ending) => self.log.ended = Some(ending),
+            live::Event::Ended(ending) => {
+                net.with(self.media, Media::end);
+                self.take_output(net);
+                if let Some(output) = self.output.take() {
+                    net.with(output, |output, now| output.close(now));
+                }
+                self.log.ended = Some(ending);
+            }
             _ => {}
         }
     }
@@ -391,47 +394,26 @@ impl Gateway {
         }
     }
 
-    fn on_input(&mut self, net: &mut Net, event: publisher::Event) {
-        match event {
-            publisher::Event::Delivered(_) => {
-                self.log.delivered += 1;
-                net.with(self.job, |job, now| job.input_done(now));
-            }
-            publisher::Event::Lost(..) => {
-                self.log.lost += 1;
-                net.with(self.job, |job, now| job.input_done(now));
-            }
-            publisher::Event::Closed(trickle::Ending::Closed) => {
-                net.with(self.job, |job, now| job.input_closed(now));
-            }
-            publisher::Event::Closed(ending) => self.media_ended(net, ending),
-            _ => {}
-        }
-    }
-
     fn on_output(&mut self, net: &mut Net, event: subscriber::Event) {
-        match event {
-            subscriber::Event::Begin(..) => self.log.segments.push(Vec::new()),
-            subscriber::Event::Data(_, bytes) => {
-                if let Some(last) = self.log.segments.last_mut() {
-                    last.extend_from_slice(&bytes);
-                }
-                net.with(self.job, |job, now| job.output_seen(now));
-            }
-            subscriber::Event::Gap(range) => {
-                self.log.missed += range.end.get() - range.start.get();
-            }
-            subscriber::Event::Truncated(..) => self.log.missed += 1,
-            subscriber::Event::Closed(ending) => self.media_ended(net, ending),
-            _ => {}
-        }
+        net.with(self.media, |media, now| {
+            media.output(now, media.session(), event);
+        });
+        self.take_output(net);
     }
 
-    fn media_ended(&mut self, net: &mut Net, ending: trickle::Ending) {
-        let failure = match ending {
-            trickle::Ending::Failed(failure) => Some(failure),
-            _ => None,
-        };
-        net.with(self.job, |job, now| job.media_ended(now, failure));
+    fn take_output(&mut self, net: &mut Net) {
+        while let Some(event) = net.with(self.media, |media, _| media.next_output()) {
+            match event {
+                OutputEvent::Begin(..) => self.log.segments.push(Vec::new()),
+                OutputEvent::Data(_, bytes) => {
+                    if let Some(last) = self.log.segments.last_mut() {
+                        last.extend_from_slice(&bytes);
+                    }
+                }
+                OutputEvent::Anew(..) => drop(self.log.segments.pop()),
+                OutputEvent::Gap(from, to) => self.log.missing += to.get() - from.get(),
+                _ => {}
+            }
+        }
     }
 }

@@ -515,6 +515,30 @@ impl Publisher {
         self.settle();
     }
 
+    /// Ends it without regard to what is unanswered, which is lost: for a server that was left for another. The
+    /// channel is deleted, if so configured.
+    pub fn abandon(&mut self, now: Time) {
+        self.tick(now);
+        match self.state {
+            State::Deleting { .. } | State::Ended => return,
+            State::Probing { id: Some(id), .. } | State::Creating { id, .. } => {
+                self.desk.out.abort(id);
+            }
+            _ => {}
+        }
+        self.current = Current::None;
+        let begun = |upload: &Upload| upload.begun;
+        while let Some(at) = self.uploads.iter().position(begun) {
+            self.lose(at, Cause::Gone("the channel"), false);
+        }
+        if self.desk.config.delete {
+            self.state = State::Lingering { until: self.now };
+        } else {
+            self.finish(Ending::Closed);
+        }
+        self.settle();
+    }
+
     /// Segments begun and unanswered: three of them mean that the server is slow (trickle spec 6.2-9).
     #[must_use]
     pub fn in_flight(&self) -> usize {

@@ -263,6 +263,14 @@ impl RunnerEvent {
         self.is_status() && self.event.get("state").and_then(Value::as_str) == Some("LOADING")
     }
 
+    /// Whether this is a status report that tells of input, so that the model reads.
+    #[must_use]
+    pub fn has_input(&self) -> bool {
+        let input = self.event.get("input_status");
+        let last = input.and_then(|input| input.get("last_input_time"));
+        self.is_status() && last.and_then(Value::as_f64).is_some_and(|at| at > 0.0)
+    }
+
     /// What went wrong, if this says so.
     #[must_use]
     pub fn error(&self) -> Option<&str> {

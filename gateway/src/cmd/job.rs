@@ -9,7 +9,8 @@ use bytes::BytesMut;
 use futures_lite::future;
 use livepeer_core::chain::ChainView;
 use livepeer_runtime::api::{
-    JobEvent, LiveVideoJob, LiveVideoJobBuilder, MAX_SEGMENT_BYTES, Output, OutputEvent, Publisher,
+    JobEvent, LiveVideoJob, LiveVideoJobBuilder, MAX_SEGMENT_BYTES, Matching, Output, OutputEvent,
+    Publisher,
 };
 use livepeer_runtime::{Driver, Runtime};
 
@@ -17,16 +18,8 @@ use super::sink::{Sink, Written};
 use super::socket::sleep_until;
 use super::source::Cut;
 use super::stop::Stop;
-use crate::media::{Pacer, Speed};
+use crate::media::{Pacer, Speed, pace};
 use crate::ui::{self, Failed, Money, Outcome, Progress, Summary, duration};
-
-/// Segments on their way round at full speed. A channel holds five; of these one is being written, and the reader may
-/// be one behind.
-const AHEAD: usize = 3;
-/// At full speed the next segment does not wait longer than this for one to come back.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// How often that is looked at.
-const GLANCE: Duration = Duration::from_millis(1);
 
 /// After Ctrl-C, output that is on its way is waited for this long,
 const GRACE: Duration = Duration::from_secs(2);
@@ -54,6 +47,8 @@ struct Figures {
     progress: Progress,
     /// When the segments left whose return is awaited.
     left: VecDeque<Instant>,
+    /// How many are not awaited any more.
+    settled: u64,
     first_out: Option<Instant>,
 }
 
@@ -101,6 +96,7 @@ pub(super) async fn run<R: Runtime>(
         },
         progress: Progress::new("segments", plan.total),
         left: VecDeque::new(),
+        settled: 0,
         first_out: None,
     });
     let show = || {
@@ -125,7 +121,7 @@ pub(super) async fn run<R: Runtime>(
     let publishing = publish(
         driver, publisher, first, &input, plan, &figures, &stop, &show,
     );
-    let reading = read(&mut output, &sink, plan.whole, &figures, &show);
+    let reading = read(&job, &mut output, &sink, plan.whole, &figures, &show);
     let carrying = async {
         let (ended, ()) = future::try_zip(publishing, reading).await?;
         Ok(ended)
@@ -168,7 +164,14 @@ pub(super) async fn run<R: Runtime>(
         outcome => outcome,
     };
     let ending = match outcome {
-        Ok(Ended::Input) => Ok(()),
+        Ok(Ended::Input) => {
+            // What the application got, and nothing else, says what was lost.
+            let media = job.media_figures();
+            summary.segments_in = media.answered;
+            summary.segments_lost = media.missing;
+            summary.matched_by = media.matching.map(Matching::as_str);
+            Ok(())
+        }
         Ok(Ended::Interrupted) => job
             .stop()
             .await
@@ -291,13 +294,10 @@ async fn publish<R: Runtime>(
                     break;
                 }
                 sleep_until(driver, due).await;
-                if plan.speed == Speed::Max {
-                    room(driver, figures).await;
-                }
                 note(figures, |figures| {
                     figures.first_out.get_or_insert_with(Instant::now);
                 });
-                let (bytes, length) = send(&mut publisher, next, input).await?;
+                let (bytes, length) = send(driver, &mut publisher, next, input, plan.speed).await?;
                 pacer.plays(length);
                 note(figures, |figures| {
                     figures.left.push_back(Instant::now());
@@ -313,26 +313,33 @@ async fn publish<R: Runtime>(
         interrupted(stop),
     )
     .await?;
-    let flushed = publisher.close().await;
-    note(figures, |figures| {
-        figures.summary.segments_lost += flushed.lost.len() as u64
-    });
+    publisher.close().await;
     Ok(ended)
 }
 
-/// Publishes one segment that begins with `first`: how many bytes it had, and how long it plays.
+/// Publishes one segment that begins with `first`: how many bytes it had, and how long it plays. What is there at once
+/// leaves at the pace of its time stamps.
 async fn send<R: Runtime>(
+    driver: &Driver<R>,
     publisher: &mut Publisher<R>,
     first: Cut,
     input: &Receiver<Cut>,
+    speed: Speed,
 ) -> Result<(u64, Duration), Failed> {
     let mut open = publisher.begin().await?;
+    let began = driver.now();
+    let whole = matches!(first, Cut::Segment(_));
     let mut cut = first;
     loop {
         match cut {
             Cut::Early(data) => open.write(data).await?,
             Cut::Segment(segment) => {
-                open.write(segment.data).await?;
+                // What came early was on time.
+                let speed = if whole { speed } else { Speed::Max };
+                for (offset, piece) in pace::pieces(segment.data, speed) {
+                    sleep_until(driver, began + offset).await;
+                    open.write(piece).await?;
+                }
                 open.end()?;
                 return Ok((segment.len as u64, segment.duration));
             }
@@ -343,23 +350,8 @@ async fn send<R: Runtime>(
     }
 }
 
-/// Waits until not too much is on its way round, or until waiting has brought nothing for a while: a model need not
-/// return as many segments as it got.
-async fn room<R: Runtime>(driver: &Driver<R>, figures: &Mutex<Figures>) {
-    let back = || note(figures, |figures| figures.summary.segments_in);
-    let awaited = || note(figures, |figures| figures.left.len());
-    let mut seen = back();
-    let mut patience = driver.now() + PATIENCE;
-    while awaited() >= AHEAD && driver.now() < patience {
-        driver.runtime().sleep_until(driver.now() + GLANCE).await;
-        if back() != seen {
-            seen = back();
-            patience = driver.now() + PATIENCE;
-        }
-    }
-}
-
 async fn read<R: Runtime>(
+    job: &LiveVideoJob<R>,
     output: &mut Output<R>,
     sink: &Sink,
     whole: bool,
@@ -394,32 +386,30 @@ async fn read<R: Runtime>(
                 if !held.is_empty() && !sink.write(held.split().freeze()).await {
                     return Ok(());
                 }
+                let media = job.media_figures();
                 note(figures, |figures| {
-                    if let Some(left) = figures.left.pop_front() {
-                        figures.summary.latency.record(left.elapsed());
+                    figures.summary.segments_in = media.answered;
+                    while figures.settled < media.answered + media.missing {
+                        figures.settled += 1;
+                        if let Some(left) = figures.left.pop_front() {
+                            figures.summary.latency.record(left.elapsed());
+                        }
                     }
-                    figures.summary.segments_in += 1;
                 });
                 show();
             }
-            OutputEvent::Truncated(..) => {
-                held.clear();
-                note(figures, |figures| {
-                    figures.left.pop_front();
-                    figures.summary.segments_lost += 1;
-                });
-            }
+            OutputEvent::Truncated(..) => held.clear(),
             OutputEvent::Anew(_, bytes) => {
                 held.clear();
                 note(figures, |figures| figures.summary.bytes_in -= bytes);
             }
-            OutputEvent::Gap(from, to) => note(figures, |figures| {
-                let missed = to.get() - from.get();
-                for _ in 0..missed {
-                    figures.left.pop_front();
-                }
-                figures.summary.segments_lost += missed;
-            }),
+            OutputEvent::Gap(from, to) if from.next() == to => {
+                ui::tell(&format!("nothing came back for segment {from}"));
+            }
+            OutputEvent::Gap(from, to) => {
+                let last = to.minus(1);
+                ui::tell(&format!("nothing came back for segments {from} to {last}"));
+            }
             _ => {}
         }
     }

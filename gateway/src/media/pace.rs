@@ -9,7 +9,14 @@ use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use livepeer_core::Time;
+use livepeer_core::job::live::media::stamps::{Scanner, distance};
+
+use super::clock::ticks_to_duration;
+
+/// A time stamp further from the first one of its segment is a jump, not a time to wait for.
+const MAX_SEGMENT: Duration = Duration::from_secs(10);
 
 /// Later than this, the schedule starts anew.
 pub(crate) const MAX_LAG: Duration = Duration::from_secs(1);
@@ -133,9 +140,43 @@ impl Pacer {
     }
 }
 
+/// Pieces of a segment are no shorter than this, so that small frames share one.
+const PIECE: Duration = Duration::from_millis(20);
+
+/// Cuts a segment into pieces, and says how long after its beginning each is due by the time stamps in it.
+pub(crate) fn pieces(segment: Bytes, speed: Speed) -> Vec<(Duration, Bytes)> {
+    let mut stamps = Vec::new();
+    if speed != Speed::Max {
+        Scanner::default().push(&segment, |stamp| stamps.push(stamp));
+    }
+    // Where there is video, sound goes along with it.
+    if stamps.iter().any(|stamp| stamp.video) {
+        stamps.retain(|stamp| stamp.video);
+    }
+    let mut cuts = vec![(Duration::ZERO, 0)];
+    for stamp in &stamps {
+        let since = u64::try_from(distance(stamps[0].pts, stamp.pts)).unwrap_or(0);
+        let media = ticks_to_duration(since);
+        let due = speed.stretch(media);
+        if let (Some((last, _)), Ok(at)) = (cuts.last(), usize::try_from(stamp.at))
+            && due >= *last + PIECE
+            && media <= MAX_SEGMENT
+        {
+            cuts.push((due, at));
+        }
+    }
+    let ends = cuts[1..].iter().map(|(_, at)| *at);
+    let ends: Vec<usize> = ends.chain([segment.len()]).collect();
+    let pieces = cuts.into_iter().zip(ends);
+    pieces
+        .map(|((due, from), to)| (due, segment.slice(from..to)))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::testing::CLIP;
 
     const START: Time = Time::from_secs(1000);
     const SECOND: Duration = Duration::from_secs(1);
@@ -187,6 +228,23 @@ mod tests {
         for _ in 0..5 {
             assert_eq!(due(&mut max, START, SECOND), START);
         }
+    }
+
+    #[test]
+    fn a_segment_leaves_at_the_pace_of_its_time_stamps_and_whole() {
+        let segment = Bytes::from_static(&CLIP[..188 * 400]);
+        let real = pieces(segment.clone(), Speed::REAL);
+        assert!(real.len() > 10, "{} pieces", real.len());
+        assert_eq!(real[0].0, Duration::ZERO);
+        assert!(real.windows(2).all(|two| two[0].0 + PIECE <= two[1].0));
+        let joined: Vec<u8> = real.iter().flat_map(|(_, piece)| piece.to_vec()).collect();
+        assert!(joined == segment);
+        let double = pieces(segment.clone(), "2".parse().expect("a speed"));
+        assert!(double.last().expect("pieces").0 * 2 <= real.last().expect("pieces").0);
+        assert_eq!(
+            pieces(segment.clone(), Speed::Max),
+            [(Duration::ZERO, segment)]
+        );
     }
 
     #[test]

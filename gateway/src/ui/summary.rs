@@ -61,10 +61,13 @@ pub(crate) struct Summary {
     pub(crate) media: Duration,
     /// Segments published and taken whole.
     pub(crate) segments_out: u64,
-    /// Segments that came back whole.
+    /// Segments for which output came back.
     pub(crate) segments_in: u64,
-    /// Segments that were lost on the way out or back.
+    /// Segments for which none did.
     pub(crate) segments_lost: u64,
+    /// How output was matched to input: by the `clock` of their time stamps, or by `count`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) matched_by: Option<&'static str>,
     /// Orchestrators that were lost on the way.
     pub(crate) swaps: u64,
     /// Segments that a later orchestrator got again.

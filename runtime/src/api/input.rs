@@ -1,221 +1,169 @@
-//! The input of a job across its orchestrators: what is written goes into a log, and from there to the channel of
-//! whoever works.
+//! The input of a job, for whoever works: see [`media`](livepeer_core::job::live::media).
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use livepeer_core::http::Url;
-use livepeer_core::job::LiveVideoJob as Machine;
-use livepeer_core::job::live::replay::{Piece, Replay};
-use livepeer_core::trickle::publisher::Unwritten;
-use livepeer_core::trickle::{self, Seq, publisher};
-use livepeer_core::{Failure, Misuse};
+use bytes::Bytes;
+use livepeer_core::Failure;
+use livepeer_core::trickle::{Seq, publisher};
 
-use super::Flushed;
-use crate::{Handle, Runtime};
+use super::Error;
+use super::live::why;
+use super::pump::Shared;
+use crate::Runtime;
 
-/// How the input does.
-pub(super) struct Input<R: Runtime> {
-    pub(super) replay: Replay,
-    /// How the application wants its channels; `None` until it opened the input.
-    config: Option<publisher::Config>,
-    media: Option<Handle<trickle::Publisher, R>>,
-    /// The channel's numbers of segments that are in the orchestrator's hands, and ours.
-    in_flight: BTreeMap<Seq, u64>,
-    /// The application has said all.
-    closing: bool,
-    /// The channel was closed by us, after the last segment.
-    closed: bool,
-    /// The job has ended before.
-    abandoned: bool,
-    /// Segments given up, and why.
-    pub(super) lost: BTreeMap<u64, Failure>,
-    pub(super) resumed: u64,
-    /// Segments that a later orchestrator got again.
-    pub(super) again: u64,
+/// The input of a job. Segments are numbered by themselves; several may be on their way.
+pub struct Publisher<R: Runtime> {
+    shared: Arc<Shared<R>>,
+    /// Which of the job's publishers this is: the last one that was opened closes the input.
+    turn: u32,
 }
 
-impl<R: Runtime> Default for Input<R> {
-    fn default() -> Self {
-        Self {
-            replay: Replay::default(),
-            config: None,
-            media: None,
-            in_flight: BTreeMap::new(),
-            closing: false,
-            closed: false,
-            abandoned: false,
-            lost: BTreeMap::new(),
-            resumed: 0,
-            again: 0,
-        }
-    }
-}
-
-impl<R: Runtime> Input<R> {
-    /// The application opens the input.
-    pub(super) fn open(
-        &mut self,
-        job: &Handle<Machine, R>,
-        config: publisher::Config,
-        channel: &Url,
-    ) {
-        self.config = Some(config);
-        self.point_at(job, channel);
-    }
-
-    /// Another orchestrator: from now on its channel. Returns how many segments it gets again.
-    pub(super) fn point_at(&mut self, job: &Handle<Machine, R>, channel: &Url) -> usize {
-        let Some(config) = self.config.clone() else {
-            return 0;
-        };
-        self.in_flight.clear();
-        let (first, again) = self.replay.restart();
-        // Those given up have another chance.
-        self.lost.retain(|number, _| *number < first);
-        self.again += again as u64;
-        let driver = job.driver();
-        let publisher = trickle::Publisher::new(driver.now(), config, channel.clone());
-        self.closed = false;
-        self.media = Some(driver.drive(publisher));
-        again
-    }
-
-    pub(super) fn media(&self) -> Option<Handle<trickle::Publisher, R>> {
-        self.media.clone()
-    }
-
-    /// Whether its channel still has something to do.
-    pub(super) const fn is_at_work(&self) -> bool {
-        self.media.is_some()
-    }
-
-    /// Whether nothing can be written any more.
-    pub(super) const fn is_over(&self) -> bool {
-        self.closed || self.closing || self.abandoned
-    }
-
-    /// Whether the orchestrator at work has been handed everything so far.
-    pub(super) fn is_handed_over(&self) -> bool {
-        self.media.is_some() && self.replay.next().is_none()
-    }
-
-    /// Whether every segment is delivered or given up.
-    pub(super) fn is_settled(&self) -> bool {
-        self.closed
-            || self.abandoned
-            || (self.in_flight.is_empty() && self.is_handed_over() && !self.replay.is_open())
-    }
-
-    /// What became of the segments so far.
-    pub(super) fn flushed(&self) -> Flushed {
-        let handed = self.replay.handed();
-        let awaited = self.in_flight.values().filter(|number| **number < handed);
-        let awaited = awaited.count() as u64;
-        Flushed {
-            begun: self.replay.begun(),
-            delivered: handed - awaited - self.lost.len() as u64,
-            resumed: self.resumed,
-            again: self.again,
-            lost: self
-                .lost
-                .iter()
-                .map(|(number, failure)| (Seq::new(*number), failure.clone()))
-                .collect(),
-        }
-    }
-
-    /// Whether the channel is closed, or the job has ended.
-    pub(super) const fn is_closed(&self) -> bool {
-        self.closed || self.abandoned
-    }
-
-    /// Hands over what the orchestrator at work takes, and closes its channel once that is due.
-    pub(super) fn feed(&mut self, job: &Handle<Machine, R>) {
-        let Some(media) = self.media.clone() else {
-            return;
-        };
-        let mut moved = false;
-        while let Some(piece) = self.replay.next() {
-            let taken = match piece {
-                Piece::Begin(number) => media
-                    .with(|publisher, now| publisher.begin(now))
-                    .map(|seq| {
-                        self.in_flight.insert(seq, number);
-                        job.with(|job, now| job.input_begun(now));
-                    })
-                    .is_ok(),
-                Piece::Data(data) => {
-                    match media.with(|publisher, now| publisher.write(now, data)) {
-                        Err(Unwritten::Misuse(Misuse::NotOpen)) => {
-                            // It was silent for too long.
-                            self.replay.cut();
-                            continue;
-                        }
-                        written => written.is_ok(),
-                    }
-                }
-                Piece::End(_) => {
-                    let ended = media.with(|publisher, now| publisher.end(now));
-                    matches!(ended, Ok(()) | Err(Misuse::NotOpen))
-                }
-            };
-            if !taken {
-                // It says when to try again, or that it has ended.
-                break;
-            }
-            self.replay.took();
-            moved = true;
-        }
-        let (owed, waits) = (self.replay.owed(), self.replay.next().is_some());
-        job.with(|job, now| {
-            job.set_owed(now, owed);
-            if moved {
-                job.set_input_waits(now, false);
-            }
-            job.set_input_waits(now, waits);
+impl<R: Runtime> Publisher<R> {
+    pub(super) fn new(shared: Arc<Shared<R>>, config: publisher::Config) -> Self {
+        shared.media(|media, now| media.open(now, config));
+        let turn = shared.with(|state| {
+            state.publishers += 1;
+            state.publishers
         });
-        if self.closing && self.is_settled() {
-            // Before the channel goes: what the orchestrator closes from now on is how it should be.
-            job.with(|job, now| job.input_closed(now));
-            media.with(|publisher, now| publisher.close(now));
+        Self { shared, turn }
+    }
+
+    /// Begins a segment, as soon as not too many are on their way. Let it begin where a decoder can: with a key frame
+    /// and the tables before it.
+    ///
+    /// # Errors
+    /// If the input is closed, or the job has ended.
+    pub async fn begin(&mut self) -> Result<Segment<'_, R>, Error> {
+        self.handed_over().await?;
+        let seq = self.shared.media(|media, now| media.begin(now))?;
+        self.handed_over().await?;
+        Ok(Segment {
+            publisher: self,
+            seq,
+        })
+    }
+
+    /// Publishes one whole segment. It is on its way when this returns; [`Publisher::flush`] waits for delivery.
+    ///
+    /// # Errors
+    /// If the input is closed, or the job has ended.
+    pub async fn publish(&mut self, segment: Bytes) -> Result<Seq, Error> {
+        let mut open = self.begin().await?;
+        open.write(segment).await?;
+        open.end()
+    }
+
+    /// Waits until every segment is delivered or given up, and says how many of each there were.
+    pub async fn flush(&mut self) -> Flushed {
+        self.shared
+            .until(|_| self.shared.look(|media| media.is_settled().then_some(())))
+            .await;
+        self.flushed()
+    }
+
+    /// Ends the input: waits for delivery, then closes the channel, which tells the orchestrator to finish. Segments
+    /// whose output is lost after that with its orchestrator are still done again by another.
+    pub async fn close(self) -> Flushed {
+        self.shared.media(|media, now| media.close(now));
+        self.shared
+            .until(|_| self.shared.look(|media| media.is_closed().then_some(())))
+            .await;
+        self.flushed()
+    }
+
+    fn flushed(&self) -> Flushed {
+        self.shared.look(|media| {
+            let figures = media.figures();
+            let lost = media.lost().iter();
+            Flushed {
+                begun: figures.begun,
+                delivered: figures.delivered,
+                resumed: figures.resumed,
+                again: figures.again,
+                lost: lost
+                    .map(|(number, failure)| (Seq::new(*number), failure.clone()))
+                    .collect(),
+            }
+        })
+    }
+
+    /// Waits until the orchestrator has been handed everything written so far.
+    async fn handed_over(&self) -> Result<(), Error> {
+        self.shared
+            .until(|state| {
+                if let Some(ending) = &state.ended {
+                    return Some(Err(why(ending, &state.tried)));
+                }
+                self.shared.look(|media| {
+                    if media.is_over() {
+                        return Some(Err(Error::Ended("its input was closed".into())));
+                    }
+                    media.is_handed_over().then_some(Ok(()))
+                })
+            })
+            .await
+    }
+}
+
+impl<R: Runtime> Drop for Publisher<R> {
+    /// An input that is dropped is closed in the background.
+    fn drop(&mut self) {
+        if self.shared.with(|state| state.publishers == self.turn) {
+            self.shared.media(|media, now| media.close(now));
         }
     }
+}
 
-    /// The application has said all.
-    pub(super) fn close(&mut self, job: &Handle<Machine, R>) {
-        self.closing = true;
-        self.replay.end();
-        self.feed(job);
+/// What became of the segments begun.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Flushed {
+    /// Segments begun.
+    pub begun: u64,
+    /// Segments that the server has whole.
+    pub delivered: u64,
+    /// Times a segment's connection broke and the rest followed on another.
+    pub resumed: u64,
+    /// Segments that were done again by another orchestrator.
+    pub again: u64,
+    /// Segments given up, and why. What the output lacks in the end is told by
+    /// [`LiveVideoJob::media_figures`](super::LiveVideoJob::media_figures).
+    pub lost: Vec<(Seq, Failure)>,
+}
+
+/// An open segment of the input.
+pub struct Segment<'a, R: Runtime> {
+    publisher: &'a mut Publisher<R>,
+    seq: Seq,
+}
+
+impl<R: Runtime> Segment<'_, R> {
+    /// Its number, from zero over all orchestrators.
+    #[must_use]
+    pub const fn seq(&self) -> Seq {
+        self.seq
     }
 
-    /// The orchestrator has a whole segment.
-    pub(super) fn delivered(&mut self, seq: Seq) {
-        if let Some(number) = self.in_flight.remove(&seq) {
-            self.replay.delivered(number);
-        }
+    /// Writes the next bytes; readers see them at once. Waits while too much is unsent.
+    ///
+    /// # Errors
+    /// If the input is closed, or the job has ended.
+    pub async fn write(&mut self, data: Bytes) -> Result<(), Error> {
+        let shared = &self.publisher.shared;
+        shared.media(|media, now| media.write(now, data));
+        self.publisher.handed_over().await
     }
 
-    /// The channel has given a segment up.
-    pub(super) fn lost(&mut self, seq: Seq, failure: Failure) {
-        if let Some(number) = self.in_flight.remove(&seq) {
-            self.replay.lost(number);
-            self.lost.insert(number, failure);
-        }
-    }
-
-    /// The channel has ended. Returns whether that was our doing.
-    pub(super) fn on_closed(&mut self) -> bool {
-        self.media = None;
-        let ours = self.closing && self.in_flight.is_empty() && self.replay.next().is_none();
-        self.closed = ours;
-        ours
-    }
-
-    /// The job has ended.
-    pub(super) fn abandon(&mut self) {
-        self.abandoned = true;
-        if let Some(media) = &self.media {
-            media.with(|publisher, now| publisher.close(now));
-        }
+    /// The segment is complete.
+    ///
+    /// # Errors
+    /// If the input is closed, or the job has ended.
+    pub fn end(self) -> Result<Seq, Error> {
+        let shared = &self.publisher.shared;
+        shared.media(|media, now| media.end_segment(now));
+        shared.with(|state| match &state.ended {
+            Some(ending) => Err(why(ending, &state.tried)),
+            None => Ok(self.seq),
+        })
     }
 }

@@ -9,6 +9,7 @@ use livepeer_core::chain::ChainView;
 use livepeer_core::handshake::PinChange;
 use livepeer_core::http::{Trust, Url};
 use livepeer_core::job::LiveVideoJob as Machine;
+use livepeer_core::job::live::media::{self, Media};
 use livepeer_core::job::live::{Config, Ending, Started};
 use livepeer_core::job::{MAX_SWAPS, SWAP_SPACING, SwapLimit};
 use livepeer_core::money::{Amount, Price};
@@ -16,11 +17,12 @@ use livepeer_core::payment::guard::Budget;
 use livepeer_core::payment::session::Paid;
 use livepeer_core::pool::{self, SessionPool, Tried};
 use livepeer_core::selection::Balanced;
-use livepeer_core::trickle::{Seq, Start, publisher, subscriber};
+use livepeer_core::trickle::{publisher, subscriber};
 use livepeer_core::wire::{Channels, Params, RunnerEvent, StartRequest, Token};
 
 use super::find::recall;
-use super::media::{Output, Publisher};
+use super::input::Publisher;
+use super::output::Output;
 use super::pump::{Shared, Swapped};
 use super::{Error, Payer, orchestrator_url, service_url};
 use crate::{Driver, Runtime, seed};
@@ -132,42 +134,39 @@ impl<R: Runtime> LiveVideoJob<R> {
         })
     }
 
-    /// Opens the input with settings of your own; its certificate rule is the job's.
+    /// Opens the input with settings of your own; its certificate rule is the job's. There is one input: dropping the
+    /// publisher that was opened last closes it.
     #[must_use]
     pub fn publisher_with(&self, config: publisher::Config) -> Publisher<R> {
         let config = publisher::Config {
             trust: self.trust,
-            // Channels of a job are made for it.
-            first: config.first.or(Some(Seq::ZERO)),
             ..config
         };
-        Publisher::new(
-            Arc::clone(&self.shared),
-            config,
-            &self.started.channels.publish,
-        )
+        Publisher::new(Arc::clone(&self.shared), config)
     }
 
-    /// Opens the output, from its first segment on.
+    /// Opens the output, from its first segment on. Open it before the input, or some of it may be missed.
     #[must_use]
     pub fn output(&self) -> Output<R> {
-        self.output_with(subscriber::Config::default(), Start::Current)
+        self.output_with(subscriber::Config::default())
     }
 
-    /// Opens the output at `start` with settings of your own; its certificate rule is the job's.
+    /// Opens the output with settings of your own; its certificate rule is the job's. There is one reader: opening
+    /// another ends the one before.
     #[must_use]
-    pub fn output_with(&self, config: subscriber::Config, start: Start) -> Output<R> {
+    pub fn output_with(&self, config: subscriber::Config) -> Output<R> {
         let config = subscriber::Config {
             trust: self.trust,
             leave_dead: config.leave_dead || self.leave_dead,
             ..config
         };
-        Output::new(
-            Arc::clone(&self.shared),
-            config,
-            &self.started.channels.subscribe,
-            start,
-        )
+        Output::new(Arc::clone(&self.shared), config)
+    }
+
+    /// What became of input and output so far: what is missing of the output is said here and nowhere else.
+    #[must_use]
+    pub fn media_figures(&self) -> media::Figures {
+        self.shared.look(Media::figures)
     }
 
     /// Changes the model's parameters, and waits until the orchestrator has them.
@@ -266,7 +265,7 @@ impl<R: Runtime> LiveVideoJob<R> {
         let outcome = self.wait().await;
         // The input channel's DELETE ends the session at the orchestrator.
         self.shared
-            .until(|state| (!state.input.is_at_work()).then_some(()))
+            .until(|_| self.shared.look(|media| media.is_idle().then_some(())))
             .await;
         outcome
     }
@@ -486,7 +485,8 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
         // Until somebody opens it.
         job.set_output_read(now, false);
         let job = self.driver.drive(job);
-        let shared = Shared::new(job, pool);
+        let media = self.driver.drive(Media::new(now, media::Config::default()));
+        let shared = Shared::new(job, media, pool);
         let guard = StopOnDrop(&shared);
         let started = shared
             .until(|state| match (&state.started, &state.ended) {

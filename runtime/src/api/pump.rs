@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use livepeer_core::http::Url;
 use livepeer_core::job::LiveVideoJob as Machine;
+use livepeer_core::job::live::media::{self, Media};
 use livepeer_core::job::live::{Ending, Event, Started};
 use livepeer_core::pool::{self, Outcome, SessionPool, Tried, Why};
 use livepeer_core::selection::Balanced;
-use livepeer_core::trickle::{self, publisher};
 use livepeer_core::{Failure, Time};
 
-use super::input::Input;
 use super::live::{JobEvent, Spent};
 use crate::signal::enlist;
 use crate::{Handle, Runtime, lock};
@@ -29,14 +28,19 @@ const GLANCE: Duration = Duration::from_millis(1);
 /// A running job's machines, and what its tasks know of them.
 pub(super) struct Shared<R: Runtime> {
     pub(super) job: Handle<Machine, R>,
+    media: Handle<Media, R>,
     pool: Handle<SessionPool<Balanced>, R>,
-    state: Mutex<State<R>>,
+    state: Mutex<State>,
+    /// Held while events of the media go to the job: they have to arrive in their order.
+    carrying: Mutex<()>,
 }
 
 /// What changes while a job runs.
-pub(super) struct State<R: Runtime> {
+pub(super) struct State {
     /// Who works, and how many came before: media channels belong to one of them.
     pub(super) started: Option<Started>,
+    /// The number of whoever works, as the media count them.
+    pub(super) session: u32,
     pub(super) ended: Option<Ending>,
     /// Who did not take the job, or failed at it, and why.
     pub(super) tried: Vec<Tried>,
@@ -47,9 +51,9 @@ pub(super) struct State<R: Runtime> {
     /// Parameter updates delivered, and how many somebody waits for.
     pub(super) updated: u64,
     pub(super) promised: u64,
-    pub(super) input: Input<R>,
-    /// How many outputs the application has open.
-    pub(super) readers: usize,
+    /// How often input and output were opened.
+    pub(super) publishers: u32,
+    pub(super) outputs: u32,
     /// Whether somebody works.
     at_work: bool,
     /// Who was lost, why and when, while nobody works.
@@ -57,17 +61,12 @@ pub(super) struct State<R: Runtime> {
     wakers: Vec<Waker>,
 }
 
-impl<R: Runtime> State<R> {
+impl State {
     fn tell(&mut self, event: JobEvent) {
         if self.events.len() == MAX_JOB_EVENTS {
             self.events.pop_front();
         }
         self.events.push_back(event);
-    }
-
-    /// Which of its orchestrators the job has, from zero.
-    pub(super) fn session(&self) -> u32 {
-        self.started.as_ref().map_or(0, |started| started.swaps)
     }
 
     /// The last word on each orchestrator counts.
@@ -80,13 +79,17 @@ impl<R: Runtime> State<R> {
 impl<R: Runtime> Shared<R> {
     pub(super) fn new(
         job: Handle<Machine, R>,
+        media: Handle<Media, R>,
         pool: Handle<SessionPool<Balanced>, R>,
     ) -> Arc<Self> {
         let shared = Arc::new(Self {
             job,
+            media,
             pool,
+            carrying: Mutex::new(()),
             state: Mutex::new(State {
                 started: None,
+                session: 0,
                 ended: None,
                 tried: Vec::new(),
                 no_identity: None,
@@ -94,8 +97,8 @@ impl<R: Runtime> Shared<R> {
                 spent: Spent::default(),
                 updated: 0,
                 promised: 0,
-                input: Input::default(),
-                readers: 0,
+                publishers: 0,
+                outputs: 0,
                 at_work: false,
                 lost: None,
                 wakers: Vec::new(),
@@ -107,12 +110,41 @@ impl<R: Runtime> Shared<R> {
     }
 
     /// Looks at the state, and changes it.
-    pub(super) fn with<T>(&self, look: impl FnOnce(&mut State<R>) -> T) -> T {
+    pub(super) fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
         look(&mut lock(&self.state))
     }
 
+    /// Asks the media.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&Media) -> T) -> T {
+        self.media.with(|media, _| look(media))
+    }
+
+    /// Does something with the media, and carries what they tell to the job. Not while the state is looked at.
+    pub(super) fn media<T>(&self, change: impl FnOnce(&mut Media, Time) -> T) -> T {
+        let changed = self.media.with(change);
+        if self.carry(|| self.media.try_next()) {
+            self.wake();
+        }
+        changed
+    }
+
+    /// Carries what the media tell to the job. Returns whether that was anything.
+    fn carry(&self, mut next: impl FnMut() -> Option<media::Event>) -> bool {
+        let _turn = lock(&self.carrying);
+        let mut told = false;
+        while let Some(event) = next() {
+            told = true;
+            let delivered = matches!(event, media::Event::Delivered);
+            self.job.with(|job, now| job.on_media(now, event));
+            if delivered {
+                self.media.with(|media, now| media.close_channel(now));
+            }
+        }
+        told
+    }
+
     /// Waits until `look` finds what it looks for.
-    pub(super) async fn until<T>(&self, mut look: impl FnMut(&mut State<R>) -> Option<T>) -> T {
+    pub(super) async fn until<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
         poll_fn(|cx| {
             let mut state = lock(&self.state);
             match look(&mut state) {
@@ -124,13 +156,6 @@ impl<R: Runtime> Shared<R> {
             }
         })
         .await
-    }
-
-    /// Changes something that others may wait for.
-    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State<R>) -> T) -> T {
-        let changed = self.with(change);
-        self.wake();
-        changed
     }
 
     fn wake(&self) {
@@ -167,24 +192,17 @@ impl<R: Runtime> Shared<R> {
                 moved = true;
                 self.on_pool(event);
             }
-            while let Some(media) = self.with(|state| state.input.media())
-                && let Poll::Ready(Some(event)) = media.poll_next(cx)
-            {
-                moved = true;
-                self.on_media(event);
-            }
+            moved |= self.carry(|| match self.media.poll_next(cx) {
+                Poll::Ready(event) => event,
+                Poll::Pending => None,
+            });
             if moved {
                 self.learn();
                 self.wake();
                 continue;
             }
-            let mut state = lock(&self.state);
-            if state.ended.is_some() && !state.input.is_at_work() {
-                return Poll::Ready(());
-            }
-            // A media channel may be opened meanwhile.
-            enlist(&mut state.wakers, cx);
-            return Poll::Pending;
+            let over = self.with(|state| state.ended.is_some()) && self.look(Media::is_idle);
+            return if over { Poll::Ready(()) } else { Poll::Pending };
         }
     }
 
@@ -214,37 +232,53 @@ impl<R: Runtime> Shared<R> {
             Event::Repriced { from, to } => {
                 self.with(|state| state.tell(JobEvent::Repriced { from, to }));
             }
-            Event::Runner(event) => self.with(|state| state.tell(JobEvent::Runner(event))),
+            Event::Runner(event) => {
+                self.media.with(|media, now| media.runner_said(now, &event));
+                self.with(|state| state.tell(JobEvent::Runner(event)));
+            }
             Event::Updated => self.with(|state| state.updated += 1),
-            Event::Lost(url, failure) => self.with(|state| {
-                // One that did not even start is no loss.
-                if std::mem::take(&mut state.at_work) {
-                    state.lost = Some((url.clone(), failure.clone(), self.job.now()));
-                }
-                let why = Why::Failed(failure.clone());
-                state.note(Tried {
-                    url: url.clone(),
-                    why,
+            Event::Lost(url, failure) => {
+                // One that stood by, or did not even start, is no loss.
+                let worked = self.with(|state| {
+                    let at_work = state.started.as_ref().filter(|_| state.at_work);
+                    at_work.is_some_and(|started| started.orchestrator == url)
                 });
-                state.tell(JobEvent::Lost(url, failure));
-            }),
+                if worked {
+                    self.media.with(Media::leave);
+                }
+                self.with(|state| {
+                    if worked {
+                        state.at_work = false;
+                        state.lost = Some((url.clone(), failure.clone(), self.job.now()));
+                    }
+                    let why = Why::Failed(failure.clone());
+                    state.note(Tried {
+                        url: url.clone(),
+                        why,
+                    });
+                    state.tell(JobEvent::Lost(url, failure));
+                });
+            }
             Event::Release(lease, outcome) => {
                 self.pool
                     .with(|pool, now| pool.give_back(now, lease, outcome));
             }
-            Event::Ended(ending) => self.with(|state| {
+            Event::Ended(ending) => {
                 // Nobody is left to write to.
-                state.input.abandon();
-                state.ended = Some(ending);
-            }),
+                self.media.with(Media::end);
+                self.with(|state| state.ended = Some(ending));
+            }
             _ => {}
         }
     }
 
     /// Somebody works: media goes there from now on, beginning with what was not answered yet.
     fn on_started(&self, started: Started) {
+        let (again, session) = self.media.with(|media, now| {
+            let again = media.go_to(now, &started.channels.publish);
+            (again, media.session())
+        });
         self.with(|state| {
-            let again = state.input.point_at(&self.job, &started.channels.publish);
             if let Some((from, why, at)) = state.lost.take() {
                 // The next one got the latest parameters with its start.
                 state.updated = state.updated.max(state.promised);
@@ -257,8 +291,7 @@ impl<R: Runtime> Shared<R> {
                 })));
             }
             state.at_work = true;
-            state.started = Some(started);
-            state.input.feed(&self.job);
+            (state.started, state.session) = (Some(started), session);
         });
     }
 
@@ -296,35 +329,6 @@ impl<R: Runtime> Shared<R> {
             self.pool
                 .with(|pool, now| pool.give_back(now, lease, Outcome::Unused));
         }
-    }
-
-    fn on_media(&self, event: publisher::Event) {
-        match event {
-            publisher::Event::Ready(_) | publisher::Event::Writable => {}
-            publisher::Event::Delivered(seq) => {
-                self.with(|state| state.input.delivered(seq));
-                self.job.with(|job, now| job.input_done(now));
-            }
-            publisher::Event::Resumed(..) => self.with(|state| state.input.resumed += 1),
-            publisher::Event::Lost(seq, failure) => {
-                self.with(|state| state.input.lost(seq, failure));
-                self.job.with(|job, now| job.input_done(now));
-            }
-            publisher::Event::Closed(ending) => {
-                if self.with(|state| state.input.on_closed()) {
-                    self.job.with(|job, now| job.input_closed(now));
-                } else {
-                    let failure = match ending {
-                        trickle::Ending::Failed(failure) => Some(failure),
-                        _ => None,
-                    };
-                    self.job.with(|job, now| job.media_ended(now, failure));
-                }
-                return;
-            }
-            _ => {}
-        }
-        self.with(|state| state.input.feed(&self.job));
     }
 }
 

@@ -3,7 +3,7 @@
 use alloc::string::ToString as _;
 use core::time::Duration;
 
-use super::replay::Owed;
+use super::media::Owed;
 use super::{Ending, Event, LiveVideoJob, Running, State};
 use crate::error::{Advice, Cause, Failure, Party, Reason};
 use crate::payment::Funds;

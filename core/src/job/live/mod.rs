@@ -42,12 +42,13 @@ use crate::wire::{Channels, Params, RunnerEvent, StartRequest};
 
 mod children;
 mod leave;
-pub mod replay;
+pub mod media;
 mod standby;
 mod start;
+mod wiring;
 mod work;
 
-use replay::Owed;
+use media::Owed;
 pub use standby::{MIN_SILENCE, STANDBY_PATIENCE, STANDBY_REST, STEADY};
 
 /// Parameter updates that may wait to be delivered.
@@ -481,7 +482,7 @@ impl LiveVideoJob {
         }
     }
 
-    /// What the output owes to the input, as the owner's [`Replay`](replay::Replay) knows. While it owes something,
+    /// What the output owes to the input, as its [`Media`](media::Media) know. While it owes something,
     /// an orchestrator that is lost after the input has closed is replaced too; if it owes nothing then, the loss
     /// costs nothing.
     pub fn set_owed(&mut self, now: Time, owed: Owed) {

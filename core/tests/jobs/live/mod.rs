@@ -12,7 +12,7 @@ use bytes::Bytes;
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::handshake::Identity;
 use livepeer_core::http::{Fault, Headers, In, Method, Out, Response, Url};
-use livepeer_core::job::live::replay::Owed;
+use livepeer_core::job::live::media::Owed;
 use livepeer_core::job::live::{Config, Ending, Event, LiveVideoJob};
 use livepeer_core::payment::Funds;
 use livepeer_core::pool::{self, Lease, Outcome, Quickest, SessionPool};

@@ -1,0 +1,211 @@
+//! The output of a job, from whoever works: see [`media`](livepeer_core::job::live::media).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+use livepeer_core::job::live::Ending;
+use livepeer_core::job::live::media::OutputEvent;
+use livepeer_core::trickle::{self, Seq, Subscriber, subscriber};
+
+use super::Error;
+use super::live::why;
+use super::pump::{Shared, State};
+use crate::{Handle, Runtime};
+
+/// A segment collected by [`Output::next_segment`] is refused beyond this.
+pub const MAX_SEGMENT_BYTES: usize = 64 << 20;
+
+/// The output of a job. Not reading it stops the download, and in the end loses segments, which is told.
+pub struct Output<R: Runtime> {
+    shared: Arc<Shared<R>>,
+    handle: Handle<Subscriber, R>,
+    config: subscriber::Config,
+    /// Which of the job's readers this is: only the one that was opened last reads.
+    turn: u32,
+    /// Which of the job's orchestrators this reads from.
+    session: u32,
+    told: VecDeque<OutputEvent>,
+    collecting: BytesMut,
+}
+
+/// What is next on the channel.
+enum Next {
+    Event(subscriber::Event),
+    /// The job is with another orchestrator.
+    Elsewhere,
+    /// Another reader was opened.
+    Taken,
+    /// The job has ended, and nothing more is there.
+    Over,
+}
+
+impl<R: Runtime> Output<R> {
+    pub(super) fn new(shared: Arc<Shared<R>>, config: subscriber::Config) -> Self {
+        shared.media(|media, now| media.expect_output(now, true));
+        shared.job.with(|job, now| job.set_output_read(now, true));
+        let turn = shared.with(|state| {
+            state.outputs += 1;
+            state.outputs
+        });
+        // Somebody else may have read, if this is not the first: the channel is ours from its birth if not.
+        let (session, handle) = subscribe(&shared, &config);
+        Self {
+            shared,
+            handle,
+            config,
+            turn,
+            session,
+            told: VecDeque::new(),
+            collecting: BytesMut::new(),
+        }
+    }
+
+    /// What comes next; `None` at the end of the stream.
+    ///
+    /// # Errors
+    /// If the job has failed, or another reader of its output was opened.
+    pub async fn next(&mut self) -> Result<Option<OutputEvent>, Error> {
+        loop {
+            if let Some(event) = self.told.pop_front() {
+                return Ok(Some(event));
+            }
+            match self.poll_one().await {
+                Next::Event(event) => {
+                    let closed = matches!(event, subscriber::Event::Closed(_));
+                    self.take(event);
+                    if closed {
+                        // The job goes elsewhere, or ends.
+                        let session = self.session;
+                        let gone = |state: &mut State| {
+                            (state.session != session || state.ended.is_some()).then_some(())
+                        };
+                        self.shared.until(gone).await;
+                    }
+                }
+                Next::Elsewhere => {
+                    (self.session, self.handle) = subscribe(&self.shared, &self.config);
+                    self.collect_told();
+                }
+                Next::Taken => {
+                    return Err(Error::Ended("its output is read by another reader".into()));
+                }
+                Next::Over => {
+                    // What is missing in the end.
+                    self.collect_told();
+                    if self.told.is_empty() {
+                        return self.over();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands an event of the channel to the job's media, and takes what comes of it.
+    fn take(&mut self, event: subscriber::Event) {
+        let (session, told) = (self.session, &mut self.told);
+        self.shared.media(|media, now| {
+            media.output(now, session, event);
+            told.extend(std::iter::from_fn(|| media.next_output()));
+        });
+    }
+
+    fn collect_told(&mut self) {
+        let told = &mut self.told;
+        self.shared
+            .media(|media, _| told.extend(std::iter::from_fn(|| media.next_output())));
+    }
+
+    /// The next event of the channel, unless the job has left it.
+    async fn poll_one(&self) -> Next {
+        let left = self.shared.until(|state| {
+            if state.outputs != self.turn {
+                return Some(Next::Taken);
+            }
+            if state.session != self.session {
+                return Some(Next::Elsewhere);
+            }
+            state.ended.as_ref().map(|_| Next::Over)
+        });
+        let mut left = std::pin::pin!(left);
+        std::future::poll_fn(|cx| match left.as_mut().poll(cx) {
+            // What came before the end is still to be had.
+            Poll::Ready(Next::Over) => match self.handle.poll_next(cx) {
+                Poll::Ready(Some(event)) => Poll::Ready(Next::Event(event)),
+                _ => Poll::Ready(Next::Over),
+            },
+            Poll::Ready(left) => Poll::Ready(left),
+            Poll::Pending => match self.handle.poll_next(cx) {
+                Poll::Ready(Some(event)) => Poll::Ready(Next::Event(event)),
+                Poll::Ready(None) => Poll::Ready(Next::Over),
+                Poll::Pending => Poll::Pending,
+            },
+        })
+        .await
+    }
+
+    /// How the output ended, with the job.
+    fn over(&self) -> Result<Option<OutputEvent>, Error> {
+        self.shared.with(|state| match &state.ended {
+            Some(ending @ (Ending::Failed(_) | Ending::NoOrchestrator)) => {
+                Err(why(ending, &state.tried))
+            }
+            _ => Ok(None),
+        })
+    }
+
+    /// The next complete segment; `None` at the end of the stream. Truncated and missing segments are passed over:
+    /// use [`Output::next`] to learn of them.
+    ///
+    /// # Errors
+    /// As [`Output::next`], and if a segment is larger than [`MAX_SEGMENT_BYTES`].
+    pub async fn next_segment(&mut self) -> Result<Option<(Seq, Bytes)>, Error> {
+        while let Some(event) = self.next().await? {
+            match event {
+                OutputEvent::Begin(..) | OutputEvent::Truncated(..) | OutputEvent::Anew(..) => {
+                    self.collecting.clear();
+                }
+                OutputEvent::Data(_, data) => {
+                    if self.collecting.len() + data.len() > MAX_SEGMENT_BYTES {
+                        return Err(Error::Ended(
+                            "an output segment is larger than 64 MiB".into(),
+                        ));
+                    }
+                    self.collecting.extend_from_slice(&data);
+                }
+                OutputEvent::End(seq) => return Ok(Some((seq, self.collecting.split().freeze()))),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl<R: Runtime> Drop for Output<R> {
+    /// Output that nobody reads is not missed.
+    fn drop(&mut self) {
+        if self.shared.with(|state| state.outputs == self.turn) {
+            let shared = &self.shared;
+            shared.media(|media, now| media.expect_output(now, false));
+            shared.job.with(|job, now| job.set_output_read(now, false));
+        }
+    }
+}
+
+/// Reads from the orchestrator that works, from the first segment of its channel on: the channel is new, and nothing
+/// of it may be missed.
+fn subscribe<R: Runtime>(
+    shared: &Shared<R>,
+    config: &subscriber::Config,
+) -> (u32, Handle<Subscriber, R>) {
+    let (session, channel) = shared.with(|state| {
+        let started = state.started.as_ref();
+        let started = started.expect("media is opened after the start");
+        (state.session, started.channels.subscribe.clone())
+    });
+    let driver = shared.job.driver();
+    let start = trickle::Start::At(Seq::ZERO);
+    let subscriber = Subscriber::new(driver.now(), config.clone(), channel, start);
+    (session, driver.drive(subscriber))
+}
