@@ -136,8 +136,9 @@ pub fn listing<'a>(
     listing
 }
 
-/// What a query asks for: the values of `caps` that are not empty.
-pub(super) fn wanted(query: &str) -> Vec<String> {
+/// What a query asks for: the values of `caps` that are not empty. A set, for a query may name hundreds and a list
+/// thousands.
+pub(super) fn wanted(query: &str) -> BTreeSet<String> {
     query
         .split('&')
         .filter_map(|pair| pair.strip_prefix("caps="))
