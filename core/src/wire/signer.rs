@@ -148,16 +148,18 @@ impl MaxPrice {
     /// # Errors
     /// If the words do not say one.
     pub fn parse(&self, unit: Option<Unit>) -> Result<BigRational, BadMaxPrice> {
-        let unit = unit.ok_or(BadMaxPrice::NoType)?;
+        // In the reference's order: the first fault is told.
+        let price = decimal(&self.price)
+            .filter(BigRational::is_positive)
+            .ok_or(BadMaxPrice::Price)?;
         if !self.currency.trim().eq_ignore_ascii_case("wei") {
             return Err(BadMaxPrice::Currency);
         }
+        let unit = unit.ok_or(BadMaxPrice::NoType)?;
         if !self.unit.trim().eq_ignore_ascii_case(unit.advertised()) {
             return Err(BadMaxPrice::Unit(unit));
         }
-        decimal(&self.price)
-            .filter(BigRational::is_positive)
-            .ok_or(BadMaxPrice::Price)
+        Ok(price)
     }
 
     fn to_json(&self) -> Value {

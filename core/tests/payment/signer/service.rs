@@ -290,6 +290,35 @@ fn a_memory_without_a_price_is_refused_in_the_words_of_the_reference() {
 }
 
 #[test]
+fn of_a_ceiling_with_several_faults_the_first_is_told() {
+    let parse = |price: &str, currency: &str, unit: &str, of| {
+        let max = MaxPrice {
+            price: price.into(),
+            currency: currency.into(),
+            unit: unit.into(),
+        };
+        max.parse(of).unwrap_err().to_string()
+    };
+    for (told, expected) in [
+        (
+            parse("", "", "", None),
+            "maxPrice.price must be a positive decimal",
+        ),
+        (parse("1", "usd", "", None), "maxPrice.currency must be wei"),
+        (
+            parse("1", "wei", "", None),
+            "maxPrice requires payment type live, lv2v, or fixed",
+        ),
+        (
+            parse("1", "wei", "seconds", Some(Unit::Fixed)),
+            "maxPrice.unit must be fixed for payment type fixed",
+        ),
+    ] {
+        assert_eq!(told, expected);
+    }
+}
+
+#[test]
 fn strangers_bodies_take_a_bounded_part_of_memory() {
     let mut server = Server::new(|_, _| ());
     let mebibyte = bytes::Bytes::from(vec![b' '; MAX_SIGNER_BODY]);
