@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use livepeer_core::capabilities::{Capabilities, Capability};
 use livepeer_core::discovery::Origin;
-use livepeer_core::http::Url;
+use livepeer_core::http::{Fault, Url};
 use livepeer_core::pool::{Candidate, Tried, Why};
 use livepeer_core::wire::OrchestratorInfo;
 use livepeer_core::wire::listing::Found;
-use livepeer_core::{capabilities, discovery, pool};
+use livepeer_core::{Cause, capabilities, discovery, pool};
 use livepeer_runtime::api::{Discovered, Survey, discover};
 use livepeer_runtime::store::Sqlite;
 use livepeer_runtime::{Driver, Runtime};
@@ -116,6 +116,8 @@ pub(super) fn nobody(discovered: &Discovered) -> Failed {
         .iter()
         .map(|(origin, skipped)| format!("{origin}, {skipped}"));
     let told: Vec<String> = failures.chain(skipped).collect();
+    let causes = discovered.failed.iter().map(|(_, failure)| &failure.cause);
+    let forbidden = { causes }.any(|cause| matches!(cause, Cause::Link(Fault::Forbidden(_))));
     match (&told[..], discovered.failed.is_empty()) {
         ([], _) => Failed::new(
             "the sources know no orchestrator",
@@ -127,7 +129,11 @@ pub(super) fn nobody(discovered: &Discovered) -> Failed {
         ),
         (told, false) => Failed::new(
             format_args!("no orchestrator was found: {}", told.join("; ")),
-            "Check the addresses of the sources, or name another one",
+            if forbidden {
+                "Name another source; if its network is private on purpose, say --allow-private"
+            } else {
+                "Check the addresses of the sources, or name another one"
+            },
         ),
     }
 }

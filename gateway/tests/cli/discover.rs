@@ -284,6 +284,24 @@ fn redirects_are_followed_but_not_in_circles() {
 }
 
 #[test]
+fn a_source_that_leads_into_our_network_is_refused_unless_that_is_allowed() {
+    // Nobody is ever asked there: the address is none that a host has.
+    let into = server(|stream| {
+        let _ = stream.write_all(
+            b"HTTP/1.1 302 Found\r\nlocation: http://0.0.0.0:1/list\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        );
+    });
+    for runtime in RUNTIMES {
+        let ran = discover(runtime, &["--discovery", &into]);
+        let error = ran.error();
+        assert!(error.contains("may not lead to 0.0.0.0:1"), "{error}");
+        assert!(error.contains("--allow-private"), "{error}");
+        let ran = discover(runtime, &["--discovery", &into, "--allow-private"]);
+        assert!(!ran.error().contains("may not lead"), "{}", ran.error());
+    }
+}
+
+#[test]
 fn nobody_is_waited_for_longer_than_asked() {
     let mute = silent();
     for runtime in RUNTIMES {
