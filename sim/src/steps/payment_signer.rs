@@ -57,13 +57,13 @@ impl Step {
     /// The next step of a reel.
     #[must_use]
     pub fn read(reel: &mut Reel<'_>) -> Self {
-        match reel.below(16) {
+        match reel.below(19) {
             0..=2 => Self::Open(reel.byte(), (0..8).map(|_| reel.byte()).collect()),
             3 | 4 => Self::Body(reel.byte()),
             5 | 6 => Self::End(reel.byte()),
             7 if reel.below(4) == 0 => Self::Leave(reel.byte()),
-            7..=10 => Self::Signed(reel.byte(), reel.below(32) != 0),
-            11 => Self::Stored(reel.byte(), reel.below(32) != 0),
+            7..=11 => Self::Signed(reel.byte(), reel.below(32) != 0),
+            15..=17 => Self::Stored(reel.byte(), reel.below(32) != 0),
             12 | 13 => Self::Webhook(reel.byte(), reel.byte()),
             14 => Self::Blocks(reel.byte()),
             _ => Self::Pass(reel.byte()),
