@@ -118,8 +118,7 @@ fn the_signers_steps_reach_every_status() {
         }
     }
     println!("{seen:?}");
-    // 482 takes a session with a past and no time gone by: the signer's books have tests of it.
-    for status in [200, 400, 403, 404, 405, 408, 480, 481, 500, 502, 503] {
+    for status in [200, 400, 403, 404, 405, 408, 480, 481, 482, 500, 502, 503] {
         assert!(
             seen.contains_key(&status),
             "{status} was never answered: {seen:?}"
