@@ -91,7 +91,8 @@ fn url(n: u8) -> Url {
 
 fn some(bits: u8) -> Vec<Offered> {
     let one = |n: u8| Offered {
-        accounts: (n % 2 == 0)
+        accounts: n
+            .is_multiple_of(2)
             .then_some(Address([1; 20]))
             .into_iter()
             .collect(),
