@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Mutex;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use crate::lock;
 use crate::signal::enlist;
@@ -32,25 +32,37 @@ impl<T> Board<T> {
     /// Changes something that others may wait for.
     pub(super) fn change<U>(&self, change: impl FnOnce(&mut T) -> U) -> U {
         let changed = self.with(change);
-        for waker in std::mem::take(&mut *lock(&self.waiting)) {
+        self.wake();
+        changed
+    }
+
+    /// Has those who wait look again.
+    pub(super) fn wake(&self) {
+        let waiting = std::mem::take(&mut *lock(&self.waiting));
+        for waker in waiting {
             waker.wake();
         }
-        changed
     }
 
     /// Waits until `look` finds what it looks for.
     pub(super) async fn until<U>(&self, mut look: impl FnMut(&mut T) -> Option<U>) -> U {
-        poll_fn(|cx| {
-            let mut state = lock(&self.state);
-            match look(&mut state) {
-                Some(found) => Poll::Ready(found),
-                None => {
-                    // Still under the lock of the state: no change slips in between.
-                    enlist(&mut lock(&self.waiting), cx);
-                    Poll::Pending
-                }
+        poll_fn(|cx| self.poll(cx, &mut look)).await
+    }
+
+    /// As [`Board::until`], by hand.
+    pub(super) fn poll<U>(
+        &self,
+        cx: &Context<'_>,
+        look: impl FnOnce(&mut T) -> Option<U>,
+    ) -> Poll<U> {
+        let mut state = lock(&self.state);
+        match look(&mut state) {
+            Some(found) => Poll::Ready(found),
+            None => {
+                // Still under the lock of the state: no change slips in between.
+                enlist(&mut lock(&self.waiting), cx);
+                Poll::Pending
             }
-        })
-        .await
+        }
     }
 }
