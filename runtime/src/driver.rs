@@ -32,6 +32,10 @@ use crate::tls::Pins;
 /// While this many events wait for the owner, no exchange of the machine reads body bytes from the network.
 pub const MAX_EVENTS: usize = 64;
 
+/// So many records of a machine wait for the store; further ones fail at once, so that a store that hangs holds no
+/// more.
+pub const MAX_RECORDS: usize = 1 << 16;
+
 /// Reading starts again when so few events are left.
 pub(crate) const FEW_EVENTS: usize = MAX_EVENTS / 2;
 

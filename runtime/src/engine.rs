@@ -11,7 +11,7 @@ use livepeer_core::store::{Record, StoreFailed};
 use livepeer_core::{Digest, Effect, EffectId, Input, Machine, Output, Time};
 use tracing::{error, trace};
 
-use crate::driver::{Driver, FEW_EVENTS, MAX_EVENTS};
+use crate::driver::{Driver, FEW_EVENTS, MAX_EVENTS, MAX_RECORDS};
 use crate::keys::Pending;
 use crate::lane::{Exchange, Lane, PeerSink, Sink};
 use crate::lock;
@@ -61,6 +61,8 @@ struct Todo {
     starts: Vec<(Exchange, http::Request)>,
     signs: Vec<(EffectId, Digest)>,
     store: bool,
+    /// Records for which there is no room.
+    unstored: Vec<EffectId>,
 }
 
 /// Wakers to wake. Few in almost all cases, and then nothing is allocated.
@@ -157,8 +159,12 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
                 }
                 Output::Effect(id, Effect::Store(record)) => {
                     trace!(?id, key = record.key, "out: store");
-                    state.records.push_back((id, record));
-                    todo.store |= !std::mem::replace(&mut state.storing, true);
+                    if state.records.len() < MAX_RECORDS {
+                        state.records.push_back((id, record));
+                        todo.store |= !std::mem::replace(&mut state.storing, true);
+                    } else {
+                        todo.unstored.push(id);
+                    }
                 }
                 Output::Event(event) => {
                     trace!(of = std::any::type_name::<M>(), "out: event");
@@ -228,6 +234,11 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
         }
         if todo.store {
             self.begin(Box::pin(me.store_records()));
+        }
+        for id in todo.unstored {
+            trace!(?id, ok = false, "in: stored");
+            let why = StoreFailed("too many records wait for it".into());
+            self.input(Input::Stored(id, Err(why)));
         }
     }
 

@@ -10,6 +10,7 @@ use livepeer_core::store::Record;
 use livepeer_core::{Address, Digest};
 
 use super::*;
+use crate::driver::MAX_RECORDS;
 use crate::keys::{LocalKey, Pending};
 use crate::signal::enlist;
 use crate::store::{MemoryStore, Store};
@@ -279,6 +280,33 @@ pub async fn a_store_that_fails_answers_too<R: Runtime>(runtime: R) {
         ]
     );
     assert_eq!(store.kept.records().len(), 2);
+}
+
+/// A store that never answers.
+struct Hung;
+
+impl Store for Hung {
+    fn put(&self, _: Vec<Record>) -> Pending<'_, io::Result<()>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn load(&self, _: &str) -> io::Result<Vec<Record>> {
+        Ok(Vec::new())
+    }
+}
+
+/// Records that find no room in the queue for a store that hangs fail at once.
+pub async fn a_store_that_hangs_holds_a_bounded_number_of_records<R: Runtime>(runtime: R) {
+    let driver = Driver::new(runtime).with_store(Hung);
+    let side = Side::new(&driver, Habits::Tell);
+    side.handle.with(|m, _| {
+        for _ in 0..MAX_RECORDS + 2 {
+            m.store("a:1");
+        }
+    });
+    let answers = side.handle.with(|m, _| m.answers.clone());
+    let late = |n| format!("stored own#{n} false");
+    assert_eq!(answers, [late(MAX_RECORDS), late(MAX_RECORDS + 1)]);
 }
 
 /// Shutting down closes what is idle at once, and lets what runs end.
