@@ -131,11 +131,11 @@ impl Runtime {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Join {
     /// Up to half a second after the start, with the open segment, as real runners do.
+    #[default]
     Late,
     /// As late, with the next segment, as older runners do.
     Next,
     /// At the start, so that nothing can be missed.
-    #[default]
     AtOnce,
 }
 

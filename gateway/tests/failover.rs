@@ -149,7 +149,8 @@ impl Stream {
 
 /// Kills whoever serves, twice, so long after a segment came; how late the latest segment was.
 fn kill_twice(clip: &[u8], runtime: &str, moment: Duration) -> (Duration, String) {
-    let network = Network::start(5, &["--runtime", runtime]);
+    // How late a runner joins is not what is timed.
+    let network = Network::start(5, &["--runtime", runtime, "--join", "at-once"]);
     let mut stream = network.stream(runtime);
     let mut victim = network.who_runs();
     for segments in [3, 7] {
@@ -235,10 +236,11 @@ fn when_all_are_killed_one_error_says_who_was_tried_and_why_each_failed() {
         assert!(errors[0].contains("(5 tried)"), "{told}");
         for url in &network.devnet.orchestrators {
             let reason = errors[0].split(&format!("{url}: ")).nth(1);
-            assert!(
-                reason.is_some_and(|why| why.starts_with("cannot connect: ")),
-                "{url}: {told}"
-            );
+            let reason = reason.and_then(|why| why.split("; ").next());
+            // Some may be killed in the middle of a handshake, or while a session there is renewed.
+            let named =
+                |why: &str| why.contains("cannot connect: ") || why.contains("TLS failed: ");
+            assert!(reason.is_some_and(named), "{url}: {told}");
         }
     }
 }
