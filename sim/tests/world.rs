@@ -149,7 +149,7 @@ fn at_whichever_write_the_store_fails_nothing_is_paid_unrecorded_and_nobody_else
         let mut gateway = world.gateway(config, request());
         world.net.fail_store(gateway.job, failing.clone());
         // As long as it takes until all is used up that was paid in advance, if nothing more is paid.
-        let seconds = if for_good { 300 } else { 60 };
+        let seconds = if for_good { 300 } else { 400 };
         let mut published = 0;
         while published < seconds && world.publish(&mut gateway, &segment(published), secs(1)) {
             published += 1;
