@@ -99,7 +99,7 @@ fn quoted(info: &OrchestratorInfo) -> Quote {
 enum Work {
     Payment(Box<Plan>),
     /// Credentials for work that costs nothing.
-    Introduction(SegmentCredentials),
+    Introduction(Box<SegmentCredentials>),
 }
 
 struct Making {
@@ -210,7 +210,7 @@ impl Minter {
         let credentials = introduction(&mut self.rng, &quoted(info), request)?;
         self.making = Some(Making {
             step: Step::sign(now, out, SIGN_DEADLINE, [credentials.digest()].into_iter()),
-            work: Work::Introduction(credentials),
+            work: Work::Introduction(Box::new(credentials)),
             sign_within: SIGN_DEADLINE,
         });
         Ok(())
@@ -285,7 +285,7 @@ impl Minter {
                 let signature = all.first().map(|one| one.0.to_vec().into());
                 let credentials = SegmentCredentials {
                     signature: signature.unwrap_or_default(),
-                    ..credentials
+                    ..*credentials
                 };
                 Made {
                     payment: payment.encode(),
