@@ -664,7 +664,7 @@ impl LiveVideoJob {
             }
             State::Running(running) => {
                 if running.drain_until.is_some_and(|until| until <= self.now) {
-                    self.finish(Ending::Finished);
+                    self.end_drain();
                     return;
                 }
                 if let Some(closing) = &mut running.closing

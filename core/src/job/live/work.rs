@@ -4,7 +4,8 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Event, LiveVideoJob, Message, Running, State};
+use super::media::Owed;
+use super::{Ending, Event, LiveVideoJob, Message, Running, State};
 use crate::error::Cause;
 use crate::time::Time;
 use crate::trickle::{self, Ending as ChannelEnding};
@@ -286,6 +287,23 @@ impl LiveVideoJob {
             (None, None) => return,
         };
         self.lose(cause);
+    }
+
+    /// The output stands still after the input has ended. A model that still speaks returns no more than it did; an
+    /// orchestrator without any sign of life is left, and what it owes is made by another.
+    pub(super) fn end_drain(&mut self) {
+        let State::Running(running) = &self.state else {
+            return;
+        };
+        let after = self.config.drain_within;
+        if self.owed == Owed::Something && self.now.since(running.last_event) >= after {
+            self.lose(Cause::Silent {
+                what: "output",
+                after,
+            });
+        } else {
+            self.finish(Ending::Finished);
+        }
     }
 
     /// Looks for silence.

@@ -146,6 +146,33 @@ fn what_the_output_owes_decides_what_a_loss_after_the_input_means() {
 }
 
 #[test]
+fn an_orchestrator_without_a_sign_of_life_after_the_input_is_replaced_if_it_owes_output() {
+    for (owed, speaks) in [
+        (Owed::Something, false),
+        (Owed::Something, true),
+        (Owed::Nothing, false),
+    ] {
+        let mut world = World::new(Config::default());
+        world.assign_well("a");
+        world.command(|job, now| job.set_owed(now, owed));
+        world.command(LiveVideoJob::input_closed);
+        world.take_events();
+        world.pass_to(5_000);
+        if speaks {
+            world.runner_says(r#"{"type":"status","state":"ONLINE"}"#);
+        }
+        world.pass_to(10_001);
+        let last = world.take_events().pop();
+        if owed == Owed::Something && !speaks {
+            assert!(matches!(last, Some((_, Event::NeedLease))), "{last:?}");
+        } else {
+            let finished = matches!(last, Some((_, Event::Ended(Ending::Finished))));
+            assert!(finished, "{owed:?}, {speaks}: {last:?}");
+        }
+    }
+}
+
+#[test]
 fn an_orchestrator_that_takes_no_input_is_stuck_unless_something_moves() {
     let mut world = World::new(Config::default());
     world.assign_well("a");
