@@ -27,13 +27,12 @@ use bytes::Bytes;
 use crate::chain::ChainView;
 use crate::error::{Cause, Failure, Misuse, Party};
 use crate::handshake::Handshake;
-use crate::http::{In, Trust, Url};
+use crate::http::In;
 use crate::job::SwapLimit;
 use crate::machine::{Child, EffectId, Input, Machine, Outbox, Output, earlier};
-use crate::money::Price;
 use crate::payment::session::{self, PaymentId};
-use crate::payment::{Funds, PaymentSession, Unit};
-use crate::pool::{Attempts, Budget, Lease, Outcome};
+use crate::payment::{Funds, PaymentSession};
+use crate::pool::{Attempts, Lease};
 use crate::signers::SignerHealth;
 use crate::time::Time;
 use crate::trickle::message::Messages;
@@ -45,144 +44,16 @@ mod leave;
 pub mod media;
 mod standby;
 mod start;
+mod types;
 mod wiring;
 mod work;
 
 use media::Owed;
 pub use standby::{MIN_SILENCE, STANDBY_PATIENCE, STANDBY_REST, STEADY};
+pub use types::{Config, Ending, Event, Started};
 
 /// Parameter updates that may wait to be delivered.
 pub const MAX_BACKLOG: usize = 32;
-
-/// How a job behaves.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Which certificate is good enough for the orchestrator and its channels.
-    pub trust: Trust,
-    /// How payments are made. Capabilities and trust are the job's own.
-    pub payment: session::Config,
-    /// How long the orchestrator may take to start the job (jobs spec 3.2).
-    pub start_within: Duration,
-    /// How often one orchestrator is asked to start, if it refuses for a reason that a fresh quote mends
-    /// (handshake spec 14).
-    pub start_tries: u32,
-    /// How often starting is tried in a row, with one orchestrator and in all, before the job gives up.
-    pub start_budget: Budget,
-    /// How often running work is paid for (payments spec 10).
-    pub pay_every: Duration,
-    /// How many renewals of the quote in a row may fail before the payment that needs it counts as one that cannot be
-    /// made. The job runs on while the last one lasts.
-    pub max_unrenewed: u32,
-    /// How often the control channel gets its keep-alive.
-    pub keep_alive_every: Duration,
-    /// How often silence is looked for.
-    pub watch_every: Duration,
-    /// Silence on the events channel for longer than this means that the runner is gone.
-    pub event_silence: Duration,
-    /// No output for this long, while input came within half of it, means that the runner hangs.
-    pub output_silence: Duration,
-    /// A runner that says that its model is still loading does not hang, unless it goes on without output for this
-    /// long.
-    pub loading_silence: Duration,
-    /// Input segments begun and not yet delivered; one more means that the orchestrator is too slow.
-    pub max_in_flight: usize,
-    /// How long the output may stand still after the input has ended.
-    pub drain_within: Duration,
-    /// Input that the orchestrator does not take for this long, while nothing is delivered either, means that it is
-    /// stuck: see [`LiveVideoJob::set_input_waits`].
-    pub input_stall: Duration,
-    /// How many orchestrators may be lost in quick succession.
-    pub swap_limit: SwapLimit,
-    /// Whether an orchestrator that cannot be connected to is left at once, rather than after some tries: for jobs
-    /// with somewhere else to go.
-    pub leave_dead: bool,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            trust: Trust::FirstUse,
-            payment: session::Config::new(Unit::PixelSeconds),
-            start_within: Duration::from_secs(5),
-            start_tries: 3,
-            // The reference allows two seconds, and looks at them between tries only (handshake spec 12). A slow
-            // first orchestrator would use them up alone.
-            start_budget: Budget {
-                within: Some(Duration::from_secs(30)),
-                ..Budget::LIVE_START
-            },
-            pay_every: Duration::from_secs(5),
-            max_unrenewed: 3,
-            keep_alive_every: Duration::from_secs(10),
-            watch_every: Duration::from_secs(10),
-            event_silence: Duration::from_secs(30),
-            output_silence: Duration::from_secs(30),
-            loading_silence: Duration::from_secs(180),
-            max_in_flight: 3,
-            drain_within: Duration::from_secs(10),
-            input_stall: Duration::from_secs(5),
-            swap_limit: SwapLimit::default(),
-            leave_dead: false,
-        }
-    }
-}
-
-/// What a job tells.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Event {
-    /// Find an orchestrator: answer with [`LiveVideoJob::assign`] or [`LiveVideoJob::no_lease`].
-    NeedLease,
-    /// The orchestrator took the job; its media channels are open.
-    Started(Box<Started>),
-    /// The orchestrator took a payment.
-    Paid(session::Paid),
-    /// No payment can be made for now, and why. The job runs on with what was paid, and tries again.
-    PaymentHeld(Failure),
-    /// The orchestrator asks more than it did, and is paid so from now on: the ceiling allows it.
-    Repriced {
-        /// What was paid until now.
-        from: Price,
-        /// What is paid from now on.
-        to: Price,
-    },
-    /// The runner said something.
-    Runner(RunnerEvent),
-    /// A parameter update is in the orchestrator's hands.
-    Updated,
-    /// The orchestrator at this address is given up, and why. If another may follow, the job asks for one.
-    Lost(Url, Failure),
-    /// The lease goes back to its pool with this outcome. Its media channels are dead.
-    Release(Lease, Outcome),
-    /// The last event.
-    Ended(Ending),
-}
-
-/// An orchestrator at work.
-#[derive(Clone, Debug)]
-pub struct Started {
-    /// Who works.
-    pub orchestrator: Url,
-    /// Where media goes and comes from.
-    pub channels: Channels,
-    /// How many orchestrators this job had before.
-    pub swaps: u32,
-}
-
-/// How a job ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Ending {
-    /// The input ended and the output followed.
-    Finished,
-    /// [`LiveVideoJob::stop`].
-    Stopped,
-    /// No orchestrator took the job; why each did not is in the [`Event::Lost`]s and the pool's rejections.
-    NoOrchestrator,
-    /// The last orchestrator failed and no other may follow: too many swaps in quick succession, or a failure that
-    /// no other orchestrator would mend.
-    Failed(Failure),
-}
 
 /// A live video job. See the [module](self) for its states.
 pub struct LiveVideoJob {
