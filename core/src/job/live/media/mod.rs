@@ -22,6 +22,7 @@
 
 mod log;
 pub mod stamps;
+mod types;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -34,11 +35,12 @@ pub use self::log::{
     MAX_UNANSWERED,
 };
 use self::log::{Log, Next};
+pub use self::types::{Config, Event, Figures, Matching, OutputEvent, Owed};
 use crate::error::{Failure, Misuse};
 use crate::http::Url;
 use crate::machine::{Child, Input, Machine, Outbox, Output, earlier};
 use crate::time::Time;
-use crate::trickle::{ContentType, Ending, Publisher, Seq, publisher, subscriber};
+use crate::trickle::{Ending, Publisher, Seq, publisher, subscriber};
 use crate::wire::RunnerEvent;
 
 /// How long the input's channel outlives its last delivery and the last byte of output, while output is owed.
@@ -48,113 +50,7 @@ pub const TAIL_WITHIN: Duration = Duration::from_secs(2);
 /// Output is told to the job at most this often.
 const TELL_EVERY: Duration = Duration::from_millis(100);
 
-/// How media is carried.
-#[derive(Clone, Debug, Default)]
-pub struct Config {
-    /// How input is published. Channels of a job are new: [`publisher::Config::first`] is taken to be zero.
-    pub publisher: publisher::Config,
-    /// How much unanswered input is kept for the next orchestrator.
-    pub limits: Limits,
-    /// Segments that may be ahead of the output, whatever the speed; `None` is [`AHEAD`].
-    pub ahead: Option<usize>,
-}
-
-/// How output is matched to input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Matching {
-    /// By time stamps: the output carries those of the input.
-    Clock,
-    /// By counting: the n-th output segment of a channel answers the n-th input segment there.
-    Count,
-}
-
-impl Matching {
-    /// One word for it, for figures and logs.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Clock => "clock",
-            Self::Count => "count",
-        }
-    }
-}
-
-/// What the output owes to the input so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Owed {
-    /// Nobody knows.
-    #[default]
-    Unknown,
-    /// An answer to one segment at least.
-    Something,
-    /// Every segment is answered.
-    Nothing,
-}
-
-/// What the job has to know of its media: hand each to [`LiveVideoJob::on_media`](super::LiveVideoJob::on_media).
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Event {
-    /// A segment of the input's channel begins.
-    Begun,
-    /// The orchestrator has a segment of the input, or it is given up.
-    Done,
-    /// Whether there is input that the orchestrator does not take, for too much is on its way.
-    Waits(bool),
-    /// What the output owes changed.
-    Owed(Owed),
-    /// Output arrives.
-    Seen,
-    /// The input is over and delivered. Its channel is closed once [`Media::close_channel`] says that the job knows.
-    Delivered,
-    /// A media channel ended, by itself or by a failure.
-    Ended(Option<Failure>),
-    /// News for who waits for input to be handed over, settled or closed, or for the media to be idle.
-    Ready,
-}
-
-/// What the output brings.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum OutputEvent {
-    /// A segment begins. Output segments are numbered from zero, over all orchestrators and without gaps.
-    Begin(Seq, ContentType),
-    /// Its next bytes.
-    Data(Seq, Bytes),
-    /// It is complete.
-    End(Seq),
-    /// The orchestrator was lost inside this segment, after that many bytes of it. Another makes it anew: drop what
-    /// there is of it; the next [`OutputEvent::Begin`] has the same number.
-    Anew(Seq, u64),
-    /// The rest of a segment, after that many bytes, is lost.
-    Truncated(Seq, u64),
-    /// Segments of the input, from the first to before the second, that have no output and will get none.
-    Gap(Seq, Seq),
-    /// The numbering of the channel began anew.
-    Discontinuity,
-}
-
-/// What became of input and output so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Figures {
-    /// Segments of the input that were begun.
-    pub begun: u64,
-    /// Of these, the ones that an orchestrator has whole.
-    pub delivered: u64,
-    /// Of these, the ones that have output; where nobody reads the output, the ones that are delivered.
-    pub answered: u64,
-    /// Of these, the ones that have no output and will get none.
-    pub missing: u64,
-    /// Segments that a later orchestrator got again.
-    pub again: u64,
-    /// Times a segment's connection broke and the rest followed on another.
-    pub resumed: u64,
-    /// How output was matched to input last, once that was known.
-    pub matching: Option<Matching>,
-}
-
-/// What somebody may wait for.
+/// States that somebody may wait for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Readiness {
     handed_over: bool,
@@ -400,7 +296,7 @@ impl Media {
         self.input.is_none() && self.leaving.is_empty()
     }
 
-    /// What became of input and output so far.
+    /// Counts what became of input and output so far.
     #[must_use]
     pub fn figures(&self) -> Figures {
         Figures {
