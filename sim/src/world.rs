@@ -281,10 +281,10 @@ impl Gateway {
                 moved = true;
                 self.on_pool(net, event);
             }
-            while let Some(event) = net.event(self.media) {
+            while let Some(news) = net.event(self.media) {
                 moved = true;
-                let delivered = matches!(event, media::Event::Delivered);
-                net.with(self.job, |job, now| job.on_media(now, event));
+                let delivered = matches!(news.event, media::Event::Delivered);
+                net.with(self.job, |job, now| job.on_media(now, news));
                 if delivered {
                     net.with(self.media, |media, now| media.close_channel(now));
                 }

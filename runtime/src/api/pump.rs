@@ -129,13 +129,13 @@ impl<R: Runtime> Shared<R> {
     }
 
     /// Carries what the media tell to the job. Returns whether that was anything.
-    fn carry(&self, mut next: impl FnMut() -> Option<media::Event>) -> bool {
+    fn carry(&self, mut next: impl FnMut() -> Option<media::News>) -> bool {
         let _turn = lock(&self.carrying);
         let mut told = false;
-        while let Some(event) = next() {
+        while let Some(news) = next() {
             told = true;
-            let delivered = matches!(event, media::Event::Delivered);
-            self.job.with(|job, now| job.on_media(now, event));
+            let delivered = matches!(news.event, media::Event::Delivered);
+            self.job.with(|job, now| job.on_media(now, news));
             if delivered {
                 self.media.with(|media, now| media.close_channel(now));
             }

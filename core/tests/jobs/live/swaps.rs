@@ -1,6 +1,7 @@
 //! When a job leaves its orchestrator for another.
 
 use livepeer_core::job::SwapLimit;
+use livepeer_core::job::live::media::{self, News};
 
 use super::*;
 
@@ -92,6 +93,30 @@ fn once_the_input_is_over_no_other_orchestrator_is_asked() {
         ),
         "{events:?}"
     );
+}
+
+#[test]
+fn news_of_an_orchestrator_that_was_left_is_not_laid_to_the_next() {
+    let mut world = World::new(Config::default());
+    world.assign_well("a");
+    world.lose_media();
+    world.assign_well("b");
+    world.take_events();
+    let party = Party::Channel(Url::parse("https://a:8935/out").unwrap());
+    let refused = Failure::new(party, Cause::Link(Fault::Broken("refused".into())));
+    let ended = |session| News {
+        session,
+        event: media::Event::Ended(Some(refused.clone())),
+    };
+    for _ in 0..10 {
+        let event = media::Event::Begun;
+        world.command(|job, now| job.on_media(now, News { session: 0, event }));
+    }
+    world.command(|job, now| job.on_media(now, ended(0)));
+    world.pass_to(world.ms() + LAST_WORDS_MS);
+    assert!(world.take_events().is_empty(), "b did nothing of that");
+    world.command(|job, now| job.on_media(now, ended(1)));
+    assert!(lost_at(&mut world).is_some());
 }
 
 /// When the orchestrator at work was lost, if it was.

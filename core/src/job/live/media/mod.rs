@@ -35,7 +35,7 @@ pub use self::log::{
     MAX_UNANSWERED,
 };
 use self::log::{Log, Next};
-pub use self::types::{Config, Event, Figures, Matching, OutputEvent, Owed};
+pub use self::types::{Config, Event, Figures, Matching, News, OutputEvent, Owed};
 use crate::error::{Failure, Misuse};
 use crate::http::Url;
 use crate::machine::{Child, Input, Machine, Outbox, Output, earlier};
@@ -101,7 +101,7 @@ pub struct Media {
     next_output: Seq,
     open_output: Option<u64>,
     told: VecDeque<OutputEvent>,
-    out: Outbox<Event>,
+    out: Outbox<News>,
 }
 
 impl Media {
@@ -357,7 +357,7 @@ impl Media {
                     .is_none_or(|told| told + TELL_EVERY <= self.now);
                 if due {
                     self.told_seen = Some(self.now);
-                    self.out.event(Event::Seen);
+                    self.tell(Event::Seen);
                 }
                 self.told.push_back(OutputEvent::Data(number, data));
             }
@@ -374,7 +374,7 @@ impl Media {
                 self.log.output_missed(missed);
             }
             subscriber::Event::Discontinuity => self.told.push_back(OutputEvent::Discontinuity),
-            subscriber::Event::Closed(ending) => self.out.event(Event::Ended(failure_of(ending))),
+            subscriber::Event::Closed(ending) => self.tell(Event::Ended(failure_of(ending))),
         }
         self.matching = self.log.matching().or(self.matching);
         self.settle();
@@ -396,6 +396,13 @@ impl Media {
 
     fn advance(&mut self, now: Time) {
         self.now = self.now.max(now);
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.out.event(News {
+            session: self.session,
+            event,
+        });
     }
 
     fn open_channel(&mut self) {
@@ -449,7 +456,7 @@ impl Media {
         let owed = self.log.owed();
         if owed != self.owed {
             self.owed = owed;
-            self.out.event(Event::Owed(owed));
+            self.tell(Event::Owed(owed));
         }
         let ready = Readiness {
             handed_over: self.is_handed_over(),
@@ -458,7 +465,7 @@ impl Media {
             idle: self.is_idle(),
         };
         if ready != core::mem::replace(&mut self.ready, ready) {
-            self.out.event(Event::Ready);
+            self.tell(Event::Ready);
         }
     }
 
@@ -475,7 +482,7 @@ impl Media {
                 Next::Begin => match publisher.begin(now) {
                     Ok(seq) => {
                         self.log.took_begin(now, seq);
-                        self.out.event(Event::Begun);
+                        self.tell(Event::Begun);
                         true
                     }
                     // It says when to try again, or that it has ended.
@@ -521,7 +528,7 @@ impl Media {
 
     fn set_waits(&mut self, waits: bool) {
         if core::mem::replace(&mut self.waits, waits) != waits {
-            self.out.event(Event::Waits(waits));
+            self.tell(Event::Waits(waits));
         }
     }
 
@@ -530,13 +537,13 @@ impl Media {
             publisher::Event::Delivered(seq) => {
                 self.log.settled(seq, false);
                 self.moved = self.now;
-                self.out.event(Event::Done);
+                self.tell(Event::Done);
             }
             publisher::Event::Lost(seq, failure) => {
                 for number in self.log.settled(seq, true) {
                     self.lost.insert(number, failure.clone());
                 }
-                self.out.event(Event::Done);
+                self.tell(Event::Done);
             }
             publisher::Event::Resumed(..) => self.resumed += 1,
             publisher::Event::Cut(_) => self.log.took_end(),
@@ -545,7 +552,7 @@ impl Media {
                 if self.ending || self.over {
                     self.closed = true;
                 } else {
-                    self.out.event(Event::Ended(failure_of(ending)));
+                    self.tell(Event::Ended(failure_of(ending)));
                 }
             }
             publisher::Event::Ready(_) | publisher::Event::Writable => {}
@@ -570,7 +577,7 @@ impl Media {
     fn tell_delivered(&mut self) {
         if self.closes_at().is_some_and(|at| at <= self.now) {
             self.delivered = true;
-            self.out.event(Event::Delivered);
+            self.tell(Event::Delivered);
         }
     }
 }
@@ -583,7 +590,7 @@ fn failure_of(ending: Ending) -> Option<Failure> {
 }
 
 impl Machine for Media {
-    type Event = Event;
+    type Event = News;
 
     fn handle_input(&mut self, now: Time, input: Input) {
         self.advance(now);
@@ -604,7 +611,7 @@ impl Machine for Media {
         self.settle();
     }
 
-    fn poll_output(&mut self) -> Output<Event> {
+    fn poll_output(&mut self) -> Output<News> {
         if let Some(output) = self.out.pop() {
             return output;
         }

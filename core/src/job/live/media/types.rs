@@ -49,8 +49,17 @@ pub enum Owed {
     Nothing,
 }
 
-/// News that the job has to know of its media: hand each to
-/// [`LiveVideoJob::on_media`](crate::job::LiveVideoJob::on_media).
+/// News of the media for the job: hand each to [`LiveVideoJob::on_media`](crate::job::LiveVideoJob::on_media).
+#[derive(Clone, Debug)]
+pub struct News {
+    /// The number of the orchestrator that worked when this came about: see [`Media::session`](super::Media::session).
+    /// The job may be with another by the time it hears of it, who is not to answer for it.
+    pub session: u32,
+    /// What came about.
+    pub event: Event,
+}
+
+/// What the job has to know of its media.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
