@@ -26,9 +26,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Ok(())
     };
     tokio::try_join!(publish, read)?;
-    println!(
-        "paid {} wei on average",
-        job.spent().expected_value.whole_wei()
-    );
+    let paid = job.spent().expected_value.whole_wei();
+    println!("paid {paid} wei on average");
     Ok(job.wait().await?)
 }
