@@ -1,8 +1,7 @@
 //! `demo`: the development network and one paid job through it, checked byte for byte.
 
 use std::io::{self, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use livepeer_runtime::api::{LiveVideoJob, Payer};
 use livepeer_runtime::{Driver, Runtime};
@@ -14,7 +13,7 @@ use super::on;
 use super::sink::Sink;
 use super::source::{self, Input};
 use super::stop::Stop;
-use crate::args::DemoArgs;
+use crate::args::{DemoArgs, Join};
 use crate::ui::{self, Failed, Money, Outcome, Summary};
 
 /// Twelve seconds of 640 x 360, H.264 and AAC, a key frame a second.
@@ -32,16 +31,13 @@ struct Demo<'a>(&'a DemoArgs);
 impl on::Work for Demo<'_> {
     async fn on<R: Runtime>(self, driver: Driver<R>, stop: Stop) -> Outcome {
         let args = self.0;
-        let same = Arc::new(AtomicUsize::new(0));
+        let back = Back::default();
         let sink = match &args.output {
             Some(path) => {
-                let file = Compare::new(Late::open(path)?, Arc::clone(&same));
+                let file = Keep(Late::open(path)?, back.clone());
                 Sink::to(path.display().to_string(), file)
             }
-            None => Sink::to(
-                "nowhere".to_owned(),
-                Compare::new(io::sink(), Arc::clone(&same)),
-            ),
+            None => Sink::to("nowhere".to_owned(), Keep(io::sink(), back.clone())),
         };
         let network = Network::start(
             &driver,
@@ -64,7 +60,7 @@ impl on::Work for Demo<'_> {
             balance: balance.map(Money),
             ..summary
         };
-        let outcome = outcome.and_then(|()| judge(&summary, same.load(Ordering::Acquire)));
+        let outcome = outcome.and_then(|()| judge(&summary, &back.bytes(), args.join));
         if args.json {
             return ui::print_json_with(&summary, outcome);
         }
@@ -101,13 +97,31 @@ async fn through<R: Runtime>(
 }
 
 /// Whether everything came back and was paid for.
-fn judge(summary: &Summary, same: usize) -> Outcome {
+fn judge(summary: &Summary, back: &[u8], join: Join) -> Outcome {
     let failed = |cause: String| {
         Err(Failed::new(
             cause,
             "This is a fault of the program; please report it",
         ))
     };
+    let payments_refused = summary.payments_refused > 0 || summary.payments == 0;
+    if join == Join::Next
+        && !payments_refused
+        && summary.segments_out == SEGMENTS
+        && summary.segments_lost > 0
+        && !back.is_empty()
+        && CLIP.ends_with(back)
+    {
+        return Err(Failed::new(
+            format_args!(
+                "the first {} of {SEGMENTS} segments did not come back: the runner began to read \
+                 with the segment after them",
+                summary.segments_lost
+            ),
+            "Runners do so with --join next, and no gateway can help it; with --join late or \
+             at-once nothing is lost",
+        ));
+    }
     if summary.segments_out != SEGMENTS
         || summary.segments_in != SEGMENTS
         || summary.segments_lost > 0
@@ -117,12 +131,13 @@ fn judge(summary: &Summary, same: usize) -> Outcome {
             summary.segments_out, summary.segments_in, summary.segments_lost
         ));
     }
-    if same != CLIP.len() || summary.bytes_in != CLIP.len() as u64 {
+    if back != CLIP {
+        let same = back.iter().zip(CLIP).take_while(|(a, b)| a == b).count();
         return failed(format!(
             "what came back differs from what went out after {same} bytes"
         ));
     }
-    if summary.payments_refused > 0 || summary.payments == 0 {
+    if payments_refused {
         return failed(format!(
             "{} payments were accepted and {} refused",
             summary.payments, summary.payments_refused
@@ -131,36 +146,70 @@ fn judge(summary: &Summary, same: usize) -> Outcome {
     Ok(())
 }
 
-/// Passes bytes on and counts how many are, from the first on, those of the clip.
-struct Compare<W> {
-    to: W,
-    at: usize,
-    same: Arc<AtomicUsize>,
-}
+/// What came back, up to one byte more than went out.
+#[derive(Clone, Default)]
+struct Back(Arc<Mutex<Vec<u8>>>);
 
-impl<W> Compare<W> {
-    const fn new(to: W, same: Arc<AtomicUsize>) -> Self {
-        Self { to, at: 0, same }
+impl Back {
+    fn keep(&self, bytes: &[u8]) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = CLIP.len() + 1 - kept.len();
+        kept.extend_from_slice(&bytes[..room.min(bytes.len())]);
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.clone()
     }
 }
 
-impl<W: Write> Write for Compare<W> {
+/// Passes bytes on and keeps a copy.
+struct Keep<W>(W, Back);
+
+impl<W: Write> Write for Keep<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.to.write(bytes)?;
-        if self.same.load(Ordering::Acquire) == self.at {
-            let rest = CLIP.get(self.at..).unwrap_or_default();
-            let same = bytes[..written]
-                .iter()
-                .zip(rest)
-                .take_while(|(a, b)| a == b)
-                .count();
-            self.same.fetch_add(same, Ordering::AcqRel);
-        }
-        self.at += written;
+        let written = self.0.write(bytes)?;
+        self.1.keep(&bytes[..written]);
         Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
+        self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(lost: u64) -> Summary {
+        Summary {
+            segments_out: SEGMENTS,
+            segments_in: SEGMENTS - lost,
+            segments_lost: lost,
+            payments: 1,
+            ..Summary::default()
+        }
+    }
+
+    fn told(summary: &Summary, back: &[u8], join: Join) -> String {
+        match judge(summary, back, join) {
+            Ok(()) => String::new(),
+            Err(failed) => failed.line(),
+        }
+    }
+
+    #[test]
+    fn what_a_runner_misses_by_joining_late_is_no_fault_of_the_program() {
+        let tail = &CLIP[188 * 100..];
+        assert_eq!(told(&summary(0), CLIP, Join::Next), "");
+        let joined = told(&summary(1), tail, Join::Next);
+        assert!(joined.contains("--join next"), "{joined}");
+        // Neither a loss in the middle nor one of a runner that joins with the open segment.
+        let middle = [&CLIP[..188], tail].concat();
+        for (back, join) in [(&middle[..], Join::Next), (tail, Join::Late)] {
+            let fault = told(&summary(1), back, join);
+            assert!(fault.contains("fault of the program"), "{fault}");
+        }
     }
 }

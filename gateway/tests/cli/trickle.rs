@@ -191,6 +191,29 @@ fn stopping_the_server_ends_its_readers_in_order() {
 }
 
 #[test]
+fn an_empty_input_is_a_failure_whatever_cuts_it() {
+    let relay = Relay::start(&["--create", "there"]);
+    let blank = Scratch::with("blank", "\n\n");
+    for (name, input, cut) in [
+        ("missing", "/dev/null", "1KiB"),
+        ("missing", blank.path(), "line"),
+        ("there", "/dev/null", "2s"),
+        ("there", "/dev/null", "keyframe"),
+    ] {
+        let channel = relay.channel(name);
+        let failed = output(start(&["pub", &channel, "--input", input, "--cut", cut]));
+        let line = failed.error();
+        // A channel that is missing may be found out first.
+        let cause = ["the input is empty", "Make it with --create"];
+        let known = if name == "missing" { 2 } else { 1 };
+        assert!(
+            cause[..known].iter().any(|cause| line.contains(cause)),
+            "{cut}: {line}"
+        );
+    }
+}
+
+#[test]
 fn what_cannot_work_is_one_line_that_says_why() {
     let relay = Relay::start(&[
         "--max-segment",

@@ -124,6 +124,13 @@ impl<R: Runtime> Pipe<R> {
                     self.write(data).await?;
                 }
                 Happened::Piece(Piece::Cut) | Happened::Due => self.end(),
+                // Nothing tells then whether the channel is there.
+                Happened::Piece(Piece::End) if self.figures.bytes == 0 => {
+                    return Err(Failed::new(
+                        "the input is empty, so nothing was published",
+                        "Check the path, or that the program before the pipe writes something",
+                    ));
+                }
                 Happened::Piece(Piece::End) => return Ok(()),
                 Happened::Piece(Piece::Bad(failed)) => return Err(failed),
                 Happened::Event(event) => self.note(event)?,
