@@ -178,6 +178,16 @@ pub enum Cause {
         /// The peer's words.
         text: String,
     },
+    /// A refusal of our own side, which speaks no protocol and so has no status.
+    #[error("declined {doing}{}", Said(text))]
+    Declined {
+        /// What was declined.
+        doing: &'static str,
+        /// What the text is known to mean.
+        reason: Reason,
+        /// Why.
+        text: String,
+    },
     /// An answer that cannot be what it should be.
     #[error("sent nonsense as {what}: {why}")]
     Nonsense {
@@ -205,9 +215,9 @@ pub enum Cause {
         /// Our ceiling, as decimal text.
         ceiling: String,
     },
-    /// It asks nothing, and a remote signer makes no payment for nothing (payments spec 7.4).
+    /// It asks nothing, and a remote signer makes no payment of nothing (payments spec 7.4).
     #[error(
-        "asks no price, and a remote signer makes no payment for nothing: use a key of your own, or another orchestrator"
+        "asks no price, and a remote signer makes no payment of nothing: use a key of your own, or another orchestrator"
     )]
     Free,
     /// A rule of ours that protects the payer was broken; nothing was sent.
@@ -300,7 +310,7 @@ impl Cause {
             Party::Orchestrator(_) | Party::Channel(_) => Advice::GoElsewhere,
         };
         match self {
-            Self::Refused { reason, .. } => match reason {
+            Self::Refused { reason, .. } | Self::Declined { reason, .. } => match reason {
                 Reason::ParamsExpired
                 | Reason::Nonce
                 | Reason::RecipientRand

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::chain::ChainView;
-use livepeer_core::handshake::Identity;
+use livepeer_core::handshake::{Identity, Paying};
 use livepeer_core::http::Url;
 use livepeer_core::job::LiveVideoJob;
 use livepeer_core::job::live::media::{self, Media, OutputEvent};
@@ -18,7 +18,7 @@ use livepeer_core::money::Price;
 use livepeer_core::payment::Funds;
 use livepeer_core::payment::mint::Policy;
 use livepeer_core::payment::remote::{self, SignerServer};
-use livepeer_core::payment::session::{Paid, RemoteSigner};
+use livepeer_core::payment::session::{LocalAccount, Paid, RemoteSigner};
 use livepeer_core::pool::{self, Outcome, Quickest, SessionPool};
 use livepeer_core::trickle::{Seq, Start, Subscriber, publisher, subscriber};
 use livepeer_core::wire::{RunnerEvent, StartRequest};
@@ -29,6 +29,9 @@ use crate::{Key, Net, Node, Orchestrator};
 
 /// When every world begins.
 pub const BEGINNING: Time = Time::from_secs(1_700_000_000);
+
+/// The name of the payer's key.
+const PAYER: &str = "payer";
 
 /// A block comes this often.
 pub const BLOCK_TIME: Duration = Duration::from_secs(12);
@@ -98,7 +101,7 @@ impl World {
         let mut rng = Rng::new(seed);
         let mut net = Net::new(BEGINNING, rng.fork());
         let chain = ChainView::development();
-        let key = Key::named("payer");
+        let key = Key::named(PAYER);
         let policy = Policy::new(key.address());
         let config = remote::Config::new(policy);
         let signer = SignerServer::new(net.now(), config, chain.clone(), rng.fork());
@@ -133,26 +136,53 @@ impl World {
 
     /// A gateway that wants to run `request` at one of all orchestrators, paid by the signer.
     pub fn gateway(&mut self, config: live::Config, request: StartRequest) -> Gateway {
+        let identity = Identity::remote(self.signer_url.clone());
+        // The pool learns the payer's address from the signer.
+        let funds = Funds::Remote(RemoteSigner::new(self.signer_url.clone(), Address::ZERO));
+        self.gateway_of(config, request, Paying::Remote, identity, funds)
+    }
+
+    /// As [`gateway`](Self::gateway), paid by the payer's own key.
+    pub fn own_key_gateway(&mut self, config: live::Config, request: StartRequest) -> Gateway {
+        let account = LocalAccount::new(
+            Policy::own_key(self.payer),
+            self.chain.clone(),
+            self.rng.fork(),
+        );
+        let identity = Identity::Key(self.payer);
+        let funds = Funds::Local(Box::new(account));
+        let gateway = self.gateway_of(config, request, Paying::OwnKey, identity, funds);
+        self.net.give_key(gateway.pool, Key::named(PAYER));
+        self.net.give_key(gateway.job, Key::named(PAYER));
+        gateway
+    }
+
+    fn gateway_of(
+        &mut self,
+        config: live::Config,
+        request: StartRequest,
+        paying: Paying,
+        identity: Identity,
+        funds: Funds,
+    ) -> Gateway {
         let urls: Vec<Url> = self
             .orchestrators
             .iter()
             .map(|node| self.net.get(*node).config().service.clone())
             .collect();
         let mut pools = pool::Config::default();
-        pools.handshake.terms.paying = true;
+        pools.handshake.terms.paying = paying;
         pools.handshake.ignore_capacity = true;
         let now = self.net.now();
         let mut pool = SessionPool::new(
             now,
             pools,
-            Identity::remote(self.signer_url.clone()),
+            identity,
             Capabilities::live_video(request.model_id.as_str()),
             Quickest,
             self.rng.fork(),
         );
         pool.offer(now, urls);
-        // The pool learns the payer's address from the signer.
-        let funds = Funds::Remote(RemoteSigner::new(self.signer_url.clone(), Address::ZERO));
         let job = LiveVideoJob::new(now, config, request, funds);
         let mut media = Media::new(now, media::Config::default());
         media.expect_output(now, true);

@@ -117,6 +117,40 @@ fn a_paid_job_returns_every_byte_and_the_books_balance_to_the_wei() {
     assert_eq!(world.net.open_exchanges(), 0);
 }
 
+fn free(host: &str) -> Config {
+    let mut config = orchestrator(host);
+    config.payments.as_mut().expect("on-chain").price = Price::FREE;
+    config
+}
+
+#[test]
+fn an_own_key_starts_with_a_free_orchestrator_and_pays_nothing() {
+    let mut world = World::new([13; 32], vec![free("orch")]);
+    let mut gateway = world.own_key_gateway(live::Config::default(), request());
+    stream(&mut world, &mut gateway, 30);
+    assert!(gateway.log.paid.iter().all(|paid| paid.tickets == 0));
+    assert_eq!((gateway.log.held.len(), gateway.log.failed.len()), (0, 0));
+    let figures = world.net.get(world.orchestrators[0]).figures();
+    assert_eq!((figures.payments, figures.tickets), (0, 0), "{figures:?}");
+    assert!(figures.credited.is_zero() && figures.billed.is_zero());
+}
+
+#[test]
+fn a_remote_payer_passes_a_free_orchestrator_over() {
+    for hosts in [["free", "paid"], ["paid", "free"]] {
+        let configs = hosts.map(|host| match host {
+            "free" => free(host),
+            _ => orchestrator(host),
+        });
+        let mut world = World::new([14; 32], configs.into());
+        let mut gateway = job(&mut world);
+        stream(&mut world, &mut gateway, 10);
+        assert_eq!(gateway.log.started.len(), 1, "nobody is tried in vain");
+        assert_eq!(gateway.log.started[0].orchestrator.host(), "paid");
+        assert_eq!((gateway.log.failed.len(), gateway.log.blamed.len()), (0, 0));
+    }
+}
+
 /// What was credited is in the gateway's store.
 fn recorded(world: &World, gateway: &Gateway) {
     let figures = world.net.get(world.orchestrators[0]).figures();

@@ -30,7 +30,7 @@ pub use class::Class;
 pub use config::{Config, PinChange};
 pub use freshness::{BLOCK_MARGIN, Freshness, TOKEN_MARGIN, Unusable, freshness};
 pub use identity::{IDENTITY_HEDGE, Identity, Signers};
-pub use terms::{NotAdopted, Rejection, Terms, node_urls};
+pub use terms::{NotAdopted, Paying, Rejection, Terms, node_urls};
 
 use alloc::boxed::Box;
 use alloc::string::ToString;
@@ -593,9 +593,8 @@ impl Handshake {
                     why: err.why,
                 },
             },
-            Err(SignRefused(text)) => Cause::Refused {
+            Err(SignRefused(text)) => Cause::Declined {
                 doing: "to sign the identity",
-                status: 0,
                 reason: Reason::Other,
                 text,
             },

@@ -8,14 +8,15 @@ use alloc::vec::Vec;
 use crate::capabilities::{Capabilities, Ceilings, Mismatch, TooDear, compatible};
 use crate::error::Cause;
 use crate::http::Url;
+use crate::payment::ticket::expected_value;
 use crate::sign::Address;
-use crate::wire::OrchestratorInfo;
+use crate::wire::{OrchestratorInfo, TicketParams};
 
 /// Our conditions, beside the capabilities that the job needs (handshake spec 9.1).
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
-    /// Whether this gateway pays. If so, an answer without price or ticket parameters is of no use.
-    pub paying: bool,
+    /// Who pays. To a payer an answer without price or ticket parameters is of no use.
+    pub paying: Paying,
     /// The most we pay.
     pub ceilings: Ceilings,
     /// Node accounts we do not work with. They are claims: a node that lies gets past this.
@@ -28,6 +29,18 @@ pub struct Terms {
     /// Refuse nodes that do not spell out every wanted model, as the reference's AI pools do (handshake spec 11.2).
     /// Otherwise a node without an entry for the capability passes.
     pub listed_models_only: bool,
+}
+
+/// Who pays for the work, as far as it decides with whom we work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Paying {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// A key of our own.
+    OwnKey,
+    /// A remote signer, which makes no payment of nothing: who asks no price cannot be given a job (payments spec 7.4).
+    Remote,
 }
 
 impl Terms {
@@ -59,12 +72,20 @@ impl Terms {
         if info.auth_token.is_none() {
             return Err(Rejection::NoAuthToken);
         }
-        if self.paying {
-            info.ticket_params
+        if self.paying != Paying::Nobody {
+            let params = info
+                .ticket_params
                 .as_ref()
                 .ok_or(Rejection::NoTicketParams)?;
             let price = info.price.ok_or(Rejection::NoPrice)?;
             self.ceilings.allow(wanted, price)?;
+            if !price.is_free() {
+                if !is_worth_something(params) {
+                    return Err(Rejection::WorthlessTickets);
+                }
+            } else if self.paying == Paying::Remote {
+                return Err(Rejection::Free);
+            }
         }
         Ok(())
     }
@@ -89,6 +110,12 @@ pub enum Rejection {
     /// It asks more than we pay.
     #[error(transparent)]
     TooDear(#[from] TooDear),
+    /// It asks nothing, and a remote signer is to pay.
+    #[error("it asks no price, and a remote signer makes no payment of nothing")]
+    Free,
+    /// It asks a price, and no number of its tickets would pay that.
+    #[error("its tickets are worth nothing, and its price is not zero")]
+    WorthlessTickets,
     /// Tickets would pay another account than those that are registered for its address.
     #[error(
         "registered for {registered}{}, asks to be paid as {asked}",
@@ -130,6 +157,7 @@ impl Rejection {
                 asked: asked.of_one().to_string(),
                 ceiling: ceiling.to_string(),
             },
+            Self::Free => Cause::Free,
             other => Cause::Nonsense {
                 what: "orchestrator info",
                 why: other.to_string(),
@@ -178,14 +206,16 @@ pub(super) fn adoptable(old: &OrchestratorInfo, new: &OrchestratorInfo) -> Resul
     if old.price.is_none_or(|old| price > old) {
         return Err(NotAdopted::Dearer);
     }
-    let worth = new.ticket_params.as_ref().is_some_and(|params| {
-        params.face_value != crate::money::Wei::zero() && params.win_prob.bits() > 0
-    });
-    if worth {
+    if new.ticket_params.as_ref().is_some_and(is_worth_something) {
         Ok(())
     } else {
         Err(NotAdopted::WorthlessTickets)
     }
+}
+
+/// Whether a ticket may pay anything at all.
+fn is_worth_something(params: &TicketParams) -> bool {
+    expected_value(&params.face_value, &params.win_prob).is_positive()
 }
 
 /// Reads the URIs of further nodes that the one at `by` names; what is no URL, or not for it to name, is left out.

@@ -35,6 +35,9 @@ pub const MAX_TICKETS: u64 = 100;
 /// limited beside that (payments spec 7.3).
 pub const OWN_KEY_TICKETS: u64 = REFRESH_NONCE as u64;
 
+/// The words that a remote signer puts before the cause when a quote is no good.
+const UNCHECKED: &str = "remote signer could not check whether to refresh session";
+
 /// An answer other than a payment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -57,6 +60,13 @@ impl Refusal {
 
     fn bad(message: impl Into<String>) -> Self {
         Self::new(400, message)
+    }
+
+    /// What is wrong, without the words in which a remote signer speaks of itself.
+    #[must_use]
+    pub fn own_words(&self) -> &str {
+        let words = self.message.strip_prefix(UNCHECKED);
+        words.map_or(&*self.message, |words| words.trim_start_matches(": "))
     }
 
     /// What the caller is told.
@@ -409,14 +419,13 @@ fn check_session(
     quote: &Quote,
     nonces: &SenderNonces,
 ) -> Result<(), Refusal> {
-    const PREFIX: &str = "remote signer could not check whether to refresh session";
     if nonces.worn() {
         return Err(refresh(&quote.transcoder));
     }
     let token = quote
         .auth_token
         .as_ref()
-        .ok_or_else(|| Refusal::bad(format!("{PREFIX}: missing auth token")))?;
+        .ok_or_else(|| Refusal::bad(format!("{UNCHECKED}: missing auth token")))?;
     if now + TOKEN_RENEWAL > token.expiration {
         return Err(refresh(&quote.transcoder));
     }
@@ -429,7 +438,7 @@ fn check_session(
     ) {
         Ok(()) => Ok(()),
         Err(BadParams::Expired) => Err(refresh(&quote.transcoder)),
-        Err(err) => Err(Refusal::bad(format!("{PREFIX}: {err}"))),
+        Err(err) => Err(Refusal::bad(format!("{UNCHECKED}: {err}"))),
     }
 }
 

@@ -69,6 +69,8 @@ const KNOWN: &[(&str, Reason)] = &[
     ("expired auth token", Reason::AuthToken),
     ("invalid auth token", Reason::AuthToken),
     ("missing auth token", Reason::AuthToken),
+    // Credentials that cannot be read: fresh ones may be.
+    ("errorsegencoding", Reason::AuthToken),
     ("exceeds maximum of", Reason::PayerLimits),
     ("> max ticket ev", Reason::PayerLimits),
     ("> max total ticket ev", Reason::PayerLimits),

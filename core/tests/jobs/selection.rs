@@ -369,6 +369,41 @@ fn a_cheaper_price_never_makes_less_likely_and_order_does_not_matter() {
 }
 
 #[test]
+fn whatever_price_a_peer_names_the_sums_hold_and_nobody_starves() {
+    let ends = [0, 1, i64::MAX];
+    let prices: Vec<Option<Price>> = ends
+        .iter()
+        .flat_map(|wei| ends.map(|per| Price::new(*wei, per)))
+        .collect();
+    // Of all that a price may be, two and three at a time.
+    for a in &prices {
+        for b in &prices {
+            for c in &prices {
+                for of in [&[*a, *b][..], &[*a, *b, *c]] {
+                    let field = Field::new(of);
+                    let mut weighted = Weighted::default();
+                    weighted.weights.price = 0.5;
+                    let candidates = field.candidates();
+                    for (all, name) in [
+                        (probabilities(&field), "ours"),
+                        (weighted.probabilities(&candidates), "the reference's"),
+                    ] {
+                        assert!(
+                            (all.iter().sum::<f64>() - 1.0).abs() < 1e-9,
+                            "{name} {of:?}"
+                        );
+                        assert!(all.iter().all(|p| (0.0..=1.0).contains(p)), "{name} {of:?}");
+                    }
+                    let ours = probabilities(&field);
+                    let most = ours.iter().copied().fold(0.0, f64::max);
+                    assert!(ours.iter().all(|p| *p * 401.0 > most), "{ours:?} {of:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn load_spreads_over_what_is_alike() {
     let field = Field::new(&[Some(price("1")), Some(price("1")), Some(price("1"))]);
     let mut lent = [0u32; 3];

@@ -1,3 +1,7 @@
+use livepeer_core::Address;
+use livepeer_core::money::{Amount, Wei};
+use livepeer_core::payment::sender::SenderLimits;
+
 use super::endpoints::Signer;
 use super::values::Header;
 use super::*;
@@ -36,6 +40,19 @@ fn url(text: &str) -> Url {
 #[test]
 fn the_definition_is_consistent() {
     <Cli as clap::CommandFactory>::command().debug_assert();
+}
+
+#[test]
+fn a_job_paid_with_an_own_key_says_what_tickets_it_makes() {
+    let own =
+        "--model noop --orchestrator https://o.example:8935 --key-file k --store s --static-chain";
+    let said = "--max-ticket-ev 5 --max-total-ev 70 --deposit-multiplier 9";
+    let policy = |line: &str| live(line).pay.policy(Address::ZERO, None);
+    let limits = policy(&format!("{own} {said}")).limits;
+    assert_eq!(limits.max_ev, Amount::from(&Wei::from(5)));
+    assert_eq!(limits.max_total_ev, Amount::from(&Wei::from(70)));
+    assert_eq!(limits.deposit_multiplier, 9);
+    assert_eq!(policy(own).limits, SenderLimits::default());
 }
 
 #[test]

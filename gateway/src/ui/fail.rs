@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use livepeer_core::error::Reason;
+use livepeer_core::handshake::Rejection;
 use livepeer_core::http::Fault;
 use livepeer_core::payment::guard::Broken;
 use livepeer_core::pool::{Tried, Why};
@@ -180,7 +181,7 @@ impl From<Error> for Failed {
             Error::Failed(failure) => (*failure).into(),
             Error::Input(error) => error.into(),
             Error::Misuse(misuse) => misuse.into(),
-            Error::Rejected(..) => Self::new(&error, UNFIT),
+            Error::Rejected(_, ref rejection) => Self::new(&error, unfit(rejection)),
             Error::NoOrchestrator(ref tried) | Error::AllFailed(ref tried) => match &tried[..] {
                 // One orchestrator, one story.
                 [
@@ -195,7 +196,7 @@ impl From<Error> for Failed {
                         Some(Why::Failed(failure) | Why::Suspended { failure, .. }) => {
                             remedy(&failure.who, &failure.cause)
                         }
-                        Some(Why::Rejected(_)) => UNFIT,
+                        Some(Why::Rejected(rejection)) => unfit(rejection),
                         _ => {
                             "Check its address and that it runs, look into its log, or name another"
                         }
@@ -209,7 +210,14 @@ impl From<Error> for Failed {
 }
 
 /// What to do when an orchestrator does not fit.
-const UNFIT: &str = "See what it serves with: livepeer-gateway info URL; or raise --max-price";
+const fn unfit(rejection: &Rejection) -> &'static str {
+    match rejection {
+        Rejection::Free => FREE,
+        _ => "See what it serves with: livepeer-gateway info URL; or raise --max-price",
+    }
+}
+
+const FREE: &str = "Pay with --key-file or --keystore, or name another orchestrator";
 
 /// What can be done about it: by whom, and about what, depends on who did it.
 fn remedy(who: &Party, cause: &Cause) -> &'static str {
@@ -242,7 +250,7 @@ fn remedy(who: &Party, cause: &Cause) -> &'static str {
         Party::Store => "Make room for the store, or name another file with --store",
         // The key holder, and all else on our side.
         _ => match cause {
-            Cause::Refused {
+            Cause::Declined {
                 reason: Reason::PayerLimits,
                 ..
             } => {
@@ -251,14 +259,14 @@ fn remedy(who: &Party, cause: &Cause) -> &'static str {
             Cause::Guard(broken) if matches!(**broken, Broken::Budget { .. }) => SPEND,
             Cause::Guard(_) => "Raise the limit if that is meant; nothing was sent",
             Cause::TooDear { .. } => "Raise --max-price, or name another orchestrator",
-            Cause::Refused {
+            Cause::Declined {
                 reason: Reason::PayerFunds | Reason::SenderReserve,
                 ..
             } => FUND,
             Cause::Silent { .. } => {
                 "Check --rpc and the network, or name a further endpoint; nothing is paid by an old reading"
             }
-            Cause::Refused {
+            Cause::Declined {
                 reason: Reason::PayerUnlocking,
                 ..
             } => CANCEL_UNLOCK,
@@ -351,7 +359,7 @@ fn about_orchestrator(cause: &Cause) -> &'static str {
         Cause::Nonsense { .. } => "Check that the address is right and its software is current",
         Cause::Incompatible(_) => "See what it serves: livepeer-gateway info URL",
         Cause::TooDear { .. } => "Raise --max-price, or name another orchestrator",
-        Cause::Free => "Pay with --key-file or --keystore, or name another orchestrator",
+        Cause::Free => FREE,
         Cause::Guard(broken) if matches!(**broken, Broken::Budget { .. }) => SPEND,
         Cause::Guard(broken) if matches!(**broken, Broken::Ceiling { .. }) => {
             "Raise --max-price, or name another orchestrator"

@@ -107,7 +107,7 @@ impl<R: Runtime> Survey<R> {
             remember: true,
             ..config
         };
-        config.handshake.terms.paying = payer.pays();
+        config.handshake.terms.paying = payer.paying();
         let pool = SessionPool::new(
             driver.now(),
             config,

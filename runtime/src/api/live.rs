@@ -457,7 +457,7 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
                 "a job needs an orchestrator: name at least one",
             ));
         }
-        self.pool.handshake.terms.paying = self.payer.pays();
+        self.pool.handshake.terms.paying = self.payer.paying();
         // What matters is whether the start is taken, and that is asked right after.
         self.pool.handshake.ignore_capacity = true;
         let (trust, leave_dead) = (self.config.trust, self.orchestrators.len() > 1);

@@ -1,6 +1,6 @@
 //! Who pays, and how addresses are written.
 
-use livepeer_core::handshake::{Identity, Signers};
+use livepeer_core::handshake::{Identity, Paying, Signers};
 use livepeer_core::http::{Headers, Url};
 use livepeer_core::payment::Funds;
 use livepeer_core::payment::session::{LocalAccount, RemoteSigner};
@@ -34,6 +34,15 @@ impl Payer {
     #[must_use]
     pub const fn pays(&self) -> bool {
         !matches!(self, Self::Offchain)
+    }
+
+    /// Who pays, for the choice of orchestrators.
+    pub(super) const fn paying(&self) -> Paying {
+        match self {
+            Self::Offchain => Paying::Nobody,
+            Self::Signer { .. } => Paying::Remote,
+            Self::Account(_) => Paying::OwnKey,
+        }
     }
 
     pub(super) fn identity(&self, health: SignerHealth) -> Identity {

@@ -25,6 +25,20 @@ const MAX_PAID: usize = 256;
 /// [`PaymentSession::get_payment`] makes the headers for a request; tell what became of it with
 /// [`Payment::accepted`] or [`Payment::refused`]. With [`PaymentSession::set_manifest_id`] and
 /// [`PaymentSession::pay_every`] further payments go to the orchestrator by themselves, until the session is dropped.
+///
+/// A quote numbers its tickets once, so two payers must not share one. That is why a session with an orchestrator is
+/// given away, and a second payer needs one of its own:
+///
+/// ```compile_fail,E0382
+/// use livepeer_core::payment::session::Config;
+/// use livepeer_runtime::Runtime;
+/// use livepeer_runtime::api::{OrchestratorSession, PaymentSession};
+///
+/// fn pay_twice<R: Runtime>(session: OrchestratorSession<R>, config: Config) {
+///     let one = PaymentSession::new(session, config.clone());
+///     let two = PaymentSession::new(session, config);
+/// }
+/// ```
 pub struct PaymentSession<R: Runtime> {
     shared: Arc<Shared<R>>,
 }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use livepeer_core::capabilities::{Capabilities, Ceilings};
-use livepeer_core::handshake::Identity;
+use livepeer_core::handshake::{Identity, Paying};
 use livepeer_core::http::{Fault, In, Out, Trust, Url};
 use livepeer_core::money::Price;
 use livepeer_core::pool::{
@@ -56,7 +56,7 @@ impl Default for Scenario {
             remember: true,
             ..Config::default()
         };
-        pool.handshake.terms.paying = true;
+        pool.handshake.terms.paying = Paying::Remote;
         pool.handshake.terms.ceilings = Ceilings::of(Price::new(CEILING, 1).expect("a price"));
         Self {
             peers: 200,

@@ -19,7 +19,7 @@ use crate::time::Time;
 use crate::wire::signer::{
     PaymentRequest, PaymentResponse, STATUS_NO_TICKETS, STATUS_PRICE, STATUS_REFRESH, StateBlob,
 };
-use crate::wire::{SegmentCredentials, error_words, named_ceiling};
+use crate::wire::{SegmentCredentials, error_words, named_ceiling, reason};
 
 impl PaymentSession {
     /// Starts minting the current payment from the quote, or asks for a better one.
@@ -154,22 +154,27 @@ impl PaymentSession {
         match refusal.status {
             STATUS_REFRESH => self.need_quote(None),
             STATUS_NO_TICKETS => self.skip(),
-            status => self.refused_by(Party::KeyHolder, status, refusal.message),
+            STATUS_PRICE => {
+                let ceiling = named_ceiling(&refusal.message).unwrap_or("our own");
+                let failure = self.too_dear(ceiling);
+                self.refuse(failure);
+            }
+            _ => self.refuse(declined(refusal.own_words().into())),
         }
     }
 
     pub(super) fn refused_by(&mut self, party: Party, status: u16, text: String) {
-        let failure = match (status, &self.quote) {
-            (STATUS_PRICE, Some(quote)) => Failure::new(
-                self.orchestrator(),
-                Cause::TooDear {
-                    asked: quote.price.to_string(),
-                    ceiling: named_ceiling(&text).unwrap_or("the signer").into(),
-                },
-            ),
+        let failure = match status {
+            STATUS_PRICE => self.too_dear(named_ceiling(&text).unwrap_or("the signer")),
             _ => Failure::new(party, signer::refused(status, text)),
         };
         self.refuse(failure);
+    }
+
+    fn too_dear(&self, ceiling: &str) -> Failure {
+        let asked = self.info.price.unwrap_or(self.initial).to_string();
+        let ceiling = ceiling.into();
+        Failure::new(self.orchestrator(), Cause::TooDear { asked, ceiling })
     }
 
     pub(super) fn skip(&mut self) {
@@ -329,9 +334,7 @@ impl PaymentSession {
                     .map_or(Memory::Nothing, |state| Memory::State(Box::new(state)));
                 return self.minted(Party::KeyHolder, credentials, memory);
             }
-            local::Outcome::Refused(why) => {
-                Failure::new(Party::KeyHolder, signer::refused(500, why.to_string()))
-            }
+            local::Outcome::Refused(why) => declined(why.to_string()),
             local::Outcome::TimedOut => Failure::new(
                 Party::KeyHolder,
                 Cause::TimedOut {
@@ -352,6 +355,16 @@ impl PaymentSession {
             signer::Outcome::Failed(failure) => self.mint_failed(failure),
         }
     }
+}
+
+/// A refusal of our own key holder, or of our own rules about what it may sign.
+fn declined(text: String) -> Failure {
+    let cause = Cause::Declined {
+        doing: "a payment",
+        reason: reason(&text),
+        text,
+    };
+    Failure::new(Party::KeyHolder, cause)
 }
 
 fn not_stored(what: &'static str, why: StoreFailed) -> Failure {

@@ -24,7 +24,7 @@ fn an_answer_that_fits_makes_it_ready() {
 fn an_orchestrator_that_does_not_fit_is_rejected_with_the_reason() {
     let paying = |ceilings| Config {
         terms: Terms {
-            paying: true,
+            paying: Paying::OwnKey,
             ceilings,
             ..Terms::default()
         },
@@ -97,6 +97,40 @@ fn an_orchestrator_that_does_not_fit_is_rejected_with_the_reason() {
         assert_eq!(why.to_string(), reason);
         assert_eq!(bench.drain(), None, "it has ended");
         assert_eq!(bench.machine.renew(bench.now), Err(Misuse::Ended));
+    }
+}
+
+#[test]
+fn who_cannot_be_paid_by_tickets_is_refused_at_the_choice() {
+    let free = "it asks no price, and a remote signer makes no payment of nothing";
+    let worthless = "its tickets are worth nothing, and its price is not zero";
+    let payers = [Paying::Nobody, Paying::OwnKey, Paying::Remote];
+    for (wei, face, chance, why) in [
+        (0, 0, 0, [None, None, Some(free)]),
+        (0, 1, 1, [None, None, Some(free)]),
+        (1, 0, 1, [None, Some(worthless), Some(worthless)]),
+        (1, 1, 0, [None, Some(worthless), Some(worthless)]),
+        (i64::MAX, 1, 1, [None; 3]),
+    ] {
+        for (paying, why) in payers.into_iter().zip(why) {
+            let terms = Terms {
+                paying,
+                ..Terms::default()
+            };
+            let mut info = answer(START);
+            info.price_info = Some(price(wei));
+            let params = info.ticket_params.as_mut().unwrap();
+            params.face_value = vec![face].into();
+            params.win_prob = vec![chance].into();
+            let info = OrchestratorInfo::decode(info.encode_to_vec().into()).unwrap();
+            let wanted = Capabilities::live_video("noop");
+            let refused = terms.accept(&info, &wanted).err();
+            let told = refused.as_ref().map(ToString::to_string);
+            assert_eq!(told.as_deref(), why, "{paying:?} {wei} {face} {chance}");
+            if let Some(Rejection::Free) = refused {
+                assert!(matches!(Rejection::Free.into_cause(), Cause::Free));
+            }
+        }
     }
 }
 

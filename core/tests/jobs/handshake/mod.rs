@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use livepeer_core::capabilities::{Capabilities, Capability, Ceilings};
 use livepeer_core::handshake::{
-    Class, Config, Event, Handshake, IDENTITY_HEDGE, Identity, NotAdopted, PinChange, Rejection,
-    Signers, Terms,
+    Class, Config, Event, Handshake, IDENTITY_HEDGE, Identity, NotAdopted, Paying, PinChange,
+    Rejection, Signers, Terms,
 };
 use livepeer_core::http::{self, Body, Fault, Headers, Out, Response, Trust, Url};
 use livepeer_core::money::Price;

@@ -138,6 +138,131 @@ fn a_key_holder_that_comes_back_in_time_costs_a_running_job_nothing() {
 }
 
 #[test]
+fn whatever_numbers_a_quote_names_a_payment_is_made_or_refused() {
+    let prices = [0, 1, i64::MAX].map(|wei| [1, i64::MAX].map(|per| Price::new(wei, per).unwrap()));
+    let faces = [vec![0], vec![1], vec![0xff; 32]];
+    let chances = faces.clone();
+    for price in prices.into_iter().flatten() {
+        for (face, chance) in faces
+            .iter()
+            .flat_map(|face| chances.iter().map(move |chance| (face, chance)))
+        {
+            for own in [false, true] {
+                let mut net = Net::new();
+                let mut quote = net.quote();
+                quote.price_info = Some(net::PriceInfo {
+                    price_per_unit: price.wei(),
+                    pixels_per_unit: price.per(),
+                    ..net::PriceInfo::default()
+                });
+                let params = quote.ticket_params.as_mut().unwrap();
+                params.face_value = face.clone().into();
+                params.win_prob = chance.clone().into();
+                let info = OrchestratorInfo {
+                    transcoder: Url::parse("https://orch:8935").unwrap(),
+                    ..OrchestratorInfo::decode(quote.encode_to_vec().into()).unwrap()
+                };
+                let funds = if own {
+                    let policy = Policy::own_key(net.key.address());
+                    let account = LocalAccount::new(policy, ChainView::development(), [9; 32]);
+                    Funds::Local(Box::new(account))
+                } else {
+                    let url = Url::parse("http://signer").unwrap();
+                    Funds::Remote(RemoteSigner::new(url, net.key.address()))
+                };
+                let config = Config::new(Unit::PixelSeconds);
+                let mut session = PaymentSession::new(net.now, config, &info, funds);
+                let Ok(id) = session.pay(net.now, Fee::Elapsed) else {
+                    continue;
+                };
+                let (events, _) = net.settle(&mut session);
+                let case = format!("{price:?} {face:?} {chance:?} {own} {events:?}");
+                let [event] = &events[..] else {
+                    panic!("{case}");
+                };
+                if price.is_free() {
+                    assert!(own && matches!(event, Event::Ready(..)), "{case}");
+                }
+                if matches!(event, Event::Ready(..)) {
+                    session.delivered(net.now, id, Delivered::Accepted);
+                    session.set_manifest("job");
+                    session
+                        .start_pacing(net.now, Duration::from_secs(5))
+                        .unwrap();
+                    net.run(&mut session, 20);
+                    assert_eq!(session.total().is_zero(), price.is_free(), "{case}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_own_key_pays_with_more_than_a_hundred_tickets_at_once() {
+    let mut net = Net::new();
+    net.price = Price::new(600, 1).unwrap();
+    let account = LocalAccount::new(
+        Policy::own_key(net.key.address()),
+        ChainView::development(),
+        [9; 32],
+    );
+    let info = net.info();
+    let funds = Funds::Local(Box::new(account));
+    let config = Config::new(Unit::PixelSeconds);
+    let mut session = PaymentSession::new(net.now, config, &info, funds);
+    session.pay(net.now, Fee::Elapsed).unwrap();
+    let (events, _) = net.settle(&mut session);
+    let [Event::Ready(_, credentials)] = &events[..] else {
+        panic!("{events:?}");
+    };
+    let payment = Payment::decode(&credentials.payment).unwrap();
+    assert_eq!(payment.tickets.len(), 125);
+}
+
+#[test]
+fn what_an_own_key_refuses_speaks_of_no_signer_and_no_status() {
+    let unknown = ChainView {
+        anyone: None,
+        ..ChainView::development()
+    };
+    for (chain, max_tickets, why) in [
+        (
+            unknown,
+            600,
+            "the key holder: declined a payment: could not get sender info",
+        ),
+        (
+            ChainView::development(),
+            3,
+            "the key holder: declined a payment: numTickets 10 exceeds maximum of 3",
+        ),
+    ] {
+        let mut net = Net::new();
+        let policy = Policy {
+            max_tickets,
+            ..Policy::own_key(net.key.address())
+        };
+        let account = LocalAccount::new(policy, chain, [9; 32]);
+        let info = net.info();
+        let funds = Funds::Local(Box::new(account));
+        let config = Config::new(Unit::PixelSeconds);
+        let mut session = PaymentSession::new(net.now, config, &info, funds);
+        session.pay(net.now, Fee::Elapsed).unwrap();
+        let told = failure(net.settle(&mut session).0).to_string();
+        assert_eq!(told, why);
+    }
+    let (mut net, mut locked) = (Net::new(), None);
+    net.key_holder.1 = Own::Fails;
+    let session = locked.insert(own_key(&mut net));
+    session.pay(net.now, Fee::Elapsed).unwrap();
+    let told = failure(net.run(session, 120)).to_string();
+    assert!(
+        told.contains("locked") && !told.contains("status"),
+        "{told}"
+    );
+}
+
+#[test]
 fn nonces_that_were_not_recorded_were_not_spent() {
     let mut net = Net::new();
     let mut session = own_key(&mut net);
