@@ -21,7 +21,7 @@ use livepeer_core::payment::remote::{self, SignerServer};
 use livepeer_core::payment::session::{LocalAccount, Paid, RemoteSigner};
 use livepeer_core::pool::{self, Outcome, Quickest, SessionPool};
 use livepeer_core::trickle::{Seq, Start, Subscriber, publisher, subscriber};
-use livepeer_core::wire::{RunnerEvent, StartRequest};
+use livepeer_core::wire::{RunnerEvent, StartRequest, identity_digest};
 use livepeer_core::{Address, Failure, Rng, Seed, Time};
 
 use crate::orchestrator::{self, Event};
@@ -149,10 +149,12 @@ impl World {
             self.chain.clone(),
             self.rng.fork(),
         );
-        let identity = Identity::Key(self.payer);
+        let identity = Identity::Static {
+            address: self.payer,
+            signature: Key::named(PAYER).sign(identity_digest(self.payer)),
+        };
         let funds = Funds::Local(Box::new(account));
         let gateway = self.gateway_of(config, request, Paying::OwnKey, identity, funds);
-        self.net.give_key(gateway.pool, Key::named(PAYER));
         self.net.give_key(gateway.job, Key::named(PAYER));
         gateway
     }
