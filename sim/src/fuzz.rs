@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use livepeer_core::capabilities::{Capability, compatible};
 use livepeer_core::http::{Headers, Response, Url};
+use livepeer_core::job::live::media::stamps::{STAMP_BITS, Scanner, Span, Stamp};
 use livepeer_core::payment::{Ticket, Unit};
 use livepeer_core::wire::challenge::{Challenge, RefreshRequest};
 use livepeer_core::wire::grpc::{Answer, Question};
@@ -49,6 +50,7 @@ pub const TARGETS: &[Target] = targets![
     decode_signer_answer,
     decode_signer_request,
     decode_signer_state,
+    decode_stamps,
     decode_start_answer,
     decode_token,
     decode_url,
@@ -332,6 +334,40 @@ pub fn decode_signer_state(data: &[u8]) {
         let text = state.to_json();
         let again = SignerState::from_json(text.as_bytes()).expect("our own");
         assert_eq!(again.to_json(), text);
+    }
+}
+
+/// Places at which a stream of time stamps is cut, from its beginning on: some more than a few packets have.
+const MAX_CUTS: usize = 1 << 10;
+
+/// Time stamps are the same wherever the stream is cut, and the span of a segment has all of its frames in it.
+pub fn decode_stamps(data: &[u8]) {
+    fn scan<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Stamp> {
+        let (mut scanner, mut stamps) = (Scanner::default(), Vec::new());
+        for piece in pieces {
+            scanner.push(piece, |stamp| stamps.push(stamp));
+        }
+        stamps
+    }
+    let whole = scan([data]);
+    assert_eq!(scan(data.chunks(1)), whole, "byte by byte");
+    for at in 0..=data.len().min(MAX_CUTS) {
+        let (head, tail) = data.split_at(at);
+        assert_eq!(scan([head, tail]), whole, "cut at byte {at}");
+    }
+    let (mut read, mut span) = (0, None);
+    for stamp in &whole {
+        assert!(stamp.at >= read, "packets do not overlap");
+        read = stamp.at + 188;
+        assert!(read <= data.len() as u64, "only whole packets have stamps");
+        assert!(stamp.pts < 1 << STAMP_BITS);
+        Span::add(&mut span, *stamp);
+    }
+    if let Some(span) = span {
+        let _ = span.plays();
+        for stamp in whole {
+            assert_eq!(span.beyond(stamp).is_some(), span.contains(stamp));
+        }
     }
 }
 
