@@ -44,8 +44,7 @@ fn the_definition_is_consistent() {
 
 #[test]
 fn a_job_paid_with_an_own_key_says_what_tickets_it_makes() {
-    let own =
-        "--model noop --orchestrator https://o.example:8935 --key-file k --store s --static-chain";
+    let own = "--orchestrator https://o.example:8935 --key-file k --store s --static-chain";
     let said = "--max-ticket-ev 5 --max-total-ev 70 --deposit-multiplier 9";
     let policy = |line: &str| live(line).pay.policy(Address::ZERO, None);
     let limits = policy(&format!("{own} {said}")).limits;
