@@ -57,7 +57,7 @@ pub trait Runtime: Clone + Send + Sync + Unpin + 'static {
     ) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
 }
 
-/// The time that adapters answer [`Runtime::now`] with: the wall clock, made fit for machines by [`Steering`]. Clones
+/// The time that adapters answer [`Runtime::now`] with: the wall clock, made fit for machines by `Steering`. Clones
 /// are one clock.
 #[derive(Clone, Debug)]
 pub struct Clock(Arc<Ticking>);

@@ -36,12 +36,17 @@ fn payer_key() -> LocalKey {
 
 impl<R: Runtime> Place<R> {
     async fn new(runtime: &R) -> Self {
+        Self::priced(runtime, 100).await
+    }
+
+    /// An orchestrator that asks for so many wei per unit.
+    async fn priced(runtime: &R, wei: i64) -> Self {
         let chain = ChainView::development();
         let listener = runtime.bind(LOOPBACK).await.expect("a free port");
         let at = runtime.local_addr(&listener).expect("it has an address");
         let service = Url::parse(&format!("https://{at}")).expect("the URL of a socket");
         let node = LocalKey::new(&[8; 32]).expect("a key");
-        let price = Price::new(100, 1).expect("a price");
+        let price = Price::new(wei, 1).expect("a price");
         let payments = Payments::new(node.address(), price, chain.clone());
         let config = orchestrator::Config::new(service.clone(), node.address()).on_chain(payments);
         let orchestrator = Driver::new(runtime.clone())
@@ -136,8 +141,9 @@ pub async fn a_renewal_brings_a_word_that_came_after_the_call<R: Runtime>(runtim
 
 /// Further payments go out by themselves, and are told to whoever asks for them later.
 pub async fn payments_are_made_and_counted_whoever_listens<R: Runtime>(runtime: R) {
-    let place = Place::new(&runtime).await;
-    let payments = place.payments().await;
+    // Billed by the second, of which each costs more than a ticket is worth: payments follow closely.
+    let place = Place::priced(&runtime, 10_000_000_000).await;
+    let payments = PaymentSession::new(place.session().await, Config::new(Unit::Seconds));
     assert!(
         payments.pay_every(Duration::from_secs(1)).is_err(),
         "the job has no name yet"
