@@ -27,6 +27,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     tokio::try_join!(publish, read)?;
     let paid = job.spent().expected_value.whole_wei();
-    println!("paid {paid} wei on average");
+    println!("paid tickets worth {paid} wei");
     Ok(job.wait().await?)
 }
