@@ -174,7 +174,7 @@ pub struct SignerServer {
 }
 
 impl SignerServer {
-    /// A signer for the account of `config`, whose key answers [`Effect::Sign`].
+    /// A signer for the account of `config`, whose key answers [`Effect::Sign`](crate::Effect::Sign).
     #[must_use]
     pub fn new(now: Time, config: Config, chain: ChainView, seed: Seed) -> Self {
         Self {
