@@ -28,7 +28,7 @@ pub enum Misuse {
     StillOpen,
 }
 
-/// Who did it.
+/// The party that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Party {
@@ -76,13 +76,13 @@ impl fmt::Display for Party {
     }
 }
 
-/// What went wrong, by whom, and what to do about it.
+/// A failure: the party that caused it, its cause, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{who}: {cause}")]
 pub struct Failure {
     /// The guilty party.
     pub who: Party,
-    /// What it did.
+    /// The cause of the failure.
     pub cause: Cause,
 }
 
@@ -93,19 +93,19 @@ impl Failure {
         Self { who, cause }
     }
 
-    /// What the caller should do next; follows from the cause alone.
+    /// The next step that the caller should take; follows from the cause alone.
     #[must_use]
     pub fn advice(&self) -> Advice {
         self.cause.advice(&self.who)
     }
 }
 
-/// What to do about a [`Failure`].
+/// The next step after a [`Failure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Advice {
-    /// Nothing helps until a person changes something.
+    /// Stop: nothing helps until a person changes something.
     Stop,
-    /// The same again, later.
+    /// Try the same again, later.
     Retry,
     /// Get fresh orchestrator info, then the same again.
     Renew,
@@ -129,7 +129,7 @@ pub enum Reason {
     AuthToken,
     /// No capacity.
     Capacity,
-    /// What was paid does not cover the work.
+    /// The balance does not cover the work.
     Balance,
     /// The payer's deposit or reserve is missing.
     PayerFunds,
@@ -147,11 +147,11 @@ pub enum Reason {
     Misconfigured,
     /// The payer's limits do not allow the tickets that this orchestrator wants.
     PayerLimits,
-    /// None of the known ones.
+    /// A meaning other than the known ones.
     Other,
 }
 
-/// What a party did.
+/// The cause of a [`Failure`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Cause {
@@ -161,7 +161,7 @@ pub enum Cause {
     /// No answer within the deadline.
     #[error("no answer to {doing} within {after:?}")]
     TimedOut {
-        /// What we were waiting for.
+        /// The answer that we were waiting for.
         doing: &'static str,
         /// The deadline.
         after: Duration,
@@ -169,11 +169,11 @@ pub enum Cause {
     /// An error answer. `text` is the peer's, cut to a bounded length.
     #[error("refused {doing} with status {status}{}", Said(text))]
     Refused {
-        /// What was refused.
+        /// The request that was refused.
         doing: &'static str,
         /// HTTP or gRPC status.
         status: u16,
-        /// What the text is known to mean.
+        /// The known meaning of the text.
         reason: Reason,
         /// The peer's words.
         text: String,
@@ -181,22 +181,22 @@ pub enum Cause {
     /// A refusal of our own side, which speaks no protocol and so has no status.
     #[error("declined {doing}{}", Said(text))]
     Declined {
-        /// What was declined.
+        /// The request that was declined.
         doing: &'static str,
-        /// What the text is known to mean.
+        /// The known meaning of the text.
         reason: Reason,
-        /// Why.
+        /// The reason.
         text: String,
     },
     /// An answer that cannot be what it should be.
     #[error("sent nonsense as {what}: {why}")]
     Nonsense {
-        /// What it should have been.
+        /// The thing that the answer should have been.
         what: &'static str,
-        /// What is wrong with it.
+        /// How the answer is wrong.
         why: String,
     },
-    /// It serves another chain.
+    /// The party serves another chain.
     #[error("serves chain {is}, not {wanted}")]
     WrongChain {
         /// The id of its chain.
@@ -204,10 +204,10 @@ pub enum Cause {
         /// The id of ours.
         wanted: u64,
     },
-    /// It cannot do what is asked.
+    /// The orchestrator cannot do what the job asks for.
     #[error("does not fit the job: {0}")]
     Incompatible(Box<Mismatch>),
-    /// It asks more than we pay.
+    /// The orchestrator asks more than we pay.
     #[error("asks {asked} wei per unit, above the ceiling of {ceiling}")]
     TooDear {
         /// The price asked, as decimal text.
@@ -215,7 +215,7 @@ pub enum Cause {
         /// Our ceiling, as decimal text.
         ceiling: String,
     },
-    /// It asks nothing, and a remote signer makes no payment of nothing (payments spec 7.4).
+    /// The orchestrator asks nothing, and a remote signer makes no payment of nothing (payments spec 7.4).
     #[error(
         "asks no price, and a remote signer makes no payment of nothing: use a key of your own, or another orchestrator"
     )]
@@ -223,45 +223,45 @@ pub enum Cause {
     /// A rule of ours that protects the payer was broken; nothing was sent.
     #[error("payment refused by our own guard: {0}")]
     Guard(Box<Broken>),
-    /// Nothing came for too long.
+    /// The peer sent nothing for too long.
     #[error("no {what} for {after:?}")]
     Silent {
-        /// What should have come.
+        /// The thing that should have come.
         what: &'static str,
         /// How long we waited.
         after: Duration,
     },
-    /// What has to survive a crash was not made durable. The text is the store's.
+    /// A record that has to survive a crash was not made durable. The text is the store's.
     #[error("did not keep {what}: {text}")]
     NotStored {
-        /// What the record is of.
+        /// The subject of the record.
         what: &'static str,
         /// The store's words.
         text: String,
     },
-    /// What came could not be put where the application wants it. The text is the application's.
+    /// Data could not be put where the application wants it. The text is the application's.
     #[error("cannot be written: {0}")]
     NotWritten(String),
     /// The channel or session is gone.
     #[error("{0} is gone")]
     Gone(&'static str),
-    /// It ended the session; the text is its own, cut to a bounded length.
+    /// The peer ended the session; the text is the peer's, cut to a bounded length.
     #[error("ended the session: {0}")]
     Ended(String),
     /// More of something than we hold.
     #[error("{what} exceeds the limit of {limit}")]
     TooMuch {
-        /// What there is too much of.
+        /// The thing of which there is too much.
         what: &'static str,
         /// Our bound.
         limit: usize,
     },
-    /// The same thing failed too often in a row; the text is the last failure.
+    /// A step failed too often in a row; the text is the last failure.
     #[error("{what} failed {times} times in a row, last: {last}")]
     GaveUp {
-        /// What failed.
+        /// The step that failed.
         what: &'static str,
-        /// How often.
+        /// The number of failures in a row.
         times: u32,
         /// The last failure.
         last: String,

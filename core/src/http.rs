@@ -1,10 +1,10 @@
 //! HTTP as the machines speak it: heads and bodies, no sockets and no framing.
 //!
-//! One exchange is one request and its reply under one [`EffectId`](crate::EffectId). As client a machine sends
+//! An exchange is one request and its reply under one [`EffectId`](crate::EffectId). As client a machine sends
 //! [`Out::Request`], then, if the body is [`Body::Stream`], any number of [`Out::Data`] and one [`Out::End`] (or
 //! [`Out::EndWith`]). It receives [`In::Sent`] as body bytes leave, one [`In::Reply`] (possibly before its own body is
-//! done), any number of [`In::Data`] and one [`In::End`]. As server it is the same with the sides swapped. [`In::Failed`] may come
-//! at any point and is the last word, as is [`Out::Abort`] from our side.
+//! done), any number of [`In::Data`] and one [`In::End`]. As server it is the same with the sides swapped.
+//! [`In::Failed`] may come at any point and ends the exchange, as does [`Out::Abort`] from our side.
 
 use alloc::string::String;
 use core::fmt;
@@ -54,8 +54,8 @@ pub enum In {
     Reply(Response),
     /// Body bytes of the peer.
     Data(Bytes),
-    /// That many further body bytes of ours were handed to the transport. Of an answer, a driver may report many
-    /// pieces in one, but not after [`Out::Report`].
+    /// The transport took this many further body bytes of ours. For an answer, a driver may report many pieces in one,
+    /// but not after [`Out::Report`].
     Sent(usize),
     /// The peer's body is complete; these are its trailers.
     End(Headers),
@@ -95,7 +95,7 @@ impl fmt::Debug for In {
 /// How a body follows its head.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub enum Body {
-    /// There is none.
+    /// The body is empty.
     #[default]
     Empty,
     /// All of it, now.
@@ -173,7 +173,7 @@ pub enum Protocol {
 /// Which certificate is good enough for an `https` peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trust {
-    /// One that public roots vouch for under the host's name. Signers and discovery endpoints.
+    /// A certificate that public roots vouch for under the host's name. Signers and discovery endpoints.
     #[default]
     Public,
     /// The one that was there first: a driver remembers the leaf of the first connection to a host and port, and
@@ -187,13 +187,13 @@ pub enum Trust {
 /// The head of a request.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// What to do.
+    /// The method.
     pub method: Method,
     /// Where. As server: the path and the query count; the authority is the driver's, whomever the peer meant to reach.
     pub url: Url,
     /// Header fields, without the ones that belong to framing.
     pub headers: Headers,
-    /// What follows the head.
+    /// The body that follows the head.
     pub body: Body,
     /// Ignored for `http` URLs and by servers.
     pub trust: Trust,
@@ -254,7 +254,7 @@ pub struct Response {
     pub status: u16,
     /// Header fields, without the ones that belong to framing. `connection: close` is honoured by drivers.
     pub headers: Headers,
-    /// What follows the head.
+    /// The body that follows the head.
     pub body: Body,
 }
 

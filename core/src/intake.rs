@@ -1,5 +1,5 @@
-//! What the requests of peers take of our memory while they are collected: bounded in total, and for each peer, so
-//! that no single one keeps all others out.
+//! Bounds on the memory that the requests of peers take while they are collected: in total, and for each peer, so that
+//! no single one keeps all others out.
 
 use alloc::collections::BTreeMap;
 use core::net::{IpAddr, Ipv6Addr};
@@ -20,7 +20,7 @@ struct Load {
     bytes: usize,
 }
 
-/// What one request holds. It has to come home: [`Intake::release`].
+/// The memory that one request holds. Give it back with [`Intake::release`].
 #[derive(Debug)]
 #[must_use = "what is never released is held for ever"]
 pub struct Held {
@@ -28,19 +28,19 @@ pub struct Held {
     bytes: usize,
 }
 
-/// There is no room. Nothing was taken.
+/// Why a request is not taken in: there is no room. Nothing was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Full {
     /// All peers together hold as much as they may.
     #[error("too much is asked at once")]
     Total,
-    /// This one does.
+    /// The requests of this peer hold as much as one peer's may.
     #[error("too much is asked at once from one address")]
     Peer,
 }
 
 impl Intake {
-    /// Room for so many requests, and for so many bytes of all together.
+    /// Room for `requests` requests, and for `bytes` of all together.
     #[must_use]
     pub const fn new(requests: usize, bytes: usize) -> Self {
         Self {
@@ -68,7 +68,7 @@ impl Intake {
         Ok(Held { peer, bytes })
     }
 
-    /// Takes in so many bytes more for a request.
+    /// Takes in `bytes` more for a request.
     ///
     /// # Errors
     /// If there is no room for them.
@@ -146,7 +146,7 @@ impl Load {
     }
 }
 
-/// Whom an address counts for: in IPv6 everybody has 2^64 of them.
+/// The network that an address counts for: in IPv6 everybody has 2^64 addresses.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),

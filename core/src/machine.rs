@@ -26,7 +26,7 @@ use crate::time::Time;
 
 /// A protocol state machine without I/O. See the [module](self) for the rules.
 pub trait Machine {
-    /// What the machine tells its owner. Every event type is `#[non_exhaustive]`.
+    /// The events of the machine for its owner. Every event type is `#[non_exhaustive]`.
     type Event;
 
     /// Takes in one fact. It cannot fail: whatever a peer did becomes an event.
@@ -36,7 +36,7 @@ pub trait Machine {
     fn poll_output(&mut self) -> Output<Self::Event>;
 }
 
-/// What a machine asks for or tells.
+/// An output of a machine: an effect that it asks for, or an event.
 #[derive(Debug)]
 pub enum Output<E> {
     /// Do this.

@@ -15,7 +15,7 @@ use num_traits::{Signed, Zero};
 pub struct Wei(BigUint);
 
 impl Wei {
-    /// Nothing.
+    /// The amount of zero.
     #[must_use]
     pub fn zero() -> Self {
         Self::default()
@@ -73,7 +73,7 @@ impl fmt::Debug for Wei {
 pub struct Amount(BigRational);
 
 impl Amount {
-    /// Nothing.
+    /// The amount of zero.
     #[must_use]
     pub fn zero() -> Self {
         Self(BigRational::zero())
@@ -203,7 +203,7 @@ pub struct Price {
 }
 
 impl Price {
-    /// Nothing for each unit.
+    /// The price of zero.
     pub const FREE: Self = Self { wei: 0, per: 1 };
 
     /// `wei` for every `per` units. `None` if `per` is not positive or `wei` is negative: no price at all.
@@ -234,7 +234,7 @@ impl Price {
         self.wei == 0
     }
 
-    /// What `units` cost: `wei x units / per`, exactly.
+    /// The price of `units`: `wei x units / per`, exactly.
     #[must_use]
     pub fn fee(&self, units: impl Into<BigInt>) -> Amount {
         Amount(BigRational::new(units.into() * self.wei, self.per.into()))

@@ -28,7 +28,7 @@ pub struct Digest(pub [u8; 32]);
 
 impl Digest {
     /// The personal-message digest of `message` (EIP-191): what every signature of this protocol covers.
-    /// What is passed in differs by use, see spec/payments.md 4.2.
+    /// The bytes passed in differ by use, see spec/payments.md 4.2.
     #[must_use]
     pub fn personal(message: &[u8]) -> Self {
         let length = message.len().to_string();
@@ -68,7 +68,7 @@ impl Signature {
             .map_err(|_| BadSignature::Length(bytes.len()))
     }
 
-    /// Who signed `digest`.
+    /// The account that signed `digest`.
     ///
     /// # Errors
     /// For a high `s`, a `v` other than 27 and 28, or numbers that are no signature (spec/payments.md 4.2).
@@ -129,7 +129,7 @@ impl fmt::Debug for Signature {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadSignature {
-    /// Not 65 bytes.
+    /// The signature is not 65 bytes long.
     #[error("a signature has 65 bytes, this one {0}")]
     Length(usize),
     /// The last byte is neither 27 nor 28.

@@ -25,15 +25,15 @@ pub const FIRST_REST: Duration = Duration::from_secs(10);
 /// No signer rests for longer.
 pub const LONGEST_REST: Duration = Duration::from_secs(300);
 
-/// So many signers are kept in mind; of more, the one is forgotten that was not heard of for the longest time.
+/// At most this many signers are remembered; beyond it the least recently seen is forgotten.
 pub const MAX_SIGNERS: usize = 256;
 
 /// Whether a signer is asked in its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It answered when it was last asked, was never asked, or has rested.
+    /// The signer answered when it was last asked, was never asked, or has rested.
     Healthy,
-    /// It failed, and is asked after all others until then.
+    /// The signer failed, and is asked after all others until then.
     Resting(Time),
 }
 
@@ -45,7 +45,7 @@ pub struct SignerHealth {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Known {
-    /// When that was seen.
+    /// The time at which that was seen.
     at: Time,
     /// Failures in a row.
     failures: u32,
@@ -78,7 +78,7 @@ impl SignerHealth {
         })
     }
 
-    /// It answered after `took`.
+    /// Notes that a signer answered after `took`.
     pub fn answered(&mut self, now: Time, url: &Url, took: Duration) {
         self.set(
             url,
@@ -91,7 +91,7 @@ impl SignerHealth {
         );
     }
 
-    /// It gave no answer, or none that could be used.
+    /// Notes that a signer gave no answer, or none that could be used.
     pub fn failed(&mut self, now: Time, url: &Url) {
         let old = self.get(url).copied();
         let failures = old.map_or(0, |old| old.failures);
@@ -118,8 +118,8 @@ impl SignerHealth {
         }
     }
 
-    /// In which order to ask: whoever answers as it is listed, then whoever rests, the one first that has rested
-    /// most.
+    /// The order in which to ask: signers that answer, as they are listed, then resting ones, first the one that has
+    /// rested most.
     pub(crate) fn order(&self, now: Time, urls: &[Url]) -> VecDeque<usize> {
         let mut order: Vec<usize> = (0..urls.len()).collect();
         order.sort_by_key(|index| match self.standing(now, &urls[*index]) {
@@ -144,7 +144,7 @@ impl SignerHealth {
     }
 }
 
-/// What it comes to that all signers failed: one is named itself, of several each with what it did last.
+/// The failure to report when all signers failed: one is named itself, of several each with its last failure.
 pub(crate) fn all_failed(mut failures: Vec<Failure>) -> Option<Failure> {
     let last = failures.pop()?;
     if failures.is_empty() {

@@ -1,4 +1,4 @@
-//! What must survive a crash.
+//! State that must survive a crash.
 
 use alloc::string::String;
 
@@ -22,7 +22,7 @@ impl StoreFailed {
     }
 }
 
-/// One durable fact. A later record with the same key replaces it; no value deletes it.
+/// A durable fact. A later record with the same key replaces it; no value deletes it.
 ///
 /// A machine says what to keep; where and how is the driver's matter. Records come back through the
 /// constructors that accept them.

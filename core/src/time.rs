@@ -6,9 +6,9 @@ use core::time::Duration;
 
 /// Nanoseconds since the Unix epoch, in UTC.
 ///
-/// One type serves timers and the expiry stamps that peers send, so that the two can be compared. It counts
-/// nanoseconds because the signer's state blob does (spec/payments.md 12.4); a `u64` of them lasts until the
-/// year 2554. Arithmetic saturates: a peer's absurd expiry stamp is "never", not an overflow.
+/// Serves timers as well as the expiry stamps that peers send, so that the two can be compared. A time counts
+/// nanoseconds because the signer's state blob does (spec/payments.md 12.4); a `u64` of them lasts until the year 2554.
+/// Arithmetic saturates: a peer's absurd expiry stamp is "never", not an overflow.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Time(u64);
 

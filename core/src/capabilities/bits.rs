@@ -5,7 +5,7 @@ use core::fmt;
 
 use super::Capability;
 
-/// More words than this are refused from peers: 4,096 ids, of which the protocol uses 38.
+/// At most this many words are accepted from peers: 4,096 ids, of which the protocol uses 38.
 pub const MAX_WORDS: usize = 64;
 
 /// A set of capabilities: bit `id % 64` of word `id / 64` (handshake spec 5.2).
@@ -81,7 +81,7 @@ impl Bits {
         self.0.len() <= other.0.len() && self.0.iter().zip(&other.0).all(|(a, b)| a & b == *a)
     }
 
-    /// Those of these that are not in `other`.
+    /// The capabilities of these that are not in `other`.
     #[must_use]
     pub fn without(&self, other: &Self) -> Self {
         let theirs = other.0.iter().copied().chain(core::iter::repeat(0));

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-/// One thing a node can do, by the number that the protocol gives it (handshake spec 5.1).
+/// A capability of a node, by the number that the protocol gives it (handshake spec 5.1).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Capability(u16);
 
@@ -158,7 +158,7 @@ const fn two(id: u16, name: &'static str, slug: &'static str, client_slug: &'sta
     }
 }
 
-/// By rising id. 13 was scene classification and is retired.
+/// The names of capabilities, by rising id. 13 was scene classification and is retired.
 static NAMES: [Entry; 37] = [
     two(0, "H.264", "h.264", "h264"),
     entry(1, "MPEGTS", "mpegts"),

@@ -14,10 +14,10 @@ use crate::http::Url;
 use crate::money::{Amount, Price};
 use crate::wire::OrchestratorInfo;
 
-/// What is looked for.
+/// A search of the index: the capabilities that a job needs and the limits that an orchestrator has to keep.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
-    /// What the job needs.
+    /// The capabilities that the job needs.
     pub wanted: Capabilities,
     /// The most we pay. Where there is a limit, nodes without a price do not fit.
     pub ceilings: Ceilings,
@@ -25,7 +25,7 @@ pub struct Query {
     pub listed_models_only: bool,
 }
 
-/// One orchestrator of the index; valid until it is removed.
+/// A handle of one orchestrator in the index; valid until that orchestrator is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry(u32);
 
@@ -35,14 +35,14 @@ pub struct CapabilityIndex {
     nodes: Vec<Option<Node>>,
     by_url: BTreeMap<Url, u32>,
     free: Vec<u32>,
-    /// Those that report their capabilities, and those that do not.
+    /// The orchestrators that report their capabilities, and those that do not.
     reported: Set,
     unreported: Set,
     by_bit: BTreeMap<Capability, Set>,
-    /// Those that limit a capability to the models they spell out.
+    /// The orchestrators that limit a capability to the models they spell out.
     limited: BTreeMap<Capability, Set>,
     models: BTreeMap<Capability, BTreeMap<String, Vec<Row>>>,
-    /// Those whose demands have to be compared one by one.
+    /// The orchestrators whose demands have to be compared one by one.
     demanding: Set,
     versions: Vec<Rank>,
     base_prices: Vec<Option<Price>>,
@@ -55,7 +55,7 @@ struct Node {
     prices: Vec<ModelPrice>,
 }
 
-/// One node's word on one model. Rows are sorted by node.
+/// The entry of one node for one model. Rows are sorted by node.
 #[derive(Clone, Copy, Debug)]
 struct Row {
     node: u32,
@@ -183,20 +183,20 @@ impl CapabilityIndex {
         true
     }
 
-    /// Where one is.
+    /// The URL of an orchestrator.
     #[must_use]
     pub fn url(&self, entry: Entry) -> Option<&Url> {
         self.node(entry.0).map(|node| &node.url)
     }
 
-    /// What one can do, if it says so.
+    /// The capabilities of an orchestrator, if it reports any.
     #[must_use]
     pub fn capabilities(&self, entry: Entry) -> Option<&Capabilities> {
         self.node(entry.0)?.capabilities.as_ref()
     }
 
-    /// What a job costs at one: the sum over its models, each at its listed price or else the base price; for a job
-    /// without models the base price. `None` if a price is missing.
+    /// The price of a job at an orchestrator: the sum over the job's models, each at its listed price or else the base
+    /// price; for a job without models the base price. `None` if a price is missing.
     #[must_use]
     pub fn price(&self, entry: Entry, wanted: &Capabilities) -> Option<Amount> {
         let node = self.node(entry.0)?;
@@ -478,7 +478,7 @@ impl Set {
         }
     }
 
-    /// Keeps those that are in the other too; nobody, if there is none.
+    /// Keeps the orchestrators that are in the other set too; none, if there is no other set.
     fn keep(&mut self, other: Option<&Self>) {
         let other = other.map_or(&[][..], |other| &other.0);
         self.0.truncate(other.len());

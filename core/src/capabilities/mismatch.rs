@@ -14,9 +14,9 @@ pub enum Mismatch {
     /// The node's software is too old, or its age cannot be told.
     #[error("the node's version {found:?} {}, at least {minimum} is needed", words(*why))]
     Version {
-        /// What the node tells.
+        /// The version that the node reports.
         found: String,
-        /// What the job needs.
+        /// The lowest version that the job accepts.
         minimum: String,
         /// Why it is not enough.
         why: TooOld,
@@ -27,23 +27,24 @@ pub enum Mismatch {
         list(unasked, "more words of capabilities")
     )]
     Demands {
-        /// What it wants to be asked for and is not. Empty if only the number of words is wrong.
+        /// The capabilities that the node wants every job to ask for and this one does not. Empty if only the number of
+        /// words is wrong.
         unasked: Bits,
     },
     /// The node limits the capability to other models.
     #[error("no model {model:?} for {capability}")]
     ModelMissing {
-        /// For which capability.
+        /// The capability.
         capability: Capability,
-        /// Which model.
+        /// The model.
         model: String,
     },
     /// The model has to be loaded and is not.
     #[error("model {model:?} for {capability} is not loaded")]
     ModelCold {
-        /// For which capability.
+        /// The capability.
         capability: Capability,
-        /// Which model.
+        /// The model.
         model: String,
     },
     /// The model's runner is too old, or its age cannot be told.
@@ -52,13 +53,13 @@ pub enum Mismatch {
         words(*why)
     )]
     Runner {
-        /// For which capability.
+        /// The capability.
         capability: Capability,
-        /// Which model.
+        /// The model.
         model: String,
-        /// What the node tells.
+        /// The version that the node reports for the runner.
         found: String,
-        /// What the job needs.
+        /// The lowest version that the job accepts.
         minimum: String,
         /// Why it is not enough.
         why: TooOld,

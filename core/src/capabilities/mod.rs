@@ -1,4 +1,4 @@
-//! What a node can do, what a job needs, and why the one is not enough for the other.
+//! Capabilities of nodes and needs of jobs, and why a node does not satisfy a job.
 //!
 //! Nodes and jobs speak of both in the same words, so one value serves for both: [`Capabilities`]. A job's own is
 //! built with [`Capabilities::live_video`] and its like; a node's comes with
@@ -24,7 +24,7 @@ use alloc::string::String;
 
 use mismatch::Why;
 
-/// What a node offers, or what a job asks for.
+/// The capabilities that a node offers, or that a job asks for.
 ///
 /// Plain data; any combination is legal. Offered and asked values read alike except where a field says otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub struct Capabilities {
     pub min_version: Version,
 }
 
-/// One model of a capability.
+/// A model of a capability.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Model {
     /// Offered: it is loaded. Asked: it has to be.

@@ -1,4 +1,4 @@
-//! What a node asks for a capability, and the most that we pay for it.
+//! Prices that a node asks for its capabilities, and the ceilings that we pay up to.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -9,16 +9,16 @@ use crate::money::{Amount, Price};
 /// The price of one model of a capability.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelPrice {
-    /// Which capability.
+    /// The capability.
     pub capability: Capability,
     /// Which model; for [`Capability::BYOC`] the capability's own name.
     pub model: String,
-    /// What one unit costs.
+    /// The price of one unit.
     pub price: Price,
 }
 
-/// What `model` of `capability` costs: its entry among `listed` (the first of equal ones), else the `base` price,
-/// else nobody knows (handshake spec 6.2).
+/// The price of `model` of `capability`: its entry among `listed` (the first of equal ones), else the `base` price,
+/// else unknown (handshake spec 6.2).
 #[must_use]
 pub fn price_of(
     listed: &[ModelPrice],
@@ -47,7 +47,7 @@ pub fn prices_by_model(listed: &[ModelPrice]) -> BTreeMap<(Capability, &str), Pr
 /// The most that we pay (handshake spec 6.3).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ceilings {
-    /// For anything that no entry below covers; `None` is no limit.
+    /// The ceiling for anything that no entry below covers; `None` is no limit.
     pub base: Option<Price>,
     /// Per capability and model; the model [`Ceilings::DEFAULT`] covers the others of its capability.
     pub per_model: BTreeMap<Capability, BTreeMap<String, Price>>,
@@ -57,7 +57,7 @@ impl Ceilings {
     /// The model name that stands for all models of a capability without an entry of their own.
     pub const DEFAULT: &str = "default";
 
-    /// One limit for everything.
+    /// A single ceiling for everything.
     #[must_use]
     pub fn of(base: Price) -> Self {
         Self {
@@ -110,16 +110,16 @@ impl Ceilings {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("asks {asked} wei per unit, above the ceiling of {ceiling}")]
 pub struct TooDear {
-    /// What is asked.
+    /// The price that is asked.
     pub asked: Price,
     /// The most we pay, in wei per unit.
     pub ceiling: Amount,
 }
 
-/// What an orchestrator charges whom (handshake spec 6.1).
+/// The prices of an orchestrator, by capability and model (handshake spec 6.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tariff {
-    /// For anything that has no price of its own.
+    /// The price of anything that has no price of its own.
     pub base: Option<Price>,
     /// Per capability and model. No model name stands for the others.
     pub per_model: BTreeMap<Capability, BTreeMap<String, Price>>,

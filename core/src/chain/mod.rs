@@ -13,18 +13,18 @@ use crate::money::Wei;
 use crate::sign::Address;
 use crate::time::Time;
 
-/// What the ticket broker knows about a payer.
+/// The ticket broker's record of a payer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SenderInfo {
     /// Pays winning tickets first.
     pub deposit: Wei,
     /// The round from which it may withdraw; zero if it has not asked to.
     pub withdraw_round: u64,
-    /// What is left of the reserve, which pays winning tickets when the deposit is used up.
+    /// The rest of the reserve, which pays winning tickets when the deposit is used up.
     pub reserve_remaining: Wei,
-    /// What recipients have claimed of the reserve in this round.
+    /// The part of the reserve that recipients have claimed in this round.
     pub reserve_claimed: Wei,
-    /// Of that, what we as recipient have claimed. A payer leaves it zero.
+    /// The part of `reserve_claimed` that we as recipient have claimed. A payer leaves it zero.
     pub claimed_by_us: Wei,
     /// The face values of tickets that we are redeeming right now. A payer leaves it zero.
     pub pending: Wei,
@@ -38,14 +38,14 @@ impl SenderInfo {
     }
 }
 
-/// One reading of the chain, pushed in by whoever watches it.
+/// A reading of the chain, given to the machines by their owner, who watches it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChainView {
     /// The last L1 block seen.
     pub l1_block: u64,
     /// The last initialized round.
     pub round: u64,
-    /// That round's L1 block hash; zeroes while the chain does not know it (seen on Arbitrum).
+    /// The L1 block hash of that round; zeroes while the chain does not know it (seen on Arbitrum).
     pub round_block_hash: [u8; 32],
     /// The block hash of the round before, used while the current one is unknown.
     pub previous_round_block_hash: [u8; 32],
@@ -59,15 +59,15 @@ pub struct ChainView {
     pub senders: BTreeMap<Address, SenderInfo>,
     /// When it was read; `None` does not age: views for development, and those that somebody keeps by hand.
     pub read_at: Option<Time>,
-    /// What every other payer is taken to hold; `None` leaves them unknown. For development networks.
+    /// The funds that every other payer is taken to hold; `None` leaves them unknown. For development networks.
     pub anyone: Option<SenderInfo>,
 }
 
 /// Ethereum has a new block this often.
 pub const BLOCK_TIME: Duration = Duration::from_secs(12);
 
-/// By a reading older than this nobody pays: ticket parameters live for forty blocks, and it does not tell whether they
-/// have ended, nor whether there still is a deposit.
+/// The greatest age of a reading that payers rely on: ticket parameters live for forty blocks, and an older reading
+/// does not tell whether they have ended, nor whether there still is a deposit.
 pub const MAX_AGE: Duration = Duration::from_secs(40 * BLOCK_TIME.as_secs());
 
 impl ChainView {
@@ -115,7 +115,7 @@ impl ChainView {
         self.read_at.map(|read_at| now.since(read_at))
     }
 
-    /// What is known about a payer.
+    /// The known funds of a payer.
     #[must_use]
     pub fn sender(&self, who: Address) -> Option<&SenderInfo> {
         self.senders.get(&who).or(self.anyone.as_ref())

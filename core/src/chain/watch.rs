@@ -34,7 +34,7 @@ use crate::wire::{WireError, error_words};
 /// A reading older than this is not news any more: a few blocks have gone by unseen.
 pub const FRESH: Duration = Duration::from_secs(60);
 
-/// Who says that it is asked too often, and not for how long it wants to be left alone, rests for no longer than this.
+/// How long an endpoint that says it is asked too often is left alone, at most, if it does not say for how long.
 const MAX_BACK_OFF: Duration = Duration::from_secs(5 * 60);
 
 /// How far endpoints may lag behind each other: a quarter of an hour, or a round.
@@ -43,7 +43,7 @@ const LAG_ROUNDS: u64 = 1;
 
 const DOING: &str = "a question to the chain";
 
-/// What to watch, and where.
+/// Settings of a [`ChainWatch`]: the contracts and the payer to watch, and the endpoints to ask.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// JSON-RPC endpoints, in order of preference. Their paths may be secret and are never told.
@@ -52,7 +52,7 @@ pub struct Config {
     pub chain_id: u64,
     /// Knows the other contracts.
     pub controller: Address,
-    /// Whose funds are read.
+    /// The account whose funds are read.
     pub payer: Address,
     /// How often it is read.
     pub every: Duration,
@@ -78,7 +78,7 @@ impl Config {
     }
 }
 
-/// What a [`ChainWatch`] tells.
+/// An event of a [`ChainWatch`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -142,7 +142,7 @@ pub struct ChainWatch {
     at: usize,
     /// Failures in a row.
     failed: usize,
-    /// What the endpoint in use told, once it showed its chain.
+    /// The contract addresses that the endpoint in use gave, once it has shown its chain.
     contracts: Option<Contracts>,
     view: ChainView,
     /// When the age of the view is told next.

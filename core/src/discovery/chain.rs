@@ -24,13 +24,13 @@ use crate::wire::ethereum::read_contract;
 use crate::wire::jsonrpc::{Ask, BatchLimit, Told};
 use crate::wire::listing::{self, Found, Listed, MAX_SKIPPED, Skipped};
 
-/// More orchestrators than this are in no pool; a walk that finds more goes in circles.
+/// At most this many orchestrators are in a pool; a walk that finds more goes in circles.
 pub const MAX_POOL: usize = 1_000;
 
-/// So many orchestrators' details are asked for at a time.
+/// At most this many orchestrators' details are asked for at a time.
 const DETAILS: usize = 25;
 
-/// Logs of so many blocks are looked at again: the two answers of a batch may be of different blocks, and another
+/// How many blocks of logs are looked at again: the two answers of a batch may be of different blocks, and another
 /// endpoint may be behind. Looking twice costs a walk at most, missing one a stale list.
 const OVERLAP: u64 = 50;
 
@@ -59,7 +59,8 @@ impl ChainSource {
         }
     }
 
-    /// The same of another deployment, if it is another: of that one no registry of AI services is known.
+    /// Reads another deployment, the one of `controller`. If that is not this one, the registry of AI services is
+    /// dropped, since none is known there.
     #[must_use]
     pub fn of(mut self, controller: Address) -> Self {
         if controller != self.controller {
@@ -70,7 +71,7 @@ impl ChainSource {
     }
 }
 
-/// What a walk knows for the next one.
+/// The result of a walk that the next walk can build on.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     block: u64,
@@ -104,7 +105,7 @@ enum State {
     Details(usize),
 }
 
-/// What comes next.
+/// The next step of a walk.
 pub(super) enum Step {
     Ask,
     Done,
@@ -137,7 +138,8 @@ impl Walk {
             .unwrap_or_default()
     }
 
-    /// What is found, and what to remember; the endpoint took so many questions at a time.
+    /// Ends the walk: returns the orchestrators found and the knowledge for the next walk. `limit` is how many
+    /// questions the endpoint took at a time.
     pub(super) fn finish(&mut self, limit: BatchLimit) -> (Listed<Found>, Option<Known>) {
         if let (State::Changed, Some(known)) = (self.state, self.known.take()) {
             return (known.listed.clone(), Some(Known { limit, ..known }));
@@ -283,7 +285,7 @@ impl Walk {
     }
 }
 
-/// One orchestrator, unless it is inactive or registered nowhere.
+/// Reads the details of an orchestrator; `None` if it is inactive or registered nowhere.
 fn details(
     who: Address,
     told: &[Told],

@@ -42,7 +42,7 @@ pub const AI_SERVICE_REGISTRY: Address =
 /// A contract that the controller knows by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contract {
-    /// Who is in the pool, and with how much stake.
+    /// The contract that lists the orchestrators in the pool and their stake.
     BondingManager,
     /// Where who serves video.
     ServiceRegistry,
@@ -116,7 +116,7 @@ pub fn last_round() -> Vec<u8> {
 /// Reads the answer to a question for an address.
 ///
 /// # Errors
-/// If it is none.
+/// If the data is not an address.
 pub fn read_address(data: &[u8]) -> Result<Address, WireError> {
     sol::getContractCall::abi_decode_returns(data)
         .map(|address| Address(address.into_array()))
@@ -126,7 +126,7 @@ pub fn read_address(data: &[u8]) -> Result<Address, WireError> {
 /// Reads the answer to a question for a text. Addresses that never registered have an empty one.
 ///
 /// # Errors
-/// If it is none.
+/// If the data is not a text.
 pub fn read_text(data: &[u8]) -> Result<String, WireError> {
     sol::getServiceURICall::abi_decode_returns(data).map_err(|err| bad(&err))
 }
@@ -142,7 +142,7 @@ pub fn read_bool(data: &[u8]) -> Result<bool, WireError> {
 /// Reads the answer to a question for a number, as 32 big-endian bytes.
 ///
 /// # Errors
-/// If it is none.
+/// If the data is not a number.
 pub fn read_number(data: &[u8]) -> Result<[u8; 32], WireError> {
     sol::transcoderTotalStakeCall::abi_decode_returns(data)
         .map(|number| number.to_be_bytes())

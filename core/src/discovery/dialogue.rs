@@ -23,11 +23,12 @@ use crate::wire::listing::{
 /// How a conversation ends.
 pub(super) type Outcome = Result<Answer, Failure>;
 
-/// One orchestrator's runners: shorter, and sooner, than a list (handshake spec 17).
+/// The longest list of one orchestrator's runners that is read; shorter than a list of orchestrators may be (handshake
+/// spec 17).
 const RUNNERS_BYTES: usize = 1 << 20;
 
-/// A walk through the chain waits so often for an endpoint that says that it is asked too often: as long as it wants,
-/// or twice as long each time.
+/// At most this many times a walk through the chain waits for an endpoint that says that it is asked too often: as long
+/// as it wants, or twice as long each time.
 const MAX_PAUSES: u32 = 6;
 const FIRST_PAUSE: core::time::Duration = core::time::Duration::from_secs(1);
 
@@ -37,7 +38,7 @@ const RUNNERS_WITHIN: core::time::Duration = core::time::Duration::from_secs(2);
 pub(super) struct Dialogue {
     topic: Topic,
     fetch: Fetch,
-    /// Who is asked now.
+    /// The URL that is asked now.
     url: Url,
     trust: Trust,
     within: core::time::Duration,
@@ -279,7 +280,7 @@ impl Dialogue {
         Some(Err(Failure::new(Party::Discovery(self.name()), cause)))
     }
 
-    /// Who is asked, as failures name it.
+    /// The URL that is asked, as failures name it.
     fn name(&self) -> Url {
         match self.topic {
             Topic::List | Topic::Runners => self.url.clone(),

@@ -1,4 +1,4 @@
-//! One bounded document from one peer: deadline, size and redirects included.
+//! A bounded document fetched from a peer: deadline, size and redirects included.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -10,10 +10,10 @@ use crate::time::Time;
 use crate::wire::jsonrpc::retry_after;
 use crate::wire::{error_words, reason};
 
-/// After so many redirects it is a loop.
+/// At most this many redirects are followed; more are a loop.
 pub const MAX_REDIRECTS: u32 = 5;
 
-/// What to get, and how much of it.
+/// The document to get, and the limits on it.
 #[derive(Clone, Debug)]
 pub(super) struct Ask {
     pub(super) request: Request,
@@ -49,7 +49,7 @@ impl Fetch {
         }
     }
 
-    /// Who answers: redirects may have led elsewhere.
+    /// The URL that answers: redirects may have led to another one.
     pub(super) const fn url(&self) -> &Url {
         &self.ask.request.url
     }

@@ -59,7 +59,7 @@ struct Place<'a> {
     runners: Seen<'a, Url>,
 }
 
-/// What was added before.
+/// The keys that were added before.
 struct Seen<'a, K>(BTreeSet<&'a K>);
 
 impl<K> Default for Seen<'_, K> {

@@ -43,13 +43,13 @@ use crate::wire::listing::{Found, Listed, Skipped};
 use dialogue::Dialogue;
 use merge::merge;
 
-/// A signer that has not answered for so long does not keep the next one from being asked.
+/// How long a signer may take before the next one is asked as well.
 pub const SIGNER_HEDGE: Duration = Duration::from_secs(1);
 
 /// How sources are asked.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// For one answer of an endpoint; walks through the chain take many.
+    /// How long one answer of an endpoint may take; walks through the chain take many.
     pub within: Duration,
     /// Answers are this fresh; `None` asks once, and again only on [`Discovery::refresh`].
     pub refresh: Option<Duration>,
@@ -73,7 +73,7 @@ impl Default for Config {
     }
 }
 
-/// What several sources mean.
+/// How the answers of several sources are combined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Combine {
     /// Each stands in for those before it.
@@ -83,7 +83,7 @@ pub enum Combine {
     All,
 }
 
-/// What the owner learns.
+/// An event of a discovery, for its owner.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -128,7 +128,7 @@ struct Place {
 }
 
 impl Place {
-    /// From when on the next source need not wait for the answer to this one.
+    /// The time from which on the next source need not wait for the answer to this one.
     fn hedge_at(&self, next: Origin) -> Time {
         if self.origin == Origin::Signer && next == Origin::Signer {
             self.began + SIGNER_HEDGE
@@ -175,8 +175,8 @@ impl Discovery {
         self.go_on();
     }
 
-    /// Waits no longer: what has not answered by now has failed, whoever was not asked yet is not asked in this
-    /// round, and what there is is told.
+    /// Stops waiting: sources that have not answered by now have failed, those not asked yet are not asked in this
+    /// round, and the orchestrators found so far are told.
     pub fn give_up(&mut self, now: Time) {
         self.pass(now);
         if self.settled {
@@ -193,7 +193,7 @@ impl Discovery {
         self.go_on();
     }
 
-    /// Ends this.
+    /// Ends the discovery.
     pub fn close(&mut self, now: Time) {
         self.now = self.now.max(now);
         self.closed = true;
@@ -230,7 +230,7 @@ impl Discovery {
         self.go_on();
     }
 
-    /// Asks whoever is next, or settles.
+    /// Asks the next sources, or settles.
     fn go_on(&mut self) {
         while !self.settled {
             let mut known = self.sources.iter().filter(|place| place.done);
@@ -384,5 +384,5 @@ impl Machine for Discovery {
     }
 }
 
-/// What every source answers in the end.
+/// The answer that every source ends with.
 type Answer = (Listed<Found>, Option<chain::Known>);

@@ -20,9 +20,9 @@ pub enum Source {
     List(Vec<Url>, Vec<Skipped>),
     /// A webhook, a discovery endpoint or a signer: answers a JSON array.
     Endpoint {
-        /// With the query for what is wanted.
+        /// The URL, with the query for what is wanted.
         url: Url,
-        /// For it and nobody else.
+        /// Header fields for this endpoint alone.
         headers: Headers,
     },
     /// The live runners of one orchestrator: its `GET /discovery`.
@@ -31,9 +31,9 @@ pub enum Source {
     Subgraph(Url),
     /// A table of statistics.
     Stats {
-        /// Where it is.
+        /// The URL of the table.
         url: Url,
-        /// What its fields are called.
+        /// The names of the table's fields.
         fields: StatsFields,
     },
     /// The contracts.
@@ -41,7 +41,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// This source, and what is found there may be anywhere: see [`Url::opened`].
+    /// Allows the addresses that this source lists to be private or local too: see [`Url::opened`].
     #[must_use]
     pub fn opened(mut self) -> Self {
         let open = |url: &mut Url| *url = url.clone().opened();
@@ -74,20 +74,20 @@ pub fn subgraph_url(key: &str) -> Option<Url> {
         .flatten()
 }
 
-/// What a user said, before it is read.
+/// The wishes of a user, before they are read.
 #[derive(Clone, Debug, Default)]
 pub struct Wishes {
     /// Orchestrators: addresses with commas between.
     pub orchestrators: Option<String>,
     /// A discovery endpoint or webhook.
     pub discovery: Option<String>,
-    /// For the discovery endpoint and nobody else.
+    /// Header fields for the discovery endpoint alone.
     pub discovery_headers: BTreeMap<String, String>,
     /// The remote signer.
     pub signer: Option<String>,
-    /// Others for the same account, asked when those before give nothing, or not soon.
+    /// Further signers for the same account, asked when those before give nothing, or not soon.
     pub other_signers: Vec<String>,
-    /// For the signer and nobody else.
+    /// Header fields for the signers alone.
     pub signer_headers: BTreeMap<String, String>,
     /// Orchestrators whose live runners are wanted: each is asked for its `/discovery`.
     pub runners: Vec<String>,
@@ -99,7 +99,7 @@ pub struct Wishes {
     pub chain: Option<ChainSource>,
 }
 
-/// Whose rules say what comes first.
+/// The order of the candidates, by whose rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
     /// Ours: the explicit list, then the token's, then the endpoints in the same way, then signer, runners,
@@ -145,7 +145,7 @@ impl fmt::Display for Origin {
 /// Brings the sources in order.
 ///
 /// # Errors
-/// If there is none, or one's URL is none.
+/// If there is no source, or the URL of one is malformed.
 pub fn plan(
     order: Order,
     token: &Token,
@@ -261,7 +261,7 @@ fn read_all(list: &[String]) -> (Vec<Url>, Vec<Skipped>) {
     listed
 }
 
-/// A list with nothing in it, good or bad, is none.
+/// Adds a list of orchestrators, unless it has no entry, good or bad.
 fn push_list(
     sources: &mut Vec<(Origin, Source)>,
     origin: Origin,

@@ -15,16 +15,16 @@ use crate::wire::listing::{MAX_LIST_BYTES, read_scores};
 /// How fresh the scores are kept.
 pub const REFRESH: Duration = Duration::from_secs(10 * 60);
 
-/// For one answer.
+/// How long one answer may take.
 const WITHIN: Duration = Duration::from_secs(5);
 
-/// What the owner learns.
+/// An event of a score reading, for its owner.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ScoresEvent {
     /// The scores of the region; they replace all earlier ones.
     Scores(BTreeMap<Address, f64>),
-    /// There are no newer ones; the earlier ones stay.
+    /// The source gave no newer scores; the earlier ones stay.
     Failed(Failure),
 }
 
@@ -59,7 +59,7 @@ impl Scores {
         this
     }
 
-    /// Ends this.
+    /// Ends the reading.
     pub fn close(&mut self, now: Time) {
         self.now = self.now.max(now);
         self.again_at = None;

@@ -1,10 +1,10 @@
-//! What kind of failure it was.
+//! Kinds of failures of a handshake.
 
 use crate::error::{Cause, Failure, Party, Reason};
 use crate::http::Fault;
 use crate::wire::grpc::Status;
 
-/// What kind of failure a handshake ended in, for those who keep book of them (handshake spec 14).
+/// The kind of failure that a handshake ended in, for statistics (handshake spec 14).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Class {
@@ -12,23 +12,23 @@ pub enum Class {
     Identity,
     /// The orchestrator does not serve this payer.
     Auth,
-    /// It is full.
+    /// The orchestrator is full.
     Capacity,
-    /// It refuses because of the payer's funds; others will answer alike.
+    /// The orchestrator refuses because of the payer's funds; others will answer alike.
     Payer,
-    /// Its own settings are broken.
+    /// The orchestrator's own settings are broken.
     Misconfigured,
-    /// It shows another certificate than before.
+    /// The orchestrator shows another certificate than before.
     CertificateChanged,
-    /// It leads to an address that it may not name.
+    /// The orchestrator leads to an address that it may not name.
     Forbidden,
-    /// It did not answer in time.
+    /// The orchestrator did not answer in time.
     Timeout,
     /// Something else lives there.
     NotAnOrchestrator,
     /// Nobody is there.
     Unreachable,
-    /// It refused with words that nobody knows.
+    /// The orchestrator refused with words of unknown meaning.
     Other,
 }
 

@@ -8,11 +8,11 @@ use crate::http::Trust;
 /// How long to wait for what, and what to insist on.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// For the first answer, connection and certificate included.
+    /// How long the first answer may take, connection and certificate included.
     pub call_within: Duration,
-    /// For the answer to a renewal, the same included.
+    /// How long the answer to a renewal may take, connection and certificate included.
     pub renew_within: Duration,
-    /// For the signer's or key holder's word on who pays.
+    /// How long the signer or key holder may take to introduce the payer.
     pub identity_within: Duration,
     /// The answer is renewed when its auth token has less than this left.
     pub renew_margin: Duration,
@@ -25,11 +25,11 @@ pub struct Config {
     pub trust: Trust,
     /// Which certificates of the remote signer will do.
     pub signer_trust: Trust,
-    /// What to do when the orchestrator shows another certificate than before.
+    /// How to react when the orchestrator shows another certificate than before.
     pub pin_change: PinChange,
     /// Ask also when there is no capacity. The answer then says nothing about whether a job would be taken.
     pub ignore_capacity: bool,
-    /// What the answer has to be like.
+    /// The terms that the orchestrator's answer has to meet.
     pub terms: Terms,
 }
 
@@ -51,7 +51,7 @@ impl Default for Config {
     }
 }
 
-/// What to do when an orchestrator shows another certificate than the one remembered.
+/// How to react when an orchestrator shows another certificate than the one remembered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PinChange {
     /// Fail. Nothing ties a certificate to an account, so this keeps out whoever took over the address.

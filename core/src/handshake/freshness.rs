@@ -11,13 +11,13 @@ use crate::wire::OrchestratorInfo;
 /// A token with less than this left is renewed first.
 pub const TOKEN_MARGIN: Duration = Duration::from_secs(180);
 
-/// Ticket parameters with no more than so many blocks left are renewed first.
+/// At most this many blocks are left when ticket parameters are renewed first.
 pub const BLOCK_MARGIN: u32 = 1;
 
-/// What has to be done before the word is used.
+/// How fresh an orchestrator's answer is: whether it has to be renewed before it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// Nothing.
+    /// Nothing has to be renewed.
     Fresh,
     /// Renew: the auth token is near its end.
     TokenEnds,
@@ -28,7 +28,7 @@ pub enum Freshness {
 /// The word cannot be used at all, and renewing it is no remedy that the reference tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
-    /// There is no auth token.
+    /// The answer has no auth token.
     #[error("there is no auth token")]
     NoToken,
     /// We pay, and there is no block up to which tickets are good.

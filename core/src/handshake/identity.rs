@@ -1,4 +1,4 @@
-//! Who pays, and who says so.
+//! Identity of the payer, and the signers that vouch for it.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -14,8 +14,8 @@ use crate::signers::{SignerHealth, all_failed, note};
 use crate::time::Time;
 use crate::wire::{MAX_IDENTITY_BYTES, error_words, read_identity};
 
-/// When a signer has not said for so long who pays, the next one is asked as well, and the first right answer counts:
-/// what they sign is the same for ever and worth nothing by itself.
+/// How long a signer may take before the next one is asked as well. The first right answer counts: the signature is the
+/// same for ever and worth nothing by itself.
 pub const IDENTITY_HEDGE: Duration = Duration::from_secs(1);
 
 /// How the payer introduces itself (handshake spec 3).
@@ -27,7 +27,7 @@ pub enum Identity {
     Static {
         /// The payer.
         address: Address,
-        /// Its node signature over its own text.
+        /// The node signature of the payer over its own text.
         signature: Signature,
     },
     /// With a signature of our own key, which an [`Effect::Sign`](crate::Effect::Sign) reaches.
@@ -65,7 +65,7 @@ pub struct Signers {
 }
 
 impl Signers {
-    /// One signer.
+    /// A single signer.
     #[must_use]
     pub fn new(url: Url) -> Self {
         Self {
@@ -113,7 +113,7 @@ impl Signers {
     }
 }
 
-/// What comes of asking: who pays, or why nobody said so.
+/// The result of asking the signers: the payer and its signature, or why no signer gave them.
 pub(super) type Introduced = Result<(Address, Signature), Failure>;
 
 /// Signers being asked who pays.
@@ -122,7 +122,7 @@ pub(super) struct Introduction {
     signers: Signers,
     trust: Trust,
     within: Duration,
-    /// Who was not asked yet.
+    /// The signers that were not asked yet.
     waiting: VecDeque<usize>,
     asked: Vec<Ask>,
     /// When the next one is asked, unless an answer comes.
@@ -242,7 +242,7 @@ impl Introduction {
         self.failed(now, out, at, cause)
     }
 
-    /// One gave what was wanted. Whoever was asked long ago and is silent has to rest.
+    /// Notes that the signer at `at` gave its answer. Signers that were asked long ago and are silent have to rest.
     fn answered<E>(&mut self, now: Time, out: &mut Outbox<E>, at: usize) {
         let ask = self.asked.swap_remove(at);
         let Signers { urls, health, .. } = &mut self.signers;
@@ -255,7 +255,8 @@ impl Introduction {
         self.abort(out);
     }
 
-    /// One gave nothing usable: asks the next one at once. If nobody is left, that was all.
+    /// Notes that the signer at `at` gave nothing usable, and asks the next one at once. If none is left, the
+    /// introduction has failed.
     fn failed<E>(
         &mut self,
         now: Time,

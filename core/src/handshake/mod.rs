@@ -1,6 +1,6 @@
 //! The handshake with one orchestrator, and keeping its answer fresh.
 //!
-//! One [`Handshake`] introduces the payer, calls `GetOrchestrator`, judges the answer here (orchestrators do not
+//! A [`Handshake`] introduces the payer, calls `GetOrchestrator`, judges the answer here (orchestrators do not
 //! check that they support what is asked) and renews it before the auth token runs out, or when told to.
 //!
 //! ```text
@@ -50,13 +50,13 @@ use crate::wire::grpc::{self, Answer, NoAnswer};
 use crate::wire::{OrchestratorInfo, check_identity, identity_digest};
 use identity::{Introduced, Introduction};
 
-/// However short a token lives, renewals are at least this far apart.
+/// The shortest time between renewals, however short a token lives.
 pub const MIN_RENEW_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The pause before the second try of a renewal; it doubles from try to try.
 pub const RENEW_PAUSE: Duration = Duration::from_secs(1);
 
-/// What the owner learns.
+/// An event of a handshake, for its owner.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -75,7 +75,7 @@ pub enum Event {
     },
     /// The orchestrator answered and does not fit. The last event.
     Rejected(Rejection),
-    /// There is no answer that could be judged. The last event.
+    /// The handshake failed: there is no answer that could be judged. The last event.
     Failed(Failure),
     /// The owner closed this. The last event.
     Closed,
@@ -209,7 +209,7 @@ impl Handshake {
         this
     }
 
-    /// Who pays, once that is known; `None` also without a chain.
+    /// The payer, once it is known; `None` also without a chain.
     #[must_use]
     pub const fn payer(&self) -> Option<(Address, Signature)> {
         self.payer
@@ -230,7 +230,7 @@ impl Handshake {
         &self.to
     }
 
-    /// What the job needs.
+    /// The capabilities that the job needs.
     #[must_use]
     pub const fn wanted(&self) -> &Capabilities {
         &self.wanted
@@ -412,7 +412,7 @@ impl Handshake {
         }
     }
 
-    /// Who is asked.
+    /// The URL that is asked.
     fn asked(&self, renewing: bool) -> &Url {
         match &self.info {
             Some(info) if renewing => &info.transcoder,
@@ -420,7 +420,7 @@ impl Handshake {
         }
     }
 
-    /// There is no answer: the end, or for a renewal a pause and another try.
+    /// Handles a call without an answer: the end, or for a renewal a pause and another try.
     fn call_failed(&mut self, cause: Cause) {
         self.abort();
         let renewing = matches!(self.state, State::Renewing(_));

@@ -1,4 +1,4 @@
-//! What an orchestrator's answer has to be like before we work with it.
+//! Terms that an orchestrator's answer has to meet before we work with it.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -15,14 +15,14 @@ use crate::wire::{OrchestratorInfo, TicketParams};
 /// Our conditions, beside the capabilities that the job needs (handshake spec 9.1).
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
-    /// Who pays. To a payer an answer without price or ticket parameters is of no use.
+    /// The way the work is paid. To a payer an answer without price or ticket parameters is of no use.
     pub paying: Paying,
     /// The most we pay.
     pub ceilings: Ceilings,
     /// Node accounts we do not work with. They are claims: a node that lies gets past this.
     pub blocked: BTreeSet<Address>,
-    /// The accounts that are registered for the address on the chain; empty: nobody knows. Tickets that pay another one
-    /// are refused, for whoever answers there may not be who was chosen.
+    /// The accounts that are registered for the address on the chain; empty if unknown. Tickets that pay another
+    /// account are refused, since the peer that answers there may not be the orchestrator that was chosen.
     pub registered: BTreeSet<Address>,
     /// Pay also whom nobody registered for the address.
     pub any_recipient: bool,
@@ -31,10 +31,10 @@ pub struct Terms {
     pub listed_models_only: bool,
 }
 
-/// Who pays for the work, as far as it decides with whom we work.
+/// The way the work is paid, as far as it decides with whom we work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Paying {
-    /// Nobody.
+    /// No one pays.
     #[default]
     Nobody,
     /// A key of our own.
@@ -95,10 +95,10 @@ impl Terms {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// It cannot do what is asked.
+    /// The orchestrator cannot do what the job asks for.
     #[error(transparent)]
     Mismatch(#[from] Mismatch),
-    /// It gave no auth token, without which it takes no work.
+    /// The answer has no auth token, without which the orchestrator takes no work.
     #[error("it gave no auth token")]
     NoAuthToken,
     /// We pay, and it gave nothing to make tickets from: an off-chain orchestrator.
@@ -107,13 +107,13 @@ pub enum Rejection {
     /// We pay, and it named no price.
     #[error("it named no price")]
     NoPrice,
-    /// It asks more than we pay.
+    /// The orchestrator asks more than we pay.
     #[error(transparent)]
     TooDear(#[from] TooDear),
-    /// It asks nothing, and a remote signer is to pay.
+    /// The orchestrator asks nothing, and a remote signer is to pay.
     #[error("it asks no price, and a remote signer makes no payment of nothing")]
     Free,
-    /// It asks a price, and no number of its tickets would pay that.
+    /// The orchestrator asks a price, and no number of its tickets would pay that.
     #[error("its tickets are worth nothing, and its price is not zero")]
     WorthlessTickets,
     /// Tickets would pay another account than those that are registered for its address.
@@ -126,16 +126,16 @@ pub enum Rejection {
         registered: Address,
         /// How many others are.
         others: usize,
-        /// Whom tickets would pay.
+        /// The account that tickets would pay.
         asked: Address,
     },
-    /// It is on our block list.
+    /// The orchestrator's account is on our block list.
     #[error("{0} is on the block list")]
     Blocked(Address),
-    /// It takes no work itself, but names others that may.
+    /// The orchestrator takes no work itself, but names others that may.
     #[error("it takes no work itself, and names {} others", nodes.len())]
     NoWork {
-        /// Their URIs, unverified.
+        /// The URIs of the others, unverified.
         nodes: Vec<String>,
     },
 }
@@ -170,22 +170,22 @@ impl Rejection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotAdopted {
-    /// There is no session it could belong to.
+    /// No session exists that the answer could belong to.
     #[error("there is no session to renew")]
     NoSession,
-    /// It carries another auth token than the session's.
+    /// The answer carries another auth token than the session's.
     #[error("it belongs to another session")]
     OtherSession,
-    /// It comes from another account.
+    /// The answer comes from another account.
     #[error("it is of another account")]
     OtherAddress,
-    /// It has no price, or a price of zero.
+    /// The answer has no price, or a price of zero.
     #[error("it has no price")]
     NoPrice,
-    /// It asks more than the session's price.
+    /// The answer asks more than the session's price.
     #[error("it is dearer")]
     Dearer,
-    /// Its tickets are missing or worth nothing.
+    /// The tickets are missing or worth nothing.
     #[error("its tickets are worth nothing")]
     WorthlessTickets,
 }

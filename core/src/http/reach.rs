@@ -52,13 +52,15 @@ impl Reach {
 }
 
 impl Url {
-    /// This address as a peer's word, of whom nothing else is known: it leads to public addresses only.
+    /// Restricts this address to lead to public addresses only, as one that a peer named, of which nothing else is
+    /// known.
     #[must_use]
     pub fn told(self) -> Self {
         self.reaching(Reach::Public)
     }
 
-    /// This address, and the peer there may name any other: for networks that are private on purpose.
+    /// Lets this address lead anywhere, and the peer there name any other address: for networks that are private on
+    /// purpose.
     #[must_use]
     pub fn opened(self) -> Self {
         self.reaching(Reach::Open)
@@ -70,7 +72,7 @@ impl Url {
         self.reach
     }
 
-    /// This address as the word of the peer at `by`.
+    /// Restricts this address to what the peer at `by` may name.
     ///
     /// # Errors
     /// If the peer may not name it, as far as the text shows: [`Url::admits`] has the last word.
@@ -90,7 +92,7 @@ impl Url {
         self.reaching(reach).as_written()
     }
 
-    /// This address, if its text alone does not forbid it.
+    /// Returns this address unless its text alone forbids it.
     ///
     /// # Errors
     /// If the host is written as an address that it may not lead to.
@@ -181,16 +183,16 @@ pub(super) fn is_odd_number(host: &str) -> bool {
 pub struct Forbidden {
     /// The address.
     pub place: String,
-    /// What forbids it.
+    /// The rule that forbids the address.
     pub rule: Rule,
 }
 
-/// What forbids an address.
+/// A rule that forbids an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// It is of this kind, and not the peer's own.
+    /// The address is of this kind, and not the peer's own.
     Address(Kind),
-    /// It leads from `https` to `http`.
+    /// The address leads from `https` to `http`.
     Cleartext,
 }
 

@@ -133,7 +133,7 @@ impl Url {
         ))
     }
 
-    /// The same origin with another path, which starts with `/` and may have a query.
+    /// Replaces the path, which starts with `/` and may have a query; the origin stays.
     #[must_use]
     pub fn with_path(&self, path: &str) -> Self {
         debug_assert!(path.starts_with('/'), "a path starts with a slash");
@@ -143,7 +143,7 @@ impl Url {
         }
     }
 
-    /// This URL with one more path segment; trailing slashes are stripped before, the query is dropped.
+    /// Appends one path segment; trailing slashes are stripped before, the query is dropped.
     #[must_use]
     pub fn child(&self, segment: &str) -> Self {
         let base = self

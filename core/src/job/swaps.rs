@@ -27,7 +27,7 @@ impl Default for SwapLimit {
 }
 
 impl SwapLimit {
-    /// So many swaps may follow one another, each less than `spacing` after the one before.
+    /// A limit of at most `most` swaps in a row, each less than `spacing` after the one before.
     #[must_use]
     pub const fn new(most: u32, spacing: Duration) -> Self {
         Self {

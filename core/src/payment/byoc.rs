@@ -5,7 +5,7 @@ use super::nonce::MAX_NONCES;
 use crate::money::{Amount, Price};
 use crate::sign::Digest;
 
-/// A payer keeps so many seconds' price on its balance.
+/// How many seconds' price a payer keeps on its balance.
 pub const LOW_WATER_SECONDS: u64 = 120;
 
 /// How many tickets of worth `ev` pay for `cost`: rounded up, and never more than a quote is good for.
@@ -24,13 +24,13 @@ pub fn tickets_for_job(price: &Price, seconds: u64, balance: &Amount, ev: &Amoun
     tickets_for_cost(&price.fee(seconds), ev)
 }
 
-/// What is charged for work that took so long: whole seconds, rounded up.
+/// The charge for work that took this long: whole seconds, rounded up.
 #[must_use]
 pub fn charge(price: &Price, took: core::time::Duration) -> Amount {
     price.fee(took.as_nanos().div_ceil(1_000_000_000))
 }
 
-/// What a payer signs of a job: the texts of its request and its parameters, one after the other.
+/// The digest of a job that a payer signs: the texts of its request and its parameters, one after the other.
 #[must_use]
 pub fn job_digest(request: &str, parameters: &str) -> Digest {
     let mut text = alloc::string::String::with_capacity(request.len() + parameters.len());

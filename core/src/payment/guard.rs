@@ -25,25 +25,25 @@ pub enum Broken {
     /// The headers cannot be read.
     #[error("the {what} header is unreadable: {why}")]
     Unreadable {
-        /// Which one.
+        /// The header.
         what: &'static str,
-        /// What is wrong with it.
+        /// How it is wrong.
         why: String,
     },
     /// The tickets pay somebody else than the quote says.
     #[error("the tickets pay {got}, the quote says {quoted}")]
     Recipient {
-        /// By the quote.
+        /// The recipient in the quote.
         quoted: Address,
-        /// In the payment.
+        /// The recipient in the payment.
         got: Address,
     },
-    /// Somebody else pays.
+    /// The payment names another payer.
     #[error("the payer is {got}, not {ours}")]
     Sender {
         /// The account that the signer introduced.
         ours: Address,
-        /// In the payment.
+        /// The payer in the payment.
         got: Address,
     },
     /// The tickets are under another quote: face value, probability, commitment, seed, expiry or round differ.
@@ -52,17 +52,17 @@ pub enum Broken {
     /// The price that the payment names is not the quoted one.
     #[error("the payment says {got} wei per unit, the quote {quoted}")]
     Price {
-        /// By the quote.
+        /// The price in the quote.
         quoted: Price,
-        /// In the payment; `None` if it names none.
+        /// The price in the payment; `None` if it names none.
         got: NamedPrice,
     },
     /// The quote is above a ceiling.
     #[error("the price of {asked} wei per unit is above the {by} of {ceiling}")]
     Ceiling {
-        /// Whose.
+        /// The name of the ceiling.
         by: &'static str,
-        /// By the quote.
+        /// The price in the quote.
         asked: Price,
         /// Wei per unit.
         ceiling: Amount,
@@ -72,7 +72,7 @@ pub enum Broken {
     Job {
         /// The job's.
         ours: String,
-        /// In the credentials.
+        /// The job in the credentials.
         got: String,
     },
     /// The credentials carry another auth token than the quote's.
@@ -84,7 +84,7 @@ pub enum Broken {
     /// No ticket, or more than we send.
     #[error("{got} tickets, at least one and at most {limit} were due")]
     Count {
-        /// In the payment.
+        /// The number of tickets in the payment.
         got: usize,
         /// The limit.
         limit: usize,
@@ -100,7 +100,7 @@ pub enum Broken {
     /// The tickets are worth more than the work can cost.
     #[error("worth {value} wei, {} more than the work and its rounding explain", whole(&(value.clone() - limit.clone())))]
     Proportion {
-        /// Of the tickets.
+        /// The value of the tickets.
         value: Amount,
         /// The most that was to be expected.
         limit: Amount,
@@ -110,9 +110,9 @@ pub enum Broken {
     Budget {
         /// `job` or `hour`.
         per: &'static str,
-        /// What was spent.
+        /// The amount spent before.
         spent: Amount,
-        /// What this payment would add.
+        /// The amount that this payment would add.
         value: Amount,
         /// The limit.
         limit: Amount,
@@ -136,7 +136,7 @@ impl core::fmt::Display for NamedPrice {
     }
 }
 
-/// What carries a signature.
+/// The part of a payment that carries a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signed {
     /// The ticket with this nonce.
@@ -154,7 +154,7 @@ impl core::fmt::Display for Signed {
     }
 }
 
-/// What a payment has to be.
+/// The properties that a payment has to have.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected<'a> {
     /// The quote that it was asked for.
@@ -163,7 +163,7 @@ pub struct Expected<'a> {
     pub price: Price,
     /// The quote's token.
     pub auth_token: Option<&'a AuthToken>,
-    /// Who pays.
+    /// The payer.
     pub sender: Address,
     /// The job; empty if it is not known yet.
     pub manifest_id: &'a str,
@@ -173,14 +173,14 @@ pub struct Expected<'a> {
     pub max_tickets: usize,
 }
 
-/// What a payment turned out to be.
+/// The result of checking a payment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
-    /// How many tickets.
+    /// The number of tickets.
     pub tickets: u32,
-    /// What they are worth.
+    /// The value of all tickets.
     pub value: Amount,
-    /// What one is worth.
+    /// The expected value of one ticket.
     pub ev: Amount,
     /// The nonces used afterwards.
     pub nonces: SenderNonces,
@@ -304,7 +304,7 @@ fn check_credentials(
 /// payment. A signer that mints ahead does so by one ticket at most, since the first payment is all ahead.
 #[derive(Clone, Debug, Default)]
 pub struct Proportion {
-    /// What we paid beyond the fees that we expected, never below zero.
+    /// The amount paid beyond the fees that we expected, never below zero.
     carried: Amount,
 }
 
@@ -355,13 +355,13 @@ impl Proportion {
     }
 }
 
-/// What may be spent, and what was. Counts tickets at their expected value from the moment they may leave, so a
-/// payment that was lost on the way counts as spent.
+/// Limits on spending, and the amount spent. Counts tickets at their expected value from the moment they may leave, so
+/// a payment that was lost on the way counts as spent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Budget {
-    /// In all; `None` for no limit.
+    /// The limit for the job; `None` for no limit.
     pub per_job: Option<Amount>,
-    /// In any sixty minutes; `None` for no limit.
+    /// The limit for any sixty minutes; `None` for no limit.
     pub per_hour: Option<Amount>,
     spent: Amount,
     recent: VecDeque<(Time, Amount)>,
@@ -395,13 +395,13 @@ impl Budget {
         self
     }
 
-    /// What was spent in all.
+    /// The amount spent in all.
     #[must_use]
     pub const fn spent(&self) -> &Amount {
         &self.spent
     }
 
-    /// What was spent in the last sixty minutes.
+    /// The amount spent in the last sixty minutes.
     #[must_use]
     pub fn spent_in_hour(&self, now: Time) -> Amount {
         self.recent
@@ -449,7 +449,7 @@ impl Budget {
         }
     }
 
-    /// What has to survive a crash, under `key`.
+    /// The record, under `key`, of the spending that has to survive a crash.
     #[must_use]
     pub fn to_record(&self, key: String) -> Record {
         let mut text = self.spent.to_string();

@@ -13,8 +13,8 @@ use crate::money::{Amount, Price};
 use crate::sign::Address;
 use crate::time::Time;
 
-/// What a payment has to leave on account, at least: the fee, and never less than one ticket's expected value,
-/// since orchestrators insist on that much ahead.
+/// The least that a payment has to leave on account: the fee, and never less than one ticket's expected value, since
+/// orchestrators insist on that much ahead.
 #[must_use]
 pub fn min_credit(fee: &Amount, ev: &Amount) -> Amount {
     fee.max(ev).clone()
@@ -59,7 +59,7 @@ pub struct SenderBalance {
 pub struct Staged {
     /// How many tickets to send.
     pub tickets: u64,
-    /// What they are worth.
+    /// The value of the tickets.
     pub new_credit: Amount,
     /// The balance that was taken.
     pub existing: Amount,
@@ -68,11 +68,11 @@ pub struct Staged {
 /// How a staged payment ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Completion {
-    /// It was never sent: the balance is what it was.
+    /// The payment was never sent: the balance is restored.
     NotSent,
-    /// It was sent, and what it bought is unknown: nothing is left.
+    /// The payment was sent, and what it bought is unknown: nothing is left.
     Spent,
-    /// It was accepted and cost this much. The balance may go below zero.
+    /// The payment was accepted and cost this much. The balance may go below zero.
     Debited(Amount),
 }
 
@@ -83,7 +83,7 @@ impl SenderBalance {
         Self { amount }
     }
 
-    /// What is on account, without what is staged.
+    /// The amount on account, without the part that is staged.
     #[must_use]
     pub const fn amount(&self) -> &Amount {
         &self.amount
@@ -110,13 +110,13 @@ impl SenderBalance {
     }
 }
 
-/// Who pays for what: the key of a recipient's balance. The second part is the manifest id of a live job, the
-/// auth token's session id of a transcoding session, `<capability>_<model>` of batch jobs, or a capability's name.
+/// A recipient's account: payer and session, the key of a balance. The second part is the manifest id of a live job,
+/// the auth token's session id of a transcoding session, `<capability>_<model>` of batch jobs, or a capability's name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AccountId {
     /// The payer.
     pub sender: Address,
-    /// What is paid for.
+    /// The work that is paid for.
     pub session: String,
 }
 
@@ -127,7 +127,7 @@ struct Account {
     active: Time,
 }
 
-/// What payers have on account with a recipient.
+/// The balances of payers at a recipient.
 #[derive(Clone, Debug)]
 pub struct Balances {
     accounts: BTreeMap<AccountId, Account>,
@@ -135,7 +135,7 @@ pub struct Balances {
     swept: Time,
 }
 
-/// More accounts are not opened. An account takes a valid ticket to open, so this bounds memory, not business.
+/// At most this many accounts are open. An account takes a valid ticket to open, so this bounds memory, not business.
 pub const MAX_ACCOUNTS: usize = 100_000;
 
 impl Balances {
@@ -170,7 +170,7 @@ impl Balances {
     /// Takes from an account only if it covers `fee`.
     ///
     /// # Errors
-    /// If it does not, or there is none; nothing is taken then.
+    /// If the balance does not cover it, or there is no account; nothing is taken then.
     pub fn debit_covered(
         &mut self,
         now: Time,
@@ -202,7 +202,7 @@ impl Balances {
             .unwrap_or_default()
     }
 
-    /// What is on an account, if it is open.
+    /// The balance of an account, if it is open.
     #[must_use]
     pub fn read(&self, id: &AccountId) -> Option<&Amount> {
         self.accounts.get(id).map(|account| &account.amount)
@@ -270,13 +270,13 @@ pub struct TooMany;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("insufficient balance: {} of {} wei", balance.as_ref().map_or_else(|| BigInt::from(0), Amount::whole_wei), fee.whole_wei())]
 pub struct Shortfall {
-    /// What was due.
+    /// The fee that was due.
     pub fee: Amount,
-    /// What is on account; `None` if there is no account.
+    /// The balance; `None` if there is no account.
     pub balance: Option<Amount>,
 }
 
-/// What to aim for when deciding how many tickets to send.
+/// The aim when deciding how many tickets to send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Minting {
     /// As the reference does: only when the carried credit does not cover the fee.

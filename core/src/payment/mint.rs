@@ -31,8 +31,8 @@ use crate::wire::{Payment, SegmentCredentials, SenderParams, SignerState, Ticket
 /// A remote signer makes no more tickets in one payment.
 pub const MAX_TICKETS: u64 = 100;
 
-/// An own key makes no more tickets in one payment: after so many a fresh quote is due. What they may be worth is
-/// limited beside that (payments spec 7.3).
+/// At most this many tickets are in one payment of an own key: after that a fresh quote is due. Their value is limited
+/// too (payments spec 7.3).
 pub const OWN_KEY_TICKETS: u64 = REFRESH_NONCE as u64;
 
 /// The words that a remote signer puts before the cause when a quote is no good.
@@ -43,9 +43,9 @@ const UNCHECKED: &str = "remote signer could not check whether to refresh sessio
 pub struct Refusal {
     /// HTTP status.
     pub status: u16,
-    /// For the log. Callers see it too, except with status 500 and 503.
+    /// The message for the log. Callers see it too, except with status 500 and 503.
     pub message: String,
-    /// With a request for a fresh quote: where to get it.
+    /// The URL to get a fresh quote from, if the refusal asks for one.
     pub orchestrator_url: Option<String>,
 }
 
@@ -62,14 +62,14 @@ impl Refusal {
         Self::new(400, message)
     }
 
-    /// What is wrong, without the words in which a remote signer speaks of itself.
+    /// The message without the words in which a remote signer speaks of itself.
     #[must_use]
     pub fn own_words(&self) -> &str {
         let words = self.message.strip_prefix(UNCHECKED);
         words.map_or(&*self.message, |words| words.trim_start_matches(": "))
     }
 
-    /// What the caller is told.
+    /// The message that the caller is told.
     #[must_use]
     pub fn public_message(&self) -> &str {
         match self.status {
@@ -83,7 +83,7 @@ impl Refusal {
 /// A payment that is decided, but not signed.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What the session's next request has to bring back. The identity of the caller is still the old one.
+    /// The state that the session's next request has to bring back. The identity of the caller is still the old one.
     pub state: SignerState,
     /// The quote, with the round filled in if the orchestrator left it out.
     pub params: TicketParams,
@@ -91,28 +91,28 @@ pub struct Plan {
     pub price: Price,
     /// The nonces of the tickets.
     pub nonces: RangeInclusive<u32>,
-    /// What is billed.
+    /// The fee that is billed.
     pub fee: Amount,
     /// How many units that are.
     pub units: u64,
-    /// What the tickets are worth.
+    /// The value of the tickets.
     pub value: Amount,
-    /// What was on account before.
+    /// The balance before the payment.
     pub existing: Amount,
-    /// To be signed.
+    /// The credentials to sign.
     pub credentials: SegmentCredentials,
     /// Where to get a fresh quote.
     pub orchestrator_url: String,
 }
 
-/// What a payer is willing to sign.
+/// Rules for the payments that a payer is willing to sign.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// The account that pays.
     pub address: Address,
-    /// What tickets it makes.
+    /// Limits on the tickets.
     pub limits: SenderLimits,
-    /// More tickets are not made in one payment.
+    /// At most this many tickets are made in one payment.
     pub max_tickets: u64,
     /// Prices above which no quote is taken.
     pub ceilings: Ceilings,
@@ -357,7 +357,7 @@ fn manifest_id(request: &PaymentRequest, rng: &mut Rng) -> String {
     }
 }
 
-/// What the job needs, as the credentials tell it.
+/// The capabilities that the job needs, as the credentials tell them.
 fn wanted(request: &PaymentRequest) -> Result<Option<Capabilities>, Refusal> {
     let raw = request.capabilities.as_ref().filter(|raw| !raw.is_empty());
     raw.map(|raw| credential_capabilities(raw))
@@ -467,7 +467,7 @@ fn check_price(
         .map_err(|err| Refusal::new(STATUS_PRICE, err.to_string()))
 }
 
-/// What a metered job has paid ahead.
+/// The amounts that a metered job has paid ahead.
 struct Ahead {
     /// The first payment's fee. A session's balance does not hold it, but the recipient has it.
     prepaid: Amount,
@@ -542,7 +542,7 @@ impl Plan {
         Ok(())
     }
 
-    /// What has to be signed of the payment itself, in order: each ticket, then the credentials.
+    /// The digests to sign for the payment itself, in order: each ticket, then the credentials.
     pub fn digests(&self, payer: Address) -> impl Iterator<Item = Digest> {
         self.nonces
             .clone()

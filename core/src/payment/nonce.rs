@@ -7,20 +7,21 @@ use core::ops::RangeInclusive;
 
 use crate::store::Record;
 
-/// So many distinct nonces are accepted under one commitment.
+/// At most this many distinct nonces are accepted under one commitment.
 pub const MAX_NONCES: usize = 600;
 
-/// From this nonce on a sender asks for a fresh quote.
+/// The nonce from which on a sender asks for a fresh quote.
 pub const REFRESH_NONCE: u32 = 500;
 
-/// A recipient tracks at most so many commitments at once. Tracking one takes a valid ticket under our own quote.
+/// At most this many commitments are tracked by a recipient at once. Tracking one takes a valid ticket under our own
+/// quote.
 pub const MAX_WINDOWS: usize = 100_000;
 
-/// A sender remembers the last nonce of so many commitments, for some five megabytes. A quote lasts for minutes, so
-/// that is a hundred new ones a second.
+/// At most this many commitments' last nonces are remembered by a sender, in some five megabytes. A quote lasts for
+/// minutes, so that is a hundred new ones a second.
 pub const MAX_SPENT: usize = 32_768;
 
-/// What the keys of records of spent nonces begin with.
+/// The beginning of the keys of records of spent nonces.
 pub const NONCE_KEY: &str = "nonce:0x";
 
 /// A hash that names a commitment, and with it a space of nonces.
@@ -41,7 +42,7 @@ pub struct NonceWindows {
 /// Why a nonce does not count. Displayed as the reference begins to say it; whose nonce and which one follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadNonce {
-    /// It was used before.
+    /// The nonce was used before.
     #[error("invalid ticket senderNonce: already seen")]
     Seen,
     /// The commitment, or the recipient, tracks no more.
@@ -184,7 +185,7 @@ impl SpentNonces {
         self.last.get(hash).map_or(0, |(last, _)| *last)
     }
 
-    /// What has to be stored before anything is signed with nonces up to `last`.
+    /// The record that has to be stored before anything is signed with nonces up to `last`.
     #[must_use]
     pub fn record(hash: &RandHash, last: u32) -> Record {
         Record {

@@ -1,4 +1,4 @@
-//! What a recipient offers a payer: ticket parameters that pay off, and a commitment that only it can open
+//! Quotes of a recipient for a payer: ticket parameters that pay off, and a commitment that only the recipient can open
 //! (payments spec 5). Pure functions of configuration, chain and seed.
 
 use num_bigint::{BigInt, BigUint};
@@ -12,7 +12,7 @@ use crate::chain::SenderInfo;
 use crate::money::{Price, Wei};
 use crate::sign::Address;
 
-/// Tickets expire so many L1 blocks after their quote: about eight minutes.
+/// How many L1 blocks after their quote tickets expire: about eight minutes.
 pub const QUOTE_BLOCKS: u64 = 40;
 
 /// A gas price that has been usual for long: 3 gwei. While the current one is far above, face values that would
@@ -22,13 +22,13 @@ const USUAL_GAS_PRICE: u64 = 3_000_000_000;
 /// How a recipient wants to be paid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Economics {
-    /// What a ticket should be worth on average.
+    /// The expected value that a ticket should have.
     pub ticket_ev: Wei,
     /// The gas that redeeming a winner takes.
     pub redeem_gas: u64,
-    /// A face value should be so many times the cost of redeeming it.
+    /// How many times the cost of redeeming it a face value should be.
     pub tx_cost_multiplier: u64,
-    /// No face value above this; zero for no limit.
+    /// The highest face value; zero for no limit.
     pub max_face_value: Wei,
 }
 
@@ -91,7 +91,7 @@ impl Economics {
         (ev * certain().div_ceil(face)).min(certain())
     }
 
-    /// By how much a face value exceeds the cost of redeeming it; zero if that costs nothing.
+    /// The factor by which a face value exceeds the cost of redeeming it; zero if that costs nothing.
     #[must_use]
     pub fn effective_multiplier(&self, gas_price: &Wei, face_value: &Wei) -> BigRational {
         let tx_cost = self.tx_cost(gas_price);
@@ -135,11 +135,11 @@ pub fn max_float(info: &SenderInfo, pool_size: u64) -> BigInt {
 pub struct Bound<'a> {
     /// Random, big-endian, leading zeros without meaning.
     pub seed: &'a [u8],
-    /// Who may pay with it.
+    /// The payer that the quote is for.
     pub sender: Address,
-    /// Of each ticket.
+    /// The face value of each ticket.
     pub face_value: &'a Wei,
-    /// Of each ticket.
+    /// The winning probability of each ticket.
     pub win_prob: &'a BigUint,
     /// The L1 block from which tickets are refused.
     pub expiration_block: &'a BigUint,
@@ -147,7 +147,7 @@ pub struct Bound<'a> {
     pub price: Price,
     /// The round in which tickets count as created.
     pub creation_round: i64,
-    /// That round's block hash.
+    /// The block hash of that round.
     pub creation_round_block_hash: &'a [u8; 32],
 }
 

@@ -13,14 +13,14 @@ use crate::money::{Amount, Wei};
 use crate::sign::Address;
 use crate::wire::TicketParams;
 
-/// What a payer puts up with.
+/// Limits on the tickets that a payer accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SenderLimits {
-    /// A ticket may be worth so much on average.
+    /// The highest expected value of a ticket.
     pub max_ev: Amount,
-    /// The tickets of one payment may.
+    /// The highest expected value of all tickets of one payment.
     pub max_total_ev: Amount,
-    /// A face value may be the deposit divided by this; zero counts as one.
+    /// The divisor of the deposit that gives the highest face value; zero counts as one.
     pub deposit_multiplier: u64,
 }
 
@@ -39,13 +39,13 @@ impl Default for SenderLimits {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadParams {
-    /// There is none.
+    /// The quote has no ticket parameters.
     #[error("ticketParams is nil")]
     Missing,
-    /// It never expires, which no recipient means.
+    /// The ticket never expires, which no recipient means.
     #[error("ticketParams expiration block is 0")]
     NoExpiration,
-    /// It has expired, or will in the next block. A fresh one helps.
+    /// The quote has expired, or will in the next block. A fresh one helps.
     #[error("TicketParams expired")]
     Expired,
     /// Tickets would win for certain.
@@ -54,9 +54,9 @@ pub enum BadParams {
     /// A ticket is worth too much.
     #[error("ticket EV {ev} > max ticket EV {max}")]
     Ev {
-        /// With five places.
+        /// The expected value, with five places.
         ev: String,
-        /// With five places.
+        /// The limit, with five places.
         max: String,
     },
     /// The chain view does not know the payer.
@@ -74,17 +74,17 @@ pub enum BadParams {
     /// The payment is worth too much.
     #[error("total ticket EV {ev} for {count} tickets > max total ticket EV {max}")]
     TotalEv {
-        /// With five places.
+        /// The expected value, with five places.
         ev: String,
-        /// How many tickets.
+        /// The number of tickets.
         count: u64,
-        /// With five places.
+        /// The limit, with five places.
         max: String,
     },
     /// A winning ticket would take too much of the deposit.
     #[error("ticket faceValue {face} > max faceValue {max}")]
     FaceTooHigh {
-        /// Of a ticket.
+        /// The face value of a ticket.
         face: Wei,
         /// The share of the deposit.
         max: Wei,

@@ -14,7 +14,7 @@ pub fn certain() -> BigUint {
     BigUint::from_bytes_be(&[0xff; 32])
 }
 
-/// What one ticket is worth on average: `face_value x win_prob / (2^256 - 1)`, exactly.
+/// The expected value of one ticket: `face_value x win_prob / (2^256 - 1)`, exactly.
 #[must_use]
 pub fn expected_value(face_value: &Wei, win_prob: &BigUint) -> Amount {
     Amount::ratio(
@@ -67,16 +67,16 @@ pub fn aux_data(creation_round: i64, block_hash: &[u8; 32]) -> Vec<u8> {
     data
 }
 
-/// One ticket, unsigned.
+/// An unsigned ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ticket {
-    /// Who is paid.
+    /// The account that is paid.
     pub recipient: Address,
-    /// Who pays.
+    /// The account that pays.
     pub sender: Address,
-    /// What it pays if it wins.
+    /// The amount that the ticket pays if it wins.
     pub face_value: Wei,
-    /// It wins with probability `win_prob / (2^256 - 1)`.
+    /// The winning probability, as a fraction of `2^256 - 1`.
     pub win_prob: BigUint,
     /// Distinct for every ticket under one commitment, from 1.
     pub sender_nonce: u32,
@@ -84,7 +84,7 @@ pub struct Ticket {
     pub recipient_rand_hash: [u8; 32],
     /// The protocol round in which it counts as created.
     pub creation_round: i64,
-    /// That round's block hash.
+    /// The block hash of that round.
     pub creation_round_block_hash: [u8; 32],
 }
 
@@ -127,7 +127,7 @@ impl Ticket {
         keccak(&[&self.packed()])
     }
 
-    /// What the sender signs.
+    /// The digest that the sender signs.
     #[must_use]
     pub fn digest(&self) -> Digest {
         Digest::personal(&self.hash())
@@ -141,7 +141,7 @@ impl Ticket {
         Signature::from_slice(signature)?.verify(self.digest(), self.sender)
     }
 
-    /// What it is worth on average.
+    /// The expected value of the ticket.
     #[must_use]
     pub fn expected_value(&self) -> Amount {
         expected_value(&self.face_value, &self.win_prob)

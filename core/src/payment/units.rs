@@ -1,4 +1,4 @@
-//! What is counted, and how much of it went by (payments spec 2, 9, 10).
+//! Units of work, and how many of them went by (payments spec 2, 9, 10).
 
 use core::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::time::Time;
 /// The pixels that one second of live video counts as, whatever its real size: 1280 x 720 x 30.
 pub const PIXELS_PER_SECOND: u64 = 27_648_000;
 
-/// What a job is billed by.
+/// The unit that a job is billed by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Unit {
     /// Live video: [`PIXELS_PER_SECOND`] for every second, prices in wei per pixel.
     PixelSeconds,
     /// Seconds.
     Seconds,
-    /// One request or session.
+    /// A request or session.
     Fixed,
 }
 
@@ -40,8 +40,8 @@ impl Unit {
             .find(|unit| unit.advertised().eq_ignore_ascii_case(name.trim()))
     }
 
-    /// What remote signers call a job that is billed so. Never send another type than the unit's: a fixed runner
-    /// paid as live video costs billions of tickets (payments spec T3).
+    /// The type by which remote signers name a job that is billed so. Never send another type than the unit's: a fixed
+    /// runner paid as live video costs billions of tickets (payments spec T3).
     #[must_use]
     pub const fn signer_type(self) -> &'static str {
         match self {
@@ -161,7 +161,7 @@ impl Meter {
     }
 }
 
-/// One output of a transcoding job, for its estimate.
+/// An output of a transcoding job, for its estimate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rendition {
     /// Pixels.
@@ -195,7 +195,7 @@ pub fn estimated_pixels(renditions: &[Rendition], duration: Duration) -> BigInt 
     renditions.iter().map(|r| r.pixels(seconds)).sum()
 }
 
-/// What transcoding a segment is expected to cost: its pixels, times the double nearest to 1.02, times the price.
+/// The expected fee for transcoding a segment: its pixels, times the double nearest to 1.02, times the price.
 #[must_use]
 pub fn estimated_fee(renditions: &[Rendition], duration: Duration, price: &Price) -> Amount {
     let pixels = price.fee(estimated_pixels(renditions, duration));

@@ -6,25 +6,25 @@ use core::time::Duration;
 use crate::http::Url;
 use crate::time::Time;
 
-/// What a kind of job may spend on trying.
+/// Limits on the tries of a kind of job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// So many tries in all.
+    /// At most this many tries in all.
     pub tries: u32,
-    /// So many of them with one orchestrator.
+    /// At most this many tries with one orchestrator.
     pub per_orchestrator: u32,
     /// No try begins later than this after the first one began.
     pub within: Option<Duration>,
 }
 
 impl Budget {
-    /// One segment of a video.
+    /// Limits for a segment of a video.
     pub const VIDEO_SEGMENT: Self = Self {
         tries: 3,
         per_orchestrator: 3,
         within: None,
     };
-    /// One request of a batch pipeline.
+    /// Limits for a request of a batch pipeline.
     pub const BATCH: Self = Self {
         tries: 20,
         per_orchestrator: 3,
@@ -53,10 +53,10 @@ pub enum Spent {
     /// All tries are used up.
     #[error("all {0} tries are used up")]
     Tries(u32),
-    /// It took too long already.
+    /// The time for tries is over.
     #[error("it was tried for {0:?}, which is long enough")]
     Time(Duration),
-    /// This orchestrator had its tries; another one may have more.
+    /// The tries with this orchestrator are used up; another one may have more.
     #[error("this orchestrator had its {0} tries")]
     Orchestrator(u32),
 }

@@ -1,4 +1,4 @@
-//! What an owner sets, and what it learns.
+//! Settings and events of a pool.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -17,26 +17,26 @@ use crate::wire::listing::Found;
 /// How a pool searches, lends and forgives.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// For every handshake, and what answers have to be like.
+    /// The settings of every handshake, and the terms that answers have to meet.
     pub handshake: handshake::Config,
-    /// So many sessions are kept ready, not counting lent ones: one for the next job and one to fail over to.
+    /// How many sessions are kept ready, not counting lent ones: one for the next job and one to fail over to.
     pub ready: usize,
-    /// So many handshakes run at a time, not counting those slower than [`Config::hedge_after`].
+    /// At most this many handshakes run at a time, not counting those slower than [`Config::hedge_after`].
     pub in_flight: usize,
     /// A handshake slower than this no longer holds up the next one.
     pub hedge_after: Duration,
     /// The first job waits until enough sessions are ready to choose among, but not longer than this if there is
     /// one, as the reference's [`Patience`](super::search::Patience) has it. `None` takes the first good answer.
     pub patience: Option<Duration>,
-    /// So many jobs share a session.
+    /// At most this many jobs share a session.
     pub share: u32,
-    /// So many of the further nodes that an orchestrator names are asked too.
+    /// At most this many of the further nodes that an orchestrator names are asked too.
     pub extra_nodes: usize,
     /// The first fault suspends for this long.
     pub min_penalty: Duration,
     /// No fault suspends for longer.
     pub max_penalty: Duration,
-    /// So much time without a fault takes one fault off the count.
+    /// How long without a fault takes one fault off the count.
     pub heal_after: Duration,
     /// A node without capacity is left alone for this long.
     pub full_pause: Duration,
@@ -73,9 +73,9 @@ impl Default for Config {
 /// An orchestrator as it is offered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offered {
-    /// Where it is.
+    /// The URL of the orchestrator.
     pub url: Url,
-    /// The accounts that are registered for that address; empty: nobody knows.
+    /// The accounts that are registered for that address; empty if unknown.
     pub accounts: BTreeSet<Address>,
 }
 
@@ -97,11 +97,11 @@ impl From<&Found> for Offered {
     }
 }
 
-/// What the owner learns.
+/// An event of the pool, for its owner.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// There is a session to take: a new one, or one that came home while a job waits.
+    /// A session is there to take: a new one, or one that came home while a job waits.
     Available(Url),
     /// Everything offered was tried, a job waits, and there is no session: why not, for each. Comes once per
     /// fruitless [`take`](super::SessionPool::take); offering or waiting may still help.
@@ -112,18 +112,19 @@ pub enum Event {
     Suspended(Url, Time),
     /// The payer is known: other pools may use it as [`Identity::Static`](crate::handshake::Identity::Static).
     Identified(Address, Signature),
-    /// Nobody can be asked, for the signer or key holder did not introduce us. The next take or offer tries again.
+    /// The payer is unknown, so no orchestrator can be asked: the signer or key holder did not introduce us. The next
+    /// take or offer tries again.
     NoIdentity(Failure),
     /// An orchestrator showed another certificate than before, and was accepted with it.
     PinChanged {
-        /// Which.
+        /// The orchestrator.
         url: Url,
         /// SHA-256 of the leaf remembered.
         remembered: [u8; 32],
         /// SHA-256 of the leaf shown now.
         seen: [u8; 32],
     },
-    /// A session has a newer word of its orchestrator, which leases taken from now on carry.
+    /// A session has a newer info of its orchestrator, which leases taken from now on carry.
     Renewed(Box<OrchestratorInfo>),
     /// All records so far are in the store, or it refused them: those it is asked to keep again with the next.
     Stored,

@@ -13,7 +13,7 @@ use crate::signers::SignerHealth;
 use crate::time::Time;
 use crate::wire::OrchestratorInfo;
 
-/// One orchestrator's session, lent to one job. It cannot be cloned and has to come home: hand it to
+/// A session of an orchestrator, lent to a job. A lease cannot be cloned and has to come home: hand it to
 /// [`SessionPool::give_back`](super::SessionPool::give_back) whatever happens.
 #[derive(Debug)]
 #[must_use = "a lease has to come home"]
@@ -21,13 +21,13 @@ pub struct Lease {
     pub(super) pool: u64,
     pub(super) node: u32,
     pub(super) session: u32,
-    /// The orchestrator's last word. A job that gets a newer one puts it here, so that the next job starts with it.
+    /// The orchestrator's latest info. A job that gets a newer one puts it here, so that the next job starts with it.
     pub info: Box<OrchestratorInfo>,
     /// Boxed, so that leases travel light.
     pub(super) held: Box<Held>,
 }
 
-/// What a lease needs to go on by itself.
+/// The parts of a session that a lease needs to go on by itself.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) to: Url,
@@ -46,13 +46,13 @@ impl Lease {
         &self.info.transcoder
     }
 
-    /// What the session was opened for.
+    /// The capabilities that the session was opened for.
     #[must_use]
     pub fn wanted(&self) -> &Capabilities {
         &self.held.wanted
     }
 
-    /// Who pays; `None` without a chain.
+    /// The payer; `None` without a chain.
     #[must_use]
     pub fn payer(&self) -> Option<(Address, Signature)> {
         self.held.payer
@@ -70,7 +70,7 @@ impl Lease {
         self.held.latency
     }
 
-    /// When it was taken.
+    /// The time at which the lease was taken.
     #[must_use]
     pub fn taken(&self) -> Time {
         self.held.taken
@@ -90,33 +90,33 @@ impl Lease {
     }
 }
 
-/// What became of a lease.
+/// The outcome of a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It was not used, or the job ended without a verdict about the orchestrator.
+    /// The lease was not used, or the job ended without a verdict about the orchestrator.
     Unused,
     /// The work was done.
     Done {
-        /// From the request to the first byte of the result, if that was seen.
+        /// The time from the request to the first byte of the result, if that was seen.
         first_byte: Option<Duration>,
     },
     /// The job itself was wrong: its owner's fault, never the orchestrator's.
     BadJob,
-    /// Its auth token or ticket parameters were refused; it is as good as before once it is renewed.
+    /// The orchestrator's auth token or ticket parameters were refused; it is as good as before once it is renewed.
     Stale,
     /// The orchestrator has no capacity just now. No fault.
     Full,
-    /// It asks more than we pay, or more than it said.
+    /// The orchestrator asks more than we pay, or more than it said.
     TooDear,
     /// The orchestrator failed.
     Failed(Failure),
 }
 
-/// What came of trying one orchestrator.
+/// The outcome of trying an orchestrator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tried {
-    /// Which.
+    /// The orchestrator.
     pub url: Url,
     /// Why there is no session with it.
     pub why: Why,
@@ -126,26 +126,26 @@ pub struct Tried {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Why {
-    /// It does not fit.
+    /// The orchestrator does not fit.
     Rejected(Rejection),
-    /// It failed.
+    /// The orchestrator failed.
     Failed(Failure),
-    /// It had no capacity.
+    /// The orchestrator had no capacity.
     Full,
-    /// It asked more than we pay, or more than it said.
+    /// The orchestrator asked more than we pay, or more than it said.
     TooDear,
-    /// It failed before and is left alone until then.
+    /// The orchestrator failed before and is left alone until then.
     Suspended {
-        /// Until when.
+        /// The end of the suspension.
         until: Time,
-        /// What it did last.
+        /// The orchestrator's last failure.
         failure: Failure,
     },
-    /// It is another name of this one.
+    /// The address is another name of this one.
     Same(Url),
     /// All of its sessions are lent.
     Lent,
-    /// There is a session with it, and the selector does not want it.
+    /// A session with the orchestrator is there, and the selector does not want it.
     Declined,
 }
 

@@ -24,7 +24,7 @@ impl<S: Selector> SessionPool<S> {
         )
     }
 
-    /// Their names, and which of them the selector chooses, if any.
+    /// The names of the sessions, and which of them the selector chooses, if any.
     pub(super) fn choose(&mut self) -> (Vec<u32>, Option<usize>) {
         let all = listed(
             &self.sessions,
@@ -165,8 +165,8 @@ impl<S: Selector> SessionPool<S> {
     }
 }
 
-/// What a selector chooses among, with the names of the sessions. The pool's selector is not among the arguments, so
-/// that it can choose among them.
+/// The candidates that a selector chooses among, with the names of the sessions. The pool's selector is not among the
+/// arguments, so that it can choose among them.
 fn listed<'a>(
     sessions: &'a BTreeMap<u32, Session>,
     nodes: &'a [Node],

@@ -4,7 +4,7 @@
 //! sessions are ready, keeps these fresh, and lends the one that its [`Selector`] picks. Every lease comes home with
 //! an [`Outcome`], from which the pool learns.
 //!
-//! One orchestrator:
+//! The states of an orchestrator:
 //! ```text
 //!   offer ──▶ Queued ──▶ Asked ──▶ Session (idle) ◀──▶ Session (lent)
 //!               ▲          │ rejected,    │ lost          │ Full, TooDear, Failed
@@ -50,16 +50,17 @@ use crate::wire::{OrchestratorInfo, read_record};
 use node::{Node, Standing};
 use search::Patience;
 
-/// The pool remembers at most so many orchestrators; further ones are not taken in.
+/// At most this many orchestrators are remembered by the pool; further ones are not taken in.
 pub const MAX_NODES: usize = 10_000;
 
-/// Slow handshakes and others together are at most this many times [`Config::in_flight`].
+/// How many times [`Config::in_flight`] handshakes run at a time, at most, slow ones included.
 pub const MAX_HEDGE: usize = 4;
 
-/// What the keys of stored records begin with; the orchestrator's URL follows.
+/// The beginning of the keys of stored records; the orchestrator's URL follows.
 pub const RECORD_KEY: &str = "orchestrator:";
 
-/// Of the further nodes that an orchestrator names when it takes no work itself, or is full, so many are asked.
+/// At most this many of the further nodes are asked that an orchestrator names when it takes no work itself, or is
+/// full.
 pub const MAX_SENT_ON: usize = 8;
 
 /// A pause of nothing would wake a driver in the past.
@@ -108,7 +109,7 @@ pub struct SessionPool<S> {
     /// The signer is silent: ask nobody until somebody wants something.
     stalled: bool,
     offered: bool,
-    /// What earlier runs saw.
+    /// The records of earlier runs.
     remembered: BTreeMap<Url, Record>,
     refreshed: Option<Time>,
     lent: usize,
@@ -131,14 +132,14 @@ struct Session {
     info: Box<OrchestratorInfo>,
     latency: Duration,
     lent: u32,
-    /// Its renewing handshake; a session whose every share is lent has none.
+    /// The renewing handshake of the session; a session whose every share is lent has none.
     child: Option<u32>,
-    /// Not lent any more: the orchestrator fell from grace while jobs still have it.
+    /// Whether the session is lent no more, and ends once the jobs that have it give it back.
     closing: bool,
-    /// When its word was given.
+    /// The time at which the info was given.
     told: Time,
-    /// Its quote went to a job. The next job needs another: two payer sessions under one quote would use the same
-    /// nonces (payments spec 7.2).
+    /// Whether the quote went to a job. The next job needs another: two payer sessions under one quote would use the
+    /// same nonces (payments spec 7.2).
     used: bool,
 }
 
@@ -350,7 +351,7 @@ impl<S: Selector> SessionPool<S> {
             .count()
     }
 
-    /// What is known of every orchestrator that there is no session with.
+    /// The known state of every orchestrator without a session.
     #[must_use]
     pub fn tried(&self) -> Vec<Tried> {
         let all = self.nodes.iter().filter_map(|node| {
@@ -383,7 +384,7 @@ impl<S: Selector> SessionPool<S> {
             .collect()
     }
 
-    /// Whom the selector picks among them, without lending it.
+    /// The URL of the session that the selector picks, without lending it.
     pub fn pick(&mut self) -> Option<Url> {
         let (ids, chosen) = self.choose();
         let id = ids.get(chosen?)?;
@@ -402,7 +403,7 @@ impl<S: Selector> SessionPool<S> {
         !self.storing.is_empty()
     }
 
-    /// What was seen of every orchestrator.
+    /// The records of all orchestrators.
     pub fn records(&self) -> impl Iterator<Item = (&Url, &Record)> {
         self.nodes.iter().map(|node| (&node.url, &node.record))
     }
@@ -466,8 +467,8 @@ impl<S: Selector> SessionPool<S> {
         self.queue.push_back(id);
     }
 
-    /// Makes room for so many more, as far as that can be: whoever is not listed any more and does nothing goes. All
-    /// at once, since a list may be long.
+    /// Makes room for `more` orchestrators, as far as possible: those that are listed no more and do nothing are
+    /// forgotten. All at once, since a list may be long.
     fn make_room(&mut self, more: usize) {
         let room = MAX_NODES - self.nodes.len() + self.free.len();
         let Some(lacking) = more.checked_sub(room).filter(|lacking| *lacking > 0) else {

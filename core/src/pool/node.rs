@@ -1,4 +1,4 @@
-//! What the pool remembers of one orchestrator.
+//! The pool's memory of one orchestrator.
 
 use alloc::collections::BTreeSet;
 use core::time::Duration;
@@ -12,19 +12,19 @@ use crate::time::Time;
 /// Where an orchestrator stands.
 #[derive(Debug)]
 pub(super) enum Standing {
-    /// It waits to be asked.
+    /// The orchestrator waits to be asked.
     Queued,
-    /// It is being asked.
+    /// The orchestrator is being asked.
     Asked,
-    /// There is a session with it, that one.
+    /// The orchestrator has this session.
     Session(u32),
-    /// It is left alone.
+    /// The orchestrator is left alone.
     Resting,
-    /// It is listed no more.
+    /// The orchestrator is listed no more.
     Gone,
 }
 
-/// One orchestrator.
+/// An orchestrator that the pool knows.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) url: Url,
@@ -32,10 +32,10 @@ pub(super) struct Node {
     pub(super) accounts: BTreeSet<Address>,
     /// Named by a node rather than by a list; such ones are not asked for further ones.
     pub(super) extra: bool,
-    /// It is on the latest list, or named by somebody.
+    /// The orchestrator is on the latest list, or another one named it.
     pub(super) listed: bool,
     pub(super) standing: Standing,
-    /// Not leased and not asked before that.
+    /// The time before which the orchestrator is neither leased nor asked.
     pub(super) resting_until: Time,
     /// Whether it rests because of faults.
     pub(super) suspended: bool,
@@ -44,7 +44,7 @@ pub(super) struct Node {
     /// Faults in a row, some of them healed by time.
     faults: u32,
     last_fault: Time,
-    /// What jobs and handshakes saw.
+    /// The results of jobs and handshakes.
     pub(super) record: Record,
 }
 
@@ -122,12 +122,12 @@ impl Node {
     }
 }
 
-/// What was seen of an orchestrator.
+/// A record of an orchestrator's performance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
-    /// Of its handshakes; smoothed, so that one slow answer does not decide.
+    /// The round trip of its handshakes; smoothed, so that one slow answer does not decide.
     pub round_trip: Option<Duration>,
-    /// From a job's request to the first byte of its result; smoothed.
+    /// The time from a job's request to the first byte of its result; smoothed.
     pub first_byte: Option<Duration>,
     /// Jobs that it did, not long ago: see [`Record::age`].
     pub good: u32,

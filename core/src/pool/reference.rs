@@ -1,12 +1,12 @@
 //! The reference's book-keeping of suspensions and of when to look for more (handshake spec 10, 11).
 //!
 //! [`SessionPool`](super::SessionPool) suspends by time and refills as it goes; these count refreshes and sizes.
-//! They are here for transcoding pools that have to behave like the Go gateway's, and to be compared with.
+//! The types here serve transcoding pools that have to behave like the Go gateway's, and comparisons with it.
 
 use alloc::collections::BTreeMap;
 use core::time::Duration;
 
-/// Suspensions that last for so many refreshes.
+/// Suspensions that last for a number of refreshes.
 ///
 /// As in the reference, [`suspend`](Self::suspend) adds to an absolute count that starts from zero, so that a
 /// penalty may be over before it began; [`remove`](Self::remove) counts from now.
@@ -17,7 +17,7 @@ pub struct Suspensions<K> {
 }
 
 impl<K: Ord> Suspensions<K> {
-    /// Nobody is suspended.
+    /// Starts without suspensions.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -36,7 +36,7 @@ impl<K: Ord> Suspensions<K> {
         *self.until.entry(who).or_insert(0) += penalty;
     }
 
-    /// Suspends from now for so many refreshes, whatever stood before.
+    /// Suspends from now for `penalty` refreshes, whatever stood before.
     pub fn remove(&mut self, who: K, penalty: u64) {
         self.until.insert(who, self.count + penalty);
     }
@@ -54,7 +54,7 @@ impl<K: Ord> Suspensions<K> {
     }
 }
 
-/// More free sessions than this are always enough.
+/// The highest number of free sessions below which a pool looks for more.
 pub const MAX_THRESHOLD: usize = 8;
 
 /// The lists of batch pools are this fresh.

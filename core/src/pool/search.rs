@@ -10,7 +10,7 @@ use core::time::Duration;
 
 use crate::time::Time;
 
-/// Whatever the patience, after this long it ends.
+/// The longest that a search waits, whatever the patience.
 pub const CUT_OFF: Duration = Duration::from_secs(6);
 
 /// How long to wait for more answers: until the timer fires and there is one. A timer that fires too early is set
@@ -48,29 +48,29 @@ impl Patience {
         self.end <= now
     }
 
-    /// When to look again.
+    /// The time to look again.
     #[must_use]
     pub fn wake(&self) -> Time {
         self.next.min(self.end)
     }
 }
 
-/// What one probe came to.
+/// The outcome of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer<K> {
-    /// It fits. It names further nodes.
+    /// The node fits. The answer names further nodes.
     Good {
-        /// How long it took.
+        /// The time that the probe took.
         latency: Duration,
-        /// Others that it names.
+        /// Further nodes that the answer names.
         nodes: Vec<K>,
     },
-    /// It fits and is suspended.
+    /// The node fits and is suspended.
     Suspended {
         /// The higher, the worse.
         penalty: u64,
     },
-    /// It does not fit, or failed.
+    /// The node does not fit, or failed.
     Bad,
 }
 
@@ -145,7 +145,7 @@ impl<K: Ord + Clone> Race<K> {
         self.over
     }
 
-    /// When to look again.
+    /// The time to look again.
     #[must_use]
     pub fn wake(&self) -> Time {
         self.patience.wake()
@@ -173,21 +173,21 @@ pub struct Batches<K> {
     good: VecDeque<K>,
 }
 
-/// What a cursor says.
+/// The next step of a cursor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next<K> {
     /// Probe these, then ask again.
     Probe(Vec<K>),
-    /// Not all of the last few have answered.
+    /// The last few probes have not all answered.
     Wait,
     /// Use this one.
     Use(K),
-    /// There are no more.
+    /// All candidates are used up.
     Exhausted,
 }
 
 impl<K> Batches<K> {
-    /// So many of the client's probes run at a time.
+    /// At most this many of the client's probes run at a time.
     pub const SIZE: usize = 5;
 
     /// A cursor over `listed`.
@@ -209,7 +209,7 @@ impl<K> Batches<K> {
         }
     }
 
-    /// What to do.
+    /// The next step.
     #[expect(
         clippy::should_implement_trait,
         reason = "an iterator cannot say that it waits"

@@ -12,7 +12,7 @@ use crate::wire::OrchestratorInfo;
 pub struct Candidate<'a> {
     /// The orchestrator.
     pub url: &'a Url,
-    /// Its last word, price included.
+    /// The orchestrator's latest info, price included.
     pub info: &'a OrchestratorInfo,
     /// How long its last handshake took.
     pub latency: Duration,
@@ -21,13 +21,13 @@ pub struct Candidate<'a> {
     /// Whether every wanted model is loaded already. A node that does not spell a model out does not say so, and
     /// counts as warm.
     pub warm: bool,
-    /// What was seen of it before.
+    /// The record of its earlier performance.
     pub record: &'a Record,
 }
 
-/// The policy of a pool: chooses among what the mechanism brought together.
+/// The policy of a pool: chooses among the candidates that the pool brought together.
 ///
-/// It has the seeded `rng` and nothing else to draw from, so that runs replay.
+/// Draws only from the seeded `rng`, so that runs replay.
 pub trait Selector {
     /// The index of the chosen one, or `None` to choose none of them.
     fn select(&mut self, rng: &mut Rng, from: &[Candidate<'_>]) -> Option<usize>;

@@ -12,13 +12,13 @@ use crate::rng::Rng;
 /// half as good four times less likely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Strengths {
-    /// Of being cheap.
+    /// The weight of being cheap.
     pub price: u32,
-    /// Of being quick.
+    /// The weight of being quick.
     pub latency: u32,
-    /// Of having worked before.
+    /// The weight of having worked before.
     pub reliability: u32,
-    /// Of having few jobs of ours.
+    /// The weight of having few jobs of ours.
     pub spread: u32,
 }
 
@@ -35,7 +35,7 @@ impl Default for Strengths {
 
 /// The default policy: a weighted draw in which being cheap, quick, reliable and idle each tell.
 ///
-/// It draws rather than ranks, so that load spreads and unknown nodes get their chance; equal candidates are
+/// A candidate is drawn, not ranked, so that load spreads and unknown nodes get their chance; equal candidates are
 /// equally likely. [`Balanced::explain`] shows the sums.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Balanced {
@@ -54,7 +54,7 @@ pub struct Explanation {
     pub reliability: f64,
     /// How free of our jobs.
     pub spread: f64,
-    /// One if the model is loaded; loading takes from seconds to minutes.
+    /// The warmth of the model: 1 if it is loaded; loading takes from seconds to minutes.
     pub warmth: f64,
     /// The probability of being chosen.
     pub probability: f64,

@@ -50,13 +50,13 @@ pub fn steps(model: &str, asked: Option<u32>, default: u32) -> u32 {
 
 /// The default steps of text-to-image, image-to-image, image-to-video and upscale.
 pub mod default_steps {
-    /// Of text-to-image.
+    /// The default steps of text-to-image.
     pub const TEXT_TO_IMAGE: u32 = 50;
-    /// Of image-to-image.
+    /// The default steps of image-to-image.
     pub const IMAGE_TO_IMAGE: u32 = 100;
-    /// Of image-to-video.
+    /// The default steps of image-to-video.
     pub const IMAGE_TO_VIDEO: u32 = 25;
-    /// Of upscale.
+    /// The default steps of upscale.
     pub const UPSCALE: u32 = 75;
 }
 
@@ -93,7 +93,7 @@ pub struct LeastLatency<K> {
     known: BTreeMap<K, f64>,
 }
 
-/// What [`LeastLatency::choose`] says.
+/// The answer of [`LeastLatency::choose`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Choice<K> {
     /// Take this one; it has that score.
@@ -103,7 +103,7 @@ pub enum Choice<K> {
 }
 
 impl<K: Ord + Clone> LeastLatency<K> {
-    /// Nobody is free.
+    /// Starts with no free session.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -140,7 +140,7 @@ impl<K: Ord + Clone> LeastLatency<K> {
         &self.unknown
     }
 
-    /// Who comes next; `None` if nobody is free.
+    /// Chooses the next one; `None` if nobody is free.
     #[must_use]
     pub fn choose(&self) -> Option<Choice<K>> {
         let best = self

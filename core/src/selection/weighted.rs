@@ -70,8 +70,8 @@ pub fn normalize(weights: &mut [f64]) {
     }
 }
 
-/// Which one a `uniform` number in [0, 1) hits: the first at which the sum so far reaches it, else the first of
-/// all. `None` only if there is none.
+/// The index that a `uniform` number in [0, 1) hits: the first at which the sum so far reaches it, else the first of
+/// all. `None` only if there are no weights.
 #[must_use]
 pub fn draw(weights: &[f64], uniform: f64) -> Option<usize> {
     let mut sum = 0.0;
@@ -84,7 +84,7 @@ pub fn draw(weights: &[f64], uniform: f64) -> Option<usize> {
         .or((!weights.is_empty()).then_some(0))
 }
 
-/// Who is left out before the draw.
+/// Filters that leave candidates out before the draw.
 #[derive(Clone, Debug, Default)]
 pub struct Filters {
     /// Nodes with a lower score are left out, unless all are. A node without a score has zero.
@@ -149,7 +149,7 @@ impl Filters {
 pub struct Weighted {
     /// How much each consideration counts.
     pub weights: Weights,
-    /// Who is left out before.
+    /// The filters applied before the draw.
     pub filters: Filters,
     /// Stakes by on-chain account, as a chain source reads them.
     pub stakes: BTreeMap<Address, u64>,
@@ -214,7 +214,7 @@ pub(super) fn uniform(rng: &mut Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// Whom tickets pay, or the node's own account.
+/// The account that tickets pay, or the node's own account.
 fn account(candidate: &Candidate<'_>) -> Address {
     candidate
         .info

@@ -1,4 +1,4 @@
-//! One channel on the server's side: its head, its five slots, and who reads and writes them.
+//! A channel on the server's side: its head, its five slots, and the readers and writers of these.
 //!
 //! A segment's life (trickle spec 11.4); a segment that leaves its slot or whose channel ends is always closed (D25):
 //!
@@ -38,7 +38,7 @@ const RESTART_DISTANCE: u64 = WINDOW as u64 + 1;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// What all channels of a server share.
+/// State that all channels of a server share.
 #[derive(Debug)]
 pub(super) struct Desk {
     pub(super) out: Outbox<Event>,

@@ -7,7 +7,7 @@ use crate::http::Headers;
 pub const SEQ: &str = "lp-trickle-seq";
 /// The head.
 pub const LATEST: &str = "lp-trickle-latest";
-/// Its presence says that the channel is over.
+/// The header whose presence says that the channel is over.
 pub const CLOSED: &str = "lp-trickle-closed";
 /// A non-empty value marks the first POST of a publisher's run.
 pub const RESET: &str = "lp-trickle-reset";

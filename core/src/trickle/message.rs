@@ -1,7 +1,7 @@
 //! Framings on top of segments: one JSON object per segment, and JSON lines (trickle spec 8).
 //!
-//! They take bytes and give bytes: what a message means is for whoever reads it. Feed them what a
-//! [`Subscriber`](super::Subscriber) tells.
+//! The framings take bytes and give bytes: interpreting a message is for its reader. Feed them with the events of a
+//! [`Subscriber`](super::Subscriber).
 
 use alloc::vec::Vec;
 
@@ -18,7 +18,7 @@ pub const MAX_CONTROL_MESSAGE: usize = 16 << 10;
 /// The longest line that every peer reads: a longer one makes the Go reader read the same segment for ever.
 pub const MAX_LINE: usize = 64 << 10;
 
-/// What keeps a control channel alive; readers ignore it (trickle spec 8).
+/// The message that keeps a control channel alive; readers ignore it (trickle spec 8).
 pub const KEEP_ALIVE: &[u8] = br#"{"keep":"alive"}"#;
 
 /// The time between two keep-alives on a control channel (trickle spec 9).
@@ -28,19 +28,19 @@ pub const KEEP_ALIVE_EVERY: core::time::Duration = core::time::Duration::from_se
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadMessage {
-    /// It is longer than the bound; the rest is skipped.
+    /// The message is longer than the bound; the rest is skipped.
     #[error("longer than {limit} bytes")]
     TooLong {
         /// The bound.
         limit: usize,
     },
-    /// It has a line feed inside.
+    /// The message has a line feed inside.
     #[error("more than one line")]
     ManyLines,
     /// The segment was cut off inside it.
     #[error("cut off after {held} bytes")]
     CutOff {
-        /// What came of it.
+        /// The number of bytes that arrived.
         held: usize,
     },
 }
@@ -60,7 +60,7 @@ impl Default for Messages {
 }
 
 impl Messages {
-    /// With that bound per message, in bytes.
+    /// A reader of messages of at most `limit` bytes.
     #[must_use]
     pub const fn new(limit: usize) -> Self {
         Self {
@@ -128,7 +128,7 @@ pub struct LineWriter {
     since: Option<Time>,
 }
 
-/// What to do for a line.
+/// The steps that write a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
     /// End the open segment first.
@@ -140,7 +140,7 @@ pub struct Write {
 }
 
 impl LineWriter {
-    /// What to do for the next line, which comes without a line feed.
+    /// Frames the next line, which comes without a line feed.
     ///
     /// # Errors
     /// If not every peer could read it: it is longer than [`MAX_LINE`], or more than one line. Nothing changes then.
@@ -206,7 +206,7 @@ impl Default for Lines {
 }
 
 impl Lines {
-    /// With that bound per line, in bytes without the line feed.
+    /// A reader of lines of at most `limit` bytes, without the line feed.
     #[must_use]
     pub const fn new(limit: usize) -> Self {
         Self {

@@ -127,7 +127,7 @@ pub enum Start {
     Next,
     /// The segment before the head, from its first byte: index -2, the lowest latency to a first picture.
     Current,
-    /// This one.
+    /// The segment with this number.
     At(Seq),
 }
 
@@ -150,7 +150,7 @@ pub enum Ending {
     Closed,
     /// The channel is over: it was deleted or swept.
     EndOfStream,
-    /// It could not go on.
+    /// The machine could not go on.
     Failed(Failure),
 }
 
@@ -161,7 +161,7 @@ pub struct ContentType(Arc<str>);
 impl ContentType {
     /// MPEG-TS, the type of video channels.
     pub const MPEG_TS: &'static str = "video/MP2T";
-    /// One JSON object per segment.
+    /// The type of one JSON object per segment.
     pub const JSON: &'static str = "application/json";
     /// JSON lines.
     pub const JSON_LINES: &'static str = "application/jsonl";

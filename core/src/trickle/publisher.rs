@@ -14,7 +14,7 @@
 //!                                                                                     Deleting ──▶ Ended
 //! ```
 //!
-//! One segment: `Warm` (POST out, no byte) ─▶ `Posting` ─▶ `Ending` ─▶ *Delivered*; a broken connection leads back to
+//! A segment: `Warm` (POST out, no byte) ─▶ `Posting` ─▶ `Ending` ─▶ *Delivered*; a broken connection leads back to
 //! a new POST if no byte left, else to a recovery ([how](self#recovery)) and on; anything else is *Lost*.
 //!
 //! # Recovery
@@ -75,28 +75,28 @@ pub struct Config {
     pub trust: Trust,
     /// HTTP/1.1 or HTTP/2.
     pub protocol: Protocol,
-    /// What to give up when the server takes less than the owner gives.
+    /// The rule for what to give up when the server takes less than the owner gives.
     pub policy: Policy,
     /// Segments begun and unanswered at a time, at least 1. The Go gateway calls a server slow at 3.
     pub max_in_flight: usize,
     /// Bytes taken and not yet handed to the transport, over all segments. One larger write is taken if none wait.
     pub max_unsent_bytes: usize,
-    /// Bytes of each segment kept after they were sent. Of a longer one the beginning is only recognised, so that
-    /// it can be continued but not repeated.
+    /// At most this many bytes of each segment are kept after they were sent. A longer segment can be continued but not
+    /// repeated, since its beginning is only recognised.
     pub replay_bytes: usize,
-    /// How long to wait for an answer to the question where to begin, and how often to ask.
+    /// How long to wait for an answer to the question where to begin.
     pub probe_within: Duration,
-    /// See there.
+    /// How many times the head is asked for before it is taken to be zero.
     pub probes: u32,
     /// A connection that takes no byte for this long is dead.
     pub stall_within: Duration,
-    /// The same for the answer to a complete segment; servers answer at once.
+    /// How long to wait for the answer to a complete segment; servers answer at once.
     pub answer_within: Duration,
     /// A segment that has moved nowhere for this long is lost.
     pub recover_within: Duration,
     /// How long a server has to be silent about a segment's bytes to be believed that it has no more.
     pub quiet: Duration,
-    /// What to do about silence, on channels whose readers or servers give up on it; `None`: nothing.
+    /// How to react to silence, on channels whose readers or servers give up on it; `None`: not at all.
     pub idle: Option<Idle>,
     /// How many segments in a row may be lost before the publisher gives up.
     pub max_failures: u32,
@@ -134,10 +134,10 @@ impl Default for Config {
     }
 }
 
-/// What gives way when there is too much in flight or unsent. Every loss is told by [`Event::Lost`].
+/// The choice of what gives way when there is too much in flight or unsent. Every loss is told by [`Event::Lost`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Policy {
-    /// Nothing: the owner has to wait. Loses nothing.
+    /// Nothing gives way: the owner has to wait.
     #[default]
     Block,
     /// The segment that the owner is writing or about to write. One that is dropped before its first byte gives its
@@ -149,7 +149,7 @@ pub enum Policy {
     SkipToLive,
 }
 
-/// What a publisher tells.
+/// An event of a publisher.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -204,8 +204,8 @@ struct Desk {
 }
 
 impl Desk {
-    /// Nothing more is wanted of an exchange. Its answer may come to its end, so that the connection can be used
-    /// again; one that does not is aborted.
+    /// Lets an exchange end of which nothing more is wanted. Its answer may come to its end, so that the connection can
+    /// be used again; one that does not is aborted.
     fn let_end(&mut self, now: Time, id: EffectId) {
         if self.errands.len() < MAX_ERRANDS {
             self.errands.push((id, now + ANSWER_ENDS_WITHIN));
@@ -289,7 +289,7 @@ pub struct Publisher {
     next: Seq,
     /// The next POST begins a run.
     reset: bool,
-    /// In order of seq; the last may be a warm one that nobody has taken.
+    /// The uploads in order of seq; the last may be a warm one that nobody has taken.
     uploads: VecDeque<Upload>,
     current: Current,
     /// Asks for the head after the numbering turned out stale.

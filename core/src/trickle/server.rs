@@ -81,9 +81,9 @@ pub struct Config {
     pub max_channel_guests: usize,
     /// Unanswered and running exchanges of all channels; more are answered 503.
     pub max_exchanges: usize,
-    /// Who decides whether a peer may create a channel; also asked for segment POSTs that autocreate (D23).
+    /// The rule by which a peer may create a channel; also asked for segment POSTs that autocreate (D23).
     pub on_create: Gate,
-    /// Who decides whether a peer may delete a channel.
+    /// The rule by which a peer may delete a channel.
     pub on_delete: Gate,
 }
 
@@ -111,13 +111,13 @@ impl Default for Config {
     }
 }
 
-/// Who decides on a peer's wish to create or delete a channel.
+/// The rule by which a peer's wish to create or delete a channel is decided.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Gate {
-    /// Everybody may.
+    /// Let all peers do so.
     #[default]
     Open,
-    /// Nobody may, for this reason.
+    /// Refuse all peers, for this reason.
     Refuse(Refusal),
     /// The embedder: [`Event::Asked`], then [`Server::answer`].
     Ask,
@@ -128,11 +128,11 @@ pub enum Gate {
 pub struct Refusal {
     /// 400 to 499; 500 says that deciding failed; anything else becomes 400 (trickle spec 4).
     pub status: u16,
-    /// For people.
+    /// The message for people.
     pub text: String,
 }
 
-/// What a peer wants.
+/// The wish of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Wish {
@@ -146,7 +146,7 @@ pub enum Wish {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReaderId(u64);
 
-/// What a server tells its embedder.
+/// An event of a server, for its embedder.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -160,7 +160,7 @@ pub enum Event {
     Asked {
         /// Names the question.
         id: EffectId,
-        /// What the peer wants.
+        /// The wish of the peer.
         wish: Wish,
         /// The channel's name.
         name: Arc<str>,
@@ -185,22 +185,22 @@ pub enum Removal {
     Shutdown,
 }
 
-/// What [`Server::read`] found.
+/// The result of [`Server::read`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Read {
     /// A segment begins.
     Begin(Seq, ContentType),
-    /// Its next bytes.
+    /// The next bytes of the segment.
     Data(Seq, Bytes),
-    /// It is complete, as far as the server can know.
+    /// The segment is complete, as far as the server can know.
     End(Seq),
     /// These segments, the first and one past the last, were gone before this reader came to them, or to the end of
     /// the first of them.
     Gap(Seq, Seq),
     /// The publisher began anew; the next seq may be lower.
     Discontinuity,
-    /// Nothing yet; [`Event::Readable`] follows.
+    /// No bytes yet; [`Event::Readable`] follows.
     Pending,
     /// The channel is over, or the reader is unknown.
     Ended,
@@ -210,10 +210,10 @@ pub enum Read {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
-    /// There is no channel of that name.
+    /// A channel of that name does not exist.
     #[error("there is no channel of that name")]
     NoChannel,
-    /// There are as many channels as the configuration allows.
+    /// The number of channels that the configuration allows is reached.
     #[error("there are as many channels as allowed")]
     TooManyChannels,
     /// Names are not empty.
@@ -231,7 +231,7 @@ pub enum Refused {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// One past the segment last started.
+    /// The head: the seq after the segment last started.
     pub head: Seq,
     /// When it last received something.
     pub activity: Time,
@@ -239,9 +239,9 @@ pub struct Stats {
     pub received: u64,
     /// Readers and writers now.
     pub guests: usize,
-    /// Of these, readers of segments that have no byte yet: they have all there is.
+    /// The readers among `guests` that wait for segments that have no byte yet: they have all there is.
     pub waiting: usize,
-    /// Its media type.
+    /// The channel's media type.
     pub content: ContentType,
 }
 
@@ -559,7 +559,7 @@ impl Server {
         true
     }
 
-    /// One segment per change (trickle spec 5.10).
+    /// Writes one segment to the changefeed (trickle spec 5.10).
     fn feed(&mut self, now: Time, what: &str, name: &str) {
         if !self.desk.config.changefeed {
             return;

@@ -51,7 +51,7 @@ impl<T> Slab<T> {
         self.places.len() == self.free.len()
     }
 
-    /// One past the highest place ever used since it was last empty.
+    /// The highest place used since the slab was last empty, plus one.
     pub(super) fn end(&self) -> u32 {
         self.places.len() as u32
     }

@@ -103,30 +103,30 @@ impl Default for Config {
 /// Where to go on after falling behind (trickle spec 7.3-a).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lag {
-    /// At the segment that begins next.
+    /// The segment that begins next.
     #[default]
     Live,
-    /// At the one that began last.
+    /// The segment that began last.
     Current,
-    /// At the oldest that is surely there.
+    /// The oldest segment that is surely there.
     Earliest,
     /// Nowhere: it ends with a failure.
     Fail,
 }
 
-/// What a subscriber tells.
+/// An event of a subscriber.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
     /// A segment begins.
     Begin(Seq, ContentType),
-    /// Its next bytes.
+    /// The next bytes of the segment.
     Data(Seq, Bytes),
-    /// It is complete, as far as the protocol can tell: readers cannot see a cut by the server (D19).
+    /// The segment is complete, as far as the protocol can tell: readers cannot see a cut by the server (D19).
     End(Seq),
     /// The rest of it is lost after that many bytes.
     Truncated(Seq, u64),
-    /// These segments were missed.
+    /// The segments that were missed.
     Gap(Range<Seq>),
     /// The publisher began anew or the owner jumped: the next seq may be anything.
     Discontinuity,
@@ -169,7 +169,7 @@ pub struct Subscriber {
     now: Time,
     desk: Desk,
     reading: Option<Reading>,
-    /// What comes next: the successor while reading, else what is waited for.
+    /// The request for what comes next: the successor while reading, else the segment that is waited for.
     fetch: Fetch,
     /// The channel has answered once.
     met: bool,

@@ -16,7 +16,7 @@ use crate::money::Price;
 pub const MAX_MODELS: usize = 10_000;
 /// A node that lists more prices than this is refused.
 pub const MAX_PRICES: usize = 10_000;
-/// A longer version is refused.
+/// The longest version that is accepted.
 pub const MAX_VERSION_BYTES: usize = 128;
 
 impl Capabilities {

@@ -19,11 +19,11 @@ pub const PAYER_ADDRESS_HEADER: &str = "livepeer-payer-address";
 /// Where a demand is renewed.
 pub const REFRESH_PATH: &str = "/refresh-payment";
 
-/// A longer answer is none.
+/// The longest challenge that is accepted.
 pub const MAX_CHALLENGE_BYTES: usize = 1 << 20;
 
-/// What has to be paid, for what, and where: the body of a status 402. The same status also answers a missing or
-/// malformed payer address, with an error message in its place.
+/// The price, the work that it is for, and where to pay: the body of a status 402. The same status also answers a
+/// missing or malformed payer address, with an error message in its place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Challenge {
     /// The quote. Its auth token's session id is the job's name.
@@ -90,7 +90,7 @@ impl Challenge {
 /// A payer's request for a fresh demand, for a session whose price is fixed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefreshRequest {
-    /// Who pays.
+    /// The payer.
     pub sender: Address,
     /// The job's name.
     pub manifest_id: String,
@@ -99,7 +99,7 @@ pub struct RefreshRequest {
 /// Why there is no fresh demand, displayed as the reference words it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadRefresh {
-    /// Not the JSON object expected.
+    /// The body is not the JSON object expected.
     #[error("invalid request body")]
     Body,
     /// No address.

@@ -42,7 +42,7 @@ pub fn topic(signature: &str) -> [u8; 32] {
     keccak(&[signature.as_bytes()])
 }
 
-/// What the controller calls a contract.
+/// The identifier by which the controller knows a contract.
 #[must_use]
 pub fn contract_id(name: &str) -> [u8; 32] {
     keccak(&[name.as_bytes()])
@@ -208,7 +208,7 @@ pub fn read_text(data: &[u8]) -> Result<String, WireError> {
 /// The part of a block that payments need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block {
-    /// Its own number.
+    /// The block's number.
     pub number: u64,
     /// The L1 block that it belongs to; itself on L1.
     pub l1_block: u64,

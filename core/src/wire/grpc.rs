@@ -23,7 +23,7 @@ pub const END_TRANSCODING_SESSION: &str = "/net.Orchestrator/EndTranscodingSessi
 /// The path of the reachability check.
 pub const PING: &str = "/net.Orchestrator/Ping";
 
-/// A longer message is refused, in either direction: the default of the usual libraries.
+/// The longest message that is accepted, in either direction: the default of the usual libraries.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
 const CONTENT_TYPE: &str = "application/grpc";
@@ -32,7 +32,7 @@ const PREFIX: usize = 5;
 /// How a call ended, as the peer says or as we conclude.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// One of the seventeen codes, or whatever else the peer sent.
+    /// The code: one of the seventeen, or any other that the peer sent.
     pub code: u16,
     /// The peer's words, percent-decoded and cut to a readable length.
     pub message: String,
@@ -41,7 +41,7 @@ pub struct Status {
 impl Status {
     /// Success.
     pub const OK: u16 = 0;
-    /// What every refusal of an orchestrator comes as; only the text tells them apart.
+    /// The code of every refusal by an orchestrator; only the text tells them apart.
     pub const UNKNOWN: u16 = 2;
     /// The deadline passed.
     pub const DEADLINE_EXCEEDED: u16 = 4;
@@ -51,7 +51,7 @@ impl Status {
     pub const UNIMPLEMENTED: u16 = 12;
     /// An invariant is broken.
     pub const INTERNAL: u16 = 13;
-    /// Nobody there.
+    /// The code of a server that cannot be reached.
     pub const UNAVAILABLE: u16 = 14;
 
     /// A status with our own words.
@@ -62,8 +62,8 @@ impl Status {
         }
     }
 
-    /// What an orchestrator's refusal of the handshake is known to mean (handshake spec 2.2, 14). The status is
-    /// always [`Status::UNKNOWN`]; only the text tells.
+    /// The known meaning of an orchestrator's refusal of the handshake (handshake spec 2.2, 14). The status is always
+    /// [`Status::UNKNOWN`]; only the text tells.
     #[must_use]
     pub fn reason(&self) -> Reason {
         super::reason(&self.message)
@@ -185,7 +185,7 @@ impl Answer {
     /// The message, once the body is complete.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why the call brought no message.
     pub fn end(self, trailers: &Headers) -> Result<Bytes, NoAnswer> {
         match Status::from_headers(trailers).or(self.status) {
             None => Err(NoAnswer::Malformed("the answer ended without a status")),

@@ -1,4 +1,4 @@
-//! The remote signer's word for who pays.
+//! The remote signer's answer on the identity of the payer.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -9,7 +9,7 @@ use super::WireError;
 use super::info::cut;
 use crate::sign::{Address, Digest, Signature};
 
-/// A longer answer is no identity.
+/// The longest answer that is accepted.
 pub const MAX_IDENTITY_BYTES: usize = 64 << 10;
 
 const WHAT: &str = "identity";
@@ -50,7 +50,7 @@ pub fn check_identity(address: Address, signature: &Signature) -> Result<(), Wir
         .map_err(|err| WireError::new(WHAT, err.to_string()))
 }
 
-/// What a payer signs to introduce itself: its own EIP-55 text (handshake spec 3).
+/// The digest that a payer signs to introduce itself: of its own EIP-55 text (handshake spec 3).
 #[must_use]
 pub fn identity_digest(address: Address) -> Digest {
     Digest::node(address.checksummed().as_bytes())

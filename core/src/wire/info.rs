@@ -1,4 +1,4 @@
-//! What an orchestrator says about itself.
+//! Orchestrator infos: the claims of an orchestrator about itself.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -18,9 +18,9 @@ use crate::time::Time;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}: {why}")]
 pub struct WireError {
-    /// What it should have been.
+    /// The thing that it should have been.
     pub what: &'static str,
-    /// What is wrong with it.
+    /// How it is wrong.
     pub why: String,
 }
 
@@ -39,19 +39,19 @@ impl WireError {
 pub struct TicketParams {
     /// The account that tickets pay.
     pub recipient: Address,
-    /// What a winning ticket pays.
+    /// The amount that a winning ticket pays.
     pub face_value: Wei,
     /// A ticket wins with probability `win_prob / (2^256 - 1)`.
     pub win_prob: BigUint,
     /// The recipient's commitment; every quote has its own, and with it its own nonces.
     pub recipient_rand_hash: [u8; 32],
-    /// From which the recipient derives the committed number. Echoed unchanged.
+    /// The seed from which the recipient derives the committed number. Echoed unchanged.
     pub seed: Bytes,
     /// The L1 block from which tickets are refused.
     pub expiration_block: BigUint,
     /// The round in which tickets count as created; zero if the quote left it out.
     pub creation_round: i64,
-    /// That round's block hash; zeroes if the quote left it out.
+    /// The block hash of that round; zeroes if the quote left it out.
     pub creation_round_block_hash: [u8; 32],
 }
 
@@ -157,7 +157,7 @@ pub struct AuthToken {
     pub token: Bytes,
     /// Names the balance account of transcoding sessions.
     pub session_id: String,
-    /// From then on it is refused.
+    /// The time from which on the token is refused.
     pub expiration: Time,
 }
 
@@ -195,9 +195,9 @@ impl core::fmt::Debug for AuthToken {
     }
 }
 
-/// The answer to `GetOrchestrator`, also piggybacked on payment results.
+/// The info of an orchestrator: its answer to `GetOrchestrator`, also piggybacked on payment results.
 ///
-/// It is unsigned: `address` is a claim (handshake spec 1.1).
+/// Nothing in it is signed: `address` is a claim (handshake spec 1.1).
 #[derive(Clone, PartialEq)]
 pub struct OrchestratorInfo {
     /// The message as received, so that a signer sees exactly what the orchestrator sent.
@@ -241,7 +241,7 @@ impl OrchestratorInfo {
     /// Reads the message.
     ///
     /// # Errors
-    /// If it is not protobuf, names no usable URI of its own, or carries a price that is none.
+    /// If the bytes are not protobuf, name no usable URI of the orchestrator, or carry a malformed price.
     pub fn decode(raw: Bytes) -> Result<Self, WireError> {
         const WHAT: &str = "orchestrator info";
         let wire = net::OrchestratorInfo::decode(raw.clone()).map_err(|err| {
@@ -293,13 +293,13 @@ impl OrchestratorInfo {
         wire.transcoder.is_empty().then(|| some_nodes(wire.nodes))
     }
 
-    /// What `model` of `capability` costs here, if anybody knows (handshake spec 6.2).
+    /// The price of `model` of `capability` here, if it is known (handshake spec 6.2).
     #[must_use]
     pub fn price_for(&self, capability: Capability, model: &str) -> Option<Price> {
         price_of(&self.capabilities_prices, self.price, capability, model)
     }
 
-    /// What each model costs by this answer to a request for `wanted`. The price of the answer is that of what was asked
+    /// The prices of models by this answer to a request for `wanted`. The price of the answer is that of what was asked
     /// for, and says nothing of other models; with nothing asked for it is that of any without a price of its own.
     pub fn prices(&self, wanted: &Capabilities) -> impl Fn(Capability, &str) -> Option<Price> {
         let listed = prices_by_model(&self.capabilities_prices);
@@ -311,15 +311,15 @@ impl OrchestratorInfo {
         }
     }
 
-    /// What a container that the operator brought costs, or `None` if it is not there. Only answers to requests
-    /// without capabilities tell (handshake spec 5.5).
+    /// The price of a container that the operator brought, or `None` if there is none of that name. Only answers to
+    /// requests without capabilities tell (handshake spec 5.5).
     #[must_use]
     pub fn byoc_price(&self, name: &str) -> Option<Price> {
         price_of(&self.capabilities_prices, None, Capability::BYOC, name)
     }
 }
 
-/// Of more further instances than this, the rest is not looked at.
+/// At most this many further instances are read; the rest is ignored.
 pub const MAX_NODES: usize = 100;
 
 fn some_nodes(mut nodes: Vec<String>) -> Vec<String> {

@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 /// The members of one JSON object, as written. `null` is an object without members.
 pub(crate) struct Fields(Vec<(String, Box<RawValue>)>);
 
-/// More members than any message of this protocol has.
+/// At most this many members are accepted: more than any message of this protocol has.
 const MAX_MEMBERS: usize = 1_000;
 
 /// Standard base64, padded; the bits that fill up the last digit may be anything.

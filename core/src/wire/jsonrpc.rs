@@ -16,12 +16,12 @@ use super::info::cut;
 use crate::http::Headers;
 use crate::sign::Address;
 
-/// A longer answer is refused.
+/// The longest answer that is accepted.
 pub const MAX_ANSWER_BYTES: usize = 4 << 20;
 
 const WHAT: &str = "the JSON-RPC answer";
 
-/// One question.
+/// A question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
     /// `eth_call` of a contract at the latest block.
@@ -41,15 +41,15 @@ pub enum Ask {
     Logs {
         /// The first block looked at.
         from: u64,
-        /// Whose logs.
+        /// The contracts whose logs are asked for.
         of: Vec<Address>,
         /// The first topic.
         topics: Vec<[u8; 32]>,
     },
 }
 
-/// How many questions an endpoint takes at a time. Some limit batches, some take none, and none says so beforehand: who
-/// refuses so many is asked half as many from then on, and single questions in the end.
+/// How many questions an endpoint takes at a time. Some limit batches, some take none, and none says so beforehand: an
+/// endpoint that refuses a batch is asked half as many from then on, and single questions in the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchLimit(usize);
 
@@ -60,8 +60,8 @@ impl Default for BatchLimit {
 }
 
 impl BatchLimit {
-    /// Halves it after so many were refused: a batch of one becomes a question without a batch. Whether that was
-    /// possible.
+    /// Halves the limit after a batch of `refused` questions was refused: a batch of one becomes a question without a
+    /// batch. Returns whether that was possible.
     fn halve(&mut self, refused: usize) -> bool {
         let could = self.0 > 0;
         self.0 = self.0.min(refused) / 2;
@@ -101,7 +101,7 @@ impl Asking {
     /// Takes an answer; all answers in the order of the questions, or `None` if the next request is due.
     ///
     /// # Errors
-    /// If the answer is none, and asking for less would not help.
+    /// If the answer is malformed, and asking for less would not help.
     pub fn answered(
         &mut self,
         limit: &mut BatchLimit,
@@ -149,7 +149,7 @@ pub fn retry_after(headers: &Headers) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
 }
 
-/// Nobody is left alone for longer because he says so.
+/// How long an endpoint is left alone, at most, whatever it asks for.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// The body that asks all of `asks` at once.
@@ -183,10 +183,10 @@ fn question(id: usize, ask: &Ask) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
 }
 
-/// One answer.
+/// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// What a call returned.
+    /// The data that a call returned.
     Data(Vec<u8>),
     /// A block's number, or the chain's.
     Number(u64),

@@ -9,23 +9,23 @@ use serde::Deserialize;
 use super::WireError;
 use crate::sign::Address;
 
-/// A longer file is none.
+/// The longest key file that is accepted.
 pub const MAX_KEYSTORE_BYTES: usize = 64 << 10;
-/// More memory than this is not spent on a password: four times what geth's default takes.
+/// The most memory spent on a password: four times what geth's default takes.
 pub const MAX_SCRYPT_BYTES: u64 = 1 << 30;
-/// Nor more rounds of scrypt's parallel lanes.
+/// The most parallel lanes of scrypt that are accepted.
 pub const MAX_SCRYPT_LANES: u32 = 16;
-/// Nor more rounds of PBKDF2.
+/// The most rounds of PBKDF2 that are accepted.
 pub const MAX_PBKDF2_ROUNDS: u32 = 10_000_000;
 
 const WHAT: &str = "the keystore";
 
-/// What an encrypted key file says in clear.
+/// The unencrypted part of an encrypted key file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keystore {
-    /// Whose key it is, if it says so.
+    /// The account of the key, if the file names it.
     pub address: Option<Address>,
-    /// What a password costs.
+    /// The cost of trying a password.
     pub cost: Cost,
 }
 

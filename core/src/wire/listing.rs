@@ -1,6 +1,6 @@
 //! Lists of orchestrators as the various sources write them (handshake spec 7.2).
 //!
-//! One bad entry never spoils a list: it is left out, and [`Skipped`] says why. What is no list at all is an error.
+//! A bad entry never spoils a list: it is left out, and [`Skipped`] says why. An answer that is not a list is an error.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -22,23 +22,23 @@ use crate::capabilities::{Capabilities, Capability};
 use crate::http::Url;
 use crate::sign::Address;
 
-/// A longer answer of a source is refused.
+/// The longest answer of a source that is accepted.
 pub const MAX_LIST_BYTES: usize = 8 << 20;
 /// An answer with more entries is refused.
 pub const MAX_LIST_ENTRIES: usize = 100_000;
-/// A longer entry is left out.
+/// The longest entry that is read; a longer one is left out.
 pub const MAX_ENTRY_BYTES: usize = 64 << 10;
-/// Of the capabilities or runners of one entry, the rest is not looked at.
+/// At most this many capabilities or runners of one entry are read; the rest is ignored.
 pub const MAX_PER_ENTRY: usize = 1_000;
-/// So many left-out entries are reported; the rest is left out in silence.
+/// At most this many left-out entries are reported; the rest is left out in silence.
 pub const MAX_SKIPPED: usize = 100;
 
 /// An entry that was left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
-    /// Its place in the list, from zero.
+    /// The entry's place in the list, from zero.
     pub at: usize,
-    /// What is wrong with it.
+    /// How it is wrong.
     pub why: String,
 }
 
@@ -48,27 +48,27 @@ impl fmt::Display for Skipped {
     }
 }
 
-/// What a source tells of one orchestrator.
+/// The entry of a source for one orchestrator.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
-    /// Where it is.
+    /// The URL of the orchestrator.
     pub url: Url,
     /// How far the source trusts it: one is trusted, zero is not, anything else is for the reader to judge.
     pub score: f64,
-    /// Its on-chain account, from sources that know.
+    /// The on-chain account, from sources that know.
     pub account: Option<Address>,
     /// Further accounts that are registered at the same address: anybody can register it.
     pub other_accounts: Vec<Address>,
-    /// Its stake in hundred-thousandths of a token, from sources that know.
+    /// The stake in hundred-thousandths of a token, from sources that know.
     pub stake: Option<u64>,
     /// `slug/model`, or the name of an app.
     pub capabilities: Vec<String>,
-    /// Its live runners.
+    /// The live runners of the orchestrator.
     pub runners: Vec<Runner>,
 }
 
 impl Found {
-    /// One of which nothing but the address is known.
+    /// An entry of which nothing but the address is known.
     #[must_use]
     pub const fn at(url: Url) -> Self {
         Self {

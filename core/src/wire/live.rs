@@ -23,7 +23,7 @@ pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
 /// The answer to a start request is refused beyond this: five URLs and an id.
 pub const MAX_START_ANSWER_BYTES: usize = 64 << 10;
 
-/// What exactly keeps a runner's control channel alive; runners ignore only this text.
+/// The text that keeps a runner's control channel alive; runners ignore only exactly this text.
 pub const KEEP_ALIVE: &str = r#"{"keep":"alive"}"#;
 
 /// A JSON object that parameterises a model: what `params` and control messages are.
@@ -57,7 +57,7 @@ impl Params {
     }
 }
 
-/// What starts a job: `POST {transcoder}/live-video-to-video`.
+/// The request that starts a job: `POST {transcoder}/live-video-to-video`.
 ///
 /// Absent fields are left out of the JSON, as the reference SDK does; the reference gateway sends them empty or null,
 /// and empty media URLs besides. Orchestrators take both forms for the same.
@@ -123,7 +123,7 @@ impl Channels {
     /// are resolved against the orchestrator. As read they lead to public addresses only; see [`Channels::named_by`].
     ///
     /// # Errors
-    /// If it is not JSON, or lacks a manifest id or one of the four channels, or a URL is none.
+    /// If the body is not JSON, or lacks a manifest id or one of the four channels, or a URL is malformed.
     pub fn from_json(body: &[u8], orchestrator: &Url) -> Result<Self, WireError> {
         let fields = StartAnswer::parse(body)?;
         let url = |key| fields.url(key, orchestrator);
@@ -166,7 +166,7 @@ impl ScopeChannels {
     /// Reads the answer to `POST /scope`, as [`Channels::from_json`] does.
     ///
     /// # Errors
-    /// If it is not JSON, or lacks a manifest id or one of the two channels, or a URL is none.
+    /// If the body is not JSON, or lacks a manifest id or one of the two channels, or a URL is malformed.
     pub fn from_json(body: &[u8], orchestrator: &Url) -> Result<Self, WireError> {
         let fields = StartAnswer::parse(body)?;
         let url = |key| fields.url(key, orchestrator);
@@ -220,7 +220,7 @@ impl StartAnswer {
     }
 }
 
-/// What a runner said on the events channel.
+/// A message of a runner on the events channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunnerEvent {
     /// The queue it belongs to: `ai_stream_events` unless it says otherwise, `ai_stream_status` for a status.
@@ -271,7 +271,7 @@ impl RunnerEvent {
         self.is_status() && last.and_then(Value::as_f64).is_some_and(|at| at > 0.0)
     }
 
-    /// What went wrong, if this says so.
+    /// The error, if the event reports one.
     #[must_use]
     pub fn error(&self) -> Option<&str> {
         let field = |key| self.event.get(key).and_then(Value::as_str);

@@ -22,7 +22,8 @@ pub const PAYMENT_HEADER: &str = "livepeer-payment";
 /// The name of the header that carries segment credentials.
 pub const SEGMENT_HEADER: &str = "livepeer-segment";
 
-/// A longer header is refused unread. 600 tickets, the most that one quote is good for, take 57,708 bytes.
+/// The longest header that is read; a longer one is refused. 600 tickets, the most that one quote is good for, take
+/// 57,708 bytes.
 pub const MAX_HEADER_BYTES: usize = 64 << 10;
 
 /// A segment that claims to be longer is refused.
@@ -52,17 +53,17 @@ fn header_bytes(header: &str, what: &'static str) -> Result<Bytes, WireError> {
 /// Tickets for one recipient, all under one quote, and the price that the payer expects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Payment {
-    /// Who pays. Zero in an empty payment.
+    /// The payer. Zero in an empty payment.
     pub sender: Address,
     /// The quote that the tickets are made from. `None` in a payment without tickets.
     pub ticket_params: Option<TicketParams>,
-    /// What differs from ticket to ticket.
+    /// The parts of the tickets that differ.
     pub tickets: Vec<SenderParams>,
-    /// The price that the payer was quoted; `None` also if the message carries one that is none.
+    /// The price that the payer was quoted; `None` also if the message carries a malformed one.
     pub expected_price: Option<Price>,
 }
 
-/// What differs from ticket to ticket within a payment.
+/// The part of a ticket that differs within a payment.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SenderParams {
     /// The ticket's nonce.
@@ -176,9 +177,9 @@ pub struct SegmentCredentials {
     pub duration_ms: i32,
     /// Hex digits of the ids of the profiles to transcode to; empty for payments.
     pub profile_ids: String,
-    /// What the job needs, if the payer says.
+    /// The capabilities that the job needs, if the payer says.
     pub capabilities: Option<Capabilities>,
-    /// From the quote.
+    /// The auth token of the quote.
     pub auth_token: Option<AuthToken>,
     /// The payer's signature, as it came; empty off-chain.
     pub signature: Bytes,
@@ -230,7 +231,7 @@ impl SegmentCredentials {
         )
     }
 
-    /// What the signature covers, before hashing.
+    /// The bytes that the signature covers, before hashing.
     #[must_use]
     pub fn flattened(&self) -> Vec<u8> {
         let mut flat = Vec::with_capacity(self.manifest_id.len() + 64 + self.profile_ids.len());
@@ -243,7 +244,7 @@ impl SegmentCredentials {
         flat
     }
 
-    /// What the payer signs.
+    /// The digest that the payer signs.
     #[must_use]
     pub fn digest(&self) -> Digest {
         Digest::node(&self.flattened())
@@ -260,7 +261,7 @@ impl SegmentCredentials {
     /// Reads the header's value.
     ///
     /// # Errors
-    /// Of the base64 text and of the message inside, in this order; the caller answers them differently.
+    /// Errors of the base64 text and of the message inside, in this order; the caller answers them differently.
     pub fn decode(header: &str) -> Result<Self, BadCredentials> {
         let message = header_bytes(header, Self::WHAT).map_err(|_| BadCredentials::Encoding)?;
         let wire = net::SegData::decode(message)
@@ -342,22 +343,22 @@ pub fn payment_result(info: net::OrchestratorInfo) -> Bytes {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadCredentials {
-    /// Not base64, or too long.
+    /// The header is not base64, or too long.
     #[error("ErrorSegEncoding")]
     Encoding,
-    /// Not the message.
+    /// The bytes are not the message.
     #[error("malformed segment credentials: {0}")]
     Malformed(String),
     /// Negative, or above [`MAX_SEGMENT_DURATION`].
     #[error("invalid duration")]
     Duration,
-    /// Not signed by the payer.
+    /// The payer did not sign the credentials.
     #[error("ErrSegSig")]
     Signature,
     /// The orchestrator cannot do what they ask for.
     #[error("incompatible capabilities")]
     Capabilities,
-    /// They carry no auth token.
+    /// The credentials carry no auth token.
     #[error("missing auth token")]
     NoToken,
     /// The auth token is not ours.

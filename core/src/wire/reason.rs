@@ -2,7 +2,7 @@
 
 use crate::error::Reason;
 
-/// What a peer's error text is known to mean, whatever its case (payments spec 20, handshake spec 14).
+/// The known meaning of a peer's error text, whatever its case (payments spec 20, handshake spec 14).
 #[must_use]
 pub fn reason(text: &str) -> Reason {
     let text = text.to_ascii_lowercase();
@@ -26,10 +26,10 @@ pub fn named_ceiling(text: &str) -> Option<&str> {
     (!number.is_empty() && number.bytes().all(digits)).then_some(number)
 }
 
-/// What the reference does about an error of a batch job, by its text (handshake spec 14).
+/// The reference's reaction to an error of a batch job, by its text (handshake spec 14).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BatchError<'a> {
-    /// The same orchestrator again: its ticket parameters were stale.
+    /// Try the same orchestrator again: its ticket parameters were stale.
     RetrySame,
     /// Another session; nothing is wrong with this one.
     OtherSession,

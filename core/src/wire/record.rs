@@ -1,4 +1,4 @@
-//! What was seen of an orchestrator, as it is stored between runs.
+//! Records of orchestrators, as they are stored between runs.
 
 use alloc::vec::Vec;
 use core::time::Duration;

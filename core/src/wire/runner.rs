@@ -30,9 +30,9 @@ pub enum Mode {
 pub struct Runner {
     /// Where its work goes.
     pub url: Url,
-    /// What it runs; `slug/model`, or any name.
+    /// The model that it runs; `slug/model`, or any name.
     pub app: String,
-    /// Its version; may be empty.
+    /// The version of the runner; may be empty.
     pub version: String,
     /// How one works with it; serverless ones do not say.
     pub mode: Option<Mode>,
@@ -42,20 +42,20 @@ pub struct Runner {
     pub used: u32,
     /// How many more it takes now.
     pub available: u32,
-    /// What it runs on; for people.
+    /// The GPU that it runs on; for people.
     pub gpu: Option<String>,
     /// The runner's own words; for people.
     pub metadata: Option<String>,
-    /// What it costs; `None` off-chain.
+    /// The price; `None` off-chain.
     pub price: Option<RunnerPrice>,
 }
 
-/// What a runner costs.
+/// The price of a runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunnerPrice {
     /// Wei per unit, exactly as written.
     pub wei: Amount,
-    /// For what.
+    /// The unit that the price is for.
     pub unit: Unit,
 }
 
@@ -63,37 +63,37 @@ pub struct RunnerPrice {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadRunner {
-    /// It is no object.
+    /// The record is not an object.
     #[error("it is no object")]
     Shape,
-    /// It has no usable URL.
+    /// The record has no usable URL.
     #[error("it has no usable URL")]
     Url,
-    /// It does not say what it runs.
+    /// The record does not say what the runner runs.
     #[error("it does not say what it runs")]
     App,
-    /// Its metadata is too long, or broken text.
+    /// The metadata is too long, or broken text.
     #[error("its metadata is longer than {MAX_METADATA_BYTES} bytes, or broken")]
     Metadata,
-    /// It is not priced in wei.
+    /// The price is not in wei.
     #[error("it is not priced in wei")]
     Currency,
-    /// It is priced for a unit that nobody knows.
+    /// The price is for an unknown unit.
     #[error("it is priced for an unknown unit")]
     Unit,
-    /// It has no price, or none above zero.
+    /// There is no price, or none above zero.
     #[error("it has no price above zero")]
     Price,
-    /// It costs more than we pay.
+    /// The runner costs more than we pay.
     #[error("it costs more than we pay")]
     AboveCeiling,
 }
 
 impl Runner {
-    /// Reads one runner record. One without a price is fine: off-chain ones have none.
+    /// Reads a runner record. A missing price is fine: off-chain runners have none.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Why the record cannot be used.
     pub fn read(json: &Value) -> Result<Self, BadRunner> {
         let of = json.as_object().ok_or(BadRunner::Shape)?;
         let text = |name: &str| of.get(name).and_then(Value::as_str);

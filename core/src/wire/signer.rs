@@ -1,4 +1,4 @@
-//! What gateways and remote signers say to each other (payments spec 12).
+//! Messages between gateways and remote signers (payments spec 12).
 
 use alloc::format;
 use alloc::string::{String, ToString as _};
@@ -20,7 +20,7 @@ use crate::capabilities::Capabilities;
 use crate::payment::units::Unit;
 use crate::sign::{Address, Signature};
 
-/// Longer requests and answers are refused.
+/// The longest request or answer that is accepted.
 pub const MAX_SIGNER_BODY: usize = 1 << 20;
 
 /// Where a signer says who it is.
@@ -37,7 +37,7 @@ pub const STATUS_PRICE: u16 = 481;
 /// The status by which a signer says that nothing is due yet.
 pub const STATUS_NO_TICKETS: u16 = 482;
 
-/// With a request for a fresh quote: the orchestrator to ask.
+/// The header that names the orchestrator to ask, along with a request for a fresh quote.
 pub const ORCHESTRATOR_URL_HEADER: &str = "livepeer-orchestrator-url";
 /// The identity of a caller whom nobody else vouched for.
 pub const AUTH_ID_HEADER: &str = "signer-auth-id";
@@ -63,7 +63,7 @@ fn line(answer: Value) -> Vec<u8> {
 pub struct StateBlob {
     /// JSON, for the signer's eyes.
     pub state: Bytes,
-    /// By the signer's own key.
+    /// The signature by the signer's own key.
     pub sig: Bytes,
 }
 
@@ -107,16 +107,16 @@ pub struct MaxPrice {
     pub unit: String,
 }
 
-/// What is wrong with a price ceiling, displayed as the reference words it.
+/// How a price ceiling is malformed, displayed as the reference words it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadMaxPrice {
-    /// Not a positive decimal number of a sensible length.
+    /// The price is not a positive decimal number of a sensible length.
     #[error("maxPrice.price must be a positive decimal")]
     Price,
-    /// Not in wei.
+    /// The price is not in wei.
     #[error("maxPrice.currency must be wei")]
     Currency,
-    /// Not per unit of the job.
+    /// The price is not per unit of the job.
     #[error("maxPrice.unit must be {} for payment type {}", .0.advertised(), .0.signer_type())]
     Unit(Unit),
     /// The job's unit is not known.
@@ -203,7 +203,7 @@ pub struct PaymentRequest {
     pub orchestrator: Option<Bytes>,
     /// The job's name at the orchestrator. May be empty in a session's first call only.
     pub manifest_id: String,
-    /// What the job runs, if the caller says; fixed for a session.
+    /// The model that the job runs, if the caller says; fixed for a session.
     pub app: String,
     /// Units of an untyped request.
     pub in_pixels: i64,
@@ -298,7 +298,7 @@ pub struct PaymentResponse {
     pub payment: String,
     /// The value of the segment header.
     pub segment: String,
-    /// What the next request has to carry.
+    /// The state that the next request has to carry.
     pub state: StateBlob,
 }
 
@@ -365,13 +365,13 @@ pub fn error_json(message: &str) -> Vec<u8> {
 pub struct Quote {
     /// The orchestrator's URL, unchecked.
     pub transcoder: String,
-    /// What tickets are made from.
+    /// The parameters that tickets are made from.
     pub ticket_params: Option<TicketParams>,
     /// Wei and units, unchecked.
     pub price: Option<(i64, i64)>,
     /// The orchestrator's own account.
     pub address: Address,
-    /// Its leave to use it.
+    /// The auth token of the orchestrator.
     pub auth_token: Option<AuthToken>,
 }
 
@@ -421,7 +421,7 @@ pub fn credential_capabilities(raw: &[u8]) -> Result<Capabilities, WireError> {
     Ok(capabilities)
 }
 
-/// What an auth webhook answers.
+/// The answer of an auth webhook.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WebhookAnswer {
     /// The status to answer the caller with; 200 to go on. Zero if absent.
@@ -430,7 +430,7 @@ pub struct WebhookAnswer {
     pub reason: String,
     /// Unix seconds until which the webhook need not be asked again.
     pub expiry: i64,
-    /// Who the caller is.
+    /// The caller.
     pub auth_id: String,
     /// The caller's ceiling.
     pub max_price: Option<MaxPrice>,
@@ -461,14 +461,14 @@ impl WebhookAnswer {
     }
 }
 
-/// One orchestrator in a signer's list.
+/// An orchestrator in a signer's list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListedOrchestrator {
-    /// Its URL.
+    /// The orchestrator's URL.
     pub address: String,
     /// `pipeline/model`, or an app.
     pub capabilities: Vec<String>,
-    /// Its live runners.
+    /// The live runners of the orchestrator.
     pub runners: Vec<Runner>,
 }
 

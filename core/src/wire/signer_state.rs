@@ -12,7 +12,7 @@ use crate::money::Amount;
 use crate::sign::Address;
 use crate::time::Time;
 
-/// What is inside a state blob (payments spec 12.4).
+/// The content of a state blob (payments spec 12.4).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SignerState {
     /// Random, names the session.
@@ -23,7 +23,7 @@ pub struct SignerState {
     pub last_update: Time,
     /// The orchestrator that the session is with.
     pub orchestrator: Address,
-    /// What the job runs.
+    /// The model that the job runs.
     pub app: String,
     /// Unix seconds until which the webhook need not be asked again; zero if it must.
     pub auth_expiry: i64,
@@ -39,7 +39,7 @@ pub struct SignerState {
     pub job_type: String,
     /// Counts calls, from zero.
     pub sequence_number: u64,
-    /// Who the caller is.
+    /// The caller.
     pub auth_id: String,
 }
 

@@ -12,10 +12,10 @@ use serde_json::{Map, Value};
 
 use super::info::WireError;
 
-/// A longer token is refused.
+/// The longest token that is accepted.
 pub const MAX_TOKEN_BYTES: usize = 64 << 10;
 
-/// What a token says. A field that is there outranks the option of the same name, even if it is empty: an empty
+/// The content of a token. A field that is there outranks the option of the same name, even if it is empty: an empty
 /// list of orchestrators hides the explicit list, an empty signer means that nobody signs (handshake spec 7.1).
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Token {

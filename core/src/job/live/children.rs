@@ -9,7 +9,7 @@ use crate::payment::session;
 use crate::time::Time;
 use crate::{handshake, trickle};
 
-/// What a child told, to be acted on once no child is borrowed.
+/// An event of a child, to be acted on once no child is borrowed.
 pub(super) enum Told {
     Payment(session::Event),
     Handshake(handshake::Event),

@@ -191,7 +191,7 @@ impl LiveVideoJob {
     }
 }
 
-/// What a failure says about the orchestrator (jobs spec 2.4).
+/// The verdict of a failure on the orchestrator (jobs spec 2.4).
 fn verdict(failure: &Failure) -> Outcome {
     match failure.cause {
         Cause::Refused {

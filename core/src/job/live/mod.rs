@@ -85,9 +85,9 @@ pub struct LiveVideoJob {
     attempts: Attempts,
     last_failure: Option<Failure>,
     input_open: bool,
-    /// Somebody reads the output, so that its silence means something.
+    /// Whether somebody reads the output, so that its silence means something.
     output_read: bool,
-    /// What the output owes to the input so far.
+    /// The answers that the output owes to the input so far.
     owed: Owed,
     children: u32,
     out: Outbox<Event>,
@@ -110,7 +110,7 @@ struct Farewell {
     deadline: Time,
 }
 
-/// What belongs to one orchestrator, whatever the state.
+/// The state that belongs to one orchestrator, whatever the state of the job.
 struct Serving {
     lease: Lease,
     payment: Child<PaymentSession>,
@@ -118,7 +118,7 @@ struct Serving {
     handshake: Child<Handshake>,
     /// Starts asked for.
     tries: u32,
-    /// Its start died on the wire before.
+    /// Whether the start died on the wire before.
     again: bool,
     /// Renewals failed in a row.
     unrenewed: u32,
@@ -146,7 +146,7 @@ struct AwaitingStart {
     body: Vec<u8>,
 }
 
-/// What a control message is.
+/// The kind of a control message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Message {
     Params,
@@ -353,9 +353,9 @@ impl LiveVideoJob {
         }
     }
 
-    /// What the output owes to the input, as its [`Media`](media::Media) know. While it owes something,
-    /// an orchestrator that is lost after the input has closed is replaced too; if it owes nothing then, the loss
-    /// costs nothing.
+    /// Sets what the output owes to the input, as its [`Media`](media::Media) know. While answers are owed, an
+    /// orchestrator that is lost after the input has closed is replaced too; if none is owed then, the loss costs
+    /// nothing.
     pub fn set_owed(&mut self, now: Time, owed: Owed) {
         self.advance(now);
         self.owed = owed;

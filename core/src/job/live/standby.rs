@@ -31,13 +31,13 @@ use crate::time::Time;
 /// Output has to flow for this long before its silence is a sign.
 pub const STEADY: Duration = Duration::from_secs(10);
 
-/// Shorter silence is none, however short the segments are.
+/// The shortest silence that is a sign, however short the segments are.
 pub const MIN_SILENCE: Duration = Duration::from_secs(2);
 
 /// Silence is a sign once it has lasted as long as this many segments of the input.
 const SILENT_SEGMENTS: u32 = 3;
 
-/// Pauses of the output that were longer before are none: silence lasts this many times the longest one.
+/// How many times the longest earlier pause of the output silence has to last to be a sign.
 const LONGEST_PAUSES: u32 = 2;
 
 /// Segments of the input that have to begin after the last output, before output is missed.
@@ -80,7 +80,8 @@ impl Flow {
         self.unanswered = 0;
     }
 
-    /// When silence of this flow will have lasted long enough to be a sign; `None` if it is none.
+    /// The time at which silence of this flow will have lasted long enough to be a sign; `None` if it is no sign at
+    /// all.
     fn silent_at(&self) -> Option<Time> {
         let (first, last) = (self.first?, self.last?);
         if last.since(first) < STEADY || self.unanswered < UNANSWERED {
@@ -263,8 +264,8 @@ impl LiveVideoJob {
         true
     }
 
-    /// The standby is not needed, or there is none. A start under way is broken off: an orchestrator ends a session
-    /// that gets no input.
+    /// Ends the standby, if there is one: it is not needed. A start under way is broken off: an orchestrator ends a
+    /// session that gets no input.
     pub(super) fn end_standby(&mut self) {
         self.beside(|job| {
             if let State::AwaitingStart(start) = &job.state {

@@ -22,7 +22,7 @@ fn died(cause: &Cause) -> bool {
     matches!(cause, Cause::Link(fault) if !fault.is_final())
 }
 
-/// What a start request is called in errors.
+/// The name of a start request in errors.
 pub(super) const START: &str = "to start the job";
 
 impl LiveVideoJob {

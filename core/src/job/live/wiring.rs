@@ -1,4 +1,4 @@
-//! What the media of a job tell the job.
+//! Events from a job's media to the job.
 
 use super::{LiveVideoJob, media};
 use crate::time::Time;

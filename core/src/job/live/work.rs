@@ -11,7 +11,7 @@ use crate::time::Time;
 use crate::trickle::{self, Ending as ChannelEnding};
 use crate::wire::{EventContext, KEEP_ALIVE, RunnerEvent, cut};
 
-/// For so long after a channel was closed the runner may still say why, and other channels may follow.
+/// How long after a channel was closed the runner may still say why, and other channels may follow.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// An error that the runner told of this long before a channel was closed may be why.
@@ -97,7 +97,7 @@ impl Running {
         (self.last_output, self.last_input) = (now, now);
     }
 
-    /// What the runner complained of just now.
+    /// The last complaint of the runner, if it is recent.
     fn last_error(&self, now: Time) -> Option<&str> {
         let (at, text) = self.last_error.as_ref()?;
         (now.since(*at) <= RECENT).then_some(text.as_str())
@@ -218,7 +218,7 @@ impl LiveVideoJob {
         }
     }
 
-    /// What is added to every event of the runner.
+    /// The context that is added to every event of the runner.
     pub(super) fn context(&self) -> EventContext {
         let mut context = EventContext::default();
         if let Some(id) = &self.request.stream_id {

@@ -1,6 +1,6 @@
 //! The recipient: quotes, takes tickets, keeps balances and meters live jobs (payments spec 5, 6, 8, 10).
 //!
-//! One receipt, from [`TicketReceiver::receive`] to its one event:
+//! A receipt, from [`TicketReceiver::receive`] to its one event:
 //!
 //! ```text
 //!              no nonce was recorded
@@ -17,7 +17,7 @@
 //! when they come again.
 //! Balances live in memory; after a restart they are empty, and the nonces are not.
 //!
-//! One meter, from [`TicketReceiver::start_meter`]: `Running ─ the balance covers the interval ─▶ Running`, else
+//! A meter, from [`TicketReceiver::start_meter`]: `Running ─ the balance covers the interval ─▶ Running`, else
 //! `─▶ Exhausted` once, and nothing is debited. [`TicketReceiver::stop_meter`] ends it silently.
 
 mod records;
@@ -218,7 +218,7 @@ impl TicketReceiver {
             .face_value(&self.chain.gas_price, &float)?)
     }
 
-    /// What is on account.
+    /// The balance of an account.
     #[must_use]
     pub fn balance(&self, account: &AccountId) -> Option<&Amount> {
         self.balances.read(account)
@@ -321,7 +321,7 @@ impl TicketReceiver {
         receipt
     }
 
-    /// What is checked once per payment.
+    /// Checks what is checked once per payment.
     fn acceptable(
         &self,
         account: &AccountId,

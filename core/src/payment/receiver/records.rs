@@ -1,4 +1,4 @@
-//! What a recipient makes durable, and how it comes back.
+//! Records that a recipient makes durable, and how they are read back.
 
 use alloc::format;
 use alloc::string::String;
@@ -15,8 +15,8 @@ use crate::wire::{Payment, SenderParams, TicketParams};
 const NONCES: &str = "nonces:0x";
 const WINNER: &str = "winner:0x";
 
-/// One payment's nonces have a record of their own, named after the first of them: records may become durable in
-/// any order, and none may undo another.
+/// The key of one payment's nonces, named after the first of them. Each payment has a record of its own, since records
+/// may become durable in any order and none may undo another.
 pub(super) fn nonces_key(hash: &RandHash, first: u32) -> String {
     format!("{NONCES}{}:{first}", hex::encode(hash))
 }
@@ -28,7 +28,7 @@ pub fn winner_key(signature: &Signature) -> String {
 }
 
 impl SignedTicket {
-    /// What is stored of a winner.
+    /// The record of a winner.
     #[must_use]
     pub fn to_record(&self) -> Record {
         let ticket = &self.ticket;
@@ -77,7 +77,7 @@ impl SignedTicket {
     }
 }
 
-/// What is stored of the nonces that one payment used.
+/// The record of the nonces that one payment used.
 pub(super) fn nonces_record(hash: &RandHash, expires: u64, nonces: &[u32]) -> Option<Record> {
     let first = nonces.first()?;
     let mut value = expires.to_be_bytes().to_vec();

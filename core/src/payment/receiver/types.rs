@@ -1,4 +1,4 @@
-//! What owners of a recipient give and get.
+//! Settings, events and results of a recipient.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -11,7 +11,7 @@ use crate::payment::quote::{Economics, InsufficientReserve};
 use crate::payment::ticket::SignedTicket;
 use crate::sign::Address;
 
-/// More receipts do not wait for their records at once.
+/// At most this many receipts wait for their records at once.
 pub const MAX_PENDING_RECEIPTS: usize = 10_000;
 
 /// Shorter meter intervals and times to live are read as this: a unit may be a second.
@@ -22,7 +22,7 @@ pub(super) const MIN_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Config {
     /// The account that tickets pay.
     pub recipient: Address,
-    /// What tickets should look like.
+    /// The economics of the tickets that are quoted.
     pub economics: Economics,
     /// Whether prices rise with the cost of redeeming.
     pub auto_adjust_price: bool,
@@ -50,7 +50,7 @@ impl Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReceiptId(pub(super) u64);
 
-/// What a [`TicketReceiver`](super::TicketReceiver) tells.
+/// An event of a [`TicketReceiver`](super::TicketReceiver).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -68,14 +68,14 @@ pub enum Event {
     WantSender(Address),
 }
 
-/// What a payment brought.
+/// The credit that a payment brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credit {
     /// How many tickets counted.
     pub tickets: usize,
-    /// What they are worth.
+    /// The value of the tickets.
     pub value: Amount,
-    /// What is on account afterwards.
+    /// The balance afterwards.
     pub balance: Amount,
 }
 
@@ -84,18 +84,18 @@ pub struct Credit {
 pub struct Rejection {
     /// The first thing wrong with it.
     pub why: Refused,
-    /// What was credited before that.
+    /// The credit given before that.
     pub credit: Credit,
-    /// What came of each ticket, in order; tickets after a fatal one are missing.
+    /// The outcome of each ticket, in order; tickets after a fatal one are missing.
     pub tickets: Vec<TicketOutcome>,
 }
 
-/// What came of one ticket.
+/// The outcome of one ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TicketOutcome {
-    /// Its nonce.
+    /// The ticket's nonce.
     pub nonce: u32,
-    /// What was wrong with it.
+    /// The reason why the ticket was refused, if it was.
     pub refused: Option<Refused>,
     /// Whether its value was credited.
     pub credited: bool,
@@ -103,8 +103,7 @@ pub struct TicketOutcome {
     pub won: bool,
 }
 
-/// What is wrong with a payment or a ticket, displayed as the reference words it. Answered with
-/// [`Refused::status`].
+/// Why a payment or a ticket is refused, displayed as the reference words it. Answered with [`Refused::status`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
@@ -114,7 +113,7 @@ pub enum Refused {
     /// We are not an active orchestrator in this round.
     #[error("orchestrator {0} is inactive in round {1}, cannot process payments")]
     Inactive(Address, u64),
-    /// No expected price, or one that is none.
+    /// The expected price is missing or malformed.
     #[error("invalid expected price sent with payment")]
     NoPrice,
     /// The chain view does not know the payer.
@@ -132,7 +131,7 @@ pub enum Refused {
     /// The tickets are not under a quote of ours, for this payer at this price.
     #[error("invalid recipientRand for ticket recipientRandHash")]
     RecipientRand,
-    /// Not signed by the payer.
+    /// The signature is not the payer's.
     #[error("invalid ticket signature")]
     Signature,
     /// A used nonce, or too many.

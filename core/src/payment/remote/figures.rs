@@ -1,4 +1,4 @@
-//! What a signer counts, and how it tells it: the text format of Prometheus.
+//! Figures that a signer counts, in the text format of Prometheus.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -22,7 +22,7 @@ const BUCKETS: [u64; 8] = [
     500, 1_000, 2_500, 10_000, 50_000, 250_000, 1_000_000, 5_000_000,
 ];
 
-/// What a signer did since its start.
+/// Counters of a signer since its start.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
     /// Which endpoint an open exchange is at, and since when.
@@ -32,7 +32,7 @@ pub struct Figures {
     times: [u64; BUCKETS.len() + 1],
     time: Duration,
     tickets: u64,
-    /// In whole wei, cut for each payment.
+    /// The value in whole wei, cut for each payment.
     value: BigInt,
     fees: BigInt,
 }

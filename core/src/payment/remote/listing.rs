@@ -12,7 +12,7 @@ use crate::wire::listing::MAX_SKIPPED;
 use crate::wire::runner::Runner;
 use crate::wire::signer::ListedOrchestrator;
 
-/// What a signer lists, and what it does not.
+/// The orchestrators that a signer lists, and those left out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Listing {
     /// The orchestrators, each with its live runners.
@@ -28,7 +28,7 @@ pub struct LeftOut {
     pub orchestrator: String,
     /// A model or a runner; `None` for the orchestrator as a whole.
     pub what: Option<String>,
-    /// What is wrong with it.
+    /// How it is wrong.
     pub why: String,
 }
 
@@ -53,7 +53,7 @@ impl Listing {
         }
     }
 
-    /// What an orchestrator sells at a price that is paid, as `pipeline/model`.
+    /// Lists the models that an orchestrator sells at a price that we pay, as `pipeline/model`.
     fn priced(
         &mut self,
         address: &str,
@@ -136,8 +136,8 @@ pub fn listing<'a>(
     listing
 }
 
-/// What a query asks for: the values of `caps` that are not empty. A set, for a query may name hundreds and a list
-/// thousands.
+/// The capabilities that a query asks for: the values of `caps` that are not empty. A set, for a query may name
+/// hundreds and a list thousands.
 pub(super) fn wanted(query: &str) -> BTreeSet<String> {
     query
         .split('&')

@@ -1,7 +1,7 @@
 //! The remote signer, server half: holds a payer's key and makes payments for gateways that do not
 //! (payments spec 12).
 //!
-//! One exchange of `POST /generate-live-payment`; every arrow that is not drawn answers with an error and ends:
+//! An exchange of `POST /generate-live-payment`; every arrow that is not drawn answers with an error and ends:
 //!
 //! ```text
 //!   Reading ── body complete, plan made ──▶ AwaitingWebhook ── 200 ──▶ AwaitingStored ──▶ AwaitingSignatures ──▶ 200
@@ -59,7 +59,7 @@ pub const HEALTH_PATH: &str = "/healthz";
 /// Tells figures, in the text format of Prometheus.
 pub const METRICS_PATH: &str = "/metrics";
 
-/// Who may read a path may also ask how long it is.
+/// Methods that read a path: a caller that may read it may also ask how long it is.
 const READ: (&[Method], &str) = (&[Method::Get, Method::Head], "GET, HEAD");
 
 /// Exchanges beyond this many are turned away with status 503; of one address, beyond half as many with 429.
@@ -81,9 +81,9 @@ pub const SIGN_DEADLINE: Duration = Duration::from_secs(30);
 /// Settings of a [`SignerServer`].
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Whose key signs, and what.
+    /// The key that signs, and rules for what it signs.
     pub policy: Policy,
-    /// Whom to ask before.
+    /// The webhook to ask before anything is signed.
     pub webhook: Option<Webhook>,
     /// Whether orchestrators are listed.
     pub discovery: bool,
@@ -107,7 +107,7 @@ impl Config {
     }
 }
 
-/// What a [`SignerServer`] tells, for logs and figures.
+/// An event of a [`SignerServer`], for logs and figures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -115,13 +115,13 @@ pub enum Event {
     Minted {
         /// The orchestrator that it is for.
         orchestrator: Address,
-        /// Who asked, if known.
+        /// The caller, if known.
         auth_id: String,
-        /// How many tickets.
+        /// The number of tickets.
         tickets: u32,
-        /// What they are worth.
+        /// The value of the tickets.
         value: Amount,
-        /// What was billed.
+        /// The fee that was billed.
         fee: Amount,
     },
     /// A request was answered with an error. The message is the unmasked one.
@@ -145,11 +145,11 @@ enum State {
 struct Exchange {
     state: State,
     deadline: Time,
-    /// What we opened for it.
+    /// The effects that were opened for this exchange.
     opened: Vec<EffectId>,
     /// The caller's.
     headers: Headers,
-    /// What is to be signed, once that is decided. None, if we are asked who we are.
+    /// The payment to sign, once that is decided. `None` if we are asked for our identity.
     plan: Option<Box<Plan>>,
     held: Held,
 }
@@ -220,7 +220,7 @@ impl SignerServer {
         self.exchanges.len()
     }
 
-    /// What was done since the start.
+    /// Counters since the start.
     #[must_use]
     pub const fn figures(&self) -> &Figures {
         &self.figures

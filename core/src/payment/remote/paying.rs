@@ -17,7 +17,7 @@ use crate::store::{STORE_WITHIN, StoreFailed};
 use crate::wire::signer::{PaymentResponse, StateBlob};
 
 impl SignerServer {
-    /// A payment of a body of that length is decided: asks whoever has to be asked.
+    /// Decides on a payment for a body of that length: asks the webhook first, if that is due.
     pub(super) fn authorize(&mut self, id: EffectId, mut plan: Box<Plan>, length: usize) {
         let Some(exchange) = self.exchanges.get_mut(&id) else {
             return;

@@ -4,7 +4,8 @@ use alloc::collections::{BTreeSet, VecDeque};
 
 use crate::sign::{Digest, Signature, keccak};
 
-/// So many are known, for some two megabytes: enough for sessions that pay every five seconds, 5,000 a second.
+/// At most this many blobs are remembered, in some two megabytes: enough for sessions that pay every five seconds,
+/// 5,000 a second.
 const MAX_RECENT: usize = 32_768;
 
 /// A blob and its signature: half a hash of both, which nobody can find a second pair for.

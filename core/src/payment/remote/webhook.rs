@@ -13,7 +13,7 @@ use crate::time::Time;
 use crate::wire::SignerState;
 use crate::wire::signer::{AUTH_ID_HEADER, STATUS_PRICE, WebhookAnswer};
 
-/// Whom to ask.
+/// The webhook to ask before a payment.
 #[derive(Clone, Debug)]
 pub struct Webhook {
     /// Gets a POST for each payment.
@@ -68,7 +68,7 @@ fn canonical(name: &str) -> String {
 /// Applies the webhook's answer to a plan.
 ///
 /// # Errors
-/// If the caller may not have the payment, or the answer is none.
+/// If the caller may not have the payment, or the answer is malformed.
 pub(super) fn apply(status: u16, body: &[u8], plan: &mut Plan) -> Result<WebhookAnswer, Refusal> {
     let broken = |why: String| Refusal::new(500, format!("signer auth webhook: {why}"));
     if status != 200 {

@@ -18,20 +18,20 @@ use crate::wire::{OrchestratorInfo, error_words, reason, says_already_seen};
 /// How long an orchestrator may take to answer a payment, at most.
 pub(super) const DELIVERY_DEADLINE: Duration = Duration::from_secs(20);
 
-/// Of a longer answer the rest is not read.
+/// The longest answer to a payment that is read; the rest of a longer one is not.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
 const DOING: &str = "a payment";
 
-/// What an attempt came to.
+/// The outcome of an attempt to deliver.
 pub(super) enum Verdict {
     /// The orchestrator took it, and may have sent a fresh quote.
     Taken(Option<Box<OrchestratorInfo>>),
-    /// It did not, and will not: forget it together with its quote.
+    /// The orchestrator did not take it, and will not: forget it together with its quote.
     Discard,
-    /// It saw nothing yet: send the same after a pause.
+    /// The orchestrator saw nothing yet: send the same after a pause.
     Again(Failure),
-    /// Nobody knows whether it did: send the same now. Tickets count only once.
+    /// The outcome is unknown: send the same now. Tickets count only once.
     Confirm,
     /// There is no use in paying on.
     Over(Failure),

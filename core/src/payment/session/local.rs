@@ -23,11 +23,11 @@ pub(super) const SIGN_DEADLINE: Duration = Duration::from_secs(30);
 /// An account whose key answers [`Effect::Sign`].
 #[derive(Clone, Debug)]
 pub struct LocalAccount {
-    /// What it is willing to sign.
+    /// Rules for what the key is willing to sign.
     pub policy: Policy,
     /// The chain, with the account's own funds.
     pub chain: ChainView,
-    /// For ids.
+    /// The seed of ids.
     pub seed: Seed,
     /// Nonces that were used, also before a restart; see [`LocalAccount::restore`].
     pub used: SpentNonces,
@@ -95,7 +95,7 @@ fn quoted(info: &OrchestratorInfo) -> Quote {
     }
 }
 
-/// What is signed.
+/// The thing that is signed.
 enum Work {
     Payment(Box<Plan>),
     /// Credentials for work that costs nothing.
@@ -117,7 +117,7 @@ pub(super) struct Made {
     pub(super) state: Option<SignerState>,
 }
 
-/// What became of a signature.
+/// The outcome of signing.
 pub(super) enum Outcome {
     Made(Box<Made>),
     Refused(SignRefused),

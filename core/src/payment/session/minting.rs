@@ -185,8 +185,8 @@ impl PaymentSession {
         self.set_pace();
     }
 
-    /// Nobody signed. Asks the next one at once, and all again after a pause: at least a few rounds, and for as
-    /// long as what was paid lasts.
+    /// Handles a failure to mint: no signature came. The next signer is asked at once, and all again after a pause: at
+    /// least a few rounds, and for as long as what was paid lasts.
     pub(super) fn mint_failed(&mut self, failure: Failure) {
         let Some(current) = &mut self.current else {
             return;

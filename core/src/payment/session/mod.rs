@@ -19,8 +19,8 @@
 //! ```
 //!
 //! The signer's blob, or our own memory with an own key, is committed only when the orchestrator took the payment.
-//! What was minted and not taken is discarded together with its quote, because the orchestrator may have seen the
-//! nonces (payments spec 18.1). One payment is under way at a time.
+//! A payment that was minted and not taken is discarded together with its quote, because the orchestrator may have seen
+//! the nonces (payments spec 18.1). One payment is under way at a time.
 
 mod deliver;
 mod local;
@@ -64,7 +64,7 @@ enum Payer {
     Offchain,
     Remote {
         client: Box<signer::Client>,
-        /// What the signer remembers, as of the last payment that was taken.
+        /// The signer's blob as of the last payment that was taken.
         committed: StateBlob,
     },
     Local {
@@ -73,7 +73,7 @@ enum Payer {
     },
 }
 
-/// What is committed when a payment is taken.
+/// The memory that is committed when a payment is taken.
 enum Memory {
     Blob(StateBlob),
     State(Box<SignerState>),
@@ -118,7 +118,7 @@ enum State {
     Ended,
 }
 
-/// What payments are made from.
+/// The quote that payments are made from.
 struct Quote {
     info: OrchestratorInfo,
     params: TicketParams,
@@ -329,7 +329,7 @@ impl PaymentSession {
         self.config.budget = budget;
     }
 
-    /// What was spent, with its limits.
+    /// The budget: the amount spent, with its limits.
     #[must_use]
     pub const fn budget(&self) -> &Budget {
         &self.config.budget
@@ -406,7 +406,7 @@ impl PaymentSession {
         self.pace = None;
     }
 
-    /// What is being minted is of no use any more.
+    /// Abandons the payment that is being minted: it is of no use any more.
     fn stop_minting(&mut self) {
         match &mut self.payer {
             Payer::Remote { client, .. } => client.abort(&mut self.out),

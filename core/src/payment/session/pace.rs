@@ -10,24 +10,24 @@ use crate::money::{Amount, Price};
 use crate::payment::units::Unit;
 use crate::time::Time;
 
-/// In a second.
+/// The nanoseconds in a second.
 const NANOS: u64 = 1_000_000_000;
 
-/// The next payment is begun so long before what was paid is used up, or at half time if there is less. An
+/// How long before what was paid is used up the next payment is begun, or at half time if there is less. An
 /// orchestrator meters every five seconds, and a payment takes time to arrive.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// However short the slack, payments are tried at most so often.
+/// The shortest time between tries of a payment, however short the slack.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// However short the slack, an answer has so long.
+/// How long an answer may take, at least, however short the slack.
 const LEAST_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What is billed in whole seconds, rounded up, is paid this long before a second is full: a little later it would cost
-/// another one (payments spec 10).
+/// How long before a second is full work billed in whole seconds, rounded up, is paid: a little later it would cost
+/// another second (payments spec 10).
 const BEFORE_FULL: Duration = Duration::from_millis(100);
 
-/// What was paid against the time that went by. Counted from our first payment, which is before the orchestrator
+/// The amount paid against the time that went by. Counted from our first payment, which is before the orchestrator
 /// begins to meter: it errs on the early side.
 #[derive(Clone, Debug)]
 pub(super) struct Coverage {
@@ -66,8 +66,8 @@ impl Coverage {
         Some(self.since? + Duration::from_nanos(nanos))
     }
 
-    /// From then on a payment that cannot be made is the end: a little before what was paid is used up, so that the job
-    /// can go on elsewhere. `None` where [`Coverage::until`] is.
+    /// The time from which on a payment that cannot be made is the end: a little before what was paid is used up, so
+    /// that the job can go on elsewhere. `None` where [`Coverage::until`] is.
     pub(super) fn last_call(&self) -> Option<Time> {
         Some(self.until()? - MARGIN.min(self.unit.preload() / 2))
     }
@@ -106,7 +106,7 @@ impl Coverage {
     }
 }
 
-/// What was billed, and for how long.
+/// The amount billed, and the time it was billed for.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Work {
     billed: Amount,
@@ -120,7 +120,7 @@ impl Work {
         self.time += since.map_or(unit.preload(), |since| until.since(since));
     }
 
-    /// What a second cost; `None` for what is not metered.
+    /// The price of a second; `None` for work that is not metered.
     pub(super) fn per_second(&self) -> Option<Amount> {
         let time = BigRational::new(self.time.as_nanos().into(), NANOS.into());
         (!self.time.is_zero()).then(|| Amount::from(self.billed.as_ratio() / time))

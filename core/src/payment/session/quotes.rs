@@ -27,12 +27,12 @@ pub(super) const FIRST_PRICE: &str = "session's first price";
 pub(super) enum Unusable {
     /// No payment can be made from it.
     Bad(Box<Failure>),
-    /// It is above the price that the session began with, and good otherwise.
+    /// The quote asks more than the price that the session began with, and is good otherwise.
     Dearer(Box<Quote>),
 }
 
 impl PaymentSession {
-    /// What there is to make payments from; `None` if nothing is paid: there is no chain, or the price is zero.
+    /// Reads the quote to make payments from; `None` if nothing is paid: there is no chain, or the price is zero.
     fn read_quote(&self, info: &OrchestratorInfo) -> Result<Option<Quote>, Box<Failure>> {
         let fail = |cause| {
             let party = Party::Orchestrator(info.transcoder.clone());
@@ -194,7 +194,7 @@ impl PaymentSession {
         self.out.event(Event::NeedQuote(at));
     }
 
-    /// What the orchestrator says to a request for a quote at the job's own price.
+    /// Handles the orchestrator's answer to a request for a quote at the job's own price.
     pub(super) fn on_refresh(&mut self, answer: Answer, at: Option<Url>) {
         match answer {
             Answer::Quote(info) if info.transcoder == self.info.transcoder => {
@@ -208,7 +208,7 @@ impl PaymentSession {
         }
     }
 
-    /// What the owner's handshake brought.
+    /// Handles the info that the owner's handshake brought.
     pub(super) fn on_renewed(&mut self, info: &OrchestratorInfo) {
         let same = self.info == *info;
         let wanted = matches!(self.state, State::AwaitingQuote(_));
@@ -300,7 +300,7 @@ impl PaymentSession {
             || self.coverage.last_call().is_some_and(|at| self.now < at)
     }
 
-    /// Who pays.
+    /// The payer.
     pub(super) fn sender(&self) -> Option<Address> {
         match &self.payer {
             Payer::Remote { client, .. } => Some(client.address()),

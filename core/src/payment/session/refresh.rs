@@ -14,7 +14,7 @@ use crate::wire::challenge::{Challenge, MAX_CHALLENGE_BYTES, RefreshRequest};
 /// How long an orchestrator may take to answer, at most. A handshake is the way out when it does not.
 pub(super) const REFRESH_DEADLINE: Duration = Duration::from_secs(5);
 
-/// What came of asking.
+/// The outcome of asking for a quote.
 pub(super) enum Answer {
     /// A quote for this job.
     Quote(Box<OrchestratorInfo>),

@@ -1,4 +1,4 @@
-//! One call to a remote signer, at whichever of several URLs answers.
+//! A call to a remote signer, at the first of several URLs that answers.
 //!
 //! Signers are asked one after the other, never two at a time. Two answers made from one blob carry the same nonces
 //! (payments spec 19-11), so the second could simply be dropped, and no money would be lost; but the spec wants one
@@ -6,8 +6,8 @@
 //! a silent signer costs little all the same, each one has little time while there are others that were not asked:
 //! [`FIRST_PATIENCE`], or as long as its answers are known to take. Only when all failed they get the full deadline.
 //!
-//! Whoever answered last stays the first to be asked while it answers: the clocks of signers may differ, and a blob
-//! from the future bills the preload once more (12.4).
+//! The signer that answered last stays the first to be asked while it answers: the clocks of signers may differ, and a
+//! blob from the future bills the preload once more (12.4).
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -28,15 +28,15 @@ use crate::wire::{error_words, reason};
 /// How long one of several signers has to answer at first. What it does not take is spent on asking the next one.
 pub const FIRST_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Of a signer that is slow, that many times what its last answer took is waited for.
+/// A slow signer is given this many times the duration of its last answer.
 const SLOWER: u32 = 3;
 
 /// Where remote signers for one account are, and who they sign for.
 #[derive(Clone, Debug)]
 pub struct RemoteSigner {
-    /// In the order in which they are asked. Of each only the origin is used.
+    /// The URLs of the signers, in the order in which they are asked. Only the origin of each is used.
     pub urls: Vec<Url>,
-    /// For signers and nobody else.
+    /// Header fields for the signers alone.
     pub headers: Headers,
     /// The account, as the signer introduced it in the handshake.
     pub address: Address,
@@ -49,7 +49,7 @@ pub struct RemoteSigner {
 }
 
 impl RemoteSigner {
-    /// One signer, publicly trusted, with ten seconds for a call.
+    /// A single signer, publicly trusted, with ten seconds for a call.
     #[must_use]
     pub fn new(url: Url, address: Address) -> Self {
         Self {
@@ -84,7 +84,7 @@ impl RemoteSigner {
     }
 }
 
-/// What a call came to.
+/// The outcome of a call.
 pub(super) enum Outcome {
     /// An answer that is the signer's own.
     Answer(Answer),
@@ -113,9 +113,9 @@ struct Call {
 pub(super) struct Client {
     signer: RemoteSigner,
     at: usize,
-    /// Whoever answered last.
+    /// The signer that answered last.
     favourite: Option<usize>,
-    /// Who is asked after the one that is asked now, in this round.
+    /// The signers that are asked after the present one, in this round.
     waiting: VecDeque<usize>,
     /// How often all failed, for this payment.
     rounds: u32,
@@ -191,7 +191,7 @@ impl Client {
         Some(self.rounds)
     }
 
-    /// What it comes to that nobody signed.
+    /// The failure to report when every signer failed.
     pub(super) fn verdict(&mut self) -> Option<Failure> {
         all_failed(core::mem::take(&mut self.failures))
     }

@@ -1,4 +1,4 @@
-//! What owners of a session give and get.
+//! Settings, events and results of a session.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -15,31 +15,31 @@ use crate::payment::units::Unit;
 use crate::time::Time;
 use crate::wire::OrchestratorInfo;
 
-/// The owner has so long to answer [`Event::NeedQuote`].
+/// How long the owner has to answer [`Event::NeedQuote`], at most.
 pub const QUOTE_DEADLINE: Duration = Duration::from_secs(30);
-/// So many fresh quotes are asked for in a row.
+/// At most this many fresh quotes are asked for in a row.
 pub const MAX_REFRESHES: u32 = 3;
-/// All signers are asked so often, at least, before a payment is given up.
+/// How many times all signers are asked, at least, before a payment is given up.
 pub const MINT_ROUNDS: u32 = 3;
-/// The key holder and the store are asked so often, at least, before a payment is given up.
+/// How many times the key holder and the store are asked, at least, before a payment is given up.
 pub const OWN_TRIES: u32 = 3;
-/// So often a payment is sent, at least, before it is given up.
+/// How many times a payment is sent, at least, before it is given up.
 pub const DELIVERY_TRIES: u32 = 4;
-/// Pauses between tries double from this.
+/// The shortest pause between tries; pauses double from this.
 pub const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// Pauses between tries do not get longer.
+/// The longest pause between tries.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Settings of a [`PaymentSession`](super::PaymentSession).
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What the job is billed by.
+    /// The unit that the job is billed by.
     pub unit: Unit,
-    /// What the job runs, for the signer's books: `live-video-to-video/<model>`. May be empty.
+    /// The model that the job runs, for the signer's books: `live-video-to-video/<model>`. May be empty.
     pub app: String,
     /// The job's name at the orchestrator, if it is known before the first payment.
     pub manifest_id: String,
-    /// What the job needs; goes into the credentials.
+    /// The capabilities that the job needs; they go into the credentials.
     pub capabilities: Option<Capabilities>,
     /// Where further payments go; `{transcoder}/payment` if `None`.
     pub payment_url: Option<Url>,
@@ -49,7 +49,7 @@ pub struct Config {
     pub ceilings: Ceilings,
     /// The most tickets in one payment.
     pub max_tickets: usize,
-    /// What may be spent. Take it back with [`budget`](super::PaymentSession::budget) to go on with it elsewhere.
+    /// The budget of the job. Take it back with [`budget`](super::PaymentSession::budget) to go on with it elsewhere.
     pub budget: Budget,
     /// The key under which the spending counter is made durable before a payment leaves; `None` does without.
     pub budget_key: Option<String>,
@@ -74,10 +74,10 @@ impl Config {
     }
 }
 
-/// Who pays, and how.
+/// The payer, and the way it pays.
 #[derive(Clone, Debug)]
 pub enum Funds {
-    /// Nobody: the orchestrator has no chain.
+    /// No payer: the orchestrator has no chain.
     Offchain,
     /// A remote signer.
     Remote(RemoteSigner),
@@ -85,12 +85,12 @@ pub enum Funds {
     Local(Box<LocalAccount>),
 }
 
-/// What a payment is for.
+/// The work that a payment is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fee {
     /// The preload at first, then the time since the last payment, in the session's unit.
     Elapsed,
-    /// That many units.
+    /// A number of units.
     Units(u64),
 }
 
@@ -101,9 +101,9 @@ pub struct PaymentId(pub(super) u64);
 /// The values of the two headers that a request has to carry.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// Of `livepeer-payment`. Empty off-chain; send the header all the same.
+    /// The value of `livepeer-payment`. Empty off-chain; send the header all the same.
     pub payment: String,
-    /// Of `livepeer-segment`.
+    /// The value of `livepeer-segment`.
     pub segment: String,
 }
 
@@ -119,31 +119,31 @@ impl core::fmt::Debug for Credentials {
     }
 }
 
-/// What became of a payment that the owner delivered.
+/// The outcome of a payment that the owner delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivered {
     /// The orchestrator took it.
     Accepted,
-    /// It did not, or nobody knows.
+    /// The orchestrator did not take it, or the outcome is unknown.
     Refused,
 }
 
 /// A payment that an orchestrator took.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paid {
-    /// How many tickets.
+    /// The number of tickets.
     pub tickets: u32,
-    /// What they are worth.
+    /// The value of the tickets.
     pub value: Amount,
     /// All that this session paid.
     pub total: Amount,
     /// When that is used up, for metered jobs.
     pub covered_until: Option<Time>,
-    /// What a second has cost so far, for metered jobs: what is billed in whole seconds is rounded up each time.
+    /// The cost of a second so far, for metered jobs: work billed in whole seconds is rounded up each time.
     pub per_second: Option<Amount>,
 }
 
-/// What a [`PaymentSession`](super::PaymentSession) tells.
+/// An event of a [`PaymentSession`](super::PaymentSession).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
@@ -151,22 +151,22 @@ pub enum Event {
     Ready(PaymentId, Credentials),
     /// The orchestrator took a payment.
     Paid(PaymentId, Paid),
-    /// Nothing is due yet; nothing was sent.
+    /// No payment is due yet; nothing was sent.
     Skipped(PaymentId),
     /// Get fresh orchestrator info, ignoring capacity, and call [`renew`](super::PaymentSession::renew) within
     /// [`QUOTE_DEADLINE`]. The signer may say where.
     NeedQuote(Option<Url>),
     /// The orchestrator sent a fresh quote along with its answer, and it is in use now.
     Requoted(Box<OrchestratorInfo>),
-    /// This payment cannot be made, and why. The job runs on with what was paid for it: the session tries again at its
-    /// pace, and tells only when it is another reason, or a payment was made meanwhile.
+    /// A payment cannot be made, and why. The job runs on with what was paid for it: the session tries again at its
+    /// pace, and tells only when the reason is another one, or a payment was made meanwhile.
     Held(PaymentId, Failure),
     /// The orchestrator asks more than it did, what was paid is about to run out, and the ceiling allows the new price:
     /// a new payer session begins, and prepays once more.
     Repriced {
-        /// What was paid until now.
+        /// The price paid until now.
         from: Price,
-        /// What is paid from now on.
+        /// The price paid from now on.
         to: Price,
     },
     /// The last event: there will be no more payments.

@@ -17,7 +17,7 @@ const MAX_FREE: usize = 128;
 #[derive(Debug, Default)]
 pub(in crate::trickle) struct Blocks {
     free: Vec<BytesMut>,
-    /// How few there were at a time since the last [`Blocks::trim`]: so many were never needed.
+    /// The fewest free blocks since the last [`Blocks::trim`]: that many were never needed.
     spare: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What is held outside the windows: segments that left theirs while somebody read them.
+//! Segments held outside the windows: they left theirs while somebody read them.
 //!
 //! A segment in the window is there for everybody. One that has left it is there for its readers alone, who get it to
 //! its end (trickle spec 5.4), and so does whoever takes nothing hold all of it. Such readers are let go after

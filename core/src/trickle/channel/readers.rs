@@ -1,4 +1,4 @@
-//! Who reads a channel, and what they get (trickle spec 5.5).
+//! Readers of a channel, and the bytes that they get (trickle spec 5.5).
 
 use alloc::string::ToString;
 
@@ -12,7 +12,7 @@ use crate::time::Time;
 use crate::trickle::server::{Event, Read, ReaderId};
 use crate::trickle::{STATUS_NOT_IN_WINDOW, Seq, headers};
 
-/// Whom a segment is looked up for.
+/// The result of looking up a segment: held, with its key, or missing.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::trickle) enum Asked {
     Held(u32),
@@ -133,7 +133,7 @@ impl Channel {
         Some(place)
     }
 
-    /// What a local reader gets next from its segment; [`Read::Pending`] sets the alarm.
+    /// The next bytes of a segment for a local reader; [`Read::Pending`] sets the alarm.
     pub(in crate::trickle) fn read(&mut self, now: Time, key: u32, place: u32) -> Read {
         let content = self.content.clone();
         let Some(segment) = self.segments.get_mut(key) else {

@@ -1,4 +1,4 @@
-//! One segment: its bytes, and who is at it.
+//! A segment: its bytes, its readers and its writers.
 
 use alloc::vec::Vec;
 
@@ -37,11 +37,11 @@ pub(super) struct Segment {
     block: BytesMut,
     pub(super) len: usize,
     pub(super) slotted: bool,
-    /// It has left the window, and is read.
+    /// The entry among the segments outside the window, if the segment has left it and is read.
     pub(super) outside: Option<Listed>,
     pub(super) readers: Slab<Reader>,
     pub(super) writers: Slab<Writer>,
-    /// Until when it may stay open without a writer.
+    /// The time until which it may stay open without a writer.
     pub(super) orphan: Option<Time>,
 }
 
@@ -79,7 +79,7 @@ pub(super) struct Writer {
     /// `None` is the embedder itself.
     pub(super) id: Option<EffectId>,
     pub(super) began: bool,
-    /// It declared a restart below the head, so its first byte pulls the head down (D5).
+    /// Whether the writer declared a restart below the head, so that its first byte pulls the head down (D5).
     pub(super) restart: bool,
 }
 

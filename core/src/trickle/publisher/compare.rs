@@ -6,13 +6,13 @@ use bytes::Bytes;
 
 use crate::trickle::Seq;
 
-/// What a segment holds, for comparing.
+/// The bytes of a segment, for comparing.
 pub(super) struct View<'a> {
     pub(super) kept: &'a VecDeque<Bytes>,
     pub(super) trimmed: u64,
     pub(super) fingerprint: Fingerprint,
     pub(super) reached: u64,
-    /// Nothing comes after that, so the server may have closed it.
+    /// Whether the segment is complete, so that the server may have closed it.
     pub(super) complete: bool,
     pub(super) seq: Seq,
 }
@@ -24,7 +24,7 @@ pub(super) struct Compared {
     fingerprint: Fingerprint,
     /// The kept chunk and the byte in it that come next.
     at: (usize, usize),
-    /// What had been trimmed when `at` was right.
+    /// The number of bytes trimmed when `at` was right.
     trimmed: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What the publisher does by itself: finding its place, judging segments, ending.
+//! Steps that a publisher takes by itself: finding its place, judging segments, ending.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -203,7 +203,7 @@ impl Publisher {
         self.tell_lost(&upload, cause);
     }
 
-    /// Nobody wrote a keep-alive, so nobody has lost it.
+    /// Tells that a segment is lost, unless it is a keep-alive, which nobody wrote.
     fn tell_lost(&mut self, upload: &Upload, cause: Cause) {
         if !upload.keep_alive {
             let failure = self.failure(cause);
@@ -296,7 +296,7 @@ impl Publisher {
         self.desk.end_errands(now);
     }
 
-    /// What follows from everything else.
+    /// Takes the steps that follow from the new state.
     pub(super) fn settle(&mut self) {
         self.break_silence();
         self.feed();

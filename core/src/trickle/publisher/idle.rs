@@ -1,4 +1,4 @@
-//! What a publisher does while its owner has nothing to say.
+//! Keeping a channel alive while the publisher's owner has nothing to say.
 //!
 //! Peers give up on what is silent: pytrickle on any request after 30 s, the Python gateway after five minutes, and
 //! servers remove a channel to which nobody posted for five minutes (trickle spec D10, D11, 5.9). So a segment that

@@ -28,19 +28,19 @@ use crate::time::Time;
 use crate::trickle::{STATUS_NOT_IN_WINDOW, Seq, WINDOW, headers};
 
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
-/// So many silent GETs mean that there is no byte, where the channel's head does not tell.
+/// How many silent GETs mean that there is no byte, where the channel's head does not tell.
 const SILENT_ROUNDS: u32 = 5;
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Finding {
     Unknown,
-    /// It is open and holds that many bytes, a prefix of what was sent.
+    /// The segment is open and holds that many bytes, a prefix of what was sent.
     Open(u64),
-    /// It is closed, with that many.
+    /// The segment is closed, with that many bytes.
     Closed(u64),
     Evicted,
-    /// What it holds is not a prefix of what was sent.
+    /// The segment's bytes at the server are not a prefix of what was sent.
     Differs(&'static str),
     Gone,
 }

@@ -1,4 +1,4 @@
-//! One segment on its way to the server, replayable until it is answered.
+//! A segment on its way to the server, replayable until it is answered.
 
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
@@ -23,17 +23,17 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How often in a row a segment is continued without the server ever holding more of it.
 const MAX_STUCK: u32 = 5;
 
-/// What became of a segment.
+/// The outcome of a segment.
 #[derive(Debug)]
 pub(super) enum Verdict {
     Delivered,
     /// Given up: what the server may hold of it has to be closed for its readers' sake.
     Lost(Cause),
-    /// Somebody else closed it under us: our numbering is stale (trickle spec 6.2-5).
+    /// Another publisher closed the segment: our numbering is stale (trickle spec 6.2-5).
     Stale,
     /// The channel is over.
     Gone,
-    /// Nothing will ever work again.
+    /// No further attempt will ever work.
     Fatal(Cause),
 }
 
@@ -64,18 +64,19 @@ pub(super) struct Upload {
     /// The owner took it; before, it is only a warm request.
     pub(super) begun: bool,
     pub(super) ended: bool,
-    /// It has no owner and is empty, so that readers and server hear of the channel.
+    /// Whether the segment has no owner and is empty, sent so that readers and server hear of the channel.
     pub(super) keep_alive: bool,
     /// A POST has left for this seq, so the server may hold the segment.
     pub(super) opened: bool,
     /// Whether its POST begins the publisher's run.
     reset: bool,
-    /// It has no bytes, and a POST that said so has left: the server may have closed it and be one further.
+    /// Whether a POST that said that the segment has no bytes has left: the server may have closed it and be one
+    /// further.
     emptied: bool,
     kept: VecDeque<Bytes>,
     /// The next of `kept` that the current POST has not been given.
     next: usize,
-    /// What of that chunk the server has already: after a recovery.
+    /// The number of bytes of that chunk that the server has already, after a recovery.
     skip: usize,
     kept_len: u64,
     /// Bytes before `kept`, and their fingerprint.

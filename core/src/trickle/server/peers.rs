@@ -1,4 +1,4 @@
-//! What peers ask, and how it is answered (trickle spec 2, 4, 5).
+//! Requests of peers, and how they are answered (trickle spec 2, 4, 5).
 
 use alloc::format;
 use alloc::string::{String, ToString};

@@ -1,4 +1,4 @@
-//! One question for a segment, until its answer is acted on.
+//! A request for a segment, until its answer is acted on.
 
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -12,7 +12,7 @@ use crate::machine::{EffectId, earlier};
 use crate::time::Time;
 use crate::trickle::{ContentType, STATUS_NOT_IN_WINDOW, Seq, Start, headers};
 
-/// What the server answered.
+/// The server's answer.
 #[derive(Debug)]
 pub(super) enum Answer {
     Body {

@@ -24,7 +24,7 @@ impl Subscriber {
         self.send_after(pause.unwrap_or(Duration::ZERO));
     }
 
-    /// The same again, after a pause.
+    /// Repeats the request after a pause.
     pub(super) fn again(&mut self, pause: Duration) {
         self.fetch.abort(&mut self.desk);
         self.fetch = Fetch::new(self.fetch.want);
@@ -91,7 +91,7 @@ impl Subscriber {
         self.desk.out.event(Event::Closed(ending));
     }
 
-    /// What is being told ends here, unfinished.
+    /// Ends the segment that is being told, unfinished.
     pub(super) fn drop_reading(&mut self) {
         if let Some(mut reading) = self.reading.take() {
             reading.hang_up(&mut self.desk);

@@ -12,8 +12,8 @@ use crate::machine::EffectId;
 use crate::time::Time;
 use crate::trickle::{Ending, PAUSE, Seq, Start, WINDOW};
 
-/// So much of a segment's beginning is held, to see that a resumed one is still the same: server and publisher may
-/// have begun anew, and another segment may have its number.
+/// How many bytes of a segment's beginning are held, at most, to see that a resumed one is still the same: server and
+/// publisher may have begun anew, and another segment may have its number.
 const OPENING_BYTES: usize = 64 << 10;
 
 /// The segment being told.
@@ -202,7 +202,7 @@ impl Subscriber {
         reading.reread(self.now, &mut self.desk);
     }
 
-    /// What came of reading the same segment again.
+    /// Handles the answer to reading the same segment again.
     pub(super) fn reread_answered(&mut self) {
         let Some(reading) = &mut self.reading else {
             return;

@@ -174,7 +174,7 @@ pub(super) struct Log {
     sent_before: u64,
     /// The segment forgotten last: late frames of it may follow.
     forgotten: Option<Span>,
-    /// There was more output than input: which answers which is not known.
+    /// Whether there was more output than input: then it is unknown which answers which.
     surplus: bool,
 
     /// Segments that have output, and that have none and will get none.
@@ -261,7 +261,7 @@ impl Log {
         self.by
     }
 
-    /// What the output owes.
+    /// The answers that the output owes.
     pub(super) fn owed(&self) -> Owed {
         if self.kept.iter().any(|kept| !kept.is_answered()) {
             Owed::Something

@@ -82,10 +82,10 @@ pub struct Media {
     delivered: bool,
     ending: bool,
     closed: bool,
-    /// What the job was told last.
+    /// The state that the job was told last.
     waits: bool,
     owed: Owed,
-    /// What was so when [`Event::Ready`] was told last.
+    /// The readiness when [`Event::Ready`] was told last.
     ready: Readiness,
     /// Segments given up, and why.
     lost: BTreeMap<u64, Failure>,
@@ -387,7 +387,7 @@ impl Media {
         self.told.push_back(event);
     }
 
-    /// What the application gets next of the output. Take all of it after every call of [`Media::output`].
+    /// The next event of the output for the application. Take all of them after every call of [`Media::output`].
     pub fn next_output(&mut self) -> Option<OutputEvent> {
         self.told.pop_front()
     }

@@ -43,7 +43,7 @@ pub enum Owed {
     /// Whether answers are owed is not known.
     #[default]
     Unknown,
-    /// One segment at least is not answered.
+    /// At least one segment is not answered.
     Something,
     /// Every segment is answered.
     Nothing,
@@ -55,11 +55,11 @@ pub struct News {
     /// The number of the orchestrator that worked when this came about: see [`Media::session`](super::Media::session).
     /// The job may be with another by the time it hears of it, who is not to answer for it.
     pub session: u32,
-    /// What came about.
+    /// The event itself.
     pub event: Event,
 }
 
-/// What the job has to know of its media.
+/// An event of the media that the job has to know of.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
