@@ -76,7 +76,7 @@ impl Relay {
         }
     }
 
-    /// One segment of one channel, read by so many while it is written.
+    /// Sends a segment of a channel to so many readers while it is written.
     fn segment(&mut self, channel: usize, seq: u64, readers: usize, chunk: &Bytes) {
         let path = format!("c{channel}/{seq}");
         let post = self.open(Method::Post, &path);

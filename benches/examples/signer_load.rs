@@ -163,7 +163,7 @@ fn whole(read: &[u8]) -> Option<(u16, Vec<u8>)> {
     Some((status, body.to_vec()))
 }
 
-/// What a process has used of the processors. Linux, with its usual hundred ticks a second.
+/// The processor time that a process has used. Linux, with its usual hundred ticks a second.
 fn cpu(process: &str) -> std::io::Result<Duration> {
     let text = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     let fields = text.rsplit(')').next().unwrap_or_default();
@@ -176,7 +176,7 @@ fn cpu(process: &str) -> std::io::Result<Duration> {
     Ok(Duration::from_millis(ticks * 10))
 }
 
-/// What a process holds of memory, now and at most.
+/// The memory of a process, now and at most.
 fn memory(process: &str) -> std::io::Result<String> {
     let text = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = |name: &str| {

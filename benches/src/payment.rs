@@ -41,7 +41,7 @@ fn sign(key: &LocalKey, digest: Digest) -> Signature {
 /// A recipient and its quote.
 pub struct Scene {
     recipient: TicketReceiver,
-    /// What it asks of tickets.
+    /// The parameters that tickets must have.
     pub params: TicketParams,
     price: Price,
 }
@@ -62,7 +62,7 @@ impl Scene {
         Self::at(NOW)
     }
 
-    /// The same at another time, for loads on a running signer with the chain for development.
+    /// Makes the setting for another time, for loads on a running signer with the chain for development.
     ///
     /// # Panics
     /// Never: everybody is funded.
@@ -93,7 +93,7 @@ impl Scene {
         self.params.recipient_rand_hash[..8].copy_from_slice(&n.to_be_bytes());
     }
 
-    /// What the orchestrator says, good for half an hour from `now`.
+    /// The orchestrator's info, good for half an hour from `now`.
     ///
     /// # Panics
     /// Never: time is small enough.
@@ -215,7 +215,7 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// One request for a payment; the body of the answer.
+    /// Requests a payment; returns the body of the answer.
     ///
     /// # Panics
     /// If the answer is not a payment.

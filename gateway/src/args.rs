@@ -42,7 +42,7 @@ pub(crate) use values::{Header, Listen, Place};
     max_term_width = 100
 )]
 pub(crate) struct Cli {
-    /// What to log on stderr: error, warn, info, debug, trace, off, or a filter such as livepeer_core=trace,warn.
+    /// Level of the log on stderr: error, warn, info, debug, trace, off, or a filter such as livepeer_core=trace,warn.
     #[arg(
         long,
         global = true,
@@ -58,14 +58,14 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// What to do.
+    /// The command to run.
     pub(crate) fn command(self) -> Command {
         self.command
             .unwrap_or_else(|| Command::Demo(DemoArgs::default()))
     }
 }
 
-/// What to do.
+/// The command to run.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run one paid live video job against a network inside this process, and check it byte for byte.
@@ -118,7 +118,7 @@ pub(crate) enum Runtime {
 }
 
 impl Runtime {
-    /// As the command line has it.
+    /// The name on the command line.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Tokio => "tokio",
@@ -140,7 +140,7 @@ pub(crate) enum Join {
 }
 
 impl Join {
-    /// As the command line has it.
+    /// The name on the command line.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Late => "late",
@@ -159,7 +159,7 @@ pub(crate) struct DemoArgs {
     /// Which runtime drives the job.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,
-    /// When its runner begins to read.
+    /// When the runner begins to read.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) join: Join,
     /// Write what came back to this file.
@@ -190,7 +190,7 @@ pub(crate) struct DevnetArgs {
     /// The same seed does the same.
     #[arg(long, value_name = "SEED", num_args = 0..=1, require_equals = true)]
     pub(crate) chaos: Option<Option<u64>>,
-    /// When their runners begin to read.
+    /// When the runners begin to read.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) join: Join,
     /// Run them off-chain: they have no account, name no price, and work for nobody's money. For gateways that pay
@@ -200,7 +200,7 @@ pub(crate) struct DevnetArgs {
     /// Remember in this folder, through crashes, who the orchestrators are and which tickets they have seen and won.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["processes", "chaos"])]
     pub(crate) data: Option<PathBuf>,
-    /// Which runtime drives them.
+    /// Which runtime drives the network.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,
 }
@@ -208,16 +208,16 @@ pub(crate) struct DevnetArgs {
 /// Options of one orchestrator of a `devnet`, in a process of its own.
 #[derive(Args, Debug)]
 pub(crate) struct DevnetOrchestratorArgs {
-    /// Where it listens.
+    /// Where the orchestrator listens.
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Listen,
-    /// When its runners begin to read.
+    /// When the orchestrator's runners begin to read.
     #[arg(long, value_enum)]
     pub(crate) join: Join,
-    /// Whether it works for nobody's money.
+    /// Whether the orchestrator works for nobody's money.
     #[arg(long)]
     pub(crate) offchain: bool,
-    /// Which runtime drives it.
+    /// Which runtime drives the orchestrator.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,
 }
@@ -225,12 +225,12 @@ pub(crate) struct DevnetOrchestratorArgs {
 /// Options of `live`.
 #[derive(Args, Debug)]
 pub(crate) struct LiveArgs {
-    /// Whom to ask, a few at a time from the first one on; the first that fits gets the job. Repeat the option or
-    /// separate with commas. Without a scheme, https is meant.
+    /// Orchestrators to ask, a few at a time from the first one on; the first that fits gets the job. Repeat the option
+    /// or separate with commas. Without a scheme, https is meant.
     /// Without this option the token, or else the signer, is asked for a list.
     #[arg(long, value_name = "URL", value_delimiter = ',', value_parser = values::orchestrator)]
     orchestrator: Vec<Option<Url>>,
-    /// What the orchestrator runs on the video.
+    /// Model that the orchestrator runs on the video.
     #[arg(long, value_name = "MODEL", default_value = DEFAULT_MODEL, value_parser = values::model)]
     pub(crate) model_id: String,
     /// The MPEG-TS stream to send: a file, or - for standard input.
@@ -257,7 +257,7 @@ pub(crate) struct LiveArgs {
     /// Leave an orchestrator from which nothing comes back for this long while input flows.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::duration)]
     pub(crate) output_timeout: Duration,
-    /// The same while its model says that it is loading.
+    /// Leave an orchestrator from which nothing comes back for this long while its model says that it is loading.
     #[arg(long, value_name = "TIME", default_value = "180s", value_parser = values::duration)]
     pub(crate) loading_timeout: Duration,
     /// The most to pay, in wei per pixel: 1200, 0.5 or 1/3.
@@ -273,7 +273,7 @@ pub(crate) struct LiveArgs {
 }
 
 impl LiveArgs {
-    /// Whom to ask and who signs, from options and token together.
+    /// The orchestrators to ask and the signer, from options and token together.
     ///
     /// # Errors
     /// If token or header fields are malformed, or nobody is named to do the work or to sign for it.
@@ -332,7 +332,7 @@ pub(crate) struct InfoArgs {
 }
 
 impl InfoArgs {
-    /// Who signs; the orchestrator is the one named.
+    /// The signer, with the named orchestrator as the only one.
     ///
     /// # Errors
     /// If token or header fields are malformed. Without a signer the call is made as nobody.
@@ -391,7 +391,7 @@ impl PeerArgs {
     }
 }
 
-/// What the command line asks for; `Ok(Err(text))` is text to show instead, such as the help.
+/// Parses the command line; `Ok(Err(text))` is text to show instead, such as the help.
 ///
 /// # Errors
 /// If it cannot be meant.

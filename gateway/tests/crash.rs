@@ -32,7 +32,7 @@ fn free_port() -> u16 {
     listener.local_addr().expect("known").port()
 }
 
-/// One orchestrator, one signer, and a gateway, as three processes.
+/// An orchestrator, a signer, and a gateway, as three processes.
 struct Stage {
     folder: Folder,
     orchestrator: u16,
@@ -131,7 +131,7 @@ impl Stage {
         self.spawn(log, &arguments)
     }
 
-    /// What the network said that it credited, in tickets.
+    /// The tickets that the network said it credited.
     fn credited(&self) -> u64 {
         let text = self.read("network.log");
         let tickets = text.lines().filter_map(|line| {

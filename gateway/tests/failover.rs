@@ -18,7 +18,7 @@ use server::Devnet;
 /// Nobody may wait longer for a segment than this beyond its time.
 const GAP: Duration = Duration::from_millis(500);
 
-/// One test at a time: five processes and a stream are enough for a small machine to be on time with.
+/// Lets one test run at a time: five processes and a stream are enough for a small machine to be on time with.
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)

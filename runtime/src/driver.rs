@@ -32,14 +32,14 @@ use crate::tls::Pins;
 /// While this many events wait for the owner, no exchange of the machine reads body bytes from the network.
 pub const MAX_EVENTS: usize = 64;
 
-/// So many records of a machine wait for the store; further ones fail at once, so that a store that hangs holds no
-/// more.
+/// At most this many records of a machine wait for the store; further ones fail at once, so that a store that hangs
+/// holds no more.
 pub const MAX_RECORDS: usize = 1 << 16;
 
 /// Reading starts again when so few events are left.
 pub(crate) const FEW_EVENTS: usize = MAX_EVENTS / 2;
 
-/// What machines run on: a runtime, an HTTP client with its connections and pins, a key holder and a store.
+/// Services for machines to run on: a runtime, an HTTP client with its connections and pins, a key holder and a store.
 ///
 /// Cheap to clone; clones share everything, so one driver for all machines of a program makes them share
 /// connections, remembered certificates, and what is known of remote signers.
@@ -188,7 +188,7 @@ impl<M: Drivable, R: Runtime> Handle<M, R> {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// As [`Handle::next`], by hand.
+    /// Polls for an event as [`Handle::next`] does, by hand.
     pub fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<M::Event>> {
         self.owner.0.poll_event(Some(cx))
     }
@@ -207,7 +207,7 @@ impl<M: Drivable, R: Runtime> Handle<M, R> {
         self.owner.0.close();
     }
 
-    /// What the machine runs on.
+    /// The driver that the machine runs on.
     pub fn driver(&self) -> &Driver<R> {
         &self.owner.0.driver
     }

@@ -36,7 +36,7 @@ struct State<M: Drivable> {
     machine: M,
     lanes: BTreeMap<EffectId, Arc<Lane>>,
     events: VecDeque<M::Event>,
-    /// Who waits for events.
+    /// Tasks that wait for events.
     listeners: Vec<Waker>,
     /// Exchanges that wait for the owner to take events.
     stalled: Vec<Arc<Lane>>,
@@ -44,9 +44,9 @@ struct State<M: Drivable> {
     servers: Vec<Weak<Signal>>,
     records: VecDeque<(EffectId, Record)>,
     storing: bool,
-    /// When the machine wants to be woken.
+    /// The time at which the machine wants to be woken.
     wake: Option<Time>,
-    /// When the timer task will look next; later wake times are left to it.
+    /// The time at which the timer task will look next; later wake times are left to it.
     armed: Option<Time>,
     timer: Option<Waker>,
     /// How many exchanges peers have opened.
@@ -54,7 +54,7 @@ struct State<M: Drivable> {
     closed: bool,
 }
 
-/// What remains to be done when the lock is released.
+/// Work that remains to be done when the lock is released.
 #[derive(Default)]
 struct Todo {
     wakes: Wakes,

@@ -1,4 +1,4 @@
-//! What passes between the engine and one HTTP exchange: commands and body bytes of our side.
+//! Lanes between the engine and one HTTP exchange: commands, and body bytes of our side.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -21,13 +21,14 @@ pub(crate) trait Sink: Send + Sync + 'static {
     /// Feeds the machine, after telling it how many bytes of our body went out.
     fn feed(&self, id: EffectId, lane: &Lane, step: In);
 
-    /// As [`Sink::feed`]; the exchange is over.
+    /// Feeds as [`Sink::feed`] does; the exchange is over.
     fn feed_last(&self, id: EffectId, lane: &Lane, step: In);
 
     /// Tells the machine how many bytes of our body went out, if any.
     fn report(&self, id: EffectId, lane: &Lane);
 
-    /// As [`Sink::report`], but not while somebody else is at the machine: with more to send, it can wait.
+    /// Reports as [`Sink::report`] does, but not while another task is at the machine: with more to send, the report
+    /// can wait.
     fn report_early(&self, id: EffectId, lane: &Lane);
 
     /// The exchange is over, and the machine knows.
@@ -53,7 +54,7 @@ pub(crate) struct Lane {
 struct State {
     body: VecDeque<Bytes>,
     ended: bool,
-    /// What follows the body, until it was taken.
+    /// The trailers that follow the body, until they are taken.
     trailers: Option<Headers>,
     aborted: bool,
     paused: bool,
@@ -67,7 +68,7 @@ struct State {
     writer: Option<Waker>,
 }
 
-/// What an exchange is to do.
+/// A command to an exchange.
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Read on.
@@ -153,7 +154,7 @@ impl Lane {
 
     // The exchange's side.
 
-    /// What to do; the task is woken when that changes.
+    /// The command for the exchange; the task is woken when that changes.
     pub(crate) fn order(&self, cx: &Context<'_>) -> Order {
         let mut state = lock(&self.state);
         wait(&mut state.task, cx);
@@ -182,7 +183,7 @@ impl Lane {
         lock(&self.state).aborted
     }
 
-    /// What is next. `eager` says to report whatever is out, awaited or not.
+    /// The next step of our side of the body. `eager` says to report whatever is out, awaited or not.
     fn pop(&self, cx: &Context<'_>, eager: bool) -> Popped {
         let mut state = lock(&self.state);
         if state.aborted {
@@ -207,7 +208,7 @@ enum Popped {
     Data(Bytes, usize),
     Trailers(Headers),
     End,
-    /// Nothing there, but something to report first, which may bring more.
+    /// Nothing more to send, but sent bytes to report first, which may bring more.
     Report,
     Nothing,
     Aborted,
@@ -219,7 +220,7 @@ fn wait(slot: &mut Option<Waker>, cx: &Context<'_>) {
     }
 }
 
-/// One exchange: its name, its lane and its engine.
+/// An exchange: its name, its lane and its engine.
 #[derive(Clone)]
 pub(crate) struct Exchange {
     pub(crate) id: EffectId,

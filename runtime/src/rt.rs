@@ -1,4 +1,4 @@
-//! What an async runtime has to offer.
+//! The interface of an async runtime.
 
 use std::future::Future;
 use std::io;
@@ -44,7 +44,7 @@ pub trait Runtime: Clone + Send + Sync + Unpin + 'static {
     /// Listens on an address; port 0 picks a free one.
     fn bind(&self, at: SocketAddr) -> impl Future<Output = io::Result<Self::Listener>> + Send;
 
-    /// Where a listener listens.
+    /// The address that a listener listens on.
     ///
     /// # Errors
     /// If the system does not say.
@@ -90,7 +90,7 @@ impl Clock {
         steering.now(self.0.start.elapsed(), wall)
     }
 
-    /// The same point in time on the system's monotonic clock, at most half a minute from now.
+    /// The instant of `at` on the system's monotonic clock, at most half a minute from now.
     #[must_use]
     pub fn instant(&self, at: Time) -> Instant {
         Instant::now() + at.since(self.now()).min(LONGEST_SLEEP)

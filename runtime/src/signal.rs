@@ -10,11 +10,11 @@ use crate::lock;
 /// How a task is asked to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stop {
-    /// Not at all.
+    /// The task is not to stop.
     Run = 0,
-    /// When what it does is done.
+    /// The task is to stop when what it does is done.
     Finish = 1,
-    /// At once.
+    /// The task is to stop at once.
     Now = 2,
 }
 

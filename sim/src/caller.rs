@@ -6,7 +6,7 @@ use bytes::Bytes;
 use livepeer_core::http::{Body, Fault, Headers, In, Out, Request};
 use livepeer_core::{Effect, EffectId, Input, Machine, Outbox, Output, Time};
 
-/// What came back of one request so far.
+/// The answer to one request so far.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
     /// The status, once the head is there.
@@ -17,7 +17,7 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// The trailers, once the body is complete.
     pub end: Option<Headers>,
-    /// Why it broke, if it did.
+    /// The reason why the exchange broke, if it did.
     pub fault: Option<Fault>,
     /// Bytes of ours that the transport took.
     pub sent: usize,
@@ -67,7 +67,7 @@ impl Caller {
         self.out.forward(id, Effect::Http(step));
     }
 
-    /// What came back.
+    /// The answer to a request so far.
     ///
     /// # Panics
     /// If the id is not of this caller.
@@ -106,7 +106,7 @@ impl Machine for Caller {
     }
 }
 
-/// What a client hears of a server's steps.
+/// The input that a client gets from a server's steps.
 pub(crate) fn heard(out: &[Out]) -> Vec<In> {
     let mut heard = Vec::new();
     for step in out {

@@ -1,4 +1,4 @@
-//! What the fuzzers run: one function for each target, from bytes to a panic or none.
+//! Bodies of the fuzzers: one function for each target, from bytes to a panic or none.
 //!
 //! The bodies live here and not in `fuzz/`, so that `cargo test` replays the committed corpora through the very
 //! same code (`sim/tests/corpus.rs`). A new target is one line in [`TARGETS`], a function of that name below or
@@ -89,7 +89,7 @@ const fn last_segment(path: &'static str) -> &'static str {
     path.split_at(start).1
 }
 
-/// Whatever an orchestrator says about itself, every question about it has an answer.
+/// Decodes an orchestrator's info and asks it everything: every question has an answer.
 pub fn decode_orchestrator_info(data: &[u8]) {
     let raw = Bytes::copy_from_slice(data);
     let nodes = OrchestratorInfo::nodes_instead(data);
@@ -110,7 +110,7 @@ pub fn decode_orchestrator_info(data: &[u8]) {
     }
 }
 
-/// Whatever list is read, every entry has a usable address, and nothing is read without bound.
+/// Reads lists of every kind: each entry has a usable address, and nothing is read without bound.
 pub fn decode_listing(data: &[u8]) {
     let usable = |found: &listing::Found| {
         assert!(!found.url.host().is_empty());
@@ -384,7 +384,7 @@ pub fn decode_keystore(data: &[u8]) {
     }
 }
 
-/// What the chain answers is read or refused.
+/// Reads the answers of a chain, or refuses them.
 pub fn decode_chain_answer(data: &[u8]) {
     let _ = ethereum::Block::from_json(data);
     let _ = ethereum::read_sender_info(data);

@@ -32,7 +32,7 @@ use livepeer_core::{Effect, EffectId, Input, Machine, Output, Rng, Seed, Time};
 
 use crate::Key;
 
-/// So many steps without time going on are a machine that spins.
+/// At most this many steps while time stands still; a machine that takes more spins.
 const MAX_STEPS_AT_ONCE: u32 = 1_000_000;
 
 /// Names a machine of the network, and its type.
@@ -60,9 +60,9 @@ impl<M> std::fmt::Debug for Node<M> {
 pub struct Link {
     /// A step is under way at least this long.
     pub latency: Duration,
-    /// And up to this much longer; steps of one exchange stay in order.
+    /// The most that a step may be under way beyond that; steps of one exchange stay in order.
     pub jitter: Duration,
-    /// Of a million steps, so many break their exchange.
+    /// The number of steps, of a million, that break their exchange.
     pub breaks_per_million: u32,
     /// New exchanges fail.
     pub down: bool,
@@ -80,7 +80,7 @@ impl Default for Link {
     }
 }
 
-/// One direction of an exchange.
+/// A direction of an exchange.
 #[derive(Debug, Default)]
 struct Way {
     /// The last step arrives no earlier than the one before.
@@ -148,7 +148,7 @@ impl Net {
         }
     }
 
-    /// What time it is.
+    /// The network's time.
     #[must_use]
     pub const fn now(&self) -> Time {
         self.now
@@ -243,7 +243,7 @@ impl Net {
         self.slot(node).events.drain(..).collect()
     }
 
-    /// What a machine keeps, by key.
+    /// The records that a machine keeps, by key.
     #[must_use]
     pub fn stored<M: Machine + 'static>(&self, node: Node<M>) -> &BTreeMap<String, Bytes> {
         &self.held(node).store

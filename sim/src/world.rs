@@ -1,7 +1,7 @@
 //! A whole network under virtual time: orchestrators, a remote signer, a chain whose blocks go by, and gateways
 //! that run live video jobs through them.
 //!
-//! It is a [`Net`] with the usual machines in it, and the little that carries events between the machines of one
+//! The world is a [`Net`] with the usual machines in it, and the little that carries events between the machines of one
 //! gateway. Whatever a test wants to break it reaches through [`World::net`].
 
 use std::time::Duration;
@@ -27,7 +27,7 @@ use livepeer_core::{Address, Failure, Rng, Seed, Time};
 use crate::orchestrator::{self, Event};
 use crate::{Key, Net, Node, Orchestrator};
 
-/// When every world begins.
+/// The time when every world begins.
 pub const BEGINNING: Time = Time::from_secs(1_700_000_000);
 
 /// The name of the payer's key.
@@ -44,14 +44,14 @@ pub struct World {
     pub orchestrators: Vec<Node<Orchestrator>>,
     /// The remote signer.
     pub signer: Node<SignerServer>,
-    /// Where the signer is.
+    /// The signer's address.
     pub signer_url: Url,
-    /// Whose money it spends.
+    /// The account whose money the signer spends.
     pub payer: Address,
     chain: ChainView,
     next_block: Time,
     rng: Rng,
-    /// What the orchestrators told, and which of them.
+    /// Events of the orchestrators, each with the orchestrator's number.
     pub told: Vec<(usize, Event)>,
 }
 
@@ -59,28 +59,28 @@ pub struct World {
 pub struct Gateway {
     /// The job.
     pub job: Node<LiveVideoJob>,
-    /// Where it gets its sessions from.
+    /// The pool that the job gets its sessions from.
     pub pool: Node<SessionPool<Quickest>>,
     /// The input, and what the output answers of it.
     pub media: Node<Media>,
     /// The output of the session that runs.
     pub output: Option<Node<Subscriber>>,
-    /// What happened so far.
+    /// Events so far.
     pub log: Log,
 }
 
-/// What a [`Gateway`] saw.
+/// Events that a [`Gateway`] saw.
 #[derive(Debug, Default)]
 pub struct Log {
     /// Every session that started.
     pub started: Vec<Started>,
     /// Payments that were accepted.
     pub paid: Vec<Paid>,
-    /// Why payments could not be made.
+    /// Failures to make payments.
     pub held: Vec<Failure>,
     /// New prices that were paid.
     pub repriced: Vec<Price>,
-    /// What runners said.
+    /// Events of the runners.
     pub runner: Vec<RunnerEvent>,
     /// Orchestrators that were said to be lost.
     pub blamed: Vec<Url>,
@@ -142,7 +142,7 @@ impl World {
         self.gateway_of(config, request, Paying::Remote, identity, funds)
     }
 
-    /// As [`gateway`](Self::gateway), paid by the payer's own key.
+    /// Adds a gateway as [`gateway`](Self::gateway) does, paid by the payer's own key.
     pub fn own_key_gateway(&mut self, config: live::Config, request: StartRequest) -> Gateway {
         let account = LocalAccount::new(
             Policy::own_key(self.payer),
@@ -275,7 +275,7 @@ impl World {
         gateways[0].log.ended.clone()
     }
 
-    /// What the chain shows from now on; blocks go on from there.
+    /// Changes what the chain shows from now on; blocks go on from there.
     pub fn set_chain(&mut self, change: impl FnOnce(&mut ChainView)) {
         change(&mut self.chain);
         let chain = self.chain.clone();

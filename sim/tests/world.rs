@@ -70,7 +70,7 @@ fn stream(world: &mut World, gateway: &mut Gateway, seconds: u64) {
     assert_eq!(gateway.log.missing, 0);
 }
 
-/// What was paid is what was credited, and is billed or still there.
+/// Checks that the sum paid is the sum credited, and is billed or still there.
 fn books_balance(world: &World, gateway: &Gateway) {
     let orch = world.net.get(world.orchestrators[0]);
     let figures = orch.figures();
@@ -152,7 +152,7 @@ fn a_remote_payer_passes_a_free_orchestrator_over() {
     }
 }
 
-/// What was credited is in the gateway's store.
+/// Checks that the gateway's store has all that was credited on record as spent.
 fn recorded(world: &World, gateway: &Gateway) {
     let figures = world.net.get(world.orchestrators[0]).figures();
     let mut counter = Budget::unlimited();
@@ -229,7 +229,7 @@ fn ten_minutes_with_expiring_quotes_and_tokens_go_by_without_a_refusal() {
     books_balance(&world, &gateway);
 }
 
-/// What is on account for the session that runs.
+/// The balance of the session that runs.
 fn left(world: &World, gateway: &Gateway) -> Amount {
     let orch = world.net.get(world.orchestrators[0]);
     let manifest_id = &gateway.log.started[0].channels.manifest_id;
@@ -630,7 +630,7 @@ fn at_work(seed: u8) -> (World, Gateway, usize) {
     (world, gateway, first.expect("one of them"))
 }
 
-/// What the runner of an orchestrator does from now on.
+/// Sets how the runner of an orchestrator behaves from now on.
 fn turns(world: &mut World, orchestrator: usize, quirks: Quirks) {
     let node = world.orchestrators[orchestrator];
     world

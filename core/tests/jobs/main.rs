@@ -24,7 +24,7 @@ mod vectors;
 
 use serde_json::Value;
 
-/// One list of cases of a file of vectors.
+/// Reads a list of cases from a file of vectors.
 fn cases(name: &str, list: &str) -> Vec<Value> {
     let cases = vectors::file(name)[list].as_array().cloned();
     cases.unwrap_or_else(|| panic!("{name} has no list of {list}"))
@@ -48,7 +48,7 @@ fn of_kind(name: &str, kind: &str) -> Vec<Value> {
     cases
 }
 
-/// What went over the wire: given as JSON, or as text that may be none.
+/// The bytes that went over the wire: given as JSON, or as text that may not be JSON.
 fn raw(of: &Value, what: &str) -> String {
     match of.get(format!("{what}_json")) {
         Some(json) => json.to_string(),

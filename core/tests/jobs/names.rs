@@ -41,7 +41,7 @@ fn every_id_has_the_names_that_the_network_uses() {
     assert_eq!(Capability::named().count(), named);
 }
 
-/// What the reference cannot read and we can: it folds the first letter only.
+/// Names that the reference cannot read and we can: it folds the first letter only.
 const READ_BY_US: [(&str, u32); 15] = [
     ("TEXT-TO-IMAGE", 27),
     ("text-To-image", 27),

@@ -1,4 +1,4 @@
-//! What orchestrators and signers say in these tests.
+//! Messages of orchestrators and signers in these tests.
 
 use livepeer_core::capabilities::{Capabilities, Capability, Model};
 use livepeer_core::http::{Body, Headers, In, Out, Url};
@@ -17,14 +17,14 @@ pub(crate) fn unhex(of: &Value) -> Vec<u8> {
     hex::decode(text.strip_prefix("0x").unwrap_or(text)).unwrap()
 }
 
-/// What a signer says when it is asked who pays.
+/// The answer of a signer that is asked who pays.
 pub(crate) fn introduction(key: &Key) -> String {
     let address = key.address();
     let signature = hex::encode(key.sign(identity_digest(address)).0);
     format!(r#"{{"address":"{address}","signature":"0x{signature}"}}"#)
 }
 
-/// What an orchestrator offers that serves live video through that model, so often at a time.
+/// The capabilities of an orchestrator that serves live video through that model, so often at a time.
 pub(crate) fn offer(model: &str, capacity: u32) -> Capabilities {
     let warm = Model {
         warm: true,

@@ -1,4 +1,4 @@
-//! What must hold of capabilities whatever they are (handshake spec 16, 1 to 4), and of the two loops (7, 8).
+//! Properties of all capabilities (handshake spec 16, 1 to 4), and of the two loops (7, 8).
 
 use std::collections::BTreeMap;
 use std::time::Duration;

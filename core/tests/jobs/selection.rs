@@ -196,7 +196,7 @@ impl Field {
     }
 }
 
-/// So many standard deviations from the expected count; five happen once in two million.
+/// The distance from the expected count in standard deviations; five happen once in two million.
 fn deviations(hits: usize, draws: usize, probability: f64) -> f64 {
     let expected = draws as f64 * probability;
     let deviation = (expected * (1.0 - probability)).sqrt();

@@ -1,4 +1,4 @@
-//! What is said to the chain and read from it.
+//! Messages to the chain and from it.
 
 use livepeer_core::payment::redemption::{is_due, is_valid, pays_off};
 use livepeer_core::payment::ticket::pad32;

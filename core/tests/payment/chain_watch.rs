@@ -22,7 +22,7 @@ fn address_word(address: Address) -> String {
     format!("{:0>64}", hexed(&address.0))
 }
 
-/// One endpoint's chain.
+/// The chain of an endpoint.
 #[derive(Clone)]
 struct Chain {
     id: u64,
@@ -32,7 +32,7 @@ struct Chain {
     deposit: u64,
     /// How many questions it takes at a time.
     most: usize,
-    /// What the address of the controller answers in place of the contracts' addresses.
+    /// The answer to a query for the controller's address, in place of the contracts' addresses.
     no_controller: Option<&'static str>,
 }
 
@@ -119,7 +119,7 @@ struct Player {
     failures: Vec<(String, Cause)>,
     downs: usize,
     stale: Vec<u64>,
-    /// Who was asked, and when.
+    /// The endpoints asked, and when.
     asked: Vec<(usize, Time)>,
     /// Says that it is asked too often, and perhaps for how long it wants to be left alone.
     busy: Option<(usize, Option<&'static str>)>,

@@ -1,4 +1,4 @@
-//! What a signer counts, and how healthy it says it is.
+//! The figures of a signer, and how healthy it says it is.
 
 use std::time::Duration;
 

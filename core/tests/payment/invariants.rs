@@ -1,4 +1,4 @@
-//! What the payments spec (19) says must hold for all numbers, drawn at random.
+//! Invariants of the payments spec (19), for numbers drawn at random.
 
 use std::time::Duration;
 
@@ -128,7 +128,7 @@ proptest! {
         prop_assert_eq!(ev.is_zero(), face == 0 || prob == BigUint::ZERO);
     }
 
-    /// Whatever is spent when, no window of an hour and no job passes its limit.
+    /// Budgets hold: whatever is spent when, no window of an hour and no job passes its limit.
     #[test]
     fn a_budget_holds_over_every_hour(
         payments in prop::collection::vec((0_u64..1_200, 1_u64..50), 1..80),

@@ -1,4 +1,4 @@
-//! What a recipient makes of tickets, one after the other.
+//! The verdicts of a recipient on tickets, one after the other.
 
 use livepeer_core::chain::SenderInfo;
 use livepeer_core::money::{Amount, Price, Wei};
@@ -68,7 +68,7 @@ fn payment(params: &TicketParams, tickets: Vec<SenderParams>) -> Payment {
     }
 }
 
-/// What a drain brought.
+/// The outputs of a drain.
 #[derive(Default)]
 struct Drained {
     records: Vec<(EffectId, Record)>,
@@ -266,7 +266,7 @@ fn sequence(name: &str, case: &Value) {
     }
 }
 
-/// What came of each ticket; an accepted payment does not say, for all were credited.
+/// The outcome of each ticket; an accepted payment does not say, for all were credited.
 fn outcomes(
     rejected: Option<Box<Rejection>>,
     drained: &Drained,

@@ -1,4 +1,4 @@
-//! What is secret, or worth money to whoever has it, is not shown by `Debug`.
+//! Secrets, and text that is worth money to its holder, are not shown by `Debug`.
 
 use std::fmt::Debug;
 

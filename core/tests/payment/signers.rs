@@ -1,4 +1,4 @@
-//! What is remembered of remote signers.
+//! The memory of how remote signers did.
 
 use std::time::Duration;
 

@@ -11,7 +11,7 @@ use livepeer_core::trickle::subscriber::{self, Subscriber};
 use livepeer_core::trickle::{ContentType, Ending, Seq, Start};
 use livepeer_core::{Effect, EffectId, Input, Machine, Misuse, Output, Time};
 
-/// One client machine, its exchanges mapped to the server's.
+/// A client machine, its exchanges mapped to the server's.
 struct Client<M: Machine> {
     machine: M,
     to_server: BTreeMap<EffectId, EffectId>,
@@ -104,7 +104,7 @@ impl World {
         seq
     }
 
-    /// What the subscriber told, one word an event.
+    /// The events of the subscriber, one word each.
     fn told(&mut self) -> Vec<String> {
         let events = self.subscriber.events.drain(..);
         events.map(crate::subscriber::told).collect()
@@ -127,7 +127,7 @@ impl Far {
         self.server.handle_input(now, Input::Http(id, step));
     }
 
-    /// What the server says, of which every byte leaves at once, and when it wants to be woken.
+    /// The server's output, of which every byte leaves at once, and when it wants to be woken.
     fn drain(&mut self, now: Time) -> (Vec<(EffectId, Out)>, Option<Time>) {
         let mut said = Vec::new();
         let wake = loop {

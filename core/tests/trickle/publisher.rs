@@ -1,4 +1,4 @@
-//! What a publisher does when its server or its connections fail, told step by step.
+//! The behaviour of a publisher whose server or connections fail, told step by step.
 
 mod idle;
 
@@ -51,14 +51,14 @@ impl Hand {
         hand
     }
 
-    /// One that has found its place at 5.
+    /// A publisher that has found its place at 5.
     fn ready(config: Config) -> Self {
         let mut hand = Self::new(config);
         hand.reply("GET /c/next", latest(5));
         hand
     }
 
-    /// One whose connection breaks when so much of seq 5 has left.
+    /// A publisher whose connection breaks when so much of seq 5 has left.
     fn broken(text: &'static str) -> Self {
         let mut hand = Self::ready(Config::default());
         hand.begin();
@@ -110,7 +110,7 @@ impl Hand {
         self.step("GET /c/5", data(held));
     }
 
-    /// That was all of it.
+    /// Ends the reading back.
     fn read_back_ends(&mut self) {
         self.step("GET /c/5", In::End(Headers::new()));
     }

@@ -1,4 +1,4 @@
-//! What a server does beyond the recorded transcripts: limits, gates, slow readers, its embedder's side.
+//! The behaviour of a server beyond the recorded transcripts: limits, gates, slow readers, its embedder's side.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

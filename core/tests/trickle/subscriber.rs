@@ -1,4 +1,4 @@
-//! What a subscriber makes of answers, silence and broken connections, told step by step.
+//! The reaction of a subscriber to answers, silence and broken connections, told step by step.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ impl Hand {
         hand
     }
 
-    /// One that reads seq 5, of which it has `ab`.
+    /// A subscriber that reads seq 5, of which it has `ab`.
     fn reading(config: Config) -> Self {
         let mut hand = Self::new(config, Start::At(Seq::new(5)));
         hand.serve(5, "ab");

@@ -1,4 +1,4 @@
-//! Whom to talk to, from options and token together.
+//! Peers to talk to, from options and token together.
 //!
 //! The order is that of the product (handshake spec 7.1): what is named explicitly, then what the token names;
 //! empty counts as absent. Header fields follow the endpoint they were given for and nobody else: those of a
@@ -11,15 +11,15 @@ use super::PeerArgs;
 use super::values::{Header, peer, required_orchestrator};
 use crate::ui::Failed;
 
-/// Whom to talk to.
+/// Peers to talk to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoints {
     /// Orchestrators in order of preference; empty only if there is another place to ask for them: discovery, or
     /// else the signer.
     pub(crate) orchestrators: Vec<Url>,
-    /// Where to ask for orchestrators, with header fields for it.
+    /// The place to ask for orchestrators, with header fields for it.
     pub(crate) discovery: Option<(Url, Vec<Header>)>,
-    /// Who signs and pays; `None`: nobody.
+    /// The signer, which also pays; `None` if there is none.
     pub(crate) signer: Option<Signer>,
 }
 
@@ -27,9 +27,9 @@ pub(crate) struct Endpoints {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Signer {
     pub(crate) url: Url,
-    /// Asked in this order when those before do not answer.
+    /// Further signers, asked in this order when those before do not answer.
     pub(crate) others: Vec<Url>,
-    /// Header fields for them.
+    /// Header fields for the signers.
     pub(crate) headers: Vec<Header>,
 }
 
@@ -41,7 +41,7 @@ pub(super) fn token(peers: &PeerArgs, command: &str) -> Result<Token, Failed> {
     }
 }
 
-/// Who signs; `None`: nobody.
+/// The signer; `None` if there is none.
 pub(super) fn signer(
     peers: &PeerArgs,
     token: &Token,

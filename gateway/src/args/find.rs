@@ -96,13 +96,13 @@ pub(crate) struct FindArgs {
     /// Ask all sources and put their answers together, instead of the first that answers.
     #[arg(long, help_heading = "Sources")]
     pub(crate) all: bool,
-    /// Only those that serve this model of live video; without it everybody, with all that they serve.
+    /// Only orchestrators that serve this model of live video; without this option all, with all that they serve.
     #[arg(long, value_name = "MODEL", value_parser = values::model)]
     pub(crate) model_id: Option<String>,
     /// The most to pay, in wei per pixel: 1200, 0.5 or 1/3.
     #[arg(long, value_name = "WEI_PER_PIXEL", value_parser = values::price)]
     pub(crate) max_price: Option<Price>,
-    /// Take also who asks to be paid as another account than the one that is registered for its address.
+    /// Accept also orchestrators that ask to be paid as another account than the one registered for their address.
     #[arg(long)]
     pub(crate) any_recipient: bool,
     /// How long to look, and then how long to wait for orchestrators, at most: 30s, 1m.
@@ -122,7 +122,7 @@ pub(crate) struct FindArgs {
 }
 
 impl FindArgs {
-    /// What orchestrators have to offer.
+    /// The capabilities that orchestrators have to offer.
     pub(crate) fn wanted(&self) -> Capabilities {
         match &self.model_id {
             Some(model) => Capabilities::live_video(model.as_str()),
@@ -156,7 +156,7 @@ impl FindArgs {
             .collect())
     }
 
-    /// Who introduces us to those who are found; `None`: nobody.
+    /// The signer that introduces us to the orchestrators found; `None` if there is none.
     ///
     /// # Errors
     /// If token or header fields are malformed.

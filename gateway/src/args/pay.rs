@@ -40,7 +40,7 @@ impl PayArgs {
         self.key.keystore.is_some() || self.key.key_file.is_some()
     }
 
-    /// What may be spent.
+    /// The limits on spending.
     pub(crate) fn budget(&self) -> Budget {
         let mut budget = Budget::unlimited();
         if let Some(limit) = &self.max_spend {
@@ -52,7 +52,7 @@ impl PayArgs {
         budget
     }
 
-    /// What the key of `address` signs.
+    /// The policy by which the key of `address` signs.
     pub(crate) fn policy(&self, address: Address, max_price: Option<Price>) -> Policy {
         Policy {
             limits: self.tickets.limits(),

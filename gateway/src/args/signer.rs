@@ -24,17 +24,17 @@ pub(crate) struct SignerArgs {
     /// Where to listen. ADDR is ip:port, or a port on loopback.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8935")]
     pub(crate) listen: Listen,
-    /// The certificates to show, leaf first, in PEM. Without them it speaks plain HTTP.
+    /// The certificates to show, leaf first, in PEM. Without them the signer speaks plain HTTP.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,
-    /// Their private key, in PEM.
+    /// The private key of the certificates, in PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
     /// Keep in this file which nonces were used, so that a restart does not use one again under a quote that a caller
     /// kept.
     #[arg(long, value_name = "FILE")]
     pub(crate) store: Option<PathBuf>,
-    /// Which runtime drives it.
+    /// Which runtime drives the signer.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,
     #[command(flatten)]
@@ -98,8 +98,8 @@ struct LimitArgs {
     /// The most to pay for a unit, in wei: 1200, 0.5 or 1/3. A unit is a pixel or, with live runners, a second.
     #[arg(long, value_name = "WEI", value_parser = values::price)]
     max_price: Option<Price>,
-    /// The same for one model, such as live-video-to-video/noop=1200; may repeat. The model `default` stands for
-    /// those of its pipeline that are not named.
+    /// The most to pay for a unit of one model, in wei, such as live-video-to-video/noop=1200; may repeat. The model
+    /// `default` stands for those of its pipeline that are not named.
     #[arg(long, value_name = "PIPELINE/MODEL=WEI", value_parser = model_price)]
     max_model_price: Vec<(Capability, String, Price)>,
     #[command(flatten)]
@@ -109,10 +109,10 @@ struct LimitArgs {
 /// Options about the tickets that a key signs.
 #[derive(Args, Debug)]
 pub(crate) struct TicketArgs {
-    /// What one ticket may be worth on average, in wei.
+    /// The most that one ticket may be worth on average, in wei.
     #[arg(long, value_name = "WEI", default_value = "3000000000000", value_parser = values::wei)]
     max_ticket_ev: Wei,
-    /// What the tickets of one payment may be worth together, in wei.
+    /// The most that the tickets of one payment may be worth together, in wei.
     #[arg(long, value_name = "WEI", default_value = "20000000000000", value_parser = values::wei)]
     max_total_ev: Wei,
     /// A ticket may pay at most the deposit divided by this.
@@ -121,7 +121,7 @@ pub(crate) struct TicketArgs {
 }
 
 impl TicketArgs {
-    /// What they say.
+    /// The limits that the options set.
     pub(crate) fn limits(&self) -> SenderLimits {
         SenderLimits {
             max_ev: Amount::from(&self.max_ticket_ev),
@@ -138,7 +138,7 @@ struct CallerArgs {
     /// Ask this URL before each payment whether the caller may have it.
     #[arg(long, value_name = "URL", value_parser = values::peer)]
     webhook: Option<Url>,
-    /// A header field for it, such as "Authorization: Bearer …"; may repeat.
+    /// A header field for the webhook, such as "Authorization: Bearer …"; may repeat.
     #[arg(long, value_name = "NAME:VALUE", requires = "webhook")]
     webhook_header: Vec<Secret>,
     /// Sign for everybody who reaches an address beyond loopback. Without a webhook it has to be said.
@@ -193,7 +193,7 @@ impl SignerArgs {
         self.webhook().map(drop)
     }
 
-    /// What is signed for the account of `address`.
+    /// The policy by which tickets are signed for the account of `address`.
     pub(crate) fn policy(&self, address: Address) -> Policy {
         let limits = &self.limits;
         let mut ceilings = limits.max_price.map(Ceilings::of).unwrap_or_default();
@@ -207,7 +207,7 @@ impl SignerArgs {
         }
     }
 
-    /// Whom to ask before.
+    /// The webhook to ask before each payment, if the options name one.
     ///
     /// # Errors
     /// If a header field is malformed.

@@ -20,7 +20,7 @@ pub(crate) struct TrickleArgs {
     pub(crate) command: TrickleCommand,
 }
 
-/// What to do with trickle channels.
+/// Commands for trickle channels.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TrickleCommand {
     /// Run a trickle server.
@@ -80,7 +80,7 @@ pub(crate) struct ServeArgs {
     /// Remove channels that nobody wrote to for this long.
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = values::duration)]
     pub(crate) idle: Duration,
-    /// How often to look for them.
+    /// How often to look for such channels.
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = values::duration)]
     pub(crate) sweep: Duration,
     /// Stop after this much time.
@@ -167,7 +167,7 @@ pub(crate) struct PubArgs {
     /// The channel, such as http://127.0.0.1:2939/ai/trickle/NAME.
     #[arg(value_name = "URL", value_parser = channel)]
     pub(crate) channel: Url,
-    /// What to publish: a file, or - for standard input.
+    /// Input to publish: a file, or - for standard input.
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub(crate) input: Place,
     /// Where segments end: at a keyframe of an MPEG-TS stream, after every line, after a SIZE such as 256KiB, or
@@ -192,7 +192,7 @@ pub(crate) struct PubArgs {
     /// Begin segments at least this much time apart. A server keeps five: readers that are further behind lose some.
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub(crate) every: Option<Duration>,
-    /// What gives way when the server takes less than there is.
+    /// Choose what gives way when the server takes less than there is.
     #[arg(long, value_enum, default_value_t = Slow::Wait)]
     slow: Slow,
     /// Do nothing about silence of standard input. Without this the open segment ends after 3 s of it, and an empty
@@ -202,7 +202,7 @@ pub(crate) struct PubArgs {
     /// Print the figures as JSON.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Which executor drives it.
+    /// Which executor drives the publisher.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,
     #[command(flatten)]
@@ -244,13 +244,13 @@ pub(crate) struct SubArgs {
     /// The channel, such as http://127.0.0.1:2939/ai/trickle/NAME.
     #[arg(value_name = "URL", value_parser = channel)]
     pub(crate) channel: Url,
-    /// Where to write it: a file, or - for standard output.
+    /// Where to write the bytes of the channel: a file, or - for standard output.
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub(crate) output: Place,
     /// Where to begin: with the next segment, the current one, or a number.
     #[arg(long, value_name = "WHERE", default_value = "current", value_parser = start)]
     pub(crate) start: Start,
-    /// End after so many segments.
+    /// End after this many segments.
     #[arg(long, value_name = "N")]
     pub(crate) segments: Option<NonZeroUsize>,
     /// Where to go on after falling behind.
@@ -265,7 +265,7 @@ pub(crate) struct SubArgs {
     /// Print the figures as JSON.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Which executor drives it.
+    /// Which executor drives the subscriber.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,
     #[command(flatten)]
@@ -323,7 +323,7 @@ impl FromStr for Cut {
     }
 }
 
-/// What gives way.
+/// The part of the input that gives way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Slow {
     /// Nothing: the input waits.
@@ -336,7 +336,7 @@ enum Slow {
     SkipToLive,
 }
 
-/// Where a reader goes on that fell behind.
+/// Where a reader that fell behind goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Behind {
     /// At the segment that begins next.

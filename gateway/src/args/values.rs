@@ -152,7 +152,7 @@ pub(super) fn orchestrator(text: &str) -> Result<Option<Url>, String> {
     required_orchestrator(text).map(Some)
 }
 
-/// As [`orchestrator`], and not blank. It names a node and not a page: no path, no query.
+/// Reads an address as [`orchestrator`] does, and not blank. It names a node and not a page: no path, no query.
 pub(super) fn required_orchestrator(text: &str) -> Result<Url, String> {
     let url = peer(text)?;
     if url.path() != "/" || text.contains('#') {

@@ -10,7 +10,7 @@ use super::socket::sleep_until;
 use crate::args::ChainArgs;
 use crate::ui::Failed;
 
-/// Who tells more of the chain.
+/// Sources of later views of the chain.
 pub(super) enum News<R: Runtime> {
     /// Endpoints of a real one.
     Endpoints(Handle<ChainWatch, R>),

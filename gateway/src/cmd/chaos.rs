@@ -1,4 +1,4 @@
-//! What goes wrong in a development network on purpose: one orchestrator at a time is killed and comes back, or
+//! Mishaps in a development network, on purpose: one orchestrator at a time is killed and comes back, or
 //! stands still for a while.
 
 use std::process::{Command, Stdio};
@@ -18,7 +18,7 @@ const AWAY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_s
 /// How long one stands still.
 const STILL: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(8));
 
-/// What goes wrong next.
+/// The next mishap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mishap {
     after: Duration,
@@ -27,7 +27,7 @@ struct Mishap {
     lasts: Duration,
 }
 
-/// The same seed brings the same mishaps.
+/// A plan of mishaps: the same seed brings the same ones.
 struct Chaos {
     rng: Rng,
     victims: usize,
@@ -135,7 +135,7 @@ fn rest(stopped: &Receiver<()>, span: Duration) -> bool {
     stopped.recv_timeout(span) == Err(RecvTimeoutError::Timeout)
 }
 
-/// By the program that every Unix has. False if there is none, or no process.
+/// Sends a signal by the program that every Unix has. False if there is none, or no process.
 fn signal(process: &Process, signal: &str) -> bool {
     process.id().is_some_and(|id| {
         Command::new("kill")

@@ -146,7 +146,7 @@ fn judge(summary: &Summary, back: &[u8], join: Join) -> Outcome {
     Ok(())
 }
 
-/// What came back, up to one byte more than went out.
+/// The output that came back, cut off one byte after the length of the input.
 #[derive(Clone, Default)]
 struct Back(Arc<Mutex<Vec<u8>>>);
 

@@ -70,7 +70,7 @@ impl on::Work for Devnet<'_> {
     }
 }
 
-/// What is there, and what to do with it.
+/// The text that says what the network has, and what to do with it.
 fn introduction<R: Runtime>(
     network: &Network<R>,
     processes: &[Process],

@@ -105,7 +105,7 @@ pub(super) async fn survey<R: Runtime>(
     Ok(Survey::take(driver, config, &payer, wanted, found, args.within).await?)
 }
 
-/// Why nobody was found.
+/// The failure to report when no orchestrator was found.
 pub(super) fn nobody(discovered: &Discovered) -> Failed {
     let failures = discovered
         .failed
@@ -138,7 +138,7 @@ pub(super) fn nobody(discovered: &Discovered) -> Failed {
     }
 }
 
-/// What came of it.
+/// The report of a discovery.
 #[derive(Serialize)]
 struct Report {
     orchestrators: Vec<Row>,
@@ -154,16 +154,16 @@ struct Note {
     why: String,
 }
 
-/// One orchestrator. Everything is its own claim, but for the latency and the source's words.
+/// An orchestrator. Everything is its own claim, but for the latency and the source's words.
 #[derive(Serialize)]
 struct Row {
     address: String,
-    /// Where its work goes, if that is elsewhere.
+    /// The address that the orchestrator's work goes to, if that is another.
     #[serde(skip_serializing_if = "Option::is_none")]
     transcoder: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     account: Option<String>,
-    /// In hundred-thousandths of a token.
+    /// The stake in hundred-thousandths of a token.
     #[serde(skip_serializing_if = "Option::is_none")]
     stake: Option<u64>,
     /// How far the source trusts it.
@@ -274,7 +274,7 @@ impl Report {
         Ok(())
     }
 
-    /// That nobody is of use is a failure, for scripts.
+    /// Fails if no orchestrator found can be worked with, for scripts.
     fn verdict(&self) -> Outcome {
         let rejected = |row: &&Row| row.rejected.is_some();
         let count = self.orchestrators.iter().filter(rejected).count();

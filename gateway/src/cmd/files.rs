@@ -17,13 +17,13 @@ struct Used {
     written: bool,
 }
 
-/// What makes two names mean one file.
+/// The identity of a file, by which two names are found to mean the same file.
 #[derive(PartialEq, Eq)]
 enum Identity {
     /// A file that is there: links, hard ones too, lead to the same.
     #[cfg(unix)]
     Node(u64, u64),
-    /// One that is not, or any where the system has no numbers for them: by its path without links.
+    /// A file that is not there yet, or any file where the system has no numbers for files: its path without links.
     Path(PathBuf),
 }
 
@@ -86,8 +86,8 @@ impl Files {
     }
 }
 
-/// What a path leads to; `None` for what may be used twice, such as a terminal or `/dev/null`, and for what cannot be
-/// looked at, which whoever opens it tells.
+/// The identity of the file at a path; `None` for a file that may be used twice, such as a terminal or `/dev/null`, and
+/// for one that cannot be looked at: opening it reports that.
 fn identity(path: &Path) -> Option<Identity> {
     match fs::metadata(path) {
         Ok(data) => of(&data, path),

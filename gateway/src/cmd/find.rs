@@ -1,4 +1,4 @@
-//! Whom a job may ask, when the command line names no orchestrator itself.
+//! Orchestrators that a job may ask, when the command line names none itself.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::discover::nobody;
 use crate::args::{Endpoints, Header};
 use crate::ui::Failed;
 
-/// Both the discovery endpoint and, after it, the signer have time to answer.
+/// How long the search may take, at most: the discovery endpoint and, after it, the signer have time to answer.
 const WITHIN: Duration = Duration::from_secs(10);
 
 /// The orchestrators that are named, or those that the discovery endpoint knows, or else the signer.

@@ -77,7 +77,7 @@ struct Report {
 struct PriceReport {
     wei: i64,
     units: i64,
-    /// One second of live video.
+    /// The price of a second of live video.
     #[serde(flatten, serialize_with = "per_second")]
     wei_per_second: Money,
 }
@@ -98,7 +98,7 @@ struct TicketReport {
     face_value_wei: String,
     #[serde(flatten, serialize_with = "ticket_value")]
     expected_value_wei: Money,
-    /// One ticket in so many wins.
+    /// The number of tickets of which one wins, on average.
     one_in: String,
     expiration_block: String,
     creation_round: i64,

@@ -1,4 +1,4 @@
-//! One live video job: segments out, segments in, and the figures of both.
+//! A live video job: segments out, segments in, and the figures of both.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// and the end of everything this long.
 const CLOSES_WITHIN: Duration = Duration::from_secs(8);
 
-/// What to run, beside the job itself.
+/// Settings of a run, beside the job itself.
 pub(super) struct Plan {
     pub(super) model: String,
     pub(super) speed: Speed,
@@ -41,23 +41,23 @@ pub(super) struct Plan {
     pub(super) chain: Option<Receiver<ChainView>>,
 }
 
-/// What happened so far, as both directions write it down.
+/// Figures of the job so far, as both directions write them down.
 struct Figures {
     summary: Summary,
     progress: Progress,
-    /// When the segments left whose return is awaited.
+    /// The times when the segments left whose return is awaited.
     left: VecDeque<Instant>,
     /// How many are not awaited any more.
     settled: u64,
     first_out: Option<Instant>,
 }
 
-/// Why the job was ended.
+/// The reason why the job was ended.
 enum Ended {
     /// The input is over, or the time limit is.
     Input,
     Interrupted,
-    /// Because the output could not be written any more.
+    /// The output could not be written any more.
     Sink,
 }
 

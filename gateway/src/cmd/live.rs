@@ -100,16 +100,16 @@ fn files(args: &LiveArgs) -> Files {
 /// The record of what was spent.
 const SPENT_KEY: &str = "spent";
 
-/// What pays, and what may be spent.
+/// The payer, and the limits on what it spends.
 struct Purse<R: Runtime> {
-    /// With store and key, if there are any.
+    /// The driver, with store and key, if there are any.
     driver: Driver<R>,
     /// An own key's; without one, whoever the endpoints name pays.
     account: Option<Payer>,
     /// News of the chain, for it.
     chain: Option<Receiver<ChainView>>,
     budget: Budget,
-    /// Under which what is spent is kept.
+    /// The key of the record that keeps what is spent.
     budget_key: Option<String>,
 }
 

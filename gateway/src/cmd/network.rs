@@ -44,7 +44,7 @@ use crate::ui::{Failed, Wei};
 pub(super) const NOOP: &str = "noop";
 /// The model that shifts every time stamp, so that its output can be told from its input.
 pub(super) const RETIME: &str = "retime";
-/// By how much it does, in ticks of 90 kHz: an hour.
+/// The shift of the time stamps, in ticks of 90 kHz: an hour.
 const SHIFT: i64 = 3600 * 90_000;
 
 /// Wei per pixel. A second costs 2,764,800,000 wei, about a third of the usual ticket.
@@ -77,7 +77,7 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// One orchestrator and a signer with a fresh key on free ports of loopback.
+    /// A network of one orchestrator and a signer with a fresh key, on free ports of loopback.
     pub(super) fn private(join: Join) -> Self {
         let any = Listen((Ipv4Addr::LOCALHOST, 0).into());
         Self {
@@ -124,7 +124,7 @@ pub(super) struct Network<R: Runtime> {
     running: Sender<()>,
 }
 
-/// One orchestrator of it.
+/// An orchestrator of the network.
 pub(super) struct Place<R: Runtime> {
     url: Url,
     handle: Owned<Orchestrator, R>,
@@ -221,22 +221,22 @@ impl<R: Runtime> Network<R> {
         Ok(network)
     }
 
-    /// Where the orchestrators are reached.
+    /// The addresses of the orchestrators.
     pub(super) fn orchestrators(&self) -> impl Iterator<Item = &Url> {
         self.orchestrators.iter().map(|place| &place.url)
     }
 
-    /// Where the signer is reached.
+    /// The address of the signer.
     pub(super) const fn signer(&self) -> &Url {
         &self.signer_url
     }
 
-    /// Whose money is spent.
+    /// The account whose money is spent.
     pub(super) const fn payer(&self) -> Address {
         self.payer
     }
 
-    /// What the orchestrators did so far, all together.
+    /// The figures of all orchestrators together.
     pub(super) fn figures(&self) -> Figures {
         self.orchestrators
             .iter()
@@ -244,7 +244,7 @@ impl<R: Runtime> Network<R> {
             .sum()
     }
 
-    /// What the payer has on account for a job, if anybody knows it.
+    /// The payer's balance for a job, if any orchestrator knows it.
     pub(super) fn balance(&self, manifest_id: &str) -> Option<Amount> {
         self.orchestrators.iter().find_map(|place| {
             place
@@ -370,7 +370,7 @@ impl<R: Runtime> Place<R> {
         })
     }
 
-    /// Where it is reached.
+    /// The address of the orchestrator.
     pub(super) const fn url(&self) -> &Url {
         &self.url
     }
@@ -425,7 +425,7 @@ fn listed(url: &Url) -> ListedOrchestrator {
     }
 }
 
-/// What is worth telling of an event.
+/// The line to show for an event, if it is worth one.
 fn line(event: &Event) -> Option<String> {
     Some(match event {
         Event::SessionStarted {

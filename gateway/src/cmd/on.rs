@@ -24,8 +24,8 @@ pub(super) fn run(runtime: crate::args::Runtime, work: impl Work) -> Outcome {
     run_with(runtime, None, work)
 }
 
-/// As [`run`], with that many threads if it is tokio; `None` is one per core. A single one spares the handing over
-/// between threads, which costs more than it brings until that one is busy.
+/// Runs as [`run`] does, with that many threads if it is tokio; `None` is one per core. A single one spares the handing
+/// over between threads, which costs more than it brings until that one is busy.
 pub(super) fn run_with(
     runtime: crate::args::Runtime,
     threads: Option<NonZeroUsize>,

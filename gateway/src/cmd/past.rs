@@ -1,5 +1,5 @@
-//! What an orchestrator of the development network remembers from one run to the next: who it is, which nonces it
-//! has seen, and which tickets won.
+//! State that an orchestrator of the development network keeps from one run to the next: its identity, the nonces it
+//! has seen, and the tickets that won.
 
 use std::path::Path;
 
@@ -25,10 +25,10 @@ pub(super) struct Past {
     pub(super) books: Option<Books>,
 }
 
-/// What it makes durable, and where.
+/// Records that an orchestrator makes durable, and the store they are in.
 pub(super) struct Books {
     pub(super) store: Sqlite,
-    /// What quotes from before are recognised by.
+    /// The secret by which quotes from before are recognised.
     pub(super) secret: Secret,
     pub(super) records: Vec<Record>,
 }

@@ -1,4 +1,4 @@
-//! What commands know of signer and trust, in the terms of the library.
+//! Settings of signer and trust that commands share, in the terms of the library.
 
 use std::fs;
 
@@ -11,12 +11,12 @@ use super::files;
 use crate::args::{Endpoints, PeerArgs, Signer};
 use crate::ui::Failed;
 
-/// Who pays.
+/// The payer that the endpoints name.
 pub(super) fn payer(endpoints: &Endpoints) -> Payer {
     pays(endpoints.signer.as_ref())
 }
 
-/// Who pays, if that is who signs.
+/// The payer: the signer, or nobody if there is none.
 pub(super) fn pays(signer: Option<&Signer>) -> Payer {
     match signer {
         None => Payer::Offchain,
@@ -45,8 +45,8 @@ pub(super) const fn trust(peers: &PeerArgs) -> Trust {
     }
 }
 
-/// What becomes of a certificate that changed. Orchestrators make a new one at every start, so it is accepted once,
-/// said in the log, and remembered from then on.
+/// The treatment of a certificate that changed. Orchestrators make a new one at every start, so it is accepted once,
+/// logged, and remembered from then on.
 pub(super) const fn pin_change(peers: &PeerArgs) -> PinChange {
     if peers.pins_strict {
         PinChange::Refuse

@@ -33,7 +33,7 @@ pub(super) const ENDS_WITHIN: Duration = CLOSES_WITHIN;
 /// The end of the secrets.
 const END: &str = ".";
 
-/// What makes an orchestrator the same after a restart: the secret key of its account, and certificate and key.
+/// Secrets that make an orchestrator the same after a restart: the secret key of its account, and certificate and key.
 struct Secrets {
     key: Zeroizing<String>,
     pem: Zeroizing<String>,
@@ -119,7 +119,7 @@ impl Secrets {
     }
 }
 
-/// What all processes of a network have in common.
+/// Settings that all processes of a network have in common.
 #[derive(Clone, Copy)]
 pub(super) struct Kind {
     pub(super) runtime: crate::args::Runtime,
@@ -163,7 +163,7 @@ impl Process {
         Ok(this)
     }
 
-    /// Where it is reached.
+    /// The address of the orchestrator.
     pub(super) fn url(&self) -> &Url {
         self.url.as_ref().expect("it has been started")
     }
@@ -262,7 +262,7 @@ impl Drop for Process {
     }
 }
 
-/// As many processes, at addresses that follow on each other.
+/// Starts as many processes, at addresses that follow on each other.
 ///
 /// # Errors
 /// If one cannot be started. None is left running then.

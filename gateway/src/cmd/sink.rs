@@ -1,4 +1,4 @@
-//! Where the output goes: a thread that writes, so that a slow disk or pipe holds up the download and nothing else.
+//! The thread that writes the output, so that a slow disk or pipe holds up the download and nothing else.
 
 use std::io::{self, BufWriter, Write};
 use std::thread::JoinHandle;

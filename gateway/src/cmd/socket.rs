@@ -37,7 +37,7 @@ impl<R: Runtime> Socket<R> {
         })
     }
 
-    /// Where it is reached from this machine.
+    /// The socket's address for this machine.
     pub(super) fn url(&self, scheme: &str) -> Result<Url, Failed> {
         let mut at = self.address;
         if at.ip().is_unspecified() {

@@ -1,4 +1,4 @@
-//! Where segments come from: a thread that reads the input and cuts it.
+//! The source of segments: a thread that reads the input and cuts it.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,10 +14,10 @@ use crate::ui::Failed;
 
 /// Segments, or pieces of them, that are cut ahead of time. The thread waits when there are so many.
 const AHEAD: usize = 2;
-/// What is read at once.
+/// At most this many bytes are read at once.
 const PIECE: usize = 64 << 10;
 
-/// What to cut.
+/// An input to cut.
 pub(super) enum Input {
     /// Bytes that are here.
     Bytes(&'static [u8]),
@@ -60,7 +60,7 @@ impl Input {
     }
 }
 
-/// What the thread sends.
+/// A message of the thread that cuts.
 pub(super) enum Cut {
     /// More of the segment that comes next, from an input that is made as it is read.
     Early(Bytes),

@@ -1,4 +1,4 @@
-//! What can be wrong with an input, and what may be odd about it.
+//! Faults of an input, and oddities that are no faults.
 
 use std::fmt;
 
@@ -12,10 +12,10 @@ pub(crate) enum InputError {
     /// No run of packets begins with sync bytes.
     #[error("the input is not MPEG-TS: {}", found(.looks_like))]
     NotMpegTs {
-        /// What its first bytes say it is, if they say anything.
+        /// The format that the first bytes suggest, if they suggest any.
         looks_like: Option<&'static str>,
     },
-    /// It was MPEG-TS, and stopped to be.
+    /// The input was MPEG-TS, and stopped being so.
     #[error("the input stops being MPEG-TS at byte {at}: no sync byte within {searched} bytes")]
     LostSync {
         /// The offset of the first byte outside a packet.
@@ -39,7 +39,7 @@ fn found(looks_like: &Option<&'static str>) -> String {
 }
 
 impl InputError {
-    /// What to do about it.
+    /// The advice for the fault.
     pub(crate) const fn remedy(&self) -> &'static str {
         match self {
             Self::Empty => {
@@ -59,7 +59,7 @@ impl InputError {
     }
 }
 
-/// What was odd about an input that could be cut nevertheless. Every odd byte is in the segments all the same.
+/// Oddities of an input that could be cut nevertheless. Every odd byte is in the segments all the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Warnings {
     /// Bytes after the last whole packet: the input was cut off.

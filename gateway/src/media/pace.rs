@@ -26,12 +26,12 @@ pub(crate) const MAX_LAG: Duration = Duration::from_secs(1);
 pub(crate) enum Speed {
     /// As fast as the peers take it.
     Max,
-    /// That many thousandths of real time.
+    /// A number of thousandths of real time.
     Thousandths(NonZeroU32),
 }
 
 impl Speed {
-    /// One second a second.
+    /// The speed of real time: one second of media a second.
     pub(crate) const REAL: Self = Self::Thousandths(NonZeroU32::new(1000).expect("not zero"));
 
     /// How long media of that duration takes.

@@ -1,6 +1,6 @@
 //! Shifts every time stamp of an MPEG-TS stream, and nothing else.
 //!
-//! This is the second pipeline of the development network: its output is a valid stream that is not its input.
+//! Shifting is the second pipeline of the development network: its output is a valid stream that is not its input.
 //! PTS and DTS, PCR and OPCR, ESCR and the DTS of a seamless splice move by the same offset, modulo 2^33 ticks;
 //! the 27 MHz extensions of the clocks stay, since the offset is in ticks of 90 kHz. No stamp changes its width,
 //! so packets keep their places and their number. The picture stays as it is: to change it takes a decoder and an
@@ -27,11 +27,11 @@ const MAX_PES_FIELDS: usize = 9 + 5 + 5 + 6;
 #[derive(Debug)]
 pub(crate) struct Retimer {
     offset: u64,
-    /// What has not left yet.
+    /// Bytes that have not left yet.
     buffer: BytesMut,
     /// Where the next packet starts in it.
     next: usize,
-    /// By PID: where the bytes of a PES header are that has not ended.
+    /// Bytes of a PES header that has not ended, by PID: where they are.
     headers: BTreeMap<u16, Vec<usize>>,
 }
 
@@ -73,7 +73,7 @@ impl Retimer {
         self.release(all)
     }
 
-    /// Where the first byte is that may still change.
+    /// The place of the first byte that may still change.
     fn held(&self) -> usize {
         self.headers
             .values()

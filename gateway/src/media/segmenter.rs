@@ -52,7 +52,7 @@ pub(crate) struct Config {
 }
 
 impl Default for Config {
-    /// One second as in the reference (`LIVE_AI_MIN_SEG_DUR`), ten seconds, 32 MiB.
+    /// At least one second as in the reference (`LIVE_AI_MIN_SEG_DUR`), at most ten seconds and 32 MiB.
     fn default() -> Self {
         Self {
             min_duration: Duration::from_secs(1),
@@ -62,7 +62,7 @@ impl Default for Config {
     }
 }
 
-/// What a segment begins with.
+/// The first thing in a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Start {
@@ -81,9 +81,9 @@ pub(crate) struct Segment {
     pub(crate) index: u64,
     /// The bytes, less those that [`Segmenter::take_early`] gave out before.
     pub(crate) data: Bytes,
-    /// All bytes, those given out early included.
+    /// The number of all bytes, those given out early included.
     pub(crate) len: usize,
-    /// What it begins with.
+    /// The first thing in the segment.
     pub(crate) starts: Start,
     /// Whether it begins with PAT and PMT, so that a reader needs nothing from before.
     pub(crate) has_tables: bool,
@@ -128,7 +128,7 @@ pub(crate) struct Segmenter {
     ended: Option<Result<(), InputError>>,
 }
 
-/// What is known of the open segment.
+/// State of the open segment.
 #[derive(Debug)]
 struct Open {
     index: u64,
@@ -282,7 +282,7 @@ impl Segmenter {
         })
     }
 
-    /// What was odd so far; complete after [`Segmenter::finish`].
+    /// Oddities of the input so far; complete after [`Segmenter::finish`].
     pub(crate) fn warnings(&self) -> Warnings {
         Warnings {
             jumps: if self.open.video.is_some() {

@@ -25,7 +25,7 @@ pub(crate) struct Mux {
     continuity: BTreeMap<u16, u8>,
 }
 
-/// What a frame says about itself.
+/// The properties that a frame states.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Frame<'a> {
     pub(crate) pts: Option<u64>,

@@ -17,7 +17,7 @@ pub(crate) const SYNC: u8 = Packet::SYNC_BYTE;
 /// Packets in a row that must begin with a sync byte before we believe that they are packets.
 pub(crate) const SYNC_RUN: usize = 5;
 
-/// Where the PAT is.
+/// The PID of the PAT.
 pub(crate) const PAT_PID: u16 = 0;
 /// PIDs up to here carry tables by definition: PAT, CAT, TSDT, and DVB's SI.
 pub(crate) const LAST_RESERVED_PID: u16 = 0x1f;
@@ -34,7 +34,7 @@ pub(crate) fn find_packets(bytes: &[u8], last: usize, run: usize) -> Option<usiz
     })
 }
 
-/// What a file that is not MPEG-TS probably is.
+/// The probable format of a file that is not MPEG-TS.
 pub(crate) fn guess_format(head: &[u8]) -> Option<&'static str> {
     let at = |offset: usize, magic: &[u8]| {
         head.get(offset..offset + magic.len())
@@ -75,7 +75,7 @@ pub(crate) fn guess_format(head: &[u8]) -> Option<&'static str> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamps {
     pub(crate) pts: u64,
-    /// When the frame is decoded; the PTS if the header has nothing else.
+    /// The time when the frame is decoded; the PTS if the header has nothing else.
     pub(crate) dts: u64,
 }
 
@@ -122,7 +122,7 @@ pub(crate) fn frame_start(payload: &[u8]) -> Option<FrameStart<'_>> {
     }
 }
 
-/// What kind of packet a PID carries, as far as the tables say.
+/// The kind of packet that a PID carries, as far as the tables say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// PAT, PMT and the like.
@@ -142,7 +142,7 @@ pub(crate) struct Program {
     pub(crate) video: Option<(u16, Codec)>,
     /// The first other stream with frames.
     pub(crate) other: Option<u16>,
-    /// Where the clock reference is.
+    /// The PID of the clock reference.
     pub(crate) pcr: u16,
 }
 
@@ -150,7 +150,7 @@ pub(crate) struct Program {
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
     pat: Section,
-    /// By PID of the PMT.
+    /// Programs, by PID of the PMT.
     programs: BTreeMap<u16, (Section, Option<Program>)>,
     followed: Option<Program>,
 }
@@ -161,7 +161,7 @@ impl Tables {
         self.followed.as_ref()
     }
 
-    /// What the packets of `pid` are.
+    /// The kind of the packets of `pid`.
     pub(crate) fn kind(&self, pid: u16) -> Kind {
         if pid <= LAST_RESERVED_PID || self.programs.contains_key(&pid) {
             return Kind::Table;
@@ -203,7 +203,7 @@ impl Tables {
     }
 }
 
-/// What lies between header and checksum of a valid, current section of that table.
+/// The bytes between header and checksum of a valid, current section of that table.
 fn body(section: &[u8], table: u8) -> Option<&[u8]> {
     let current = section.len() >= 12 && section[5] & 1 == 1;
     (current && section[0] == table && section[1] & 0x80 != 0 && mpegts_crc::sum32(section) == 0)

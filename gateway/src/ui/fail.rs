@@ -27,7 +27,7 @@ const INTERRUPTED: u8 = 130;
 /// A longer cause is cut: peers' texts may be in it.
 const MAX_LINE: usize = 1000;
 
-/// What a command comes to.
+/// The outcome of a command.
 pub(crate) type Outcome = Result<(), Failed>;
 
 /// Why a command failed, and what its user can do about it.
@@ -53,7 +53,7 @@ impl Failed {
         }
     }
 
-    /// The same failure, written to standard output together with the figures.
+    /// Marks the failure as written to standard output together with the figures.
     pub(super) fn told(self) -> Self {
         Self { told: true, ..self }
     }
@@ -112,7 +112,7 @@ impl Failed {
         )
     }
 
-    /// The same failure, said to have happened during something.
+    /// Adds what was being done when the failure happened.
     pub(crate) fn during(mut self, what: impl Display) -> Self {
         self.cause = format!("{what}: {}", self.cause);
         self
@@ -209,7 +209,7 @@ impl From<Error> for Failed {
     }
 }
 
-/// What to do when an orchestrator does not fit.
+/// The advice for an orchestrator that does not fit.
 const fn unfit(rejection: &Rejection) -> &'static str {
     match rejection {
         Rejection::Free => FREE,
@@ -219,7 +219,7 @@ const fn unfit(rejection: &Rejection) -> &'static str {
 
 const FREE: &str = "Pay with --key-file or --keystore, or name another orchestrator";
 
-/// What can be done about it: by whom, and about what, depends on who did it.
+/// The advice for a failure, by its cause and by the party that caused it.
 fn remedy(who: &Party, cause: &Cause) -> &'static str {
     match who {
         Party::Orchestrator(_) => about_orchestrator(cause),
@@ -282,7 +282,7 @@ const FUND: &str = "Fund the deposit and reserve of the account that pays";
 const CANCEL_UNLOCK: &str = "Cancel the unlock of the deposit of the account that pays, or withdraw and fund it anew; \
                              nobody takes its tickets before";
 
-/// What to do about a connection, whoever is at its other end.
+/// The advice for a failed connection, whichever party is at its other end.
 fn about_link(cause: &Cause) -> Option<&'static str> {
     Some(match cause {
         Cause::Link(Fault::Forbidden(_)) => {

@@ -73,7 +73,7 @@ impl Latencies {
         self.percentile(50)
     }
 
-    /// One in a hundred is slower.
+    /// The latency that one in a hundred exceeds.
     pub(crate) fn p99(&self) -> Option<Duration> {
         self.percentile(99)
     }

@@ -1,4 +1,4 @@
-//! What people see: progress and logs on stderr, results on stdout, one line for a failure.
+//! Output for people: progress and logs on stderr, results on stdout, one line for a failure.
 //!
 //! Standard output carries results only (tables, or JSON with `--json`), so that it can be piped. Nothing here
 //! decides anything.

@@ -12,7 +12,7 @@ const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A line on stderr that says how far the work is: redrawn on a terminal, otherwise repeated now and then.
 ///
-/// It vanishes when dropped, so that what comes after starts on a clean line.
+/// The line vanishes when dropped, so that what comes after starts on a clean line.
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
@@ -45,7 +45,7 @@ impl Progress {
         }
     }
 
-    /// So many are done, and `note` is what else to say: `11 back, 24.7 ms p50`.
+    /// Shows that `done` are done, and `note` as what else to say: `11 back, 24.7 ms p50`.
     pub(crate) fn set(&mut self, done: u64, note: impl FnOnce() -> String) {
         if let Some(bar) = &self.bar {
             bar.set_position(done);

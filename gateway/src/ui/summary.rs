@@ -1,4 +1,4 @@
-//! What a live job came to: a table for people, JSON for machines.
+//! The summary of a live job: a table for people, JSON for machines.
 
 use std::time::Duration;
 
@@ -91,13 +91,13 @@ pub(crate) struct Summary {
     pub(crate) payments_refused: u64,
     /// Tickets in them.
     pub(crate) tickets: u64,
-    /// What these tickets are worth on average.
+    /// The expected value of these tickets.
     #[serde(flatten, serialize_with = "paid")]
     pub(crate) paid: Option<Money>,
-    /// What is left of it at the orchestrator.
+    /// The balance left at the orchestrator.
     #[serde(flatten, serialize_with = "balance")]
     pub(crate) balance: Option<Money>,
-    /// What was odd about the input.
+    /// Oddities of the input.
     pub(crate) warnings: Warnings,
 }
 

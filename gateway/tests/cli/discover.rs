@@ -361,7 +361,7 @@ fn server(answer: impl Fn(&mut TcpStream) + Send + Clone + 'static) -> String {
     })
 }
 
-/// One that answers everything with this document.
+/// A server that answers everything with this document.
 fn document(body: impl Into<String>) -> String {
     let body: String = body.into();
     server(move |stream| {
@@ -370,7 +370,7 @@ fn document(body: impl Into<String>) -> String {
     })
 }
 
-/// One that takes connections and never says anything.
+/// A server that takes connections and never says anything.
 fn silent() -> String {
     listen(|mut stream| {
         let mut rest = [0; 1024];

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// An answer: its status and body.
 pub(crate) type Answer = (u16, Vec<u8>);
 
-/// One request on a connection of its own: status and body.
+/// Makes a request on a connection of its own; returns status and body.
 pub(crate) fn call(
     address: &str,
     method: &str,

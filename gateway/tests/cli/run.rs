@@ -9,7 +9,7 @@ use crate::files::Folder;
 use crate::process::{Running, gateway, signal};
 use crate::server::Server;
 
-/// What ends sooner or later ends within this, or the test fails.
+/// How long a command that ends sooner or later may take, at most.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Both executors, as `--runtime` takes them.

@@ -29,7 +29,7 @@ fn command(arguments: &[&str]) -> Command {
     command
 }
 
-/// One that runs, and stops when this is dropped.
+/// A signer that runs, and stops when this is dropped.
 pub(crate) struct Signer {
     pub(crate) server: Server,
     pub(crate) address: String,

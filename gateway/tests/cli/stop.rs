@@ -25,7 +25,7 @@ fn listener() -> (TcpListener, String) {
     (listener, address.to_string())
 }
 
-/// One press ends it, and the one line says why.
+/// Checks that one signal ends the command, and that its only line says why.
 fn ends(mut running: Running, name: &str, what: &str) {
     signal(running.0.id(), name);
     let status = running.wait(PATIENCE);

@@ -1,4 +1,4 @@
-//! What it prints, where, and how it exits.
+//! The output of the program, where it goes, and the exit status.
 
 use crate::process::{Running, gateway};
 use crate::run::run;

@@ -10,9 +10,9 @@ use crate::process::{Running, gateway};
 /// A server in a process of its own, killed when this is dropped.
 pub(crate) struct Server {
     pub(crate) running: Running,
-    /// What it printed when it had started.
+    /// The text that the server printed when it had started.
     pub(crate) introduction: String,
-    /// What it says on standard error, line by line.
+    /// The server's standard error, line by line.
     pub(crate) said: Receiver<String>,
 }
 

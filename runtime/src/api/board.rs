@@ -49,7 +49,7 @@ impl<T> Board<T> {
         poll_fn(|cx| self.poll(cx, &mut look)).await
     }
 
-    /// As [`Board::until`], by hand.
+    /// Polls as [`Board::until`] does, by hand.
     pub(super) fn poll<U>(
         &self,
         cx: &Context<'_>,

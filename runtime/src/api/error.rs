@@ -1,4 +1,4 @@
-//! What can go wrong for an application, in one line each.
+//! Failures as an application sees them, in one line each.
 
 use livepeer_core::handshake::Rejection;
 use livepeer_core::http::{BadUrl, Url};
@@ -6,16 +6,16 @@ use livepeer_core::pool::Tried;
 use livepeer_core::wire::WireError;
 use livepeer_core::{Advice, Failure, Misuse};
 
-/// Why a call failed, in one line.
+/// The reason why a call failed, in one line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A URL of the configuration is none.
+    /// A text of the configuration is not a URL.
     #[error("{text:?} is {why}")]
     Url {
-        /// As given.
+        /// The text as given.
         text: String,
-        /// What is wrong with it.
+        /// The reason.
         why: BadUrl,
     },
     /// A token, parameters or another text of the configuration cannot be read.
@@ -45,7 +45,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What to do next, where a failure says that.
+    /// Advice on what to do next, if the failure has any.
     #[must_use]
     pub fn advice(&self) -> Option<Advice> {
         match self {

@@ -14,10 +14,10 @@ use livepeer_core::{Failure, Time};
 use super::{Error, Payer};
 use crate::{Drivable, Driver, Handle, Runtime, seed};
 
-/// So many orchestrators are asked at a time.
+/// At most this many orchestrators are asked at a time.
 const AT_A_TIME: usize = 16;
 
-/// What the sources said.
+/// The answers of the sources.
 #[derive(Clone, Debug, Default)]
 pub struct Discovered {
     /// The orchestrators, in order of precedence and each once.

@@ -14,7 +14,7 @@ use crate::Runtime;
 /// The input of a job. Segments are numbered by themselves; several may be on their way.
 pub struct Publisher<R: Runtime> {
     shared: Arc<Shared<R>>,
-    /// Which of the job's publishers this is: the last one that was opened closes the input.
+    /// The number of this publisher among the job's: the last one that was opened closes the input.
     turn: u32,
 }
 
@@ -114,7 +114,7 @@ impl<R: Runtime> Drop for Publisher<R> {
     }
 }
 
-/// What became of the segments begun.
+/// The outcome of the segments begun.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Flushed {
@@ -138,7 +138,7 @@ pub struct Segment<'a, R: Runtime> {
 }
 
 impl<R: Runtime> Segment<'_, R> {
-    /// Its number, from zero over all orchestrators.
+    /// The segment's number, from zero over all orchestrators.
     #[must_use]
     pub const fn seq(&self) -> Seq {
         self.seq

@@ -27,7 +27,7 @@ use super::pump::{Shared, Swapped};
 use super::{Error, Payer, orchestrator_url, service_url};
 use crate::{Driver, Runtime, seed};
 
-/// What an application may want to know of a running job.
+/// Events of a running job that an application may want to know of.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum JobEvent {
@@ -37,9 +37,9 @@ pub enum JobEvent {
     PaymentHeld(Failure),
     /// The orchestrator asks more than it did, and is paid so from now on: the ceiling allows it.
     Repriced {
-        /// What was paid until now.
+        /// The price paid until now.
         from: Price,
-        /// What is paid from now on.
+        /// The price paid from now on.
         to: Price,
     },
     /// The runner said something.
@@ -50,21 +50,21 @@ pub enum JobEvent {
     Swapped(Box<Swapped>),
 }
 
-/// What a job has paid.
+/// Payments of a job so far.
 #[derive(Clone, Debug, Default)]
 pub struct Spent {
     /// Payments accepted.
     pub payments: u64,
     /// Tickets in them.
     pub tickets: u64,
-    /// What the tickets are worth, in wei.
+    /// The expected value of the tickets, in wei.
     pub expected_value: Amount,
 }
 
 /// A live video job at work. Dropping it stops it in the background; [`LiveVideoJob::stop`] waits for that.
 pub struct LiveVideoJob<R: Runtime> {
     shared: Arc<Shared<R>>,
-    /// As it was at first.
+    /// The session that the job began with.
     started: Started,
     trust: Trust,
     leave_dead: bool,
@@ -108,7 +108,7 @@ impl<R: Runtime> LiveVideoJob<R> {
         }
     }
 
-    /// Who works, or did last.
+    /// The orchestrator that works, or the last one that did.
     #[must_use]
     pub fn orchestrator(&self) -> Url {
         self.started().orchestrator
@@ -163,7 +163,7 @@ impl<R: Runtime> LiveVideoJob<R> {
         Output::new(Arc::clone(&self.shared), config)
     }
 
-    /// What became of input and output so far: what is missing of the output is said here and nowhere else.
+    /// Figures of input and output so far. Missing output is reported here and nowhere else.
     #[must_use]
     pub fn media_figures(&self) -> media::Figures {
         self.shared.look(Media::figures)
@@ -210,7 +210,7 @@ impl<R: Runtime> LiveVideoJob<R> {
         self.shared.job.with(|job, now| job.set_chain(now, view));
     }
 
-    /// What was paid so far, by all orchestrators' accounts.
+    /// Payments so far, to all orchestrators.
     #[must_use]
     pub fn spent(&self) -> Spent {
         self.shared.with(|state| state.spent.clone())
@@ -381,7 +381,7 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
         self
     }
 
-    /// Which certificates of orchestrators are good enough; by default the first one seen at each.
+    /// Sets which certificates of orchestrators are good enough; by default the first one seen at each.
     pub fn trust(mut self, trust: Trust) -> Self {
         self.config.trust = trust;
         self.pool.handshake.trust = trust;
@@ -397,7 +397,7 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
         self
     }
 
-    /// What to do when an orchestrator shows another certificate than the one remembered.
+    /// Sets what to do when an orchestrator shows another certificate than the one remembered.
     pub fn pin_change(mut self, change: PinChange) -> Self {
         self.pool.handshake.pin_change = change;
         self
@@ -410,7 +410,7 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
         self
     }
 
-    /// What may be spent. With a key, what was spent is made durable under it before a payment leaves
+    /// Limits what may be spent. With a key, what was spent is made durable under it before a payment leaves
     /// ([`Budget::restore`]).
     pub fn budget(mut self, budget: Budget, key: Option<String>) -> Self {
         self.config.payment.budget = budget;
@@ -425,7 +425,8 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
         self
     }
 
-    /// The same while the runner says that its model is loading; 180 s unless this says otherwise.
+    /// How long nothing may come back while the runner says that its model is loading, before the orchestrator is left;
+    /// 180 s unless this says otherwise.
     pub fn loading_within(mut self, limit: Duration) -> Self {
         self.config.loading_silence = limit;
         self

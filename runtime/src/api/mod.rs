@@ -1,7 +1,7 @@
 //! The three classes that applications speak: [`OrchestratorSession`], [`PaymentSession`] and [`LiveVideoJob`].
 //!
-//! They hold no protocol decision: each is a handle on machines of `livepeer-core` that a [`Driver`](crate::Driver)
-//! runs. The adapters re-export them with their runtime filled in.
+//! These classes hold no protocol decision: each is a handle on machines of `livepeer-core` that a
+//! [`Driver`](crate::Driver) runs. The adapters re-export them with their runtime filled in.
 
 mod board;
 mod error;

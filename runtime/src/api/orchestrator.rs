@@ -116,7 +116,7 @@ impl<R: Runtime> OrchestratorSession<R> {
         &self.payer
     }
 
-    /// What it can do; `None` from very old nodes.
+    /// The orchestrator's capabilities; `None` from very old nodes.
     pub fn capabilities(&self) -> Option<Capabilities> {
         self.info().capabilities
     }
@@ -173,13 +173,13 @@ impl<R: Runtime> OrchestratorSessionBuilder<R> {
         self
     }
 
-    /// Which certificate is good enough; by default the first one seen.
+    /// Sets which certificate is good enough; by default the first one seen.
     pub fn trust(mut self, trust: Trust) -> Self {
         self.config.trust = trust;
         self
     }
 
-    /// What to do when the certificate is not the one remembered.
+    /// Sets what to do when the certificate is not the one remembered.
     pub fn pin_change(mut self, change: PinChange) -> Self {
         self.config.pin_change = change;
         self

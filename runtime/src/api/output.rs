@@ -22,15 +22,15 @@ pub struct Output<R: Runtime> {
     shared: Arc<Shared<R>>,
     handle: Handle<Subscriber, R>,
     config: subscriber::Config,
-    /// Which of the job's readers this is: only the one that was opened last reads.
+    /// The number of this reader among the job's: only the one that was opened last reads.
     turn: u32,
-    /// Which of the job's orchestrators this reads from.
+    /// The number of the session, among the job's, that this reads from.
     session: u32,
     told: VecDeque<OutputEvent>,
     collecting: BytesMut,
 }
 
-/// What is next on the channel.
+/// The next thing on the channel, or why there is none.
 enum Next {
     Event(subscriber::Event),
     /// The job is with another orchestrator.
@@ -62,7 +62,7 @@ impl<R: Runtime> Output<R> {
         }
     }
 
-    /// What comes next; `None` at the end of the stream.
+    /// The next event; `None` at the end of the stream.
     ///
     /// # Errors
     /// If the job has failed, or another reader of its output was opened.

@@ -1,4 +1,4 @@
-//! Who pays, and how addresses are written.
+//! The payer of a job, and how addresses are written.
 
 use livepeer_core::handshake::{Identity, Paying, Signers};
 use livepeer_core::http::{Headers, Url};
@@ -8,7 +8,7 @@ use livepeer_core::{Address, SignerHealth};
 
 use super::Error;
 
-/// Who pays for the work.
+/// The payer of the work.
 #[derive(Clone, Debug, Default)]
 pub enum Payer {
     /// Nobody: for orchestrators without a chain.
@@ -17,7 +17,7 @@ pub enum Payer {
     /// A remote signer, or several for one account, in the order in which they are asked. Those that failed lately
     /// are asked last, in this and all other jobs of a driver ([`Driver::signer_health`](crate::Driver::signer_health)).
     Signer {
-        /// Where they are; paths are dropped.
+        /// The addresses of the signers; paths are dropped.
         urls: Vec<Url>,
         /// Header fields for them and nobody else, such as an authorization.
         headers: Headers,
@@ -36,7 +36,7 @@ impl Payer {
         !matches!(self, Self::Offchain)
     }
 
-    /// Who pays, for the choice of orchestrators.
+    /// The kind of payer, for the choice of orchestrators.
     pub(super) const fn paying(&self) -> Paying {
         match self {
             Self::Offchain => Paying::Nobody,

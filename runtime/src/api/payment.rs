@@ -60,9 +60,9 @@ struct State {
 /// The outcome of making a payment.
 enum Made {
     Payment(Credentials),
-    /// Nothing is due.
+    /// No payment is due.
     Nothing,
-    /// It cannot be made. The session lives on: what was paid before lasts for a while.
+    /// The payment cannot be made. The session lives on: what was paid before lasts for a while.
     Held(Error),
 }
 
@@ -195,7 +195,7 @@ impl<R: Runtime> PaymentSession<R> {
             .await
     }
 
-    /// When what was paid is used up, for metered jobs.
+    /// The time when what was paid is used up, for metered jobs.
     #[must_use]
     pub fn covered_until(&self) -> Option<Time> {
         self.shared

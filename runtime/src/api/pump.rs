@@ -1,4 +1,4 @@
-//! What the parts of a running job share, and the one task that carries events between its machines.
+//! State that the parts of a running job share, and the one task that carries events between its machines.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -35,16 +35,16 @@ pub(super) struct Shared<R: Runtime> {
     carrying: Mutex<()>,
 }
 
-/// What changes while a job runs.
+/// State that changes while a job runs.
 pub(super) struct State {
-    /// Who works, and how many came before: media channels belong to one of them.
+    /// The orchestrator that works, and how many came before: media channels belong to one of them.
     pub(super) started: Option<Started>,
     /// The number of whoever works, as the media count them.
     pub(super) session: u32,
     pub(super) ended: Option<Ending>,
-    /// Who did not take the job, or failed at it, and why.
+    /// Orchestrators that did not take the job, or failed at it, and why.
     pub(super) tried: Vec<Tried>,
-    /// Why nobody could be asked at all.
+    /// The reason why no orchestrator could be asked at all.
     pub(super) no_identity: Option<Failure>,
     pub(super) events: VecDeque<JobEvent>,
     pub(super) spent: Spent,
@@ -56,7 +56,7 @@ pub(super) struct State {
     pub(super) outputs: u32,
     /// Whether somebody works.
     at_work: bool,
-    /// Who was lost, why and when, while nobody works.
+    /// The orchestrator that was lost, why and when, while none works.
     lost: Option<(Url, Failure, Time)>,
     wakers: Vec<Waker>,
 }
@@ -206,7 +206,7 @@ impl<R: Runtime> Shared<R> {
         }
     }
 
-    /// What was seen of remote signers is for other jobs too.
+    /// Shares with other jobs what was seen of remote signers.
     fn learn(&self) {
         let driver = self.job.driver();
         self.pool
@@ -336,11 +336,11 @@ impl<R: Runtime> Shared<R> {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Swapped {
-    /// Who was lost.
+    /// The orchestrator that was lost.
     pub from: Url,
     /// Why.
     pub why: Failure,
-    /// Who works now.
+    /// The orchestrator that works now.
     pub to: Url,
     /// How long nobody did.
     pub after: Duration,

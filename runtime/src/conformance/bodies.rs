@@ -99,7 +99,7 @@ pub async fn both_directions_stream_at_once_over_every_protocol<R: Runtime>(runt
     }
 }
 
-/// As gRPC does it: a framed message there, one back, and the status after it.
+/// A call as gRPC makes it: a framed message there, one back, and the status after it.
 pub async fn a_unary_call_over_http2_has_trailers<R: Runtime>(runtime: R) {
     let (_server, socket) = Side::server(&runtime, tls(&identity(&runtime))).await;
     let client = Side::client(&runtime);

@@ -7,7 +7,7 @@ use livepeer_core::http::{Body, Fault, In, Out, Response};
 
 use super::*;
 
-/// Nobody there, and no such name.
+/// A refused connection and an unknown name are told apart.
 pub async fn refused_connections_and_unknown_names_are_told_apart<R: Runtime>(runtime: R) {
     let (listener, nobody) = listen(&runtime, "http").await;
     drop(listener);

@@ -10,7 +10,7 @@ const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 /// A flag of a body's or a head's last frame.
 pub(super) const END_STREAM: u8 = 1;
-/// The same bit says of a ping that it is an answer.
+/// The flag of a ping frame that makes it an answer; the same bit as [`END_STREAM`].
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 /// The stream of the only request.

@@ -17,9 +17,9 @@ const HALF_OPEN: usize = 10_000;
 const OPENING: Duration = Duration::from_secs(HEADER_TIMEOUT.as_secs() / 2);
 /// Files that other tests of the process may need meanwhile.
 const SPARE_FILES: usize = 600;
-/// What a half-open request may cost, both ends of it in this process.
+/// The most memory that a half-open request may cost, both ends of it in this process.
 const BYTES_EACH: usize = 64 << 10;
-/// What may come and go for other reasons.
+/// Memory that may come and go for other reasons.
 const BYTES_ANYWAY: usize = 96 << 20;
 /// No segment of the undisturbed channel may take longer, on a machine that others use too.
 const UNDISTURBED: Duration = Duration::from_secs(3);
@@ -82,7 +82,7 @@ async fn steady<R: Runtime>(
     }
 }
 
-/// What makes no sense is said so, and leaves nothing behind.
+/// Checks that malformed requests get a clear refusal, and leave nothing behind.
 async fn nonsense<R: Runtime>(runtime: &R, socket: &Server<R>) {
     let head = |line: &str, fields: &str| {
         let (method, path) = line.split_once(' ').expect("a method and a path");

@@ -36,7 +36,7 @@ pub(super) async fn deaf<R: Runtime>(runtime: &R, at: SocketAddr) {
     within(runtime, Duration::from_secs(10), "closing the socket", wait).await;
 }
 
-/// One after another, exchanges share one connection; ten at a time, ten, or one over HTTP/2.
+/// Exchanges share one connection if one follows another; ten at a time take ten, or one over HTTP/2.
 pub async fn a_thousand_exchanges_reuse_connections<R: Runtime>(runtime: R) {
     for protocol in [HTTP1, HTTP2] {
         let (server, socket) = Side::server(&runtime, None).await;
@@ -359,7 +359,7 @@ pub(super) async fn both(a: impl Future<Output = ()>, b: impl Future<Output = ()
     .await;
 }
 
-/// Whoever asks for an event again and again in vain waits once.
+/// A task that asks for an event again and again in vain is listed once.
 pub async fn a_task_that_waits_again_waits_once<R: Runtime>(_runtime: R) {
     let mut waiting = Vec::new();
     for _ in 0..1_000 {

@@ -8,7 +8,7 @@ use livepeer_core::http::{Body, Headers, In, Out, Request, Response};
 use livepeer_core::store::Record;
 use livepeer_core::{Digest, Effect, EffectId, Input, Machine, Outbox, Output, Time};
 
-/// What a [`Script`] does by itself.
+/// The behaviour of a [`Script`] by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Habits {
     /// Tells every input as an event and does nothing unasked.
@@ -35,9 +35,9 @@ pub struct Script {
     out: Outbox<(EffectId, In)>,
     serving: BTreeMap<EffectId, Serving>,
     alarms: Vec<(Time, EffectId)>,
-    /// When alarms went off.
+    /// The times when alarms were due, and when they went off.
     pub rung: Vec<(Time, Time)>,
-    /// What was signed and stored.
+    /// Outcomes of signing and storing.
     pub answers: Vec<String>,
     /// How many exchanges peers opened.
     pub requests: usize,

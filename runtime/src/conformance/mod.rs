@@ -1,4 +1,4 @@
-//! What every runtime adapter has to pass, over real sockets on loopback.
+//! Scenarios that every runtime adapter has to pass, over real sockets on loopback.
 //!
 //! [`conformance_tests!`](crate::conformance_tests) makes one test of each scenario; both adapters call it
 //! unchanged. Scenarios are functions of a runtime, so that one can also be run by itself.
@@ -47,7 +47,7 @@ pub use trust::*;
 /// How long a scenario may take before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One test per scenario. `$runtime` makes a runtime, `$block_on` runs a future to its end.
+/// Makes one test per scenario. `$runtime` makes a runtime, `$block_on` runs a future to its end.
 #[macro_export]
 macro_rules! conformance_tests {
     ($runtime:expr, $block_on:expr) => {
@@ -323,7 +323,7 @@ impl<S: Read + Write + Unpin> Raw<S> {
         .await
     }
 
-    /// Everything up to and with `end`.
+    /// Reads everything up to and with `end`.
     async fn read_to(&mut self, end: &str) -> String {
         let mut all = Vec::new();
         loop {
@@ -337,7 +337,7 @@ impl<S: Read + Write + Unpin> Raw<S> {
         }
     }
 
-    /// Everything up to the end of the stream, which may be a reset.
+    /// Reads everything up to the end of the stream, which may be a reset.
     async fn read_all(&mut self) -> String {
         let mut all = Vec::new();
         while let Ok(more) = self.read().await

@@ -28,7 +28,7 @@ struct Tunnel {
 struct TunnelState {
     /// Ends the accepting of connections.
     stop: Signal,
-    /// One for each connection: asked, it carries nothing any more; stopped, it closes.
+    /// The signals of all connections: asked to stop, a connection carries nothing any more; stopped, it closes.
     links: Mutex<Vec<Arc<Signal>>>,
     moved: AtomicU64,
 }
@@ -62,7 +62,7 @@ impl Tunnel {
         Self { at, state }
     }
 
-    /// From now on, the connections that there are carry nothing; new ones do.
+    /// Lets the connections that there are carry nothing from now on; new ones do.
     fn lose(&self) {
         self.raise(Stop::Finish);
     }
@@ -176,7 +176,7 @@ pub async fn an_idle_http2_connection_is_asked_whether_it_lives<R: Runtime>(runt
     assert_eq!(tunnel.accepted(), 1);
 }
 
-/// What was read of a request that ends between two looks at its connection is not taken for a head that dribbles in.
+/// A request that ends between two looks at its connection is not taken for a head that comes in drop by drop.
 pub async fn a_connection_may_be_idle_after_any_request<R: Runtime>(runtime: R) {
     let fast = Paced::faster(&runtime, FASTER);
     let (_server, socket) = Side::server(&fast, None).await;
@@ -232,7 +232,7 @@ pub async fn a_small_body_is_read_after_an_early_answer<R: Runtime>(runtime: R) 
     assert!(peer.heard.iter().all(|(kind, _, _)| *kind != RESET));
 }
 
-/// Whoever takes nothing of a segment that has left the window is let go, and so is the connection.
+/// A reader that takes nothing of a segment that has left the window is let go, and its connection is closed.
 pub async fn a_reader_that_takes_nothing_is_let_go<R: Runtime>(runtime: R) {
     for http2 in [false, true] {
         let fast = Paced::faster(&runtime, FASTER);

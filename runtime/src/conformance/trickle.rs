@@ -313,7 +313,7 @@ pub async fn a_channel_carries_every_byte<R: Runtime>(runtime: R) {
     }
 }
 
-/// Also over connections that break in the middle of anything, on both sides of the server.
+/// A channel goes on over connections that break in the middle of anything, on both sides of the server.
 pub async fn a_channel_survives_cut_connections<R: Runtime>(runtime: R) {
     for round in 0..3 {
         let mut rng = Rng::new([round; 32]);

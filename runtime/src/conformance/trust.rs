@@ -40,7 +40,7 @@ pub async fn a_changed_certificate_is_refused_on_every_kind_of_connection<R: Run
     }
 }
 
-/// What gRPC learned holds for trickle and payments; `Afresh` starts over.
+/// A certificate that a gRPC call learned holds for trickle and payments; `Afresh` starts over.
 pub async fn afresh_forgets_what_was_remembered<R: Runtime>(runtime: R) {
     let first = identity(&runtime);
     let (_server, socket) = Side::server(&runtime, tls(&first)).await;

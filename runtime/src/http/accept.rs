@@ -1,4 +1,4 @@
-//! One connection of a server: its stream, and for how long it may be idle.
+//! A connection of a server: its stream, and for how long it may be idle.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -27,15 +27,15 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How many bytes a connection listens to that nobody wants; see [`Listening`].
 const LINGER_BYTES: usize = 1 << 20;
-/// What an HTTP/2 client says first.
+/// The first bytes that an HTTP/2 client sends.
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What a connection's stream and exchanges tell the server that watches over it.
+/// News of a connection's stream and exchanges for the server that watches over it.
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
-    /// Its TLS handshake goes on.
+    /// Whether the connection's TLS handshake goes on.
     pub(super) shakes_hands: AtomicBool,
-    /// It speaks HTTP/2.
+    /// Whether the connection speaks HTTP/2.
     pub(super) http2: AtomicBool,
     /// Exchanges that run.
     running: AtomicUsize,

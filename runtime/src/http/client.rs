@@ -1,4 +1,4 @@
-//! One exchange as client, from the request to its end.
+//! An exchange as client, from the request to its end.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -326,7 +326,7 @@ impl End {
     }
 }
 
-/// One request on its connection. An HTTP/1.1 connection is polled by the exchange that has it, so that bytes
+/// A request on its connection. An HTTP/1.1 connection is polled by the exchange that has it, so that bytes
 /// pass from the socket to the machine within one task.
 struct Talk<'a, R: Runtime> {
     exchange: &'a Exchange,

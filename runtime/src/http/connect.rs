@@ -1,4 +1,4 @@
-//! From a URL to a stream that speaks the wanted HTTP.
+//! Connecting: from a URL to a stream that speaks the wanted HTTP.
 
 use std::collections::VecDeque;
 use std::future::Future;

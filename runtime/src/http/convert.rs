@@ -54,7 +54,7 @@ pub(super) fn headers(from: &HeaderMap) -> Headers {
     to
 }
 
-/// What goes to a server.
+/// The request for hyper to send.
 pub(super) fn request_head(
     request: &Request,
     body: OutBody,
@@ -93,7 +93,7 @@ pub(super) fn request_head(
     Ok(head)
 }
 
-/// What a server gets; or the status that says why it is nothing that a machine could answer.
+/// The request as a machine sees it; or the status to refuse it with, if no machine could answer it.
 pub(super) fn request(
     from: &hyper::Request<hyper::body::Incoming>,
     secure: bool,
@@ -160,7 +160,7 @@ fn is_authority(text: &str) -> bool {
     })
 }
 
-/// What goes to a client.
+/// The head of a reply for hyper to send.
 pub(super) fn response_head(reply: &Response, version: Version) -> hyper::Response<()> {
     let mut head = hyper::Response::new(());
     let status = StatusCode::from_u16(reply.status).unwrap_or_else(|_| {
@@ -178,7 +178,7 @@ pub(super) fn response_head(reply: &Response, version: Version) -> hyper::Respon
     head
 }
 
-/// Why hyper gave up, in the machines' words.
+/// The reason why hyper gave up, in the machines' words.
 pub(super) fn fault(error: &hyper::Error, protocol: Protocol) -> Fault {
     let io = causes(error).find_map(|cause| cause.downcast_ref::<std::io::Error>());
     if error.is_parse_too_large() {

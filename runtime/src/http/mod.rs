@@ -27,9 +27,9 @@ use crate::rt::Runtime;
 pub const MAX_HEAD_BYTES: usize = 128 << 10;
 /// The most header fields of a message.
 pub const MAX_HEADERS: usize = 128;
-/// What a client's connection reads or gathers for writing at a time, at most.
+/// At most this many bytes are read, or gathered for writing, at a time on a client's connection.
 pub const CLIENT_BUF_BYTES: usize = 256 << 10;
-/// The same for a server's, whose readers are slower than it more often.
+/// The limit of reading and gathering on a server's connection: its readers are more often slower than the server.
 pub const SERVER_BUF_BYTES: usize = 512 << 10;
 /// HTTP/2: how much of a stream's body may be on its way to us.
 pub const STREAM_WINDOW: u32 = 1 << 20;

@@ -27,7 +27,7 @@ pub(crate) const MAX_IDLE_CONNECTIONS: usize = 1024;
 pub(super) struct Http1<R: Runtime> {
     pub(super) sender: http1::SendRequest<OutBody>,
     pub(super) connection: http1::Connection<Io<Wire<R::Stream>>, OutBody>,
-    /// What it hangs on, if a remembered certificate opened it.
+    /// The remembered certificate that opened the connection, if one did: the connection closes when that is replaced.
     pub(super) opened: Option<Arc<Opened>>,
     pub(super) heard: Heard,
 }
@@ -39,7 +39,7 @@ pub(super) struct Http2 {
     pub(super) heard: Heard,
 }
 
-/// Who may share a connection.
+/// The properties of an exchange that decide which connections it may share.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     secure: bool,
@@ -187,7 +187,7 @@ impl<R: Runtime> Pool<R> {
         drop((old, shared));
     }
 
-    /// One task closes connections that waited too long; it lives while any wait.
+    /// Starts the task that closes connections that waited too long, unless it runs; it lives while any wait.
     fn sweep_later(&self, state: &mut State<R>) {
         if std::mem::replace(&mut state.sweeping, true) {
             return;

@@ -1,4 +1,4 @@
-//! One exchange of a peer: from hyper to the machine, and its reply back.
+//! An exchange that a peer opened: from hyper to the machine, and its reply back.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -64,7 +64,7 @@ impl<R: Runtime> hyper::service::Service<hyper::Request<Incoming>> for Front<R> 
     }
 }
 
-/// One exchange until its reply.
+/// An exchange that a peer opened, until its reply begins.
 pub(super) struct Serve<R: Runtime> {
     runtime: R,
     state: Answer<R>,
@@ -80,7 +80,7 @@ pub(super) struct Serve<R: Runtime> {
 enum Answer<R: Runtime> {
     Awaiting(Serving),
     Refused(StatusCode),
-    /// It is ready, and leaves when the rest of the request's body was read.
+    /// The reply is ready, and leaves when the rest of the request's body was read.
     Held(Box<(hyper::Response<ReplyBody<R>>, Unread<R>)>),
     Given,
 }
@@ -250,7 +250,7 @@ impl<R: Runtime> Serve<R> {
 /// The body of a reply.
 pub(super) struct ReplyBody<R: Runtime> {
     body: OutBody,
-    /// What is read of the request before the reply ends.
+    /// The rest of the request's body, read before the reply ends.
     unread: Option<Unread<R>>,
     running: Option<Running>,
 }

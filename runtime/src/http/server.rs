@@ -89,7 +89,7 @@ impl<R: Runtime> Server<R> {
         Self::serve(handle, listener, tls)
     }
 
-    /// As [`Server::bind`], with a socket that listens already.
+    /// Serves as [`Server::bind`] does, with a socket that listens already.
     ///
     /// # Errors
     /// If the system does not tell its address.
@@ -117,7 +117,7 @@ impl<R: Runtime> Server<R> {
         Ok(Self { shared, address })
     }
 
-    /// Where it listens.
+    /// The address that the server listens on.
     pub const fn local_addr(&self) -> SocketAddr {
         self.address
     }

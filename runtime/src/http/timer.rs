@@ -15,7 +15,7 @@ use crate::rt::Runtime;
 #[derive(Clone)]
 pub(super) struct Timer<R> {
     runtime: R,
-    /// The same moment on both clocks.
+    /// A moment as both clocks show it.
     epoch: (Instant, Time),
 }
 

@@ -22,22 +22,22 @@ pub(super) struct Turns {
     bell: Arc<Bell>,
     /// Rings the bell.
     waker: Waker,
-    /// Whom the bell wakes, as last seen: looked at without its lock.
+    /// The task that the bell wakes, as last seen: looked at without its lock.
     task: Option<Waker>,
 }
 
 #[derive(Debug)]
 struct Bell {
     state: AtomicU8,
-    /// Whom to wake between polls.
+    /// The task to wake between polls.
     task: Mutex<Option<Waker>>,
 }
 
 /// The connection waits: ringing wakes its task.
 const WAITING: u8 = 0;
-/// It is being polled.
+/// The connection is being polled.
 const POLLING: u8 = 1;
-/// It wants to be polled.
+/// The connection wants to be polled again.
 const RUNG: u8 = 2;
 
 impl Wake for Bell {

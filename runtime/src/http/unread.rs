@@ -60,7 +60,7 @@ impl<R: Runtime> Unread<R> {
         }
     }
 
-    /// As [`Unread::poll_end`], and waits no longer than [`EARLY_BODY_WITHIN`].
+    /// Polls as [`Unread::poll_end`] does, and waits no longer than [`EARLY_BODY_WITHIN`].
     pub(super) fn poll_end_in_time(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         if let Poll::Ready(all) = self.poll_end(cx) {
             return Poll::Ready(all);

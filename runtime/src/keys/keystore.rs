@@ -11,28 +11,28 @@ use zeroize::Zeroizing;
 
 use super::{BadKey, LocalKey, Signer as _};
 
-/// Why a keystore gives no key.
+/// The reason why a keystore gives no key.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeystoreProblem {
     /// The file cannot be read.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// It is no keystore of version 3.
+    /// The file is not a keystore of version 3.
     #[error("{}", .0.why)]
     Malformed(WireError),
-    /// It does not open with this password.
+    /// The keystore does not open with this password.
     #[error("the password is wrong")]
     WrongPassword,
-    /// What it holds is no key.
+    /// The decrypted content is not a key.
     #[error(transparent)]
     BadKey(#[from] BadKey),
-    /// It says that it is somebody else's.
+    /// The address written in the keystore is not the address of its key.
     #[error("it says that it is of {said}, but its key is of {is}")]
     OtherKey {
-        /// By its own words.
+        /// The address that the file states.
         said: Address,
-        /// By the key in it.
+        /// The address of the key in the file.
         is: Address,
     },
     /// The library that opens it failed.

@@ -1,4 +1,4 @@
-//! Who signs: the trait [`Signer`], and keys in memory that come from bytes, hex digits or encrypted files. A key in
+//! Key holders: the trait [`Signer`], and keys in memory that come from bytes, hex digits or encrypted files. A key in
 //! hardware or at a service is another implementation of the trait.
 
 #[cfg(feature = "keystore")]

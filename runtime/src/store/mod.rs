@@ -1,4 +1,4 @@
-//! Where records go, and where they come from after a restart.
+//! Stores: where records go, and where they come from after a restart.
 //!
 //! | store | survives | for |
 //! |---|---|---|
@@ -32,8 +32,8 @@ pub trait Store: Send + Sync + 'static {
     /// none of them, and asks again if that helps. Later calls must be able to succeed.
     fn put(&self, records: Vec<Record>) -> Pending<'_, io::Result<()>>;
 
-    /// All records whose key begins with `prefix`, by key; the empty prefix means all. Waits for the disk, so it is
-    /// for the start of a program.
+    /// Reads all records whose key begins with `prefix`, by key; the empty prefix means all. Waits for the disk, so it
+    /// is for the start of a program.
     ///
     /// # Errors
     /// If they cannot be read.

@@ -16,13 +16,13 @@ use super::Store;
 use crate::keys::Pending;
 use crate::lock;
 
-/// What `PRAGMA application_id` says of our files: "lpgw".
+/// The value of `PRAGMA application_id` in our files: "lpgw".
 const APPLICATION: i32 = 0x6c70_6777;
-/// What `PRAGMA user_version` says of files with the table below.
+/// The value of `PRAGMA user_version` in files with the table below.
 const VERSION: i32 = 1;
 /// How long to wait for another process that is about to end.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// So many records are made durable by one commit, at most, unless they came together.
+/// At most this many records are made durable by one commit, unless they came together.
 const MAX_BATCH: usize = 4_096;
 
 /// Keeps records in a file, through crashes and power loss. Clones share it.
@@ -42,7 +42,7 @@ const MAX_BATCH: usize = 4_096;
 /// A thread of its own writes. What waits is written in one transaction, and [`Store::put`] ends when that is on
 /// disk (write-ahead log, `synchronous = FULL`), so the price of a flush is shared by all who wait for it.
 ///
-/// One process at a time has the file: two that count the same money would both be wrong. Dropping the last clone
+/// A single process at a time has the file: two that count the same money would both be wrong. Dropping the last clone
 /// writes what waits and closes the file.
 #[derive(Clone, Debug)]
 pub struct Sqlite(Arc<Inner>);
@@ -59,14 +59,14 @@ enum Job {
     Load(String, Sender<io::Result<Vec<Record>>>),
 }
 
-/// Why a file cannot be used as a store.
+/// The reason why a file cannot be used as a store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// Another process has it open.
     #[error("another process uses it")]
     InUse,
-    /// It is something else.
+    /// The file is not a store of records.
     #[error("it is not a store of records")]
     Foreign,
     /// A later version of this program made it.

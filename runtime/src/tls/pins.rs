@@ -19,13 +19,13 @@ use crate::lock;
 pub struct Pins(Arc<Mutex<BTreeMap<String, [u8; 32]>>>);
 
 impl Pins {
-    /// Nothing remembered.
+    /// A memory that holds no certificate yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What is remembered for `host:port`.
+    /// The certificate remembered for `host:port`.
     pub fn get(&self, authority: &str) -> Option<[u8; 32]> {
         lock(&self.0).get(authority).copied()
     }

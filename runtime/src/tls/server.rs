@@ -1,4 +1,4 @@
-//! What a server shows.
+//! The certificate and key that a server shows.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -40,7 +40,8 @@ impl Identity {
         })
     }
 
-    /// The same as PEM, certificate and private key one after the other: for another process, or another start.
+    /// Makes a self-signed identity as PEM, certificate and private key one after the other: for another process, or
+    /// another start.
     ///
     /// # Errors
     /// If `host` is not ASCII.
@@ -67,7 +68,7 @@ impl Identity {
         Ok(Self { chain, key })
     }
 
-    /// As [`Identity::from_pem`], from files.
+    /// Reads an identity as [`Identity::from_pem`] does, from files.
     ///
     /// # Errors
     /// Also if a file cannot be read.

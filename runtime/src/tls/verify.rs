@@ -18,18 +18,19 @@ use super::{H2, HTTP11, Pins, provider};
 use crate::lock;
 use crate::signal::{Signal, Stop};
 
-/// What TLS configurations are made from. Shared by all connections of a client.
+/// The parts that TLS configurations are made from. Shared by all connections of a client.
 #[derive(Default)]
 pub(crate) struct Connectors {
     pins: Pins,
     roots: Option<Arc<RootCertStore>>,
-    /// For publicly trusted peers, by protocol; made when first needed, as reading the system's roots takes time.
+    /// Configurations for publicly trusted peers, by protocol; made when first needed, as reading the system's roots
+    /// takes time.
     public: [OnceLock<Arc<ClientConfig>>; 2],
     /// Connections that remembered certificates opened, by host and port.
     opened: Mutex<BTreeMap<String, Vec<Weak<Opened>>>>,
 }
 
-/// What a connection hangs on that a remembered certificate opened.
+/// A remembered certificate that opened a connection; the connection closes when another is accepted in its place.
 #[derive(Debug)]
 pub(crate) struct Opened {
     leaf: [u8; 32],
@@ -38,7 +39,7 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    /// Why the connection is closed.
+    /// The reason why the connection is closed.
     pub(crate) fn fault(&self, pins: &Pins, authority: &str) -> Fault {
         Fault::CertificateChanged {
             remembered: self.leaf,
@@ -83,7 +84,7 @@ impl Connectors {
         self.roots.as_ref()
     }
 
-    /// What to begin a handshake with.
+    /// Prepares a handshake: its TLS configuration, and a watch on the certificate that the peer shows.
     pub(crate) fn watch(
         &self,
         url: &Url,
@@ -234,7 +235,7 @@ fn system_roots() -> RootCertStore {
 /// (handshake spec 1.1): what is compared is the leaf, and what is verified is the handshake's signature.
 #[derive(Debug)]
 struct FirstUse {
-    /// What it has to be; `None`: anything.
+    /// The certificates to compare with; `None` accepts any.
     pins: Option<Pins>,
     authority: String,
     seen: Arc<Mutex<Seen>>,

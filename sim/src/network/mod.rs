@@ -24,23 +24,23 @@ use livepeer_core::{
     Cause, Effect, EffectId, Failure, Input, Machine, Output, Party, Rng, Seed, Time,
 };
 
-/// When every run begins.
+/// The time when every run begins.
 pub const BEGINNING: Time = Time::from_secs(1_700_000_000);
 
-/// What a run is made of.
+/// Settings of a run.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    /// So many orchestrators.
+    /// The number of orchestrators.
     pub peers: usize,
-    /// So many of them are steady; the others are of any character.
+    /// The number of orchestrators that are steady; the others are of any character.
     pub steady: usize,
-    /// Of a hundred others, so many do well in handshakes and badly in jobs.
+    /// The percentage of the others that do well in handshakes and badly in jobs.
     pub mean: u64,
-    /// So many jobs come.
+    /// The number of jobs.
     pub jobs: usize,
-    /// They come within this time, a third of them at once.
+    /// The time within which the jobs come, a third of them at once.
     pub jobs_within: Duration,
-    /// What each job may spend on finding an orchestrator, each time it needs one.
+    /// The budget of each job for finding an orchestrator, each time it needs one.
     pub budget: Budget,
     /// How the pool is set up.
     pub pool: Config,
@@ -89,7 +89,7 @@ pub struct Report {
     pub asked: usize,
     /// Suspensions.
     pub suspended: usize,
-    /// By steady orchestrator, how many jobs it had.
+    /// The number of jobs of each steady orchestrator.
     pub steady_jobs: BTreeMap<Url, u32>,
 }
 
@@ -116,7 +116,7 @@ struct Working {
     lease: Lease,
     since: Time,
     left: Duration,
-    /// It fails then, and how.
+    /// When the job fails, and how, if it does.
     trouble: Option<(Time, Trouble)>,
     attempts: Attempts,
 }
@@ -137,7 +137,7 @@ pub struct Network {
     jobs: Vec<Job>,
     wake: Option<Time>,
     suspended: BTreeMap<Url, Time>,
-    /// From when until when which peers cannot be reached.
+    /// Partitions: from when until when which peers cannot be reached.
     partitions: Vec<(Time, Time, BTreeSet<usize>)>,
     stored: BTreeMap<String, Vec<u8>>,
     report: Report,
@@ -388,7 +388,7 @@ impl Network {
         }))
     }
 
-    /// When a peer goes away before `end`, if it does.
+    /// The time when a peer goes away before `end`, if it does.
     fn leaves(&self, n: usize, end: Time) -> Option<(Time, Trouble)> {
         let mut at = self.now;
         while at < end {

@@ -12,7 +12,7 @@ use livepeer_proto::net;
 
 use crate::caller::heard;
 
-/// What an orchestrator is like.
+/// The behaviour of an orchestrator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Character {
     /// Does what it says, always.
@@ -95,20 +95,20 @@ pub const CEILING: i64 = 1_000;
 /// The model that jobs want.
 pub const MODEL: &str = "noop";
 
-/// One orchestrator.
+/// An orchestrator.
 #[derive(Debug)]
 pub struct Peer {
-    /// Where it is.
+    /// The orchestrator's address.
     pub url: Url,
-    /// What it is like.
+    /// The orchestrator's behaviour.
     pub character: Character,
-    /// What it asks.
+    /// The price that the orchestrator asks.
     price: i64,
     /// How long it takes to answer.
     latency: Duration,
-    /// Where it says it is.
+    /// The address that the orchestrator names as its transcoder.
     transcoder: Url,
-    /// When it is away, in turns with when it is there.
+    /// The times when the orchestrator goes away and comes back, in turns.
     turns: Vec<Time>,
     /// How it is paid.
     pub till: Till,
@@ -120,7 +120,7 @@ pub struct Peer {
 /// The nonces that an orchestrator has seen, as far as payer sessions can collide: each begins at one under its quote.
 #[derive(Debug)]
 pub struct Till {
-    /// Whose quotes they are: an orchestrator may answer for another.
+    /// The number of the orchestrator that made the quotes: one may answer for another.
     owner: u64,
     quotes: u64,
     seen: BTreeSet<[u8; 32]>,
@@ -142,7 +142,7 @@ impl Till {
     }
 }
 
-/// What comes of a request, and after how long; `None` is silence.
+/// The answer to a request, and after how long; `None` is silence.
 pub type Answer = Option<(Duration, Vec<In>)>;
 
 impl Peer {
@@ -242,7 +242,7 @@ impl Peer {
         }
     }
 
-    /// What comes of a job that it is given: after how long it fails, and how; or it does it.
+    /// The outcome of a job that the orchestrator is given: done, or after how long it fails, and how.
     pub fn work(&mut self, rng: &mut Rng) -> Result<(), (Duration, Trouble)> {
         self.jobs += 1;
         let soon = self.latency;
@@ -315,8 +315,8 @@ impl Peer {
 pub enum Trouble {
     /// The orchestrator failed.
     Broken,
-    /// It has no free place.
+    /// The orchestrator has no free place.
     Full,
-    /// It asks more now.
+    /// The orchestrator asks more now.
     TooDear,
 }

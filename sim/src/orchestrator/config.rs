@@ -15,13 +15,13 @@ use super::pipeline::PipelineFactory;
 /// How an orchestrator is set up. [`Config::new`] has production's numbers.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where it is reached, as it tells its callers: the base of every URL it hands out.
+    /// The address that the orchestrator tells its callers: the base of every URL it hands out.
     pub service: Url,
     /// The node's own account, which signs pings and is told as `address` on-chain.
     pub account: Address,
     /// How it is paid; `None` is off-chain: any signature will do, and work costs nothing (payments spec 14).
     pub payments: Option<Payments>,
-    /// What it runs, by name.
+    /// The models that the node runs, by name.
     pub models: BTreeMap<String, ModelConfig>,
     /// The node's software version, as gateways compare it.
     pub version: String,
@@ -29,8 +29,8 @@ pub struct Config {
     pub nodes: Vec<String>,
     /// A channel into which nobody writes for this long ends, and an input channel takes its session along.
     pub idle: Duration,
-    /// What the secrets behind quotes and auth tokens are derived from; `None` takes fresh ones from the seed. Keep
-    /// it and the records across a restart, and open quotes and tokens stay good.
+    /// The secret that those behind quotes and auth tokens are derived from; `None` takes a fresh one from the seed.
+    /// Keep the secret and the records across a restart, and open quotes and tokens stay good.
     pub secret: Option<Secret>,
     /// When and where its runners begin to read the input of a session.
     pub join: Join,
@@ -94,7 +94,7 @@ impl Default for Join {
 }
 
 impl Join {
-    /// As runners of the reference do it: up to half a second late, from the open segment on.
+    /// The habit of the reference's runners: up to half a second late, from the open segment on.
     #[must_use]
     pub const fn late() -> Self {
         Self {
@@ -109,9 +109,9 @@ impl Join {
 pub struct Payments {
     /// The account that tickets pay; may differ from the node's own.
     pub recipient: Address,
-    /// What it charges for what no model has a price of its own for.
+    /// The price of work for which no model has a price of its own.
     pub price: Price,
-    /// What one ticket is meant to be worth, in wei.
+    /// The expected value that a ticket should have, in wei.
     pub ticket_ev: Wei,
     /// Tickets never pay more than this; zero is no limit.
     pub max_face_value: Wei,
@@ -136,16 +136,16 @@ impl Payments {
     }
 }
 
-/// One model that is run.
+/// A model that is run.
 #[derive(Clone, Debug)]
 pub struct ModelConfig {
     /// How many sessions at once.
     pub capacity: u32,
     /// Whether it is loaded.
     pub warm: bool,
-    /// What it costs; `None` is the node's own price.
+    /// The model's price; `None` is the node's own price.
     pub price: Option<Price>,
-    /// What it does.
+    /// The pipeline that does the work.
     pub pipeline: PipelineFactory,
 }
 
@@ -162,7 +162,7 @@ impl Default for ModelConfig {
 }
 
 impl ModelConfig {
-    /// The same with another pipeline.
+    /// Replaces the pipeline.
     #[must_use]
     pub fn running(mut self, pipeline: PipelineFactory) -> Self {
         self.pipeline = pipeline;

@@ -1,53 +1,53 @@
-//! What an orchestrator tells its owner.
+//! Events that an orchestrator tells its owner.
 
 use std::iter::Sum;
 
 use livepeer_core::Address;
 use livepeer_core::money::{Amount, Price, Wei};
 
-/// What happened at an orchestrator, for logs, figures and tests.
+/// An event at an orchestrator, for logs, figures and tests.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
     /// Somebody shook hands.
     Quoted {
-        /// For whom; zero off-chain.
+        /// The payer that the quote is for; zero off-chain.
         payer: Address,
         /// The price that was told; `None` off-chain.
         price: Option<Price>,
     },
     /// A session runs; its channels exist.
     SessionStarted {
-        /// Its name.
+        /// The session's name.
         manifest_id: String,
-        /// What it runs.
+        /// The model that runs.
         model: String,
-        /// Who pays; zero off-chain.
+        /// The payer; zero off-chain.
         payer: Address,
     },
     /// A session does no more work, and its place is free. Its last output can still be read for a while.
     SessionEnded {
-        /// Its name.
+        /// The session's name.
         manifest_id: String,
         /// Why.
         why: EndReason,
     },
     /// A payment's tickets are on account, durably.
     Credited {
-        /// For which session.
+        /// The session's name.
         manifest_id: String,
-        /// Who paid.
+        /// The payer.
         payer: Address,
         /// How many tickets.
         tickets: usize,
-        /// Their expected value.
+        /// The expected value of the tickets.
         value: Amount,
-        /// What is on account now.
+        /// The balance now.
         balance: Amount,
     },
     /// A request was refused, or a payment was.
     Rejected {
-        /// What was asked for.
+        /// The kind of request.
         surface: Surface,
         /// The HTTP status; for the handshake the gRPC status.
         status: u16,
@@ -56,18 +56,18 @@ pub enum Event {
     },
     /// A running session was billed.
     Metered {
-        /// Which one.
+        /// The session's name.
         manifest_id: String,
-        /// What the time since the last bill cost.
+        /// The fee for the time since the last bill.
         fee: Amount,
-        /// What is left on account.
+        /// The balance left.
         balance: Amount,
     },
     /// A ticket won: this much will be claimed on chain.
     Won {
-        /// Who has to pay.
+        /// The account that has to pay.
         payer: Address,
-        /// In wei.
+        /// The ticket's face value, in wei.
         face_value: Wei,
     },
     /// The chain view does not know a payer, so there is no quote for it: push one that does.
@@ -76,7 +76,7 @@ pub enum Event {
     Closed,
 }
 
-/// Why a session does no more work.
+/// The reason why a session does no more work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EndReason {
@@ -84,7 +84,7 @@ pub enum EndReason {
     InputClosed,
     /// Nothing came in for too long.
     Idle,
-    /// What is on account does not cover the interval that went by. The text says what was due and what there is.
+    /// The balance does not cover the interval that went by. The text says what was due and what there is.
     Unpaid(String),
     /// The gateway deleted the output channel.
     OutputClosed,
@@ -92,7 +92,7 @@ pub enum EndReason {
     ByOwner,
 }
 
-/// What a request is for.
+/// The purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Surface {
@@ -108,13 +108,13 @@ pub enum Surface {
     Other,
 }
 
-/// What an orchestrator did so far.
+/// Figures of an orchestrator so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Figures {
     /// Sessions that were started.
     pub sessions: u64,
-    /// Of these, the ones that run now.
+    /// Sessions that run now.
     pub running: u64,
     /// Payments that were accepted.
     pub payments: u64,
@@ -122,11 +122,11 @@ pub struct Figures {
     pub refused: u64,
     /// Tickets that were credited.
     pub tickets: u64,
-    /// Their expected value.
+    /// The expected value of these tickets.
     pub credited: Amount,
     /// Tickets that won.
     pub won: u64,
-    /// What sessions were billed.
+    /// The sum of the fees that sessions were billed.
     pub billed: Amount,
 }
 

@@ -1,4 +1,4 @@
-//! What the orchestrator says about itself: the answer to `GetOrchestrator`, also piggybacked on payments.
+//! The orchestrator's claims about itself: the answer to `GetOrchestrator`, also piggybacked on payments.
 
 use std::collections::BTreeMap;
 
@@ -56,7 +56,7 @@ impl Orchestrator {
         self.info(now, payer, wanted.as_ref(), token)
     }
 
-    /// Everything that fits the request, with ticket parameters for this payer.
+    /// The info with everything that fits the request, with ticket parameters for this payer.
     ///
     /// # Errors
     /// If there is no quote for it.
@@ -85,7 +85,7 @@ impl Orchestrator {
         Ok(info)
     }
 
-    /// Only what a payment needs.
+    /// The info with only what a payment needs.
     ///
     /// # Errors
     /// If there is no quote for this payer.
@@ -128,8 +128,8 @@ impl Orchestrator {
         Ok(info)
     }
 
-    /// What a request costs per unit: the sum over the models asked for by capacity and constraint, or the node's
-    /// own price if that is nothing (handshake spec 6.1). `None` off-chain.
+    /// The price of a request per unit: the sum over the models asked for by capacity and constraint, or the node's own
+    /// price if that is nothing (handshake spec 6.1). `None` off-chain.
     fn price(&self, wanted: Option<&Capabilities>) -> Option<Price> {
         let base = self.config.payments.as_ref()?.price;
         let asked = wanted
@@ -175,7 +175,7 @@ impl Orchestrator {
             .collect()
     }
 
-    /// What it can do, and how much of that is left.
+    /// The orchestrator's capabilities, and how much of each is left.
     pub(super) fn offered(&self) -> Capabilities {
         let mut offered = Capabilities::common();
         let mut places = 0_u32;

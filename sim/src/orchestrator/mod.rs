@@ -1,11 +1,11 @@
 //! An orchestrator to talk to: every surface that a live job needs, the recipient's side of payments with all its
 //! checks, a trickle server, and runners that need no GPU.
 //!
-//! It is a machine like those of the core, so the same one serves tests under virtual time, fuzzers and, behind
-//! sockets, the development network. Peers' exchanges come in under ids that the driver mints with
+//! The orchestrator is a machine like those of the core, so the same one serves tests under virtual time, fuzzers and,
+//! behind sockets, the development network. Peers' exchanges come in under ids that the driver mints with
 //! [`EffectId::by_peer`]; it opens no exchange of its own.
 //!
-//! What a request goes through:
+//! The stages of a request:
 //!
 //! ```text
 //!            no such path, too many                            refused (402, 403, 400, 503, gRPC status)
@@ -222,7 +222,7 @@ impl Orchestrator {
             .map(|session| session.manifest_id.as_str())
     }
 
-    /// What was done so far.
+    /// Figures of the orchestrator so far.
     #[must_use]
     pub fn figures(&self) -> Figures {
         Figures {
@@ -231,7 +231,7 @@ impl Orchestrator {
         }
     }
 
-    /// What a payer has on account for a session.
+    /// The balance of a payer for a session.
     #[must_use]
     pub fn balance(&self, payer: Address, manifest_id: &str) -> Option<&Amount> {
         self.till
@@ -343,7 +343,7 @@ impl Orchestrator {
         }
     }
 
-    /// What is new in the media of a session goes through its pipeline.
+    /// Sends new media of a session through its pipeline.
     fn pump(&mut self, now: Time, manifest_id: &str) -> bool {
         let Some(session) = self.sessions.get_mut(manifest_id) else {
             return false;

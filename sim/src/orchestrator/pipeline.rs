@@ -1,4 +1,4 @@
-//! What an orchestrator does to a stream: the seam behind which a real node has its runner.
+//! Pipelines that an orchestrator sends a stream through: the seam behind which a real node has its runner.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub trait Pipeline: Send {
     /// Bytes of it came in; returns what can go out by now.
     fn data(&mut self, bytes: &Bytes) -> Bytes;
 
-    /// It is complete; returns the rest. What is returned after the last segment ends the stream.
+    /// Ends the segment; returns the rest of it. The bytes returned after the last segment end the stream.
     fn end(&mut self) -> Bytes {
         Bytes::new()
     }

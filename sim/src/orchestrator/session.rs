@@ -1,4 +1,4 @@
-//! One live session: its channels, its pipeline, its runner's messages and its clock.
+//! A live session: its channels, its pipeline, its runner's messages and its clock.
 //!
 //! ```text
 //!             input channel gone, unpaid, owner              readers of the output have it all,
@@ -62,10 +62,10 @@ pub(super) struct Session {
     drain: Option<Drain>,
 }
 
-/// What there is of the output segment that belongs to the input's.
+/// State of the output segment that belongs to the input's.
 ///
-/// It begins with its first byte: publishers end with a segment without any, and readers should not see one more
-/// than there was.
+/// The output segment begins with its first byte: publishers end with a segment without any, and readers should not
+/// see one more than there was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Segment {
     #[default]
@@ -92,7 +92,7 @@ struct Drain {
     next_look: Time,
 }
 
-/// What a session needs to begin.
+/// Everything that a session needs to begin.
 pub(super) struct Plan {
     pub(super) manifest_id: String,
     pub(super) payer: Address,
@@ -163,7 +163,7 @@ impl Session {
         self.input == Some(reader) || reader == self.control
     }
 
-    /// When it wants to be looked at.
+    /// The time at which the session wants to be looked at.
     pub(super) fn wake(&self) -> Time {
         match &self.drain {
             Some(drain) => drain.next_look,

@@ -1,4 +1,4 @@
-//! What peers ask for besides channels: who may, in which order that is decided, and what they are told.
+//! Requests of peers besides those for channels: who may make them, in which order that is decided, and the answers.
 
 use livepeer_core::http::{In, Method, Out, Request};
 use livepeer_core::intake::Held;
@@ -54,7 +54,7 @@ enum Body {
     Signing(EffectId),
 }
 
-/// Who waits for a receipt.
+/// A request that waits for a receipt.
 pub(super) struct Waiting {
     /// `None` once the peer has gone.
     id: Option<EffectId>,

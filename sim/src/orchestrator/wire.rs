@@ -146,7 +146,7 @@ pub(super) fn protobuf_reply(message: &impl prost::Message) -> Out {
     Out::Reply(Response::new(200).body(Body::Full(message.encode_to_vec().into())))
 }
 
-/// What the status of a session is made of.
+/// The contents of a session's status.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Status {
     pub(super) model: String,
@@ -160,7 +160,7 @@ pub(super) struct Status {
 }
 
 impl Status {
-    /// What the input does, in the words of the protocol. After `patience` without any it is degraded.
+    /// The state of the input, in the words of the protocol. After `patience` without any it is degraded.
     fn state(&self, now: Time, patience: std::time::Duration) -> &'static str {
         match self.last_input {
             None => "LOADING",

@@ -1,4 +1,4 @@
-//! What must be true whatever happens, kept with plain sets and sums.
+//! Rules that hold in every run, checked with plain sets and sums.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,25 +14,25 @@ use livepeer_core::wire::Payment;
 
 type Hash = [u8; 32];
 
-/// Under which key the payer keeps what it spent.
+/// The key under which the payer keeps what it spent.
 pub(super) const SPENT: &str = "spent";
 
 /// See the [module](super).
 #[derive(Debug, Default)]
 pub struct Model {
-    /// What each nonce of each commitment was used for: the ticket's hash.
+    /// The hash of the ticket that each nonce of each commitment was used for.
     signed: BTreeMap<(Hash, u32), [u8; 32]>,
-    /// What was ever credited, over all lives of the recipient.
+    /// The tickets ever credited, over all lives of the recipient.
     credited: BTreeSet<(Hash, u32)>,
-    /// What went in and out since the recipient's last start.
+    /// Credits and debits of each account since the recipient's last start.
     accounts: BTreeMap<AccountId, (Amount, Amount)>,
     /// All that was ever credited.
     pub total_credited: Amount,
     /// The highest nonce of each commitment that left the payer, and the payment it was in.
     sent: BTreeMap<Hash, (u32, [u8; 32])>,
-    /// What all that left the payer is worth.
+    /// The expected value of all payments that left the payer.
     total_sent: Amount,
-    /// What left the payer, each payment once.
+    /// Hashes of the payments that left the payer.
     payments: BTreeSet<[u8; 32]>,
 }
 
@@ -157,7 +157,7 @@ impl Model {
         );
     }
 
-    /// What was ever put on account since the recipient's last start.
+    /// All credits of an account since the recipient's last start.
     #[must_use]
     pub fn credits(&self, account: &AccountId) -> Amount {
         let account = self.accounts.get(account);

@@ -1,4 +1,4 @@
-//! What a run is like, and what came of it.
+//! Settings of a run, and its outcome.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use livepeer_core::payment::ledger::Minting;
 
 use crate::trickle::Dice;
 
-/// What kind of run a seed is.
+/// Settings of the run that a seed makes.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Whether anything goes wrong at all.
     pub faults: bool,
     /// How long it goes on.
     pub span: Duration,
-    /// What the job is billed by.
+    /// The unit that the job is billed by.
     pub unit: Unit,
     /// How often payments are meant to be made.
     pub interval: Duration,
@@ -81,7 +81,7 @@ impl Settings {
     }
 }
 
-/// What came of a run.
+/// The outcome of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
     /// Payments that the payer knows were taken.
@@ -106,8 +106,8 @@ pub struct Summary {
     pub mishaps: u32,
     /// Records that the store of either side did not keep, or said so.
     pub store_failures: u32,
-    /// What the payer's counter says was spent.
+    /// The sum spent, as the payer counts it.
     pub spent: Amount,
-    /// What was credited.
+    /// The sum credited.
     pub credited: Amount,
 }

@@ -13,7 +13,7 @@ use super::driven::Driven;
 use super::exchanges::Exchanges;
 use super::reel::nth;
 
-/// One step.
+/// A step of the play.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// The owner wants it fresh.
@@ -200,10 +200,10 @@ impl Player {
         }
     }
 
-    /// Nobody answers any more: it settles, and closes.
+    /// Ends the play: nobody answers any more, the machine settles, and closes.
     ///
     /// # Panics
-    /// If it does not.
+    /// If the machine does not.
     pub fn finish(&mut self) {
         self.settle(1_000, Duration::from_secs(600));
         self.machine.close(self.now);

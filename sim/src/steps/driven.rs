@@ -1,4 +1,4 @@
-//! What all players have in common: a machine, what time it is, and ears for what the machine says.
+//! Common ground of all players: a machine, what time it is, and ears for what the machine says.
 
 use std::time::Duration;
 

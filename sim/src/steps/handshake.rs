@@ -18,7 +18,7 @@ use super::driven::Driven;
 use super::exchanges::Exchanges;
 use crate::Key;
 
-/// One step.
+/// A step of the play.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// The owner wants a fresh word.
@@ -235,7 +235,7 @@ impl Player {
         assert_eq!(self.machine.renew(self.now), Err(Misuse::Ended));
     }
 
-    /// One of the exchanges that fit; of several, the byte picks one.
+    /// Finds an exchange that fits; of several, the byte picks one.
     fn find(&self, pick: usize, fits: impl Fn(&Exchange) -> bool) -> Option<usize> {
         let fit = |at: &usize| fits(&self.open[*at]);
         let all: Vec<usize> = (0..self.open.len()).filter(fit).collect();

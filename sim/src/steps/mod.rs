@@ -1,4 +1,4 @@
-//! What can be done to a machine, step by step: one enum and one player per machine.
+//! Steps that can be taken with a machine: one enum and one player per machine.
 //!
 //! Property tests draw steps, fuzzers read them from bytes, a failing list of them is a regression test. Players
 //! check what holds after each step and at the end, and panic if it does not.

@@ -25,7 +25,7 @@ use super::reel::nth;
 use crate::Key;
 use crate::orchestrator::{Config, Event, ModelConfig, Orchestrator, Payments};
 
-/// One step.
+/// A step of the play.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// A handshake; the byte says what is wrong with it.
@@ -84,7 +84,7 @@ impl Step {
     }
 }
 
-/// What an exchange is for, and how far its answer is.
+/// State of an exchange: its purpose, and how far its answer is.
 #[derive(Debug)]
 struct Exchange {
     hello: bool,

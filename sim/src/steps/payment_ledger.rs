@@ -12,7 +12,7 @@ use livepeer_core::{Address, Time};
 
 use super::Reel;
 
-/// One step.
+/// A step of the play.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
     /// A recipient credits the n-th account.

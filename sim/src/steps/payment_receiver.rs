@@ -20,7 +20,7 @@ use super::reel::nth;
 use crate::Key;
 use crate::payment::Model;
 
-/// One step.
+/// A step of the play.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// A payer is quoted a price.
@@ -43,7 +43,7 @@ pub enum Step {
     Blocks(u8),
     /// Time passes: so many tens of milliseconds, squared.
     Pass(u8),
-    /// It crashes and starts again; the bits say which records got through, and whether the secret is another.
+    /// The recipient crashes and starts again; the bits say which records got through, and whether the secret is new.
     Crash(u8),
 }
 
@@ -79,11 +79,11 @@ impl Step {
 /// The fate of a record in a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
-    /// It is durable.
+    /// The record is durable.
     Yes,
-    /// It is, and the store says that it failed.
+    /// The record is durable, although the store reports a failure.
     Maybe,
-    /// It is not.
+    /// The record is not durable.
     No,
 }
 

@@ -31,7 +31,7 @@ use super::exchanges::Exchanges;
 use super::reel::nth;
 use crate::Key;
 
-/// One step.
+/// A step of the play.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// The owner asks for a payment, for that many units or for the time.
@@ -127,7 +127,7 @@ const MARGIN: Duration = Duration::from_secs(10);
 /// The kind of an answer as it should be.
 const GOOD: u8 = 13;
 
-/// What the payer pays at most.
+/// The highest price that the payer accepts.
 const CEILING: i64 = PRICE + 5;
 
 fn quote(now: Time, n: u8, kind: u8) -> net::OrchestratorInfo {
@@ -428,7 +428,7 @@ impl Player {
         }
     }
 
-    /// What a signer answers: a payment as it should be, one that somebody tampered with, or something else.
+    /// Makes a signer's answer: a payment as it should be, one that somebody tampered with, or something else.
     fn signers_answer(&mut self, request: &Request, kind: u8) -> (u16, Vec<u8>) {
         let error = |status| (status, error_json("no"));
         let kind = if kind < 96 { kind % 32 } else { GOOD };
@@ -511,7 +511,7 @@ impl Player {
         }
     }
 
-    /// Whatever leaves is what the quote asks for, signed, and no more than a few minutes' worth.
+    /// Checks that a payment that leaves is what the quote asks for, signed, and no more than a few minutes' worth.
     fn leaves(&self, payment: &str, segment: &str) {
         let payment = Payment::decode(payment).expect("readable");
         let credentials = SegmentCredentials::decode(segment).expect("readable");

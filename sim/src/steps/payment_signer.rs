@@ -30,7 +30,7 @@ use super::exchanges::Exchanges;
 use super::reel::nth;
 use crate::Key;
 
-/// One step.
+/// A step of the play.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// Somebody opens a request of some kind, for a path.
@@ -89,9 +89,9 @@ pub struct Player {
     opened: u64,
     unsigned: Vec<(EffectId, Digest)>,
     unsaved: Vec<(EffectId, Record)>,
-    /// What the store keeps.
+    /// The records in the store, by key.
     kept: BTreeMap<String, Record>,
-    /// Which nonces were given out, under which commitment.
+    /// Nonces given out, each with its commitment.
     spent: BTreeSet<(RandHash, u32)>,
     asked: Vec<EffectId>,
     states: Vec<StateBlob>,

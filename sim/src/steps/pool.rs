@@ -19,7 +19,7 @@ use super::exchanges::Exchanges;
 use super::reel::nth;
 use crate::Key;
 
-/// One step.
+/// A step of the play.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// Discovery has found those of the eight that the bits name.
@@ -75,7 +75,7 @@ pub struct Player {
     pool: SessionPool<Balanced>,
     config: Config,
     key: Key,
-    /// Whom every open exchange asks.
+    /// The orchestrator that every open exchange asks.
     open: BTreeMap<EffectId, Url>,
     unsaved: BTreeSet<EffectId>,
     leases: Vec<Lease>,
@@ -239,7 +239,7 @@ impl Player {
         }
     }
 
-    /// All leases come home, nobody answers any more, and whoever waits is told.
+    /// Ends the play: all leases come home, nobody answers any more, and all who wait are told.
     ///
     /// # Panics
     /// If somebody waits for ever, or the pool does not come to rest.

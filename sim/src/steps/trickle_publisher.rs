@@ -16,7 +16,7 @@ use super::driven::Driven;
 use super::exchanges::Exchanges;
 use super::reel::nth;
 
-/// One step.
+/// A step of the play.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// The owner begins a segment.
@@ -141,13 +141,13 @@ pub struct Player {
     book: Exchanges,
     publisher: Publisher,
     live: BTreeMap<EffectId, Exchange>,
-    /// What the owner wrote, by seq.
+    /// The bytes that the owner wrote, by seq.
     written: BTreeMap<u64, Vec<u8>>,
     /// Segments begun and without an outcome.
     open: Vec<u64>,
     current: Option<u64>,
     policy: Policy,
-    /// It breaks its silence with segments of its own.
+    /// Whether the publisher breaks its silence with segments of its own.
     kept_alive: bool,
     begun: Option<u64>,
     ready: bool,

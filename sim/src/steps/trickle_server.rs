@@ -14,7 +14,7 @@ use super::driven::Driven;
 use super::exchanges::Exchanges;
 use super::reel::nth;
 
-/// One step.
+/// A step of the play.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// A request without a body: method, channel, index.
@@ -46,7 +46,7 @@ pub enum Index {
     Channel,
     /// `next`.
     Next,
-    /// So many from the head.
+    /// The head plus this many.
     Near(i8),
     /// A plain number.
     Number(i64),
@@ -118,7 +118,7 @@ struct Exchange {
 
 /// How long a reader may take nothing of a segment that has left the window.
 const STALL_WITHIN: Duration = Duration::from_secs(2);
-/// What may be held outside the windows: less than one segment and the beginning of another.
+/// At most this many bytes are held outside the windows: less than one segment and the beginning of another.
 const MAX_OUTSIDE_BYTES: usize = 2_500;
 
 /// Plays steps against a server.
@@ -505,8 +505,8 @@ impl Player {
         self.drain();
     }
 
-    /// Of what any two readers of a segment received, one is a beginning of the other; and of what any writer
-    /// wrote, every reader received a run without holes.
+    /// Checks that of what any two readers of a segment received, one is a beginning of the other; and that of what any
+    /// writer wrote, every reader received a run without holes.
     fn compare(&self) {
         let read: Vec<&Exchange> = self
             .exchanges

@@ -15,7 +15,7 @@ use super::exchanges::Exchanges;
 use super::reel::nth;
 use super::trickle_publisher::Answer;
 
-/// One step.
+/// A step of the play.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// The n-th exchange is answered.
@@ -322,7 +322,7 @@ impl Driven for Player {
     }
 }
 
-/// What every segment holds: the server is fickle, but not about bytes.
+/// The bytes of every segment: the server is fickle, but not about bytes.
 fn content(from: usize, count: usize) -> Bytes {
     (from..from + count)
         .map(|at| (at * 7 + at / 251) as u8)

@@ -1,15 +1,15 @@
-//! What readers may see, given what publishers did: the reference for sequence and bytes.
+//! A model of what readers may see, given what publishers did: the reference for sequence and bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use livepeer_core::trickle::{Ending, WINDOW, publisher, subscriber};
 
-/// What the publisher said about a segment.
+/// The outcome of a segment, as the publisher reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// All of it arrived.
     Delivered,
-    /// It was given up.
+    /// The segment was given up.
     Lost,
 }
 
@@ -20,7 +20,7 @@ struct Published {
     outcome: Option<Outcome>,
 }
 
-/// One subscriber's story so far.
+/// The reports of one subscriber so far.
 #[derive(Debug, Default)]
 struct Reader {
     current: Option<(u64, Vec<u8>)>,
@@ -116,7 +116,7 @@ impl Model {
         self.publisher_closed = None;
     }
 
-    /// What the publisher told.
+    /// Takes an event of the publisher.
     ///
     /// # Panics
     /// If a segment has two outcomes, or anything follows the end.
@@ -157,7 +157,7 @@ impl Model {
         segment.outcome = Some(outcome);
     }
 
-    /// What a subscriber told, and the server's head at that time.
+    /// Takes an event of a subscriber, and the server's head at that time.
     ///
     /// # Panics
     /// If it may not tell that.

@@ -9,7 +9,7 @@ use livepeer_core::{EffectId, Time};
 
 use super::Dice;
 
-/// What a transport takes from its owner while its peer takes nothing.
+/// At most this many bytes a transport takes from its owner while its peer takes nothing.
 const SOCKET_BUFFER: u64 = 64 << 10;
 
 /// Which faults links may have, in percent of the exchanges opened while there is a budget.
@@ -94,10 +94,10 @@ struct Link {
     fate: Fate,
     up: Way,
     down: Way,
-    /// What the transports took, told to their owners.
+    /// Reports of the bytes that the transports took, on their way to the owners.
     up_sent: VecDeque<(Time, In)>,
     down_sent: VecDeque<(Time, In)>,
-    /// What the server's side took and was not asked to report yet, and when the last of it is out.
+    /// Bytes that the server's side took and was not asked to report yet, and when the last of them is out.
     unreported: usize,
     unreported_until: Time,
     up_bytes: u64,
@@ -168,7 +168,7 @@ impl Net {
             .count()
     }
 
-    /// What a client has under way, for messages.
+    /// A client's exchanges under way, for messages.
     #[must_use]
     pub fn describe(&self, client: usize) -> Vec<&str> {
         self.links

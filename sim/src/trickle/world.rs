@@ -1,4 +1,4 @@
-//! One publisher, one server, a few subscribers, and a schedule of troubles.
+//! A world of one publisher, one server, a few subscribers, and a schedule of troubles.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub enum Class {
     Rough,
 }
 
-/// What happens to the parties.
+/// Troubles of the parties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
     /// Nobody can connect for that long.
@@ -38,7 +38,7 @@ pub enum Trouble {
 /// All that a run follows from.
 #[derive(Clone, Debug)]
 pub struct Schedule {
-    /// Where it came from.
+    /// The seed that the schedule came from.
     pub seed: u64,
     /// How bad it may get.
     pub class: Class,
@@ -46,15 +46,15 @@ pub struct Schedule {
     pub faults: Faults,
     /// Troubles of parties and their times since the start.
     pub troubles: Vec<(Duration, Trouble)>,
-    /// What the publisher gives up.
+    /// The segments that the publisher gives up.
     pub policy: Policy,
     /// How readers go on after falling behind.
     pub lag: Lag,
-    /// How many segments, of how many writes, each of how many bytes at most.
+    /// The number of segments.
     pub segments: u64,
-    /// See there.
+    /// The number of writes of a segment.
     pub writes: u64,
-    /// See there.
+    /// The most bytes of a write.
     pub bytes: u64,
     /// The longest pause between two writes.
     pub pause: Duration,
@@ -151,7 +151,7 @@ impl Schedule {
     }
 }
 
-/// What came of a run.
+/// The report of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
     /// Segments begun.

@@ -1,4 +1,4 @@
-//! Who gets a session, and what a payment does (jobs spec 2.4, payments spec 6, 10, 11).
+//! The admission of sessions, and the effect of payments (jobs spec 2.4, payments spec 6, 10, 11).
 
 use bytes::Bytes;
 use livepeer_core::capabilities::Capabilities;
@@ -16,7 +16,7 @@ const NOOP: &str = r#"{"model_id":"noop"}"#;
 const FULL: &str = r#"{"model_id":"full"}"#;
 const NONE: &str = r#"{"model_id":"none"}"#;
 
-/// What one ticket is worth: at or just above what was aimed for.
+/// The expected value of a ticket: at or just above what was aimed for.
 fn worth(info: &OrchestratorInfo) -> Amount {
     let params = info.ticket_params.as_ref().expect("on-chain");
     livepeer_core::payment::ticket::expected_value(&params.face_value, &params.win_prob)

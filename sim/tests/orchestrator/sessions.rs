@@ -1,4 +1,4 @@
-//! What happens in a session: media, parameters, events, and its end.
+//! The course of a session: media, parameters, events, and its end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,4 +1,4 @@
-//! One orchestrator, one caller who is nobody's client, and the forging of whatever a payer may send.
+//! A stage with one orchestrator, one caller who is nobody's client, and the forging of whatever a payer may send.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -217,7 +217,7 @@ impl Stage {
         Channels::from_json(&answer.body, &service()).expect("a complete answer")
     }
 
-    /// What goes with a request to an off-chain orchestrator.
+    /// The headers that go with a request to an off-chain orchestrator.
     pub(crate) fn unpaid(info: &OrchestratorInfo) -> Paid {
         Paid {
             payment: String::new(),
@@ -256,7 +256,7 @@ impl Stage {
         node
     }
 
-    /// One segment, in two chunks, over `span`. False if the channel has ended.
+    /// Publishes a segment, in two chunks, over `span`. False if the channel has ended.
     pub(crate) fn publish(
         &mut self,
         publisher: Node<Publisher>,

@@ -1,4 +1,4 @@
-//! What a running orchestrator of the reference answered, ours answers too.
+//! Answers recorded from a running orchestrator of the reference, compared with ours.
 
 use livepeer_core::http::{Body, Method, Request};
 use livepeer_core::wire::{AuthToken, SegmentCredentials};

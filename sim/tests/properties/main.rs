@@ -8,7 +8,7 @@ mod trickle;
 
 use proptest::prelude::ProptestConfig;
 
-/// So many cases, unless the environment says otherwise.
+/// Settings for this many cases, unless the environment says otherwise.
 fn cases(default: u32) -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES")
         .ok()

@@ -1,4 +1,4 @@
-//! What is made of an answer, or of none.
+//! The treatment of good, bad and missing answers.
 
 use super::*;
 

@@ -94,7 +94,7 @@ impl Bench {
         this
     }
 
-    /// One that has its answer already.
+    /// A bench that has its answer already.
     fn ready(config: Config) -> Self {
         let mut bench = Self::new(config, Identity::Offchain);
         let call = bench.request();

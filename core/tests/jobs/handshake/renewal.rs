@@ -1,4 +1,4 @@
-//! What becomes of an answer that gets old.
+//! The renewal of answers that get old.
 
 use super::*;
 

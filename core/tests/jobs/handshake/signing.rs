@@ -1,4 +1,4 @@
-//! Who signs the identity.
+//! The choice of a signer for the identity.
 
 use super::*;
 

@@ -96,7 +96,7 @@ struct World {
     posting: BTreeMap<EffectId, (Url, Vec<u8>)>,
     /// The parked GET of the events channel.
     events_get: Option<(EffectId, Url)>,
-    /// The same of an orchestrator beside that one.
+    /// The parked GET of the events channel of a standby.
     standby_get: Option<(EffectId, Url)>,
     events: Vec<(u64, Event)>,
     aborted: Vec<EffectId>,

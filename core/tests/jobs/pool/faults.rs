@@ -1,4 +1,4 @@
-//! What failures cost, and how that is remembered and forgotten.
+//! The cost of failures, and how it is remembered and forgotten.
 
 use super::*;
 

@@ -67,7 +67,7 @@ struct World {
     pool: SessionPool<Picky>,
     now: Time,
     nodes: BTreeMap<String, Is>,
-    /// What arrives when.
+    /// Messages on their way, and when they arrive.
     mail: Vec<(Time, EffectId, Vec<http::In>)>,
     asked: Vec<(Time, String)>,
     events: Vec<Event>,
@@ -124,7 +124,7 @@ impl World {
         }
     }
 
-    /// One to which all these were offered, in this order.
+    /// A world whose pool was offered all these nodes, in this order.
     fn offering(config: Config, nodes: &[(&str, Is)]) -> Self {
         let mut world = Self::new(config, nodes);
         let hosts: Vec<&str> = nodes.iter().map(|(host, _)| *host).collect();

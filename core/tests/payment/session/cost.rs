@@ -1,4 +1,4 @@
-//! What jobs cost.
+//! The cost of jobs.
 
 use livepeer_core::payment::ledger::Minting;
 
@@ -27,7 +27,7 @@ fn tickets(count: u64) -> Amount {
     (0..count).map(|_| ev.clone()).sum()
 }
 
-/// What a ticket is worth: a hair more than it is meant to be.
+/// The expected value of a ticket: slightly more than the recipient aims at.
 fn net_ev() -> Amount {
     let mut net = Net::new();
     let params = net.info().ticket_params.unwrap();

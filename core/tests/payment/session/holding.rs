@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What was told but payments.
+/// The events that do not concern a payment, a skipped payment or a new quote.
 fn told(events: &[Event]) -> Vec<&Event> {
     let other = |event: &&Event| {
         !matches!(

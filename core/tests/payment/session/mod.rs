@@ -52,7 +52,7 @@ struct Net {
     /// The orchestrator knows nothing of `/refresh-payment`.
     old: bool,
     peers: u64,
-    /// What happens to requests, by the path they go to; once each.
+    /// Mishaps of requests, by the path they go to; once each.
     plan: VecDeque<(&'static str, Mishap)>,
     requests: Vec<String>,
     /// Hosts that take requests and never answer.
@@ -169,14 +169,14 @@ impl Net {
         PaymentSession::new(self.now, config, &info, funds)
     }
 
-    /// One with a session that has paid nothing yet, and has the usual settings.
+    /// A network with a session that has paid nothing yet, and has the usual settings.
     fn unpaid() -> (Self, PaymentSession) {
         let mut net = Self::new();
         let session = net.session(Config::new(Unit::PixelSeconds));
         (net, session)
     }
 
-    /// One with a session whose job has started, and pays every five seconds.
+    /// A network with a session whose job has started, and pays every five seconds.
     fn started() -> (Self, PaymentSession) {
         let (mut net, mut session) = Self::unpaid();
         net.start(&mut session, 5);

@@ -19,7 +19,7 @@ fn own_key(net: &mut Net) -> PaymentSession {
 
 const PAYERS: [fn(&mut Net) -> PaymentSession; 2] = [kept, own_key];
 
-/// What is in the store covers what the session paid.
+/// Checks that the spending on record in the store covers what the session paid.
 fn recorded(net: &Net, session: &PaymentSession) {
     let mut counter = Budget::unlimited();
     assert!(

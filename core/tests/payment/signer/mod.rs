@@ -107,7 +107,7 @@ struct Server {
     asked: Vec<Value>,
     peers: u64,
     events: Vec<Event>,
-    /// What the store keeps.
+    /// The records in the store, by key.
     kept: BTreeMap<String, Record>,
 }
 
@@ -240,7 +240,7 @@ impl Server {
     }
 }
 
-/// One fixed unit of work at one wei.
+/// A request for one fixed unit of work at one wei.
 fn fixed(price: i64) -> PaymentRequest {
     let quote = quote(&BigUint::from(1_u32), (price, 1), &[1]);
     PaymentRequest {

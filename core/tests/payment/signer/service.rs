@@ -1,4 +1,4 @@
-//! What it answers over HTTP.
+//! The signer's answers over HTTP.
 
 use livepeer_core::payment::remote::{MAX_EXCHANGES, MAX_HELD};
 use livepeer_core::wire::signer::{ListedOrchestrator, MAX_SIGNER_BODY};

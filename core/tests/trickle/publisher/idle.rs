@@ -1,10 +1,10 @@
-//! What a publisher does while its owner is silent.
+//! The behaviour of a publisher while its owner is silent.
 
 use livepeer_core::trickle::publisher::Idle;
 
 use super::*;
 
-/// One whose owner is a person.
+/// A publisher that is kept alive while its owner is silent.
 fn kept_alive() -> Hand {
     let mut hand = Hand::ready(Config {
         idle: Some(Idle::default()),

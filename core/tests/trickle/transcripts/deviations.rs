@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 pub(super) enum Deviation {
     /// Another status, without looking at the rest.
     Status(u16),
-    /// This answer instead.
+    /// Another answer, given here, takes the place of the recorded one.
     Instead(Value),
     /// The step says something that does not happen.
     Skip,

@@ -21,7 +21,7 @@ use crate::driven::{Driven, Exchanges};
 use crate::vectors::{file, path};
 use deviations::{Deviation, deviation};
 
-/// What one exchange showed so far.
+/// The part of an exchange seen so far.
 #[derive(Default)]
 struct Seen {
     reply: Option<Response>,
@@ -33,7 +33,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// What no step has looked at yet.
+    /// The bytes that no step has looked at yet.
     fn rest(&mut self) -> String {
         let rest = String::from_utf8_lossy(&self.body[self.read..]).into_owned();
         self.read = self.body.len();

@@ -31,9 +31,9 @@ const AT_ONCE: usize = 16;
 
 /// Where orchestrators are found.
 pub(super) enum Sources {
-    /// They are named.
+    /// Orchestrators that are named.
     Named(Vec<Url>),
-    /// In the contracts.
+    /// The contracts on the chain.
     Chain(ChainSource),
 }
 

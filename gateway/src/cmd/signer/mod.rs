@@ -123,7 +123,7 @@ async fn log_events<R: Runtime>(signer: Handle<SignerServer, R>) {
     }
 }
 
-/// What the account holds, and what is wrong with it.
+/// A line about the money of the account, and about what is wrong with it.
 fn funds(view: &ChainView, payer: Address) -> String {
     let Some(account) = view.sender(payer) else {
         return String::new();

@@ -14,10 +14,10 @@ use crate::ui::Failed;
 
 /// Pieces that wait to be published. The thread waits when there are so many.
 const WAITING: usize = 8;
-/// What is read at once.
+/// At most this many bytes are read at once.
 const PIECE: usize = 64 << 10;
 
-/// What the thread sends.
+/// A message of the thread that cuts.
 pub(super) enum Piece {
     /// A whole segment that plays for so long.
     Whole(Bytes, Duration),

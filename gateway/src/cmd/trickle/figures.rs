@@ -9,7 +9,7 @@ use crate::ui::{self, Latencies, Outcome, bytes, count, duration};
 /// The figures of one end of a channel.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Figures {
-    /// Its URL.
+    /// The channel's URL.
     channel: String,
     #[serde(skip)]
     began: Instant,
@@ -23,13 +23,13 @@ pub(super) struct Figures {
     pub(super) resumed: u64,
     /// Bytes of all segments.
     pub(super) bytes: u64,
-    /// What it is of depends on the end; see the table.
+    /// Latencies of the end of the channel that the table names.
     pub(super) latency: Latencies,
     elapsed_us: u64,
 }
 
 impl Figures {
-    /// None yet. `latency_of` names in the table what the latencies are of.
+    /// Figures of nothing yet. `latency_of` names in the table what the latencies are of.
     pub(super) fn new(channel: String, latency_of: &'static str) -> Self {
         Self {
             channel,
@@ -44,7 +44,7 @@ impl Figures {
         }
     }
 
-    /// For the line of progress.
+    /// The note for the line of progress.
     pub(super) fn note(&self) -> String {
         let latency = self
             .latency
@@ -63,7 +63,7 @@ impl Figures {
     /// is free, else on standard error.
     ///
     /// # Errors
-    /// What went wrong, or if they cannot be written.
+    /// The failure of the command itself, or if the figures cannot be written.
     pub(super) fn show(mut self, json: bool, stdout_is_free: bool, outcome: Outcome) -> Outcome {
         if self.bytes == 0 && self.segments + self.lost == 0 {
             return outcome;

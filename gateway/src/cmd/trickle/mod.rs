@@ -15,7 +15,7 @@ use super::on;
 use crate::args::{TrickleArgs, TrickleCommand};
 use crate::ui::{Failed, Outcome};
 
-/// One channel is no work for two.
+/// The number of threads: a single channel gives no work for two.
 const ONE_THREAD: Option<NonZeroUsize> = NonZeroUsize::new(1);
 
 pub(super) fn run(args: &TrickleArgs) -> Outcome {
@@ -30,7 +30,7 @@ pub(super) fn run(args: &TrickleArgs) -> Outcome {
     }
 }
 
-/// What went wrong with a channel; `missing` is what to do if there is none.
+/// The failure of a channel; `missing` is the advice if there is no such channel.
 fn failed(failure: Failure, missing: &str) -> Failed {
     match failure.cause {
         Cause::Gone(_) => Failed::new(failure, missing),

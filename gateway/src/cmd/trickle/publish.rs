@@ -21,7 +21,7 @@ use crate::cmd::stop::Stop;
 use crate::media::{Pacer, Speed};
 use crate::ui::{Failed, Outcome, Progress};
 
-/// What to do about a channel that is not there.
+/// The advice for a channel that is not there.
 const MISSING: &str = "Make it with --create, if its server lets you";
 
 /// How long answers of the server are waited for after Ctrl-C, beside the time for readers.
@@ -78,7 +78,7 @@ impl on::Work for Publish<'_> {
     }
 }
 
-/// From the input to the channel.
+/// The way from the input to the channel.
 struct Pipe<R: Runtime> {
     channel: Handle<Publisher, R>,
     stop: Stop,
@@ -90,16 +90,16 @@ struct Pipe<R: Runtime> {
     longest: Option<Duration>,
     ends: Option<Time>,
     open: Option<Seq>,
-    /// When the segments ended whose answers are awaited.
+    /// The times when the segments ended whose answers are awaited.
     ended: BTreeMap<Seq, Instant>,
     closed: bool,
-    /// Why the first of the lost ones was.
+    /// The failure by which the first lost segment was lost.
     loss: Option<Failure>,
     figures: Figures,
     progress: Progress,
 }
 
-/// What is waited for.
+/// Events that the command waits for.
 enum Happened {
     Piece(Piece),
     Event(Event),
@@ -217,7 +217,7 @@ impl<R: Runtime> Pipe<R> {
         Ok(())
     }
 
-    /// Why the channel refuses a call that fits its order: it is over.
+    /// The failure when the channel refuses a call that fits its order: it is over.
     async fn why(&mut self, misuse: Misuse) -> Failed {
         while !self.closed
             && let Some(event) = self.channel.next().await

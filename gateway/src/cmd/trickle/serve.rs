@@ -17,7 +17,7 @@ use crate::cmd::on;
 use crate::cmd::stop::Stop;
 use crate::ui::{self, Failed, Outcome};
 
-/// What closing may take longer than the readers are given.
+/// How long closing may take beyond the time that the readers are given.
 const SPARE: Duration = Duration::from_secs(1);
 
 pub(super) struct Serve<'a>(pub(super) &'a ServeArgs);

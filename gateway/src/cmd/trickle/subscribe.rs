@@ -15,7 +15,7 @@ use crate::cmd::sink::Sink;
 use crate::cmd::stop::Stop;
 use crate::ui::{Failed, Outcome, Progress};
 
-/// What to do about a channel that is not there.
+/// The advice for a channel that is not there.
 const MISSING: &str = "Check its name, or wait longer for it with --wait";
 
 /// How long what was read may take to be written after Ctrl-C: a pipe may take nothing.

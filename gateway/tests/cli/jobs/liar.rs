@@ -11,7 +11,8 @@ use crate::http::{Answer, Request, listen, read_head, respond, status};
 /// No side is waited for any longer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What becomes of the `n`th request for a payment, from 0 on; asks the real signer with the closure if it likes.
+/// A function that answers the `n`th request for a payment, from 0 on; asks the real signer with the closure if it
+/// likes.
 pub(crate) type Lie = dyn Fn(usize, &dyn Fn() -> Answer) -> Answer + Send + Sync;
 
 /// Listens on loopback; the URL to give as `--signer`.

@@ -1,4 +1,4 @@
-//! What becomes of a job whose output cannot be written.
+//! A job whose output cannot be written.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What went in as a secret comes out in no log.
+//! Secrets given on the command line or in files appear in no log.
 
 use std::io::BufReader;
 

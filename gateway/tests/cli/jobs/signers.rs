@@ -7,7 +7,8 @@ use livepeer_runtime::api::LiveVideoJob;
 
 use super::{Devnet, SPEED, job};
 
-/// What a silent signer costs, a second, with room for a busy machine. Without memory and haste it would be fifteen.
+/// The longest that a silent signer may hold things up, with room for a busy machine. Without memory and haste it
+/// would be fifteen seconds.
 const SOON: Duration = Duration::from_secs(5);
 
 struct Silent(TcpListener);

@@ -1,4 +1,4 @@
-//! One seed of payer, signers and recipient.
+//! A world of payer, signers and recipient, made from one seed.
 
 mod payer;
 mod recipient;
@@ -346,7 +346,7 @@ impl World {
 
     // ---- the way ---------------------------------------------------------------------------------------------
 
-    /// What becomes of an exchange; `None` if nobody is reached.
+    /// Decides the fate of an exchange; `None` if nobody is reached.
     fn fate(&mut self, exchange: EffectId) -> Option<Answer> {
         let mut answer = Answer {
             life: self.life,

@@ -277,7 +277,7 @@ impl World {
         }
     }
 
-    /// What was not durable yet may be or not; balances are gone, and so are jobs.
+    /// Crashes the recipient: records not yet durable may be lost or kept; balances are gone, and so are jobs.
     pub(super) fn crash_recipient(&mut self) {
         self.summary.crashes += 1;
         self.recipient_life += 1;
