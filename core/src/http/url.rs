@@ -120,12 +120,7 @@ impl Url {
         if text.contains("://") {
             return Self::parse(text);
         }
-        let base = self
-            .path
-            .split('?')
-            .next()
-            .unwrap_or("")
-            .trim_end_matches('/');
+        let base = self.base();
         Self::parse(&format!(
             "{}{base}/{}",
             self.origin(),
@@ -143,15 +138,16 @@ impl Url {
         }
     }
 
+    /// The path without its query and trailing slashes.
+    fn base(&self) -> &str {
+        let (path, _) = self.path.split_once('?').unwrap_or((&self.path, ""));
+        path.trim_end_matches('/')
+    }
+
     /// Appends one path segment; trailing slashes are stripped before, the query is dropped.
     #[must_use]
     pub fn child(&self, segment: &str) -> Self {
-        let base = self
-            .path
-            .split('?')
-            .next()
-            .unwrap_or("")
-            .trim_end_matches('/');
+        let base = self.base();
         Self {
             path: format!("{base}/{segment}"),
             ..self.clone()
