@@ -23,9 +23,9 @@ use livepeer_core::pool::{self, Outcome, Quickest, SessionPool};
 use livepeer_core::trickle::{Seq, Start, Subscriber, publisher, subscriber};
 use livepeer_core::wire::{RunnerEvent, StartRequest, identity_digest};
 use livepeer_core::{Address, Failure, Rng, Seed, Time};
+use livepeer_orchestrator::{Event, Orchestrator};
 
-use crate::orchestrator::{self, Event};
-use crate::{Key, Net, Node, Orchestrator};
+use crate::{Key, Net, Node};
 
 /// The time when every world begins.
 pub const BEGINNING: Time = Time::from_secs(1_700_000_000);
@@ -97,7 +97,7 @@ pub struct Log {
 impl World {
     /// A world of those orchestrators, which take their payments on the chain of this world.
     #[must_use]
-    pub fn new(seed: Seed, mut configs: Vec<orchestrator::Config>) -> Self {
+    pub fn new(seed: Seed, mut configs: Vec<livepeer_orchestrator::Config>) -> Self {
         let mut rng = Rng::new(seed);
         let mut net = Net::new(BEGINNING, rng.fork());
         let chain = ChainView::development();

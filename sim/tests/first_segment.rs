@@ -14,7 +14,7 @@ use livepeer_core::http::Url;
 use livepeer_core::job::live;
 use livepeer_core::money::Price;
 use livepeer_core::wire::StartRequest;
-use livepeer_sim::orchestrator::{Config, Payments};
+use livepeer_orchestrator::{Config, Payments};
 use livepeer_sim::world::{Gateway, World};
 use livepeer_sim::{Key, Link};
 

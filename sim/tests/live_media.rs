@@ -14,7 +14,7 @@ use livepeer_core::money::Price;
 use livepeer_core::trickle::Start;
 use livepeer_core::wire::StartRequest;
 use livepeer_core::{Rng, Time};
-use livepeer_sim::orchestrator::{Config, Join, Payments};
+use livepeer_orchestrator::{Config, Join, Payments};
 use livepeer_sim::world::{Gateway, World};
 use livepeer_sim::{Key, Link, seeds};
 

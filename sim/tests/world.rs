@@ -11,9 +11,10 @@ use livepeer_core::payment::guard::Budget;
 use livepeer_core::store::Record;
 use livepeer_core::wire::{Params, StartRequest};
 use livepeer_core::{Address, Party, Rng};
-use livepeer_sim::orchestrator::{Config, EndReason, Event, Payments, Quirks};
+use livepeer_orchestrator::Orchestrator;
+use livepeer_orchestrator::{Config, EndReason, Event, Payments, Quirks};
 use livepeer_sim::world::{Gateway, World};
-use livepeer_sim::{Key, Link, Node, Orchestrator};
+use livepeer_sim::{Key, Link, Node};
 
 /// Wei per pixel: a second costs about a third of the usual ticket.
 const PRICE: i64 = 100;

@@ -22,14 +22,13 @@ use livepeer_core::payment::remote::{self, SignerServer};
 use livepeer_core::trickle::Start;
 use livepeer_core::wire::signer::ListedOrchestrator;
 use livepeer_core::{Address, Time};
+use livepeer_orchestrator::{
+    EndReason, Event, Figures, ModelConfig, Orchestrator, Payments, Pipeline, PipelineFactory,
+};
 use livepeer_runtime::http::Server;
 use livepeer_runtime::tls::{BadIdentity, Identity, server_config};
 use livepeer_runtime::{
     Drivable, Driver, Handle, LocalKey, MemoryStore, Runtime, Signer as _, seed,
-};
-use livepeer_sim::Orchestrator;
-use livepeer_sim::orchestrator::{
-    self, EndReason, Event, Figures, ModelConfig, Payments, Pipeline, PipelineFactory,
 };
 use zeroize::Zeroizing;
 
@@ -317,19 +316,19 @@ impl<R: Runtime> Place<R> {
         } = past;
         let url = socket.url("https")?;
         let tls = server_config(&identity).map_err(bad_identity)?;
-        let mut config = orchestrator::Config::new(url.clone(), key.address())
+        let mut config = livepeer_orchestrator::Config::new(url.clone(), key.address())
             .with_model(NOOP, ModelConfig::default())
             .with_model(
                 RETIME,
                 ModelConfig::default().running(PipelineFactory::new(Retime::default)),
             );
         config.join = match join {
-            Join::Late => orchestrator::Join::late(),
-            Join::Next => orchestrator::Join {
+            Join::Late => livepeer_orchestrator::Join::late(),
+            Join::Next => livepeer_orchestrator::Join {
                 from: Start::Next,
-                ..orchestrator::Join::late()
+                ..livepeer_orchestrator::Join::late()
             },
-            Join::AtOnce => orchestrator::Join::default(),
+            Join::AtOnce => livepeer_orchestrator::Join::default(),
         };
         if let Some(chain) = chain {
             let price = Price::new(PRICE, 1).expect("a positive number is a price");

@@ -11,7 +11,7 @@ use livepeer_core::payment::remote::{self, SignerServer};
 use livepeer_core::payment::session::{Config, LocalAccount};
 use livepeer_core::wire::Params;
 use livepeer_core::{ChainView, Misuse};
-use livepeer_sim::orchestrator::{self, Orchestrator, Payments};
+use livepeer_orchestrator::{Orchestrator, Payments};
 
 use super::life::{Full, both};
 use super::*;
@@ -48,7 +48,8 @@ impl<R: Runtime> Place<R> {
         let node = LocalKey::new(&[8; 32]).expect("a key");
         let price = Price::new(wei, 1).expect("a price");
         let payments = Payments::new(node.address(), price, chain.clone());
-        let config = orchestrator::Config::new(service.clone(), node.address()).on_chain(payments);
+        let config =
+            livepeer_orchestrator::Config::new(service.clone(), node.address()).on_chain(payments);
         let orchestrator = Driver::new(runtime.clone())
             .with_signer(node)
             .drive(Orchestrator::new(runtime.now(), config, seed()));

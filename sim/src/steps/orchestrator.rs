@@ -23,7 +23,7 @@ use super::driven::Driven;
 use super::exchanges::Exchanges;
 use super::reel::nth;
 use crate::Key;
-use crate::orchestrator::{Config, Event, ModelConfig, Orchestrator, Payments};
+use livepeer_orchestrator::{Config, Event, ModelConfig, Orchestrator, Payments};
 
 /// A step of the play.
 #[derive(Clone, Debug)]

@@ -8,9 +8,9 @@ use livepeer_core::money::Price;
 use livepeer_core::sign::{Digest, Signature};
 use livepeer_core::wire::SegmentCredentials;
 use livepeer_core::wire::grpc::{self, NoAnswer, Status};
+use livepeer_orchestrator::{Event, ModelConfig, Quirks, Surface};
 use livepeer_proto::net;
 use livepeer_sim::Key;
-use livepeer_sim::orchestrator::{Event, ModelConfig, Quirks, Surface};
 use prost::Message as _;
 
 use crate::stage::{PRICE, Paid, SERVICE, Stage, off_chain, on_chain, plain, secs, service};

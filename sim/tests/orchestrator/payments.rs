@@ -5,9 +5,9 @@ use livepeer_core::capabilities::Capabilities;
 use livepeer_core::http::{Body, Method, Request};
 use livepeer_core::money::{Amount, Price};
 use livepeer_core::wire::{OrchestratorInfo, Payment, SegmentCredentials};
+use livepeer_orchestrator::{EndReason, Event, ModelConfig, Surface};
 use livepeer_proto::net;
 use livepeer_sim::Key;
-use livepeer_sim::orchestrator::{EndReason, Event, ModelConfig, Surface};
 use prost::Message as _;
 
 use crate::stage::{PRICE, Paid, SERVICE, Stage, ms, off_chain, on_chain, secs, service};

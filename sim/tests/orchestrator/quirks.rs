@@ -5,7 +5,7 @@ use livepeer_core::http::{Method, Request};
 use livepeer_core::money::Price;
 use livepeer_core::trickle::Start;
 use livepeer_core::wire::Channels;
-use livepeer_sim::orchestrator::{Config, Quirks};
+use livepeer_orchestrator::{Config, Quirks};
 
 use crate::stage::{PRICE, Stage, ms, off_chain, on_chain, secs, service};
 

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use livepeer_core::http::{Body, Method, Request, Url};
 use livepeer_core::trickle::Start;
 use livepeer_core::wire::{Channels, Params};
-use livepeer_sim::Orchestrator;
-use livepeer_sim::orchestrator::{
+use livepeer_orchestrator::Orchestrator;
+use livepeer_orchestrator::{
     Config, EndReason, Event, Join, ModelConfig, Pipeline, PipelineFactory,
 };
 use serde_json::Value;

@@ -16,9 +16,10 @@ use livepeer_core::wire::{
     Channels, OrchestratorInfo, Payment, SegmentCredentials, SenderParams, identity_digest,
 };
 use livepeer_core::{EffectId, Time};
+use livepeer_orchestrator::Orchestrator;
+use livepeer_orchestrator::{Config, Event, Payments};
 use livepeer_proto::net;
-use livepeer_sim::orchestrator::{Config, Event, Payments};
-use livepeer_sim::{Answer, Caller, Key, Net, Node, Orchestrator};
+use livepeer_sim::{Answer, Caller, Key, Net, Node};
 
 pub(crate) const SERVICE: &str = "https://orch:8935";
 

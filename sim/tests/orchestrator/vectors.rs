@@ -2,8 +2,8 @@
 
 use livepeer_core::http::{Body, Method, Request};
 use livepeer_core::wire::{AuthToken, SegmentCredentials};
+use livepeer_orchestrator::ModelConfig;
 use livepeer_sim::Answer;
-use livepeer_sim::orchestrator::ModelConfig;
 use serde_json::Value;
 
 use crate::stage::{Paid, Stage, off_chain, service};

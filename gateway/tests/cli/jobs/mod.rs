@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use livepeer_core::wire::Payment;
 use livepeer_core::wire::signer::PaymentResponse;
-use livepeer_sim::orchestrator::Quirks;
+use livepeer_orchestrator::Quirks;
 
 use crate::process::{CLIP, signal};
 use crate::run::{Ended, RUNTIMES, Scratch, run, start, start_fed};

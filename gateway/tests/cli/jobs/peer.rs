@@ -6,9 +6,8 @@ use std::thread;
 use livepeer_core::chain::ChainView;
 use livepeer_core::http::Url;
 use livepeer_core::money::Price;
+use livepeer_orchestrator::{Config, Orchestrator, Payments, Quirks};
 use livepeer_runtime::{LocalKey, MemoryStore, Signer as _, seed};
-use livepeer_sim::Orchestrator;
-use livepeer_sim::orchestrator::{Config, Payments, Quirks};
 use livepeer_tokio::{Server, tls};
 
 /// Starts one; its URL. `None` takes no money. It lives as long as the test program.
