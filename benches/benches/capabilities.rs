@@ -9,15 +9,15 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use livepeer_core::Rng;
 use livepeer_core::capabilities::{
     Capabilities, Capability, CapabilityIndex, Ceilings, Model, ModelPrice, Query,
 };
 use livepeer_core::http::Url;
 use livepeer_core::money::Price;
-use livepeer_core::pool::{Candidate, Record, Selector};
+use livepeer_core::pool::{Candidate, Selector};
 use livepeer_core::selection::{Balanced, Weighted};
 use livepeer_core::wire::OrchestratorInfo;
+use livepeer_core::{Rng, TrackRecord};
 use livepeer_proto::net;
 use prost::Message as _;
 
@@ -141,12 +141,12 @@ fn selection(c: &mut Criterion) {
             OrchestratorInfo::decode(wire.encode_to_vec().into()).expect("it is one")
         })
         .collect();
-    let records: Vec<Record> = (0..COUNT)
-        .map(|_| Record {
+    let records: Vec<TrackRecord> = (0..COUNT)
+        .map(|_| TrackRecord {
             round_trip: Some(Duration::from_millis(20 + rng.below(200))),
             good: rng.below(100) as u32,
             bad: rng.below(10) as u32,
-            ..Record::default()
+            ..TrackRecord::default()
         })
         .collect();
     let candidates: Vec<Candidate<'_>> = infos

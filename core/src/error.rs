@@ -3,6 +3,10 @@
 //! [`Misuse`] is ours to fix by reading the caller. A [`Failure`] is what a peer, a link or the chain did; it
 //! comes inside an event and carries advice that is derived from its cause.
 
+mod broken;
+
+pub use broken::{Broken, NamedPrice, Signed};
+
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -11,7 +15,6 @@ use core::time::Duration;
 
 use crate::capabilities::Mismatch;
 use crate::http::{Fault, Url};
-use crate::payment::guard::Broken;
 
 /// The call does not fit the state that earlier calls made. It changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

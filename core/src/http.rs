@@ -17,8 +17,8 @@ mod reach;
 mod url;
 
 pub use headers::Headers;
-pub use reach::{Forbidden, Kind, Reach, Rule};
-pub use url::{BadUrl, MAX_URL_BYTES, Url};
+pub use reach::{Forbidden, Kind, Rule};
+pub use url::{BadUrl, MAX_URL_BYTES, Reach, Url};
 
 /// A step that a machine asks for.
 #[derive(Clone)]

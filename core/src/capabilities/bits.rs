@@ -3,10 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::Capability;
-
-/// At most this many words are accepted from peers: 4,096 ids, of which the protocol uses 38.
-pub const MAX_WORDS: usize = 64;
+use super::id::{Capability, MAX_WORDS};
 
 /// A set of capabilities: bit `id % 64` of word `id / 64` (handshake spec 5.2).
 ///

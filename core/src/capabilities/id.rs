@@ -2,6 +2,9 @@
 
 use core::fmt;
 
+/// At most this many words are accepted from peers: 4,096 ids, of which the protocol uses 38.
+pub const MAX_WORDS: usize = 64;
+
 /// A capability of a node, by the number that the protocol gives it (handshake spec 5.1).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Capability(u16);
@@ -33,7 +36,7 @@ impl Capability {
     pub const BYOC: Self = Self(37);
 
     /// Ids from here on are nobody's: a bit string that held them would be longer than we take.
-    pub const LIMIT: u32 = 64 * super::MAX_WORDS as u32;
+    pub const LIMIT: u32 = 64 * MAX_WORDS as u32;
 
     /// The capability of that id, if it is below [`Capability::LIMIT`]; whether it has a name is another matter.
     #[must_use]

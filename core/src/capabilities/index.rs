@@ -12,7 +12,6 @@ use num_traits::ToPrimitive as _;
 use super::{Capabilities, Capability, Ceilings, Model, ModelPrice, Version, compatible};
 use crate::http::Url;
 use crate::money::{Amount, Price};
-use crate::wire::OrchestratorInfo;
 
 /// A search of the index: the capabilities that a job needs and the limits that an orchestrator has to keep.
 #[derive(Clone, Debug, Default)]
@@ -82,17 +81,6 @@ impl CapabilityIndex {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_url.is_empty()
-    }
-
-    /// Takes in what the orchestrator at `url` said, in place of what it said before.
-    pub fn insert_info(&mut self, url: Url, info: &OrchestratorInfo) -> Entry {
-        let capabilities = info.capabilities.clone();
-        self.insert(
-            url,
-            capabilities,
-            info.price,
-            info.capabilities_prices.clone(),
-        )
     }
 
     /// Takes in an orchestrator, in place of what was known of it.

@@ -14,21 +14,7 @@ use core::fmt;
 use core::hash::{Hash, Hasher};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::Url;
-
-/// Where an address may lead.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reach {
-    /// Anywhere: our user named it, or we did.
-    #[default]
-    Own,
-    /// Anywhere, and so may whatever the peer there names: our user opened it.
-    Open,
-    /// To public addresses: a peer named it.
-    Public,
-    /// To public addresses and this one, on which the peer is that named it.
-    PublicOr(IpAddr),
-}
+use super::{Reach, Url};
 
 impl Reach {
     /// Where the places lead that the peer at `by` names.
@@ -163,18 +149,6 @@ impl Hash for Url {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (self.secure, &self.host, self.port, &self.path).hash(state);
     }
-}
-
-/// Whether resolvers might read a host as an IPv4 address that is not written as one.
-pub(super) fn is_odd_number(host: &str) -> bool {
-    let name = host.strip_suffix('.').unwrap_or(host);
-    let last = name.rsplit('.').next().unwrap_or("");
-    let digits = last.strip_prefix("0x").or(last.strip_prefix("0X"));
-    let number = match digits {
-        Some(hex) => hex.bytes().all(|b| b.is_ascii_hexdigit()),
-        None => !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()),
-    };
-    number && host.parse::<Ipv4Addr>().is_err()
 }
 
 /// A peer named an address that is not for it to name.

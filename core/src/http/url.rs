@@ -3,9 +3,22 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt;
+use core::net::{IpAddr, Ipv4Addr};
 use core::str::FromStr;
 
-use super::reach::{Reach, is_odd_number};
+/// Where an address may lead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// Anywhere: our user named it, or we did.
+    #[default]
+    Own,
+    /// Anywhere, and so may whatever the peer there names: our user opened it.
+    Open,
+    /// To public addresses: a peer named it.
+    Public,
+    /// To public addresses and this one, on which the peer is that named it.
+    PublicOr(IpAddr),
+}
 
 /// An absolute `http` or `https` URL, normalised: lower-case scheme and host, explicit port, path from `/`.
 ///
@@ -203,6 +216,18 @@ impl Url {
             self.authority()
         )
     }
+}
+
+/// Whether resolvers might read a host as an IPv4 address that is not written as one.
+fn is_odd_number(host: &str) -> bool {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let last = name.rsplit('.').next().unwrap_or("");
+    let digits = last.strip_prefix("0x").or(last.strip_prefix("0X"));
+    let number = match digits {
+        Some(hex) => hex.bytes().all(|b| b.is_ascii_hexdigit()),
+        None => !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()),
+    };
+    number && host.parse::<Ipv4Addr>().is_err()
 }
 
 impl fmt::Display for Url {

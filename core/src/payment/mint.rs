@@ -16,13 +16,13 @@ use super::nonce::{REFRESH_NONCE, RandHash, SenderNonces};
 use super::price::{Ceiling, check_ceilings};
 use super::sender::{BadParams, SenderLimits, check_params};
 use super::ticket::{Ticket, expected_value};
-use super::units::Unit;
 use crate::capabilities::{Capabilities, Ceilings};
 use crate::chain::ChainView;
 use crate::money::{Amount, Price};
 use crate::rng::Rng;
 use crate::sign::{Address, Digest, Signature};
 use crate::time::Time;
+use crate::units::Unit;
 use crate::wire::signer::{
     PaymentRequest, Quote, STATUS_NO_TICKETS, STATUS_PRICE, STATUS_REFRESH, credential_capabilities,
 };

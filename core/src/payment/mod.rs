@@ -14,11 +14,10 @@ pub mod remote;
 pub mod sender;
 pub mod session;
 pub mod ticket;
-pub mod units;
 
+pub use crate::units::{Meter, Unit};
 pub use auth::Secret;
 pub use receiver::TicketReceiver;
 pub use remote::SignerServer;
 pub use session::{Funds, PaymentSession};
 pub use ticket::{SignedTicket, Ticket};
-pub use units::{Meter, Unit};

@@ -9,7 +9,7 @@ use num_rational::BigRational;
 use num_traits::{One, Signed, ToPrimitive as _, Zero};
 
 use crate::money::{Amount, Price};
-use crate::payment::units::{PIXELS_PER_SECOND, Unit};
+use crate::units::{PIXELS_PER_SECOND, Unit};
 
 /// A price feed's answer: how much of one currency one unit of the other is.
 #[derive(Clone, Debug, PartialEq, Eq)]

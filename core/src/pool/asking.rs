@@ -17,7 +17,7 @@ use crate::http::Url;
 use crate::machine::{Child, Effect, Input, earlier};
 use crate::store;
 use crate::time::Time;
-use crate::wire::{OrchestratorInfo, record_bytes};
+use crate::wire::{OrchestratorInfo, track_record_bytes};
 
 impl<S: Selector> SessionPool<S> {
     /// Time passes: who has rested enough waits in line again.
@@ -124,7 +124,7 @@ impl<S: Selector> SessionPool<S> {
                 let node = &self.nodes[id as usize];
                 let storing = self.out.open(Effect::Store(store::Record {
                     key: alloc::format!("{RECORD_KEY}{}", node.url),
-                    value: Some(record_bytes(&node.record).into()),
+                    value: Some(track_record_bytes(&node.record).into()),
                 }));
                 self.storing.insert(storing, id);
             }

@@ -29,7 +29,6 @@ mod select;
 pub use budget::{Attempts, Budget, Spent};
 pub use config::{Config, Event, Offered};
 pub use lease::{Lease, Outcome, Tried, Why};
-pub use node::Record;
 pub use select::{Candidate, Quickest, Selector};
 
 use alloc::boxed::Box;
@@ -45,7 +44,8 @@ use crate::rng::{Rng, Seed};
 use crate::sign::{Address, Signature};
 use crate::signers::SignerHealth;
 use crate::time::Time;
-use crate::wire::{OrchestratorInfo, read_record};
+use crate::track_record::TrackRecord;
+use crate::wire::{OrchestratorInfo, read_track_record};
 
 use node::{Node, Standing};
 use search::Patience;
@@ -110,7 +110,7 @@ pub struct SessionPool<S> {
     stalled: bool,
     offered: bool,
     /// The records of earlier runs.
-    remembered: BTreeMap<Url, Record>,
+    remembered: BTreeMap<Url, TrackRecord>,
     refreshed: Option<Time>,
     lent: usize,
     now: Time,
@@ -404,7 +404,7 @@ impl<S: Selector> SessionPool<S> {
     }
 
     /// The records of all orchestrators.
-    pub fn records(&self) -> impl Iterator<Item = (&Url, &Record)> {
+    pub fn records(&self) -> impl Iterator<Item = (&Url, &TrackRecord)> {
         self.nodes.iter().map(|node| (&node.url, &node.record))
     }
 
@@ -522,12 +522,12 @@ impl<S: Selector> SessionPool<S> {
         config
     }
 
-    fn own_record(&self, key: &str, value: &[u8]) -> Option<(Url, Record)> {
+    fn own_record(&self, key: &str, value: &[u8]) -> Option<(Url, TrackRecord)> {
         if self.remembered.len() >= MAX_NODES {
             return None;
         }
         let url = Url::parse(key.strip_prefix(RECORD_KEY)?).ok()?;
-        Some((url, read_record(value)?))
+        Some((url, read_track_record(value)?))
     }
 
     /// How the remote signers have been, if any were asked.

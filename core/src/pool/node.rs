@@ -8,6 +8,7 @@ use super::lease::Why;
 use crate::http::Url;
 use crate::sign::Address;
 use crate::time::Time;
+use crate::track_record::TrackRecord;
 
 /// Where an orchestrator stands.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ pub(super) struct Node {
     faults: u32,
     last_fault: Time,
     /// The results of jobs and handshakes.
-    pub(super) record: Record,
+    pub(super) record: TrackRecord,
 }
 
 impl Node {
@@ -61,7 +62,7 @@ impl Node {
             why: None,
             faults: 0,
             last_fault: Time::ZERO,
-            record: Record::default(),
+            record: TrackRecord::default(),
         }
     }
 
@@ -118,40 +119,6 @@ impl Node {
                 })
             }
             _ => self.why.clone(),
-        }
-    }
-}
-
-/// A record of an orchestrator's performance.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Record {
-    /// The round trip of its handshakes; smoothed, so that one slow answer does not decide.
-    pub round_trip: Option<Duration>,
-    /// The time from a job's request to the first byte of its result; smoothed.
-    pub first_byte: Option<Duration>,
-    /// Jobs that it did, not long ago: see [`Record::age`].
-    pub good: u32,
-    /// Jobs and handshakes in which it failed, not long ago.
-    pub bad: u32,
-    /// When the counts were last halved.
-    pub since: Time,
-}
-
-impl Record {
-    /// Old deeds count half after this long, and half of that after as long again.
-    pub const HALF_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
-
-    /// Lets the counts age. Without this a node could live for ever on what it did once.
-    pub fn age(&mut self, now: Time) {
-        if self.since == Time::ZERO {
-            self.since = now;
-        }
-        let lives = now.since(self.since).as_nanos() / Self::HALF_LIFE.as_nanos();
-        if lives > 0 {
-            let lives = u32::try_from(lives).unwrap_or(u32::MAX);
-            self.good = self.good.checked_shr(lives).unwrap_or(0);
-            self.bad = self.bad.checked_shr(lives).unwrap_or(0);
-            self.since = now;
         }
     }
 }

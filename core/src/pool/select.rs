@@ -2,9 +2,9 @@
 
 use core::time::Duration;
 
-use super::node::Record;
 use crate::http::Url;
 use crate::rng::Rng;
+use crate::track_record::TrackRecord;
 use crate::wire::OrchestratorInfo;
 
 /// A session that could be lent. All of them fit the job and are within the price ceiling.
@@ -22,7 +22,7 @@ pub struct Candidate<'a> {
     /// counts as warm.
     pub warm: bool,
     /// The record of its earlier performance.
-    pub record: &'a Record,
+    pub record: &'a TrackRecord,
 }
 
 /// The policy of a pool: chooses among the candidates that the pool brought together.

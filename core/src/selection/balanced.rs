@@ -5,8 +5,9 @@ use core::time::Duration;
 
 use super::math::sqrt;
 use super::weighted::{normalize, pick};
-use crate::pool::{Candidate, Record, Selector};
+use crate::pool::{Candidate, Selector};
 use crate::rng::Rng;
+use crate::track_record::TrackRecord;
 
 /// How strongly each consideration tells. Every one is an exponent: zero ignores it, two makes a candidate that is
 /// half as good four times less likely.
@@ -148,7 +149,7 @@ const COLD: f64 = 0.02;
 
 /// The success rate that can be relied on: the middle of what the history suggests, less one standard deviation of
 /// not knowing better. Nobody knows a newcomer, who is held to be middling.
-fn reliability(record: &Record) -> f64 {
+fn reliability(record: &TrackRecord) -> f64 {
     let (good, bad) = (f64::from(record.good) + 2.0, f64::from(record.bad) + 1.0);
     let all = good + bad;
     let mean = good / all;

@@ -8,7 +8,7 @@ use livepeer_proto::net;
 use livepeer_proto::net::capabilities::capability_constraints::ModelConstraint;
 use livepeer_proto::net::capabilities::{CapabilityConstraints, Constraints};
 
-use super::WireError;
+use super::error::WireError;
 use crate::capabilities::{Bits, Capabilities, Capability, MAX_WORDS, Model, ModelPrice, Version};
 use crate::money::Price;
 

@@ -7,7 +7,8 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use serde_json::json;
 
-use super::info::{OrchestratorInfo, WireError};
+use super::error::WireError;
+use super::info::OrchestratorInfo;
 use super::json::Fields;
 use super::payment::to_base64;
 use crate::http::Url;

@@ -7,11 +7,10 @@ use alloc::vec::Vec;
 use num_bigint::BigUint;
 use num_traits::ToPrimitive as _;
 
-use super::info::WireError;
+use super::error::WireError;
 use super::json::Fields;
 use crate::chain::SenderInfo;
 use crate::money::Wei;
-use crate::payment::ticket::{SignedTicket, aux_data, pad32};
 use crate::sign::{Address, keccak};
 
 /// The chain that the contracts are on: Arbitrum One.
@@ -76,39 +75,6 @@ pub fn get_contract(name: &str) -> Vec<u8> {
 #[must_use]
 pub fn get_sender_info(payer: Address) -> Vec<u8> {
     call("getSenderInfo(address)", &[address_word(payer)])
-}
-
-/// Asks the ticket broker to pay a winning ticket.
-#[must_use]
-pub fn redeem(winner: &SignedTicket) -> Vec<u8> {
-    let ticket = &winner.ticket;
-    let signature_of = "redeemWinningTicket((address,address,uint256,uint256,uint256,bytes32,bytes),bytes,uint256)";
-    let number = |n: usize| pad32(&BigUint::from(n));
-    let aux = aux_data(ticket.creation_round, &ticket.creation_round_block_hash);
-    // The ticket's own head has seven words; its auxiliary data follow.
-    let head = 7 * 32;
-    let ticket_bytes = head + 32 + aux.len();
-    let mut data = call(
-        signature_of,
-        &[
-            number(3 * 32),
-            number(3 * 32 + ticket_bytes),
-            winner.recipient_rand,
-            address_word(ticket.recipient),
-            address_word(ticket.sender),
-            pad32(ticket.face_value.as_uint()),
-            pad32(&ticket.win_prob),
-            pad32(&ticket.sender_nonce.into()),
-            ticket.recipient_rand_hash,
-            number(head),
-            number(aux.len()),
-        ],
-    );
-    data.extend_from_slice(&aux);
-    data.extend_from_slice(&number(winner.signature.0.len()));
-    data.extend_from_slice(&winner.signature.0);
-    data.resize(data.len().next_multiple_of(32) + 4, 0);
-    data
 }
 
 const WHAT: &str = "the chain's answer";

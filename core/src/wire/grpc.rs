@@ -12,7 +12,7 @@ use core::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
-use super::info::cut;
+use super::error::cut;
 use crate::error::Reason;
 use crate::http::{Body, Headers, Method, Out, Protocol, Request, Response, Trust, Url};
 

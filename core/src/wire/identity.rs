@@ -5,8 +5,8 @@ use alloc::string::{String, ToString};
 
 use serde::Deserialize;
 
-use super::WireError;
-use super::info::cut;
+use super::error::WireError;
+use super::error::cut;
 use crate::sign::{Address, Digest, Signature};
 
 /// The longest answer that is accepted.

@@ -8,31 +8,12 @@ use livepeer_proto::net;
 use num_bigint::BigUint;
 use prost::Message as _;
 
+use super::error::{WireError, cut};
 use crate::capabilities::{Capabilities, Capability, ModelPrice, price_of, prices_by_model};
 use crate::http::Url;
 use crate::money::{Price, Wei};
 use crate::sign::Address;
 use crate::time::Time;
-
-/// A peer's bytes that cannot be what they should be.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what}: {why}")]
-pub struct WireError {
-    /// The thing that it should have been.
-    pub what: &'static str,
-    /// How it is wrong.
-    pub why: String,
-}
-
-impl WireError {
-    /// Names what is wrong with what.
-    pub fn new(what: &'static str, why: impl Into<String>) -> Self {
-        Self {
-            what,
-            why: why.into(),
-        }
-    }
-}
 
 /// Everything a payer needs to build tickets for one recipient. Bound to its price: replace only the pair of both.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -325,14 +306,4 @@ pub const MAX_NODES: usize = 100;
 fn some_nodes(mut nodes: Vec<String>) -> Vec<String> {
     nodes.truncate(MAX_NODES);
     nodes
-}
-
-/// The beginning of a peer's text, short enough for an error line.
-pub(crate) fn cut(text: &str) -> &str {
-    const SHOWN: usize = 200;
-    let mut end = text.len().min(SHOWN);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }

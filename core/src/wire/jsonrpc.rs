@@ -10,9 +10,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::WireError;
+use super::error::WireError;
+use super::error::cut;
 use super::ethereum::Block;
-use super::info::cut;
 use crate::http::Headers;
 use crate::sign::Address;
 

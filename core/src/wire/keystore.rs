@@ -6,7 +6,7 @@ use alloc::string::String;
 
 use serde::Deserialize;
 
-use super::WireError;
+use super::error::WireError;
 use crate::sign::Address;
 
 /// The longest key file that is accepted.

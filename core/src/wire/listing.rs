@@ -15,8 +15,8 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::WireError;
-use super::info::cut;
+use super::error::WireError;
+use super::error::cut;
 use super::runner::{Runner, decimal};
 use crate::capabilities::{Capabilities, Capability};
 use crate::http::Url;

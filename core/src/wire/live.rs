@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::info::WireError;
+use super::error::WireError;
 use crate::http::{Forbidden, Url};
 use crate::sign::Address;
 

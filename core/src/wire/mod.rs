@@ -2,6 +2,7 @@
 
 mod capabilities;
 pub mod challenge;
+mod error;
 pub mod ethereum;
 pub mod grpc;
 mod identity;
@@ -13,24 +14,25 @@ pub mod listing;
 mod live;
 pub mod payment;
 mod reason;
-mod record;
 pub mod runner;
 pub mod signer;
 pub mod signer_state;
 mod token;
+mod track_record;
 
 pub use capabilities::{MAX_MODELS, MAX_PRICES, MAX_VERSION_BYTES};
+pub use error::WireError;
+pub(crate) use error::cut;
 pub use identity::{
     MAX_IDENTITY_BYTES, check_identity, error_words, identity_digest, read_identity,
 };
-pub(crate) use info::cut;
-pub use info::{AuthToken, MAX_NODES, OrchestratorInfo, TicketParams, WireError};
+pub use info::{AuthToken, MAX_NODES, OrchestratorInfo, TicketParams};
 pub use live::{
     Channels, DEFAULT_MODEL, EventContext, KEEP_ALIVE, MAX_MESSAGE_BYTES, MAX_START_ANSWER_BYTES,
     Params, RunnerEvent, ScopeChannels, StartRequest,
 };
 pub use payment::{BadCredentials, Payment, SegmentCredentials, SenderParams};
 pub use reason::{BatchError, batch_error, named_ceiling, reason, says_already_seen};
-pub use record::{read_record, record_bytes};
 pub use signer_state::SignerState;
 pub use token::{MAX_TOKEN_BYTES, Token};
+pub use track_record::{read_track_record, track_record_bytes};

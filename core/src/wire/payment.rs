@@ -11,7 +11,8 @@ use bytes::Bytes;
 use livepeer_proto::net;
 use prost::Message as _;
 
-use super::info::{AuthToken, OrchestratorInfo, TicketParams, WireError, hash_from_wire};
+use super::error::WireError;
+use super::info::{AuthToken, OrchestratorInfo, TicketParams, hash_from_wire};
 use crate::capabilities::Capabilities;
 use crate::money::Price;
 use crate::sign::{Address, BadSignature, Digest, Signature, keccak};

@@ -8,10 +8,10 @@ use num_rational::BigRational;
 use num_traits::Signed;
 use serde_json::Value;
 
-use super::info::cut;
+use super::error::cut;
 use crate::http::Url;
 use crate::money::Amount;
-use crate::payment::units::Unit;
+use crate::units::Unit;
 
 /// A runner with longer metadata is left out.
 pub const MAX_METADATA_BYTES: usize = 1024;

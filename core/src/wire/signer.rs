@@ -12,13 +12,14 @@ use num_traits::{Signed as _, ToPrimitive as _};
 use prost::Message as _;
 use serde_json::{Value, json};
 
-use super::info::{AuthToken, TicketParams, WireError};
+use super::error::WireError;
+use super::info::{AuthToken, TicketParams};
 use super::json::{Fields, is_number};
 use super::payment::to_base64;
 use super::runner::{Mode, Runner};
 use crate::capabilities::Capabilities;
-use crate::payment::units::Unit;
 use crate::sign::{Address, Signature};
+use crate::units::Unit;
 
 /// The longest request or answer that is accepted.
 pub const MAX_SIGNER_BODY: usize = 1 << 20;

@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 use num_bigint::BigInt;
 use num_rational::BigRational;
 
-use super::info::WireError;
+use super::error::WireError;
 use super::json::{Fields, push_go_string};
 use crate::money::Amount;
 use crate::sign::Address;

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-use super::info::WireError;
+use super::error::WireError;
 
 /// The longest token that is accepted.
 pub const MAX_TOKEN_BYTES: usize = 64 << 10;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::http::Url;
 use livepeer_core::money::Price;
-use livepeer_core::pool::{Candidate, Record, Selector};
+use livepeer_core::pool::{Candidate, Selector};
 use livepeer_core::selection::latency::{self, Choice, InFlight, LeastLatency, default_steps};
 use livepeer_core::selection::{Balanced, Filters, Weighted, Weights, draw, normalize, weights};
 use livepeer_core::wire::{OrchestratorInfo, TicketParams};
-use livepeer_core::{Address, Rng};
+use livepeer_core::{Address, Rng, TrackRecord};
 use serde_json::Value;
 
 use crate::{cases, counted};
@@ -165,7 +165,7 @@ fn info(n: u8, price: Option<Price>) -> OrchestratorInfo {
 
 struct Field {
     infos: Vec<OrchestratorInfo>,
-    records: Vec<Record>,
+    records: Vec<TrackRecord>,
     latencies: Vec<Duration>,
 }
 
@@ -177,7 +177,7 @@ impl Field {
             .map(|(n, price)| info(n as u8 + 1, *price));
         Self {
             infos: infos.collect(),
-            records: vec![Record::default(); prices.len()],
+            records: vec![TrackRecord::default(); prices.len()],
             latencies: vec![Duration::from_millis(50); prices.len()],
         }
     }

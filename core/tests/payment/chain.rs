@@ -1,12 +1,12 @@
 //! Messages to the chain and from it.
 
-use livepeer_core::payment::redemption::{is_due, is_valid, pays_off};
+use livepeer_core::payment::redemption::{is_due, is_valid, pays_off, redeem};
 use livepeer_core::payment::ticket::pad32;
 use livepeer_core::payment::{SignedTicket, Ticket};
 use livepeer_core::sign::Signature;
 use livepeer_core::wire::ethereum::{
     Block, contract_id, get_contract, get_sender_info, read_address, read_sender_info, read_text,
-    redeem, selector, topic,
+    selector, topic,
 };
 use livepeer_core::{ChainView, wire};
 use serde_json::Value;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use livepeer_core::chain::{ChainView, ChainWatch, Config, Event};
+use livepeer_core::chain::ChainView;
 use livepeer_core::http::{Body, Fault, Headers, In, Out, Request, Response, Url};
+use livepeer_core::onchain::{ChainWatch, Config, Event};
 use livepeer_core::wire::ethereum::{contract_id, get_sender_info, selector};
 use livepeer_core::{Address, Cause, Effect, EffectId, Input, Machine, Output, Time};
 use serde_json::{Value, json};

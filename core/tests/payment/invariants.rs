@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use livepeer_core::capabilities::Ceilings;
+use livepeer_core::error::Broken;
 use livepeer_core::money::{Amount, Price, Wei};
-use livepeer_core::payment::guard::{Broken, Budget, Proportion};
+use livepeer_core::payment::guard::{Budget, Proportion};
 use livepeer_core::payment::mint::{Policy, plan};
 use livepeer_core::payment::ticket::{certain, expected_value, recipient_rand_hash, wins};
-use livepeer_core::payment::units::PIXELS_PER_SECOND;
 use livepeer_core::payment::{Meter, Unit};
 use livepeer_core::rng::Rng;
+use livepeer_core::units::PIXELS_PER_SECOND;
 use livepeer_core::wire::signer::PaymentRequest;
 use livepeer_core::{ChainView, Time};
 use livepeer_proto::net;

@@ -12,10 +12,10 @@ use livepeer_core::payment::price::{
 use livepeer_core::payment::quote::{Bound, Economics, max_float, reserve_alloc};
 use livepeer_core::payment::sender::{SenderLimits, check_params};
 use livepeer_core::payment::ticket::{expected_value, pad32, recipient_rand_hash};
-use livepeer_core::payment::units::{Rendition, estimated_fee, estimated_pixels};
 use livepeer_core::payment::{Meter, Secret, Unit};
 use livepeer_core::sign::Address;
 use livepeer_core::time::Time;
+use livepeer_core::units::{Rendition, estimated_fee, estimated_pixels};
 use livepeer_core::wire::TicketParams;
 use livepeer_core::wire::signer::{MaxPrice, eth_address_header};
 use num_bigint::BigInt;

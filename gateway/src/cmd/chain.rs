@@ -1,8 +1,9 @@
 //! The chain, as those who pay with a key of their own have to know it.
 
 use livepeer_core::Address;
-use livepeer_core::chain::{self, ChainView, ChainWatch};
+use livepeer_core::chain::{ChainView, MAX_AGE};
 use livepeer_core::http::Trust;
+use livepeer_core::onchain::{self, ChainWatch};
 use livepeer_runtime::{Driver, Handle, Runtime};
 use tracing::warn;
 
@@ -31,19 +32,19 @@ pub(super) async fn first_view<R: Runtime>(
         let view = ChainView::development_at(driver.now());
         return Ok((view, News::Clock(driver.clone())));
     }
-    let config = chain::Config {
+    let config = onchain::Config {
         chain_id: args.chain_id,
         controller: args.controller,
         trust: Trust::Public,
-        ..chain::Config::arbitrum(args.rpc.clone(), payer)
+        ..onchain::Config::arbitrum(args.rpc.clone(), payer)
     };
     let watch = driver.drive(ChainWatch::new(driver.now(), config));
     let mut failures = Vec::new();
     loop {
         match watch.next().await {
-            Some(chain::Event::View(view)) => return Ok((*view, News::Endpoints(watch))),
-            Some(chain::Event::EndpointFailed(failure)) => failures.push(failure.to_string()),
-            Some(chain::Event::Down) | None => {
+            Some(onchain::Event::View(view)) => return Ok((*view, News::Endpoints(watch))),
+            Some(onchain::Event::EndpointFailed(failure)) => failures.push(failure.to_string()),
+            Some(onchain::Event::Down) | None => {
                 return Err(Failed::new(
                     failures.join("; "),
                     "Check --rpc and the network; for another deployment, --chain-id and --controller",
@@ -64,12 +65,12 @@ pub(super) async fn follow<R: Runtime>(news: News<R>, push: impl Fn(ChainView)) 
     };
     while let Some(event) = watch.next().await {
         match event {
-            chain::Event::View(view) => push(*view),
-            chain::Event::EndpointFailed(failure) => warn!(%failure, "the next one is asked"),
-            chain::Event::Down => warn!("no chain endpoint answers; the last reading stands"),
-            chain::Event::Stale(age) => warn!(
+            onchain::Event::View(view) => push(*view),
+            onchain::Event::EndpointFailed(failure) => warn!(%failure, "the next one is asked"),
+            onchain::Event::Down => warn!("no chain endpoint answers; the last reading stands"),
+            onchain::Event::Stale(age) => warn!(
                 age = age.as_secs(),
-                until = chain::MAX_AGE.as_secs(),
+                until = MAX_AGE.as_secs(),
                 "the chain was read so many seconds ago; an own key pays by it until then"
             ),
             _ => {}

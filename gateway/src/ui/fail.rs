@@ -4,10 +4,9 @@ use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use livepeer_core::error::Reason;
+use livepeer_core::error::{Broken, Reason};
 use livepeer_core::handshake::Rejection;
 use livepeer_core::http::Fault;
-use livepeer_core::payment::guard::Broken;
 use livepeer_core::pool::{Tried, Why};
 use livepeer_core::wire::WireError;
 use livepeer_core::{Cause, Failure, Misuse, Party};

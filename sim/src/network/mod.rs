@@ -17,11 +17,11 @@ use livepeer_core::handshake::{Identity, Paying};
 use livepeer_core::http::{Fault, In, Out, Trust, Url};
 use livepeer_core::money::Price;
 use livepeer_core::pool::{
-    Attempts, Budget, Config, Event, Lease, MAX_HEDGE, Outcome, Record, SessionPool, Tried,
+    Attempts, Budget, Config, Event, Lease, MAX_HEDGE, Outcome, SessionPool, Tried,
 };
 use livepeer_core::selection::Balanced;
 use livepeer_core::{
-    Cause, Effect, EffectId, Failure, Input, Machine, Output, Party, Rng, Seed, Time,
+    Cause, Effect, EffectId, Failure, Input, Machine, Output, Party, Rng, Seed, Time, TrackRecord,
 };
 
 /// The time when every run begins.
@@ -496,12 +496,13 @@ impl Network {
     }
 
     fn check_stored(&self) {
-        let mut records: BTreeMap<String, &Record> = BTreeMap::new();
+        let mut records: BTreeMap<String, &TrackRecord> = BTreeMap::new();
         for (url, record) in self.pool.records() {
             records.insert(format!("{}{url}", livepeer_core::pool::RECORD_KEY), record);
         }
         for (key, value) in &self.stored {
-            let read = livepeer_core::wire::read_record(value).expect("what was stored is read");
+            let read =
+                livepeer_core::wire::read_track_record(value).expect("what was stored is read");
             let known = records
                 .get(key)
                 .expect("records are of orchestrators that are known");

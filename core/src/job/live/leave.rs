@@ -5,9 +5,8 @@ use core::time::Duration;
 
 use super::media::Owed;
 use super::{Ending, Event, LiveVideoJob, Running, State};
-use crate::error::{Advice, Cause, Failure, Party, Reason};
+use crate::error::{Advice, Broken, Cause, Failure, Party, Reason};
 use crate::payment::Funds;
-use crate::payment::guard::Broken;
 use crate::pool::{Lease, Outcome, Spent};
 
 /// Input that has been silent for this long is asleep: a server removes channels after five minutes.

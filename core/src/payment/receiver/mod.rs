@@ -42,11 +42,11 @@ use crate::payment::nonce::{NonceWindows, RandHash};
 use crate::payment::price::{auto_adjusted, to_price};
 use crate::payment::quote::{Bound, QUOTE_BLOCKS, max_float};
 use crate::payment::ticket::{SignedTicket, Ticket, expected_value, recipient_rand_hash, wins};
-use crate::payment::units::{Meter, Unit};
 use crate::rng::{Rng, Seed};
 use crate::sign::{Address, Signature};
 use crate::store::{Record, STORE_WITHIN, StoreFailed};
 use crate::time::Time;
+use crate::units::{Meter, Unit};
 use crate::wire::{Payment, SenderParams, TicketParams};
 
 pub use records::winner_key;

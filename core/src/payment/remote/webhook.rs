@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use crate::http::{Headers, Url};
 use crate::payment::mint::{Plan, Refusal};
 use crate::payment::price::{Ceiling, check_ceilings};
-use crate::payment::units::Unit;
 use crate::time::Time;
+use crate::units::Unit;
 use crate::wire::SignerState;
 use crate::wire::signer::{AUTH_ID_HEADER, STATUS_PRICE, WebhookAnswer};
 

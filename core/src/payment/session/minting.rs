@@ -8,11 +8,11 @@ use super::{
     Credentials, Event, Fee, Memory, Minted, Payer, PaymentSession, State, local, pause, signer,
 };
 use crate::chain::MAX_AGE;
-use crate::error::{Cause, Failure, Party};
+use crate::error::{Broken, Cause, Failure, Party};
 use crate::machine::Effect;
 use crate::money::Amount;
 use crate::payment::auth::TOKEN_RENEWAL;
-use crate::payment::guard::{Broken, Expected, verify};
+use crate::payment::guard::{Expected, verify};
 use crate::payment::mint::Refusal;
 use crate::store::{STORE_WITHIN, StoreFailed};
 use crate::time::Time;

@@ -41,7 +41,6 @@ use self::quotes::Unusable;
 use self::refresh::Refresh;
 use super::guard::{Budget, Proportion};
 use super::nonce::SenderNonces;
-use super::units::Unit;
 use crate::chain::ChainView;
 use crate::error::{Cause, Failure, Misuse, Party};
 use crate::http;
@@ -50,6 +49,7 @@ use crate::money::{Amount, Price};
 use crate::signers::SignerHealth;
 use crate::store::StoreFailed;
 use crate::time::Time;
+use crate::units::Unit;
 use crate::wire::signer::StateBlob;
 use crate::wire::{OrchestratorInfo, SignerState, TicketParams};
 

@@ -7,8 +7,8 @@ use num_rational::BigRational;
 use num_traits::ToPrimitive as _;
 
 use crate::money::{Amount, Price};
-use crate::payment::units::Unit;
 use crate::time::Time;
+use crate::units::Unit;
 
 /// The nanoseconds in a second.
 const NANOS: u64 = 1_000_000_000;

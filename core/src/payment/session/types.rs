@@ -11,8 +11,8 @@ use crate::http::{Trust, Url};
 use crate::money::{Amount, Price};
 use crate::payment::guard::Budget;
 use crate::payment::mint::MAX_TICKETS;
-use crate::payment::units::Unit;
 use crate::time::Time;
+use crate::units::Unit;
 use crate::wire::OrchestratorInfo;
 
 /// How long the owner has to answer [`Event::NeedQuote`], at most.

@@ -142,7 +142,7 @@ fn what_the_store_did_not_keep_is_offered_again_with_the_next_record() {
 
 #[test]
 fn old_deeds_fade() {
-    let mut record = livepeer_core::pool::Record {
+    let mut record = livepeer_core::TrackRecord {
         good: 9,
         bad: 4,
         ..Default::default()

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use livepeer_core::capabilities::Ceilings;
 use livepeer_core::chain::MAX_AGE;
-use livepeer_core::error::{Advice, Cause, Failure, Misuse, Party, Reason};
+use livepeer_core::error::{Advice, Broken, Cause, Failure, Misuse, Party, Reason};
 use livepeer_core::http::{self, Body, Fault, Headers, Reach, Request, Response, Url};
 use livepeer_core::money::{Amount, Price, Wei};
-use livepeer_core::payment::guard::{Broken, Budget};
+use livepeer_core::payment::guard::Budget;
 use livepeer_core::payment::ledger::AccountId;
 use livepeer_core::payment::mint::Policy;
 use livepeer_core::payment::receiver::{self, Trigger};

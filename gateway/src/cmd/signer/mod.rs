@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use livepeer_core::Address;
-use livepeer_core::chain::{ChainView, FRESH};
+use livepeer_core::chain::ChainView;
 use livepeer_core::money::Amount;
+use livepeer_core::onchain::FRESH;
 use livepeer_core::payment::nonce::NONCE_KEY;
 use livepeer_core::payment::remote::{self, Event, SignerServer};
 use livepeer_runtime::store::{Sqlite, Store as _};

@@ -1,10 +1,7 @@
 //! The chain as far as payments need it: a second clock, and what accounts hold (payments spec 15).
 //!
-//! Machines are given a [`ChainView`]; a [`ChainWatch`] makes them from what JSON-RPC endpoints say.
-
-mod watch;
-
-pub use watch::{ChainWatch, Config, Event, FRESH};
+//! Machines are given a [`ChainView`]; a [`ChainWatch`](crate::onchain::ChainWatch) makes them from what JSON-RPC
+//! endpoints say.
 
 use alloc::collections::BTreeMap;
 use core::time::Duration;

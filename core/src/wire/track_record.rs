@@ -1,12 +1,12 @@
-//! Records of orchestrators, as they are stored between runs.
+//! Track records of orchestrators, as they are stored between runs.
 
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::pool::Record;
 use crate::time::Time;
+use crate::track_record::TrackRecord;
 
 /// Microseconds and seconds, so that the text stays readable.
 #[derive(Serialize, Deserialize)]
@@ -22,7 +22,7 @@ struct Stored {
 
 /// The bytes to store.
 #[must_use]
-pub fn record_bytes(record: &Record) -> Vec<u8> {
+pub fn track_record_bytes(record: &TrackRecord) -> Vec<u8> {
     let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     let stored = Stored {
         round_trip_us: record.round_trip.map(micros),
@@ -36,9 +36,9 @@ pub fn record_bytes(record: &Record) -> Vec<u8> {
 
 /// Reads stored bytes; `None` if they are of another version, or broken.
 #[must_use]
-pub fn read_record(bytes: &[u8]) -> Option<Record> {
+pub fn read_track_record(bytes: &[u8]) -> Option<TrackRecord> {
     let stored: Stored = serde_json::from_slice(bytes).ok()?;
-    Some(Record {
+    Some(TrackRecord {
         round_trip: stored.round_trip_us.map(Duration::from_micros),
         first_byte: stored.first_byte_us.map(Duration::from_micros),
         good: stored.good,

@@ -18,7 +18,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::ChainView;
+use crate::chain::ChainView;
 use crate::error::{Cause, Failure, Party, Reason};
 use crate::http::{self, Body, Method, Request, Trust, Url};
 use crate::machine::{EffectId, Input, Machine, Outbox, Output};
