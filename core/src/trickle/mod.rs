@@ -21,12 +21,10 @@
 //!
 //! Rules cite the trickle specification by section, decisions on peers' defects by their number there (D1 to D26).
 
-mod channel;
 pub mod headers;
 pub mod message;
 pub mod publisher;
 pub mod server;
-mod slab;
 pub mod subscriber;
 
 use alloc::sync::Arc;

@@ -11,8 +11,10 @@
 //! connection. An answer may also follow [`http::In::Failed`](crate::http::In::Failed): a body that broke off is
 //! told so with a 500, if the socket still takes it (trickle spec 5.4-5); otherwise the driver drops it.
 
+mod channel;
 mod local;
 mod peers;
+mod slab;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -24,10 +26,10 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use self::channel::{Blocks, Channel, Desk, Outside, Seat, text};
 use self::local::Local;
 use self::peers::{refuse, unavailable};
-use super::channel::{Blocks, Channel, Desk, Outside, Seat, text};
-use super::slab::Slab;
+use self::slab::Slab;
 use super::{ContentType, Ending, Seq, Start};
 use crate::error::Misuse;
 use crate::http::{Headers, In, Out, Request, Response};

@@ -1,9 +1,9 @@
 //! Reading a channel in-process: at its own pace, out of the channel's window.
 
+use super::channel::{Asked, Channel, Desk};
 use super::{Read, ReaderId};
 use crate::time::Time;
 use crate::trickle::Seq;
-use crate::trickle::channel::{Asked, Channel, Desk};
 
 #[derive(Debug)]
 pub(super) struct Local {

@@ -10,8 +10,8 @@ use super::outside::Listed;
 use crate::machine::EffectId;
 use crate::time::Time;
 use crate::trickle::Seq;
+use crate::trickle::server::slab::Slab;
 use crate::trickle::server::{Event, ReaderId};
-use crate::trickle::slab::Slab;
 
 /// A segment gets blocks when it is as long as this. Below, where they would be mostly empty, chunks have memory of
 /// their own.

@@ -25,13 +25,12 @@ pub(super) use self::blocks::Blocks;
 pub(super) use self::outside::Outside;
 pub(super) use self::readers::Asked;
 use self::segment::{Phase, Segment, Writer};
-use super::headers;
-use super::server::{Config, Event, ReaderId};
 use super::slab::Slab;
-use super::{ContentType, Seq, WINDOW};
+use super::{Config, Event, ReaderId};
 use crate::http::{Body, Out, Response};
 use crate::machine::{EffectId, Outbox};
 use crate::time::Time;
+use crate::trickle::{ContentType, Seq, WINDOW, headers};
 
 /// A publisher without reset that is this far below the head has restarted (D5).
 const RESTART_DISTANCE: u64 = WINDOW as u64 + 1;
