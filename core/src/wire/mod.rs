@@ -2,6 +2,7 @@
 
 mod capabilities;
 pub mod challenge;
+mod changefeed;
 mod error;
 pub mod ethereum;
 pub mod grpc;
@@ -21,6 +22,7 @@ mod token;
 mod track_record;
 
 pub use capabilities::{MAX_MODELS, MAX_PRICES, MAX_VERSION_BYTES};
+pub(crate) use changefeed::channel_change;
 pub use error::WireError;
 pub(crate) use error::cut;
 pub use identity::{

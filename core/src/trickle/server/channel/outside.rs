@@ -8,7 +8,7 @@
 
 use alloc::collections::BTreeSet;
 
-use super::segment::{Guest, Segment};
+use super::segment::{Guest, Listed, Segment};
 use super::{Channel, Desk};
 use crate::time::Time;
 
@@ -18,13 +18,6 @@ pub(in crate::trickle) struct Outside {
     bytes: usize,
     /// When to look at the readers of which segment of which channel.
     due: BTreeSet<(Time, u32, u32)>,
-}
-
-/// How a segment is listed among those outside.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Listed {
-    since: Time,
-    due: Time,
 }
 
 impl Outside {

@@ -6,7 +6,6 @@ use bytes::{Bytes, BytesMut};
 
 use super::Desk;
 use super::blocks::{BLOCK_BYTES, Blocks};
-use super::outside::Listed;
 use crate::machine::EffectId;
 use crate::time::Time;
 use crate::trickle::Seq;
@@ -81,6 +80,13 @@ pub(super) struct Writer {
     pub(super) began: bool,
     /// Whether the writer declared a restart below the head, so that its first byte pulls the head down (D5).
     pub(super) restart: bool,
+}
+
+/// How a segment is listed among those outside.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listed {
+    pub(super) since: Time,
+    pub(super) due: Time,
 }
 
 impl Segment {
