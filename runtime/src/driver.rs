@@ -13,31 +13,25 @@
 //! | server connection | until it closes | requests, body queues |
 //! | signature, record | until it is answered | the key holder, the store |
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use livepeer_core::signers::Standing;
 use livepeer_core::{SignerHealth, Time};
+use rustls::ServerConfig;
 
 use crate::engine::{Drivable, Engine};
-use crate::http::Client;
+pub use crate::engine::{MAX_EVENTS, MAX_RECORDS};
+use crate::http::{Client, Server};
 use crate::keys::{NoSigner, Signer};
 use crate::lane::PeerSink;
 use crate::lock;
 use crate::rt::Runtime;
-use crate::signal::Signal;
+use crate::services::Services;
 use crate::store::{MemoryStore, Store};
 use crate::tls::Pins;
-
-/// While this many events wait for the owner, no exchange of the machine reads body bytes from the network.
-pub const MAX_EVENTS: usize = 64;
-
-/// At most this many records of a machine wait for the store; further ones fail at once, so that a store that hangs
-/// holds no more.
-pub const MAX_RECORDS: usize = 1 << 16;
-
-/// Reading starts again when so few events are left.
-pub(crate) const FEW_EVENTS: usize = MAX_EVENTS / 2;
 
 /// Services for machines to run on: a runtime, an HTTP client with its connections and pins, a key holder and a store.
 ///
@@ -45,10 +39,7 @@ pub(crate) const FEW_EVENTS: usize = MAX_EVENTS / 2;
 /// connections, remembered certificates, and what is known of remote signers.
 #[derive(Clone)]
 pub struct Driver<R: Runtime> {
-    runtime: R,
-    client: Client<R>,
-    signer: Arc<dyn Signer>,
-    store: Arc<dyn Store>,
+    services: Services<R>,
     /// How remote signers have been.
     signers: Arc<Mutex<SignerHealth>>,
 }
@@ -57,10 +48,12 @@ impl<R: Runtime> Driver<R> {
     /// A driver without a key, with a store in memory, that remembers no certificates yet.
     pub fn new(runtime: R) -> Self {
         Self {
-            client: Client::new(runtime.clone()),
-            runtime,
-            signer: Arc::new(NoSigner),
-            store: Arc::new(MemoryStore::default()),
+            services: Services {
+                client: Client::new(runtime.clone()),
+                runtime,
+                signer: Arc::new(NoSigner),
+                store: Arc::new(MemoryStore::default()),
+            },
             signers: Arc::default(),
         }
     }
@@ -68,54 +61,54 @@ impl<R: Runtime> Driver<R> {
     /// Signs with `signer`.
     #[must_use]
     pub fn with_signer(mut self, signer: impl Signer) -> Self {
-        self.signer = Arc::new(signer);
+        self.services.signer = Arc::new(signer);
         self
     }
 
     /// Keeps records in `store`.
     #[must_use]
     pub fn with_store(mut self, store: impl Store) -> Self {
-        self.store = Arc::new(store);
+        self.services.store = Arc::new(store);
         self
     }
 
     /// Trusts and remembers certificates in `pins`, with connections of its own.
     #[must_use]
     pub fn with_pins(mut self, pins: Pins) -> Self {
-        self.client = self.client.with_pins(pins);
+        self.services.client = self.services.client.with_pins(pins);
         self
     }
 
     /// Trusts these roots in place of the system's, with connections of its own.
     #[must_use]
     pub fn with_roots(mut self, roots: rustls::RootCertStore) -> Self {
-        self.client = self.client.with_roots(roots);
+        self.services.client = self.services.client.with_roots(roots);
         self
     }
 
     /// The certificates remembered so far.
     pub fn pins(&self) -> &Pins {
-        self.client.pins()
+        self.services.client.pins()
     }
 
     /// The runtime.
     pub const fn runtime(&self) -> &R {
-        &self.runtime
+        &self.services.runtime
     }
 
     /// The time.
     pub fn now(&self) -> Time {
-        self.runtime.now()
+        self.services.now()
     }
 
     /// The store.
     pub fn store(&self) -> &Arc<dyn Store> {
-        &self.store
+        &self.services.store
     }
 
     /// The key holder.
     pub fn signer(&self) -> &Arc<dyn Signer> {
-        &self.signer
+        &self.services.signer
     }
 
     /// How remote signers have been, in all jobs together: who rests, and until when. A new job asks accordingly.
@@ -139,12 +132,11 @@ impl<R: Runtime> Driver<R> {
     /// Starts `machine`: what it has queued is performed before this returns.
     pub fn drive<M: Drivable>(&self, machine: M) -> Handle<M, R> {
         Handle {
-            owner: Arc::new(Owner(Engine::start(self.clone(), machine))),
+            owner: Arc::new(Owner {
+                engine: Engine::start(self.services.clone(), machine),
+                driver: self.clone(),
+            }),
         }
-    }
-
-    pub(crate) const fn client(&self) -> &Client<R> {
-        &self.client
     }
 }
 
@@ -164,11 +156,14 @@ impl<M: Drivable, R: Runtime> Clone for Handle<M, R> {
     }
 }
 
-struct Owner<M: Drivable, R: Runtime>(Arc<Engine<M, R>>);
+struct Owner<M: Drivable, R: Runtime> {
+    engine: Arc<Engine<M, R>>,
+    driver: Driver<R>,
+}
 
 impl<M: Drivable, R: Runtime> Drop for Owner<M, R> {
     fn drop(&mut self) {
-        self.0.close();
+        self.engine.close();
     }
 }
 
@@ -177,7 +172,7 @@ impl<M: Drivable, R: Runtime> Handle<M, R> {
     ///
     /// The machine is locked meanwhile: `f` should be brief and must not use the handle.
     pub fn with<T>(&self, f: impl FnOnce(&mut M, Time) -> T) -> T {
-        self.owner.0.run(f)
+        self.owner.engine.run(f)
     }
 
     /// The next event; `None` after [`Handle::close`].
@@ -190,12 +185,12 @@ impl<M: Drivable, R: Runtime> Handle<M, R> {
 
     /// Polls for an event as [`Handle::next`] does, by hand.
     pub fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<M::Event>> {
-        self.owner.0.poll_event(Some(cx))
+        self.owner.engine.poll_event(Some(cx))
     }
 
     /// An event, if there is one.
     pub fn try_next(&self) -> Option<M::Event> {
-        match self.owner.0.poll_event(None) {
+        match self.owner.engine.poll_event(None) {
             Poll::Ready(event) => event,
             Poll::Pending => None,
         }
@@ -204,25 +199,54 @@ impl<M: Drivable, R: Runtime> Handle<M, R> {
     /// Ends everything now, as dropping the last handle does. Commands still reach the machine, but nothing is
     /// performed.
     pub fn close(&self) {
-        self.owner.0.close();
+        self.owner.engine.close();
     }
 
     /// The driver that the machine runs on.
     pub fn driver(&self) -> &Driver<R> {
-        &self.owner.0.driver
+        &self.owner.driver
     }
 
     /// The time.
     pub fn now(&self) -> Time {
         self.driver().now()
     }
+}
 
-    pub(crate) fn peers(&self) -> Arc<dyn PeerSink> {
-        Arc::clone(&self.owner.0) as Arc<dyn PeerSink>
+impl<R: Runtime> Server<R> {
+    /// Listens on `at`, with TLS if `tls` says how (see [`crate::tls::server_config`]), for HTTP/1.1 and HTTP/2
+    /// alike. Every request goes to the machine behind `handle`.
+    ///
+    /// # Errors
+    /// If the address cannot be listened on.
+    pub async fn bind<M: Drivable>(
+        handle: &Handle<M, R>,
+        at: SocketAddr,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> io::Result<Self> {
+        let listener = handle.driver().runtime().bind(at).await?;
+        Self::serve(handle, listener, tls)
     }
 
-    /// Has `signal` raised when the machine is closed.
-    pub(crate) fn stop_with(&self, signal: &Arc<Signal>) {
-        self.owner.0.stop_with(signal);
+    /// Serves as [`Server::bind`] does, with a socket that listens already.
+    ///
+    /// # Errors
+    /// If the system does not tell its address.
+    pub fn serve<M: Drivable>(
+        handle: &Handle<M, R>,
+        listener: R::Listener,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> io::Result<Self> {
+        let runtime = handle.driver().runtime().clone();
+        let engine = &handle.owner.engine;
+        let stop = Arc::default();
+        engine.stop_with(&stop);
+        Self::open(
+            runtime,
+            listener,
+            tls,
+            Arc::clone(engine) as Arc<dyn PeerSink>,
+            stop,
+        )
     }
 }

@@ -11,13 +11,23 @@ use livepeer_core::store::{Record, StoreFailed};
 use livepeer_core::{Digest, Effect, EffectId, Input, Machine, Output, Time};
 use tracing::{error, trace};
 
-use crate::driver::{Driver, FEW_EVENTS, MAX_EVENTS, MAX_RECORDS};
 use crate::keys::Pending;
 use crate::lane::{Exchange, Lane, PeerSink, Sink};
 use crate::lock;
 use crate::rt::Runtime;
+use crate::services::Services;
 use crate::signal::{Signal, Stop, enlist};
 use crate::trace::{InStep, OutStep};
+
+/// While this many events wait for the owner, no exchange of the machine reads body bytes from the network.
+pub const MAX_EVENTS: usize = 64;
+
+/// At most this many records of a machine wait for the store; further ones fail at once, so that a store that hangs
+/// holds no more.
+pub const MAX_RECORDS: usize = 1 << 16;
+
+/// Reading starts again when so few events are left.
+const FEW_EVENTS: usize = MAX_EVENTS / 2;
 
 /// A machine that can be driven: it and its events may move between threads.
 pub trait Drivable: Machine<Event: Send> + Send + 'static {}
@@ -26,7 +36,7 @@ impl<M: Machine<Event: Send> + Send + 'static> Drivable for M {}
 
 pub(crate) struct Engine<M: Drivable, R: Runtime> {
     me: Weak<Self>,
-    pub(crate) driver: Driver<R>,
+    services: Services<R>,
     /// Whether [`MAX_EVENTS`] events wait: read without the lock by exchanges about to read.
     full: AtomicBool,
     state: Mutex<State<M>>,
@@ -91,10 +101,10 @@ impl Wakes {
 }
 
 impl<M: Drivable, R: Runtime> Engine<M, R> {
-    pub(crate) fn start(driver: Driver<R>, machine: M) -> Arc<Self> {
+    pub(crate) fn start(services: Services<R>, machine: M) -> Arc<Self> {
         let engine = Arc::new_cyclic(|me| Self {
             me: me.clone(),
-            driver,
+            services,
             full: AtomicBool::new(false),
             state: Mutex::new(State {
                 machine,
@@ -114,8 +124,8 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
         });
         engine.run(|_, _| ());
         engine
-            .driver
-            .runtime()
+            .services
+            .runtime
             .spawn(Arc::clone(&engine).keep_time());
         engine
     }
@@ -135,7 +145,7 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
         f: impl FnOnce(&mut State<M>, Time) -> T,
     ) -> T {
         let mut todo = Todo::default();
-        let now = self.driver.now();
+        let now = self.services.now();
         let result = f(&mut state, now);
         if !state.closed {
             self.drain(&mut state, &mut todo);
@@ -220,14 +230,14 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
     fn perform(&self, todo: Todo) {
         todo.wakes.wake();
         for (exchange, request) in todo.starts {
-            let task = self.driver.client().exchange(exchange, request);
-            self.driver.runtime().spawn(task);
+            let task = self.services.client.exchange(exchange, request);
+            self.services.runtime.spawn(task);
         }
         let Some(me) = self.me.upgrade() else { return };
         for (id, digest) in todo.signs {
             let me = Arc::clone(&me);
             self.begin(Box::pin(async move {
-                let answer = me.driver.signer().sign(digest).await;
+                let answer = me.services.signer.sign(digest).await;
                 trace!(?id, ok = answer.is_ok(), "in: signed");
                 me.input(Input::Signed(id, answer));
             }));
@@ -246,7 +256,7 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
     fn begin(&self, mut task: Pending<'static, ()>) {
         let mut cx = Context::from_waker(Waker::noop());
         if Pin::new(&mut task).poll(&mut cx).is_pending() {
-            self.driver.runtime().spawn(task);
+            self.services.runtime.spawn(task);
         }
     }
 
@@ -262,7 +272,7 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
                 std::mem::take(&mut state.records)
             };
             let (ids, records): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-            let answer = self.driver.store().put(records).await;
+            let answer = self.services.store.put(records).await;
             // What was not stored is not spoken of: the machine decides what that means.
             let answer = answer.map_err(|error| {
                 error!(%error, "records were not stored");
@@ -284,7 +294,7 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
                 if state.closed {
                     return Poll::Ready(());
                 }
-                let now = self.driver.now();
+                let now = self.services.now();
                 if state.wake.is_some_and(|wake| wake <= now) {
                     trace!("in: tick");
                     let mut todo = Todo::default();
@@ -307,7 +317,7 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
                     (Some(wake), Some(armed)) if armed <= wake && sleep.is_some() => {}
                     (Some(wake), _) => {
                         state.armed = Some(wake);
-                        sleep = Some(Box::pin(self.driver.runtime().sleep_until(wake)));
+                        sleep = Some(Box::pin(self.services.runtime.sleep_until(wake)));
                     }
                 }
                 state.timer = Some(cx.waker().clone());

@@ -1,19 +1,13 @@
 //! Lanes between the engine and one HTTP exchange: commands, and body bytes of our side.
 
 use std::collections::VecDeque;
-use std::error::Error;
-use std::fmt;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, SizeHint};
-use hyper::{HeaderMap, Version};
 use livepeer_core::EffectId;
 use livepeer_core::http::{self, Fault, Headers, In};
 
-use crate::http::convert;
 use crate::lock;
 
 /// The engine as an exchange sees it.
@@ -169,7 +163,7 @@ impl Lane {
     }
 
     /// Counts body bytes that did not go through the queue.
-    fn note(&self, taken: usize) {
+    pub(crate) fn note(&self, taken: usize) {
         lock(&self.state).unreported += taken;
     }
 
@@ -184,7 +178,7 @@ impl Lane {
     }
 
     /// The next step of our side of the body. `eager` says to report whatever is out, awaited or not.
-    fn pop(&self, cx: &Context<'_>, eager: bool) -> Popped {
+    pub(crate) fn pop(&self, cx: &Context<'_>, eager: bool) -> Popped {
         let mut state = lock(&self.state);
         if state.aborted {
             return Popped::Aborted;
@@ -204,7 +198,8 @@ impl Lane {
     }
 }
 
-enum Popped {
+/// The next step of our side of a body.
+pub(crate) enum Popped {
     Data(Bytes, usize),
     Trailers(Headers),
     End,
@@ -237,11 +232,11 @@ impl Exchange {
         self.sink.feed_last(self.id, &self.lane, step);
     }
 
-    fn report(&self) {
+    pub(crate) fn report(&self) {
         self.sink.report(self.id, &self.lane);
     }
 
-    fn report_early(&self) {
+    pub(crate) fn report_early(&self) {
         self.sink.report_early(self.id, &self.lane);
     }
 }
@@ -281,106 +276,3 @@ impl Drop for Serving {
         }
     }
 }
-
-/// The streamed body of a request. hyper drops it with the last byte; the machine hears of that byte then.
-pub(crate) struct Sending(pub(crate) Exchange);
-
-impl Drop for Sending {
-    fn drop(&mut self) {
-        self.0.report();
-    }
-}
-
-/// Our side's body, as hyper takes it.
-pub(crate) enum OutBody {
-    Empty,
-    Full(Option<Bytes>, Option<Exchange>),
-    /// Streamed by a client.
-    Sending(Sending),
-    /// Streamed by a server.
-    Serving(Serving),
-}
-
-/// Bytes that hyper may take before the machine hears of it, if more are at hand.
-const REPORT_BYTES: usize = 64 << 10;
-
-impl Body for OutBody {
-    type Data = Bytes;
-    type Error = Aborted;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
-        let (exchange, eager) = match self.get_mut() {
-            Self::Empty => return Poll::Ready(None),
-            Self::Full(data, exchange) => {
-                let Some(data) = data.take().filter(|data| !data.is_empty()) else {
-                    return Poll::Ready(None);
-                };
-                if let Some(exchange) = exchange {
-                    exchange.lane.note(data.len());
-                    exchange.report();
-                }
-                return Poll::Ready(Some(Ok(Frame::data(data))));
-            }
-            // An upload is watched for whether it gets on.
-            Self::Sending(Sending(exchange)) => (&*exchange, true),
-            Self::Serving(serving) => (serving.get(), false),
-        };
-        loop {
-            match exchange.lane.pop(cx, eager) {
-                Popped::Data(data, unreported) => {
-                    if unreported >= REPORT_BYTES {
-                        exchange.report_early();
-                    }
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
-                Popped::Report => exchange.report(),
-                Popped::Trailers(trailers) => {
-                    exchange.report();
-                    let mut fields = HeaderMap::new();
-                    convert::fields(&trailers, &mut fields, Version::HTTP_2);
-                    return Poll::Ready(Some(Ok(Frame::trailers(fields))));
-                }
-                Popped::End => {
-                    exchange.report();
-                    return Poll::Ready(None);
-                }
-                Popped::Nothing => return Poll::Pending,
-                Popped::Aborted => return Poll::Ready(Some(Err(Aborted))),
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Full(data, _) => data.as_ref().is_none_or(Bytes::is_empty),
-            Self::Sending(Sending(exchange)) => exchange.lane.is_drained(),
-            Self::Serving(serving) => serving.get().lane.is_drained(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Full(data, _) => {
-                SizeHint::with_exact(data.as_ref().map_or(0, |data| data.len() as u64))
-            }
-            Self::Sending(_) | Self::Serving(_) => SizeHint::default(),
-        }
-    }
-}
-
-/// The exchange was given up; hyper ends the message without its proper end.
-#[derive(Debug)]
-pub(crate) struct Aborted;
-
-impl fmt::Display for Aborted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the exchange was given up")
-    }
-}
-
-impl Error for Aborted {}

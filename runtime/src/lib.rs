@@ -13,6 +13,7 @@ pub mod http;
 pub mod keys;
 mod lane;
 pub mod rt;
+mod services;
 mod signal;
 mod steering;
 pub mod store;

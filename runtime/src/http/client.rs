@@ -12,6 +12,7 @@ use livepeer_core::Time;
 use livepeer_core::http::{self, Body, Fault, Headers, In, Protocol, Request, Trust};
 use rustls::RootCertStore;
 
+use super::body::{OutBody, Sending};
 use super::connect::connect;
 use super::io::Heard;
 use super::pool::{Http1, Http2, Key, Pool};
@@ -20,7 +21,7 @@ use super::{
     CLIENT_BUF_BYTES, CONNECTION_WINDOW, Executor, MAX_HEAD_BYTES, MAX_HEADERS, PING_EVERY,
     PING_WITHIN, STREAM_WINDOW, convert,
 };
-use crate::lane::{Exchange, Order, OutBody, Sending};
+use crate::lane::{Exchange, Order};
 use crate::lock;
 use crate::rt::Runtime;
 use crate::signal::{Signal, Stop};

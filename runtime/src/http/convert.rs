@@ -8,8 +8,6 @@ use hyper::http::uri::Authority;
 use hyper::{StatusCode, Uri, Version};
 use livepeer_core::http::{Fault, Headers, Method, Protocol, Request, Response, Url};
 
-use crate::lane::OutBody;
-
 /// Fields that are hyper's business, in both directions.
 fn is_framing(name: &HeaderName) -> bool {
     [
@@ -55,10 +53,7 @@ pub(super) fn headers(from: &HeaderMap) -> Headers {
 }
 
 /// The request for hyper to send.
-pub(super) fn request_head(
-    request: &Request,
-    body: OutBody,
-) -> Result<hyper::Request<OutBody>, Fault> {
+pub(super) fn request_head<B>(request: &Request, body: B) -> Result<hyper::Request<B>, Fault> {
     let url = &request.url;
     let host = if url.port() == if url.is_secure() { 443 } else { 80 } {
         let authority = url.authority();
@@ -231,7 +226,7 @@ fn chain(error: &(dyn Error + 'static)) -> String {
 mod tests {
     use super::*;
 
-    fn sent(url: &str, protocol: Protocol) -> hyper::Request<OutBody> {
+    fn sent(url: &str, protocol: Protocol) -> hyper::Request<()> {
         let url = Url::parse(url).expect("a URL");
         let request = Request::new(Method::Post, url)
             .header("authorization", "Bearer x")
@@ -241,7 +236,7 @@ mod tests {
             .header("connection", "close")
             .header("bad", "line\nbreak")
             .protocol(protocol);
-        request_head(&request, OutBody::Empty).expect("it can be written")
+        request_head(&request, ()).expect("it can be written")
     }
 
     #[test]

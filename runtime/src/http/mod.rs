@@ -1,6 +1,7 @@
 //! HTTP/1.1 and HTTP/2 over hyper, as client and as server.
 
 mod accept;
+mod body;
 mod client;
 mod connect;
 pub(crate) mod convert;

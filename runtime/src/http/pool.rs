@@ -9,8 +9,8 @@ use hyper::client::conn::{http1, http2};
 use livepeer_core::Time;
 use livepeer_core::http::{Reach, Request, Trust, Url};
 
+use super::body::OutBody;
 use super::io::{Heard, Io, Wire};
-use crate::lane::OutBody;
 use crate::lock;
 use crate::rt::Runtime;
 use crate::signal::{Signal, Stop};

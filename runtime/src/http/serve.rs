@@ -13,9 +13,10 @@ use hyper::{StatusCode, Version};
 use livepeer_core::http::{self, Body, Fault, Headers, In};
 
 use super::accept::{Pulse, Running};
+use super::body::{Aborted, OutBody};
 use super::convert;
 use super::unread::Unread;
-use crate::lane::{Aborted, Order, OutBody, PeerSink, Serving};
+use crate::lane::{Order, PeerSink, Serving};
 use crate::rt::Runtime;
 
 /// How many frames of a body are read before other tasks run.

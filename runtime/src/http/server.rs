@@ -26,8 +26,6 @@ use super::{
     CONNECTION_WINDOW, Executor, MAX_HEAD_BYTES, MAX_HEADERS, PING_EVERY, PING_WITHIN,
     SERVER_BUF_BYTES, STREAM_WINDOW,
 };
-use crate::driver::Handle;
-use crate::engine::Drivable;
 use crate::lane::PeerSink;
 use crate::lock;
 use crate::rt::Runtime;
@@ -74,37 +72,21 @@ struct Connection {
 }
 
 impl<R: Runtime> Server<R> {
-    /// Listens on `at`, with TLS if `tls` says how (see [`crate::tls::server_config`]), for HTTP/1.1 and HTTP/2
-    /// alike. Every request goes to the machine behind `handle`.
+    /// Has requests go to `peers` until `stop` is raised.
     ///
     /// # Errors
-    /// If the address cannot be listened on.
-    pub async fn bind<M: Drivable>(
-        handle: &Handle<M, R>,
-        at: SocketAddr,
-        tls: Option<Arc<ServerConfig>>,
-    ) -> io::Result<Self> {
-        let runtime = handle.driver().runtime().clone();
-        let listener = runtime.bind(at).await?;
-        Self::serve(handle, listener, tls)
-    }
-
-    /// Serves as [`Server::bind`] does, with a socket that listens already.
-    ///
-    /// # Errors
-    /// If the system does not tell its address.
-    pub fn serve<M: Drivable>(
-        handle: &Handle<M, R>,
+    /// If the system does not tell the address of the socket.
+    pub(crate) fn open(
+        runtime: R,
         listener: R::Listener,
         tls: Option<Arc<ServerConfig>>,
+        peers: Arc<dyn PeerSink>,
+        stop: Arc<Signal>,
     ) -> io::Result<Self> {
-        let runtime = handle.driver().runtime().clone();
         let address = runtime.local_addr(&listener)?;
-        let stop = Arc::default();
-        handle.stop_with(&stop);
         let shared = Arc::new(Shared {
             runtime: runtime.clone(),
-            peers: handle.peers(),
+            peers,
             tls: tls.map(TlsAcceptor::from),
             stop,
             connections: Mutex::new(Connections {

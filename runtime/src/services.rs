@@ -1,0 +1,25 @@
+//! The services that machines run on.
+
+use std::sync::Arc;
+
+use livepeer_core::Time;
+
+use crate::http::Client;
+use crate::keys::Signer;
+use crate::rt::Runtime;
+use crate::store::Store;
+
+/// A runtime, an HTTP client with its connections and pins, a key holder and a store.
+#[derive(Clone)]
+pub(crate) struct Services<R: Runtime> {
+    pub(crate) runtime: R,
+    pub(crate) client: Client<R>,
+    pub(crate) signer: Arc<dyn Signer>,
+    pub(crate) store: Arc<dyn Store>,
+}
+
+impl<R: Runtime> Services<R> {
+    pub(crate) fn now(&self) -> Time {
+        self.runtime.now()
+    }
+}
