@@ -2,7 +2,8 @@
 
 use livepeer_core::handshake::Rejection;
 use livepeer_core::http::{BadUrl, Url};
-use livepeer_core::pool::Tried;
+use livepeer_core::job::live::Ending;
+use livepeer_core::pool::{self, Tried};
 use livepeer_core::wire::WireError;
 use livepeer_core::{Advice, Failure, Misuse};
 
@@ -45,6 +46,28 @@ pub enum Error {
 }
 
 impl Error {
+    /// The end of a job that ran. With one orchestrator its failure says all.
+    pub(super) fn of_ending(ending: &Ending, tried: &[Tried]) -> Self {
+        match (ending, tried) {
+            (Ending::Stopped, _) => Self::Ended("it was stopped".into()),
+            (Ending::Finished, _) => Self::Ended("its output is complete".into()),
+            (Ending::Failed(failure), [] | [_]) => Self::from(failure.clone()),
+            // Whoever was tried before has nothing to do with it.
+            (Ending::Failed(failure), _) if failure.who.is_ours() => Self::from(failure.clone()),
+            (Ending::NoOrchestrator, []) => Self::Ended("no other orchestrator took it".into()),
+            (
+                Ending::NoOrchestrator,
+                [
+                    Tried {
+                        why: pool::Why::Failed(failure),
+                        ..
+                    },
+                ],
+            ) => Self::from(failure.clone()),
+            _ => Self::AllFailed(tried.to_vec()),
+        }
+    }
+
     /// Advice on what to do next, if the failure has any.
     #[must_use]
     pub fn advice(&self) -> Option<Advice> {

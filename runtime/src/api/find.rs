@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::discovery::{Config, Discovery, Event, Origin, Source};
-use livepeer_core::pool::{self, Offered, Selector, SessionPool};
+use livepeer_core::pool::{self, Offered, SessionPool};
 use livepeer_core::selection::Balanced;
 use livepeer_core::wire::listing::{Found, Skipped};
 use livepeer_core::{Failure, Time};
 
+use super::memory::{REMEMBER_WITHIN, recall};
 use super::{Error, Payer};
 use crate::{Drivable, Driver, Handle, Runtime, seed};
 
@@ -131,7 +132,7 @@ impl<R: Runtime> Survey<R> {
             }
         }
         // What was seen is for the next run too; but nothing depends on it.
-        let deadline = driver.now() + super::pump::REMEMBER_WITHIN;
+        let deadline = driver.now() + REMEMBER_WITHIN;
         while pool.with(|pool, _| pool.is_storing()) {
             match next_before(driver, &pool, deadline).await {
                 Some(pool::Event::Stored) | None => break,
@@ -150,25 +151,6 @@ impl<R: Runtime> Survey<R> {
 impl<R: Runtime> Drop for Survey<R> {
     fn drop(&mut self) {
         self.pool.close();
-    }
-}
-
-/// Tells a pool what earlier runs saw. A store that cannot be read costs experience and nothing else.
-pub(super) fn recall<S: Selector, R: Runtime>(pool: &Handle<SessionPool<S>, R>)
-where
-    SessionPool<S>: Drivable,
-{
-    match pool.driver().store().load(pool::RECORD_KEY) {
-        Ok(records) => pool.with(|pool, now| {
-            for record in records {
-                if let Some(value) = &record.value {
-                    pool.recall(now, &record.key, value);
-                }
-            }
-        }),
-        Err(error) => {
-            tracing::warn!(%error, "what earlier runs saw of orchestrators cannot be read")
-        }
     }
 }
 

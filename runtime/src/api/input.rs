@@ -7,7 +7,6 @@ use livepeer_core::Failure;
 use livepeer_core::trickle::{Seq, publisher};
 
 use super::Error;
-use super::live::why;
 use super::pump::Shared;
 use crate::Runtime;
 
@@ -92,7 +91,7 @@ impl<R: Runtime> Publisher<R> {
         self.shared
             .until(|state| {
                 if let Some(ending) = &state.ended {
-                    return Some(Err(why(ending, &state.tried)));
+                    return Some(Err(Error::of_ending(ending, &state.tried)));
                 }
                 self.shared.look(|media| {
                     if media.is_over() {
@@ -162,7 +161,7 @@ impl<R: Runtime> Segment<'_, R> {
         let shared = &self.publisher.shared;
         shared.media(|media, now| media.end_segment(now));
         shared.with(|state| match &state.ended {
-            Some(ending) => Err(why(ending, &state.tried)),
+            Some(ending) => Err(Error::of_ending(ending, &state.tried)),
             None => Ok(self.seq),
         })
     }

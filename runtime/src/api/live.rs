@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use livepeer_core::Failure;
 use livepeer_core::capabilities::{Capabilities, Ceilings};
 use livepeer_core::chain::ChainView;
 use livepeer_core::handshake::PinChange;
@@ -12,54 +11,20 @@ use livepeer_core::job::LiveVideoJob as Machine;
 use livepeer_core::job::live::media::{self, Media};
 use livepeer_core::job::live::{Config, Ending, Started};
 use livepeer_core::job::{MAX_SWAPS, SWAP_SPACING, SwapLimit};
-use livepeer_core::money::{Amount, Price};
+use livepeer_core::money::Price;
 use livepeer_core::payment::guard::Budget;
-use livepeer_core::payment::session::Paid;
-use livepeer_core::pool::{self, SessionPool, Tried};
+use livepeer_core::pool::{self, SessionPool};
 use livepeer_core::selection::Balanced;
 use livepeer_core::trickle::{publisher, subscriber};
 use livepeer_core::wire::{Channels, Params, RunnerEvent, StartRequest, Token};
 
-use super::find::recall;
+use super::event::{JobEvent, Spent};
 use super::input::Publisher;
+use super::memory::recall;
 use super::output::Output;
-use super::pump::{Shared, Swapped};
+use super::pump::Shared;
 use super::{Error, Payer, orchestrator_url, service_url};
 use crate::{Driver, Runtime, seed};
-
-/// Events of a running job that an application may want to know of.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum JobEvent {
-    /// A payment was accepted.
-    Paid(Paid),
-    /// No payment can be made for now, and why. The job runs on with what was paid, and tries again.
-    PaymentHeld(Failure),
-    /// The orchestrator asks more than it did, and is paid so from now on: the ceiling allows it.
-    Repriced {
-        /// The price paid until now.
-        from: Price,
-        /// The price paid from now on.
-        to: Price,
-    },
-    /// The runner said something.
-    Runner(RunnerEvent),
-    /// The orchestrator at this address was given up, and why.
-    Lost(Url, Failure),
-    /// The orchestrator was lost, and another one works.
-    Swapped(Box<Swapped>),
-}
-
-/// Payments of a job so far.
-#[derive(Clone, Debug, Default)]
-pub struct Spent {
-    /// Payments accepted.
-    pub payments: u64,
-    /// Tickets in them.
-    pub tickets: u64,
-    /// The expected value of the tickets, in wei.
-    pub expected_value: Amount,
-}
 
 /// A live video job at work. Dropping it stops it in the background; [`LiveVideoJob::stop`] waits for that.
 pub struct LiveVideoJob<R: Runtime> {
@@ -190,7 +155,7 @@ impl<R: Runtime> LiveVideoJob<R> {
                 state
                     .ended
                     .as_ref()
-                    .map(|ending| Err(why(ending, &state.tried)))
+                    .map(|ending| Err(Error::of_ending(ending, &state.tried)))
             })
             .await
     }
@@ -233,7 +198,7 @@ impl<R: Runtime> LiveVideoJob<R> {
                 let ending = state.ended.as_ref()?;
                 Some(match ending {
                     Ending::Finished | Ending::Stopped => Ok(()),
-                    failed => Err(why(failed, &state.tried)),
+                    failed => Err(Error::of_ending(failed, &state.tried)),
                 })
             })
             .await;
@@ -274,28 +239,6 @@ impl<R: Runtime> LiveVideoJob<R> {
 impl<R: Runtime> Drop for LiveVideoJob<R> {
     fn drop(&mut self) {
         self.shared.job.with(|job, now| job.stop(now));
-    }
-}
-
-/// How a job that ran came to its end. With one orchestrator its failure says all.
-pub(super) fn why(ending: &Ending, tried: &[Tried]) -> Error {
-    match (ending, tried) {
-        (Ending::Stopped, _) => Error::Ended("it was stopped".into()),
-        (Ending::Finished, _) => Error::Ended("its output is complete".into()),
-        (Ending::Failed(failure), [] | [_]) => Error::from(failure.clone()),
-        // Whoever was tried before has nothing to do with it.
-        (Ending::Failed(failure), _) if failure.who.is_ours() => Error::from(failure.clone()),
-        (Ending::NoOrchestrator, []) => Error::Ended("no other orchestrator took it".into()),
-        (
-            Ending::NoOrchestrator,
-            [
-                Tried {
-                    why: pool::Why::Failed(failure),
-                    ..
-                },
-            ],
-        ) => Error::from(failure.clone()),
-        _ => Error::AllFailed(tried.to_vec()),
     }
 }
 

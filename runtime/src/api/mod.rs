@@ -5,9 +5,11 @@
 
 mod board;
 mod error;
+mod event;
 mod find;
 mod input;
 mod live;
+mod memory;
 mod orchestrator;
 mod output;
 mod payer;
@@ -15,12 +17,12 @@ mod payment;
 mod pump;
 
 pub use error::Error;
+pub use event::{JobEvent, Spent, Swapped};
 pub use find::{Discovered, Survey, discover};
 pub use input::{Flushed, Publisher, Segment};
-pub use live::{JobEvent, LiveVideoJob, LiveVideoJobBuilder, Spent};
+pub use live::{LiveVideoJob, LiveVideoJobBuilder};
 pub use livepeer_core::job::live::media::{Figures as MediaFigures, Matching, OutputEvent};
 pub use orchestrator::{OrchestratorSession, OrchestratorSessionBuilder};
 pub use output::{MAX_SEGMENT_BYTES, Output};
 pub use payer::{Payer, orchestrator_url, service_url};
 pub use payment::{Payment, PaymentSession};
-pub use pump::Swapped;

@@ -10,7 +10,6 @@ use livepeer_core::job::live::media::OutputEvent;
 use livepeer_core::trickle::{self, Seq, Subscriber, subscriber};
 
 use super::Error;
-use super::live::why;
 use super::pump::{Shared, State};
 use crate::{Handle, Runtime};
 
@@ -149,7 +148,7 @@ impl<R: Runtime> Output<R> {
     fn over(&self) -> Result<Option<OutputEvent>, Error> {
         self.shared.with(|state| match &state.ended {
             Some(ending @ (Ending::Failed(_) | Ending::NoOrchestrator)) => {
-                Err(why(ending, &state.tried))
+                Err(Error::of_ending(ending, &state.tried))
             }
             _ => Ok(None),
         })

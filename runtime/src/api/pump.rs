@@ -14,15 +14,15 @@ use livepeer_core::pool::{self, Outcome, SessionPool, Tried, Why};
 use livepeer_core::selection::Balanced;
 use livepeer_core::{Failure, Time};
 
-use super::live::{JobEvent, Spent};
+use super::event::{JobEvent, Spent, Swapped};
+use super::memory::REMEMBER_WITHIN;
 use crate::signal::enlist;
 use crate::{Handle, Runtime, lock};
 
 /// Events that an application has not fetched; of more, the oldest are dropped and counted.
 pub(super) const MAX_JOB_EVENTS: usize = 256;
 
-/// How long an ended job waits for its store, and how often it looks.
-pub(super) const REMEMBER_WITHIN: Duration = Duration::from_secs(1);
+/// How often an ended job looks whether its store is done.
 const GLANCE: Duration = Duration::from_millis(1);
 
 /// A running job's machines, and what its tasks know of them.
@@ -330,20 +330,4 @@ impl<R: Runtime> Shared<R> {
                 .with(|pool, now| pool.give_back(now, lease, Outcome::Unused));
         }
     }
-}
-
-/// The job went on with another orchestrator.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Swapped {
-    /// The orchestrator that was lost.
-    pub from: Url,
-    /// Why.
-    pub why: Failure,
-    /// The orchestrator that works now.
-    pub to: Url,
-    /// How long nobody did.
-    pub after: Duration,
-    /// Segments of the input that it gets although the one before had them.
-    pub again: usize,
 }

@@ -1,0 +1,59 @@
+//! Events and sums that a running job tells of.
+
+use std::time::Duration;
+
+use livepeer_core::Failure;
+use livepeer_core::http::Url;
+use livepeer_core::money::{Amount, Price};
+use livepeer_core::payment::session::Paid;
+use livepeer_core::wire::RunnerEvent;
+
+/// Events of a running job that an application may want to know of.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum JobEvent {
+    /// A payment was accepted.
+    Paid(Paid),
+    /// No payment can be made for now, and why. The job runs on with what was paid, and tries again.
+    PaymentHeld(Failure),
+    /// The orchestrator asks more than it did, and is paid so from now on: the ceiling allows it.
+    Repriced {
+        /// The price paid until now.
+        from: Price,
+        /// The price paid from now on.
+        to: Price,
+    },
+    /// The runner said something.
+    Runner(RunnerEvent),
+    /// The orchestrator at this address was given up, and why.
+    Lost(Url, Failure),
+    /// The orchestrator was lost, and another one works.
+    Swapped(Box<Swapped>),
+}
+
+/// Payments of a job so far.
+#[derive(Clone, Debug, Default)]
+pub struct Spent {
+    /// Payments accepted.
+    pub payments: u64,
+    /// Tickets in them.
+    pub tickets: u64,
+    /// The expected value of the tickets, in wei.
+    pub expected_value: Amount,
+}
+
+/// The job went on with another orchestrator.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Swapped {
+    /// The orchestrator that was lost.
+    pub from: Url,
+    /// Why.
+    pub why: Failure,
+    /// The orchestrator that works now.
+    pub to: Url,
+    /// How long nobody did.
+    pub after: Duration,
+    /// Segments of the input that it gets although the one before had them.
+    pub again: usize,
+}
