@@ -26,7 +26,7 @@ use bytes::Bytes;
 pub(super) use self::handing::Next;
 pub use self::handing::{EARLY, FIRST_OPEN_BYTES, FIRST_OPEN_WITHIN, JOIN_AFTER};
 use super::stamps::{Scanner, Span, Stamp, ticks};
-use super::{Matching, Owed};
+use super::{Limits, Matching, Owed};
 use crate::time::Time;
 use crate::trickle::Seq;
 
@@ -45,24 +45,6 @@ pub const DROPPED_TAIL: Duration = Duration::from_millis(500);
 
 /// Unanswered segments that are remembered; beyond it the oldest counts as missing.
 pub const MAX_UNANSWERED: usize = 1024;
-
-/// Bounds of the input that is kept. What was not handed over yet is kept in any case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Segments. A channel holds five, and a reader may be one behind.
-    pub segments: usize,
-    /// Bytes in all of them.
-    pub bytes: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            segments: 8,
-            bytes: 64 << 20,
-        }
-    }
-}
 
 /// A segment of the application.
 #[derive(Debug, Default)]

@@ -31,11 +31,10 @@ use core::time::Duration;
 use bytes::Bytes;
 
 pub use self::log::{
-    AHEAD, DROPPED_TAIL, EARLY, FIRST_OPEN_BYTES, FIRST_OPEN_WITHIN, JOIN_AFTER, Limits,
-    MAX_UNANSWERED,
+    AHEAD, DROPPED_TAIL, EARLY, FIRST_OPEN_BYTES, FIRST_OPEN_WITHIN, JOIN_AFTER, MAX_UNANSWERED,
 };
 use self::log::{Log, Next};
-pub use self::types::{Config, Event, Figures, Matching, News, OutputEvent, Owed};
+pub use self::types::{Config, Event, Figures, Limits, Matching, News, OutputEvent, Owed};
 use crate::error::{Failure, Misuse};
 use crate::http::Url;
 use crate::machine::{Child, Input, Machine, Outbox, Output, earlier};

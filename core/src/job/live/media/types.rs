@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 
-use super::Limits;
 use crate::error::Failure;
 use crate::trickle::{ContentType, Seq, publisher};
 
@@ -15,6 +14,24 @@ pub struct Config {
     pub limits: Limits,
     /// Segments that may be ahead of the output, whatever the speed; `None` is [`AHEAD`](super::AHEAD).
     pub ahead: Option<usize>,
+}
+
+/// Bounds of the input that is kept. What was not handed over yet is kept in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Segments. A channel holds five, and a reader may be one behind.
+    pub segments: usize,
+    /// Bytes in all of them.
+    pub bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            segments: 8,
+            bytes: 64 << 20,
+        }
+    }
 }
 
 /// Ways to match output to input.
