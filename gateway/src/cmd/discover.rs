@@ -15,7 +15,6 @@ use livepeer_runtime::{Driver, Runtime};
 use serde::Serialize;
 
 use super::files::Files;
-use super::live::unusable;
 use super::stop::Stop;
 use super::{on, peers};
 use crate::args::{DiscoverArgs, FindArgs};
@@ -63,7 +62,8 @@ pub(super) async fn search<R: Runtime>(
         .are_apart(command)?;
     let mut driver = peers::with_pins(driver, &args.peers)?;
     if let Some(path) = &args.store {
-        driver = driver.with_store(Sqlite::open(path).map_err(|error| unusable(path, &error))?);
+        driver =
+            driver.with_store(Sqlite::open(path).map_err(|error| Failed::store(path, &error))?);
     }
     let config = discovery::Config {
         combine: if args.all {

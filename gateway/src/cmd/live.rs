@@ -1,6 +1,5 @@
 //! `live`: an MPEG-TS stream through a live video job.
 
-use std::path::Path;
 
 use async_channel::Receiver;
 use livepeer_core::capabilities::Capabilities;
@@ -126,7 +125,7 @@ impl<R: Runtime> Purse<R> {
         let Some(path) = &pay.store else {
             return Ok(purse);
         };
-        let unusable = |error: &dyn std::fmt::Display| unusable(path, error);
+        let unusable = |error: &dyn std::fmt::Display| Failed::store(path, error);
         let store = Sqlite::open(path).map_err(|error| unusable(&error))?;
         let spent = store.load(SPENT_KEY).map_err(|error| unusable(&error))?;
         if let Some(record) = spent.iter().find(|record| record.key == SPENT_KEY) {
@@ -159,11 +158,4 @@ impl<R: Runtime> Purse<R> {
         purse.chain = Some(told);
         Ok(purse)
     }
-}
-
-pub(super) fn unusable(path: &Path, error: &dyn std::fmt::Display) -> Failed {
-    Failed::new(
-        format_args!("cannot use the store {}: {error}", path.display()),
-        "Name another file with --store, or end the program that uses this one",
-    )
 }

@@ -1,8 +1,8 @@
 //! The one place that turns whatever went wrong into one line and an exit code.
 
 use std::fmt::Display;
-use std::io::{self, Write as _};
-use std::process::ExitCode;
+use std::io;
+use std::path::Path;
 
 use livepeer_core::error::{Broken, Reason};
 use livepeer_core::handshake::Rejection;
@@ -35,7 +35,7 @@ pub(crate) struct Failed {
     cause: String,
     remedy: String,
     #[serde(skip)]
-    code: u8,
+    pub(super) code: u8,
     /// Whether it stands beside the figures on standard output already.
     #[serde(skip)]
     told: bool,
@@ -92,6 +92,14 @@ impl Failed {
             _ => "Check that it is what you mean, and try again",
         };
         Self::new(format_args!("{doing} {name}: {}", plain(error)), remedy)
+    }
+
+    /// A store of records that cannot be used.
+    pub(crate) fn store(path: &Path, error: &dyn Display) -> Self {
+        Self::new(
+            format_args!("cannot use the store {}: {error}", path.display()),
+            "Name another file with --store, or end the program that uses this one",
+        )
     }
 
     /// A port that cannot be listened on; `option` is the one that would name another.
@@ -367,20 +375,6 @@ fn about_orchestrator(cause: &Cause) -> &'static str {
         Cause::Gone(_) | Cause::Ended(_) => "Start a new job",
         Cause::TooMuch { .. } => "Name another orchestrator, or report it to its owner",
         cause => about_link(cause).unwrap_or("Try again, or name another orchestrator"),
-    }
-}
-
-/// Says on stderr what went wrong, if anything did; the exit code of the program.
-pub(crate) fn report(outcome: Outcome) -> ExitCode {
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failed) => {
-            super::output::bars().suspend(|| {
-                // Nobody reads stderr any more: the exit code still tells.
-                let _ = writeln!(io::stderr(), "{}", failed.line());
-            });
-            ExitCode::from(failed.code)
-        }
     }
 }
 

@@ -11,10 +11,12 @@ mod progress;
 mod summary;
 mod table;
 
-pub(crate) use fail::{Failed, Outcome, report};
+pub(crate) use fail::{Failed, Outcome};
 pub(crate) use format::{Wei, bytes, count, duration};
 pub(crate) use latency::Latencies;
-pub(crate) use output::{LogWriter, print, print_json, print_json_error, print_json_with, tell};
+pub(crate) use output::{
+    LogWriter, print, print_json, print_json_error, print_json_with, report, tell,
+};
 pub(crate) use progress::Progress;
 pub(crate) use summary::{Money, Summary, wei};
 pub(crate) use table::{facts, table};

@@ -1,6 +1,7 @@
 //! The two streams of the terminal.
 
 use std::io::{self, Write};
+use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use indicatif::MultiProgress;
@@ -82,6 +83,20 @@ pub(crate) fn tell(text: &str) {
         // Nobody reads stderr any more: nothing to be done about it.
         let _ = writeln!(io::stderr(), "{}", text.trim_end_matches('\n'));
     });
+}
+
+/// Says on stderr what went wrong, if anything did; the exit code of the program.
+pub(crate) fn report(outcome: Outcome) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            bars().suspend(|| {
+                // Nobody reads stderr any more: the exit code still tells.
+                let _ = writeln!(io::stderr(), "{}", failed.line());
+            });
+            ExitCode::from(failed.code)
+        }
+    }
 }
 
 /// Standard error for logs: lines go above the progress bars.

@@ -19,7 +19,6 @@ use tracing::{info, warn};
 
 use self::listing::Sources;
 use super::chain::News;
-use super::live::unusable;
 use super::socket::Socket;
 use super::stop::Stop;
 use super::{chain, key, on};
@@ -46,7 +45,7 @@ impl on::Work for Work<'_> {
         let mut driver = driver.with_signer(key);
         let mut spent = Vec::new();
         if let Some(path) = &args.store {
-            let unusable = |error: &dyn std::fmt::Display| unusable(path, error);
+            let unusable = |error: &dyn std::fmt::Display| Failed::store(path, error);
             let store = Sqlite::open(path).map_err(|error| unusable(&error))?;
             spent = store.load(NONCE_KEY).map_err(|error| unusable(&error))?;
             driver = driver.with_store(store);
@@ -65,7 +64,10 @@ impl on::Work for Work<'_> {
         let mut machine = SignerServer::new(driver.now(), config, view.clone(), seed());
         for record in spent {
             if let (false, Some(path)) = (machine.restore(&record), &args.store) {
-                return Err(unusable(path, &format!("{} cannot be read", record.key)));
+                return Err(Failed::store(
+                    path,
+                    &format!("{} cannot be read", record.key),
+                ));
             }
         }
         let signer = driver.drive(machine);
