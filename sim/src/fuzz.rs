@@ -19,8 +19,9 @@ use livepeer_core::wire::keystore::{
 };
 use livepeer_core::wire::listing;
 use livepeer_core::wire::signer::{
-    PaymentRequest, PaymentResponse, Quote, WebhookAnswer, credential_capabilities,
+    PaymentRequest, PaymentResponse, Quote, credential_capabilities,
 };
+use livepeer_core::wire::webhook::WebhookAnswer;
 use livepeer_core::wire::{
     Channels, EventContext, OrchestratorInfo, Params, Payment, RunnerEvent, ScopeChannels,
     SegmentCredentials, SignerState, Token, error_words, ethereum,

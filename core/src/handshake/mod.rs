@@ -37,7 +37,6 @@ use alloc::string::ToString;
 use core::time::Duration;
 
 use bytes::Bytes;
-use livepeer_proto::net;
 
 use crate::capabilities::Capabilities;
 use crate::error::{Cause, Failure, Misuse, Party, Reason};
@@ -47,7 +46,7 @@ use crate::sign::{Address, SignRefused, Signature};
 use crate::signers::SignerHealth;
 use crate::time::Time;
 use crate::wire::grpc::{self, Answer, NoAnswer};
-use crate::wire::{OrchestratorInfo, check_identity, identity_digest};
+use crate::wire::{OrchestratorInfo, check_identity, identity_digest, info_request};
 use identity::{Introduced, Introduction};
 
 /// The shortest time between renewals, however short a token lives.
@@ -373,18 +372,8 @@ impl Handshake {
         } else {
             self.config.call_within
         });
-        let request = net::OrchestratorRequest {
-            address: self
-                .payer
-                .map(|(address, _)| Bytes::copy_from_slice(&address.0))
-                .unwrap_or_default(),
-            sig: self
-                .payer
-                .map(|(_, signature)| Bytes::copy_from_slice(&signature.0))
-                .unwrap_or_default(),
-            capabilities: (!self.wanted.is_empty()).then(|| self.wanted.to_wire()),
-            ignore_capacity_check: renewing || self.config.ignore_capacity,
-        };
+        let ignore_capacity = renewing || self.config.ignore_capacity;
+        let request = info_request(self.payer, &self.wanted, ignore_capacity);
         let to = self.asked(renewing);
         let trust = if afresh {
             Trust::Afresh

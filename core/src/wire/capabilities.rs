@@ -4,9 +4,11 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
 
+use bytes::Bytes;
 use livepeer_proto::net;
 use livepeer_proto::net::capabilities::capability_constraints::ModelConstraint;
 use livepeer_proto::net::capabilities::{CapabilityConstraints, Constraints};
+use prost::Message as _;
 
 use super::error::WireError;
 use crate::capabilities::{Bits, Capabilities, Capability, MAX_WORDS, Model, ModelPrice, Version};
@@ -67,6 +69,12 @@ impl Capabilities {
             version: Version::new(wire.version),
             min_version: Version::new(limits.min_version),
         })
+    }
+
+    /// The bytes of the message, as requests to signers carry them.
+    #[must_use]
+    pub fn to_bytes(&self) -> Bytes {
+        self.to_wire().encode_to_vec().into()
     }
 
     /// The message. Reading it back gives the same value.

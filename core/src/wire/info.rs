@@ -12,7 +12,7 @@ use super::error::{WireError, cut};
 use crate::capabilities::{Capabilities, Capability, ModelPrice, price_of, prices_by_model};
 use crate::http::Url;
 use crate::money::{Price, Wei};
-use crate::sign::Address;
+use crate::sign::{Address, Signature};
 use crate::time::Time;
 
 /// Everything a payer needs to build tickets for one recipient. Bound to its price: replace only the pair of both.
@@ -297,6 +297,27 @@ impl OrchestratorInfo {
     #[must_use]
     pub fn byoc_price(&self, name: &str) -> Option<Price> {
         price_of(&self.capabilities_prices, None, Capability::BYOC, name)
+    }
+}
+
+/// The request for an orchestrator's info: who pays, if anybody does, and the capabilities wanted.
+pub(crate) fn info_request(
+    payer: Option<(Address, Signature)>,
+    wanted: &Capabilities,
+    ignore_capacity: bool,
+) -> net::OrchestratorRequest {
+    let (address, sig) = match payer {
+        Some((address, signature)) => (
+            Bytes::copy_from_slice(&address.0),
+            Bytes::copy_from_slice(&signature.0),
+        ),
+        None => (Bytes::new(), Bytes::new()),
+    };
+    net::OrchestratorRequest {
+        address,
+        sig,
+        capabilities: (!wanted.is_empty()).then(|| wanted.to_wire()),
+        ignore_capacity_check: ignore_capacity,
     }
 }
 

@@ -20,6 +20,7 @@ pub mod signer;
 pub mod signer_state;
 mod token;
 mod track_record;
+pub mod webhook;
 
 pub use capabilities::{MAX_MODELS, MAX_PRICES, MAX_VERSION_BYTES};
 pub(crate) use changefeed::channel_change;
@@ -28,6 +29,7 @@ pub(crate) use error::cut;
 pub use identity::{
     MAX_IDENTITY_BYTES, check_identity, error_words, identity_digest, read_identity,
 };
+pub(crate) use info::info_request;
 pub use info::{AuthToken, MAX_NODES, OrchestratorInfo, TicketParams};
 pub use live::{
     Channels, DEFAULT_MODEL, EventContext, KEEP_ALIVE, MAX_MESSAGE_BYTES, MAX_START_ANSWER_BYTES,

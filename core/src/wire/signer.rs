@@ -136,7 +136,7 @@ impl MaxPrice {
         }
     }
 
-    fn from_fields(fields: &Fields) -> Result<Self, String> {
+    pub(super) fn from_fields(fields: &Fields) -> Result<Self, String> {
         Ok(Self {
             price: fields.number("price")?,
             currency: fields.text("currency")?,
@@ -420,46 +420,6 @@ pub fn credential_capabilities(raw: &[u8]) -> Result<Capabilities, WireError> {
         }
     }
     Ok(capabilities)
-}
-
-/// The answer of an auth webhook.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WebhookAnswer {
-    /// The status to answer the caller with; 200 to go on. Zero if absent.
-    pub status: i64,
-    /// Words for the caller.
-    pub reason: String,
-    /// Unix seconds until which the webhook need not be asked again.
-    pub expiry: i64,
-    /// The caller.
-    pub auth_id: String,
-    /// The caller's ceiling.
-    pub max_price: Option<MaxPrice>,
-}
-
-impl WebhookAnswer {
-    /// Reads the answer's body.
-    ///
-    /// # Errors
-    /// If it is not the JSON object expected.
-    pub fn from_json(body: &[u8]) -> Result<Self, WireError> {
-        Self::read(body).map_err(|why| WireError::new("auth webhook's answer", why))
-    }
-
-    fn read(body: &[u8]) -> Result<Self, String> {
-        let fields = Fields::only(body)?;
-        Ok(Self {
-            status: fields.integer("status")?,
-            reason: fields.text("reason")?,
-            expiry: fields.integer("expiry")?,
-            auth_id: fields.text("auth_id")?,
-            max_price: fields
-                .object("maxPrice")?
-                .as_ref()
-                .map(MaxPrice::from_fields)
-                .transpose()?,
-        })
-    }
 }
 
 /// An orchestrator in a signer's list.

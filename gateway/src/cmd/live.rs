@@ -1,6 +1,5 @@
 //! `live`: an MPEG-TS stream through a live video job.
 
-
 use async_channel::Receiver;
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::chain::ChainView;

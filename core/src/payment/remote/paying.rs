@@ -15,6 +15,7 @@ use crate::payment::nonce::SpentNonces;
 use crate::sign::{Digest, SignRefused, Signature};
 use crate::store::{STORE_WITHIN, StoreFailed};
 use crate::wire::signer::{PaymentResponse, StateBlob};
+use crate::wire::webhook::webhook_question;
 
 impl SignerServer {
     /// Decides on a payment for a body of that length: asks the webhook first, if that is due.
@@ -31,7 +32,7 @@ impl SignerServer {
                 Err(refusal) => self.refuse(id, refusal),
             };
         };
-        let body = webhook::question(&exchange.headers, length, &plan.state);
+        let body = webhook_question(&exchange.headers, length, &plan.state);
         let mut request =
             Request::new(Method::Post, hook.url.clone()).body(Body::Full(body.into()));
         for (name, value) in hook.headers.iter() {

@@ -3,15 +3,14 @@
 use alloc::format;
 use alloc::string::{String, ToString as _};
 
-use serde_json::{Map, Value};
-
 use crate::http::{Headers, Url};
 use crate::payment::mint::{Plan, Refusal};
 use crate::payment::price::{Ceiling, check_ceilings};
 use crate::time::Time;
 use crate::units::Unit;
 use crate::wire::SignerState;
-use crate::wire::signer::{AUTH_ID_HEADER, STATUS_PRICE, WebhookAnswer};
+use crate::wire::signer::{AUTH_ID_HEADER, STATUS_PRICE};
+use crate::wire::webhook::WebhookAnswer;
 
 /// The webhook to ask before a payment.
 #[derive(Clone, Debug)]
@@ -27,42 +26,6 @@ pub struct Webhook {
 pub fn is_due(state: &SignerState, now: Time) -> bool {
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     state.auth_expiry == 0 || now > state.auth_expiry
-}
-
-/// The body of the question: the caller's headers and the state as it will be. The length of the caller's body is
-/// among the headers; a driver takes it off, as it does with all that belongs to framing.
-pub(super) fn question(headers: &Headers, length: usize, state: &SignerState) -> String {
-    let mut grouped = Map::new();
-    let length = length.to_string();
-    for (name, value) in headers.iter().chain([("content-length", &*length)]) {
-        let values = grouped
-            .entry(canonical(name))
-            .or_insert_with(|| Value::Array(alloc::vec::Vec::new()));
-        if let Value::Array(values) = values {
-            values.push(value.into());
-        }
-    }
-    format!(
-        "{{\"headers\":{},\"state\":{}}}",
-        Value::Object(grouped),
-        state.to_json()
-    )
-}
-
-/// A header's name with capital letters where Go writes them.
-fn canonical(name: &str) -> String {
-    let mut start = true;
-    name.chars()
-        .map(|c| {
-            let c = if start {
-                c.to_ascii_uppercase()
-            } else {
-                c.to_ascii_lowercase()
-            };
-            start = c == '-';
-            c
-        })
-        .collect()
 }
 
 /// Applies the webhook's answer to a plan.

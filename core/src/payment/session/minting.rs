@@ -7,6 +7,7 @@ use super::types::{MINT_ROUNDS, OWN_TRIES};
 use super::{
     Credentials, Event, Fee, Memory, Minted, Payer, PaymentSession, State, local, pause, signer,
 };
+use crate::capabilities::Capabilities;
 use crate::chain::MAX_AGE;
 use crate::error::{Broken, Cause, Failure, Party};
 use crate::machine::Effect;
@@ -94,7 +95,6 @@ impl PaymentSession {
     }
 
     pub(super) fn request(&self, fee: Fee) -> PaymentRequest {
-        use prost::Message as _;
         let (job_type, in_pixels) = match fee {
             Fee::Elapsed => (self.config.unit.signer_type(), 0),
             Fee::Units(units) => ("", i64::try_from(units).unwrap_or(i64::MAX)),
@@ -114,7 +114,7 @@ impl PaymentSession {
                 .config
                 .capabilities
                 .as_ref()
-                .map(|wanted| wanted.to_wire().encode_to_vec().into()),
+                .map(Capabilities::to_bytes),
         }
     }
 
