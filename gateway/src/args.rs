@@ -18,7 +18,7 @@ use livepeer_core::http::Url;
 use livepeer_core::money::Price;
 use livepeer_core::wire::{DEFAULT_MODEL, Params};
 
-use crate::media::Speed;
+use crate::pace::Speed;
 use crate::ui::Failed;
 
 pub(crate) use endpoints::{Endpoints, Signer};

@@ -2,7 +2,7 @@
 
 mod args;
 mod cmd;
-mod media;
+mod pace;
 mod ui;
 
 use std::io::IsTerminal as _;

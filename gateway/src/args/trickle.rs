@@ -10,7 +10,7 @@ use livepeer_core::http::{Protocol, Trust, Url};
 use livepeer_core::trickle::{ContentType, Seq, Start, publisher, subscriber};
 
 use super::{Listen, Place, Runtime, values};
-use crate::media::Speed;
+use crate::pace::Speed;
 use crate::ui::Failed;
 
 /// Options of `trickle`.

@@ -18,7 +18,7 @@ use super::sink::{Sink, Written};
 use super::socket::sleep_until;
 use super::source::Cut;
 use super::stop::Stop;
-use crate::media::{Pacer, Speed, pace};
+use crate::pace::{self, Pacer, Speed};
 use crate::ui::{self, Failed, Money, Outcome, Progress, Summary, duration};
 
 /// After Ctrl-C, output that is on its way is waited for this long,

@@ -22,6 +22,7 @@ use livepeer_core::payment::remote::{self, SignerServer};
 use livepeer_core::trickle::Start;
 use livepeer_core::wire::signer::ListedOrchestrator;
 use livepeer_core::{Address, Time};
+use livepeer_media::Retimer;
 use livepeer_orchestrator::{
     EndReason, Event, Figures, ModelConfig, Orchestrator, Payments, Pipeline, PipelineFactory,
 };
@@ -36,7 +37,6 @@ use super::chain::next_block;
 use super::past::Past;
 use super::socket::{Socket, sleep_until};
 use crate::args::{Join, Listen};
-use crate::media::Retimer;
 use crate::ui::{Failed, Wei};
 
 /// The model that returns its input.

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use async_channel::{Receiver, Sender};
 use bytes::Bytes;
+use livepeer_media::segmenter::{Config, Segmenter};
+use livepeer_media::{Segment, Warnings};
 
 use crate::args::Place;
-use crate::media::segmenter::{Config, Segmenter};
-use crate::media::{Segment, Warnings};
 use crate::ui::Failed;
 
 /// Segments, or pieces of them, that are cut ahead of time. The thread waits when there are so many.

@@ -10,11 +10,10 @@ use livepeer_core::http::Fault;
 use livepeer_core::pool::{Tried, Why};
 use livepeer_core::wire::WireError;
 use livepeer_core::{Cause, Failure, Misuse, Party};
+use livepeer_media::InputError;
 
 use livepeer_runtime::api::Error;
 use serde::Serialize;
-
-use crate::media::InputError;
 
 /// Something went wrong.
 const FAILURE: u8 = 1;

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use livepeer_core::money::Amount;
+use livepeer_media::Warnings;
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 
 use super::format::{Wei, bytes, count, duration};
 use super::latency::Latencies;
 use super::table::facts;
-use crate::media::Warnings;
 
 /// An amount that goes into JSON with [`wei`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

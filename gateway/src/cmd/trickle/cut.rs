@@ -6,10 +6,10 @@ use std::time::Duration;
 use async_channel::{Receiver, Sender};
 use bytes::{Bytes, BytesMut};
 use livepeer_core::trickle::message::MAX_MESSAGE;
+use livepeer_media::segmenter::{Config, Segmenter};
 
 use crate::args::{Cut, Place};
 use crate::cmd::source::Input;
-use crate::media::segmenter::{Config, Segmenter};
 use crate::ui::Failed;
 
 /// Pieces that wait to be published. The thread waits when there are so many.

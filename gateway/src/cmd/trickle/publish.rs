@@ -18,7 +18,7 @@ use crate::args::{Cut, Place, PubArgs};
 use crate::cmd::on;
 use crate::cmd::socket::sleep_until;
 use crate::cmd::stop::Stop;
-use crate::media::{Pacer, Speed};
+use crate::pace::{Pacer, Speed};
 use crate::ui::{Failed, Outcome, Progress};
 
 /// The advice for a channel that is not there.

@@ -5,7 +5,7 @@ use std::fmt;
 /// The input cannot be cut. One line of cause; [`InputError::remedy`] is one line of help.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum InputError {
+pub enum InputError {
     /// Not one byte came.
     #[error("the input is empty")]
     Empty,
@@ -40,7 +40,7 @@ fn found(looks_like: &Option<&'static str>) -> String {
 
 impl InputError {
     /// The advice for the fault.
-    pub(crate) const fn remedy(&self) -> &'static str {
+    pub const fn remedy(&self) -> &'static str {
         match self {
             Self::Empty => {
                 "Check the path, or with --input - that the program before the pipe writes MPEG-TS"
@@ -60,21 +60,22 @@ impl InputError {
 }
 
 /// Oddities of an input that could be cut nevertheless. Every odd byte is in the segments all the same.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub(crate) struct Warnings {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Warnings {
     /// Bytes after the last whole packet: the input was cut off.
-    pub(crate) trailing_bytes: u64,
+    pub trailing_bytes: u64,
     /// Bytes between packets, or before the first one.
-    pub(crate) junk_bytes: u64,
+    pub junk_bytes: u64,
     /// How often the time stamps jumped: an edit, or the start of the next round of a loop.
-    pub(crate) jumps: u64,
+    pub jumps: u64,
     /// Cuts for want of a key frame, or because a segment reached its size limit.
-    pub(crate) forced_cuts: u64,
+    pub forced_cuts: u64,
 }
 
 impl Warnings {
     /// Whether there is nothing to say.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }

@@ -14,18 +14,18 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 
-use super::clock::STAMP_MASK;
-use super::ts::{PACKET, SYNC, find_packets};
+use crate::clock::STAMP_MASK;
+use crate::ts::{PACKET, SYNC, find_packets};
 
 /// A PES header that needs more than this is left as it is.
-pub(crate) const MAX_HELD: usize = 1 << 20;
+pub const MAX_HELD: usize = 1 << 20;
 
 /// As far as time stamps go: nine bytes, PTS, DTS, ESCR.
 const MAX_PES_FIELDS: usize = 9 + 5 + 5 + 6;
 
 /// Shifts one stream. See the [module](self).
 #[derive(Debug)]
-pub(crate) struct Retimer {
+pub struct Retimer {
     offset: u64,
     /// Bytes that have not left yet.
     buffer: BytesMut,
@@ -37,7 +37,7 @@ pub(crate) struct Retimer {
 
 impl Retimer {
     /// Shifts by `offset` ticks of 90 kHz, forward or back.
-    pub(crate) fn new(offset: i64) -> Self {
+    pub fn new(offset: i64) -> Self {
         Self {
             offset: offset as u64 & STAMP_MASK, // two's complement: back is forward modulo 2^33
             buffer: BytesMut::new(),
@@ -47,7 +47,7 @@ impl Retimer {
     }
 
     /// Takes the next bytes; returns those that are final, possibly none.
-    pub(crate) fn push(&mut self, data: &[u8]) -> Bytes {
+    pub fn push(&mut self, data: &[u8]) -> Bytes {
         self.buffer.extend_from_slice(data);
         while self.buffer.len() - self.next >= PACKET {
             if self.buffer[self.next] != SYNC && !self.skip_junk() {
@@ -66,7 +66,7 @@ impl Retimer {
     }
 
     /// The stream is complete: the rest of it.
-    pub(crate) fn finish(&mut self) -> Bytes {
+    pub fn finish(&mut self) -> Bytes {
         self.headers.clear();
         let all = self.buffer.len();
         self.next = all;

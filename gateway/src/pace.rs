@@ -12,8 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use livepeer_core::Time;
 use livepeer_core::job::live::media::stamps::{Scanner, distance};
-
-use super::clock::ticks_to_duration;
+use livepeer_media::clock::ticks_to_duration;
 
 /// A time stamp further from the first one of its segment is a jump, not a time to wait for.
 const MAX_SEGMENT: Duration = Duration::from_secs(10);
@@ -176,7 +175,8 @@ pub(crate) fn pieces(segment: Bytes, speed: Speed) -> Vec<(Duration, Bytes)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::testing::CLIP;
+
+    const CLIP: &[u8] = include_bytes!("../media/testsrc-360p30-12s.ts");
 
     const START: Time = Time::from_secs(1000);
     const SECOND: Duration = Duration::from_secs(1);

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use mpeg2ts_reader::mpegts_crc;
 
-use super::clock::STAMP_MASK;
-use super::ts::{PACKET, SYNC};
+use crate::clock::STAMP_MASK;
+use crate::ts::{PACKET, SYNC};
 
 /// The clip that the binary carries.
-pub(crate) const CLIP: &[u8] = include_bytes!("../../media/testsrc-360p30-12s.ts");
+pub(crate) const CLIP: &[u8] = include_bytes!("../../gateway/media/testsrc-360p30-12s.ts");
 
 pub(crate) const PMT: u16 = 0x1000;
 pub(crate) const VIDEO: u16 = 0x100;

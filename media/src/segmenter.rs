@@ -30,25 +30,25 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use mpeg2ts_reader::packet::Packet;
 
-use super::clock::{MediaClock, duration_to_ticks, ticks_to_duration};
-use super::error::{InputError, Warnings};
-use super::keyframe::Scan;
-use super::ts::{self, Kind, PACKET, SYNC, Tables};
+use crate::clock::{MediaClock, duration_to_ticks, ticks_to_duration};
+use crate::error::{InputError, Warnings};
+use crate::keyframe::Scan;
+use crate::ts::{self, Kind, PACKET, SYNC, Tables};
 
 /// How far we look for packets, at the start and after damage.
-pub(crate) const MAX_JUNK: usize = 64 << 10;
+pub const MAX_JUNK: usize = 64 << 10;
 /// How far we look for the tables. Broadcasters repeat them ten times a second.
-pub(crate) const MAX_BYTES_WITHOUT_TABLES: u64 = 4 << 20;
+pub const MAX_BYTES_WITHOUT_TABLES: u64 = 4 << 20;
 
 /// When to cut.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Config {
+pub struct Config {
     /// Media time that a segment has at least; key frames before that do not cut.
-    pub(crate) min_duration: Duration,
+    pub min_duration: Duration,
     /// Media time after which a segment is cut at the next frame, key frame or not.
-    pub(crate) max_duration: Duration,
+    pub max_duration: Duration,
     /// Bytes that no segment passes. At least one packet.
-    pub(crate) max_bytes: usize,
+    pub max_bytes: usize,
 }
 
 impl Default for Config {
@@ -63,9 +63,10 @@ impl Default for Config {
 }
 
 /// The first thing in a segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Start {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum Start {
     /// A video frame that needs no other, possibly after tables.
     KeyFrame,
     /// A frame of a stream without video; each stands alone.
@@ -76,37 +77,37 @@ pub(crate) enum Start {
 
 /// A run of packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Segment {
+pub struct Segment {
     /// Counts from zero.
-    pub(crate) index: u64,
+    pub index: u64,
     /// The bytes, less those that [`Segmenter::take_early`] gave out before.
-    pub(crate) data: Bytes,
+    pub data: Bytes,
     /// The number of all bytes, those given out early included.
-    pub(crate) len: usize,
+    pub len: usize,
     /// The first thing in the segment.
-    pub(crate) starts: Start,
+    pub starts: Start,
     /// Whether it begins with PAT and PMT, so that a reader needs nothing from before.
-    pub(crate) has_tables: bool,
+    pub has_tables: bool,
     /// Presentation time of its first video frame (of any frame, without video), in ticks of 90 kHz, as stamped.
-    pub(crate) start_pts: Option<u64>,
+    pub start_pts: Option<u64>,
     /// Media time from the beginning of the input to this segment.
-    pub(crate) start: Duration,
+    pub start: Duration,
     /// Media time to the next segment, or to the end of the last frame. Zero if the input has no time stamps.
-    pub(crate) duration: Duration,
+    pub duration: Duration,
 }
 
 /// Bytes of the segment that is still open.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Early {
+pub struct Early {
     /// The segment they belong to.
-    pub(crate) index: u64,
+    pub index: u64,
     /// Whole packets.
-    pub(crate) data: Bytes,
+    pub data: Bytes,
 }
 
 /// Cuts one stream. See the [module](self).
 #[derive(Debug)]
-pub(crate) struct Segmenter {
+pub struct Segmenter {
     config: Config,
     /// The open segment from its first byte that was not given out, then what was not looked at yet.
     buffer: BytesMut,
@@ -193,7 +194,7 @@ struct Candidate {
 
 impl Segmenter {
     /// A segmenter at the beginning of a stream.
-    pub(crate) fn new(config: Config) -> Self {
+    pub fn new(config: Config) -> Self {
         Self {
             config,
             buffer: BytesMut::new(),
@@ -228,7 +229,7 @@ impl Segmenter {
     ///
     /// # Errors
     /// If the input cannot be cut; every later call says the same. Segments cut before are still there.
-    pub(crate) fn push(&mut self, data: &[u8]) -> Result<(), InputError> {
+    pub fn push(&mut self, data: &[u8]) -> Result<(), InputError> {
         if let Some(ended) = &self.ended {
             return ended.clone();
         }
@@ -245,7 +246,7 @@ impl Segmenter {
     ///
     /// # Errors
     /// If nothing of the input could be cut; see [`Segmenter::push`].
-    pub(crate) fn finish(&mut self) -> Result<(), InputError> {
+    pub fn finish(&mut self) -> Result<(), InputError> {
         if let Some(ended) = &self.ended {
             return ended.clone();
         }
@@ -255,14 +256,14 @@ impl Segmenter {
     }
 
     /// The oldest segment that is complete.
-    pub(crate) fn next_segment(&mut self) -> Option<Segment> {
+    pub fn next_segment(&mut self) -> Option<Segment> {
         self.done.pop_front()
     }
 
     /// Bytes of the open segment that surely belong to it, for readers that do not want to wait for its end.
     /// Fetch [`Segmenter::next_segment`] first: those before come first. `None` until the tables were found, so
     /// that nothing goes out of an input that is no MPEG-TS.
-    pub(crate) fn take_early(&mut self) -> Option<Early> {
+    pub fn take_early(&mut self) -> Option<Early> {
         self.tables.program()?;
         let sure = [
             Some(self.next),
@@ -283,7 +284,7 @@ impl Segmenter {
     }
 
     /// Oddities of the input so far; complete after [`Segmenter::finish`].
-    pub(crate) fn warnings(&self) -> Warnings {
+    pub fn warnings(&self) -> Warnings {
         Warnings {
             jumps: if self.open.video.is_some() {
                 self.video.jumps()
@@ -295,7 +296,7 @@ impl Segmenter {
     }
 
     /// Whether the stream has video, once that is known.
-    pub(crate) fn has_video(&self) -> Option<bool> {
+    pub fn has_video(&self) -> Option<bool> {
         self.tables.program().map(|program| program.video.is_some())
     }
 

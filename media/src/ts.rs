@@ -8,7 +8,7 @@ use mpeg2ts_reader::pes::{PesContents, PesHeader, PtsDts};
 use mpeg2ts_reader::psi::pat::{PatSection, ProgramDescriptor};
 use mpeg2ts_reader::psi::pmt::PmtSection;
 
-use super::keyframe::Codec;
+use crate::keyframe::Codec;
 
 /// Bytes of a packet.
 pub(crate) const PACKET: usize = Packet::SIZE;

@@ -1,6 +1,6 @@
 use super::*;
-use crate::media::clock::STAMP_MASK;
-use crate::media::testing::{AUDIO, CLIP, Frame, H264_INTER, H264_KEY, Mux, PMT, VIDEO};
+use crate::clock::STAMP_MASK;
+use crate::testing::{AUDIO, CLIP, Frame, H264_INTER, H264_KEY, Mux, PMT, VIDEO};
 use proptest::prelude::*;
 
 const H264_AND_AAC: &[(u16, u8)] = &[(VIDEO, 0x1b), (AUDIO, 0x0f)];

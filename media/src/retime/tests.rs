@@ -4,7 +4,7 @@ use mpeg2ts_reader::pes::{PesContents, PesHeader, PtsDts};
 use proptest::prelude::*;
 
 use super::*;
-use crate::media::testing::{AUDIO, CLIP, Frame, H264_KEY, Mux, VIDEO, pcr, stamp};
+use crate::testing::{AUDIO, CLIP, Frame, H264_KEY, Mux, VIDEO, pcr, stamp};
 
 fn retime(offset: i64, input: &[u8], piece: usize) -> Vec<u8> {
     let mut retimer = Retimer::new(offset);
