@@ -1,22 +1,13 @@
-//! The commands, one file each.
+//! The commands, one room each, and what they share.
 
 mod chain;
-mod chaos;
-mod demo;
 mod devnet;
-mod discover;
 mod files;
 mod find;
-mod info;
-mod job;
 mod key;
 mod live;
-mod network;
 mod on;
-mod past;
 mod peers;
-mod process;
-mod select;
 mod signer;
 mod sink;
 mod socket;
@@ -40,14 +31,14 @@ pub(crate) fn run(command: &Command) -> Outcome {
 
 fn perform(command: &Command) -> Outcome {
     match command {
-        Command::Demo(args) => demo::run(args),
+        Command::Demo(args) => devnet::demo::run(args),
         Command::Devnet(args) => devnet::run(args),
-        Command::DevnetOrchestrator(args) => process::run(args),
+        Command::DevnetOrchestrator(args) => devnet::process::run(args),
         Command::Signer(args) => signer::run(args),
         Command::Live(args) => live::run(args),
-        Command::Info(args) => info::run(args),
-        Command::Discover(args) => discover::run(args),
-        Command::Select(args) => select::run(args),
+        Command::Info(args) => find::info::run(args),
+        Command::Discover(args) => find::discover::run(args),
+        Command::Select(args) => find::select::run(args),
         Command::Trickle(args) => trickle::run(args),
     }
 }

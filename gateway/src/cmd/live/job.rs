@@ -14,10 +14,10 @@ use livepeer_runtime::api::{
 };
 use livepeer_runtime::{Driver, Runtime};
 
-use super::sink::{Sink, Written};
-use super::socket::sleep_until;
-use super::source::Cut;
-use super::stop::Stop;
+use crate::cmd::sink::{Sink, Written};
+use crate::cmd::socket::sleep_until;
+use crate::cmd::source::Cut;
+use crate::cmd::stop::Stop;
 use crate::pace::{self, Pacer, Speed};
 use crate::ui::{self, Failed, Money, Outcome, Progress, Summary, duration};
 
@@ -27,18 +27,18 @@ const GRACE: Duration = Duration::from_secs(2);
 const CLOSES_WITHIN: Duration = Duration::from_secs(8);
 
 /// Settings of a run, beside the job itself.
-pub(super) struct Plan {
-    pub(super) model: String,
-    pub(super) speed: Speed,
+pub(crate) struct Plan {
+    pub(crate) model: String,
+    pub(crate) speed: Speed,
     /// Stop publishing after this much time.
-    pub(super) limit: Option<Duration>,
+    pub(crate) limit: Option<Duration>,
     /// Segments of the input, if that is known.
-    pub(super) total: Option<u64>,
-    pub(super) pays: bool,
+    pub(crate) total: Option<u64>,
+    pub(crate) pays: bool,
     /// Write whole segments only: of one that is lost with its orchestrator nothing can be taken back.
-    pub(super) whole: bool,
+    pub(crate) whole: bool,
     /// News of the chain, for those who pay with a key of their own.
-    pub(super) chain: Option<Receiver<ChainView>>,
+    pub(crate) chain: Option<Receiver<ChainView>>,
 }
 
 /// Figures of the job so far, as both directions write them down.
@@ -66,7 +66,7 @@ enum Ended {
 ///
 /// # Errors
 /// If the job does not start.
-pub(super) async fn run<R: Runtime>(
+pub(crate) async fn run<R: Runtime>(
     driver: &Driver<R>,
     builder: LiveVideoJobBuilder<R>,
     plan: &Plan,

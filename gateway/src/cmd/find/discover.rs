@@ -14,16 +14,16 @@ use livepeer_runtime::store::Sqlite;
 use livepeer_runtime::{Driver, Runtime};
 use serde::Serialize;
 
-use super::files::Files;
-use super::stop::Stop;
-use super::{on, peers};
 use crate::args::{DiscoverArgs, FindArgs};
+use crate::cmd::files::Files;
+use crate::cmd::stop::Stop;
+use crate::cmd::{on, peers};
 use crate::ui::{self, Failed, Outcome, duration};
 
 /// Models shown in a cell of the table; JSON has them all.
 const SHOWN: usize = 3;
 
-pub(super) fn run(args: &DiscoverArgs) -> Outcome {
+pub(crate) fn run(args: &DiscoverArgs) -> Outcome {
     on::run(args.find.runtime, Discover(args))
 }
 

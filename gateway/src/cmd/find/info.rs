@@ -10,12 +10,12 @@ use livepeer_runtime::api::OrchestratorSession;
 use livepeer_runtime::{Driver, Runtime};
 use serde::{Serialize, Serializer};
 
-use super::stop::Stop;
-use super::{on, peers};
 use crate::args::InfoArgs;
+use crate::cmd::stop::Stop;
+use crate::cmd::{on, peers};
 use crate::ui::{self, Money, Outcome, Wei};
 
-pub(super) fn run(args: &InfoArgs) -> Outcome {
+pub(crate) fn run(args: &InfoArgs) -> Outcome {
     on::run(args.runtime, Info(args))
 }
 

@@ -6,23 +6,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use livepeer_runtime::api::{LiveVideoJob, Payer};
 use livepeer_runtime::{Driver, Runtime};
 
-use super::files::Late;
-use super::job::{self, Plan};
 use super::network::{NOOP, Network, Options};
-use super::on;
-use super::sink::Sink;
-use super::source::{self, Input};
-use super::stop::Stop;
 use crate::args::{DemoArgs, Join};
+use crate::cmd::files::Late;
+use crate::cmd::live::job::{self, Plan};
+use crate::cmd::on;
+use crate::cmd::sink::Sink;
+use crate::cmd::source::{self, Input};
+use crate::cmd::stop::Stop;
 use crate::ui::{self, Failed, Money, Outcome, Summary};
 
 /// Twelve seconds of 640 x 360, H.264 and AAC, a key frame a second.
-const CLIP: &[u8] = include_bytes!("../../media/testsrc-360p30-12s.ts");
+const CLIP: &[u8] = include_bytes!("../../../media/testsrc-360p30-12s.ts");
 
 /// The segments that it makes.
 const SEGMENTS: u64 = 12;
 
-pub(super) fn run(args: &DemoArgs) -> Outcome {
+pub(crate) fn run(args: &DemoArgs) -> Outcome {
     on::run(args.runtime, Demo(args))
 }
 

@@ -33,10 +33,10 @@ use livepeer_runtime::{
 };
 use zeroize::Zeroizing;
 
-use super::chain::next_block;
 use super::past::Past;
-use super::socket::{Socket, sleep_until};
 use crate::args::{Join, Listen};
+use crate::cmd::chain::next_block;
+use crate::cmd::socket::{Socket, sleep_until};
 use crate::ui::{Failed, Wei};
 
 /// The model that returns its input.

@@ -1,4 +1,8 @@
-//! Orchestrators that a job may ask, when the command line names none itself.
+//! `discover`, `info` and `select`, and the orchestrators that a job may ask when the command line names none itself.
+
+pub(super) mod discover;
+pub(super) mod info;
+pub(super) mod select;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,9 +14,9 @@ use livepeer_core::wire::Token;
 use livepeer_runtime::api::discover;
 use livepeer_runtime::{Driver, Runtime};
 
-use super::discover::nobody;
 use crate::args::{Endpoints, Header};
 use crate::ui::Failed;
+use discover::nobody;
 
 /// How long the search may take, at most: the discovery endpoint and, after it, the signer have time to answer.
 const WITHIN: Duration = Duration::from_secs(10);

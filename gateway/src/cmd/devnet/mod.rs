@@ -1,18 +1,24 @@
 //! `devnet`: the development network as a service.
 
+mod chaos;
+pub(super) mod demo;
+mod network;
+mod past;
+pub(super) mod process;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use livepeer_runtime::{Driver, LocalKey, Runtime};
 use zeroize::Zeroizing;
 
-use super::chaos::Crowd;
-use super::network::{CLOSES_WITHIN, NOOP, Network, Options, RETIME, Tell, fresh_key};
 use super::on;
-use super::process::{self, Kind, Process};
 use super::stop::Stop;
 use crate::args::DevnetArgs;
 use crate::ui::{self, Failed, Outcome};
+use chaos::Crowd;
+use network::{CLOSES_WITHIN, NOOP, Network, Options, RETIME, Tell, fresh_key};
+use process::{Kind, Process};
 
 /// Where a key for the signer may be given; command lines are seen by everybody on the machine.
 const KEY: &str = "LIVEPEER_DEVNET_KEY";

@@ -6,12 +6,12 @@ use livepeer_runtime::{Driver, Runtime};
 use serde::Serialize;
 
 use super::discover::{search, survey};
-use super::stop::Stop;
-use super::{on, peers};
 use crate::args::SelectArgs;
+use crate::cmd::stop::Stop;
+use crate::cmd::{on, peers};
 use crate::ui::{self, Outcome};
 
-pub(super) fn run(args: &SelectArgs) -> Outcome {
+pub(crate) fn run(args: &SelectArgs) -> Outcome {
     on::run(args.find.runtime, Select(args))
 }
 

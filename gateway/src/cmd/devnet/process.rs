@@ -18,13 +18,13 @@ use livepeer_runtime::tls::Identity;
 use livepeer_runtime::{Driver, LocalKey, Runtime};
 use zeroize::Zeroizing;
 
-use super::chain::next_block;
 use super::network::{CLOSES_WITHIN, Place, STOP_WITHIN, Tell, bad_identity, fresh_secret};
-use super::on;
 use super::past::Past;
-use super::socket::Socket;
-use super::stop::Stop;
 use crate::args::{DevnetOrchestratorArgs, Join, Listen};
+use crate::cmd::chain::next_block;
+use crate::cmd::on;
+use crate::cmd::socket::Socket;
+use crate::cmd::stop::Stop;
 use crate::ui::{self, Failed, Outcome};
 
 /// How long a process that is asked to end is waited for.
@@ -39,7 +39,7 @@ struct Secrets {
     pem: Zeroizing<String>,
 }
 
-pub(super) fn run(args: &DevnetOrchestratorArgs) -> Outcome {
+pub(crate) fn run(args: &DevnetOrchestratorArgs) -> Outcome {
     on::run(args.runtime, Orchestrator(args))
 }
 

@@ -1,5 +1,7 @@
 //! `live`: an MPEG-TS stream through a live video job.
 
+pub(super) mod job;
+
 use async_channel::Receiver;
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::chain::ChainView;
@@ -10,13 +12,13 @@ use livepeer_runtime::store::{Sqlite, Store as _};
 use livepeer_runtime::{Driver, Runtime, Signer as _, seed};
 
 use super::files::Files;
-use super::job::{self, Plan};
 use super::sink::Sink;
 use super::source::{self, Input};
 use super::stop::Stop;
 use super::{chain, find, key, on, peers};
 use crate::args::{LiveArgs, Place};
 use crate::ui::{self, Failed, Outcome};
+use job::Plan;
 
 pub(super) fn run(args: &LiveArgs) -> Outcome {
     on::run(args.runtime, Live(args))
