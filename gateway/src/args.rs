@@ -17,8 +17,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use livepeer_core::http::Url;
 use livepeer_core::money::Price;
 use livepeer_core::wire::{DEFAULT_MODEL, Params};
+use livepeer_media::Speed;
 
-use crate::pace::Speed;
 use crate::ui::Failed;
 
 pub(crate) use endpoints::{Endpoints, Signer};

@@ -2,7 +2,6 @@
 
 mod args;
 mod cmd;
-mod pace;
 mod ui;
 
 use std::io::IsTerminal as _;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 /// Ticks a second of PTS, DTS and the base of PCR.
-pub const TICKS_PER_SECOND: u64 = 90_000;
+pub(crate) const TICKS_PER_SECOND: u64 = 90_000;
 /// Time stamps have 33 bits.
-pub const STAMP_BITS: u32 = 33;
+pub(crate) const STAMP_BITS: u32 = 33;
 /// The largest time stamp.
-pub const STAMP_MASK: u64 = (1 << STAMP_BITS) - 1;
+pub(crate) const STAMP_MASK: u64 = (1 << STAMP_BITS) - 1;
 
 /// A longer step forward is an edit of the stream, not a slow frame rate.
 const MAX_STEP: u64 = 10 * TICKS_PER_SECOND;
@@ -15,7 +15,7 @@ const MAX_STEP: u64 = 10 * TICKS_PER_SECOND;
 const MAX_DISORDER: u64 = TICKS_PER_SECOND;
 
 /// The time that `ticks` of 90 kHz take.
-pub const fn ticks_to_duration(ticks: u64) -> Duration {
+pub(crate) const fn ticks_to_duration(ticks: u64) -> Duration {
     // 10^9 / 90000 = 100000 / 9; whole seconds first, so that nothing overflows.
     let rest = ticks % TICKS_PER_SECOND;
     Duration::new(
@@ -25,7 +25,7 @@ pub const fn ticks_to_duration(ticks: u64) -> Duration {
 }
 
 /// The ticks of 90 kHz in `duration`, rounded down.
-pub const fn duration_to_ticks(duration: Duration) -> u64 {
+pub(crate) const fn duration_to_ticks(duration: Duration) -> u64 {
     duration
         .as_secs()
         .saturating_mul(TICKS_PER_SECOND)
@@ -35,7 +35,7 @@ pub const fn duration_to_ticks(duration: Duration) -> u64 {
 /// Counts the media time that a sequence of time stamps covers, whatever their origin, across the wrap after
 /// 26.5 hours and across edits: a jump counts as one frame of the usual length.
 #[derive(Debug, Default)]
-pub struct MediaClock {
+pub(crate) struct MediaClock {
     last: Option<u64>,
     step: u64,
     elapsed: u64,
@@ -44,7 +44,7 @@ pub struct MediaClock {
 
 impl MediaClock {
     /// Takes the time stamp of the next frame in decoding order; returns the ticks from the first frame to it.
-    pub fn advance(&mut self, stamp: u64) -> u64 {
+    pub(crate) fn advance(&mut self, stamp: u64) -> u64 {
         let stamp = stamp & STAMP_MASK;
         let Some(last) = self.last else {
             self.last = Some(stamp);
@@ -68,22 +68,22 @@ impl MediaClock {
     }
 
     /// Whether there was a time stamp.
-    pub const fn has_begun(&self) -> bool {
+    pub(crate) const fn has_begun(&self) -> bool {
         self.last.is_some()
     }
 
     /// Ticks from the first frame to the last.
-    pub const fn elapsed(&self) -> u64 {
+    pub(crate) const fn elapsed(&self) -> u64 {
         self.elapsed
     }
 
     /// Ticks from the first frame to the end of the last, which is taken to be as long as the one before.
-    pub const fn end(&self) -> u64 {
+    pub(crate) const fn end(&self) -> u64 {
         self.elapsed + self.step
     }
 
     /// How many edits there were.
-    pub const fn jumps(&self) -> u64 {
+    pub(crate) const fn jumps(&self) -> u64 {
         self.jumps
     }
 }

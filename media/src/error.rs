@@ -40,11 +40,10 @@ fn found(looks_like: &Option<&'static str>) -> String {
 
 impl InputError {
     /// The advice for the fault.
+    #[must_use]
     pub const fn remedy(&self) -> &'static str {
         match self {
-            Self::Empty => {
-                "Check the path, or with --input - that the program before the pipe writes MPEG-TS"
-            }
+            Self::Empty => "Check that what makes the input writes MPEG-TS",
             Self::NotMpegTs { .. } => {
                 "Convert it first: ffmpeg -i INPUT -c copy -f mpegts OUTPUT.ts"
             }

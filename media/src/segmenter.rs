@@ -94,6 +94,17 @@ pub struct Segment {
     pub start: Duration,
     /// Media time to the next segment, or to the end of the last frame. Zero if the input has no time stamps.
     pub duration: Duration,
+    /// The frames of the video, or of the first stream that is not video if there is none.
+    pub frames: Vec<Frame>,
+}
+
+/// A frame of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Bytes of the segment before the frame, those given out early included.
+    pub at: usize,
+    /// Media time from the first frame of the segment to this one, in decoding order.
+    pub after: Duration,
 }
 
 /// Bytes of the segment that is still open.
@@ -143,10 +154,13 @@ struct Open {
     video: Option<u64>,
     other: u64,
     pcr: u64,
+    frames: Vec<Frame>,
+    /// The clock at the first of them.
+    first_frame: Option<u64>,
 }
 
 impl Open {
-    fn close(&self, data: Bytes, length: u64) -> Segment {
+    fn close(&mut self, data: Bytes, length: u64) -> Segment {
         let start = ticks_to_duration(self.start);
         Segment {
             index: self.index,
@@ -158,7 +172,17 @@ impl Open {
             start,
             // A difference, so that rounding does not add up.
             duration: ticks_to_duration(self.start + length) - start,
+            frames: std::mem::take(&mut self.frames),
         }
+    }
+
+    /// A frame begins `at` so many bytes after those given out.
+    fn mark(&mut self, at: usize, ticks: u64) {
+        let first = *self.first_frame.get_or_insert(ticks);
+        self.frames.push(Frame {
+            at: self.taken + at,
+            after: ticks_to_duration(ticks.saturating_sub(first)),
+        });
     }
 }
 
@@ -209,6 +233,8 @@ impl Segmenter {
                 video: None,
                 other: 0,
                 pcr: 0,
+                frames: Vec::new(),
+                first_frame: None,
             },
             tables: Tables::default(),
             run: None,
@@ -501,17 +527,20 @@ impl Segmenter {
             if self.open.taken == 0 && frame.at == 0 {
                 self.open.has_tables = frame.has_tables;
             }
+            self.open.mark(frame.at, frame.ticks);
             return 0;
         };
         let length = frame.ticks.saturating_sub(began);
-        if key && length >= duration_to_ticks(self.config.min_duration) {
-            self.cut(frame.at, starts, frame.has_tables, Some(frame))
-        } else if !key && length >= duration_to_ticks(self.config.max_duration) {
-            self.warnings.forced_cuts += 1;
+        let too_long = !key && length >= duration_to_ticks(self.config.max_duration);
+        self.warnings.forced_cuts += u64::from(too_long);
+        let cuts = too_long || key && length >= duration_to_ticks(self.config.min_duration);
+        let moved = if cuts {
             self.cut(frame.at, starts, frame.has_tables, Some(frame))
         } else {
             0
-        }
+        };
+        self.open.mark(frame.at - moved, frame.ticks);
+        moved
     }
 
     /// A frame of the first stream that is not video.
@@ -535,6 +564,9 @@ impl Segmenter {
         if length >= duration_to_ticks(self.config.min_duration) {
             self.cut(at, Start::Frame, has_tables, None);
             self.open.start_pts = pts;
+            self.open.mark(0, self.other.elapsed());
+        } else {
+            self.open.mark(at, self.other.elapsed());
         }
     }
 
@@ -581,8 +613,10 @@ impl Segmenter {
             },
             other: self.other.elapsed(),
             pcr: self.pcr.elapsed(),
+            frames: Vec::new(),
+            first_frame: None,
         };
-        let open = std::mem::replace(&mut self.open, next);
+        let mut open = std::mem::replace(&mut self.open, next);
         self.done.push_back(open.close(data, length));
         self.move_marks(at);
         at

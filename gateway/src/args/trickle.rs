@@ -8,9 +8,9 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use livepeer_core::http::{Protocol, Trust, Url};
 use livepeer_core::trickle::{ContentType, Seq, Start, publisher, subscriber};
+use livepeer_media::Speed;
 
 use super::{Listen, Place, Runtime, values};
-use crate::pace::Speed;
 use crate::ui::Failed;
 
 /// Options of `trickle`.

@@ -158,7 +158,13 @@ fn plain(error: &io::Error) -> String {
 
 impl From<InputError> for Failed {
     fn from(error: InputError) -> Self {
-        Self::new(&error, error.remedy())
+        let remedy = match error {
+            InputError::Empty => {
+                "Check the path, or with --input - that the program before the pipe writes MPEG-TS"
+            }
+            _ => error.remedy(),
+        };
+        Self::new(&error, remedy)
     }
 }
 

@@ -8,6 +8,7 @@ use async_channel::Receiver;
 use bytes::BytesMut;
 use futures_lite::future;
 use livepeer_core::chain::ChainView;
+use livepeer_media::{Pacer, Speed, pace};
 use livepeer_runtime::api::{
     JobEvent, LiveVideoJob, LiveVideoJobBuilder, MAX_SEGMENT_BYTES, Matching, Output, OutputEvent,
     Publisher,
@@ -18,7 +19,6 @@ use crate::cmd::sink::{Sink, Written};
 use crate::cmd::socket::sleep_until;
 use crate::cmd::source::Cut;
 use crate::cmd::stop::Stop;
-use crate::pace::{self, Pacer, Speed};
 use crate::ui::{self, Failed, Money, Outcome, Progress, Summary, duration};
 
 /// After Ctrl-C, output that is on its way is waited for this long,
@@ -336,7 +336,7 @@ async fn send<R: Runtime>(
             Cut::Segment(segment) => {
                 // What came early was on time.
                 let speed = if whole { speed } else { Speed::Max };
-                for (offset, piece) in pace::pieces(segment.data, speed) {
+                for (offset, piece) in pace::pieces(&segment, speed) {
                     sleep_until(driver, began + offset).await;
                     open.write(piece).await?;
                 }

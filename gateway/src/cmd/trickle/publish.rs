@@ -9,6 +9,7 @@ use futures_lite::future;
 use livepeer_core::trickle::publisher::{Event, Publisher, Unbegun, Unwritten};
 use livepeer_core::trickle::{Ending, Seq};
 use livepeer_core::{Failure, Misuse, Time};
+use livepeer_media::{Pacer, Speed};
 use livepeer_runtime::{Driver, Handle, Runtime};
 
 use super::cut::{self, Piece};
@@ -18,7 +19,6 @@ use crate::args::{Cut, Place, PubArgs};
 use crate::cmd::on;
 use crate::cmd::socket::sleep_until;
 use crate::cmd::stop::Stop;
-use crate::pace::{Pacer, Speed};
 use crate::ui::{Failed, Outcome, Progress};
 
 /// The advice for a channel that is not there.
@@ -82,7 +82,7 @@ impl on::Work for Publish<'_> {
 struct Pipe<R: Runtime> {
     channel: Handle<Publisher, R>,
     stop: Stop,
-    pacer: Pacer,
+    pacer: Pacer<Time>,
     /// Segments begin at least this much apart, and the next one not before that.
     every: Option<Duration>,
     due: Time,

@@ -6,23 +6,20 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::ops::Add;
 use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use livepeer_core::Time;
-use livepeer_core::job::live::media::stamps::{Scanner, distance};
-use livepeer_media::clock::ticks_to_duration;
 
-/// A time stamp further from the first one of its segment is a jump, not a time to wait for.
-const MAX_SEGMENT: Duration = Duration::from_secs(10);
+use crate::segmenter::Segment;
 
 /// Later than this, the schedule starts anew.
-pub(crate) const MAX_LAG: Duration = Duration::from_secs(1);
+pub const MAX_LAG: Duration = Duration::from_secs(1);
 
 /// How fast media time passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Speed {
+pub enum Speed {
     /// As fast as the peers take it.
     Max,
     /// A number of thousandths of real time.
@@ -31,10 +28,10 @@ pub(crate) enum Speed {
 
 impl Speed {
     /// The speed of real time: one second of media a second.
-    pub(crate) const REAL: Self = Self::Thousandths(NonZeroU32::new(1000).expect("not zero"));
+    pub const REAL: Self = Self::Thousandths(NonZeroU32::new(1000).expect("not zero"));
 
     /// How long media of that duration takes.
-    pub(crate) fn stretch(self, media: Duration) -> Duration {
+    pub fn stretch(self, media: Duration) -> Duration {
         match self {
             Self::Max => Duration::ZERO,
             Self::Thousandths(speed) => {
@@ -72,7 +69,7 @@ impl fmt::Display for Speed {
 /// The text is not a speed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a speed is `real`, `max` or a factor from 0.001 to 1000, such as 2 or 0.5")]
-pub(crate) struct BadSpeed;
+pub struct BadSpeed;
 
 impl FromStr for Speed {
     type Err = BadSpeed;
@@ -101,19 +98,20 @@ impl FromStr for Speed {
     }
 }
 
-/// Says when each of a row of segments is due. Loops of an input need no new one: it adds durations up.
+/// Says when each of a row of segments is due. Loops of an input need no new one: it adds durations up. `T` is
+/// a time of the caller's clock.
 #[derive(Debug)]
-pub(crate) struct Pacer {
+pub struct Pacer<T> {
     speed: Speed,
     /// Start of the schedule, once there was a segment.
-    since: Option<Time>,
+    since: Option<T>,
     /// Media time of the schedule so far.
     media: Duration,
 }
 
-impl Pacer {
+impl<T: Copy + Ord + Add<Duration, Output = T>> Pacer<T> {
     /// A schedule that begins with its first segment.
-    pub(crate) const fn new(speed: Speed) -> Self {
+    pub const fn new(speed: Speed) -> Self {
         Self {
             speed,
             since: None,
@@ -122,10 +120,10 @@ impl Pacer {
     }
 
     /// When the next segment is to start: `now` or later.
-    pub(crate) fn next_due(&mut self, now: Time) -> Time {
+    pub fn next_due(&mut self, now: T) -> T {
         let since = *self.since.get_or_insert(now);
         let mut due = since + self.speed.stretch(self.media);
-        if now.since(due) > MAX_LAG {
+        if now > due + MAX_LAG {
             self.since = Some(now);
             self.media = Duration::ZERO;
             due = now;
@@ -134,7 +132,7 @@ impl Pacer {
     }
 
     /// The segment that was due last plays for so long; then the one after it is due.
-    pub(crate) fn plays(&mut self, duration: Duration) {
+    pub fn plays(&mut self, duration: Duration) {
         self.media += duration;
     }
 }
@@ -142,51 +140,41 @@ impl Pacer {
 /// Pieces of a segment are no shorter than this, so that small frames share one.
 const PIECE: Duration = Duration::from_millis(20);
 
-/// Cuts a segment into pieces, and says how long after its beginning each is due by the time stamps in it.
-pub(crate) fn pieces(segment: Bytes, speed: Speed) -> Vec<(Duration, Bytes)> {
-    let mut stamps = Vec::new();
-    if speed != Speed::Max {
-        Scanner::default().push(&segment, |stamp| stamps.push(stamp));
-    }
-    // Where there is video, sound goes along with it.
-    if stamps.iter().any(|stamp| stamp.video) {
-        stamps.retain(|stamp| stamp.video);
-    }
+/// Cuts a whole segment into pieces that begin with frames, and says how long after its beginning each is due.
+#[must_use]
+pub fn pieces(segment: &Segment, speed: Speed) -> Vec<(Duration, Bytes)> {
     let mut cuts = vec![(Duration::ZERO, 0)];
-    for stamp in &stamps {
-        let since = u64::try_from(distance(stamps[0].pts, stamp.pts)).unwrap_or(0);
-        let media = ticks_to_duration(since);
-        let due = speed.stretch(media);
-        if let (Some((last, _)), Ok(at)) = (cuts.last(), usize::try_from(stamp.at))
-            && due >= *last + PIECE
-            && media <= MAX_SEGMENT
-        {
-            cuts.push((due, at));
+    if speed != Speed::Max {
+        for frame in &segment.frames {
+            let due = speed.stretch(frame.after);
+            if cuts.last().is_some_and(|(last, _)| due >= *last + PIECE) {
+                cuts.push((due, frame.at));
+            }
         }
     }
     let ends = cuts[1..].iter().map(|(_, at)| *at);
-    let ends: Vec<usize> = ends.chain([segment.len()]).collect();
+    let ends: Vec<usize> = ends.chain([segment.data.len()]).collect();
     let pieces = cuts.into_iter().zip(ends);
     pieces
-        .map(|((due, from), to)| (due, segment.slice(from..to)))
+        .map(|((due, from), to)| (due, segment.data.slice(from..to)))
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::segmenter::{Config, Segmenter};
+    use crate::testing::CLIP;
 
-    const CLIP: &[u8] = include_bytes!("../media/testsrc-360p30-12s.ts");
-
-    const START: Time = Time::from_secs(1000);
+    const START: Duration = Duration::from_secs(1000);
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn at(millis: u64) -> Time {
+    fn at(millis: u64) -> Duration {
         START + Duration::from_millis(millis)
     }
 
     /// When a segment of that duration is due.
-    fn due(pacer: &mut Pacer, now: Time, duration: Duration) -> Time {
+    fn due(pacer: &mut Pacer<Duration>, now: Duration, duration: Duration) -> Duration {
         let due = pacer.next_due(now);
         pacer.plays(duration);
         due
@@ -232,19 +220,20 @@ mod tests {
 
     #[test]
     fn a_segment_leaves_at_the_pace_of_its_time_stamps_and_whole() {
-        let segment = Bytes::from_static(&CLIP[..188 * 400]);
-        let real = pieces(segment.clone(), Speed::REAL);
-        assert!(real.len() > 10, "{} pieces", real.len());
+        let mut segmenter = Segmenter::new(Config::default());
+        segmenter.push(CLIP).expect("it can be cut");
+        let segment = segmenter.next_segment().expect("it has many");
+        let real = pieces(&segment, Speed::REAL);
+        // Thirty frames a second, and no frame is left out.
+        assert_eq!(real.len(), 30);
         assert_eq!(real[0].0, Duration::ZERO);
         assert!(real.windows(2).all(|two| two[0].0 + PIECE <= two[1].0));
         let joined: Vec<u8> = real.iter().flat_map(|(_, piece)| piece.to_vec()).collect();
-        assert!(joined == segment);
-        let double = pieces(segment.clone(), "2".parse().expect("a speed"));
+        assert!(joined == segment.data);
+        let double = pieces(&segment, "2".parse().expect("a speed"));
         assert!(double.last().expect("pieces").0 * 2 <= real.last().expect("pieces").0);
-        assert_eq!(
-            pieces(segment.clone(), Speed::Max),
-            [(Duration::ZERO, segment)]
-        );
+        let max = pieces(&segment, Speed::Max);
+        assert_eq!(max, [(Duration::ZERO, segment.data)]);
     }
 
     #[test]
