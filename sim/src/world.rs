@@ -443,7 +443,7 @@ impl Gateway {
                     }
                 }
                 OutputEvent::Anew(..) => drop(self.log.segments.pop()),
-                OutputEvent::Gap(from, to) => self.log.missing += to.get() - from.get(),
+                OutputEvent::Gap(gap) => self.log.missing += gap.end.get() - gap.start.get(),
                 _ => {}
             }
         }

@@ -60,7 +60,7 @@ impl Local {
             }
             Asked::Missing if channel.head > self.next => {
                 let from = core::mem::replace(&mut self.next, channel.head);
-                Read::Gap(from, channel.head)
+                Read::Gap(from..channel.head)
             }
             Asked::Missing if channel.restarts != self.restarts => {
                 self.restarts = channel.restarts;

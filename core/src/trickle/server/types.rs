@@ -2,6 +2,7 @@
 
 use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
+use core::ops::Range;
 use core::time::Duration;
 
 use bytes::Bytes;
@@ -174,9 +175,8 @@ pub enum Read {
     Data(Seq, Bytes),
     /// The segment is complete, as far as the server can know.
     End(Seq),
-    /// These segments, the first and one past the last, were gone before this reader came to them, or to the end of
-    /// the first of them.
-    Gap(Seq, Seq),
+    /// Segments that were gone before this reader came to them, or to the end of the first of them.
+    Gap(Range<Seq>),
     /// The publisher began anew; the next seq may be lower.
     Discontinuity,
     /// No bytes yet; [`Event::Readable`] follows.

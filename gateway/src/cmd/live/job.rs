@@ -403,12 +403,13 @@ async fn read<R: Runtime>(
                 held.clear();
                 note(figures, |figures| figures.summary.bytes_in -= bytes);
             }
-            OutputEvent::Gap(from, to) if from.next() == to => {
-                ui::tell(&format!("nothing came back for segment {from}"));
-            }
-            OutputEvent::Gap(from, to) => {
-                let last = to.minus(1);
-                ui::tell(&format!("nothing came back for segments {from} to {last}"));
+            OutputEvent::Gap(gap) => {
+                let (first, last) = (gap.start, gap.end.minus(1));
+                ui::tell(&if first == last {
+                    format!("nothing came back for segment {first}")
+                } else {
+                    format!("nothing came back for segments {first} to {last}")
+                });
             }
             _ => {}
         }

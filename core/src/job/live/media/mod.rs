@@ -449,8 +449,8 @@ impl Media {
         });
         self.tell_delivered();
         while let Some(gap) = self.log.next_gap() {
-            let (from, to) = (Seq::new(gap.start), Seq::new(gap.end));
-            self.told.push_back(OutputEvent::Gap(from, to));
+            let gap = Seq::new(gap.start)..Seq::new(gap.end);
+            self.told.push_back(OutputEvent::Gap(gap));
         }
         let owed = self.log.owed();
         if owed != self.owed {

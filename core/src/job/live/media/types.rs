@@ -1,5 +1,7 @@
 //! Values that the media of a live job take and tell.
 
+use core::ops::Range;
+
 use bytes::Bytes;
 
 use crate::error::Failure;
@@ -114,8 +116,8 @@ pub enum OutputEvent {
     Anew(Seq, u64),
     /// The rest of a segment, after that many bytes, is lost.
     Truncated(Seq, u64),
-    /// Segments of the input, from the first to before the second, that have no output and will get none.
-    Gap(Seq, Seq),
+    /// Segments of the input that have no output and will get none.
+    Gap(Range<Seq>),
     /// The numbering of the channel began anew.
     Discontinuity,
 }
