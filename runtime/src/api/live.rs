@@ -139,17 +139,13 @@ impl<R: Runtime> LiveVideoJob<R> {
     /// # Errors
     /// If the job has ended, or too many updates wait.
     pub async fn update_params(&self, params: Params) -> Result<(), Error> {
-        let before = self.shared.with(|state| state.updated);
-        let waiting = self.shared.job.with(|job, now| {
-            let waiting = job.updates_waiting();
-            job.update_params(now, params).map(|()| waiting)
-        })?;
-        let wanted = before + waiting as u64 + 1;
-        self.shared
-            .with(|state| state.promised = state.promised.max(wanted));
+        let number = self
+            .shared
+            .job
+            .with(|job, now| job.update_params(now, params).map(|()| job.updates()))?;
         self.shared
             .until(|state| {
-                if state.updated >= wanted {
+                if state.updated >= number {
                     return Some(Ok(()));
                 }
                 state

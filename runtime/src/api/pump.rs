@@ -48,9 +48,8 @@ pub(super) struct State {
     pub(super) no_identity: Option<Failure>,
     pub(super) events: VecDeque<JobEvent>,
     pub(super) spent: Spent,
-    /// Parameter updates delivered, and how many somebody waits for.
+    /// The number of the last parameter update that the orchestrator has.
     pub(super) updated: u64,
-    pub(super) promised: u64,
     /// How often input and output were opened.
     pub(super) publishers: u32,
     pub(super) outputs: u32,
@@ -96,7 +95,6 @@ impl<R: Runtime> Shared<R> {
                 events: VecDeque::new(),
                 spent: Spent::default(),
                 updated: 0,
-                promised: 0,
                 publishers: 0,
                 outputs: 0,
                 at_work: false,
@@ -236,7 +234,7 @@ impl<R: Runtime> Shared<R> {
                 self.media.with(|media, now| media.runner_said(now, &event));
                 self.with(|state| state.tell(JobEvent::Runner(event)));
             }
-            Event::Updated => self.with(|state| state.updated += 1),
+            Event::Updated => self.note_updated(),
             Event::Lost(url, failure) => {
                 // One that stood by, or did not even start, is no loss.
                 let worked = self.with(|state| {
@@ -280,8 +278,6 @@ impl<R: Runtime> Shared<R> {
         });
         self.with(|state| {
             if let Some((from, why, at)) = state.lost.take() {
-                // The next one got the latest parameters with its start.
-                state.updated = state.updated.max(state.promised);
                 state.tell(JobEvent::Swapped(Box::new(Swapped {
                     from,
                     why,
@@ -293,6 +289,13 @@ impl<R: Runtime> Shared<R> {
             state.at_work = true;
             (state.started, state.session) = (Some(started), session);
         });
+        // A standby may have had updates before it took over.
+        self.note_updated();
+    }
+
+    fn note_updated(&self) {
+        let updated = self.job.with(|job, _| job.updated());
+        self.with(|state| state.updated = updated);
     }
 
     fn on_pool(&self, event: pool::Event) {

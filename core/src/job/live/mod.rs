@@ -77,7 +77,9 @@ pub struct LiveVideoJob {
     farewell: Option<Farewell>,
     /// How the job will end, once that is decided while a start is under way.
     stopping: Option<Ending>,
-    cached_params: Option<Bytes>,
+    /// How many updates of the parameters were taken: each has the number that this was then.
+    updates: u64,
+    cached_params: Option<Update>,
     status: Option<RunnerEvent>,
     swap_limit: SwapLimit,
     swaps: u32,
@@ -146,11 +148,11 @@ struct AwaitingStart {
     body: Vec<u8>,
 }
 
-/// The kind of a control message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Message {
-    Params,
-    KeepAlive,
+/// New parameters as a control message.
+#[derive(Clone, Debug)]
+struct Update {
+    number: u64,
+    message: Bytes,
 }
 
 #[derive(Debug)]
@@ -159,10 +161,12 @@ struct Running {
     control: Child<Publisher>,
     /// Messages that wait for the one before them to be delivered: a burst would push unread ones out of the
     /// server's window (trickle spec 8).
-    backlog: VecDeque<Bytes>,
+    backlog: VecDeque<Update>,
     keep_alive_due: bool,
-    /// The message that the publisher has, for another try if it loses it.
-    on_its_way: Option<(Message, Bytes)>,
+    /// The message that the publisher has: parameters, for another try if it loses them, or a keep-alive.
+    on_its_way: Option<Option<Update>>,
+    /// The number of the last update that the orchestrator has.
+    updated: u64,
     events: Child<Subscriber>,
     message: Messages,
     keep_alive_at: Time,
@@ -212,6 +216,7 @@ impl LiveVideoJob {
             farewell: None,
             stopping: None,
             output_read: true,
+            updates: 0,
             cached_params: None,
             status: None,
             swaps: 0,
@@ -274,16 +279,20 @@ impl LiveVideoJob {
         if matches!(self.state, State::Ended) {
             return Err(Misuse::Ended);
         }
-        let message = Bytes::from(params.to_json());
+        let update = Update {
+            number: self.updates + 1,
+            message: Bytes::from(params.to_json()),
+        };
         if let State::Running(running) = &mut self.state {
             if running.backlog.len() >= MAX_BACKLOG {
                 return Err(Misuse::StillOpen);
             }
-            running.backlog.push_back(message.clone());
+            running.backlog.push_back(update.clone());
         }
-        self.tell_standby(&message);
+        self.tell_standby(&update);
+        self.updates = update.number;
         self.request.params = Some(params);
-        self.cached_params = Some(message);
+        self.cached_params = Some(update);
         self.drain_children();
         Ok(())
     }
@@ -458,14 +467,18 @@ impl LiveVideoJob {
         matches!(self.state, State::AwaitingLease) || self.standby_awaits_lease()
     }
 
-    /// How many parameter updates are not delivered yet.
+    /// How many parameter updates were taken so far. An update has the number that this is after it.
     #[must_use]
-    pub fn updates_waiting(&self) -> usize {
+    pub const fn updates(&self) -> u64 {
+        self.updates
+    }
+
+    /// The number of the last parameter update that the orchestrator at work has; zero while nobody works. Another
+    /// orchestrator gets the latest one anew, and has it as soon as [`Event::Updated`] says so.
+    #[must_use]
+    pub const fn updated(&self) -> u64 {
         match &self.state {
-            State::Running(running) => {
-                let on_its_way = matches!(running.on_its_way, Some((Message::Params, _)));
-                running.backlog.len() + usize::from(on_its_way)
-            }
+            State::Running(running) => running.updated,
             _ => 0,
         }
     }

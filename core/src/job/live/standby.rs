@@ -19,10 +19,8 @@
 use alloc::boxed::Box;
 use core::time::Duration;
 
-use bytes::Bytes;
-
 use super::work::LATE;
-use super::{Event, LiveVideoJob, MAX_BACKLOG, Serving, Started, State};
+use super::{Event, LiveVideoJob, MAX_BACKLOG, Serving, Started, State, Update};
 use crate::error::Cause;
 use crate::machine::{EffectId, Input, earlier};
 use crate::pool::{Lease, Outcome};
@@ -164,12 +162,12 @@ impl LiveVideoJob {
     }
 
     /// New parameters are for the standby too.
-    pub(super) fn tell_standby(&mut self, params: &Bytes) {
+    pub(super) fn tell_standby(&mut self, update: &Update) {
         if let Some(seat) = &mut self.standby
             && let State::Running(running) = &mut seat.state
             && running.backlog.len() < MAX_BACKLOG
         {
-            running.backlog.push_back(params.clone());
+            running.backlog.push_back(update.clone());
         }
     }
 

@@ -309,6 +309,7 @@ impl LiveVideoJob {
             backlog: self.cached_params.clone().into_iter().collect(),
             keep_alive_due: false,
             on_its_way: None,
+            updated: 0,
             events: self.adopt(events),
             message: Messages::new(MAX_MESSAGE_BYTES),
             keep_alive_at: self.now + self.config.keep_alive_every,

@@ -106,7 +106,8 @@ pub enum Event {
     },
     /// The runner said something.
     Runner(RunnerEvent),
-    /// A parameter update is in the orchestrator's hands.
+    /// Parameter updates are in the hands of an orchestrator: see
+    /// [`LiveVideoJob::updated`](super::LiveVideoJob::updated).
     Updated,
     /// The orchestrator at this address is given up, and why. If another may follow, the job asks for one.
     Lost(Url, Failure),

@@ -5,7 +5,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::media::Owed;
-use super::{Ending, Event, LiveVideoJob, Message, Running, State};
+use super::{Ending, Event, LiveVideoJob, Running, State};
 use crate::error::Cause;
 use crate::time::Time;
 use crate::trickle::{self, Ending as ChannelEnding};
@@ -119,19 +119,17 @@ impl Running {
             // Not ready yet, or ended; it will say which.
             return;
         }
-        let (kind, message) = match self.backlog.pop_front() {
-            Some(message) => (Message::Params, message),
-            None => (
-                Message::KeepAlive,
-                Bytes::from_static(KEEP_ALIVE.as_bytes()),
-            ),
-        };
+        let update = self.backlog.pop_front();
+        let keep_alive = || Bytes::from_static(KEEP_ALIVE.as_bytes());
+        let message = update
+            .as_ref()
+            .map_or_else(keep_alive, |update| update.message.clone());
         // Parameters keep a channel as much alive.
         self.keep_alive_due = false;
         // One small message into an empty queue: there is room, or the channel has ended and says so.
-        let _ = control.write(now, message.clone());
+        let _ = control.write(now, message);
         let _ = control.end(now);
-        self.on_its_way = Some((kind, message));
+        self.on_its_way = Some(update);
     }
 }
 
@@ -139,14 +137,15 @@ impl LiveVideoJob {
     pub(super) fn on_control(&mut self, event: trickle::publisher::Event) {
         match (&mut self.state, event) {
             (State::Running(running), trickle::publisher::Event::Delivered(_)) => {
-                if let Some((Message::Params, _)) = running.on_its_way.take() {
+                if let Some(Some(update)) = running.on_its_way.take() {
+                    running.updated = update.number;
                     self.out.event(Event::Updated);
                 }
             }
             (State::Running(running), trickle::publisher::Event::Lost(..)) => {
                 // The publisher bounds how often; then it closes.
-                if let Some((Message::Params, message)) = running.on_its_way.take() {
-                    running.backlog.push_front(message);
+                if let Some(Some(update)) = running.on_its_way.take() {
+                    running.backlog.push_front(update);
                 }
             }
             (State::Running(_), trickle::publisher::Event::Closed(ending)) => {

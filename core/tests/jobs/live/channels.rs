@@ -20,6 +20,27 @@ fn cached_parameters_go_first_on_a_new_control_channel() {
         .map(|(at, _, text)| (*at, text.as_str()))
         .collect();
     assert_eq!(have, want);
+    assert_eq!(world.job.updated(), 1);
+}
+
+/// An orchestrator that takes over gets the latest parameters anew: what was delivered to the one before it, or comes
+/// from then on, is not mistaken for it.
+#[test]
+fn an_update_counts_for_the_orchestrator_that_has_it() {
+    let mut world = World::new(Config::default());
+    world.assign_well("a");
+    for n in 1..=3 {
+        let params = Params::parse(&format!(r#"{{"n":{n}}}"#)).unwrap();
+        world.command(|job, now| job.update_params(now, params).unwrap());
+    }
+    assert_eq!(world.job.updated(), 3);
+    world.lose_media();
+    assert_eq!((world.job.updates(), world.job.updated()), (3, 0));
+    world.assign_well("b");
+    assert_eq!(world.job.updated(), 3);
+    let params = Params::parse(r#"{"n":4}"#).unwrap();
+    world.command(|job, now| job.update_params(now, params).unwrap());
+    assert_eq!(world.job.updated(), 4);
 }
 
 #[test]
@@ -43,6 +64,7 @@ fn updates_in_a_burst_are_sent_one_after_the_other_and_none_is_lost() {
         .filter(|(_, event)| matches!(event, Event::Updated))
         .count();
     assert_eq!(updated, 20);
+    assert_eq!((world.job.updates(), world.job.updated()), (20, 20));
 }
 
 #[test]

@@ -266,6 +266,7 @@ fn new_parameters_reach_the_standby_too() {
         .map(|(_, host, _)| host.as_str())
         .collect();
     assert_eq!(hosts, ["a", "b"]);
+    assert_eq!(world.job.updated(), 1);
 }
 
 #[test]
