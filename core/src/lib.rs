@@ -113,6 +113,7 @@ pub mod capabilities;
 pub mod chain;
 pub mod discovery;
 pub mod error;
+mod exchange;
 pub mod handshake;
 pub mod http;
 pub mod intake;

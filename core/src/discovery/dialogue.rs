@@ -3,22 +3,23 @@
 use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::Bytes;
 
 use super::chain::{Known, Step, Walk};
-use super::fetch::{Ask, Fetch};
 use super::{Answer, Config, Source};
-use crate::error::{Cause, Failure, Party};
+use crate::error::{Cause, Failure, Party, Reason};
+use crate::exchange::{Bounds, Exchange, Reply};
 use crate::http::{Body, Headers, In, Method, Request, Trust, Url};
 use crate::machine::{EffectId, Outbox};
 use crate::time::Time;
-use crate::wire::WireError;
-use crate::wire::jsonrpc::{self, Asking, BatchLimit};
+use crate::wire::jsonrpc::{self, Asking, BatchLimit, retry_after};
 use crate::wire::listing::{
     Found, MAX_LIST_BYTES, StatsFields, named_by, read_list, read_round, read_runners, read_stats,
     read_subgraph,
 };
+use crate::wire::{WireError, error_words, reason};
 
 /// How a conversation ends.
 pub(super) type Outcome = Result<Answer, Failure>;
@@ -30,18 +31,20 @@ const RUNNERS_BYTES: usize = 1 << 20;
 /// At most this many times a walk through the chain waits for an endpoint that says that it is asked too often: as long
 /// as it wants, or twice as long each time.
 const MAX_PAUSES: u32 = 6;
-const FIRST_PAUSE: core::time::Duration = core::time::Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-const RUNNERS_WITHIN: core::time::Duration = core::time::Duration::from_secs(2);
+const RUNNERS_WITHIN: Duration = Duration::from_secs(2);
+
+const DOING: &str = "the question for orchestrators";
 
 #[derive(Debug)]
 pub(super) struct Dialogue {
     topic: Topic,
-    fetch: Fetch,
+    exchange: Exchange,
     /// The URL that is asked now.
     url: Url,
     trust: Trust,
-    within: core::time::Duration,
+    within: Duration,
     began: Time,
     /// Asked again then: the endpoint said that it is asked too often.
     paused: Option<Time>,
@@ -116,15 +119,9 @@ impl Dialogue {
             Topic::Chain { .. } => (jsonrpc::MAX_ANSWER_BYTES, config.within, config.trust),
             _ => (MAX_LIST_BYTES, config.within, config.trust),
         };
-        let request = request.trust(trust);
-        let ask = Ask {
-            request,
-            limit,
-            within,
-        };
         Self {
             topic,
-            fetch: Fetch::start(out, now, ask),
+            exchange: Exchange::start(out, now, request.trust(trust), bounds(limit, within)),
             url,
             trust,
             within,
@@ -134,18 +131,16 @@ impl Dialogue {
         }
     }
 
-    pub(super) fn until(&self) -> Time {
-        self.paused.unwrap_or_else(|| self.fetch.until())
+    pub(super) fn wake(&self) -> Option<Time> {
+        self.paused.or(self.exchange.wake())
     }
 
     pub(super) fn owns(&self, id: EffectId) -> bool {
-        self.paused.is_none() && self.fetch.owns(id)
+        self.exchange.owns(id)
     }
 
-    pub(super) fn abort<E>(&self, out: &mut Outbox<E>) {
-        if self.paused.is_none() {
-            self.fetch.abort(out);
-        }
+    pub(super) fn abort<E>(&mut self, out: &mut Outbox<E>) {
+        self.exchange.abort(out);
     }
 
     /// Lets time pass; the end, if it is too late.
@@ -157,15 +152,15 @@ impl Dialogue {
             }
             return None;
         }
-        let cause = self.fetch.late(out, now)?;
-        self.failed(out, now, cause)
+        let cause = self.exchange.late(out, now)?;
+        self.failed(out, now, cause, None)
     }
 
     /// Ends it, since nobody waits any longer.
-    pub(super) fn give_up<E>(self, out: &mut Outbox<E>, now: Time) -> Failure {
+    pub(super) fn give_up<E>(mut self, out: &mut Outbox<E>, now: Time) -> Failure {
         self.abort(out);
         let cause = Cause::TimedOut {
-            doing: "the question for orchestrators",
+            doing: DOING,
             after: now.since(self.began),
         };
         Failure::new(Party::Discovery(self.name()), cause)
@@ -173,13 +168,20 @@ impl Dialogue {
 
     /// Takes a step of the exchange; the end, once it is reached.
     pub(super) fn step<E>(&mut self, out: &mut Outbox<E>, now: Time, step: In) -> Option<Outcome> {
-        let body = match self.fetch.step(out, step)? {
+        let reply = match self.exchange.step(out, step)? {
+            Ok(reply) => reply,
+            Err(cause) => return self.failed(out, now, cause, None),
+        };
+        let pause = retry_after(&reply.headers);
+        let body = match document(reply) {
             Ok(body) => body,
-            Err(cause) => return self.failed(out, now, cause),
+            Err(cause) => return self.failed(out, now, cause, pause),
         };
         match self.read(out, now, &body) {
             Ok(answer) => answer.map(Ok),
-            Err(WireError { what, why }) => self.failed(out, now, Cause::Nonsense { what, why }),
+            Err(WireError { what, why }) => {
+                self.failed(out, now, Cause::Nonsense { what, why }, None)
+            }
         }
     }
 
@@ -222,7 +224,7 @@ impl Dialogue {
                 return Ok(None);
             }
         };
-        Ok(Some((named_by(listed, self.fetch.url()), None)))
+        Ok(Some((named_by(listed, self.exchange.url()), None)))
     }
 
     /// Asks the same peer something else.
@@ -231,12 +233,8 @@ impl Dialogue {
             Topic::Chain { .. } => jsonrpc::MAX_ANSWER_BYTES,
             _ => MAX_LIST_BYTES,
         };
-        let ask = Ask {
-            request: post(&self.url, body).trust(self.trust),
-            limit,
-            within: self.within,
-        };
-        self.fetch = Fetch::start(out, now, ask);
+        let request = post(&self.url, body).trust(self.trust);
+        self.exchange = Exchange::start(out, now, request, bounds(limit, self.within));
     }
 
     /// Asks the chain what is left to ask.
@@ -247,8 +245,15 @@ impl Dialogue {
         }
     }
 
-    /// Ends, or asks the chain in another way: less at a time, at the next endpoint, or later.
-    fn failed<E>(&mut self, out: &mut Outbox<E>, now: Time, cause: Cause) -> Option<Outcome> {
+    /// Ends, or asks the chain in another way: less at a time, at the next endpoint, or later. `pause` is how long the
+    /// peer that refused wants to be left alone.
+    fn failed<E>(
+        &mut self,
+        out: &mut Outbox<E>,
+        now: Time,
+        cause: Cause,
+        pause: Option<Duration>,
+    ) -> Option<Outcome> {
         if let Topic::Chain {
             walk,
             asking,
@@ -256,8 +261,11 @@ impl Dialogue {
             others,
         } = &mut self.topic
         {
-            let refused = self.fetch.refused();
-            if refused.is_some_and(|(status, _)| asking.refused(limit, status)) {
+            let refused = match cause {
+                Cause::Refused { status, .. } => Some(status),
+                _ => None,
+            };
+            if refused.is_some_and(|status| asking.refused(limit, status)) {
                 self.ask_on(out, now);
                 return None;
             }
@@ -268,9 +276,7 @@ impl Dialogue {
                 self.ask_on(out, now);
                 return None;
             }
-            if let Some((429, pause)) = refused
-                && self.pauses < MAX_PAUSES
-            {
+            if refused == Some(429) && self.pauses < MAX_PAUSES {
                 let doubled = FIRST_PAUSE * (1 << self.pauses);
                 self.pauses += 1;
                 self.paused = Some(now + pause.unwrap_or(doubled).max(FIRST_PAUSE));
@@ -288,6 +294,35 @@ impl Dialogue {
             _ => self.url.with_path("/"),
         }
     }
+}
+
+/// The bounds on one answer of a source.
+pub(super) const fn bounds(limit: usize, within: Duration) -> Bounds {
+    Bounds {
+        doing: DOING,
+        what: "the list in bytes",
+        limit,
+        within,
+        redirects: true,
+    }
+}
+
+/// The document in a good answer.
+pub(super) fn document(reply: Reply) -> Result<Vec<u8>, Cause> {
+    if reply.is_success() {
+        return Ok(reply.body);
+    }
+    let text = error_words(&reply.body);
+    Err(Cause::Refused {
+        doing: DOING,
+        status: reply.status,
+        // The other meanings are those of orchestrators.
+        reason: match reason(&text) {
+            Reason::Denied => Reason::Denied,
+            _ => Reason::Other,
+        },
+        text,
+    })
 }
 
 const ROUND: &str = r#"{"query":"{protocol(id:\"0\"){lastInitializedRound{id}}}"}"#;

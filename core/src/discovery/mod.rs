@@ -21,13 +21,12 @@
 mod chain;
 pub mod contracts;
 mod dialogue;
-mod fetch;
 mod merge;
 mod plan;
 mod scores;
 
+pub use crate::exchange::MAX_REDIRECTS;
 pub use chain::{ChainSource, MAX_POOL};
-pub use fetch::MAX_REDIRECTS;
 pub use plan::{Order, Origin, Source, Wishes, plan, subgraph_url};
 pub use scores::{REFRESH as SCORES_REFRESH, Scores, ScoresEvent};
 
@@ -267,7 +266,7 @@ impl Discovery {
 
     fn abort(&mut self) {
         for place in &mut self.sources {
-            if let Some(dialogue) = place.asking.take() {
+            if let Some(mut dialogue) = place.asking.take() {
                 dialogue.abort(&mut self.out);
             }
         }
@@ -355,7 +354,7 @@ impl Discovery {
             let next = self.next().map(|(_, due)| due);
             next.filter(|due| *due < Time::MAX)
         };
-        asking.map(|asking| Some(asking.until())).fold(own, earlier)
+        asking.map(Dialogue::wake).fold(own, earlier)
     }
 }
 

@@ -4,8 +4,9 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use core::time::Duration;
 
-use super::fetch::{Ask, Fetch};
+use super::dialogue::{bounds, document};
 use crate::error::{Cause, Failure, Party};
+use crate::exchange::{Exchange, Reply};
 use crate::http::{Method, Request, Trust, Url};
 use crate::machine::{Input, Machine, Outbox, Output};
 use crate::sign::Address;
@@ -37,7 +38,7 @@ pub enum ScoresEvent {
 pub struct Scores {
     url: Url,
     region: String,
-    fetch: Option<Fetch>,
+    exchange: Option<Exchange>,
     again_at: Option<Time>,
     now: Time,
     out: Outbox<ScoresEvent>,
@@ -50,7 +51,7 @@ impl Scores {
         let mut this = Self {
             url,
             region,
-            fetch: None,
+            exchange: None,
             again_at: None,
             now,
             out: Outbox::default(),
@@ -63,25 +64,22 @@ impl Scores {
     pub fn close(&mut self, now: Time) {
         self.now = self.now.max(now);
         self.again_at = None;
-        if let Some(fetch) = self.fetch.take() {
-            fetch.abort(&mut self.out);
+        if let Some(mut exchange) = self.exchange.take() {
+            exchange.abort(&mut self.out);
         }
     }
 
     fn ask(&mut self) {
-        let ask = Ask {
-            request: Request::new(Method::Get, self.url.clone()).trust(Trust::Public),
-            limit: MAX_LIST_BYTES,
-            within: WITHIN,
-        };
+        let request = Request::new(Method::Get, self.url.clone()).trust(Trust::Public);
+        let bounds = bounds(MAX_LIST_BYTES, WITHIN);
         self.again_at = None;
-        self.fetch = Some(Fetch::start(&mut self.out, self.now, ask));
+        self.exchange = Some(Exchange::start(&mut self.out, self.now, request, bounds));
     }
 
-    fn answered(&mut self, outcome: Result<alloc::vec::Vec<u8>, Cause>) {
-        self.fetch = None;
+    fn answered(&mut self, outcome: Result<Reply, Cause>) {
+        self.exchange = None;
         self.again_at = Some(self.now + REFRESH);
-        let scores = outcome.and_then(|body| {
+        let scores = outcome.and_then(document).and_then(|body| {
             read_scores(&body, &self.region).map_err(|err| Cause::Nonsense {
                 what: err.what,
                 why: err.why,
@@ -102,15 +100,15 @@ impl Machine for Scores {
     fn handle_input(&mut self, now: Time, input: Input) {
         self.now = self.now.max(now);
         if let Input::Http(id, step) = input
-            && let Some(fetch) = self.fetch.as_mut().filter(|fetch| fetch.owns(id))
-            && let Some(outcome) = fetch.step(&mut self.out, step)
+            && let Some(exchange) = self.exchange.as_mut().filter(|exchange| exchange.owns(id))
+            && let Some(outcome) = exchange.step(&mut self.out, step)
         {
             self.answered(outcome);
         }
         let late = self
-            .fetch
-            .as_ref()
-            .and_then(|fetch| fetch.late(&mut self.out, self.now));
+            .exchange
+            .as_mut()
+            .and_then(|exchange| exchange.late(&mut self.out, self.now));
         if let Some(cause) = late {
             self.answered(Err(cause));
         }
@@ -121,7 +119,7 @@ impl Machine for Scores {
 
     fn poll_output(&mut self) -> Output<ScoresEvent> {
         self.out.pop().unwrap_or_else(|| {
-            let until = self.fetch.as_ref().map(Fetch::until);
+            let until = self.exchange.as_ref().and_then(Exchange::wake);
             Output::Idle(until.or(self.again_at))
         })
     }

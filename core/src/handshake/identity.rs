@@ -7,6 +7,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::error::{Cause, Failure, Party, Reason};
+use crate::exchange::{Bounds, Exchange};
 use crate::http::{self, Body, Headers, Method, Request, Trust, Url};
 use crate::machine::{EffectId, Outbox, earlier};
 use crate::sign::{Address, Signature};
@@ -134,10 +135,7 @@ pub(super) struct Introduction {
 #[derive(Debug)]
 struct Ask {
     signer: usize,
-    exchange: EffectId,
-    began: Time,
-    status: Option<u16>,
-    body: Vec<u8>,
+    exchange: Exchange,
 }
 
 impl Introduction {
@@ -166,27 +164,20 @@ impl Introduction {
     }
 
     pub(super) fn wake(&self) -> Option<Time> {
-        let late = self.asked.iter().map(|ask| ask.began + self.within).min();
-        earlier(late, (!self.waiting.is_empty()).then_some(self.hedge_at))
+        let late = self.asked.iter().map(|ask| ask.exchange.wake());
+        let hedge = (!self.waiting.is_empty()).then_some(self.hedge_at);
+        late.fold(hedge, earlier)
     }
 
     pub(super) fn abort<E>(&mut self, out: &mut Outbox<E>) {
-        for ask in self.asked.drain(..) {
-            out.abort(ask.exchange);
+        for mut ask in self.asked.drain(..) {
+            ask.exchange.abort(out);
         }
     }
 
     pub(super) fn tick<E>(&mut self, now: Time, out: &mut Outbox<E>) -> Option<Introduced> {
-        while let Some(late) = self
-            .asked
-            .iter()
-            .position(|ask| ask.began + self.within <= now)
-        {
-            let cause = Cause::TimedOut {
-                doing: "the identity",
-                after: self.within,
-            };
-            if let Some(told) = self.failed(now, out, late, cause) {
+        while let Some((at, cause)) = self.late(now, out) {
+            if let Some(told) = self.failed(now, out, at, cause) {
                 return Some(told);
             }
         }
@@ -196,6 +187,12 @@ impl Introduction {
         None
     }
 
+    /// The first signer whose answer is late.
+    fn late<E>(&mut self, now: Time, out: &mut Outbox<E>) -> Option<(usize, Cause)> {
+        let mut asked = self.asked.iter_mut().enumerate();
+        asked.find_map(|(at, ask)| Some((at, ask.exchange.late(out, now)?)))
+    }
+
     pub(super) fn handle<E>(
         &mut self,
         now: Time,
@@ -203,52 +200,36 @@ impl Introduction {
         id: EffectId,
         step: http::In,
     ) -> Option<Introduced> {
-        let at = self.asked.iter().position(|ask| ask.exchange == id)?;
-        let ask = &mut self.asked[at];
-        let cause = match step {
-            http::In::Reply(reply) => {
-                ask.status = Some(reply.status);
-                return None;
+        let at = self.asked.iter().position(|ask| ask.exchange.owns(id))?;
+        let told = self.asked[at].exchange.step(out, step)?;
+        let payer = told.and_then(|reply| match reply.status {
+            200 => read_identity(&reply.body).map_err(|err| Cause::Nonsense {
+                what: err.what,
+                why: err.why,
+            }),
+            status => Err(Cause::Refused {
+                doing: "to tell who pays",
+                status,
+                reason: Reason::Other,
+                text: error_words(&reply.body),
+            }),
+        });
+        match payer {
+            Ok(payer) => {
+                self.answered(now, out, at);
+                Some(Ok(payer))
             }
-            http::In::Data(data) if ask.body.len() + data.len() > MAX_IDENTITY_BYTES => {
-                Cause::TooMuch {
-                    what: "the identity in bytes",
-                    limit: MAX_IDENTITY_BYTES,
-                }
-            }
-            http::In::Data(data) => {
-                ask.body.extend_from_slice(&data);
-                return None;
-            }
-            http::In::End(_) => match (ask.status, read_identity(&ask.body)) {
-                (Some(200), Ok(payer)) => {
-                    self.answered(now, out, at);
-                    return Some(Ok(payer));
-                }
-                (Some(200), Err(err)) => Cause::Nonsense {
-                    what: err.what,
-                    why: err.why,
-                },
-                (told, _) => Cause::Refused {
-                    doing: "to tell who pays",
-                    status: told.unwrap_or(0),
-                    reason: Reason::Other,
-                    text: error_words(&ask.body),
-                },
-            },
-            http::In::Failed(fault) => Cause::Link(fault),
-            http::In::Sent(_) | http::In::Request(_) => return None,
-        };
-        self.failed(now, out, at, cause)
+            Err(cause) => self.failed(now, out, at, cause),
+        }
     }
 
     /// Notes that the signer at `at` gave its answer. Signers that were asked long ago and are silent have to rest.
     fn answered<E>(&mut self, now: Time, out: &mut Outbox<E>, at: usize) {
         let ask = self.asked.swap_remove(at);
         let Signers { urls, health, .. } = &mut self.signers;
-        health.answered(now, &urls[ask.signer], now.since(ask.began));
+        health.answered(now, &urls[ask.signer], ask.exchange.age(now));
         for silent in &self.asked {
-            if now.since(silent.began) >= IDENTITY_HEDGE {
+            if silent.exchange.age(now) >= IDENTITY_HEDGE {
                 health.failed(now, &urls[silent.signer]);
             }
         }
@@ -265,7 +246,6 @@ impl Introduction {
         cause: Cause,
     ) -> Option<Introduced> {
         let ask = self.asked.remove(at);
-        out.abort(ask.exchange);
         let Signers { urls, health, .. } = &mut self.signers;
         let url = &urls[ask.signer];
         health.failed(now, url);
@@ -282,12 +262,17 @@ impl Introduction {
 
     fn ask_next<E>(&mut self, now: Time, out: &mut Outbox<E>) {
         if let Some(signer) = self.waiting.pop_front() {
+            let bounds = Bounds {
+                doing: "the identity",
+                what: "the identity in bytes",
+                limit: MAX_IDENTITY_BYTES,
+                within: self.within,
+                redirects: false,
+            };
+            let request = self.signers.request(signer, self.trust);
             self.asked.push(Ask {
                 signer,
-                exchange: out.request(self.signers.request(signer, self.trust)),
-                began: now,
-                status: None,
-                body: Vec::new(),
+                exchange: Exchange::start(out, now, request, bounds),
             });
             self.hedge_at = now + IDENTITY_HEDGE;
         }

@@ -20,8 +20,9 @@ use core::time::Duration;
 
 use crate::chain::ChainView;
 use crate::error::{Cause, Failure, Party, Reason};
-use crate::http::{self, Body, Method, Request, Trust, Url};
-use crate::machine::{EffectId, Input, Machine, Outbox, Output};
+use crate::exchange::{Bounds, Exchange, Reply};
+use crate::http::{Body, In, Method, Request, Trust, Url};
+use crate::machine::{EffectId, Input, Machine, Outbox, Output, earlier};
 use crate::sign::Address;
 use crate::time::Time;
 use crate::wire::ethereum::{
@@ -125,11 +126,7 @@ enum State {
     Asking {
         question: Question,
         asking: Asking,
-        exchange: EffectId,
-        until: Time,
-        status: u16,
-        retry_after: Option<Duration>,
-        body: Vec<u8>,
+        exchange: Exchange,
     },
 }
 
@@ -241,14 +238,17 @@ impl ChainWatch {
             .header("content-type", "application/json")
             .trust(self.config.trust)
             .body(Body::Full(asking.body(*limit)));
+        let bounds = Bounds {
+            doing: DOING,
+            what: "the answer in bytes",
+            limit: MAX_ANSWER_BYTES,
+            within: self.config.within,
+            redirects: false,
+        };
         self.state = State::Asking {
             question,
             asking,
-            exchange: self.out.request(request),
-            until: self.now + self.config.within.max(Duration::from_millis(1)),
-            status: 0,
-            retry_after: None,
-            body: Vec::new(),
+            exchange: Exchange::start(&mut self.out, self.now, request, bounds),
         };
     }
 
@@ -274,14 +274,8 @@ impl ChainWatch {
     }
 
     /// An answer that is no success.
-    fn refused(
-        &mut self,
-        question: Question,
-        asking: Asking,
-        status: u16,
-        retry_after: Option<Duration>,
-        body: &[u8],
-    ) {
+    fn refused(&mut self, question: Question, asking: Asking, reply: &Reply) {
+        let (status, retry_after) = (reply.status, jsonrpc::retry_after(&reply.headers));
         let endpoint = &mut self.endpoints[self.at];
         if asking.refused(&mut endpoint.limit, status) {
             return self.ask_on(question, asking);
@@ -299,7 +293,7 @@ impl ChainWatch {
             doing: DOING,
             status,
             reason: Reason::Other,
-            text: error_words(body),
+            text: error_words(&reply.body),
         });
     }
 
@@ -384,72 +378,42 @@ impl ChainWatch {
             let age = self.view.age(self.now).unwrap_or_default();
             self.out.event(Event::Stale(age));
         }
-        match &self.state {
+        match &mut self.state {
             State::Resting { until } if *until <= self.now => {
                 self.begin();
             }
-            State::Asking {
-                until, exchange, ..
-            } if *until <= self.now => {
-                self.out.abort(*exchange);
-                self.failed(Cause::TimedOut {
-                    doing: DOING,
-                    after: self.config.within,
-                });
+            State::Resting { .. } => {}
+            State::Asking { exchange, .. } => {
+                if let Some(cause) = exchange.late(&mut self.out, self.now) {
+                    self.failed(cause);
+                }
             }
-            _ => {}
         }
     }
 
-    fn on_step(&mut self, id: EffectId, step: http::In) {
-        let State::Asking {
-            exchange,
-            status,
-            retry_after,
-            body,
-            ..
-        } = &mut self.state
-        else {
+    fn on_step(&mut self, id: EffectId, step: In) {
+        let State::Asking { exchange, .. } = &mut self.state else {
             return;
         };
-        if *exchange != id {
+        if !exchange.owns(id) {
             return;
         }
-        match step {
-            http::In::Reply(reply) => {
-                *status = reply.status;
-                *retry_after = jsonrpc::retry_after(&reply.headers);
+        let reply = match exchange.step(&mut self.out, step) {
+            None => return,
+            Some(Err(cause)) => return self.failed(cause),
+            Some(Ok(reply)) => reply,
+        };
+        let until = self.now;
+        let state = core::mem::replace(&mut self.state, State::Resting { until });
+        if let State::Asking {
+            question, asking, ..
+        } = state
+        {
+            if reply.is_success() {
+                self.answered(question, asking, &reply.body);
+            } else {
+                self.refused(question, asking, &reply);
             }
-            http::In::Data(data) if body.len() + data.len() > MAX_ANSWER_BYTES => {
-                self.out.abort(id);
-                self.failed(Cause::TooMuch {
-                    what: "the answer in bytes",
-                    limit: MAX_ANSWER_BYTES,
-                });
-            }
-            http::In::Data(data) => body.extend_from_slice(&data),
-            http::In::Failed(fault) => self.failed(Cause::Link(fault)),
-            http::In::End(_) => {
-                let until = self.now;
-                let state = core::mem::replace(&mut self.state, State::Resting { until });
-                let State::Asking {
-                    question,
-                    asking,
-                    status,
-                    retry_after,
-                    body,
-                    ..
-                } = state
-                else {
-                    return;
-                };
-                if (200..300).contains(&status) {
-                    self.answered(question, asking, &body);
-                } else {
-                    self.refused(question, asking, status, retry_after, &body);
-                }
-            }
-            http::In::Request(_) | http::In::Sent(_) => {}
         }
     }
 }
@@ -482,9 +446,14 @@ impl Machine for ChainWatch {
         if let Some(output) = self.out.pop() {
             return output;
         }
-        let (State::Resting { until } | State::Asking { until, .. }) = &self.state;
         // With nobody to ask, nothing ever comes of it.
-        let asks = !self.endpoints.is_empty();
-        Output::Idle(asks.then(|| (*until).min(self.stale_at)))
+        if self.endpoints.is_empty() {
+            return Output::Idle(None);
+        }
+        let until = match &self.state {
+            State::Resting { until } => Some(*until),
+            State::Asking { exchange, .. } => exchange.wake(),
+        };
+        Output::Idle(earlier(until, Some(self.stale_at)))
     }
 }

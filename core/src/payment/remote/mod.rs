@@ -32,6 +32,7 @@ use core::time::Duration;
 use super::mint::{Plan, Policy, Refusal, plan_knowing};
 use super::nonce::SpentNonces;
 use crate::chain::ChainView;
+use crate::exchange;
 use crate::http::{self, Body, Headers, Method, Request, Response};
 use crate::intake::{Full, Held, Intake};
 use crate::machine::{EffectId, Input, Machine, Outbox, Output};
@@ -130,10 +131,7 @@ pub enum Event {
 
 enum State {
     Reading(Vec<u8>),
-    AwaitingWebhook {
-        status: u16,
-        body: Vec<u8>,
-    },
+    AwaitingWebhook(exchange::Exchange),
     /// The nonces are being made durable: they are spent from here on.
     AwaitingStored,
     AwaitingSignatures {
@@ -398,11 +396,11 @@ impl SignerServer {
             return;
         };
         self.intake.release(exchange.held);
-        let asks_webhook = matches!(exchange.state, State::AwaitingWebhook { .. });
+        if let State::AwaitingWebhook(mut asked) = exchange.state {
+            asked.abort(&mut self.out);
+        }
         for asked in exchange.opened {
-            if self.opened.remove(&asked).is_some() && asks_webhook {
-                self.out.abort(asked);
-            }
+            self.opened.remove(&asked);
         }
     }
 
@@ -417,7 +415,7 @@ impl SignerServer {
         for id in late {
             let refusal = match self.exchanges[&id].state {
                 State::Reading(_) => Refusal::new(408, "the request's body did not arrive"),
-                State::AwaitingWebhook { .. } => {
+                State::AwaitingWebhook(_) => {
                     Refusal::new(500, "signer auth webhook: no answer in time")
                 }
                 State::AwaitingStored => Refusal::new(500, StoreFailed::late().to_string()),

@@ -8,6 +8,8 @@ use core::time::Duration;
 
 use super::webhook::{self, is_due};
 use super::{Event, MAX_WEBHOOK_ANSWER, SIGN_DEADLINE, SignerServer, State, WEBHOOK_DEADLINE};
+use crate::error::Cause;
+use crate::exchange::{Bounds, Exchange, Reply};
 use crate::http::{self, Body, Headers, Method, Request};
 use crate::machine::{Effect, EffectId};
 use crate::payment::mint::{Plan, Refusal};
@@ -42,12 +44,16 @@ impl SignerServer {
             request.headers.push("content-type", "application/json");
         }
         exchange.plan = Some(plan);
-        let asked = self.out.request(request);
-        let state = State::AwaitingWebhook {
-            status: 0,
-            body: Vec::new(),
+        let bounds = Bounds {
+            doing: "the auth webhook",
+            what: "the answer of the auth webhook",
+            limit: MAX_WEBHOOK_ANSWER,
+            within: WEBHOOK_DEADLINE,
+            redirects: false,
         };
-        self.wait(id, state, [asked].into(), WEBHOOK_DEADLINE);
+        let asked = Exchange::start(&mut self.out, self.now, request, bounds);
+        let opened = asked.id().into_iter().collect();
+        self.wait(id, State::AwaitingWebhook(asked), opened, WEBHOOK_DEADLINE);
     }
 
     pub(super) fn on_webhook(&mut self, asked: EffectId, step: http::In) {
@@ -57,35 +63,28 @@ impl SignerServer {
         let Some(exchange) = self.exchanges.get_mut(&id) else {
             return;
         };
-        let State::AwaitingWebhook { status, body } = &mut exchange.state else {
+        let State::AwaitingWebhook(asked) = &mut exchange.state else {
             return;
         };
-        let broken = |why: &str| Refusal::new(500, format!("signer auth webhook: {why}"));
-        match step {
-            http::In::Reply(reply) => *status = reply.status,
-            http::In::Data(data) if body.len() + data.len() > MAX_WEBHOOK_ANSWER => {
-                self.refuse(id, broken("answer too long"));
-            }
-            http::In::Data(data) => body.extend_from_slice(&data),
-            http::In::End(_) => self.authorized(id),
-            http::In::Failed(fault) => self.refuse(id, broken(&fault.to_string())),
-            http::In::Request(_) | http::In::Sent(_) => {}
-        }
+        let why = match asked.step(&mut self.out, step) {
+            None => return,
+            Some(Ok(reply)) => return self.authorized(id, &reply),
+            Some(Err(Cause::TooMuch { .. })) => "answer too long".to_string(),
+            Some(Err(cause)) => cause.to_string(),
+        };
+        self.refuse(id, Refusal::new(500, format!("signer auth webhook: {why}")));
     }
 
-    fn authorized(&mut self, id: EffectId) {
+    fn authorized(&mut self, id: EffectId, reply: &Reply) {
         let Some(exchange) = self.exchanges.get_mut(&id) else {
             return;
         };
-        let (State::AwaitingWebhook { status, body }, Some(plan)) =
-            (&exchange.state, &mut exchange.plan)
-        else {
+        let Some(plan) = &mut exchange.plan else {
             return;
         };
-        let verdict = webhook::apply(*status, body, plan).and_then(|answer| {
+        let verdict = webhook::apply(reply.status, &reply.body, plan).and_then(|answer| {
             webhook::identify(&exchange.headers, Some(&answer), &mut plan.state)
         });
-        // It has ended: nothing of it is left to abort.
         for asked in exchange.opened.drain(..) {
             self.opened.remove(&asked);
         }

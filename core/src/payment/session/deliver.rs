@@ -1,14 +1,12 @@
 //! Bringing a payment to the orchestrator by a request of its own (payments spec 11.3, 18.1).
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 use core::time::Duration;
-
-use bytes::Bytes;
 
 use super::types::{DELIVERY_TRIES, Paid};
 use super::{Credentials, Event, Memory, Minted, Payer, PaymentSession, State, pause};
 use crate::error::{Cause, Failure, Party, Reason};
+use crate::exchange::{Bounds, Exchange, Reply};
 use crate::http::{self, Fault, Method, Request, Trust, Url};
 use crate::machine::{EffectId, Outbox};
 use crate::time::Time;
@@ -39,11 +37,7 @@ pub(super) enum Verdict {
 
 #[derive(Default)]
 pub(super) struct Delivery {
-    exchange: Option<EffectId>,
-    within: Duration,
-    until: Time,
-    status: u16,
-    body: Vec<u8>,
+    exchange: Option<Exchange>,
     /// How often it was sent. Nobody else uses its nonces: seen before, they were taken from an earlier attempt,
     /// whatever was answered to that.
     sent: u32,
@@ -66,26 +60,30 @@ impl Delivery {
             .header(PAYMENT_HEADER, credentials.payment.as_str())
             .header(SEGMENT_HEADER, credentials.segment.as_str())
             .trust(trust);
-        self.exchange = Some(out.request(request));
+        let bounds = Bounds {
+            doing: DOING,
+            what: "the answer to a payment",
+            limit: MAX_ANSWER_BYTES,
+            within,
+            redirects: false,
+        };
+        self.exchange = Some(Exchange::start(out, now, request, bounds));
         self.sent += 1;
-        self.within = within;
-        self.until = now + within;
-        self.status = 0;
-        self.body.clear();
     }
 
     pub(super) fn abort<E>(&mut self, out: &mut Outbox<E>) {
-        if let Some(exchange) = self.exchange.take() {
-            out.abort(exchange);
+        if let Some(mut exchange) = self.exchange.take() {
+            exchange.abort(out);
         }
     }
 
     pub(super) fn owns(&self, id: EffectId) -> bool {
-        self.exchange == Some(id)
+        let exchange = self.exchange.as_ref();
+        exchange.is_some_and(|exchange| exchange.owns(id))
     }
 
-    pub(super) const fn wake(&self) -> Time {
-        self.until
+    pub(super) fn wake(&self) -> Option<Time> {
+        self.exchange.as_ref().and_then(Exchange::wake)
     }
 
     pub(super) fn tick<E>(
@@ -94,14 +92,7 @@ impl Delivery {
         party: impl FnOnce() -> Party,
         out: &mut Outbox<E>,
     ) -> Option<Verdict> {
-        if self.until > now {
-            return None;
-        }
-        self.abort(out);
-        let cause = Cause::TimedOut {
-            doing: DOING,
-            after: self.within,
-        };
+        let cause = self.exchange.as_mut()?.late(out, now)?;
         Some(self.unknown(Failure::new(party(), cause)))
     }
 
@@ -111,36 +102,26 @@ impl Delivery {
         party: Party,
         out: &mut Outbox<E>,
     ) -> Option<Verdict> {
-        match step {
-            http::In::Reply(reply) => {
-                self.status = reply.status;
-                None
+        let exchange = self.exchange.as_mut()?;
+        let told = exchange.step(out, step)?;
+        Some(match told {
+            Ok(reply) => self.judge(party, reply),
+            Err(Cause::Link(fault)) => {
+                let status = exchange.heard().status;
+                self.broke(party, status, fault)
             }
-            http::In::Data(data) => {
-                self.body.extend_from_slice(&data);
-                if self.body.len() <= MAX_ANSWER_BYTES {
-                    return None;
-                }
-                self.abort(out);
-                self.body.truncate(MAX_ANSWER_BYTES);
-                Some(self.judge(party))
+            // The beginning of a long answer says enough.
+            Err(_) => {
+                let reply = exchange.heard();
+                self.judge(party, reply)
             }
-            http::In::End(_) => {
-                self.exchange = None;
-                Some(self.judge(party))
-            }
-            http::In::Failed(fault) => {
-                self.exchange = None;
-                Some(self.broke(party, fault))
-            }
-            http::In::Request(_) | http::In::Sent(_) => None,
-        }
+        })
     }
 
-    fn broke(&mut self, party: Party, fault: Fault) -> Verdict {
+    fn broke(&mut self, party: Party, status: u16, fault: Fault) -> Verdict {
         let (reached, over) = (!fault.is_before_request(), fault.is_final());
         let failure = Failure::new(party, Cause::Link(fault));
-        match self.status {
+        match status {
             // The head said all that counts.
             200 => Verdict::Taken(None),
             _ if over => Verdict::Over(failure),
@@ -157,10 +138,10 @@ impl Delivery {
         }
     }
 
-    fn judge(&mut self, party: Party) -> Verdict {
-        let body = Bytes::from(core::mem::take(&mut self.body));
-        if self.status == 200 {
-            return Verdict::Taken(read_payment_result(body).map(Box::new));
+    fn judge(&mut self, party: Party, reply: Reply) -> Verdict {
+        let Reply { status, body, .. } = reply;
+        if status == 200 {
+            return Verdict::Taken(read_payment_result(body.into()).map(Box::new));
         }
         let text = error_words(&body);
         let meaning = reason(&text);
@@ -169,12 +150,12 @@ impl Delivery {
             party,
             Cause::Refused {
                 doing: DOING,
-                status: self.status,
+                status,
                 reason: meaning,
                 text,
             },
         );
-        match (self.status, meaning) {
+        match (status, meaning) {
             (400, _) if self.sent > 1 && seen => Verdict::Taken(None),
             (400, Reason::ParamsExpired | Reason::Nonce | Reason::RecipientRand)
             | (403, Reason::AuthToken) => Verdict::Discard,

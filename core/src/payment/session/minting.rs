@@ -10,6 +10,7 @@ use super::{
 use crate::capabilities::Capabilities;
 use crate::chain::MAX_AGE;
 use crate::error::{Broken, Cause, Failure, Party};
+use crate::exchange::Reply;
 use crate::machine::Effect;
 use crate::money::Amount;
 use crate::payment::auth::TOKEN_RENEWAL;
@@ -118,7 +119,7 @@ impl PaymentSession {
         }
     }
 
-    pub(super) fn on_answer(&mut self, answer: signer::Answer) {
+    pub(super) fn on_answer(&mut self, answer: &Reply) {
         let party = match &self.payer {
             Payer::Remote { client, .. } => client.party(),
             _ => return,
@@ -141,7 +142,7 @@ impl PaymentSession {
                     },
                 )),
             },
-            STATUS_REFRESH => self.need_quote(answer.orchestrator),
+            STATUS_REFRESH => self.need_quote(signer::orchestrator(answer)),
             STATUS_NO_TICKETS => self.skip(),
             status => {
                 let text = error_words(&answer.body);
@@ -351,7 +352,7 @@ impl PaymentSession {
 
     pub(super) fn on_signer(&mut self, outcome: signer::Outcome) {
         match outcome {
-            signer::Outcome::Answer(answer) => self.on_answer(answer),
+            signer::Outcome::Answer(answer) => self.on_answer(&answer),
             signer::Outcome::Failed(failure) => self.mint_failed(failure),
         }
     }

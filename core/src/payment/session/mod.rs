@@ -398,7 +398,7 @@ impl PaymentSession {
             State::Delivering(_, mut post) | State::PausingDelivery(_, mut post, _) => {
                 post.abort(&mut self.out);
             }
-            State::Refreshing(refresh, _) => refresh.abort(&mut self.out),
+            State::Refreshing(mut refresh, _) => refresh.abort(&mut self.out),
             _ => {}
         }
         self.stop_minting();
@@ -445,7 +445,7 @@ impl PaymentSession {
                     Some(verdict) => self.on_verdict(minted, post, verdict),
                 }
             }
-            State::Refreshing(refresh, at) => match refresh.tick(self.now, &mut self.out) {
+            State::Refreshing(mut refresh, at) => match refresh.tick(self.now, &mut self.out) {
                 None => self.state = State::Refreshing(refresh, at),
                 Some(answer) => self.on_refresh(answer, at),
             },
@@ -558,8 +558,8 @@ impl Machine for PaymentSession {
             | State::PausingSave(_, until)
             | State::Saving(_, _, until)
             | State::PausingDelivery(_, _, until) => Some(*until),
-            State::Delivering(_, post) => Some(post.wake()),
-            State::Refreshing(refresh, _) => Some(refresh.wake()),
+            State::Delivering(_, post) => post.wake(),
+            State::Refreshing(refresh, _) => refresh.wake(),
             State::Resting | State::Minting | State::AwaitingOwner(_) | State::Ended => None,
         };
         let pace = self

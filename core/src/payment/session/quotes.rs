@@ -180,9 +180,9 @@ impl PaymentSession {
                     .info
                     .transcoder
                     .child(REFRESH_PATH.trim_start_matches('/'));
-                let until = self.now + self.coverage.patience(self.now, REFRESH_DEADLINE);
+                let within = self.coverage.patience(self.now, REFRESH_DEADLINE);
                 let trust = self.config.trust;
-                let refresh = Refresh::ask(until, &mut self.out, url, trust, &request);
+                let refresh = Refresh::ask(self.now, &mut self.out, url, trust, &request, within);
                 self.state = State::Refreshing(refresh, at);
             }
             _ => self.ask_owner(at),
@@ -214,7 +214,7 @@ impl PaymentSession {
         let wanted = matches!(self.state, State::AwaitingQuote(_));
         match self.take_quote(info) {
             Ok(()) => {
-                if let State::Refreshing(refresh, _) = &self.state {
+                if let State::Refreshing(refresh, _) = &mut self.state {
                     refresh.abort(&mut self.out);
                     return self.mint();
                 }

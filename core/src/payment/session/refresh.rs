@@ -2,9 +2,9 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
-use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::exchange::{Bounds, Exchange, Reply};
 use crate::http::{self, Body, Method, Request, Trust, Url};
 use crate::machine::{EffectId, Outbox};
 use crate::time::Time;
@@ -24,76 +24,61 @@ pub(super) enum Answer {
 
 /// A request under way.
 pub(super) struct Refresh {
-    exchange: EffectId,
-    until: Time,
+    exchange: Exchange,
     manifest_id: String,
-    status: u16,
-    body: Vec<u8>,
 }
 
 impl Refresh {
     pub(super) fn ask<E>(
-        until: Time,
+        now: Time,
         out: &mut Outbox<E>,
         url: Url,
         trust: Trust,
         request: &RefreshRequest,
+        within: Duration,
     ) -> Self {
         let post = Request::new(Method::Post, url)
             .header("content-type", "application/json")
             .trust(trust)
             .body(Body::Full(request.to_json()));
+        let bounds = Bounds {
+            doing: "a request for a quote at the job's price",
+            what: "the quote in bytes",
+            limit: MAX_CHALLENGE_BYTES,
+            within,
+            redirects: false,
+        };
         Self {
-            exchange: out.request(post),
-            until,
+            exchange: Exchange::start(out, now, post, bounds),
             manifest_id: request.manifest_id.clone(),
-            status: 0,
-            body: Vec::new(),
         }
     }
 
-    pub(super) fn abort<E>(&self, out: &mut Outbox<E>) {
-        out.abort(self.exchange);
+    pub(super) fn abort<E>(&mut self, out: &mut Outbox<E>) {
+        self.exchange.abort(out);
     }
 
     pub(super) fn owns(&self, id: EffectId) -> bool {
-        self.exchange == id
+        self.exchange.owns(id)
     }
 
-    pub(super) const fn wake(&self) -> Time {
-        self.until
+    pub(super) fn wake(&self) -> Option<Time> {
+        self.exchange.wake()
     }
 
-    pub(super) fn tick<E>(&self, now: Time, out: &mut Outbox<E>) -> Option<Answer> {
-        (self.until <= now).then(|| {
-            self.abort(out);
-            Answer::Nothing
-        })
+    pub(super) fn tick<E>(&mut self, now: Time, out: &mut Outbox<E>) -> Option<Answer> {
+        let late = self.exchange.late(out, now);
+        late.map(|_| Answer::Nothing)
     }
 
     pub(super) fn handle<E>(&mut self, step: http::In, out: &mut Outbox<E>) -> Option<Answer> {
-        match step {
-            http::In::Reply(reply) => {
-                self.status = reply.status;
-                None
-            }
-            http::In::Data(data) if self.body.len() + data.len() > MAX_CHALLENGE_BYTES => {
-                self.abort(out);
-                Some(Answer::Nothing)
-            }
-            http::In::Data(data) => {
-                self.body.extend_from_slice(&data);
-                None
-            }
-            http::In::End(_) => Some(self.judge()),
-            http::In::Failed(_) => Some(Answer::Nothing),
-            http::In::Request(_) | http::In::Sent(_) => None,
-        }
+        let told = self.exchange.step(out, step)?;
+        Some(told.map_or(Answer::Nothing, |reply| self.judge(&reply)))
     }
 
-    fn judge(&self) -> Answer {
-        match Challenge::from_json(&self.body) {
-            Ok(Some(demand)) if self.status == 200 && demand.manifest_id == self.manifest_id => {
+    fn judge(&self, reply: &Reply) -> Answer {
+        match Challenge::from_json(&reply.body) {
+            Ok(Some(demand)) if reply.status == 200 && demand.manifest_id == self.manifest_id => {
                 Answer::Quote(Box::new(demand.info))
             }
             _ => Answer::Nothing,

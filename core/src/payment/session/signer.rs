@@ -17,6 +17,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::error::{Cause, Failure, Party};
+use crate::exchange::{Bounds, Exchange, Reply};
 use crate::http::{self, Body, Headers, Method, Request, Trust, Url};
 use crate::machine::{EffectId, Outbox};
 use crate::sign::Address;
@@ -87,27 +88,9 @@ impl RemoteSigner {
 /// The outcome of a call.
 pub(super) enum Outcome {
     /// An answer that is the signer's own.
-    Answer(Answer),
+    Answer(Reply),
     /// None, or one that another signer may not give: try elsewhere, or later.
     Failed(Failure),
-}
-
-/// A signer's answer.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: Vec<u8>,
-    /// With a request for a fresh quote.
-    pub(super) orchestrator: Option<Url>,
-}
-
-struct Call {
-    exchange: EffectId,
-    began: Time,
-    within: Duration,
-    until: Time,
-    status: u16,
-    orchestrator: Option<Url>,
-    body: Vec<u8>,
 }
 
 pub(super) struct Client {
@@ -121,7 +104,7 @@ pub(super) struct Client {
     rounds: u32,
     /// The last failure of each, for this payment.
     failures: Vec<Failure>,
-    call: Option<Call>,
+    call: Option<Exchange>,
 }
 
 impl Client {
@@ -226,34 +209,29 @@ impl Client {
         for (name, value) in self.signer.headers.iter() {
             request.headers.push_any(name, value);
         }
-        self.call = Some(Call {
-            exchange: out.request(request),
-            began: now,
+        let bounds = Bounds {
+            doing: "a request for a payment",
+            what: "the answer to a request for a payment",
+            limit: MAX_SIGNER_BODY,
             within,
-            until: now + within.max(Duration::from_millis(1)),
-            status: 0,
-            orchestrator: None,
-            body: Vec::new(),
-        });
+            redirects: false,
+        };
+        self.call = Some(Exchange::start(out, now, request, bounds));
     }
 
     pub(super) fn abort<E>(&mut self, out: &mut Outbox<E>) {
-        if let Some(call) = self.call.take() {
-            out.abort(call.exchange);
+        if let Some(mut call) = self.call.take() {
+            call.abort(out);
         }
     }
 
     pub(super) fn wake(&self) -> Option<Time> {
-        self.call.as_ref().map(|call| call.until)
+        self.call.as_ref().and_then(Exchange::wake)
     }
 
     pub(super) fn tick<E>(&mut self, now: Time, out: &mut Outbox<E>) -> Option<Outcome> {
-        let call = self.call.take_if(|call| call.until <= now)?;
-        out.abort(call.exchange);
-        Some(self.failure(Cause::TimedOut {
-            doing: "a request for a payment",
-            after: call.within,
-        }))
+        let cause = self.call.as_mut()?.late(out, now)?;
+        Some(self.failure(cause))
     }
 
     pub(super) fn handle<E>(
@@ -263,56 +241,31 @@ impl Client {
         step: http::In,
         out: &mut Outbox<E>,
     ) -> Option<Outcome> {
-        let call = self.call.as_mut().filter(|call| call.exchange == id)?;
-        match step {
-            http::In::Reply(reply) => {
-                call.status = reply.status;
-                call.orchestrator = reply
-                    .headers
-                    .get(ORCHESTRATOR_URL_HEADER)
-                    .and_then(|url| Url::parse(url).ok())
-                    .map(Url::told);
-                None
-            }
-            http::In::Data(data) if call.body.len() + data.len() > MAX_SIGNER_BODY => {
-                self.abort(out);
-                Some(self.failure(Cause::TooMuch {
-                    what: "the answer to a request for a payment",
-                    limit: MAX_SIGNER_BODY,
-                }))
-            }
-            http::In::Data(data) => {
-                call.body.extend_from_slice(&data);
-                None
-            }
-            http::In::End(_) => {
-                let call = self.call.take()?;
-                Some(if call.status >= 500 || call.status == 408 {
-                    let text = error_words(&call.body);
-                    self.failure(refused(call.status, text))
-                } else {
-                    let url = &self.signer.urls[self.at];
-                    let took = now.since(call.began);
-                    self.signer.health.answered(now, url, took);
-                    self.favourite = Some(self.at);
-                    Outcome::Answer(Answer {
-                        status: call.status,
-                        body: call.body,
-                        orchestrator: call.orchestrator,
-                    })
-                })
-            }
-            http::In::Failed(fault) => {
-                self.call = None;
-                Some(self.failure(Cause::Link(fault)))
-            }
-            http::In::Request(_) | http::In::Sent(_) => None,
+        let call = self.call.as_mut().filter(|call| call.owns(id))?;
+        let reply = match call.step(out, step)? {
+            Ok(reply) => reply,
+            Err(cause) => return Some(self.failure(cause)),
+        };
+        if reply.status >= 500 || reply.status == 408 {
+            let text = error_words(&reply.body);
+            return Some(self.failure(refused(reply.status, text)));
         }
+        let took = call.age(now);
+        let url = &self.signer.urls[self.at];
+        self.signer.health.answered(now, url, took);
+        self.favourite = Some(self.at);
+        Some(Outcome::Answer(reply))
     }
 
     fn failure(&self, cause: Cause) -> Outcome {
         Outcome::Failed(Failure::new(self.party(), cause))
     }
+}
+
+/// Where to get a fresh quote, as a signer says that asks for one.
+pub(super) fn orchestrator(reply: &Reply) -> Option<Url> {
+    let url = reply.headers.get(ORCHESTRATOR_URL_HEADER)?;
+    Url::parse(url).ok().map(Url::told)
 }
 
 /// A signer's refusal in its own words.
