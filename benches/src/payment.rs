@@ -167,7 +167,7 @@ impl Scene {
     ///
     /// # Panics
     /// If the signer does not pay.
-    pub fn continued_body(&self, signer: &mut Desk) -> Vec<u8> {
+    pub fn continued_body(&self, signer: &mut Signer) -> Vec<u8> {
         let answer = signer.call(&self.first_body());
         let made = PaymentResponse::from_json(&answer).expect("a payment");
         self.request(NOW, made.state)
@@ -175,10 +175,10 @@ impl Scene {
 
     /// A signer for the payer.
     #[must_use]
-    pub fn signer(&self) -> Desk {
+    pub fn signer(&self) -> Signer {
         let key = key();
         let config = Config::new(Policy::new(key.address()));
-        Desk {
+        Signer {
             server: SignerServer::new(NOW, config, ChainView::development_at(NOW), [3; 32]),
             key,
             count: 0,
@@ -208,13 +208,13 @@ impl Scene {
 }
 
 /// A signer with its key holder, without sockets.
-pub struct Desk {
+pub struct Signer {
     server: SignerServer,
     key: LocalKey,
     count: u64,
 }
 
-impl Desk {
+impl Signer {
     /// Requests a payment; returns the body of the answer.
     ///
     /// # Panics

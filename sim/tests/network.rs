@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use livepeer_core::pool::Budget;
+use livepeer_core::pool::TryLimit;
 use livepeer_sim::network::{Network, Report, Scenario};
 use livepeer_sim::seeds;
 
@@ -60,9 +60,9 @@ fn no_job_that_cannot_be_served_hangs() {
         steady: 0,
         jobs: 4,
         jobs_within: Duration::from_secs(60),
-        budget: Budget {
+        try_limit: TryLimit {
             within: Some(Duration::from_secs(20)),
-            ..Scenario::default().budget
+            ..Scenario::default().try_limit
         },
         ..Scenario::default()
     };

@@ -8,19 +8,19 @@ use crate::http::Url;
 use crate::sign::Address;
 use crate::wire::listing::Found;
 
-/// Every orchestrator once, by its normalised address. The first word on it counts; later ones add what it left
-/// open. Lists are a peer's, and long ones: nothing here takes longer than sorting them would.
+/// Every orchestrator once, by its normalised address. What is said first counts; what is said later adds to it. Lists
+/// are a peer's, and long ones: nothing here takes longer than sorting them would.
 pub(super) fn merge<'a>(all: impl Iterator<Item = &'a Found>) -> Vec<Found> {
     let mut merged: Vec<Found> = Vec::new();
-    let mut places: BTreeMap<Url, Place<'a>> = BTreeMap::new();
+    let mut known: BTreeMap<Url, Merged<'a>> = BTreeMap::new();
     for found in all {
         let key = found.url.with_path("/");
         let at = merged.len();
-        let place = places.entry(key).or_insert_with(|| Place {
+        let one = known.entry(key).or_insert_with(|| Merged {
             at,
-            ..Place::default()
+            ..Merged::default()
         });
-        if place.at == at {
+        if one.at == at {
             merged.push(Found {
                 capabilities: Vec::new(),
                 runners: Vec::new(),
@@ -29,9 +29,9 @@ pub(super) fn merge<'a>(all: impl Iterator<Item = &'a Found>) -> Vec<Found> {
                 ..found.clone()
             });
         }
-        let first = &mut merged[place.at];
+        let first = &mut merged[one.at];
         for account in found.accounts() {
-            if place.accounts.insert(account) {
+            if one.accounts.insert(account) {
                 match first.account {
                     None => first.account = Some(*account),
                     Some(_) => first.other_accounts.push(*account),
@@ -40,11 +40,9 @@ pub(super) fn merge<'a>(all: impl Iterator<Item = &'a Found>) -> Vec<Found> {
         }
         first.stake = first.stake.or(found.stake);
         let names = &found.capabilities;
-        place
-            .capabilities
+        one.capabilities
             .add(&mut first.capabilities, names, |name| name);
-        place
-            .runners
+        one.runners
             .add(&mut first.runners, &found.runners, |runner| &runner.url);
     }
     merged
@@ -52,7 +50,7 @@ pub(super) fn merge<'a>(all: impl Iterator<Item = &'a Found>) -> Vec<Found> {
 
 /// Where an orchestrator is among the merged ones, and what is known of it.
 #[derive(Default)]
-struct Place<'a> {
+struct Merged<'a> {
     at: usize,
     accounts: BTreeSet<&'a Address>,
     capabilities: Seen<'a, String>,

@@ -78,7 +78,7 @@ pub enum Combine {
     /// Each stands in for those before it.
     #[default]
     First,
-    /// Together they know more than each alone; the earlier one's word on an orchestrator counts.
+    /// Together they know more than each alone; what the earlier one says of an orchestrator counts.
     All,
 }
 
@@ -100,7 +100,7 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Discovery {
     config: Config,
-    sources: Vec<Place>,
+    sources: Vec<Entry>,
     settled: bool,
     again_at: Option<Time>,
     failures: u32,
@@ -111,7 +111,7 @@ pub struct Discovery {
 
 /// A source, and what it said.
 #[derive(Debug)]
-struct Place {
+struct Entry {
     origin: Origin,
     source: Source,
     asking: Option<Dialogue>,
@@ -126,7 +126,7 @@ struct Place {
     began: Time,
 }
 
-impl Place {
+impl Entry {
     /// The time from which on the next source need not wait for the answer to this one.
     fn hedge_at(&self, next: Origin) -> Time {
         if self.origin == Origin::Signer && next == Origin::Signer {
@@ -141,7 +141,7 @@ impl Discovery {
     /// Asks the sources, as [`plan`] brought them in order.
     #[must_use]
     pub fn new(now: Time, config: Config, sources: Vec<(Origin, Source)>) -> Self {
-        let places = sources.into_iter().map(|(origin, source)| Place {
+        let entries = sources.into_iter().map(|(origin, source)| Entry {
             origin,
             source,
             asking: None,
@@ -153,7 +153,7 @@ impl Discovery {
         });
         let mut this = Self {
             config,
-            sources: places.collect(),
+            sources: entries.collect(),
             settled: true,
             again_at: None,
             failures: 0,
@@ -182,9 +182,9 @@ impl Discovery {
             return;
         }
         for at in 0..self.sources.len() {
-            let place = &mut self.sources[at];
-            place.done = true;
-            if let Some(dialogue) = place.asking.take() {
+            let entry = &mut self.sources[at];
+            entry.done = true;
+            if let Some(dialogue) = entry.asking.take() {
                 let failure = dialogue.give_up(&mut self.out, self.now);
                 self.answered(at, Err(failure));
             }
@@ -204,9 +204,9 @@ impl Discovery {
     fn begin(&mut self) {
         self.settled = false;
         self.again_at = None;
-        for place in &mut self.sources {
-            place.done = false;
-            place.failure = None;
+        for entry in &mut self.sources {
+            entry.done = false;
+            entry.failure = None;
         }
         self.go_on();
     }
@@ -214,8 +214,8 @@ impl Discovery {
     fn pass(&mut self, now: Time) {
         self.now = self.now.max(now);
         for at in 0..self.sources.len() {
-            let place = &mut self.sources[at];
-            let late = place
+            let entry = &mut self.sources[at];
+            let late = entry
                 .asking
                 .as_mut()
                 .and_then(|asking| asking.tick(&mut self.out, self.now));
@@ -232,8 +232,8 @@ impl Discovery {
     /// Asks the next sources, or settles.
     fn go_on(&mut self) {
         while !self.settled {
-            let mut known = self.sources.iter().filter(|place| place.done);
-            if self.config.combine == Combine::First && known.any(|place| place.good.is_some()) {
+            let mut known = self.sources.iter().filter(|entry| entry.done);
+            if self.config.combine == Combine::First && known.any(|entry| entry.good.is_some()) {
                 self.abort();
                 return self.settle();
             }
@@ -249,69 +249,69 @@ impl Discovery {
     /// Which source is asked next, and when, unless an answer comes before.
     fn next(&self) -> Option<(usize, Time)> {
         let mut waiting = self.sources.iter().enumerate();
-        let (at, next) = waiting.find(|(_, place)| !place.done && place.asking.is_none())?;
+        let (at, next) = waiting.find(|(_, entry)| !entry.done && entry.asking.is_none())?;
         let due = match self.config.combine {
             Combine::All => None,
             Combine::First => {
-                let asked = self.sources.iter().filter(|place| place.asking.is_some());
-                asked.map(|place| place.hedge_at(next.origin)).max()
+                let asked = self.sources.iter().filter(|entry| entry.asking.is_some());
+                asked.map(|entry| entry.hedge_at(next.origin)).max()
             }
         };
         Some((at, due.unwrap_or(self.now)))
     }
 
     fn is_asking(&self) -> bool {
-        self.sources.iter().any(|place| place.asking.is_some())
+        self.sources.iter().any(|entry| entry.asking.is_some())
     }
 
     fn abort(&mut self) {
-        for place in &mut self.sources {
-            if let Some(mut dialogue) = place.asking.take() {
+        for entry in &mut self.sources {
+            if let Some(mut dialogue) = entry.asking.take() {
                 dialogue.abort(&mut self.out);
             }
         }
     }
 
     fn ask(&mut self, at: usize) {
-        let place = &mut self.sources[at];
-        if let Source::List(urls, skipped) = &place.source {
+        let entry = &mut self.sources[at];
+        if let Source::List(urls, skipped) = &entry.source {
             let found = urls.iter().cloned().map(Found::at).collect();
             let listed = (found, skipped.clone());
             return self.answered(at, Ok((listed, None)));
         }
-        place.began = self.now;
-        let known = place.chain.take();
-        place.asking = Some(Dialogue::start(
+        entry.began = self.now;
+        let known = entry.chain.take();
+        entry.asking = Some(Dialogue::start(
             &mut self.out,
             self.now,
             &self.config,
-            &place.source,
+            &entry.source,
             known,
         ));
     }
 
     fn answered(&mut self, at: usize, outcome: dialogue::Outcome) {
-        let place = &mut self.sources[at];
-        place.asking = None;
-        place.done = true;
+        let entry = &mut self.sources[at];
+        entry.asking = None;
+        entry.done = true;
         match outcome {
             Ok(((found, skipped), known)) => {
-                place.chain = known;
+                entry.chain = known;
                 for skipped in skipped {
-                    self.out.event(Event::Skipped(place.origin, skipped));
+                    self.out.event(Event::Skipped(entry.origin, skipped));
                 }
-                place.good = Some(found);
+                entry.good = Some(found);
             }
             Err(failure) => {
-                place.failure = Some(failure.clone());
-                self.out.event(Event::SourceFailed(place.origin, failure));
+                entry.failure = Some(failure.clone());
+                self.out.event(Event::SourceFailed(entry.origin, failure));
             }
         }
     }
 
     fn settle(&mut self) {
         self.settled = true;
-        let failed = self.sources.iter().any(|place| place.failure.is_some());
+        let failed = self.sources.iter().any(|entry| entry.failure.is_some());
         self.failures = if failed { self.failures + 1 } else { 0 };
         self.again_at = self.config.refresh.map(|refresh| {
             let pause = if failed {
@@ -325,8 +325,8 @@ impl Discovery {
             };
             self.now + pause.max(Duration::from_millis(1))
         });
-        let done = self.sources.iter().filter(|place| place.done);
-        let good = done.filter_map(|place| place.good.as_ref());
+        let done = self.sources.iter().filter(|entry| entry.done);
+        let good = done.filter_map(|entry| entry.good.as_ref());
         let lists: Vec<&Vec<Found>> = match self.config.combine {
             Combine::First => good.take(1).collect(),
             Combine::All => good.collect(),
@@ -335,7 +335,7 @@ impl Discovery {
             let failures = self
                 .sources
                 .iter()
-                .filter_map(|place| place.failure.clone());
+                .filter_map(|entry| entry.failure.clone());
             self.out.event(Event::Nothing(failures.collect()));
         } else {
             self.out
@@ -347,7 +347,7 @@ impl Discovery {
         let asking = self
             .sources
             .iter()
-            .filter_map(|place| place.asking.as_ref());
+            .filter_map(|entry| entry.asking.as_ref());
         let own = if self.settled {
             self.again_at
         } else {
@@ -367,7 +367,7 @@ impl Machine for Discovery {
             let asked = self
                 .sources
                 .iter()
-                .position(|place| place.asking.as_ref().is_some_and(|asking| asking.owns(id)));
+                .position(|entry| entry.asking.as_ref().is_some_and(|asking| asking.owns(id)));
             if let Some(at) = asked {
                 let asking = self.sources[at].asking.as_mut().expect("it was just found");
                 if let Some(outcome) = asking.step(&mut self.out, self.now, step) {

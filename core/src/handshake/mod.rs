@@ -61,9 +61,9 @@ pub const RENEW_PAUSE: Duration = Duration::from_secs(1);
 pub enum Event {
     /// The payer is known: other handshakes may use this as [`Identity::Static`] and spare the way to the signer.
     Identified(Address, Signature),
-    /// The orchestrator fits; this is its word.
+    /// The orchestrator fits; this is its info.
     Ready(Box<OrchestratorInfo>),
-    /// The word was renewed. A new session id means a new balance at the orchestrator.
+    /// The info was renewed. A new session id means a new balance at the orchestrator.
     Renewed(Box<OrchestratorInfo>),
     /// The orchestrator shows another certificate than before, and the call was repeated with it.
     PinChanged {
@@ -179,8 +179,8 @@ impl Handshake {
         this
     }
 
-    /// Goes on with a session that another handshake opened: `info` is its last word, `payer` who introduced
-    /// itself. Asks nothing until it is time to renew, or told to.
+    /// Goes on with a session that another handshake opened: `info` is the latest, `payer` the account
+    /// that was introduced. Asks nothing until it is time to renew, or told to.
     #[must_use]
     pub fn resume(
         now: Time,
@@ -235,13 +235,13 @@ impl Handshake {
         &self.wanted
     }
 
-    /// The orchestrator's last accepted word, also while it is renewed and after the end.
+    /// The latest info that was accepted, also while it is renewed and after the end.
     #[must_use]
     pub fn info(&self) -> Option<&OrchestratorInfo> {
         self.info.as_deref()
     }
 
-    /// Whether the last word is in and no other is awaited. False after the end.
+    /// Whether the latest info is in and no other is awaited. False after the end.
     #[must_use]
     pub const fn is_settled(&self) -> bool {
         matches!(self.state, State::Settled)
@@ -253,7 +253,7 @@ impl Handshake {
         self.took
     }
 
-    /// Gets a fresh word now: the ticket parameters expired, the signer said so, or the token was refused. Does
+    /// Gets fresh info now: the ticket parameters expired, the signer said so, or the token was refused. Does
     /// nothing if a renewal is under way.
     ///
     /// # Errors

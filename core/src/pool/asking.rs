@@ -8,8 +8,8 @@ use core::time::Duration;
 use super::node::Standing;
 use super::search::Patience;
 use super::{
-    Event, Kid, LAST_CHILD, MAX_HEDGE, MAX_SENT_ON, Offered, RECORD_KEY, SOON, Selector, Session,
-    SessionPool, Why,
+    Event, LAST_CHILD, MAX_HEDGE, MAX_SENT_ON, Offered, Ongoing, RECORD_KEY, SOON, Selector,
+    Session, SessionPool, Why,
 };
 use crate::error::{Failure, Party};
 use crate::handshake::{self, Class, Handshake, Identity, Rejection, node_urls};
@@ -135,12 +135,17 @@ impl<S: Selector> SessionPool<S> {
         let due: Vec<u32> = self
             .children
             .iter()
-            .filter(|(_, kid)| kid.child.wake().is_some_and(|wake| wake <= self.now))
+            .filter(|(_, ongoing)| {
+                ongoing
+                    .handshake
+                    .wake()
+                    .is_some_and(|wake| wake <= self.now)
+            })
             .map(|(owner, _)| *owner)
             .collect();
         for owner in due {
-            if let Some(kid) = self.children.get_mut(&owner) {
-                kid.child.handle_input(self.now, Input::Tick);
+            if let Some(ongoing) = self.children.get_mut(&owner) {
+                ongoing.handshake.handle_input(self.now, Input::Tick);
                 self.drain(owner);
             }
         }
@@ -154,7 +159,7 @@ impl<S: Selector> SessionPool<S> {
     /// Whether an answer is awaited that may bring a session to lend: a first one, or the renewal of one that went
     /// stale, or whose quote a job had.
     fn is_asking(&self) -> bool {
-        self.children.values().any(|kid| match kid.session {
+        self.children.values().any(|ongoing| match ongoing.session {
             None => true,
             Some(id) => self.sessions.get(&id).is_some_and(|session| {
                 !session.closing && (session.used || !session.is_fresh(&self.config, self.now))
@@ -181,10 +186,10 @@ impl<S: Selector> SessionPool<S> {
         }
         wake = earlier(wake, self.gathering.as_ref().map(Patience::wake));
         let hungry = !self.queue.is_empty();
-        for kid in self.children.values() {
-            wake = earlier(wake, kid.child.wake());
-            let slow_at = kid.began + self.config.hedge_after;
-            if hungry && kid.session.is_none() && slow_at > self.now {
+        for ongoing in self.children.values() {
+            wake = earlier(wake, ongoing.handshake.wake());
+            let slow_at = ongoing.began + self.config.hedge_after;
+            if hungry && ongoing.session.is_none() && slow_at > self.now {
                 wake = earlier(wake, Some(slow_at));
             }
         }
@@ -195,11 +200,14 @@ impl<S: Selector> SessionPool<S> {
         if self.stalled || self.ready() >= self.enough() {
             return false;
         }
-        let asking = self.children.values().filter(|kid| kid.session.is_none());
+        let asking = self
+            .children
+            .values()
+            .filter(|ongoing| ongoing.session.is_none());
         let (mut all, mut young) = (0, 0);
-        for kid in asking {
+        for ongoing in asking {
             all += 1;
-            young += usize::from(self.now.since(kid.began) < self.config.hedge_after);
+            young += usize::from(self.now.since(ongoing.began) < self.config.hedge_after);
         }
         // One asks for all who we are.
         if !matches!(self.identity, Identity::Static { .. } | Identity::Offchain) {
@@ -211,8 +219,10 @@ impl<S: Selector> SessionPool<S> {
 
     pub(super) fn drain(&mut self, owner: u32) {
         let mut events = Vec::new();
-        if let Some(kid) = self.children.get_mut(&owner) {
-            kid.child.drain(&mut self.out, |event| events.push(event));
+        if let Some(ongoing) = self.children.get_mut(&owner) {
+            ongoing
+                .handshake
+                .drain(&mut self.out, |event| events.push(event));
         }
         for event in events {
             self.on_handshake(owner, event);
@@ -220,11 +230,11 @@ impl<S: Selector> SessionPool<S> {
     }
 
     pub(super) fn on_handshake(&mut self, owner: u32, event: handshake::Event) {
-        let Some(kid) = self.children.get(&owner) else {
+        let Some(ongoing) = self.children.get(&owner) else {
             return;
         };
-        let (node, session) = (kid.node, kid.session);
-        self.health.merge(kid.child.get().signer_health());
+        let (node, session) = (ongoing.node, ongoing.session);
+        self.health.merge(ongoing.handshake.get().signer_health());
         if let Identity::Remote(signers) = &mut self.identity {
             signers.learn(&self.health);
         }
@@ -297,7 +307,11 @@ impl<S: Selector> SessionPool<S> {
     }
 
     pub(super) fn on_ready(&mut self, owner: u32, node: u32, info: Box<OrchestratorInfo>) {
-        let took = self.children[&owner].child.get().took().unwrap_or_default();
+        let took = self.children[&owner]
+            .handshake
+            .get()
+            .took()
+            .unwrap_or_default();
         self.node(node).answered(took);
         self.changed.insert(node);
         let key = info.transcoder.with_path("/");
@@ -310,8 +324,8 @@ impl<S: Selector> SessionPool<S> {
         }
         let id = self.next_session;
         self.next_session += 1;
-        if let Some(kid) = self.children.get_mut(&owner) {
-            kid.session = Some(id);
+        if let Some(ongoing) = self.children.get_mut(&owner) {
+            ongoing.session = Some(id);
         }
         let known = self.node(node);
         known.standing = Standing::Session(id);
@@ -452,21 +466,21 @@ impl<S: Selector> SessionPool<S> {
         }
         let owner = self.next_child;
         self.next_child = owner % LAST_CHILD + 1;
-        let kid = Kid {
-            child: Child::new(owner, handshake),
+        let ongoing = Ongoing {
+            handshake: Child::new(owner, handshake),
             node,
             began: self.now,
             session,
         };
-        self.children.insert(owner, kid);
+        self.children.insert(owner, ongoing);
         owner
     }
 
     /// Ends a child; its last words are of no interest.
     pub(super) fn dismiss(&mut self, owner: u32) {
-        if let Some(mut kid) = self.children.remove(&owner) {
-            kid.child.get_mut().close(self.now);
-            kid.child.drain(&mut self.out, |_| {});
+        if let Some(mut ongoing) = self.children.remove(&owner) {
+            ongoing.handshake.get_mut().close(self.now);
+            ongoing.handshake.drain(&mut self.out, |_| {});
         }
     }
 }

@@ -79,10 +79,10 @@ impl<S: Selector> SessionPool<S> {
             return;
         };
         if let Some(child) = session.child
-            && let Some(kid) = self.children.get_mut(&child)
+            && let Some(ongoing) = self.children.get_mut(&child)
         {
             // One that has ended says so, and the session with it.
-            let _ = kid.child.get_mut().renew(self.now);
+            let _ = ongoing.handshake.get_mut().renew(self.now);
             self.drain(child);
         }
     }

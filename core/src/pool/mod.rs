@@ -17,7 +17,6 @@
 //! rejection) rests for a fixed time. Nobody is asked or lent before the rest is over.
 
 mod asking;
-mod budget;
 mod config;
 mod lease;
 mod lending;
@@ -25,11 +24,12 @@ mod node;
 pub mod reference;
 pub mod search;
 mod select;
+mod tries;
 
-pub use budget::{Attempts, Budget, Spent};
 pub use config::{Config, Event, Offered};
 pub use lease::{Lease, Outcome, Tried, Why};
 pub use select::{Candidate, Quickest, Selector};
+pub use tries::{Attempts, NoMoreTries, TryLimit};
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -88,7 +88,7 @@ pub struct SessionPool<S> {
     queue: VecDeque<u32>,
     /// When who has rested enough.
     resting: BTreeSet<(Time, u32)>,
-    children: BTreeMap<u32, Kid>,
+    children: BTreeMap<u32, Ongoing>,
     sessions: BTreeMap<u32, Session>,
     next_child: u32,
     next_session: u32,
@@ -119,8 +119,8 @@ pub struct SessionPool<S> {
 
 /// A handshake under way, or one that keeps an idle session fresh.
 #[derive(Debug)]
-struct Kid {
-    child: Child<Handshake>,
+struct Ongoing {
+    handshake: Child<Handshake>,
     node: u32,
     began: Time,
     session: Option<u32>,
@@ -296,7 +296,7 @@ impl<S: Selector> SessionPool<S> {
         let moved = session.info.transcoder != lease.info.transcoder;
         let expires =
             |info: &OrchestratorInfo| info.auth_token.as_ref().map(|token| token.expiration);
-        // Of a session that jobs share there may be a newer word by now than the one that comes home.
+        // Of a session that jobs share there may be newer info by now than what comes home.
         let older = expires(&lease.info) < expires(&session.info);
         // Nor is a quote that a job used as good as one that nobody had.
         let worse = older || (!session.used && lease.info.ticket_params.is_some());
@@ -504,7 +504,7 @@ impl<S: Selector> SessionPool<S> {
                 self.drop_session(session);
             }
             Standing::Asked => {
-                let asked = self.children.iter().find(|(_, kid)| kid.node == id);
+                let asked = self.children.iter().find(|(_, ongoing)| ongoing.node == id);
                 if let Some(owner) = asked.map(|(owner, _)| *owner) {
                     self.dismiss(owner);
                 }
@@ -569,9 +569,9 @@ impl<S: Selector> Machine for SessionPool<S> {
             Input::Http(id, _) | Input::Signed(id, _) | Input::Stored(id, _) => Some(id.owner()),
         };
         if let Some(owner) = owner
-            && let Some(kid) = self.children.get_mut(&owner)
+            && let Some(ongoing) = self.children.get_mut(&owner)
         {
-            kid.child.handle_input(self.now, input);
+            ongoing.handshake.handle_input(self.now, input);
             self.drain(owner);
         }
         self.settle();

@@ -194,8 +194,9 @@ pub enum Unwritten {
     Misuse(#[from] Misuse),
 }
 
+/// State that the parts of a publisher share.
 #[derive(Debug)]
-struct Desk {
+struct Shared {
     out: Outbox<Event>,
     channel: Url,
     config: Config,
@@ -203,7 +204,7 @@ struct Desk {
     errands: Vec<(EffectId, Time)>,
 }
 
-impl Desk {
+impl Shared {
     /// Lets an exchange end of which nothing more is wanted. Its answer may come to its end, so that the connection can
     /// be used again; one that does not is aborted.
     fn let_end(&mut self, now: Time, id: EffectId) {
@@ -283,7 +284,7 @@ enum Current {
 #[derive(Debug)]
 pub struct Publisher {
     now: Time,
-    desk: Desk,
+    shared: Shared,
     state: State,
     /// The seq of the next segment to begin.
     next: Seq,
@@ -316,7 +317,7 @@ impl Publisher {
         });
         let mut publisher = Self {
             now,
-            desk: Desk {
+            shared: Shared {
                 out: Outbox::default(),
                 channel,
                 config,
@@ -335,7 +336,7 @@ impl Publisher {
             wants_begin: false,
             wants_write: false,
         };
-        match publisher.desk.config.first {
+        match publisher.shared.config.first {
             Some(first) => publisher.ready(first),
             None => publisher.probe(1),
         }
@@ -371,9 +372,9 @@ impl Publisher {
             self.fail(control::numbers_used_up());
             return Err(Misuse::Ended.into());
         }
-        let limit = self.desk.config.max_in_flight.max(1);
+        let limit = self.shared.config.max_in_flight.max(1);
         if self.is_crowded() {
-            match self.desk.config.policy {
+            match self.shared.config.policy {
                 Policy::Block => {
                     self.wants_begin = true;
                     return Err(Unbegun::Busy);
@@ -382,7 +383,7 @@ impl Publisher {
                     // It never had a byte, so its number is for the next one: a hole would only cost readers a
                     // slot of the window.
                     let failure = self.failure(too_many(limit));
-                    self.desk.out.event(Event::Lost(self.next, failure));
+                    self.shared.out.event(Event::Lost(self.next, failure));
                     self.current = Current::Discarding;
                     return Ok(self.next);
                 }
@@ -410,7 +411,7 @@ impl Publisher {
         let seq = self.next;
         self.next = seq.next();
         if let Some(upload) = self.uploads.back_mut() {
-            upload.begin(self.now, &mut self.desk);
+            upload.begin(self.now, &mut self.shared);
         }
         self.warm_up();
         seq
@@ -433,7 +434,7 @@ impl Publisher {
             return Ok(());
         }
         self.spoke = self.now;
-        let limit = self.desk.config.max_unsent_bytes;
+        let limit = self.shared.config.max_unsent_bytes;
         while let unsent = self.unsent()
             && unsent > 0
             && unsent + data.len() as u64 > limit as u64
@@ -442,7 +443,7 @@ impl Publisher {
                 what: "unsent bytes",
                 limit,
             };
-            match self.desk.config.policy {
+            match self.shared.config.policy {
                 Policy::Block => {
                     self.wants_write = true;
                     return Err(Unwritten::Full(data));
@@ -500,7 +501,7 @@ impl Publisher {
             | State::Deleting { .. }
             | State::Ended => return,
             State::Probing { id: Some(id), .. } | State::Creating { id, .. } => {
-                self.desk.out.abort(id);
+                self.shared.out.abort(id);
             }
             State::Probing { id: None, .. } | State::Ready => {}
         }
@@ -509,7 +510,7 @@ impl Publisher {
         }
         self.current = Current::None;
         self.state = State::Draining {
-            until: self.now + self.desk.config.drain_within,
+            until: self.now + self.shared.config.drain_within,
         };
         self.feed();
         self.settle();
@@ -522,7 +523,7 @@ impl Publisher {
         match self.state {
             State::Deleting { .. } | State::Ended => return,
             State::Probing { id: Some(id), .. } | State::Creating { id, .. } => {
-                self.desk.out.abort(id);
+                self.shared.out.abort(id);
             }
             _ => {}
         }
@@ -531,7 +532,7 @@ impl Publisher {
         while let Some(at) = self.uploads.iter().position(begun) {
             self.lose(at, Cause::Gone("the channel"), false);
         }
-        if self.desk.config.delete {
+        if self.shared.config.delete {
             self.state = State::Lingering { until: self.now };
         } else {
             self.finish(Ending::Closed);
@@ -549,7 +550,7 @@ impl Publisher {
     /// oldest one.
     fn is_crowded(&self) -> bool {
         let oldest = self.uploads.iter().find(|upload| upload.begun);
-        self.in_flight() >= self.desk.config.max_in_flight.max(1)
+        self.in_flight() >= self.shared.config.max_in_flight.max(1)
             || oldest.is_some_and(|oldest| self.next >= oldest.seq.plus(WINDOW as u64 - 1))
     }
 
@@ -580,7 +581,7 @@ impl Machine for Publisher {
     }
 
     fn poll_output(&mut self) -> Output<Event> {
-        if let Some(output) = self.desk.out.pop() {
+        if let Some(output) = self.shared.out.pop() {
             return output;
         }
         let mut wake = match self.state {
@@ -593,11 +594,11 @@ impl Machine for Publisher {
             State::Ended => return Output::Idle(None),
         };
         for upload in &self.uploads {
-            wake = earlier(wake, upload.wake(&self.desk));
+            wake = earlier(wake, upload.wake(&self.shared));
         }
         wake = earlier(wake, self.silent_at());
         wake = earlier(wake, self.reprobe.map(|(_, until)| until));
-        for (_, until) in &self.desk.errands {
+        for (_, until) in &self.shared.errands {
             wake = earlier(wake, Some(*until));
         }
         // Whatever the configuration's durations are, a driver must not spin.

@@ -31,7 +31,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use self::channel::{Blocks, Channel, Desk, Outside, Seat, text};
+use self::channel::{Blocks, Channel, Outside, Seat, Shared, text};
 use self::local::Local;
 use self::peers::{refuse, unavailable};
 use self::slab::Slab;
@@ -61,7 +61,7 @@ struct Pending {
 #[derive(Debug)]
 pub struct Server {
     now: Time,
-    desk: Desk,
+    shared: Shared,
     names: BTreeMap<Arc<str>, u32>,
     channels: Slab<Box<Channel>>,
     locals: BTreeMap<ReaderId, Local>,
@@ -82,7 +82,7 @@ impl Server {
         let intake = Intake::new(config.max_exchanges, MAX_PENDING_BYTES);
         let mut server = Self {
             now,
-            desk: Desk {
+            shared: Shared {
                 out: Outbox::default(),
                 seats: BTreeMap::new(),
                 blocks: Blocks::default(),
@@ -129,7 +129,7 @@ impl Server {
         if self.names.contains_key(name) {
             return Ok(false);
         }
-        if self.names.len() >= self.desk.config.max_channels {
+        if self.names.len() >= self.shared.config.max_channels {
             return Err(Refused::TooManyChannels);
         }
         self.make(now, name.into(), content);
@@ -154,12 +154,12 @@ impl Server {
             return Err(Misuse::StillOpen.into());
         }
         let mut seq = channel.head;
-        channel.post(now, None, seq, false, &mut self.desk);
+        channel.post(now, None, seq, false, &mut self.shared);
         if channel.local.is_none() {
             // Somebody closed the segment at the head before it had a byte (trickle spec 5.7). The head moves past.
             seq = seq.next();
             channel.head = seq;
-            channel.post(now, None, seq, false, &mut self.desk);
+            channel.post(now, None, seq, false, &mut self.shared);
         }
         match channel.local {
             Some(_) => Ok(seq),
@@ -176,7 +176,7 @@ impl Server {
         let key = *self.names.get(name).ok_or(Refused::NoChannel)?;
         let channel = self.channels.get_mut(key).ok_or(Refused::NoChannel)?;
         let (segment, place) = channel.local.ok_or(Misuse::NotOpen)?;
-        if channel.data(now, segment, place, bytes, &mut self.desk) {
+        if channel.data(now, segment, place, bytes, &mut self.shared) {
             Ok(())
         } else {
             Err(Refused::SegmentClosed)
@@ -192,7 +192,7 @@ impl Server {
         let key = *self.names.get(name).ok_or(Refused::NoChannel)?;
         let channel = self.channels.get_mut(key).ok_or(Refused::NoChannel)?;
         let (segment, place) = channel.local.ok_or(Misuse::NotOpen)?;
-        channel.end(now, segment, place, &mut self.desk);
+        channel.end(now, segment, place, &mut self.shared);
         Ok(())
     }
 
@@ -245,7 +245,7 @@ impl Server {
             self.locals.remove(&id);
             return Read::Ended;
         };
-        let read = local.read(now, id, channel, &mut self.desk);
+        let read = local.read(now, id, channel, &mut self.shared);
         if matches!(read, Read::Ended) {
             self.unsubscribe(id);
         }
@@ -258,7 +258,7 @@ impl Server {
             if let Some((segment, place)) = local.seat
                 && let Some(channel) = self.channels.get_mut(local.channel)
             {
-                channel.leave_reading(segment, place, &mut self.desk);
+                channel.leave_reading(segment, place, &mut self.shared);
             }
             self.bury(local.channel);
         }
@@ -286,7 +286,7 @@ impl Server {
             return;
         }
         // No feed of it: its channel ends as well (trickle spec 5.10).
-        self.desk.config.changefeed = false;
+        self.shared.config.changefeed = false;
         let names: Vec<Arc<str>> = self.names.keys().cloned().collect();
         for name in names {
             self.remove(now, &name, Removal::Shutdown);
@@ -317,7 +317,7 @@ impl Server {
     /// Bytes of segments that have left their window and are still read.
     #[must_use]
     pub const fn outside_bytes(&self) -> usize {
-        self.desk.outside.bytes()
+        self.shared.outside.bytes()
     }
 
     /// The names of all channels, in order.
@@ -340,7 +340,7 @@ impl Server {
         }
         self.names.insert(name.clone(), key);
         self.feed(now, "added", &name);
-        self.desk.out.event(Event::Created(name));
+        self.shared.out.event(Event::Created(name));
         key
     }
 
@@ -349,17 +349,17 @@ impl Server {
             return false;
         };
         if let Some(channel) = self.channels.get_mut(key) {
-            channel.close(now, &mut self.desk);
+            channel.close(now, &mut self.shared);
         }
         self.bury(key);
         self.feed(now, "removed", &name);
-        self.desk.out.event(Event::Removed(name, why));
+        self.shared.out.event(Event::Removed(name, why));
         true
     }
 
     /// Writes one segment to the changefeed (trickle spec 5.10).
     fn feed(&mut self, now: Time, what: &str, name: &str) {
-        if !self.desk.config.changefeed {
+        if !self.shared.config.changefeed {
             return;
         }
         let Some(channel) = self
@@ -371,10 +371,10 @@ impl Server {
         };
         let line = channel_change(what, name);
         let seq = channel.head;
-        channel.post(now, None, seq, false, &mut self.desk);
+        channel.post(now, None, seq, false, &mut self.shared);
         if let Some((segment, place)) = channel.local {
-            channel.data(now, segment, place, line.into(), &mut self.desk);
-            channel.end(now, segment, place, &mut self.desk);
+            channel.data(now, segment, place, line.into(), &mut self.shared);
+            channel.end(now, segment, place, &mut self.shared);
         }
     }
 
@@ -391,33 +391,33 @@ impl Server {
     }
 
     fn settle(&mut self) {
-        if self.closing && !self.closed && self.desk.seats.is_empty() {
+        if self.closing && !self.closed && self.shared.seats.is_empty() {
             self.closed = true;
-            self.desk.out.event(Event::Closed(Ending::Closed));
+            self.shared.out.event(Event::Closed(Ending::Closed));
         }
     }
 
     fn reply(&mut self, id: EffectId, reply: Response) {
-        self.desk.out.http(id, Out::Reply(reply));
+        self.shared.out.http(id, Out::Reply(reply));
     }
 
     /// Lets go of readers that hold what has left its window for too long, or where there is no room for it.
     fn let_go(&mut self, now: Time) {
-        while let Some((due, channel, segment)) = self.desk.outside.first() {
-            let full = self.desk.outside.bytes() > self.desk.config.max_outside_bytes;
+        while let Some((due, channel, segment)) = self.shared.outside.first() {
+            let full = self.shared.outside.bytes() > self.shared.config.max_outside_bytes;
             if due > now && !full {
                 break;
             }
             if let Some(held) = self.channels.get_mut(channel) {
-                held.let_go(now, segment, full, &mut self.desk);
+                held.let_go(now, segment, full, &mut self.shared);
             }
-            for (id, seq) in core::mem::take(&mut self.desk.unseated) {
+            for (id, seq) in core::mem::take(&mut self.shared.unseated) {
                 if let Some(local) = self.locals.get_mut(&id) {
                     local.seat = None;
                     local.next = seq;
                 }
                 if !self.closed {
-                    self.desk.out.event(Event::Readable(id));
+                    self.shared.out.event(Event::Readable(id));
                 }
             }
             self.bury(channel);
@@ -428,19 +428,19 @@ impl Server {
     fn tick(&mut self, now: Time) -> Time {
         self.now = self.now.max(now);
         let now = self.now;
-        while let Some((due, channel, segment)) = self.desk.orphans.first().copied() {
+        while let Some((due, channel, segment)) = self.shared.orphans.first().copied() {
             if due > now {
                 break;
             }
-            self.desk.orphans.pop_first();
+            self.shared.orphans.pop_first();
             if let Some(held) = self.channels.get_mut(channel) {
-                held.orphan_due(now, segment, &mut self.desk);
+                held.orphan_due(now, segment, &mut self.shared);
             }
         }
         self.let_go(now);
         if self.next_sweep <= now {
-            self.next_sweep = now + self.desk.config.sweep.max(Duration::from_millis(1));
-            let idle = self.desk.config.idle;
+            self.next_sweep = now + self.shared.config.sweep.max(Duration::from_millis(1));
+            let idle = self.shared.config.idle;
             let silent: Vec<Arc<str>> = self
                 .channels
                 .iter()
@@ -455,7 +455,7 @@ impl Server {
             for name in silent {
                 self.remove(now, &name, Removal::Idle);
             }
-            self.desk.blocks.trim();
+            self.shared.blocks.trim();
         }
         if !self.pending.is_empty() {
             let late: Vec<EffectId> = self
@@ -495,20 +495,20 @@ impl Machine for Server {
     }
 
     fn poll_output(&mut self) -> Output<Event> {
-        if self.desk.outside.bytes() > self.desk.config.max_outside_bytes {
+        if self.shared.outside.bytes() > self.shared.config.max_outside_bytes {
             self.let_go(self.now);
         }
-        if let Some(output) = self.desk.out.pop() {
+        if let Some(output) = self.shared.out.pop() {
             return output;
         }
         if self.closed {
             return Output::Idle(None);
         }
-        let sweep = !self.names.is_empty() || !self.desk.blocks.is_empty();
+        let sweep = !self.names.is_empty() || !self.shared.blocks.is_empty();
         let sweep = sweep.then_some(self.next_sweep);
-        let orphan = self.desk.orphans.first().map(|(due, _, _)| *due);
+        let orphan = self.shared.orphans.first().map(|(due, _, _)| *due);
         let pending = self.pending.values().map(|pending| pending.until).min();
-        let outside = self.desk.outside.first().map(|(due, _, _)| due);
+        let outside = self.shared.outside.first().map(|(due, _, _)| due);
         let wake = earlier(earlier(sweep, orphan), earlier(pending, outside));
         // Whatever the configuration's durations are, a driver must not spin.
         Output::Idle(wake.map(|at| at.max(self.now + Duration::from_nanos(1))))

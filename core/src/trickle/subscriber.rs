@@ -134,8 +134,9 @@ pub enum Event {
     Closed(Ending),
 }
 
+/// State that the parts of a subscriber share.
 #[derive(Debug)]
-struct Desk {
+struct Shared {
     out: Outbox<Event>,
     channel: Url,
     config: Config,
@@ -145,7 +146,7 @@ struct Desk {
     last_request: Time,
 }
 
-impl Desk {
+impl Shared {
     fn get(&mut self, now: Time, at: Start) -> EffectId {
         self.barren = self.barren.saturating_add(1);
         self.last_request = now;
@@ -167,7 +168,7 @@ impl Desk {
 #[derive(Debug)]
 pub struct Subscriber {
     now: Time,
-    desk: Desk,
+    shared: Shared,
     reading: Option<Reading>,
     /// The request for what comes next: the successor while reading, else the segment that is waited for.
     fetch: Fetch,
@@ -194,7 +195,7 @@ impl Subscriber {
     /// A subscriber of the channel at that URL; it asks at once. A trailing slash is ignored.
     #[must_use]
     pub fn new(now: Time, config: Config, channel: Url, start: Start) -> Self {
-        let mut desk = Desk {
+        let mut shared = Shared {
             out: Outbox::default(),
             channel,
             config,
@@ -202,10 +203,10 @@ impl Subscriber {
             last_request: now,
         };
         let mut fetch = Fetch::new(start);
-        fetch.send(now, &mut desk);
+        fetch.send(now, &mut shared);
         Self {
             now,
-            desk,
+            shared,
             reading: None,
             fetch,
             met: false,
@@ -232,7 +233,7 @@ impl Subscriber {
             return Err(Misuse::Ended);
         }
         self.drop_reading();
-        self.desk.out.event(Event::Discontinuity);
+        self.shared.out.event(Event::Discontinuity);
         self.failures = 0;
         self.highest = Seq::ZERO;
         self.go(to, None);
@@ -262,23 +263,24 @@ impl Subscriber {
         // One request at a time may have a second of its kind (trickle spec 12-5), and first the one that is read.
         let others = self.fetch.legs();
         if let Some(reading) = &mut self.reading {
-            reading.tick(now, others < 2, &mut self.desk);
+            reading.tick(now, others < 2, &mut self.shared);
         }
         let others = self.reading.as_ref().map_or(0, Reading::legs);
-        self.fetch.tick(now, others < 2, &mut self.desk);
+        self.fetch.tick(now, others < 2, &mut self.shared);
         if let Some(reading) = &self.reading
             && self.fetch.has_bytes()
-            && now.since(reading.heard.max(self.fetch.held_since)) >= self.desk.config.stall_within
+            && now.since(reading.heard.max(self.fetch.held_since))
+                >= self.shared.config.stall_within
         {
             self.truncate();
         }
         if let Some((id, until)) = self.asking
             && until <= now
         {
-            self.desk.out.abort(id);
+            self.shared.out.abort(id);
             self.asking_failed("no answer");
         }
-        if let Some(idle) = self.desk.config.idle_within
+        if let Some(idle) = self.shared.config.idle_within
             && now.since(self.last_news) >= idle
         {
             self.fail(Cause::TimedOut {
@@ -303,22 +305,22 @@ impl Subscriber {
             return self.fail(Cause::Link(fault.clone()));
         }
         if let In::Failed(fault @ (Fault::Connect(_) | Fault::Resolve(_))) = &step
-            && self.desk.config.leave_dead
+            && self.shared.config.leave_dead
             && (self.fetch.owns(id) || self.reading.as_ref().is_some_and(|r| r.owns(id)))
         {
             return self.fail(Cause::Link(fault.clone()));
         }
         if self.fetch.owns(id) {
-            self.fetch.handle(self.now, id, step, &mut self.desk);
+            self.fetch.handle(self.now, id, step, &mut self.shared);
             return self.act();
         }
         if let Some(reading) = &mut self.reading {
             if reading.leg == Some(id) {
                 match step {
                     In::Data(bytes) => {
-                        reading.hear(self.now, self.desk.config.refresh);
+                        reading.hear(self.now, self.shared.config.refresh);
                         self.last_news = self.now;
-                        if !reading.tell(bytes, &mut self.desk) {
+                        if !reading.tell(bytes, &mut self.shared) {
                             self.another();
                         }
                     }
@@ -334,7 +336,7 @@ impl Subscriber {
             if let Some(again) = &mut reading.again
                 && again.owns(id)
             {
-                again.handle(self.now, id, step, &mut self.desk);
+                again.handle(self.now, id, step, &mut self.shared);
                 return self.reread_answered();
             }
         }
@@ -343,7 +345,7 @@ impl Subscriber {
         {
             if matches!(step, In::Reply(_)) {
                 // The head of the answer tells all.
-                self.desk.out.abort(id);
+                self.shared.out.abort(id);
             }
             match step {
                 In::Reply(reply)
@@ -384,13 +386,13 @@ impl Machine for Subscriber {
     }
 
     fn poll_output(&mut self) -> Output<Event> {
-        if let Some(output) = self.desk.out.pop() {
+        if let Some(output) = self.shared.out.pop() {
             return output;
         }
         if self.ended {
             return Output::Idle(None);
         }
-        let config = &self.desk.config;
+        let config = &self.shared.config;
         let mut wake = self.fetch.wake();
         if let Some(reading) = &self.reading {
             wake = earlier(

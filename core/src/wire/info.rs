@@ -183,7 +183,7 @@ impl core::fmt::Debug for AuthToken {
 pub struct OrchestratorInfo {
     /// The message as received, so that a signer sees exactly what the orchestrator sent.
     pub raw: Bytes,
-    /// Where all further traffic goes, and the key of sessions and suspensions. As read it is anybody's word, and
+    /// Where all further traffic goes, and the key of sessions and suspensions. As read it may be anybody's, and
     /// leads to public addresses only; a handshake knows who said it.
     pub transcoder: Url,
     /// `None` from an off-chain orchestrator.

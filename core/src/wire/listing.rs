@@ -238,8 +238,8 @@ pub fn read_round(body: &[u8]) -> Result<u64, WireError> {
         .ok_or_else(|| WireError::new("the subgraph's answer", "it names no round"))
 }
 
-/// Reads the subgraph's answer to the question for orchestrators. Those that registered no URI are left out
-/// without a word.
+/// Reads the subgraph's answer to the question for orchestrators. Those that registered no URI are left out,
+/// untold.
 ///
 /// # Errors
 /// If it is an error, which comes with status 200, or no list.
@@ -330,8 +330,8 @@ impl Default for StatsFields {
     }
 }
 
-/// Reads a table of statistics: an array of objects. Inactive ones and ones without a URI are left out without a
-/// word.
+/// Reads a table of statistics: an array of objects. Inactive ones and ones without a URI are left out,
+/// untold.
 ///
 /// # Errors
 /// If it is no JSON array.
@@ -391,7 +391,7 @@ pub fn caps(wanted: &Capabilities) -> Vec<String> {
     wanted.models().filter_map(named).collect()
 }
 
-/// The entries as the word of the peer at `by`; those that are not for it to name are left out, with the reason.
+/// Entries as named by the peer at `by`: addresses that it may not name are left out, with the reason.
 #[must_use]
 pub fn named_by(listed: Listed<Found>, by: &Url) -> Listed<Found> {
     let (all, mut skipped) = listed;

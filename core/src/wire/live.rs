@@ -136,7 +136,7 @@ impl Channels {
         })
     }
 
-    /// The channels as the word of `orchestrator`.
+    /// The channels as named by `orchestrator`.
     ///
     /// # Errors
     /// If one of them is not for it to name.

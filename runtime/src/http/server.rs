@@ -254,13 +254,13 @@ impl<R: Runtime> Shared<R> {
             }
             number
         };
-        let place = Place {
+        let counted = Counted {
             shared: Arc::clone(self),
             number,
         };
         let shared = Arc::clone(self);
         self.runtime.spawn(async move {
-            let _place = place;
+            let _counted = counted;
             let talk = pin!(shared.talk(stream, from, &signal, pulse));
             signal.unless_stopped(talk).await;
         });
@@ -353,13 +353,13 @@ where
     }
 }
 
-/// An open connection in the books of its server.
-struct Place<R: Runtime> {
+/// An open connection that its server counts until this is dropped.
+struct Counted<R: Runtime> {
     shared: Arc<Shared<R>>,
     number: u64,
 }
 
-impl<R: Runtime> Drop for Place<R> {
+impl<R: Runtime> Drop for Counted<R> {
     fn drop(&mut self) {
         let waiting = {
             let mut connections = lock(&self.shared.connections);

@@ -17,7 +17,7 @@ use livepeer_core::handshake::{Identity, Paying};
 use livepeer_core::http::{Fault, In, Out, Trust, Url};
 use livepeer_core::money::Price;
 use livepeer_core::pool::{
-    Attempts, Budget, Config, Event, Lease, MAX_HEDGE, Outcome, SessionPool, Tried,
+    Attempts, Config, Event, Lease, MAX_HEDGE, Outcome, SessionPool, Tried, TryLimit,
 };
 use livepeer_core::selection::Balanced;
 use livepeer_core::{
@@ -40,8 +40,8 @@ pub struct Scenario {
     pub jobs: usize,
     /// The time within which the jobs come, a third of them at once.
     pub jobs_within: Duration,
-    /// The budget of each job for finding an orchestrator, each time it needs one.
-    pub budget: Budget,
+    /// The limit on the tries of each job for finding an orchestrator, each time it needs one.
+    pub try_limit: TryLimit,
     /// How the pool is set up.
     pub pool: Config,
 }
@@ -64,7 +64,7 @@ impl Default for Scenario {
             mean: 40,
             jobs: 12,
             jobs_within: Duration::from_secs(300),
-            budget: Budget {
+            try_limit: TryLimit {
                 tries: 30,
                 per_orchestrator: 5,
                 within: Some(Duration::from_secs(120)),
@@ -238,10 +238,10 @@ impl Network {
     /// # Panics
     /// If anything breaks that must hold at any time, or a job hangs.
     pub fn run(mut self) -> Report {
-        let budget = self.scenario.budget.within.unwrap_or_default();
-        // Every swap of a job gives it a new budget.
+        let search = self.scenario.try_limit.within.unwrap_or_default();
+        // Every swap of a job gives it as many tries again.
         let latest =
-            BEGINNING + self.scenario.jobs_within + (budget + Duration::from_secs(90)) * 40;
+            BEGINNING + self.scenario.jobs_within + (search + Duration::from_secs(90)) * 40;
         while self.jobs.iter().any(|job| !matches!(job, Job::Over)) {
             assert!(self.step(), "a job hangs: nothing more happens");
             assert!(self.now < latest, "a job hangs: {:?}", self.jobs);
@@ -313,7 +313,7 @@ impl Network {
                 Job::Due(_, left) if due => self.seek(Waiting {
                     since: self.now,
                     left,
-                    attempts: Attempts::new(self.scenario.budget),
+                    attempts: Attempts::new(self.scenario.try_limit),
                     first: true,
                     tried: Vec::new(),
                 }),
@@ -334,7 +334,7 @@ impl Network {
     }
 
     fn seek(&mut self, mut waiting: Waiting) -> Job {
-        let within = self.scenario.budget.within.unwrap_or(Duration::MAX);
+        let within = self.scenario.try_limit.within.unwrap_or(Duration::MAX);
         let lease = self.pool.take(self.now);
         self.drain();
         let Some(lease) = lease else {
@@ -424,10 +424,10 @@ impl Network {
             Trouble::TooDear => Outcome::TooDear,
         };
         self.give_back(lease, outcome);
-        // A job that ran for a while has earned a new budget.
+        // A job that ran for a while has earned as many tries again.
         let worked = at.since(since);
         let attempts = if worked > Duration::from_secs(10) {
-            Attempts::new(self.scenario.budget)
+            Attempts::new(self.scenario.try_limit)
         } else {
             attempts
         };

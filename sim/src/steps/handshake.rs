@@ -21,7 +21,7 @@ use crate::Key;
 /// A step of the play.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// The owner wants a fresh word.
+    /// The owner wants fresh info.
     Renew,
     /// The owner brings a piggybacked quote, picked by the byte.
     Adopt(u8),

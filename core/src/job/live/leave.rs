@@ -7,7 +7,7 @@ use super::media::Owed;
 use super::{Ending, Event, LiveVideoJob, Running, State};
 use crate::error::{Advice, Broken, Cause, Failure, Party, Reason};
 use crate::payment::Funds;
-use crate::pool::{Lease, Outcome, Spent};
+use crate::pool::{Lease, NoMoreTries, Outcome};
 
 /// Input that has been silent for this long is asleep: a server removes channels after five minutes.
 const ASLEEP: Duration = Duration::from_secs(240);
@@ -87,8 +87,8 @@ impl LiveVideoJob {
         }
     }
 
-    /// Starting was tried often enough, with this orchestrator or in all.
-    pub(super) fn give_up_on(&mut self, lease: Lease, spent: Spent) {
+    /// Gives the start up: it was tried often enough, with this orchestrator or in all.
+    pub(super) fn give_up_on(&mut self, lease: Lease, spent: NoMoreTries) {
         let failure = self.last_failure.clone().unwrap_or_else(|| {
             let party = Party::Orchestrator(lease.url().clone());
             let times = self.attempts.tries();
@@ -103,13 +103,13 @@ impl LiveVideoJob {
             )
         });
         let outcome = match spent {
-            Spent::Orchestrator(_) => Outcome::Failed(failure.clone()),
-            Spent::Tries(_) | Spent::Time(_) => Outcome::Unused,
+            NoMoreTries::Orchestrator(_) => Outcome::Failed(failure.clone()),
+            NoMoreTries::Tries(_) | NoMoreTries::Time(_) => Outcome::Unused,
         };
         self.out.event(Event::Release(lease, outcome));
         match spent {
-            Spent::Orchestrator(_) => self.out.event(Event::NeedLease),
-            Spent::Tries(_) | Spent::Time(_) => self.end_with(Ending::Failed(failure)),
+            NoMoreTries::Orchestrator(_) => self.out.event(Event::NeedLease),
+            NoMoreTries::Tries(_) | NoMoreTries::Time(_) => self.end_with(Ending::Failed(failure)),
         }
     }
 

@@ -198,7 +198,7 @@ impl LiveVideoJob {
         let mut out = Outbox::default();
         out.event(Event::NeedLease);
         Self {
-            attempts: Attempts::new(config.start_budget),
+            attempts: Attempts::new(config.start_limit),
             last_failure: None,
             swap_limit: config.swap_limit,
             config,

@@ -261,7 +261,7 @@ impl LiveVideoJob {
         };
         let payment = start.payment;
         if !self.is_beside {
-            self.attempts = Attempts::new(self.config.start_budget);
+            self.attempts = Attempts::new(self.config.start_limit);
         }
         if let Some(ending) = self.stopping.take() {
             let request = Request::new(Method::Delete, channels.publish).trust(self.config.trust);

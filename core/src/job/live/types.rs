@@ -8,7 +8,7 @@ use crate::http::{Trust, Url};
 use crate::job::SwapLimit;
 use crate::money::Price;
 use crate::payment::{Unit, session};
-use crate::pool::{Budget, Lease, Outcome};
+use crate::pool::{Lease, Outcome, TryLimit};
 use crate::wire::{Channels, RunnerEvent};
 
 /// Settings of a live video job.
@@ -24,7 +24,7 @@ pub struct Config {
     /// (handshake spec 14).
     pub start_tries: u32,
     /// Starts that are tried in a row, with one orchestrator and in all, before the job gives up.
-    pub start_budget: Budget,
+    pub start_limit: TryLimit,
     /// Time between payments for running work (payments spec 10).
     pub pay_every: Duration,
     /// Renewals of the quote that may fail in a row before the payment that needs it counts as one that cannot be
@@ -64,9 +64,9 @@ impl Default for Config {
             start_tries: 3,
             // The reference allows two seconds, and looks at them between tries only (handshake spec 12). A slow
             // first orchestrator would use them up alone.
-            start_budget: Budget {
+            start_limit: TryLimit {
                 within: Some(Duration::from_secs(30)),
-                ..Budget::LIVE_START
+                ..TryLimit::LIVE_START
             },
             pay_every: Duration::from_secs(5),
             max_unrenewed: 3,

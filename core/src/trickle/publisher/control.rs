@@ -23,15 +23,15 @@ impl Publisher {
     }
 
     pub(super) fn failure(&self, cause: Cause) -> Failure {
-        Failure::new(Party::Channel(self.desk.channel.clone()), cause)
+        Failure::new(Party::Channel(self.shared.channel.clone()), cause)
     }
 
     pub(super) fn probe(&mut self, tries: u32) {
-        let request = self.desk.next_request();
-        let id = self.desk.out.request(request);
+        let request = self.shared.next_request();
+        let id = self.shared.out.request(request);
         self.state = State::Probing {
             id: Some(id),
-            until: self.now + self.desk.config.probe_within,
+            until: self.now + self.shared.config.probe_within,
             tries,
         };
     }
@@ -42,16 +42,16 @@ impl Publisher {
                 self.met = true;
                 self.ready(latest);
             }
-            (404, _) if self.desk.config.create => {
-                let mut request = self.desk.base(Method::Post, self.desk.channel.clone());
-                if !self.desk.config.content.as_str().is_empty() {
-                    request =
-                        request.header(headers::EXPECT_CONTENT, self.desk.config.content.as_str());
+            (404, _) if self.shared.config.create => {
+                let mut request = self.shared.base(Method::Post, self.shared.channel.clone());
+                if !self.shared.config.content.as_str().is_empty() {
+                    request = request
+                        .header(headers::EXPECT_CONTENT, self.shared.config.content.as_str());
                 }
-                let id = self.desk.out.request(request.body(Body::Empty));
+                let id = self.shared.out.request(request.body(Body::Empty));
                 self.state = State::Creating {
                     id,
-                    until: self.now + self.desk.config.probe_within,
+                    until: self.now + self.shared.config.probe_within,
                 };
             }
             (404, _) => self.fail(Cause::Gone("the channel")),
@@ -60,7 +60,7 @@ impl Publisher {
     }
 
     pub(super) fn probe_failed(&mut self, tries: u32) {
-        if tries >= self.desk.config.probes {
+        if tries >= self.shared.config.probes {
             // An old server, or none yet: the first segment will tell (trickle spec 6.2-1).
             self.ready(Seq::ZERO);
         } else {
@@ -79,7 +79,7 @@ impl Publisher {
         self.state = State::Ready;
         self.spoke = self.now;
         self.next = first;
-        self.desk.out.event(Event::Ready(first));
+        self.shared.out.event(Event::Ready(first));
         self.warm_up();
     }
 
@@ -92,15 +92,15 @@ impl Publisher {
         }
         let reset = core::mem::take(&mut self.reset);
         let mut upload = Upload::new(self.now, self.next, reset);
-        upload.open(self.now, &mut self.desk);
+        upload.open(self.now, &mut self.shared);
         self.uploads.push_back(upload);
     }
 
     /// Hands on what may go.
     pub(super) fn feed(&mut self) {
         for upload in &mut self.uploads {
-            upload.feed(self.now, &mut self.desk);
-            if upload.holds_back(self.desk.config.policy) {
+            upload.feed(self.now, &mut self.shared);
+            if upload.holds_back(self.shared.config.policy) {
                 break;
             }
         }
@@ -116,10 +116,10 @@ impl Publisher {
                 self.failures = 0;
                 self.met = true;
                 if let Some(mut upload) = self.uploads.remove(at) {
-                    upload.abort(&mut self.desk);
+                    upload.abort(&mut self.shared);
                     if !upload.keep_alive {
                         self.delivered = Some(self.now);
-                        self.desk.out.event(Event::Delivered(seq));
+                        self.shared.out.event(Event::Delivered(seq));
                     }
                 }
             }
@@ -128,7 +128,7 @@ impl Publisher {
                 if begun {
                     self.lose(at, Cause::Gone("the channel"), false);
                 } else if let Some(mut upload) = self.uploads.remove(at) {
-                    upload.abort(&mut self.desk);
+                    upload.abort(&mut self.shared);
                 }
             }
             Verdict::Gone if self.met => self.finish(Ending::EndOfStream),
@@ -137,7 +137,7 @@ impl Publisher {
             Verdict::Stale if !begun => {
                 // Somebody closed the seq that is next; it is used up. Not at once: a server may do so for ever.
                 if let Some(mut upload) = self.uploads.remove(at) {
-                    upload.abort(&mut self.desk);
+                    upload.abort(&mut self.shared);
                 }
                 self.next = seq.next();
                 if matches!(self.state, State::Ready) {
@@ -160,7 +160,7 @@ impl Publisher {
 
     pub(super) fn count_failure(&mut self, last: Cause) {
         self.failures += 1;
-        if self.failures >= self.desk.config.max_failures.max(1) {
+        if self.failures >= self.shared.config.max_failures.max(1) {
             self.fail(Cause::GaveUp {
                 what: "a segment",
                 times: self.failures,
@@ -171,9 +171,9 @@ impl Publisher {
 
     pub(super) fn ask_anew(&mut self) {
         if self.reprobe.is_none() && matches!(self.state, State::Ready) {
-            let request = self.desk.next_request();
-            let id = self.desk.out.request(request);
-            self.reprobe = Some((id, self.now + self.desk.config.probe_within));
+            let request = self.shared.next_request();
+            let id = self.shared.out.request(request);
+            self.reprobe = Some((id, self.now + self.shared.config.probe_within));
         }
     }
 
@@ -190,15 +190,15 @@ impl Publisher {
         let Some(mut upload) = self.uploads.remove(at) else {
             return;
         };
-        upload.abort(&mut self.desk);
+        upload.abort(&mut self.shared);
         if self.current == Current::Writing(upload.seq) {
             self.current = Current::Discarding;
         }
-        if close && upload.opened && self.desk.errands.len() < MAX_ERRANDS {
+        if close && upload.opened && self.shared.errands.len() < MAX_ERRANDS {
             // Readers would hang until the slot is used again (trickle spec 6.2-8).
-            let request = self.desk.request(Method::Delete, upload.seq);
-            let id = self.desk.out.request(request);
-            self.desk.errands.push((id, self.now + DELETE_WITHIN));
+            let request = self.shared.request(Method::Delete, upload.seq);
+            let id = self.shared.out.request(request);
+            self.shared.errands.push((id, self.now + DELETE_WITHIN));
         }
         self.tell_lost(&upload, cause);
     }
@@ -207,7 +207,7 @@ impl Publisher {
     fn tell_lost(&mut self, upload: &Upload, cause: Cause) {
         if !upload.keep_alive {
             let failure = self.failure(cause);
-            self.desk.out.event(Event::Lost(upload.seq, failure));
+            self.shared.out.event(Event::Lost(upload.seq, failure));
         }
     }
 
@@ -224,32 +224,32 @@ impl Publisher {
         match self.state {
             State::Probing { id: Some(id), .. }
             | State::Creating { id, .. }
-            | State::Deleting { id, .. } => self.desk.out.abort(id),
+            | State::Deleting { id, .. } => self.shared.out.abort(id),
             _ => {}
         }
         self.state = State::Ended;
         while let Some(mut upload) = self.uploads.pop_front() {
-            upload.abort(&mut self.desk);
+            upload.abort(&mut self.shared);
             if upload.begun {
                 let cause = match &ending {
                     Ending::Failed(failure) => failure.cause.clone(),
                     Ending::EndOfStream => Cause::Gone("the channel"),
                     Ending::Closed => Cause::TimedOut {
                         doing: "the last segments",
-                        after: self.desk.config.drain_within,
+                        after: self.shared.config.drain_within,
                     },
                 };
                 self.tell_lost(&upload, cause);
             }
         }
         if let Some((id, _)) = self.reprobe.take() {
-            self.desk.out.abort(id);
+            self.shared.out.abort(id);
         }
-        for (id, _) in core::mem::take(&mut self.desk.errands) {
-            self.desk.out.abort(id);
+        for (id, _) in core::mem::take(&mut self.shared.errands) {
+            self.shared.out.abort(id);
         }
         self.current = Current::None;
-        self.desk.out.event(Event::Closed(ending));
+        self.shared.out.event(Event::Closed(ending));
     }
 
     pub(super) fn tick(&mut self, now: Time) {
@@ -263,16 +263,16 @@ impl Publisher {
         match self.state {
             State::Probing { id, until, tries } if until <= now => match id {
                 Some(id) => {
-                    self.desk.out.abort(id);
+                    self.shared.out.abort(id);
                     self.probe_failed(tries);
                 }
                 None => self.probe(tries),
             },
             State::Creating { id, until } if until <= now => {
-                self.desk.out.abort(id);
+                self.shared.out.abort(id);
                 self.fail(Cause::TimedOut {
                     doing: "creating the channel",
-                    after: self.desk.config.probe_within,
+                    after: self.shared.config.probe_within,
                 });
             }
             State::Deleting { until, .. } if until <= now => self.finish(Ending::Closed),
@@ -280,7 +280,7 @@ impl Publisher {
         }
         let mut verdicts = Vec::new();
         for upload in &mut self.uploads {
-            if let Some(verdict) = upload.tick(now, &mut self.desk) {
+            if let Some(verdict) = upload.tick(now, &mut self.shared) {
                 verdicts.push((upload.seq, verdict));
             }
         }
@@ -290,10 +290,10 @@ impl Publisher {
         if let Some((id, until)) = self.reprobe
             && until <= now
         {
-            self.desk.out.abort(id);
+            self.shared.out.abort(id);
             self.reprobe = None;
         }
-        self.desk.end_errands(now);
+        self.shared.end_errands(now);
     }
 
     /// Takes the steps that follow from the new state.
@@ -303,8 +303,8 @@ impl Publisher {
         if let State::Draining { until } = self.state
             && (self.in_flight() == 0 || until <= self.now)
         {
-            if self.desk.config.delete {
-                let linger = self.desk.config.linger;
+            if self.shared.config.delete {
+                let linger = self.shared.config.linger;
                 self.state = State::Lingering {
                     until: self.delivered.map_or(self.now, |at| at + linger),
                 };
@@ -316,8 +316,10 @@ impl Publisher {
             && until <= self.now
         {
             // Before the warm POST ends, or there would be one more empty segment (trickle spec 6.2-11).
-            let request = self.desk.base(Method::Delete, self.desk.channel.clone());
-            let id = self.desk.out.request(request);
+            let request = self
+                .shared
+                .base(Method::Delete, self.shared.channel.clone());
+            let id = self.shared.out.request(request);
             self.state = State::Deleting {
                 id,
                 until: self.now + DELETE_WITHIN,
@@ -331,18 +333,18 @@ impl Publisher {
             && self.reprobe.is_none()
             && !self.is_crowded();
         let may_write =
-            self.wants_write && self.unsent() <= self.desk.config.max_unsent_bytes as u64 / 2;
+            self.wants_write && self.unsent() <= self.shared.config.max_unsent_bytes as u64 / 2;
         if may_begin || may_write {
             self.wants_begin &= !may_begin;
             self.wants_write &= !may_write;
-            self.desk.out.event(Event::Writable);
+            self.shared.out.event(Event::Writable);
         }
     }
 
     pub(super) fn handle_http(&mut self, id: EffectId, step: In) {
         if let Some(upload) = self.uploads.iter_mut().find(|upload| upload.owns(id)) {
             let seq = upload.seq;
-            if let Some(verdict) = upload.handle(self.now, id, step, &mut self.desk) {
+            if let Some(verdict) = upload.handle(self.now, id, step, &mut self.shared) {
                 self.judge(seq, verdict);
             }
             return;
@@ -370,7 +372,7 @@ impl Publisher {
                 In::Reply(reply),
             ) if *own == id => {
                 let tries = *tries;
-                self.desk.let_end(self.now, id);
+                self.shared.let_end(self.now, id);
                 return self.probed(reply, tries);
             }
             (
@@ -385,7 +387,7 @@ impl Publisher {
                 return self.probe_failed(tries);
             }
             (State::Creating { id: own, .. }, In::Reply(reply)) if *own == id => {
-                self.desk.let_end(self.now, id);
+                self.shared.let_end(self.now, id);
                 return match reply.status {
                     200 => {
                         self.met = true;
@@ -414,7 +416,7 @@ impl Publisher {
             match step {
                 In::Reply(reply) => {
                     self.reprobe = None;
-                    self.desk.let_end(self.now, id);
+                    self.shared.let_end(self.now, id);
                     if headers::closed(&reply.headers) || reply.status == 404 {
                         self.finish(Ending::EndOfStream);
                     } else if let Some(latest) = headers::latest(&reply.headers) {
@@ -427,7 +429,7 @@ impl Publisher {
             return;
         }
         if matches!(step, In::End(_) | In::Failed(_)) {
-            self.desk.errands.retain(|(own, _)| *own != id);
+            self.shared.errands.retain(|(own, _)| *own != id);
         }
     }
 
@@ -443,7 +445,7 @@ impl Publisher {
         if self.uploads.back().is_some_and(|last| !last.begun)
             && let Some(mut warm) = self.uploads.pop_back()
         {
-            warm.abort(&mut self.desk);
+            warm.abort(&mut self.shared);
         }
         self.warm_up();
     }

@@ -32,7 +32,7 @@ impl Default for Idle {
 impl Publisher {
     /// When the silence will have lasted too long, if nothing more is said.
     pub(super) fn silent_at(&self) -> Option<Time> {
-        let idle = self.desk.config.idle?;
+        let idle = self.shared.config.idle?;
         if !matches!(self.state, State::Ready) || self.reprobe.is_some() || self.next == Seq::MAX {
             return None;
         }
@@ -60,7 +60,7 @@ impl Publisher {
         if let Current::Writing(seq) = self.current {
             self.end_segment(seq);
             self.current = Current::None;
-            self.desk.out.event(Event::Cut(seq));
+            self.shared.out.event(Event::Cut(seq));
         } else {
             let seq = self.take_warm();
             if let Some(upload) = self.uploads.iter_mut().find(|upload| upload.seq == seq) {

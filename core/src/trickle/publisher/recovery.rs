@@ -20,7 +20,7 @@
 
 use core::time::Duration;
 
-use super::Desk;
+use super::Shared;
 use super::compare::{Compared, View};
 use crate::http::{In, Method, Response};
 use crate::machine::{EffectId, earlier};
@@ -63,7 +63,7 @@ pub(super) struct Recovery {
 }
 
 impl Recovery {
-    pub(super) fn new(now: Time, seq: Seq, desk: &mut Desk) -> Self {
+    pub(super) fn new(now: Time, seq: Seq, shared: &mut Shared) -> Self {
         let mut recovery = Self {
             seq,
             get: None,
@@ -71,12 +71,12 @@ impl Recovery {
             compared: Compared::default(),
             heard: false,
             empty: false,
-            quiet_at: now + desk.config.quiet,
+            quiet_at: now + shared.config.quiet,
             retry_at: None,
             pause: RETRY_PAUSE,
             rounds: 0,
         };
-        recovery.ask(now, desk);
+        recovery.ask(now, shared);
         recovery
     }
 
@@ -84,18 +84,18 @@ impl Recovery {
         self.get == Some(id) || self.next == Some(id)
     }
 
-    fn ask(&mut self, now: Time, desk: &mut Desk) {
+    fn ask(&mut self, now: Time, shared: &mut Shared) {
         self.retry_at = None;
         self.compared = Compared::default();
         self.heard = false;
         self.empty = false;
-        let request = desk.request(Method::Get, self.seq);
-        self.get = Some(desk.out.request(request));
-        self.quiet_at = now + desk.config.quiet;
+        let request = shared.request(Method::Get, self.seq);
+        self.get = Some(shared.out.request(request));
+        self.quiet_at = now + shared.config.quiet;
     }
 
-    fn ask_later(&mut self, now: Time, desk: &mut Desk) {
-        self.abort(desk);
+    fn ask_later(&mut self, now: Time, shared: &mut Shared) {
+        self.abort(shared);
         self.retry_at = Some(now + self.pause);
         self.pause = (self.pause * 2).min(RETRY_PAUSE_MAX);
     }
@@ -106,23 +106,23 @@ impl Recovery {
         id: EffectId,
         step: In,
         view: &View<'_>,
-        desk: &mut Desk,
+        shared: &mut Shared,
     ) -> Finding {
         if self.next == Some(id) {
             match step {
-                In::Reply(reply) => self.head_of_channel(now, id, &reply, view, desk),
+                In::Reply(reply) => self.head_of_channel(now, id, &reply, view, shared),
                 In::Failed(_) => {
                     self.next = None;
-                    self.ask_later(now, desk);
+                    self.ask_later(now, shared);
                     Finding::Unknown
                 }
                 _ => Finding::Unknown,
             }
         } else if self.get == Some(id) {
             match step {
-                In::Reply(reply) => self.reply(now, &reply, view, desk),
+                In::Reply(reply) => self.reply(now, &reply, view, shared),
                 In::Data(bytes) => {
-                    self.quiet_at = now + desk.config.quiet;
+                    self.quiet_at = now + shared.config.quiet;
                     if !self.compared.matches(&bytes, view) {
                         return Finding::Differs("it is not a beginning of what was sent");
                     }
@@ -138,7 +138,7 @@ impl Recovery {
                 }
                 In::Failed(_) => {
                     self.get = None;
-                    self.ask_later(now, desk);
+                    self.ask_later(now, shared);
                     Finding::Unknown
                 }
                 In::Sent(_) | In::Request(_) => Finding::Unknown,
@@ -148,34 +148,40 @@ impl Recovery {
         }
     }
 
-    fn reply(&mut self, now: Time, reply: &Response, view: &View<'_>, desk: &mut Desk) -> Finding {
+    fn reply(
+        &mut self,
+        now: Time,
+        reply: &Response,
+        view: &View<'_>,
+        shared: &mut Shared,
+    ) -> Finding {
         // It is not silent, so the head need not tell.
-        self.drop_next(desk);
+        self.drop_next(shared);
         if headers::closed(&reply.headers) || reply.status == 404 {
             return Finding::Gone;
         }
         match reply.status {
             200 if headers::seq(&reply.headers).is_none_or(|seq| seq == view.seq) => {
                 self.heard = true;
-                self.quiet_at = now + desk.config.quiet;
+                self.quiet_at = now + shared.config.quiet;
                 Finding::Unknown
             }
             STATUS_NOT_IN_WINDOW => match headers::latest(&reply.headers) {
                 // Its slot is taken by the one a window later, which is the head at the earliest.
                 Some(latest) if latest >= view.seq.plus(WINDOW as u64) => Finding::Evicted,
                 Some(_) => {
-                    self.drop_get(desk);
+                    self.drop_get(shared);
                     self.empty = true;
-                    self.quiet_at = now + desk.config.quiet;
+                    self.quiet_at = now + shared.config.quiet;
                     Finding::Unknown
                 }
                 None => {
-                    self.ask_later(now, desk);
+                    self.ask_later(now, shared);
                     Finding::Unknown
                 }
             },
             _ => {
-                self.ask_later(now, desk);
+                self.ask_later(now, shared);
                 Finding::Unknown
             }
         }
@@ -187,14 +193,14 @@ impl Recovery {
         id: EffectId,
         reply: &Response,
         view: &View<'_>,
-        desk: &mut Desk,
+        shared: &mut Shared,
     ) -> Finding {
         self.next = None;
-        desk.out.abort(id);
+        shared.out.abort(id);
         if headers::closed(&reply.headers) || reply.status == 404 {
             return Finding::Gone;
         }
-        self.quiet_at = now + desk.config.quiet;
+        self.quiet_at = now + shared.config.quiet;
         match headers::latest(&reply.headers) {
             Some(latest) if reply.status == 200 => {
                 // One above, it has a byte, and the GET is slow or dead. Further above, it may also be that only later
@@ -203,17 +209,17 @@ impl Recovery {
                 if latest <= view.seq || self.rounds >= SILENT_ROUNDS {
                     self.empty = true;
                 } else {
-                    self.ask_later(now, desk);
+                    self.ask_later(now, shared);
                 }
             }
-            _ => self.ask_later(now, desk),
+            _ => self.ask_later(now, shared),
         }
         Finding::Unknown
     }
 
-    pub(super) fn tick(&mut self, now: Time, desk: &mut Desk) -> Finding {
+    pub(super) fn tick(&mut self, now: Time, shared: &mut Shared) -> Finding {
         if self.retry_at.is_some_and(|at| at <= now) {
-            self.ask(now, desk);
+            self.ask(now, shared);
             return Finding::Unknown;
         }
         if self.retry_at.is_some() || self.next.is_some() || self.quiet_at > now {
@@ -225,8 +231,8 @@ impl Recovery {
         if self.empty {
             return Finding::Open(0);
         }
-        let request = desk.next_request();
-        self.next = Some(desk.out.request(request));
+        let request = shared.next_request();
+        self.next = Some(shared.out.request(request));
         Finding::Unknown
     }
 
@@ -237,20 +243,20 @@ impl Recovery {
         earlier(None, self.next.is_none().then_some(self.quiet_at))
     }
 
-    fn drop_get(&mut self, desk: &mut Desk) {
+    fn drop_get(&mut self, shared: &mut Shared) {
         if let Some(id) = self.get.take() {
-            desk.out.abort(id);
+            shared.out.abort(id);
         }
     }
 
-    fn drop_next(&mut self, desk: &mut Desk) {
+    fn drop_next(&mut self, shared: &mut Shared) {
         if let Some(id) = self.next.take() {
-            desk.out.abort(id);
+            shared.out.abort(id);
         }
     }
 
-    pub(super) fn abort(&mut self, desk: &mut Desk) {
-        self.drop_get(desk);
-        self.drop_next(desk);
+    pub(super) fn abort(&mut self, shared: &mut Shared) {
+        self.drop_get(shared);
+        self.drop_next(shared);
     }
 }

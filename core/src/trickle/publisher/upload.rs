@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::compare::{Fingerprint, View};
 use super::recovery::{Finding, Recovery};
-use super::{Desk, Policy};
+use super::{Policy, Shared};
 use crate::error::{Cause, Reason};
 use crate::http::{Body, Fault, Headers, In, Method, Out};
 use crate::machine::{EffectId, earlier};
@@ -158,11 +158,11 @@ impl Upload {
     }
 
     /// Sends the head of the POST.
-    pub(super) fn open(&mut self, now: Time, desk: &mut Desk) {
+    pub(super) fn open(&mut self, now: Time, shared: &mut Shared) {
         self.phase = Phase::Posting;
-        let mut request = desk.request(Method::Post, self.seq).body(Body::Stream);
-        if !desk.config.content.as_str().is_empty() {
-            request = request.header(headers::CONTENT_TYPE, desk.config.content.as_str());
+        let mut request = shared.request(Method::Post, self.seq).body(Body::Stream);
+        if !shared.config.content.as_str().is_empty() {
+            request = request.header(headers::CONTENT_TYPE, shared.config.content.as_str());
         }
         // Only before any byte, and before its end: on a segment that the server has had it would mean another restart,
         // and the server would forget the later ones that are open (trickle spec 5.8, D5).
@@ -172,7 +172,7 @@ impl Upload {
         self.opened = true;
         (self.next, self.skip) = (0, 0);
         self.post = Some(Post {
-            id: desk.out.request(request),
+            id: shared.out.request(request),
             fed: 0,
             sent: 0,
             base: 0,
@@ -181,13 +181,13 @@ impl Upload {
         self.progress = now;
     }
 
-    pub(super) fn begin(&mut self, now: Time, desk: &mut Desk) {
+    pub(super) fn begin(&mut self, now: Time, shared: &mut Shared) {
         self.begun = true;
         self.progress = now;
         self.pause = RETRY_PAUSE;
         if self.post.is_none() && !self.is_recovering() {
             self.trouble = None;
-            self.open(now, desk);
+            self.open(now, shared);
         }
     }
 
@@ -198,7 +198,7 @@ impl Upload {
     }
 
     /// Hands on what there is.
-    pub(super) fn feed(&mut self, now: Time, desk: &mut Desk) {
+    pub(super) fn feed(&mut self, now: Time, shared: &mut Shared) {
         if !matches!(self.phase, Phase::Posting) || !self.begun {
             return;
         }
@@ -218,13 +218,13 @@ impl Upload {
             let bytes = chunk.slice(core::mem::take(&mut self.skip)..);
             post.fed += bytes.len() as u64;
             self.next += 1;
-            desk.out.http(post.id, Out::Data(bytes));
+            shared.out.http(post.id, Out::Data(bytes));
         }
         self.reached = self.reached.max(post.fed);
         if self.ended && post.fed == self.total {
             post.finished = true;
             self.progress = now;
-            desk.out.http(post.id, Out::End);
+            shared.out.http(post.id, Out::End);
         }
     }
 
@@ -265,7 +265,7 @@ impl Upload {
         now: Time,
         id: EffectId,
         step: In,
-        desk: &mut Desk,
+        shared: &mut Shared,
     ) -> Option<Verdict> {
         if let In::Failed(fault) = &step
             && fault.is_final()
@@ -274,7 +274,7 @@ impl Upload {
             return Some(Verdict::Fatal(Cause::Link(fault)));
         }
         if self.post.as_ref().is_some_and(|post| post.id == id) {
-            return self.handle_post(now, step, desk);
+            return self.handle_post(now, step, shared);
         }
         let view = View {
             kept: &self.kept,
@@ -285,37 +285,37 @@ impl Upload {
             seq: self.seq,
         };
         if let Phase::Recovering(recovery) = &mut self.phase {
-            let finding = recovery.handle(now, id, step, &view, desk);
-            return self.conclude(now, finding, desk);
+            let finding = recovery.handle(now, id, step, &view, shared);
+            return self.conclude(now, finding, shared);
         }
         if let Some(witness) = &mut self.witness {
-            match witness.handle(now, id, step, &view, desk) {
+            match witness.handle(now, id, step, &view, shared) {
                 Finding::Differs(why) => return Some(Verdict::Lost(differs(why))),
                 Finding::Unknown => {}
                 // Whatever else it saw, the answer to the POST says more.
-                _ => self.dismiss(desk),
+                _ => self.dismiss(shared),
             }
         }
         None
     }
 
-    fn handle_post(&mut self, now: Time, step: In, desk: &mut Desk) -> Option<Verdict> {
+    fn handle_post(&mut self, now: Time, step: In, shared: &mut Shared) -> Option<Verdict> {
         match step {
             In::Sent(count) => {
                 if let Some(post) = &mut self.post {
                     post.sent = post.fed.min(post.sent + count as u64);
                     self.progress = now;
                     self.trouble = None;
-                    self.trim(desk.config.replay_bytes);
+                    self.trim(shared.config.replay_bytes);
                 }
                 None
             }
             In::Reply(reply) => {
                 let post = self.post.take()?;
                 if post.finished {
-                    desk.let_end(now, post.id);
+                    shared.let_end(now, post.id);
                 } else {
-                    desk.out.abort(post.id);
+                    shared.out.abort(post.id);
                 }
                 if headers::closed(&reply.headers) || reply.status == 404 {
                     return Some(Verdict::Gone);
@@ -326,13 +326,13 @@ impl Upload {
                     // What a server says to a POST that brought nothing, or nothing that was wanted
                     // (trickle spec 5.4-4). Some say it always, so it is looked up.
                     200 if post.finished && post.fed > post.base && closes(&reply.headers) => {
-                        self.break_off(now, &post, None, desk)
+                        self.break_off(now, &post, None, shared)
                     }
                     200 if post.finished && named.is_none_or(|seq| seq == self.seq) => {
                         Some(Verdict::Delivered)
                     }
                     200 => Some(Verdict::Stale),
-                    status if status >= 500 => self.break_off(now, &post, None, desk),
+                    status if status >= 500 => self.break_off(now, &post, None, shared),
                     _ if !self.begun => {
                         self.rest(now);
                         None
@@ -347,7 +347,7 @@ impl Upload {
             }
             In::Failed(fault) => {
                 let post = self.post.take()?;
-                self.break_off(now, &post, Some(fault), desk)
+                self.break_off(now, &post, Some(fault), shared)
             }
             In::Data(_) | In::End(_) | In::Request(_) => None,
         }
@@ -359,7 +359,7 @@ impl Upload {
         now: Time,
         post: &Post,
         fault: Option<Fault>,
-        desk: &mut Desk,
+        shared: &mut Shared,
     ) -> Option<Verdict> {
         let never_left =
             fault.as_ref().is_some_and(Fault::is_before_request) && post.sent == post.base;
@@ -368,11 +368,11 @@ impl Upload {
         }
         if self.begun {
             let since = *self.trouble.get_or_insert(now);
-            if now.since(since) >= desk.config.recover_within {
+            if now.since(since) >= shared.config.recover_within {
                 return Some(Verdict::Lost(fault.map_or(
                     Cause::TimedOut {
                         doing: "a segment",
-                        after: desk.config.recover_within,
+                        after: shared.config.recover_within,
                     },
                     Cause::Link,
                 )));
@@ -395,7 +395,7 @@ impl Upload {
                 last: fault.map_or_else(|| "no answer".to_string(), |fault| fault.to_string()),
             }));
         }
-        self.recover(now, desk);
+        self.recover(now, shared);
         None
     }
 
@@ -412,19 +412,19 @@ impl Upload {
 
     /// Asks the server what it holds. A second POST opens at once: while it waits for its first byte, the server
     /// does not count the segment as orphaned (D6).
-    fn recover(&mut self, now: Time, desk: &mut Desk) {
-        self.dismiss(desk);
-        self.open(now, desk);
-        self.phase = Phase::Recovering(Recovery::new(now, self.seq, desk));
+    fn recover(&mut self, now: Time, shared: &mut Shared) {
+        self.dismiss(shared);
+        self.open(now, shared);
+        self.phase = Phase::Recovering(Recovery::new(now, self.seq, shared));
     }
 
-    fn dismiss(&mut self, desk: &mut Desk) {
+    fn dismiss(&mut self, shared: &mut Shared) {
         if let Some(mut witness) = self.witness.take() {
-            witness.abort(desk);
+            witness.abort(shared);
         }
     }
 
-    fn conclude(&mut self, now: Time, finding: Finding, desk: &mut Desk) -> Option<Verdict> {
+    fn conclude(&mut self, now: Time, finding: Finding, shared: &mut Shared) -> Option<Verdict> {
         match finding {
             Finding::Unknown => None,
             Finding::Gone => Some(Verdict::Gone),
@@ -436,7 +436,7 @@ impl Upload {
                 if held < self.trimmed {
                     return Some(Verdict::Lost(Cause::TooMuch {
                         what: "what the server lacks of the segment",
-                        limit: desk.config.replay_bytes,
+                        limit: shared.config.replay_bytes,
                     }));
                 }
                 let Phase::Recovering(recovery) =
@@ -446,7 +446,7 @@ impl Upload {
                 };
                 self.witness = Some(recovery);
                 if self.post.is_none() {
-                    self.open(now, desk);
+                    self.open(now, shared);
                 }
                 if let Some(post) = &mut self.post {
                     (post.base, post.fed, post.sent) = (held, held, held);
@@ -465,37 +465,37 @@ impl Upload {
                     self.held = held;
                     self.stuck = 0;
                 }
-                desk.resumed(self.seq, held);
+                shared.resumed(self.seq, held);
                 None
             }
         }
     }
 
-    pub(super) fn tick(&mut self, now: Time, desk: &mut Desk) -> Option<Verdict> {
+    pub(super) fn tick(&mut self, now: Time, shared: &mut Shared) -> Option<Verdict> {
         if let Some(since) = self.trouble
             && self.begun
-            && now.since(since) >= desk.config.recover_within
+            && now.since(since) >= shared.config.recover_within
         {
             return Some(Verdict::Lost(Cause::TimedOut {
                 doing: "a segment",
-                after: desk.config.recover_within,
+                after: shared.config.recover_within,
             }));
         }
         match &mut self.phase {
             Phase::Pausing(until) if *until <= now => {
-                self.open(now, desk);
+                self.open(now, shared);
                 None
             }
             Phase::Pausing(_) => None,
             Phase::Recovering(recovery) => {
-                let finding = recovery.tick(now, desk);
-                self.conclude(now, finding, desk)
+                let finding = recovery.tick(now, shared);
+                self.conclude(now, finding, shared)
             }
             Phase::Posting => {
-                if self.deadline(desk).is_some_and(|due| due <= now) {
+                if self.deadline(shared).is_some_and(|due| due <= now) {
                     let post = self.post.take()?;
-                    desk.out.abort(post.id);
-                    return self.break_off(now, &post, None, desk);
+                    shared.out.abort(post.id);
+                    return self.break_off(now, &post, None, shared);
                 }
                 None
             }
@@ -503,41 +503,41 @@ impl Upload {
     }
 
     /// When silence on the POST means that its connection is dead.
-    fn deadline(&self, desk: &Desk) -> Option<Time> {
+    fn deadline(&self, shared: &Shared) -> Option<Time> {
         let post = self.post.as_ref()?;
         if !self.begun {
             return None;
         }
         if post.fed > post.sent {
-            Some(self.progress + desk.config.stall_within)
+            Some(self.progress + shared.config.stall_within)
         } else if post.finished {
-            Some(self.progress + desk.config.answer_within)
+            Some(self.progress + shared.config.answer_within)
         } else {
             None
         }
     }
 
-    pub(super) fn wake(&self, desk: &Desk) -> Option<Time> {
+    pub(super) fn wake(&self, shared: &Shared) -> Option<Time> {
         let own = match &self.phase {
             Phase::Pausing(until) => Some(*until),
             Phase::Recovering(recovery) => recovery.wake(),
-            Phase::Posting => self.deadline(desk),
+            Phase::Posting => self.deadline(shared),
         };
         let trouble = self
             .trouble
             .filter(|_| self.begun)
-            .map(|since| since + desk.config.recover_within);
+            .map(|since| since + shared.config.recover_within);
         earlier(own, trouble)
     }
 
-    pub(super) fn abort(&mut self, desk: &mut Desk) {
+    pub(super) fn abort(&mut self, shared: &mut Shared) {
         if let Some(post) = self.post.take() {
-            desk.out.abort(post.id);
+            shared.out.abort(post.id);
         }
         if let Phase::Recovering(recovery) = &mut self.phase {
-            recovery.abort(desk);
+            recovery.abort(shared);
         }
-        self.dismiss(desk);
+        self.dismiss(shared);
     }
 }
 

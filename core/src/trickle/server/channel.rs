@@ -39,7 +39,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 /// State that all channels of a server share.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct Shared {
     pub(super) out: Outbox<Event>,
     pub(super) seats: BTreeMap<EffectId, Seat>,
     pub(super) blocks: Blocks,
@@ -131,7 +131,7 @@ impl Channel {
         id: Option<EffectId>,
         seq: Seq,
         reset: bool,
-        desk: &mut Desk,
+        shared: &mut Shared,
     ) {
         let restart = reset && seq < self.head;
         if reset {
@@ -145,9 +145,9 @@ impl Channel {
                 // Those who wait for the very segment that is to come go on waiting.
                 let awaited = segment.seq == seq && segment.phase == Phase::Fresh;
                 if segment.seq < seq {
-                    self.close_segment(now, key, desk);
+                    self.close_segment(now, key, shared);
                 } else if restart && !awaited {
-                    self.vacate(now, slot, desk);
+                    self.vacate(now, slot, shared);
                 }
             }
         }
@@ -157,11 +157,11 @@ impl Channel {
             // It comes so late that its slot has a later segment: as if it had been closed when it left (D4).
             None if late && self.is_taken(seq) => {
                 if let Some(id) = id {
-                    desk.out.http(id, Out::Reply(unwanted(seq)));
+                    shared.out.http(id, Out::Reply(unwanted(seq)));
                 }
                 return;
             }
-            None => self.install(now, seq, desk),
+            None => self.install(now, seq, shared),
         };
         let Some(segment) = self.segments.get_mut(key) else {
             return;
@@ -169,8 +169,8 @@ impl Channel {
         if segment.phase == Phase::Closed {
             // The answer of an empty POST, and the bytes are not wanted (D4).
             if let Some(id) = id {
-                self.advance(seq, false, desk);
-                desk.out.http(id, Out::Reply(unwanted(seq)));
+                self.advance(seq, false, shared);
+                shared.out.http(id, Out::Reply(unwanted(seq)));
             }
             return;
         }
@@ -183,7 +183,7 @@ impl Channel {
         self.guests += 1;
         match id {
             Some(id) => {
-                desk.seats.insert(
+                shared.seats.insert(
                     id,
                     Seat {
                         channel: self.key,
@@ -204,7 +204,7 @@ impl Channel {
         key: u32,
         place: u32,
         bytes: Bytes,
-        desk: &mut Desk,
+        shared: &mut Shared,
     ) -> bool {
         let Some(segment) = self.segments.get_mut(key) else {
             return false;
@@ -219,18 +219,18 @@ impl Channel {
         if segment.phase == Phase::Closed {
             // Readers have been told that it is complete. Answering at once tells the publisher (D26).
             if let Some(id) = writer.id {
-                desk.out.http(id, Out::Reply(unwanted(seq)));
+                shared.out.http(id, Out::Reply(unwanted(seq)));
             }
-            self.leave_writing(now, key, place, desk);
+            self.leave_writing(now, key, place, shared);
             return false;
         }
-        if segment.len.saturating_add(bytes.len()) > desk.config.max_segment_bytes {
+        if segment.len.saturating_add(bytes.len()) > shared.config.max_segment_bytes {
             if let Some(id) = writer.id {
                 let reply = text(413, "Segment too large\n").header(headers::CONNECTION, "close");
-                desk.out.http(id, Out::Reply(reply));
+                shared.out.http(id, Out::Reply(reply));
             }
-            self.leave_writing(now, key, place, desk);
-            self.close_segment(now, key, desk);
+            self.leave_writing(now, key, place, shared);
+            self.close_segment(now, key, shared);
             return false;
         }
         let by_peer = writer.id.is_some();
@@ -239,24 +239,24 @@ impl Channel {
         if !writer.began {
             writer.began = true;
             let restart = writer.restart;
-            self.advance(seq, restart, desk);
-            self.overtake(now, seq, desk);
+            self.advance(seq, restart, shared);
+            self.overtake(now, seq, shared);
         }
         let Some(segment) = self.segments.get_mut(key) else {
             return false;
         };
         segment.phase = Phase::Open;
         if by_peer {
-            segment.copy(&bytes, &mut desk.blocks);
+            segment.copy(&bytes, &mut shared.blocks);
         } else {
             segment.share(bytes);
         }
-        self.serve(key, desk);
+        self.serve(key, shared);
         true
     }
 
     /// The clean end of a writer's body.
-    pub(super) fn end(&mut self, now: Time, key: u32, place: u32, desk: &mut Desk) {
+    pub(super) fn end(&mut self, now: Time, key: u32, place: u32, shared: &mut Shared) {
         let Some(segment) = self.segments.get(key) else {
             return;
         };
@@ -270,19 +270,19 @@ impl Channel {
             } else {
                 self.emptied(seq)
             };
-            desk.out.http(id, Out::Reply(reply));
+            shared.out.http(id, Out::Reply(reply));
         }
-        self.stand_up(key, place, desk);
+        self.stand_up(key, place, shared);
         if !began {
             self.activity = now;
-            self.advance(seq, restart, desk);
+            self.advance(seq, restart, shared);
         }
-        self.close_segment(now, key, desk);
-        self.release(key, desk);
+        self.close_segment(now, key, shared);
+        self.release(key, shared);
     }
 
     /// A writer's body broke off: the segment waits a while for somebody who continues it (D6).
-    pub(super) fn broken(&mut self, now: Time, key: u32, place: u32, desk: &mut Desk) {
+    pub(super) fn broken(&mut self, now: Time, key: u32, place: u32, shared: &mut Shared) {
         let Some(writer) = self
             .segments
             .get(key)
@@ -293,30 +293,30 @@ impl Channel {
         if let Some(id) = writer.id {
             // Only half of the connection may be gone.
             let reply = text(500, "Server error\n").header(headers::CONNECTION, "close");
-            desk.out.http(id, Out::Reply(reply));
+            shared.out.http(id, Out::Reply(reply));
         }
-        self.leave_writing(now, key, place, desk);
+        self.leave_writing(now, key, place, shared);
     }
 
     /// A timer set for an orphan fired.
-    pub(super) fn orphan_due(&mut self, now: Time, key: u32, desk: &mut Desk) {
+    pub(super) fn orphan_due(&mut self, now: Time, key: u32, shared: &mut Shared) {
         let due = self
             .segments
             .get(key)
             .and_then(|segment| segment.orphan)
             .is_some_and(|until| until <= now);
         if due {
-            self.close_segment(now, key, desk);
+            self.close_segment(now, key, shared);
         }
     }
 
     // ---- closing ---------------------------------------------------------------------------------------------
 
     /// DELETE of a seq: whether its slot holds it.
-    pub(super) fn delete(&mut self, now: Time, seq: Seq, desk: &mut Desk) -> bool {
+    pub(super) fn delete(&mut self, now: Time, seq: Seq, shared: &mut Shared) -> bool {
         match self.find(seq) {
             Some(key) => {
-                self.close_segment(now, key, desk);
+                self.close_segment(now, key, shared);
                 true
             }
             None => false,
@@ -324,23 +324,23 @@ impl Channel {
     }
 
     /// The end of the channel: everybody who waits is answered, everybody who reads gets what there is.
-    pub(super) fn close(&mut self, now: Time, desk: &mut Desk) {
+    pub(super) fn close(&mut self, now: Time, shared: &mut Shared) {
         self.closed = true;
         for slot in 0..WINDOW {
-            self.vacate(now, slot, desk);
+            self.vacate(now, slot, shared);
         }
         for key in 0..self.segments.end() {
-            self.dismiss(key, desk);
+            self.dismiss(key, shared);
         }
         for id in core::mem::take(&mut self.ahead) {
-            desk.out.event(Event::Readable(id));
+            shared.out.event(Event::Readable(id));
         }
     }
 
     // ---- the inside ------------------------------------------------------------------------------------------
 
     /// Ends the uploads that still run into a closed segment: no waiter survives its channel (trickle spec 12-24).
-    fn dismiss(&mut self, key: u32, desk: &mut Desk) {
+    fn dismiss(&mut self, key: u32, shared: &mut Shared) {
         let end = self.segments.get(key).map_or(0, |held| held.writers.end());
         for place in 0..end {
             let Some(segment) = self.segments.get(key) else {
@@ -350,11 +350,11 @@ impl Channel {
                 continue;
             };
             if let Some(id) = writer.id {
-                desk.out.http(id, Out::Reply(unwanted(segment.seq)));
+                shared.out.http(id, Out::Reply(unwanted(segment.seq)));
             }
-            self.stand_up(key, place, desk);
+            self.stand_up(key, place, shared);
         }
-        self.release(key, desk);
+        self.release(key, shared);
     }
 
     const fn slot(seq: Seq) -> usize {
@@ -373,48 +373,48 @@ impl Channel {
             .is_some_and(|held| held.seq > seq)
     }
 
-    fn install(&mut self, now: Time, seq: Seq, desk: &mut Desk) -> u32 {
+    fn install(&mut self, now: Time, seq: Seq, shared: &mut Shared) -> u32 {
         let slot = Self::slot(seq);
-        self.vacate(now, slot, desk);
+        self.vacate(now, slot, shared);
         let key = self.segments.insert(Segment::new(seq));
         self.slots[slot] = Some(key);
         key
     }
 
-    fn vacate(&mut self, now: Time, slot: usize, desk: &mut Desk) {
+    fn vacate(&mut self, now: Time, slot: usize, shared: &mut Shared) {
         let Some(key) = self.slots[slot].take() else {
             return;
         };
         if let Some(segment) = self.segments.get_mut(key) {
             segment.slotted = false;
         }
-        self.close_segment(now, key, desk);
-        self.release(key, desk);
-        self.list_outside(now, key, desk);
+        self.close_segment(now, key, shared);
+        self.release(key, shared);
+        self.list_outside(now, key, shared);
     }
 
     /// The head moves forward, or to where a restarted publisher is (D3, D5).
-    fn advance(&mut self, seq: Seq, restart: bool, desk: &mut Desk) {
+    fn advance(&mut self, seq: Seq, restart: bool, shared: &mut Shared) {
         let next = seq.next();
         if next > self.head {
             self.head = next;
         } else if restart || seq.plus(RESTART_DISTANCE) <= self.head {
             self.head = next;
             self.restarts += 1;
-            self.alarm(desk);
+            self.alarm(shared);
         } else {
             return;
         }
         for id in core::mem::take(&mut self.ahead) {
-            desk.out.event(Event::Readable(id));
+            shared.out.event(Event::Readable(id));
         }
     }
 
     /// Tells all local readers that wait on a segment which now may never come.
-    fn alarm(&mut self, desk: &mut Desk) {
+    fn alarm(&mut self, shared: &mut Shared) {
         for key in 0..self.segments.end() {
             if let Some(segment) = self.segments.get_mut(key) {
-                segment.wake_locals(desk);
+                segment.wake_locals(shared);
             }
         }
     }
@@ -423,7 +423,7 @@ impl Channel {
     ///
     /// D6 closes it at once. We leave it the time that a publisher with several connections needs to notice that
     /// one of them broke and to continue there, since it may have begun the next segment just before.
-    fn overtake(&mut self, now: Time, seq: Seq, desk: &mut Desk) {
+    fn overtake(&mut self, now: Time, seq: Seq, shared: &mut Shared) {
         for slot in 0..WINDOW {
             let Some(key) = self.slots[slot] else {
                 continue;
@@ -434,31 +434,34 @@ impl Channel {
             if segment.seq < seq
                 && let Some(until) = &mut segment.orphan
             {
-                *until = (*until).min(now + desk.config.overtaken_grace);
-                desk.orphans.insert((*until, self.key, key));
+                *until = (*until).min(now + shared.config.overtaken_grace);
+                shared.orphans.insert((*until, self.key, key));
             }
         }
     }
 
     /// A writer stops before its segment is complete.
-    fn leave_writing(&mut self, now: Time, key: u32, place: u32, desk: &mut Desk) {
-        self.stand_up(key, place, desk);
+    fn leave_writing(&mut self, now: Time, key: u32, place: u32, shared: &mut Shared) {
+        self.stand_up(key, place, shared);
         let Some(segment) = self.segments.get_mut(key) else {
             return;
         };
         if segment.phase == Phase::Open && segment.writers.is_empty() {
             let grace = if self.head > segment.seq.next() {
-                desk.config.overtaken_grace.min(desk.config.orphan_grace)
+                shared
+                    .config
+                    .overtaken_grace
+                    .min(shared.config.orphan_grace)
             } else {
-                desk.config.orphan_grace
+                shared.config.orphan_grace
             };
             segment.orphan = Some(now + grace);
-            desk.orphans.insert((now + grace, self.key, key));
+            shared.orphans.insert((now + grace, self.key, key));
         }
-        self.release(key, desk);
+        self.release(key, shared);
     }
 
-    fn stand_up(&mut self, key: u32, place: u32, desk: &mut Desk) {
+    fn stand_up(&mut self, key: u32, place: u32, shared: &mut Shared) {
         let Some(writer) = self
             .segments
             .get_mut(key)
@@ -469,13 +472,13 @@ impl Channel {
         self.guests -= 1;
         match writer.id {
             Some(id) => {
-                desk.seats.remove(&id);
+                shared.seats.remove(&id);
             }
             None => self.local = None,
         }
     }
 
-    fn close_segment(&mut self, now: Time, key: u32, desk: &mut Desk) {
+    fn close_segment(&mut self, now: Time, key: u32, shared: &mut Shared) {
         let Some(segment) = self.segments.get_mut(key) else {
             return;
         };
@@ -500,21 +503,21 @@ impl Channel {
             segment.writers.remove(place);
             self.guests -= 1;
             self.activity = now;
-            self.advance(seq, restart, desk);
+            self.advance(seq, restart, shared);
             match id {
                 Some(id) => {
-                    desk.seats.remove(&id);
-                    desk.out.http(id, Out::Reply(self.emptied(seq)));
+                    shared.seats.remove(&id);
+                    shared.out.http(id, Out::Reply(self.emptied(seq)));
                 }
                 None => self.local = None,
             }
         }
-        self.serve(key, desk);
-        self.release(key, desk);
+        self.serve(key, shared);
+        self.release(key, shared);
     }
 
     /// Frees a segment that nobody can reach any more.
-    fn release(&mut self, key: u32, desk: &mut Desk) {
+    fn release(&mut self, key: u32, shared: &mut Shared) {
         let Some(segment) = self.segments.get_mut(key) else {
             return;
         };
@@ -530,8 +533,8 @@ impl Channel {
             self.slots[Self::slot(segment.seq)] = None;
         } else if segment.readers.is_empty() {
             // Only writers are left, whose bytes nobody will see.
-            Self::unlist(self.key, key, segment, desk);
-            segment.clear(&mut desk.blocks);
+            Self::unlist(self.key, key, segment, shared);
+            segment.clear(&mut shared.blocks);
         }
         if segment.readers.is_empty() && segment.writers.is_empty() {
             self.segments.remove(key);

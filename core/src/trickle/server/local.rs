@@ -1,6 +1,6 @@
 //! Reading a channel in-process: at its own pace, out of the channel's window.
 
-use super::channel::{Asked, Channel, Desk};
+use super::channel::{Asked, Channel, Shared};
 use super::{Read, ReaderId};
 use crate::time::Time;
 use crate::trickle::Seq;
@@ -21,13 +21,13 @@ impl Local {
         now: Time,
         id: ReaderId,
         channel: &mut Channel,
-        desk: &mut Desk,
+        shared: &mut Shared,
     ) -> Read {
         if let Some((segment, place)) = self.seat {
             let read = channel.read(now, segment, place);
             match read {
                 Read::End(seq) => {
-                    channel.leave_reading(segment, place, desk);
+                    channel.leave_reading(segment, place, shared);
                     self.seat = None;
                     self.next = seq.next();
                     return read;
@@ -40,7 +40,7 @@ impl Local {
                     if seq <= channel.head {
                         return read;
                     }
-                    channel.leave_reading(segment, place, desk);
+                    channel.leave_reading(segment, place, shared);
                     self.seat = None;
                 }
                 _ => return read,
@@ -49,7 +49,7 @@ impl Local {
         if channel.closed {
             return Read::Ended;
         }
-        match channel.look_up(now, self.next, desk) {
+        match channel.look_up(now, self.next, shared) {
             Asked::Held(segment) => {
                 self.seat = channel.sit(now, segment, id).map(|place| (segment, place));
                 self.restarts = channel.restarts;

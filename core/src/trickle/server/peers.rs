@@ -27,7 +27,7 @@ impl Server {
             let reply = Response::new(307).header(headers::LOCATION, clean);
             return self.reply(id, reply);
         }
-        let Some(rest) = path.strip_prefix(&*self.desk.config.base) else {
+        let Some(rest) = path.strip_prefix(&*self.shared.config.base) else {
             return self.reply(id, not_found());
         };
         let mut parts = rest.split('/');
@@ -48,10 +48,10 @@ impl Server {
         if !writes && (!reads || index.is_none()) {
             return self.reply(id, text(405, "Method Not Allowed\n"));
         }
-        if writes && name.starts_with('_') && self.desk.config.protect_reserved {
+        if writes && name.starts_with('_') && self.shared.config.protect_reserved {
             return self.reply(id, text(403, "Reserved name\n"));
         }
-        if self.desk.seats.len() + self.pending.len() >= self.desk.config.max_exchanges {
+        if self.shared.seats.len() + self.pending.len() >= self.shared.config.max_exchanges {
             return self.reply(id, unavailable());
         }
         match (request.method, index) {
@@ -82,10 +82,10 @@ impl Server {
         if self.names.contains_key(&name) {
             return self.reply(id, Response::new(200));
         }
-        if !self.desk.config.autocreate {
+        if !self.shared.config.autocreate {
             return self.reply(id, no_stream());
         }
-        if self.names.len() >= self.desk.config.max_channels {
+        if self.names.len() >= self.shared.config.max_channels {
             return self.reply(id, unavailable());
         }
         let content = request.headers.get(headers::EXPECT_CONTENT).unwrap_or("");
@@ -118,7 +118,7 @@ impl Server {
         request: Request,
     ) {
         if !self.names.contains_key(&name) {
-            if !self.desk.config.autocreate {
+            if !self.shared.config.autocreate {
                 let reply = no_stream().header(headers::CONNECTION, "close");
                 return self.reply(id, reply);
             }
@@ -149,7 +149,7 @@ impl Server {
         let key = match self.names.get(&name) {
             Some(key) => *key,
             None => {
-                if self.names.len() >= self.desk.config.max_channels {
+                if self.names.len() >= self.shared.config.max_channels {
                     let reply = unavailable().header(headers::CONNECTION, "close");
                     return self.reply(id, reply);
                 }
@@ -160,12 +160,12 @@ impl Server {
         let Some(channel) = self.channels.get_mut(key) else {
             return;
         };
-        if channel.guests() >= self.desk.config.max_channel_guests {
+        if channel.guests() >= self.shared.config.max_channel_guests {
             return self.reply(id, unavailable());
         }
         let seq = u64::try_from(index).map_or(channel.head, Seq::new);
         let reset = headers::reset(&request.headers);
-        channel.post(now, Some(id), seq, reset, &mut self.desk);
+        channel.post(now, Some(id), seq, reset, &mut self.shared);
     }
 
     pub(super) fn get(
@@ -196,10 +196,10 @@ impl Server {
             // The Go server reads multiples of five below as missing segments; everything else breaks it (D2).
             _ => return self.reply(id, bad_index()),
         };
-        if channel.guests() >= self.desk.config.max_channel_guests {
+        if channel.guests() >= self.shared.config.max_channel_guests {
             return self.reply(id, unavailable());
         }
-        channel.get(now, id, index, head_only, &mut self.desk);
+        channel.get(now, id, index, head_only, &mut self.shared);
     }
 
     pub(super) fn delete_segment(&mut self, now: Time, id: EffectId, name: &str, index: &str) {
@@ -212,7 +212,7 @@ impl Server {
         };
         let reply = match headers::index(index).map(u64::try_from) {
             Some(Ok(index)) => {
-                if channel.delete(now, Seq::new(index), &mut self.desk) {
+                if channel.delete(now, Seq::new(index), &mut self.shared) {
                     Response::new(200)
                 } else {
                     text(400, "Nonexistent segment\n")
@@ -235,8 +235,8 @@ impl Server {
         index: Option<&String>,
     ) -> Option<Result<(), Refusal>> {
         let gate = match wish {
-            Wish::Create => &self.desk.config.on_create,
-            Wish::Delete => &self.desk.config.on_delete,
+            Wish::Create => &self.shared.config.on_create,
+            Wish::Delete => &self.shared.config.on_delete,
         };
         match gate {
             Gate::Open => Some(Ok(())),
@@ -246,13 +246,13 @@ impl Server {
                     self.reply(id, unavailable());
                     return None;
                 };
-                self.desk.out.event(Event::Asked {
+                self.shared.out.event(Event::Asked {
                     id,
                     wish,
                     name: name.clone(),
                     headers: request.headers.clone(),
                 });
-                self.desk.out.http(id, Out::Pause);
+                self.shared.out.http(id, Out::Pause);
                 self.pending.insert(
                     id,
                     Pending {
@@ -274,7 +274,7 @@ impl Server {
 
     pub(super) fn granted(&mut self, now: Time, id: EffectId, pending: Pending) {
         self.intake.release(pending.held);
-        self.desk.out.http(id, Out::Resume);
+        self.shared.out.http(id, Out::Resume);
         match (pending.wish, pending.index) {
             (Wish::Delete, _) => self.delete_granted(now, id, &pending.name),
             (Wish::Create, None) => self.create_granted(now, id, pending.name, &pending.request),
@@ -296,10 +296,10 @@ impl Server {
             segment,
             place,
             writes: true,
-        }) = self.desk.seats.get(&id).copied()
+        }) = self.shared.seats.get(&id).copied()
         {
             if let Some(held) = self.channels.get_mut(channel) {
-                held.data(now, segment, place, bytes, &mut self.desk);
+                held.data(now, segment, place, bytes, &mut self.shared);
                 if held.closed {
                     self.bury(channel);
                 }
@@ -323,10 +323,10 @@ impl Server {
             segment,
             place,
             writes: true,
-        }) = self.desk.seats.get(&id).copied()
+        }) = self.shared.seats.get(&id).copied()
         {
             if let Some(held) = self.channels.get_mut(channel) {
-                held.end(now, segment, place, &mut self.desk);
+                held.end(now, segment, place, &mut self.shared);
             }
             self.bury(channel);
         } else if let Some(pending) = self.pending.get_mut(&id) {
@@ -335,14 +335,14 @@ impl Server {
     }
 
     pub(super) fn sent(&mut self, now: Time, id: EffectId, count: usize) {
-        let Some(seat) = self.desk.seats.get(&id).copied() else {
+        let Some(seat) = self.shared.seats.get(&id).copied() else {
             return;
         };
         if seat.writes {
             return;
         }
         if let Some(held) = self.channels.get_mut(seat.channel) {
-            held.sent(now, id, seat, count, &mut self.desk);
+            held.sent(now, id, seat, count, &mut self.shared);
             if held.closed {
                 self.bury(seat.channel);
             }
@@ -357,14 +357,14 @@ impl Server {
 
     pub(super) fn failed(&mut self, now: Time, id: EffectId) {
         self.forget_pending(id);
-        let Some(seat) = self.desk.seats.remove(&id) else {
+        let Some(seat) = self.shared.seats.remove(&id) else {
             return;
         };
         if let Some(held) = self.channels.get_mut(seat.channel) {
             if seat.writes {
-                held.broken(now, seat.segment, seat.place, &mut self.desk);
+                held.broken(now, seat.segment, seat.place, &mut self.shared);
             } else {
-                held.leave_reading(seat.segment, seat.place, &mut self.desk);
+                held.leave_reading(seat.segment, seat.place, &mut self.shared);
             }
         }
         self.bury(seat.channel);

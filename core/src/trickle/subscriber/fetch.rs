@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 
 use bytes::Bytes;
 
-use super::{Desk, OVERLAP};
+use super::{OVERLAP, Shared};
 use crate::http::{In, Out, Response};
 use crate::machine::{EffectId, earlier};
 use crate::time::Time;
@@ -78,10 +78,10 @@ impl Fetch {
         }
     }
 
-    pub(super) fn send(&mut self, now: Time, desk: &mut Desk) {
+    pub(super) fn send(&mut self, now: Time, shared: &mut Shared) {
         self.send_at = None;
-        self.refresh_at = Some(now + desk.config.refresh);
-        self.leg = Some(desk.get(now, self.want));
+        self.refresh_at = Some(now + shared.config.refresh);
+        self.leg = Some(shared.get(now, self.want));
     }
 
     pub(super) const fn pause(&mut self, until: Time) {
@@ -97,14 +97,14 @@ impl Fetch {
     }
 
     /// The connection that the body comes on, if it is still open. The other one is let go.
-    pub(super) fn take_leg(&mut self, desk: &mut Desk) -> Option<EffectId> {
+    pub(super) fn take_leg(&mut self, shared: &mut Shared) -> Option<EffectId> {
         if let Some((old, _)) = self.old.take() {
-            desk.out.abort(old);
+            shared.out.abort(old);
         }
         self.leg.take()
     }
 
-    pub(super) fn handle(&mut self, now: Time, id: EffectId, step: In, desk: &mut Desk) {
+    pub(super) fn handle(&mut self, now: Time, id: EffectId, step: In, shared: &mut Shared) {
         match step {
             In::Reply(reply) => {
                 // Who answers first wins.
@@ -115,15 +115,15 @@ impl Fetch {
                     self.leg.replace(id)
                 };
                 if let Some(loser) = loser {
-                    desk.out.abort(loser);
+                    shared.out.abort(loser);
                 }
-                self.classify(now, id, reply, desk);
+                self.classify(now, id, reply, shared);
             }
             In::Data(bytes) => {
                 if bytes.is_empty() {
                     return;
                 }
-                self.prevail(id, desk);
+                self.prevail(id, shared);
                 if self.leg != Some(id) {
                     return;
                 }
@@ -143,13 +143,13 @@ impl Fetch {
                 }
                 self.held_len += bytes.len();
                 self.held.push_back(bytes);
-                if self.held_len >= desk.config.ahead_bytes && !self.paused {
+                if self.held_len >= shared.config.ahead_bytes && !self.paused {
                     self.paused = true;
-                    desk.out.http(id, Out::Pause);
+                    shared.out.http(id, Out::Pause);
                 }
             }
             In::End(_) => {
-                self.prevail(id, desk);
+                self.prevail(id, shared);
                 if self.leg != Some(id) {
                     return;
                 }
@@ -190,12 +190,12 @@ impl Fetch {
     }
 
     /// The request before a refresh goes on after all: its head is good, and here is what follows it.
-    fn prevail(&mut self, id: EffectId, desk: &mut Desk) {
+    fn prevail(&mut self, id: EffectId, shared: &mut Shared) {
         let headed = self.head.as_ref().is_some_and(|(of, _)| *of == id);
         if headed && self.old.is_some_and(|(old, _)| old == id) {
             self.old = None;
             if let Some(loser) = self.leg.replace(id) {
-                desk.out.abort(loser);
+                shared.out.abort(loser);
             }
         }
     }
@@ -204,7 +204,7 @@ impl Fetch {
         self.head.take_if(|(of, _)| *of == id);
     }
 
-    fn classify(&mut self, now: Time, id: EffectId, reply: Response, desk: &mut Desk) {
+    fn classify(&mut self, now: Time, id: EffectId, reply: Response, shared: &mut Shared) {
         self.head = None;
         self.refresh_at = None;
         let answer = if headers::closed(&reply.headers) {
@@ -218,7 +218,7 @@ impl Fetch {
                     (Some(seq), _) => {
                         self.want = Start::At(seq);
                         // A head is no byte: the connection may still be dead.
-                        self.refresh_at = Some(now + desk.config.refresh);
+                        self.refresh_at = Some(now + shared.config.refresh);
                         self.head = Some((id, reply));
                         return;
                     }
@@ -231,7 +231,7 @@ impl Fetch {
         };
         // What else it says is of no use; closing is cheaper than reading.
         if let Some(id) = self.leg.take() {
-            desk.out.abort(id);
+            shared.out.abort(id);
         }
         self.answer = Some(answer);
     }
@@ -252,16 +252,16 @@ impl Fetch {
     }
 
     /// `may_double`: whether it may have two requests at a time.
-    pub(super) fn tick(&mut self, now: Time, may_double: bool, desk: &mut Desk) {
+    pub(super) fn tick(&mut self, now: Time, may_double: bool, shared: &mut Shared) {
         if self.send_at.is_some_and(|at| at <= now) {
-            self.send(now, desk);
+            self.send(now, shared);
         }
         if let Some((old, until)) = self.old
             && until <= now
         {
             self.old = None;
             self.forget_head(old);
-            desk.out.abort(old);
+            shared.out.abort(old);
         }
         if self.is_due(now)
             && let Some(leg) = self.leg
@@ -272,9 +272,9 @@ impl Fetch {
             }
             if let Some((older, _)) = self.old.replace((leg, now + OVERLAP)) {
                 self.forget_head(older);
-                desk.out.abort(older);
+                shared.out.abort(older);
             }
-            self.send(now, desk);
+            self.send(now, shared);
         }
     }
 
@@ -283,9 +283,9 @@ impl Fetch {
         earlier(earlier(self.send_at, self.refresh_at), old)
     }
 
-    pub(super) fn abort(&mut self, desk: &mut Desk) {
-        if let Some(id) = self.take_leg(desk) {
-            desk.out.abort(id);
+    pub(super) fn abort(&mut self, shared: &mut Shared) {
+        if let Some(id) = self.take_leg(shared) {
+            shared.out.abort(id);
         }
     }
 }

@@ -13,10 +13,10 @@ use crate::trickle::{ContentType, Ending, PAUSE, PAUSE_MAX, Seq, Start, WINDOW};
 impl Subscriber {
     /// Wants something else next, at once or after a pause.
     pub(super) fn go(&mut self, to: Start, pause: Option<Duration>) {
-        self.fetch.abort(&mut self.desk);
+        self.fetch.abort(&mut self.shared);
         self.fetch = Fetch::new(to);
         if let Some((id, _)) = self.asking.take() {
-            self.desk.out.abort(id);
+            self.shared.out.abort(id);
         }
         self.ahead_since = None;
         self.late_since = None;
@@ -26,18 +26,18 @@ impl Subscriber {
 
     /// Repeats the request after a pause.
     pub(super) fn again(&mut self, pause: Duration) {
-        self.fetch.abort(&mut self.desk);
+        self.fetch.abort(&mut self.shared);
         self.fetch = Fetch::new(self.fetch.want);
         self.send_after(pause);
     }
 
     pub(super) fn send_after(&mut self, pause: Duration) {
         let mut at = self.now + pause;
-        if self.desk.barren >= 2 {
-            at = at.max(self.desk.last_request + PAUSE);
+        if self.shared.barren >= 2 {
+            at = at.max(self.shared.last_request + PAUSE);
         }
         if at <= self.now {
-            self.fetch.send(self.now, &mut self.desk);
+            self.fetch.send(self.now, &mut self.shared);
         } else {
             self.fetch.pause(at);
         }
@@ -45,7 +45,7 @@ impl Subscriber {
 
     /// Something new came: the next questions need no pause.
     pub(super) fn news(&mut self) {
-        self.desk.barren = 0;
+        self.shared.barren = 0;
         self.skips = 0;
         self.last_news = self.now;
         self.ahead_since = None;
@@ -55,7 +55,7 @@ impl Subscriber {
 
     pub(super) fn count_failure(&mut self, last: &dyn core::fmt::Display) -> Option<Duration> {
         self.failures += 1;
-        if self.failures >= self.desk.config.max_failures.max(1) {
+        if self.failures >= self.shared.config.max_failures.max(1) {
             let last = last.to_string();
             self.fail(Cause::GaveUp {
                 what: "reading the channel",
@@ -65,7 +65,7 @@ impl Subscriber {
             return None;
         }
         // A channel that was there is asked again at once: while one pauses, its window of five segments may pass.
-        let at_once = u32::from(self.met || self.desk.config.leave_dead);
+        let at_once = u32::from(self.met || self.shared.config.leave_dead);
         let Some(doublings) = self.failures.checked_sub(1 + at_once) else {
             return Some(Duration::ZERO);
         };
@@ -74,7 +74,7 @@ impl Subscriber {
     }
 
     pub(super) fn fail(&mut self, cause: Cause) {
-        let who = Party::Channel(self.desk.channel.clone());
+        let who = Party::Channel(self.shared.channel.clone());
         self.finish(Ending::Failed(Failure::new(who, cause)));
     }
 
@@ -84,19 +84,19 @@ impl Subscriber {
         }
         self.ended = true;
         self.drop_reading();
-        self.fetch.abort(&mut self.desk);
+        self.fetch.abort(&mut self.shared);
         if let Some((id, _)) = self.asking.take() {
-            self.desk.out.abort(id);
+            self.shared.out.abort(id);
         }
-        self.desk.out.event(Event::Closed(ending));
+        self.shared.out.event(Event::Closed(ending));
     }
 
     /// Ends the segment that is being told, unfinished.
     pub(super) fn drop_reading(&mut self) {
         if let Some(mut reading) = self.reading.take() {
-            reading.hang_up(&mut self.desk);
+            reading.hang_up(&mut self.shared);
             let (seq, told) = (reading.seq, reading.told);
-            self.desk.out.event(Event::Truncated(seq, told));
+            self.shared.out.event(Event::Truncated(seq, told));
         }
     }
 
@@ -132,7 +132,7 @@ impl Subscriber {
                 }
                 Answer::NotInWindow(None) => {
                     if self.asking.is_none() {
-                        let id = self.desk.next();
+                        let id = self.shared.next();
                         self.asking = Some((id, self.now + PAUSE_MAX));
                     }
                     return;
@@ -140,7 +140,7 @@ impl Subscriber {
                 Answer::Failed(why) => {
                     if self.reading.is_some() {
                         // What is being told may go on for long; the budget is for those who wait.
-                        let most = self.desk.config.max_failures.max(2) - 2;
+                        let most = self.shared.config.max_failures.max(2) - 2;
                         self.failures = self.failures.min(most);
                     }
                     if let Some(pause) = self.count_failure(&why) {
@@ -152,7 +152,7 @@ impl Subscriber {
                     // (trickle spec 7.2-4).
                     let head = latest.unwrap_or(seq.next());
                     self.arrive(seq, head, ContentType::default());
-                    self.desk.out.event(Event::End(seq));
+                    self.shared.out.event(Event::End(seq));
                     let by_hand = latest.is_some_and(|latest| latest <= seq);
                     self.go(Start::At(seq.next()), by_hand.then_some(PAUSE));
                 }
@@ -170,11 +170,11 @@ impl Subscriber {
         self.failures = 0;
         self.highest = self.highest.max(head);
         self.news();
-        self.desk.out.event(Event::Begin(seq, content));
+        self.shared.out.event(Event::Begin(seq, content));
     }
 
     pub(super) fn begin(&mut self, seq: Seq, latest: Option<Seq>, content: ContentType) {
-        if let (Some(most), Some(latest)) = (self.desk.config.max_lag, latest)
+        if let (Some(most), Some(latest)) = (self.shared.config.max_lag, latest)
             && latest > seq.plus(most).next()
         {
             // Still there, but further behind than the owner wants to be.
@@ -183,18 +183,18 @@ impl Subscriber {
         }
         self.arrive(seq, seq.next().max(latest.unwrap_or(seq)), content);
         let mut fetch = core::mem::replace(&mut self.fetch, Fetch::new(Start::At(seq.next())));
-        let leg = fetch.take_leg(&mut self.desk);
+        let leg = fetch.take_leg(&mut self.shared);
         self.send_after(Duration::ZERO);
-        let mut reading = Reading::new(self.now, seq, leg, self.desk.config.refresh);
+        let mut reading = Reading::new(self.now, seq, leg, self.shared.config.refresh);
         for bytes in fetch.held.drain(..) {
             // Nothing was told of it yet that they could contradict.
-            let _ = reading.tell(bytes, &mut self.desk);
+            let _ = reading.tell(bytes, &mut self.shared);
         }
         self.reading = Some(reading);
         if fetch.paused
             && let Some(id) = leg
         {
-            self.desk.out.http(id, Out::Resume);
+            self.shared.out.http(id, Out::Resume);
         }
         match fetch.tail {
             Tail::Open => {}
@@ -212,7 +212,7 @@ impl Subscriber {
             }
             return self.finish(Ending::EndOfStream);
         }
-        if self.now.since(self.began) >= self.desk.config.start_within {
+        if self.now.since(self.began) >= self.shared.config.start_within {
             return self.fail(Cause::Gone("the channel"));
         }
         self.again(PAUSE);
@@ -231,7 +231,7 @@ impl Subscriber {
             // Its slot is not due for another one yet, so it was never there.
             let since = *self.late_since.get_or_insert(self.now);
             if latest < want.plus(WINDOW as u64 - 1)
-                && self.now.since(since) < self.desk.config.late_within
+                && self.now.since(since) < self.shared.config.late_within
             {
                 self.again(PAUSE);
                 return true;
@@ -265,16 +265,16 @@ impl Subscriber {
                     return false;
                 }
                 self.highest = latest;
-                self.desk.out.event(Event::Discontinuity);
+                self.shared.out.event(Event::Discontinuity);
                 self.go(Start::At(latest), None);
                 return true;
             }
             self.again(PAUSE);
         }
-        if self.now.since(since) >= self.desk.config.ahead_within {
+        if self.now.since(since) >= self.shared.config.ahead_within {
             self.fail(Cause::TimedOut {
                 doing: "a segment ahead of the head",
-                after: self.desk.config.ahead_within,
+                after: self.shared.config.ahead_within,
             });
         }
         true
@@ -284,13 +284,13 @@ impl Subscriber {
     pub(super) fn skip(&mut self, want: Seq, latest: Seq) {
         // While one pauses, a window of short segments passes. So the first skips in a row need no pause, and where
         // the owner's choice was gone by the time that it was asked for, the head is not.
-        let lag = match (self.skips, self.desk.config.lag) {
+        let lag = match (self.skips, self.shared.config.lag) {
             (1.., Lag::Current | Lag::Earliest) => Lag::Live,
             (_, lag) => lag,
         };
         if self.skips < SKIPS_AT_ONCE {
             self.skips += 1;
-            self.desk.barren = 0;
+            self.shared.barren = 0;
         }
         let target = match lag {
             Lag::Live => latest,
@@ -300,7 +300,7 @@ impl Subscriber {
                 let cause = Cause::TooMuch {
                     what: "the lag behind the channel's head",
                     limit: self
-                        .desk
+                        .shared
                         .config
                         .max_lag
                         .map_or(WINDOW, |most| usize::try_from(most).unwrap_or(usize::MAX)),
@@ -309,7 +309,7 @@ impl Subscriber {
             }
         };
         let target = target.max(want.next());
-        self.desk.out.event(Event::Gap(want..target));
+        self.shared.out.event(Event::Gap(want..target));
         self.go(Start::At(target), None);
     }
 }

@@ -6,7 +6,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::fetch::{Answer, Fetch, Tail};
-use super::{Desk, Event, OVERLAP, Subscriber};
+use super::{Event, OVERLAP, Shared, Subscriber};
 use crate::http::Out;
 use crate::machine::EffectId;
 use crate::time::Time;
@@ -59,7 +59,7 @@ impl Reading {
     /// Hands on bytes, less what was told before the connection broke (the prefix property). False if they do not
     /// continue what was told.
     #[must_use]
-    pub(super) fn tell(&mut self, mut bytes: Bytes, desk: &mut Desk) -> bool {
+    pub(super) fn tell(&mut self, mut bytes: Bytes, shared: &mut Shared) -> bool {
         if self.skip > 0 {
             let known =
                 usize::try_from(self.skip).map_or(bytes.len(), |skip| skip.min(bytes.len()));
@@ -78,8 +78,8 @@ impl Reading {
             self.opening_len += keep;
         }
         self.told += bytes.len() as u64;
-        desk.barren = 0;
-        desk.out.event(Event::Data(self.seq, bytes));
+        shared.barren = 0;
+        shared.out.event(Event::Data(self.seq, bytes));
         true
     }
 
@@ -115,20 +115,20 @@ impl Reading {
         usize::from(self.leg.is_some()) + self.again.as_ref().map_or(0, Fetch::legs)
     }
 
-    pub(super) fn tick(&mut self, now: Time, may_double: bool, desk: &mut Desk) {
+    pub(super) fn tick(&mut self, now: Time, may_double: bool, shared: &mut Shared) {
         match &mut self.again {
             Some(again) => {
                 if again.is_due(now)
                     && let Some(leg) = self.leg.take()
                 {
                     // Silent through two questions: it is dead.
-                    desk.out.abort(leg);
+                    shared.out.abort(leg);
                 }
-                again.tick(now, may_double, desk);
+                again.tick(now, may_double, shared);
             }
             None if self.reread_at <= now => {
                 if may_double {
-                    self.reread(now, desk);
+                    self.reread(now, shared);
                 } else {
                     self.reread_at = now + OVERLAP;
                 }
@@ -137,18 +137,18 @@ impl Reading {
         }
     }
 
-    pub(super) fn reread(&mut self, now: Time, desk: &mut Desk) {
+    pub(super) fn reread(&mut self, now: Time, shared: &mut Shared) {
         let mut fetch = Fetch::new(Start::At(self.seq));
-        fetch.send(now, desk);
+        fetch.send(now, shared);
         self.again = Some(fetch);
     }
 
-    pub(super) fn hang_up(&mut self, desk: &mut Desk) {
+    pub(super) fn hang_up(&mut self, shared: &mut Shared) {
         if let Some(id) = self.leg.take() {
-            desk.out.abort(id);
+            shared.out.abort(id);
         }
         if let Some(mut again) = self.again.take() {
-            again.abort(desk);
+            again.abort(shared);
         }
     }
 }
@@ -158,13 +158,13 @@ impl Subscriber {
         let Some(mut reading) = self.reading.take() else {
             return;
         };
-        reading.hang_up(&mut self.desk);
+        reading.hang_up(&mut self.shared);
         if reading.skip > 0 {
             // The server has less of it than it had.
             let (seq, told) = (reading.seq, reading.told);
-            self.desk.out.event(Event::Truncated(seq, told));
+            self.shared.out.event(Event::Truncated(seq, told));
         } else {
-            self.desk.out.event(Event::End(reading.seq));
+            self.shared.out.event(Event::End(reading.seq));
         }
         self.act();
     }
@@ -175,7 +175,7 @@ impl Subscriber {
             return;
         };
         self.drop_reading();
-        self.desk.out.event(Event::Discontinuity);
+        self.shared.out.event(Event::Discontinuity);
         self.highest = seq;
         self.go(Start::At(seq), None);
     }
@@ -186,7 +186,7 @@ impl Subscriber {
     }
 
     pub(super) fn broken(&mut self) {
-        let config_limit = self.desk.config.max_resumes;
+        let config_limit = self.shared.config.max_resumes;
         let Some(reading) = &mut self.reading else {
             return;
         };
@@ -199,7 +199,7 @@ impl Subscriber {
         if reading.resumes > config_limit {
             return self.truncate();
         }
-        reading.reread(self.now, &mut self.desk);
+        reading.reread(self.now, &mut self.shared);
     }
 
     /// Handles the answer to reading the same segment again.
@@ -215,21 +215,21 @@ impl Subscriber {
         };
         match answer {
             Answer::Body { seq, .. } if seq == reading.seq => {
-                let leg = fetch.take_leg(&mut self.desk);
+                let leg = fetch.take_leg(&mut self.shared);
                 let held = core::mem::take(&mut fetch.held);
                 let (tail, paused) = (fetch.tail, fetch.paused);
                 reading.again = None;
                 if let Some(old) = core::mem::replace(&mut reading.leg, leg) {
-                    self.desk.out.abort(old);
+                    self.shared.out.abort(old);
                 }
                 if paused && let Some(id) = leg {
-                    self.desk.out.http(id, Out::Resume);
+                    self.shared.out.http(id, Out::Resume);
                 }
                 reading.skip = reading.told;
                 self.failures = 0;
-                reading.hear(self.now, self.desk.config.refresh);
+                reading.hear(self.now, self.shared.config.refresh);
                 for bytes in held {
-                    if !reading.tell(bytes, &mut self.desk) {
+                    if !reading.tell(bytes, &mut self.shared) {
                         return self.another();
                     }
                 }
@@ -253,7 +253,7 @@ impl Subscriber {
             // The server has begun anew, and the publisher may still have it.
             Answer::NotInWindow(Some(latest))
                 if latest < reading.seq.plus(WINDOW as u64 - 1)
-                    && self.now.since(reading.broken_at) < self.desk.config.late_within =>
+                    && self.now.since(reading.broken_at) < self.shared.config.late_within =>
             {
                 let mut fetch = Fetch::new(Start::At(reading.seq));
                 fetch.pause(self.now + PAUSE);

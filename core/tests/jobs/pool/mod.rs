@@ -11,8 +11,8 @@ use livepeer_core::capabilities::{Capabilities, Capability, Model};
 use livepeer_core::handshake::{Identity, Rejection, Signers};
 use livepeer_core::http::{self, Fault, Headers, Out, Response, Url};
 use livepeer_core::pool::{
-    Attempts, Budget, Candidate, Config, Event, Lease, Offered, Outcome, Quickest, Selector,
-    SessionPool, Spent, Why,
+    Attempts, Candidate, Config, Event, Lease, NoMoreTries, Offered, Outcome, Quickest, Selector,
+    SessionPool, TryLimit, Why,
 };
 use livepeer_core::signers::Standing;
 use livepeer_core::store::StoreFailed;

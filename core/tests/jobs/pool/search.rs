@@ -303,20 +303,23 @@ fn warm_models_come_before_quick_ones() {
 #[test]
 fn tries_are_limited_in_all_per_orchestrator_and_in_time() {
     let (a, b) = (url("a"), url("b"));
-    let mut attempts = Attempts::new(Budget::BATCH);
+    let mut attempts = Attempts::new(TryLimit::BATCH);
     for _ in 0..3 {
         attempts.begin(START, &a).unwrap();
     }
-    assert_eq!(attempts.begin(START, &a), Err(Spent::Orchestrator(3)));
+    assert_eq!(attempts.begin(START, &a), Err(NoMoreTries::Orchestrator(3)));
     attempts.begin(START + Duration::from_secs(2), &b).unwrap();
     let late = START + Duration::from_millis(2_001);
-    assert!(matches!(attempts.begin(late, &b), Err(Spent::Time(_))));
+    assert!(matches!(
+        attempts.begin(late, &b),
+        Err(NoMoreTries::Time(_))
+    ));
     assert_eq!(attempts.tries(), 4);
-    let mut attempts = Attempts::new(Budget::VIDEO_SEGMENT);
+    let mut attempts = Attempts::new(TryLimit::VIDEO_SEGMENT);
     for _ in 0..3 {
         attempts.begin(late, &a).unwrap();
     }
-    assert_eq!(attempts.begin(late, &b), Err(Spent::Tries(3)));
+    assert_eq!(attempts.begin(late, &b), Err(NoMoreTries::Tries(3)));
 }
 
 #[test]

@@ -113,7 +113,7 @@ pub(super) type Tell = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// A running network. Dropping it ends it at once.
 pub(super) struct Network<R: Runtime> {
-    orchestrators: Vec<Place<R>>,
+    orchestrators: Vec<Node<R>>,
     signer: Owned<SignerServer, R>,
     signer_url: Url,
     signer_server: Server<R>,
@@ -124,7 +124,7 @@ pub(super) struct Network<R: Runtime> {
 }
 
 /// An orchestrator of the network.
-pub(super) struct Place<R: Runtime> {
+pub(super) struct Node<R: Runtime> {
     url: Url,
     handle: Owned<Orchestrator, R>,
     server: Server<R>,
@@ -182,8 +182,8 @@ impl<R: Runtime> Network<R> {
                     books: None,
                 },
             };
-            let place = Place::start(driver, socket, past, paid, options.join, tell)?;
-            orchestrators.push(place);
+            let node = Node::start(driver, socket, past, paid, options.join, tell)?;
+            orchestrators.push(node);
         }
         let config = remote::Config {
             discovery: true,
@@ -194,7 +194,7 @@ impl<R: Runtime> Network<R> {
             driver.now(),
             orchestrators
                 .iter()
-                .map(|place| &place.url)
+                .map(|node| &node.url)
                 .chain(&options.elsewhere)
                 .map(listed)
                 .collect(),
@@ -222,7 +222,7 @@ impl<R: Runtime> Network<R> {
 
     /// The addresses of the orchestrators.
     pub(super) fn orchestrators(&self) -> impl Iterator<Item = &Url> {
-        self.orchestrators.iter().map(|place| &place.url)
+        self.orchestrators.iter().map(|node| &node.url)
     }
 
     /// The address of the signer.
@@ -239,15 +239,14 @@ impl<R: Runtime> Network<R> {
     pub(super) fn figures(&self) -> Figures {
         self.orchestrators
             .iter()
-            .map(|place| place.handle.with(|machine, _| machine.figures()))
+            .map(|node| node.handle.with(|machine, _| machine.figures()))
             .sum()
     }
 
     /// The payer's balance for a job, if any orchestrator knows it.
     pub(super) fn balance(&self, manifest_id: &str) -> Option<Amount> {
-        self.orchestrators.iter().find_map(|place| {
-            place
-                .handle
+        self.orchestrators.iter().find_map(|node| {
+            node.handle
                 .with(|machine, _| machine.balance(self.payer, manifest_id).cloned())
         })
     }
@@ -262,11 +261,11 @@ impl<R: Runtime> Network<R> {
             running,
             ..
         } = self;
-        for place in &orchestrators {
-            place.handle.with(Orchestrator::close);
+        for node in &orchestrators {
+            node.handle.with(Orchestrator::close);
         }
-        for place in orchestrators {
-            place.stop(&driver, deadline).await;
+        for node in orchestrators {
+            node.stop(&driver, deadline).await;
         }
         signer_server.shutdown(deadline).await;
         drop(running);
@@ -281,7 +280,7 @@ impl<R: Runtime> Network<R> {
         let handles: Vec<_> = self
             .orchestrators
             .iter()
-            .map(|place| place.handle.0.clone())
+            .map(|node| node.handle.0.clone())
             .collect();
         let (driver, signer) = (self.driver.clone(), self.signer.0.clone());
         self.driver.runtime().spawn(async move {
@@ -296,7 +295,7 @@ impl<R: Runtime> Network<R> {
     }
 }
 
-impl<R: Runtime> Place<R> {
+impl<R: Runtime> Node<R> {
     /// Starts an orchestrator behind a socket. Without a chain nobody pays it.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use livepeer_runtime::tls::Identity;
 use livepeer_runtime::{Driver, LocalKey, Runtime};
 use zeroize::Zeroizing;
 
-use super::network::{CLOSES_WITHIN, Place, STOP_WITHIN, Tell, bad_identity, fresh_secret};
+use super::network::{CLOSES_WITHIN, Node, STOP_WITHIN, Tell, bad_identity, fresh_secret};
 use super::past::Past;
 use crate::args::{DevnetOrchestratorArgs, Join, Listen};
 use crate::cmd::chain::next_block;
@@ -65,8 +65,8 @@ impl on::Work for Orchestrator<'_> {
             identity,
             books: None,
         };
-        let place = Place::start(&driver, socket, past, paid, args.join, tell)?;
-        ui::print(&place.url().to_string())?;
+        let node = Node::start(&driver, socket, past, paid, args.join, tell)?;
+        ui::print(&node.url().to_string())?;
         let (parent, gone) = async_channel::bounded::<()>(1);
         thread::spawn(move || {
             // Whatever comes, and then the end.
@@ -78,11 +78,11 @@ impl on::Work for Orchestrator<'_> {
         };
         let blocks = async {
             loop {
-                place.set_chain(next_block(&driver).await);
+                node.set_chain(next_block(&driver).await);
             }
         };
         future::or(future::or(stop.pressed(), orphaned), blocks).await;
-        place.stop(&driver, driver.now() + STOP_WITHIN).await;
+        node.stop(&driver, driver.now() + STOP_WITHIN).await;
         Ok(())
     }
 }

@@ -56,7 +56,7 @@ impl on::Work for Info<'_> {
     }
 }
 
-/// The word of an orchestrator. Addresses are claims.
+/// The info of an orchestrator. Addresses are claims.
 #[derive(Serialize)]
 struct Report {
     transcoder: String,

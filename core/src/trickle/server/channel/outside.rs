@@ -9,7 +9,7 @@
 use alloc::collections::BTreeSet;
 
 use super::segment::{Guest, Listed, Segment};
-use super::{Channel, Desk};
+use super::{Channel, Shared};
 use crate::time::Time;
 
 /// The segments outside the windows of all channels.
@@ -34,30 +34,36 @@ impl Outside {
 
 impl Channel {
     /// Lists a segment that has left the window, if somebody still reads it.
-    pub(super) fn list_outside(&mut self, now: Time, key: u32, desk: &mut Desk) {
+    pub(super) fn list_outside(&mut self, now: Time, key: u32, shared: &mut Shared) {
         let Some(segment) = self.segments.get_mut(key) else {
             return;
         };
         if segment.slotted || segment.readers.is_empty() || segment.outside.is_some() {
             return;
         }
-        let due = now + desk.config.stall_within;
+        let due = now + shared.config.stall_within;
         segment.outside = Some(Listed { since: now, due });
-        desk.outside.bytes += segment.len;
-        desk.outside.due.insert((due, self.key, key));
+        shared.outside.bytes += segment.len;
+        shared.outside.due.insert((due, self.key, key));
     }
 
     /// Strikes a segment off that nobody reads any more.
-    pub(super) fn unlist(channel: u32, key: u32, segment: &mut Segment, desk: &mut Desk) {
+    pub(super) fn unlist(channel: u32, key: u32, segment: &mut Segment, shared: &mut Shared) {
         if let Some(listed) = segment.outside.take() {
-            desk.outside.bytes -= segment.len;
-            desk.outside.due.remove(&(listed.due, channel, key));
+            shared.outside.bytes -= segment.len;
+            shared.outside.due.remove(&(listed.due, channel, key));
         }
     }
 
     /// Lets go of a segment's readers that have taken nothing for too long; of all of them, if `full` says that there
     /// is no room for the segment and none has taken anything since the last look.
-    pub(in crate::trickle) fn let_go(&mut self, now: Time, key: u32, full: bool, desk: &mut Desk) {
+    pub(in crate::trickle) fn let_go(
+        &mut self,
+        now: Time,
+        key: u32,
+        full: bool,
+        shared: &mut Shared,
+    ) {
         let channel = self.key;
         let Some(segment) = self.segments.get_mut(key) else {
             return;
@@ -65,7 +71,7 @@ impl Channel {
         let Some(listed) = segment.outside else {
             return;
         };
-        let stall_within = desk.config.stall_within;
+        let stall_within = shared.config.stall_within;
         let until = |moved: Time| moved.max(listed.since) + stall_within;
         let readers = segment.readers.iter();
         let first = readers.map(|(_, reader)| until(reader.moved)).min();
@@ -82,19 +88,19 @@ impl Channel {
             }
             match reader.guest {
                 Guest::Remote { id, .. } => {
-                    desk.out.abort(id);
-                    desk.seats.remove(&id);
+                    shared.out.abort(id);
+                    shared.seats.remove(&id);
                 }
-                Guest::Local { id, .. } => desk.unseated.push((id, segment.seq)),
+                Guest::Local { id, .. } => shared.unseated.push((id, segment.seq)),
             }
             self.guests -= usize::from(!reader.ended);
             segment.readers.remove(place);
         }
         if let Some(due) = next {
-            desk.outside.due.remove(&(listed.due, channel, key));
-            desk.outside.due.insert((due, channel, key));
+            shared.outside.due.remove(&(listed.due, channel, key));
+            shared.outside.due.insert((due, channel, key));
             segment.outside = Some(Listed { due, ..listed });
         }
-        self.release(key, desk);
+        self.release(key, shared);
     }
 }

@@ -5,7 +5,7 @@ use alloc::string::ToString;
 use bytes::Bytes;
 
 use super::segment::{Guest, Phase, Reader, next_run};
-use super::{Channel, Desk, Seat, TEXT};
+use super::{Channel, Seat, Shared, TEXT};
 use crate::http::{Body, Out, Response};
 use crate::machine::EffectId;
 use crate::time::Time;
@@ -21,13 +21,18 @@ pub(in crate::trickle) enum Asked {
 
 impl Channel {
     /// Finds what a reader asked for, precreating it at the head (trickle spec 5.2).
-    pub(in crate::trickle) fn look_up(&mut self, now: Time, seq: Seq, desk: &mut Desk) -> Asked {
+    pub(in crate::trickle) fn look_up(
+        &mut self,
+        now: Time,
+        seq: Seq,
+        shared: &mut Shared,
+    ) -> Asked {
         if let Some(key) = self.find(seq) {
             return Asked::Held(key);
         }
         let at_head = seq == self.head || (self.head == Seq::ZERO && seq == Seq::new(1));
         if at_head && !self.closed {
-            return Asked::Held(self.install(now, seq, desk));
+            return Asked::Held(self.install(now, seq, shared));
         }
         Asked::Missing
     }
@@ -39,21 +44,21 @@ impl Channel {
         id: EffectId,
         asked: i64,
         head_only: bool,
-        desk: &mut Desk,
+        shared: &mut Shared,
     ) {
         let seq = match asked {
             -1 => self.head,
             -2 => self.head.minus(1),
             index => Seq::new(u64::try_from(index).unwrap_or(0)),
         };
-        match self.look_up(now, seq, desk) {
+        match self.look_up(now, seq, shared) {
             Asked::Missing => {
                 let reply = Response::new(STATUS_NOT_IN_WINDOW)
                     .header(headers::LATEST, self.head.to_string())
                     .header(headers::SEQ, asked.to_string())
                     .header(headers::CONTENT_TYPE, TEXT)
                     .body(Body::Full(Bytes::from_static(b"Entry not found")));
-                desk.out.http(id, Out::Reply(reply));
+                shared.out.http(id, Out::Reply(reply));
             }
             Asked::Held(key) => {
                 let guest = Guest::Remote {
@@ -66,7 +71,7 @@ impl Channel {
                 };
                 let place = segment.readers.insert(Reader::new(now, guest));
                 self.guests += 1;
-                desk.seats.insert(
+                shared.seats.insert(
                     id,
                     Seat {
                         channel: self.key,
@@ -75,8 +80,8 @@ impl Channel {
                         writes: false,
                     },
                 );
-                self.serve_one(key, place, desk);
-                self.release(key, desk);
+                self.serve_one(key, place, shared);
+                self.release(key, shared);
             }
         }
     }
@@ -88,7 +93,7 @@ impl Channel {
         id: EffectId,
         seat: Seat,
         count: usize,
-        desk: &mut Desk,
+        shared: &mut Shared,
     ) {
         let (key, place) = (seat.segment, seat.place);
         let Some(segment) = self.segments.get_mut(key) else {
@@ -103,24 +108,24 @@ impl Channel {
         if reader.ended {
             if reader.in_flight == 0 {
                 segment.readers.remove(place);
-                desk.seats.remove(&id);
-                self.release(key, desk);
+                shared.seats.remove(&id);
+                self.release(key, shared);
             }
-        } else if was >= desk.config.reader_window {
-            self.serve_one(key, place, desk);
-            self.release(key, desk);
+        } else if was >= shared.config.reader_window {
+            self.serve_one(key, place, shared);
+            self.release(key, shared);
         }
     }
 
     /// A reader's connection is gone (D7).
-    pub(in crate::trickle) fn leave_reading(&mut self, key: u32, place: u32, desk: &mut Desk) {
+    pub(in crate::trickle) fn leave_reading(&mut self, key: u32, place: u32, shared: &mut Shared) {
         let Some(segment) = self.segments.get_mut(key) else {
             return;
         };
         if let Some(reader) = segment.readers.remove(place) {
             self.guests -= usize::from(!reader.ended);
         }
-        self.release(key, desk);
+        self.release(key, shared);
     }
 
     /// Takes a seat for an embedder's reader at a segment that [`Channel::look_up`] found.
@@ -179,14 +184,14 @@ impl Channel {
     }
 
     /// Gives every reader of a segment what it may have.
-    pub(super) fn serve(&mut self, key: u32, desk: &mut Desk) {
+    pub(super) fn serve(&mut self, key: u32, shared: &mut Shared) {
         let end = self.segments.get(key).map_or(0, |held| held.readers.end());
         for place in 0..end {
-            self.serve_one(key, place, desk);
+            self.serve_one(key, place, shared);
         }
     }
 
-    pub(super) fn serve_one(&mut self, key: u32, place: u32, desk: &mut Desk) {
+    pub(super) fn serve_one(&mut self, key: u32, place: u32, shared: &mut Shared) {
         let Some(segment) = self.segments.get_mut(key) else {
             return;
         };
@@ -204,7 +209,7 @@ impl Channel {
             } => (*id, *latest, *head_only),
             Guest::Local { id, waits } => {
                 if core::mem::take(waits) {
-                    desk.out.event(Event::Readable(*id));
+                    shared.out.event(Event::Readable(*id));
                 }
                 return;
             }
@@ -222,7 +227,7 @@ impl Channel {
                 if self.closed {
                     reply = reply.header(headers::CLOSED, "terminated");
                 }
-                desk.out.http(id, Out::Reply(reply));
+                shared.out.http(id, Out::Reply(reply));
                 done = true;
             } else {
                 let mut reply = Response::new(200).header(headers::SEQ, segment.seq.to_string());
@@ -231,38 +236,38 @@ impl Channel {
                 }
                 reply = reply.header(headers::CONTENT_TYPE, self.content.as_str());
                 if head_only {
-                    desk.out.http(id, Out::Reply(reply));
+                    shared.out.http(id, Out::Reply(reply));
                     done = true;
                 } else {
                     reader.began = true;
-                    desk.out.http(id, Out::Reply(reply.body(Body::Stream)));
+                    shared.out.http(id, Out::Reply(reply.body(Body::Stream)));
                 }
             }
         }
         if !done {
             loop {
-                if reader.in_flight >= desk.config.reader_window {
+                if reader.in_flight >= shared.config.reader_window {
                     return;
                 }
                 match next_run(&segment.chunks, &mut reader.at) {
                     Some(bytes) => {
                         reader.in_flight += bytes.len();
-                        desk.out.http(id, Out::Data(bytes));
-                        if reader.in_flight >= desk.config.reader_window {
-                            desk.out.http(id, Out::Report);
+                        shared.out.http(id, Out::Data(bytes));
+                        if reader.in_flight >= shared.config.reader_window {
+                            shared.out.http(id, Out::Report);
                         }
                     }
                     None if closed => break,
                     None => return,
                 }
             }
-            desk.out.http(id, Out::End);
+            shared.out.http(id, Out::End);
             reader.ended = reader.in_flight > 0;
         }
         self.guests -= 1;
         if !reader.ended {
             segment.readers.remove(place);
-            desk.seats.remove(&id);
+            shared.seats.remove(&id);
         }
     }
 }

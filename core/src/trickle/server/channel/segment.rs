@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 
-use super::Desk;
+use super::Shared;
 use super::blocks::{BLOCK_BYTES, Blocks};
 use crate::machine::EffectId;
 use crate::time::Time;
@@ -156,7 +156,7 @@ impl Segment {
         blocks.give_back(core::mem::take(&mut self.chunks));
     }
 
-    pub(super) fn wake_locals(&mut self, desk: &mut Desk) {
+    pub(super) fn wake_locals(&mut self, shared: &mut Shared) {
         for place in 0..self.readers.end() {
             if let Some(Reader {
                 guest: Guest::Local { id, waits },
@@ -164,7 +164,7 @@ impl Segment {
             }) = self.readers.get_mut(place)
                 && core::mem::take(waits)
             {
-                desk.out.event(Event::Readable(*id));
+                shared.out.event(Event::Readable(*id));
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::time::Time;
 
 /// Limits on the tries of a kind of job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
+pub struct TryLimit {
     /// At most this many tries in all.
     pub tries: u32,
     /// At most this many tries with one orchestrator.
@@ -17,7 +17,7 @@ pub struct Budget {
     pub within: Option<Duration>,
 }
 
-impl Budget {
+impl TryLimit {
     /// Limits for a segment of a video.
     pub const VIDEO_SEGMENT: Self = Self {
         tries: 3,
@@ -41,7 +41,7 @@ impl Budget {
 /// The tries of one job.
 #[derive(Clone, Debug)]
 pub struct Attempts {
-    budget: Budget,
+    limit: TryLimit,
     began: Option<Time>,
     tries: u32,
     per: BTreeMap<Url, u32>,
@@ -49,7 +49,7 @@ pub struct Attempts {
 
 /// Why there is no further try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Spent {
+pub enum NoMoreTries {
     /// All tries are used up.
     #[error("all {0} tries are used up")]
     Tries(u32),
@@ -64,9 +64,9 @@ pub enum Spent {
 impl Attempts {
     /// Nothing is spent.
     #[must_use]
-    pub const fn new(budget: Budget) -> Self {
+    pub const fn new(limit: TryLimit) -> Self {
         Self {
-            budget,
+            limit,
             began: None,
             tries: 0,
             per: BTreeMap::new(),
@@ -77,23 +77,23 @@ impl Attempts {
     ///
     /// # Errors
     /// If there is none left; nothing is spent then.
-    pub fn begin(&mut self, now: Time, orchestrator: &Url) -> Result<(), Spent> {
-        let Budget {
+    pub fn begin(&mut self, now: Time, orchestrator: &Url) -> Result<(), NoMoreTries> {
+        let TryLimit {
             tries,
             per_orchestrator,
             within,
-        } = self.budget;
+        } = self.limit;
         if self.tries >= tries {
-            return Err(Spent::Tries(tries));
+            return Err(NoMoreTries::Tries(tries));
         }
         if let Some((began, within)) = self.began.zip(within)
             && now.since(began) > within
         {
-            return Err(Spent::Time(within));
+            return Err(NoMoreTries::Time(within));
         }
         let per = self.per.entry(orchestrator.clone()).or_insert(0);
         if *per >= per_orchestrator {
-            return Err(Spent::Orchestrator(per_orchestrator));
+            return Err(NoMoreTries::Orchestrator(per_orchestrator));
         }
         *per += 1;
         self.tries += 1;
