@@ -13,14 +13,14 @@ use livepeer_core::handshake::{Identity, Paying};
 use livepeer_core::http::Url;
 use livepeer_core::job::LiveVideoJob;
 use livepeer_core::job::live::media::{self, Media, OutputEvent};
-use livepeer_core::job::live::{self, Ending, Started};
+use livepeer_core::job::live::{self, Ending, Readers, Started};
 use livepeer_core::money::Price;
 use livepeer_core::payment::Funds;
 use livepeer_core::payment::mint::Policy;
 use livepeer_core::payment::remote::{self, SignerServer};
 use livepeer_core::payment::session::{LocalAccount, Paid, RemoteSigner};
 use livepeer_core::pool::{self, Outcome, Quickest, SessionPool};
-use livepeer_core::trickle::{Seq, Start, Subscriber, publisher, subscriber};
+use livepeer_core::trickle::{Subscriber, publisher, subscriber};
 use livepeer_core::wire::{RunnerEvent, StartRequest, identity_digest};
 use livepeer_core::{Address, Failure, Rng, Seed, Time};
 use livepeer_orchestrator::{Event, Orchestrator};
@@ -63,8 +63,8 @@ pub struct Gateway {
     pub pool: Node<SessionPool<Quickest>>,
     /// The input, and what the output answers of it.
     pub media: Node<Media>,
-    /// The output of the session that runs.
-    pub output: Option<Node<Subscriber>>,
+    /// The readers of the output.
+    pub outputs: Readers<Node<Subscriber>>,
     /// Events so far.
     pub log: Log,
 }
@@ -88,6 +88,8 @@ pub struct Log {
     pub failed: Vec<Failure>,
     /// How the job ended.
     pub ended: Option<Ending>,
+    /// Standbys that got input too.
+    pub standbys: usize,
     /// Output segments, in order. The last one may not be complete yet.
     pub segments: Vec<Vec<u8>>,
     /// Input segments that have no output, as the reader of the output is told.
@@ -197,7 +199,7 @@ impl World {
             pool: self.net.add(pool),
             job: self.net.add(job),
             media: self.net.add(media),
-            output: None,
+            outputs: Readers::default(),
             log: Log::default(),
         }
     }
@@ -321,12 +323,7 @@ impl Gateway {
                     net.with(self.media, |media, now| media.close_channel(now));
                 }
             }
-            if let Some(output) = self.output {
-                while let Some(event) = net.event(output) {
-                    moved = true;
-                    self.on_output(net, event);
-                }
-            }
+            moved |= self.read(net);
             if !moved {
                 return;
             }
@@ -359,24 +356,21 @@ impl Gateway {
             live::Event::NeedLease => self.lend(net),
             live::Event::Started(started) => {
                 let channels = &started.channels;
-                net.with(self.media, |media, now| media.go_to(now, &channels.publish));
-                let config = subscriber::Config::default();
-                let from = Start::At(Seq::ZERO);
-                let output = Subscriber::new(net.now(), config, channels.subscribe.clone(), from);
-                if let Some(before) = self.output.replace(net.add(output)) {
-                    net.with(before, |output, now| output.close(now));
-                }
-                self.take_output(net);
+                net.with(self.media, |media, now| {
+                    media.go_to(now, started.session, channels)
+                });
                 self.log.started.push(*started);
             }
-            live::Event::Lost(url, _) => {
-                // It may have stood by, and another one works.
-                let at_work = self.log.started.last();
-                if at_work.is_some_and(|started| started.orchestrator == url) {
-                    net.with(self.media, Media::leave);
-                }
-                self.log.blamed.push(url);
+            live::Event::Standby(session, channels) => {
+                net.with(self.media, |media, now| {
+                    media.stand_by(now, session, &channels)
+                });
+                self.log.standbys += 1;
             }
+            live::Event::Left(session) => {
+                net.with(self.media, |media, now| media.leave(now, session));
+            }
+            live::Event::Lost(url, _) => self.log.blamed.push(url),
             live::Event::Paid(paid) => self.log.paid.push(paid),
             live::Event::PaymentHeld(why) => self.log.held.push(why),
             live::Event::Repriced { to, .. } => self.log.repriced.push(to),
@@ -392,10 +386,6 @@ impl Gateway {
             }
             live::Event::Ended(ending) => {
                 net.with(self.media, Media::end);
-                self.take_output(net);
-                if let Some(output) = self.output.take() {
-                    net.with(output, |output, now| output.close(now));
-                }
                 self.log.ended = Some(ending);
             }
             _ => {}
@@ -426,11 +416,29 @@ impl Gateway {
         }
     }
 
-    fn on_output(&mut self, net: &mut Net, event: subscriber::Event) {
-        net.with(self.media, |media, now| {
-            media.output(now, media.session(), event);
-        });
+    /// Reads the output of whoever works, and of a standby. Says whether there was anything.
+    fn read(&mut self, net: &mut Net) -> bool {
+        let mut outputs = Vec::new();
+        if self.log.ended.is_none() {
+            let media = net.get(self.media);
+            outputs.extend(media.outputs().map(|(session, url)| (session, url.clone())));
+        }
+        let (now, config) = (net.now(), subscriber::Config::default());
+        let left = self
+            .outputs
+            .follow(now, &config, outputs, |reader| net.add(reader));
+        for (_, reader) in left {
+            net.with(reader, |reader, now| reader.close(now));
+        }
+        let mut moved = false;
+        for (session, reader) in self.outputs.iter() {
+            while let Some(event) = net.event(*reader) {
+                moved = true;
+                net.with(self.media, |media, now| media.output(now, session, event));
+            }
+        }
         self.take_output(net);
+        moved
     }
 
     fn take_output(&mut self, net: &mut Net) {

@@ -1,5 +1,5 @@
-//! Live video through orchestrators that die at any moment, with runners that join late: every byte comes back once
-//! and in order, and nothing is told to be missing.
+//! Live video through orchestrators that die at any moment, or whose runners do, with runners that join late: every byte
+//! comes back once and in order, and nothing is told to be missing.
 //!
 //! `MEDIA_SEEDS=10000` plays more of them, `MEDIA_SEED=n` one.
 
@@ -14,7 +14,7 @@ use livepeer_core::money::Price;
 use livepeer_core::trickle::Start;
 use livepeer_core::wire::StartRequest;
 use livepeer_core::{Rng, Time};
-use livepeer_orchestrator::{Config, Join, Payments};
+use livepeer_orchestrator::{Config, Join, Orchestrator, Payments, Quirks};
 use livepeer_sim::world::{Gateway, World};
 use livepeer_sim::{Key, Link, seeds};
 
@@ -69,11 +69,12 @@ fn video(rng: &mut Rng, origin: u64, n: u64) -> Vec<u8> {
     segment
 }
 
-/// When the orchestrator at work dies.
+/// When the orchestrator at work dies, or its runner.
 #[derive(Clone, Copy, Debug)]
 enum Death {
     At(Time),
     AfterBytesBack(usize),
+    OfRunner(Time),
 }
 
 struct Run {
@@ -95,11 +96,26 @@ impl Run {
             let gateway = &mut gateways[0];
             let back: usize = gateway.log.segments.iter().map(Vec::len).sum();
             let due = deaths.last().is_some_and(|death| match death {
-                Death::At(at) => *at <= world.net.now(),
+                Death::At(at) | Death::OfRunner(at) => *at <= world.net.now(),
                 Death::AfterBytesBack(bytes) => *bytes <= back,
             });
             let serving = gateway.log.started.last();
             if let Some(serving) = serving.filter(|_| due) {
+                if let Some(Death::OfRunner(_)) = deaths.last() {
+                    deaths.pop();
+                    for node in world.orchestrators.clone() {
+                        let quirks = Quirks {
+                            no_output: true,
+                            ..Quirks::default()
+                        };
+                        if world.net.get(node).config().service == serving.orchestrator {
+                            let turn =
+                                |machine: &mut Orchestrator, now| machine.set_quirks(now, quirks);
+                            world.net.with(node, turn);
+                        }
+                    }
+                    return done(world, gateway);
+                }
                 let authority = serving.orchestrator.authority();
                 if !world.net.link(&authority).down {
                     deaths.pop();
@@ -149,7 +165,12 @@ fn play(seed: u64) -> (usize, u64) {
     };
     let gateway = world.gateway(config, request);
     let (full_speed, stamped) = (rng.below(2) == 0, rng.below(4) > 0);
-    let segments = 3 + rng.below(15);
+    // A runner that dies is missed after it has worked for some time, and while there is time for another.
+    let runner_dies = !full_speed && rng.below(3) == 0;
+    let segments = match runner_dies {
+        true => 22 + rng.below(8),
+        false => 3 + rng.below(15),
+    };
     // Some clocks wrap on the way.
     let origin = [0, 126_000, (1 << 33) - 5 * FRAMES * TICKS][rng.below(3) as usize];
     let sent: Vec<Vec<u8>> = (0..segments)
@@ -162,12 +183,15 @@ fn play(seed: u64) -> (usize, u64) {
         .collect();
     let total: usize = sent.iter().map(Vec::len).sum();
     let now = world.net.now();
-    let deaths = (0..rng.below(orchestrators as u64))
-        .map(|_| match rng.below(2) {
-            0 => Death::At(now + ms(rng.below(segments * 1_200))),
-            _ => Death::AfterBytesBack(rng.below(total as u64 + 1) as usize),
-        })
-        .collect();
+    let deaths = match runner_dies {
+        true => vec![Death::OfRunner(now + ms(12_000 + rng.below(2_000)))],
+        false => (0..rng.below(orchestrators as u64))
+            .map(|_| match rng.below(2) {
+                0 => Death::At(now + ms(rng.below(segments * 1_200))),
+                _ => Death::AfterBytesBack(rng.below(total as u64 + 1) as usize),
+            })
+            .collect(),
+    };
     let mut run = Run {
         world,
         gateway,
@@ -220,6 +244,7 @@ fn play(seed: u64) -> (usize, u64) {
         Matching::Count
     };
     assert_eq!(figures.matching, Some(by));
+    assert_eq!(log.standbys, usize::from(runner_dies));
     (log.started.len() - 1, segments - log.segments.len() as u64)
 }
 

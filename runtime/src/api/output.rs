@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
-use livepeer_core::job::live::Ending;
 use livepeer_core::job::live::media::OutputEvent;
-use livepeer_core::trickle::{self, Seq, Subscriber, subscriber};
+use livepeer_core::job::live::{Ending, Readers};
+use livepeer_core::trickle::{Seq, Subscriber, subscriber};
 
 use super::Error;
-use super::pump::{Shared, State};
+use super::pump::Shared;
 use crate::{Handle, Runtime};
 
 /// A segment collected by [`Output::next_segment`] is refused beyond this.
@@ -19,20 +19,18 @@ pub const MAX_SEGMENT_BYTES: usize = 64 << 20;
 /// The output of a job. Not reading it stops the download, and in the end loses segments, which is told.
 pub struct Output<R: Runtime> {
     shared: Arc<Shared<R>>,
-    handle: Handle<Subscriber, R>,
+    readers: Readers<Handle<Subscriber, R>>,
     config: subscriber::Config,
     /// The number of this reader among the job's: only the one that was opened last reads.
     turn: u32,
-    /// The number of the session, among the job's, that this reads from.
-    session: u32,
     told: VecDeque<OutputEvent>,
     collecting: BytesMut,
 }
 
-/// The next thing on the channel, or why there is none.
+/// The next thing on a channel, or why there is none.
 enum Next {
-    Event(subscriber::Event),
-    /// The job is with another orchestrator.
+    Event(u32, subscriber::Event),
+    /// Other channels are to be read.
     Elsewhere,
     /// Another reader was opened.
     Taken,
@@ -48,17 +46,16 @@ impl<R: Runtime> Output<R> {
             state.outputs += 1;
             state.outputs
         });
-        // Somebody else may have read, if this is not the first: the channel is ours from its birth if not.
-        let (session, handle) = subscribe(&shared, &config);
-        Self {
+        let mut output = Self {
             shared,
-            handle,
+            readers: Readers::default(),
             config,
             turn,
-            session,
             told: VecDeque::new(),
             collecting: BytesMut::new(),
-        }
+        };
+        output.follow();
+        output
     }
 
     /// The next event; `None` at the end of the stream.
@@ -71,20 +68,9 @@ impl<R: Runtime> Output<R> {
                 return Ok(Some(event));
             }
             match self.poll_one().await {
-                Next::Event(event) => {
-                    let closed = matches!(event, subscriber::Event::Closed(_));
-                    self.take(event);
-                    if closed {
-                        // The job goes elsewhere, or ends.
-                        let session = self.session;
-                        let gone = |state: &mut State| {
-                            (state.session != session || state.ended.is_some()).then_some(())
-                        };
-                        self.shared.until(gone).await;
-                    }
-                }
+                Next::Event(session, event) => self.take(session, event),
                 Next::Elsewhere => {
-                    (self.session, self.handle) = subscribe(&self.shared, &self.config);
+                    self.follow();
                     self.collect_told();
                 }
                 Next::Taken => {
@@ -101,9 +87,24 @@ impl<R: Runtime> Output<R> {
         }
     }
 
-    /// Hands an event of the channel to the job's media, and takes what comes of it.
-    fn take(&mut self, event: subscriber::Event) {
-        let (session, told) = (self.session, &mut self.told);
+    /// Reads from whoever works, and from a standby.
+    fn follow(&mut self) {
+        let outputs = self.shared.look(|media| {
+            let outputs = media.outputs();
+            outputs
+                .map(|(session, channel)| (session, channel.clone()))
+                .collect()
+        });
+        let driver = self.shared.job.driver();
+        self.readers
+            .follow(driver.now(), &self.config, outputs, |reader| {
+                driver.drive(reader)
+            });
+    }
+
+    /// Hands an event of a channel to the job's media, and takes what comes of it.
+    fn take(&mut self, session: u32, event: subscriber::Event) {
+        let told = &mut self.told;
         self.shared.media(|media, now| {
             media.output(now, session, event);
             told.extend(std::iter::from_fn(|| media.next_output()));
@@ -116,30 +117,30 @@ impl<R: Runtime> Output<R> {
             .media(|media, _| told.extend(std::iter::from_fn(|| media.next_output())));
     }
 
-    /// The next event of the channel, unless the job has left it.
+    /// The next event of a channel, as long as it is one that is to be read.
     async fn poll_one(&self) -> Next {
         let left = self.shared.until(|state| {
             if state.outputs != self.turn {
                 return Some(Next::Taken);
             }
-            if state.session != self.session {
+            if !self.shared.look(|media| self.readers.fit(media)) {
                 return Some(Next::Elsewhere);
             }
             state.ended.as_ref().map(|_| Next::Over)
         });
         let mut left = std::pin::pin!(left);
-        std::future::poll_fn(|cx| match left.as_mut().poll(cx) {
+        std::future::poll_fn(|cx| {
+            let left = left.as_mut().poll(cx);
+            if let Poll::Ready(Next::Taken | Next::Elsewhere) = left {
+                return left;
+            }
             // What came before the end is still to be had.
-            Poll::Ready(Next::Over) => match self.handle.poll_next(cx) {
-                Poll::Ready(Some(event)) => Poll::Ready(Next::Event(event)),
-                _ => Poll::Ready(Next::Over),
-            },
-            Poll::Ready(left) => Poll::Ready(left),
-            Poll::Pending => match self.handle.poll_next(cx) {
-                Poll::Ready(Some(event)) => Poll::Ready(Next::Event(event)),
-                Poll::Ready(None) => Poll::Ready(Next::Over),
-                Poll::Pending => Poll::Pending,
-            },
+            for (session, reader) in self.readers.iter() {
+                if let Poll::Ready(Some(event)) = reader.poll_next(cx) {
+                    return Poll::Ready(Next::Event(session, event));
+                }
+            }
+            left
         })
         .await
     }
@@ -190,21 +191,4 @@ impl<R: Runtime> Drop for Output<R> {
             shared.job.with(|job, now| job.set_output_read(now, false));
         }
     }
-}
-
-/// Reads from the orchestrator that works, from the first segment of its channel on: the channel is new, and nothing
-/// of it may be missed.
-fn subscribe<R: Runtime>(
-    shared: &Shared<R>,
-    config: &subscriber::Config,
-) -> (u32, Handle<Subscriber, R>) {
-    let (session, channel) = shared.with(|state| {
-        let started = state.started.as_ref();
-        let started = started.expect("media is opened after the start");
-        (state.session, started.channels.subscribe.clone())
-    });
-    let driver = shared.job.driver();
-    let start = trickle::Start::At(Seq::ZERO);
-    let subscriber = Subscriber::new(driver.now(), config.clone(), channel, start);
-    (session, driver.drive(subscriber))
 }

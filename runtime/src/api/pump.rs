@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use livepeer_core::http::Url;
 use livepeer_core::job::LiveVideoJob as Machine;
 use livepeer_core::job::live::media::{self, Media};
 use livepeer_core::job::live::{Ending, Event, Started};
@@ -37,10 +36,8 @@ pub(super) struct Shared<R: Runtime> {
 
 /// State that changes while a job runs.
 pub(super) struct State {
-    /// The orchestrator that works, and how many came before: media channels belong to one of them.
+    /// The orchestrator that works, and how many came before.
     pub(super) started: Option<Started>,
-    /// The number of whoever works, as the media count them.
-    pub(super) session: u32,
     pub(super) ended: Option<Ending>,
     /// Orchestrators that did not take the job, or failed at it, and why.
     pub(super) tried: Vec<Tried>,
@@ -53,10 +50,6 @@ pub(super) struct State {
     /// How often input and output were opened.
     pub(super) publishers: u32,
     pub(super) outputs: u32,
-    /// Whether somebody works.
-    at_work: bool,
-    /// The orchestrator that was lost, why and when, while none works.
-    lost: Option<(Url, Failure, Time)>,
     wakers: Vec<Waker>,
 }
 
@@ -88,7 +81,6 @@ impl<R: Runtime> Shared<R> {
             carrying: Mutex::new(()),
             state: Mutex::new(State {
                 started: None,
-                session: 0,
                 ended: None,
                 tried: Vec::new(),
                 no_identity: None,
@@ -97,8 +89,6 @@ impl<R: Runtime> Shared<R> {
                 updated: 0,
                 publishers: 0,
                 outputs: 0,
-                at_work: false,
-                lost: None,
                 wakers: Vec::new(),
             }),
         });
@@ -220,6 +210,11 @@ impl<R: Runtime> Shared<R> {
         match event {
             Event::NeedLease => self.lend(),
             Event::Started(started) => self.on_started(*started),
+            Event::Standby(session, channels) => {
+                self.media
+                    .with(|media, now| media.stand_by(now, session, &channels));
+            }
+            Event::Left(session) => self.media.with(|media, now| media.leave(now, session)),
             Event::Paid(paid) => self.with(|state| {
                 state.spent.payments += 1;
                 state.spent.tickets += u64::from(paid.tickets);
@@ -235,28 +230,14 @@ impl<R: Runtime> Shared<R> {
                 self.with(|state| state.tell(JobEvent::Runner(event)));
             }
             Event::Updated => self.note_updated(),
-            Event::Lost(url, failure) => {
-                // One that stood by, or did not even start, is no loss.
-                let worked = self.with(|state| {
-                    let at_work = state.started.as_ref().filter(|_| state.at_work);
-                    at_work.is_some_and(|started| started.orchestrator == url)
+            Event::Lost(url, failure) => self.with(|state| {
+                let why = Why::Failed(failure.clone());
+                state.note(Tried {
+                    url: url.clone(),
+                    why,
                 });
-                if worked {
-                    self.media.with(Media::leave);
-                }
-                self.with(|state| {
-                    if worked {
-                        state.at_work = false;
-                        state.lost = Some((url.clone(), failure.clone(), self.job.now()));
-                    }
-                    let why = Why::Failed(failure.clone());
-                    state.note(Tried {
-                        url: url.clone(),
-                        why,
-                    });
-                    state.tell(JobEvent::Lost(url, failure));
-                });
-            }
+                state.tell(JobEvent::Lost(url, failure));
+            }),
             Event::Release(lease, outcome) => {
                 self.pool
                     .with(|pool, now| pool.give_back(now, lease, outcome));
@@ -272,22 +253,21 @@ impl<R: Runtime> Shared<R> {
 
     /// Somebody works: media goes there from now on, beginning with what was not answered yet.
     fn on_started(&self, started: Started) {
-        let (again, session) = self.media.with(|media, now| {
-            let again = media.go_to(now, &started.channels.publish);
-            (again, media.session())
-        });
+        let (session, channels) = (started.session, &started.channels);
+        let again = self
+            .media
+            .with(|media, now| media.go_to(now, session, channels));
         self.with(|state| {
-            if let Some((from, why, at)) = state.lost.take() {
+            if let Some(loss) = &started.instead_of {
                 state.tell(JobEvent::Swapped(Box::new(Swapped {
-                    from,
-                    why,
+                    from: loss.orchestrator.clone(),
+                    why: loss.why.clone(),
                     to: started.orchestrator.clone(),
-                    after: self.job.now().since(at),
+                    after: self.job.now().since(loss.at),
                     again,
                 })));
             }
-            state.at_work = true;
-            (state.started, state.session) = (Some(started), session);
+            state.started = Some(started);
         });
         // A standby may have had updates before it took over.
         self.note_updated();

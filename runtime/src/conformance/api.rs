@@ -4,6 +4,7 @@ use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use livepeer_core::error::{Advice, Cause, Party};
+use livepeer_core::job::live::media::OutputEvent;
 use livepeer_core::money::Price;
 use livepeer_core::payment::Unit;
 use livepeer_core::payment::mint::Policy;
@@ -11,9 +12,10 @@ use livepeer_core::payment::remote::{self, SignerServer};
 use livepeer_core::payment::session::{Config, LocalAccount};
 use livepeer_core::wire::Params;
 use livepeer_core::{ChainView, Misuse};
-use livepeer_orchestrator::{Orchestrator, Payments};
+use livepeer_orchestrator::{Orchestrator, Payments, Quirks};
 
 use super::life::{Full, both};
+use super::pace::Paced;
 use super::*;
 use crate::api::{Error, LiveVideoJob, OrchestratorSession, Payer, PaymentSession};
 use crate::keys::{LocalKey, Signer as _};
@@ -251,6 +253,66 @@ pub async fn parameters_are_updated_and_the_orchestrator_has_them<R: Runtime>(ru
     let publisher = job.publisher();
     drop(publisher);
     job.stop().await.expect("in order");
+}
+
+/// A runner that dies while its orchestrator lives costs nothing, for a standby gets the same input. On a machine that
+/// is held up for too long it may cost something, which is told.
+pub async fn a_runner_that_dies_behind_its_orchestrator_costs_no_segment<R: Runtime>(runtime: R) {
+    let fast = Paced::faster(&runtime, 5);
+    let places = [Place::new(&fast).await, Place::new(&fast).await];
+    let builder = LiveVideoJob::builder(&places[0].driver, "noop").signer(&places[0].signer);
+    let job = builder
+        .orchestrators(
+            places
+                .iter()
+                .map(|place| Url::parse(&place.service).expect("a URL")),
+        )
+        .start()
+        .await
+        .expect("it starts");
+    let (mut publisher, mut output) = (job.publisher(), job.output());
+    let first = job.orchestrator();
+    let (mut sent, mut back, mut gaps) = (Vec::new(), Vec::new(), 0);
+    let input = async {
+        for n in 0..60_u8 {
+            if n == 12 {
+                let dies = |place: &&Place<_>| place.service == first.to_string();
+                let place = places.iter().find(dies).expect("one of them");
+                let quirks = Quirks {
+                    no_output: true,
+                    ..Quirks::default()
+                };
+                place
+                    .orchestrator
+                    .with(|machine, now| machine.set_quirks(now, quirks));
+            }
+            if n > 20 && job.orchestrator() != first {
+                break;
+            }
+            sent.push(vec![n; 1_000]);
+            let segment = Bytes::from(vec![n; 1_000]);
+            publisher.publish(segment).await.expect("the job goes on");
+            rest(&fast, Duration::from_secs(1)).await;
+        }
+        publisher.close().await;
+    };
+    let reading = async {
+        while let Some(event) = output.next().await.expect("the job goes on") {
+            match event {
+                OutputEvent::Begin(..) => back.push(Vec::new()),
+                OutputEvent::Data(_, data) => back.last_mut().expect("it began").extend(data),
+                OutputEvent::Anew(..) => drop(back.pop()),
+                OutputEvent::Gap(gap) => gaps += gap.end.get() - gap.start.get(),
+                _ => {}
+            }
+        }
+    };
+    both(input, reading).await;
+    assert_ne!(job.orchestrator(), first);
+    let figures = job.media_figures();
+    assert_eq!((figures.missing, figures.begun), (gaps, sent.len() as u64));
+    assert!(gaps > 0 || back.concat() == sent.concat());
+    job.wait().await.expect("its output is complete");
 }
 
 /// All that an application holds may be dropped on a thread that knows no runtime.

@@ -106,6 +106,7 @@ macro_rules! conformance_tests {
             a_payment_that_nobody_wants_any_more_locks_nothing
             a_payment_session_says_why_it_ended
             parameters_are_updated_and_the_orchestrator_has_them
+            a_runner_that_dies_behind_its_orchestrator_costs_no_segment
             anything_can_be_dropped_anywhere
         }
     };

@@ -4,7 +4,7 @@ use alloc::string::ToString as _;
 use core::time::Duration;
 
 use super::media::Owed;
-use super::{Ending, Event, LiveVideoJob, Running, State};
+use super::{Ending, Event, LiveVideoJob, Loss, Running, State};
 use crate::error::{Advice, Broken, Cause, Failure, Party, Reason};
 use crate::payment::Funds;
 use crate::pool::{Lease, NoMoreTries, Outcome};
@@ -25,18 +25,14 @@ impl LiveVideoJob {
     pub(super) fn release(&mut self, failure: Failure) {
         if self.is_beside {
             // The one at work goes on.
+            self.give_up_session();
             self.leave(verdict(&failure));
             self.state = State::Ended;
             return;
         }
         let was_running = matches!(self.state, State::Running(_));
         self.last_failure = Some(failure.clone());
-        if let Some(serving) = &self.serving
-            && !failure.who.is_ours()
-        {
-            let url = serving.lease.url().clone();
-            self.out.event(Event::Lost(url, failure.clone()));
-        }
+        self.tell_lost(&failure);
         let overslept = self.has_overslept(&failure.cause);
         self.leave(if overslept {
             Outcome::Stale
@@ -56,6 +52,32 @@ impl LiveVideoJob {
         } else {
             let ending = self.stopping.take().unwrap_or(Ending::Failed(failure));
             self.end_with(ending);
+        }
+    }
+
+    /// Tells that the orchestrator is lost.
+    pub(super) fn tell_lost(&mut self, failure: &Failure) {
+        let Some(url) = self.serving.as_ref().map(|serving| serving.lease.url()) else {
+            return;
+        };
+        let url = url.clone();
+        if matches!(self.state, State::Running(_)) {
+            self.lost = Some(Loss {
+                orchestrator: url.clone(),
+                why: failure.clone(),
+                at: self.now,
+            });
+        }
+        self.give_up_session();
+        if !failure.who.is_ours() {
+            self.out.event(Event::Lost(url, failure.clone()));
+        }
+    }
+
+    /// Has the media give nothing more to the orchestrator, if it was given anything.
+    pub(super) fn give_up_session(&mut self) {
+        if let State::Running(running) = &self.state {
+            self.out.event(Event::Left(running.session));
         }
     }
 
@@ -191,7 +213,7 @@ impl LiveVideoJob {
 }
 
 /// The verdict of a failure on the orchestrator (jobs spec 2.4).
-fn verdict(failure: &Failure) -> Outcome {
+pub(super) fn verdict(failure: &Failure) -> Outcome {
     match failure.cause {
         Cause::Refused {
             reason: Reason::Capacity,

@@ -1,8 +1,8 @@
 //! A live video job: from a leased orchestrator over payment and start to its end, or to the next orchestrator.
 //!
-//! The job is control only. It hands out the addresses of the media channels in [`Event::Started`]; whoever drives
-//! the publisher and the subscriber there reports back what they see, since that decides whether the orchestrator is
-//! alive. The control and events channels are the job's own.
+//! The job is control only. It hands out the addresses of the media channels in [`Event::Started`]; the [`media`] there
+//! tell what they see ([`LiveVideoJob::on_media`]), since that decides whether the orchestrator is alive. The control
+//! and events channels are the job's own.
 //!
 //! ```text
 //!                 assign                credentials               200, all four channels
@@ -49,8 +49,9 @@ mod wiring;
 mod work;
 
 use media::Owed;
-pub use standby::{MIN_SILENCE, STANDBY_PATIENCE, STANDBY_REST, STEADY};
-pub use types::{Config, Ending, Event, Started};
+pub use standby::{MIN_SILENCE, STANDBY_REST, STEADY};
+pub use types::{Config, Ending, Event, Loss, Started};
+pub use wiring::Readers;
 
 /// Parameter updates that may wait to be delivered.
 pub const MAX_BACKLOG: usize = 32;
@@ -65,13 +66,17 @@ pub struct LiveVideoJob {
     serving: Option<Serving>,
     /// An orchestrator whose start died on the wire, and how: it gets one more try if there is nobody else.
     spare: Option<(Lease, Failure)>,
-    /// Another orchestrator, made ready while the one at work is silent.
+    /// Another orchestrator beside the one at work, which is silent.
     standby: Option<Box<standby::Seat>>,
     /// The standby has the place of the one at work, for the length of a call.
     is_beside: bool,
     no_standby_before: Time,
     /// How often the standby has taken over.
     seats: u32,
+    /// Sessions begun, those of standbys included.
+    sessions: u32,
+    /// The orchestrator at work that was lost last, until another goes on with its work.
+    lost: Option<Loss>,
     /// Control channels of orchestrators that were left, being closed.
     leaving: Vec<Child<Publisher>>,
     farewell: Option<Farewell>,
@@ -157,6 +162,7 @@ struct Update {
 
 #[derive(Debug)]
 struct Running {
+    session: u32,
     channels: Channels,
     control: Child<Publisher>,
     /// Messages that wait for the one before them to be delivered: a burst would push unread ones out of the
@@ -178,8 +184,6 @@ struct Running {
     last_loading: Option<Time>,
     in_flight: usize,
     flow: standby::Flow,
-    /// When a standby may take over.
-    ready_at: Time,
     /// The runner's last complaint.
     last_error: Option<(Time, String)>,
     /// Channels that the orchestrator closed, while it may still say why.
@@ -212,6 +216,8 @@ impl LiveVideoJob {
             is_beside: false,
             no_standby_before: now,
             seats: 0,
+            sessions: 0,
+            lost: None,
             leaving: Vec::new(),
             farewell: None,
             stopping: None,
@@ -322,92 +328,6 @@ impl LiveVideoJob {
         self.drain_children();
     }
 
-    /// An input segment begins. One too many in flight means that the orchestrator is slow, and the job leaves it.
-    pub fn input_begun(&mut self, now: Time) {
-        self.advance(now);
-        let limit = self.config.max_in_flight;
-        if let State::Running(running) = &mut self.state {
-            running.last_input = self.now;
-            running.flow.input_begun(self.now);
-            running.input_waits = None;
-            if running.in_flight < limit {
-                running.in_flight += 1;
-            } else {
-                let cause = Cause::TooMuch {
-                    what: "the number of input segments in flight",
-                    limit,
-                };
-                self.lose(cause);
-            }
-        }
-        self.look_for_standby();
-        self.drain_children();
-    }
-
-    /// An input segment was delivered, or given up.
-    pub fn input_done(&mut self, now: Time) {
-        self.advance(now);
-        if let State::Running(running) = &mut self.state {
-            running.in_flight = running.in_flight.saturating_sub(1);
-            running.input_waits = None;
-        }
-    }
-
-    /// Whether the owner has input that the orchestrator does not take, for too much is on its way. Say so as often
-    /// as you like: what counts is since when, and every segment begun or delivered begins anew.
-    pub fn set_input_waits(&mut self, now: Time, waits: bool) {
-        self.advance(now);
-        if let State::Running(running) = &mut self.state {
-            running.input_waits = waits.then(|| running.input_waits.unwrap_or(self.now));
-        }
-    }
-
-    /// Sets what the output owes to the input, as its [`Media`](media::Media) know. While answers are owed, an
-    /// orchestrator that is lost after the input has closed is replaced too; if none is owed then, the loss costs
-    /// nothing.
-    pub fn set_owed(&mut self, now: Time, owed: Owed) {
-        self.advance(now);
-        self.owed = owed;
-    }
-
-    /// The input is over: the output may finish. Another orchestrator is asked only if something is
-    /// [owed](LiveVideoJob::set_owed).
-    pub fn input_closed(&mut self, now: Time) {
-        self.advance(now);
-        self.input_open = false;
-        match &mut self.state {
-            State::Running(running) if running.drain_until.is_none() => {
-                running.drain_until = Some(self.now + self.config.drain_within);
-                if let Some(serving) = &mut self.serving {
-                    serving.payment.get_mut().pause();
-                }
-            }
-            _ => {}
-        }
-        self.drain_children();
-    }
-
-    /// Some output arrived.
-    pub fn output_seen(&mut self, now: Time) {
-        self.advance(now);
-        if let State::Running(running) = &mut self.state {
-            running.last_output = self.now;
-            running.flow.output_seen(self.now);
-            if let Some(until) = &mut running.drain_until {
-                *until = self.now + self.config.drain_within;
-            }
-        }
-        if let Some(serving) = &mut self.serving {
-            serving
-                .first_byte
-                .get_or_insert(self.now.since(serving.asked));
-        }
-        if self.standby.is_some() {
-            self.end_standby();
-            self.drain_children();
-        }
-    }
-
     /// Whether somebody reads the output; until this says no, somebody does. Nobody can tell whether output that is
     /// not read is silent.
     pub fn set_output_read(&mut self, now: Time, read: bool) {
@@ -419,6 +339,10 @@ impl LiveVideoJob {
             running.last_output = self.now;
         }
         self.output_read = read;
+        if !read {
+            self.end_standby();
+            self.drain_children();
+        }
     }
 
     /// The application cannot take the output any more: its disk is full, for example. Ends the job as
@@ -427,22 +351,6 @@ impl LiveVideoJob {
         self.advance(now);
         let failure = Failure::new(Party::Sink, Cause::NotWritten(why));
         self.finish(Ending::Failed(failure));
-        self.drain_children();
-    }
-
-    /// A media channel ended, by itself or by a failure.
-    pub fn media_ended(&mut self, now: Time, failure: Option<Failure>) {
-        self.advance(now);
-        if let State::Running(running) = &self.state {
-            match failure {
-                None if running.drain_until.is_some() => self.finish(Ending::Finished),
-                None => self.channel_closed(work::Channel::Media),
-                Some(_) if running.drain_until.is_some() && self.owed == Owed::Nothing => {
-                    self.finish(Ending::Finished);
-                }
-                Some(failure) => self.channel_failed(work::Channel::Media, failure.cause),
-            }
-        }
         self.drain_children();
     }
 

@@ -2,15 +2,14 @@
 //!
 //! A runner may die while its orchestrator lives. Nothing says so for half a minute, and as much live video is gone.
 //! But where output has flowed steadily, its silence is a sign: another orchestrator is then paid and started beside
-//! the one at work. If output comes after all, the standby is ended. If the standby's runner is the first to give a
-//! sign, by a status other than that its model is loading, it takes over and gets all input that is not answered.
-//! Runners that have no input may say nothing else, so that after [`STANDBY_PATIENCE`] it takes over in any case.
+//! the one at work, and gets all input that is not answered, as the one at work goes on to get it. Whichever gives
+//! output first goes on; the other is ended. [`Media`](super::media::Media) see to it that nothing is doubled or lost.
 //!
 //! ```text
-//!              silence               lease, payment, start              ready, or patience is over
-//!   no standby ───────▶ AwaitingLease ─ ─ ─ ─ ─ ─ ─ ─ ─ ▶ Running ────────────────────▶ at work; the other is Lost
+//!              silence               lease, payment, start                   output
+//!   no standby ───────▶ AwaitingLease ─ ─ ─ ─ ─ ─ ─ ─ ─ ▶ Running, with input ──────▶ at work; the other is Lost
 //!       ▲                     │                              │
-//!       └── output, refusal, nobody: rests STANDBY_REST ─────┘
+//!       └─────────────────────┴── output of the other, refusal, nobody: rests STANDBY_REST
 //! ```
 //!
 //! A standby is a [`Seat`] like that of the orchestrator at work, and lives the same life:
@@ -19,9 +18,10 @@
 use alloc::boxed::Box;
 use core::time::Duration;
 
+use super::leave::verdict;
 use super::work::LATE;
-use super::{Event, LiveVideoJob, MAX_BACKLOG, Serving, Started, State, Update};
-use crate::error::Cause;
+use super::{Event, LiveVideoJob, MAX_BACKLOG, Running, Serving, State, Update};
+use crate::error::{Cause, Failure};
 use crate::machine::{EffectId, Input, earlier};
 use crate::pool::{Lease, Outcome};
 use crate::time::Time;
@@ -40,9 +40,6 @@ const LONGEST_PAUSES: u32 = 2;
 
 /// Segments of the input that have to begin after the last output, before output is missed.
 const UNANSWERED: u32 = 2;
-
-/// How long a standby that was started is given to say that it is ready.
-pub const STANDBY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long after a standby was of no use, or there was none, another one may be looked for.
 pub const STANDBY_REST: Duration = Duration::from_secs(60);
@@ -99,10 +96,9 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    /// When it may take over.
-    fn ready_at(&self) -> Option<Time> {
+    const fn running(&self) -> Option<&Running> {
         match &self.state {
-            State::Running(running) => Some(running.ready_at),
+            State::Running(running) => Some(running),
             _ => None,
         }
     }
@@ -114,13 +110,11 @@ impl Seat {
     /// Whether the answer named `id` is for it.
     pub(super) fn owns(&self, id: EffectId) -> bool {
         let serving = self.serving.as_ref();
-        let running = match &self.state {
-            State::AwaitingStart(start) if start.exchange == id => return true,
-            State::Running(running) => Some(running),
-            _ => None,
-        };
-        serving.is_some_and(|serving| serving.payment.owns(id) || serving.handshake.owns(id))
-            || running.is_some_and(|running| running.control.owns(id) || running.events.owns(id))
+        matches!(&self.state, State::AwaitingStart(start) if start.exchange == id)
+            || serving.is_some_and(|serving| serving.payment.owns(id) || serving.handshake.owns(id))
+            || self
+                .running()
+                .is_some_and(|running| running.control.owns(id) || running.events.owns(id))
     }
 }
 
@@ -200,13 +194,13 @@ impl LiveVideoJob {
         let over = |seat: &Seat| matches!(seat.state, State::Ended);
         if self.standby.as_deref().is_some_and(over) {
             self.rest_standby();
-        } else if self
-            .standby
-            .as_deref()
-            .is_some_and(|seat| seat.ready_at().is_some_and(|at| at <= self.now))
-        {
-            self.take_over();
         }
+    }
+
+    /// The session of the standby, if it has one.
+    pub(super) fn standby_session(&self) -> Option<u32> {
+        let seat = self.standby.as_deref()?;
+        Some(seat.running()?.session)
     }
 
     /// Seats change places. Both spend from one budget, so the one that comes forward learns what the other spent.
@@ -225,16 +219,23 @@ impl LiveVideoJob {
         core::mem::swap(&mut self.state, &mut seat.state);
     }
 
-    /// The standby's runner is ready, and the orchestrator at work still silent.
-    fn take_over(&mut self) {
-        if let State::Running(running) = &self.state {
-            let since = running.flow.last.unwrap_or(running.last_output);
-            let millis = self.now.since(since).as_millis();
-            self.lose(Cause::Silent {
-                what: "output",
-                after: Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)),
-            });
-        }
+    /// The standby gave output, and the orchestrator at work is still silent.
+    pub(super) fn take_over(&mut self) {
+        let (State::Running(running), Some(serving)) = (&self.state, &self.serving) else {
+            return;
+        };
+        let since = running.flow.last.unwrap_or(running.last_output);
+        let millis = self.now.since(since).as_millis();
+        let cause = Cause::Silent {
+            what: "output",
+            after: Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)),
+        };
+        let failure = Failure::new(serving.party(), cause);
+        self.tell_lost(&failure);
+        self.leave(verdict(&failure));
+        self.swap_limit.allow(self.now);
+        self.swaps += 1;
+        self.promote_standby();
     }
 
     /// The orchestrator at work is gone: the standby takes its place, however far it is. False if there is none.
@@ -245,20 +246,7 @@ impl LiveVideoJob {
         let Seat { serving, state } = *seat;
         (self.serving, self.state) = (serving, state);
         self.seats += 1;
-        if let State::Running(running) = &mut self.state
-            && let Some(serving) = &self.serving
-        {
-            running.works_from(self.now);
-            if !self.input_open {
-                running.drain_until = Some(self.now + self.config.drain_within);
-            }
-            let started = Started {
-                orchestrator: serving.lease.url().clone(),
-                channels: running.channels.clone(),
-                swaps: self.swaps,
-            };
-            self.out.event(Event::Started(Box::new(started)));
-        }
+        self.go_to_work();
         true
     }
 
@@ -270,6 +258,7 @@ impl LiveVideoJob {
                 let exchange = start.exchange;
                 job.out.abort(exchange);
             }
+            job.give_up_session();
             job.leave(Outcome::Unused);
             job.state = State::Ended;
         });
@@ -308,9 +297,6 @@ impl LiveVideoJob {
     pub(super) fn standby_wake(&self) -> Option<Time> {
         let seat = self.standby.as_ref()?;
         let serving = seat.serving.as_ref().and_then(Serving::wake);
-        earlier(
-            earlier(serving, seat.ready_at()),
-            self.state_wake(&seat.state),
-        )
+        earlier(serving, self.state_wake(&seat.state))
     }
 }

@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::standby::{Flow, STANDBY_PATIENCE};
+use super::standby::Flow;
 use super::{AwaitingStart, Event, Farewell, LiveVideoJob, Running, Started, State};
 use crate::error::{Cause, Failure, Party, Reason};
 use crate::handshake;
@@ -279,7 +279,6 @@ impl LiveVideoJob {
         session.delivered(self.now, payment, Delivered::Accepted);
         // It has a name now, and an end only later.
         let _ = session.start_pacing(self.now, self.config.pay_every);
-        let orchestrator = serving.lease.url().clone();
         let control = Publisher::new(
             self.now,
             trickle::publisher::Config {
@@ -303,7 +302,10 @@ impl LiveVideoJob {
             channels.events.clone(),
             Start::Current,
         );
+        let session = self.sessions;
+        self.sessions += 1;
         let running = Running {
+            session,
             channels: channels.clone(),
             control: self.adopt(control),
             backlog: self.cached_params.clone().into_iter().collect(),
@@ -320,20 +322,34 @@ impl LiveVideoJob {
             last_loading: None,
             in_flight: 0,
             flow: Flow::default(),
-            ready_at: self.now + STANDBY_PATIENCE,
             last_error: None,
             closing: None,
             input_waits: None,
-            drain_until: (!self.input_open).then(|| self.now + self.config.drain_within),
+            drain_until: None,
         };
         self.state = State::Running(Box::new(running));
         if self.is_beside {
+            self.out.event(Event::Standby(session, Box::new(channels)));
+        } else {
+            self.go_to_work();
+        }
+    }
+
+    /// The orchestrator works from now on.
+    pub(super) fn go_to_work(&mut self) {
+        let (State::Running(running), Some(serving)) = (&mut self.state, &self.serving) else {
             return;
+        };
+        (running.last_output, running.last_input) = (self.now, self.now);
+        if !self.input_open {
+            running.drain_until = Some(self.now + self.config.drain_within);
         }
         self.out.event(Event::Started(Box::new(Started {
-            orchestrator,
-            channels,
+            orchestrator: serving.lease.url().clone(),
+            channels: running.channels.clone(),
             swaps: self.swaps,
+            session: running.session,
+            instead_of: self.lost.take(),
         })));
     }
 }

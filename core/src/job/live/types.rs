@@ -9,6 +9,7 @@ use crate::job::SwapLimit;
 use crate::money::Price;
 use crate::payment::{Unit, session};
 use crate::pool::{Lease, Outcome, TryLimit};
+use crate::time::Time;
 use crate::wire::{Channels, RunnerEvent};
 
 /// Settings of a live video job.
@@ -46,7 +47,7 @@ pub struct Config {
     /// Time that the output may stand still after the input has ended.
     pub drain_within: Duration,
     /// Input that the orchestrator does not take for this long, while nothing is delivered either, means that it is
-    /// stuck: see [`LiveVideoJob::set_input_waits`](super::LiveVideoJob::set_input_waits).
+    /// stuck: see [`media::Event::Waits`](super::media::Event::Waits).
     pub input_stall: Duration,
     /// Orchestrators that may be lost in quick succession.
     pub swap_limit: SwapLimit,
@@ -91,8 +92,13 @@ pub enum Event {
     /// Find an orchestrator: answer with [`LiveVideoJob::assign`](super::LiveVideoJob::assign) or
     /// [`LiveVideoJob::no_lease`](super::LiveVideoJob::no_lease).
     NeedLease,
-    /// The orchestrator took the job; its media channels are open.
+    /// The orchestrator took the job; its media channels are open: see [`Media::go_to`](super::media::Media::go_to).
     Started(Box<Started>),
+    /// A standby was started in the session of that number: see [`Media::stand_by`](super::media::Media::stand_by). If its
+    /// output comes first, it takes over.
+    Standby(u32, Box<Channels>),
+    /// The session of that number is given up: see [`Media::leave`](super::media::Media::leave).
+    Left(u32),
     /// The orchestrator took a payment.
     Paid(session::Paid),
     /// Payments cannot be made for now, and why. The job runs on with what was paid, and tries again.
@@ -126,6 +132,22 @@ pub struct Started {
     pub channels: Channels,
     /// Orchestrators that this job had before.
     pub swaps: u32,
+    /// The number of the session among all of this job, those of standbys included: [`Media`](super::media::Media) tell
+    /// them apart by it.
+    pub session: u32,
+    /// The orchestrator that was lost before, if this one goes on with its work.
+    pub instead_of: Option<Loss>,
+}
+
+/// The loss of an orchestrator at work.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    /// Address of the orchestrator.
+    pub orchestrator: Url,
+    /// Reason of the loss.
+    pub why: Failure,
+    /// Time of the loss.
+    pub at: Time,
 }
 
 /// End of a live video job.

@@ -1,7 +1,61 @@
-//! Events from a job's media to the job.
+//! Wiring of a job and its media, for whoever drives them: news of the media for the job, and the readers of the output.
 
-use super::{LiveVideoJob, media};
+use alloc::vec::Vec;
+
+use super::media::{Media, Owed};
+use super::{Ending, LiveVideoJob, State, media, work};
+use crate::error::{Cause, Failure};
+use crate::http::Url;
 use crate::time::Time;
+use crate::trickle::{Seq, Start, Subscriber, subscriber};
+
+/// The readers of a job's output: one for each of [`Media::outputs`], of a type of the driver's.
+#[derive(Debug)]
+pub struct Readers<S>(Vec<(u32, S)>);
+
+impl<S> Default for Readers<S> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<S> Readers<S> {
+    /// Whether there is a reader for each channel of output, and none more.
+    #[must_use]
+    pub fn fit(&self, media: &Media) -> bool {
+        let sessions = self.0.iter().map(|(session, _)| *session);
+        sessions.eq(media.outputs().map(|(session, _)| session))
+    }
+
+    /// Has these channels read, each from its first segment on: it is new, and nothing of it may be missed. Returns the
+    /// readers that are not needed any more.
+    pub fn follow(
+        &mut self,
+        now: Time,
+        config: &subscriber::Config,
+        outputs: Vec<(u32, Url)>,
+        mut drive: impl FnMut(Subscriber) -> S,
+    ) -> Vec<(u32, S)> {
+        let mut before = core::mem::take(&mut self.0);
+        for (session, channel) in outputs {
+            let at = before.iter().position(|(other, _)| *other == session);
+            self.0.push(match at {
+                Some(at) => before.remove(at),
+                None => {
+                    let start = Start::At(Seq::ZERO);
+                    let subscriber = Subscriber::new(now, config.clone(), channel, start);
+                    (session, drive(subscriber))
+                }
+            });
+        }
+        before
+    }
+
+    /// The readers, each with the session that [`Media::output`] wants to know. That of whoever works comes first.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &S)> {
+        self.0.iter().map(|(session, reader)| (*session, reader))
+    }
+}
 
 impl LiveVideoJob {
     /// Takes in what its [`Media`](media::Media) told. After [`media::Event::Delivered`] call
@@ -10,17 +64,98 @@ impl LiveVideoJob {
     /// News may be heard after the orchestrator that they are about was left; the next one does not answer for them
     /// (`news_of_an_orchestrator_that_was_left_is_not_laid_to_the_next`).
     pub fn on_media(&mut self, now: Time, news: media::News) {
-        let is_current = news.session == self.swaps;
+        self.advance(now);
+        let works =
+            matches!(&self.state, State::Running(running) if running.session == news.session);
+        let stands_by = self.standby_session() == Some(news.session);
         match news.event {
             // What is known of the application's input is true whoever works.
-            media::Event::Owed(owed) => self.set_owed(now, owed),
-            media::Event::Delivered => self.input_closed(now),
-            media::Event::Begun if is_current => self.input_begun(now),
-            media::Event::Done if is_current => self.input_done(now),
-            media::Event::Waits(waits) if is_current => self.set_input_waits(now, waits),
-            media::Event::Seen if is_current => self.output_seen(now),
-            media::Event::Ended(failure) if is_current => self.media_ended(now, failure),
+            media::Event::Owed(owed) => self.owed = owed,
+            media::Event::Delivered => self.on_input_closed(),
+            event if works => self.on_feed(event),
+            media::Event::Seen if stands_by => {
+                self.take_over();
+                self.on_feed(media::Event::Seen);
+            }
+            event if stands_by => self.beside(|job| job.on_feed(event)),
             _ => {}
+        }
+        self.drain_children();
+    }
+
+    /// The input is over: the output may finish. Another orchestrator is asked only if something is owed.
+    fn on_input_closed(&mut self) {
+        self.input_open = false;
+        if let State::Running(running) = &mut self.state
+            && running.drain_until.is_none()
+        {
+            running.drain_until = Some(self.now + self.config.drain_within);
+            if let Some(serving) = &mut self.serving {
+                serving.payment.get_mut().pause();
+            }
+        }
+    }
+
+    /// Takes in news of what is given to an orchestrator, and of what comes back.
+    fn on_feed(&mut self, event: media::Event) {
+        let State::Running(running) = &mut self.state else {
+            return;
+        };
+        match event {
+            media::Event::Begun => {
+                let limit = self.config.max_in_flight;
+                running.last_input = self.now;
+                running.flow.input_begun(self.now);
+                running.input_waits = None;
+                if running.in_flight < limit {
+                    running.in_flight += 1;
+                } else {
+                    // The orchestrator is slow.
+                    let what = "the number of input segments in flight";
+                    self.lose(Cause::TooMuch { what, limit });
+                }
+                self.look_for_standby();
+            }
+            media::Event::Done => {
+                running.in_flight = running.in_flight.saturating_sub(1);
+                running.input_waits = None;
+            }
+            // What counts is since when; every segment begun or delivered begins anew.
+            media::Event::Waits(waits) => {
+                running.input_waits = waits.then(|| running.input_waits.unwrap_or(self.now));
+            }
+            media::Event::Seen => self.on_output(),
+            media::Event::Ended(failure) => self.on_media_ended(failure),
+            _ => {}
+        }
+    }
+
+    fn on_output(&mut self) {
+        if let State::Running(running) = &mut self.state {
+            running.last_output = self.now;
+            running.flow.output_seen(self.now);
+            if let Some(until) = &mut running.drain_until {
+                *until = self.now + self.config.drain_within;
+            }
+        }
+        if let Some(serving) = &mut self.serving {
+            let after = self.now.since(serving.asked);
+            serving.first_byte.get_or_insert(after);
+        }
+        self.end_standby();
+    }
+
+    /// A media channel ended, by itself or by a failure.
+    fn on_media_ended(&mut self, failure: Option<Failure>) {
+        let State::Running(running) = &self.state else {
+            return;
+        };
+        let drains = running.drain_until.is_some();
+        match failure {
+            None if drains => self.finish(Ending::Finished),
+            None => self.channel_closed(work::Channel::Media),
+            Some(_) if drains && self.owed == Owed::Nothing => self.finish(Ending::Finished),
+            Some(failure) => self.channel_failed(work::Channel::Media, failure.cause),
         }
     }
 }

@@ -92,11 +92,6 @@ impl Closing {
 }
 
 impl Running {
-    /// Works from now on, after having been a standby.
-    pub(super) fn works_from(&mut self, now: Time) {
-        (self.last_output, self.last_input) = (now, now);
-    }
-
     /// The last complaint of the runner, if it is recent.
     fn last_error(&self, now: Time) -> Option<&str> {
         let (at, text) = self.last_error.as_ref()?;
@@ -199,9 +194,6 @@ impl LiveVideoJob {
         }
         if self.is_beside {
             // Its words are its own until it works.
-            if event.is_status() && !event.is_loading() {
-                running.ready_at = self.now;
-            }
             return;
         }
         let event = if event.is_status() {

@@ -75,7 +75,7 @@ fn silence_on_the_events_channel_ends_the_orchestrator() {
     for (at, step) in timed(&case["in"]["events"]).into_iter().skip(1) {
         world.pass_to(at);
         // Output flows all the time; only events are silent.
-        world.command(LiveVideoJob::output_seen);
+        world.media(media::Event::Seen);
         if step.get("event").is_some() {
             world.runner_says(&step["event"].to_string());
         }
@@ -146,7 +146,7 @@ fn what_the_runner_said_last_is_why_it_ended_the_session() {
             world.runner_says(complaint);
             world.take_events();
         }
-        world.command(|job, now| job.media_ended(now, None));
+        world.media(media::Event::Ended(None));
         if !before {
             assert!(world.take_events().is_empty(), "it may still say why");
             world.runner_says(complaint);
@@ -208,10 +208,10 @@ fn whichever_sign_of_an_end_is_seen_first_the_same_reason_is_told() {
     let gone = |world: &mut World| {
         let party = Party::Channel(Url::parse("https://a:8935/in").unwrap());
         let failure = Failure::new(party, Cause::Gone("the channel"));
-        world.command(|job, now| job.media_ended(now, Some(failure)));
+        world.media(media::Event::Ended(Some(failure)));
     };
     let signs: [&dyn Fn(&mut World); 4] = [
-        &|world| world.command(|job, now| job.media_ended(now, None)),
+        &|world| world.media(media::Event::Ended(None)),
         &gone,
         &World::close_control,
         // The runner's last words come in order: on the channel that ends behind them.
@@ -261,7 +261,7 @@ fn a_link_that_breaks_behind_a_closed_channel_is_not_the_reason() {
     let broken = Failure::new(party, Cause::Link(Fault::Broken("reset".into())));
     let breaks = |world: &mut World| {
         let broken = broken.clone();
-        world.command(|job, now| job.media_ended(now, Some(broken)));
+        world.media(media::Event::Ended(Some(broken)));
         lost(world)
     };
     let mut world = World::new(Config::default());
@@ -286,7 +286,7 @@ fn a_link_that_breaks_behind_a_closed_channel_is_not_the_reason() {
 fn time_in_which_the_machine_was_held_up_is_not_counted_against_the_last_words() {
     let mut world = World::new(Config::default());
     world.assign_well("a");
-    world.command(|job, now| job.media_ended(now, None));
+    world.media(media::Event::Ended(None));
     // Nobody woke the job when it asked for it; what came meanwhile is read after the timer.
     world.now = world.now + Duration::from_secs(5);
     world.job.handle_input(world.now, Input::Tick);
@@ -299,7 +299,7 @@ fn time_in_which_the_machine_was_held_up_is_not_counted_against_the_last_words()
     );
     // But once only.
     world.assign_well("b");
-    world.command(|job, now| job.media_ended(now, None));
+    world.media(media::Event::Ended(None));
     for held_up in [5, 5] {
         assert_eq!(lost(&mut world), None);
         world.now = world.now + Duration::from_secs(held_up);

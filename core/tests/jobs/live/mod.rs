@@ -1,6 +1,7 @@
 //! The life of a live video job, driven by hand: starts and their refusals, control, events, silence, swaps.
 
 mod channels;
+mod feeds;
 mod standby;
 mod start;
 mod swaps;
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::handshake::Identity;
 use livepeer_core::http::{Fault, Headers, In, Method, Out, Response, Url};
-use livepeer_core::job::live::media::Owed;
+use livepeer_core::job::live::media::{self, News, Owed};
 use livepeer_core::job::live::{Config, Ending, Event, LiveVideoJob};
 use livepeer_core::payment::Funds;
 use livepeer_core::pool::{self, Lease, Outcome, Quickest, SessionPool};
@@ -99,6 +100,10 @@ struct World {
     /// The parked GET of the events channel of a standby.
     standby_get: Option<(EffectId, Url)>,
     events: Vec<(u64, Event)>,
+    /// The sessions of whoever works and of a standby with input, and those that were given up.
+    session: u32,
+    beside: u32,
+    left: Vec<u32>,
     aborted: Vec<EffectId>,
 }
 
@@ -121,6 +126,9 @@ impl World {
             events_get: None,
             standby_get: None,
             events: Vec::new(),
+            session: 0,
+            beside: 0,
+            left: Vec::new(),
             aborted: Vec::new(),
         };
         world.drain();
@@ -218,6 +226,18 @@ impl World {
         self.drain();
     }
 
+    /// The media of whoever works tell something.
+    fn media(&mut self, event: media::Event) {
+        let session = self.session;
+        self.command(|job, now| job.on_media(now, News { session, event }));
+    }
+
+    /// The media of the standby do.
+    fn standby_media(&mut self, event: media::Event) {
+        let session = self.beside;
+        self.command(|job, now| job.on_media(now, News { session, event }));
+    }
+
     /// Gives the job an orchestrator.
     fn lend(&mut self, host: &str) {
         let lease = lease(self.now, host);
@@ -258,7 +278,7 @@ impl World {
 
     /// The orchestrator closes a media channel and does not say why.
     fn lose_media(&mut self) {
-        self.command(|job, now| job.media_ended(now, None));
+        self.media(media::Event::Ended(None));
         self.pass_to(self.ms() + LAST_WORDS_MS);
     }
 
@@ -313,6 +333,12 @@ impl Driven for World {
     }
 
     fn event(&mut self, event: Event) {
+        match &event {
+            Event::Started(started) => self.session = started.session,
+            Event::Standby(session, _) => self.beside = *session,
+            Event::Left(session) => return self.left.push(*session),
+            _ => {}
+        }
         self.events.push((self.ms(), event));
     }
 }

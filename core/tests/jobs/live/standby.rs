@@ -1,19 +1,18 @@
 //! Another orchestrator beside one that is silent.
 
-use livepeer_core::job::live::{STANDBY_PATIENCE, STANDBY_REST, STEADY};
+use livepeer_core::job::live::{STANDBY_REST, STEADY};
 
 use super::*;
 
 const ONLINE: &str = r#"{"type":"status","state":"ONLINE"}"#;
-const LOADING: &str = r#"{"type":"status","state":"LOADING"}"#;
 
 /// The runner's output flows for so many seconds, one segment each.
 fn flow(world: &mut World, seconds: u64) {
     for _ in 0..seconds {
         world.pass_to(world.ms() + 1_000);
-        world.command(LiveVideoJob::input_begun);
-        world.command(LiveVideoJob::input_done);
-        world.command(LiveVideoJob::output_seen);
+        world.media(media::Event::Begun);
+        world.media(media::Event::Done);
+        world.media(media::Event::Seen);
         if world.ms().is_multiple_of(5_000) {
             world.runner_says(ONLINE);
         }
@@ -25,8 +24,8 @@ fn silence(world: &mut World, millis: u64) {
     let end = world.ms() + millis;
     while world.ms() + 1_000 <= end {
         world.pass_to(world.ms() + 1_000);
-        world.command(LiveVideoJob::input_begun);
-        world.command(LiveVideoJob::input_done);
+        world.media(media::Event::Begun);
+        world.media(media::Event::Done);
     }
     world.pass_to(end);
 }
@@ -49,7 +48,7 @@ fn needs_lease(world: &mut World) -> bool {
 }
 
 #[test]
-fn the_first_word_of_a_standby_takes_over_from_a_silent_runner() {
+fn the_first_output_of_a_standby_takes_over_from_a_silent_runner() {
     let mut world = World::new(Config::default());
     world.assign_well("a");
     flow(&mut world, 15);
@@ -60,12 +59,21 @@ fn the_first_word_of_a_standby_takes_over_from_a_silent_runner() {
     assert!(needs_lease(&mut world));
     world.lend("b");
     world.answer_start(200, &channels("m2"));
-    assert!(world.take_events().is_empty(), "a still works");
-    silence(&mut world, 2_000);
-    world.standby_says(LOADING);
-    silence(&mut world, 2_000);
-    assert!(world.take_events().is_empty(), "b is not ready yet");
+    let events = world.take_events();
+    let [(_, Event::Standby(1, input))] = &events[..] else {
+        panic!("{events:?}");
+    };
+    assert_eq!(
+        (input.manifest_id.as_str(), input.publish.host()),
+        ("m2", "b")
+    );
+    // Both have input now, and neither gives output.
+    silence(&mut world, 5_000);
+    world.standby_media(media::Event::Begun);
+    world.standby_media(media::Event::Done);
     world.standby_says(ONLINE);
+    assert!(world.take_events().is_empty(), "its words are no output");
+    world.standby_media(media::Event::Seen);
     let events = world.take_events();
     let [
         (_, Event::Lost(lost, failure)),
@@ -78,12 +86,21 @@ fn the_first_word_of_a_standby_takes_over_from_a_silent_runner() {
     assert_eq!((lost.host(), lease.url().host()), ("a", "a"));
     let want = Cause::Silent {
         what: "output",
-        after: Duration::from_secs(7),
+        after: Duration::from_secs(8),
     };
-    assert_eq!((&failure.cause, *at), (&want, 22_000));
+    assert_eq!((&failure.cause, *at), (&want, 23_000));
     assert_eq!((started.orchestrator.host(), started.swaps), ("b", 1));
-    assert_eq!(started.channels.manifest_id, "m2");
-    // It works as any other does.
+    assert_eq!(
+        (started.channels.manifest_id.as_str(), started.session),
+        ("m2", 1)
+    );
+    let loss = started.instead_of.as_ref().expect("a worked before");
+    assert_eq!((loss.orchestrator.host(), &loss.why), ("a", failure));
+    assert_eq!(world.left, [0]);
+    // News of the one that was left is not heard any more, and the new one works as any other does.
+    world.session = 0;
+    world.media(media::Event::Ended(None));
+    world.session = 1;
     flow(&mut world, 30);
     assert!(
         world
@@ -92,26 +109,6 @@ fn the_first_word_of_a_standby_takes_over_from_a_silent_runner() {
             .all(|(_, event)| matches!(event, Event::Runner(_)))
     );
     assert_eq!(world.job.status().unwrap().event["state"], "ONLINE");
-}
-
-#[test]
-fn a_standby_whose_runner_has_nothing_to_say_without_input_takes_over_a_little_later() {
-    let mut world = with_standby(Stage::Running);
-    let since = world.ms();
-    let patience = u64::try_from(STANDBY_PATIENCE.as_millis()).unwrap();
-    world.standby_says(LOADING);
-    silence(&mut world, patience - 1);
-    assert!(world.take_events().is_empty());
-    silence(&mut world, 1);
-    let events = world.take_events();
-    assert!(
-        matches!(
-            &events[..],
-            [(_, Event::Lost(..)), (_, Event::Release(..)), (at, Event::Started(_))]
-                if *at == since + patience
-        ),
-        "{events:?}"
-    );
 }
 
 /// How far a standby is.
@@ -142,7 +139,7 @@ fn with_standby(stage: Stage) -> World {
 fn output_that_comes_after_all_ends_the_standby_and_another_is_not_sought_at_once() {
     for stage in STAGES {
         let mut world = with_standby(stage);
-        world.command(LiveVideoJob::output_seen);
+        world.media(media::Event::Seen);
         let events = world.take_events();
         match stage {
             Stage::Wanted => assert!(events.is_empty(), "{events:?}"),
@@ -155,6 +152,8 @@ fn output_that_comes_after_all_ends_the_standby_and_another_is_not_sought_at_onc
             ),
         }
         assert!(!world.job.needs_lease() && world.standby_get.is_none());
+        let session = (stage == Stage::Running).then_some(1);
+        assert_eq!(world.left, Vec::from_iter(session));
         // The answer to the start that was broken off finds nobody.
         if stage == Stage::Starting {
             world.answer_start(200, &channels("late"));
@@ -198,6 +197,9 @@ fn if_the_silent_one_is_lost_the_standby_goes_on_from_where_it_is() {
             }
             Stage::Running => {
                 assert!(matches!(rest, [(_, Event::Started(_))]), "{rest:?}");
+                // What it does not say while it works is its own.
+                silence(&mut world, 2_000);
+                assert!(world.take_events().is_empty());
                 continue;
             }
         }
@@ -227,6 +229,56 @@ fn the_end_of_a_job_is_the_end_of_its_standby() {
         assert!(world.posting.is_empty() && world.events_get.is_none());
         assert_eq!(world.drain(), None);
     }
+    // Its own end is not that of the job: the input may be over before it has started.
+    let mut world = with_standby(Stage::Starting);
+    world.media(media::Event::Owed(Owed::Something));
+    world.media(media::Event::Delivered);
+    world.answer_start(200, &channels("m2"));
+    world.pass_to(world.ms() + 8_000);
+    world.runner_says(ONLINE);
+    world.pass_to(world.ms() + 1_999);
+    let events = world.take_events();
+    assert!(
+        !events
+            .iter()
+            .any(|(_, event)| matches!(event, Event::Ended(_))),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn a_standby_that_takes_no_input_or_is_closed_is_given_up_and_the_one_at_work_goes_on() {
+    let closed = media::Event::Ended(None);
+    for (event, after) in [(media::Event::Waits(true), 5_000), (closed, 0)] {
+        let mut world = with_standby(Stage::Running);
+        world.standby_media(event);
+        silence(&mut world, after);
+        let events = world.take_events();
+        assert!(
+            matches!(
+                &events[..],
+                [(_, Event::Release(lease, Outcome::Failed(_)))] if lease.url().host() == "b"
+            ),
+            "{events:?}"
+        );
+        assert_eq!(world.left, [1]);
+        // Output that it gave in that moment is not the job's.
+        world.standby_media(media::Event::Seen);
+        world.media(media::Event::Seen);
+        assert!(world.take_events().is_empty());
+    }
+}
+
+#[test]
+fn a_standby_ends_when_nobody_reads_the_output_any_more() {
+    let mut world = with_standby(Stage::Running);
+    world.command(|job, now| job.set_output_read(now, false));
+    let events = world.take_events();
+    assert!(
+        matches!(events[..], [(_, Event::Release(_, Outcome::Unused))]),
+        "{events:?}"
+    );
+    assert_eq!(world.left, [1]);
 }
 
 #[test]
@@ -290,7 +342,7 @@ fn silence_is_no_sign_where_nothing_is_owed_or_nothing_flowed() {
     world.assign_well("a");
     for _ in 0..4 {
         silence(&mut world, 6_000);
-        world.command(LiveVideoJob::output_seen);
+        world.media(media::Event::Seen);
     }
     world.runner_says(ONLINE);
     world.take_events();

@@ -1,7 +1,6 @@
 //! When a job leaves its orchestrator for another.
 
 use livepeer_core::job::SwapLimit;
-use livepeer_core::job::live::media::{self, News};
 
 use super::*;
 
@@ -15,9 +14,9 @@ fn one_segment_too_many_in_flight_means_slow() {
         for (at, step) in timed(&case["in"]["events"]) {
             world.pass_to(at);
             if step.get("segment").is_some() {
-                world.command(LiveVideoJob::input_begun);
+                world.media(media::Event::Begun);
             } else {
-                world.command(LiveVideoJob::input_done);
+                world.media(media::Event::Done);
             }
         }
         let ends = timed(&case["out"]["commands"])
@@ -78,10 +77,10 @@ fn once_the_input_is_over_no_other_orchestrator_is_asked() {
     let mut world = World::new(Config::default());
     world.assign_well("a");
     world.pass_to(5_000);
-    world.command(LiveVideoJob::input_closed);
+    world.media(media::Event::Delivered);
     world.take_events();
     world.pass_to(5_001);
-    world.command(|job, now| job.media_ended(now, None));
+    world.media(media::Event::Ended(None));
     let events = world.take_events();
     assert!(
         matches!(
@@ -132,13 +131,13 @@ fn what_the_output_owes_decides_what_a_loss_after_the_input_means() {
     for owed in [Owed::Something, Owed::Nothing, Owed::Unknown] {
         let mut world = World::new(Config::default());
         world.assign_well("a");
-        world.command(|job, now| job.set_owed(now, owed));
-        world.command(LiveVideoJob::input_closed);
+        world.media(media::Event::Owed(owed));
+        world.media(media::Event::Delivered);
         world.pass_to(1_000);
         let party = Party::Channel(Url::parse("https://a:8935/out").unwrap());
         let broken = Failure::new(party, Cause::Link(Fault::Broken("reset".into())));
         world.take_events();
-        world.command(|job, now| job.media_ended(now, Some(broken.clone())));
+        world.media(media::Event::Ended(Some(broken.clone())));
         let events = world.take_events();
         match (owed, events.last()) {
             (Owed::Something, Some((_, Event::NeedLease))) => {}
@@ -160,8 +159,8 @@ fn what_the_output_owes_decides_what_a_loss_after_the_input_means() {
         let started = started.expect("b takes the job");
         assert_eq!((started.orchestrator.host(), started.swaps), ("b", 1));
         // What is owed has come: now it may end.
-        world.command(|job, now| job.set_owed(now, Owed::Nothing));
-        world.command(|job, now| job.media_ended(now, None));
+        world.media(media::Event::Owed(Owed::Nothing));
+        world.media(media::Event::Ended(None));
         let ended = world.take_events();
         assert!(
             matches!(ended.last(), Some((_, Event::Ended(Ending::Finished)))),
@@ -179,8 +178,8 @@ fn an_orchestrator_without_a_sign_of_life_after_the_input_is_replaced_if_it_owes
     ] {
         let mut world = World::new(Config::default());
         world.assign_well("a");
-        world.command(|job, now| job.set_owed(now, owed));
-        world.command(LiveVideoJob::input_closed);
+        world.media(media::Event::Owed(owed));
+        world.media(media::Event::Delivered);
         world.take_events();
         world.pass_to(5_000);
         if speaks {
@@ -203,20 +202,20 @@ fn an_orchestrator_that_takes_no_input_is_stuck_unless_something_moves() {
     world.assign_well("a");
     world.take_events();
     world.pass_to(1_000);
-    world.command(|job, now| job.set_input_waits(now, true));
+    world.media(media::Event::Waits(true));
     world.pass_to(5_000);
     // Said again it is no news; a delivery is.
-    world.command(|job, now| job.set_input_waits(now, true));
-    world.command(LiveVideoJob::input_done);
-    world.command(|job, now| job.set_input_waits(now, true));
+    world.media(media::Event::Waits(true));
+    world.media(media::Event::Done);
+    world.media(media::Event::Waits(true));
     world.pass_to(9_999);
     assert_eq!(lost_at(&mut world), None);
     world.pass_to(20_000);
     assert_eq!(lost_at(&mut world), Some(10_000));
     // Whoever has nothing to say does not wait.
     world.assign_well("b");
-    world.command(|job, now| job.set_input_waits(now, true));
-    world.command(|job, now| job.set_input_waits(now, false));
+    world.media(media::Event::Waits(true));
+    world.media(media::Event::Waits(false));
     world.pass_to(29_000);
     assert_eq!(lost_at(&mut world), None);
 }
@@ -295,8 +294,8 @@ fn a_minute_without_output(world: &mut World, status: &str) {
         world.pass_to(world.ms() + 5_000);
         if world.events_get.is_some() {
             world.runner_says(status);
-            world.command(LiveVideoJob::input_begun);
-            world.command(LiveVideoJob::input_done);
+            world.media(media::Event::Begun);
+            world.media(media::Event::Done);
         }
     }
 }
@@ -373,7 +372,7 @@ fn a_session_that_ended_while_its_input_slept_is_begun_anew_and_nobody_is_blamed
     }
     world.take_events();
     world.pass_to(world.ms() + 245_000);
-    world.command(LiveVideoJob::input_begun);
+    world.media(media::Event::Begun);
     world.lose_media();
     let events = world.take_events();
     assert!(

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! A model begins to read some time after its start was answered, at the segment that is open then or at the next,
-//! and a server keeps five. So the first one stays open until the model is seen reading, [`FIRST_OPEN_WITHIN`] has
-//! passed, or it has [`FIRST_OPEN_BYTES`]; and later ones begin only while fewer than [`AHEAD`] are unanswered, or at
+//! and a server keeps five. So the first one stays open until the model is seen reading, [`FIRST_OPEN_WITHIN`] (for a
+//! standby more) has passed, or it has [`FIRST_OPEN_BYTES`]; and later ones begin only while fewer than [`AHEAD`] are unanswered, or at
 //! the pace of their time stamps.
 
 mod answers;
@@ -47,7 +47,7 @@ pub const DROPPED_TAIL: Duration = Duration::from_millis(500);
 pub const MAX_UNANSWERED: usize = 1024;
 
 /// A segment of the application.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Kept {
     pieces: Vec<Bytes>,
     len: usize,
@@ -91,7 +91,7 @@ impl Kept {
 }
 
 /// A segment of the channel.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Sent {
     seq: Seq,
     /// The application's segments in it.
@@ -103,7 +103,7 @@ struct Sent {
 }
 
 /// The first segment of a channel, while it is open.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct First {
     opened: Time,
     bytes: usize,
@@ -111,7 +111,7 @@ struct First {
 
 /// The input that is not answered yet; see the [module](self). How it is handed over is in `handing.rs`, how output
 /// answers it in `answers.rs`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Log {
     limits: Limits,
     ahead: usize,
@@ -135,6 +135,7 @@ pub(super) struct Log {
     /// Whether a segment of the channel is open.
     open: bool,
     first_open: Option<First>,
+    open_within: Duration,
     /// Whether the channel has had its first segment, and whether the model is seen reading.
     met: bool,
     seen: bool,
@@ -182,6 +183,7 @@ impl Log {
             sent: VecDeque::new(),
             open: false,
             first_open: None,
+            open_within: FIRST_OPEN_WITHIN,
             met: false,
             seen: false,
             paced: now,
@@ -284,6 +286,16 @@ impl Log {
     /// How many segments were handed over whole.
     pub(super) const fn handed(&self) -> u64 {
         self.first + self.at as u64
+    }
+
+    /// The number after that of the last segment whose beginning the orchestrator at work was handed.
+    pub(super) fn begun_here(&self) -> u64 {
+        self.handed() + u64::from(self.begun)
+    }
+
+    /// The bytes that are kept.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// How many segments were begun in all.

@@ -15,36 +15,47 @@
 //! open one included, in one segment of its channel (see `log.rs`). Output of the one before that has not ended is
 //! told to begin anew: pictures of two encoders cannot be joined in the middle.
 //!
+//! A standby ([`Media::stand_by`]) gets the same beside the one at work, which is silent and goes on to get input. The
+//! first of the two whose output comes goes on; the channel of the other is closed. All that is known of the input is
+//! kept twice meanwhile (see `feed.rs`), so that nothing of the other is seen, whichever that is.
+//!
 //! Which output answers which input is found in the time stamps, if the output carries the input's clock
 //! ([`Matching::Clock`]), and by counting segments if not ([`Matching::Count`]). A segment that has no output when a
 //! later one has, or when the job ends, is missing: that is counted, and told by [`OutputEvent::Gap`]. Everything
 //! that is said of losses is said by [`Media::figures`].
 
+mod feed;
 mod log;
 pub mod stamps;
 mod types;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
 
+use self::feed::Feed;
+use self::log::Log;
 pub use self::log::{
     AHEAD, DROPPED_TAIL, EARLY, FIRST_OPEN_BYTES, FIRST_OPEN_WITHIN, JOIN_AFTER, MAX_UNANSWERED,
 };
-use self::log::{Log, Next};
 pub use self::types::{Config, Event, Figures, Limits, Matching, News, OutputEvent, Owed};
-use crate::error::{Failure, Misuse};
+use crate::error::{Cause, Failure, Misuse, Party};
 use crate::http::Url;
 use crate::machine::{Child, Input, Machine, Outbox, Output, earlier};
 use crate::time::Time;
-use crate::trickle::{Ending, Publisher, Seq, publisher, subscriber};
-use crate::wire::RunnerEvent;
+use crate::trickle::{ContentType, Publisher, Seq, publisher, subscriber};
+use crate::wire::{Channels, RunnerEvent};
 
 /// How long the input's channel outlives its last delivery and the last byte of output, while output is owed.
 /// Orchestrators of the reference delete the output's channel with the input's.
 pub const TAIL_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long the first segment of a standby's channel stays open, unless its model is seen reading before. A model that
+/// loads meanwhile misses nothing of it; nobody waits for this one yet.
+pub const STANDBY_OPEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Output is told to the job at most this often.
 const TELL_EVERY: Duration = Duration::from_millis(100);
@@ -63,13 +74,10 @@ struct Readiness {
 pub struct Media {
     now: Time,
     config: Config,
-    log: Log,
-    /// Where input goes, once somebody works.
-    channel: Option<Url>,
-    /// The number of the orchestrator that works or did last, and how many there were.
-    session: u32,
+    at_work: Feed,
+    standby: Option<Box<Feed>>,
+    /// How many sessions were heard of.
     sessions: u32,
-    input: Option<Child<Publisher>>,
     /// Publishers of orchestrators that were left, closing their channels.
     leaving: Vec<Child<Publisher>>,
     children: u32,
@@ -77,25 +85,13 @@ pub struct Media {
     opened: bool,
     closing: bool,
     over: bool,
-    /// [`Event::Delivered`] was told of this channel; the channel is being closed; it was closed by us.
-    delivered: bool,
-    ending: bool,
-    closed: bool,
     /// The state that the job was told last.
-    waits: bool,
     owed: Owed,
     /// The readiness when [`Event::Ready`] was told last.
     ready: Readiness,
-    /// Segments given up, and why.
-    lost: BTreeMap<u64, Failure>,
     again: u64,
-    resumed: u64,
     matching: Option<Matching>,
-    /// When something moved last: a delivery, or output.
-    moved: Time,
     told_seen: Option<Time>,
-    /// When the log has something to hand over again.
-    due: Option<Time>,
     /// The number of the next output segment, and how much there was of it if it is open.
     next_output: Seq,
     open_output: Option<u64>,
@@ -107,32 +103,23 @@ impl Media {
     /// Media of a job that nobody works on yet.
     #[must_use]
     pub fn new(now: Time, config: Config) -> Self {
+        let log = Log::new(now, config.limits, config.ahead.unwrap_or(AHEAD));
         Self {
             now,
-            log: Log::new(now, config.limits, config.ahead.unwrap_or(AHEAD)),
             config,
-            channel: None,
-            session: 0,
+            at_work: Feed::new(now, log),
+            standby: None,
             sessions: 0,
-            input: None,
             leaving: Vec::new(),
             children: 0,
             opened: false,
             closing: false,
             over: false,
-            delivered: false,
-            ending: false,
-            closed: false,
-            waits: false,
             owed: Owed::Unknown,
             ready: Readiness::default(),
-            lost: BTreeMap::new(),
             again: 0,
-            resumed: 0,
             matching: None,
-            moved: now,
             told_seen: None,
-            due: None,
             next_output: Seq::ZERO,
             open_output: None,
             told: VecDeque::new(),
@@ -142,35 +129,49 @@ impl Media {
 
     // ---- who works -------------------------------------------------------------------------------------------
 
-    /// An orchestrator works, the first or another: input goes to its channel from now on, beginning with what is
-    /// not answered. Returns how many segments it gets again.
-    pub fn go_to(&mut self, now: Time, channel: &Url) -> usize {
+    /// An orchestrator works in that [session](super::Started::session), the first or another: input goes to its
+    /// channel from now on, beginning with what is not answered. Returns how many segments it gets although another
+    /// had them.
+    pub fn go_to(&mut self, now: Time, session: u32, channels: &Channels) -> usize {
         self.advance(now);
-        self.leave_channel();
-        self.session = self.sessions;
-        self.sessions += 1;
-        self.channel = Some(channel.clone());
-        let (first, again) = self.log.restart();
-        // Those given up have another chance.
-        self.lost.retain(|number, _| *number < first);
-        self.again += again as u64;
-        if let Some(bytes) = self.open_output.take() {
-            self.told
-                .push_back(OutputEvent::Anew(self.next_output, bytes));
+        if self.standby_is(session) {
+            self.promote();
+        } else if session >= self.sessions {
+            self.end_standby();
+            let next = self.enter(session, channels);
+            self.replace(next);
+        } else if session != self.at_work.session {
+            // Its channel was closed a moment ago, for the one before gave output at last.
+            self.leave_channel();
+            (self.at_work.session, self.at_work.output) = (session, None);
+            self.at_work.tell(Event::Ended(None), &mut self.out);
         }
-        (self.delivered, self.ending, self.closed) = (false, false, false);
-        (self.waits, self.told_seen) = (false, None);
-        self.open_channel();
         self.settle();
-        again
+        self.at_work.again
     }
 
-    /// The orchestrator at work is lost: nothing more is given to it. Output that it has made still counts until
-    /// another one works.
-    pub fn leave(&mut self, now: Time) {
+    /// A standby was started in that session: it gets what is not answered too. If its output comes before that of the
+    /// orchestrator at work, it is the one at work from then on.
+    pub fn stand_by(&mut self, now: Time, session: u32, channels: &Channels) {
         self.advance(now);
-        self.leave_channel();
-        self.channel = None;
+        if session >= self.sessions && !self.over {
+            self.end_standby();
+            let mut next = self.enter(session, channels);
+            next.log.stay_open(STANDBY_OPEN_WITHIN);
+            self.standby = Some(Box::new(next));
+            self.settle();
+        }
+    }
+
+    /// The orchestrator of that session is left: nothing more is given to it. Output that the one at work has made
+    /// still counts until another works, unless a standby makes it too.
+    pub fn leave(&mut self, now: Time, session: u32) {
+        self.advance(now);
+        if self.standby_is(session) {
+            self.end_standby();
+        } else if session == self.at_work.session {
+            self.leave_channel();
+        }
         self.settle();
     }
 
@@ -178,10 +179,9 @@ impl Media {
     pub fn end(&mut self, now: Time) {
         self.advance(now);
         self.over = true;
-        if let Some(input) = &mut self.input {
-            input.get_mut().close(self.now);
-        }
-        self.log.finish();
+        self.end_standby();
+        self.at_work.close(self.now);
+        self.at_work.log.finish();
         self.settle();
     }
 
@@ -189,15 +189,16 @@ impl Media {
     pub fn runner_said(&mut self, now: Time, event: &RunnerEvent) {
         self.advance(now);
         if event.has_input() {
-            self.log.model_reads();
+            self.at_work.log.model_reads();
             self.settle();
         }
     }
 
-    /// How many orchestrators worked before the one that does: [`Media::output`] wants to know whose output it is.
-    #[must_use]
-    pub const fn session(&self) -> u32 {
-        self.session
+    /// The channels of output that are to be read, each with the session that [`Media::output`] wants to know: that of
+    /// whoever works or did last, and that of a standby.
+    pub fn outputs(&self) -> impl Iterator<Item = (u32, &Url)> {
+        let feeds = core::iter::once(&self.at_work).chain(self.standby.as_deref());
+        feeds.filter_map(|feed| Some((feed.session, feed.output.as_ref()?)))
     }
 
     // ---- the application's input -----------------------------------------------------------------------------
@@ -207,7 +208,13 @@ impl Media {
         self.advance(now);
         self.config.publisher = config;
         if !core::mem::replace(&mut self.opened, true) {
-            self.open_channel();
+            let channel = self.at_work.channel.clone();
+            self.at_work.input = self.publisher(channel);
+            let channel = self.standby.as_ref().and_then(|feed| feed.channel.clone());
+            let input = self.publisher(channel);
+            if let Some(standby) = &mut self.standby {
+                standby.input = input;
+            }
             self.settle();
         }
     }
@@ -221,7 +228,10 @@ impl Media {
         if self.is_over() {
             return Err(Misuse::Ended);
         }
-        let number = self.log.begin();
+        let number = self.at_work.log.begin();
+        if let Some(standby) = &mut self.standby {
+            standby.log.begin();
+        }
         self.settle();
         Ok(Seq::new(number))
     }
@@ -230,7 +240,7 @@ impl Media {
     pub fn write(&mut self, now: Time, data: Bytes) {
         self.advance(now);
         if !self.is_over() {
-            self.log.write(data);
+            self.each_log(|log| log.write(data.clone()));
             self.settle();
         }
     }
@@ -238,7 +248,7 @@ impl Media {
     /// The open segment is complete.
     pub fn end_segment(&mut self, now: Time) {
         self.advance(now);
-        self.log.end();
+        self.each_log(Log::end);
         self.settle();
     }
 
@@ -247,19 +257,15 @@ impl Media {
     pub fn close(&mut self, now: Time) {
         self.advance(now);
         self.closing = true;
-        self.log.end();
+        self.each_log(Log::end);
         self.settle();
     }
 
     /// The job knows of [`Event::Delivered`], and takes no offence at what the orchestrator closes from now on.
     pub fn close_channel(&mut self, now: Time) {
         self.advance(now);
-        if self.delivered
-            && !self.ending
-            && let Some(input) = &mut self.input
-        {
-            self.ending = true;
-            input.get_mut().close(self.now);
+        if self.at_work.is_delivered() {
+            self.at_work.close(self.now);
         }
         self.settle();
     }
@@ -274,40 +280,39 @@ impl Media {
     /// written, or memory is the only bound.
     #[must_use]
     pub fn is_handed_over(&self) -> bool {
-        self.input.is_some() && self.log.is_handed_over()
+        self.at_work.input.is_some() && self.at_work.log.is_handed_over()
     }
 
     /// Whether every segment is delivered or given up.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.closed || self.over || (self.input.is_some() && self.log.is_settled())
+        self.is_closed() || (self.at_work.input.is_some() && self.at_work.log.is_settled())
     }
 
     /// Whether the channel of the input was closed in order, or the job has ended.
     #[must_use]
     pub const fn is_closed(&self) -> bool {
-        self.closed || self.over
+        self.at_work.closed || self.over
     }
 
     /// Whether no channel is open any more.
     #[must_use]
     pub const fn is_idle(&self) -> bool {
-        self.input.is_none() && self.leaving.is_empty()
+        self.at_work.input.is_none() && self.leaving.is_empty()
     }
 
     /// Counts what became of input and output so far.
     #[must_use]
     pub fn figures(&self) -> Figures {
+        let feed = &self.at_work;
+        let undelivered = feed.log.awaited() + feed.lost.len() as u64;
         Figures {
-            begun: self.log.begun_in_all(),
-            delivered: self
-                .log
-                .handed()
-                .saturating_sub(self.log.awaited() + self.lost.len() as u64),
-            answered: self.log.answered,
-            missing: self.log.missing,
+            begun: feed.log.begun_in_all(),
+            delivered: feed.log.handed().saturating_sub(undelivered),
+            answered: feed.log.answered,
+            missing: feed.log.missing,
             again: self.again,
-            resumed: self.resumed,
+            resumed: feed.resumed,
             matching: self.matching,
         }
     }
@@ -315,7 +320,7 @@ impl Media {
     /// Segments that the publisher gave up, and why. The output may bring them all the same.
     #[must_use]
     pub const fn lost(&self) -> &BTreeMap<u64, Failure> {
-        &self.lost
+        &self.at_work.lost
     }
 
     // ---- the output ------------------------------------------------------------------------------------------
@@ -325,64 +330,81 @@ impl Media {
         self.advance(now);
         // The end of a job is no time to lose interest: what is missing then is missing.
         if read || !self.over {
-            self.log.expect_answers(read);
+            self.each_log(|log| log.expect_answers(read));
         }
         self.settle();
     }
 
-    /// An event of the subscriber of the output's channel, which was opened at its first segment for that
-    /// [`session`](Media::session). Events of earlier ones are ignored.
+    /// An event of the subscriber of an output's channel, which was opened at its first segment for that session, one
+    /// of [`Media::outputs`]. Events of others are ignored.
     pub fn output(&mut self, now: Time, session: u32, event: subscriber::Event) {
         self.advance(now);
-        if session != self.session {
-            return;
+        let gives = matches!(&event, subscriber::Event::Data(_, data) if !data.is_empty());
+        if gives && self.standby_is(session) {
+            self.promote();
         }
-        let number = self.next_output;
-        match event {
-            subscriber::Event::Begin(_, content) => {
-                self.open_output = Some(0);
-                self.log.drop_output();
-                self.told.push_back(OutputEvent::Begin(number, content));
+        if session == self.at_work.session {
+            let is_late = self.at_work.is_left() && self.standby.is_some();
+            if !is_late {
+                if gives {
+                    self.end_standby();
+                }
+                self.output_at_work(event);
             }
+        } else if let Some(standby) = self.standby.as_mut().filter(|feed| feed.session == session) {
+            match event {
+                subscriber::Event::Begin(_, content) => standby.begun = Some(content),
+                subscriber::Event::Closed(ending) => standby.ended(ending, &mut self.out),
+                event => {
+                    standby.begun = None;
+                    standby.log.on_output(&event);
+                }
+            }
+        }
+        self.settle();
+    }
+
+    fn output_at_work(&mut self, event: subscriber::Event) {
+        let number = self.next_output;
+        self.at_work.log.on_output(&event);
+        match event {
+            subscriber::Event::Begin(_, content) => self.begin_output(content),
             subscriber::Event::Data(_, data) => {
                 if let Some(bytes) = &mut self.open_output {
                     *bytes += data.len() as u64;
                 }
-                self.log.output(&data);
-                self.log.model_reads();
-                self.moved = self.now;
+                self.at_work.moved = self.now;
                 let due = self
                     .told_seen
                     .is_none_or(|told| told + TELL_EVERY <= self.now);
                 if due {
                     self.told_seen = Some(self.now);
-                    self.tell(Event::Seen);
+                    self.at_work.tell(Event::Seen, &mut self.out);
                 }
                 self.told.push_back(OutputEvent::Data(number, data));
             }
-            subscriber::Event::End(_) => {
-                self.log.output_ended();
-                self.end_output(OutputEvent::End(number));
-            }
+            subscriber::Event::End(_) => self.end_output(OutputEvent::End(number)),
             subscriber::Event::Truncated(_, bytes) => {
-                self.log.output_cut();
                 self.end_output(OutputEvent::Truncated(number, bytes));
             }
-            subscriber::Event::Gap(range) => {
-                let missed = range.end.get().saturating_sub(range.start.get());
-                self.log.output_missed(missed);
-            }
+            // Which of the input it was is for later output to show.
+            subscriber::Event::Gap(_) => {}
             subscriber::Event::Discontinuity => self.told.push_back(OutputEvent::Discontinuity),
-            subscriber::Event::Closed(ending) => self.tell(Event::Ended(failure_of(ending))),
+            subscriber::Event::Closed(ending) => self.at_work.ended(ending, &mut self.out),
         }
-        self.matching = self.log.matching().or(self.matching);
-        self.settle();
+        self.matching = self.at_work.log.matching().or(self.matching);
+    }
+
+    fn begin_output(&mut self, content: ContentType) {
+        self.open_output = Some(0);
+        self.told
+            .push_back(OutputEvent::Begin(self.next_output, content));
     }
 
     fn end_output(&mut self, event: OutputEvent) {
         self.open_output = None;
         self.next_output = self.next_output.next();
-        self.moved = self.now;
+        self.at_work.moved = self.now;
         self.told.push_back(event);
     }
 
@@ -397,28 +419,82 @@ impl Media {
         self.now = self.now.max(now);
     }
 
-    fn tell(&mut self, event: Event) {
-        self.out.event(News {
-            session: self.session,
-            event,
-        });
+    fn each_log(&mut self, mut act: impl FnMut(&mut Log)) {
+        act(&mut self.at_work.log);
+        if let Some(standby) = &mut self.standby {
+            act(&mut standby.log);
+        }
     }
 
-    fn open_channel(&mut self) {
-        let Some(channel) = self.channel.clone().filter(|_| self.opened && !self.over) else {
-            return;
-        };
+    fn standby_is(&self, session: u32) -> bool {
+        let is = |feed: &Feed| feed.session == session;
+        self.standby.as_deref().is_some_and(is)
+    }
+
+    /// A feed for another orchestrator, in a session that was not heard of before.
+    fn enter(&mut self, session: u32, channels: &Channels) -> Feed {
+        self.sessions = session + 1;
+        let mut feed = self.at_work.fork(self.now);
+        feed.session = session;
+        feed.input = self.publisher(Some(channels.publish.clone()));
+        feed.channel = Some(channels.publish.clone());
+        feed.output = Some(channels.subscribe.clone());
+        feed
+    }
+
+    fn publisher(&mut self, channel: Option<Url>) -> Option<Child<Publisher>> {
+        let channel = channel.filter(|_| self.opened && !self.over)?;
         let config = publisher::Config {
             first: self.config.publisher.first.or(Some(Seq::ZERO)),
             ..self.config.publisher.clone()
         };
         self.children += 1;
         let publisher = Publisher::new(self.now, config, channel);
-        self.input = Some(Child::new(self.children, publisher));
+        Some(Child::new(self.children, publisher))
+    }
+
+    fn publishers(&mut self) -> impl Iterator<Item = &mut Child<Publisher>> {
+        let standby = self.standby.as_mut().and_then(|feed| feed.input.as_mut());
+        let open = self.at_work.input.iter_mut().chain(standby);
+        open.chain(&mut self.leaving)
+    }
+
+    /// The standby is the one at work from now on.
+    fn promote(&mut self) {
+        if let Some(standby) = self.standby.take() {
+            self.replace(*standby);
+            if let Some(content) = self.at_work.begun.take() {
+                self.begin_output(content);
+            }
+        }
+    }
+
+    /// Goes on with another feed.
+    fn replace(&mut self, next: Feed) {
+        self.leave_channel();
+        let left = core::mem::replace(&mut self.at_work, next);
+        self.at_work.follow(&left);
+        self.again += self.at_work.again as u64;
+        if let Some(bytes) = self.open_output.take() {
+            self.told
+                .push_back(OutputEvent::Anew(self.next_output, bytes));
+        }
+        self.told_seen = None;
+    }
+
+    fn end_standby(&mut self) {
+        let input = self.standby.take().and_then(|standby| standby.input);
+        self.abandon(input);
     }
 
     fn leave_channel(&mut self) {
-        if let Some(mut input) = self.input.take() {
+        self.at_work.channel = None;
+        let input = self.at_work.input.take();
+        self.abandon(input);
+    }
+
+    fn abandon(&mut self, input: Option<Child<Publisher>>) {
+        if let Some(mut input) = input {
             input.get_mut().abandon(self.now);
             self.leaving.push(input);
         }
@@ -426,36 +502,23 @@ impl Media {
 
     /// Does what follows from everything else: hands over, closes, tells.
     fn settle(&mut self) {
-        while let Some(mut input) = self.input.take() {
-            let (moved, blocked) = self.hand_over(&mut input);
-            let mut told = Vec::new();
-            input.drain(&mut self.out, |event| told.push(event));
-            self.input = Some(input);
-            if moved {
-                // What moves does not stand still, though there may be more.
-                self.set_waits(false);
-            }
-            if told.is_empty() {
-                self.set_waits(blocked);
-                break;
-            }
-            for event in told {
-                self.on_publisher(event);
-            }
-        }
+        self.at_work.settle(self.now, &mut self.out);
+        self.settle_standby();
         self.leaving.retain_mut(|input| {
             input.drain(&mut self.out, |_| ());
             !input.get().has_ended()
         });
-        self.tell_delivered();
-        while let Some(gap) = self.log.next_gap() {
+        if self.closes_at().is_some_and(|at| at <= self.now) {
+            self.at_work.tell_delivered(&mut self.out);
+        }
+        while let Some(gap) = self.at_work.log.next_gap() {
             let gap = Seq::new(gap.start)..Seq::new(gap.end);
             self.told.push_back(OutputEvent::Gap(gap));
         }
-        let owed = self.log.owed();
+        let owed = self.at_work.log.owed();
         if owed != self.owed {
             self.owed = owed;
-            self.tell(Event::Owed(owed));
+            self.at_work.tell(Event::Owed(owed), &mut self.out);
         }
         let ready = Readiness {
             handed_over: self.is_handed_over(),
@@ -464,127 +527,35 @@ impl Media {
             idle: self.is_idle(),
         };
         if ready != core::mem::replace(&mut self.ready, ready) {
-            self.tell(Event::Ready);
+            self.at_work.tell(Event::Ready, &mut self.out);
         }
     }
 
-    /// Hands over what the publisher takes. Returns whether it took anything, and whether less than there is.
-    fn hand_over(&mut self, input: &mut Child<Publisher>) -> (bool, bool) {
-        let (now, publisher) = (self.now, input.get_mut());
-        self.due = None;
-        if self.ending || self.over {
-            return (false, false);
-        }
-        let mut moved = false;
-        loop {
-            let taken = match self.log.next(now) {
-                Next::Begin => match publisher.begin(now) {
-                    Ok(seq) => {
-                        self.log.took_begin(now, seq);
-                        self.tell(Event::Begun);
-                        true
-                    }
-                    // It says when to try again, or that it has ended.
-                    Err(_) => false,
-                },
-                Next::Join => {
-                    self.log.took_join(now);
-                    true
-                }
-                Next::Data(data) => {
-                    match publisher.write(now, data) {
-                        Ok(()) => {
-                            self.log.took_data();
-                            true
-                        }
-                        // It was silent for too long, and is over.
-                        Err(publisher::Unwritten::Misuse(Misuse::NotOpen)) => {
-                            self.log.took_end();
-                            true
-                        }
-                        Err(_) => false,
-                    }
-                }
-                Next::End => {
-                    let taken = matches!(publisher.end(now), Ok(()) | Err(Misuse::NotOpen));
-                    if taken {
-                        self.log.took_end();
-                    }
-                    taken
-                }
-                Next::Wait(until) => {
-                    self.due = Some(until);
-                    return (moved, false);
-                }
-                Next::Nothing => return (moved, false),
+    /// Hands over to the standby. The application waits for the one at work alone, so what the standby does not take
+    /// has a bound of its own.
+    fn settle_standby(&mut self) {
+        let limit = 2 * self.config.limits.bytes;
+        let Some(standby) = &mut self.standby else {
+            return;
+        };
+        standby.settle(self.now, &mut self.out);
+        if standby.log.bytes() > limit
+            && let Some(channel) = standby.channel.clone()
+        {
+            let cause = Cause::TooMuch {
+                what: "the input that it does not take",
+                limit,
             };
-            if !taken {
-                return (moved, true);
-            }
-            moved = true;
-        }
-    }
-
-    fn set_waits(&mut self, waits: bool) {
-        if core::mem::replace(&mut self.waits, waits) != waits {
-            self.tell(Event::Waits(waits));
-        }
-    }
-
-    fn on_publisher(&mut self, event: publisher::Event) {
-        match event {
-            publisher::Event::Delivered(seq) => {
-                self.log.settled(seq, false);
-                self.moved = self.now;
-                self.tell(Event::Done);
-            }
-            publisher::Event::Lost(seq, failure) => {
-                for number in self.log.settled(seq, true) {
-                    self.lost.insert(number, failure.clone());
-                }
-                self.tell(Event::Done);
-            }
-            publisher::Event::Resumed(..) => self.resumed += 1,
-            publisher::Event::Cut(_) => self.log.took_end(),
-            publisher::Event::Closed(ending) => {
-                self.input = None;
-                if self.ending || self.over {
-                    self.closed = true;
-                } else {
-                    self.tell(Event::Ended(failure_of(ending)));
-                }
-            }
-            publisher::Event::Ready(_) | publisher::Event::Writable => {}
+            let failure = Failure::new(Party::Channel(channel), cause);
+            standby.tell(Event::Ended(Some(failure)), &mut self.out);
+            self.end_standby();
         }
     }
 
     /// When the channel of the input may be closed, if all is delivered.
     fn closes_at(&self) -> Option<Time> {
-        let complete = self.closing && !self.delivered && !self.over;
-        if !complete {
-            return None;
-        }
-        match (&self.input, self.log.owed()) {
-            // Whoever works or not, there is nothing left to do.
-            (_, Owed::Nothing) => Some(self.now),
-            (Some(_), Owed::Something) if self.log.is_settled() => Some(self.moved + TAIL_WITHIN),
-            (Some(_), Owed::Unknown) if self.log.is_settled() => Some(self.now),
-            _ => None,
-        }
-    }
-
-    fn tell_delivered(&mut self) {
-        if self.closes_at().is_some_and(|at| at <= self.now) {
-            self.delivered = true;
-            self.tell(Event::Delivered);
-        }
-    }
-}
-
-fn failure_of(ending: Ending) -> Option<Failure> {
-    match ending {
-        Ending::Failed(failure) => Some(failure),
-        _ => None,
+        let complete = self.closing && !self.over;
+        self.at_work.closes_at(self.now).filter(|_| complete)
     }
 }
 
@@ -593,16 +564,16 @@ impl Machine for Media {
 
     fn handle_input(&mut self, now: Time, input: Input) {
         self.advance(now);
+        let now = self.now;
         match input {
             Input::Tick => {
-                for child in self.input.iter_mut().chain(&mut self.leaving) {
-                    child.handle_input(self.now, Input::Tick);
+                for child in self.publishers() {
+                    child.handle_input(now, Input::Tick);
                 }
             }
             Input::Http(id, step) => {
-                let mut children = self.input.iter_mut().chain(&mut self.leaving);
-                if let Some(child) = children.find(|child| child.owns(id)) {
-                    child.handle_input(self.now, Input::Http(id, step));
+                if let Some(child) = self.publishers().find(|child| child.owns(id)) {
+                    child.handle_input(now, Input::Http(id, step));
                 }
             }
             Input::Signed(..) | Input::Stored(..) => {}
@@ -614,9 +585,9 @@ impl Machine for Media {
         if let Some(output) = self.out.pop() {
             return output;
         }
-        let children = self.input.iter().chain(&self.leaving).map(Child::wake);
-        let own = earlier(self.due.filter(|_| self.input.is_some()), self.closes_at());
-        let wake = children.fold(own, earlier);
+        let feeds = core::iter::once(&self.at_work).chain(self.standby.as_deref());
+        let wake = feeds.map(Feed::wake).fold(self.closes_at(), earlier);
+        let wake = self.leaving.iter().map(Child::wake).fold(wake, earlier);
         Output::Idle(wake.map(|at| at.max(self.now + Duration::from_nanos(1))))
     }
 }

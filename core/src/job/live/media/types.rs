@@ -71,8 +71,8 @@ pub enum Owed {
 /// News of the media for the job: hand each to [`LiveVideoJob::on_media`](crate::job::LiveVideoJob::on_media).
 #[derive(Clone, Debug)]
 pub struct News {
-    /// The number of the orchestrator that worked when this came about: see [`Media::session`](super::Media::session).
-    /// The job may be with another by the time it hears of it, who is not to answer for it.
+    /// The number of the [session](crate::job::live::Started::session) that this is about. The job may be with another
+    /// by the time it hears of it, who is not to answer for it.
     pub session: u32,
     /// The event itself.
     pub event: Event,

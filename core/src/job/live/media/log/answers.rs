@@ -7,6 +7,7 @@ use core::time::Duration;
 use super::{DROPPED_TAIL, Kept, Log, MAX_UNANSWERED, Sent};
 use crate::job::live::media::Matching;
 use crate::job::live::media::stamps::{Scanner, Stamp, ticks};
+use crate::trickle::subscriber;
 
 /// Lead of the output's time stamps over everything handed over, beyond which they are not of the input's clock.
 const AHEAD_OF_INPUT: Duration = Duration::from_millis(500);
@@ -37,8 +38,25 @@ impl Log {
         self.tidy();
     }
 
+    /// Takes in an event of the output.
+    pub(in crate::job::live::media) fn on_output(&mut self, event: &subscriber::Event) {
+        match event {
+            subscriber::Event::Begin(..) => self.drop_output(),
+            subscriber::Event::Data(_, data) => {
+                self.output(data);
+                self.model_reads();
+            }
+            subscriber::Event::End(_) => self.output_ended(),
+            subscriber::Event::Truncated(..) => self.output_cut(),
+            subscriber::Event::Gap(range) => {
+                self.output_missed(range.end.get().saturating_sub(range.start.get()));
+            }
+            subscriber::Event::Discontinuity | subscriber::Event::Closed(_) => {}
+        }
+    }
+
     /// Reads bytes of the open output segment.
-    pub(in crate::job::live::media) fn output(&mut self, data: &[u8]) {
+    pub(super) fn output(&mut self, data: &[u8]) {
         self.returned_bytes += data.len() as u64;
         let mut returned = core::mem::take(&mut self.returned);
         returned.push(data, |stamp| self.output_reaches(stamp));
@@ -97,7 +115,7 @@ impl Log {
     }
 
     /// Notes that the open output segment is complete.
-    pub(in crate::job::live::media) fn output_ended(&mut self) {
+    pub(super) fn output_ended(&mut self) {
         if self.returned_bytes == 0 {
             // Publishers end with an empty segment, and keep channels alive with them.
             return self.drop_output();
@@ -114,7 +132,7 @@ impl Log {
     }
 
     /// Notes that the rest of the open output segment is lost.
-    pub(in crate::job::live::media) fn output_cut(&mut self) {
+    pub(super) fn output_cut(&mut self) {
         let counts = self.by != Some(Matching::Clock);
         self.drop_output();
         self.output_missed(1);
@@ -124,7 +142,7 @@ impl Log {
     }
 
     /// Notes that segments of the output were missed. Which of the input's they answered is for later ones to show.
-    pub(in crate::job::live::media) fn output_missed(&mut self, count: u64) {
+    pub(super) fn output_missed(&mut self, count: u64) {
         for _ in 0..count.min(MAX_UNANSWERED as u64) {
             self.ended += 1;
             if self.by != Some(Matching::Clock)
@@ -139,7 +157,7 @@ impl Log {
     }
 
     /// Drops what there is of the open output segment.
-    pub(in crate::job::live::media) fn drop_output(&mut self) {
+    pub(super) fn drop_output(&mut self) {
         for kept in &mut self.kept {
             kept.open = None;
         }

@@ -70,11 +70,16 @@ impl Log {
         }
     }
 
+    /// Has the first segment of the channel stay open for another time than [`FIRST_OPEN_WITHIN`].
+    pub(in crate::job::live::media) const fn stay_open(&mut self, within: Duration) {
+        self.open_within = within;
+    }
+
     /// Tells when the open segment of the channel may end.
     fn may_end_at(&self, now: Time) -> Time {
         match &self.first_open {
             Some(first) if !self.seen && first.bytes < FIRST_OPEN_BYTES => {
-                first.opened + FIRST_OPEN_WITHIN
+                first.opened + self.open_within
             }
             _ => now,
         }
@@ -204,6 +209,7 @@ impl Log {
         (self.at, self.begun, self.handed) = (0, false, 0);
         self.sent.clear();
         (self.open, self.first_open, self.met, self.seen) = (false, None, false, false);
+        self.open_within = FIRST_OPEN_WITHIN;
         self.by = None;
         self.drop_output();
         self.reached = self.first;

@@ -1,0 +1,150 @@
+//! Media that go to an orchestrator and its standby: whichever gives output first goes on.
+
+use livepeer_core::job::live::media::{Config, Event, Media, OutputEvent};
+use livepeer_core::trickle::{ContentType, Seq, subscriber};
+use livepeer_core::wire::Channels;
+
+use super::*;
+
+const NOW: Time = Time::from_secs(1_700_000_000);
+
+fn channels_at(host: &str) -> Channels {
+    let orchestrator = Url::parse(&format!("https://{host}:8935")).unwrap();
+    Channels::from_json(channels(host).as_bytes(), &orchestrator).unwrap()
+}
+
+/// Media with an orchestrator in session 0, which is in the middle of an output segment, and a standby in session 1.
+fn two() -> Media {
+    let mut media = Media::new(NOW, Config::default());
+    media.expect_output(NOW, true);
+    media.go_to(NOW, 0, &channels_at("a"));
+    give(&mut media, 0, b"half");
+    media.stand_by(NOW, 1, &channels_at("b"));
+    assert_eq!(sessions(&media), [0, 1]);
+    told(&mut media);
+    news(&mut media);
+    media
+}
+
+fn begin(media: &mut Media, session: u32) {
+    let content = ContentType::new("video/mp2t");
+    media.output(NOW, session, subscriber::Event::Begin(Seq::ZERO, content));
+}
+
+/// Output comes from an orchestrator.
+fn give(media: &mut Media, session: u32, bytes: &'static [u8]) {
+    begin(media, session);
+    let data = Bytes::from_static(bytes);
+    media.output(NOW, session, subscriber::Event::Data(Seq::ZERO, data));
+}
+
+fn sessions(media: &Media) -> Vec<u32> {
+    media.outputs().map(|(session, _)| session).collect()
+}
+
+/// The output that the application is told, one word for each event.
+fn told(media: &mut Media) -> Vec<String> {
+    let events = std::iter::from_fn(|| media.next_output());
+    events
+        .map(|event| match event {
+            OutputEvent::Begin(seq, _) => format!("begin {seq}"),
+            OutputEvent::Data(_, data) => String::from_utf8(data.to_vec()).unwrap(),
+            OutputEvent::Anew(seq, bytes) => format!("anew {seq} after {bytes}"),
+            other => format!("{other:?}"),
+        })
+        .collect()
+}
+
+/// What the job is told of sessions.
+fn news(media: &mut Media) -> Vec<(u32, &'static str)> {
+    let mut all = Vec::new();
+    loop {
+        match media.poll_output() {
+            Output::Event(news) => match news.event {
+                Event::Seen => all.push((news.session, "seen")),
+                Event::Ended(_) => all.push((news.session, "ended")),
+                _ => {}
+            },
+            Output::Idle(_) => return all,
+            Output::Effect(..) => {}
+        }
+    }
+}
+
+#[test]
+fn the_standby_goes_on_if_it_gives_first_and_the_other_is_not_heard_any_more() {
+    let mut media = two();
+    // A beginning is no output yet: publishers end and keep alive with empty segments.
+    begin(&mut media, 1);
+    media.output(NOW, 1, subscriber::Event::End(Seq::ZERO));
+    assert_eq!((told(&mut media).len(), sessions(&media).len()), (0, 2));
+    give(&mut media, 1, b"whole");
+    assert_eq!(told(&mut media), ["anew 0 after 4", "begin 0", "whole"]);
+    assert_eq!(
+        (news(&mut media), sessions(&media)),
+        (vec![(1, "seen")], vec![1])
+    );
+    give(&mut media, 0, b"late");
+    // The job hears of it, and says so.
+    media.leave(NOW, 0);
+    media.go_to(NOW, 1, &channels_at("b"));
+    media.output(NOW, 1, subscriber::Event::End(Seq::ZERO));
+    assert_eq!(told(&mut media), ["End(seq 0)"]);
+    assert_eq!((news(&mut media), sessions(&media)), (vec![], vec![1]));
+}
+
+#[test]
+fn the_one_at_work_goes_on_if_it_gives_first_and_the_standby_is_not_heard_any_more() {
+    let mut media = two();
+    begin(&mut media, 1);
+    let rest = Bytes::from_static(b"rest");
+    media.output(NOW, 0, subscriber::Event::Data(Seq::ZERO, rest));
+    give(&mut media, 1, b"late");
+    assert_eq!(
+        (told(&mut media), sessions(&media)),
+        (vec!["rest".to_owned()], vec![0])
+    );
+    // The job may have given up the one at work in that very moment. Another one is needed then: the channel of the
+    // standby was closed.
+    media.leave(NOW, 0);
+    media.go_to(NOW, 1, &channels_at("b"));
+    assert_eq!(
+        (news(&mut media), sessions(&media)),
+        (vec![(1, "ended")], vec![])
+    );
+    media.go_to(NOW, 2, &channels_at("c"));
+    assert_eq!(told(&mut media), ["anew 0 after 8"]);
+    assert_eq!(sessions(&media), [2]);
+}
+
+#[test]
+fn once_the_one_at_work_is_left_its_output_is_the_standbys_to_give() {
+    let mut media = two();
+    media.leave(NOW, 0);
+    give(&mut media, 0, b"late");
+    assert_eq!((told(&mut media).len(), sessions(&media).len()), (0, 2));
+    media.go_to(NOW, 1, &channels_at("b"));
+    give(&mut media, 1, b"whole");
+    assert_eq!(told(&mut media), ["anew 0 after 4", "begin 0", "whole"]);
+    // Without a standby it counts until another works.
+    let mut media = two();
+    media.leave(NOW, 1);
+    media.leave(NOW, 0);
+    give(&mut media, 0, b"late");
+    assert_eq!(told(&mut media), ["begin 0", "late"]);
+}
+
+#[test]
+fn a_standby_that_was_left_after_it_gave_is_left_for_another() {
+    let mut media = two();
+    give(&mut media, 1, b"half");
+    media.leave(NOW, 1);
+    media.go_to(NOW, 2, &channels_at("c"));
+    give(&mut media, 2, b"whole");
+    let told = told(&mut media);
+    assert_eq!(
+        told[told.len() - 3..],
+        ["anew 0 after 4", "begin 0", "whole"]
+    );
+    assert_eq!(sessions(&media), [2]);
+}
