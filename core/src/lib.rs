@@ -139,6 +139,6 @@ pub use error::{Advice, Cause, Failure, Misuse, Party};
 pub use machine::{Child, Effect, EffectId, Input, Machine, Outbox, Output};
 pub use rng::{Rng, Seed};
 pub use sign::{Address, Digest, Signature};
-pub use signers::SignerHealth;
+pub use signers::{SignerHealth, Signers};
 pub use time::Time;
 pub use track_record::TrackRecord;

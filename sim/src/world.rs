@@ -9,20 +9,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::chain::ChainView;
-use livepeer_core::handshake::{Identity, Paying};
+use livepeer_core::handshake::Identity;
 use livepeer_core::http::Url;
 use livepeer_core::job::LiveVideoJob;
 use livepeer_core::job::live::media::{self, Media, OutputEvent};
 use livepeer_core::job::live::{self, Ending, Readers, Started};
 use livepeer_core::money::Price;
-use livepeer_core::payment::Funds;
+use livepeer_core::payment::Payer;
 use livepeer_core::payment::mint::Policy;
 use livepeer_core::payment::remote::{self, SignerServer};
-use livepeer_core::payment::session::{LocalAccount, Paid, RemoteSigner};
+use livepeer_core::payment::session::{LocalAccount, Paid};
 use livepeer_core::pool::{self, Outcome, Quickest, SessionPool};
 use livepeer_core::trickle::{Subscriber, publisher, subscriber};
 use livepeer_core::wire::{RunnerEvent, StartRequest, identity_digest};
-use livepeer_core::{Address, Failure, Rng, Seed, Time};
+use livepeer_core::{Address, Failure, Rng, Seed, Signers, Time};
 use livepeer_orchestrator::{Event, Orchestrator};
 
 use crate::{Key, Net, Node};
@@ -138,10 +138,8 @@ impl World {
 
     /// A gateway that wants to run `request` at one of all orchestrators, paid by the signer.
     pub fn gateway(&mut self, config: live::Config, request: StartRequest) -> Gateway {
-        let identity = Identity::remote(self.signer_url.clone());
-        // The pool learns the payer's address from the signer.
-        let funds = Funds::Remote(RemoteSigner::new(self.signer_url.clone(), Address::ZERO));
-        self.gateway_of(config, request, Paying::Remote, identity, funds)
+        let payer = Payer::Remote(Signers::new(self.signer_url.clone()));
+        self.gateway_of(config, request, payer.identity(), payer)
     }
 
     /// Adds a gateway as [`gateway`](Self::gateway) does, paid by the payer's own key.
@@ -155,8 +153,8 @@ impl World {
             address: self.payer,
             signature: Key::named(PAYER).sign(identity_digest(self.payer)),
         };
-        let funds = Funds::Local(Box::new(account));
-        let gateway = self.gateway_of(config, request, Paying::OwnKey, identity, funds);
+        let payer = Payer::Account(Box::new(account));
+        let gateway = self.gateway_of(config, request, identity, payer);
         self.net.give_key(gateway.job, Key::named(PAYER));
         gateway
     }
@@ -165,9 +163,8 @@ impl World {
         &mut self,
         config: live::Config,
         request: StartRequest,
-        paying: Paying,
         identity: Identity,
-        funds: Funds,
+        payer: Payer,
     ) -> Gateway {
         let urls: Vec<Url> = self
             .orchestrators
@@ -175,7 +172,7 @@ impl World {
             .map(|node| self.net.get(*node).config().service.clone())
             .collect();
         let mut pools = pool::Config::default();
-        pools.handshake.terms.paying = paying;
+        pools.handshake.terms.paying = payer.paying();
         pools.handshake.ignore_capacity = true;
         let now = self.net.now();
         let mut pool = SessionPool::new(
@@ -187,7 +184,7 @@ impl World {
             self.rng.fork(),
         );
         pool.offer(now, urls);
-        let job = LiveVideoJob::new(now, config, request, funds);
+        let job = LiveVideoJob::new(now, config, request, payer);
         let mut media = Media::new(now, media::Config::default());
         media.expect_output(now, true);
         let config = publisher::Config {

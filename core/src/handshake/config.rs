@@ -23,8 +23,6 @@ pub struct Config {
     pub renew_attempts: u32,
     /// Which certificates of the orchestrator will do.
     pub trust: Trust,
-    /// Which certificates of the remote signer will do.
-    pub signer_trust: Trust,
     /// How to react when the orchestrator shows another certificate than before.
     pub pin_change: PinChange,
     /// Ask also when there is no capacity. The answer then says nothing about whether a job would be taken.
@@ -43,7 +41,6 @@ impl Default for Config {
             renew_every: None,
             renew_attempts: 3,
             trust: Trust::FirstUse,
-            signer_trust: Trust::Public,
             pin_change: PinChange::AcceptOnce,
             ignore_capacity: false,
             terms: Terms::default(),

@@ -4,15 +4,15 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use bytes::Bytes;
-
-use crate::error::{Cause, Failure, Party, Reason};
+use crate::error::{Cause, Failure, Reason};
 use crate::exchange::{Bounds, Exchange};
-use crate::http::{self, Body, Headers, Method, Request, Trust, Url};
+use crate::http::{self, Url};
 use crate::machine::{EffectId, Outbox, earlier};
+use crate::payment::Payer;
 use crate::sign::{Address, Signature};
-use crate::signers::{SignerHealth, all_failed, note};
+use crate::signers::{SignerHealth, Signers, all_failed, note};
 use crate::time::Time;
+use crate::wire::signer::SIGN_INFO_PATH;
 use crate::wire::{MAX_IDENTITY_BYTES, error_words, read_identity};
 
 /// How long a signer may take before the next one is asked as well. The first right answer counts: the signature is the
@@ -57,60 +57,15 @@ impl Identity {
     }
 }
 
-/// Where remote signers for one account are, in the order in which they are asked.
-#[derive(Clone, Debug)]
-pub struct Signers {
-    urls: Vec<Url>,
-    headers: Headers,
-    health: SignerHealth,
-}
-
-impl Signers {
-    /// A single signer.
+impl Payer {
+    /// How the payer introduces itself to orchestrators.
     #[must_use]
-    pub fn new(url: Url) -> Self {
-        Self {
-            urls: alloc::vec![url],
-            headers: Headers::new(),
-            health: SignerHealth::default(),
+    pub fn identity(&self) -> Identity {
+        match self {
+            Self::Offchain => Identity::Offchain,
+            Self::Remote(signers) => Identity::Remote(signers.clone()),
+            Self::Account(account) => Identity::Key(account.policy.address),
         }
-    }
-
-    /// Another one, asked when those before it gave nothing, or not soon.
-    #[must_use]
-    pub fn or(mut self, url: Url) -> Self {
-        self.urls.push(url);
-        self
-    }
-
-    /// Header fields for signers, such as an authorization. They go nowhere else (handshake spec 16-14).
-    #[must_use]
-    pub fn headers(mut self, headers: Headers) -> Self {
-        self.headers = headers;
-        self
-    }
-
-    /// With what is known of how they have been: whoever rests is asked last.
-    #[must_use]
-    pub fn health(mut self, health: SignerHealth) -> Self {
-        self.health = health;
-        self
-    }
-
-    pub(crate) fn learn(&mut self, health: &SignerHealth) {
-        self.health.merge(health);
-    }
-
-    fn request(&self, index: usize, trust: Trust) -> Request {
-        let url = self.urls[index].with_path("/sign-orchestrator-info");
-        let mut request = Request::new(Method::Post, url)
-            .header("content-type", "application/json")
-            .trust(trust)
-            .body(Body::Full(Bytes::from_static(b"{}")));
-        for (name, value) in self.headers.iter() {
-            request.headers.push_any(name, value);
-        }
-        request
     }
 }
 
@@ -121,7 +76,6 @@ pub(super) type Introduced = Result<(Address, Signature), Failure>;
 #[derive(Debug)]
 pub(super) struct Introduction {
     signers: Signers,
-    trust: Trust,
     within: Duration,
     /// The signers that were not asked yet.
     waiting: VecDeque<usize>,
@@ -143,13 +97,11 @@ impl Introduction {
         now: Time,
         out: &mut Outbox<E>,
         signers: Signers,
-        trust: Trust,
         within: Duration,
     ) -> Self {
         let mut this = Self {
-            waiting: signers.health.order(now, &signers.urls),
+            waiting: signers.order(now),
             signers,
-            trust,
             within,
             asked: Vec::new(),
             hedge_at: now,
@@ -160,7 +112,7 @@ impl Introduction {
     }
 
     pub(super) const fn health(&self) -> &SignerHealth {
-        &self.signers.health
+        self.signers.seen()
     }
 
     pub(super) fn wake(&self) -> Option<Time> {
@@ -226,11 +178,11 @@ impl Introduction {
     /// Notes that the signer at `at` gave its answer. Signers that were asked long ago and are silent have to rest.
     fn answered<E>(&mut self, now: Time, out: &mut Outbox<E>, at: usize) {
         let ask = self.asked.swap_remove(at);
-        let Signers { urls, health, .. } = &mut self.signers;
-        health.answered(now, &urls[ask.signer], ask.exchange.age(now));
+        self.signers
+            .answered(now, ask.signer, ask.exchange.age(now));
         for silent in &self.asked {
             if silent.exchange.age(now) >= IDENTITY_HEDGE {
-                health.failed(now, &urls[silent.signer]);
+                self.signers.failed(now, silent.signer);
             }
         }
         self.abort(out);
@@ -246,13 +198,9 @@ impl Introduction {
         cause: Cause,
     ) -> Option<Introduced> {
         let ask = self.asked.remove(at);
-        let Signers { urls, health, .. } = &mut self.signers;
-        let url = &urls[ask.signer];
-        health.failed(now, url);
-        note(
-            &mut self.failures,
-            Failure::new(Party::Signer(url.clone()), cause),
-        );
+        self.signers.failed(now, ask.signer);
+        let failure = Failure::new(self.signers.party(ask.signer), cause);
+        note(&mut self.failures, failure);
         self.ask_next(now, out);
         if !self.asked.is_empty() {
             return None;
@@ -269,7 +217,7 @@ impl Introduction {
                 within: self.within,
                 redirects: false,
             };
-            let request = self.signers.request(signer, self.trust);
+            let request = self.signers.request(signer, SIGN_INFO_PATH, "{}");
             self.asked.push(Ask {
                 signer,
                 exchange: Exchange::start(out, now, request, bounds),

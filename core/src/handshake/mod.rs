@@ -29,7 +29,7 @@ mod terms;
 pub use class::Class;
 pub use config::{Config, PinChange};
 pub use freshness::{BLOCK_MARGIN, Freshness, TOKEN_MARGIN, Unusable, freshness};
-pub use identity::{IDENTITY_HEDGE, Identity, Signers};
+pub use identity::{IDENTITY_HEDGE, Identity};
 pub use terms::{NotAdopted, Paying, Rejection, Terms, node_urls};
 
 use alloc::boxed::Box;
@@ -171,8 +171,7 @@ impl Handshake {
             }
             Identity::Remote(signers) => {
                 let within = at_least_some(this.config.identity_within);
-                let trust = this.config.signer_trust;
-                let asking = Introduction::new(now, &mut this.out, signers, trust, within);
+                let asking = Introduction::new(now, &mut this.out, signers, within);
                 this.state = State::AwaitingIdentity(asking);
             }
         }

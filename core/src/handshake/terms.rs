@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use crate::capabilities::{Capabilities, Ceilings, Mismatch, TooDear, compatible};
 use crate::error::Cause;
 use crate::http::Url;
+use crate::payment::Payer;
 use crate::payment::ticket::expected_value;
 use crate::sign::Address;
 use crate::wire::{OrchestratorInfo, TicketParams};
@@ -41,6 +42,18 @@ pub enum Paying {
     OwnKey,
     /// A remote signer, which makes no payment of nothing: who asks no price cannot be given a job (payments spec 7.4).
     Remote,
+}
+
+impl Payer {
+    /// The way this payer pays.
+    #[must_use]
+    pub const fn paying(&self) -> Paying {
+        match self {
+            Self::Offchain => Paying::Nobody,
+            Self::Remote(_) => Paying::Remote,
+            Self::Account(_) => Paying::OwnKey,
+        }
+    }
 }
 
 impl Terms {

@@ -19,5 +19,5 @@ pub use crate::units::{Meter, Unit};
 pub use auth::Secret;
 pub use receiver::TicketReceiver;
 pub use remote::SignerServer;
-pub use session::{Funds, PaymentSession};
+pub use session::{Payer, PaymentSession};
 pub use ticket::{SignedTicket, Ticket};

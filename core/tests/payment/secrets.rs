@@ -2,13 +2,13 @@
 
 use std::fmt::Debug;
 
-use livepeer_core::handshake::{Identity, Signers};
+use livepeer_core::handshake::Identity;
 use livepeer_core::http::{Body, Headers, In, Method, Out, Request, Response, Url};
 use livepeer_core::payment::remote::Webhook;
-use livepeer_core::payment::session::{Credentials, RemoteSigner};
+use livepeer_core::payment::session::Credentials;
 use livepeer_core::wire::signer::{PaymentRequest, PaymentResponse, StateBlob};
 use livepeer_core::wire::{OrchestratorInfo, SegmentCredentials, SenderParams};
-use livepeer_core::{Address, Effect, EffectId, Input};
+use livepeer_core::{Effect, EffectId, Input, Signers};
 use livepeer_proto::net;
 use prost::Message as _;
 
@@ -51,7 +51,7 @@ fn debug_shows_no_secret() {
     let info = OrchestratorInfo::decode(info.encode_to_vec().into()).unwrap();
     assert_eq!(info.auth_token.as_ref().unwrap().token, bytes());
     let id = EffectId::by_peer(1);
-    let all: [&dyn Debug; 15] = [
+    let all: [&dyn Debug; 14] = [
         &headers,
         &Effect::Http(Out::Request(request.clone())),
         &Effect::Http(Out::Data(bytes())),
@@ -78,7 +78,6 @@ fn debug_shows_no_secret() {
             url: url(),
             headers: headers.clone(),
         },
-        &RemoteSigner::new(url(), Address::ZERO).headers(headers.clone()),
         &Identity::Remote(Signers::new(url()).headers(headers.clone())),
         &Credentials {
             payment: SECRET.into(),

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use livepeer_core::Signers;
 use livepeer_core::handshake::PinChange;
 use livepeer_core::http::{Headers, Trust};
 use livepeer_runtime::api::Payer;
@@ -25,13 +26,9 @@ pub(super) fn pays(signer: Option<&Signer>) -> Payer {
             for header in &signer.headers {
                 headers.push_any(&header.name, header.value.as_str());
             }
-            Payer::Signer {
-                urls: std::iter::once(&signer.url)
-                    .chain(&signer.others)
-                    .cloned()
-                    .collect(),
-                headers,
-            }
+            let first = Signers::new(signer.url.clone());
+            let all = signer.others.iter().cloned().fold(first, Signers::or);
+            Payer::Remote(all.headers(headers))
         }
     }
 }

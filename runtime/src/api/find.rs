@@ -109,10 +109,12 @@ impl<R: Runtime> Survey<R> {
             ..config
         };
         config.handshake.terms.paying = payer.paying();
+        let mut payer = payer.clone();
+        payer.learn(&driver.signer_health());
         let pool = SessionPool::new(
             driver.now(),
             config,
-            payer.identity(driver.signer_health()),
+            payer.identity(),
             wanted,
             Balanced::default(),
             seed(),

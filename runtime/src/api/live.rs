@@ -22,6 +22,7 @@ use super::event::{JobEvent, Spent};
 use super::input::Publisher;
 use super::memory::recall;
 use super::output::Output;
+use super::payer::{add_header, add_signer};
 use super::pump::Shared;
 use super::{Error, Payer, orchestrator_url, service_url};
 use crate::{Driver, Runtime, seed};
@@ -254,7 +255,9 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
         self
     }
 
-    /// Sets who pays, with everything about it.
+    /// Sets who pays, with everything about it. An own account signs with the key of the driver
+    /// ([`Driver::with_signer`]), which then wants a store that survives ([`Driver::with_store`]), and a job that lasts
+    /// wants news of the chain ([`LiveVideoJob::set_chain`]).
     pub fn payer(mut self, payer: Payer) -> Self {
         self.payer = payer;
         self
@@ -265,7 +268,7 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
     /// Without a signer the job is off-chain.
     pub fn signer(mut self, url: &str) -> Self {
         match service_url(url) {
-            Ok(url) => self.payer.add_signer(url),
+            Ok(url) => add_signer(&mut self.payer, url),
             Err(err) => self.fail(err),
         }
         self
@@ -278,7 +281,7 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
                 "a signer header needs a signer; name the signer first",
             ));
         }
-        self.payer.add_header(name, value);
+        add_header(&mut self.payer, name, value);
         self
     }
 
@@ -409,11 +412,12 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
         }
         let now = self.driver.now();
         let wanted = Capabilities::live_video(self.request.model_id.as_str());
-        let funds = self.payer.funds(self.driver.signer_health());
+        let mut payer = self.payer;
+        payer.learn(&self.driver.signer_health());
         let pool = SessionPool::new(
             now,
             self.pool,
-            self.payer.identity(self.driver.signer_health()),
+            payer.identity(),
             wanted,
             Balanced::default(),
             seed(),
@@ -421,7 +425,7 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
         let pool = self.driver.drive(pool);
         recall(&pool);
         pool.with(|pool, now| pool.offer(now, self.orchestrators));
-        let mut job = Machine::new(now, self.config, self.request, funds);
+        let mut job = Machine::new(now, self.config, self.request, payer);
         // Until somebody opens it.
         job.set_output_read(now, false);
         let job = self.driver.drive(job);

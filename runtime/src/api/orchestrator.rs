@@ -9,6 +9,7 @@ use livepeer_core::http::{Trust, Url};
 use livepeer_core::wire::OrchestratorInfo;
 
 use super::board::Board;
+use super::payer::add_signer;
 use super::{Error, Payer, orchestrator_url, service_url};
 use crate::{Driver, Handle, Runtime};
 
@@ -155,7 +156,7 @@ impl<R: Runtime> OrchestratorSessionBuilder<R> {
     /// Introduces us with what the remote signer at `url` says. Without one the session is off-chain.
     pub fn signer(mut self, url: &str) -> Self {
         match service_url(url) {
-            Ok(url) => self.payer.add_signer(url),
+            Ok(url) => add_signer(&mut self.payer, url),
             Err(err) => self.error = Some(err),
         }
         self
@@ -195,7 +196,7 @@ impl<R: Runtime> OrchestratorSessionBuilder<R> {
     ///
     /// # Errors
     /// If the address is none, nobody answers, or the orchestrator does not fit.
-    pub async fn connect(self) -> Result<OrchestratorSession<R>, Error> {
+    pub async fn connect(mut self) -> Result<OrchestratorSession<R>, Error> {
         let url = self.url?;
         if let Some(err) = self.error {
             return Err(err);
@@ -204,11 +205,12 @@ impl<R: Runtime> OrchestratorSessionBuilder<R> {
             ignore_capacity: true,
             ..self.config
         };
+        self.payer.learn(&self.driver.signer_health());
         let handshake = Handshake::new(
             self.driver.now(),
             config,
             url.clone(),
-            self.payer.identity(self.driver.signer_health()),
+            self.payer.identity(),
             self.wanted,
         );
         let shared = Arc::new(Shared {

@@ -5,10 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use livepeer_core::payment::PaymentSession as Machine;
 use livepeer_core::payment::session::{
     Config, Credentials, Delivered, Event, Fee, Paid, PaymentId,
 };
-use livepeer_core::payment::{Funds, PaymentSession as Machine};
 use livepeer_core::{Misuse, Time};
 
 use super::board::Board;
@@ -88,12 +88,11 @@ impl<R: Runtime> PaymentSession<R> {
     pub fn new(session: OrchestratorSession<R>, config: Config) -> Self {
         let driver = session.handle().driver().clone();
         let info = session.info();
-        let mut funds = session.payer().funds(driver.signer_health());
-        let payer = session.handle().with(|handshake, _| handshake.payer());
-        if let (Funds::Remote(signer), Some((address, _))) = (&mut funds, payer) {
-            signer.address = address;
-        }
-        let machine = Machine::new(driver.now(), config, &info, funds);
+        let mut payer = session.payer().clone();
+        payer.learn(&driver.signer_health());
+        let introduced = session.handle().with(|handshake, _| handshake.payer());
+        let account = introduced.map(|(address, _)| address);
+        let machine = Machine::new(driver.now(), config, &info, payer, account);
         let shared = Arc::new(Shared {
             handle: driver.drive(machine),
             session,

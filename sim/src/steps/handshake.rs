@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::capabilities::Capabilities;
-use livepeer_core::handshake::{Config, Event, Handshake, Identity, PinChange, Signers};
+use livepeer_core::handshake::{Config, Event, Handshake, Identity, PinChange};
 use livepeer_core::http::{Fault, Headers, In, Out, Response, Trust, Url};
 use livepeer_core::sign::SignRefused;
 use livepeer_core::wire::grpc::{self, Status};
 use livepeer_core::wire::{OrchestratorInfo, identity_digest};
-use livepeer_core::{Effect, EffectId, Input, Misuse, Signature, Time};
+use livepeer_core::{Effect, EffectId, Input, Misuse, Signature, Signers, Time};
 use livepeer_proto::net;
 use prost::Message as _;
 

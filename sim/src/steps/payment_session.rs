@@ -10,18 +10,16 @@ use livepeer_core::http::{Body, Fault, Headers, In, Out, Request, Response, Url}
 use livepeer_core::money::{Amount, Price, Wei};
 use livepeer_core::payment::guard::Budget;
 use livepeer_core::payment::mint::{Policy, plan};
-use livepeer_core::payment::session::{
-    Config, Delivered, Event, Fee, LocalAccount, PaymentId, RemoteSigner,
-};
+use livepeer_core::payment::session::{Config, Delivered, Event, Fee, LocalAccount, PaymentId};
 use livepeer_core::payment::ticket::certain;
-use livepeer_core::payment::{Funds, PaymentSession, Ticket, Unit};
+use livepeer_core::payment::{Payer, PaymentSession, Ticket, Unit};
 use livepeer_core::sign::SignRefused;
 use livepeer_core::store::StoreFailed;
 use livepeer_core::wire::challenge::{Challenge, REFRESH_PATH};
 use livepeer_core::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER, payment_result};
 use livepeer_core::wire::signer::{PaymentRequest, PaymentResponse, StateBlob, error_json};
 use livepeer_core::wire::{OrchestratorInfo, Payment, SegmentCredentials};
-use livepeer_core::{Address, Digest, Effect, EffectId, Input, Misuse, Rng, Time};
+use livepeer_core::{Address, Digest, Effect, EffectId, Input, Misuse, Rng, Signers, Time};
 use livepeer_proto::net;
 use prost::Message as _;
 
@@ -199,24 +197,24 @@ impl Player {
         config.ceilings = Ceilings::of(Price::new(CEILING, 1).expect("a price"));
         config.budget = Budget::unlimited().per_job(limit.clone());
         config.budget_key = (flavour & 4 == 0).then(|| "spent".into());
-        let funds = match flavour % 4 {
-            0 => Funds::Offchain,
+        let payer = match flavour % 4 {
+            0 => Payer::Offchain,
             1 => {
                 let policy = Policy::new(key.address());
                 let account = LocalAccount::new(policy, chain.clone(), [1; 32]);
-                Funds::Local(Box::new(account))
+                Payer::Account(Box::new(account))
             }
             n => {
                 let url = |n| Url::parse(&format!("http://signer-{n}")).expect("a URL");
-                let signer = RemoteSigner::new(url(0), key.address());
-                Funds::Remote(if n == 2 { signer } else { signer.or(url(1)) })
+                let signer = Signers::new(url(0));
+                Payer::Remote(if n == 2 { signer } else { signer.or(url(1)) })
             }
         };
         let info = decoded(&quote(now, 0, 9));
         let mut player = Self {
             now,
             book: Exchanges::default(),
-            session: PaymentSession::new(now, config, &info, funds),
+            session: PaymentSession::new(now, config, &info, payer, Some(key.address())),
             key,
             chain,
             open: BTreeMap::new(),

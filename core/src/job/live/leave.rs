@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::media::Owed;
 use super::{Ending, Event, LiveVideoJob, Loss, Running, State};
 use crate::error::{Advice, Broken, Cause, Failure, Party, Reason};
-use crate::payment::Funds;
+use crate::payment::Payer;
 use crate::pool::{Lease, NoMoreTries, Outcome};
 
 /// Input that has been silent for this long is asleep: a server removes channels after five minutes.
@@ -181,12 +181,12 @@ impl LiveVideoJob {
         if let Some(other) = self.standby.as_mut().and_then(|seat| seat.serving_mut()) {
             other.payment.get_mut().set_budget(payment.budget().clone());
         }
-        if let (Funds::Local(mine), Some(account)) = (&mut self.funds, payment.account()) {
+        if let (Payer::Account(mine), Some(account)) = (&mut self.payer, payment.account()) {
             // The next one may come with the same quote, and no nonce is used twice.
             mine.learn(&account.used);
         }
-        if let (Funds::Remote(signers), Some(health)) = (&mut self.funds, payment.signer_health()) {
-            signers.health.clone_from(health);
+        if let Some(health) = payment.signer_health() {
+            self.payer.learn(health);
         }
         serving.payment.get_mut().close(self.now);
         serving.payment.drain(&mut self.out, |_| ());

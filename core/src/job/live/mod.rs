@@ -31,7 +31,7 @@ use crate::http::In;
 use crate::job::SwapLimit;
 use crate::machine::{Child, EffectId, Input, Machine, Outbox, Output, earlier};
 use crate::payment::session::{self, PaymentId};
-use crate::payment::{Funds, PaymentSession};
+use crate::payment::{Payer, PaymentSession};
 use crate::pool::{Attempts, Lease};
 use crate::signers::SignerHealth;
 use crate::time::Time;
@@ -60,7 +60,7 @@ pub const MAX_BACKLOG: usize = 32;
 pub struct LiveVideoJob {
     config: Config,
     request: StartRequest,
-    funds: Funds,
+    payer: Payer,
     now: Time,
     state: State,
     serving: Option<Serving>,
@@ -198,7 +198,7 @@ impl LiveVideoJob {
     /// A job that waits for its first orchestrator and will pay from `funds`. A remote signer's address is taken from
     /// each lease's payer.
     #[must_use]
-    pub fn new(now: Time, config: Config, request: StartRequest, funds: Funds) -> Self {
+    pub fn new(now: Time, config: Config, request: StartRequest, payer: Payer) -> Self {
         let mut out = Outbox::default();
         out.event(Event::NeedLease);
         Self {
@@ -207,7 +207,7 @@ impl LiveVideoJob {
             swap_limit: config.swap_limit,
             config,
             request,
-            funds,
+            payer,
             now,
             state: State::AwaitingLease,
             serving: None,
@@ -306,9 +306,9 @@ impl LiveVideoJob {
     /// How the remote signers have been, if there are any.
     #[must_use]
     pub fn signer_health(&self) -> Option<&SignerHealth> {
-        match (&self.serving, &self.funds) {
+        match (&self.serving, &self.payer) {
             (Some(serving), _) => serving.payment.get().signer_health(),
-            (None, Funds::Remote(signer)) => Some(&signer.health),
+            (None, Payer::Remote(signers)) => Some(signers.seen()),
             (None, _) => None,
         }
     }
@@ -322,7 +322,7 @@ impl LiveVideoJob {
         if let Some(serving) = self.standby.as_mut().and_then(|seat| seat.serving_mut()) {
             serving.payment.get_mut().set_chain(now, view.clone());
         }
-        if let Funds::Local(account) = &mut self.funds {
+        if let Payer::Account(account) = &mut self.payer {
             account.chain = view;
         }
         self.drain_children();
@@ -406,18 +406,15 @@ impl LiveVideoJob {
 
     /// Works with the orchestrator of this lease from now on.
     fn take_on(&mut self, lease: Lease) {
-        if let Funds::Remote(signer) = &mut self.funds {
-            signer.health.merge(lease.signer_health());
-            if let Some((address, _)) = lease.payer() {
-                signer.address = address;
-            }
-        }
+        self.payer.learn(lease.signer_health());
         let config = session::Config {
             capabilities: Some(lease.wanted().clone()),
             trust: self.config.trust,
             ..self.config.payment.clone()
         };
-        let payment = PaymentSession::new(self.now, config, &lease.info, self.funds.clone());
+        let account = lease.payer().map(|(address, _)| address);
+        let payer = self.payer.clone();
+        let payment = PaymentSession::new(self.now, config, &lease.info, payer, account);
         let handshake = lease.handshake(self.now);
         self.serving = Some(Serving {
             payment: self.adopt(payment),

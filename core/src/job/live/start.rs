@@ -10,7 +10,7 @@ use super::{AwaitingStart, Event, Farewell, LiveVideoJob, Running, Started, Stat
 use crate::error::{Cause, Failure, Party, Reason};
 use crate::handshake;
 use crate::http::{Body, In, Method, Request};
-use crate::payment::Funds;
+use crate::payment::Payer;
 use crate::payment::session::{self, Credentials, Delivered, Fee, PaymentId};
 use crate::pool::{Attempts, Outcome};
 use crate::trickle::message::Messages;
@@ -43,16 +43,13 @@ impl LiveVideoJob {
             session::Event::Failed(failure) => self.release(failure),
             session::Event::Skipped(_) if matches!(self.state, State::AwaitingPayment(_)) => {
                 // A start without money would be refused.
-                let who = match &self.funds {
-                    Funds::Remote(signer) => signer.urls.first().cloned().map(Party::Signer),
-                    _ => None,
+                let who = match &self.payer {
+                    Payer::Remote(signers) => signers.party(0),
+                    _ => Party::KeyHolder,
                 };
                 let what = "the first payment";
                 let why = "it says that nothing is due".to_string();
-                self.release(Failure::new(
-                    who.unwrap_or(Party::KeyHolder),
-                    Cause::Nonsense { what, why },
-                ));
+                self.release(Failure::new(who, Cause::Nonsense { what, why }));
             }
             session::Event::Skipped(_) => {}
         }

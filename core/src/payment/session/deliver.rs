@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use core::time::Duration;
 
 use super::types::{DELIVERY_TRIES, Paid};
-use super::{Credentials, Event, Memory, Minted, Payer, PaymentSession, State, pause};
+use super::{Credentials, Event, Memory, Minted, PaymentSession, Source, State, pause};
 use crate::error::{Cause, Failure, Party, Reason};
 use crate::exchange::{Bounds, Exchange, Reply};
 use crate::http::{self, Fault, Method, Request, Trust, Url};
@@ -204,9 +204,9 @@ impl PaymentSession {
 
     /// The orchestrator took the payment: what was pending is committed.
     pub(super) fn taken(&mut self, minted: Minted) {
-        match (&mut self.payer, minted.memory) {
-            (Payer::Remote { committed, .. }, Memory::Blob(blob)) => *committed = blob,
-            (Payer::Local { committed, .. }, Memory::State(state)) => *committed = Some(state),
+        match (&mut self.source, minted.memory) {
+            (Source::Remote { committed, .. }, Memory::Blob(blob)) => *committed = blob,
+            (Source::Local { committed, .. }, Memory::State(state)) => *committed = Some(state),
             _ => {}
         }
         self.accepted = true;

@@ -5,7 +5,7 @@ use alloc::string::{String, ToString as _};
 
 use super::types::{MINT_ROUNDS, OWN_TRIES};
 use super::{
-    Credentials, Event, Fee, Memory, Minted, Payer, PaymentSession, State, local, pause, signer,
+    Credentials, Event, Fee, Memory, Minted, PaymentSession, Source, State, local, pause, signer,
 };
 use crate::capabilities::Capabilities;
 use crate::chain::MAX_AGE;
@@ -42,7 +42,7 @@ impl PaymentSession {
         if self.stale || ending || worn {
             return self.need_quote(None);
         }
-        if let Payer::Local { minter, .. } = &self.payer
+        if let Source::Local { minter, .. } = &self.source
             && minter.account().chain.age(self.now) > Some(MAX_AGE)
         {
             let cause = Cause::Silent {
@@ -53,13 +53,13 @@ impl PaymentSession {
         }
         self.state = State::Minting;
         let request = self.request(fee);
-        match &mut self.payer {
-            Payer::Offchain => {}
-            Payer::Remote { client, .. } => {
+        match &mut self.source {
+            Source::Offchain => {}
+            Source::Remote { client, .. } => {
                 let within = self.coverage.patience(self.now, client.patience());
                 client.ask(self.now, &mut self.out, request.to_json(), within);
             }
-            Payer::Local { minter, committed } => {
+            Source::Local { minter, committed } => {
                 let decided = minter.begin(
                     self.now,
                     &mut self.out,
@@ -78,7 +78,7 @@ impl PaymentSession {
     /// Nothing is paid, and the headers say so. On a chain they say who the job is for all the same, signed.
     fn introduce(&mut self) {
         let request = self.request(Fee::Units(0));
-        if let Payer::Local { minter, .. } = &mut self.payer {
+        if let Source::Local { minter, .. } = &mut self.source {
             self.state = State::Minting;
             if let Err(refusal) = minter.introduce(self.now, &mut self.out, &self.info, &request) {
                 self.refused_by_ourselves(refusal);
@@ -101,8 +101,8 @@ impl PaymentSession {
             Fee::Units(units) => ("", i64::try_from(units).unwrap_or(i64::MAX)),
         };
         PaymentRequest {
-            state: match &self.payer {
-                Payer::Remote { committed, .. } => committed.clone(),
+            state: match &self.source {
+                Source::Remote { committed, .. } => committed.clone(),
                 _ => StateBlob::default(),
             },
             orchestrator: self.quote.as_ref().map(|quote| quote.info.raw.clone()),
@@ -120,8 +120,8 @@ impl PaymentSession {
     }
 
     pub(super) fn on_answer(&mut self, answer: &Reply) {
-        let party = match &self.payer {
-            Payer::Remote { client, .. } => client.party(),
+        let party = match &self.source {
+            Source::Remote { client, .. } => client.party(),
             _ => return,
         };
         match answer.status {
@@ -194,7 +194,7 @@ impl PaymentSession {
         };
         current.tries += 1;
         let tries = current.tries;
-        let Payer::Remote { client, .. } = &mut self.payer else {
+        let Source::Remote { client, .. } = &mut self.source else {
             return;
         };
         let Some(rounds) = client.failed(self.now, failure.clone()) else {
@@ -296,8 +296,8 @@ impl PaymentSession {
             sender,
             manifest_id: &self.manifest_id,
             nonces: self.nonces,
-            max_tickets: match &self.payer {
-                Payer::Local { minter, .. } => minter.max_tickets(),
+            max_tickets: match &self.source {
+                Source::Local { minter, .. } => minter.max_tickets(),
                 _ => self.config.max_tickets,
             },
         };

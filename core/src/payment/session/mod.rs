@@ -26,6 +26,7 @@ mod deliver;
 mod local;
 mod minting;
 mod pace;
+mod payer;
 mod quotes;
 mod refresh;
 mod signer;
@@ -46,6 +47,7 @@ use crate::error::{Cause, Failure, Misuse, Party};
 use crate::http;
 use crate::machine::{EffectId, Input, Machine, Outbox, Output, earlier};
 use crate::money::{Amount, Price};
+use crate::sign::Address;
 use crate::signers::SignerHealth;
 use crate::store::StoreFailed;
 use crate::time::Time;
@@ -54,13 +56,15 @@ use crate::wire::signer::StateBlob;
 use crate::wire::{OrchestratorInfo, SignerState, TicketParams};
 
 pub use local::LocalAccount;
-pub use signer::{FIRST_PATIENCE, RemoteSigner};
+pub use payer::Payer;
+pub use signer::FIRST_PATIENCE;
 pub use types::{
-    Config, Credentials, DELIVERY_TRIES, Delivered, Event, FIRST_PAUSE, Fee, Funds, LONGEST_PAUSE,
+    Config, Credentials, DELIVERY_TRIES, Delivered, Event, FIRST_PAUSE, Fee, LONGEST_PAUSE,
     MAX_REFRESHES, MINT_ROUNDS, OWN_TRIES, Paid, PaymentId, QUOTE_DEADLINE,
 };
 
-enum Payer {
+/// Where payments come from.
+enum Source {
     Offchain,
     Remote {
         client: Box<signer::Client>,
@@ -129,7 +133,7 @@ struct Quote {
 pub struct PaymentSession {
     now: Time,
     config: Config,
-    payer: Payer,
+    source: Source,
     /// `None` if nothing is paid: off-chain, and to an orchestrator that asks nothing.
     quote: Option<Quote>,
     info: OrchestratorInfo,
@@ -159,23 +163,31 @@ pub struct PaymentSession {
 
 impl PaymentSession {
     /// A session with the orchestrator that gave `info`. Off-chain it needs only an auth token, otherwise also a
-    /// price and ticket parameters; without them the session fails at once.
+    /// price and ticket parameters; without them the session fails at once. So it does if remote signers pay and
+    /// `account`, the payer that the handshake introduced, is not known. An own key knows its account itself.
     #[must_use]
-    pub fn new(now: Time, config: Config, info: &OrchestratorInfo, funds: Funds) -> Self {
-        let payer = match funds {
-            Funds::Offchain => Payer::Offchain,
-            Funds::Remote(signer) => Payer::Remote {
-                client: Box::new(signer::Client::new(signer)),
+    pub fn new(
+        now: Time,
+        config: Config,
+        info: &OrchestratorInfo,
+        payer: Payer,
+        account: Option<Address>,
+    ) -> Self {
+        let nameless = matches!(payer, Payer::Remote(_)) && account.is_none();
+        let source = match payer {
+            Payer::Offchain => Source::Offchain,
+            Payer::Remote(signers) => Source::Remote {
+                client: Box::new(signer::Client::new(signers, account.unwrap_or_default())),
                 committed: StateBlob::default(),
             },
-            Funds::Local(account) => Payer::Local {
+            Payer::Account(account) => Source::Local {
                 minter: Box::new(local::Minter::new(*account)),
                 committed: None,
             },
         };
         let mut this = Self {
             now,
-            payer,
+            source,
             quote: None,
             info: info.clone(),
             stale: false,
@@ -198,12 +210,13 @@ impl PaymentSession {
             config,
             out: Outbox::default(),
         };
-        if matches!(&this.payer, Payer::Remote { client, .. } if !client.has_urls()) {
+        if nameless {
             this.fail(Failure::new(
-                Party::KeyHolder,
+                Party::Signers,
                 Cause::Nonsense {
-                    what: "list of signers",
-                    why: "it is empty".into(),
+                    what: "identity",
+                    why: "the account that pays is not known; a handshake asks the signers for it"
+                        .into(),
                 },
             ));
         } else if let Err(Unusable::Bad(failure)) = this.take_quote(info) {
@@ -295,7 +308,7 @@ impl PaymentSession {
     /// Pushes a new reading of the chain. Only an own key needs it.
     pub fn set_chain(&mut self, now: Time, view: ChainView) {
         self.advance(now);
-        if let Payer::Local { minter, .. } = &mut self.payer {
+        if let Source::Local { minter, .. } = &mut self.source {
             minter.set_chain(view);
         }
     }
@@ -309,8 +322,8 @@ impl PaymentSession {
     /// The account of an own key, with the nonces that it has used: take it along to the job's next session.
     #[must_use]
     pub fn account(&self) -> Option<&LocalAccount> {
-        match &self.payer {
-            Payer::Local { minter, .. } => Some(minter.account()),
+        match &self.source {
+            Source::Local { minter, .. } => Some(minter.account()),
             _ => None,
         }
     }
@@ -318,8 +331,8 @@ impl PaymentSession {
     /// How the remote signers have been: take it along to the next session.
     #[must_use]
     pub fn signer_health(&self) -> Option<&SignerHealth> {
-        match &self.payer {
-            Payer::Remote { client, .. } => Some(client.health()),
+        match &self.source {
+            Source::Remote { client, .. } => Some(client.health()),
             _ => None,
         }
     }
@@ -373,7 +386,7 @@ impl PaymentSession {
             tries: 0,
         });
         self.refreshes = 0;
-        if let Payer::Remote { client, .. } = &mut self.payer {
+        if let Source::Remote { client, .. } = &mut self.source {
             client.begin(self.now);
         }
         self.mint();
@@ -408,19 +421,19 @@ impl PaymentSession {
 
     /// Abandons the payment that is being minted: it is of no use any more.
     fn stop_minting(&mut self) {
-        match &mut self.payer {
-            Payer::Remote { client, .. } => client.abort(&mut self.out),
-            Payer::Local { minter, .. } => minter.abort(),
-            Payer::Offchain => {}
+        match &mut self.source {
+            Source::Remote { client, .. } => client.abort(&mut self.out),
+            Source::Local { minter, .. } => minter.abort(),
+            Source::Offchain => {}
         }
     }
 
     fn advance(&mut self, now: Time) {
         self.now = self.now.max(now);
-        let (client, minter) = match &mut self.payer {
-            Payer::Remote { client, .. } => (client.tick(self.now, &mut self.out), None),
-            Payer::Local { minter, .. } => (None, minter.tick(self.now)),
-            Payer::Offchain => (None, None),
+        let (client, minter) = match &mut self.source {
+            Source::Remote { client, .. } => (client.tick(self.now, &mut self.out), None),
+            Source::Local { minter, .. } => (None, minter.tick(self.now)),
+            Source::Offchain => (None, None),
         };
         if let Some(outcome) = client {
             self.on_signer(outcome);
@@ -493,8 +506,8 @@ impl PaymentSession {
             }
             return;
         }
-        let outcome = match &mut self.payer {
-            Payer::Remote { client, .. } => client.handle(self.now, id, step, &mut self.out),
+        let outcome = match &mut self.source {
+            Source::Remote { client, .. } => client.handle(self.now, id, step, &mut self.out),
             _ => None,
         };
         if let Some(outcome) = outcome {
@@ -512,8 +525,8 @@ impl PaymentSession {
             }
             other => self.state = other,
         }
-        let outcome = match &mut self.payer {
-            Payer::Local { minter, .. } => minter.stored(self.now, id, answer, &mut self.out),
+        let outcome = match &mut self.source {
+            Source::Local { minter, .. } => minter.stored(self.now, id, answer, &mut self.out),
             _ => None,
         };
         if let Some(outcome) = outcome {
@@ -532,8 +545,8 @@ impl Machine for PaymentSession {
             Input::Http(id, step) => self.on_http(id, step),
             Input::Stored(id, answer) => self.on_stored(id, answer),
             Input::Signed(id, answer) => {
-                let outcome = match &mut self.payer {
-                    Payer::Local { minter, .. } => minter.signed(id, answer),
+                let outcome = match &mut self.source {
+                    Source::Local { minter, .. } => minter.signed(id, answer),
                     _ => None,
                 };
                 if let Some(outcome) = outcome {
@@ -547,10 +560,10 @@ impl Machine for PaymentSession {
         if let Some(output) = self.out.pop() {
             return output;
         }
-        let payer = match &self.payer {
-            Payer::Remote { client, .. } => client.wake(),
-            Payer::Local { minter, .. } => minter.wake(),
-            Payer::Offchain => None,
+        let payer = match &self.source {
+            Source::Remote { client, .. } => client.wake(),
+            Source::Local { minter, .. } => minter.wake(),
+            Source::Offchain => None,
         };
         let state = match &self.state {
             State::AwaitingQuote(until)

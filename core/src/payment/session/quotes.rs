@@ -8,7 +8,7 @@ use alloc::boxed::Box;
 use super::pace::Coverage;
 use super::refresh::{Answer, REFRESH_DEADLINE, Refresh};
 use super::types::{MAX_REFRESHES, QUOTE_DEADLINE};
-use super::{Event, Payer, PaymentSession, Quote, State};
+use super::{Event, PaymentSession, Quote, Source, State};
 use crate::error::{Broken, Cause, Failure, Party};
 use crate::http::Url;
 use crate::money::Price;
@@ -47,7 +47,7 @@ impl PaymentSession {
         if info.auth_token.is_none() {
             return Err(nonsense("it has no auth token"));
         }
-        if matches!(self.payer, Payer::Offchain) {
+        if matches!(self.source, Source::Offchain) {
             return Ok(None);
         }
         let price = info.price.ok_or_else(|| nonsense("it has no price"))?;
@@ -55,8 +55,8 @@ impl PaymentSession {
             return Err(nonsense("it is of another account than the session's"));
         }
         if price.is_free() {
-            return match self.payer {
-                Payer::Remote { .. } => Err(fail(Cause::Free)),
+            return match self.source {
+                Source::Remote { .. } => Err(fail(Cause::Free)),
                 // The orchestrator bills at the first price whatever it says now.
                 _ if self.is_paying() => Err(nonsense("its price has become zero")),
                 _ => Ok(None),
@@ -96,9 +96,9 @@ impl PaymentSession {
     /// Whether the session goes on at a price. What elapsed is billed at the first price in any case; a remote signer
     /// refuses quotes above it, with an own key the reference goes up to twice that (payments spec 9).
     fn is_within_first(&self, price: Price) -> bool {
-        match &self.payer {
+        match &self.source {
             _ if !self.accepted => true,
-            Payer::Local { minter, .. } if minter.may_double() => {
+            Source::Local { minter, .. } if minter.may_double() => {
                 at_most_doubled(&self.initial, &price)
             }
             _ => price <= self.initial,
@@ -273,10 +273,10 @@ impl PaymentSession {
             ));
         }
         let (from, to) = (self.initial, quote.price);
-        match &mut self.payer {
-            Payer::Remote { committed, .. } => *committed = StateBlob::default(),
-            Payer::Local { committed, .. } => *committed = None,
-            Payer::Offchain => {}
+        match &mut self.source {
+            Source::Remote { committed, .. } => *committed = StateBlob::default(),
+            Source::Local { committed, .. } => *committed = None,
+            Source::Offchain => {}
         }
         self.initial = to;
         self.last_minted = None;
@@ -302,10 +302,10 @@ impl PaymentSession {
 
     /// The payer.
     pub(super) fn sender(&self) -> Option<Address> {
-        match &self.payer {
-            Payer::Remote { client, .. } => Some(client.address()),
-            Payer::Local { minter, .. } => Some(minter.address()),
-            Payer::Offchain => None,
+        match &self.source {
+            Source::Remote { client, .. } => Some(client.address()),
+            Source::Local { minter, .. } => Some(minter.address()),
+            Source::Offchain => None,
         }
     }
 }

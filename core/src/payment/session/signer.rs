@@ -14,14 +14,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use bytes::Bytes;
-
 use crate::error::{Cause, Failure, Party};
 use crate::exchange::{Bounds, Exchange, Reply};
-use crate::http::{self, Body, Headers, Method, Request, Trust, Url};
+use crate::http::{self, Url};
 use crate::machine::{EffectId, Outbox};
 use crate::sign::Address;
-use crate::signers::{SignerHealth, Standing, all_failed, note};
+use crate::signers::{SignerHealth, Signers, Standing, all_failed, note};
 use crate::time::Time;
 use crate::wire::signer::{MAX_SIGNER_BODY, ORCHESTRATOR_URL_HEADER, PAYMENT_PATH};
 use crate::wire::{error_words, reason};
@@ -29,61 +27,11 @@ use crate::wire::{error_words, reason};
 /// How long one of several signers has to answer at first. What it does not take is spent on asking the next one.
 pub const FIRST_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long one call may take, at most: less when what was paid runs out, or another signer could be asked.
+const DEADLINE: Duration = Duration::from_secs(10);
+
 /// A slow signer is given this many times the duration of its last answer.
 const SLOWER: u32 = 3;
-
-/// Where remote signers for one account are, and who they sign for.
-#[derive(Clone, Debug)]
-pub struct RemoteSigner {
-    /// The URLs of the signers, in the order in which they are asked. Only the origin of each is used.
-    pub urls: Vec<Url>,
-    /// Header fields for the signers alone.
-    pub headers: Headers,
-    /// The account, as the signer introduced it in the handshake.
-    pub address: Address,
-    /// Which certificates will do. The headers may be secret.
-    pub trust: Trust,
-    /// How long one call may take, at most: less when what was paid runs out, or another signer could be asked.
-    pub deadline: Duration,
-    /// How they have been.
-    pub health: SignerHealth,
-}
-
-impl RemoteSigner {
-    /// A single signer, publicly trusted, with ten seconds for a call.
-    #[must_use]
-    pub fn new(url: Url, address: Address) -> Self {
-        Self {
-            urls: alloc::vec![url],
-            headers: Headers::new(),
-            address,
-            trust: Trust::Public,
-            deadline: Duration::from_secs(10),
-            health: SignerHealth::default(),
-        }
-    }
-
-    /// Another one for the same account, asked when those before it fail.
-    #[must_use]
-    pub fn or(mut self, url: Url) -> Self {
-        self.urls.push(url);
-        self
-    }
-
-    /// With what is known of how they have been.
-    #[must_use]
-    pub fn health(mut self, health: SignerHealth) -> Self {
-        self.health = health;
-        self
-    }
-
-    /// Header fields for signers, such as an authorization.
-    #[must_use]
-    pub fn headers(mut self, headers: Headers) -> Self {
-        self.headers = headers;
-        self
-    }
-}
 
 /// The outcome of a call.
 pub(super) enum Outcome {
@@ -94,7 +42,9 @@ pub(super) enum Outcome {
 }
 
 pub(super) struct Client {
-    signer: RemoteSigner,
+    signers: Signers,
+    /// The account that they sign for.
+    address: Address,
     at: usize,
     /// The signer that answered last.
     favourite: Option<usize>,
@@ -108,9 +58,10 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(signer: RemoteSigner) -> Self {
+    pub(super) fn new(signers: Signers, address: Address) -> Self {
         Self {
-            signer,
+            signers,
+            address,
             at: 0,
             favourite: None,
             waiting: VecDeque::new(),
@@ -121,23 +72,16 @@ impl Client {
     }
 
     pub(super) const fn address(&self) -> Address {
-        self.signer.address
-    }
-
-    pub(super) fn has_urls(&self) -> bool {
-        !self.signer.urls.is_empty()
+        self.address
     }
 
     pub(super) const fn health(&self) -> &SignerHealth {
-        &self.signer.health
+        self.signers.seen()
     }
 
     /// The one that is asked now.
     pub(super) fn party(&self) -> Party {
-        match self.signer.urls.get(self.at) {
-            Some(url) => Party::Signer(url.clone()),
-            None => Party::KeyHolder,
-        }
+        self.signers.party(self.at)
     }
 
     /// A new payment begins.
@@ -148,12 +92,11 @@ impl Client {
     }
 
     fn line_up(&mut self, now: Time) {
-        let signer = &self.signer;
-        self.waiting = signer.health.order(now, &signer.urls);
+        self.waiting = self.signers.order(now);
         if let Some(favourite) = self.favourite
-            && signer.health.standing(now, &signer.urls[favourite]) == Standing::Healthy
+            && self.signers.standing(now, favourite) == Standing::Healthy
         {
-            self.waiting.retain(|index| *index != favourite);
+            self.waiting.retain(|at| *at != favourite);
             self.waiting.push_front(favourite);
         }
         self.at = self.waiting.pop_front().unwrap_or(0);
@@ -161,9 +104,7 @@ impl Client {
 
     /// The one that was asked failed. Goes to the next one; or tells how often all failed by now, and begins anew.
     pub(super) fn failed(&mut self, now: Time, failure: Failure) -> Option<u32> {
-        if let Some(url) = self.signer.urls.get(self.at) {
-            self.signer.health.failed(now, url);
-        }
+        self.signers.failed(now, self.at);
         note(&mut self.failures, failure);
         if let Some(next) = self.waiting.pop_front() {
             self.at = next;
@@ -181,14 +122,11 @@ impl Client {
 
     /// How long the one that is asked now has.
     pub(super) fn patience(&self) -> Duration {
-        let all = self.signer.deadline;
-        match self.signer.urls.get(self.at) {
-            Some(url) if self.rounds == 0 && self.signer.urls.len() > 1 => {
-                let took = self.signer.health.took(url).unwrap_or_default();
-                all.min(FIRST_PATIENCE.max(took.saturating_mul(SLOWER)))
-            }
-            _ => all,
+        if self.rounds > 0 || self.signers.urls().len() == 1 {
+            return DEADLINE;
         }
+        let took = self.signers.took(self.at).unwrap_or_default();
+        DEADLINE.min(FIRST_PATIENCE.max(took.saturating_mul(SLOWER)))
     }
 
     pub(super) fn ask<E>(
@@ -199,16 +137,7 @@ impl Client {
         within: Duration,
     ) {
         self.abort(out);
-        let Some(url) = self.signer.urls.get(self.at) else {
-            return;
-        };
-        let mut request = Request::new(Method::Post, url.with_path(PAYMENT_PATH))
-            .header("content-type", "application/json")
-            .trust(self.signer.trust)
-            .body(Body::Full(Bytes::from(body)));
-        for (name, value) in self.signer.headers.iter() {
-            request.headers.push_any(name, value);
-        }
+        let request = self.signers.request(self.at, PAYMENT_PATH, body);
         let bounds = Bounds {
             doing: "a request for a payment",
             what: "the answer to a request for a payment",
@@ -251,8 +180,7 @@ impl Client {
             return Some(self.failure(refused(reply.status, text)));
         }
         let took = call.age(now);
-        let url = &self.signer.urls[self.at];
-        self.signer.health.answered(now, url, took);
+        self.signers.answered(now, self.at, took);
         self.favourite = Some(self.at);
         Some(Outcome::Answer(reply))
     }

@@ -4,7 +4,6 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use core::time::Duration;
 
-use super::{LocalAccount, RemoteSigner};
 use crate::capabilities::{Capabilities, Ceilings};
 use crate::error::Failure;
 use crate::http::{Trust, Url};
@@ -72,17 +71,6 @@ impl Config {
             budget_key: None,
         }
     }
-}
-
-/// The payer, and the way it pays.
-#[derive(Clone, Debug)]
-pub enum Funds {
-    /// No payer: the orchestrator has no chain.
-    Offchain,
-    /// A remote signer.
-    Remote(RemoteSigner),
-    /// A key of our own.
-    Local(Box<LocalAccount>),
 }
 
 /// The work that a payment is for.

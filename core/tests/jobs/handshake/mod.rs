@@ -11,12 +11,12 @@ use bytes::Bytes;
 use livepeer_core::capabilities::{Capabilities, Capability, Ceilings};
 use livepeer_core::handshake::{
     Class, Config, Event, Handshake, IDENTITY_HEDGE, Identity, NotAdopted, Paying, PinChange,
-    Rejection, Signers, Terms,
+    Rejection, Terms,
 };
 use livepeer_core::http::{self, Body, Fault, Headers, Out, Response, Trust, Url};
 use livepeer_core::money::Price;
 use livepeer_core::sign::{BadSignature, SignRefused};
-use livepeer_core::signers::{FIRST_REST, Standing};
+use livepeer_core::signers::{FIRST_REST, Signers, Standing};
 use livepeer_core::wire::grpc::{self, Status};
 use livepeer_core::wire::{OrchestratorInfo, identity_digest};
 use livepeer_core::{

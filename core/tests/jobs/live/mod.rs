@@ -15,7 +15,7 @@ use livepeer_core::handshake::Identity;
 use livepeer_core::http::{Fault, Headers, In, Method, Out, Response, Url};
 use livepeer_core::job::live::media::{self, News, Owed};
 use livepeer_core::job::live::{Config, Ending, Event, LiveVideoJob};
-use livepeer_core::payment::Funds;
+use livepeer_core::payment::Payer;
 use livepeer_core::pool::{self, Lease, Outcome, Quickest, SessionPool};
 use livepeer_core::wire::grpc;
 use livepeer_core::wire::{Params, StartRequest};
@@ -114,7 +114,7 @@ impl World {
             model_id: "noop".into(),
             ..Default::default()
         };
-        let job = LiveVideoJob::new(start, config, request, Funds::Offchain);
+        let job = LiveVideoJob::new(start, config, request, Payer::Offchain);
         let mut world = Self {
             job,
             start,

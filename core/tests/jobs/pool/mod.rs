@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use livepeer_core::capabilities::{Capabilities, Capability, Model};
-use livepeer_core::handshake::{Identity, Rejection, Signers};
+use livepeer_core::handshake::{Identity, Rejection};
 use livepeer_core::http::{self, Fault, Headers, Out, Response, Url};
 use livepeer_core::pool::{
     Attempts, Candidate, Config, Event, Lease, NoMoreTries, Offered, Outcome, Quickest, Selector,
     SessionPool, TryLimit, Why,
 };
-use livepeer_core::signers::Standing;
+use livepeer_core::signers::{Signers, Standing};
 use livepeer_core::store::StoreFailed;
 use livepeer_core::wire::grpc::{self, Status};
 use livepeer_core::{

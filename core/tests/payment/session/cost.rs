@@ -55,8 +55,8 @@ fn a_job_is_prepaid_once_however_long_it_runs() {
             let policy = Policy::own_key(net.key.address());
             let account = LocalAccount::new(policy, ChainView::development(), [9; 32]);
             let info = net.info();
-            let funds = Funds::Local(Box::new(account));
-            PaymentSession::new(net.now, Config::new(Unit::PixelSeconds), &info, funds)
+            let payer = Payer::Account(Box::new(account));
+            PaymentSession::new(net.now, Config::new(Unit::PixelSeconds), &info, payer, None)
         } else {
             net.session(Config::new(Unit::PixelSeconds))
         };

@@ -44,9 +44,9 @@ fn an_own_key_goes_on_under_a_quote_that_is_no_more_than_twice_the_first_price()
     let policy = Policy::own_key(net.key.address());
     let account = LocalAccount::new(policy, ChainView::development(), [9; 32]);
     let info = net.info();
-    let funds = Funds::Local(Box::new(account));
+    let payer = Payer::Account(Box::new(account));
     let config = Config::new(Unit::PixelSeconds);
-    let mut session = PaymentSession::new(net.now, config, &info, funds);
+    let mut session = PaymentSession::new(net.now, config, &info, payer, None);
     net.start(&mut session, 5);
     net.price = Price::new(96, 1).unwrap();
     let events = net.run(&mut session, 2_000);

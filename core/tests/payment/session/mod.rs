@@ -20,13 +20,13 @@ use livepeer_core::payment::ledger::AccountId;
 use livepeer_core::payment::mint::Policy;
 use livepeer_core::payment::receiver::{self, Trigger};
 use livepeer_core::payment::session::{
-    Config, Credentials, Delivered, Event, FIRST_PATIENCE, Fee, LocalAccount, RemoteSigner,
+    Config, Credentials, Delivered, Event, FIRST_PATIENCE, Fee, LocalAccount,
 };
 use livepeer_core::payment::{
-    Funds, PaymentSession, Secret, SignerServer, TicketReceiver, Unit, remote,
+    Payer, PaymentSession, Secret, SignerServer, TicketReceiver, Unit, remote,
 };
 use livepeer_core::sign::SignRefused;
-use livepeer_core::signers::{FIRST_REST, SignerHealth, Standing};
+use livepeer_core::signers::{FIRST_REST, SignerHealth, Signers, Standing};
 use livepeer_core::store::{Record, StoreFailed};
 use livepeer_core::wire::challenge::{Challenge, REFRESH_PATH, RefreshRequest};
 use livepeer_core::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER, payment_result};
@@ -164,9 +164,9 @@ impl Net {
 
     fn session(&mut self, config: Config) -> PaymentSession {
         let url = Url::parse("http://signer/ignored").unwrap();
-        let funds = Funds::Remote(RemoteSigner::new(url, self.key.address()));
+        let payer = Payer::Remote(Signers::new(url));
         let info = self.info();
-        PaymentSession::new(self.now, config, &info, funds)
+        PaymentSession::new(self.now, config, &info, payer, Some(self.key.address()))
     }
 
     /// A network with a session that has paid nothing yet, and has the usual settings.

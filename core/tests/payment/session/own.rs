@@ -14,7 +14,13 @@ fn own_key(net: &mut Net) -> PaymentSession {
     let info = net.info();
     let mut config = Config::new(Unit::PixelSeconds);
     config.budget_key = Some("spent".into());
-    PaymentSession::new(net.now, config, &info, Funds::Local(Box::new(account)))
+    PaymentSession::new(
+        net.now,
+        config,
+        &info,
+        Payer::Account(Box::new(account)),
+        None,
+    )
 }
 
 const PAYERS: [fn(&mut Net) -> PaymentSession; 2] = [kept, own_key];
@@ -162,16 +168,17 @@ fn whatever_numbers_a_quote_names_a_payment_is_made_or_refused() {
                     transcoder: Url::parse("https://orch:8935").unwrap(),
                     ..OrchestratorInfo::decode(quote.encode_to_vec().into()).unwrap()
                 };
-                let funds = if own {
+                let payer = if own {
                     let policy = Policy::own_key(net.key.address());
                     let account = LocalAccount::new(policy, ChainView::development(), [9; 32]);
-                    Funds::Local(Box::new(account))
+                    Payer::Account(Box::new(account))
                 } else {
                     let url = Url::parse("http://signer").unwrap();
-                    Funds::Remote(RemoteSigner::new(url, net.key.address()))
+                    Payer::Remote(Signers::new(url))
                 };
                 let config = Config::new(Unit::PixelSeconds);
-                let mut session = PaymentSession::new(net.now, config, &info, funds);
+                let account = Some(net.key.address());
+                let mut session = PaymentSession::new(net.now, config, &info, payer, account);
                 let Ok(id) = session.pay(net.now, Fee::Elapsed) else {
                     continue;
                 };
@@ -207,9 +214,9 @@ fn an_own_key_pays_with_more_than_a_hundred_tickets_at_once() {
         [9; 32],
     );
     let info = net.info();
-    let funds = Funds::Local(Box::new(account));
+    let payer = Payer::Account(Box::new(account));
     let config = Config::new(Unit::PixelSeconds);
-    let mut session = PaymentSession::new(net.now, config, &info, funds);
+    let mut session = PaymentSession::new(net.now, config, &info, payer, None);
     session.pay(net.now, Fee::Elapsed).unwrap();
     let (events, _) = net.settle(&mut session);
     let [Event::Ready(_, credentials)] = &events[..] else {
@@ -244,9 +251,9 @@ fn what_an_own_key_refuses_speaks_of_no_signer_and_no_status() {
         };
         let account = LocalAccount::new(policy, chain, [9; 32]);
         let info = net.info();
-        let funds = Funds::Local(Box::new(account));
+        let payer = Payer::Account(Box::new(account));
         let config = Config::new(Unit::PixelSeconds);
-        let mut session = PaymentSession::new(net.now, config, &info, funds);
+        let mut session = PaymentSession::new(net.now, config, &info, payer, None);
         session.pay(net.now, Fee::Elapsed).unwrap();
         let told = failure(net.settle(&mut session).0).to_string();
         assert_eq!(told, why);

@@ -26,8 +26,8 @@ fn an_own_key_pays_like_a_signer() {
     );
     let info = net.info();
     let config = Config::new(Unit::PixelSeconds);
-    let funds = Funds::Local(Box::new(account));
-    let mut session = PaymentSession::new(net.now, config, &info, funds);
+    let payer = Payer::Account(Box::new(account));
+    let mut session = PaymentSession::new(net.now, config, &info, payer, None);
     net.start(&mut session, 5);
     let events = net.run(&mut session, 2_000);
     assert!(paid(&events) > 10, "{events:?}");
@@ -44,8 +44,8 @@ fn an_own_key_pays_by_no_old_reading_of_the_chain() {
         let account = LocalAccount::new(Policy::new(net.key.address()), chain, [9; 32]);
         let info = net.info();
         let config = Config::new(Unit::PixelSeconds);
-        let funds = Funds::Local(Box::new(account));
-        let mut session = PaymentSession::new(net.now, config, &info, funds);
+        let payer = Payer::Account(Box::new(account));
+        let mut session = PaymentSession::new(net.now, config, &info, payer, None);
         session.pay(net.now, Fee::Elapsed).unwrap();
         let (events, _) = net.settle(&mut session);
         match events.last() {
@@ -71,8 +71,8 @@ fn an_account_that_moves_to_the_next_session_uses_no_nonce_twice() {
     let mut first = 1;
     for _ in 0..3 {
         let config = Config::new(Unit::PixelSeconds);
-        let funds = Funds::Local(Box::new(account));
-        let mut session = PaymentSession::new(net.now, config, &info, funds);
+        let payer = Payer::Account(Box::new(account));
+        let mut session = PaymentSession::new(net.now, config, &info, payer, None);
         session.pay(net.now, Fee::Elapsed).unwrap();
         let (events, _) = net.settle(&mut session);
         let Some(Event::Ready(_, credentials)) = events.last() else {
@@ -93,7 +93,7 @@ fn off_chain_the_headers_are_there_and_empty() {
     let mut net = Net::new();
     let info = net.info();
     let config = Config::new(Unit::PixelSeconds);
-    let mut session = PaymentSession::new(net.now, config, &info, Funds::Offchain);
+    let mut session = PaymentSession::new(net.now, config, &info, Payer::Offchain, None);
     session.pay(net.now, Fee::Elapsed).unwrap();
     let (events, wake) = net.settle(&mut session);
     let [Event::Ready(_, credentials)] = &events[..] else {

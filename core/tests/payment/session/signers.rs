@@ -46,11 +46,17 @@ impl Net {
     /// A session with the first few signers, and what is known of them.
     fn session_with(&mut self, count: usize, health: SignerHealth) -> PaymentSession {
         let mut urls = SIGNERS[..count].iter().map(|host| signer_url(host));
-        let first = RemoteSigner::new(urls.next().unwrap(), self.key.address());
-        let signers = urls.fold(first, RemoteSigner::or).health(health);
+        let first = Signers::new(urls.next().unwrap());
+        let signers = urls.fold(first, Signers::or).health(health);
         let info = self.info();
         let config = Config::new(Unit::PixelSeconds);
-        PaymentSession::new(self.now, config, &info, Funds::Remote(signers))
+        PaymentSession::new(
+            self.now,
+            config,
+            &info,
+            Payer::Remote(signers),
+            Some(self.key.address()),
+        )
     }
 
     /// How long the session takes for its first payment.
@@ -210,4 +216,15 @@ fn a_slow_signer_is_waited_for_once_it_is_known_to_be_slow() {
     session.pay(net.now, Fee::Elapsed).unwrap();
     let (_, wake) = net.settle(&mut session);
     assert_eq!(wake, Some(net.now + Duration::from_secs(10)));
+}
+
+#[test]
+fn a_session_fails_at_once_if_nobody_said_which_account_the_signers_sign_for() {
+    let mut net = Net::new();
+    let payer = Payer::Remote(Signers::new(signer_url("one")));
+    let config = Config::new(Unit::PixelSeconds);
+    let mut session = PaymentSession::new(net.now, config, &net.info(), payer, None);
+    let failure = failure(net.settle(&mut session).0);
+    assert_eq!(failure.who, Party::Signers);
+    assert!(net.requests.is_empty());
 }

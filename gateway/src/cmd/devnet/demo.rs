@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use livepeer_core::Signers;
 use livepeer_runtime::api::{LiveVideoJob, Payer};
 use livepeer_runtime::{Driver, Runtime};
 
@@ -76,10 +77,7 @@ async fn through<R: Runtime>(
     sink: Sink,
     stop: Stop,
 ) -> Result<(Summary, Outcome), Failed> {
-    let payer = Payer::Signer {
-        urls: vec![network.signer().clone()],
-        headers: Default::default(),
-    };
+    let payer = Payer::Remote(Signers::new(network.signer().clone()));
     let plan = Plan {
         chain: None,
         model: NOOP.to_owned(),

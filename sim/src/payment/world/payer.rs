@@ -6,13 +6,11 @@ use livepeer_core::error::Advice;
 use livepeer_core::http::{Out, Url};
 use livepeer_core::payment::guard::Budget;
 use livepeer_core::payment::mint::Policy;
-use livepeer_core::payment::session::{
-    Config, Delivered, Event, Fee, LocalAccount, PaymentId, RemoteSigner,
-};
-use livepeer_core::payment::{Funds, PaymentSession};
+use livepeer_core::payment::session::{Config, Delivered, Event, Fee, LocalAccount, PaymentId};
+use livepeer_core::payment::{Payer, PaymentSession};
 use livepeer_core::store::Record;
 use livepeer_core::wire::Payment;
-use livepeer_core::{Effect, EffectId, Input, Machine, Output};
+use livepeer_core::{Effect, EffectId, Input, Machine, Output, Signers};
 
 use super::{Due, World};
 
@@ -42,7 +40,7 @@ impl World {
             };
             assert!(config.budget.restore(&record), "the counter is readable");
         }
-        let funds = if self.settings.own_key {
+        let payer = if self.settings.own_key {
             let policy = Policy {
                 minting: self.settings.minting,
                 ..Policy::new(self.key.address())
@@ -54,13 +52,14 @@ impl World {
                     value: Some(value.clone()),
                 });
             }
-            Funds::Local(Box::new(account))
+            Payer::Account(Box::new(account))
         } else {
             let url = |n| Url::parse(&format!("http://signer-{n}")).expect("a good URL");
-            Funds::Remote(RemoteSigner::new(url(0), self.key.address()).or(url(1)))
+            Payer::Remote(Signers::new(url(0)).or(url(1)))
         };
         let info = self.info();
-        let mut payer = PaymentSession::new(self.now, config, &info, funds);
+        let mut payer =
+            PaymentSession::new(self.now, config, &info, payer, Some(self.key.address()));
         // A price above what the session may pay ends it at once; then there is nothing to begin.
         let _ = payer.pay(self.now, Fee::Elapsed);
         self.payer = Some(payer);
