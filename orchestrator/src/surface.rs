@@ -5,16 +5,19 @@ use livepeer_core::intake::Held;
 use livepeer_core::payment::auth;
 use livepeer_core::payment::receiver::{Credit, Refused};
 use livepeer_core::sign::{Digest, SignRefused, Signature};
+use livepeer_core::wire::challenge::{BadRefresh, RefreshRequest};
 use livepeer_core::wire::grpc::{self, Question, Status};
 use livepeer_core::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER};
-use livepeer_core::wire::{AuthToken, MAX_MESSAGE_BYTES, Params, Payment, SegmentCredentials};
+use livepeer_core::wire::{
+    AuthToken, MAX_MESSAGE_BYTES, Params, Payment, SegmentCredentials, StartRequest,
+};
 use livepeer_core::{Address, EffectId, Time};
 use livepeer_proto::net;
 use prost::Message as _;
 use serde_json::json;
 
 use super::event::{Event, Surface};
-use super::wire::{self, Names, RefreshRequest, StartRequest};
+use super::wire::{self, Names};
 use super::{Orchestrator, READ_WITHIN, TRICKLE, account};
 
 /// A longer body of a plain request is refused: parameters have their own limit, and little else is in there.
@@ -380,20 +383,20 @@ impl Orchestrator {
             status,
             text,
         };
-        let request = StartRequest::parse(body).map_err(|text| no(400, text))?;
+        let request = StartRequest::from_json(body).map_err(|err| no(400, err.to_string()))?;
         // A model that is not there could be loaded wherever there is room for any.
-        let room = match self.config.models.contains_key(&request.model) {
-            true => self.idle(&request.model) > 0,
+        let room = match self.config.models.contains_key(&request.model_id) {
+            true => self.idle(&request.model_id) > 0,
             false => self.config.models.keys().any(|model| self.idle(model) > 0),
         };
         if !room {
             return Err(no(503, "insufficient capacity".to_owned()));
         }
         let (payment, _) = self.admit(now, surface, headers)?;
-        let Some(model) = self.config.models.get(&request.model) else {
+        let Some(model) = self.config.models.get(&request.model_id) else {
             let text = format!(
                 "no container image found for live pipeline {}",
-                request.model
+                request.model_id
             );
             return Err(no(500, text));
         };
@@ -404,13 +407,14 @@ impl Orchestrator {
         let payer = payment.sender;
         match &mut self.till {
             None => {
-                let steps = self.started(now, manifest_id, payer, request.model, request.params)?;
+                let steps =
+                    self.started(now, manifest_id, payer, request.model_id, request.params)?;
                 Ok(Some(steps))
             }
             Some(till) => {
                 let receipt = till.get_mut().receive(now, &manifest_id, payment);
                 let then = Then::Start {
-                    model: request.model,
+                    model: request.model_id,
                     params: request.params,
                     free: price.is_none_or(|price| price.is_free()),
                 };
@@ -572,22 +576,18 @@ impl Orchestrator {
             status,
             text: text.to_owned(),
         };
-        let request = RefreshRequest::parse(body).map_err(|text| no(400, &text))?;
-        let payer: Address = request
-            .sender
-            .parse()
-            .map_err(|_| no(400, "invalid sender"))?;
-        let manifest_id = request.manifest_id.trim();
-        if manifest_id.is_empty() {
-            return Err(no(400, "missing manifest_id"));
-        }
+        let bad = |why: BadRefresh| no(why.status(), &why.to_string());
+        let RefreshRequest {
+            sender,
+            manifest_id,
+        } = RefreshRequest::from_json(body).map_err(bad)?;
         let price = self
             .till
             .as_ref()
-            .and_then(|till| till.get().session_price(&account(payer, manifest_id)))
-            .ok_or_else(|| no(409, "fixed price not found for session"))?;
+            .and_then(|till| till.get().session_price(&account(sender, &manifest_id)))
+            .ok_or_else(|| bad(BadRefresh::NoPrice))?;
         let info = self
-            .bare_info(now, payer, price, manifest_id)
+            .bare_info(now, sender, price, &manifest_id)
             .map_err(|text| no(500, &text))?;
         let service = self.config.service.origin();
         Ok(vec![wire::json_reply(

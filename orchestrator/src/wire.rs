@@ -5,58 +5,8 @@
 use bytes::Bytes;
 use livepeer_core::Time;
 use livepeer_core::http::{Body, Out, Response};
-use livepeer_core::wire::{DEFAULT_MODEL, Params, Payment};
-use serde::Deserialize;
+use livepeer_core::wire::{Params, Payment};
 use serde_json::{Value, json};
-
-/// A start request as it comes in. What is not needed here is not read.
-#[derive(Clone, Debug)]
-pub(super) struct StartRequest {
-    pub(super) model: String,
-    pub(super) params: Option<Params>,
-}
-
-impl StartRequest {
-    /// Reads the body; empty and absent fields are the same.
-    pub(super) fn parse(body: &[u8]) -> Result<Self, String> {
-        #[derive(Deserialize)]
-        struct Wire {
-            model_id: Option<String>,
-            params: Option<Value>,
-        }
-        let wire: Wire = serde_json::from_slice(body).map_err(|err| err.to_string())?;
-        let params = match wire.params {
-            None | Some(Value::Null) => None,
-            Some(params) => {
-                Some(Params::parse(&params.to_string()).map_err(|err| err.to_string())?)
-            }
-        };
-        Ok(Self {
-            model: wire
-                .model_id
-                .filter(|model| !model.is_empty())
-                .unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
-            params,
-        })
-    }
-}
-
-/// A request for a fresh quote under a price that is fixed already.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub(super) struct RefreshRequest {
-    #[serde(default)]
-    pub(super) sender: String,
-    #[serde(default)]
-    pub(super) manifest_id: String,
-}
-
-impl RefreshRequest {
-    /// Reads the body. As at the reference, what follows the object is not looked at.
-    pub(super) fn parse(body: &[u8]) -> Result<Self, String> {
-        let mut reader = serde_json::Deserializer::from_slice(body);
-        Self::deserialize(&mut reader).map_err(|err| err.to_string())
-    }
-}
 
 /// The names of a session's four channels.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::error::WireError;
@@ -74,6 +74,30 @@ pub struct StartRequest {
 }
 
 impl StartRequest {
+    /// Reads the body of a request, as orchestrators do: null and empty fields are absent ones.
+    ///
+    /// # Errors
+    /// If the body is not one JSON object, or a field is of the wrong kind.
+    pub fn from_json(body: &[u8]) -> Result<Self, WireError> {
+        #[derive(Deserialize)]
+        struct Body {
+            model_id: Option<String>,
+            params: Option<Value>,
+            gateway_request_id: Option<String>,
+            stream_id: Option<String>,
+        }
+        let body: Body = serde_json::from_slice(body)
+            .map_err(|err| WireError::new("start request", format!("{err}")))?;
+        let params = body.params.map(|params| Params::parse(&params.to_string()));
+        let present = |text: Option<String>| text.filter(|text| !text.is_empty());
+        Ok(Self {
+            model_id: present(body.model_id).unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
+            params: params.transpose()?,
+            request_id: present(body.gateway_request_id),
+            stream_id: present(body.stream_id),
+        })
+    }
+
     /// The JSON body.
     #[must_use]
     pub fn to_json(&self) -> Bytes {

@@ -74,6 +74,10 @@ fn start_requests_carry_what_the_reference_sends() {
             stream_id: given("stream_id").filter(|id| !id.is_empty()),
         };
         let have: Value = serde_json::from_slice(&request.to_json()).unwrap();
+        let sent = out["request"]["body_json"].to_string();
+        for body in [&*request.to_json(), sent.as_bytes()] {
+            assert_eq!(StartRequest::from_json(body), Ok(request.clone()), "{id}");
+        }
         let mut want = out["request"]["body_json"].as_object().unwrap().clone();
         // Empty and absent are the same to an orchestrator.
         want.retain(|_, value| !value.is_null() && value != "");
