@@ -27,6 +27,8 @@ use livepeer_core::wire::{
     SegmentCredentials, SignerState, Token, error_words, ethereum,
 };
 
+use crate::budget::within_budget;
+
 /// A fuzz target: its name and what it does with bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
@@ -71,13 +73,13 @@ pub const TARGETS: &[Target] = targets![
 /// Runs the target of that name.
 ///
 /// # Panics
-/// If there is none, and if the target finds a fault.
+/// If there is none, and if the target finds a fault or takes longer than an input may.
 pub fn run(name: &str, data: &[u8]) {
     let (_, target) = TARGETS
         .iter()
         .find(|(known, _)| *known == name)
         .unwrap_or_else(|| panic!("there is no fuzz target {name}"));
-    target(data);
+    within_budget(name, || target(data));
 }
 
 /// The name at the end of a path.

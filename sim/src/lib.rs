@@ -1,5 +1,6 @@
 //! Fake peers, seeded links and the steps that tests, fuzzers and benches share. No runtime and no real time.
 
+pub mod budget;
 pub mod caller;
 pub mod fuzz;
 pub mod key;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use livepeer_sim::fuzz::TARGETS;
+use livepeer_sim::fuzz::{TARGETS, run};
 
 fn fuzz_crate() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz")
@@ -33,12 +33,12 @@ impl Drop for Running<'_> {
 
 #[test]
 fn no_committed_input_finds_a_fault() {
-    for (name, target) in TARGETS {
+    for (name, _) in TARGETS {
         let inputs = files(&fuzz_crate().join("corpus").join(name));
         assert!(!inputs.is_empty(), "{name} has no seeds");
         for input in inputs {
             let _running = Running(&input);
-            target(&fs::read(&input).expect("a readable file"));
+            run(name, &fs::read(&input).expect("a readable file"));
         }
     }
 }

@@ -187,14 +187,17 @@ impl CapabilityIndex {
     /// price; for a job without models the base price. `None` if a price is missing.
     #[must_use]
     pub fn price(&self, entry: Entry, wanted: &Capabilities) -> Option<Amount> {
-        let node = self.node(entry.0)?;
+        self.node(entry.0)?;
         let base = self.base_prices[entry.0 as usize];
         if wanted.models().next().is_none() {
             return base.map(|price| price.of_one());
         }
         let mut sum = Amount::zero();
         for (capability, model, _) in wanted.models() {
-            sum += &super::price_of(&node.prices, base, capability, model)?.of_one();
+            let rows = self.rows(capability, model);
+            let listed = rows.binary_search_by_key(&entry.0, |row| row.node);
+            let listed = listed.ok().and_then(|at| rows[at].price);
+            sum += &listed.or(base)?.of_one();
         }
         Some(sum)
     }

@@ -88,7 +88,10 @@ pub struct TicketReceiver {
     /// Which records of nonces there are, by the first nonce in each.
     nonce_records: BTreeMap<RandHash, Vec<u32>>,
     meters: BTreeMap<AccountId, LiveMeter>,
-    pending: Vec<Pending>,
+    /// Receipts whose records are not durable yet, in the order in which they came: there may be thousands.
+    pending: BTreeMap<ReceiptId, Pending>,
+    /// The receipt that each record is for.
+    saving: BTreeMap<EffectId, ReceiptId>,
     receipts: u64,
     out: Outbox<Event>,
 }
@@ -112,7 +115,8 @@ impl TicketReceiver {
             nonces: NonceWindows::default(),
             nonce_records: BTreeMap::new(),
             meters: BTreeMap::new(),
-            pending: Vec::new(),
+            pending: BTreeMap::new(),
+            saving: BTreeMap::new(),
             receipts: 0,
             out: Outbox::default(),
         }
@@ -417,7 +421,9 @@ impl TicketReceiver {
         if pending.unsaved.is_empty() {
             self.speak(pending);
         } else {
-            self.pending.push(pending);
+            let ids = pending.unsaved.iter().map(|id| (*id, receipt));
+            self.saving.extend(ids);
+            self.pending.insert(receipt, pending);
         }
     }
 
@@ -517,6 +523,9 @@ impl TicketReceiver {
     /// Gives up on a receipt whose records may not be durable. It leaves no trace but a record of nonces, perhaps,
     /// that a restart believes.
     fn not_stored(&mut self, lost: Pending) {
+        for id in &lost.unsaved {
+            self.saving.remove(id);
+        }
         self.nonces.release(&lost.hash, &lost.used);
         self.reject_whole(lost.receipt, &lost.account, Refused::NotStored);
     }
@@ -561,30 +570,33 @@ impl TicketReceiver {
             self.read_meter(account);
         }
         // They are in the order in which they came, and each has as long.
-        while self
+        while let Some(first) = self
             .pending
-            .first()
-            .is_some_and(|first| first.deadline <= self.now)
+            .first_entry()
+            .filter(|first| first.get().deadline <= self.now)
         {
-            let late = self.pending.remove(0);
+            let late = first.remove();
             self.not_stored(late);
         }
     }
 
     fn on_stored(&mut self, id: EffectId, answer: &Result<(), StoreFailed>) {
-        let Some(index) = self
-            .pending
-            .iter_mut()
-            .position(|one| one.unsaved.remove(&id))
-        else {
+        let Some(receipt) = self.saving.remove(&id) else {
             return;
         };
-        if answer.is_err() {
-            let lost = self.pending.remove(index);
-            self.not_stored(lost);
-        } else if self.pending[index].unsaved.is_empty() {
-            let done = self.pending.remove(index);
-            self.speak(done);
+        let Some(one) = self.pending.get_mut(&receipt) else {
+            return;
+        };
+        one.unsaved.remove(&id);
+        if answer.is_ok() && !one.unsaved.is_empty() {
+            return;
+        }
+        let Some(done) = self.pending.remove(&receipt) else {
+            return;
+        };
+        match answer {
+            Ok(()) => self.speak(done),
+            Err(_) => self.not_stored(done),
         }
     }
 }
@@ -610,7 +622,7 @@ impl Machine for TicketReceiver {
             .map(|live| live.meter.next())
             .min();
         let sweep = (!self.balances.is_empty()).then_some(self.sweep);
-        let pending = self.pending.first().map(|first| first.deadline);
+        let pending = self.pending.values().next().map(|first| first.deadline);
         Output::Idle(earlier(earlier(meters, sweep), pending))
     }
 }

@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::capabilities::{Capabilities, Ceilings, price_of};
+use crate::capabilities::{Capabilities, Ceilings, prices_by_model};
 use crate::wire::OrchestratorInfo;
 use crate::wire::listing::MAX_SKIPPED;
 use crate::wire::runner::Runner;
@@ -62,13 +62,16 @@ impl Listing {
     ) -> Vec<String> {
         let offered = info.capabilities.iter().flat_map(|all| &all.constraints);
         let offered = offered.flat_map(|(of, models)| models.keys().map(|model| (*of, model)));
+        // An orchestrator may name thousands of models, and as many prices.
+        let prices = prices_by_model(&info.capabilities_prices);
         let mut names = Vec::new();
         for (capability, model) in offered.filter(|(_, model)| !model.is_empty()) {
             let Some(name) = capability.slug().map(|slug| format!("{slug}/{model}")) else {
                 continue;
             };
             let wanted = Capabilities::for_model(capability, model.as_str());
-            match price_of(&info.capabilities_prices, info.price, capability, model) {
+            let price = prices.get(&(capability, model.as_str())).copied();
+            match price.or(info.price) {
                 None => self.leave_out(address, Some(name), NO_PRICE),
                 Some(price) if price.is_free() => self.leave_out(address, Some(name), FREE),
                 Some(price) => match ceilings.allow(&wanted, price) {
