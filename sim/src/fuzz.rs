@@ -59,6 +59,7 @@ pub const TARGETS: &[Target] = targets![
     decode_url,
     machine_discovery,
     machine_handshake,
+    machine_live_job,
     machine_orchestrator,
     machine_payment_ledger,
     machine_payment_receiver,
@@ -248,6 +249,12 @@ pub fn machine_discovery(data: &[u8]) {
 /// A handshake ends once, and accepts a new certificate at most once a call.
 pub fn machine_handshake(data: &[u8]) {
     crate::steps::handshake::run(data);
+}
+
+/// A live job ends, gives every lease back, blames nobody for its own side and pays no nonce twice, whatever
+/// orchestrators, runners and its owner do.
+pub fn machine_live_job(data: &[u8]) {
+    crate::steps::live_job::run(data);
 }
 
 /// A pool lends nobody who is suspended, and leaves no job waiting, whatever orchestrators and jobs do.

@@ -80,13 +80,18 @@ pub(super) trait Driven: Sized {
         panic!("the drain has no end");
     }
 
-    /// Says something to the machine.
-    fn input(&mut self, input: Input) {
+    /// Says something to the machine, and does not listen yet.
+    fn feed(&mut self, input: Input) {
         let now = *self.parts().1;
         if let Input::Http(id, step) = &input {
             self.book().told(now, *id, step);
         }
         self.parts().0.handle_input(now, input);
+    }
+
+    /// Says something to the machine.
+    fn input(&mut self, input: Input) {
+        self.feed(input);
         self.drain();
     }
 

@@ -7,6 +7,7 @@ pub mod discovery;
 mod driven;
 mod exchanges;
 pub mod handshake;
+pub mod live_job;
 pub mod orchestrator;
 pub mod payment_ledger;
 pub mod payment_receiver;

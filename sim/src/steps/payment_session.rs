@@ -105,7 +105,7 @@ pub struct Player {
     seen: BTreeMap<String, u32>,
 }
 
-fn first_word(what: &impl std::fmt::Debug) -> String {
+pub(super) fn first_word(what: &impl std::fmt::Debug) -> String {
     let text = format!("{what:?}");
     let end = text.find(|c: char| !c.is_alphanumeric());
     text[..end.unwrap_or(text.len())].to_owned()
@@ -117,18 +117,18 @@ struct Quote {
     info: OrchestratorInfo,
 }
 
-const PRICE: i64 = 10;
+pub(super) const PRICE: i64 = 10;
 
 /// A job may end so long before what was paid is used up.
 const MARGIN: Duration = Duration::from_secs(10);
 
 /// The kind of an answer as it should be.
-const GOOD: u8 = 13;
+pub(super) const GOOD: u8 = 13;
 
 /// The highest price that the payer accepts.
 const CEILING: i64 = PRICE + 5;
 
-fn quote(now: Time, n: u8, kind: u8) -> net::OrchestratorInfo {
+pub(super) fn quote(now: Time, n: u8, kind: u8) -> net::OrchestratorInfo {
     // One ticket is worth about half a minute.
     let ev = 10_u64 * 27_648_000 * 30;
     let bytes = |wei: u64| Wei::from(wei).to_be_bytes().into();
@@ -181,8 +181,95 @@ fn quote(now: Time, n: u8, kind: u8) -> net::OrchestratorInfo {
     info
 }
 
-fn decoded(info: &net::OrchestratorInfo) -> OrchestratorInfo {
+pub(super) fn decoded(info: &net::OrchestratorInfo) -> OrchestratorInfo {
     OrchestratorInfo::decode(info.encode_to_vec().into()).expect("a good message")
+}
+
+/// Makes a signer's answer: a payment as it should be, one that somebody tampered with, or something else.
+pub(super) fn signers_answer(
+    now: Time,
+    key: &Key,
+    chain: &ChainView,
+    request: &Request,
+    kind: u8,
+) -> (u16, Vec<u8>) {
+    let error = |status| (status, error_json("no"));
+    let kind = if kind < 96 { kind % 32 } else { GOOD };
+    match kind {
+        24 => return error(480),
+        25 => return error(481),
+        26 => return error(482),
+        27 => return error(400),
+        28 => return error(500),
+        29 => return (200, b"{}".to_vec()),
+        30 => return (200, vec![b' '; (1 << 20) + 1]),
+        31 => return error(301),
+        _ => {}
+    }
+    let Body::Full(body) = &request.body else {
+        panic!("signers are sent a whole body");
+    };
+    let asked = PaymentRequest::from_json(body).expect("our own");
+    let policy = Policy::new(key.address());
+    let mut rng = Rng::new([kind; 32]);
+    let made = match plan(now, &policy, chain, &mut rng, &asked) {
+        Ok(made) => made,
+        Err(refusal) => return (refusal.status, error_json(refusal.public_message())),
+    };
+    let payer = key.address();
+    let signatures: Vec<_> = made.digests(payer).map(|digest| key.sign(digest)).collect();
+    let (payment, segment) = made.headers(payer, &signatures).expect("all are signed");
+    let mut payment = Payment::decode(&payment).expect("our own");
+    let mut credentials = SegmentCredentials::decode(&segment).expect("our own");
+    tamper(key, kind, &mut payment, &mut credentials);
+    let state = made.state.to_json();
+    let sig = key.sign(Digest::personal(state.as_bytes()));
+    let response = PaymentResponse {
+        payment: payment.encode(),
+        segment: credentials.encode(),
+        state: StateBlob {
+            state: state.into(),
+            sig: sig.0.to_vec().into(),
+        },
+    };
+    (200, response.to_json())
+}
+
+/// Does one of many wrongs to a payment, or none.
+fn tamper(key: &Key, kind: u8, payment: &mut Payment, credentials: &mut SegmentCredentials) {
+    let params = payment.ticket_params.as_mut().expect("a payment has some");
+    match kind {
+        0 => params.recipient = Address([5; 20]),
+        1 => params.face_value = Wei::from(u64::MAX),
+        2 => params.recipient_rand_hash[0] ^= 1,
+        3 => payment.sender = Address([5; 20]),
+        4 => payment.expected_price = Price::new(PRICE * 2, 1),
+        5 => payment.tickets.clear(),
+        6 => payment.tickets[0].signature = vec![1; 65].into(),
+        7 => payment.tickets[0].nonce += 1,
+        8 => {
+            let twice = payment.tickets.clone();
+            payment.tickets.extend(twice);
+        }
+        9 => {
+            // Far too much, but well signed.
+            let last = payment.tickets.last().expect("some").nonce;
+            for nonce in last + 1..last + 60 {
+                let digest = Ticket::new(params, payment.sender, nonce).digest();
+                payment.tickets.push(livepeer_core::wire::SenderParams {
+                    nonce,
+                    signature: key.sign(digest).0.to_vec().into(),
+                });
+            }
+        }
+        10 => credentials.manifest_id = "another".into(),
+        11 => credentials.auth_token = None,
+        12 => credentials.signature = vec![1; 65].into(),
+        _ => {}
+    }
+    if matches!(kind, 10 | 11) {
+        credentials.signature = key.sign(credentials.digest()).0.to_vec().into();
+    }
 }
 
 impl Player {
@@ -362,7 +449,7 @@ impl Player {
             return;
         };
         let (status, body) = if request.url.host().starts_with("signer") {
-            self.signers_answer(&request, kind)
+            signers_answer(self.now, &self.key, &self.chain, &request, kind)
         } else {
             self.orchestrators_answer(request.url.path(), kind)
         };
@@ -423,89 +510,6 @@ impl Player {
             13 => text(500, "insufficient sender reserve"),
             14 => text([408, 502, 503, 504][usize::from(kind / 16) % 4], ""),
             _ => text(u16::from(kind) * 3, "whatever"),
-        }
-    }
-
-    /// Makes a signer's answer: a payment as it should be, one that somebody tampered with, or something else.
-    fn signers_answer(&mut self, request: &Request, kind: u8) -> (u16, Vec<u8>) {
-        let error = |status| (status, error_json("no"));
-        let kind = if kind < 96 { kind % 32 } else { GOOD };
-        match kind {
-            24 => return error(480),
-            25 => return error(481),
-            26 => return error(482),
-            27 => return error(400),
-            28 => return error(500),
-            29 => return (200, b"{}".to_vec()),
-            30 => return (200, vec![b' '; (1 << 20) + 1]),
-            31 => return error(301),
-            _ => {}
-        }
-        let Body::Full(body) = &request.body else {
-            panic!("signers are sent a whole body");
-        };
-        let asked = PaymentRequest::from_json(body).expect("our own");
-        let policy = Policy::new(self.key.address());
-        let mut rng = Rng::new([kind; 32]);
-        let made = match plan(self.now, &policy, &self.chain, &mut rng, &asked) {
-            Ok(made) => made,
-            Err(refusal) => return (refusal.status, error_json(refusal.public_message())),
-        };
-        let payer = self.key.address();
-        let signatures: Vec<_> = made
-            .digests(payer)
-            .map(|digest| self.key.sign(digest))
-            .collect();
-        let (payment, segment) = made.headers(payer, &signatures).expect("all are signed");
-        let mut payment = Payment::decode(&payment).expect("our own");
-        let mut credentials = SegmentCredentials::decode(&segment).expect("our own");
-        self.tamper(kind, &mut payment, &mut credentials);
-        let state = made.state.to_json();
-        let sig = self.key.sign(Digest::personal(state.as_bytes()));
-        let response = PaymentResponse {
-            payment: payment.encode(),
-            segment: credentials.encode(),
-            state: StateBlob {
-                state: state.into(),
-                sig: sig.0.to_vec().into(),
-            },
-        };
-        (200, response.to_json())
-    }
-
-    fn tamper(&self, kind: u8, payment: &mut Payment, credentials: &mut SegmentCredentials) {
-        let params = payment.ticket_params.as_mut().expect("a payment has some");
-        match kind {
-            0 => params.recipient = Address([5; 20]),
-            1 => params.face_value = Wei::from(u64::MAX),
-            2 => params.recipient_rand_hash[0] ^= 1,
-            3 => payment.sender = Address([5; 20]),
-            4 => payment.expected_price = Price::new(PRICE * 2, 1),
-            5 => payment.tickets.clear(),
-            6 => payment.tickets[0].signature = vec![1; 65].into(),
-            7 => payment.tickets[0].nonce += 1,
-            8 => {
-                let twice = payment.tickets.clone();
-                payment.tickets.extend(twice);
-            }
-            9 => {
-                // Far too much, but well signed.
-                let last = payment.tickets.last().expect("some").nonce;
-                for nonce in last + 1..last + 60 {
-                    let digest = Ticket::new(params, payment.sender, nonce).digest();
-                    payment.tickets.push(livepeer_core::wire::SenderParams {
-                        nonce,
-                        signature: self.key.sign(digest).0.to_vec().into(),
-                    });
-                }
-            }
-            10 => credentials.manifest_id = "another".into(),
-            11 => credentials.auth_token = None,
-            12 => credentials.signature = vec![1; 65].into(),
-            _ => {}
-        }
-        if matches!(kind, 10 | 11) {
-            credentials.signature = self.key.sign(credentials.digest()).0.to_vec().into();
         }
     }
 
