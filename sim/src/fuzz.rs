@@ -8,7 +8,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use livepeer_core::capabilities::{Capability, compatible};
+use livepeer_core::capabilities::{Capabilities, Capability, compatible};
 use livepeer_core::http::{Headers, Response, Url};
 use livepeer_core::job::live::media::stamps::{STAMP_BITS, Scanner, Span, Stamp};
 use livepeer_core::payment::{Ticket, Unit};
@@ -18,9 +18,7 @@ use livepeer_core::wire::keystore::{
     Cost, Keystore, MAX_PBKDF2_ROUNDS, MAX_SCRYPT_BYTES, MAX_SCRYPT_LANES,
 };
 use livepeer_core::wire::listing;
-use livepeer_core::wire::signer::{
-    PaymentRequest, PaymentResponse, Quote, credential_capabilities,
-};
+use livepeer_core::wire::signer::{PaymentRequest, PaymentResponse, Quote};
 use livepeer_core::wire::webhook::WebhookAnswer;
 use livepeer_core::wire::{
     Channels, EventContext, OrchestratorInfo, Params, Payment, RunnerEvent, ScopeChannels,
@@ -324,7 +322,7 @@ pub fn decode_signer_request(data: &[u8]) {
         let _ = Quote::decode(raw);
     }
     if let Some(raw) = &request.capabilities {
-        let _ = credential_capabilities(raw);
+        let _ = Capabilities::from_bytes(raw);
     }
 }
 

@@ -159,6 +159,18 @@ impl Capabilities {
         }
     }
 
+    /// The capabilities as segment credentials carry them: each with its count, and no model in use.
+    #[must_use]
+    pub fn in_credentials(mut self) -> Self {
+        self.capacities = self.all_capacities();
+        for models in self.constraints.values_mut() {
+            for model in models.values_mut() {
+                model.in_use = 0;
+            }
+        }
+        self
+    }
+
     /// A worker joins: more of a capability.
     pub fn add_capacity(&mut self, capability: Capability, by: u32) {
         let has = self.capacities.entry(capability).or_insert(0);

@@ -71,6 +71,17 @@ impl Capabilities {
         })
     }
 
+    /// Reads the bytes of the message.
+    ///
+    /// # Errors
+    /// If they are not the message, or there is more of anything than we hold.
+    pub fn from_bytes(raw: &[u8]) -> Result<Self, WireError> {
+        let wire = net::Capabilities::decode(raw).map_err(|err| {
+            WireError::new("capabilities", format!("not the protobuf message: {err}"))
+        })?;
+        Self::from_wire(wire)
+    }
+
     /// The bytes of the message, as requests to signers carry them.
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {

@@ -17,7 +17,7 @@ use super::info::{AuthToken, TicketParams};
 use super::json::{Fields, is_number};
 use super::payment::to_base64;
 use super::runner::{Mode, Runner};
-use crate::capabilities::Capabilities;
+use crate::money::Price;
 use crate::sign::{Address, Signature};
 use crate::units::Unit;
 
@@ -368,8 +368,8 @@ pub struct Quote {
     pub transcoder: String,
     /// The parameters that tickets are made from.
     pub ticket_params: Option<TicketParams>,
-    /// Wei and units, unchecked.
-    pub price: Option<(i64, i64)>,
+    /// `None` also if the numbers are no price.
+    pub price: Option<Price>,
     /// The orchestrator's own account.
     pub address: Address,
     /// The auth token of the orchestrator.
@@ -397,29 +397,11 @@ impl Quote {
                 .transpose()?,
             price: wire
                 .price_info
-                .map(|price| (price.price_per_unit, price.pixels_per_unit)),
+                .and_then(|price| Price::new(price.price_per_unit, price.pixels_per_unit)),
             address: Address::from_wire(&wire.address),
             auth_token: wire.auth_token.map(AuthToken::from_wire),
         })
     }
-}
-
-/// Reads a request's capabilities as credentials carry them: all counts are there, what is in use never.
-///
-/// # Errors
-/// If they are not the message.
-pub fn credential_capabilities(raw: &[u8]) -> Result<Capabilities, WireError> {
-    let wire = net::Capabilities::decode(raw).map_err(|err| {
-        WireError::new("capabilities", format!("not the protobuf message: {err}"))
-    })?;
-    let mut capabilities = Capabilities::from_wire(wire)?;
-    capabilities.capacities = capabilities.all_capacities();
-    for models in capabilities.constraints.values_mut() {
-        for model in models.values_mut() {
-            model.in_use = 0;
-        }
-    }
-    Ok(capabilities)
 }
 
 /// An orchestrator in a signer's list.

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use livepeer_core::capabilities::Capabilities;
 use livepeer_core::http::{Headers, Response, Url};
 use livepeer_core::job::live::media::stamps::Scanner;
 use livepeer_core::trickle::message::{Lines, MAX_LINE, MAX_MESSAGE, Messages};
@@ -11,9 +12,7 @@ use livepeer_core::wire::grpc::{self, Answer, Question};
 use livepeer_core::wire::jsonrpc::{Ask, read_batch};
 use livepeer_core::wire::keystore::Keystore;
 use livepeer_core::wire::listing::{self, MAX_ENTRY_BYTES, MAX_LIST_BYTES, StatsFields};
-use livepeer_core::wire::signer::{
-    PaymentRequest, PaymentResponse, Quote, credential_capabilities,
-};
+use livepeer_core::wire::signer::{PaymentRequest, PaymentResponse, Quote};
 use livepeer_core::wire::webhook::WebhookAnswer;
 use livepeer_core::wire::{
     Channels, EventContext, OrchestratorInfo, Params, Payment, RunnerEvent, SegmentCredentials,
@@ -118,7 +117,7 @@ const PROTOBUF: &[Decoder] = &[
     }),
     ("a quote", 1 << 20, |data| any(Quote::decode(data))),
     ("capabilities", 1 << 20, |data| {
-        any(credential_capabilities(data))
+        any(Capabilities::from_bytes(data))
     }),
     ("a payment", 64 << 10, |data| {
         any(Payment::from_protobuf(Bytes::copy_from_slice(data)))

@@ -1,32 +1,31 @@
-//! How a payment is decided, up to the signatures: a pure function of request, memory, chain and clock, in the
-//! reference's order of checks (payments spec 12.3). A remote signer and a gateway with its own key decide alike.
+//! How a payment is decided, up to the signatures: a pure function of an [`Order`], memory, chain and clock, in the
+//! reference's order of checks (payments spec 12.3). A remote signer and a gateway with its own key decide alike: the
+//! one reads its order from a request, stage by stage, because the first fault is the one that is told.
 
-use alloc::format;
+mod draft;
+mod order;
+
 use alloc::string::{String, ToString as _};
 use core::ops::RangeInclusive;
-use core::time::Duration;
 
-use num_bigint::BigInt;
-use num_rational::BigRational;
-use num_traits::ToPrimitive as _;
-
-use super::auth::TOKEN_RENEWAL;
-use super::ledger::{Minting, min_credit, tickets_for, worth};
+use super::ledger::Minting;
 use super::nonce::{REFRESH_NONCE, RandHash, SenderNonces};
-use super::price::{Ceiling, check_ceilings};
-use super::sender::{BadParams, SenderLimits, check_params};
-use super::ticket::{Ticket, expected_value};
+use super::sender::SenderLimits;
+use super::ticket::Ticket;
 use crate::capabilities::{Capabilities, Ceilings};
 use crate::chain::ChainView;
 use crate::money::{Amount, Price};
 use crate::rng::Rng;
 use crate::sign::{Address, Digest, Signature};
 use crate::time::Time;
-use crate::units::Unit;
-use crate::wire::signer::{
-    PaymentRequest, Quote, STATUS_NO_TICKETS, STATUS_PRICE, STATUS_REFRESH, credential_capabilities,
+use crate::wire::signer::{PaymentRequest, Quote, STATUS_REFRESH};
+use crate::wire::{
+    AuthToken, Payment, SegmentCredentials, SenderParams, SignerState, TicketParams,
 };
-use crate::wire::{Payment, SegmentCredentials, SenderParams, SignerState, TicketParams};
+use draft::Draft;
+
+pub(super) use draft::Facts;
+pub use order::{Billed, Order};
 
 /// A remote signer makes no more tickets in one payment.
 pub const MAX_TICKETS: u64 = 100;
@@ -197,211 +196,72 @@ pub(super) fn plan_knowing(
         .ticket_params
         .as_ref()
         .map_or(0, |params| used(&params.recipient_rand_hash));
-    decide(now, policy, chain, rng, &quote, used, recall, request)
+    let facts = Facts {
+        now,
+        policy,
+        chain,
+        quote: &quote,
+        used,
+    };
+    let draft = Draft::open(facts, rng, recall, &request.app, &request.job_type)?;
+    draft.check_name(&request.manifest_id)?;
+    let capabilities = order::capabilities(request)?;
+    draft.check_quote()?;
+    let billed = order::billed(request)?;
+    let units = draft.units(billed)?;
+    let ceiling = order::ceiling(request, billed)?;
+    let order = Order {
+        billed,
+        manifest_id: request.manifest_id.clone(),
+        app: request.app.clone(),
+        capabilities,
+        ceiling,
+    };
+    draft.finish(rng, units, order)
 }
 
-/// Decides a payment. `used` is the last nonce known to be used under the quote, `recall` yields what is remembered
-/// of the session, `None` for a new one; of `request` the quote and the blob are not looked at.
+/// Decides a payment of an own key. `recalled` is what is remembered of the session, `None` for a new one.
 ///
 /// # Errors
 /// The first check that fails.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "each is a fact of its own, and there are two callers"
-)]
-pub fn decide(
-    now: Time,
-    policy: &Policy,
-    chain: &ChainView,
+pub(super) fn decide(
+    facts: Facts<'_>,
     rng: &mut Rng,
-    quote: &Quote,
-    used: u32,
-    recall: impl FnOnce() -> Result<Option<SignerState>, Refusal>,
-    request: &PaymentRequest,
+    recalled: Option<SignerState>,
+    order: Order,
 ) -> Result<Plan, Refusal> {
-    let price = quote
-        .price
-        .and_then(|(wei, per)| Price::new(wei, per))
-        .filter(|price| !price.is_free())
-        .ok_or_else(|| Refusal::bad("missing or zero priceInfo"))?;
-    let params = quote
-        .ticket_params
-        .clone()
-        .ok_or_else(|| Refusal::bad("missing ticketParams in OrchestratorInfo"))?;
-
-    let recalled = recall()?;
-    let first = recalled.is_none();
-    let mut state = match recalled {
-        None => new_state(request, quote, price, rng),
-        Some(state) => continued(state, request, quote)?,
-    };
-
-    if request.manifest_id.is_empty() && !first {
-        return Err(Refusal::bad("missing manifestID"));
-    }
-    let manifest_id = manifest_id(request, rng);
-    let capabilities = wanted(request)?;
-
-    let session = session_id(&params.recipient_rand_hash);
-    let last = if state.pm_session_id == session {
-        state.sender_nonce
-    } else {
-        0
-    };
-    let mut nonces = SenderNonces::new(params.recipient_rand_hash, last.max(used));
-    check_session(now, policy, chain, quote, &nonces)?;
-
-    let unit = Unit::from_signer_type(&request.job_type);
-    let units = match unit {
-        // Of a session that was never billed no time counts, but what is paid ahead.
-        Some(unit) if state.last_update == Time::ZERO => unit.billable(Duration::ZERO),
-        Some(unit) => unit.billable(now.since(state.last_update)),
-        None if request.job_type.is_empty() => u64::try_from(request.in_pixels).unwrap_or(0),
-        None => return Err(Refusal::bad("invalid job type")),
-    };
-    if units == 0 {
-        return Err(Refusal::bad("missing billable unit or job type"));
-    }
-
-    let requested = request
-        .max_price
-        .as_ref()
-        .map(|max| max.parse(unit))
-        .transpose()
-        .map_err(|err| Refusal::bad(err.to_string()))?;
-    let initial = Price::new(state.initial_price_per_unit, state.initial_pixels_per_unit)
-        .filter(|price| !price.is_free())
-        .ok_or_else(|| Refusal::bad("invalid initial price in state"))?;
-    check_price(
-        policy,
-        price,
-        requested,
-        (!first).then_some(initial),
-        capabilities.as_ref(),
-    )?;
-
-    let fee = initial.fee(units);
-    let ev = expected_value(&params.face_value, &params.win_prob);
-    let ahead = match unit {
-        Some(unit @ (Unit::PixelSeconds | Unit::Seconds)) if !first => {
-            let price_of = |time| initial.fee(unit.billable(time));
-            Some(Ahead {
-                prepaid: price_of(Duration::ZERO),
-                reserve: price_of(unit.reserve()),
-            })
-        }
-        // What is paid once is not paid ahead, and a first payment is all ahead.
-        _ => None,
-    };
-    let existing = state.balance.clone();
-    let tickets = count_tickets(policy, &fee, &existing, &ev, ahead.as_ref())?;
-    let params = with_round(params, chain);
-    check_params(
-        Some(&params),
-        tickets,
-        &policy.limits,
-        chain,
-        policy.address,
-    )
-    .map_err(|err| Refusal::new(500, err.to_string()))?;
-    let nonces = u32::try_from(tickets)
-        .ok()
-        .and_then(|count| nonces.issue(count))
-        .ok_or_else(|| refresh(&quote.transcoder))?;
-
-    let value = worth(tickets, &ev);
-    state.balance = existing.clone() + value.clone() - fee.clone();
-    state.last_update = now;
-    state.pm_session_id = session;
-    state.sender_nonce = *nonces.end();
-    state.job_type.clone_from(&request.job_type);
-    Ok(Plan {
-        state,
-        params,
-        price,
-        nonces,
-        fee,
-        units,
-        value,
-        existing,
-        credentials: SegmentCredentials::for_payment(
-            manifest_id,
-            quote.auth_token.clone(),
-            capabilities,
-        ),
-        orchestrator_url: quote.transcoder.clone(),
-    })
+    let job_type = order.billed.job_type();
+    let draft = Draft::open(facts, rng, || Ok(recalled), &order.app, job_type)?;
+    draft.check_name(&order.manifest_id)?;
+    draft.check_quote()?;
+    let units = draft.units(order.billed)?;
+    draft.finish(rng, units, order)
 }
 
 /// The unsigned credentials for work that costs nothing (payments spec 7.4).
-///
-/// # Errors
-/// If the capabilities of the request are unreadable.
 pub(super) fn introduction(
     rng: &mut Rng,
-    quote: &Quote,
-    request: &PaymentRequest,
-) -> Result<SegmentCredentials, Refusal> {
-    Ok(SegmentCredentials::for_payment(
-        manifest_id(request, rng),
-        quote.auth_token.clone(),
-        wanted(request)?,
-    ))
+    auth_token: Option<AuthToken>,
+    order: Order,
+) -> SegmentCredentials {
+    SegmentCredentials::for_payment(
+        named(order.manifest_id, rng),
+        auth_token,
+        order.capabilities.map(Capabilities::in_credentials),
+    )
 }
 
 /// The job's name, or one until it has its own.
-fn manifest_id(request: &PaymentRequest, rng: &mut Rng) -> String {
-    match &*request.manifest_id {
-        "" => short_id(rng),
-        id => id.into(),
+fn named(manifest_id: String, rng: &mut Rng) -> String {
+    if manifest_id.is_empty() {
+        short_id(rng)
+    } else {
+        manifest_id
     }
-}
-
-/// The capabilities that the job needs, as the credentials tell them.
-fn wanted(request: &PaymentRequest) -> Result<Option<Capabilities>, Refusal> {
-    let raw = request.capabilities.as_ref().filter(|raw| !raw.is_empty());
-    raw.map(|raw| credential_capabilities(raw))
-        .transpose()
-        .map_err(|err| Refusal::bad(err.to_string()))
-}
-
-/// The text form of a commitment.
-fn session_id(hash: &RandHash) -> String {
-    format!("0x{}", hex::encode(hash))
 }
 
 fn short_id(rng: &mut Rng) -> String {
     hex::encode(&rng.bytes32()[..4])
-}
-
-fn new_state(request: &PaymentRequest, quote: &Quote, price: Price, rng: &mut Rng) -> SignerState {
-    SignerState {
-        state_id: short_id(rng),
-        orchestrator: quote.address,
-        app: request.app.clone(),
-        initial_price_per_unit: price.wei(),
-        initial_pixels_per_unit: price.per(),
-        job_type: request.job_type.clone(),
-        ..SignerState::default()
-    }
-}
-
-fn continued(
-    mut state: SignerState,
-    request: &PaymentRequest,
-    quote: &Quote,
-) -> Result<SignerState, Refusal> {
-    if state.orchestrator != quote.address {
-        return Err(Refusal::bad("orchestratorAddress mismatch"));
-    }
-    if state.app != request.app {
-        return Err(Refusal::bad("app mismatch"));
-    }
-    if !state.job_type.is_empty() && state.job_type != request.job_type {
-        return Err(Refusal::bad("job type mismatch"));
-    }
-    state.sequence_number = state.sequence_number.saturating_add(1);
-    Ok(state)
 }
 
 fn refresh(orchestrator_url: &str) -> Refusal {
@@ -409,119 +269,6 @@ fn refresh(orchestrator_url: &str) -> Refusal {
         orchestrator_url: Some(orchestrator_url.into()),
         ..Refusal::new(STATUS_REFRESH, "refresh session for remote signer")
     }
-}
-
-/// Whether the quote is still good, or a fresh one has to come first.
-fn check_session(
-    now: Time,
-    policy: &Policy,
-    chain: &ChainView,
-    quote: &Quote,
-    nonces: &SenderNonces,
-) -> Result<(), Refusal> {
-    if nonces.worn() {
-        return Err(refresh(&quote.transcoder));
-    }
-    let token = quote
-        .auth_token
-        .as_ref()
-        .ok_or_else(|| Refusal::bad(format!("{UNCHECKED}: missing auth token")))?;
-    if now + TOKEN_RENEWAL > token.expiration {
-        return Err(refresh(&quote.transcoder));
-    }
-    match check_params(
-        quote.ticket_params.as_ref(),
-        1,
-        &policy.limits,
-        chain,
-        policy.address,
-    ) {
-        Ok(()) => Ok(()),
-        Err(BadParams::Expired) => Err(refresh(&quote.transcoder)),
-        Err(err) => Err(Refusal::bad(format!("{UNCHECKED}: {err}"))),
-    }
-}
-
-fn check_price(
-    policy: &Policy,
-    quoted: Price,
-    requested: Option<BigRational>,
-    initial: Option<Price>,
-    capabilities: Option<&Capabilities>,
-) -> Result<(), Refusal> {
-    let ceiling = |name| move |price| Ceiling { name, price };
-    let configured = match capabilities {
-        Some(wanted) => policy.ceilings.limit(wanted),
-        None => policy.ceilings.limit(&Capabilities::default()),
-    };
-    let most = if policy.may_double { 2 } else { 1 };
-    let initial = initial.map(|price| price.of_one().as_ratio() * BigInt::from(most));
-    let ceilings = [
-        configured
-            .map(|price| price.as_ratio().clone())
-            .map(ceiling("configured maximum price")),
-        requested.map(ceiling("request maxPrice")),
-        initial.map(ceiling("initial session price")),
-    ];
-    check_ceilings(quoted.of_one().as_ratio(), ceilings.into_iter().flatten())
-        .map_err(|err| Refusal::new(STATUS_PRICE, err.to_string()))
-}
-
-/// The amounts that a metered job has paid ahead.
-struct Ahead {
-    /// The first payment's fee. A session's balance does not hold it, but the recipient has it.
-    prepaid: Amount,
-    /// The price of the time that the recipient is to have at hand at least.
-    reserve: Amount,
-}
-
-/// How many tickets to make; of a job that is paid `ahead`, none while enough is left, if the policy says so.
-fn count_tickets(
-    policy: &Policy,
-    fee: &Amount,
-    existing: &Amount,
-    ev: &Amount,
-    ahead: Option<&Ahead>,
-) -> Result<u64, Refusal> {
-    let none = || Refusal::new(STATUS_NO_TICKETS, "no tickets");
-    let early = match (policy.minting, ahead) {
-        (Minting::Early, Some(ahead)) if ev.is_positive() => {
-            let left = existing.clone() + ahead.prepaid.clone() - fee.clone();
-            let reserve = min_credit(&ahead.reserve, ev);
-            if left >= reserve {
-                return Err(none());
-            }
-            // What is made ahead must not break a limit that what is needed keeps.
-            let affordable = (policy.limits.max_total_ev.as_ratio() / ev.as_ratio())
-                .to_integer()
-                .to_u64()
-                .unwrap_or(u64::MAX);
-            tickets_for(&reserve, &left, ev)
-                .min(affordable)
-                .min(policy.max_tickets)
-        }
-        _ => 0,
-    };
-    let needed = tickets_for(&min_credit(fee, ev), existing, ev);
-    if needed > policy.max_tickets {
-        return Err(Refusal::bad(format!(
-            "numTickets {needed} exceeds maximum of {}",
-            policy.max_tickets
-        )));
-    }
-    match needed.max(early) {
-        0 => Err(none()),
-        tickets => Ok(tickets),
-    }
-}
-
-/// Fills in the chain's own round if the quote has none.
-fn with_round(mut params: TicketParams, chain: &ChainView) -> TicketParams {
-    if params.creation_round == 0 || params.creation_round_block_hash == [0; 32] {
-        params.creation_round = i64::try_from(chain.round).unwrap_or(i64::MAX);
-        params.creation_round_block_hash = chain.round_block_hash;
-    }
-    params
 }
 
 impl Plan {

@@ -1,20 +1,19 @@
 //! Minting with the account's own key: the signer's decisions, made here.
 
 use alloc::boxed::Box;
-use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::chain::ChainView;
 use crate::machine::{Effect, EffectId, Outbox};
-use crate::payment::mint::{Plan, Policy, Refusal, decide, introduction};
+use crate::payment::mint::{Facts, Order, Plan, Policy, Refusal, decide, introduction};
 use crate::payment::nonce::SpentNonces;
 use crate::rng::{Rng, Seed};
 use crate::sign::{Address, Digest, SignRefused, Signature};
 use crate::store::{Record, STORE_WITHIN, StoreFailed};
 use crate::time::Time;
-use crate::wire::signer::{PaymentRequest, Quote};
+use crate::wire::signer::Quote;
 use crate::wire::{OrchestratorInfo, Payment, SegmentCredentials, SignerState};
 
 /// How long the key holder may take.
@@ -87,9 +86,9 @@ impl Step {
 
 fn quoted(info: &OrchestratorInfo) -> Quote {
     Quote {
-        transcoder: format!("{}", info.transcoder),
+        transcoder: info.transcoder.to_string(),
         ticket_params: info.ticket_params.clone(),
-        price: info.price.map(|price| (price.wei(), price.per())),
+        price: info.price,
         address: info.address,
         auth_token: info.auth_token.clone(),
     }
@@ -170,22 +169,20 @@ impl Minter {
         patience: impl Fn(Duration) -> Duration,
         info: &OrchestratorInfo,
         committed: Option<&SignerState>,
-        request: &PaymentRequest,
+        order: Order,
     ) -> Result<(), Refusal> {
         let quote = quoted(info);
         let used = info.ticket_params.as_ref().map_or(0, |params| {
             self.account.used.last(&params.recipient_rand_hash)
         });
-        let plan = decide(
+        let facts = Facts {
             now,
-            &self.account.policy,
-            &self.account.chain,
-            &mut self.rng,
-            &quote,
+            policy: &self.account.policy,
+            chain: &self.account.chain,
+            quote: &quote,
             used,
-            || Ok(committed.cloned()),
-            request,
-        )?;
+        };
+        let plan = decide(facts, &mut self.rng, committed.cloned(), order)?;
         let hash = plan.params.recipient_rand_hash;
         let record = SpentNonces::record(&hash, *plan.nonces.end());
         self.making = Some(Making {
@@ -205,15 +202,14 @@ impl Minter {
         now: Time,
         out: &mut Outbox<E>,
         info: &OrchestratorInfo,
-        request: &PaymentRequest,
-    ) -> Result<(), Refusal> {
-        let credentials = introduction(&mut self.rng, &quoted(info), request)?;
+        order: Order,
+    ) {
+        let credentials = introduction(&mut self.rng, info.auth_token.clone(), order);
         self.making = Some(Making {
             step: Step::sign(now, out, SIGN_DEADLINE, [credentials.digest()].into_iter()),
             work: Work::Introduction(Box::new(credentials)),
             sign_within: SIGN_DEADLINE,
         });
-        Ok(())
     }
 
     pub(super) fn stored<E>(

@@ -3,6 +3,8 @@
 use alloc::boxed::Box;
 use alloc::string::{String, ToString as _};
 
+use bytes::Bytes;
+
 use super::types::{MINT_ROUNDS, OWN_TRIES};
 use super::{
     Credentials, Event, Fee, Memory, Minted, PaymentSession, Source, State, local, pause, signer,
@@ -15,7 +17,7 @@ use crate::machine::Effect;
 use crate::money::Amount;
 use crate::payment::auth::TOKEN_RENEWAL;
 use crate::payment::guard::{Expected, verify};
-use crate::payment::mint::Refusal;
+use crate::payment::mint::{Billed, Order, Refusal};
 use crate::store::{STORE_WITHIN, StoreFailed};
 use crate::time::Time;
 use crate::wire::signer::{
@@ -52,11 +54,12 @@ impl PaymentSession {
             return self.refuse(Failure::new(Party::KeyHolder, cause));
         }
         self.state = State::Minting;
-        let request = self.request(fee);
+        let order = self.order(fee);
         match &mut self.source {
             Source::Offchain => {}
-            Source::Remote { client, .. } => {
+            Source::Remote { client, committed } => {
                 let within = self.coverage.patience(self.now, client.patience());
+                let request = request(order, committed.clone(), quote.info.raw.clone());
                 client.ask(self.now, &mut self.out, request.to_json(), within);
             }
             Source::Local { minter, committed } => {
@@ -66,7 +69,7 @@ impl PaymentSession {
                     |full| self.coverage.patience(self.now, full),
                     &quote.info,
                     committed.as_deref(),
-                    &request,
+                    order,
                 );
                 if let Err(refusal) = decided {
                     self.refused_by_ourselves(refusal);
@@ -77,12 +80,10 @@ impl PaymentSession {
 
     /// Nothing is paid, and the headers say so. On a chain they say who the job is for all the same, signed.
     fn introduce(&mut self) {
-        let request = self.request(Fee::Units(0));
+        let order = self.order(Fee::Units(0));
         if let Source::Local { minter, .. } = &mut self.source {
             self.state = State::Minting;
-            if let Err(refusal) = minter.introduce(self.now, &mut self.out, &self.info, &request) {
-                self.refused_by_ourselves(refusal);
-            }
+            minter.introduce(self.now, &mut self.out, &self.info, order);
             return;
         }
         self.state = State::Resting;
@@ -95,27 +96,16 @@ impl PaymentSession {
         }
     }
 
-    pub(super) fn request(&self, fee: Fee) -> PaymentRequest {
-        let (job_type, in_pixels) = match fee {
-            Fee::Elapsed => (self.config.unit.signer_type(), 0),
-            Fee::Units(units) => ("", i64::try_from(units).unwrap_or(i64::MAX)),
-        };
-        PaymentRequest {
-            state: match &self.source {
-                Source::Remote { committed, .. } => committed.clone(),
-                _ => StateBlob::default(),
+    fn order(&self, fee: Fee) -> Order {
+        Order {
+            billed: match fee {
+                Fee::Elapsed => Billed::Elapsed(self.config.unit),
+                Fee::Units(units) => Billed::Units(units),
             },
-            orchestrator: self.quote.as_ref().map(|quote| quote.info.raw.clone()),
             manifest_id: self.manifest_id.clone(),
             app: self.config.app.clone(),
-            in_pixels,
-            job_type: job_type.into(),
-            max_price: None,
-            capabilities: self
-                .config
-                .capabilities
-                .as_ref()
-                .map(Capabilities::to_bytes),
+            capabilities: self.config.capabilities.clone(),
+            ceiling: None,
         }
     }
 
@@ -355,6 +345,24 @@ impl PaymentSession {
             signer::Outcome::Answer(answer) => self.on_answer(&answer),
             signer::Outcome::Failed(failure) => self.mint_failed(failure),
         }
+    }
+}
+
+/// An order as remote signers read it. Our own ceilings were compared with the quote already.
+fn request(order: Order, state: StateBlob, orchestrator: Bytes) -> PaymentRequest {
+    let (job_type, in_pixels) = match order.billed {
+        Billed::Elapsed(unit) => (unit.signer_type(), 0),
+        Billed::Units(units) => ("", i64::try_from(units).unwrap_or(i64::MAX)),
+    };
+    PaymentRequest {
+        state,
+        orchestrator: Some(orchestrator),
+        manifest_id: order.manifest_id,
+        app: order.app,
+        in_pixels,
+        job_type: job_type.into(),
+        max_price: None,
+        capabilities: order.capabilities.as_ref().map(Capabilities::to_bytes),
     }
 }
 
