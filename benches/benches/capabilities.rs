@@ -9,13 +9,12 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use livepeer_core::capabilities::{
-    Capabilities, Capability, CapabilityIndex, Ceilings, Model, ModelPrice, Query,
-};
+use livepeer_benches::index::{CapabilityIndex, Query};
+use livepeer_core::capabilities::{Capabilities, Capability, Ceilings, Model, ModelPrice};
 use livepeer_core::http::Url;
 use livepeer_core::money::Price;
 use livepeer_core::pool::{Candidate, Selector};
-use livepeer_core::selection::{Balanced, Weighted};
+use livepeer_core::selection::Balanced;
 use livepeer_core::wire::OrchestratorInfo;
 use livepeer_core::{Rng, TrackRecord};
 use livepeer_proto::net;
@@ -166,9 +165,6 @@ fn selection(c: &mut Criterion) {
     let mut dice = Rng::new([4; 32]);
     group.bench_function("balanced", |b| {
         b.iter(|| Balanced::default().select(&mut dice, black_box(&candidates)));
-    });
-    group.bench_function("weighted", |b| {
-        b.iter(|| Weighted::default().select(&mut dice, black_box(&candidates)));
     });
     group.finish();
 }

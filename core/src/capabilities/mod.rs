@@ -7,14 +7,12 @@
 
 mod bits;
 mod id;
-mod index;
 mod mismatch;
 mod price;
 mod version;
 
 pub use bits::Bits;
 pub use id::{Capability, MAX_WORDS};
-pub use index::{CapabilityIndex, Entry, Query};
 pub use mismatch::Mismatch;
 pub use price::{Ceilings, ModelPrice, Tariff, TooDear, price_of, prices_by_model};
 pub use version::{TooOld, Version};

@@ -23,12 +23,10 @@ pub mod contracts;
 mod dialogue;
 mod merge;
 mod plan;
-mod scores;
 
 pub use crate::exchange::MAX_REDIRECTS;
 pub use chain::{ChainSource, MAX_POOL};
 pub use plan::{Order, Origin, Source, Wishes, plan, subgraph_url};
-pub use scores::{REFRESH as SCORES_REFRESH, Scores, ScoresEvent};
 
 use alloc::vec::Vec;
 use core::time::Duration;

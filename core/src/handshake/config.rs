@@ -5,6 +5,9 @@ use core::time::Duration;
 use super::Terms;
 use crate::http::Trust;
 
+/// A token with less than this left is renewed.
+pub const TOKEN_MARGIN: Duration = Duration::from_secs(180);
+
 /// How long to wait for what, and what to insist on.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -37,7 +40,7 @@ impl Default for Config {
             call_within: Duration::from_secs(5),
             renew_within: Duration::from_millis(2500),
             identity_within: Duration::from_secs(5),
-            renew_margin: super::TOKEN_MARGIN,
+            renew_margin: TOKEN_MARGIN,
             renew_every: None,
             renew_attempts: 3,
             trust: Trust::FirstUse,

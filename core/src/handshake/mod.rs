@@ -22,13 +22,11 @@
 
 mod class;
 mod config;
-mod freshness;
 mod identity;
 mod terms;
 
 pub use class::Class;
-pub use config::{Config, PinChange};
-pub use freshness::{BLOCK_MARGIN, Freshness, TOKEN_MARGIN, Unusable, freshness};
+pub use config::{Config, PinChange, TOKEN_MARGIN};
 pub use identity::{IDENTITY_HEDGE, Identity};
 pub use terms::{NotAdopted, Paying, Rejection, Terms, node_urls};
 

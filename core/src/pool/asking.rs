@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::node::Standing;
-use super::search::Patience;
+use super::patience::Patience;
 use super::{
     Event, LAST_CHILD, MAX_HEDGE, MAX_SENT_ON, Offered, Ongoing, RECORD_KEY, SOON, Selector,
     Session, SessionPool, Why,

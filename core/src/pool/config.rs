@@ -26,7 +26,7 @@ pub struct Config {
     /// A handshake slower than this no longer holds up the next one.
     pub hedge_after: Duration,
     /// The first job waits until enough sessions are ready to choose among, but not longer than this if there is
-    /// one, as the reference's [`Patience`](super::search::Patience) has it. `None` takes the first good answer.
+    /// one, as the reference's [`Patience`](super::Patience) has it. `None` takes the first good answer.
     pub patience: Option<Duration>,
     /// At most this many jobs share a session.
     pub share: u32,

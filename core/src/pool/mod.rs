@@ -21,13 +21,13 @@ mod config;
 mod lease;
 mod lending;
 mod node;
-pub mod reference;
-pub mod search;
+mod patience;
 mod select;
 mod tries;
 
 pub use config::{Config, Event, Offered};
 pub use lease::{Lease, Outcome, Tried, Why};
+pub use patience::{CUT_OFF, Patience};
 pub use select::{Candidate, Quickest, Selector};
 pub use tries::{Attempts, NoMoreTries, TryLimit};
 
@@ -48,7 +48,6 @@ use crate::track_record::TrackRecord;
 use crate::wire::{OrchestratorInfo, read_track_record};
 
 use node::{Node, Standing};
-use search::Patience;
 
 /// At most this many orchestrators are remembered by the pool; further ones are not taken in.
 pub const MAX_NODES: usize = 10_000;

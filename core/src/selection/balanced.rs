@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::draw::{normalize, pick};
 use super::math::sqrt;
-use super::weighted::{normalize, pick};
 use crate::pool::{Candidate, Selector};
 use crate::rng::Rng;
 use crate::track_record::TrackRecord;

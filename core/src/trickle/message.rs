@@ -8,21 +8,10 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::time::Time;
-
-/// The longest message, as the python reader's bound for event segments (trickle spec 9).
-pub const MAX_MESSAGE: usize = 1 << 20;
-
-/// The longest control message that every peer reads: pytrickle parses the first chunk only (trickle spec 8).
-pub const MAX_CONTROL_MESSAGE: usize = 16 << 10;
+use crate::wire::{KEEP_ALIVE, MAX_MESSAGE_BYTES};
 
 /// The longest line that every peer reads: a longer one makes the Go reader read the same segment for ever.
 pub const MAX_LINE: usize = 64 << 10;
-
-/// The message that keeps a control channel alive; readers ignore it (trickle spec 8).
-pub const KEEP_ALIVE: &[u8] = br#"{"keep":"alive"}"#;
-
-/// The time between two keep-alives on a control channel (trickle spec 9).
-pub const KEEP_ALIVE_EVERY: core::time::Duration = core::time::Duration::from_secs(10);
 
 /// Why bytes are no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,7 +44,7 @@ pub struct Messages {
 
 impl Default for Messages {
     fn default() -> Self {
-        Self::new(MAX_MESSAGE)
+        Self::new(MAX_MESSAGE_BYTES)
     }
 }
 
@@ -183,11 +172,11 @@ impl LineWriter {
 /// Whether these bytes are the keep-alive object, blanks aside.
 #[must_use]
 pub fn is_keep_alive(bytes: &[u8]) -> bool {
-    let mut want = KEEP_ALIVE.iter();
+    let mut want = KEEP_ALIVE.bytes();
     bytes
         .iter()
         .filter(|b| !b.is_ascii_whitespace())
-        .all(|b| want.next() == Some(b))
+        .all(|b| want.next() == Some(*b))
         && want.next().is_none()
 }
 

@@ -36,7 +36,7 @@ pub use live::{
     Params, RunnerEvent, ScopeChannels, StartRequest,
 };
 pub use payment::{BadCredentials, Payment, SegmentCredentials, SenderParams};
-pub use reason::{BatchError, batch_error, named_ceiling, reason, says_already_seen};
+pub use reason::{named_ceiling, reason, says_already_seen};
 pub use signer_state::SignerState;
 pub use token::{MAX_TOKEN_BYTES, Token};
 pub use track_record::{read_track_record, track_record_bytes};

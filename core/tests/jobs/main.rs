@@ -4,7 +4,6 @@ mod discovery;
 #[path = "../support/driven.rs"]
 mod driven;
 mod handshake;
-mod index;
 #[path = "../support/key.rs"]
 mod key;
 mod listings;
@@ -16,6 +15,7 @@ mod peers;
 mod pool;
 mod prices;
 mod properties;
+mod reference;
 mod references;
 mod selection;
 mod token;

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use livepeer_core::Time;
 use livepeer_core::capabilities::{Bits, Capabilities, Capability, Model, Version};
-use livepeer_core::pool::search::{Answer, Batches, CUT_OFF, Next, Race};
+use livepeer_core::pool::CUT_OFF;
 use proptest::prelude::*;
+
+use crate::reference::search::{Answer, Batches, Next, Race};
 
 fn capability() -> impl Strategy<Value = Capability> {
     (0u32..200).prop_map(|id| Capability::new(id).unwrap())

@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use livepeer_core::handshake::{Freshness, Unusable, freshness};
 use livepeer_core::http::Url;
 use livepeer_core::job::SwapLimit;
-use livepeer_core::pool::reference::{
-    Suspensions, batch_needs_more, live_needs_more, video_needs_more,
-};
-use livepeer_core::pool::search::{Answer, Batches, Next, Race};
-use livepeer_core::wire::{AuthToken, BatchError, OrchestratorInfo, TicketParams, batch_error};
+use livepeer_core::wire::{AuthToken, OrchestratorInfo, TicketParams};
 use livepeer_core::{Address, Time};
 use serde_json::Value;
 
 use crate::counted;
+use crate::reference::batch_error::{BatchError, batch_error};
+use crate::reference::freshness::{Freshness, Unusable, freshness};
+use crate::reference::search::{Answer, Batches, Next, Race};
+use crate::reference::suspensions::{
+    Suspensions, batch_needs_more, live_needs_more, video_needs_more,
+};
 use crate::vectors::file;
 
 fn text(of: &Value) -> &str {

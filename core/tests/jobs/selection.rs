@@ -6,12 +6,13 @@ use livepeer_core::capabilities::Capabilities;
 use livepeer_core::http::Url;
 use livepeer_core::money::Price;
 use livepeer_core::pool::{Candidate, Selector};
-use livepeer_core::selection::latency::{self, Choice, InFlight, LeastLatency, default_steps};
-use livepeer_core::selection::{Balanced, Filters, Weighted, Weights, draw, normalize, weights};
+use livepeer_core::selection::{Balanced, normalize};
 use livepeer_core::wire::{OrchestratorInfo, TicketParams};
 use livepeer_core::{Address, Rng, TrackRecord};
 use serde_json::Value;
 
+use crate::reference::latency::{self, Choice, InFlight, LeastLatency, default_steps};
+use crate::reference::weighted::{Filters, Weighted, Weights, draw, weights};
 use crate::{cases, counted};
 
 /// `"p"` or `"p/q"`.

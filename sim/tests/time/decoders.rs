@@ -6,7 +6,7 @@ use bytes::Bytes;
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::http::{Headers, Response, Url};
 use livepeer_core::job::live::media::stamps::Scanner;
-use livepeer_core::trickle::message::{Lines, MAX_LINE, MAX_MESSAGE, Messages};
+use livepeer_core::trickle::message::{Lines, MAX_LINE, Messages};
 use livepeer_core::wire::challenge::{Challenge, MAX_CHALLENGE_BYTES, RefreshRequest};
 use livepeer_core::wire::grpc::{self, Answer, Question};
 use livepeer_core::wire::jsonrpc::{Ask, read_batch};
@@ -15,8 +15,8 @@ use livepeer_core::wire::listing::{self, MAX_ENTRY_BYTES, MAX_LIST_BYTES, StatsF
 use livepeer_core::wire::signer::{PaymentRequest, PaymentResponse, Quote};
 use livepeer_core::wire::webhook::WebhookAnswer;
 use livepeer_core::wire::{
-    Channels, EventContext, OrchestratorInfo, Params, Payment, RunnerEvent, SegmentCredentials,
-    SignerState, StartRequest, Token, error_words, ethereum, reason,
+    Channels, EventContext, MAX_MESSAGE_BYTES, OrchestratorInfo, Params, Payment, RunnerEvent,
+    SegmentCredentials, SignerState, StartRequest, Token, error_words, ethereum, reason,
 };
 use livepeer_sim::budget::within_budget;
 
@@ -228,10 +228,10 @@ fn the_longest_lists_are_read_in_time() {
 #[test]
 fn streams_are_read_in_time_also_byte_by_byte() {
     for (name, input) in [
-        ("letters", vec![b'x'; MAX_MESSAGE]),
-        ("line feeds", vec![b'\n'; MAX_MESSAGE]),
-        ("sync bytes", vec![0x47; MAX_MESSAGE]),
-        ("zeros", vec![0; MAX_MESSAGE]),
+        ("letters", vec![b'x'; MAX_MESSAGE_BYTES]),
+        ("line feeds", vec![b'\n'; MAX_MESSAGE_BYTES]),
+        ("sync bytes", vec![0x47; MAX_MESSAGE_BYTES]),
+        ("zeros", vec![0; MAX_MESSAGE_BYTES]),
     ] {
         within_budget(&format!("a message of {name}"), || {
             let mut messages = Messages::default();

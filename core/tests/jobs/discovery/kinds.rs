@@ -1,4 +1,4 @@
-//! Other kinds of sources: runners, subgraphs, and scores.
+//! Other kinds of sources: runners and subgraphs.
 
 use super::*;
 
@@ -72,27 +72,4 @@ fn a_table_of_statistics_may_name_its_fields_as_it_likes() {
         ok(&json!([{"where": "https://o:1"}, {"where": ""}]))
     });
     assert_eq!(bench.hosts(), ["o"]);
-}
-
-#[test]
-fn scores_are_kept_fresh() {
-    let mut round = 0;
-    let machine = Scores::new(START, url("https://perf/"), "fra".into());
-    let mut bench = Bench::new(machine, move |_| {
-        round += 1;
-        match round {
-            1 => {
-                ok(&json!({"0x0000000000000000000000000000000000000001": {"FRA": {"score": 0.5}}}))
-            }
-            2 => ok(&json!([])),
-            _ => None,
-        }
-    });
-    assert!(matches!(&bench.events[0], ScoresEvent::Scores(scores) if scores.len() == 1));
-    bench.secs(600);
-    assert!(matches!(bench.events[1], ScoresEvent::Failed(_)));
-    bench.secs(605);
-    assert!(matches!(bench.events[2], ScoresEvent::Failed(_)));
-    bench.machine.close(bench.now);
-    assert_eq!(bench.drain(), None);
 }

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::discovery::contracts::{self, Contract};
 use livepeer_core::discovery::{
-    ChainSource, Combine, Config, Discovery, Event, Order, Origin, SIGNER_HEDGE, Scores,
-    ScoresEvent, Source, Wishes, plan, subgraph_url,
+    ChainSource, Combine, Config, Discovery, Event, Order, Origin, SIGNER_HEDGE, Source, Wishes,
+    plan, subgraph_url,
 };
 use livepeer_core::http::{self, Body, Fault, Headers, Out, Reach, Response, Url};
 use livepeer_core::wire::Token;

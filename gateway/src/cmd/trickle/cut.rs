@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use bytes::{Bytes, BytesMut};
-use livepeer_core::trickle::message::MAX_MESSAGE;
+use livepeer_core::wire::MAX_MESSAGE_BYTES;
 use livepeer_media::segmenter::{Config, Segmenter};
 
 use crate::args::{Cut, Place};
@@ -157,9 +157,9 @@ impl Lines {
 impl Cutter for Lines {
     fn push(&mut self, data: &[u8], to: &mut Vec<Piece>) -> Result<(), Failed> {
         for line in data.split_inclusive(|b| *b == b'\n') {
-            if self.begun.len() + line.len() > MAX_MESSAGE {
+            if self.begun.len() + line.len() > MAX_MESSAGE_BYTES {
                 return Err(Failed::new(
-                    format_args!("a line of the input is longer than {MAX_MESSAGE} bytes"),
+                    format_args!("a line of the input is longer than {MAX_MESSAGE_BYTES} bytes"),
                     "Cut it by size or by time",
                 ));
             }
@@ -263,7 +263,7 @@ mod tests {
         let mut lines = Lines::default();
         let mut pieces = Vec::new();
         lines
-            .push(&vec![b'x'; MAX_MESSAGE], &mut pieces)
+            .push(&vec![b'x'; MAX_MESSAGE_BYTES], &mut pieces)
             .expect("as long as may be");
         assert!(lines.push(b"x", &mut pieces).is_err());
     }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use livepeer_core::capabilities::{
-    Bits, Capabilities, Capability, CapabilityIndex, Ceilings, Entry, Model, ModelPrice, Query,
-    compatible,
+    Bits, Capabilities, Capability, Ceilings, Model, ModelPrice, compatible,
 };
 use livepeer_core::http::Url;
 use livepeer_core::money::Price;
 use proptest::prelude::*;
+
+use super::{CapabilityIndex, Entry, Query};
 
 type Node = (Option<Capabilities>, Option<Price>, Vec<ModelPrice>);
 

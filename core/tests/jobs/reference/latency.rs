@@ -1,26 +1,25 @@
 //! Latency scores: how long a node took for how much work, and the reference's choice by them
 //! (handshake spec 9.3, 11.1).
 
-use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
-use core::time::Duration;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A score up to this is faster than real time.
-pub const REAL_TIME: f64 = 1.0;
+pub(crate) const REAL_TIME: f64 = 1.0;
 
 /// Shorter segments count as this long, or short ones could not be met.
-pub const SEGMENT_FLOOR: Duration = Duration::from_millis(1500);
+pub(crate) const SEGMENT_FLOOR: Duration = Duration::from_millis(1500);
 
 /// The score of a transcoded segment: everything it took, against how long it plays.
 #[must_use]
-pub fn of_segment(took: Duration, segment: Duration) -> f64 {
+pub(crate) fn of_segment(took: Duration, segment: Duration) -> f64 {
     took.as_secs_f64() / segment.max(SEGMENT_FLOOR).as_secs_f64()
 }
 
 /// The score of any other work: seconds per unit, which is a pixel, a token, a character or a second of sound. Zero
 /// units, or fewer, score zero.
 #[must_use]
-pub fn per_unit(took: Duration, units: f64) -> f64 {
+pub(crate) fn per_unit(took: Duration, units: f64) -> f64 {
     if units > 0.0 {
         took.as_secs_f64() / units
     } else {
@@ -30,14 +29,14 @@ pub fn per_unit(took: Duration, units: f64) -> f64 {
 
 /// The score of a generated picture: seconds per pixel and step.
 #[must_use]
-pub fn of_picture(took: Duration, pixels: u64, steps: f64) -> f64 {
+pub(crate) fn of_picture(took: Duration, pixels: u64, steps: f64) -> f64 {
     per_unit(took, pixels as f64 * steps)
 }
 
 /// The steps that a diffusion model takes: asked for, or by default. The distilled models of the SDXL-Lightning
 /// family have theirs in the name (`_4step`), whatever is asked for; without one it is 8.
 #[must_use]
-pub fn steps(model: &str, asked: Option<u32>, default: u32) -> u32 {
+pub(crate) fn steps(model: &str, asked: Option<u32>, default: u32) -> u32 {
     if model.starts_with("ByteDance/SDXL-Lightning") {
         let named = model
             .rsplit_once('_')
@@ -48,32 +47,28 @@ pub fn steps(model: &str, asked: Option<u32>, default: u32) -> u32 {
     asked.unwrap_or(default)
 }
 
-/// The default steps of text-to-image, image-to-image, image-to-video and upscale.
-pub mod default_steps {
+/// The default steps of pipelines that make pictures.
+pub(crate) mod default_steps {
     /// The default steps of text-to-image.
-    pub const TEXT_TO_IMAGE: u32 = 50;
+    pub(crate) const TEXT_TO_IMAGE: u32 = 50;
     /// The default steps of image-to-image.
-    pub const IMAGE_TO_IMAGE: u32 = 100;
-    /// The default steps of image-to-video.
-    pub const IMAGE_TO_VIDEO: u32 = 25;
-    /// The default steps of upscale.
-    pub const UPSCALE: u32 = 75;
+    pub(crate) const IMAGE_TO_IMAGE: u32 = 100;
 }
 
 /// A segment that a node works at: since when, and how long it plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InFlight {
+pub(crate) struct InFlight {
     /// Since when.
-    pub age: Duration,
+    pub(crate) age: Duration,
     /// How long it plays.
-    pub plays: Duration,
+    pub(crate) plays: Duration,
 }
 
 /// Whether a video session that did the last segment may do the next one too (handshake spec 11.1): idle, if it was
 /// faster than real time; busy, if its oldest segment is not late yet. `patience` is one, or two on the second
 /// look.
 #[must_use]
-pub fn may_reuse(score: f64, in_flight: &[InFlight], patience: u32) -> bool {
+pub(crate) fn may_reuse(score: f64, in_flight: &[InFlight], patience: u32) -> bool {
     let Some(oldest) = in_flight.first() else {
         return score > 0.0 && score <= REAL_TIME;
     };
@@ -88,14 +83,14 @@ pub fn may_reuse(score: f64, in_flight: &[InFlight], patience: u32) -> bool {
 ///
 /// Holds the sessions that are free, by their key.
 #[derive(Clone, Debug, Default)]
-pub struct LeastLatency<K> {
+pub(crate) struct LeastLatency<K> {
     unknown: Vec<K>,
     known: BTreeMap<K, f64>,
 }
 
 /// The answer of [`LeastLatency::choose`].
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Choice<K> {
+pub(crate) enum Choice<K> {
     /// Take this one; it has that score.
     Known(K, f64),
     /// Take one of the unknown ones, by other considerations.
@@ -105,44 +100,32 @@ pub enum Choice<K> {
 impl<K: Ord + Clone> LeastLatency<K> {
     /// Starts with no free session.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             unknown: Vec::new(),
             known: BTreeMap::new(),
         }
     }
 
-    /// How many are free.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.unknown.len() + self.known.len()
-    }
-
-    /// Whether nobody is free.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Adds one that did nothing yet.
-    pub fn add(&mut self, key: K) {
+    pub(crate) fn add(&mut self, key: K) {
         self.unknown.push(key);
     }
 
     /// Takes one back, with the score of its last work.
-    pub fn complete(&mut self, key: K, score: f64) {
+    pub(crate) fn complete(&mut self, key: K, score: f64) {
         self.known.insert(key, score);
     }
 
     /// The unknown ones.
     #[must_use]
-    pub fn unknown(&self) -> &[K] {
+    pub(crate) fn unknown(&self) -> &[K] {
         &self.unknown
     }
 
     /// Chooses the next one; `None` if nobody is free.
     #[must_use]
-    pub fn choose(&self) -> Option<Choice<K>> {
+    pub(crate) fn choose(&self) -> Option<Choice<K>> {
         let best = self
             .known
             .iter()
@@ -159,7 +142,7 @@ impl<K: Ord + Clone> LeastLatency<K> {
     }
 
     /// Takes one out, known or not.
-    pub fn remove(&mut self, key: &K) {
+    pub(crate) fn remove(&mut self, key: &K) {
         self.known.remove(key);
         self.unknown.retain(|have| have != key);
     }

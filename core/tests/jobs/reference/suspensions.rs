@@ -1,17 +1,15 @@
-//! The reference's book-keeping of suspensions and of when to look for more (handshake spec 10, 11).
-//!
-//! [`SessionPool`](super::SessionPool) suspends by time and refills as it goes; these count refreshes and sizes.
-//! The types here serve transcoding pools that have to behave like the Go gateway's, and comparisons with it.
+//! The reference's book-keeping of suspensions and of when to look for more (handshake spec 10, 11). The pool suspends
+//! by time and refills as it goes; the reference counts refreshes and sizes.
 
-use alloc::collections::BTreeMap;
-use core::time::Duration;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Suspensions that last for a number of refreshes.
 ///
 /// As in the reference, [`suspend`](Self::suspend) adds to an absolute count that starts from zero, so that a
 /// penalty may be over before it began; [`remove`](Self::remove) counts from now.
 #[derive(Clone, Debug, Default)]
-pub struct Suspensions<K> {
+pub(crate) struct Suspensions<K> {
     count: u64,
     until: BTreeMap<K, u64>,
 }
@@ -19,7 +17,7 @@ pub struct Suspensions<K> {
 impl<K: Ord> Suspensions<K> {
     /// Starts without suspensions.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             count: 0,
             until: BTreeMap::new(),
@@ -27,22 +25,22 @@ impl<K: Ord> Suspensions<K> {
     }
 
     /// The pool is about to be refreshed.
-    pub fn refresh(&mut self) {
+    pub(crate) fn refresh(&mut self) {
         self.count += 1;
     }
 
     /// Adds a penalty to whatever stands.
-    pub fn suspend(&mut self, who: K, penalty: u64) {
+    pub(crate) fn suspend(&mut self, who: K, penalty: u64) {
         *self.until.entry(who).or_insert(0) += penalty;
     }
 
     /// Suspends from now for `penalty` refreshes, whatever stood before.
-    pub fn remove(&mut self, who: K, penalty: u64) {
+    pub(crate) fn remove(&mut self, who: K, penalty: u64) {
         self.until.insert(who, self.count + penalty);
     }
 
     /// How much stands against one: nothing, or the higher the worse.
-    pub fn penalty(&mut self, who: &K) -> u64 {
+    pub(crate) fn penalty(&mut self, who: &K) -> u64 {
         match self.until.get(who) {
             Some(until) if *until < self.count => {
                 self.until.remove(who);
@@ -55,24 +53,20 @@ impl<K: Ord> Suspensions<K> {
 }
 
 /// The highest number of free sessions below which a pool looks for more.
-pub const MAX_THRESHOLD: usize = 8;
+pub(crate) const MAX_THRESHOLD: usize = 8;
 
 /// The lists of batch pools are this fresh.
-pub const BATCH_TTL: Duration = Duration::from_secs(10 * 60);
-
-/// The lists of live pools are refreshed this often, whatever is in them: just inside the validity of ticket
-/// parameters.
-pub const LIVE_TICK: Duration = Duration::from_secs(6 * 60);
+pub(crate) const BATCH_TTL: Duration = Duration::from_secs(10 * 60);
 
 /// Whether a video pool looks for more: half of the orchestrators wanted are gone.
 #[must_use]
-pub const fn video_needs_more(free: usize, wanted: usize) -> bool {
+pub(crate) const fn video_needs_more(free: usize, wanted: usize) -> bool {
     free < threshold(wanted)
 }
 
 /// Whether a batch pool looks for more: half of those there were at first are gone, or the list is old.
 #[must_use]
-pub fn batch_needs_more(
+pub(crate) fn batch_needs_more(
     warm: usize,
     cold: usize,
     known: usize,
@@ -84,7 +78,7 @@ pub fn batch_needs_more(
 
 /// Whether a live pool looks for more between two ticks: both of its halves are empty.
 #[must_use]
-pub const fn live_needs_more(warm: usize, cold: usize) -> bool {
+pub(crate) const fn live_needs_more(warm: usize, cold: usize) -> bool {
     warm == 0 && cold == 0
 }
 

@@ -1,63 +1,15 @@
-//! The reference's two ways of asking many orchestrators at once (handshake spec 8.1, 8.2).
-//!
-//! [`SessionPool`](super::SessionPool) has a way of its own: a rolling window that replaces whoever is slow. It
-//! borrows [`Patience`] from the Go gateway: how long to wait for more answers before choosing among those at hand.
-//! [`Race`] and [`Batches`] are the two loops as they are, for tools that have to do the same, and for comparison.
+//! The reference's two ways of asking many orchestrators at once (handshake spec 8.1, 8.2). The pool has a way of its
+//! own, a rolling window that replaces whoever is slow, and shares the patience of the first.
 
-use alloc::collections::{BTreeSet, VecDeque};
-use alloc::vec::Vec;
-use core::time::Duration;
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
-use crate::time::Time;
-
-/// The longest that a search waits, whatever the patience.
-pub const CUT_OFF: Duration = Duration::from_secs(6);
-
-/// How long to wait for more answers: until the timer fires and there is one. A timer that fires too early is set
-/// again, for as long again as so far.
-///
-/// Half a second of patience fires after 0.5, 1, 2 and 4 seconds, and is cut off after 6.
-#[derive(Clone, Debug)]
-pub struct Patience {
-    next: Time,
-    step: Duration,
-    end: Time,
-}
-
-impl Patience {
-    /// Starts to wait.
-    #[must_use]
-    pub fn new(now: Time, first: Duration) -> Self {
-        let first = first.max(Duration::from_millis(1));
-        Self {
-            next: now + first,
-            step: first,
-            end: now + CUT_OFF,
-        }
-    }
-
-    /// Whether it is over; `any` says whether there is an answer.
-    pub fn is_over(&mut self, now: Time, any: bool) -> bool {
-        while self.next <= now && self.next < self.end {
-            if any {
-                return true;
-            }
-            self.next = self.next + self.step;
-            self.step = (self.step * 2).min(CUT_OFF);
-        }
-        self.end <= now
-    }
-
-    /// The time to look again.
-    #[must_use]
-    pub fn wake(&self) -> Time {
-        self.next.min(self.end)
-    }
-}
+use livepeer_core::Time;
+use livepeer_core::pool::Patience;
 
 /// The outcome of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer<K> {
+pub(crate) enum Answer<K> {
     /// The node fits. The answer names further nodes.
     Good {
         /// The time that the probe took.
@@ -76,7 +28,7 @@ pub enum Answer<K> {
 
 /// The Go gateway's loop: everybody at once, the quickest win, suspended ones fill up.
 #[derive(Clone, Debug)]
-pub struct Race<K> {
+pub(crate) struct Race<K> {
     wanted: usize,
     cap: usize,
     extra: usize,
@@ -93,7 +45,13 @@ impl<K: Ord + Clone> Race<K> {
     /// Probe all of `listed` now. It ends with `wanted` good answers; of the nodes that one of `listed` names, the
     /// first `extra` are probed too.
     #[must_use]
-    pub fn new(now: Time, listed: &[K], wanted: usize, extra: usize, patience: Duration) -> Self {
+    pub(crate) fn new(
+        now: Time,
+        listed: &[K],
+        wanted: usize,
+        extra: usize,
+        patience: Duration,
+    ) -> Self {
         let cap = listed.len() * (extra + 1);
         let wanted = wanted.min(cap);
         Self {
@@ -111,7 +69,7 @@ impl<K: Ord + Clone> Race<K> {
     }
 
     /// Takes an answer; whom to probe further.
-    pub fn answered(&mut self, now: Time, who: K, answer: Answer<K>) -> Vec<K> {
+    pub(crate) fn answered(&mut self, now: Time, who: K, answer: Answer<K>) -> Vec<K> {
         self.tick(now);
         if self.over {
             return Vec::new();
@@ -135,25 +93,25 @@ impl<K: Ord + Clone> Race<K> {
     }
 
     /// Lets time pass.
-    pub fn tick(&mut self, now: Time) {
+    pub(crate) fn tick(&mut self, now: Time) {
         self.over = self.over || self.patience.is_over(now, !self.good.is_empty());
     }
 
     /// Whether it is over.
     #[must_use]
-    pub const fn is_over(&self) -> bool {
+    pub(crate) const fn is_over(&self) -> bool {
         self.over
     }
 
     /// The time to look again.
     #[must_use]
-    pub fn wake(&self) -> Time {
+    pub(crate) fn wake(&self) -> Time {
         self.patience.wake()
     }
 
     /// The good ones by rising latency, then suspended ones by rising penalty; not more than wanted.
     #[must_use]
-    pub fn result(&self) -> Vec<K> {
+    pub(crate) fn result(&self) -> Vec<K> {
         let mut good = self.good.clone();
         good.sort_by_key(|(latency, _)| *latency);
         let mut suspended = self.suspended.clone();
@@ -166,7 +124,7 @@ impl<K: Ord + Clone> Race<K> {
 
 /// The python client's cursor: a few at a time, each few awaited whole, handed out in the order of completion.
 #[derive(Clone, Debug)]
-pub struct Batches<K> {
+pub(crate) struct Batches<K> {
     left: VecDeque<K>,
     size: usize,
     under_way: usize,
@@ -175,7 +133,7 @@ pub struct Batches<K> {
 
 /// The next step of a cursor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Next<K> {
+pub(crate) enum Next<K> {
     /// Probe these, then ask again.
     Probe(Vec<K>),
     /// The last few probes have not all answered.
@@ -188,11 +146,11 @@ pub enum Next<K> {
 
 impl<K> Batches<K> {
     /// At most this many of the client's probes run at a time.
-    pub const SIZE: usize = 5;
+    pub(crate) const SIZE: usize = 5;
 
     /// A cursor over `listed`.
     #[must_use]
-    pub fn new(listed: Vec<K>, size: usize) -> Self {
+    pub(crate) fn new(listed: Vec<K>, size: usize) -> Self {
         Self {
             left: listed.into(),
             size: size.max(1),
@@ -202,7 +160,7 @@ impl<K> Batches<K> {
     }
 
     /// Takes an answer: whether it is good.
-    pub fn answered(&mut self, who: K, good: bool) {
+    pub(crate) fn answered(&mut self, who: K, good: bool) {
         self.under_way = self.under_way.saturating_sub(1);
         if good {
             self.good.push_back(who);
@@ -214,7 +172,7 @@ impl<K> Batches<K> {
         clippy::should_implement_trait,
         reason = "an iterator cannot say that it waits"
     )]
-    pub fn next(&mut self) -> Next<K> {
+    pub(crate) fn next(&mut self) -> Next<K> {
         if self.under_way > 0 {
             return Next::Wait;
         }

@@ -1,25 +1,23 @@
 //! The weighted draw of the reference: price, stake and chance (handshake spec 9.2).
 
-use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
+use std::collections::BTreeMap;
 
-use super::math::exp;
-use crate::money::{Amount, Price};
-use crate::pool::{Candidate, Selector};
-use crate::rng::Rng;
-use crate::sign::Address;
+use livepeer_core::money::{Amount, Price};
+use livepeer_core::pool::{Candidate, Selector};
+use livepeer_core::selection::{normalize, pick};
+use livepeer_core::{Address, Rng};
 
 /// How much each consideration counts. The three should sum to one; the reference insists on it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Weights {
+pub(crate) struct Weights {
     /// The share of the total stake.
-    pub stake: f64,
+    pub(crate) stake: f64,
     /// How cheap it is.
-    pub price: f64,
+    pub(crate) price: f64,
     /// Nothing at all: everybody alike.
-    pub random: f64,
+    pub(crate) random: f64,
     /// The price difference, in wei per unit, that makes a candidate e times less likely.
-    pub price_factor: f64,
+    pub(crate) price_factor: f64,
 }
 
 impl Default for Weights {
@@ -36,13 +34,13 @@ impl Default for Weights {
 /// The weight of every candidate, from stakes and prices in the same order. They need not sum to one: without any
 /// stake, or with prices far above the factor, they sum to more (handshake spec 9.2, quirks).
 #[must_use]
-pub fn weights(stakes: &[u64], prices: &[Price], weights: &Weights) -> Vec<f64> {
+pub(crate) fn weights(stakes: &[u64], prices: &[Price], weights: &Weights) -> Vec<f64> {
     let by_price: Vec<f64> = prices
         .iter()
         .map(|price| match weights.price {
             // It counts for nothing, so the sums are spared.
             0.0 => 1.0,
-            _ => exp(-(price.wei() as f64 / price.per() as f64) / weights.price_factor),
+            _ => (-(price.wei() as f64 / price.per() as f64) / weights.price_factor).exp(),
         })
         .collect();
     let price_sum: f64 = by_price.iter().sum();
@@ -60,20 +58,10 @@ pub fn weights(stakes: &[u64], prices: &[Price], weights: &Weights) -> Vec<f64> 
         .collect()
 }
 
-/// Makes weights sum to one. All zero stay as they are.
-pub fn normalize(weights: &mut [f64]) {
-    let sum: f64 = weights.iter().sum();
-    if sum > 0.0 {
-        for weight in weights {
-            *weight /= sum;
-        }
-    }
-}
-
 /// The index that a `uniform` number in [0, 1) hits: the first at which the sum so far reaches it, else the first of
 /// all. `None` only if there are no weights.
 #[must_use]
-pub fn draw(weights: &[f64], uniform: f64) -> Option<usize> {
+pub(crate) fn draw(weights: &[f64], uniform: f64) -> Option<usize> {
     let mut sum = 0.0;
     weights
         .iter()
@@ -86,21 +74,21 @@ pub fn draw(weights: &[f64], uniform: f64) -> Option<usize> {
 
 /// Filters that leave candidates out before the draw.
 #[derive(Clone, Debug, Default)]
-pub struct Filters {
+pub(crate) struct Filters {
     /// Nodes with a lower score are left out, unless all are. A node without a score has zero.
-    pub min_score: f64,
+    pub(crate) min_score: f64,
     /// The scores; `None` if none are kept, and then nobody is left out for them.
-    pub scores: Option<BTreeMap<Address, f64>>,
+    pub(crate) scores: Option<BTreeMap<Address, f64>>,
     /// Dearer nodes, and ones without a price, are left out; not if no price is known at all.
-    pub ceiling: Option<Amount>,
+    pub(crate) ceiling: Option<Amount>,
     /// If all are too dear, take them anyway.
-    pub ignore_ceiling_if_needed: bool,
+    pub(crate) ignore_ceiling_if_needed: bool,
 }
 
 impl Filters {
     /// The indices of those who stay.
     #[must_use]
-    pub fn keep(&self, known: &[(Address, Option<Price>)]) -> Vec<usize> {
+    pub(crate) fn keep(&self, known: &[(Address, Option<Price>)]) -> Vec<usize> {
         let all: Vec<usize> = (0..known.len()).collect();
         let fine = match &self.scores {
             Some(scores) if self.min_score > 0.0 => {
@@ -133,7 +121,7 @@ impl Filters {
 
     /// The live-video rule of the reference: the first in order under the ceiling, scores ignored.
     #[must_use]
-    pub fn first_cheap(&self, known: &[(Address, Option<Price>)]) -> Option<usize> {
+    pub(crate) fn first_cheap(&self, known: &[(Address, Option<Price>)]) -> Option<usize> {
         known.iter().position(|(_, price)| match &self.ceiling {
             None => true,
             Some(ceiling) => price.is_some_and(|price| price.of_one() <= *ceiling),
@@ -146,19 +134,19 @@ impl Filters {
 /// Where copying it would be unsafe it differs: weights are normalised before the draw, a candidate without a price
 /// is never chosen while others have one, and the draw is among sessions rather than recipients.
 #[derive(Clone, Debug, Default)]
-pub struct Weighted {
+pub(crate) struct Weighted {
     /// How much each consideration counts.
-    pub weights: Weights,
+    pub(crate) weights: Weights,
     /// The filters applied before the draw.
-    pub filters: Filters,
+    pub(crate) filters: Filters,
     /// Stakes by on-chain account, as a chain source reads them.
-    pub stakes: BTreeMap<Address, u64>,
+    pub(crate) stakes: BTreeMap<Address, u64>,
 }
 
 impl Weighted {
     /// The probability of every candidate, in their order; zero for those left out.
     #[must_use]
-    pub fn probabilities(&self, from: &[Candidate<'_>]) -> Vec<f64> {
+    pub(crate) fn probabilities(&self, from: &[Candidate<'_>]) -> Vec<f64> {
         let accounts: Vec<(Address, Option<Price>)> = from
             .iter()
             .map(|candidate| (account(candidate), candidate.info.price))
@@ -178,7 +166,7 @@ impl Weighted {
             .collect();
         let mut drawn = weights(&stakes, &prices, &self.weights);
         normalize(&mut drawn);
-        let mut all = alloc::vec![0.0; from.len()];
+        let mut all = vec![0.0; from.len()];
         for (at, weight) in kept.into_iter().zip(drawn) {
             all[at] = weight;
         }
@@ -190,28 +178,6 @@ impl Selector for Weighted {
     fn select(&mut self, rng: &mut Rng, from: &[Candidate<'_>]) -> Option<usize> {
         pick(rng, &self.probabilities(from))
     }
-}
-
-/// Draws one of those with a weight above zero; `None` if there is none.
-pub(super) fn pick(rng: &mut Rng, weights: &[f64]) -> Option<usize> {
-    let sum: f64 = weights.iter().sum();
-    let mut left = uniform(rng) * sum;
-    let mut last = None;
-    for (at, weight) in weights.iter().enumerate() {
-        if *weight > 0.0 {
-            last = Some(at);
-            if left < *weight {
-                break;
-            }
-            left -= weight;
-        }
-    }
-    last
-}
-
-/// A number in [0, 1) with 53 random bits.
-pub(super) fn uniform(rng: &mut Rng) -> f64 {
-    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 /// The account that tickets pay, or the node's own account.

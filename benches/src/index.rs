@@ -1,17 +1,20 @@
-//! Many orchestrators, and quickly those that fit.
+//! Many orchestrators, and quickly those that fit: what a catalogue of the whole network would stand on. No part of
+//! the gateway holds one yet, so that it is measured and tested here.
 //!
-//! [`CapabilityIndex::find`] answers exactly what asking [`compatible`](super::compatible) and the price of each one
+//! [`CapabilityIndex::find`] answers exactly what asking [`compatible`] and the price of each one
 //! would, without asking each one: sets of bits and models decide first, and only what they leave is looked at.
 
-use alloc::collections::BTreeMap;
-use alloc::string::String;
-use alloc::vec::Vec;
+use std::collections::BTreeMap;
 
+use livepeer_core::capabilities::{
+    Capabilities, Capability, Ceilings, Model, ModelPrice, Version, compatible, price_of,
+};
+use livepeer_core::http::Url;
+use livepeer_core::money::{Amount, Price};
 use num_traits::ToPrimitive as _;
 
-use super::{Capabilities, Capability, Ceilings, Model, ModelPrice, Version, compatible};
-use crate::http::Url;
-use crate::money::{Amount, Price};
+#[cfg(test)]
+mod tests;
 
 /// A search of the index: the capabilities that a job needs and the limits that an orchestrator has to keep.
 #[derive(Clone, Debug, Default)]

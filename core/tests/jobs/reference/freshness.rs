@@ -1,22 +1,18 @@
-//! Whether an orchestrator's word is still good enough to be used (handshake spec 4).
+//! The reference's judgement whether an orchestrator's info has to be renewed before it is used (handshake spec 4). The
+//! handshake renews by time, with the same margin.
 
-use core::time::Duration;
-
+use livepeer_core::Time;
+use livepeer_core::handshake::TOKEN_MARGIN;
+use livepeer_core::wire::OrchestratorInfo;
 use num_bigint::BigUint;
 use num_traits::Zero as _;
 
-use crate::time::Time;
-use crate::wire::OrchestratorInfo;
-
-/// A token with less than this left is renewed first.
-pub const TOKEN_MARGIN: Duration = Duration::from_secs(180);
-
 /// At most this many blocks are left when ticket parameters are renewed first.
-pub const BLOCK_MARGIN: u32 = 1;
+pub(crate) const BLOCK_MARGIN: u32 = 1;
 
 /// How fresh an orchestrator's answer is: whether it has to be renewed before it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Freshness {
+pub(crate) enum Freshness {
     /// Nothing has to be renewed.
     Fresh,
     /// Renew: the auth token is near its end.
@@ -25,9 +21,9 @@ pub enum Freshness {
     TicketsEnd,
 }
 
-/// The word cannot be used at all, and renewing it is no remedy that the reference tries.
+/// Info that cannot be used at all, and that the reference does not renew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unusable {
+pub(crate) enum Unusable {
     /// The answer has no auth token.
     #[error("there is no auth token")]
     NoToken,
@@ -40,8 +36,8 @@ pub enum Unusable {
 /// which looks at blocks itself, it is `None`.
 ///
 /// # Errors
-/// If the word cannot be used at all.
-pub fn freshness(
+/// If the info cannot be used at all.
+pub(crate) fn freshness(
     info: &OrchestratorInfo,
     now: Time,
     latest_l1: Option<u64>,
