@@ -27,7 +27,7 @@ pub(crate) use pay::PayArgs;
 pub(crate) use signer::{ChainArgs, KeyArgs, ListingArgs, SignerArgs};
 pub(crate) use trickle::{Cut, PubArgs, ServeArgs, SubArgs, TrickleArgs, TrickleCommand};
 use values::Secret;
-pub(crate) use values::{Header, Listen, Place};
+pub(crate) use values::{Listen, Place};
 
 /// A small, fast Livepeer gateway.
 ///

@@ -9,34 +9,12 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use livepeer_core::Time;
 use livepeer_runtime::http::FuturesIo;
 use livepeer_runtime::{Clock, Runtime};
 use smol::Timer;
 use smol::net::{TcpListener, TcpStream};
 
-/// A driver of machines.
-pub type Driver = livepeer_runtime::Driver<SmolRuntime>;
-/// A running machine.
-pub type Handle<M> = livepeer_runtime::Handle<M, SmolRuntime>;
-/// A listening socket.
-pub type Server = livepeer_runtime::http::Server<SmolRuntime>;
-
-/// A session with one orchestrator.
-pub type OrchestratorSession = api::OrchestratorSession<SmolRuntime>;
-/// The payer's side of one job.
-pub type PaymentSession = api::PaymentSession<SmolRuntime>;
-/// A live video job.
-pub type LiveVideoJob = api::LiveVideoJob<SmolRuntime>;
-/// The input of a job.
-pub type Publisher = api::Publisher<SmolRuntime>;
-/// The output of a job.
-pub type Output = api::Output<SmolRuntime>;
-
-pub use livepeer_runtime::api::{self, Error, Flushed, JobEvent, OutputEvent, Payer, Spent};
-pub use livepeer_runtime::{
-    LocalKey, MemoryStore, NoSigner, Pins, Signer, Store, http, keys, seed, store, tls,
-};
+livepeer_runtime::adapter!(SmolRuntime);
 
 /// A driver on smol's global executor.
 #[must_use]

@@ -5,9 +5,8 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use bytes::Bytes;
-use livepeer_core::http::Url;
-use livepeer_core::trickle::{self, Ending, Start, publisher, subscriber};
-use livepeer_tokio::driver;
+use livepeer_tokio::core::trickle::{self, Ending, Start, publisher, subscriber};
+use livepeer_tokio::{Url, driver};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

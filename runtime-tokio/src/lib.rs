@@ -6,8 +6,8 @@
 //! A trickle server and a reader of one of its channels, both in this process, over a real socket:
 //!
 //! ```
-//! use livepeer_core::http::Url;
-//! use livepeer_core::trickle::{Seq, Start, server, subscriber};
+//! use livepeer_tokio::core::trickle::{Seq, Start, server, subscriber};
+//! use livepeer_tokio::Url;
 //!
 //! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let driver = livepeer_tokio::driver();
@@ -36,32 +36,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use hyper_util::rt::TokioIo;
-use livepeer_core::Time;
 use livepeer_runtime::{Clock, Runtime};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-/// A driver of machines.
-pub type Driver = livepeer_runtime::Driver<TokioRuntime>;
-/// A running machine.
-pub type Handle<M> = livepeer_runtime::Handle<M, TokioRuntime>;
-/// A listening socket.
-pub type Server = livepeer_runtime::http::Server<TokioRuntime>;
-
-/// A session with one orchestrator.
-pub type OrchestratorSession = api::OrchestratorSession<TokioRuntime>;
-/// The payer's side of one job.
-pub type PaymentSession = api::PaymentSession<TokioRuntime>;
-/// A live video job.
-pub type LiveVideoJob = api::LiveVideoJob<TokioRuntime>;
-/// The input of a job.
-pub type Publisher = api::Publisher<TokioRuntime>;
-/// The output of a job.
-pub type Output = api::Output<TokioRuntime>;
-
-pub use livepeer_runtime::api::{self, Error, Flushed, JobEvent, OutputEvent, Payer, Spent};
-pub use livepeer_runtime::{
-    LocalKey, MemoryStore, NoSigner, Pins, Signer, Store, http, keys, seed, store, tls,
-};
+livepeer_runtime::adapter!(TokioRuntime);
 
 /// A driver on the tokio runtime that runs now.
 #[must_use]

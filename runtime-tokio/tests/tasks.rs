@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use livepeer_core::Time;
-use livepeer_core::http::{Trust, Url};
-use livepeer_core::trickle::subscriber::{Config, Subscriber};
-use livepeer_core::trickle::{Start, server};
+use livepeer_tokio::core::Time;
+use livepeer_tokio::core::http::{Trust, Url};
+use livepeer_tokio::core::trickle::subscriber::{Config, Subscriber};
+use livepeer_tokio::core::trickle::{Start, server};
 use livepeer_tokio::{Server, tls};
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! [`Handle::next`] yields events. [`http::Server`] lets peers talk to a machine. What a runtime has to offer is
 //! the trait [`Runtime`]; the crates `livepeer-tokio` and `livepeer-smol` implement it.
 
+mod adapter;
 pub mod api;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -19,6 +20,9 @@ mod steering;
 pub mod store;
 pub mod tls;
 mod trace;
+
+#[doc(hidden)]
+pub use {livepeer_core, livepeer_media};
 
 pub use driver::{Driver, Handle};
 pub use engine::Drivable;

@@ -40,6 +40,9 @@ use crate::wire::listing::{Found, Listed, Skipped};
 use dialogue::Dialogue;
 use merge::merge;
 
+/// How long a search before a job may take, at most: the discovery endpoint and, after it, the signer have time to answer.
+pub const WITHIN: Duration = Duration::from_secs(10);
+
 /// How long a signer may take before the next one is asked as well.
 pub const SIGNER_HEDGE: Duration = Duration::from_secs(1);
 

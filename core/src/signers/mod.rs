@@ -84,6 +84,12 @@ impl Signers {
         &self.urls
     }
 
+    /// The header fields for signers.
+    #[must_use]
+    pub const fn fields(&self) -> &Headers {
+        &self.headers
+    }
+
     /// How the signers have been.
     #[must_use]
     pub const fn seen(&self) -> &SignerHealth {

@@ -193,6 +193,7 @@ impl From<Error> for Failed {
             Error::Failed(failure) => (*failure).into(),
             Error::Input(error) => error.into(),
             Error::Misuse(misuse) => misuse.into(),
+            Error::Ts(error) => error.into(),
             Error::Rejected(_, ref rejection) => Self::new(&error, unfit(rejection)),
             Error::NoOrchestrator(ref tried) | Error::AllFailed(ref tried) => match &tried[..] {
                 // One orchestrator, one story.

@@ -1,32 +1,92 @@
 //! Looking for orchestrators once: what the sources say of them, and what they say themselves.
 
+use std::fmt;
 use std::future::{Future as _, poll_fn};
 use std::task::Poll;
 use std::time::Duration;
 
+use livepeer_core::Time;
 use livepeer_core::capabilities::Capabilities;
-use livepeer_core::discovery::{Config, Discovery, Event, Origin, Source};
+use livepeer_core::discovery::{self, Combine, Config, Discovery, Origin, Source};
 use livepeer_core::pool::{self, Offered, SessionPool};
 use livepeer_core::selection::Balanced;
-use livepeer_core::wire::listing::{Found, Skipped};
-use livepeer_core::{Failure, Time};
 
+use super::found::Discovered;
 use super::memory::{REMEMBER_WITHIN, recall};
+use super::peers::{Peers, peer_settings};
 use super::{Error, Payer};
 use crate::{Drivable, Driver, Handle, Runtime, seed};
 
 /// At most this many orchestrators are asked at a time.
 const AT_A_TIME: usize = 16;
 
-/// The answers of the sources.
-#[derive(Clone, Debug, Default)]
-pub struct Discovered {
-    /// The orchestrators, in order of precedence and each once.
-    pub found: Vec<Found>,
-    /// Entries left out, and why.
-    pub skipped: Vec<(Origin, Skipped)>,
-    /// Sources that gave no answer, and why.
-    pub failed: Vec<(Origin, Failure)>,
+/// The settings of a search for orchestrators. Their order makes no difference; [`Search::find`] judges them. Made by
+/// [`Gateway::discover`](super::Gateway::discover).
+#[must_use = "nobody is asked before `find`"]
+pub struct Search<R: Runtime> {
+    driver: Driver<R>,
+    peers: Peers,
+    wanted: Capabilities,
+    config: Config,
+    within: Duration,
+}
+
+impl<R: Runtime> Search<R> {
+    pub(super) fn new(driver: &Driver<R>) -> Self {
+        Self {
+            driver: driver.clone(),
+            peers: Peers::default(),
+            wanted: Capabilities::default(),
+            config: Config::default(),
+            within: discovery::WITHIN,
+        }
+    }
+
+    peer_settings!();
+    peer_settings!(payer);
+
+    /// Asks for orchestrators that offer live video with this model.
+    pub fn model(mut self, model: &str) -> Self {
+        self.wanted = Capabilities::live_video(model);
+        self
+    }
+
+    /// Asks for orchestrators with these capabilities.
+    #[doc(alias = "build_capabilities")]
+    pub fn capabilities(mut self, wanted: Capabilities) -> Self {
+        self.wanted = wanted;
+        self
+    }
+
+    /// Asks all places and puts their answers together. Otherwise the first place that knows somebody is enough.
+    pub fn all(mut self) -> Self {
+        self.config.combine = Combine::All;
+        self
+    }
+
+    /// Sets how long the search may take, at most; [`discovery::WITHIN`] unless this says otherwise.
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.within = limit;
+        self
+    }
+
+    /// Asks. Places that do not answer are named in what is returned; no orchestrator is asked itself.
+    ///
+    /// # Errors
+    /// If the settings are no good.
+    pub async fn find(self) -> Result<Discovered, Error> {
+        let sources = self.peers.sources(&self.wanted)?;
+        Ok(discover(&self.driver, self.config, sources, self.within).await)
+    }
+}
+
+impl<R: Runtime> fmt::Debug for Search<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Search")
+            .field("peers", &self.peers)
+            .field("within", &self.within)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Asks the sources once, and waits for them no longer than `within` in all. It never fails: what went wrong is in
@@ -59,26 +119,6 @@ pub async fn discover<R: Runtime>(
     }
     asking.with(Discovery::close);
     all
-}
-
-impl Discovered {
-    /// Whether that was all.
-    fn take(&mut self, event: Event) -> bool {
-        match event {
-            Event::Found(found) => self.found = found,
-            Event::Nothing(_) => {}
-            Event::Skipped(origin, skipped) => {
-                self.skipped.push((origin, skipped));
-                return false;
-            }
-            Event::SourceFailed(origin, failure) => {
-                self.failed.push((origin, failure));
-                return false;
-            }
-            _ => return false,
-        }
-        true
-    }
 }
 
 /// Orchestrators that were asked, and those that could be worked with.

@@ -1,30 +1,37 @@
 //! The input of a job, for whoever works: see [`media`](livepeer_core::job::live::media).
 
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use livepeer_core::Failure;
+use futures_io::AsyncWrite;
 use livepeer_core::trickle::{Seq, publisher};
+use livepeer_core::{Failure, Time};
 
-use super::Error;
+use super::error::{Error, Over};
 use super::pump::Shared;
 use crate::Runtime;
 
-/// The input of a job. Segments are numbered by themselves; several may be on their way.
-pub struct Publisher<R: Runtime> {
+/// The input of a job. There is one; segments are numbered by themselves, and several may be on their way.
+///
+/// [`Input::publish_ts`] cuts MPEG-TS and publishes it. Segments that are cut already go out with [`Input::publish`], and
+/// those that are still being made with [`Input::begin`].
+///
+/// An input that is dropped is closed in the background.
+#[doc(alias = "MediaPublish")]
+#[doc(alias = "TricklePublisher")]
+pub struct Input<R: Runtime> {
     shared: Arc<Shared<R>>,
-    /// The number of this publisher among the job's: the last one that was opened closes the input.
-    turn: u32,
 }
 
-impl<R: Runtime> Publisher<R> {
+impl<R: Runtime> Input<R> {
     pub(super) fn new(shared: Arc<Shared<R>>, config: publisher::Config) -> Self {
         shared.media(|media, now| media.open(now, config));
-        let turn = shared.with(|state| {
-            state.publishers += 1;
-            state.publishers
-        });
-        Self { shared, turn }
+        Self { shared }
     }
 
     /// Begins a segment, as soon as not too many are on their way. Let it begin where a decoder can: with a key frame
@@ -33,16 +40,41 @@ impl<R: Runtime> Publisher<R> {
     /// # Errors
     /// If the input is closed, or the job has ended.
     pub async fn begin(&mut self) -> Result<Segment<'_, R>, Error> {
+        let seq = self.open().await?;
+        Ok(Segment { input: self, seq })
+    }
+
+    /// Begins a segment, and ends the one before it if that is open.
+    pub(super) async fn open(&self) -> Result<Seq, Error> {
         self.handed_over().await?;
         let seq = self.shared.media(|media, now| media.begin(now))?;
         self.handed_over().await?;
-        Ok(Segment {
-            publisher: self,
-            seq,
-        })
+        Ok(seq)
     }
 
-    /// Publishes one whole segment. It is on its way when this returns; [`Publisher::flush`] waits for delivery.
+    /// Adds to the open segment.
+    pub(super) async fn write(&self, data: Bytes) -> Result<(), Error> {
+        self.shared.media(|media, now| media.write(now, data));
+        self.handed_over().await
+    }
+
+    /// Ends the open segment, if there is one.
+    pub(super) fn cut(&self) {
+        self.shared.media(|media, now| media.end_segment(now));
+    }
+
+    pub(super) fn now(&self) -> Time {
+        self.shared.job.now()
+    }
+
+    /// Waits until that time has come.
+    pub(super) async fn until(&self, due: Time) {
+        while self.now() < due {
+            self.shared.job.driver().runtime().sleep_until(due).await;
+        }
+    }
+
+    /// Publishes one whole segment. It is on its way when this returns; [`Input::flush`] waits for delivery.
     ///
     /// # Errors
     /// If the input is closed, or the job has ended.
@@ -88,28 +120,35 @@ impl<R: Runtime> Publisher<R> {
 
     /// Waits until the orchestrator has been handed everything written so far.
     async fn handed_over(&self) -> Result<(), Error> {
-        self.shared
-            .until(|state| {
-                if let Some(ending) = &state.ended {
-                    return Some(Err(Error::of_ending(ending, &state.tried)));
+        poll_fn(|cx| self.poll_handed_over(cx)).await
+    }
+
+    fn poll_handed_over(&self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
+        self.shared.poll(cx, |state| {
+            if let Some(ending) = &state.ended {
+                return Some(Err(Error::of_ending(ending, &state.tried)));
+            }
+            self.shared.look(|media| {
+                if media.is_over() {
+                    return Some(Err(Error::Ended(Over::InputClosed)));
                 }
-                self.shared.look(|media| {
-                    if media.is_over() {
-                        return Some(Err(Error::Ended("its input was closed".into())));
-                    }
-                    media.is_handed_over().then_some(Ok(()))
-                })
+                media.is_handed_over().then_some(Ok(()))
             })
-            .await
+        })
     }
 }
 
-impl<R: Runtime> Drop for Publisher<R> {
-    /// An input that is dropped is closed in the background.
+impl<R: Runtime> Drop for Input<R> {
     fn drop(&mut self) {
-        if self.shared.with(|state| state.publishers == self.turn) {
-            self.shared.media(|media, now| media.close(now));
-        }
+        self.shared.media(|media, now| media.close(now));
+    }
+}
+
+impl<R: Runtime> fmt::Debug for Input<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Input")
+            .field("flushed", &self.flushed())
+            .finish_non_exhaustive()
     }
 }
 
@@ -130,9 +169,12 @@ pub struct Flushed {
     pub lost: Vec<(Seq, Failure)>,
 }
 
-/// An open segment of the input.
+/// An open segment of the input. The next one begins after its end.
+///
+/// Implements [`AsyncWrite`], of which closing is the end of the segment; with tokio, wrap it in `compat_write()` of
+/// `tokio_util::compat`.
 pub struct Segment<'a, R: Runtime> {
-    publisher: &'a mut Publisher<R>,
+    input: &'a mut Input<R>,
     seq: Seq,
 }
 
@@ -148,21 +190,57 @@ impl<R: Runtime> Segment<'_, R> {
     /// # Errors
     /// If the input is closed, or the job has ended.
     pub async fn write(&mut self, data: Bytes) -> Result<(), Error> {
-        let shared = &self.publisher.shared;
-        shared.media(|media, now| media.write(now, data));
-        self.publisher.handed_over().await
+        self.input.write(data).await
     }
 
-    /// The segment is complete.
+    /// Ends the segment: it is complete.
     ///
     /// # Errors
-    /// If the input is closed, or the job has ended.
+    /// If the job has ended.
     pub fn end(self) -> Result<Seq, Error> {
-        let shared = &self.publisher.shared;
-        shared.media(|media, now| media.end_segment(now));
-        shared.with(|state| match &state.ended {
+        self.input.cut();
+        self.input.shared.with(|state| match &state.ended {
             Some(ending) => Err(Error::of_ending(ending, &state.tried)),
             None => Ok(self.seq),
         })
+    }
+}
+
+impl<R: Runtime> AsyncWrite for Segment<'_, R> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.as_ref().poll_room(cx))?;
+        let data = Bytes::copy_from_slice(bytes);
+        let shared = &self.input.shared;
+        shared.media(|media, now| media.write(now, data));
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.as_ref().poll_room(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_ref().poll_room(cx))?;
+        self.input.cut();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<R: Runtime> Segment<'_, R> {
+    fn poll_room(self: Pin<&Self>, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        let room = self.get_ref().input.poll_handed_over(cx);
+        room.map_err(io::Error::other)
+    }
+}
+
+impl<R: Runtime> fmt::Debug for Segment<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segment")
+            .field("seq", &self.seq)
+            .finish_non_exhaustive()
     }
 }

@@ -1,29 +1,42 @@
-//! The three classes that applications speak: [`OrchestratorSession`], [`PaymentSession`] and [`LiveVideoJob`].
+//! The classes that applications speak. [`Gateway`] is the entry; from it come [`LiveVideoJob`] with its [`Input`] and
+//! [`Output`], [`OrchestratorSession`] with its [`PaymentSession`], and [`Search`].
 //!
 //! These classes hold no protocol decision: each is a handle on machines of `livepeer-core` that a
 //! [`Driver`](crate::Driver) runs. The adapters re-export them with their runtime filled in.
+//!
+//! Answers are state that calls look up, so that calls at the same time each get theirs; events go to everybody who
+//! reads them. Everything may be dropped anywhere: jobs stop, inputs close and payments count as refused.
 
+mod address;
 mod board;
+mod builder;
 mod error;
 mod event;
 mod find;
+mod found;
+mod gateway;
 mod input;
 mod live;
 mod memory;
 mod orchestrator;
 mod output;
-mod payer;
 mod payment;
+mod peers;
 mod pump;
+mod ring;
+mod ts;
 
-pub use error::Error;
+pub use address::{orchestrator_url, service_url};
+pub use builder::LiveVideoJobBuilder;
+pub use error::{Error, Over};
 pub use event::{JobEvent, Spent, Swapped};
-pub use find::{Discovered, Survey, discover};
-pub use input::{Flushed, Publisher, Segment};
-pub use live::{LiveVideoJob, LiveVideoJobBuilder};
+pub use find::{Search, Survey, discover};
+pub use found::Discovered;
+pub use gateway::Gateway;
+pub use input::{Flushed, Input, Segment};
+pub use live::{Events, LiveVideoJob};
 pub use livepeer_core::job::live::media::{Figures as MediaFigures, Matching, OutputEvent};
 pub use livepeer_core::payment::Payer;
 pub use orchestrator::{OrchestratorSession, OrchestratorSessionBuilder};
-pub use output::{MAX_SEGMENT_BYTES, Output};
-pub use payer::{orchestrator_url, service_url};
-pub use payment::{Payment, PaymentSession};
+pub use output::{MAX_SEGMENT_BYTES, Output, OutputReader, Segments};
+pub use payment::{PaidPayments, Payment, PaymentSession};

@@ -4,20 +4,27 @@ use std::fmt;
 use std::sync::Arc;
 
 use livepeer_core::capabilities::Capabilities;
-use livepeer_core::handshake::{Config, Event, Handshake, PinChange};
+use livepeer_core::handshake::{Config, Event, Handshake, Identity, PinChange};
 use livepeer_core::http::{Trust, Url};
 use livepeer_core::wire::OrchestratorInfo;
 
 use super::board::Board;
-use super::payer::add_signer;
-use super::{Error, Payer, orchestrator_url, service_url};
+use super::builder::LiveVideoJobBuilder;
+use super::peers::{Peers, peer_settings};
+use super::{Error, Payer, orchestrator_url};
 use crate::{Driver, Handle, Runtime};
 
-/// A session with one orchestrator: its word on capabilities, price and ticket parameters, kept fresh until dropped.
+/// A session with one orchestrator: its info on capabilities, price and ticket parameters, kept fresh until dropped.
+///
+/// A session has a [`PaymentSession`](super::PaymentSession), for requests that you send yourself, and live video jobs
+/// run with its orchestrator ([`OrchestratorSession::live_video`]).
+#[doc(alias = "LiveRunnerSession")]
 pub struct OrchestratorSession<R: Runtime> {
     shared: Arc<Shared<R>>,
     url: Url,
     payer: Payer,
+    trust: Trust,
+    pin_change: PinChange,
 }
 
 /// The machine, and why it ended, if it did. What else there is to know the machine knows.
@@ -26,16 +33,16 @@ struct Shared<R: Runtime> {
     ended: Board<Option<Error>>,
 }
 
-/// How to connect. See [`OrchestratorSession::builder`].
+/// The settings of a session. Their order makes no difference; [`OrchestratorSessionBuilder::connect`] judges them. Made
+/// by [`Gateway::orchestrator`](super::Gateway::orchestrator).
 #[derive(Clone)]
-#[must_use]
+#[must_use = "a session begins with `connect`"]
 pub struct OrchestratorSessionBuilder<R: Runtime> {
     driver: Driver<R>,
-    url: Result<Url, Error>,
-    payer: Payer,
+    url: String,
+    peers: Peers,
     wanted: Capabilities,
     config: Config,
-    error: Option<Error>,
 }
 
 impl<R: Runtime> Shared<R> {
@@ -52,7 +59,7 @@ impl<R: Runtime> Shared<R> {
                     let url = self.handle.with(|handshake, _| handshake.to().clone());
                     Some(Error::Rejected(url, Box::new(rejection)))
                 }
-                Some(Event::Closed) | None => Some(Error::Ended("it was closed".into())),
+                Some(Event::Closed) | None => Some(Error::Closed),
                 Some(_) => None,
             };
             let over = ended.is_some();
@@ -84,24 +91,13 @@ impl<R: Runtime> Shared<R> {
 }
 
 impl<R: Runtime> OrchestratorSession<R> {
-    /// Begins to configure a session with the orchestrator at `url` (`HOST:PORT` or a URL).
-    pub fn builder(driver: &Driver<R>, url: &str) -> OrchestratorSessionBuilder<R> {
-        OrchestratorSessionBuilder {
-            driver: driver.clone(),
-            url: orchestrator_url(url),
-            payer: Payer::default(),
-            wanted: Capabilities::default(),
-            config: Config::default(),
-            error: None,
-        }
-    }
-
     /// The address that was asked.
     pub const fn url(&self) -> &Url {
         &self.url
     }
 
-    /// The orchestrator's last word.
+    /// The orchestrator's latest info.
+    #[doc(alias = "OrchestratorInfo")]
     pub fn info(&self) -> OrchestratorInfo {
         self.shared
             .handle
@@ -122,7 +118,22 @@ impl<R: Runtime> OrchestratorSession<R> {
         self.info().capabilities
     }
 
-    /// Gets a fresh word now: one that comes after the call. Calls at the same time share it.
+    /// Configures a live video job for `model` with this orchestrator and this payer. The session stays as it is: the
+    /// job has a quote of its own.
+    pub fn live_video(&self, model: &str) -> LiveVideoJobBuilder<R> {
+        let driver = self.shared.handle.driver();
+        let mut builder = LiveVideoJobBuilder::new(driver, model)
+            .trust(self.trust)
+            .pin_change(self.pin_change)
+            .payer(self.payer.clone())
+            .orchestrators([self.url.clone()]);
+        let payer = self.shared.handle.with(|handshake, _| handshake.payer());
+        builder.identity =
+            payer.map(|(address, signature)| Identity::Static { address, signature });
+        builder
+    }
+
+    /// Gets fresh info now, which comes after the call. Calls at the same time share it.
     ///
     /// # Errors
     /// If the orchestrator does not answer or no longer fits. The session has then ended, and every later call says
@@ -153,20 +164,17 @@ impl<R: Runtime> Drop for OrchestratorSession<R> {
 }
 
 impl<R: Runtime> OrchestratorSessionBuilder<R> {
-    /// Introduces us with what the remote signer at `url` says. Without one the session is off-chain.
-    pub fn signer(mut self, url: &str) -> Self {
-        match service_url(url) {
-            Ok(url) => add_signer(&mut self.payer, url),
-            Err(err) => self.error = Some(err),
+    pub(super) fn new(driver: &Driver<R>, url: &str) -> Self {
+        Self {
+            driver: driver.clone(),
+            url: url.to_owned(),
+            peers: Peers::default(),
+            wanted: Capabilities::default(),
+            config: Config::default(),
         }
-        self
     }
 
-    /// Sets who pays.
-    pub fn payer(mut self, payer: Payer) -> Self {
-        self.payer = payer;
-        self
-    }
+    peer_settings!(payer);
 
     /// Asks for live video with this model only, and insists on it. Without a model the orchestrator tells all.
     pub fn model(mut self, model: &str) -> Self {
@@ -186,31 +194,25 @@ impl<R: Runtime> OrchestratorSessionBuilder<R> {
         self
     }
 
-    /// Lets the orchestrator name private addresses and lead from `https` to `http`: see [`Url::opened`].
-    pub fn allow_private(mut self) -> Self {
-        self.url = self.url.map(Url::opened);
-        self
-    }
-
     /// Shakes hands.
     ///
     /// # Errors
-    /// If the address is none, nobody answers, or the orchestrator does not fit.
-    pub async fn connect(mut self) -> Result<OrchestratorSession<R>, Error> {
-        let url = self.url?;
-        if let Some(err) = self.error {
-            return Err(err);
-        }
+    /// If the settings are no good, nobody answers, or the orchestrator does not fit.
+    #[doc(alias = "get_orch_info")]
+    pub async fn connect(self) -> Result<OrchestratorSession<R>, Error> {
+        let url = self.peers.own(orchestrator_url(&self.url)?);
+        let mut payer = self.peers.payer()?;
+        payer.learn(&self.driver.signer_health());
+        let (trust, pin_change) = (self.config.trust, self.config.pin_change);
         let config = Config {
             ignore_capacity: true,
             ..self.config
         };
-        self.payer.learn(&self.driver.signer_health());
         let handshake = Handshake::new(
             self.driver.now(),
             config,
             url.clone(),
-            self.payer.identity(),
+            payer.identity(),
             self.wanted,
         );
         let shared = Arc::new(Shared {
@@ -222,9 +224,20 @@ impl<R: Runtime> OrchestratorSessionBuilder<R> {
         let session = OrchestratorSession {
             shared,
             url,
-            payer: self.payer,
+            payer,
+            trust,
+            pin_change,
         };
         session.shared.settled().await?;
         Ok(session)
+    }
+}
+
+impl<R: Runtime> fmt::Debug for OrchestratorSessionBuilder<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OrchestratorSessionBuilder")
+            .field("url", &self.url)
+            .field("peers", &self.peers)
+            .finish_non_exhaustive()
     }
 }

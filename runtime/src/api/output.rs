@@ -1,10 +1,16 @@
 //! The output of a job, from whoever works: see [`media`](livepeer_core::job::live::media).
 
 use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
+use futures_core::Stream;
+use futures_io::AsyncRead;
 use livepeer_core::job::live::media::OutputEvent;
 use livepeer_core::job::live::{Ending, Readers};
 use livepeer_core::trickle::{Seq, Subscriber, subscriber};
@@ -13,18 +19,29 @@ use super::Error;
 use super::pump::Shared;
 use crate::{Handle, Runtime};
 
-/// A segment collected by [`Output::next_segment`] is refused beyond this.
+/// At most this many bytes are collected of a segment by [`Output::next_segment`].
 pub const MAX_SEGMENT_BYTES: usize = 64 << 20;
 
-/// The output of a job. Not reading it stops the download, and in the end loses segments, which is told.
+/// The output of a job. There is one. Not reading it stops the download, and in the end loses segments, which is told;
+/// an application that wants no output drops it.
+///
+/// | call | what it yields |
+/// |---|---|
+/// | [`Output::next`], or the [`Stream`] that an output is | everything as it comes: pieces of segments, and what is missing |
+/// | [`Output::next_segment`], or the [`Stream`] of [`Output::segments`] | whole segments |
+/// | [`Output::into_reader`] | the bytes of whole segments, as [`AsyncRead`] |
+#[doc(alias = "MediaOutput")]
+#[doc(alias = "TrickleSubscriber")]
 pub struct Output<R: Runtime> {
     shared: Arc<Shared<R>>,
     readers: Readers<Handle<Subscriber, R>>,
     config: subscriber::Config,
-    /// The number of this reader among the job's: only the one that was opened last reads.
-    turn: u32,
+    /// The stream has yielded its last item.
+    done: bool,
     told: VecDeque<OutputEvent>,
     collecting: BytesMut,
+    /// A segment that is too large: what comes of it is passed over.
+    oversized: Option<Seq>,
 }
 
 /// The next thing on a channel, or why there is none.
@@ -32,8 +49,6 @@ enum Next {
     Event(u32, subscriber::Event),
     /// Other channels are to be read.
     Elsewhere,
-    /// Another reader was opened.
-    Taken,
     /// The job has ended, and nothing more is there.
     Over,
 }
@@ -42,17 +57,14 @@ impl<R: Runtime> Output<R> {
     pub(super) fn new(shared: Arc<Shared<R>>, config: subscriber::Config) -> Self {
         shared.media(|media, now| media.expect_output(now, true));
         shared.job.with(|job, now| job.set_output_read(now, true));
-        let turn = shared.with(|state| {
-            state.outputs += 1;
-            state.outputs
-        });
         let mut output = Self {
             shared,
             readers: Readers::default(),
             config,
-            turn,
+            done: false,
             told: VecDeque::new(),
             collecting: BytesMut::new(),
+            oversized: None,
         };
         output.follow();
         output
@@ -61,26 +73,27 @@ impl<R: Runtime> Output<R> {
     /// The next event; `None` at the end of the stream.
     ///
     /// # Errors
-    /// If the job has failed, or another reader of its output was opened.
+    /// If the job has failed.
     pub async fn next(&mut self) -> Result<Option<OutputEvent>, Error> {
+        poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<OutputEvent>, Error>> {
         loop {
             if let Some(event) = self.told.pop_front() {
-                return Ok(Some(event));
+                return Poll::Ready(Ok(Some(event)));
             }
-            match self.poll_one().await {
+            match ready!(self.poll_one(cx)) {
                 Next::Event(session, event) => self.take(session, event),
                 Next::Elsewhere => {
                     self.follow();
                     self.collect_told();
                 }
-                Next::Taken => {
-                    return Err(Error::Ended("its output is read by another reader".into()));
-                }
                 Next::Over => {
                     // What is missing in the end.
                     self.collect_told();
                     if self.told.is_empty() {
-                        return self.over();
+                        return Poll::Ready(self.over());
                     }
                 }
             }
@@ -118,31 +131,23 @@ impl<R: Runtime> Output<R> {
     }
 
     /// The next event of a channel, as long as it is one that is to be read.
-    async fn poll_one(&self) -> Next {
-        let left = self.shared.until(|state| {
-            if state.outputs != self.turn {
-                return Some(Next::Taken);
-            }
+    fn poll_one(&self, cx: &mut Context<'_>) -> Poll<Next> {
+        let left = self.shared.poll(cx, |state| {
             if !self.shared.look(|media| self.readers.fit(media)) {
                 return Some(Next::Elsewhere);
             }
             state.ended.as_ref().map(|_| Next::Over)
         });
-        let mut left = std::pin::pin!(left);
-        std::future::poll_fn(|cx| {
-            let left = left.as_mut().poll(cx);
-            if let Poll::Ready(Next::Taken | Next::Elsewhere) = left {
-                return left;
+        if matches!(left, Poll::Ready(Next::Elsewhere)) {
+            return left;
+        }
+        // What came before the end is still to be had.
+        for (session, reader) in self.readers.iter() {
+            if let Poll::Ready(Some(event)) = reader.poll_next(cx) {
+                return Poll::Ready(Next::Event(session, event));
             }
-            // What came before the end is still to be had.
-            for (session, reader) in self.readers.iter() {
-                if let Poll::Ready(Some(event)) = reader.poll_next(cx) {
-                    return Poll::Ready(Next::Event(session, event));
-                }
-            }
-            left
-        })
-        .await
+        }
+        left
     }
 
     /// How the output ended, with the job.
@@ -159,36 +164,136 @@ impl<R: Runtime> Output<R> {
     /// use [`Output::next`] to learn of them.
     ///
     /// # Errors
-    /// As [`Output::next`], and if a segment is larger than [`MAX_SEGMENT_BYTES`].
+    /// As [`Output::next`], and [`Error::SegmentTooLarge`] for a segment of more than [`MAX_SEGMENT_BYTES`], which is
+    /// passed over too.
     pub async fn next_segment(&mut self) -> Result<Option<(Seq, Bytes)>, Error> {
-        while let Some(event) = self.next().await? {
+        poll_fn(|cx| self.poll_segment(cx)).await
+    }
+
+    fn poll_segment(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<(Seq, Bytes)>, Error>> {
+        while let Some(event) = ready!(self.poll_event(cx))? {
             match event {
                 OutputEvent::Begin(..) | OutputEvent::Truncated(..) | OutputEvent::Anew(..) => {
+                    self.oversized = None;
                     self.collecting.clear();
                 }
-                OutputEvent::Data(_, data) => {
+                OutputEvent::Data(seq, data) if self.oversized != Some(seq) => {
                     if self.collecting.len() + data.len() > MAX_SEGMENT_BYTES {
-                        return Err(Error::Ended(
-                            "an output segment is larger than 64 MiB".into(),
-                        ));
+                        self.oversized = Some(seq);
+                        self.collecting = BytesMut::new();
+                        let limit = MAX_SEGMENT_BYTES;
+                        return Poll::Ready(Err(Error::SegmentTooLarge { seq, limit }));
                     }
                     self.collecting.extend_from_slice(&data);
                 }
-                OutputEvent::End(seq) => return Ok(Some((seq, self.collecting.split().freeze()))),
+                OutputEvent::End(seq) if self.oversized != Some(seq) => {
+                    return Poll::Ready(Ok(Some((seq, self.collecting.split().freeze()))));
+                }
                 _ => {}
             }
         }
-        Ok(None)
+        Poll::Ready(Ok(None))
+    }
+
+    /// Whole segments as a stream, as [`Output::next_segment`] yields them. The stream ends after an error.
+    pub fn segments(&mut self) -> Segments<'_, R> {
+        Segments { output: self }
+    }
+
+    /// The bytes of the output as [`AsyncRead`], with nothing between the segments. Only whole segments are handed out: of
+    /// one that is begun anew by another orchestrator nothing could be taken back. With tokio, wrap the reader in
+    /// `compat()` of `tokio_util::compat`.
+    #[must_use]
+    pub fn into_reader(self) -> OutputReader<R> {
+        OutputReader {
+            output: self,
+            rest: Bytes::new(),
+        }
+    }
+}
+
+/// Passes items on until the end or the first error, which is the last item.
+fn until_error<T>(
+    done: &mut bool,
+    next: Poll<Result<Option<T>, Error>>,
+) -> Poll<Option<Result<T, Error>>> {
+    next.map(|next| {
+        let next = next.transpose();
+        *done = !matches!(next, Some(Ok(_)));
+        next
+    })
+}
+
+impl<R: Runtime> Stream for Output<R> {
+    type Item = Result<OutputEvent, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
+        let next = self.poll_event(cx);
+        until_error(&mut self.done, next)
+    }
+}
+
+/// The whole segments of an output, as a [`Stream`]. See [`Output::segments`].
+#[derive(Debug)]
+pub struct Segments<'a, R: Runtime> {
+    output: &'a mut Output<R>,
+}
+
+impl<R: Runtime> Stream for Segments<'_, R> {
+    type Item = Result<(Seq, Bytes), Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.output.done {
+            return Poll::Ready(None);
+        }
+        let next = self.output.poll_segment(cx);
+        until_error(&mut self.output.done, next)
+    }
+}
+
+/// The bytes of an output, as [`AsyncRead`]. See [`Output::into_reader`].
+#[derive(Debug)]
+pub struct OutputReader<R: Runtime> {
+    output: Output<R>,
+    /// The part of a segment that is not read yet.
+    rest: Bytes,
+}
+
+impl<R: Runtime> AsyncRead for OutputReader<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        while self.rest.is_empty() {
+            match ready!(self.output.poll_segment(cx)).map_err(io::Error::other)? {
+                Some((_, segment)) => self.rest = segment,
+                None => return Poll::Ready(Ok(0)),
+            }
+        }
+        let bytes = self.rest.len().min(into.len());
+        self.rest.copy_to_slice(&mut into[..bytes]);
+        Poll::Ready(Ok(bytes))
+    }
+}
+
+impl<R: Runtime> fmt::Debug for Output<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output")
+            .field("told", &self.told)
+            .field("collecting", &self.collecting.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl<R: Runtime> Drop for Output<R> {
     /// Output that nobody reads is not missed.
     fn drop(&mut self) {
-        if self.shared.with(|state| state.outputs == self.turn) {
-            let shared = &self.shared;
-            shared.media(|media, now| media.expect_output(now, false));
-            shared.job.with(|job, now| job.set_output_read(now, false));
-        }
+        let shared = &self.shared;
+        shared.media(|media, now| media.expect_output(now, false));
+        shared.job.with(|job, now| job.set_output_read(now, false));
     }
 }

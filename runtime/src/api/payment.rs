@@ -1,10 +1,14 @@
 //! Paying one orchestrator, for applications that run their own jobs.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_core::Stream;
 use livepeer_core::payment::PaymentSession as Machine;
 use livepeer_core::payment::session::{
     Config, Credentials, Delivered, Event, Fee, Paid, PaymentId,
@@ -12,12 +16,9 @@ use livepeer_core::payment::session::{
 use livepeer_core::{Misuse, Time};
 
 use super::board::Board;
+use super::ring::Ring;
 use super::{Error, OrchestratorSession};
 use crate::{Handle, Runtime};
-
-/// Payments that an application has not asked for with [`PaymentSession::paid`]; of more, the oldest are dropped. The
-/// newest tells the total.
-const MAX_PAID: usize = 256;
 
 /// The payer's side of one job at one orchestrator. [`LiveVideoJob`](super::LiveVideoJob) has its own; this is for
 /// requests that you send yourself.
@@ -32,11 +33,11 @@ const MAX_PAID: usize = 256;
 /// ```compile_fail,E0382
 /// use livepeer_core::payment::session::Config;
 /// use livepeer_runtime::Runtime;
-/// use livepeer_runtime::api::{OrchestratorSession, PaymentSession};
+/// use livepeer_runtime::api::OrchestratorSession;
 ///
 /// fn pay_twice<R: Runtime>(session: OrchestratorSession<R>, config: Config) {
-///     let one = PaymentSession::new(session, config.clone());
-///     let two = PaymentSession::new(session, config);
+///     let one = session.payments(config.clone());
+///     let two = session.payments(config);
 /// }
 /// ```
 pub struct PaymentSession<R: Runtime> {
@@ -53,7 +54,7 @@ struct Shared<R: Runtime> {
 struct State {
     /// Payments that somebody waits for, and what came of them.
     making: BTreeMap<PaymentId, Option<Made>>,
-    paid: VecDeque<Paid>,
+    paid: Ring<Paid>,
     ended: Option<Error>,
 }
 
@@ -81,11 +82,18 @@ struct Making<'a, R: Runtime> {
     id: PaymentId,
 }
 
-impl<R: Runtime> PaymentSession<R> {
-    /// Prepares to pay the orchestrator of `session` for a job billed as `config` says. Whoever the session was opened
-    /// for pays. If the orchestrator's word cannot be paid from, the first payment says so.
+impl<R: Runtime> OrchestratorSession<R> {
+    /// Prepares to pay the orchestrator for a job billed as `config` says, by the payer of the session. If its info cannot
+    /// be paid from, the first payment says so.
+    #[doc(alias = "PaymentSession")]
     #[must_use]
-    pub fn new(session: OrchestratorSession<R>, config: Config) -> Self {
+    pub fn payments(self, config: Config) -> PaymentSession<R> {
+        PaymentSession::new(self, config)
+    }
+}
+
+impl<R: Runtime> PaymentSession<R> {
+    fn new(session: OrchestratorSession<R>, config: Config) -> Self {
         let driver = session.handle().driver().clone();
         let info = session.info();
         let mut payer = session.payer().clone();
@@ -179,19 +187,15 @@ impl<R: Runtime> PaymentSession<R> {
             .with(|payments, now| payments.start_pacing(now, interval))?)
     }
 
-    /// The next payment that the orchestrator took, of those that were not asked for yet; waits for one if need be.
-    ///
-    /// # Errors
-    /// If there will be no more payments, and why.
-    pub async fn paid(&self) -> Result<Paid, Error> {
-        self.shared
-            .board
-            .until(|state| match (state.paid.pop_front(), &state.ended) {
-                (Some(paid), _) => Some(Ok(paid)),
-                (None, Some(error)) => Some(Err(error.clone())),
-                (None, None) => None,
-            })
-            .await
+    /// The payments that the orchestrator took, from the first on. Whoever asks gets all of them; those that nobody reads
+    /// are dropped, the oldest first, once there are more than 256. Each tells the total so far.
+    #[must_use]
+    pub fn paid(&self) -> PaidPayments<R> {
+        PaidPayments {
+            shared: Arc::clone(&self.shared),
+            next: 0,
+            done: false,
+        }
     }
 
     /// The time when what was paid is used up, for metered jobs.
@@ -200,6 +204,57 @@ impl<R: Runtime> PaymentSession<R> {
         self.shared
             .handle
             .with(|payments, _| payments.covered_until())
+    }
+}
+
+/// The payments that an orchestrator took: a [`Stream`], which ends with the reason why there will be no more. See
+/// [`PaymentSession::paid`].
+pub struct PaidPayments<R: Runtime> {
+    shared: Arc<Shared<R>>,
+    /// The number of the payment that comes next.
+    next: u64,
+    /// The stream has yielded its last item.
+    done: bool,
+}
+
+impl<R: Runtime> PaidPayments<R> {
+    /// The next payment; waits for one if need be.
+    ///
+    /// # Errors
+    /// If there will be no more payments, and why.
+    pub async fn next(&mut self) -> Result<Paid, Error> {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<Paid, Error>> {
+        let next = &mut self.next;
+        let board = &self.shared.board;
+        board.poll(cx, |state| match (state.paid.read(next), &state.ended) {
+            (Some(paid), _) => Some(Ok(paid)),
+            (None, Some(error)) => Some(Err(error.clone())),
+            (None, None) => None,
+        })
+    }
+}
+
+impl<R: Runtime> Stream for PaidPayments<R> {
+    type Item = Result<Paid, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
+        let next = ready!(self.poll(cx));
+        self.done = next.is_err();
+        Poll::Ready(Some(next))
+    }
+}
+
+impl<R: Runtime> fmt::Debug for PaidPayments<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PaidPayments")
+            .field("next", &self.next)
+            .finish_non_exhaustive()
     }
 }
 
@@ -218,12 +273,7 @@ impl<R: Runtime> Shared<R> {
                 Some(Event::Ready(id, credentials)) => self.made(id, Made::Payment(credentials)),
                 Some(Event::Skipped(id)) => self.made(id, Made::Nothing),
                 Some(Event::Held(id, failure)) => self.made(id, Made::Held(failure.into())),
-                Some(Event::Paid(_, paid)) => self.board.change(|state| {
-                    if state.paid.len() == MAX_PAID {
-                        state.paid.pop_front();
-                    }
-                    state.paid.push_back(paid);
-                }),
+                Some(Event::Paid(_, paid)) => self.board.change(|state| state.paid.push(paid)),
                 Some(Event::NeedQuote(_)) => match self.session.renew().await {
                     Ok(info) => self.handle.with(|payments, now| payments.renew(now, &info)),
                     // What was paid lasts for a while, and the payments decide what happens then.
@@ -242,7 +292,7 @@ impl<R: Runtime> Shared<R> {
                 }
                 Some(Event::Failed(failure)) => break failure.into(),
                 Some(_) => {}
-                None => break Error::Ended("it was closed".into()),
+                None => break Error::Closed,
             }
         };
         self.handle.with(|payments, now| payments.close(now));

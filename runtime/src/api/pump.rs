@@ -1,6 +1,5 @@
 //! State that the parts of a running job share, and the one task that carries events between its machines.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -15,11 +14,9 @@ use livepeer_core::{Failure, Time};
 
 use super::event::{JobEvent, Spent, Swapped};
 use super::memory::REMEMBER_WITHIN;
+use super::ring::Ring;
 use crate::signal::enlist;
 use crate::{Handle, Runtime, lock};
-
-/// Events that an application has not fetched; of more, the oldest are dropped and counted.
-pub(super) const MAX_JOB_EVENTS: usize = 256;
 
 /// How often an ended job looks whether its store is done.
 const GLANCE: Duration = Duration::from_millis(1);
@@ -43,24 +40,14 @@ pub(super) struct State {
     pub(super) tried: Vec<Tried>,
     /// The reason why no orchestrator could be asked at all.
     pub(super) no_identity: Option<Failure>,
-    pub(super) events: VecDeque<JobEvent>,
+    pub(super) events: Ring<JobEvent>,
     pub(super) spent: Spent,
     /// The number of the last parameter update that the orchestrator has.
     pub(super) updated: u64,
-    /// How often input and output were opened.
-    pub(super) publishers: u32,
-    pub(super) outputs: u32,
     wakers: Vec<Waker>,
 }
 
 impl State {
-    fn tell(&mut self, event: JobEvent) {
-        if self.events.len() == MAX_JOB_EVENTS {
-            self.events.pop_front();
-        }
-        self.events.push_back(event);
-    }
-
     /// The last word on each orchestrator counts.
     fn note(&mut self, tried: Tried) {
         self.tried.retain(|one| one.url != tried.url);
@@ -84,11 +71,9 @@ impl<R: Runtime> Shared<R> {
                 ended: None,
                 tried: Vec::new(),
                 no_identity: None,
-                events: VecDeque::new(),
+                events: Ring::default(),
                 spent: Spent::default(),
                 updated: 0,
-                publishers: 0,
-                outputs: 0,
                 wakers: Vec::new(),
             }),
         });
@@ -133,17 +118,23 @@ impl<R: Runtime> Shared<R> {
 
     /// Waits until `look` finds what it looks for.
     pub(super) async fn until<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
-        poll_fn(|cx| {
-            let mut state = lock(&self.state);
-            match look(&mut state) {
-                Some(found) => Poll::Ready(found),
-                None => {
-                    enlist(&mut state.wakers, cx);
-                    Poll::Pending
-                }
+        poll_fn(|cx| self.poll(cx, &mut look)).await
+    }
+
+    /// Polls as [`Shared::until`] does, by hand.
+    pub(super) fn poll<T>(
+        &self,
+        cx: &Context<'_>,
+        look: impl FnOnce(&mut State) -> Option<T>,
+    ) -> Poll<T> {
+        let mut state = lock(&self.state);
+        match look(&mut state) {
+            Some(found) => Poll::Ready(found),
+            None => {
+                enlist(&mut state.wakers, cx);
+                Poll::Pending
             }
-        })
-        .await
+        }
     }
 
     fn wake(&self) {
@@ -219,15 +210,17 @@ impl<R: Runtime> Shared<R> {
                 state.spent.payments += 1;
                 state.spent.tickets += u64::from(paid.tickets);
                 state.spent.expected_value += &paid.value;
-                state.tell(JobEvent::Paid(paid));
+                state.events.push(JobEvent::Paid(paid));
             }),
-            Event::PaymentHeld(why) => self.with(|state| state.tell(JobEvent::PaymentHeld(why))),
+            Event::PaymentHeld(why) => {
+                self.with(|state| state.events.push(JobEvent::PaymentHeld(why)))
+            }
             Event::Repriced { from, to } => {
-                self.with(|state| state.tell(JobEvent::Repriced { from, to }));
+                self.with(|state| state.events.push(JobEvent::Repriced { from, to }));
             }
             Event::Runner(event) => {
                 self.media.with(|media, now| media.runner_said(now, &event));
-                self.with(|state| state.tell(JobEvent::Runner(event)));
+                self.with(|state| state.events.push(JobEvent::Runner(event)));
             }
             Event::Updated => self.note_updated(),
             Event::Lost(url, failure) => self.with(|state| {
@@ -236,7 +229,7 @@ impl<R: Runtime> Shared<R> {
                     url: url.clone(),
                     why,
                 });
-                state.tell(JobEvent::Lost(url, failure));
+                state.events.push(JobEvent::Lost(url, failure));
             }),
             Event::Release(lease, outcome) => {
                 self.pool
@@ -259,7 +252,7 @@ impl<R: Runtime> Shared<R> {
             .with(|media, now| media.go_to(now, session, channels));
         self.with(|state| {
             if let Some(loss) = &started.instead_of {
-                state.tell(JobEvent::Swapped(Box::new(Swapped {
+                state.events.push(JobEvent::Swapped(Box::new(Swapped {
                     from: loss.orchestrator.clone(),
                     why: loss.why.clone(),
                     to: started.orchestrator.clone(),

@@ -1,15 +1,18 @@
 //! The classes that applications speak, against an orchestrator and a signer on loopback.
 
+use std::future::poll_fn;
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
+use futures_core::Stream;
+use futures_io::{AsyncRead as _, AsyncWrite as _};
 use livepeer_core::error::{Advice, Cause, Party};
-use livepeer_core::job::live::media::OutputEvent;
 use livepeer_core::money::Price;
 use livepeer_core::payment::Unit;
 use livepeer_core::payment::mint::Policy;
 use livepeer_core::payment::remote::{self, SignerServer};
 use livepeer_core::payment::session::{Config, LocalAccount};
+use livepeer_core::trickle::Seq;
 use livepeer_core::wire::Params;
 use livepeer_core::{ChainView, Misuse};
 use livepeer_orchestrator::{Orchestrator, Payments, Quirks};
@@ -17,7 +20,10 @@ use livepeer_orchestrator::{Orchestrator, Payments, Quirks};
 use super::life::{Full, both};
 use super::pace::Paced;
 use super::*;
-use crate::api::{Error, LiveVideoJob, OrchestratorSession, Payer, PaymentSession};
+use crate::api::{
+    Error, Gateway, Input, JobEvent, LiveVideoJob, OrchestratorSession, Output, OutputEvent, Payer,
+    PaymentSession,
+};
 use crate::keys::{LocalKey, Signer as _};
 use crate::seed;
 
@@ -75,14 +81,27 @@ impl<R: Runtime> Place<R> {
         }
     }
 
+    fn gateway(&self) -> Gateway<R> {
+        Gateway::from(self.driver.clone())
+    }
+
+    /// A job with this orchestrator, paid through this signer.
+    async fn job(&self) -> (LiveVideoJob<R>, Input<R>, Output<R>) {
+        let job = self.gateway().live_video("noop");
+        let job = job.orchestrator(&self.service).signer(&self.signer);
+        job.start().await.expect("it starts")
+    }
+
     async fn session(&self) -> OrchestratorSession<R> {
-        let builder = OrchestratorSession::builder(&self.driver, &self.service);
+        let builder = self.gateway().orchestrator(&self.service);
         let connected = builder.signer(&self.signer).model("noop").connect().await;
         connected.expect("somebody listens")
     }
 
     async fn payments(&self) -> PaymentSession<R> {
-        PaymentSession::new(self.session().await, Config::new(Unit::PixelSeconds))
+        self.session()
+            .await
+            .payments(Config::new(Unit::PixelSeconds))
     }
 
     /// Waits until the orchestrator has taken so many payments.
@@ -136,8 +155,8 @@ pub async fn a_renewal_brings_a_word_that_came_after_the_call<R: Runtime>(runtim
     drop(given_up);
     session.renew().await.expect("it answers");
     // One that has ended says why, to everybody who asks.
-    let refused =
-        OrchestratorSession::builder(&place.driver, &place.service).model("nobody-has-it");
+    let refused = place.gateway().orchestrator(&place.service);
+    let refused = refused.model("nobody-has-it");
     let refused = refused.signer(&place.signer).connect().await;
     assert!(matches!(refused, Err(Error::Rejected(..))), "{refused:?}");
 }
@@ -146,7 +165,7 @@ pub async fn a_renewal_brings_a_word_that_came_after_the_call<R: Runtime>(runtim
 pub async fn payments_are_made_and_counted_whoever_listens<R: Runtime>(runtime: R) {
     // Billed by the second, of which each costs more than a ticket is worth: payments follow closely.
     let place = Place::priced(&runtime, 10_000_000_000).await;
-    let payments = PaymentSession::new(place.session().await, Config::new(Unit::Seconds));
+    let payments = place.session().await.payments(Config::new(Unit::Seconds));
     assert!(
         payments.pay_every(Duration::from_secs(1)).is_err(),
         "the job has no name yet"
@@ -163,12 +182,15 @@ pub async fn payments_are_made_and_counted_whoever_listens<R: Runtime>(runtime: 
     place.taken(1).await;
     payments.orchestrator().renew().await.expect("it answers");
     place.taken(2).await;
-    let paid = [
-        payments.paid().await.expect("the first"),
-        payments.paid().await.expect("the second"),
-        payments.paid().await.expect("the third"),
-    ];
-    assert!(paid[0].total < paid[1].total && paid[1].total < paid[2].total);
+    // Everybody who asks is told of all of them.
+    for mut paid in [payments.paid(), payments.paid()] {
+        let paid = [
+            paid.next().await.expect("the first"),
+            paid.next().await.expect("the second"),
+            paid.next().await.expect("the third"),
+        ];
+        assert!(paid[0].total < paid[1].total && paid[1].total < paid[2].total);
+    }
     assert!(payments.covered_until() > Some(runtime.now()));
 }
 
@@ -204,7 +226,7 @@ pub async fn a_payment_that_nobody_wants_any_more_locks_nothing<R: Runtime>(runt
     }
     let payment = payments.get_payment().await.expect("nothing is locked");
     payment.expect("it is due").accepted();
-    assert!(payments.paid().await.is_ok());
+    assert!(payments.paid().next().await.is_ok());
 }
 
 /// Our own store fails: the session names it, and says so to everybody who asks.
@@ -218,11 +240,13 @@ pub async fn a_payment_session_says_why_it_ended<R: Runtime>(runtime: R) {
         .with_store(store.clone());
     let policy = Policy::new(payer_key().address());
     let account = LocalAccount::new(policy, ChainView::development(), seed());
-    let session = OrchestratorSession::builder(&place.driver, &place.service)
+    let session = place
+        .gateway()
+        .orchestrator(&place.service)
         .payer(Payer::Account(Box::new(account)))
         .connect();
     let session = session.await.expect("somebody listens");
-    let payments = PaymentSession::new(session, Config::new(Unit::PixelSeconds));
+    let payments = session.payments(Config::new(Unit::PixelSeconds));
     for _ in 0..2 {
         let Err(error) = payments.get_payment().await else {
             panic!("nothing was stored");
@@ -234,24 +258,24 @@ pub async fn a_payment_session_says_why_it_ended<R: Runtime>(runtime: R) {
         assert_eq!(failure.who, Party::Store);
         assert!(matches!(failure.cause, Cause::GaveUp { .. }), "{failure}");
     }
-    assert!(payments.paid().await.is_err());
+    assert!(payments.paid().next().await.is_err());
     assert!(store.kept.records().is_empty());
 }
 
-/// An update has arrived when the call returns.
+/// An update has arrived when the call returns, and each of several calls at the same time waits for its own.
 pub async fn parameters_are_updated_and_the_orchestrator_has_them<R: Runtime>(runtime: R) {
     let place = Place::new(&runtime).await;
-    let job = LiveVideoJob::builder(&place.driver, "noop")
-        .orchestrator(&place.service)
-        .signer(&place.signer)
-        .start();
-    let job = job.await.expect("it starts");
+    let (job, input, _output) = place.job().await;
+    let params = |n| Params::parse(&format!(r#"{{"n":{n}}}"#)).expect("an object");
     for n in 0..3 {
-        let params = Params::parse(&format!(r#"{{"n":{n}}}"#)).expect("an object");
-        job.update_params(params).await.expect("it is taken");
+        job.update_params(params(n)).await.expect("it is taken");
     }
-    let publisher = job.publisher();
-    drop(publisher);
+    both(
+        async { job.update_params(params(3)).await.expect("it is taken") },
+        async { job.update_params(params(4)).await.expect("it is taken") },
+    )
+    .await;
+    drop(input);
     job.stop().await.expect("in order");
 }
 
@@ -260,8 +284,9 @@ pub async fn parameters_are_updated_and_the_orchestrator_has_them<R: Runtime>(ru
 pub async fn a_runner_that_dies_behind_its_orchestrator_costs_no_segment<R: Runtime>(runtime: R) {
     let fast = Paced::faster(&runtime, 5);
     let places = [Place::new(&fast).await, Place::new(&fast).await];
-    let builder = LiveVideoJob::builder(&places[0].driver, "noop").signer(&places[0].signer);
-    let job = builder
+    let builder = places[0].gateway().live_video("noop");
+    let builder = builder.signer(&places[0].signer);
+    let (job, mut publisher, mut output) = builder
         .orchestrators(
             places
                 .iter()
@@ -270,7 +295,6 @@ pub async fn a_runner_that_dies_behind_its_orchestrator_costs_no_segment<R: Runt
         .start()
         .await
         .expect("it starts");
-    let (mut publisher, mut output) = (job.publisher(), job.output());
     let first = job.orchestrator();
     let (mut sent, mut back, mut gaps) = (Vec::new(), Vec::new(), 0);
     let input = async {
@@ -315,6 +339,142 @@ pub async fn a_runner_that_dies_behind_its_orchestrator_costs_no_segment<R: Runt
     job.wait().await.expect("its output is complete");
 }
 
+/// The output is a stream, in each of its three forms, and everybody who reads events gets all of them.
+pub async fn output_and_events_are_streams<R: Runtime>(runtime: R) {
+    let place = Place::new(&runtime).await;
+    let segments: Vec<Bytes> = (0..3_u8).map(|n| vec![n; 1000].into()).collect();
+    let publish = async |mut input: Input<R>| {
+        for segment in &segments {
+            let mut open = input.begin().await.expect("there is room");
+            // As an `AsyncWrite`, in pieces.
+            for piece in segment.chunks(300) {
+                let written = poll_fn(|cx| Pin::new(&mut open).poll_write(cx, piece)).await;
+                assert_eq!(written.expect("there is room"), piece.len());
+            }
+            let closed = poll_fn(|cx| Pin::new(&mut open).poll_close(cx)).await;
+            closed.expect("there is room");
+        }
+        assert_eq!(input.close().await.delivered, 3);
+    };
+    // Whole segments.
+    let (job, input, mut output) = place.job().await;
+    both(publish(input), async {
+        let mut back = output.segments();
+        for (n, segment) in segments.iter().enumerate() {
+            let (seq, data) = item(&mut back)
+                .await
+                .expect("a segment")
+                .expect("it comes back");
+            assert_eq!((seq, &data), (Seq::new(n as u64), segment));
+        }
+        assert!(item(&mut back).await.is_none());
+    })
+    .await;
+    job.wait().await.expect("its output is complete");
+    for mut events in [job.events(), job.events()] {
+        let paid = item(&mut events).await;
+        assert!(matches!(paid, Some(JobEvent::Paid(_))), "{paid:?}");
+    }
+    // Everything that happens.
+    let (job, input, mut output) = place.job().await;
+    both(publish(input), async {
+        let (mut ended, mut bytes) = (0, 0);
+        while let Some(event) = item(&mut output).await {
+            match event.expect("the job goes on") {
+                OutputEvent::Data(_, data) => bytes += data.len(),
+                OutputEvent::End(_) => ended += 1,
+                _ => {}
+            }
+        }
+        assert_eq!((ended, bytes), (3, 3000));
+    })
+    .await;
+    job.wait().await.expect("its output is complete");
+    // Bytes.
+    let (job, input, output) = place.job().await;
+    both(publish(input), async {
+        let (mut reader, mut all) = (output.into_reader(), Vec::new());
+        let mut some = [0; 700];
+        loop {
+            let read = poll_fn(|cx| Pin::new(&mut reader).poll_read(cx, &mut some)).await;
+            match read.expect("the job goes on") {
+                0 => break,
+                read => all.extend_from_slice(&some[..read]),
+            }
+        }
+        assert!(all == segments.concat());
+    })
+    .await;
+    job.wait().await.expect("its output is complete");
+}
+
+async fn item<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+    poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx)).await
+}
+
+/// An MPEG-TS stream is cut where a decoder can begin, and comes back whole; what is not one is refused with its reason.
+pub async fn mpeg_ts_is_cut_and_comes_back<R: Runtime>(runtime: R) {
+    let place = Place::new(&runtime).await;
+    let (job, mut input, mut output) = place.job().await;
+    let clip: &[u8] = include_bytes!("../../../gateway/media/testsrc-360p30-12s.ts");
+    let publish = async {
+        let odd = input.publish_ts(clip).await.expect("it can be cut");
+        assert!(odd.is_empty(), "{odd}");
+        let refused = input.publish_ts(&b"no transport stream"[..]).await;
+        assert!(matches!(refused, Err(Error::Ts(_))), "{refused:?}");
+        input.close().await
+    };
+    let read = async {
+        let (mut back, mut first) = (Vec::new(), Vec::new());
+        while let Some((_, segment)) = output.next_segment().await.expect("the job goes on") {
+            // The tables come first.
+            let mut packets = segment.chunks(188).take(3);
+            first.push(packets.any(|packet| packet[1] & 0x1f == 0 && packet[2] == 0));
+            back.extend_from_slice(&segment);
+        }
+        assert!(
+            back == clip,
+            "{} of {} bytes came back",
+            back.len(),
+            clip.len()
+        );
+        assert_eq!(first, [true; 12]);
+    };
+    let mut flushed = None;
+    both(async { flushed = Some(publish.await) }, read).await;
+    assert_eq!(flushed.expect("it was closed").delivered, 12);
+    job.wait().await.expect("its output is complete");
+}
+
+/// A live job runs with the orchestrator and the payer of a session, which goes on.
+pub async fn a_job_runs_against_a_session<R: Runtime>(runtime: R) {
+    let place = Place::new(&runtime).await;
+    let session = place.session().await;
+    let (job, mut input, mut output) = session.live_video("noop").start().await.expect("it starts");
+    assert_eq!(job.orchestrator(), *session.url());
+    both(
+        async {
+            let segment = Bytes::from_static(b"segment");
+            input.publish(segment).await.expect("there is room");
+            input.close().await;
+        },
+        async {
+            let back = output.next_segment().await.expect("the job goes on");
+            assert_eq!(back.expect("it comes back").1, &b"segment"[..]);
+            while output
+                .next_segment()
+                .await
+                .expect("the job goes on")
+                .is_some()
+            {}
+        },
+    )
+    .await;
+    assert!(job.spent().payments > 0);
+    job.wait().await.expect("its output is complete");
+    session.renew().await.expect("it answers");
+}
+
 /// All that an application holds may be dropped on a thread that knows no runtime.
 pub async fn anything_can_be_dropped_anywhere<R: Runtime>(runtime: R) {
     fn elsewhere(what: impl Send + 'static) {
@@ -322,34 +482,26 @@ pub async fn anything_can_be_dropped_anywhere<R: Runtime>(runtime: R) {
         assert!(dropped.is_ok(), "dropping it panicked");
     }
     let place = Place::new(&runtime).await;
-    let job = || {
-        let builder = LiveVideoJob::builder(&place.driver, "noop");
-        builder
-            .orchestrator(&place.service)
-            .signer(&place.signer)
-            .start()
-    };
     let running = |place: &Place<R>| place.orchestrator.with(|m, _| m.figures().running);
     // With its ends and without, in both orders.
-    let one = job().await.expect("it starts");
-    let (mut publisher, output) = (one.publisher(), one.output());
-    publisher
+    let (one, mut input, output) = place.job().await;
+    input
         .publish(Bytes::from_static(b"segment"))
         .await
         .expect("there is room");
     elsewhere(one);
-    elsewhere(publisher);
+    elsewhere(input);
     elsewhere(output);
     while running(&place) > 0 {
         // It is stopped in order all the same.
         rest(&runtime, Duration::from_millis(5)).await;
     }
-    let two = job().await.expect("it starts");
-    let (publisher, output) = (two.publisher(), two.output());
+    let (two, input, output) = place.job().await;
     elsewhere(output);
-    elsewhere(publisher);
+    elsewhere(input);
     elsewhere(two);
-    elsewhere(job().await.expect("it starts"));
+    elsewhere(place.job().await);
+    elsewhere(place.gateway());
     let session = place.session().await;
     elsewhere(session);
     elsewhere(place.payments().await);

@@ -107,6 +107,9 @@ macro_rules! conformance_tests {
             a_payment_session_says_why_it_ended
             parameters_are_updated_and_the_orchestrator_has_them
             a_runner_that_dies_behind_its_orchestrator_costs_no_segment
+            output_and_events_are_streams
+            mpeg_ts_is_cut_and_comes_back
+            a_job_runs_against_a_session
             anything_can_be_dropped_anywhere
         }
     };

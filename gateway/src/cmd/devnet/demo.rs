@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use livepeer_core::Signers;
-use livepeer_runtime::api::{LiveVideoJob, Payer};
+use livepeer_runtime::api::{Gateway, Payer};
 use livepeer_runtime::{Driver, Runtime};
 
 use super::network::{NOOP, Network, Options};
@@ -87,7 +87,8 @@ async fn through<R: Runtime>(
         pays: true,
         whole: false,
     };
-    let builder = LiveVideoJob::builder(driver, NOOP)
+    let builder = Gateway::from(driver.clone())
+        .live_video(NOOP)
         .orchestrators(network.orchestrators().cloned())
         .payer(payer);
     let input = source::start(Input::Bytes(CLIP))?;

@@ -6,7 +6,7 @@ use livepeer_core::payment::Unit;
 use livepeer_core::payment::ticket::expected_value;
 use livepeer_core::wire::OrchestratorInfo;
 use livepeer_core::{Address, Time};
-use livepeer_runtime::api::OrchestratorSession;
+use livepeer_runtime::api::Gateway;
 use livepeer_runtime::{Driver, Runtime};
 use serde::{Serialize, Serializer};
 
@@ -27,7 +27,8 @@ impl on::Work for Info<'_> {
         let endpoints = args.endpoints()?;
         let driver = peers::with_pins(driver, &args.peers)?;
         let trust = peers::trust(&args.peers);
-        let mut builder = OrchestratorSession::builder(&driver, &args.orchestrator.to_string())
+        let mut builder = Gateway::from(driver.clone())
+            .orchestrator(&args.orchestrator.to_string())
             .payer(peers::payer(&endpoints))
             .trust(trust)
             .pin_change(peers::pin_change(&args.peers));

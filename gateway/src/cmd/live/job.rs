@@ -10,8 +10,8 @@ use futures_lite::future;
 use livepeer_core::chain::ChainView;
 use livepeer_media::{Pacer, Speed, pace};
 use livepeer_runtime::api::{
-    JobEvent, LiveVideoJob, LiveVideoJobBuilder, MAX_SEGMENT_BYTES, Matching, Output, OutputEvent,
-    Publisher,
+    Input, JobEvent, LiveVideoJob, LiveVideoJobBuilder, MAX_SEGMENT_BYTES, Matching, Output,
+    OutputEvent,
 };
 use livepeer_runtime::{Driver, Runtime};
 
@@ -78,7 +78,7 @@ pub(crate) async fn run<R: Runtime>(
     // Nothing is paid for an input that is no good.
     let first = next_cut(&input).await?;
     stop.in_order(CLOSES_WITHIN);
-    let job = future::or(
+    let (job, publisher, mut output) = future::or(
         async { builder.start().await.map_err(Failed::from).map(Some) },
         async {
             stop.pressed().await;
@@ -115,9 +115,6 @@ pub(crate) async fn run<R: Runtime>(
             });
         });
     };
-    // Subscribe before the first byte goes out, so that none can be missed.
-    let mut output = job.output();
-    let publisher = job.publisher();
     let publishing = publish(
         driver, publisher, first, &input, plan, &figures, &stop, &show,
     );
@@ -226,7 +223,8 @@ async fn failure_of<R: Runtime>(job: &LiveVideoJob<R>) -> livepeer_runtime::api:
 
 /// Says who was lost and who went on. It never ends.
 async fn watch<R: Runtime, T>(job: &LiveVideoJob<R>, figures: &Mutex<Figures>) -> T {
-    while let Some(event) = job.next_event().await {
+    let mut events = job.events();
+    while let Some(event) = events.next().await {
         match event {
             JobEvent::PaymentHeld(why) => ui::tell(&format!(
                 "cannot pay for now: {why}; the job runs on with what is paid, and it is tried again"
@@ -271,7 +269,7 @@ async fn next_cut(input: &Receiver<Cut>) -> Result<Cut, Failed> {
 #[allow(clippy::too_many_arguments, reason = "they are the ends of one pipe")]
 async fn publish<R: Runtime>(
     driver: &Driver<R>,
-    mut publisher: Publisher<R>,
+    mut publisher: Input<R>,
     first: Cut,
     input: &Receiver<Cut>,
     plan: &Plan,
@@ -321,7 +319,7 @@ async fn publish<R: Runtime>(
 /// leaves at the pace of its time stamps.
 async fn send<R: Runtime>(
     driver: &Driver<R>,
-    publisher: &mut Publisher<R>,
+    publisher: &mut Input<R>,
     first: Cut,
     input: &Receiver<Cut>,
     speed: Speed,

@@ -7,7 +7,7 @@ use livepeer_core::capabilities::Capabilities;
 use livepeer_core::chain::ChainView;
 use livepeer_core::payment::guard::Budget;
 use livepeer_core::payment::{nonce::NONCE_KEY, session::LocalAccount};
-use livepeer_runtime::api::{LiveVideoJob, Payer};
+use livepeer_runtime::api::{Gateway, Payer};
 use livepeer_runtime::store::{Sqlite, Store as _};
 use livepeer_runtime::{Driver, Runtime, Signer as _, seed};
 
@@ -47,7 +47,8 @@ impl on::Work for Live<'_> {
             whole: orchestrators.len() > 1,
             chain: purse.chain,
         };
-        let mut builder = LiveVideoJob::builder(&driver, &args.model_id)
+        let mut builder = Gateway::from(driver.clone())
+            .live_video(&args.model_id)
             .orchestrators(orchestrators)
             .payer(payer)
             .budget(purse.budget, purse.budget_key)

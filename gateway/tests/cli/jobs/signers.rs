@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use livepeer_runtime::api::LiveVideoJob;
+use livepeer_tokio::Gateway;
 
 use super::{Devnet, SPEED, job};
 
@@ -34,9 +34,10 @@ impl Silent {
 fn a_silent_signer_delays_the_first_job_by_a_second_and_is_not_asked_by_the_next() {
     let net = Devnet::start("tokio");
     let silent = Silent::start();
-    let start = async |driver: &livepeer_tokio::Driver| {
+    let start = async |gateway: &Gateway| {
         let began = Instant::now();
-        let job = LiveVideoJob::builder(driver, "noop")
+        let (job, ..) = gateway
+            .live_video("noop")
             .orchestrator(&net.orchestrator)
             .signer(&silent.url())
             .signer(&net.signer)
@@ -52,11 +53,12 @@ fn a_silent_signer_delays_the_first_job_by_a_second_and_is_not_asked_by_the_next
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let driver = livepeer_tokio::driver();
-        start(&driver).await;
+        let gateway = Gateway::new();
+        start(&gateway).await;
         assert_eq!(silent.asked(), 1, "the payment goes to who answered");
-        start(&driver).await;
+        start(&gateway).await;
         assert_eq!(silent.asked(), 0, "it rests");
+        let driver = gateway.driver();
         let health = driver.signer_health();
         assert_eq!(health.resting(driver.now()).count(), 1);
     });

@@ -1,0 +1,253 @@
+//! The settings of a live video job, and its start.
+
+use std::fmt;
+use std::time::Duration;
+
+use livepeer_core::capabilities::{Capabilities, Ceilings};
+use livepeer_core::discovery;
+use livepeer_core::handshake::{Identity, PinChange};
+use livepeer_core::http::{Trust, Url};
+use livepeer_core::job::LiveVideoJob as Machine;
+use livepeer_core::job::live::media::{self, Media};
+use livepeer_core::job::live::{Config, Ending};
+use livepeer_core::job::{MAX_SWAPS, SWAP_SPACING, SwapLimit};
+use livepeer_core::money::Price;
+use livepeer_core::payment::guard::Budget;
+use livepeer_core::pool::{self, SessionPool};
+use livepeer_core::selection::Balanced;
+use livepeer_core::trickle::{publisher, subscriber};
+use livepeer_core::wire::{Params, StartRequest};
+
+use super::Error;
+use super::find::discover;
+use super::input::Input;
+use super::live::LiveVideoJob;
+use super::memory::recall;
+use super::output::Output;
+use super::peers::{Peers, peer_settings};
+use super::pump::Shared;
+use crate::{Driver, Runtime, seed};
+
+/// The settings of a live video job. Their order makes no difference; [`LiveVideoJobBuilder::start`] judges them.
+/// Made by [`Gateway::live_video`](super::Gateway::live_video) and by
+/// [`OrchestratorSession::live_video`](super::OrchestratorSession::live_video).
+#[must_use = "a job begins with its start"]
+pub struct LiveVideoJobBuilder<R: Runtime> {
+    driver: Driver<R>,
+    request: StartRequest,
+    pub(super) peers: Peers,
+    /// The payer's introduction, if it is known already.
+    pub(super) identity: Option<Identity>,
+    config: Config,
+    pool: pool::Config,
+    input: publisher::Config,
+    output: subscriber::Config,
+}
+
+impl<R: Runtime> LiveVideoJobBuilder<R> {
+    pub(super) fn new(driver: &Driver<R>, model: &str) -> Self {
+        Self {
+            driver: driver.clone(),
+            request: StartRequest {
+                model_id: model.to_string(),
+                ..StartRequest::default()
+            },
+            peers: Peers::default(),
+            identity: None,
+            // Our publisher waits by itself when too much is in flight, so that is no sign of a slow orchestrator.
+            config: Config {
+                max_in_flight: usize::MAX,
+                ..Config::default()
+            },
+            pool: pool::Config {
+                ready: 1,
+                // In the driver's store, if it has one that lasts.
+                remember: true,
+                ..pool::Config::default()
+            },
+            // An input that falls silent is kept alive.
+            input: publisher::Config {
+                idle: Some(publisher::Idle::default()),
+                ..publisher::Config::default()
+            },
+            output: subscriber::Config::default(),
+        }
+    }
+
+    peer_settings!();
+    peer_settings!(payer);
+
+    /// Sets the model's first parameters.
+    pub fn params(mut self, params: Params) -> Self {
+        self.request.params = Some(params);
+        self
+    }
+
+    /// Names the request in the orchestrator's logs and in events.
+    pub fn request_id(mut self, id: &str) -> Self {
+        self.request.request_id = Some(id.to_string());
+        self
+    }
+
+    /// Names the stream in the orchestrator's logs and in events.
+    pub fn stream_id(mut self, id: &str) -> Self {
+        self.request.stream_id = Some(id.to_string());
+        self
+    }
+
+    /// Sets which certificates of orchestrators are good enough; by default the first one seen at each.
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.config.trust = trust;
+        self.pool.handshake.trust = trust;
+        self
+    }
+
+    /// Sets what to do when an orchestrator shows another certificate than the one remembered.
+    pub fn pin_change(mut self, change: PinChange) -> Self {
+        self.pool.handshake.pin_change = change;
+        self
+    }
+
+    /// Sets the most to pay per pixel, in wei.
+    pub fn max_price(mut self, price: Price) -> Self {
+        self.pool.handshake.terms.ceilings = Ceilings::of(price);
+        self.config.payment.ceilings = Ceilings::of(price);
+        self
+    }
+
+    /// Limits what may be spent. With a key, what was spent is made durable under it before a payment leaves
+    /// ([`Budget::restore`]).
+    pub fn budget(mut self, budget: Budget, key: Option<String>) -> Self {
+        self.config.payment.budget = budget;
+        self.config.payment.budget_key = key;
+        self
+    }
+
+    /// Sets how long nothing may come back while input flows, before the orchestrator is left; 30 s unless this says
+    /// otherwise.
+    pub fn output_within(mut self, limit: Duration) -> Self {
+        self.config.output_silence = limit;
+        self
+    }
+
+    /// Sets how long nothing may come back while the runner says that its model is loading, before the orchestrator is left;
+    /// 180 s unless this says otherwise.
+    pub fn loading_within(mut self, limit: Duration) -> Self {
+        self.config.loading_silence = limit;
+        self
+    }
+
+    /// Changes any other setting of the job.
+    pub fn config(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Changes how the input is published; its certificate rule is the job's.
+    pub fn input(mut self, change: impl FnOnce(&mut publisher::Config)) -> Self {
+        change(&mut self.input);
+        self
+    }
+
+    /// Changes how the output is read; its certificate rule is the job's.
+    pub fn output(mut self, change: impl FnOnce(&mut subscriber::Config)) -> Self {
+        change(&mut self.output);
+        self
+    }
+
+    /// Finds an orchestrator, pays it and starts the job. Its input and output are handed out here and nowhere else.
+    ///
+    /// # Errors
+    /// If the settings are no good, the signer fails, or no orchestrator takes the job.
+    #[doc(alias = "start_lv2v")]
+    pub async fn start(mut self) -> Result<(LiveVideoJob<R>, Input<R>, Output<R>), Error> {
+        if self.request.model_id.is_empty() {
+            return Err(Error::Options("a job needs a model, such as noop"));
+        }
+        let mut payer = self.peers.payer()?;
+        payer.learn(&self.driver.signer_health());
+        let wanted = Capabilities::live_video(self.request.model_id.as_str());
+        let mut orchestrators = self.peers.orchestrators()?;
+        if orchestrators.is_empty() {
+            orchestrators = self.find(&wanted).await?;
+        }
+        self.pool.handshake.terms.paying = payer.paying();
+        // What matters is whether the start is taken, and that is asked right after.
+        self.pool.handshake.ignore_capacity = true;
+        self.config.leave_dead |= orchestrators.len() > 1;
+        if let Some(others) = orchestrators.len().checked_sub(1) {
+            // As often as it takes to have tried everybody once.
+            let most = u32::try_from(others).unwrap_or(u32::MAX).max(MAX_SWAPS);
+            self.config.swap_limit = SwapLimit::new(most, SWAP_SPACING);
+        }
+        self.input.trust = self.config.trust;
+        self.output.trust = self.config.trust;
+        self.output.leave_dead |= self.config.leave_dead;
+        let now = self.driver.now();
+        let identity = self.identity.unwrap_or_else(|| payer.identity());
+        let pool = SessionPool::new(
+            now,
+            self.pool,
+            identity,
+            wanted,
+            Balanced::default(),
+            seed(),
+        );
+        let pool = self.driver.drive(pool);
+        recall(&pool);
+        pool.with(|pool, now| pool.offer(now, orchestrators));
+        let job = Machine::new(now, self.config, self.request, payer);
+        let job = self.driver.drive(job);
+        let media = self.driver.drive(Media::new(now, media::Config::default()));
+        let shared = Shared::new(job, media, pool);
+        let guard = StopOnDrop(&shared);
+        let started = shared
+            .until(|state| match (&state.started, &state.ended) {
+                (Some(started), _) => Some(Ok(started.clone())),
+                (None, Some(ending)) => {
+                    let silent_signer = state.no_identity.take().map(Error::from);
+                    Some(Err(silent_signer.unwrap_or_else(|| match ending {
+                        Ending::Failed(failure) => Error::from(failure.clone()),
+                        _ => Error::NoOrchestrator(std::mem::take(&mut state.tried)),
+                    })))
+                }
+                _ => None,
+            })
+            .await?;
+        std::mem::forget(guard);
+        // The output first: none of it may be missed.
+        let output = Output::new(shared.clone(), self.output);
+        let input = Input::new(shared.clone(), self.input);
+        Ok((LiveVideoJob::new(shared, started), input, output))
+    }
+
+    /// Asks the discovery endpoint or the signer for orchestrators.
+    async fn find(&self, wanted: &Capabilities) -> Result<Vec<Url>, Error> {
+        let sources = self.peers.sources(wanted)?;
+        let config = discovery::Config::default();
+        let discovered = discover(&self.driver, config, sources, discovery::WITHIN).await;
+        if discovered.found.is_empty() {
+            return Err(Error::NothingFound(Box::new(discovered)));
+        }
+        let found = discovered.found.into_iter();
+        Ok(found.map(|one| one.url).collect())
+    }
+}
+
+impl<R: Runtime> fmt::Debug for LiveVideoJobBuilder<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LiveVideoJobBuilder")
+            .field("request", &self.request)
+            .field("peers", &self.peers)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Stops a job whose start nobody waits for any more.
+struct StopOnDrop<'a, R: Runtime>(&'a Shared<R>);
+
+impl<R: Runtime> Drop for StopOnDrop<'_, R> {
+    fn drop(&mut self) {
+        self.0.job.with(|job, now| job.stop(now));
+    }
+}

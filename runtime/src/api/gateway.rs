@@ -1,0 +1,82 @@
+//! The entry for applications.
+
+use std::fmt;
+
+use super::builder::LiveVideoJobBuilder;
+use super::find::Search;
+use super::orchestrator::OrchestratorSessionBuilder;
+use crate::{Driver, Runtime};
+
+/// A gateway: finds orchestrators, pays them and sends them work. An application has one.
+///
+/// | call | what comes of it |
+/// |---|---|
+/// | [`Gateway::live_video`] | a [`LiveVideoJob`](super::LiveVideoJob), its [`Input`](super::Input) and its [`Output`](super::Output) |
+/// | [`Gateway::orchestrator`] | an [`OrchestratorSession`](super::OrchestratorSession), from which a [`PaymentSession`](super::PaymentSession) and live video jobs are made |
+/// | [`Gateway::discover`] | a list of orchestrators |
+///
+/// Cheap to clone. All work of a gateway and of its clones shares connections, certificates seen, what is known of
+/// signers, and sessions with orchestrators: a job that follows another of the same kind need not shake hands anew.
+///
+/// Keys, stores and certificates are settings of the [`Driver`] below it: `Gateway::from(driver)`.
+#[derive(Clone)]
+pub struct Gateway<R: Runtime> {
+    driver: Driver<R>,
+}
+
+impl<R: Runtime + Default> Gateway<R> {
+    /// A gateway without a key, with records in memory, on the runtime that runs now.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl<R: Runtime + Default> Default for Gateway<R> {
+    fn default() -> Self {
+        Driver::new(R::default()).into()
+    }
+}
+
+impl<R: Runtime> From<Driver<R>> for Gateway<R> {
+    /// A gateway on what `driver` has: its key, its store, its certificates.
+    fn from(driver: Driver<R>) -> Self {
+        Self { driver }
+    }
+}
+
+impl<R: Runtime> Gateway<R> {
+    /// Configures a live video job for `model`, such as `noop`: live video in, live video out.
+    #[doc(alias = "start_lv2v")]
+    #[doc(alias = "StartJobRequest")]
+    #[doc(alias = "submit_job")]
+    pub fn live_video(&self, model: &str) -> LiveVideoJobBuilder<R> {
+        LiveVideoJobBuilder::new(&self.driver, model)
+    }
+
+    /// Configures a session with the orchestrator at `url` (`HOST:PORT` or a URL).
+    #[doc(alias = "get_orch_info")]
+    #[doc(alias = "get_orchestrator_info")]
+    pub fn orchestrator(&self, url: &str) -> OrchestratorSessionBuilder<R> {
+        OrchestratorSessionBuilder::new(&self.driver, url)
+    }
+
+    /// Configures a search for orchestrators.
+    #[doc(alias = "discover_orchestrators")]
+    #[doc(alias = "orchestrator_selector")]
+    pub fn discover(&self) -> Search<R> {
+        Search::new(&self.driver)
+    }
+
+    /// The driver below, for machines that the gateway has no call for.
+    #[must_use]
+    pub const fn driver(&self) -> &Driver<R> {
+        &self.driver
+    }
+}
+
+impl<R: Runtime> fmt::Debug for Gateway<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").finish_non_exhaustive()
+    }
+}
