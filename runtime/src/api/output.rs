@@ -91,6 +91,7 @@ impl<R: Runtime> Output<R> {
                 }
                 Next::Over => {
                     // What is missing in the end.
+                    self.shared.media(|media, now| media.output_over(now));
                     self.collect_told();
                     if self.told.is_empty() {
                         return Poll::Ready(self.over());

@@ -148,3 +148,19 @@ fn a_standby_that_was_left_after_it_gave_is_left_for_another() {
     );
     assert_eq!(sessions(&media), [2]);
 }
+
+#[test]
+fn output_that_the_end_of_the_job_cuts_short_is_told_and_nothing_after_it() {
+    let mut media = Media::new(NOW, Config::default());
+    media.go_to(NOW, 0, &channels_at("a"));
+    give(&mut media, 0, b"half");
+    media.end(NOW);
+    // What came before the end is still handed over.
+    let data = Bytes::from_static(b"more");
+    media.output(NOW, 0, subscriber::Event::Data(Seq::ZERO, data));
+    media.output_over(NOW);
+    give(&mut media, 0, b"late");
+    media.output_over(NOW);
+    let cut = format!("{:?}", OutputEvent::Truncated(Seq::ZERO, 8));
+    assert_eq!(told(&mut media), ["begin 0", "half", "more", &cut]);
+}

@@ -95,6 +95,8 @@ pub struct Media {
     /// The number of the next output segment, and how much there was of it if it is open.
     next_output: Seq,
     open_output: Option<u64>,
+    /// No more output is handed over.
+    output_over: bool,
     told: VecDeque<OutputEvent>,
     out: Outbox<News>,
 }
@@ -122,6 +124,7 @@ impl Media {
             told_seen: None,
             next_output: Seq::ZERO,
             open_output: None,
+            output_over: false,
             told: VecDeque::new(),
             out: Outbox::default(),
         }
@@ -339,6 +342,9 @@ impl Media {
     /// of [`Media::outputs`]. Events of others are ignored.
     pub fn output(&mut self, now: Time, session: u32, event: subscriber::Event) {
         self.advance(now);
+        if self.output_over {
+            return;
+        }
         let gives = matches!(&event, subscriber::Event::Data(_, data) if !data.is_empty());
         if gives && self.standby_is(session) {
             self.promote();
@@ -406,6 +412,16 @@ impl Media {
         self.next_output = self.next_output.next();
         self.at_work.moved = self.now;
         self.told.push_back(event);
+    }
+
+    /// All output that came before the job ended was handed over: a segment of the output that is still open is cut
+    /// short, and later output counts no more.
+    pub fn output_over(&mut self, now: Time) {
+        self.advance(now);
+        self.output_over = true;
+        if let Some(bytes) = self.open_output {
+            self.end_output(OutputEvent::Truncated(self.next_output, bytes));
+        }
     }
 
     /// The next event of the output for the application. Take all of them after every call of [`Media::output`].
