@@ -4,6 +4,8 @@
 //! The world is a [`Net`] with the usual machines in it, and the little that carries events between the machines of one
 //! gateway. Whatever a test wants to break it reaches through [`World::net`].
 
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,7 +22,7 @@ use livepeer_core::payment::mint::Policy;
 use livepeer_core::payment::remote::{self, SignerServer};
 use livepeer_core::payment::session::{LocalAccount, Paid};
 use livepeer_core::pool::{self, Outcome, Quickest, SessionPool};
-use livepeer_core::trickle::{Subscriber, publisher, subscriber};
+use livepeer_core::trickle::{Seq, Subscriber, publisher, subscriber};
 use livepeer_core::wire::{RunnerEvent, StartRequest, identity_digest};
 use livepeer_core::{Address, Failure, Rng, Seed, Signers, Time};
 use livepeer_orchestrator::{Event, Orchestrator};
@@ -92,8 +94,21 @@ pub struct Log {
     pub standbys: usize,
     /// Output segments, in order. The last one may not be complete yet.
     pub segments: Vec<Vec<u8>>,
+    /// Output segments that were told to be cut short.
+    pub truncated: BTreeSet<usize>,
     /// Input segments that have no output, as the reader of the output is told.
-    pub missing: u64,
+    pub gaps: Vec<Range<Seq>>,
+}
+
+impl Log {
+    /// How many input segments have no output, as the reader of the output is told.
+    #[must_use]
+    pub fn missing(&self) -> u64 {
+        self.gaps
+            .iter()
+            .map(|gap| gap.end.get() - gap.start.get())
+            .sum()
+    }
 }
 
 impl World {
@@ -322,6 +337,10 @@ impl Gateway {
             }
             moved |= self.read(net);
             if !moved {
+                if self.log.ended.is_some() {
+                    net.with(self.media, Media::output_over);
+                    self.take_output(net);
+                }
                 return;
             }
         }
@@ -448,7 +467,11 @@ impl Gateway {
                     }
                 }
                 OutputEvent::Anew(..) => drop(self.log.segments.pop()),
-                OutputEvent::Gap(gap) => self.log.missing += gap.end.get() - gap.start.get(),
+                OutputEvent::Truncated(..) => {
+                    let last = self.log.segments.len().saturating_sub(1);
+                    self.log.truncated.insert(last);
+                }
+                OutputEvent::Gap(gap) => self.log.gaps.push(gap),
                 _ => {}
             }
         }

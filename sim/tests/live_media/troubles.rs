@@ -1,0 +1,329 @@
+//! Live video in trouble of every kind: orchestrators die at any byte of what goes and comes, stall, lose their runner
+//! or their uploads, connections break, quotes expire, the signer is away. What comes back is the input, once and in
+//! order, and what does not is told.
+//!
+//! `JOB_SEEDS=10000` plays more of them, `JOB_SEED=n` one.
+
+use std::time::Duration;
+
+use livepeer_core::job::SwapLimit;
+use livepeer_core::job::live::{self, Ending};
+use livepeer_core::trickle::{Seq, Start};
+use livepeer_core::wire::StartRequest;
+use livepeer_core::{Rng, Time};
+use livepeer_orchestrator::{Join, Quirks};
+use livepeer_sim::world::{Gateway, Log, World};
+use livepeer_sim::{Link, seeds};
+
+use super::{ms, orchestrator, video};
+
+const KIND: &str = "JOB";
+
+/// Seeds that once found something come first.
+const FOUND: [u64; 1] = [147];
+
+/// Where the signer of a world is.
+const SIGNER: &str = "signer:7936";
+
+/// A link with this latency brings nothing while a test lasts.
+const STALLED: Duration = Duration::from_secs(36_000);
+
+/// A trouble of the orchestrator at work, or of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    /// It is gone for good, and every connection with it.
+    Dies,
+    /// It is there, and nothing moves any more.
+    Stalls,
+    /// Its runner makes no output any more, and may say nothing either.
+    LosesRunner {
+        mute: bool,
+    },
+    /// Every connection to it breaks once, uploads in their middle.
+    Cuts,
+    /// Connections to it break again and again.
+    Breaks,
+    /// It answers no call any more; channels go on.
+    FallsSilent,
+    /// Every quote there is expires.
+    Expires,
+    /// The signer cannot be reached, or can be again.
+    SignerGoes,
+    SignerComes,
+}
+
+impl Trouble {
+    fn draw(rng: &mut Rng, fatal: bool) -> Self {
+        match (fatal, rng.below(6)) {
+            (true, 0 | 1) => Self::Dies,
+            (true, 2) => Self::Stalls,
+            (true, 3) => Self::FallsSilent,
+            (true, n) => Self::LosesRunner { mute: n == 4 },
+            (false, 0 | 1) => Self::Cuts,
+            (false, 2) => Self::Breaks,
+            (false, 3) => Self::SignerGoes,
+            (false, 4) => Self::SignerComes,
+            (false, _) => Self::Expires,
+        }
+    }
+
+    /// Comes over the orchestrator at work. False if none is.
+    fn comes(self, rng: &mut Rng, world: &mut World, gateway: &Gateway) -> bool {
+        let Some(serving) = gateway.log.started.last() else {
+            return false;
+        };
+        let authority = serving.orchestrator.authority();
+        let node = world
+            .orchestrators
+            .iter()
+            .find(|node| world.net.get(**node).config().service == serving.orchestrator);
+        let node = *node.expect("it is one of the world's");
+        let quirks = match self {
+            Self::Dies => {
+                world.net.link(&authority).down = true;
+                world.net.cut(&authority);
+                return true;
+            }
+            Self::Stalls => {
+                world.net.link(&authority).latency = STALLED;
+                return true;
+            }
+            Self::Cuts => {
+                world.net.cut(&authority);
+                return true;
+            }
+            Self::Breaks => {
+                world.net.link(&authority).breaks_per_million = 1 + rng.below(4_000) as u32;
+                return true;
+            }
+            Self::Expires => {
+                world.set_chain(|chain| chain.l1_block += 45);
+                return true;
+            }
+            Self::SignerGoes | Self::SignerComes => {
+                world.net.link(SIGNER).down = self == Self::SignerGoes;
+                return true;
+            }
+            Self::LosesRunner { mute } => Quirks {
+                no_output: true,
+                no_events: mute,
+                ..Quirks::default()
+            },
+            Self::FallsSilent => Quirks {
+                silent: true,
+                ..Quirks::default()
+            },
+        };
+        world
+            .net
+            .with(node, |machine, now| machine.set_quirks(now, quirks));
+        true
+    }
+}
+
+/// When a trouble comes.
+#[derive(Clone, Copy, Debug)]
+enum When {
+    At(Time),
+    AfterBytesSent(usize),
+    AfterBytesBack(usize),
+}
+
+struct Run {
+    rng: Rng,
+    world: World,
+    gateway: Gateway,
+    troubles: Vec<(When, Trouble)>,
+    sent: usize,
+}
+
+impl Run {
+    /// Lets time pass until `done`, and troubles come as they are due.
+    fn until(
+        &mut self,
+        patience: Duration,
+        mut done: impl FnMut(&mut World, &mut Gateway) -> bool,
+    ) -> bool {
+        let (rng, troubles, sent) = (&mut self.rng, &mut self.troubles, self.sent);
+        let gateways = std::slice::from_mut(&mut self.gateway);
+        self.world.run_till(patience, gateways, |world, gateways| {
+            let gateway = &mut gateways[0];
+            let back: usize = gateway.log.segments.iter().map(Vec::len).sum();
+            let now = world.net.now();
+            troubles.retain(|(when, trouble)| {
+                let due = match *when {
+                    When::At(at) => at <= now,
+                    When::AfterBytesSent(bytes) => bytes <= sent,
+                    When::AfterBytesBack(bytes) => bytes <= back,
+                };
+                !(due && trouble.comes(rng, world, gateway))
+            });
+            done(world, gateway)
+        })
+    }
+
+    fn pass(&mut self, span: Duration) {
+        let end = self.world.net.now() + span;
+        self.until(span, |world, _| world.net.now() >= end);
+    }
+
+    /// Publishes a segment in pieces of any size. False if the job ended before it began.
+    fn publish(&mut self, segment: &[u8], full_speed: bool) -> bool {
+        let begun = self.until(Duration::from_secs(600), |world, gateway| {
+            gateway.log.ended.is_some() || gateway.begin(&mut world.net)
+        });
+        assert!(begun, "the input waits, and nobody says why");
+        if self.gateway.log.ended.is_some() {
+            return false;
+        }
+        let pieces = 1 + self.rng.below(10);
+        let mut rest = segment;
+        for n in (1..=pieces).rev() {
+            let size = match n {
+                1 => rest.len(),
+                _ => self.rng.below(rest.len() as u64 + 1) as usize,
+            };
+            let (piece, after) = rest.split_at(size);
+            rest = after;
+            self.gateway
+                .write(&mut self.world.net, piece.to_vec().into());
+            self.sent += piece.len();
+            self.pass(if full_speed {
+                ms(0)
+            } else {
+                ms(1_000 / pieces)
+            });
+        }
+        self.gateway.end(&mut self.world.net);
+        true
+    }
+}
+
+/// Checks that the output is what was sent, once and in order, but for what was told to be missing. The input of an
+/// output segment that was told to be cut short is missing too.
+fn is_what_was_sent(log: &Log, sent: &[Vec<u8>]) {
+    let is_missing = |n: usize| log.gaps.iter().any(|gap| gap.contains(&Seq::new(n as u64)));
+    let kept = sent.iter().enumerate().filter(|(n, _)| !is_missing(*n));
+    let want: Vec<u8> = kept.flat_map(|(_, segment)| segment.clone()).collect();
+    let whole = log.segments.iter().enumerate();
+    let whole = whole.filter(|(n, _)| !log.truncated.contains(n));
+    let back: Vec<u8> = whole.flat_map(|(_, segment)| segment.clone()).collect();
+    let same = back.iter().zip(&want).take_while(|(a, b)| a == b).count();
+    assert!(
+        back == want,
+        "of {} bytes that are not missing {} came, the first {same} of them as they were; gaps {:?}, cut short {:?}",
+        want.len(),
+        back.len(),
+        log.gaps,
+        log.truncated
+    );
+    let all = sent.concat();
+    for n in &log.truncated {
+        let part = &log.segments[*n];
+        let known = part.is_empty() || all.windows(part.len()).any(|window| window == part);
+        assert!(known, "what there is of output segment {n} is of no input");
+    }
+}
+
+/// What became of a seed.
+#[derive(Debug)]
+struct Outcome {
+    swaps: usize,
+    missing: u64,
+    finished: bool,
+}
+
+fn play(seed: u64) -> Outcome {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_be_bytes());
+    let mut rng = Rng::new(bytes);
+    let orchestrators = 2 + rng.below(4) as usize;
+    let late = Join {
+        within: ms(500),
+        from: Start::Current,
+    };
+    let configs = (0..orchestrators).map(|n| orchestrator(n, late)).collect();
+    let mut world = World::new(rng.fork(), configs);
+    for n in 0..orchestrators {
+        *world.net.link(&format!("orch-{n}:8935")) = Link {
+            latency: ms(1 + rng.below(40)),
+            jitter: ms(rng.below(20)),
+            ..Link::default()
+        };
+    }
+    let config = live::Config {
+        swap_limit: SwapLimit::new(20, Duration::from_secs(600)),
+        leave_dead: true,
+        max_in_flight: usize::MAX,
+        ..live::Config::default()
+    };
+    let request = StartRequest {
+        model_id: "noop".to_owned(),
+        ..StartRequest::default()
+    };
+    let gateway = world.gateway(config, request);
+    let full_speed = rng.below(2) == 0;
+    let segments = 3 + rng.below(30);
+    let sent: Vec<Vec<u8>> = (0..segments).map(|n| video(&mut rng, 0, n)).collect();
+    let total: u64 = sent.iter().map(|segment| segment.len() as u64).sum();
+    let now = world.net.now();
+    let when = |rng: &mut Rng| match rng.below(3) {
+        0 => When::At(now + ms(rng.below(segments * 1_200))),
+        1 => When::AfterBytesSent(rng.below(total + 1) as usize),
+        _ => When::AfterBytesBack(rng.below(total + 1) as usize),
+    };
+    // Somebody is left.
+    let fatal = rng.below(orchestrators as u64);
+    let others = rng.below(5);
+    let troubles = (0..fatal + others)
+        .map(|n| (when(&mut rng), Trouble::draw(&mut rng, n < fatal)))
+        .collect();
+    let mut run = Run {
+        rng,
+        world,
+        gateway,
+        troubles,
+        sent: 0,
+    };
+    let begun = sent
+        .iter()
+        .take_while(|segment| run.publish(segment, full_speed))
+        .count();
+    run.gateway.close(&mut run.world.net);
+    let ended = run.until(Duration::from_secs(900), |_, gateway| {
+        gateway.log.ended.is_some()
+    });
+    let log = &run.gateway.log;
+    assert!(ended, "the job does not end: {:?}", log.failed);
+    is_what_was_sent(log, &sent[..begun]);
+    let figures = run.world.net.get(run.gateway.media).figures();
+    assert_eq!(figures.begun, begun as u64, "{figures:?}");
+    assert_eq!(figures.missing, log.missing(), "{figures:?}");
+    assert_eq!(
+        figures.answered + figures.missing,
+        figures.begun,
+        "{figures:?}"
+    );
+    let outcome = Outcome {
+        swaps: log.started.len().saturating_sub(1),
+        missing: figures.missing,
+        finished: log.ended == Some(Ending::Finished),
+    };
+    // Whatever happened, nothing is left open (rule 11), once the servers have swept.
+    run.world.net.run_for(Duration::from_secs(1_000));
+    assert!(run.world.net.get(run.gateway.media).is_idle());
+    outcome
+}
+
+#[test]
+fn what_comes_back_through_any_trouble_is_the_input_once_and_in_order_and_gaps_are_told() {
+    let played = seeds::play(KIND, &seeds::wanted(KIND, &FOUND, 30), play);
+    let swaps: usize = played.iter().map(|one| one.swaps).sum();
+    let missing: u64 = played.iter().map(|one| one.missing).sum();
+    let finished = played.iter().filter(|one| one.finished).count();
+    println!(
+        "{swaps} swaps, {missing} segments missing and told, {finished} of {} jobs finished",
+        played.len()
+    );
+    assert!(seeds::alone(KIND).is_some() || (swaps > 0 && finished > 0));
+}
