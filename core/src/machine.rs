@@ -267,6 +267,18 @@ impl<M: Machine> Child<M> {
     }
 }
 
+/// Numbers for the children of a machine.
+#[derive(Debug, Default)]
+pub struct ChildIds(u32);
+
+impl ChildIds {
+    /// Takes in `machine` as the next child.
+    pub fn adopt<M: Machine>(&mut self, machine: M) -> Child<M> {
+        self.0 += 1;
+        Child::new(self.0, machine)
+    }
+}
+
 /// The earlier of two optional wake times.
 #[must_use]
 pub fn earlier(a: Option<Time>, b: Option<Time>) -> Option<Time> {

@@ -1,5 +1,6 @@
 //! Jobs: the only room where handshake, payment and trickle meet.
 
+mod hire;
 pub mod live;
 mod swaps;
 

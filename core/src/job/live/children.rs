@@ -3,16 +3,15 @@
 use alloc::vec::Vec;
 
 use super::work::Closing;
-use super::{LiveVideoJob, Serving, State};
+use super::{LiveVideoJob, State};
+use crate::exchange::Exchange;
+use crate::job::hire::Hire;
 use crate::machine::{Input, earlier};
-use crate::payment::session;
 use crate::time::Time;
-use crate::{handshake, trickle};
+use crate::trickle;
 
 /// An event of a child, to be acted on once no child is borrowed.
 pub(super) enum Told {
-    Payment(session::Event),
-    Handshake(handshake::Event),
     Control(trickle::publisher::Event),
     Events(trickle::subscriber::Event),
 }
@@ -35,15 +34,13 @@ impl LiveVideoJob {
     fn drain_seat(&mut self) -> bool {
         let mut moved = false;
         loop {
-            let mut told = Vec::new();
-            if let Some(serving) = &mut self.serving {
-                serving
-                    .payment
-                    .drain(&mut self.out, |event| told.push(Told::Payment(event)));
-                serving
-                    .handshake
-                    .drain(&mut self.out, |event| told.push(Told::Handshake(event)));
+            while let Some(hire) = &mut self.hire
+                && let Some(told) = hire.poll(self.now, &mut self.out, &mut self.children)
+            {
+                moved = true;
+                self.on_hire(told);
             }
+            let mut told = Vec::new();
             if let State::Running(running) = &mut self.state {
                 running.send_next(self.now);
                 running
@@ -69,8 +66,6 @@ impl LiveVideoJob {
                     break;
                 }
                 match told {
-                    Told::Payment(event) => self.on_payment(event),
-                    Told::Handshake(event) => self.on_handshake(event),
                     Told::Control(event) => self.on_control(event),
                     Told::Events(event) => self.on_events(event),
                 }
@@ -85,13 +80,8 @@ impl LiveVideoJob {
             Input::Http(id, _) | Input::Signed(id, _) | Input::Stored(id, _) => *id,
             Input::Tick => return,
         };
-        if let Some(serving) = &mut self.serving {
-            if serving.payment.owns(id) {
-                return serving.payment.handle_input(now, input);
-            }
-            if serving.handshake.owns(id) {
-                return serving.handshake.handle_input(now, input);
-            }
+        if let Some(hire) = self.hire.as_mut().filter(|hire| hire.owns(id)) {
+            return hire.handle_input(now, input);
         }
         if let State::Running(running) = &mut self.state {
             if running.control.owns(id) {
@@ -109,9 +99,8 @@ impl LiveVideoJob {
     /// Lets every child look at the time.
     pub(super) fn tick_children(&mut self) {
         let now = self.now;
-        if let Some(serving) = &mut self.serving {
-            serving.payment.handle_input(now, Input::Tick);
-            serving.handshake.handle_input(now, Input::Tick);
+        if let Some(hire) = &mut self.hire {
+            hire.handle_input(now, Input::Tick);
         }
         if let State::Running(running) = &mut self.state {
             running.control.handle_input(now, Input::Tick);
@@ -123,18 +112,18 @@ impl LiveVideoJob {
     }
 
     pub(super) fn wake(&self) -> Option<Time> {
-        let mut wake = self.farewell.as_ref().map(|farewell| farewell.deadline);
+        let mut wake = self.farewell.as_ref().and_then(Exchange::wake);
         for control in &self.leaving {
             wake = earlier(wake, control.wake());
         }
-        wake = earlier(wake, self.serving.as_ref().and_then(Serving::wake));
+        wake = earlier(wake, self.hire.as_ref().and_then(Hire::wake));
         wake = earlier(wake, self.state_wake(&self.state));
         earlier(wake, earlier(self.standby_wake(), self.standby_at()))
     }
 
     pub(super) fn state_wake(&self, state: &State) -> Option<Time> {
         match state {
-            State::AwaitingStart(start) => Some(start.deadline),
+            State::AwaitingStart(start) => start.wake(),
             State::Running(running) => {
                 let own = running
                     .keep_alive_at

@@ -5,8 +5,8 @@ use core::time::Duration;
 
 use super::media::Owed;
 use super::{Ending, Event, LiveVideoJob, Loss, Running, State};
-use crate::error::{Advice, Broken, Cause, Failure, Party, Reason};
-use crate::payment::Payer;
+use crate::error::{Advice, Cause, Failure, Party};
+use crate::job::hire::{Hire, verdict};
 use crate::pool::{Lease, NoMoreTries, Outcome};
 
 /// Input that has been silent for this long is asleep: a server removes channels after five minutes.
@@ -15,8 +15,8 @@ const ASLEEP: Duration = Duration::from_secs(240);
 impl LiveVideoJob {
     /// The orchestrator at work is given up for `cause`: the job goes on with another, if it may.
     pub(super) fn lose(&mut self, cause: Cause) {
-        if let Some(serving) = &self.serving {
-            let failure = Failure::new(serving.party(), cause);
+        if let Some(hire) = &self.hire {
+            let failure = Failure::new(hire.party(), cause);
             self.release(failure);
         }
     }
@@ -57,7 +57,7 @@ impl LiveVideoJob {
 
     /// Tells that the orchestrator is lost.
     pub(super) fn tell_lost(&mut self, failure: &Failure) {
-        let Some(url) = self.serving.as_ref().map(|serving| serving.lease.url()) else {
+        let Some(url) = self.hire.as_ref().map(|hire| hire.lease().url()) else {
             return;
         };
         let url = url.clone();
@@ -145,10 +145,9 @@ impl LiveVideoJob {
                 return;
             }
             State::AwaitingLease => self.release_spare(),
-            State::AwaitingPayment(_) | State::Running(_) => {
-                self.leave(Outcome::Done {
-                    first_byte: self.serving.as_ref().and_then(|serving| serving.first_byte),
-                });
+            State::AwaitingPayment | State::Running(_) => {
+                let done = self.hire.as_ref().map(Hire::done);
+                self.leave(done.unwrap_or(Outcome::Unused));
             }
         }
         self.end_with(ending);
@@ -172,27 +171,14 @@ impl LiveVideoJob {
         }
     }
 
-    /// Ends payments to the orchestrator and its handshake, and remembers what they taught. Its lease is left.
+    /// Ends payments to the orchestrator and its handshake. Its lease is left.
     fn part(&mut self) -> Option<Lease> {
-        let mut serving = self.serving.take()?;
-        // What was spent here counts against the next one too.
-        let payment = serving.payment.get();
-        self.config.payment.budget = payment.budget().clone();
-        if let Some(other) = self.standby.as_mut().and_then(|seat| seat.serving_mut()) {
-            other.payment.get_mut().set_budget(payment.budget().clone());
+        let hire = self.hire.take()?;
+        let lease = hire.end(self.now, &mut self.purse, &mut self.out);
+        if let Some(other) = self.standby.as_mut().and_then(|seat| seat.hire.as_mut()) {
+            other.follow(&self.purse);
         }
-        if let (Payer::Account(mine), Some(account)) = (&mut self.payer, payment.account()) {
-            // The next one may come with the same quote, and no nonce is used twice.
-            mine.learn(&account.used);
-        }
-        if let Some(health) = payment.signer_health() {
-            self.payer.learn(health);
-        }
-        serving.payment.get_mut().close(self.now);
-        serving.payment.drain(&mut self.out, |_| ());
-        serving.handshake.get_mut().close(self.now);
-        serving.handshake.drain(&mut self.out, |_| ());
-        Some(serving.lease)
+        Some(lease)
     }
 
     pub(super) fn end_with(&mut self, ending: Ending) {
@@ -209,31 +195,5 @@ impl LiveVideoJob {
             State::Closing(ending) => self.out.event(Event::Ended(ending)),
             other => self.state = other,
         }
-    }
-}
-
-/// The verdict of a failure on the orchestrator (jobs spec 2.4).
-pub(super) fn verdict(failure: &Failure) -> Outcome {
-    match failure.cause {
-        Cause::Refused {
-            reason: Reason::Capacity,
-            ..
-        } => Outcome::Full,
-        Cause::Refused {
-            reason: Reason::ParamsExpired | Reason::AuthToken,
-            ..
-        } => Outcome::Stale,
-        Cause::Guard(ref broken) if matches!(**broken, Broken::Ceiling { .. }) => Outcome::TooDear,
-        // Others can pay it; we cannot.
-        Cause::TooDear { .. }
-        | Cause::Free
-        | Cause::Refused {
-            reason: Reason::PriceDoubled,
-            ..
-        } => Outcome::TooDear,
-        // Nothing against it: the job ends.
-        _ if failure.advice() == Advice::Stop => Outcome::Unused,
-        // Also what others refuse on its account: lent at once again, it would fail at once again.
-        _ => Outcome::Failed(failure.clone()),
     }
 }

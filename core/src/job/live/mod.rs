@@ -26,12 +26,11 @@ use bytes::Bytes;
 
 use crate::chain::ChainView;
 use crate::error::{Cause, Failure, Misuse, Party};
-use crate::handshake::Handshake;
-use crate::http::In;
+use crate::exchange::Exchange;
 use crate::job::SwapLimit;
-use crate::machine::{Child, EffectId, Input, Machine, Outbox, Output, earlier};
-use crate::payment::session::{self, PaymentId};
-use crate::payment::{Payer, PaymentSession};
+use crate::job::hire::{Hire, Purse};
+use crate::machine::{Child, ChildIds, Input, Machine, Outbox, Output};
+use crate::payment::{Payer, session};
 use crate::pool::{Attempts, Lease};
 use crate::signers::SignerHealth;
 use crate::time::Time;
@@ -60,10 +59,11 @@ pub const MAX_BACKLOG: usize = 32;
 pub struct LiveVideoJob {
     config: Config,
     request: StartRequest,
-    payer: Payer,
+    purse: Purse,
     now: Time,
     state: State,
-    serving: Option<Serving>,
+    /// The orchestrator at work, or about to be.
+    hire: Option<Hire>,
     /// An orchestrator whose start died on the wire, and how: it gets one more try if there is nobody else.
     spare: Option<(Lease, Failure)>,
     /// Another orchestrator beside the one at work, which is silent.
@@ -79,7 +79,8 @@ pub struct LiveVideoJob {
     lost: Option<Loss>,
     /// Control channels of orchestrators that were left, being closed.
     leaving: Vec<Child<Publisher>>,
-    farewell: Option<Farewell>,
+    /// The DELETE of a session that came about after the job was stopped.
+    farewell: Option<Exchange>,
     /// How the job will end, once that is decided while a start is under way.
     stopping: Option<Ending>,
     /// How many updates of the parameters were taken: each has the number that this was then.
@@ -96,61 +97,18 @@ pub struct LiveVideoJob {
     output_read: bool,
     /// The answers that the output owes to the input so far.
     owed: Owed,
-    children: u32,
+    children: ChildIds,
     out: Outbox<Event>,
 }
 
 enum State {
     AwaitingLease,
-    AwaitingPayment(Option<PaymentId>),
-    AwaitingStart(AwaitingStart),
+    AwaitingPayment,
+    AwaitingStart(Exchange),
     Running(Box<Running>),
     /// Over, but the farewells are not answered yet.
     Closing(Ending),
     Ended,
-}
-
-/// The DELETE of a session that came about after the job was stopped.
-#[derive(Debug)]
-struct Farewell {
-    exchange: EffectId,
-    deadline: Time,
-}
-
-/// The state that belongs to one orchestrator, whatever the state of the job.
-struct Serving {
-    lease: Lease,
-    payment: Child<PaymentSession>,
-    /// Keeps the quote fresh.
-    handshake: Child<Handshake>,
-    /// Starts asked for.
-    tries: u32,
-    /// Whether the start died on the wire before.
-    again: bool,
-    /// Renewals failed in a row.
-    unrenewed: u32,
-    /// When the last start was asked for, and how long after it the first output came.
-    asked: Time,
-    first_byte: Option<Duration>,
-}
-
-impl Serving {
-    fn wake(&self) -> Option<Time> {
-        earlier(self.payment.wake(), self.handshake.wake())
-    }
-
-    fn party(&self) -> Party {
-        Party::Orchestrator(self.lease.url().clone())
-    }
-}
-
-#[derive(Debug)]
-struct AwaitingStart {
-    exchange: EffectId,
-    payment: PaymentId,
-    deadline: Time,
-    status: Option<u16>,
-    body: Vec<u8>,
 }
 
 /// New parameters as a control message.
@@ -195,8 +153,7 @@ struct Running {
 }
 
 impl LiveVideoJob {
-    /// A job that waits for its first orchestrator and will pay from `funds`. A remote signer's address is taken from
-    /// each lease's payer.
+    /// A job that waits for its first orchestrator. `payer` pays; a signer's account is taken from each lease.
     #[must_use]
     pub fn new(now: Time, config: Config, request: StartRequest, payer: Payer) -> Self {
         let mut out = Outbox::default();
@@ -205,12 +162,18 @@ impl LiveVideoJob {
             attempts: Attempts::new(config.start_limit),
             last_failure: None,
             swap_limit: config.swap_limit,
+            purse: Purse::new(
+                payer,
+                session::Config {
+                    trust: config.trust,
+                    ..config.payment.clone()
+                },
+            ),
             config,
             request,
-            payer,
             now,
             state: State::AwaitingLease,
-            serving: None,
+            hire: None,
             spare: None,
             standby: None,
             is_beside: false,
@@ -228,7 +191,7 @@ impl LiveVideoJob {
             swaps: 0,
             input_open: true,
             owed: Owed::Unknown,
-            children: 0,
+            children: ChildIds::default(),
             out,
         }
     }
@@ -251,8 +214,7 @@ impl LiveVideoJob {
         self.release_spare();
         match self.attempts.begin(self.now, lease.url()) {
             Ok(()) => {
-                self.take_on(lease);
-                self.prepare_start();
+                self.begin_with(lease);
                 self.drain_children();
             }
             Err(spent) => self.give_up_on(lease, spent),
@@ -306,25 +268,20 @@ impl LiveVideoJob {
     /// How the remote signers have been, if there are any.
     #[must_use]
     pub fn signer_health(&self) -> Option<&SignerHealth> {
-        match (&self.serving, &self.payer) {
-            (Some(serving), _) => serving.payment.get().signer_health(),
-            (None, Payer::Remote(signers)) => Some(signers.seen()),
-            (None, _) => None,
+        match &self.hire {
+            Some(hire) => hire.signer_health(),
+            None => self.purse.signer_health(),
         }
     }
 
     /// Pushes a new reading of the chain. Only an own key needs it.
     pub fn set_chain(&mut self, now: Time, view: ChainView) {
         self.advance(now);
-        if let Some(serving) = &mut self.serving {
-            serving.payment.get_mut().set_chain(now, view.clone());
+        let standby = self.standby.as_mut().and_then(|seat| seat.hire.as_mut());
+        for hire in self.hire.iter_mut().chain(standby) {
+            hire.payments().set_chain(now, view.clone());
         }
-        if let Some(serving) = self.standby.as_mut().and_then(|seat| seat.serving_mut()) {
-            serving.payment.get_mut().set_chain(now, view.clone());
-        }
-        if let Payer::Account(account) = &mut self.payer {
-            account.chain = view;
-        }
+        self.purse.set_chain(view);
         self.drain_children();
     }
 
@@ -405,51 +362,28 @@ impl LiveVideoJob {
     }
 
     /// Works with the orchestrator of this lease from now on.
-    fn take_on(&mut self, lease: Lease) {
-        self.payer.learn(lease.signer_health());
-        let config = session::Config {
-            capabilities: Some(lease.wanted().clone()),
-            trust: self.config.trust,
-            ..self.config.payment.clone()
-        };
-        let account = lease.payer().map(|(address, _)| address);
-        let payer = self.payer.clone();
-        let payment = PaymentSession::new(self.now, config, &lease.info, payer, account);
-        let handshake = lease.handshake(self.now);
-        self.serving = Some(Serving {
-            payment: self.adopt(payment),
-            handshake: self.adopt(handshake),
+    fn take_on(&mut self, lease: Lease) -> &mut Hire {
+        let max_unrenewed = self.config.max_unrenewed;
+        let hire = Hire::new(
+            self.now,
             lease,
-            tries: 0,
-            again: false,
-            unrenewed: 0,
-            asked: self.now,
-            first_byte: None,
-        });
-    }
-
-    fn adopt<M: Machine>(&mut self, machine: M) -> Child<M> {
-        self.children += 1;
-        Child::new(self.children, machine)
+            &mut self.purse,
+            max_unrenewed,
+            &mut self.children,
+        );
+        self.hire.insert(hire)
     }
 
     /// Does what is due.
     fn tick(&mut self) {
-        if self
-            .farewell
-            .as_ref()
-            .is_some_and(|farewell| farewell.deadline <= self.now)
-            && let Some(farewell) = self.farewell.take()
-        {
-            self.out.abort(farewell.exchange);
-        }
+        let (now, out) = (self.now, &mut self.out);
+        self.farewell
+            .take_if(|farewell| farewell.late(out, now).is_some());
         match &mut self.state {
-            State::AwaitingStart(start) if start.deadline <= self.now => {
-                self.out.abort(start.exchange);
-                self.refused(Cause::TimedOut {
-                    doing: start::START,
-                    after: self.config.start_within,
-                });
+            State::AwaitingStart(start) => {
+                if let Some(cause) = start.late(&mut self.out, self.now) {
+                    self.refused(cause);
+                }
             }
             State::Running(running) => {
                 if running.drain_until.is_some_and(|until| until <= self.now) {
@@ -492,22 +426,19 @@ impl Machine for LiveVideoJob {
         match self.feed_standby(input).unwrap_or(Input::Tick) {
             Input::Tick => {}
             Input::Http(id, step) if id.owner() == 0 => {
-                let ended = matches!(step, In::End(_) | In::Failed(_));
-                if matches!(&self.state, State::AwaitingStart(start) if start.exchange == id) {
+                let out = &mut self.out;
+                if matches!(&self.state, State::AwaitingStart(start) if start.owns(id)) {
                     self.on_start_answer(step);
-                } else if ended
-                    && self
-                        .farewell
-                        .as_ref()
-                        .is_some_and(|farewell| farewell.exchange == id)
-                {
-                    self.farewell = None;
+                } else {
+                    self.farewell.take_if(|farewell| {
+                        farewell.owns(id) && farewell.step(out, step).is_some()
+                    });
                 }
             }
             input => self.feed_child(input),
         }
         self.drain_children();
-        // Whatever it was that came, time came with it.
+        // Every input also advances the clock, so timers may be due.
         if self.wake().is_some_and(|due| due <= self.now) {
             self.tick();
             self.tick_children();

@@ -18,10 +18,10 @@
 use alloc::boxed::Box;
 use core::time::Duration;
 
-use super::leave::verdict;
 use super::work::LATE;
-use super::{Event, LiveVideoJob, MAX_BACKLOG, Running, Serving, State, Update};
+use super::{Event, LiveVideoJob, MAX_BACKLOG, Running, State, Update};
 use crate::error::{Cause, Failure};
+use crate::job::hire::{Hire, verdict};
 use crate::machine::{EffectId, Input, earlier};
 use crate::pool::{Lease, Outcome};
 use crate::time::Time;
@@ -91,7 +91,7 @@ impl Flow {
 
 /// An orchestrator's place in a job.
 pub(super) struct Seat {
-    serving: Option<Serving>,
+    pub(super) hire: Option<Hire>,
     state: State,
 }
 
@@ -103,15 +103,10 @@ impl Seat {
         }
     }
 
-    pub(super) const fn serving_mut(&mut self) -> Option<&mut Serving> {
-        self.serving.as_mut()
-    }
-
     /// Whether the answer named `id` is for it.
     pub(super) fn owns(&self, id: EffectId) -> bool {
-        let serving = self.serving.as_ref();
-        matches!(&self.state, State::AwaitingStart(start) if start.exchange == id)
-            || serving.is_some_and(|serving| serving.payment.owns(id) || serving.handshake.owns(id))
+        matches!(&self.state, State::AwaitingStart(start) if start.owns(id))
+            || self.hire.as_ref().is_some_and(|hire| hire.owns(id))
             || self
                 .running()
                 .is_some_and(|running| running.control.owns(id) || running.events.owns(id))
@@ -144,7 +139,7 @@ impl LiveVideoJob {
             return;
         }
         self.standby = Some(Box::new(Seat {
-            serving: None,
+            hire: None,
             state: State::AwaitingLease,
         }));
         self.out.event(Event::NeedLease);
@@ -167,18 +162,12 @@ impl LiveVideoJob {
 
     /// Takes a lease for the standby.
     pub(super) fn assign_standby(&mut self, lease: Lease) {
-        let same = self
-            .serving
-            .as_ref()
-            .is_some_and(|serving| serving.lease.url() == lease.url());
-        if same {
+        let at_work = self.hire.as_ref().map(|hire| hire.lease().url());
+        if at_work == Some(lease.url()) {
             self.out.event(Event::Release(lease, Outcome::Unused));
             return self.end_standby();
         }
-        self.beside(|job| {
-            job.take_on(lease);
-            job.prepare_start();
-        });
+        self.beside(|job| job.begin_with(lease));
     }
 
     /// Lets the standby take the place of the orchestrator at work while `act` runs.
@@ -208,20 +197,19 @@ impl LiveVideoJob {
         let Some(seat) = &mut self.standby else {
             return;
         };
-        if let Some(serving) = &self.serving {
-            let budget = serving.payment.get().budget();
-            if let Some(other) = &mut seat.serving {
-                other.payment.get_mut().set_budget(budget.clone());
+        if let Some(hire) = &self.hire {
+            hire.count(&mut self.purse);
+            if let Some(other) = &mut seat.hire {
+                other.follow(&self.purse);
             }
-            self.config.payment.budget = budget.clone();
         }
-        core::mem::swap(&mut self.serving, &mut seat.serving);
+        core::mem::swap(&mut self.hire, &mut seat.hire);
         core::mem::swap(&mut self.state, &mut seat.state);
     }
 
     /// The standby gave output, and the orchestrator at work is still silent.
     pub(super) fn take_over(&mut self) {
-        let (State::Running(running), Some(serving)) = (&self.state, &self.serving) else {
+        let (State::Running(running), Some(hire)) = (&self.state, &self.hire) else {
             return;
         };
         let since = running.flow.last.unwrap_or(running.last_output);
@@ -230,7 +218,7 @@ impl LiveVideoJob {
             what: "output",
             after: Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)),
         };
-        let failure = Failure::new(serving.party(), cause);
+        let failure = Failure::new(hire.party(), cause);
         self.tell_lost(&failure);
         self.leave(verdict(&failure));
         self.swap_limit.allow(self.now);
@@ -243,8 +231,8 @@ impl LiveVideoJob {
         let Some(seat) = self.standby.take() else {
             return false;
         };
-        let Seat { serving, state } = *seat;
-        (self.serving, self.state) = (serving, state);
+        let Seat { hire, state } = *seat;
+        (self.hire, self.state) = (hire, state);
         self.seats += 1;
         self.go_to_work();
         true
@@ -254,9 +242,8 @@ impl LiveVideoJob {
     /// session that gets no input.
     pub(super) fn end_standby(&mut self) {
         self.beside(|job| {
-            if let State::AwaitingStart(start) = &job.state {
-                let exchange = start.exchange;
-                job.out.abort(exchange);
+            if let State::AwaitingStart(start) = &mut job.state {
+                start.abort(&mut job.out);
             }
             job.give_up_session();
             job.leave(Outcome::Unused);
@@ -296,7 +283,7 @@ impl LiveVideoJob {
     /// When the standby wants to be woken.
     pub(super) fn standby_wake(&self) -> Option<Time> {
         let seat = self.standby.as_ref()?;
-        let serving = seat.serving.as_ref().and_then(Serving::wake);
-        earlier(serving, self.state_wake(&seat.state))
+        let hire = seat.hire.as_ref().and_then(Hire::wake);
+        earlier(hire, self.state_wake(&seat.state))
     }
 }

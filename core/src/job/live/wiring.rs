@@ -90,8 +90,8 @@ impl LiveVideoJob {
             && running.drain_until.is_none()
         {
             running.drain_until = Some(self.now + self.config.drain_within);
-            if let Some(serving) = &mut self.serving {
-                serving.payment.get_mut().pause();
+            if let Some(hire) = &mut self.hire {
+                hire.payments().pause();
             }
         }
     }
@@ -138,9 +138,8 @@ impl LiveVideoJob {
                 *until = self.now + self.config.drain_within;
             }
         }
-        if let Some(serving) = &mut self.serving {
-            let after = self.now.since(serving.asked);
-            serving.first_byte.get_or_insert(after);
+        if let Some(hire) = &mut self.hire {
+            hire.gave(self.now);
         }
         self.end_standby();
     }

@@ -218,8 +218,9 @@ impl LiveVideoJob {
         if let Some(id) = &self.request.request_id {
             context.add("request_id", id);
         }
-        if let Some(serving) = &self.serving {
-            context.add_orchestrator(serving.lease.info.address, serving.lease.url());
+        if let Some(hire) = &self.hire {
+            let lease = hire.lease();
+            context.add_orchestrator(lease.info.address, lease.url());
         }
         context
     }

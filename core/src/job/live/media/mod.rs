@@ -44,7 +44,7 @@ pub use self::log::{
 pub use self::types::{Config, Event, Figures, Limits, Matching, News, OutputEvent, Owed};
 use crate::error::{Cause, Failure, Misuse, Party};
 use crate::http::Url;
-use crate::machine::{Child, Input, Machine, Outbox, Output, earlier};
+use crate::machine::{Child, ChildIds, Input, Machine, Outbox, Output, earlier};
 use crate::time::Time;
 use crate::trickle::{ContentType, Publisher, Seq, publisher, subscriber};
 use crate::wire::{Channels, RunnerEvent};
@@ -80,7 +80,7 @@ pub struct Media {
     sessions: u32,
     /// Publishers of orchestrators that were left, closing their channels.
     leaving: Vec<Child<Publisher>>,
-    children: u32,
+    children: ChildIds,
     /// The application has opened the input, has said all, and the job has ended.
     opened: bool,
     closing: bool,
@@ -113,7 +113,7 @@ impl Media {
             standby: None,
             sessions: 0,
             leaving: Vec::new(),
-            children: 0,
+            children: ChildIds::default(),
             opened: false,
             closing: false,
             over: false,
@@ -464,9 +464,10 @@ impl Media {
             first: self.config.publisher.first.or(Some(Seq::ZERO)),
             ..self.config.publisher.clone()
         };
-        self.children += 1;
-        let publisher = Publisher::new(self.now, config, channel);
-        Some(Child::new(self.children, publisher))
+        Some(
+            self.children
+                .adopt(Publisher::new(self.now, config, channel)),
+        )
     }
 
     fn publishers(&mut self) -> impl Iterator<Item = &mut Child<Publisher>> {
