@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use livepeer_core::capabilities::{
-    Capabilities, Capability, Ceilings, Model, ModelPrice, Version, compatible, price_of,
+    Capabilities, Capability, Ceilings, Model, ModelPrice, Version, compatible,
 };
 use livepeer_core::http::Url;
 use livepeer_core::money::{Amount, Price};

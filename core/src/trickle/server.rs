@@ -31,7 +31,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use self::channel::{Blocks, Channel, Outside, Seat, Shared, text};
+use self::channel::{Blocks, Channel, ChannelKey, Outside, Place, Seat, Shared, text};
 use self::local::Local;
 use self::peers::{refuse, unavailable};
 use self::slab::Slab;
@@ -62,7 +62,7 @@ struct Pending {
 pub struct Server {
     now: Time,
     shared: Shared,
-    names: BTreeMap<Arc<str>, u32>,
+    names: BTreeMap<Arc<str>, ChannelKey>,
     channels: Slab<Box<Channel>>,
     locals: BTreeMap<ReaderId, Local>,
     locals_minted: u64,
@@ -327,17 +327,10 @@ impl Server {
 
     // ---- the inside ------------------------------------------------------------------------------------------
 
-    fn make(&mut self, now: Time, name: Arc<str>, content: ContentType) -> u32 {
-        // The key has to be known inside, and the slab alone knows it.
-        let key = self.channels.insert(Box::new(Channel::new(
-            now,
-            0,
-            name.clone(),
-            ContentType::default(),
-        )));
-        if let Some(place) = self.channels.get_mut(key) {
-            **place = Channel::new(now, key, name.clone(), content);
-        }
+    fn make(&mut self, now: Time, name: Arc<str>, content: ContentType) -> ChannelKey {
+        let key = self
+            .channels
+            .insert_with(|key| Box::new(Channel::new(now, key, name.clone(), content)));
         self.names.insert(name.clone(), key);
         self.feed(now, "added", &name);
         self.shared.out.event(Event::Created(name));
@@ -379,7 +372,7 @@ impl Server {
     }
 
     /// Forgets a channel that is over and has no guests.
-    fn bury(&mut self, key: u32) {
+    fn bury(&mut self, key: ChannelKey) {
         if self.channels.get(key).is_some_and(|held| held.is_spent())
             && !self.locals.values().any(|local| local.channel == key)
         {
@@ -443,8 +436,7 @@ impl Server {
             let idle = self.shared.config.idle;
             let silent: Vec<Arc<str>> = self
                 .channels
-                .iter()
-                .map(|(_, channel)| channel)
+                .values()
                 .filter(|channel| {
                     !channel.closed
                         && !channel.name.starts_with('_')

@@ -14,6 +14,7 @@ mod outside;
 mod readers;
 mod segment;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::ToString;
 use alloc::sync::Arc;
@@ -24,8 +25,9 @@ use bytes::Bytes;
 pub(super) use self::blocks::Blocks;
 pub(super) use self::outside::Outside;
 pub(super) use self::readers::Asked;
+pub(super) use self::segment::Reader;
 use self::segment::{Phase, Segment, Writer};
-use super::slab::Slab;
+use super::slab::{Key, Slab};
 use super::{Config, Event, ReaderId};
 use crate::http::{Body, Out, Response};
 use crate::machine::{EffectId, Outbox};
@@ -37,6 +39,9 @@ const RESTART_DISTANCE: u64 = WINDOW as u64 + 1;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
+pub(super) type ChannelKey = Key<Box<Channel>>;
+pub(super) type SegmentKey = Key<Segment>;
+
 /// State that all channels of a server share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -44,7 +49,7 @@ pub(super) struct Shared {
     pub(super) seats: BTreeMap<EffectId, Seat>,
     pub(super) blocks: Blocks,
     /// When to look at which segment of which channel, whether its publisher came back.
-    pub(super) orphans: BTreeSet<(Time, u32, u32)>,
+    pub(super) orphans: BTreeSet<(Time, ChannelKey, SegmentKey)>,
     /// Segments that left their window while they were read.
     pub(super) outside: Outside,
     /// Local readers that were let go, and the segment that they had not read to its end.
@@ -55,10 +60,16 @@ pub(super) struct Shared {
 /// Where a peer's exchange sits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seat {
-    pub(super) channel: u32,
-    pub(super) segment: u32,
-    pub(super) place: u32,
-    pub(super) writes: bool,
+    pub(super) channel: ChannelKey,
+    pub(super) segment: SegmentKey,
+    pub(super) place: Place,
+}
+
+/// The place of a reader or a writer among those of its segment.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    Reads(Key<Reader>),
+    Writes(Key<Writer>),
 }
 
 #[derive(Debug)]
@@ -73,17 +84,17 @@ pub(super) struct Channel {
     /// How often the head went back.
     pub(super) restarts: u32,
     /// The segment and writer's place of the embedder.
-    pub(super) local: Option<(u32, u32)>,
+    pub(super) local: Option<(SegmentKey, Key<Writer>)>,
     /// Local readers ahead of the head.
     ahead: Vec<ReaderId>,
-    slots: [Option<u32>; WINDOW],
+    slots: [Option<SegmentKey>; WINDOW],
     segments: Slab<Segment>,
-    key: u32,
+    key: ChannelKey,
     guests: usize,
 }
 
 impl Channel {
-    pub(super) fn new(now: Time, key: u32, name: Arc<str>, content: ContentType) -> Self {
+    pub(super) fn new(now: Time, key: ChannelKey, name: Arc<str>, content: ContentType) -> Self {
         Self {
             name,
             content,
@@ -113,7 +124,7 @@ impl Channel {
             .flatten()
             .filter_map(|key| self.segments.get(*key))
             .filter(|segment| segment.phase == Phase::Fresh)
-            .map(|segment| segment.readers.iter().count())
+            .map(|segment| segment.readers.values().count())
             .sum()
     }
 
@@ -188,8 +199,7 @@ impl Channel {
                     Seat {
                         channel: self.key,
                         segment: key,
-                        place,
-                        writes: true,
+                        place: Place::Writes(place),
                     },
                 );
             }
@@ -201,8 +211,8 @@ impl Channel {
     pub(super) fn data(
         &mut self,
         now: Time,
-        key: u32,
-        place: u32,
+        key: SegmentKey,
+        place: Key<Writer>,
         bytes: Bytes,
         shared: &mut Shared,
     ) -> bool {
@@ -256,7 +266,13 @@ impl Channel {
     }
 
     /// The clean end of a writer's body.
-    pub(super) fn end(&mut self, now: Time, key: u32, place: u32, shared: &mut Shared) {
+    pub(super) fn end(
+        &mut self,
+        now: Time,
+        key: SegmentKey,
+        place: Key<Writer>,
+        shared: &mut Shared,
+    ) {
         let Some(segment) = self.segments.get(key) else {
             return;
         };
@@ -282,7 +298,13 @@ impl Channel {
     }
 
     /// A writer's body broke off: the segment waits a while for somebody who continues it (D6).
-    pub(super) fn broken(&mut self, now: Time, key: u32, place: u32, shared: &mut Shared) {
+    pub(super) fn broken(
+        &mut self,
+        now: Time,
+        key: SegmentKey,
+        place: Key<Writer>,
+        shared: &mut Shared,
+    ) {
         let Some(writer) = self
             .segments
             .get(key)
@@ -299,7 +321,7 @@ impl Channel {
     }
 
     /// A timer set for an orphan fired.
-    pub(super) fn orphan_due(&mut self, now: Time, key: u32, shared: &mut Shared) {
+    pub(super) fn orphan_due(&mut self, now: Time, key: SegmentKey, shared: &mut Shared) {
         let due = self
             .segments
             .get(key)
@@ -329,7 +351,7 @@ impl Channel {
         for slot in 0..WINDOW {
             self.vacate(now, slot, shared);
         }
-        for key in 0..self.segments.end() {
+        for key in self.segments.keys() {
             self.dismiss(key, shared);
         }
         for id in core::mem::take(&mut self.ahead) {
@@ -340,9 +362,9 @@ impl Channel {
     // ---- the inside ------------------------------------------------------------------------------------------
 
     /// Ends the uploads that still run into a closed segment: no waiter survives its channel (trickle spec 12-24).
-    fn dismiss(&mut self, key: u32, shared: &mut Shared) {
-        let end = self.segments.get(key).map_or(0, |held| held.writers.end());
-        for place in 0..end {
+    fn dismiss(&mut self, key: SegmentKey, shared: &mut Shared) {
+        let places = self.segments.get(key).map(|held| held.writers.keys());
+        for place in places.into_iter().flatten() {
             let Some(segment) = self.segments.get(key) else {
                 return;
             };
@@ -361,7 +383,7 @@ impl Channel {
         (seq.get() % WINDOW as u64) as usize
     }
 
-    fn find(&self, seq: Seq) -> Option<u32> {
+    fn find(&self, seq: Seq) -> Option<SegmentKey> {
         self.slots[Self::slot(seq)]
             .filter(|key| self.segments.get(*key).is_some_and(|held| held.seq == seq))
     }
@@ -373,7 +395,7 @@ impl Channel {
             .is_some_and(|held| held.seq > seq)
     }
 
-    fn install(&mut self, now: Time, seq: Seq, shared: &mut Shared) -> u32 {
+    fn install(&mut self, now: Time, seq: Seq, shared: &mut Shared) -> SegmentKey {
         let slot = Self::slot(seq);
         self.vacate(now, slot, shared);
         let key = self.segments.insert(Segment::new(seq));
@@ -412,7 +434,7 @@ impl Channel {
 
     /// Tells all local readers that wait on a segment which now may never come.
     fn alarm(&mut self, shared: &mut Shared) {
-        for key in 0..self.segments.end() {
+        for key in self.segments.keys() {
             if let Some(segment) = self.segments.get_mut(key) {
                 segment.wake_locals(shared);
             }
@@ -441,7 +463,13 @@ impl Channel {
     }
 
     /// A writer stops before its segment is complete.
-    fn leave_writing(&mut self, now: Time, key: u32, place: u32, shared: &mut Shared) {
+    fn leave_writing(
+        &mut self,
+        now: Time,
+        key: SegmentKey,
+        place: Key<Writer>,
+        shared: &mut Shared,
+    ) {
         self.stand_up(key, place, shared);
         let Some(segment) = self.segments.get_mut(key) else {
             return;
@@ -461,7 +489,7 @@ impl Channel {
         self.release(key, shared);
     }
 
-    fn stand_up(&mut self, key: u32, place: u32, shared: &mut Shared) {
+    fn stand_up(&mut self, key: SegmentKey, place: Key<Writer>, shared: &mut Shared) {
         let Some(writer) = self
             .segments
             .get_mut(key)
@@ -478,7 +506,7 @@ impl Channel {
         }
     }
 
-    fn close_segment(&mut self, now: Time, key: u32, shared: &mut Shared) {
+    fn close_segment(&mut self, now: Time, key: SegmentKey, shared: &mut Shared) {
         let Some(segment) = self.segments.get_mut(key) else {
             return;
         };
@@ -488,7 +516,7 @@ impl Channel {
         let seq = segment.seq;
         segment.phase = Phase::Closed;
         segment.orphan = None;
-        for place in 0..segment.writers.end() {
+        for place in segment.writers.keys() {
             let Some(segment) = self.segments.get_mut(key) else {
                 return;
             };
@@ -517,7 +545,7 @@ impl Channel {
     }
 
     /// Frees a segment that nobody can reach any more.
-    fn release(&mut self, key: u32, shared: &mut Shared) {
+    fn release(&mut self, key: SegmentKey, shared: &mut Shared) {
         let Some(segment) = self.segments.get_mut(key) else {
             return;
         };

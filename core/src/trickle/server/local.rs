@@ -1,15 +1,16 @@
 //! Reading a channel in-process: at its own pace, out of the channel's window.
 
-use super::channel::{Asked, Channel, Shared};
+use super::channel::{Asked, Channel, ChannelKey, Reader, SegmentKey, Shared};
+use super::slab::Key;
 use super::{Read, ReaderId};
 use crate::time::Time;
 use crate::trickle::Seq;
 
 #[derive(Debug)]
 pub(super) struct Local {
-    pub(super) channel: u32,
+    pub(super) channel: ChannelKey,
     /// Segment and place.
-    pub(super) seat: Option<(u32, u32)>,
+    pub(super) seat: Option<(SegmentKey, Key<Reader>)>,
     pub(super) next: Seq,
     /// The channel's restarts when `next` was set.
     pub(super) restarts: u32,

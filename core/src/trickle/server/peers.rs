@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::{
-    ANSWER_WITHIN, Event, Gate, MAX_EARLY_BYTES, Pending, Refusal, Removal, Seat, Server, Wish,
-    text,
+    ANSWER_WITHIN, Event, Gate, MAX_EARLY_BYTES, Pending, Place, Refusal, Removal, Seat, Server,
+    Wish, text,
 };
 use crate::http::{Body, Method, Out, Request, Response};
 use crate::machine::EffectId;
@@ -294,8 +294,7 @@ impl Server {
         if let Some(Seat {
             channel,
             segment,
-            place,
-            writes: true,
+            place: Place::Writes(place),
         }) = self.shared.seats.get(&id).copied()
         {
             if let Some(held) = self.channels.get_mut(channel) {
@@ -321,8 +320,7 @@ impl Server {
         if let Some(Seat {
             channel,
             segment,
-            place,
-            writes: true,
+            place: Place::Writes(place),
         }) = self.shared.seats.get(&id).copied()
         {
             if let Some(held) = self.channels.get_mut(channel) {
@@ -338,11 +336,11 @@ impl Server {
         let Some(seat) = self.shared.seats.get(&id).copied() else {
             return;
         };
-        if seat.writes {
+        let Place::Reads(place) = seat.place else {
             return;
-        }
+        };
         if let Some(held) = self.channels.get_mut(seat.channel) {
-            held.sent(now, id, seat, count, &mut self.shared);
+            held.sent(now, id, seat.segment, place, count, &mut self.shared);
             if held.closed {
                 self.bury(seat.channel);
             }
@@ -361,10 +359,9 @@ impl Server {
             return;
         };
         if let Some(held) = self.channels.get_mut(seat.channel) {
-            if seat.writes {
-                held.broken(now, seat.segment, seat.place, &mut self.shared);
-            } else {
-                held.leave_reading(seat.segment, seat.place, &mut self.shared);
+            match seat.place {
+                Place::Writes(place) => held.broken(now, seat.segment, place, &mut self.shared),
+                Place::Reads(place) => held.leave_reading(seat.segment, place, &mut self.shared),
             }
         }
         self.bury(seat.channel);

@@ -1,6 +1,52 @@
-//! A store that hands out small numbers and takes them back.
+//! A store that hands out keys and takes them back.
 
 use alloc::vec::Vec;
+use core::cmp::Ordering;
+use core::fmt;
+use core::marker::PhantomData;
+
+/// A key of a [`Slab`] of `T`. It may be taken by a later value once its own is removed.
+pub(super) struct Key<T>(u32, PhantomData<fn() -> T>);
+
+impl<T> Key<T> {
+    const fn new(place: u32) -> Self {
+        Self(place, PhantomData)
+    }
+}
+
+impl<T> Clone for Key<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Key<T> {}
+
+impl<T> PartialEq for Key<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl<T> Eq for Key<T> {}
+
+impl<T> PartialOrd for Key<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T> Ord for Key<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.cmp(&other.0)
+    }
+}
+
+impl<T> fmt::Debug for Key<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Slab<T> {
@@ -18,19 +64,25 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
-    pub(super) fn insert(&mut self, value: T) -> u32 {
-        if let Some(place) = self.free.pop() {
-            self.places[place as usize] = Some(value);
-            return place;
-        }
-        let place = u32::try_from(self.places.len()).expect("callers bound what they insert");
-        self.places.push(Some(value));
-        place
+    pub(super) fn insert(&mut self, value: T) -> Key<T> {
+        self.insert_with(|_| value)
     }
 
-    pub(super) fn remove(&mut self, place: u32) -> Option<T> {
-        let value = self.places.get_mut(place as usize)?.take()?;
-        self.free.push(place);
+    /// Inserts a value that has to know its key.
+    pub(super) fn insert_with(&mut self, value: impl FnOnce(Key<T>) -> T) -> Key<T> {
+        let place = self.free.pop().unwrap_or_else(|| {
+            let place = u32::try_from(self.places.len()).expect("callers bound what they insert");
+            self.places.push(None);
+            place
+        });
+        let key = Key::new(place);
+        self.places[place as usize] = Some(value(key));
+        key
+    }
+
+    pub(super) fn remove(&mut self, key: Key<T>) -> Option<T> {
+        let value = self.places.get_mut(key.0 as usize)?.take()?;
+        self.free.push(key.0);
         if self.is_empty() {
             // A burst of guests must not leave its tables behind.
             self.places = Vec::new();
@@ -39,27 +91,24 @@ impl<T> Slab<T> {
         Some(value)
     }
 
-    pub(super) fn get(&self, place: u32) -> Option<&T> {
-        self.places.get(place as usize)?.as_ref()
+    pub(super) fn get(&self, key: Key<T>) -> Option<&T> {
+        self.places.get(key.0 as usize)?.as_ref()
     }
 
-    pub(super) fn get_mut(&mut self, place: u32) -> Option<&mut T> {
-        self.places.get_mut(place as usize)?.as_mut()
+    pub(super) fn get_mut(&mut self, key: Key<T>) -> Option<&mut T> {
+        self.places.get_mut(key.0 as usize)?.as_mut()
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.places.len() == self.free.len()
     }
 
-    /// The highest place used since the slab was last empty, plus one.
-    pub(super) fn end(&self) -> u32 {
-        self.places.len() as u32
+    /// All keys that may be in use now; values may come and go meanwhile.
+    pub(super) fn keys(&self) -> impl Iterator<Item = Key<T>> + use<T> {
+        (0..self.places.len() as u32).map(Key::new)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        self.places
-            .iter()
-            .enumerate()
-            .filter_map(|(place, value)| value.as_ref().map(|value| (place as u32, value)))
+    pub(super) fn values(&self) -> impl Iterator<Item = &T> {
+        self.places.iter().flatten()
     }
 }

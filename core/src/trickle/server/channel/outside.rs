@@ -9,7 +9,7 @@
 use alloc::collections::BTreeSet;
 
 use super::segment::{Guest, Listed, Segment};
-use super::{Channel, Shared};
+use super::{Channel, ChannelKey, SegmentKey, Shared};
 use crate::time::Time;
 
 /// The segments outside the windows of all channels.
@@ -17,7 +17,7 @@ use crate::time::Time;
 pub(in crate::trickle) struct Outside {
     bytes: usize,
     /// When to look at the readers of which segment of which channel.
-    due: BTreeSet<(Time, u32, u32)>,
+    due: BTreeSet<(Time, ChannelKey, SegmentKey)>,
 }
 
 impl Outside {
@@ -27,14 +27,14 @@ impl Outside {
     }
 
     /// The segment to look at next: when, of which channel, and which one.
-    pub(in crate::trickle) fn first(&self) -> Option<(Time, u32, u32)> {
+    pub(in crate::trickle) fn first(&self) -> Option<(Time, ChannelKey, SegmentKey)> {
         self.due.first().copied()
     }
 }
 
 impl Channel {
     /// Lists a segment that has left the window, if somebody still reads it.
-    pub(super) fn list_outside(&mut self, now: Time, key: u32, shared: &mut Shared) {
+    pub(super) fn list_outside(&mut self, now: Time, key: SegmentKey, shared: &mut Shared) {
         let Some(segment) = self.segments.get_mut(key) else {
             return;
         };
@@ -48,7 +48,12 @@ impl Channel {
     }
 
     /// Strikes a segment off that nobody reads any more.
-    pub(super) fn unlist(channel: u32, key: u32, segment: &mut Segment, shared: &mut Shared) {
+    pub(super) fn unlist(
+        channel: ChannelKey,
+        key: SegmentKey,
+        segment: &mut Segment,
+        shared: &mut Shared,
+    ) {
         if let Some(listed) = segment.outside.take() {
             shared.outside.bytes -= segment.len;
             shared.outside.due.remove(&(listed.due, channel, key));
@@ -60,7 +65,7 @@ impl Channel {
     pub(in crate::trickle) fn let_go(
         &mut self,
         now: Time,
-        key: u32,
+        key: SegmentKey,
         full: bool,
         shared: &mut Shared,
     ) {
@@ -73,11 +78,11 @@ impl Channel {
         };
         let stall_within = shared.config.stall_within;
         let until = |moved: Time| moved.max(listed.since) + stall_within;
-        let readers = segment.readers.iter();
-        let first = readers.map(|(_, reader)| until(reader.moved)).min();
+        let readers = segment.readers.values();
+        let first = readers.map(|reader| until(reader.moved)).min();
         let all = full && first == Some(listed.due);
         let mut next = None;
-        for place in 0..segment.readers.end() {
+        for place in segment.readers.keys() {
             let Some(reader) = segment.readers.get(place) else {
                 continue;
             };

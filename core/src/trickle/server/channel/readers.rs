@@ -5,17 +5,18 @@ use alloc::string::ToString;
 use bytes::Bytes;
 
 use super::segment::{Guest, Phase, Reader, next_run};
-use super::{Channel, Seat, Shared, TEXT};
+use super::{Channel, Place, Seat, SegmentKey, Shared, TEXT};
 use crate::http::{Body, Out, Response};
 use crate::machine::EffectId;
 use crate::time::Time;
+use crate::trickle::server::slab::Key;
 use crate::trickle::server::{Event, Read, ReaderId};
 use crate::trickle::{STATUS_NOT_IN_WINDOW, Seq, headers};
 
 /// The result of looking up a segment: held, with its key, or missing.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::trickle) enum Asked {
-    Held(u32),
+    Held(SegmentKey),
     Missing,
 }
 
@@ -76,8 +77,7 @@ impl Channel {
                     Seat {
                         channel: self.key,
                         segment: key,
-                        place,
-                        writes: false,
+                        place: Place::Reads(place),
                     },
                 );
                 self.serve_one(key, place, shared);
@@ -91,11 +91,11 @@ impl Channel {
         &mut self,
         now: Time,
         id: EffectId,
-        seat: Seat,
+        key: SegmentKey,
+        place: Key<Reader>,
         count: usize,
         shared: &mut Shared,
     ) {
-        let (key, place) = (seat.segment, seat.place);
         let Some(segment) = self.segments.get_mut(key) else {
             return;
         };
@@ -118,7 +118,12 @@ impl Channel {
     }
 
     /// A reader's connection is gone (D7).
-    pub(in crate::trickle) fn leave_reading(&mut self, key: u32, place: u32, shared: &mut Shared) {
+    pub(in crate::trickle) fn leave_reading(
+        &mut self,
+        key: SegmentKey,
+        place: Key<Reader>,
+        shared: &mut Shared,
+    ) {
         let Some(segment) = self.segments.get_mut(key) else {
             return;
         };
@@ -129,7 +134,12 @@ impl Channel {
     }
 
     /// Takes a seat for an embedder's reader at a segment that [`Channel::look_up`] found.
-    pub(in crate::trickle) fn sit(&mut self, now: Time, key: u32, id: ReaderId) -> Option<u32> {
+    pub(in crate::trickle) fn sit(
+        &mut self,
+        now: Time,
+        key: SegmentKey,
+        id: ReaderId,
+    ) -> Option<Key<Reader>> {
         let segment = self.segments.get_mut(key)?;
         let place = segment
             .readers
@@ -139,7 +149,12 @@ impl Channel {
     }
 
     /// The next bytes of a segment for a local reader; [`Read::Pending`] sets the alarm.
-    pub(in crate::trickle) fn read(&mut self, now: Time, key: u32, place: u32) -> Read {
+    pub(in crate::trickle) fn read(
+        &mut self,
+        now: Time,
+        key: SegmentKey,
+        place: Key<Reader>,
+    ) -> Read {
         let content = self.content.clone();
         let Some(segment) = self.segments.get_mut(key) else {
             return Read::Pending;
@@ -170,7 +185,7 @@ impl Channel {
     }
 
     /// The seq of a segment, and whether nobody has written to it.
-    pub(in crate::trickle) fn peek(&self, key: u32) -> Option<(Seq, bool)> {
+    pub(in crate::trickle) fn peek(&self, key: SegmentKey) -> Option<(Seq, bool)> {
         self.segments
             .get(key)
             .map(|segment| (segment.seq, segment.phase == Phase::Fresh))
@@ -184,14 +199,14 @@ impl Channel {
     }
 
     /// Gives every reader of a segment what it may have.
-    pub(super) fn serve(&mut self, key: u32, shared: &mut Shared) {
-        let end = self.segments.get(key).map_or(0, |held| held.readers.end());
-        for place in 0..end {
+    pub(super) fn serve(&mut self, key: SegmentKey, shared: &mut Shared) {
+        let places = self.segments.get(key).map(|held| held.readers.keys());
+        for place in places.into_iter().flatten() {
             self.serve_one(key, place, shared);
         }
     }
 
-    pub(super) fn serve_one(&mut self, key: u32, place: u32, shared: &mut Shared) {
+    pub(super) fn serve_one(&mut self, key: SegmentKey, place: Key<Reader>, shared: &mut Shared) {
         let Some(segment) = self.segments.get_mut(key) else {
             return;
         };

@@ -28,7 +28,7 @@ pub(super) enum Phase {
 }
 
 #[derive(Debug)]
-pub(super) struct Segment {
+pub(in crate::trickle::server) struct Segment {
     pub(super) seq: Seq,
     pub(super) phase: Phase,
     pub(super) chunks: Vec<Bytes>,
@@ -45,7 +45,7 @@ pub(super) struct Segment {
 }
 
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(in crate::trickle::server) struct Reader {
     pub(super) guest: Guest,
     /// The chunk and the byte in it that comes next.
     pub(super) at: (usize, usize),
@@ -74,7 +74,7 @@ pub(super) enum Guest {
 }
 
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(in crate::trickle::server) struct Writer {
     /// `None` is the embedder itself.
     pub(super) id: Option<EffectId>,
     pub(super) began: bool,
@@ -157,7 +157,7 @@ impl Segment {
     }
 
     pub(super) fn wake_locals(&mut self, shared: &mut Shared) {
-        for place in 0..self.readers.end() {
+        for place in self.readers.keys() {
             if let Some(Reader {
                 guest: Guest::Local { id, waits },
                 ..
