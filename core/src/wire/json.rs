@@ -123,26 +123,35 @@ impl Fields {
 
 impl<'de> Deserialize<'de> for Fields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = Fields;
+        Members::<MAX_MEMBERS>::deserialize(deserializer).map(|members| Self(members.0))
+    }
+}
+
+/// The members of an object, unread and as often as they are there; more than `MOST` are refused.
+pub(super) struct Members<const MOST: usize>(pub(super) Vec<(String, Box<RawValue>)>);
+
+impl<'de, const MOST: usize> Deserialize<'de> for Members<MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reading<const MOST: usize>;
+        impl<'de, const MOST: usize> Visitor<'de> for Reading<MOST> {
+            type Value = Members<MOST>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Fields, M::Error> {
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
                 let mut members = Vec::new();
                 while let Some(member) = map.next_entry()? {
-                    if members.len() == MAX_MEMBERS {
+                    if members.len() == MOST {
                         return Err(serde::de::Error::custom("too many members"));
                     }
                     members.push(member);
                 }
-                Ok(Fields(members))
+                Ok(Members(members))
             }
         }
-        deserializer.deserialize_map(Members)
+        deserializer.deserialize_map(Reading)
     }
 }
 

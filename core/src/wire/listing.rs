@@ -11,12 +11,12 @@ use core::fmt;
 
 use num_bigint::BigInt;
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::error::WireError;
-use super::error::cut;
+use super::error::{WireError, cut};
+use super::json::Members;
 use super::runner::{Runner, decimal};
 use crate::capabilities::{Capabilities, Capability};
 use crate::http::Url;
@@ -200,7 +200,9 @@ pub fn read_runners(body: &[u8]) -> Result<Listed<Runner>, WireError> {
 /// If it is no JSON object; keep the old scores then.
 pub fn read_scores(body: &[u8], region: &str) -> Result<BTreeMap<Address, f64>, WireError> {
     let region = region.to_ascii_uppercase();
-    let table: Table = parse(body, "the performance table")?;
+    let table: Members<MAX_LIST_ENTRIES> = parse(body, "the performance table")?;
+    // The last of several members of one name counts.
+    let table: BTreeMap<String, Box<RawValue>> = table.0.into_iter().collect();
     let score = |(account, of): (String, Box<RawValue>)| {
         let of: Value = value(&of).ok()?;
         Some((
@@ -208,7 +210,7 @@ pub fn read_scores(body: &[u8], region: &str) -> Result<BTreeMap<Address, f64>, 
             of.get(&region)?.get("score")?.as_f64()?,
         ))
     };
-    Ok(table.0.into_iter().filter_map(score).collect())
+    Ok(table.into_iter().filter_map(score).collect())
 }
 
 /// Reads the subgraph's answer to the question for the current round.
@@ -463,33 +465,5 @@ impl<'de> Deserialize<'de> for Rows {
             }
         }
         deserializer.deserialize_seq(Elements)
-    }
-}
-
-/// The members of an object, unread; not more than we take.
-struct Table(BTreeMap<String, Box<RawValue>>);
-
-impl<'de> Deserialize<'de> for Table {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = Table;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Table, M::Error> {
-                let mut table = BTreeMap::new();
-                while let Some((name, member)) = map.next_entry()? {
-                    if table.len() == MAX_LIST_ENTRIES {
-                        return Err(serde::de::Error::custom("too many members"));
-                    }
-                    table.insert(name, member);
-                }
-                Ok(Table(table))
-            }
-        }
-        deserializer.deserialize_map(Members)
     }
 }
