@@ -21,8 +21,8 @@ use livepeer_core::wire::listing;
 use livepeer_core::wire::signer::{PaymentRequest, PaymentResponse, Quote};
 use livepeer_core::wire::webhook::WebhookAnswer;
 use livepeer_core::wire::{
-    Channels, EventContext, OrchestratorInfo, Params, Payment, RunnerEvent, ScopeChannels,
-    SegmentCredentials, SignerState, Token, error_words, ethereum,
+    Channels, EventContext, OrchestratorAnswer, OrchestratorInfo, Params, Payment, RunnerEvent,
+    ScopeChannels, SegmentCredentials, SignerState, Token, error_words, ethereum,
 };
 
 use crate::budget::within_budget;
@@ -94,12 +94,16 @@ const fn last_segment(path: &'static str) -> &'static str {
 /// Decodes an orchestrator's info and asks it everything: every question has an answer.
 pub fn decode_orchestrator_info(data: &[u8]) {
     let raw = Bytes::copy_from_slice(data);
-    let nodes = OrchestratorInfo::nodes_instead(data);
-    let Ok(info) = OrchestratorInfo::decode(raw.clone()) else {
+    let info = OrchestratorInfo::decode(raw.clone());
+    let answer = OrchestratorAnswer::decode(raw.clone());
+    let Ok(info) = info else {
+        let referred = matches!(answer, Err(_) | Ok(OrchestratorAnswer::Referral(_)));
+        assert!(referred, "an answer is an info where an info can be read");
         return;
     };
     assert_eq!(info.raw, raw, "the raw bytes are those that came");
-    assert_eq!(nodes, None, "an info with a transcoder is not a referral");
+    let told = matches!(answer, Ok(OrchestratorAnswer::Info(told)) if *told == info);
+    assert!(told, "an info with a transcoder is not a referral");
     let _ = info.price_for(Capability::LIVE_VIDEO_TO_VIDEO, "noop");
     let _ = info.byoc_price("noop");
     if let Some(capabilities) = &info.capabilities {

@@ -179,9 +179,7 @@ impl Dialogue {
         };
         match self.read(out, now, &body) {
             Ok(answer) => answer.map(Ok),
-            Err(WireError { what, why }) => {
-                self.failed(out, now, Cause::Nonsense { what, why }, None)
-            }
+            Err(err) => self.failed(out, now, err.into(), None),
         }
     }
 
@@ -297,7 +295,7 @@ impl Dialogue {
 }
 
 /// The bounds on one answer of a source.
-pub(super) const fn bounds(limit: usize, within: Duration) -> Bounds {
+const fn bounds(limit: usize, within: Duration) -> Bounds {
     Bounds {
         doing: DOING,
         what: "the list in bytes",
@@ -308,7 +306,7 @@ pub(super) const fn bounds(limit: usize, within: Duration) -> Bounds {
 }
 
 /// The document in a good answer.
-pub(super) fn document(reply: Reply) -> Result<Vec<u8>, Cause> {
+fn document(reply: Reply) -> Result<Vec<u8>, Cause> {
     if reply.is_success() {
         return Ok(reply.body);
     }

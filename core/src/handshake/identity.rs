@@ -155,10 +155,7 @@ impl Introduction {
         let at = self.asked.iter().position(|ask| ask.exchange.owns(id))?;
         let told = self.asked[at].exchange.step(out, step)?;
         let payer = told.and_then(|reply| match reply.status {
-            200 => read_identity(&reply.body).map_err(|err| Cause::Nonsense {
-                what: err.what,
-                why: err.why,
-            }),
+            200 => read_identity(&reply.body).map_err(Cause::from),
             status => Err(Cause::Refused {
                 doing: "to tell who pays",
                 status,

@@ -25,10 +25,11 @@ mod config;
 mod identity;
 mod terms;
 
+pub use crate::payment::requote::NotAdopted;
 pub use class::Class;
 pub use config::{Config, PinChange, TOKEN_MARGIN};
 pub use identity::{IDENTITY_HEDGE, Identity};
-pub use terms::{NotAdopted, Paying, Rejection, Terms, node_urls};
+pub use terms::{Paying, Rejection, Terms, node_urls};
 
 use alloc::boxed::Box;
 use alloc::string::ToString;
@@ -40,11 +41,14 @@ use crate::capabilities::Capabilities;
 use crate::error::{Cause, Failure, Misuse, Party, Reason};
 use crate::http::{self, Fault, Trust, Url};
 use crate::machine::{Effect, EffectId, Input, Machine, Outbox, Output, earlier};
+use crate::payment::requote::adoptable;
 use crate::sign::{Address, SignRefused, Signature};
 use crate::signers::SignerHealth;
 use crate::time::Time;
 use crate::wire::grpc::{self, Answer, NoAnswer};
-use crate::wire::{OrchestratorInfo, check_identity, identity_digest, info_request};
+use crate::wire::{
+    OrchestratorAnswer, OrchestratorInfo, check_identity, identity_digest, info_request,
+};
 use identity::{Introduced, Introduction};
 
 /// The shortest time between renewals, however short a token lives.
@@ -281,7 +285,9 @@ impl Handshake {
         let ended = matches!(self.state, State::Ended);
         let old = self.info.as_deref().filter(|_| !ended);
         let old = old.ok_or(NotAdopted::NoSession)?;
-        terms::adoptable(old, &info)?;
+        adoptable(old, &info, |price| {
+            old.price.is_some_and(|old| price <= old)
+        })?;
         // The same place, which the handshake knows better.
         let transcoder = old.transcoder.clone();
         self.info = Some(Box::new(OrchestratorInfo { transcoder, ..info }));
@@ -448,18 +454,12 @@ impl Handshake {
             State::Renewing(call) => (true, call.began),
             _ => return,
         };
-        let mut info = match OrchestratorInfo::decode(raw.clone()) {
-            Ok(info) => info,
-            Err(err) => {
-                match OrchestratorInfo::nodes_instead(&raw) {
-                    Some(nodes) => self.end(Event::Rejected(Rejection::NoWork { nodes })),
-                    None => self.call_failed(Cause::Nonsense {
-                        what: err.what,
-                        why: err.why,
-                    }),
-                }
-                return;
+        let mut info = match OrchestratorAnswer::decode(raw) {
+            Ok(OrchestratorAnswer::Info(info)) => info,
+            Ok(OrchestratorAnswer::Referral(nodes)) => {
+                return self.end(Event::Rejected(Rejection::NoWork { nodes }));
             }
+            Err(err) => return self.call_failed(err.into()),
         };
         match info.transcoder.named_by(self.asked(renewing)) {
             Ok(transcoder) => info.transcoder = transcoder,
@@ -470,7 +470,6 @@ impl Handshake {
             return;
         }
         self.took = Some(self.now.since(began));
-        let info = Box::new(info);
         self.settle(info.clone());
         self.out.event(if renewing {
             Event::Renewed(info)
@@ -574,10 +573,7 @@ impl Handshake {
         let cause = match answer {
             Ok(signature) => match check_identity(address, &signature) {
                 Ok(()) => return self.identified(address, signature),
-                Err(err) => Cause::Nonsense {
-                    what: err.what,
-                    why: err.why,
-                },
+                Err(err) => err.into(),
             },
             Err(SignRefused(text)) => Cause::Declined {
                 doing: "to sign the identity",

@@ -9,9 +9,9 @@ use crate::capabilities::{Capabilities, Ceilings, Mismatch, TooDear, compatible}
 use crate::error::Cause;
 use crate::http::Url;
 use crate::payment::Payer;
-use crate::payment::ticket::expected_value;
+use crate::payment::requote::is_worth_something;
 use crate::sign::Address;
-use crate::wire::{OrchestratorInfo, TicketParams};
+use crate::wire::OrchestratorInfo;
 
 /// Our conditions, beside the capabilities that the job needs (handshake spec 9.1).
 #[derive(Clone, Debug, Default)]
@@ -177,58 +177,6 @@ impl Rejection {
             },
         }
     }
-}
-
-/// Why a piggybacked quote was not taken over; the old one stays (payments spec 11.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum NotAdopted {
-    /// No session exists that the answer could belong to.
-    #[error("there is no session to renew")]
-    NoSession,
-    /// The answer carries another auth token than the session's.
-    #[error("it belongs to another session")]
-    OtherSession,
-    /// The answer comes from another account.
-    #[error("it is of another account")]
-    OtherAddress,
-    /// The answer has no price, or a price of zero.
-    #[error("it has no price")]
-    NoPrice,
-    /// The answer asks more than the session's price.
-    #[error("it is dearer")]
-    Dearer,
-    /// The tickets are missing or worth nothing.
-    #[error("its tickets are worth nothing")]
-    WorthlessTickets,
-}
-
-/// Whether a quote that came with a payment's answer may replace the session's (payments spec 11.3): not dearer,
-/// not free, tickets worth something, same account, same auth token.
-pub(super) fn adoptable(old: &OrchestratorInfo, new: &OrchestratorInfo) -> Result<(), NotAdopted> {
-    if new.auth_token != old.auth_token {
-        return Err(NotAdopted::OtherSession);
-    }
-    if new.address != old.address || new.transcoder != old.transcoder {
-        return Err(NotAdopted::OtherAddress);
-    }
-    let price = new
-        .price
-        .filter(|price| !price.is_free())
-        .ok_or(NotAdopted::NoPrice)?;
-    if old.price.is_none_or(|old| price > old) {
-        return Err(NotAdopted::Dearer);
-    }
-    if new.ticket_params.as_ref().is_some_and(is_worth_something) {
-        Ok(())
-    } else {
-        Err(NotAdopted::WorthlessTickets)
-    }
-}
-
-/// Whether a ticket may pay anything at all.
-fn is_worth_something(params: &TicketParams) -> bool {
-    expected_value(&params.face_value, &params.win_prob).is_positive()
 }
 
 /// Reads the URIs of further nodes that the one at `by` names; what is no URL, or not for it to name, is left out.

@@ -257,7 +257,7 @@ impl ChainWatch {
         let taken = match asking.answered(limit, body) {
             Ok(None) => return self.ask_on(question, asking),
             Ok(Some(told)) => self.take(question, &told),
-            Err(err) => Err(nonsense(err)),
+            Err(err) => Err(err.into()),
         };
         match taken {
             Ok(Some(next)) => self.ask(next),
@@ -316,7 +316,7 @@ impl ChainWatch {
                     });
                 }
                 let contract = |told: &[u8], name| {
-                    read_contract(told, self.config.controller, name).map_err(nonsense)
+                    read_contract(told, self.config.controller, name).map_err(Cause::from)
                 };
                 let contracts = Contracts {
                     broker: contract(broker, "TicketBroker")?,
@@ -329,12 +329,8 @@ impl ChainWatch {
                 let mut view = self.view.clone();
                 view.l1_block = onward(view.l1_block, block.l1_block, LAG_BLOCKS);
                 view.senders
-                    .insert(self.config.payer, read_sender_info(info).map_err(nonsense)?);
-                let round = onward(
-                    view.round,
-                    read_u64(round, 0).map_err(nonsense)?,
-                    LAG_ROUNDS,
-                );
+                    .insert(self.config.payer, read_sender_info(info)?);
+                let round = onward(view.round, read_u64(round, 0)?, LAG_ROUNDS);
                 if round == view.round && view.round_block_hash != [0; 32] {
                     self.view = view;
                     return Ok(None);
@@ -343,14 +339,14 @@ impl ChainWatch {
                 Ok(Some(Question::Hashes(of, Box::new(view))))
             }
             (Question::Hashes(_, mut view), [Told::Data(this), Told::Data(previous)]) => {
-                view.round_block_hash = read_hash(this, 0).map_err(nonsense)?;
-                view.previous_round_block_hash = read_hash(previous, 0).map_err(nonsense)?;
+                view.round_block_hash = read_hash(this, 0)?;
+                view.previous_round_block_hash = read_hash(previous, 0)?;
                 self.view = *view;
                 Ok(None)
             }
             _ => {
                 let why = "it answers other questions";
-                Err(nonsense(WireError::new("the JSON-RPC answer", why)))
+                Err(WireError::new("the JSON-RPC answer", why).into())
             }
         }
     }
@@ -416,10 +412,6 @@ impl ChainWatch {
             }
         }
     }
-}
-
-fn nonsense(WireError { what, why }: WireError) -> Cause {
-    Cause::Nonsense { what, why }
 }
 
 /// The later of two readings. An endpoint may lag behind the one before it, and what has expired stays expired; but

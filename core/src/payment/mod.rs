@@ -11,6 +11,7 @@ pub mod quote;
 pub mod receiver;
 pub mod redemption;
 pub mod remote;
+pub(crate) mod requote;
 pub mod sender;
 pub mod session;
 pub mod ticket;

@@ -2,6 +2,8 @@
 
 use alloc::string::String;
 
+use crate::error::Cause;
+
 /// A peer's bytes that cannot be what they should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}: {why}")]
@@ -19,6 +21,12 @@ impl WireError {
             what,
             why: why.into(),
         }
+    }
+}
+
+impl From<WireError> for Cause {
+    fn from(WireError { what, why }: WireError) -> Self {
+        Self::Nonsense { what, why }
     }
 }
 

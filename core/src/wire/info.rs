@@ -1,5 +1,6 @@
 //! Orchestrator infos: the claims of an orchestrator about itself.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -219,15 +220,20 @@ impl core::fmt::Debug for OrchestratorInfo {
 }
 
 impl OrchestratorInfo {
-    /// Reads the message.
+    /// Reads the bytes of the message.
     ///
     /// # Errors
     /// If the bytes are not protobuf, name no usable URI of the orchestrator, or carry a malformed price.
     pub fn decode(raw: Bytes) -> Result<Self, WireError> {
-        const WHAT: &str = "orchestrator info";
-        let wire = net::OrchestratorInfo::decode(raw.clone()).map_err(|err| {
-            WireError::new(WHAT, alloc::format!("not the protobuf message: {err}"))
-        })?;
+        let wire = message(&raw)?;
+        Self::from_wire(raw, wire)
+    }
+
+    /// Reads the message that was read from `raw`.
+    ///
+    /// # Errors
+    /// If it names no usable URI of the orchestrator, or carries a malformed price.
+    pub fn from_wire(raw: Bytes, wire: net::OrchestratorInfo) -> Result<Self, WireError> {
         let transcoder = Url::parse(&wire.transcoder).map(Url::told).map_err(|err| {
             WireError::new(
                 WHAT,
@@ -264,14 +270,6 @@ impl OrchestratorInfo {
             capabilities_prices: super::capabilities::prices(wire.capabilities_prices)?,
             nodes: some_nodes(wire.nodes),
         })
-    }
-
-    /// The further instances that an answer names which takes no work itself: its own URI is empty (handshake
-    /// spec 2.3). `None` if the answer is anything else.
-    #[must_use]
-    pub fn nodes_instead(raw: &[u8]) -> Option<Vec<String>> {
-        let wire = net::OrchestratorInfo::decode(raw).ok()?;
-        wire.transcoder.is_empty().then(|| some_nodes(wire.nodes))
     }
 
     /// The price of `model` of `capability` here, if it is known (handshake spec 6.2).
@@ -318,6 +316,38 @@ pub(crate) fn info_request(
         sig,
         capabilities: (!wanted.is_empty()).then(|| wanted.to_wire()),
         ignore_capacity_check: ignore_capacity,
+    }
+}
+
+const WHAT: &str = "orchestrator info";
+
+fn message(raw: &[u8]) -> Result<net::OrchestratorInfo, WireError> {
+    net::OrchestratorInfo::decode(raw)
+        .map_err(|err| WireError::new(WHAT, alloc::format!("not the protobuf message: {err}")))
+}
+
+/// An answer to `GetOrchestrator`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OrchestratorAnswer {
+    /// The orchestrator's own info.
+    Info(Box<OrchestratorInfo>),
+    /// The orchestrator takes no work itself, and says so by an empty URI. These are the URIs of others that may,
+    /// unverified (handshake spec 2.3).
+    Referral(Vec<String>),
+}
+
+impl OrchestratorAnswer {
+    /// Reads the bytes of the message.
+    ///
+    /// # Errors
+    /// As [`OrchestratorInfo::decode`], but an empty URI is a referral.
+    pub fn decode(raw: Bytes) -> Result<Self, WireError> {
+        let wire = message(&raw)?;
+        if wire.transcoder.is_empty() {
+            return Ok(Self::Referral(some_nodes(wire.nodes)));
+        }
+        let info = OrchestratorInfo::from_wire(raw, wire)?;
+        Ok(Self::Info(Box::new(info)))
     }
 }
 

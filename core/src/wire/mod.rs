@@ -30,7 +30,7 @@ pub use identity::{
     MAX_IDENTITY_BYTES, check_identity, error_words, identity_digest, read_identity,
 };
 pub(crate) use info::info_request;
-pub use info::{AuthToken, MAX_NODES, OrchestratorInfo, TicketParams};
+pub use info::{AuthToken, MAX_NODES, OrchestratorAnswer, OrchestratorInfo, TicketParams};
 pub use live::{
     Channels, DEFAULT_MODEL, EventContext, KEEP_ALIVE, MAX_MESSAGE_BYTES, MAX_START_ANSWER_BYTES,
     Params, RunnerEvent, ScopeChannels, StartRequest,

@@ -14,6 +14,7 @@ use prost::Message as _;
 use super::error::WireError;
 use super::info::{AuthToken, OrchestratorInfo, TicketParams, hash_from_wire};
 use crate::capabilities::Capabilities;
+use crate::http::{Method, Request, Url};
 use crate::money::Price;
 use crate::sign::{Address, BadSignature, Digest, Signature, keccak};
 
@@ -22,6 +23,33 @@ pub const PAYMENT_HEADER: &str = "livepeer-payment";
 
 /// The name of the header that carries segment credentials.
 pub const SEGMENT_HEADER: &str = "livepeer-segment";
+
+/// The values of the two headers that paid work carries.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The value of [`PAYMENT_HEADER`]. Empty off-chain; send the header all the same.
+    pub payment: String,
+    /// The value of [`SEGMENT_HEADER`].
+    pub segment: String,
+}
+
+impl Credentials {
+    /// A POST that carries them, with an empty body.
+    #[must_use]
+    pub fn post(&self, url: Url) -> Request {
+        Request::new(Method::Post, url)
+            .header(PAYMENT_HEADER, self.payment.as_str())
+            .header(SEGMENT_HEADER, self.segment.as_str())
+    }
+}
+
+impl core::fmt::Debug for Credentials {
+    // They are worth money.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let (payment, segment) = (self.payment.len(), self.segment.len());
+        write!(f, "Credentials({payment} and {segment} bytes)")
+    }
+}
 
 /// The longest header that is read; a longer one is refused. 600 tickets, the most that one quote is good for, take
 /// 57,708 bytes.
@@ -328,8 +356,8 @@ impl SegmentCredentials {
 /// The fresh quote in an orchestrator's answer to a payment, if there is a usable one.
 #[must_use]
 pub fn read_payment_result(body: Bytes) -> Option<OrchestratorInfo> {
-    let wire = net::PaymentResult::decode(body).ok()?;
-    OrchestratorInfo::decode(wire.info?.encode_to_vec().into()).ok()
+    let wire = net::PaymentResult::decode(body).ok()?.info?;
+    OrchestratorInfo::from_wire(wire.encode_to_vec().into(), wire).ok()
 }
 
 /// An orchestrator's answer to a payment.

@@ -15,7 +15,7 @@ use livepeer_core::wire::listing::{self, MAX_ENTRY_BYTES, MAX_LIST_BYTES, StatsF
 use livepeer_core::wire::signer::{PaymentRequest, PaymentResponse, Quote};
 use livepeer_core::wire::webhook::WebhookAnswer;
 use livepeer_core::wire::{
-    Channels, EventContext, MAX_MESSAGE_BYTES, OrchestratorInfo, Params, Payment, RunnerEvent,
+    Channels, EventContext, MAX_MESSAGE_BYTES, OrchestratorAnswer, Params, Payment, RunnerEvent,
     SegmentCredentials, SignerState, StartRequest, Token, error_words, ethereum, reason,
 };
 use livepeer_sim::budget::within_budget;
@@ -110,8 +110,9 @@ const JSON: &[Decoder] = &[
 
 const PROTOBUF: &[Decoder] = &[
     ("an orchestrator's info", grpc::MAX_MESSAGE_BYTES, |data| {
-        any(OrchestratorInfo::nodes_instead(data));
-        if let Ok(info) = OrchestratorInfo::decode(Bytes::copy_from_slice(data)) {
+        if let Ok(OrchestratorAnswer::Info(info)) =
+            OrchestratorAnswer::decode(Bytes::copy_from_slice(data))
+        {
             any(info.byoc_price("noop"));
         }
     }),

@@ -7,10 +7,10 @@ use super::types::{DELIVERY_TRIES, Paid};
 use super::{Credentials, Event, Memory, Minted, PaymentSession, Source, State, pause};
 use crate::error::{Cause, Failure, Party, Reason};
 use crate::exchange::{Bounds, Exchange, Reply};
-use crate::http::{self, Fault, Method, Request, Trust, Url};
+use crate::http::{self, Fault, Trust, Url};
 use crate::machine::{EffectId, Outbox};
 use crate::time::Time;
-use crate::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER, read_payment_result};
+use crate::wire::payment::read_payment_result;
 use crate::wire::{OrchestratorInfo, error_words, reason, says_already_seen};
 
 /// How long an orchestrator may take to answer a payment, at most.
@@ -56,10 +56,7 @@ impl Delivery {
         within: Duration,
     ) {
         self.abort(out);
-        let request = Request::new(Method::Post, url)
-            .header(PAYMENT_HEADER, credentials.payment.as_str())
-            .header(SEGMENT_HEADER, credentials.segment.as_str())
-            .trust(trust);
+        let request = credentials.post(url).trust(trust);
         let bounds = Bounds {
             doing: DOING,
             what: "the answer to a payment",

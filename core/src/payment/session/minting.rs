@@ -124,13 +124,7 @@ impl PaymentSession {
                     self.minted(party, credentials, Memory::Blob(response.state));
                 }
                 // Another signer may have its wits about it.
-                Err(err) => self.mint_failed(Failure::new(
-                    party,
-                    Cause::Nonsense {
-                        what: err.what,
-                        why: err.why,
-                    },
-                )),
+                Err(err) => self.mint_failed(Failure::new(party, err.into())),
             },
             STATUS_REFRESH => self.need_quote(signer::orchestrator(answer)),
             STATUS_NO_TICKETS => self.skip(),

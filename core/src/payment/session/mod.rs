@@ -55,12 +55,13 @@ use crate::units::Unit;
 use crate::wire::signer::StateBlob;
 use crate::wire::{OrchestratorInfo, SignerState, TicketParams};
 
+pub use crate::wire::payment::Credentials;
 pub use local::LocalAccount;
 pub use payer::Payer;
 pub use signer::FIRST_PATIENCE;
 pub use types::{
-    Config, Credentials, DELIVERY_TRIES, Delivered, Event, FIRST_PAUSE, Fee, LONGEST_PAUSE,
-    MAX_REFRESHES, MINT_ROUNDS, OWN_TRIES, Paid, PaymentId, QUOTE_DEADLINE,
+    Config, DELIVERY_TRIES, Delivered, Event, FIRST_PAUSE, Fee, LONGEST_PAUSE, MAX_REFRESHES,
+    MINT_ROUNDS, OWN_TRIES, Paid, PaymentId, QUOTE_DEADLINE,
 };
 
 /// Where payments come from.

@@ -14,7 +14,7 @@ use crate::http::Url;
 use crate::money::Price;
 use crate::payment::guard::Proportion;
 use crate::payment::price::at_most_doubled;
-use crate::payment::ticket::expected_value;
+use crate::payment::requote::{adoptable, is_worth_something};
 use crate::sign::Address;
 use crate::wire::OrchestratorInfo;
 use crate::wire::challenge::{REFRESH_PATH, RefreshRequest};
@@ -66,7 +66,7 @@ impl PaymentSession {
             .ticket_params
             .clone()
             .ok_or_else(|| nonsense("it has no ticket parameters"))?;
-        if !expected_value(&params.face_value, &params.win_prob).is_positive() {
+        if !is_worth_something(&params) {
             return Err(nonsense(
                 "its tickets are worth nothing, and its price is not zero",
             ));
@@ -136,12 +136,12 @@ impl PaymentSession {
 
     /// Takes over a quote that came with an answer, if it is no worse (payments spec 11.3).
     pub(super) fn requote(&mut self, info: OrchestratorInfo) {
-        let same_session = self.quote.is_some()
-            && info.transcoder == self.info.transcoder
-            && info.auth_token == self.info.auth_token
-            && info.price.is_some_and(|price| !price.is_free());
+        let fits = adoptable(&self.info, &info, |price| self.is_within_first(price));
+        if self.quote.is_none() || fits.is_err() {
+            return;
+        }
         let info = self.at_home(info);
-        if same_session && self.take_quote(&info).is_ok() {
+        if self.take_quote(&info).is_ok() {
             self.out.event(Event::Requoted(Box::new(info)));
         }
     }

@@ -13,6 +13,7 @@ use crate::payment::mint::MAX_TICKETS;
 use crate::time::Time;
 use crate::units::Unit;
 use crate::wire::OrchestratorInfo;
+use crate::wire::payment::Credentials;
 
 /// How long the owner has to answer [`Event::NeedQuote`], at most.
 pub const QUOTE_DEADLINE: Duration = Duration::from_secs(30);
@@ -85,27 +86,6 @@ pub enum Fee {
 /// Names one payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PaymentId(pub(super) u64);
-
-/// The values of the two headers that a request has to carry.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The value of `livepeer-payment`. Empty off-chain; send the header all the same.
-    pub payment: String,
-    /// The value of `livepeer-segment`.
-    pub segment: String,
-}
-
-impl core::fmt::Debug for Credentials {
-    // They are worth money.
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(
-            f,
-            "Credentials({} and {} bytes)",
-            self.payment.len(),
-            self.segment.len()
-        )
-    }
-}
 
 /// The outcome of a payment that the owner delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
