@@ -56,8 +56,7 @@ fn seen(out: Out) -> Vec<In> {
             [vec![In::Reply(reply)], body].concat()
         }
         Out::Data(bytes) => vec![In::Data(bytes)],
-        Out::End => vec![In::End(Headers::new())],
-        Out::EndWith(trailers) => vec![In::End(trailers)],
+        Out::End(trailers) => vec![In::End(trailers)],
         Out::Abort => vec![In::Failed(Fault::Broken("the other side gave up".into()))],
         // Nothing is read ahead here, and what is sent is reported at once.
         Out::Report | Out::Pause | Out::Resume => Vec::new(),

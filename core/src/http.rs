@@ -1,8 +1,8 @@
 //! HTTP as the machines speak it: heads and bodies, no sockets and no framing.
 //!
 //! An exchange is one request and its reply under one [`EffectId`](crate::EffectId). As client a machine sends
-//! [`Out::Request`], then, if the body is [`Body::Stream`], any number of [`Out::Data`] and one [`Out::End`] (or
-//! [`Out::EndWith`]). It receives [`In::Sent`] as body bytes leave, one [`In::Reply`] (possibly before its own body is
+//! [`Out::Request`], then, if the body is [`Body::Stream`], any number of [`Out::Data`] and one [`Out::End`].
+//! It receives [`In::Sent`] as body bytes leave, one [`In::Reply`] (possibly before its own body is
 //! done), any number of [`In::Data`] and one [`In::End`]. As server it is the same with the sides swapped.
 //! [`In::Failed`] may come at any point and ends the exchange, as does [`Out::Abort`] from our side.
 
@@ -29,10 +29,8 @@ pub enum Out {
     Reply(Response),
     /// Body bytes of our side. A driver flushes each as it comes: readers see bytes only through flushes.
     Data(Bytes),
-    /// Our body is complete.
-    End,
-    /// Our body is complete, and these trailers follow it: the status of a gRPC answer.
-    EndWith(Headers),
+    /// Our body is complete; these are its trailers, such as the status of a gRPC answer.
+    End(Headers),
     /// No more of our body comes until what was said of it is on its way: [`In::Sent`] is due then. A driver that
     /// reports at once whatever it hands to the transport need not heed this.
     Report,
@@ -69,8 +67,7 @@ impl fmt::Debug for Out {
             Self::Request(request) => f.debug_tuple("Request").field(request).finish(),
             Self::Reply(reply) => f.debug_tuple("Reply").field(reply).finish(),
             Self::Data(data) => write!(f, "Data({} bytes)", data.len()),
-            Self::End => f.write_str("End"),
-            Self::EndWith(trailers) => f.debug_tuple("EndWith").field(trailers).finish(),
+            Self::End(trailers) => f.debug_tuple("End").field(trailers).finish(),
             Self::Report => f.write_str("Report"),
             Self::Abort => f.write_str("Abort"),
             Self::Pause => f.write_str("Pause"),

@@ -211,8 +211,7 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
             }
             (Out::Reply(reply), Some(lane)) => todo.wakes.push(lane.reply(reply)),
             (Out::Data(data), Some(lane)) => todo.wakes.push(lane.push(data)),
-            (Out::End, Some(lane)) => todo.wakes.push(lane.end(None)),
-            (Out::EndWith(trailers), Some(lane)) => todo.wakes.push(lane.end(Some(trailers))),
+            (Out::End(trailers), Some(lane)) => todo.wakes.push(lane.end(trailers)),
             (Out::Report, Some(lane)) => todo.wakes.push(lane.await_report()),
             (Out::Pause, Some(lane)) => todo.wakes.push(lane.set_paused(true)),
             (Out::Resume, Some(lane)) => todo.wakes.push(lane.set_paused(false)),

@@ -88,11 +88,11 @@ impl Lane {
         state.writer.take()
     }
 
-    pub(crate) fn end(&self, trailers: Option<Headers>) -> Option<Waker> {
+    pub(crate) fn end(&self, trailers: Headers) -> Option<Waker> {
         let mut state = lock(&self.state);
         if !state.ended {
             state.ended = true;
-            state.trailers = trailers;
+            state.trailers = Some(trailers).filter(|trailers| !trailers.is_empty());
         }
         state.writer.take()
     }

@@ -19,8 +19,7 @@ impl fmt::Display for OutStep<'_> {
                 head(f, &reply.headers, &reply.body)
             }
             Out::Data(data) => write!(f, "data, {} bytes", data.len()),
-            Out::End => f.write_str("end"),
-            Out::EndWith(trailers) => {
+            Out::End(trailers) => {
                 f.write_str("end")?;
                 names(f, trailers)
             }

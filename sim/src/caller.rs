@@ -59,7 +59,7 @@ impl Caller {
 
     /// Ends such a body.
     pub fn end(&mut self, id: EffectId) {
-        self.out.http(id, Out::End);
+        self.out.http(id, Out::End(Headers::new()));
     }
 
     /// Any other step, such as [`Out::Abort`].
@@ -118,7 +118,7 @@ pub(crate) fn heard(out: &[Out]) -> Vec<In> {
                 }
             }
             Out::Data(data) => heard.push(In::Data(data.clone())),
-            Out::EndWith(trailers) => heard.push(In::End(trailers.clone())),
+            Out::End(trailers) => heard.push(In::End(trailers.clone())),
             other => unreachable!("no answer has {other:?}"),
         }
     }

@@ -456,8 +456,7 @@ impl Net {
                 self.body(key, there, body);
             }
             Out::Data(bytes) => self.travel(key, there, In::Data(bytes)),
-            Out::End => self.travel(key, there, In::End(Headers::new())),
-            Out::EndWith(trailers) => self.travel(key, there, In::End(trailers)),
+            Out::End(trailers) => self.travel(key, there, In::End(trailers)),
             Out::Abort => {
                 let (node, id) = if there {
                     exchange.server

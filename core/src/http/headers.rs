@@ -31,6 +31,12 @@ impl Headers {
             .push((Cow::Owned(name.to_ascii_lowercase()), value.into()));
     }
 
+    /// Whether there is no field.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The first value of a field; `name` in lower case.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {

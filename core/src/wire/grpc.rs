@@ -253,7 +253,7 @@ pub fn reply(message: &impl Message) -> [Out; 3] {
                 .body(Body::Stream),
         ),
         Out::Data(frame(message)),
-        Out::EndWith(trailers),
+        Out::End(trailers),
     ]
 }
 
@@ -463,7 +463,7 @@ mod tests {
             match step {
                 Out::Reply(head) => answer.head(&head).unwrap(),
                 Out::Data(data) => answer.data(&data).unwrap(),
-                Out::EndWith(trailers) => {
+                Out::End(trailers) => {
                     told = Some(core::mem::take(&mut answer).end(&trailers));
                 }
                 other => panic!("{other:?}"),

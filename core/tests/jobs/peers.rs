@@ -50,7 +50,7 @@ pub(crate) fn heard(answer: impl IntoIterator<Item = Out>) -> Vec<In> {
                 }
             }
             Out::Data(data) => heard.push(In::Data(data)),
-            Out::EndWith(trailers) => heard.push(In::End(trailers)),
+            Out::End(trailers) => heard.push(In::End(trailers)),
             other => panic!("{other:?}"),
         }
     }

@@ -200,7 +200,7 @@ impl<M: Machine> Client<M> {
                 far.input(now, theirs, In::Data(bytes));
                 self.machine.handle_input(now, Input::Http(id, sent));
             }
-            Out::End | Out::EndWith(_) => far.input(now, theirs, In::End(Headers::new())),
+            Out::End(_) => far.input(now, theirs, In::End(Headers::new())),
             Out::Abort => {
                 self.to_server.remove(&id);
                 far.input(now, theirs, In::Failed(Fault::Broken("reset".into())));
@@ -234,7 +234,7 @@ impl<M: Machine> Client<M> {
                 }
             }
             Out::Data(bytes) => input(In::Data(bytes.clone())),
-            Out::End => input(In::End(Headers::new())),
+            Out::End(_) => input(In::End(Headers::new())),
             Out::Abort => input(In::Failed(Fault::Broken("reset".into()))),
             _ => {}
         }

@@ -185,7 +185,7 @@ impl Driven for Hand {
         let asked = self.asked.iter_mut().find(|asked| asked.id == id).unwrap();
         match out {
             Out::Data(bytes) => asked.body.extend_from_slice(&bytes),
-            Out::End => asked.ended = true,
+            Out::End(_) => asked.ended = true,
             Out::Abort => asked.aborted = true,
             other => panic!("{other:?}"),
         }

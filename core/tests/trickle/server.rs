@@ -135,7 +135,7 @@ impl Driven for World {
                 seen.chunks += 1;
                 seen.body.extend_from_slice(&bytes);
             }
-            Out::End => seen.ended = true,
+            Out::End(_) => seen.ended = true,
             Out::Abort => seen.aborted = true,
             Out::Pause | Out::Resume | Out::Report => {}
             other => panic!("{other:?}"),

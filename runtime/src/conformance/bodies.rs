@@ -27,7 +27,7 @@ pub async fn a_streamed_upload_arrives_whole_over_tls<R: Runtime>(runtime: R) {
                 rest(&runtime, Duration::from_millis(2)).await;
             }
         }
-        client.step(ours, Out::End);
+        client.step(ours, Out::End(Headers::new()));
         let (theirs, request) = server.accept().await;
         assert_eq!(request.method, Method::Post);
         assert_eq!(request.url.path(), "/up");
@@ -63,7 +63,7 @@ pub async fn a_streamed_download_arrives_whole_over_tls<R: Runtime>(runtime: R) 
         for chunk in body.chunks(70_001) {
             server.step(theirs, Out::Data(Bytes::copy_from_slice(chunk)));
         }
-        server.step(theirs, Out::End);
+        server.step(theirs, Out::End(Headers::new()));
         let reply = client.reply(ours).await;
         assert_eq!(reply.status, 200);
         assert_eq!(reply.headers.get("lp-trickle-seq"), Some("7"));
@@ -128,7 +128,7 @@ pub async fn an_early_reply_is_delivered_while_the_upload_goes_on<R: Runtime>(ru
         assert_eq!(client.reply(id).await.status, 200);
         // Nobody listens any more; that harms nobody.
         client.step(id, Out::Data(Bytes::from_static(b"second")));
-        client.step(id, Out::End);
+        client.step(id, Out::End(Headers::new()));
         assert_eq!(client.rest(id).await.0, b"enough");
     }
 }
@@ -206,7 +206,7 @@ pub async fn every_chunk_is_flushed_as_it_comes<R: Runtime>(runtime: R) {
                     step => panic!("not data: {step:?}"),
                 }
             }
-            client.step(ours, Out::End);
+            client.step(ours, Out::End(Headers::new()));
             assert!(matches!(server.of(theirs).await, In::End(_)));
             server.step(theirs, Out::Reply(Response::new(200).body(Body::Stream)));
             client.reply(ours).await;
@@ -217,7 +217,7 @@ pub async fn every_chunk_is_flushed_as_it_comes<R: Runtime>(runtime: R) {
                     step => panic!("not data: {step:?}"),
                 }
             }
-            server.step(theirs, Out::End);
+            server.step(theirs, Out::End(Headers::new()));
             assert!(matches!(client.of(ours).await, In::End(_)));
         }
     }

@@ -158,7 +158,7 @@ impl Script {
                 };
                 let length = Bytes::from(serving.received.to_string());
                 match serving.path.as_str() {
-                    "/echo" => self.out.http(id, Out::End),
+                    "/echo" => self.out.http(id, Out::End(Headers::new())),
                     "/sink" => {
                         let reply = Response::new(200).body(Body::Full(length));
                         self.out.http(id, Out::Reply(reply));
@@ -169,7 +169,7 @@ impl Script {
                         let reply = Response::new(200).body(Body::Stream);
                         self.out.http(id, Out::Reply(reply));
                         self.out.http(id, Out::Data(length));
-                        self.out.http(id, Out::EndWith(trailers));
+                        self.out.http(id, Out::End(trailers));
                     }
                     _ => {}
                 }
@@ -198,7 +198,7 @@ impl Script {
         }
         if serving.to_send == 0 {
             self.serving.remove(&id);
-            self.out.http(id, Out::End);
+            self.out.http(id, Out::End(Headers::new()));
         }
     }
 }

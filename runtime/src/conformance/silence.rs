@@ -132,7 +132,7 @@ pub async fn dead_connections_are_left_with_the_exchange_that_found_out<R: Runti
         let uploads = [(); 3]
             .map(|()| client.open(post(at.with_path("/sink"), Body::Stream).protocol(protocol)));
         for id in uploads {
-            client.step(id, Out::End);
+            client.step(id, Out::End(Headers::new()));
         }
         let mut ended = 0;
         while ended < uploads.len() {

@@ -40,11 +40,11 @@ impl Exchanges {
             Out::Reply(reply) if reply.body != Body::Stream => {
                 self.open.remove(&id);
             }
-            Out::End | Out::EndWith(_) if id.is_by_peer() => {
+            Out::End(_) if id.is_by_peer() => {
                 self.open.remove(&id);
             }
             Out::Reply(_) | Out::Data(_) | Out::Report if id.is_by_peer() => self.hear(id, now),
-            Out::End | Out::EndWith(_) => self.update(id, |open| {
+            Out::End(_) => self.update(id, |open| {
                 open.due = true;
                 open.heard = now;
             }),

@@ -682,7 +682,7 @@ impl Driven for Player {
             Effect::Http(Out::Abort) => {
                 self.open.remove(&id);
             }
-            Effect::Http(Out::End | Out::Pause | Out::Resume) => {}
+            Effect::Http(Out::End(_) | Out::Pause | Out::Resume) => {}
             Effect::Http(other) => panic!("{other:?}"),
             Effect::Store(_) => self.unsaved.push(id),
             Effect::Sign(digest) => self.unsigned.push((id, digest)),

@@ -482,7 +482,7 @@ impl Player {
                 assert!(exchange.stream && !exchange.over, "bytes belong to a body");
                 exchange.body.extend_from_slice(&bytes);
             }
-            Out::End | Out::EndWith(_) => {
+            Out::End(_) => {
                 assert!(exchange.stream && !exchange.over, "a body ends once");
                 exchange.over = true;
             }

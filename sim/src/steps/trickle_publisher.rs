@@ -413,7 +413,7 @@ impl Player {
                     exchange.unsent += bytes.len();
                 }
             }
-            Out::End => {}
+            Out::End(_) => {}
             Out::Abort => {
                 self.live.remove(&id);
             }

@@ -443,7 +443,7 @@ impl Player {
                 exchange.unsent += bytes.len();
                 exchange.body.extend_from_slice(&bytes);
             }
-            Out::End => {
+            Out::End(_) => {
                 assert!(exchange.stream, "an end without a head");
                 assert!(
                     !exchange.body.is_empty(),

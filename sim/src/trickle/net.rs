@@ -453,7 +453,7 @@ impl Link {
                 }
                 self.send_up(at, In::Data(bytes));
             }
-            Out::End | Out::EndWith(_) => {
+            Out::End(_) => {
                 self.request_done = true;
                 self.send_up(now + self.latency, In::End(Headers::new()));
             }
@@ -523,7 +523,7 @@ impl Link {
                 }
                 self.down.push(at, In::Data(bytes));
             }
-            Out::End | Out::EndWith(_) => self.finish_reply(at),
+            Out::End(_) => self.finish_reply(at),
             Out::Abort => {
                 self.down
                     .push(at, In::Failed(Fault::Broken("reset".into())));

@@ -224,7 +224,7 @@ impl Upload {
         if self.ended && post.fed == self.total {
             post.finished = true;
             self.progress = now;
-            shared.out.http(post.id, Out::End);
+            shared.out.http(post.id, Out::End(Headers::new()));
         }
     }
 

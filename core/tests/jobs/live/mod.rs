@@ -191,7 +191,7 @@ impl World {
                     self.feed(Input::Http(id, In::Sent(data.len())));
                 }
             }
-            Out::End => {
+            Out::End(_) => {
                 let (url, body) = self
                     .posting
                     .remove(&id)

@@ -357,7 +357,7 @@ impl Driven for World {
                 let sent = Input::Http(id, In::Sent(bytes.len()));
                 self.feed(sent);
             }
-            Out::End | Out::EndWith(_) => seen.ended = true,
+            Out::End(_) => seen.ended = true,
             Out::Abort => seen.gone = true,
             Out::Pause | Out::Resume | Out::Report => {}
             Out::Request(_) => panic!("a server asks nothing"),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::segment::{Guest, Phase, Reader, next_run};
 use super::{Channel, Place, Seat, SegmentKey, Shared, TEXT};
-use crate::http::{Body, Out, Response};
+use crate::http::{Body, Headers, Out, Response};
 use crate::machine::EffectId;
 use crate::time::Time;
 use crate::trickle::server::slab::Key;
@@ -276,7 +276,7 @@ impl Channel {
                     None => return,
                 }
             }
-            shared.out.http(id, Out::End);
+            shared.out.http(id, Out::End(Headers::new()));
             reader.ended = reader.in_flight > 0;
         }
         self.guests -= 1;
