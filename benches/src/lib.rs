@@ -1,4 +1,6 @@
 //! Benchmarks of the protocol machines, and what several of them share.
 
+#![allow(missing_debug_implementations, reason = "nothing here is printed")]
+
 pub mod index;
 pub mod payment;

@@ -103,6 +103,16 @@ pub struct Orchestrator {
     out: Outbox<Event>,
 }
 
+impl core::fmt::Debug for Orchestrator {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Orchestrator")
+            .field("now", &self.now)
+            .field("figures", &self.figures)
+            .field("sessions", &self.sessions.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Orchestrator {
     /// An orchestrator without sessions.
     #[must_use]

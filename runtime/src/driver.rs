@@ -44,6 +44,15 @@ pub struct Driver<R: Runtime> {
     signers: Arc<Mutex<SignerHealth>>,
 }
 
+impl<R: Runtime> std::fmt::Debug for Driver<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver")
+            .field("pins", &self.pins())
+            .field("signers", &self.signer_health())
+            .finish_non_exhaustive()
+    }
+}
+
 impl<R: Runtime> Driver<R> {
     /// A driver without a key, with a store in memory, that remembers no certificates yet.
     pub fn new(runtime: R) -> Self {
@@ -146,6 +155,14 @@ impl<R: Runtime> Driver<R> {
 /// tasks end.
 pub struct Handle<M: Drivable, R: Runtime> {
     owner: Arc<Owner<M, R>>,
+}
+
+impl<M: Drivable, R: Runtime> std::fmt::Debug for Handle<M, R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle")
+            .field("driver", &self.driver())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<M: Drivable, R: Runtime> Clone for Handle<M, R> {

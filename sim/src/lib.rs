@@ -1,5 +1,10 @@
 //! Fake peers, seeded links and the steps that tests, fuzzers and benches share. No runtime and no real time.
 
+#![allow(
+    missing_debug_implementations,
+    reason = "worlds and players are looked into, not printed"
+)]
+
 pub mod budget;
 pub mod caller;
 pub mod fuzz;

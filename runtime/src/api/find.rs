@@ -126,6 +126,14 @@ pub struct Survey<R: Runtime> {
     pool: Handle<SessionPool<Balanced>, R>,
 }
 
+impl<R: Runtime> fmt::Debug for Survey<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Survey")
+            .field("ready", &self.look(|pool| pool.ready()))
+            .finish_non_exhaustive()
+    }
+}
+
 impl<R: Runtime> Survey<R> {
     /// Shakes hands with all of `found`, many at a time, for at most `within`. What earlier runs saw is in the driver's
     /// store, and so will be what this one sees.

@@ -45,6 +45,14 @@ pub struct Server<R: Runtime> {
     address: SocketAddr,
 }
 
+impl<R: Runtime> std::fmt::Debug for Server<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
 struct Shared<R: Runtime> {
     runtime: R,
     peers: Arc<dyn PeerSink>,

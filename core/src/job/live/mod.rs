@@ -101,6 +101,16 @@ pub struct LiveVideoJob {
     out: Outbox<Event>,
 }
 
+impl core::fmt::Debug for LiveVideoJob {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("LiveVideoJob")
+            .field("now", &self.now)
+            .field("request", &self.request)
+            .field("swaps", &self.swaps)
+            .finish_non_exhaustive()
+    }
+}
+
 enum State {
     AwaitingLease,
     AwaitingPayment,

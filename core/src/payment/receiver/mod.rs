@@ -96,6 +96,17 @@ pub struct TicketReceiver {
     out: Outbox<Event>,
 }
 
+impl core::fmt::Debug for TicketReceiver {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("TicketReceiver")
+            .field("now", &self.now)
+            .field("block", &self.block)
+            .field("pending", &self.pending.len())
+            .field("meters", &self.meters.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl TicketReceiver {
     /// A recipient without balances. `secret` binds quotes: the same one after a restart honours those that are
     /// still open, provided that [`TicketReceiver::restore`] is given the records of nonces.

@@ -171,6 +171,16 @@ pub struct SignerServer {
     out: Outbox<Event>,
 }
 
+impl core::fmt::Debug for SignerServer {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("SignerServer")
+            .field("now", &self.now)
+            .field("figures", &self.figures)
+            .field("exchanges", &self.exchanges.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl SignerServer {
     /// A signer for the account of `config`, whose key answers [`Effect::Sign`](crate::Effect::Sign).
     #[must_use]

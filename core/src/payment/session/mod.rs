@@ -162,6 +162,17 @@ pub struct PaymentSession {
     out: Outbox<Event>,
 }
 
+impl core::fmt::Debug for PaymentSession {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("PaymentSession")
+            .field("now", &self.now)
+            .field("manifest_id", &self.manifest_id)
+            .field("total", &self.total)
+            .field("held", &self.held)
+            .finish_non_exhaustive()
+    }
+}
+
 impl PaymentSession {
     /// A session with the orchestrator that gave `info`. Off-chain it needs only an auth token, otherwise also a
     /// price and ticket parameters; without them the session fails at once. So it does if remote signers pay and
