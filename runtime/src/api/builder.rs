@@ -20,34 +20,36 @@ use livepeer_core::wire::{Params, StartRequest};
 
 use super::Error;
 use super::find::discover;
+use super::fleet::{Account, Fleet, Kind};
 use super::input::Input;
 use super::live::LiveVideoJob;
 use super::memory::recall;
 use super::output::Output;
 use super::peers::{Peers, peer_settings};
 use super::pump::Shared;
-use crate::{Driver, Runtime, seed};
+use crate::{Runtime, seed};
 
 /// The settings of a live video job. Their order makes no difference; [`LiveVideoJobBuilder::start`] judges them.
 /// Made by [`Gateway::live_video`](super::Gateway::live_video) and by
 /// [`OrchestratorSession::live_video`](super::OrchestratorSession::live_video).
 #[must_use = "a job begins with its start"]
 pub struct LiveVideoJobBuilder<R: Runtime> {
-    driver: Driver<R>,
+    fleet: Fleet<R>,
     request: StartRequest,
     pub(super) peers: Peers,
     /// The payer's introduction, if it is known already.
     pub(super) identity: Option<Identity>,
     config: Config,
     pool: pool::Config,
+    max_price: Option<Price>,
     input: publisher::Config,
     output: subscriber::Config,
 }
 
 impl<R: Runtime> LiveVideoJobBuilder<R> {
-    pub(super) fn new(driver: &Driver<R>, model: &str) -> Self {
+    pub(super) fn new(fleet: &Fleet<R>, model: &str) -> Self {
         Self {
-            driver: driver.clone(),
+            fleet: fleet.clone(),
             request: StartRequest {
                 model_id: model.to_string(),
                 ..StartRequest::default()
@@ -65,6 +67,7 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
                 remember: true,
                 ..pool::Config::default()
             },
+            max_price: None,
             // An input that falls silent is kept alive.
             input: publisher::Config {
                 idle: Some(publisher::Idle::default()),
@@ -110,6 +113,7 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
 
     /// Sets the most to pay per pixel, in wei.
     pub fn max_price(mut self, price: Price) -> Self {
+        self.max_price = Some(price);
         self.pool.handshake.terms.ceilings = Ceilings::of(price);
         self.config.payment.ceilings = Ceilings::of(price);
         self
@@ -165,7 +169,7 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
             return Err(Error::Options("a job needs a model, such as noop"));
         }
         let mut payer = self.peers.payer()?;
-        payer.learn(&self.driver.signer_health());
+        payer.learn(&self.fleet.driver().signer_health());
         let wanted = Capabilities::live_video(self.request.model_id.as_str());
         let mut orchestrators = self.peers.orchestrators()?;
         if orchestrators.is_empty() {
@@ -183,23 +187,37 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
         self.input.trust = self.config.trust;
         self.output.trust = self.config.trust;
         self.output.leave_dead |= self.config.leave_dead;
-        let now = self.driver.now();
-        let identity = self.identity.unwrap_or_else(|| payer.identity());
-        let pool = SessionPool::new(
-            now,
-            self.pool,
-            identity,
+        let kind = Kind {
             wanted,
-            Balanced::default(),
-            seed(),
-        );
-        let pool = self.driver.drive(pool);
-        recall(&pool);
+            orchestrators: { orchestrators.iter() }
+                .map(|url| (url.clone(), url.reach()))
+                .collect(),
+            payer: Account::of(&payer),
+            trust: self.config.trust,
+            pin_change: self.pool.handshake.pin_change,
+            max_price: self.max_price,
+        };
+        let driver = self.fleet.driver();
+        let now = driver.now();
+        let pool = self.fleet.take(&kind).unwrap_or_else(|| {
+            let identity = self.identity.unwrap_or_else(|| payer.identity());
+            let wanted = kind.wanted.clone();
+            let pool = SessionPool::new(
+                now,
+                self.pool,
+                identity,
+                wanted,
+                Balanced::default(),
+                seed(),
+            );
+            let pool = driver.drive(pool);
+            recall(&pool);
+            pool
+        });
         pool.with(|pool, now| pool.offer(now, orchestrators));
-        let job = Machine::new(now, self.config, self.request, payer);
-        let job = self.driver.drive(job);
-        let media = self.driver.drive(Media::new(now, media::Config::default()));
-        let shared = Shared::new(job, media, pool);
+        let job = driver.drive(Machine::new(now, self.config, self.request, payer));
+        let media = driver.drive(Media::new(now, media::Config::default()));
+        let shared = Shared::new(job, media, pool, (self.fleet.clone(), kind));
         let guard = StopOnDrop(&shared);
         let started = shared
             .until(|state| match (&state.started, &state.ended) {
@@ -225,7 +243,7 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
     async fn find(&self, wanted: &Capabilities) -> Result<Vec<Url>, Error> {
         let sources = self.peers.sources(wanted)?;
         let config = discovery::Config::default();
-        let discovered = discover(&self.driver, config, sources, discovery::WITHIN).await;
+        let discovered = discover(self.fleet.driver(), config, sources, discovery::WITHIN).await;
         if discovered.found.is_empty() {
             return Err(Error::NothingFound(Box::new(discovered)));
         }

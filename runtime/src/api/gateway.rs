@@ -1,9 +1,8 @@
 //! The entry for applications.
 
-use std::fmt;
-
 use super::builder::LiveVideoJobBuilder;
 use super::find::Search;
+use super::fleet::Fleet;
 use super::orchestrator::OrchestratorSessionBuilder;
 use crate::{Driver, Runtime};
 
@@ -16,12 +15,13 @@ use crate::{Driver, Runtime};
 /// | [`Gateway::discover`] | a list of orchestrators |
 ///
 /// Cheap to clone. All work of a gateway and of its clones shares connections, certificates seen, what is known of
-/// signers, and sessions with orchestrators: a job that follows another of the same kind need not shake hands anew.
+/// signers, and sessions with orchestrators: a job that follows another of the same model, orchestrators and payer need
+/// not shake hands anew.
 ///
 /// Keys, stores and certificates are settings of the [`Driver`] below it: `Gateway::from(driver)`.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Gateway<R: Runtime> {
-    driver: Driver<R>,
+    fleet: Fleet<R>,
 }
 
 impl<R: Runtime + Default> Gateway<R> {
@@ -41,7 +41,8 @@ impl<R: Runtime + Default> Default for Gateway<R> {
 impl<R: Runtime> From<Driver<R>> for Gateway<R> {
     /// A gateway on what `driver` has: its key, its store, its certificates.
     fn from(driver: Driver<R>) -> Self {
-        Self { driver }
+        let fleet = Fleet::new(driver);
+        Self { fleet }
     }
 }
 
@@ -51,32 +52,32 @@ impl<R: Runtime> Gateway<R> {
     #[doc(alias = "StartJobRequest")]
     #[doc(alias = "submit_job")]
     pub fn live_video(&self, model: &str) -> LiveVideoJobBuilder<R> {
-        LiveVideoJobBuilder::new(&self.driver, model)
+        LiveVideoJobBuilder::new(&self.fleet, model)
     }
 
     /// Configures a session with the orchestrator at `url` (`HOST:PORT` or a URL).
     #[doc(alias = "get_orch_info")]
     #[doc(alias = "get_orchestrator_info")]
     pub fn orchestrator(&self, url: &str) -> OrchestratorSessionBuilder<R> {
-        OrchestratorSessionBuilder::new(&self.driver, url)
+        OrchestratorSessionBuilder::new(&self.fleet, url)
     }
 
     /// Configures a search for orchestrators.
     #[doc(alias = "discover_orchestrators")]
     #[doc(alias = "orchestrator_selector")]
     pub fn discover(&self) -> Search<R> {
-        Search::new(&self.driver)
+        Search::new(self.driver())
+    }
+
+    /// How many pools of sessions wait for another job.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn idle_pools(&self) -> usize {
+        self.fleet.idle()
     }
 
     /// The driver below, for machines that the gateway has no call for.
     #[must_use]
     pub const fn driver(&self) -> &Driver<R> {
-        &self.driver
-    }
-}
-
-impl<R: Runtime> fmt::Debug for Gateway<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gateway").finish_non_exhaustive()
+        self.fleet.driver()
     }
 }

@@ -13,6 +13,7 @@ mod builder;
 mod error;
 mod event;
 mod find;
+mod fleet;
 mod found;
 mod gateway;
 mod input;

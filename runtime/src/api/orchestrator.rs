@@ -10,9 +10,10 @@ use livepeer_core::wire::OrchestratorInfo;
 
 use super::board::Board;
 use super::builder::LiveVideoJobBuilder;
+use super::fleet::Fleet;
 use super::peers::{Peers, peer_settings};
 use super::{Error, Payer, orchestrator_url};
-use crate::{Driver, Handle, Runtime};
+use crate::{Handle, Runtime};
 
 /// A session with one orchestrator: its info on capabilities, price and ticket parameters, kept fresh until dropped.
 ///
@@ -21,6 +22,7 @@ use crate::{Driver, Handle, Runtime};
 #[doc(alias = "LiveRunnerSession")]
 pub struct OrchestratorSession<R: Runtime> {
     shared: Arc<Shared<R>>,
+    fleet: Fleet<R>,
     url: Url,
     payer: Payer,
     trust: Trust,
@@ -38,7 +40,7 @@ struct Shared<R: Runtime> {
 #[derive(Clone)]
 #[must_use = "a session begins with `connect`"]
 pub struct OrchestratorSessionBuilder<R: Runtime> {
-    driver: Driver<R>,
+    fleet: Fleet<R>,
     url: String,
     peers: Peers,
     wanted: Capabilities,
@@ -121,8 +123,7 @@ impl<R: Runtime> OrchestratorSession<R> {
     /// Configures a live video job for `model` with this orchestrator and this payer. The session stays as it is: the
     /// job has a quote of its own.
     pub fn live_video(&self, model: &str) -> LiveVideoJobBuilder<R> {
-        let driver = self.shared.handle.driver();
-        let mut builder = LiveVideoJobBuilder::new(driver, model)
+        let mut builder = LiveVideoJobBuilder::new(&self.fleet, model)
             .trust(self.trust)
             .pin_change(self.pin_change)
             .payer(self.payer.clone())
@@ -164,9 +165,9 @@ impl<R: Runtime> Drop for OrchestratorSession<R> {
 }
 
 impl<R: Runtime> OrchestratorSessionBuilder<R> {
-    pub(super) fn new(driver: &Driver<R>, url: &str) -> Self {
+    pub(super) fn new(fleet: &Fleet<R>, url: &str) -> Self {
         Self {
-            driver: driver.clone(),
+            fleet: fleet.clone(),
             url: url.to_owned(),
             peers: Peers::default(),
             wanted: Capabilities::default(),
@@ -202,27 +203,31 @@ impl<R: Runtime> OrchestratorSessionBuilder<R> {
     pub async fn connect(self) -> Result<OrchestratorSession<R>, Error> {
         let url = self.peers.own(orchestrator_url(&self.url)?);
         let mut payer = self.peers.payer()?;
-        payer.learn(&self.driver.signer_health());
+        payer.learn(&self.fleet.driver().signer_health());
         let (trust, pin_change) = (self.config.trust, self.config.pin_change);
         let config = Config {
             ignore_capacity: true,
             ..self.config
         };
         let handshake = Handshake::new(
-            self.driver.now(),
+            self.fleet.driver().now(),
             config,
             url.clone(),
             payer.identity(),
             self.wanted,
         );
         let shared = Arc::new(Shared {
-            handle: self.driver.drive(handshake),
+            handle: self.fleet.driver().drive(handshake),
             ended: Board::new(None),
         });
-        self.driver.runtime().spawn(Arc::clone(&shared).pump());
+        self.fleet
+            .driver()
+            .runtime()
+            .spawn(Arc::clone(&shared).pump());
         // Dropped here if it does not come about, or nobody waits for it any more.
         let session = OrchestratorSession {
             shared,
+            fleet: self.fleet,
             url,
             payer,
             trust,

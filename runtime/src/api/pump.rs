@@ -8,11 +8,11 @@ use std::time::Duration;
 use livepeer_core::job::LiveVideoJob as Machine;
 use livepeer_core::job::live::media::{self, Media};
 use livepeer_core::job::live::{Ending, Event, Started};
-use livepeer_core::pool::{self, Outcome, SessionPool, Tried, Why};
-use livepeer_core::selection::Balanced;
+use livepeer_core::pool::{self, Outcome, Tried, Why};
 use livepeer_core::{Failure, Time};
 
 use super::event::{JobEvent, Spent, Swapped};
+use super::fleet::{Fleet, Kind, Pool};
 use super::memory::REMEMBER_WITHIN;
 use super::ring::Ring;
 use crate::signal::enlist;
@@ -25,7 +25,9 @@ const GLANCE: Duration = Duration::from_millis(1);
 pub(super) struct Shared<R: Runtime> {
     pub(super) job: Handle<Machine, R>,
     media: Handle<Media, R>,
-    pool: Handle<SessionPool<Balanced>, R>,
+    pool: Pool<R>,
+    /// Where the pool goes when the job has ended well.
+    home: (Fleet<R>, Kind),
     state: Mutex<State>,
     /// Held while events of the media go to the job: they have to arrive in their order.
     carrying: Mutex<()>,
@@ -59,12 +61,14 @@ impl<R: Runtime> Shared<R> {
     pub(super) fn new(
         job: Handle<Machine, R>,
         media: Handle<Media, R>,
-        pool: Handle<SessionPool<Balanced>, R>,
+        pool: Pool<R>,
+        home: (Fleet<R>, Kind),
     ) -> Arc<Self> {
         let shared = Arc::new(Self {
             job,
             media,
             pool,
+            home,
             carrying: Mutex::new(()),
             state: Mutex::new(State {
                 started: None,
@@ -148,7 +152,15 @@ impl<R: Runtime> Shared<R> {
     async fn pump(self: Arc<Self>) {
         poll_fn(|cx| self.poll_pump(cx)).await;
         self.remembered().await;
-        self.pool.close();
+        let ended = self.with(|state| state.ended.clone());
+        let well = matches!(ended, Some(Ending::Finished | Ending::Stopped));
+        let (fleet, kind) = &self.home;
+        // After a failure the next job begins anew: nobody has to wait until who is suspended may be asked again.
+        if well && self.pool.with(|pool, _| pool.lent()) == 0 {
+            fleet.give_back(kind.clone(), self.pool.clone());
+        } else {
+            self.pool.close();
+        }
     }
 
     /// Waits until what was seen of orchestrators is in the store, but not for ever: nothing depends on it.

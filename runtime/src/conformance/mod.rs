@@ -110,6 +110,7 @@ macro_rules! conformance_tests {
             output_and_events_are_streams
             mpeg_ts_is_cut_and_comes_back
             a_job_runs_against_a_session
+            a_job_works_with_the_sessions_of_the_one_before
             anything_can_be_dropped_anywhere
         }
     };
