@@ -107,18 +107,23 @@ impl Machine for Caller {
 }
 
 /// The input that a client gets from a server's steps.
-pub(crate) fn heard(out: &[Out]) -> Vec<In> {
+///
+/// # Panics
+/// At a step that no answer has.
+#[must_use]
+pub fn heard(answer: impl IntoIterator<Item = Out>) -> Vec<In> {
     let mut heard = Vec::new();
-    for step in out {
+    for step in answer {
         match step {
             Out::Reply(head) => {
-                heard.push(In::Reply(head.clone()));
-                if matches!(head.body, Body::Empty) {
+                let is_all = matches!(head.body, Body::Empty);
+                heard.push(In::Reply(head));
+                if is_all {
                     heard.push(In::End(Headers::new()));
                 }
             }
-            Out::Data(data) => heard.push(In::Data(data.clone())),
-            Out::End(trailers) => heard.push(In::End(trailers.clone())),
+            Out::Data(data) => heard.push(In::Data(data)),
+            Out::End(trailers) => heard.push(In::End(trailers)),
             other => unreachable!("no answer has {other:?}"),
         }
     }

@@ -28,6 +28,17 @@ impl Key {
         }
     }
 
+    /// The key of a secret.
+    ///
+    /// # Panics
+    /// If the bytes are no secret: not 32, zero, or too great.
+    #[must_use]
+    pub fn new(secret: &[u8]) -> Self {
+        let key = SigningKey::from_slice(secret).expect("a private key");
+        let address = Address::of_key(key.verifying_key());
+        Self { key, address }
+    }
+
     /// The account.
     #[must_use]
     pub const fn address(&self) -> Address {

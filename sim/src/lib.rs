@@ -7,6 +7,9 @@
 
 pub mod budget;
 pub mod caller;
+pub mod dice;
+pub mod driven;
+pub mod exchanges;
 pub mod fuzz;
 pub mod key;
 pub mod net;
@@ -17,7 +20,10 @@ pub mod steps;
 pub mod trickle;
 pub mod world;
 
-pub use caller::{Answer, Caller};
+pub use caller::{Answer, Caller, heard};
+pub use dice::Dice;
+pub use driven::Driven;
+pub use exchanges::Exchanges;
 pub use key::Key;
 pub use net::{Link, Net, Node};
 pub use world::World;

@@ -1,11 +1,7 @@
 //! How orchestrators are found, judged, chosen and kept at hand, and what a live video job does with them.
 
 mod discovery;
-#[path = "../support/driven.rs"]
-mod driven;
 mod handshake;
-#[path = "../support/key.rs"]
-mod key;
 mod listings;
 mod live;
 mod matching;

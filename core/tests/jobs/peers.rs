@@ -1,11 +1,10 @@
 //! Messages of orchestrators and signers in these tests.
 
 use livepeer_core::capabilities::{Capabilities, Capability, Model};
-use livepeer_core::http::{Body, Headers, In, Out, Url};
+use livepeer_core::http::Url;
 use livepeer_core::wire::identity_digest;
+use livepeer_sim::Key;
 use serde_json::Value;
-
-use crate::key::Key;
 
 pub(crate) fn url(text: &str) -> Url {
     Url::parse(text).unwrap()
@@ -35,24 +34,4 @@ pub(crate) fn offer(model: &str, capacity: u32) -> Capabilities {
         version: "0.9.1".into(),
         ..Capabilities::common().and_model(Capability::LIVE_VIDEO_TO_VIDEO, model, warm)
     }
-}
-
-/// An answer as its receiver hears it.
-pub(crate) fn heard(answer: impl IntoIterator<Item = Out>) -> Vec<In> {
-    let mut heard = Vec::new();
-    for step in answer {
-        match step {
-            Out::Reply(head) => {
-                let all = matches!(head.body, Body::Empty);
-                heard.push(In::Reply(head));
-                if all {
-                    heard.push(In::End(Headers::new()));
-                }
-            }
-            Out::Data(data) => heard.push(In::Data(data)),
-            Out::End(trailers) => heard.push(In::End(trailers)),
-            other => panic!("{other:?}"),
-        }
-    }
-    heard
 }

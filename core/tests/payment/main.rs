@@ -5,8 +5,6 @@ mod chain_watch;
 mod challenge;
 mod figures;
 mod invariants;
-#[path = "../support/key.rs"]
-mod key;
 mod money;
 mod recipient;
 mod secrets;

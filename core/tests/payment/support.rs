@@ -10,8 +10,8 @@ use num_bigint::{BigInt, BigUint};
 use num_rational::BigRational;
 use serde_json::Value;
 
-pub(crate) use crate::key::Key;
 use crate::vectors;
+pub(crate) use livepeer_sim::Key;
 
 /// All of one file.
 pub(crate) fn file(name: &str) -> Value {

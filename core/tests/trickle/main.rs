@@ -1,7 +1,5 @@
 //! The trickle protocol: publisher, subscriber and server.
 
-#[path = "../support/driven.rs"]
-mod driven;
 mod flow;
 mod publisher;
 mod server;

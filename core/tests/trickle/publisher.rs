@@ -13,8 +13,7 @@ use livepeer_core::trickle::publisher::{
     ANSWER_ENDS_WITHIN, Config, Event, MAX_ERRANDS, Policy, Publisher, Unbegun, Unwritten,
 };
 use livepeer_core::{Effect, EffectId, Time};
-
-use crate::driven::{Driven, Exchanges};
+use livepeer_sim::{Driven, Exchanges};
 
 struct Asked {
     id: EffectId,
@@ -227,7 +226,7 @@ fn an_answer_that_never_ends_is_given_up() {
         for _ in 0..within / 100 {
             assert!(!hand.last(line).aborted, "{line} was given no time to end");
             hand.step(line, data("x"));
-            hand.pass(100);
+            hand.pass_millis(100);
         }
         assert!(hand.last(line).aborted, "{line} goes on for ever");
     };
@@ -251,7 +250,7 @@ fn an_answer_that_never_ends_is_given_up() {
     dribble(&mut hand, "DELETE /c/8");
     // The channel's DELETE is the end, whatever else would come of it.
     hand.close();
-    hand.pass(1_000);
+    hand.pass_millis(1_000);
     hand.reply("DELETE /c", Response::new(200));
     assert!(hand.last("DELETE /c").aborted);
     assert!(hand.publisher.has_ended());
@@ -271,7 +270,7 @@ fn an_answer_that_ends_leaves_its_connection_to_the_next() {
     hand.publish("one");
     hand.reply("POST /c/5", stored(5));
     hand.step("POST /c/5", In::End(Headers::new()));
-    hand.pass(60_000);
+    hand.pass_millis(60_000);
     assert!(!hand.last("POST /c/5").aborted);
 }
 
@@ -296,7 +295,7 @@ fn only_the_first_post_of_a_run_resets_and_its_bytes_go_first() {
     assert!(hand.last("POST /c/5").reset);
     // Nothing has left, so the repetition resets as well.
     hand.cut("POST /c/5");
-    hand.pass(250);
+    hand.pass_millis(250);
     assert_eq!(hand.count("POST /c/5"), 2);
     assert!(hand.last("POST /c/5").reset);
     assert_eq!(hand.publish("one"), Seq::new(5));
@@ -319,7 +318,7 @@ fn an_empty_first_segment_resets_only_until_its_end_has_left() {
     // Segment 6 is open already. Should the server have closed 5, another reset would be a restart below its head, and
     // take 6 away.
     hand.cut("POST /c/5");
-    hand.pass(250);
+    hand.pass_millis(250);
     assert_eq!(hand.count("POST /c/5"), 2);
     assert!(!hand.last("POST /c/5").reset);
     hand.reply("POST /c/5", stored(5));
@@ -339,15 +338,15 @@ fn a_segment_continues_where_the_server_has_it() {
     hand.read_back("ab");
     hand.write("ghi").unwrap();
     assert_eq!(hand.last("POST /c/5").body, b"");
-    hand.pass(50);
+    hand.pass_millis(50);
     hand.step("GET /c/5", data("cd"));
-    hand.pass(99);
+    hand.pass_millis(99);
     assert_eq!(
         hand.last("POST /c/5").body,
         b"",
         "bytes may still be on the way"
     );
-    hand.pass(1);
+    hand.pass_millis(1);
     assert_eq!(hand.last("POST /c/5").body, b"efghi");
     hand.end();
     assert!(hand.last("POST /c/5").ended);
@@ -376,7 +375,7 @@ fn what_the_server_holds_beyond_what_was_sent_is_reported() {
 fn late_bytes_of_the_broken_request_are_reported_and_not_papered_over() {
     let mut hand = Hand::broken("abcdef");
     hand.read_back("ab");
-    hand.pass(100);
+    hand.pass_millis(100);
     assert_eq!(hand.last("POST /c/5").body, b"cdef");
     // The old request had more after all, so the new one's bytes came twice.
     hand.step("GET /c/5", data("cdcd"));
@@ -422,11 +421,11 @@ fn a_read_back_that_answers_late_is_believed_whatever_the_head_says() {
     hand.begin();
     hand.write("abc").unwrap();
     hand.sent_and_cut("POST /c/5");
-    hand.pass(100);
+    hand.pass_millis(100);
     assert_eq!(hand.count("GET /c/next"), 2, "it was silent");
     hand.read_back("ab");
     assert!(hand.last("GET /c/next").aborted);
-    hand.pass(100);
+    hand.pass_millis(100);
     assert_eq!(hand.told(), ["ready 5", "resumed 5 2"]);
     assert_eq!(hand.count("GET /c/5"), 1);
 }
@@ -434,15 +433,15 @@ fn a_read_back_that_answers_late_is_believed_whatever_the_head_says() {
 #[test]
 fn a_silent_read_back_is_empty_only_if_the_channels_head_says_so() {
     let mut hand = Hand::broken("abc");
-    hand.pass(100);
+    hand.pass_millis(100);
     // Moved by our own first byte: the GET is lost.
     hand.reply("GET /c/next", latest(6));
-    hand.pass(100);
+    hand.pass_millis(100);
     assert_eq!(hand.count("GET /c/5"), 2);
     assert_eq!(hand.told(), ["ready 5"]);
-    hand.pass(100);
+    hand.pass_millis(100);
     hand.reply("GET /c/next", latest(5));
-    hand.pass(100);
+    hand.pass_millis(100);
     assert_eq!(hand.told(), ["resumed 5 0"]);
     assert_eq!(hand.last("POST /c/5").body, b"abc");
 }
@@ -463,7 +462,7 @@ fn what_is_no_longer_kept_is_recognised_and_not_repeated() {
         }
         hand.cut("POST /c/5");
         hand.read_back(held);
-        hand.pass(100);
+        hand.pass_millis(100);
         hand.told();
         (hand.losses.remove(&5), hand.last("POST /c/5").body.clone())
     };
@@ -483,11 +482,11 @@ fn a_connection_that_takes_nothing_is_given_up_in_seconds() {
     let mut hand = Hand::ready(Config::default());
     hand.begin();
     hand.write("abc").unwrap();
-    hand.pass(4_999);
+    hand.pass_millis(4_999);
     assert_eq!(hand.count("GET /c/5"), 0);
-    hand.pass(1);
+    hand.pass_millis(1);
     assert_eq!(hand.count("GET /c/5"), 1);
-    hand.pass(10_000);
+    hand.pass_millis(10_000);
     assert_eq!(hand.told(), ["ready 5", "lost 5"]);
     assert!(matches!(hand.losses[&5], Cause::TimedOut { .. }));
 }
@@ -552,7 +551,7 @@ fn an_unusable_head_leads_to_zero_after_bounded_tries() {
         let mut hand = Hand::new(Config::default());
         for _ in 0..3 {
             hand.reply("GET /c/next", answer.clone());
-            hand.pass(1_000);
+            hand.pass_millis(1_000);
         }
         assert_eq!(hand.told(), ["ready 0"]);
         assert!(hand.last("POST /c/0").reset);
@@ -654,13 +653,13 @@ fn closing_leaves_readers_time_to_fetch_the_last_segment() {
     hand.begin();
     hand.close();
     hand.reply("POST /c/5", stored(5));
-    hand.pass(499);
+    hand.pass_millis(499);
     assert_eq!(hand.count("DELETE /c"), 0);
     assert_eq!(
         hand.publisher.begin(hand.now),
         Err(Unbegun::Misuse(Misuse::Ended))
     );
-    hand.pass(1);
+    hand.pass_millis(1);
     assert_eq!(hand.count("DELETE /c"), 1);
     hand.reply("DELETE /c", Response::new(200));
     assert_eq!(hand.told(), ["ready 5", "delivered 5", "closed Closed"]);
@@ -673,7 +672,7 @@ fn a_channel_whose_readers_had_the_time_is_deleted_at_once() {
     hand.begin();
     hand.end();
     hand.reply("POST /c/5", stored(5));
-    hand.pass(1_000);
+    hand.pass_millis(1_000);
     hand.close();
     assert_eq!(hand.count("DELETE /c"), 1);
     // It delivered nothing.
@@ -690,7 +689,7 @@ fn a_channel_that_ends_while_the_publisher_lingers_is_the_end() {
     hand.reply("POST /c/5", stored(5));
     hand.reply("POST /c/6", Response::new(404));
     assert_eq!(hand.told().last().unwrap(), "closed EndOfStream");
-    hand.pass(10_000);
+    hand.pass_millis(10_000);
     assert_eq!(hand.count("DELETE /c"), 0);
 }
 
@@ -700,7 +699,7 @@ fn a_seq_that_somebody_else_closed_is_skipped_but_not_in_a_hurry() {
     for n in 5..9 {
         hand.reply(&format!("POST /c/{n}"), stored(n));
         assert_eq!(hand.count(&format!("POST /c/{}", n + 1)), 0);
-        hand.pass(250);
+        hand.pass_millis(250);
         assert_eq!(hand.count(&format!("POST /c/{}", n + 1)), 1);
     }
     assert_eq!(hand.begin(), Seq::new(9));

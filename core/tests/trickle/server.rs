@@ -11,8 +11,7 @@ use livepeer_core::trickle::server::{
 };
 use livepeer_core::trickle::{Seq, Start};
 use livepeer_core::{Effect, EffectId, Misuse, Time};
-
-use crate::driven::{Driven, Exchanges};
+use livepeer_sim::{Driven, Exchanges};
 
 #[derive(Default)]
 struct Seen {
@@ -168,10 +167,10 @@ fn every_byte_keeps_a_channel_from_the_sweep() {
     let post = world.post("c/0");
     for _ in 0..10 {
         world.data(post, &b"x"[..]);
-        world.pass(2_000);
+        world.pass_millis(2_000);
     }
     assert!(world.server.stats("c").is_some());
-    world.pass(5_000);
+    world.pass_millis(5_000);
     assert!(world.server.stats("c").is_none());
     let idle = |event: &Event| matches!(event, Event::Removed(_, Removal::Idle));
     assert!(world.events.iter().any(idle));
@@ -188,7 +187,7 @@ fn names_with_an_underscore_are_never_swept_and_not_for_peers_to_write() {
         changefeed: true,
         ..small()
     });
-    world.pass(20_000);
+    world.pass_millis(20_000);
     assert!(world.server.stats("_changes").is_some());
     for id in [
         world.post("_changes/1"),
@@ -311,7 +310,7 @@ fn a_reader_that_takes_nothing_of_what_left_the_window_is_let_go() {
     let [still, slow] = readers[..] else { panic!() };
     assert_eq!(world.server.outside_bytes(), 100, "one segment, twice read");
     for _ in 0..5 {
-        world.pass(stall - 1);
+        world.pass_millis(stall - 1);
         world.take(slow, 1);
     }
     assert!(world.aborted(still) && !world.aborted(slow));
@@ -322,12 +321,12 @@ fn a_reader_that_takes_nothing_of_what_left_the_window_is_let_go() {
     // All was handed over, and is held until it is taken.
     assert_eq!(world.server.outside_bytes(), 100);
     assert_eq!(world.server.stats("c").unwrap().guests, 0);
-    world.pass(stall);
+    world.pass_millis(stall);
     assert!(world.aborted(slow));
     assert_eq!(world.server.outside_bytes(), 0);
     // What is in the window is there anyway.
     let patient = world.get("c/5");
-    world.pass(10 * stall);
+    world.pass_millis(10 * stall);
     assert!(!world.aborted(patient));
 }
 
@@ -341,9 +340,9 @@ fn the_end_of_a_channel_is_no_refuge_for_stalled_readers() {
         assert!(world.server.delete_channel(world.now, "c"));
         world.drain();
         assert_eq!(world.server.outside_bytes(), len);
-        world.pass(stall - 1);
+        world.pass_millis(stall - 1);
         assert!(!world.aborted(reader));
-        world.pass(1);
+        world.pass_millis(1);
         assert!(world.aborted(reader));
         assert_eq!(world.server.outside_bytes(), 0);
         assert_eq!(world.drain(), None, "nothing is left to be looked after");
@@ -363,7 +362,7 @@ fn what_is_held_outside_the_windows_has_a_total() {
     for seq in 0..20_u64 {
         world.publish(vec![b'x'; 100]);
         readers.push(world.get(&format!("c/{seq}")));
-        world.pass(100);
+        world.pass_millis(100);
         assert!(world.server.outside_bytes() <= 250);
         if let Some(moving) = readers.first().copied().filter(|_| seq < 10) {
             world.take(moving, 1);
@@ -392,7 +391,7 @@ fn a_local_reader_that_was_let_go_is_told_of_the_gap() {
     world.drain();
     assert_eq!(world.server.outside_bytes(), 100);
     world.events.clear();
-    world.pass(30_000);
+    world.pass_millis(30_000);
     assert_eq!(world.server.outside_bytes(), 0);
     let woken = |event: &Event| matches!(event, Event::Readable(id) if *id == reader);
     assert!(world.events.iter().any(woken));
@@ -427,13 +426,13 @@ fn a_broken_upload_waits_for_its_publisher_and_then_ends_its_readers() {
     let get = world.get("c/0");
     world.gone(post);
     assert_eq!(world.status(post), Some(500));
-    world.pass(1_999);
+    world.pass_millis(1_999);
     assert!(!world.ended(get));
     let again = world.post("c/0");
-    world.pass(1_500);
+    world.pass_millis(1_500);
     assert!(!world.ended(get), "somebody is there to continue it");
     world.gone(again);
-    world.pass(2_000);
+    world.pass_millis(2_000);
     assert!(world.ended(get));
     assert_eq!(world.body(get), b"part");
 }
@@ -446,9 +445,9 @@ fn an_overtaken_upload_gets_less_patience() {
     let get = world.get("c/0");
     world.gone(post);
     world.publish("next");
-    world.pass(999);
+    world.pass_millis(999);
     assert!(!world.ended(get));
-    world.pass(1);
+    world.pass_millis(1);
     assert!(world.ended(get));
 }
 
@@ -484,7 +483,7 @@ fn the_embedder_may_decide_who_creates_and_deletes() {
     assert!(world.server.stats("n").is_some());
 
     let late = world.post("m");
-    world.pass(ANSWER_WITHIN.as_millis() as u64);
+    world.pass_millis(ANSWER_WITHIN.as_millis() as u64);
     assert_eq!(world.status(late), Some(500));
     world.server.answer(world.now, late, Ok(()));
     assert!(world.server.stats("m").is_none(), "too late");

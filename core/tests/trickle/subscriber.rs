@@ -7,8 +7,7 @@ use livepeer_core::http::{Fault, Headers, In, Out, Response, Url};
 use livepeer_core::trickle::subscriber::{Config, Event, Lag, Subscriber};
 use livepeer_core::trickle::{Seq, Start};
 use livepeer_core::{Effect, EffectId, Time};
-
-use crate::driven::{Driven, Exchanges};
+use livepeer_sim::{Driven, Exchanges};
 
 struct Asked {
     id: EffectId,
@@ -178,13 +177,13 @@ fn elsewhere(head: u64) -> Response {
 fn a_special_index_is_kept_until_a_seq_is_named_and_never_used_again() {
     let mut hand = Hand::new(Config::default(), Start::Current);
     hand.cut("-2");
-    hand.pass(250);
-    hand.pass(20_000);
+    hand.pass_millis(250);
+    hand.pass_millis(20_000);
     hand.reply("-2", ok(41));
     hand.data("-2", "x");
     hand.end("-2");
     hand.cut("42");
-    hand.pass(1_000);
+    hand.pass_millis(1_000);
     assert_eq!(hand.told(), ["begin 41", "x", "end 41"]);
     assert_eq!(hand.indexes(), ["-2", "-2", "-2", "42", "42"]);
 }
@@ -209,7 +208,7 @@ fn a_channel_that_was_there_is_asked_again_at_once_and_then_slower() {
     assert_eq!(hand.live("6").len(), 1);
     hand.cut("6");
     assert_eq!(hand.live("6").len(), 0);
-    hand.pass(250);
+    hand.pass_millis(250);
     assert_eq!(hand.live("6").len(), 1);
     hand.reply("6", ok(6));
     assert_eq!(hand.told(), ["begin 5", "x", "end 5"]);
@@ -334,7 +333,7 @@ fn a_head_that_runs_away_is_not_chased_at_full_speed() {
             let head: u64 = at.parse().unwrap();
             hand.reply(&at, elsewhere(head + 100));
         }
-        hand.pass(10);
+        hand.pass_millis(10);
     }
     let asked = hand.asked.len();
     assert!((4..=8).contains(&asked), "{asked} requests in 400 ms");
@@ -363,16 +362,16 @@ fn a_segment_the_server_never_had_is_waited_for_a_little() {
     let mut hand = Hand::new(Config::default(), Start::At(Seq::new(5)));
     hand.reply("5", elsewhere(7));
     for _ in 0..3 {
-        hand.pass(250);
+        hand.pass_millis(250);
         hand.reply("5", elsewhere(7));
     }
-    hand.pass(250);
+    hand.pass_millis(250);
     hand.serve(5, "late");
     hand.end("5");
     assert_eq!(hand.told(), ["begin 5", "late", "end 5"]);
     for _ in 0..8 {
         hand.reply("6", elsewhere(9));
-        hand.pass(250);
+        hand.pass_millis(250);
     }
     hand.reply("6", elsewhere(9));
     assert_eq!(hand.told(), ["gap 6..9"]);
@@ -383,7 +382,7 @@ fn racing_with_the_head_is_retried_at_once_and_then_slower() {
     let mut hand = Hand::new(Config::default(), Start::At(Seq::new(5)));
     for _ in 0..4 {
         hand.reply("5", elsewhere(5));
-        hand.pass(300);
+        hand.pass_millis(300);
     }
     assert_eq!(hand.told(), [""; 0]);
     let times = hand.times();
@@ -402,7 +401,7 @@ fn ahead_of_the_head_is_waited_out_within_a_budget() {
             break;
         }
         hand.reply("5", elsewhere(4));
-        hand.pass(250);
+        hand.pass_millis(250);
     }
     let told = hand.told();
     assert!(told[0].contains("ahead of the head"), "{told:?}");
@@ -417,12 +416,12 @@ fn segments_that_were_closed_by_hand_do_not_tell_where_the_head_was() {
     for (seq, index) in [(5, "5"), (6, "6")] {
         hand.reply(index, latest(ok(seq), 5));
         hand.end(index);
-        hand.pass(250);
+        hand.pass_millis(250);
     }
     assert_eq!(hand.told(), ["begin 5", "end 5", "begin 6", "end 6"]);
     for _ in 0..8 {
         hand.reply("7", elsewhere(5));
-        hand.pass(250);
+        hand.pass_millis(250);
         assert_eq!(hand.told(), [""; 0], "nothing restarted");
     }
     hand.serve(7, "on");
@@ -436,17 +435,17 @@ fn a_head_far_below_for_a_second_is_a_restart() {
     hand.told();
     // One low answer proves nothing (D3).
     hand.reply("6", elsewhere(1));
-    hand.pass(250);
+    hand.pass_millis(250);
     hand.reply("6", elsewhere(6));
-    hand.pass(250);
+    hand.pass_millis(250);
     for _ in 0..4 {
         hand.reply("6", elsewhere(1));
-        hand.pass(250);
+        hand.pass_millis(250);
         assert_eq!(hand.told(), [""; 0]);
     }
     hand.reply("6", elsewhere(1));
     assert_eq!(hand.told(), ["discontinuity"]);
-    hand.pass(250);
+    hand.pass_millis(250);
     hand.serve(1, "anew");
     assert_eq!(hand.told(), ["begin 1", "anew"]);
 }
@@ -461,14 +460,14 @@ fn an_empty_segment_is_one_and_a_hand_closed_head_is_not_spun_on() {
     hand.reply("6", latest(ok(6), 6));
     hand.end("6");
     assert_eq!(hand.live("7").len(), 0);
-    hand.pass(250);
+    hand.pass_millis(250);
     assert_eq!(hand.live("7").len(), 1);
 }
 
 #[test]
 fn an_unanswered_request_is_renewed_before_the_old_one_is_let_go() {
     let mut hand = Hand::new(Config::default(), Start::Next);
-    hand.pass(20_000);
+    hand.pass_millis(20_000);
     assert_eq!(hand.live("-1").len(), 2);
     let old = hand.live("-1")[0].id;
     // The old one may still answer, and then counts.
@@ -477,9 +476,9 @@ fn an_unanswered_request_is_renewed_before_the_old_one_is_let_go() {
     assert_eq!(hand.told(), ["begin 7", "x"]);
     assert_eq!(hand.live("-1").len(), 1);
     let mut hand = Hand::new(Config::default(), Start::Next);
-    hand.pass(21_000);
+    hand.pass_millis(21_000);
     assert_eq!(hand.live("-1").len(), 1);
-    hand.pass(60 * 60 * 1_000);
+    hand.pass_millis(60 * 60 * 1_000);
     assert_eq!(hand.told(), [""; 0], "silence is not a failure");
 }
 
@@ -488,9 +487,9 @@ fn a_head_without_a_byte_is_renewed_as_an_unanswered_request_is() {
     // The new request wins as soon as it is answered.
     let mut hand = Hand::new(Config::default(), Start::Next);
     hand.reply("-1", ok(7));
-    hand.pass(19_999);
+    hand.pass_millis(19_999);
     assert_eq!(hand.indexes(), ["-1"]);
-    hand.pass(1);
+    hand.pass_millis(1);
     assert_eq!(hand.indexes(), ["-1", "7"], "its seq is known by now");
     hand.serve(7, "x");
     assert!(hand.asked[0].aborted);
@@ -500,7 +499,7 @@ fn a_head_without_a_byte_is_renewed_as_an_unanswered_request_is() {
     for new_one_fails in [false, true] {
         let mut hand = Hand::new(Config::default(), Start::At(Seq::new(7)));
         hand.reply("7", ok(7));
-        hand.pass(20_000);
+        hand.pass_millis(20_000);
         let (old, new) = (hand.live("7")[0].id, hand.live("7")[1].id);
         if new_one_fails {
             hand.http(new, In::Failed(Fault::Broken("reset".into())));
@@ -515,7 +514,7 @@ fn a_head_without_a_byte_is_renewed_as_an_unanswered_request_is() {
     // Or the old one breaks: the new one has to answer for itself.
     let mut hand = Hand::new(Config::default(), Start::At(Seq::new(7)));
     hand.reply("7", ok(7));
-    hand.pass(20_000);
+    hand.pass_millis(20_000);
     let old = hand.live("7")[0].id;
     hand.http(old, In::Failed(Fault::Broken("reset".into())));
     hand.serve(7, "x");
@@ -525,7 +524,7 @@ fn a_head_without_a_byte_is_renewed_as_an_unanswered_request_is() {
     let mut hand = Hand::new(Config::default(), Start::At(Seq::new(7)));
     for _ in 0..10 {
         hand.reply("7", ok(7));
-        hand.pass(20_000);
+        hand.pass_millis(20_000);
     }
     assert_eq!(hand.indexes(), ["7"; 11]);
     assert_eq!(hand.told(), [""; 0]);
@@ -535,7 +534,7 @@ fn a_head_without_a_byte_is_renewed_as_an_unanswered_request_is() {
 fn a_connection_that_fell_silent_inside_a_segment_is_checked() {
     let mut hand = Hand::reading(Config::default());
     hand.reply("6", ok(6));
-    hand.pass(20_000);
+    hand.pass_millis(20_000);
     assert_eq!(hand.live("5").len(), 2);
     hand.serve(5, "abc");
     assert_eq!(hand.told(), ["c"]);
@@ -546,9 +545,9 @@ fn a_connection_that_fell_silent_inside_a_segment_is_checked() {
 fn a_segment_that_stays_silent_while_the_next_has_bytes_is_given_up() {
     let mut hand = Hand::reading(Config::default());
     hand.serve(6, "x");
-    hand.pass(9_999);
+    hand.pass_millis(9_999);
     assert_eq!(hand.told(), [""; 0]);
-    hand.pass(1);
+    hand.pass_millis(1);
     assert_eq!(hand.told(), ["truncated 5 2", "begin 6", "x"]);
 }
 
@@ -574,7 +573,7 @@ fn a_channel_may_be_made_a_little_later_than_it_is_asked_for() {
     let mut hand = Hand::new(Config::default(), Start::Next);
     while hand.now.since(hand.start) < Duration::from_secs(9) {
         hand.reply("-1", Response::new(404));
-        hand.pass(250);
+        hand.pass_millis(250);
     }
     hand.reply("-1", ok(0));
     hand.data("-1", "x");
@@ -582,7 +581,7 @@ fn a_channel_may_be_made_a_little_later_than_it_is_asked_for() {
     let mut hand = Hand::new(Config::default(), Start::Next);
     while !hand.live("-1").is_empty() {
         hand.reply("-1", Response::new(404));
-        hand.pass(250);
+        hand.pass_millis(250);
     }
     assert!(hand.told()[0].contains("Gone"));
 }
@@ -600,7 +599,7 @@ fn failures_in_a_row_end_it_and_a_good_answer_starts_the_count_anew() {
     let mut hand = Hand::new(Config::default(), Start::At(Seq::new(5)));
     for reply in &bad()[..3] {
         hand.reply("5", reply.clone());
-        hand.pass(5_000);
+        hand.pass_millis(5_000);
     }
     hand.reply("5", bad()[3].clone());
     hand.end("5");
@@ -608,7 +607,7 @@ fn failures_in_a_row_end_it_and_a_good_answer_starts_the_count_anew() {
     for n in 0..6 {
         assert_eq!(hand.told(), [""; 0], "{n}");
         hand.cut("6");
-        hand.pass(5_000);
+        hand.pass_millis(5_000);
     }
     assert!(hand.told()[0].contains("GaveUp"));
     assert_eq!(hand.drain(), None);
@@ -624,7 +623,7 @@ fn a_missing_head_is_asked_for() {
     hand.reply("5", Response::new(470));
     hand.reply("next", Response::new(200));
     assert_eq!(hand.told(), [""; 0]);
-    hand.pass(250);
+    hand.pass_millis(250);
     assert_eq!(hand.live("5").len(), 1);
 }
 
@@ -635,9 +634,9 @@ fn an_owner_may_call_silence_a_failure() {
         ..Config::default()
     };
     let mut hand = Hand::reading(config);
-    hand.pass(29_999);
+    hand.pass_millis(29_999);
     assert_eq!(hand.told(), [""; 0]);
-    hand.pass(1);
+    hand.pass_millis(1);
     let told = hand.told();
     assert_eq!(told[0], "truncated 5 2");
     assert!(told[1].contains("TimedOut"));

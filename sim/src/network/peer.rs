@@ -10,7 +10,7 @@ use livepeer_core::wire::grpc::{self, Status};
 use livepeer_core::{Rng, Time};
 use livepeer_proto::net;
 
-use crate::caller::heard;
+use crate::heard;
 
 /// The behaviour of an orchestrator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,13 +214,13 @@ impl Peer {
                 Some((soon, vec![In::Reply(page), In::End(Headers::new())]))
             }
             Character::Garbled => {
-                let mut steps = heard(&grpc::reply(&self.info(now, before)));
+                let mut steps = heard(grpc::reply(&self.info(now, before)));
                 let junk: Vec<u8> = (0..40).map(|_| rng.below(256) as u8).collect();
                 steps[1] = In::Data([&[0, 0, 0, 0, 40][..], &junk].concat().into());
                 Some((soon, steps))
             }
             Character::Flooding => {
-                let mut steps = heard(&grpc::reply(&self.info(now, before)));
+                let mut steps = heard(grpc::reply(&self.info(now, before)));
                 let flood = Bytes::from(vec![0xff; 1 << 20]);
                 steps[1] = In::Data(Bytes::from_static(b"\0\xff\xff\xff\xff"));
                 (0..6).for_each(|_| steps.insert(2, In::Data(flood.clone())));
@@ -230,7 +230,7 @@ impl Peer {
                 self.jobs += 1;
                 let text = "Invalid orchestrator request: OrchestratorCapped";
                 let refusal = grpc::refuse(&Status::new(Status::UNKNOWN, text));
-                Some((soon, heard(&[refusal])))
+                Some((soon, heard([refusal])))
             }
             Character::Restarting if !afresh && rng.below(3) == 0 => {
                 let remembered = [self.certificate; 32];
@@ -238,7 +238,7 @@ impl Peer {
                 let seen = [self.certificate; 32];
                 broken(Fault::CertificateChanged { remembered, seen })
             }
-            _ => Some((soon, heard(&grpc::reply(&self.info(now, before))))),
+            _ => Some((soon, heard(grpc::reply(&self.info(now, before))))),
         }
     }
 

@@ -7,7 +7,7 @@ use livepeer_core::money::{Amount, Wei};
 use livepeer_core::payment::Unit;
 use livepeer_core::payment::ledger::Minting;
 
-use crate::trickle::Dice;
+use crate::Dice;
 
 /// Settings of the run that a seed makes.
 #[derive(Clone, Debug)]

@@ -9,9 +9,8 @@ use livepeer_core::wire::listing::StatsFields;
 use livepeer_core::{Effect, EffectId, Time};
 
 use super::Reel;
-use super::driven::Driven;
-use super::exchanges::Exchanges;
 use super::reel::nth;
+use crate::{Driven, Exchanges};
 
 /// A step of the play.
 #[derive(Clone, Debug)]

@@ -29,12 +29,11 @@ use livepeer_proto::net;
 use serde_json::json;
 
 use super::Reel;
-use super::driven::Driven;
-use super::exchanges::Exchanges;
 use super::payment_session::{GOOD, PRICE, decoded, first_word, quote, signers_answer};
 use super::reel::nth;
 use crate::Key;
-use crate::caller::heard;
+use crate::heard;
+use crate::{Driven, Exchanges};
 
 /// A step of the play.
 #[derive(Clone, Debug)]
@@ -327,7 +326,7 @@ impl Player {
         let info = self.quote(&orchestrator(n), kind);
         while let Output::Effect(id, effect) = pool.poll_output() {
             if matches!(effect, Effect::Http(Out::Request(_))) {
-                for step in heard(&livepeer_core::wire::grpc::reply(&info)) {
+                for step in heard(livepeer_core::wire::grpc::reply(&info)) {
                     pool.handle_input(now, Input::Http(id, step));
                 }
             }
@@ -435,7 +434,10 @@ impl Player {
         let Some(asked) = self.open.remove(&id) else {
             return;
         };
-        if !asked.begun && asked.request.url.path().ends_with("/GetOrchestrator") && kind % 8 != 0 {
+        if !asked.begun
+            && asked.request.url.path().ends_with("/GetOrchestrator")
+            && !kind.is_multiple_of(8)
+        {
             let info = self.quote(&asked.request.url, kind);
             return self.inform(id, &info);
         }

@@ -4,8 +4,6 @@
 //! check what holds after each step and at the end, and panic if it does not.
 
 pub mod discovery;
-mod driven;
-mod exchanges;
 pub mod handshake;
 pub mod live_job;
 pub mod orchestrator;

@@ -19,10 +19,9 @@ use livepeer_core::{Effect, EffectId, Input, Machine, Time};
 use livepeer_proto::net;
 
 use super::Reel;
-use super::driven::Driven;
-use super::exchanges::Exchanges;
 use super::reel::nth;
 use crate::Key;
+use crate::{Driven, Exchanges};
 use livepeer_orchestrator::{Config, Event, ModelConfig, Orchestrator, Payments};
 
 /// A step of the play.

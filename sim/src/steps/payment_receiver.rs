@@ -14,11 +14,10 @@ use livepeer_core::wire::{Payment, SenderParams, TicketParams};
 use livepeer_core::{Address, Effect, EffectId, Input, Time};
 
 use super::Reel;
-use super::driven::Driven;
-use super::exchanges::Exchanges;
 use super::reel::nth;
 use crate::Key;
 use crate::payment::Model;
+use crate::{Driven, Exchanges};
 
 /// A step of the play.
 #[derive(Clone, Debug)]

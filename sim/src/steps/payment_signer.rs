@@ -25,10 +25,9 @@ use livepeer_proto::net;
 use prost::Message as _;
 
 use super::Reel;
-use super::driven::Driven;
-use super::exchanges::Exchanges;
 use super::reel::nth;
 use crate::Key;
+use crate::{Driven, Exchanges};
 
 /// A step of the play.
 #[derive(Clone, Debug)]

@@ -14,10 +14,9 @@ use livepeer_core::{Address, Cause, Effect, EffectId, Failure, Input, Party, Tim
 use livepeer_proto::net;
 
 use super::Reel;
-use super::driven::Driven;
-use super::exchanges::Exchanges;
 use super::reel::nth;
 use crate::Key;
+use crate::{Driven, Exchanges};
 
 /// A step of the play.
 #[derive(Clone, Debug)]

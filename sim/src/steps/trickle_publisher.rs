@@ -12,9 +12,8 @@ use livepeer_core::trickle::{Ending, headers};
 use livepeer_core::{Effect, EffectId, Misuse, Time};
 
 use super::Reel;
-use super::driven::Driven;
-use super::exchanges::Exchanges;
 use super::reel::nth;
+use crate::{Driven, Exchanges};
 
 /// A step of the play.
 #[derive(Clone, Debug)]

@@ -10,9 +10,8 @@ use livepeer_core::trickle::{STATUS_NOT_IN_WINDOW, Start, headers};
 use livepeer_core::{Effect, EffectId, Time};
 
 use super::Reel;
-use super::driven::Driven;
-use super::exchanges::Exchanges;
 use super::reel::nth;
+use crate::{Driven, Exchanges};
 
 /// A step of the play.
 #[derive(Clone, Debug)]

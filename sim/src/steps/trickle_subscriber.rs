@@ -10,10 +10,9 @@ use livepeer_core::trickle::{Ending, Seq, Start};
 use livepeer_core::{Effect, EffectId, Misuse, Time};
 
 use super::Reel;
-use super::driven::Driven;
-use super::exchanges::Exchanges;
 use super::reel::nth;
 use super::trickle_publisher::Answer;
+use crate::{Driven, Exchanges};
 
 /// A step of the play.
 #[derive(Clone, Debug)]

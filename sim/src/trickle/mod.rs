@@ -4,12 +4,10 @@
 //! Everything follows from one seed: [`Schedule::from_seed`] draws the world and its faults, [`run`] plays it in
 //! virtual time and panics with the seed if a property of the trickle specification's section 12 breaks.
 
-mod dice;
 mod model;
 mod net;
 mod world;
 
-pub use dice::Dice;
 pub use model::{Model, Outcome};
 pub use net::{Delivery, Faults, Net};
 pub use world::{Class, Report, Schedule, run};

@@ -7,7 +7,7 @@ use livepeer_core::http::{Body, Fault, Headers, In, Method, Out, Request};
 use livepeer_core::trickle::headers;
 use livepeer_core::{EffectId, Time};
 
-use super::Dice;
+use crate::Dice;
 
 /// At most this many bytes a transport takes from its owner while its peer takes nothing.
 const SOCKET_BUFFER: u64 = 64 << 10;

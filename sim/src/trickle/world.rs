@@ -11,7 +11,8 @@ use livepeer_core::trickle::subscriber::{self, Lag, Subscriber};
 use livepeer_core::trickle::{Seq, Start};
 use livepeer_core::{Effect, Input, Machine, Output, Time};
 
-use super::{Delivery, Dice, Faults, Model, Net};
+use super::{Delivery, Faults, Model, Net};
+use crate::Dice;
 
 /// How bad it may get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

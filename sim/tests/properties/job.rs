@@ -19,7 +19,7 @@ proptest! {
 
 #[test]
 fn the_jobs_steps_reach_every_event_and_every_ending() {
-    let mut dice = livepeer_sim::trickle::Dice::new(7);
+    let mut dice = livepeer_sim::Dice::new(7);
     let mut seen = std::collections::BTreeMap::new();
     for _ in 0..40 {
         let data: Vec<u8> = (0..250).map(|_| dice.roll() as u8).collect();

@@ -17,7 +17,7 @@ proptest! {
 
 #[test]
 fn the_payers_steps_reach_every_event_and_every_rule() {
-    let mut dice = livepeer_sim::trickle::Dice::new(7);
+    let mut dice = livepeer_sim::Dice::new(7);
     let mut seen = std::collections::BTreeMap::new();
     for _ in 0..1_000 {
         let data: Vec<u8> = (0..250).map(|_| dice.roll() as u8).collect();
@@ -81,7 +81,7 @@ proptest! {
 
 #[test]
 fn the_recipients_steps_reach_every_event_and_every_reason() {
-    let mut dice = livepeer_sim::trickle::Dice::new(7);
+    let mut dice = livepeer_sim::Dice::new(7);
     let mut seen = std::collections::BTreeMap::new();
     for _ in 0..40 {
         let data: Vec<u8> = (0..500).map(|_| dice.roll() as u8).collect();
@@ -109,7 +109,7 @@ fn the_recipients_steps_reach_every_event_and_every_reason() {
 
 #[test]
 fn the_signers_steps_reach_every_status() {
-    let mut dice = livepeer_sim::trickle::Dice::new(7);
+    let mut dice = livepeer_sim::Dice::new(7);
     let mut seen = std::collections::BTreeMap::new();
     for _ in 0..200 {
         let data: Vec<u8> = (0..600).map(|_| dice.roll() as u8).collect();

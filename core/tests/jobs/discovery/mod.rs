@@ -19,9 +19,9 @@ use livepeer_core::http::{self, Body, Fault, Headers, Out, Reach, Response, Url}
 use livepeer_core::wire::Token;
 use livepeer_core::wire::listing::{Found, StatsFields};
 use livepeer_core::{Address, Cause, Effect, EffectId, Input, Machine, Party, Time};
+use livepeer_sim::{Driven, Exchanges};
 use serde_json::{Value, json};
 
-use crate::driven::{Driven, Exchanges};
 use crate::peers::{unhex, url};
 use crate::{cases, counted};
 
@@ -86,7 +86,7 @@ impl<M: Machine> Bench<M> {
     }
 
     fn secs(&mut self, secs: u64) {
-        self.pass(1_000 * secs);
+        self.pass_millis(1_000 * secs);
     }
 }
 

@@ -24,12 +24,11 @@ use livepeer_core::{
     Time,
 };
 use livepeer_proto::net;
+use livepeer_sim::{Driven, Exchanges, Key, heard};
 use prost::Message as _;
 
 use crate::counted;
-use crate::driven::{Driven, Exchanges};
-use crate::key::Key;
-use crate::peers::{heard, introduction, offer, unhex, url};
+use crate::peers::{introduction, offer, unhex, url};
 
 const START: Time = Time::from_secs(1_000);
 const TOKEN_LIFE: u64 = 1_800;

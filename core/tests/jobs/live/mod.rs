@@ -21,10 +21,9 @@ use livepeer_core::wire::grpc;
 use livepeer_core::wire::{Params, StartRequest};
 use livepeer_core::{Cause, Effect, EffectId, Failure, Input, Machine, Output, Party, Time};
 use livepeer_proto::net;
+use livepeer_sim::{Driven, Exchanges, heard};
 use serde_json::{Value, json};
 
-use crate::driven::{Driven, Exchanges};
-use crate::peers::heard;
 use crate::{cases, of_kind, raw};
 
 /// How long a job waits for the reason of an end that it has seen.
@@ -218,7 +217,7 @@ impl World {
 
     /// Lets time pass to `ms` after the start, waking the job whenever it asked to be woken.
     fn pass_to(&mut self, ms: u64) {
-        self.pass(ms - self.ms());
+        self.pass_millis(ms - self.ms());
     }
 
     fn command(&mut self, run: impl FnOnce(&mut LiveVideoJob, Time)) {

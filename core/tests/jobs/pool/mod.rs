@@ -21,9 +21,9 @@ use livepeer_core::{
     Address, Cause, Effect, EffectId, Failure, Input, Machine, Output, Party, Rng, Time,
 };
 use livepeer_proto::net;
+use livepeer_sim::{Key, heard};
 
-use crate::key::Key;
-use crate::peers::{heard, introduction, offer};
+use crate::peers::{introduction, offer};
 
 /// How an orchestrator behaves, and how many milliseconds it takes.
 #[derive(Clone)]

@@ -20,12 +20,12 @@ fn a_segment_that_falls_silent_is_ended_and_goes_on_as_another() {
     hand.begin();
     hand.write("ab").unwrap();
     hand.step("POST /c/5", In::Sent(2));
-    hand.pass(2_999);
+    hand.pass_millis(2_999);
     hand.write("c").unwrap();
     hand.step("POST /c/5", In::Sent(1));
-    hand.pass(2_999);
+    hand.pass_millis(2_999);
     assert!(!hand.last("POST /c/5").ended, "each byte counts");
-    hand.pass(1);
+    hand.pass_millis(1);
     assert!(hand.last("POST /c/5").ended);
     assert_eq!(hand.last("POST /c/5").body, b"abc");
     hand.reply("POST /c/5", stored(5));
@@ -47,14 +47,14 @@ fn a_segment_that_falls_silent_is_ended_and_goes_on_as_another() {
 #[test]
 fn while_nothing_is_published_an_empty_segment_goes_out_now_and_then() {
     let mut hand = kept_alive();
-    hand.pass(19_999);
+    hand.pass_millis(19_999);
     assert!(!hand.last("POST /c/5").ended);
     for seq in 5..8 {
         let line = format!("POST /c/{seq}");
-        hand.pass(1);
+        hand.pass_millis(1);
         assert!(hand.last(&line).ended && hand.last(&line).body.is_empty());
         hand.reply(&line, stored(seq).header("connection", "close"));
-        hand.pass(19_999);
+        hand.pass_millis(19_999);
     }
     assert_eq!(hand.told(), [""; 0], "the owner has no part in it");
     assert_eq!(hand.publish("a"), Seq::new(8));
@@ -62,13 +62,13 @@ fn while_nothing_is_published_an_empty_segment_goes_out_now_and_then() {
     assert_eq!(hand.told(), ["delivered 8"]);
     // One that was begun and has no byte yet makes way.
     assert_eq!(hand.begin(), Seq::new(9));
-    hand.pass(20_000);
+    hand.pass_millis(20_000);
     assert!(hand.last("POST /c/9").ended);
     hand.reply("POST /c/9", stored(9));
     assert_eq!(hand.told(), ["cut 9", "delivered 9"]);
     // While an answer is awaited, its deadline decides.
-    hand.pass(20_000);
-    hand.pass(9_999);
+    hand.pass_millis(20_000);
+    hand.pass_millis(9_999);
     assert_eq!(hand.count("POST /c/10"), 1);
     assert!(!hand.last("POST /c/11").ended);
     hand.close();
@@ -81,7 +81,7 @@ fn while_nothing_is_published_an_empty_segment_goes_out_now_and_then() {
 fn an_empty_segment_that_gets_nowhere_counts_against_the_server_and_is_nobodys_loss() {
     let mut hand = kept_alive();
     for seq in 5..8 {
-        hand.pass(20_000);
+        hand.pass_millis(20_000);
         hand.reply(&format!("POST /c/{seq}"), Response::new(403));
     }
     let told = hand.told();

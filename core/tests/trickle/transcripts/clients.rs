@@ -71,7 +71,7 @@ fn the_http2_log_replays_stream_by_stream() {
         }
         if let Some(millis) = frame["quiet_ms"].as_u64() {
             let before: Vec<_> = world.seen.values().map(|seen| seen.body.len()).collect();
-            world.pass(millis);
+            world.pass_millis(millis);
             let after: Vec<_> = world.seen.values().map(|seen| seen.body.len()).collect();
             assert_eq!(before, after, "{at}");
             continue;
@@ -148,7 +148,7 @@ fn the_http2_log_replays_stream_by_stream() {
             // The 100s are optional and not ours; the stream stays open.
             "no body byte for 10 s" => {
                 let id = open(&mut world, "POST", "k/0");
-                world.pass(10_500);
+                world.pass_millis(10_500);
                 assert_eq!(status(&world, id), None);
             }
             "publisher RST_STREAM after some bytes" => {

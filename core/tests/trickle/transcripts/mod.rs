@@ -15,9 +15,9 @@ use livepeer_core::http::{Body, Fault, Headers, In, Method, Out, Request, Respon
 use livepeer_core::trickle::server::{Config, Event, Gate, Refusal, Server};
 use livepeer_core::trickle::{ContentType, STATUS_NOT_IN_WINDOW};
 use livepeer_core::{Effect, EffectId, Input, Time};
+use livepeer_sim::{Driven, Exchanges};
 use serde_json::Value;
 
-use crate::driven::{Driven, Exchanges};
 use crate::vectors::{file, path};
 use deviations::{Deviation, deviation};
 
@@ -250,7 +250,7 @@ impl World {
                     self.http(id, In::End(Headers::new()));
                 }
                 self.ids.insert(step["id"].as_str().unwrap().into(), id);
-                self.pass(60);
+                self.pass_millis(60);
             }
             "send" => {
                 let id = named(self);
@@ -279,7 +279,7 @@ impl World {
                     (seen.reply.is_some(), seen.body.len(), seen.ended)
                 };
                 let before = count(self);
-                self.pass(step["ms"].as_u64().unwrap());
+                self.pass_millis(step["ms"].as_u64().unwrap());
                 if deviation(&self.name, number).is_none() {
                     assert_eq!(before, count(self), "{at}: it is not quiet");
                     let seen = &self.seen[&id];
@@ -313,7 +313,7 @@ impl World {
             }
             // Optional, and not ours: no known client needs them (D15).
             "info" => assert_eq!(self.name, "first-byte-timeout"),
-            "wait" => self.pass(step["ms"].as_u64().unwrap()),
+            "wait" => self.pass_millis(step["ms"].as_u64().unwrap()),
             other => panic!("{at}: unknown step {other}"),
         }
     }

@@ -22,8 +22,8 @@ use livepeer_core::{Address, EffectId, Input, Machine, Output, Time};
 
 use self::recipient::recipient;
 use super::{Model, Settings, Summary};
+use crate::Dice;
 use crate::Key;
-use crate::trickle::Dice;
 
 const START: Time = Time::from_secs(1_790_000_000);
 const RECIPIENT: Address = Address([0x0e; 20]);

@@ -1,4 +1,4 @@
-//! Common ground of all players: a machine, what time it is, and ears for what the machine says.
+//! Common ground of players and tests: a machine in their hands, what time it is, and ears for what it says.
 
 use std::time::Duration;
 
@@ -9,15 +9,13 @@ use livepeer_core::wire::identity_digest;
 use livepeer_core::{Effect, EffectId, Input, Machine, Output, Time};
 use livepeer_proto::net;
 
-use super::exchanges::Exchanges;
-use crate::Key;
-use crate::caller::heard;
+use crate::{Exchanges, Key, heard};
 
 /// A machine that wants to be woken more often than this while time passes would wake without end.
 const MAX_WAKES: usize = 100_000;
 
 /// A machine that is played with. It is drained after every input, and never waits while it has something to say.
-pub(super) trait Driven: Sized {
+pub trait Driven: Sized {
     /// The machine.
     type Machine: Machine;
 
@@ -120,7 +118,7 @@ pub(super) trait Driven: Sized {
 
     /// Answers an exchange as an orchestrator.
     fn inform(&mut self, id: EffectId, info: &net::OrchestratorInfo) {
-        for step in heard(&grpc::reply(info)) {
+        for step in heard(grpc::reply(info)) {
             self.http(id, step);
         }
     }
@@ -147,6 +145,11 @@ pub(super) trait Driven: Sized {
             }
         }
         panic!("it wakes without end");
+    }
+
+    /// Lets that many milliseconds pass.
+    fn pass_millis(&mut self, millis: u64) {
+        self.pass(Duration::from_millis(millis));
     }
 
     /// Wakes the machine as often as it wants, until it wants to be left alone for so long.

@@ -11,7 +11,7 @@ const SILENT_AT_MOST: Duration = Duration::from_secs(120);
 
 /// The open exchanges of a machine.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Exchanges {
+pub struct Exchanges {
     open: BTreeMap<EffectId, Open>,
 }
 
@@ -28,7 +28,7 @@ struct Open {
 
 impl Exchanges {
     /// The machine wants that done.
-    pub(crate) fn asked(&mut self, now: Time, id: EffectId, step: &Out) {
+    pub fn asked(&mut self, now: Time, id: EffectId, step: &Out) {
         match step {
             Out::Request(request) => {
                 let due = request.body != Body::Stream;
@@ -58,7 +58,7 @@ impl Exchanges {
     }
 
     /// The machine is told that.
-    pub(crate) fn told(&mut self, now: Time, id: EffectId, step: &In) {
+    pub fn told(&mut self, now: Time, id: EffectId, step: &In) {
         match step {
             In::Request(_) => self.insert(id, false, now),
             In::Failed(_) => {
@@ -80,7 +80,7 @@ impl Exchanges {
     ///
     /// # Panics
     /// If the machine has forgotten an exchange.
-    pub(crate) fn check(&self, now: Time, wake: Option<Time>, patient: bool, over: bool) {
+    pub fn check(&self, now: Time, wake: Option<Time>, patient: bool, over: bool) {
         assert!(
             !over || self.open.is_empty(),
             "it has ended and left {:?} open",
