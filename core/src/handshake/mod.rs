@@ -31,8 +31,8 @@ pub use config::{Config, PinChange, TOKEN_MARGIN};
 pub use identity::{IDENTITY_HEDGE, Identity};
 pub use terms::{Paying, Rejection, Terms, node_urls};
 
-use alloc::boxed::Box;
 use alloc::string::ToString;
+use alloc::sync::Arc;
 use core::time::Duration;
 
 use bytes::Bytes;
@@ -64,9 +64,9 @@ pub enum Event {
     /// The payer is known: other handshakes may use this as [`Identity::Static`] and spare the way to the signer.
     Identified(Address, Signature),
     /// The orchestrator fits; this is its info.
-    Ready(Box<OrchestratorInfo>),
+    Ready(Arc<OrchestratorInfo>),
     /// The info was renewed. A new session id means a new balance at the orchestrator.
-    Renewed(Box<OrchestratorInfo>),
+    Renewed(Arc<OrchestratorInfo>),
     /// The orchestrator shows another certificate than before, and the call was repeated with it.
     PinChanged {
         /// SHA-256 of the leaf remembered.
@@ -91,7 +91,7 @@ pub struct Handshake {
     payer: Option<(Address, Signature)>,
     health: SignerHealth,
     state: State,
-    info: Option<Box<OrchestratorInfo>>,
+    info: Option<Arc<OrchestratorInfo>>,
     renew_at: Option<Time>,
     tries: u32,
     took: Option<Duration>,
@@ -189,7 +189,7 @@ impl Handshake {
         to: Url,
         payer: Option<(Address, Signature)>,
         wanted: Capabilities,
-        info: Box<OrchestratorInfo>,
+        info: Arc<OrchestratorInfo>,
     ) -> Self {
         let mut this = Self {
             config,
@@ -238,8 +238,8 @@ impl Handshake {
 
     /// The latest info that was accepted, also while it is renewed and after the end.
     #[must_use]
-    pub fn info(&self) -> Option<&OrchestratorInfo> {
-        self.info.as_deref()
+    pub const fn info(&self) -> Option<&Arc<OrchestratorInfo>> {
+        self.info.as_ref()
     }
 
     /// Whether the latest info is in and no other is awaited. False after the end.
@@ -280,7 +280,7 @@ impl Handshake {
     ///
     /// # Errors
     /// Why the old one stays.
-    pub fn adopt(&mut self, now: Time, info: OrchestratorInfo) -> Result<(), NotAdopted> {
+    pub fn adopt(&mut self, now: Time, info: Arc<OrchestratorInfo>) -> Result<(), NotAdopted> {
         self.pass(now);
         let ended = matches!(self.state, State::Ended);
         let old = self.info.as_deref().filter(|_| !ended);
@@ -290,7 +290,8 @@ impl Handshake {
         })?;
         // The same place, which the handshake knows better.
         let transcoder = old.transcoder.clone();
-        self.info = Some(Box::new(OrchestratorInfo { transcoder, ..info }));
+        let info = Arc::unwrap_or_clone(info);
+        self.info = Some(Arc::new(OrchestratorInfo { transcoder, ..info }));
         Ok(())
     }
 
@@ -470,7 +471,8 @@ impl Handshake {
             return;
         }
         self.took = Some(self.now.since(began));
-        self.settle(info.clone());
+        let info: Arc<OrchestratorInfo> = info.into();
+        self.settle(Arc::clone(&info));
         self.out.event(if renewing {
             Event::Renewed(info)
         } else {
@@ -478,7 +480,7 @@ impl Handshake {
         });
     }
 
-    fn settle(&mut self, info: Box<OrchestratorInfo>) {
+    fn settle(&mut self, info: Arc<OrchestratorInfo>) {
         let by_token = info.auth_token.as_ref().map(|token| {
             // Exactly the margin left is still fine (handshake spec 4).
             let due = token.expiration - self.config.renew_margin + Duration::from_nanos(1);

@@ -17,6 +17,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::string::ToString as _;
+use alloc::sync::Arc;
 use core::time::Duration;
 
 use crate::chain::ChainView;
@@ -330,6 +331,9 @@ impl Hire {
             session::Event::Paid(_, paid) => Told::Paid(paid),
             session::Event::NeedQuote(_) => return self.renew(now),
             session::Event::Requoted(info) => {
+                // The quote is taken already. With an own key it may ask more than the last handshake's, which the
+                // handshake does not take for its own.
+                let _ = self.handshake.get_mut().adopt(now, Arc::clone(&info));
                 self.lease.info = info;
                 return;
             }

@@ -1,7 +1,7 @@
 //! Shaking hands: whom to ask when, and what comes of it.
 
-use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -306,7 +306,7 @@ impl<S: Selector> SessionPool<S> {
         }
     }
 
-    pub(super) fn on_ready(&mut self, owner: u32, node: u32, info: Box<OrchestratorInfo>) {
+    pub(super) fn on_ready(&mut self, owner: u32, node: u32, info: Arc<OrchestratorInfo>) {
         let took = self.children[&owner]
             .handshake
             .get()

@@ -1,7 +1,7 @@
 //! Settings and events of a pool.
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -125,7 +125,7 @@ pub enum Event {
         seen: [u8; 32],
     },
     /// A session has a newer info of its orchestrator, which leases taken from now on carry.
-    Renewed(Box<OrchestratorInfo>),
+    Renewed(Arc<OrchestratorInfo>),
     /// All records so far are in the store, or it refused them: those it is asked to keep again with the next.
     Stored,
 }

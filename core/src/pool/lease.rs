@@ -1,6 +1,7 @@
 //! A session lent to a job, and what became of it.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use core::fmt;
 use core::time::Duration;
 
@@ -22,7 +23,7 @@ pub struct Lease {
     pub(super) node: u32,
     pub(super) session: u32,
     /// The orchestrator's latest info. A job that gets a newer one puts it here, so that the next job starts with it.
-    pub info: Box<OrchestratorInfo>,
+    pub info: Arc<OrchestratorInfo>,
     /// Boxed, so that leases travel light.
     pub(super) held: Box<Held>,
 }
@@ -42,7 +43,7 @@ pub(super) struct Held {
 impl Lease {
     /// Where the work goes, and the orchestrator's name in events.
     #[must_use]
-    pub const fn url(&self) -> &Url {
+    pub fn url(&self) -> &Url {
         &self.info.transcoder
     }
 

@@ -31,8 +31,8 @@ pub use patience::{CUT_OFF, Patience};
 pub use select::{Candidate, Quickest, Selector};
 pub use tries::{Attempts, NoMoreTries, TryLimit};
 
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -128,7 +128,7 @@ struct Ongoing {
 #[derive(Debug)]
 struct Session {
     node: u32,
-    info: Box<OrchestratorInfo>,
+    info: Arc<OrchestratorInfo>,
     latency: Duration,
     lent: u32,
     /// The renewing handshake of the session; a session whose every share is lent has none.

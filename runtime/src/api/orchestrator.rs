@@ -77,7 +77,7 @@ impl<R: Runtime> Shared<R> {
     }
 
     /// Waits until the machine has a word and fetches no other.
-    async fn settled(&self) -> Result<OrchestratorInfo, Error> {
+    async fn settled(&self) -> Result<Arc<OrchestratorInfo>, Error> {
         self.ended
             .until(|ended| {
                 if let Some(error) = ended {
@@ -100,7 +100,7 @@ impl<R: Runtime> OrchestratorSession<R> {
 
     /// The orchestrator's latest info.
     #[doc(alias = "OrchestratorInfo")]
-    pub fn info(&self) -> OrchestratorInfo {
+    pub fn info(&self) -> Arc<OrchestratorInfo> {
         self.shared
             .handle
             .with(|handshake, _| handshake.info().cloned())
@@ -117,7 +117,7 @@ impl<R: Runtime> OrchestratorSession<R> {
 
     /// The orchestrator's capabilities; `None` from very old nodes.
     pub fn capabilities(&self) -> Option<Capabilities> {
-        self.info().capabilities
+        self.info().capabilities.clone()
     }
 
     /// Configures a live video job for `model` with this orchestrator and this payer. The session stays as it is: the
@@ -139,7 +139,7 @@ impl<R: Runtime> OrchestratorSession<R> {
     /// # Errors
     /// If the orchestrator does not answer or no longer fits. The session has then ended, and every later call says
     /// the same.
-    pub async fn renew(&self) -> Result<OrchestratorInfo, Error> {
+    pub async fn renew(&self) -> Result<Arc<OrchestratorInfo>, Error> {
         // A session that has ended says why, now or as soon as that is known.
         let _ = self
             .shared

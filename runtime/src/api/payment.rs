@@ -288,7 +288,7 @@ impl<R: Runtime> Shared<R> {
                     let _ = self
                         .session
                         .handle()
-                        .with(|handshake, now| handshake.adopt(now, *info));
+                        .with(|handshake, now| handshake.adopt(now, info));
                 }
                 Some(Event::Failed(failure)) => break failure.into(),
                 Some(_) => {}

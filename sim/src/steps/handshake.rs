@@ -171,7 +171,7 @@ impl Player {
                 let quote = OrchestratorInfo::decode(info(*pick, self.now).encode_to_vec().into());
                 if let Ok(quote) = quote {
                     let before = self.machine.info().and_then(|info| info.price);
-                    if self.machine.adopt(self.now, quote).is_ok() {
+                    if self.machine.adopt(self.now, quote.into()).is_ok() {
                         let after = self.machine.info().and_then(|info| info.price);
                         assert!(after <= before, "a dearer quote was taken over");
                     }

@@ -1,6 +1,7 @@
 //! A live video job whose orchestrators, runners, signer, store and owner do as they like.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use livepeer_core::capabilities::{Capabilities, Ceilings};
@@ -508,7 +509,7 @@ impl Player {
                     manifest_id: token.map_or_else(String::new, |token| token.session_id.clone()),
                     payment_url: orchestrator.child("payment"),
                     orchestrator,
-                    info,
+                    info: Arc::unwrap_or_clone(info),
                 };
                 of(match kind {
                     0 => (404, b"404 page not found".to_vec()),

@@ -1,6 +1,7 @@
 //! A payer whose signer and orchestrator answer as they like.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use livepeer_core::capabilities::Ceilings;
@@ -113,7 +114,7 @@ pub(super) fn first_word(what: &impl std::fmt::Debug) -> String {
 /// A quote as the session was given it last.
 #[derive(Clone)]
 struct Quote {
-    info: OrchestratorInfo,
+    info: Arc<OrchestratorInfo>,
 }
 
 pub(super) const PRICE: i64 = 10;
@@ -180,8 +181,8 @@ pub(super) fn quote(now: Time, n: u8, kind: u8) -> net::OrchestratorInfo {
     info
 }
 
-pub(super) fn decoded(info: &net::OrchestratorInfo) -> OrchestratorInfo {
-    OrchestratorInfo::decode(info.encode_to_vec().into()).expect("a good message")
+pub(super) fn decoded(info: &net::OrchestratorInfo) -> Arc<OrchestratorInfo> {
+    Arc::new(OrchestratorInfo::decode(info.encode_to_vec().into()).expect("a good message"))
 }
 
 /// Makes a signer's answer: a payment as it should be, one that somebody tampered with, or something else.
@@ -480,7 +481,7 @@ impl Player {
                     token.session_id = "job".into();
                     let orchestrator = self.quote.info.transcoder.clone();
                     let demand = Challenge {
-                        info: decoded(&info),
+                        info: Arc::unwrap_or_clone(decoded(&info)),
                         payment_url: orchestrator.child("payment"),
                         orchestrator,
                         manifest_id: "job".into(),
@@ -617,7 +618,7 @@ impl Driven for Player {
                     self.leaves(&credentials.payment, &credentials.segment);
                 }
             }
-            Event::Requoted(info) => self.quote = Quote { info: *info },
+            Event::Requoted(info) => self.quote = Quote { info },
             Event::Failed(failure) => {
                 self.failed = true;
                 // What was paid is not given up for anything that only the next payment needs.

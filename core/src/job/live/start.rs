@@ -58,11 +58,10 @@ impl LiveVideoJob {
             return;
         };
         let url = hire.lease().url().with_path("/");
-        let request = Request::new(Method::Post, url.child("live-video-to-video"))
+        let request = credentials
+            .post(url.child("live-video-to-video"))
             .header("content-type", "application/json")
             .header("authorization", "Livepeer-AI-Worker-1.0")
-            .header("livepeer-payment", credentials.payment.as_str())
-            .header("livepeer-segment", credentials.segment.as_str())
             .body(Body::Full(self.request.to_json()))
             .trust(self.config.trust);
         hire.sent(self.now);

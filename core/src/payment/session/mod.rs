@@ -34,6 +34,7 @@ mod types;
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::time::Duration;
 
 use self::deliver::Delivery as Post;
@@ -125,7 +126,7 @@ enum State {
 
 /// The quote that payments are made from.
 struct Quote {
-    info: OrchestratorInfo,
+    info: Arc<OrchestratorInfo>,
     params: TicketParams,
     price: Price,
 }
@@ -137,7 +138,7 @@ pub struct PaymentSession {
     source: Source,
     /// `None` if nothing is paid: off-chain, and to an orchestrator that asks nothing.
     quote: Option<Quote>,
-    info: OrchestratorInfo,
+    info: Arc<OrchestratorInfo>,
     /// A payment made from it may have been seen: do not use it again.
     stale: bool,
     /// The price that is billed, and that of the job's first payment: they differ once it was raised.
@@ -181,7 +182,7 @@ impl PaymentSession {
     pub fn new(
         now: Time,
         config: Config,
-        info: &OrchestratorInfo,
+        info: &Arc<OrchestratorInfo>,
         payer: Payer,
         account: Option<Address>,
     ) -> Self {
@@ -201,7 +202,7 @@ impl PaymentSession {
             now,
             source,
             quote: None,
-            info: info.clone(),
+            info: Arc::clone(info),
             stale: false,
             initial: Price::FREE,
             first: Price::FREE,
@@ -301,7 +302,7 @@ impl PaymentSession {
     /// Gives fresh orchestrator info: the answer to [`Event::NeedQuote`], or whenever there is some. It replaces
     /// price and ticket parameters together. Another account ends the session. A quote above the session's first price
     /// is not used while there is another way.
-    pub fn renew(&mut self, now: Time, info: &OrchestratorInfo) {
+    pub fn renew(&mut self, now: Time, info: &Arc<OrchestratorInfo>) {
         self.advance(now);
         if matches!(self.state, State::Ended) {
             return;
@@ -374,7 +375,7 @@ impl PaymentSession {
 
     /// The quote in use.
     #[must_use]
-    pub const fn info(&self) -> &OrchestratorInfo {
+    pub const fn info(&self) -> &Arc<OrchestratorInfo> {
         &self.info
     }
 

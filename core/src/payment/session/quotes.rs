@@ -4,6 +4,7 @@
 //! at its pace, and ends shortly before the money does (payments spec 10).
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 use super::pace::Coverage;
 use super::refresh::{Answer, REFRESH_DEADLINE, Refresh};
@@ -33,7 +34,7 @@ pub(super) enum Unusable {
 
 impl PaymentSession {
     /// Reads the quote to make payments from; `None` if nothing is paid: there is no chain, or the price is zero.
-    fn read_quote(&self, info: &OrchestratorInfo) -> Result<Option<Quote>, Box<Failure>> {
+    fn read_quote(&self, info: &Arc<OrchestratorInfo>) -> Result<Option<Quote>, Box<Failure>> {
         let fail = |cause| {
             let party = Party::Orchestrator(info.transcoder.clone());
             Box::new(Failure::new(party, cause))
@@ -81,7 +82,7 @@ impl PaymentSession {
                 }))))
             }
             _ => Ok(Some(Quote {
-                info: info.clone(),
+                info: Arc::clone(info),
                 params,
                 price,
             })),
@@ -106,7 +107,7 @@ impl PaymentSession {
     }
 
     /// Checks a quote and puts it to use.
-    pub(super) fn take_quote(&mut self, info: &OrchestratorInfo) -> Result<(), Unusable> {
+    pub(super) fn take_quote(&mut self, info: &Arc<OrchestratorInfo>) -> Result<(), Unusable> {
         let quote = self.read_quote(info).map_err(Unusable::Bad)?;
         match quote {
             Some(quote) if !self.is_within_first(quote.price) => {
@@ -117,7 +118,7 @@ impl PaymentSession {
         Ok(())
     }
 
-    fn use_quote(&mut self, info: &OrchestratorInfo, quote: Option<Quote>) {
+    fn use_quote(&mut self, info: &Arc<OrchestratorInfo>, quote: Option<Quote>) {
         if !self.accepted {
             // Nothing was paid at an earlier price.
             self.initial = quote.as_ref().map_or(Price::FREE, |quote| quote.price);
@@ -131,7 +132,7 @@ impl PaymentSession {
             _ => false,
         };
         self.quote = quote;
-        self.info = info.clone();
+        self.info = Arc::clone(info);
     }
 
     /// Takes over a quote that came with an answer, if it is no worse (payments spec 11.3).
@@ -140,9 +141,9 @@ impl PaymentSession {
         if self.quote.is_none() || fits.is_err() {
             return;
         }
-        let info = self.at_home(info);
+        let info = Arc::new(self.at_home(info));
         if self.take_quote(&info).is_ok() {
-            self.out.event(Event::Requoted(Box::new(info)));
+            self.out.event(Event::Requoted(info));
         }
     }
 
@@ -198,7 +199,7 @@ impl PaymentSession {
     pub(super) fn on_refresh(&mut self, answer: Answer, at: Option<Url>) {
         match answer {
             Answer::Quote(info) if info.transcoder == self.info.transcoder => {
-                let info = self.at_home(*info);
+                let info = Arc::new(self.at_home(*info));
                 match self.take_quote(&info) {
                     Ok(()) => self.mint(),
                     Err(_) => self.ask_owner(at),
@@ -209,7 +210,7 @@ impl PaymentSession {
     }
 
     /// Handles the info that the owner's handshake brought.
-    pub(super) fn on_renewed(&mut self, info: &OrchestratorInfo) {
+    pub(super) fn on_renewed(&mut self, info: &Arc<OrchestratorInfo>) {
         let same = self.info == *info;
         let wanted = matches!(self.state, State::AwaitingQuote(_));
         match self.take_quote(info) {
@@ -282,7 +283,7 @@ impl PaymentSession {
         self.last_minted = None;
         self.proportion = Proportion::default();
         self.coverage.reprice(self.now, to);
-        let info = quote.info.clone();
+        let info = Arc::clone(&quote.info);
         self.use_quote(&info, Some(quote));
         self.refreshes = 0;
         self.out.event(Event::Repriced { from, to });

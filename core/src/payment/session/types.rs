@@ -1,7 +1,7 @@
 //! Settings, events and results of a session.
 
-use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::time::Duration;
 
 use crate::capabilities::{Capabilities, Ceilings};
@@ -125,7 +125,7 @@ pub enum Event {
     /// [`QUOTE_DEADLINE`]. The signer may say where.
     NeedQuote(Option<Url>),
     /// The orchestrator sent a fresh quote along with its answer, and it is in use now.
-    Requoted(Box<OrchestratorInfo>),
+    Requoted(Arc<OrchestratorInfo>),
     /// A payment cannot be made, and why. The job runs on with what was paid for it: the session tries again at its
     /// pace, and tells only when the reason is another one, or a payment was made meanwhile.
     Held(PaymentId, Failure),

@@ -16,7 +16,7 @@ fn an_answer_that_fits_makes_it_ready() {
     };
     assert_eq!(info.transcoder, orchestrator());
     assert_eq!(bench.machine.took(), Some(Duration::from_millis(70)));
-    assert_eq!(bench.machine.info(), Some(&*info));
+    assert_eq!(bench.machine.info(), Some(&info));
     bench.quiet();
 }
 

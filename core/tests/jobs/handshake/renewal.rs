@@ -20,7 +20,7 @@ fn the_token_is_renewed_when_less_than_the_margin_is_left() {
     let Event::Renewed(info) = bench.event() else {
         panic!("it is renewed");
     };
-    assert_eq!(info.auth_token.unwrap().session_id, "next");
+    assert_eq!(info.auth_token.as_ref().unwrap().session_id, "next");
     assert!(bench.drain().unwrap() > bench.now + Duration::from_secs(1_600));
 }
 
@@ -108,7 +108,7 @@ fn a_piggybacked_quote_replaces_only_what_it_does_not_worsen() {
     let offer = |change: fn(&mut net::OrchestratorInfo)| {
         let mut info = answer(START);
         change(&mut info);
-        OrchestratorInfo::decode(info.encode_to_vec().into()).unwrap()
+        std::sync::Arc::new(OrchestratorInfo::decode(info.encode_to_vec().into()).unwrap())
     };
     let now = bench.now;
     type Change = fn(&mut net::OrchestratorInfo);

@@ -30,7 +30,7 @@ fn tickets(count: u64) -> Amount {
 /// The expected value of a ticket: slightly more than the recipient aims at.
 fn net_ev() -> Amount {
     let mut net = Net::new();
-    let params = net.info().ticket_params.unwrap();
+    let params = net.info().ticket_params.clone().unwrap();
     livepeer_core::payment::ticket::expected_value(&params.face_value, &params.win_prob)
 }
 

@@ -199,7 +199,7 @@ fn another_account_ends_the_session_at_once() {
     let mut quote = net.quote();
     quote.address = vec![0x0f; 20].into();
     let other = OrchestratorInfo::decode(quote.encode_to_vec().into()).unwrap();
-    session.renew(net.now, &other);
+    session.renew(net.now, &Arc::new(other));
     let failure = failure(net.settle(&mut session).0);
     assert!(failure.to_string().contains("another account"), "{failure}");
 }

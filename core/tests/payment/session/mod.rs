@@ -8,6 +8,7 @@ mod refusals;
 mod signers;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use livepeer_core::capabilities::Ceilings;
@@ -154,12 +155,12 @@ impl Net {
         }
     }
 
-    fn info(&mut self) -> OrchestratorInfo {
+    fn info(&mut self) -> Arc<OrchestratorInfo> {
         // As a handshake hands it on: our user named the place.
-        OrchestratorInfo {
+        Arc::new(OrchestratorInfo {
             transcoder: Url::parse("https://orch:8935").unwrap(),
             ..OrchestratorInfo::decode(self.quote().encode_to_vec().into()).unwrap()
-        }
+        })
     }
 
     fn session(&mut self, config: Config) -> PaymentSession {

@@ -164,10 +164,10 @@ fn whatever_numbers_a_quote_names_a_payment_is_made_or_refused() {
                 let params = quote.ticket_params.as_mut().unwrap();
                 params.face_value = face.clone().into();
                 params.win_prob = chance.clone().into();
-                let info = OrchestratorInfo {
+                let info = Arc::new(OrchestratorInfo {
                     transcoder: Url::parse("https://orch:8935").unwrap(),
                     ..OrchestratorInfo::decode(quote.encode_to_vec().into()).unwrap()
-                };
+                });
                 let payer = if own {
                     let policy = Policy::own_key(net.key.address());
                     let account = LocalAccount::new(policy, ChainView::development(), [9; 32]);

@@ -78,7 +78,7 @@ pub(super) async fn keep<R: Runtime>(
         let asked = urls.len();
         let found = ask_all(&driver, urls, payer).await;
         let Listing { listed, left_out } = listing(
-            found.iter().map(|(info, runners)| (info, &runners[..])),
+            found.iter().map(|(info, runners)| (&**info, &runners[..])),
             &ceilings,
         );
         for left_out in left_out {
@@ -100,7 +100,7 @@ pub(super) async fn keep<R: Runtime>(
     }
 }
 
-type Answer = (OrchestratorInfo, Vec<Runner>);
+type Answer = (Arc<OrchestratorInfo>, Vec<Runner>);
 
 /// Asks orchestrators for their prices and runners; those that do not answer are left out.
 async fn ask_all<R: Runtime>(driver: &Driver<R>, urls: Vec<Url>, payer: Address) -> Vec<Answer> {
@@ -153,7 +153,7 @@ async fn ask<R: Runtime>(driver: &Driver<R>, url: &Url, payer: Address) -> Optio
     let handle = driver.drive(machine);
     let info = loop {
         match handle.next().await {
-            Some(handshake::Event::Ready(info)) => break *info,
+            Some(handshake::Event::Ready(info)) => break info,
             Some(handshake::Event::Failed(failure)) => {
                 warn!(%failure, "an orchestrator is not listed");
                 return None;

@@ -1,5 +1,6 @@
 //! The recipient's machine, its store and its endpoints; and the signers, which answer at once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use livepeer_core::chain::ChainView;
@@ -88,8 +89,9 @@ impl World {
         }
     }
 
-    pub(super) fn info(&mut self) -> OrchestratorInfo {
-        OrchestratorInfo::decode(self.quote().encode_to_vec().into()).expect("our own")
+    pub(super) fn info(&mut self) -> Arc<OrchestratorInfo> {
+        let raw = self.quote().encode_to_vec().into();
+        Arc::new(OrchestratorInfo::decode(raw).expect("our own"))
     }
 
     /// A quote under the price that a job's first payment fixed.
