@@ -392,7 +392,7 @@ impl Minimum {
 /// A price ceiling, ready to be compared with many prices.
 struct Limit {
     exact: Amount,
-    /// The same, if it fits.
+    /// The ceiling as a price, if it fits into one.
     quick: Option<Price>,
 }
 

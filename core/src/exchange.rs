@@ -155,7 +155,7 @@ impl Exchange {
         }
     }
 
-    /// What came of an answer so far: of use after a cause, where a part of the answer says enough.
+    /// Takes out the answer so far: of use after a cause, where a part of the answer says enough.
     pub(crate) fn heard(&mut self) -> Reply {
         core::mem::take(&mut self.heard)
     }

@@ -157,7 +157,7 @@ impl Method {
     }
 }
 
-/// Which HTTP a request must travel on.
+/// The version of HTTP that a request must travel on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protocol {
     /// HTTP/1.1: JSON, payments, trickle.
@@ -167,16 +167,16 @@ pub enum Protocol {
     Http2,
 }
 
-/// Which certificate is good enough for an `https` peer.
+/// Certificates that are good enough for an `https` peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trust {
     /// A certificate that public roots vouch for under the host's name. Signers and discovery endpoints.
     #[default]
     Public,
-    /// The one that was there first: a driver remembers the leaf of the first connection to a host and port, and
+    /// The first one that was seen: a driver remembers the leaf of the first connection to a host and port, and
     /// every later connection has to show the same one. Orchestrators sign their own (spec/handshake 1.1).
     FirstUse,
-    /// The one that is shown now: it is remembered in place of what was, and whatever connection the other one opened
+    /// Whichever is shown now: it is remembered in place of what was, and whatever connection the other one opened
     /// is closed.
     Afresh,
 }

@@ -1,4 +1,4 @@
-//! The one contract that every machine of this crate keeps: two verbs, four effects, one id.
+//! The contract that every machine of this crate keeps: two verbs, four effects, one id.
 //!
 //! A driver owns a machine and does three things in a loop: it drains [`Machine::poll_output`] until
 //! [`Output::Idle`], performs the effects, and feeds what comes back into [`Machine::handle_input`].
@@ -102,7 +102,7 @@ impl EffectId {
         self.0 & Self::PEER != 0
     }
 
-    /// Which child owns it; zero is the machine itself.
+    /// The child that owns the exchange; zero is the machine itself.
     #[must_use]
     pub const fn owner(self) -> u32 {
         ((self.0 >> 40) as u32) & Self::OWNERS

@@ -107,7 +107,7 @@ impl Command {
     }
 }
 
-/// Which executor drives the job. The protocol is the same code on both.
+/// The executor that drives the job. The protocol is the same code on both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Runtime {
     /// The tokio runtime.
@@ -156,7 +156,7 @@ pub(crate) struct DemoArgs {
     /// How fast to publish: real, max, or a factor of real time such as 2 or 0.5.
     #[arg(long, value_name = "SPEED", default_value_t = Speed::REAL)]
     pub(crate) speed: Speed,
-    /// Which runtime drives the job.
+    /// The runtime that drives the job.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,
     /// When the runner begins to read.
@@ -200,7 +200,7 @@ pub(crate) struct DevnetArgs {
     /// Remember in this folder, through crashes, who the orchestrators are and which tickets they have seen and won.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["processes", "chaos"])]
     pub(crate) data: Option<PathBuf>,
-    /// Which runtime drives the network.
+    /// The runtime that drives the network.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,
 }
@@ -217,7 +217,7 @@ pub(crate) struct DevnetOrchestratorArgs {
     /// Whether the orchestrator works for nobody's money.
     #[arg(long)]
     pub(crate) offchain: bool,
-    /// Which runtime drives the orchestrator.
+    /// The runtime that drives the orchestrator.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,
 }
@@ -242,7 +242,7 @@ pub(crate) struct LiveArgs {
     /// Parameters of the model, a JSON object such as {"prompt":"a cat"}.
     #[arg(long, value_name = "JSON", value_parser = values::params)]
     pub(crate) params: Option<Params>,
-    /// Which runtime drives the job.
+    /// The runtime that drives the job.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,
     /// Start the input file over at its end, until --duration or Ctrl-C.
@@ -321,7 +321,7 @@ pub(crate) struct InfoArgs {
     /// Ask for the terms of this model of live video only.
     #[arg(long, value_name = "MODEL", value_parser = values::model)]
     pub(crate) model_id: Option<String>,
-    /// Which runtime drives the call.
+    /// The runtime that drives the call.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,
     /// Print JSON.

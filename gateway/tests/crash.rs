@@ -181,7 +181,7 @@ fn listens(port: u16) {
     }
 }
 
-/// The one line that says why a job ended.
+/// The line that says why a job ended.
 fn reason(log: &str) -> &str {
     let mut errors = log.lines().filter(|line| line.starts_with("error: "));
     let reason = errors.next().unwrap_or_else(|| panic!("no reason: {log}"));

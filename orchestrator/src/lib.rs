@@ -88,7 +88,7 @@ pub struct Orchestrator {
     server: Server,
     server_wake: Option<Time>,
     sessions: BTreeMap<String, Session>,
-    /// Which session has the channel of that name as input or output.
+    /// The session that has the channel of that name as input or output.
     media: BTreeMap<String, String>,
     exchanges: BTreeMap<EffectId, Exchange>,
     intake: Intake,

@@ -15,7 +15,7 @@ pub fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// The one seed that the environment asks for.
+/// The seed that the environment asks for.
 #[must_use]
 pub fn alone(kind: &str) -> Option<u64> {
     number(&format!("{kind}_SEED"))

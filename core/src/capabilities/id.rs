@@ -1,4 +1,4 @@
-//! Which capability an id means, and what it is called.
+//! Capabilities by their ids, and their names.
 
 use core::fmt;
 

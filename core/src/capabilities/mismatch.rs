@@ -67,7 +67,7 @@ pub enum Mismatch {
     /// The node lacks capabilities.
     #[error("the node lacks {}", list(missing, "words of capabilities"))]
     Lacks {
-        /// Which ones. Empty if only the number of words is wrong.
+        /// The missing capabilities. Empty if only the number of words is wrong.
         missing: Bits,
         /// How many words the job asks for; a list longer than the node's never fits.
         asked_words: usize,

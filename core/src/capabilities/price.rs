@@ -11,7 +11,7 @@ use crate::money::{Amount, Price};
 pub struct ModelPrice {
     /// The capability.
     pub capability: Capability,
-    /// Which model; for [`Capability::BYOC`] the capability's own name.
+    /// The model; for [`Capability::BYOC`] the capability's own name.
     pub model: String,
     /// The price of one unit.
     pub price: Price,

@@ -57,7 +57,7 @@ pub struct Config {
     pub retry: Duration,
     /// Whether the first source that answers is enough.
     pub combine: Combine,
-    /// Which certificates of endpoints will do.
+    /// Certificates that are good enough for endpoints.
     pub trust: Trust,
 }
 
@@ -247,7 +247,7 @@ impl Discovery {
         }
     }
 
-    /// Which source is asked next, and when, unless an answer comes before.
+    /// The source to ask next, and when, unless an answer comes before.
     fn next(&self) -> Option<(usize, Time)> {
         let mut waiting = self.sources.iter().enumerate();
         let (at, next) = waiting.find(|(_, entry)| !entry.done && entry.asking.is_none())?;

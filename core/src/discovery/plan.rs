@@ -1,4 +1,4 @@
-//! Which sources there are, and which of them comes first (handshake spec 7.1).
+//! The sources of orchestrators, and their order (handshake spec 7.1).
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};

@@ -24,7 +24,7 @@ pub struct Config {
     pub renew_every: Option<Duration>,
     /// A renewal that finds nobody, or a full node, is tried this often in all.
     pub renew_attempts: u32,
-    /// Which certificates of the orchestrator will do.
+    /// Certificates that are good enough for the orchestrator.
     pub trust: Trust,
     /// How to react when the orchestrator shows another certificate than before.
     pub pin_change: PinChange,

@@ -114,10 +114,10 @@ pub enum Rejection {
     /// The answer has no auth token, without which the orchestrator takes no work.
     #[error("it gave no auth token")]
     NoAuthToken,
-    /// We pay, and it gave nothing to make tickets from: an off-chain orchestrator.
+    /// The job is paid, and the answer has nothing to make tickets from: an off-chain orchestrator.
     #[error("it gave no ticket parameters to pay it with")]
     NoTicketParams,
-    /// We pay, and it named no price.
+    /// The job is paid, and the answer names no price.
     #[error("it named no price")]
     NoPrice,
     /// The orchestrator asks more than we pay.

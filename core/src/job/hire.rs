@@ -86,7 +86,7 @@ impl Purse {
         }
     }
 
-    /// Whoever signs payments, in errors.
+    /// The party that signs payments, as errors name it.
     fn party(&self) -> Party {
         match &self.payer {
             Payer::Remote(signers) => signers.party(0),

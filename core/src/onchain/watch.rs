@@ -59,7 +59,7 @@ pub struct Config {
     pub every: Duration,
     /// How long one answer may take.
     pub within: Duration,
-    /// Which certificates of endpoints will do.
+    /// Certificates that are good enough for endpoints.
     pub trust: Trust,
 }
 

@@ -375,7 +375,7 @@ impl<S: Selector> SessionPool<S> {
         self.listed().map(|(_, candidate)| candidate).collect()
     }
 
-    /// The same, each with the address at which it was asked: it may say that its work goes elsewhere.
+    /// Candidates, each with the address at which the orchestrator was asked: it may say that its work goes elsewhere.
     #[must_use]
     pub fn sessions(&self) -> Vec<(&Url, Candidate<'_>)> {
         self.listed()

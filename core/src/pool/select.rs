@@ -1,4 +1,4 @@
-//! Which of the sessions at hand a job gets.
+//! The choice of a session for a job.
 
 use core::time::Duration;
 
@@ -33,7 +33,7 @@ pub trait Selector {
     fn select(&mut self, rng: &mut Rng, from: &[Candidate<'_>]) -> Option<usize>;
 }
 
-/// The one whose handshake took least, of those with the fewest jobs; warm ones before cold ones.
+/// Chooses the session whose handshake took least, of those with the fewest jobs; warm ones before cold ones.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Quickest;
 

@@ -54,7 +54,7 @@ impl Signers {
         self
     }
 
-    /// Which certificates of the signers will do. The headers may be secret.
+    /// Certificates that are good enough for the signers. The headers may be secret.
     #[must_use]
     pub const fn trust(mut self, trust: Trust) -> Self {
         self.trust = trust;

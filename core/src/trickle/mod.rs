@@ -81,19 +81,19 @@ impl Seq {
         self.0
     }
 
-    /// The one after; [`Seq::MAX`] has itself.
+    /// The number after; [`Seq::MAX`] has itself.
     #[must_use]
     pub const fn next(self) -> Self {
         Self::new(self.0 + 1)
     }
 
-    /// The one `count` further on.
+    /// The number `count` further on.
     #[must_use]
     pub const fn plus(self, count: u64) -> Self {
         Self::new(self.0.saturating_add(count))
     }
 
-    /// The one `count` before, or zero.
+    /// The number `count` before, or zero.
     #[must_use]
     pub const fn minus(self, count: u64) -> Self {
         Self(self.0.saturating_sub(count))
@@ -144,7 +144,7 @@ impl fmt::Display for Start {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ending {
-    /// We closed it.
+    /// Our own side closed the machine.
     Closed,
     /// The channel is over: it was deleted or swept.
     EndOfStream,

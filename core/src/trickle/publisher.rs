@@ -71,7 +71,7 @@ pub struct Config {
     pub create: bool,
     /// Whether [`Publisher::close`] deletes the channel.
     pub delete: bool,
-    /// Which certificate is good enough for an `https` channel.
+    /// Certificates that are good enough for an `https` channel.
     pub trust: Trust,
     /// HTTP/1.1 or HTTP/2.
     pub protocol: Protocol,

@@ -46,7 +46,7 @@ const SKIPS_AT_ONCE: u32 = 2;
 /// How a subscriber behaves.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Which certificate is good enough for an `https` channel.
+    /// Certificates that are good enough for an `https` channel.
     pub trust: Trust,
     /// HTTP/1.1 or HTTP/2.
     pub protocol: Protocol,

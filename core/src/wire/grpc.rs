@@ -265,7 +265,7 @@ pub fn refuse(status: &Status) -> Out {
     Out::Reply(head)
 }
 
-/// The one framed message of a direction.
+/// The framed message of a direction, of which there is one.
 #[derive(Debug, Default)]
 struct Collector {
     bytes: Vec<u8>,

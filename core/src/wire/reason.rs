@@ -1,4 +1,4 @@
-//! The one place that reads peers' error texts.
+//! Error texts of peers, which nothing else reads.
 
 use crate::error::Reason;
 

@@ -26,7 +26,7 @@ fn cases(name: &str, list: &str) -> Vec<Value> {
     cases.unwrap_or_else(|| panic!("{name} has no list of {list}"))
 }
 
-/// The same, which has so many cases: none is missing, and none is new.
+/// Reads a list that has `count` cases: none is missing, and none is new.
 fn counted(name: &str, list: &str, count: usize) -> Vec<Value> {
     let cases = cases(name, list);
     assert_eq!(

@@ -111,7 +111,7 @@ pub(crate) struct FindArgs {
     /// Keep in this file what was seen of orchestrators, for this and other commands.
     #[arg(long, value_name = "FILE")]
     pub(crate) store: Option<PathBuf>,
-    /// Which runtime drives the search.
+    /// The runtime that drives the search.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,
     /// Print JSON.

@@ -34,7 +34,7 @@ pub(crate) struct SignerArgs {
     /// kept.
     #[arg(long, value_name = "FILE")]
     pub(crate) store: Option<PathBuf>,
-    /// Which runtime drives the signer.
+    /// The runtime that drives the signer.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,
     #[command(flatten)]

@@ -23,7 +23,7 @@ fn live(line: &str) -> LiveArgs {
     }
 }
 
-/// The one line that a user sees.
+/// The line that a user sees.
 fn complaint(line: &str) -> String {
     let text = parsed(line).expect_err(line).line();
     assert!(

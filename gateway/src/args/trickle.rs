@@ -89,7 +89,7 @@ pub(crate) struct ServeArgs {
     /// How long stopping lets readers finish what was published.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::duration)]
     pub(crate) drain: Duration,
-    /// Which executor serves.
+    /// The executor that serves.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,
     /// Threads of the tokio runtime. With two, readers are served while the next bytes are read; with one, a second
@@ -202,7 +202,7 @@ pub(crate) struct PubArgs {
     /// Print the figures as JSON.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Which executor drives the publisher.
+    /// The executor that drives the publisher.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,
     #[command(flatten)]
@@ -265,7 +265,7 @@ pub(crate) struct SubArgs {
     /// Print the figures as JSON.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Which executor drives the subscriber.
+    /// The executor that drives the subscriber.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,
     #[command(flatten)]

@@ -33,7 +33,7 @@ pub(super) fn pays(signer: Option<&Signer>) -> Payer {
     }
 }
 
-/// Which certificates of orchestrators will do.
+/// Certificates that are good enough for orchestrators.
 pub(super) const fn trust(peers: &PeerArgs) -> Trust {
     if peers.ca_trust {
         Trust::Public

@@ -1,4 +1,4 @@
-//! The one place that turns whatever went wrong into one line and an exit code.
+//! Failures of commands, each as one line and an exit code.
 
 use std::fmt::Display;
 use std::io;

@@ -41,7 +41,7 @@ impl Ended {
             .unwrap_or_else(|error| panic!("{error}: {}{}", self.text(), self.stderr))
     }
 
-    /// The one line of a failure that is explained. Before it there may be progress.
+    /// The line of a failure that is explained. Before it there may be progress.
     pub(crate) fn error(&self) -> &str {
         assert_eq!(self.code(), Some(1), "{self:?}");
         let mut lines = self.stderr.lines();

@@ -56,7 +56,7 @@ pub enum Character {
 }
 
 impl Character {
-    /// Those that do well in handshakes and badly in jobs.
+    /// Orchestrators that do well in handshakes and badly in jobs.
     pub const MEAN: [Self; 6] = [
         Self::Churning,
         Self::Liar,

@@ -41,7 +41,7 @@ use crate::{Driven, Exchanges};
 pub enum Step {
     /// The owner lends a session with the n-th of four orchestrators, under a quote of some quality.
     Assign(u8, u8),
-    /// The same under a good quote; everybody answers well, but the start is answered with this.
+    /// A session under a good quote is lent; everybody answers well, but the start is answered with this.
     Start(u8, u8),
     /// The owner says that there is nobody.
     NoLease,

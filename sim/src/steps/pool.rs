@@ -23,7 +23,7 @@ use crate::{Driven, Exchanges};
 pub enum Step {
     /// Discovery has found those of the eight that the bits name.
     Offer(u8),
-    /// The same, and no others.
+    /// Discovery has found those of the eight that the bits name, and no others.
     Replace(u8),
     /// A job wants a session.
     Take,

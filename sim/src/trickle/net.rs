@@ -12,7 +12,7 @@ use crate::Dice;
 /// At most this many bytes a transport takes from its owner while its peer takes nothing.
 const SOCKET_BUFFER: u64 = 64 << 10;
 
-/// Which faults links may have, in percent of the exchanges opened while there is a budget.
+/// Faults that links may have, in percent of the exchanges opened while there is a budget.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     /// How many faulty links there may be in all.
@@ -123,7 +123,7 @@ pub struct Net {
     refused_until: Time,
     /// Requests that left, with the client and the time.
     pub log: Vec<(Time, usize, String)>,
-    /// Which clients have a slow link.
+    /// Clients that have a slow link.
     pub slow_clients: Vec<usize>,
 }
 

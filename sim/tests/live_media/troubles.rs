@@ -31,9 +31,9 @@ const STALLED: Duration = Duration::from_secs(36_000);
 /// A trouble of the orchestrator at work, or of all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
-    /// It is gone for good, and every connection with it.
+    /// The orchestrator is gone for good, and every connection with it.
     Dies,
-    /// It is there, and nothing moves any more.
+    /// The orchestrator is there, and nothing moves any more.
     Stalls,
     /// Its runner makes no output any more, and may say nothing either.
     LosesRunner {
@@ -43,7 +43,7 @@ enum Trouble {
     Cuts,
     /// Connections to it break again and again.
     Breaks,
-    /// It answers no call any more; channels go on.
+    /// The orchestrator answers no call any more; channels go on.
     FallsSilent,
     /// Every quote there is expires.
     Expires,
@@ -225,7 +225,7 @@ fn is_what_was_sent(log: &Log, sent: &[Vec<u8>]) {
     }
 }
 
-/// What became of a seed.
+/// The outcome of a seed.
 #[derive(Debug)]
 struct Outcome {
     swaps: usize,

@@ -28,7 +28,7 @@ type Decoder = (&'static str, usize, fn(&[u8]));
 /// Inputs need not be longer to show a time that grows with their square, and longer ones cost more than they show.
 const ENOUGH: usize = 128 << 10;
 
-/// The same for lists, which are the longest that are read.
+/// The length that is enough for lists, which are the longest inputs that are read.
 const LONG_LIST: usize = MAX_LIST_BYTES / 8;
 
 fn orchestrator() -> Url {

@@ -85,7 +85,7 @@ pub struct TicketReceiver {
     balances: Balances,
     sweep: Time,
     nonces: NonceWindows,
-    /// Which records of nonces there are, by the first nonce in each.
+    /// The records of nonces in the store, by the first nonce in each.
     nonce_records: BTreeMap<RandHash, Vec<u32>>,
     meters: BTreeMap<AccountId, LiveMeter>,
     /// Receipts whose records are not durable yet, in the order in which they came: there may be thousands.

@@ -110,7 +110,7 @@ pub enum Refused {
     /// Tickets, but no payer.
     #[error("invalid ticket sender: the payment names none")]
     NoSender,
-    /// We are not an active orchestrator in this round.
+    /// The recipient is no active orchestrator in this round.
     #[error("orchestrator {0} is inactive in round {1}, cannot process payments")]
     Inactive(Address, u64),
     /// The expected price is missing or malformed.
@@ -140,7 +140,7 @@ pub enum Refused {
     /// The quote has expired.
     #[error("TicketParams expired")]
     Expired,
-    /// We hold as many balances or unsaved receipts as we may.
+    /// Balances or unsaved receipts are as many as may be held.
     #[error("OrchestratorBusy")]
     Busy,
     /// Our store did not keep what we would have to remember. Nothing was credited, and the same tickets may come

@@ -25,7 +25,7 @@ const BUCKETS: [u64; 8] = [
 /// Counters of a signer since its start.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
-    /// Which endpoint an open exchange is at, and since when.
+    /// The endpoint of each open exchange, and since when it is open.
     open: BTreeMap<EffectId, (&'static str, Time)>,
     answers: BTreeMap<(&'static str, u16), u64>,
     /// How long payments took, by bucket, not summed up.

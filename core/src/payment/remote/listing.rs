@@ -1,4 +1,5 @@
-//! Which orchestrators a signer lists: those with something to sell that it would pay for (payments spec 12.6).
+//! The list of orchestrators that a signer gives: those with something to sell that it would pay for (payments spec
+//! 12.6).
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;

@@ -79,7 +79,7 @@ impl Client {
         self.signers.seen()
     }
 
-    /// The one that is asked now.
+    /// The signer that is asked now.
     pub(super) fn party(&self) -> Party {
         self.signers.party(self.at)
     }
@@ -102,7 +102,8 @@ impl Client {
         self.at = self.waiting.pop_front().unwrap_or(0);
     }
 
-    /// The one that was asked failed. Goes to the next one; or tells how often all failed by now, and begins anew.
+    /// Goes to the next signer, since the one that was asked failed; or tells how often all failed by now, and begins
+    /// anew.
     pub(super) fn failed(&mut self, now: Time, failure: Failure) -> Option<u32> {
         self.signers.failed(now, self.at);
         note(&mut self.failures, failure);

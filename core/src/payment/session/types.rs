@@ -43,7 +43,7 @@ pub struct Config {
     pub capabilities: Option<Capabilities>,
     /// Where further payments go; `{transcoder}/payment` if `None`.
     pub payment_url: Option<Url>,
-    /// Which certificates of the orchestrator will do.
+    /// Certificates that are good enough for the orchestrator.
     pub trust: Trust,
     /// The most that is paid.
     pub ceilings: Ceilings,

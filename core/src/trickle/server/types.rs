@@ -42,7 +42,7 @@ pub struct Config {
     pub sweep: Duration,
     /// How long a segment whose publisher broke off waits for somebody to continue it (D6).
     pub orphan_grace: Duration,
-    /// The same, once a later segment has begun.
+    /// How long it waits once a later segment has begun.
     pub overtaken_grace: Duration,
     /// Whether HTTP writes to names starting with `_` are refused (D20).
     pub protect_reserved: bool,

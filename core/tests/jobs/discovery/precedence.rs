@@ -1,4 +1,4 @@
-//! Which source counts for more.
+//! Sources in their order of precedence.
 
 use super::*;
 

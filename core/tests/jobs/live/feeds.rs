@@ -55,7 +55,7 @@ fn told(media: &mut Media) -> Vec<String> {
         .collect()
 }
 
-/// What the job is told of sessions.
+/// Events of sessions, as the job is told of them.
 fn news(media: &mut Media) -> Vec<(u32, &'static str)> {
     let mut all = Vec::new();
     loop {

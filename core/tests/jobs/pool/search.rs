@@ -1,4 +1,4 @@
-//! Whom a pool asks, and whom it chooses.
+//! Orchestrators that a pool asks, and those that it chooses.
 
 use super::*;
 

@@ -27,7 +27,7 @@ pub(crate) enum Unusable {
     /// The answer has no auth token.
     #[error("there is no auth token")]
     NoToken,
-    /// We pay, and there is no block up to which tickets are good.
+    /// The job is paid, and there is no block up to which tickets are good.
     #[error("the ticket parameters have no expiration block")]
     NoBlock,
 }

@@ -58,7 +58,7 @@ struct Net {
     requests: Vec<String>,
     /// Hosts that take requests and never answer.
     silent: Vec<&'static str>,
-    /// Which signers were asked, and when.
+    /// Signers that were asked, and when.
     asked: Vec<(Time, String)>,
     /// The job's balance did not cover an interval.
     cut: bool,

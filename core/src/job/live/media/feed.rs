@@ -66,7 +66,7 @@ impl Feed {
         }
     }
 
-    /// The same input for another orchestrator, beginning with what is not answered.
+    /// Feeds the same input to another orchestrator, beginning with what is not answered.
     pub(super) fn fork(&self, now: Time) -> Self {
         let mut fork = Self {
             lost: self.lost.clone(),

@@ -124,12 +124,12 @@ pub(super) struct Log {
     /// Reads the segment that the application writes.
     written: Scanner,
 
-    /// The one that is handed over now, or will be next: its place among those kept.
+    /// The place, among those kept, of the segment that is handed over now or next.
     at: usize,
     /// Whether its beginning was handed over, and how many of its pieces.
     begun: bool,
     handed: usize,
-    /// Those below were in the hands of an orchestrator before.
+    /// Segments below this number were in the hands of an orchestrator before.
     owed_to: u64,
     sent: VecDeque<Sent>,
     /// Whether a segment of the channel is open.

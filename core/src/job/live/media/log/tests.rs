@@ -83,7 +83,7 @@ fn feed(log: &mut Log, now: Time) -> (Vec<Vec<u8>>, bool) {
     (all, open)
 }
 
-/// The same, of a model that is seen reading at once, as long as segments can begin.
+/// A log of a model that is seen reading at once, as long as segments can begin.
 fn feed_reader(log: &mut Log, now: Time) -> Vec<Vec<u8>> {
     log.model_reads();
     let (all, open) = feed(log, now);
