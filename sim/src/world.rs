@@ -15,7 +15,7 @@ use livepeer_core::handshake::Identity;
 use livepeer_core::http::Url;
 use livepeer_core::job::LiveVideoJob;
 use livepeer_core::job::live::media::{self, Media, OutputEvent};
-use livepeer_core::job::live::{self, Ending, Readers, Started};
+use livepeer_core::job::live::{self, Ending, Readers, Started, Wires};
 use livepeer_core::money::Price;
 use livepeer_core::payment::Payer;
 use livepeer_core::payment::mint::Policy;
@@ -314,6 +314,47 @@ impl World {
     }
 }
 
+impl Log {
+    fn note(&mut self, event: &live::Event) {
+        match event {
+            live::Event::Started(started) => self.started.push((**started).clone()),
+            live::Event::Standby(..) => self.standbys += 1,
+            live::Event::Lost(url, _) => self.blamed.push(url.clone()),
+            live::Event::Release(_, Outcome::Failed(failure)) => self.failed.push(failure.clone()),
+            live::Event::Paid(paid) => self.paid.push(paid.clone()),
+            live::Event::PaymentHeld(why) => self.held.push(why.clone()),
+            live::Event::Repriced { to, .. } => self.repriced.push(to.clone()),
+            live::Event::Runner(event) => self.runner.push(event.clone()),
+            live::Event::Ended(ending) => self.ended = Some(ending.clone()),
+            _ => {}
+        }
+    }
+}
+
+/// The machines of a gateway in their network.
+struct Wired<'a> {
+    job: Node<LiveVideoJob>,
+    media: Node<Media>,
+    pool: Node<SessionPool<Quickest>>,
+    net: &'a mut Net,
+}
+
+impl Wires for Wired<'_> {
+    type Choice = Quickest;
+
+    fn with_job<T>(&mut self, act: impl FnOnce(&mut LiveVideoJob, Time) -> T) -> T {
+        self.net.with(self.job, act)
+    }
+
+    fn with_media<T>(&mut self, act: impl FnOnce(&mut Media, Time) -> T) -> T {
+        self.net.with(self.media, act)
+    }
+
+    fn with_pool<T>(&mut self, act: impl FnOnce(&mut SessionPool<Quickest>, Time) -> T) -> T {
+        self.net.with(self.pool, act)
+    }
+}
+
 impl Gateway {
     /// Takes the events of all its machines to where they matter.
     pub fn carry(&mut self, net: &mut Net) {
@@ -321,19 +362,16 @@ impl Gateway {
             let mut moved = false;
             while let Some(event) = net.event(self.job) {
                 moved = true;
-                self.on_job(net, event);
+                self.log.note(&event);
+                self.wires(net).on_job(event);
             }
             while let Some(event) = net.event(self.pool) {
                 moved = true;
-                self.on_pool(net, event);
+                self.wires(net).on_pool(event);
             }
             while let Some(news) = net.event(self.media) {
                 moved = true;
-                let delivered = matches!(news.event, media::Event::Delivered);
-                net.with(self.job, |job, now| job.on_media(now, news));
-                if delivered {
-                    net.with(self.media, |media, now| media.close_channel(now));
-                }
+                self.wires(net).on_media(news);
             }
             moved |= self.read(net);
             if !moved {
@@ -367,68 +405,12 @@ impl Gateway {
         net.with(self.media, |media, now| media.close(now));
     }
 
-    fn on_job(&mut self, net: &mut Net, event: live::Event) {
-        match event {
-            live::Event::NeedLease => self.lend(net),
-            live::Event::Started(started) => {
-                let channels = &started.channels;
-                net.with(self.media, |media, now| {
-                    media.go_to(now, started.session, channels)
-                });
-                self.log.started.push(*started);
-            }
-            live::Event::Standby(session, channels) => {
-                net.with(self.media, |media, now| {
-                    media.stand_by(now, session, &channels)
-                });
-                self.log.standbys += 1;
-            }
-            live::Event::Left(session) => {
-                net.with(self.media, |media, now| media.leave(now, session));
-            }
-            live::Event::Lost(url, _) => self.log.blamed.push(url),
-            live::Event::Paid(paid) => self.log.paid.push(paid),
-            live::Event::PaymentHeld(why) => self.log.held.push(why),
-            live::Event::Repriced { to, .. } => self.log.repriced.push(to),
-            live::Event::Runner(event) => {
-                net.with(self.media, |media, now| media.runner_said(now, &event));
-                self.log.runner.push(event);
-            }
-            live::Event::Release(lease, outcome) => {
-                if let Outcome::Failed(failure) = &outcome {
-                    self.log.failed.push(failure.clone());
-                }
-                net.with(self.pool, |pool, now| pool.give_back(now, lease, outcome));
-            }
-            live::Event::Ended(ending) => {
-                net.with(self.media, Media::end);
-                self.log.ended = Some(ending);
-            }
-            _ => {}
-        }
-    }
-
-    fn on_pool(&mut self, net: &mut Net, event: pool::Event) {
-        match event {
-            pool::Event::Available(_) => self.lend(net),
-            pool::Event::Exhausted(_) | pool::Event::NoIdentity(_) => {
-                // Only a job that waits is told; otherwise nothing happens.
-                let _ = net.with(self.job, |job, now| job.no_lease(now));
-            }
-            _ => {}
-        }
-    }
-
-    fn lend(&mut self, net: &mut Net) {
-        if !net.get(self.job).needs_lease() {
-            return;
-        }
-        if let Some(lease) = net.with(self.pool, |pool, now| pool.take(now))
-            && let Err(lease) = net.with(self.job, |job, now| job.assign(now, lease))
-        {
-            net.with(self.pool, |pool, now| {
-                pool.give_back(now, lease, Outcome::Unused);
-            });
+    fn wires<'a>(&self, net: &'a mut Net) -> Wired<'a> {
+        Wired {
+            job: self.job,
+            media: self.media,
+            pool: self.pool,
+            net,
         }
     }
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use livepeer_core::job::LiveVideoJob as Machine;
 use livepeer_core::job::live::media::{self, Media};
-use livepeer_core::job::live::{Ending, Event, Started};
-use livepeer_core::pool::{self, Outcome, Tried, Why};
+use livepeer_core::job::live::{Ending, Event, Started, Wires};
+use livepeer_core::pool::{self, SessionPool, Tried};
+use livepeer_core::selection::Balanced;
 use livepeer_core::{Failure, Time};
 
 use super::event::{JobEvent, Spent, Swapped};
@@ -38,7 +39,7 @@ pub(super) struct State {
     /// The orchestrator that works, and how many came before.
     pub(super) started: Option<Started>,
     pub(super) ended: Option<Ending>,
-    /// Orchestrators that did not take the job, or failed at it, and why.
+    /// Orchestrators that did not take the job, or failed at it, and why, once the job has ended.
     pub(super) tried: Vec<Tried>,
     /// The reason why no orchestrator could be asked at all.
     pub(super) no_identity: Option<Failure>,
@@ -47,14 +48,6 @@ pub(super) struct State {
     /// The number of the last parameter update that the orchestrator has.
     pub(super) updated: u64,
     wakers: Vec<Waker>,
-}
-
-impl State {
-    /// The last word on each orchestrator counts.
-    fn note(&mut self, tried: Tried) {
-        self.tried.retain(|one| one.url != tried.url);
-        self.tried.push(tried);
-    }
 }
 
 impl<R: Runtime> Shared<R> {
@@ -106,16 +99,12 @@ impl<R: Runtime> Shared<R> {
     }
 
     /// Carries what the media tell to the job. Returns whether that was anything.
-    fn carry(&self, mut next: impl FnMut() -> Option<media::News>) -> bool {
+    fn carry(mut self: &Self, mut next: impl FnMut() -> Option<media::News>) -> bool {
         let _turn = lock(&self.carrying);
         let mut told = false;
         while let Some(news) = next() {
             told = true;
-            let delivered = matches!(news.event, media::Event::Delivered);
-            self.job.with(|job, now| job.on_media(now, news));
-            if delivered {
-                self.media.with(|media, now| media.close_channel(now));
-            }
+            self.on_media(news);
         }
         told
     }
@@ -172,15 +161,20 @@ impl<R: Runtime> Shared<R> {
         }
     }
 
-    fn poll_pump(&self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_pump(mut self: &Self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let mut moved = false;
             while let Poll::Ready(Some(event)) = self.job.poll_next(cx) {
                 moved = true;
-                self.on_job(event);
+                if let Some(event) = self.on_job(event) {
+                    self.note(event);
+                }
             }
             while let Poll::Ready(Some(event)) = self.pool.poll_next(cx) {
                 moved = true;
+                if let pool::Event::NoIdentity(failure) = &event {
+                    self.with(|state| state.no_identity = Some(failure.clone()));
+                }
                 self.on_pool(event);
             }
             moved |= self.carry(|| match self.media.poll_next(cx) {
@@ -209,15 +203,10 @@ impl<R: Runtime> Shared<R> {
         });
     }
 
-    fn on_job(&self, event: Event) {
+    /// Takes note of what the application may want to know.
+    fn note(&self, event: Event) {
         match event {
-            Event::NeedLease => self.lend(),
             Event::Started(started) => self.on_started(*started),
-            Event::Standby(session, channels) => {
-                self.media
-                    .with(|media, now| media.stand_by(now, session, &channels));
-            }
-            Event::Left(session) => self.media.with(|media, now| media.leave(now, session)),
             Event::Paid(paid) => self.with(|state| {
                 state.spent.payments += 1;
                 state.spent.tickets += u64::from(paid.tickets);
@@ -230,38 +219,21 @@ impl<R: Runtime> Shared<R> {
             Event::Repriced { from, to } => {
                 self.with(|state| state.events.push(JobEvent::Repriced { from, to }));
             }
-            Event::Runner(event) => {
-                self.media.with(|media, now| media.runner_said(now, &event));
-                self.with(|state| state.events.push(JobEvent::Runner(event)));
-            }
+            Event::Runner(event) => self.with(|state| state.events.push(JobEvent::Runner(event))),
             Event::Updated => self.note_updated(),
-            Event::Lost(url, failure) => self.with(|state| {
-                let why = Why::Failed(failure.clone());
-                state.note(Tried {
-                    url: url.clone(),
-                    why,
-                });
-                state.events.push(JobEvent::Lost(url, failure));
-            }),
-            Event::Release(lease, outcome) => {
-                self.pool
-                    .with(|pool, now| pool.give_back(now, lease, outcome));
+            Event::Lost(url, failure) => {
+                self.with(|state| state.events.push(JobEvent::Lost(url, failure)));
             }
             Event::Ended(ending) => {
-                // Nobody is left to write to.
-                self.media.with(Media::end);
-                self.with(|state| state.ended = Some(ending));
+                let tried = self.job.with(|job, _| job.tried().to_vec());
+                self.with(|state| (state.ended, state.tried) = (Some(ending), tried));
             }
             _ => {}
         }
     }
 
-    /// Somebody works: media goes there from now on, beginning with what was not answered yet.
     fn on_started(&self, started: Started) {
-        let (session, channels) = (started.session, &started.channels);
-        let again = self
-            .media
-            .with(|media, now| media.go_to(now, session, channels));
+        let again = self.look(Media::given_again);
         self.with(|state| {
             if let Some(loss) = &started.instead_of {
                 state.events.push(JobEvent::Swapped(Box::new(Swapped {
@@ -282,40 +254,20 @@ impl<R: Runtime> Shared<R> {
         let updated = self.job.with(|job, _| job.updated());
         self.with(|state| state.updated = updated);
     }
+}
 
-    fn on_pool(&self, event: pool::Event) {
-        match event {
-            pool::Event::Available(_) => self.lend(),
-            pool::Event::Exhausted(tried) => {
-                self.with(|state| {
-                    // What we saw ourselves says more than the pool's rest after it.
-                    let known: Vec<_> = state.tried.iter().map(|one| one.url.clone()).collect();
-                    state
-                        .tried
-                        .extend(tried.into_iter().filter(|one| !known.contains(&one.url)));
-                });
-                // Only a job that waits is told; otherwise the call is refused and nothing happens.
-                let _ = self.job.with(|job, now| job.no_lease(now));
-            }
-            pool::Event::NoIdentity(failure) => {
-                self.with(|state| state.no_identity = Some(failure));
-                let _ = self.job.with(|job, now| job.no_lease(now));
-            }
-            _ => {}
-        }
+impl<R: Runtime> Wires for &Shared<R> {
+    type Choice = Balanced;
+
+    fn with_job<T>(&mut self, act: impl FnOnce(&mut Machine, Time) -> T) -> T {
+        self.job.with(act)
     }
 
-    /// Lends the job a session, if it waits for one and there is one.
-    fn lend(&self) {
-        if !self.job.with(|job, _| job.needs_lease()) {
-            return;
-        }
-        let Some(lease) = self.pool.with(|pool, now| pool.take(now)) else {
-            return;
-        };
-        if let Err(lease) = self.job.with(|job, now| job.assign(now, lease)) {
-            self.pool
-                .with(|pool, now| pool.give_back(now, lease, Outcome::Unused));
-        }
+    fn with_media<T>(&mut self, act: impl FnOnce(&mut Media, Time) -> T) -> T {
+        self.media.with(act)
+    }
+
+    fn with_pool<T>(&mut self, act: impl FnOnce(&mut SessionPool<Balanced>, Time) -> T) -> T {
+        self.pool.with(act)
     }
 }

@@ -238,7 +238,7 @@ impl Player {
             }
             Step::NoLease => {
                 let needed = self.job.needs_lease();
-                let told = self.job.no_lease(self.now);
+                let told = self.job.no_lease(self.now, Vec::new());
                 assert_eq!(told.is_ok(), needed, "{told:?}");
             }
             Step::Params => {
@@ -588,7 +588,7 @@ impl Player {
             self.pass(Duration::from_secs(60));
         }
         assert!(self.ended, "it does not stop");
-        assert_eq!(self.job.no_lease(self.now), Err(Misuse::Ended));
+        assert_eq!(self.job.no_lease(self.now, Vec::new()), Err(Misuse::Ended));
         let params = Params::parse("{}").expect("an object");
         let told = self.job.update_params(self.now, params);
         assert_eq!(told, Err(Misuse::Ended));

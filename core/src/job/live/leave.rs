@@ -6,8 +6,9 @@ use core::time::Duration;
 use super::media::Owed;
 use super::{Ending, Event, LiveVideoJob, Loss, Running, State};
 use crate::error::{Advice, Cause, Failure, Party};
+use crate::http::Url;
 use crate::job::hire::{Hire, verdict};
-use crate::pool::{Lease, NoMoreTries, Outcome};
+use crate::pool::{Lease, NoMoreTries, Outcome, Tried, Why};
 
 /// Input that has been silent for this long is asleep: a server removes channels after five minutes.
 const ASLEEP: Duration = Duration::from_secs(240);
@@ -70,8 +71,18 @@ impl LiveVideoJob {
         }
         self.give_up_session();
         if !failure.who.is_ours() {
-            self.out.event(Event::Lost(url, failure.clone()));
+            self.note_lost(url, failure.clone());
         }
+    }
+
+    /// Tells that an orchestrator failed, and remembers it: the last word on each counts.
+    fn note_lost(&mut self, url: Url, failure: Failure) {
+        self.tried.retain(|tried| tried.url != url);
+        self.tried.push(Tried {
+            url: url.clone(),
+            why: Why::Failed(failure.clone()),
+        });
+        self.out.event(Event::Lost(url, failure));
     }
 
     /// Has the media give nothing more to the orchestrator, if it was given anything.
@@ -103,8 +114,7 @@ impl LiveVideoJob {
     /// The orchestrator that was kept in case there is nobody else is not needed.
     pub(super) fn release_spare(&mut self) {
         if let Some((lease, failure)) = self.spare.take() {
-            let url = lease.url().clone();
-            self.out.event(Event::Lost(url, failure.clone()));
+            self.note_lost(lease.url().clone(), failure.clone());
             self.out.event(Event::Release(lease, verdict(&failure)));
         }
     }

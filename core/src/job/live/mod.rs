@@ -31,7 +31,7 @@ use crate::job::SwapLimit;
 use crate::job::hire::{Hire, Purse};
 use crate::machine::{Child, ChildIds, Input, Machine, Outbox, Output};
 use crate::payment::{Payer, session};
-use crate::pool::{Attempts, Lease};
+use crate::pool::{Attempts, Lease, Tried};
 use crate::signers::SignerHealth;
 use crate::time::Time;
 use crate::trickle::message::Messages;
@@ -41,6 +41,7 @@ use crate::wire::{Channels, Params, RunnerEvent, StartRequest};
 mod children;
 mod leave;
 pub mod media;
+mod news;
 mod standby;
 mod start;
 mod types;
@@ -50,7 +51,7 @@ mod work;
 use media::Owed;
 pub use standby::{MIN_SILENCE, STANDBY_REST, STEADY};
 pub use types::{Config, Ending, Event, Loss, Started};
-pub use wiring::Readers;
+pub use wiring::{Readers, Wires};
 
 /// Parameter updates that may wait to be delivered.
 pub const MAX_BACKLOG: usize = 32;
@@ -92,6 +93,7 @@ pub struct LiveVideoJob {
     /// Starts tried since the job ran last.
     attempts: Attempts,
     last_failure: Option<Failure>,
+    tried: Vec<Tried>,
     input_open: bool,
     /// Whether somebody reads the output, so that its silence means something.
     output_read: bool,
@@ -171,6 +173,7 @@ impl LiveVideoJob {
         Self {
             attempts: Attempts::new(config.start_limit),
             last_failure: None,
+            tried: Vec::new(),
             swap_limit: config.swap_limit,
             purse: Purse::new(
                 payer,
@@ -232,13 +235,19 @@ impl LiveVideoJob {
         Ok(())
     }
 
-    /// Answers [`Event::NeedLease`] with the news that there is none.
+    /// Answers [`Event::NeedLease`] with the news that there is none, and why not of whom.
     ///
     /// # Errors
     /// If no lease is needed.
-    pub fn no_lease(&mut self, now: Time) -> Result<(), Misuse> {
+    pub fn no_lease(&mut self, now: Time, tried: Vec<Tried>) -> Result<(), Misuse> {
         self.advance(now);
         self.expect_lease()?;
+        for tried in tried {
+            // What the job saw itself says more than a pool that lets somebody rest after it.
+            if !self.tried.iter().any(|known| known.url == tried.url) {
+                self.tried.push(tried);
+            }
+        }
         if self.standby_awaits_lease() {
             self.end_standby();
         } else if !self.start_again() {
@@ -334,6 +343,12 @@ impl LiveVideoJob {
     #[must_use]
     pub const fn status(&self) -> Option<&RunnerEvent> {
         self.status.as_ref()
+    }
+
+    /// The orchestrators that did not take the job or failed at it, and why: of each what was seen last.
+    #[must_use]
+    pub fn tried(&self) -> &[Tried] {
+        &self.tried
     }
 
     /// Whether [`Event::NeedLease`] is unanswered.

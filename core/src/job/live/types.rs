@@ -158,7 +158,7 @@ pub enum Ending {
     Finished,
     /// The application called [`LiveVideoJob::stop`](super::LiveVideoJob::stop).
     Stopped,
-    /// No orchestrator took the job; why each did not is in the [`Event::Lost`]s and the pool's rejections.
+    /// No orchestrator took the job; why each did not is in [`LiveVideoJob::tried`](super::LiveVideoJob::tried).
     NoOrchestrator,
     /// The last orchestrator failed and no other may follow: too many swaps in quick succession, or a failure that
     /// no other orchestrator would mend.

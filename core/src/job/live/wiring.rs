@@ -1,13 +1,86 @@
-//! Wiring of a job and its media, for whoever drives them: news of the media for the job, and the readers of the output.
+//! Wiring of a job's machines, for whoever drives them: which event goes where, and the readers of the output.
 
 use alloc::vec::Vec;
 
-use super::media::{Media, Owed};
-use super::{Ending, LiveVideoJob, State, media, work};
-use crate::error::{Cause, Failure};
+use super::media::{self, Media};
+use super::{Event, LiveVideoJob};
 use crate::http::Url;
+use crate::pool::{self, Outcome, Selector, SessionPool};
 use crate::time::Time;
 use crate::trickle::{Seq, Start, Subscriber, subscriber};
+
+/// Access to the machines of a job, wherever they are, and what goes from one to the other.
+pub trait Wires {
+    /// The way in which the pool chooses.
+    type Choice: Selector;
+
+    /// Does something with the job.
+    fn with_job<T>(&mut self, act: impl FnOnce(&mut LiveVideoJob, Time) -> T) -> T;
+
+    /// Does something with its media.
+    fn with_media<T>(&mut self, act: impl FnOnce(&mut Media, Time) -> T) -> T;
+
+    /// Does something with the pool that it gets its orchestrators from.
+    fn with_pool<T>(&mut self, act: impl FnOnce(&mut SessionPool<Self::Choice>, Time) -> T) -> T;
+
+    /// Takes an event of the job to where it matters. Returns it if the application may want to know of it.
+    fn on_job(&mut self, event: Event) -> Option<Event> {
+        match event {
+            Event::NeedLease => self.lend(),
+            Event::Release(lease, outcome) => {
+                self.with_pool(|pool, now| pool.give_back(now, lease, outcome));
+            }
+            Event::Standby(session, channels) => {
+                self.with_media(|media, now| media.stand_by(now, session, &channels));
+            }
+            Event::Left(session) => self.with_media(|media, now| media.leave(now, session)),
+            event => {
+                self.with_media(|media, now| match &event {
+                    Event::Started(started) => {
+                        media.go_to(now, started.session, &started.channels);
+                    }
+                    Event::Runner(event) => media.runner_said(now, event),
+                    // Nobody is left to write to.
+                    Event::Ended(_) => media.end(now),
+                    _ => {}
+                });
+                return Some(event);
+            }
+        }
+        None
+    }
+
+    /// Takes an event of the pool to the job.
+    fn on_pool(&mut self, event: pool::Event) {
+        let tried = match event {
+            pool::Event::Available(_) => return self.lend(),
+            pool::Event::Exhausted(tried) => tried,
+            pool::Event::NoIdentity(_) => Vec::new(),
+            _ => return,
+        };
+        // Only a job that waits is told; otherwise the call is refused and nothing happens.
+        let _ = self.with_job(|job, now| job.no_lease(now, tried));
+    }
+
+    /// Takes news of the media to the job.
+    fn on_media(&mut self, news: media::News) {
+        let delivered = matches!(news.event, media::Event::Delivered);
+        self.with_job(|job, now| job.on_media(now, news));
+        if delivered {
+            self.with_media(Media::close_channel);
+        }
+    }
+
+    /// Lends the job a session, if it waits for one and there is one.
+    fn lend(&mut self) {
+        if self.with_job(|job, _| job.needs_lease())
+            && let Some(lease) = self.with_pool(SessionPool::take)
+            && let Err(lease) = self.with_job(|job, now| job.assign(now, lease))
+        {
+            self.with_pool(|pool, now| pool.give_back(now, lease, Outcome::Unused));
+        }
+    }
+}
 
 /// The readers of a job's output: one for each of [`Media::outputs`], of a type of the driver's.
 #[derive(Debug)]
@@ -54,107 +127,5 @@ impl<S> Readers<S> {
     /// The readers, each with the session that [`Media::output`] wants to know. That of whoever works comes first.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &S)> {
         self.0.iter().map(|(session, reader)| (*session, reader))
-    }
-}
-
-impl LiveVideoJob {
-    /// Takes in what its [`Media`](media::Media) told. After [`media::Event::Delivered`] call
-    /// [`Media::close_channel`](media::Media::close_channel).
-    ///
-    /// News may be heard after the orchestrator that they are about was left; the next one does not answer for them
-    /// (`news_of_an_orchestrator_that_was_left_is_not_laid_to_the_next`).
-    pub fn on_media(&mut self, now: Time, news: media::News) {
-        self.advance(now);
-        let works =
-            matches!(&self.state, State::Running(running) if running.session == news.session);
-        let stands_by = self.standby_session() == Some(news.session);
-        match news.event {
-            // What is known of the application's input is true whoever works.
-            media::Event::Owed(owed) => self.owed = owed,
-            media::Event::Delivered => self.on_input_closed(),
-            event if works => self.on_feed(event),
-            media::Event::Seen if stands_by => {
-                self.take_over();
-                self.on_feed(media::Event::Seen);
-            }
-            event if stands_by => self.beside(|job| job.on_feed(event)),
-            _ => {}
-        }
-        self.drain_children();
-    }
-
-    /// The input is over: the output may finish. Another orchestrator is asked only if something is owed.
-    fn on_input_closed(&mut self) {
-        self.input_open = false;
-        if let State::Running(running) = &mut self.state
-            && running.drain_until.is_none()
-        {
-            running.drain_until = Some(self.now + self.config.drain_within);
-            if let Some(hire) = &mut self.hire {
-                hire.payments().pause();
-            }
-        }
-    }
-
-    /// Takes in news of what is given to an orchestrator, and of what comes back.
-    fn on_feed(&mut self, event: media::Event) {
-        let State::Running(running) = &mut self.state else {
-            return;
-        };
-        match event {
-            media::Event::Begun => {
-                let limit = self.config.max_in_flight;
-                running.last_input = self.now;
-                running.flow.input_begun(self.now);
-                running.input_waits = None;
-                if running.in_flight < limit {
-                    running.in_flight += 1;
-                } else {
-                    // The orchestrator is slow.
-                    let what = "the number of input segments in flight";
-                    self.lose(Cause::TooMuch { what, limit });
-                }
-                self.look_for_standby();
-            }
-            media::Event::Done => {
-                running.in_flight = running.in_flight.saturating_sub(1);
-                running.input_waits = None;
-            }
-            // What counts is since when; every segment begun or delivered begins anew.
-            media::Event::Waits(waits) => {
-                running.input_waits = waits.then(|| running.input_waits.unwrap_or(self.now));
-            }
-            media::Event::Seen => self.on_output(),
-            media::Event::Ended(failure) => self.on_media_ended(failure),
-            _ => {}
-        }
-    }
-
-    fn on_output(&mut self) {
-        if let State::Running(running) = &mut self.state {
-            running.last_output = self.now;
-            running.flow.output_seen(self.now);
-            if let Some(until) = &mut running.drain_until {
-                *until = self.now + self.config.drain_within;
-            }
-        }
-        if let Some(hire) = &mut self.hire {
-            hire.gave(self.now);
-        }
-        self.end_standby();
-    }
-
-    /// A media channel ended, by itself or by a failure.
-    fn on_media_ended(&mut self, failure: Option<Failure>) {
-        let State::Running(running) = &self.state else {
-            return;
-        };
-        let drains = running.drain_until.is_some();
-        match failure {
-            None if drains => self.finish(Ending::Finished),
-            None => self.channel_closed(work::Channel::Media),
-            Some(_) if drains && self.owed == Owed::Nothing => self.finish(Ending::Finished),
-            Some(failure) => self.channel_failed(work::Channel::Media, failure.cause),
-        }
     }
 }

@@ -185,7 +185,7 @@ fn a_job_ends_whichever_of_its_channels_was_closed_first() {
         matches!(events.last(), Some((_, Event::NeedLease))),
         "{events:?}"
     );
-    world.command(|job, now| job.no_lease(now).unwrap());
+    world.command(|job, now| job.no_lease(now, Vec::new()).unwrap());
     assert!(matches!(
         world.take_events()[..],
         [(_, Event::Ended(Ending::NoOrchestrator))]

@@ -290,7 +290,7 @@ fn a_standby_that_fails_costs_the_one_at_work_nothing() {
         [(_, Event::Release(_, Outcome::Full))]
     ));
     let mut world = with_standby(Stage::Wanted);
-    world.command(|job, now| job.no_lease(now).unwrap());
+    world.command(|job, now| job.no_lease(now, Vec::new()).unwrap());
     assert!(world.take_events().is_empty());
     let mut world = with_standby(Stage::Running);
     let (id, _) = world.standby_get.take().unwrap();

@@ -196,7 +196,7 @@ fn break_start(world: &mut World) {
 
 /// There is nobody else, and the lone orchestrator gives a fresh quote.
 fn try_again(world: &mut World) {
-    world.command(|job, now| job.no_lease(now).unwrap());
+    world.command(|job, now| job.no_lease(now, Vec::new()).unwrap());
     let (call, _, url, _) = world.asked.pop().expect("a fresh quote is asked for");
     assert_eq!(url.path(), "/net.Orchestrator/GetOrchestrator");
     world.inform(call, &info("a"));
@@ -225,7 +225,7 @@ fn a_start_that_dies_on_the_wire_is_tried_once_more_if_there_is_nobody_else() {
     break_start(&mut world);
     let events = world.take_events();
     assert!(released_only(&events), "{events:?}");
-    world.command(|job, now| job.no_lease(now).unwrap());
+    world.command(|job, now| job.no_lease(now, Vec::new()).unwrap());
     assert!(matches!(
         world.take_events()[..],
         [(_, Event::Ended(Ending::NoOrchestrator))]

@@ -133,9 +133,8 @@ impl Media {
     // ---- who works -------------------------------------------------------------------------------------------
 
     /// An orchestrator works in that [session](super::Started::session), the first or another: input goes to its
-    /// channel from now on, beginning with what is not answered. Returns how many segments it gets although another
-    /// had them.
-    pub fn go_to(&mut self, now: Time, session: u32, channels: &Channels) -> usize {
+    /// channel from now on, beginning with what is not answered.
+    pub fn go_to(&mut self, now: Time, session: u32, channels: &Channels) {
         self.advance(now);
         if self.standby_is(session) {
             self.promote();
@@ -150,6 +149,11 @@ impl Media {
             self.at_work.tell(Event::Ended(None), &mut self.out);
         }
         self.settle();
+    }
+
+    /// How many segments the orchestrator at work gets although another had them.
+    #[must_use]
+    pub const fn given_again(&self) -> usize {
         self.at_work.again
     }
 
