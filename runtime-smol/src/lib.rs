@@ -2,6 +2,11 @@
 //!
 //! [`SmolRuntime`] runs its tasks on smol's global executor; everything else is `livepeer_runtime`, with this
 //! runtime filled in.
+//!
+//! An application needs this crate alone, and begins with [`Gateway`]:
+//! [`Gateway::live_video`](api::Gateway::live_video) starts a job,
+//! [`Gateway::orchestrator`](api::Gateway::orchestrator) a session with one orchestrator,
+//! [`Gateway::discover`](api::Gateway::discover) a search. The rest of the protocol is [`core`], MPEG-TS is [`media`].
 
 use std::future::Future;
 use std::io;

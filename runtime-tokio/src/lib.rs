@@ -3,6 +3,26 @@
 //! [`TokioRuntime`] needs a tokio runtime with I/O and time enabled around it; everything else is
 //! `livepeer_runtime`, with this runtime filled in.
 //!
+//! An application needs this crate alone, and begins with [`Gateway`]:
+//! [`Gateway::live_video`](api::Gateway::live_video) starts a job,
+//! [`Gateway::orchestrator`](api::Gateway::orchestrator) a session with one orchestrator,
+//! [`Gateway::discover`](api::Gateway::discover) a search. The rest of the protocol is [`core`], MPEG-TS is [`media`].
+//! Readers and writers are those of `futures-io`: wrap those of tokio with `tokio_util::compat`.
+//!
+//! ```no_run
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let gateway = livepeer_tokio::Gateway::new();
+//! let job = gateway.live_video("noop").signer("https://signer.example");
+//! let (job, mut input, mut output) = job.start().await?;
+//! let clip = std::fs::read("clip.ts")?;
+//! tokio::spawn(async move { input.publish_ts(&clip[..]).await });
+//! while let Some((seq, segment)) = output.next_segment().await? {
+//!     println!("segment {seq}: {} bytes back", segment.len());
+//! }
+//! job.wait().await?;
+//! # Ok(()) }
+//! ```
+//!
 //! A trickle server and a reader of one of its channels, both in this process, over a real socket:
 //!
 //! ```

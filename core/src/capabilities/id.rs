@@ -6,6 +6,7 @@ use core::fmt;
 pub const MAX_WORDS: usize = 64;
 
 /// A capability of a node, by the number that the protocol gives it (handshake spec 5.1).
+#[doc(alias = "CapabilityId")]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Capability(u16);
 

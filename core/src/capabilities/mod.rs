@@ -61,6 +61,7 @@ pub struct Model {
 impl Capabilities {
     /// Asks for live video through `model`: the id as bit, capacity and constraint, so that every orchestrator
     /// prices it and can be checked (handshake spec 5.6).
+    #[doc(alias = "build_capabilities")]
     #[must_use]
     pub fn live_video(model: impl Into<String>) -> Self {
         Self::for_model(Capability::LIVE_VIDEO_TO_VIDEO, model)

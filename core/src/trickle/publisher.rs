@@ -281,6 +281,7 @@ enum Current {
 }
 
 /// Writes one channel. See the [module](self).
+#[doc(alias = "TricklePublisher")]
 #[derive(Debug)]
 pub struct Publisher {
     now: Time,

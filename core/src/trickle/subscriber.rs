@@ -165,6 +165,7 @@ impl Shared {
 }
 
 /// Reads one channel. See the [module](self).
+#[doc(alias = "TrickleSubscriber")]
 #[derive(Debug)]
 pub struct Subscriber {
     now: Time,

@@ -37,6 +37,7 @@ impl Token {
     ///
     /// # Errors
     /// If it is anything else, or a field has another type. The message says what, and never quotes the token.
+    #[doc(alias = "parse_token")]
     pub fn decode(text: &str) -> Result<Self, WireError> {
         if text.len() > MAX_TOKEN_BYTES {
             return Err(bad("longer than 64 KiB"));

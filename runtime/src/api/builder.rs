@@ -134,8 +134,8 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
         self
     }
 
-    /// Sets how long nothing may come back while the runner says that its model is loading, before the orchestrator is left;
-    /// 180 s unless this says otherwise.
+    /// Sets how long nothing may come back while the runner says that its model is loading, before the orchestrator is
+    /// left; 180 s unless this says otherwise.
     pub fn loading_within(mut self, limit: Duration) -> Self {
         self.config.loading_silence = limit;
         self

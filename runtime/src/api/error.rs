@@ -14,8 +14,8 @@ use livepeer_media::InputError;
 
 use super::found::Discovered;
 
-/// The reason why a call failed. Its text says all in one line; [`source`](std::error::Error::source) is the typed cause,
-/// if there is one, and [`Error::advice`] says what helps.
+/// The reason why a call failed. Its text says all in one line; [`source`](std::error::Error::source) is the typed
+/// cause, if there is one, and [`Error::advice`] says what helps.
 #[doc(alias = "LivepeerGatewayError")]
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]

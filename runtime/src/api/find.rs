@@ -122,6 +122,7 @@ pub async fn discover<R: Runtime>(
 }
 
 /// Orchestrators that were asked, and those that could be worked with.
+#[doc(alias = "SelectionCursor")]
 pub struct Survey<R: Runtime> {
     pool: Handle<SessionPool<Balanced>, R>,
 }

@@ -134,14 +134,16 @@ async fn keep<R: Runtime>(pool: Pool<R>, taken: Arc<Board<bool>>) {
         let mut events = Context::from_waker(&waker);
         // Under the lock of the board: once a job has the pool, no event of it is lost here.
         taken.poll(cx, |taken| {
-            while !*taken {
+            if *taken {
+                return Some(());
+            }
+            loop {
                 match pool.poll_next(&mut events) {
                     Poll::Ready(Some(_)) => {}
-                    Poll::Ready(None) => break,
+                    Poll::Ready(None) => return Some(()),
                     Poll::Pending => return None,
                 }
             }
-            Some(())
         })
     })
     .await;

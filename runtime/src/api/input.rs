@@ -18,8 +18,8 @@ use crate::Runtime;
 
 /// The input of a job. There is one; segments are numbered by themselves, and several may be on their way.
 ///
-/// [`Input::publish_ts`] cuts MPEG-TS and publishes it. Segments that are cut already go out with [`Input::publish`], and
-/// those that are still being made with [`Input::begin`].
+/// [`Input::publish_ts`] cuts MPEG-TS and publishes it. Segments that are cut already go out with [`Input::publish`],
+/// and those that are still being made with [`Input::begin`].
 ///
 /// An input that is dropped is closed in the background.
 #[doc(alias = "MediaPublish")]

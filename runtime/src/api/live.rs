@@ -18,8 +18,8 @@ use super::event::{JobEvent, Spent};
 use super::pump::Shared;
 use crate::Runtime;
 
-/// A live video job at work: control and figures. Its [`Input`](super::Input) and its [`Output`](super::Output) come with
-/// it from [`LiveVideoJobBuilder::start`](super::LiveVideoJobBuilder::start).
+/// A live video job at work: control and figures. Its [`Input`](super::Input) and its [`Output`](super::Output) come
+/// with it from [`LiveVideoJobBuilder::start`](super::LiveVideoJobBuilder::start).
 ///
 /// Dropping it stops the job in the background; [`LiveVideoJob::stop`] waits for that.
 #[doc(alias = "LiveVideoToVideo")]
@@ -82,8 +82,8 @@ impl<R: Runtime> LiveVideoJob<R> {
             .await
     }
 
-    /// The events of the job, from the first on. Whoever asks gets all of them; those that nobody reads are dropped, the
-    /// oldest first, once there are more than 256.
+    /// The events of the job, from the first on. Whoever asks gets all of them; those that nobody reads are dropped,
+    /// the oldest first, once there are more than 256.
     #[must_use]
     #[doc(alias = "ChannelReader")]
     #[doc(alias = "JSONLReader")]
@@ -94,7 +94,8 @@ impl<R: Runtime> LiveVideoJob<R> {
         }
     }
 
-    /// Pushes a new reading of the chain: for jobs that pay with an own key ([`Payer::Account`](super::Payer::Account)).
+    /// Pushes a new reading of the chain: for jobs that pay with an own key
+    /// ([`Payer::Account`](super::Payer::Account)).
     pub fn set_chain(&self, view: ChainView) {
         self.shared.job.with(|job, now| job.set_chain(now, view));
     }

@@ -35,8 +35,8 @@ struct Shared<R: Runtime> {
     ended: Board<Option<Error>>,
 }
 
-/// The settings of a session. Their order makes no difference; [`OrchestratorSessionBuilder::connect`] judges them. Made
-/// by [`Gateway::orchestrator`](super::Gateway::orchestrator).
+/// The settings of a session. Their order makes no difference; [`OrchestratorSessionBuilder::connect`] judges them.
+/// Made by [`Gateway::orchestrator`](super::Gateway::orchestrator).
 #[derive(Clone)]
 #[must_use = "a session begins with `connect`"]
 pub struct OrchestratorSessionBuilder<R: Runtime> {

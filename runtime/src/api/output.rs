@@ -201,8 +201,8 @@ impl<R: Runtime> Output<R> {
         Segments { output: self }
     }
 
-    /// The bytes of the output as [`AsyncRead`], with nothing between the segments. Only whole segments are handed out: of
-    /// one that is begun anew by another orchestrator nothing could be taken back. With tokio, wrap the reader in
+    /// The bytes of the output as [`AsyncRead`], with nothing between the segments. Only whole segments are handed out:
+    /// of one that is begun anew by another orchestrator nothing could be taken back. With tokio, wrap the reader in
     /// `compat()` of `tokio_util::compat`.
     #[must_use]
     pub fn into_reader(self) -> OutputReader<R> {

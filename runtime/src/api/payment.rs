@@ -83,8 +83,8 @@ struct Making<'a, R: Runtime> {
 }
 
 impl<R: Runtime> OrchestratorSession<R> {
-    /// Prepares to pay the orchestrator for a job billed as `config` says, by the payer of the session. If its info cannot
-    /// be paid from, the first payment says so.
+    /// Prepares to pay the orchestrator for a job billed as `config` says, by the payer of the session. If its info
+    /// cannot be paid from, the first payment says so.
     #[doc(alias = "PaymentSession")]
     #[must_use]
     pub fn payments(self, config: Config) -> PaymentSession<R> {
@@ -180,6 +180,8 @@ impl<R: Runtime> PaymentSession<R> {
     ///
     /// # Errors
     /// If the job has no name yet, or the session has ended.
+    #[doc(alias = "send_payment")]
+    #[doc(alias = "start_payment_sender")]
     pub fn pay_every(&self, interval: Duration) -> Result<(), Error> {
         Ok(self
             .shared
@@ -187,8 +189,8 @@ impl<R: Runtime> PaymentSession<R> {
             .with(|payments, now| payments.start_pacing(now, interval))?)
     }
 
-    /// The payments that the orchestrator took, from the first on. Whoever asks gets all of them; those that nobody reads
-    /// are dropped, the oldest first, once there are more than 256. Each tells the total so far.
+    /// The payments that the orchestrator took, from the first on. Whoever asks gets all of them; those that nobody
+    /// reads are dropped, the oldest first, once there are more than 256. Each tells the total so far.
     #[must_use]
     pub fn paid(&self) -> PaidPayments<R> {
         PaidPayments {

@@ -32,8 +32,8 @@ impl<R: Runtime> Input<R> {
         self.publish_ts_at(reader, Speed::Max).await
     }
 
-    /// Publishes an MPEG-TS stream as [`Input::publish_ts`] does, at the speed at which it is to be played: for files, of
-    /// which a model in real time would miss most. Each segment is read whole before it leaves.
+    /// Publishes an MPEG-TS stream as [`Input::publish_ts`] does, at the speed at which it is to be played: for files,
+    /// of which a model in real time would miss most. Each segment is read whole before it leaves.
     ///
     /// # Errors
     /// As [`Input::publish_ts`].

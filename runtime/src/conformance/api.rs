@@ -406,7 +406,8 @@ async fn item<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx)).await
 }
 
-/// An MPEG-TS stream is cut where a decoder can begin, and comes back whole; what is not one is refused with its reason.
+/// An MPEG-TS stream is cut where a decoder can begin, and comes back whole; what is not one is refused with its
+/// reason.
 pub async fn mpeg_ts_is_cut_and_comes_back<R: Runtime>(runtime: R) {
     let place = Place::new(&runtime).await;
     let (job, mut input, mut output) = place.job().await;
@@ -469,8 +470,8 @@ pub async fn a_job_runs_against_a_session<R: Runtime>(runtime: R) {
     session.renew().await.expect("it answers");
 }
 
-/// A job leaves its sessions to the next one of its kind, which does not shake hands anew; one of another kind, or beside
-/// it, has its own.
+/// A job leaves its sessions to the next one of its kind, which does not shake hands anew; one of another kind, or
+/// beside it, has its own.
 pub async fn a_job_works_with_the_sessions_of_the_one_before<R: Runtime>(runtime: R) {
     let place = Place::new(&runtime).await;
     let gateway = place.gateway();
