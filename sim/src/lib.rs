@@ -5,6 +5,7 @@
     reason = "worlds and players are looked into, not printed"
 )]
 
+pub mod agenda;
 pub mod budget;
 pub mod caller;
 pub mod dice;
@@ -20,6 +21,7 @@ pub mod steps;
 pub mod trickle;
 pub mod world;
 
+pub use agenda::Agenda;
 pub use caller::{Answer, Caller, heard};
 pub use dice::Dice;
 pub use driven::Driven;

@@ -30,7 +30,7 @@ use livepeer_core::sign::SignRefused;
 use livepeer_core::store::{Record, StoreFailed};
 use livepeer_core::{Effect, EffectId, Input, Machine, Output, Rng, Seed, Time};
 
-use crate::Key;
+use crate::{Agenda, Key};
 
 /// At most this many steps while time stands still; a machine that takes more spins.
 const MAX_STEPS_AT_ONCE: u32 = 1_000_000;
@@ -118,9 +118,8 @@ pub struct Net {
     nodes: Vec<Box<dyn Erased>>,
     names: BTreeMap<String, usize>,
     links: BTreeMap<String, Link>,
-    /// Steps under way, in the order of their arrival.
-    under_way: BTreeMap<(Time, u64), Arrival>,
-    sent: u64,
+    /// Steps under way.
+    under_way: Agenda<Arrival>,
     exchanges: BTreeMap<u64, Exchange>,
     /// Both ends of every exchange.
     ends: BTreeMap<(usize, EffectId), u64>,
@@ -139,8 +138,7 @@ impl Net {
             nodes: Vec::new(),
             names: BTreeMap::new(),
             links: BTreeMap::new(),
-            under_way: BTreeMap::new(),
-            sent: 0,
+            under_way: Agenda::default(),
             exchanges: BTreeMap::new(),
             ends: BTreeMap::new(),
             opened: 0,
@@ -301,7 +299,7 @@ impl Net {
 
     /// Does the next thing that is due up to `end`. False if there is none; time stays where it is then.
     pub fn step(&mut self, end: Time) -> bool {
-        let arrival = self.under_way.keys().next().map(|(at, _)| *at);
+        let arrival = self.under_way.next();
         let wake = self
             .nodes
             .iter()
@@ -311,7 +309,7 @@ impl Net {
         match (arrival, wake) {
             (Some(at), wake) if at <= end && wake.is_none_or(|(due, _)| at <= due) => {
                 self.now = self.now.max(at);
-                if let Some((_, what)) = self.under_way.pop_first() {
+                if let Some(what) = self.under_way.pop() {
                     self.arrive(what);
                 }
                 true
@@ -399,8 +397,7 @@ impl Net {
     }
 
     fn later(&mut self, after: Duration, what: Arrival) {
-        self.under_way.insert((self.now + after, self.sent), what);
-        self.sent += 1;
+        self.under_way.enter(self.now + after, what);
     }
 
     fn input(&mut self, index: usize, input: Input) {
@@ -556,9 +553,7 @@ impl Net {
         way.over = matches!(step, In::End(_));
         way.last = way.last.max(soonest);
         let at = way.last;
-        self.under_way
-            .insert((at, self.sent), Arrival::Step(key, there, step));
-        self.sent += 1;
+        self.under_way.enter(at, Arrival::Step(key, there, step));
     }
 }
 

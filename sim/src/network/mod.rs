@@ -24,6 +24,8 @@ use livepeer_core::{
     Cause, Effect, EffectId, Failure, Input, Machine, Output, Party, Rng, Seed, Time, TrackRecord,
 };
 
+use crate::Agenda;
+
 /// The time when every run begins.
 pub const BEGINNING: Time = Time::from_secs(1_700_000_000);
 
@@ -131,9 +133,8 @@ pub struct Network {
     peers: Vec<Peer>,
     /// Every address and transcoder of a peer.
     by_url: BTreeMap<Url, usize>,
-    mail: BTreeMap<(Time, u64), (EffectId, In)>,
+    mail: Agenda<(EffectId, In)>,
     open: BTreeMap<EffectId, usize>,
-    sent: u64,
     jobs: Vec<Job>,
     wake: Option<Time>,
     suspended: BTreeMap<Url, Time>,
@@ -213,9 +214,8 @@ impl Network {
             pool,
             peers,
             by_url,
-            mail: BTreeMap::new(),
+            mail: Agenda::default(),
             open: BTreeMap::new(),
-            sent: 0,
             jobs,
             wake: None,
             suspended: BTreeMap::new(),
@@ -263,7 +263,7 @@ impl Network {
     }
 
     fn next(&self) -> Option<Time> {
-        let mail = self.mail.keys().next().map(|(at, _)| *at);
+        let mail = self.mail.next();
         let jobs = self.jobs.iter().filter_map(|job| self.due(job)).min();
         [mail, jobs, self.wake].into_iter().flatten().min()
     }
@@ -287,9 +287,8 @@ impl Network {
             return false;
         };
         self.now = self.now.max(next);
-        let mailed = self.mail.first_key_value().map(|((at, _), _)| *at);
-        if mailed.is_some_and(|at| at <= self.now) {
-            let (_, (id, step)) = self.mail.pop_first().expect("it was just seen");
+        if self.mail.next().is_some_and(|at| at <= self.now) {
+            let (id, step) = self.mail.pop().expect("it was just seen");
             if self.open.contains_key(&id) {
                 if matches!(step, In::End(_) | In::Failed(_)) {
                     self.open.remove(&id);
@@ -589,8 +588,7 @@ impl Network {
             return;
         };
         for step in steps {
-            self.sent += 1;
-            self.mail.insert((self.now + after, self.sent), (id, step));
+            self.mail.enter(self.now + after, (id, step));
         }
     }
 }

@@ -22,8 +22,7 @@ use livepeer_core::{Address, EffectId, Input, Machine, Output, Time};
 
 use self::recipient::recipient;
 use super::{Model, Settings, Summary};
-use crate::Dice;
-use crate::Key;
+use crate::{Agenda, Dice, Key};
 
 const START: Time = Time::from_secs(1_790_000_000);
 const RECIPIENT: Address = Address([0x0e; 20]);
@@ -72,8 +71,7 @@ pub struct World {
     settings: Settings,
     now: Time,
     dice: Dice,
-    queue: BTreeMap<(Time, u64), Due>,
-    queued: u64,
+    agenda: Agenda<Due>,
     key: Key,
     faults: bool,
 
@@ -145,8 +143,7 @@ impl World {
         let mut world = Self {
             now: START,
             dice: Dice::new(seed),
-            queue: BTreeMap::new(),
-            queued: 0,
+            agenda: Agenda::default(),
             key,
             faults: settings.faults,
             payer: None,
@@ -219,8 +216,7 @@ impl World {
     }
 
     fn later(&mut self, after: Duration, what: Due) {
-        self.queue.insert((self.now + after, self.queued), what);
-        self.queued += 1;
+        self.agenda.enter(self.now + after, what);
     }
 
     /// How long a message is under way.
@@ -249,14 +245,14 @@ impl World {
             assert!(wake > self.now, "a machine wants to be woken in the past");
         }
         let wake = [payer, recipient].into_iter().flatten().min();
-        let due = self.queue.keys().next().map(|(at, _)| *at);
+        let due = self.agenda.next();
         let next = [wake, due].into_iter().flatten().min();
         match next {
             Some(next) if next <= end => self.now = self.now.max(next),
             _ => return false,
         }
         if due == next {
-            let (_, what) = self.queue.pop_first().expect("something is due");
+            let what = self.agenda.pop().expect("something is due");
             self.happen(what);
         }
         self.recipient.handle_input(self.now, Input::Tick);

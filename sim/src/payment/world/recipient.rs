@@ -134,7 +134,7 @@ impl World {
     ) {
         let payment = Payment::decode(&credentials.payment).expect("our own");
         // The name is the orchestrator's to give; a request that arrives twice makes two jobs.
-        let manifest = format!("job-{}", self.queued);
+        let manifest = format!("job-{}", self.agenda.entered());
         let receipt = self.recipient.receive(self.now, &manifest, payment.clone());
         let account = AccountId {
             sender: payment.sender,
