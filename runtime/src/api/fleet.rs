@@ -41,7 +41,7 @@ struct Waiting<R: Runtime> {
     taken: Arc<Board<bool>>,
 }
 
-/// What jobs have in common that may work with the same sessions.
+/// The needs of a job that decide which sessions do for it: jobs of one kind share a pool.
 #[derive(Clone, PartialEq)]
 pub(super) struct Kind {
     pub(super) wanted: Capabilities,

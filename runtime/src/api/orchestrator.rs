@@ -76,7 +76,7 @@ impl<R: Runtime> Shared<R> {
         }
     }
 
-    /// Waits until the machine has a word and fetches no other.
+    /// Waits until the machine has its info and fetches no other.
     async fn settled(&self) -> Result<Arc<OrchestratorInfo>, Error> {
         self.ended
             .until(|ended| {
@@ -84,8 +84,8 @@ impl<R: Runtime> Shared<R> {
                     return Some(Err(error.clone()));
                 }
                 self.handle.with(|handshake, _| {
-                    let word = handshake.info().filter(|_| handshake.is_settled());
-                    word.cloned().map(Ok)
+                    let info = handshake.info().filter(|_| handshake.is_settled());
+                    info.cloned().map(Ok)
                 })
             })
             .await
@@ -104,7 +104,7 @@ impl<R: Runtime> OrchestratorSession<R> {
         self.shared
             .handle
             .with(|handshake, _| handshake.info().cloned())
-            .expect("a session exists only after the first word")
+            .expect("a session exists only after the first info")
     }
 
     pub(crate) fn handle(&self) -> &Handle<Handshake, R> {

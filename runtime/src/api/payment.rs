@@ -286,7 +286,7 @@ impl<R: Runtime> Shared<R> {
                     Err(error) => break error,
                 },
                 Some(Event::Requoted(info)) => {
-                    // The session may have a newer word already, and keeps it.
+                    // The session may have newer info already, and keeps it.
                     let _ = self
                         .session
                         .handle()
