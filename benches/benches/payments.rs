@@ -13,7 +13,7 @@ use k256::ecdsa::{RecoveryId, Signature as Bare, SigningKey, VerifyingKey};
 use livepeer_benches::payment::{NOW, Scene, key};
 use livepeer_core::payment::ticket::Ticket;
 use livepeer_core::{Digest, Effect, Input, Machine, Output, Signature};
-use livepeer_runtime::{LocalKey, Signer as _};
+use livepeer_runtime::{KeyHolder as _, LocalKey};
 
 fn sign(key: &LocalKey, digest: Digest) -> Signature {
     let mut cx = Context::from_waker(Waker::noop());

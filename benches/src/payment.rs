@@ -15,7 +15,7 @@ use livepeer_core::{
     Address, ChainView, Digest, Effect, EffectId, Input, Machine, Output, Signature, Time,
 };
 use livepeer_proto::net;
-use livepeer_runtime::{LocalKey, Signer as _};
+use livepeer_runtime::{KeyHolder as _, LocalKey};
 use prost::Message as _;
 
 /// When all of it happens, but for loads on a running signer.

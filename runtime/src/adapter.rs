@@ -68,7 +68,7 @@ macro_rules! adapter {
         pub use $crate::livepeer_core::{self as core, Time};
         pub use $crate::livepeer_media::{self as media, Speed, Warnings};
         pub use $crate::{
-            LocalKey, MemoryStore, NoSigner, Pins, Signer, Store, http, keys, seed, store, tls,
+            KeyHolder, LocalKey, MemoryStore, NoKey, Pins, Store, http, keys, seed, store, tls,
         };
     };
 }

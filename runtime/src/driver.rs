@@ -25,7 +25,7 @@ use rustls::ServerConfig;
 use crate::engine::{Drivable, Engine};
 pub use crate::engine::{MAX_EVENTS, MAX_RECORDS};
 use crate::http::{Client, Server};
-use crate::keys::{NoSigner, Signer};
+use crate::keys::{KeyHolder, NoKey};
 use crate::lane::PeerSink;
 use crate::lock;
 use crate::rt::Runtime;
@@ -60,17 +60,17 @@ impl<R: Runtime> Driver<R> {
             services: Services {
                 client: Client::new(runtime.clone()),
                 runtime,
-                signer: Arc::new(NoSigner),
+                key_holder: Arc::new(NoKey),
                 store: Arc::new(MemoryStore::default()),
             },
             signers: Arc::default(),
         }
     }
 
-    /// Signs with `signer`.
+    /// Signs with the key of `holder`.
     #[must_use]
-    pub fn with_signer(mut self, signer: impl Signer) -> Self {
-        self.services.signer = Arc::new(signer);
+    pub fn with_key(mut self, holder: impl KeyHolder) -> Self {
+        self.services.key_holder = Arc::new(holder);
         self
     }
 
@@ -115,9 +115,9 @@ impl<R: Runtime> Driver<R> {
         &self.services.store
     }
 
-    /// The key holder.
-    pub fn signer(&self) -> &Arc<dyn Signer> {
-        &self.services.signer
+    /// The holder of the key that signs here; [`NoKey`] if there is none.
+    pub fn key_holder(&self) -> &Arc<dyn KeyHolder> {
+        &self.services.key_holder
     }
 
     /// How remote signers have been, in all jobs together: who rests, and until when. A new job asks accordingly.

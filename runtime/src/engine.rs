@@ -236,7 +236,7 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
         for (id, digest) in todo.signs {
             let me = Arc::clone(&me);
             self.begin(Box::pin(async move {
-                let answer = me.services.signer.sign(digest).await;
+                let answer = me.services.key_holder.sign(digest).await;
                 trace!(?id, ok = answer.is_ok(), "in: signed");
                 me.input(Input::Signed(id, answer));
             }));

@@ -26,7 +26,7 @@ pub use {livepeer_core, livepeer_media};
 
 pub use driver::{Driver, Handle};
 pub use engine::Drivable;
-pub use keys::{LocalKey, NoSigner, Signer};
+pub use keys::{KeyHolder, LocalKey, NoKey};
 pub use rt::{Clock, Runtime};
 pub use store::{MemoryStore, Store};
 pub use tls::{Pins, seed};

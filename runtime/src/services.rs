@@ -5,7 +5,7 @@ use std::sync::Arc;
 use livepeer_core::Time;
 
 use crate::http::Client;
-use crate::keys::Signer;
+use crate::keys::KeyHolder;
 use crate::rt::Runtime;
 use crate::store::Store;
 
@@ -14,7 +14,7 @@ use crate::store::Store;
 pub(crate) struct Services<R: Runtime> {
     pub(crate) runtime: R,
     pub(crate) client: Client<R>,
-    pub(crate) signer: Arc<dyn Signer>,
+    pub(crate) key_holder: Arc<dyn KeyHolder>,
     pub(crate) store: Arc<dyn Store>,
 }
 

@@ -1,15 +1,4 @@
-//! How remote signers have been, so that those that answer are asked first.
-//!
-//! ```text
-//!              failed: rests for FIRST_REST                    failed: twice as long, up to LONGEST_REST
-//!  Healthy ───────────────────────────────────▶ Resting(until) ◀──┐
-//!     ▲  ▲                                        │  │  └──────────┘
-//!     │  └───────────── answered ─────────────────┘  │ until: in its place again, and on trial:
-//!     └──────────────────────────────────────────────┘ one more failure makes it rest for twice as long
-//! ```
-//!
-//! A signer that rests is asked after all others, when they failed too. What one machine learned is taken along to
-//! the next one with [`SignerHealth::merge`]: it is a plain value, and the later news of each signer counts.
+//! The health of remote signers.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -37,7 +26,7 @@ pub enum Standing {
     Resting(Time),
 }
 
-/// How remote signers have been. See the [module](self).
+/// How remote signers have been. See the [module](super).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SignerHealth {
     known: BTreeMap<Url, Known>,

@@ -2,6 +2,17 @@
 //!
 //! [`Signers`] is the value that a handshake asks for an identity and a payment session for payments. Each asks in an
 //! order of its own, and notes in [`SignerHealth`] how the signers answer.
+//!
+//! ```text
+//!              failed: rests for FIRST_REST                    failed: twice as long, up to LONGEST_REST
+//!  Healthy ───────────────────────────────────▶ Resting(until) ◀──┐
+//!     ▲  ▲                                        │  │  └──────────┘
+//!     │  └───────────── answered ─────────────────┘  │ until: in its place again, and on trial:
+//!     └──────────────────────────────────────────────┘ one more failure makes it rest for twice as long
+//! ```
+//!
+//! A signer that rests is asked after all others, when they failed too. What one machine learned is taken along to
+//! the next one with [`SignerHealth::merge`]: it is a plain value, and the later news of each signer counts.
 
 mod health;
 

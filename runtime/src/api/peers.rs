@@ -213,7 +213,7 @@ macro_rules! peer_settings {
     };
     (payer) => {
         /// Sets who pays, with everything about it. Excludes a signer. An own account signs with the key of the driver
-        /// ([`Driver::with_signer`](crate::Driver::with_signer)), which then wants a store that survives
+        /// ([`Driver::with_key`](crate::Driver::with_key)), which then wants a store that survives
         /// ([`Driver::with_store`](crate::Driver::with_store)), and a job that lasts wants news of the chain
         /// ([`LiveVideoJob::set_chain`](crate::api::LiveVideoJob::set_chain)).
         pub fn payer(mut self, payer: $crate::api::Payer) -> Self {

@@ -24,7 +24,7 @@ use crate::api::{
     Error, Gateway, Input, JobEvent, LiveVideoJob, OrchestratorSession, Output, OutputEvent, Payer,
     PaymentSession,
 };
-use crate::keys::{LocalKey, Signer as _};
+use crate::keys::{KeyHolder as _, LocalKey};
 use crate::seed;
 
 /// An orchestrator and a signer behind sockets of their own.
@@ -59,14 +59,14 @@ impl<R: Runtime> Place<R> {
         let config =
             livepeer_orchestrator::Config::new(service.clone(), node.address()).on_chain(payments);
         let orchestrator = Driver::new(runtime.clone())
-            .with_signer(node)
+            .with_key(node)
             .drive(Orchestrator::new(runtime.now(), config, seed()));
         let tls = tls(&identity(runtime));
         let server = Server::serve(&orchestrator, listener, tls).expect("it has an address");
         let policy = Policy::new(payer_key().address());
         let machine = SignerServer::new(runtime.now(), remote::Config::new(policy), chain, seed());
         let signer = Driver::new(runtime.clone())
-            .with_signer(payer_key())
+            .with_key(payer_key())
             .drive(machine);
         let signing = Server::bind(&signer, LOOPBACK, None)
             .await
@@ -228,10 +228,7 @@ pub async fn a_payment_session_says_why_it_ended<R: Runtime>(runtime: R) {
     let mut place = Place::new(&runtime).await;
     let store = Full::default();
     store.full.store(true, std::sync::atomic::Ordering::Relaxed);
-    place.driver = place
-        .driver
-        .with_signer(payer_key())
-        .with_store(store.clone());
+    place.driver = place.driver.with_key(payer_key()).with_store(store.clone());
     let policy = Policy::new(payer_key().address());
     let account = LocalAccount::new(policy, ChainView::development(), seed());
     let session = place

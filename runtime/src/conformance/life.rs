@@ -211,9 +211,9 @@ pub async fn signatures_and_records_are_answered<R: Runtime>(runtime: R) {
     let store = MemoryStore::default();
     let key = LocalKey::new(&[1; 32]).expect("a key");
     let driver = Driver::new(runtime.clone())
-        .with_signer(key)
+        .with_key(key)
         .with_store(store.clone());
-    assert_ne!(driver.signer().address(), Address::ZERO);
+    assert_ne!(driver.key_holder().address(), Address::ZERO);
     let side = Side::new(&driver, Habits::Tell);
     side.handle.with(|m, _| {
         m.sign(Digest([7; 32]));

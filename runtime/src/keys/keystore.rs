@@ -9,7 +9,7 @@ use livepeer_core::wire::WireError;
 use livepeer_core::wire::keystore::{Keystore, MAX_KEYSTORE_BYTES};
 use zeroize::Zeroizing;
 
-use super::{BadKey, LocalKey, Signer as _};
+use super::{BadKey, KeyHolder as _, LocalKey};
 
 /// The reason why a keystore gives no key.
 #[derive(Debug, thiserror::Error)]

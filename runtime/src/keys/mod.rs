@@ -1,4 +1,4 @@
-//! Key holders: the trait [`Signer`], and keys in memory that come from bytes, hex digits or encrypted files. A key in
+//! Key holders: the trait [`KeyHolder`], and keys in memory that come from bytes, hex digits or encrypted files. A key in
 //! hardware or at a service is another implementation of the trait.
 
 #[cfg(feature = "keystore")]
@@ -19,7 +19,7 @@ pub use keystore::KeystoreProblem;
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Holds the key of an account, near or far.
-pub trait Signer: Send + Sync + 'static {
+pub trait KeyHolder: Send + Sync + 'static {
     /// The account.
     fn address(&self) -> Address;
 
@@ -31,9 +31,9 @@ pub trait Signer: Send + Sync + 'static {
 
 /// Nobody's key. Refuses.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct NoSigner;
+pub struct NoKey;
 
-impl Signer for NoSigner {
+impl KeyHolder for NoKey {
     fn address(&self) -> Address {
         Address::ZERO
     }
@@ -91,7 +91,7 @@ impl LocalKey {
     }
 }
 
-impl Signer for LocalKey {
+impl KeyHolder for LocalKey {
     fn address(&self) -> Address {
         self.address
     }
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn zero_is_not_a_key_and_nobody_does_not_sign() {
         assert_eq!(LocalKey::new(&[0; 32]).err(), Some(BadKey));
-        assert!(now(NoSigner.sign(Digest([0; 32]))).is_err());
+        assert!(now(NoKey.sign(Digest([0; 32]))).is_err());
     }
 
     #[test]

@@ -29,7 +29,7 @@ use livepeer_orchestrator::{
 use livepeer_runtime::http::Server;
 use livepeer_runtime::tls::{BadIdentity, Identity, server_config};
 use livepeer_runtime::{
-    Drivable, Driver, Handle, LocalKey, MemoryStore, Runtime, Signer as _, seed,
+    Drivable, Driver, Handle, KeyHolder as _, LocalKey, MemoryStore, Runtime, seed,
 };
 use zeroize::Zeroizing;
 
@@ -201,7 +201,7 @@ impl<R: Runtime> Network<R> {
         );
         let signer = driver
             .clone()
-            .with_signer(options.key)
+            .with_key(options.key)
             .with_store(MemoryStore::default())
             .drive(machine);
         let signer_url = signer_socket.url("http")?;
@@ -333,7 +333,7 @@ impl<R: Runtime> Node<R> {
             let price = Price::new(PRICE, 1).expect("a positive number is a price");
             config = config.on_chain(Payments::new(key.address(), price, chain.clone()));
         }
-        let driver = driver.clone().with_signer(key);
+        let driver = driver.clone().with_key(key);
         let (driver, records) = match books {
             None => (driver.with_store(MemoryStore::default()), Vec::new()),
             Some(books) => {

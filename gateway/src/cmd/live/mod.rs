@@ -9,7 +9,7 @@ use livepeer_core::payment::guard::Budget;
 use livepeer_core::payment::{nonce::NONCE_KEY, session::LocalAccount};
 use livepeer_runtime::api::{Gateway, Payer};
 use livepeer_runtime::store::{Sqlite, Store as _};
-use livepeer_runtime::{Driver, Runtime, Signer as _, seed};
+use livepeer_runtime::{Driver, KeyHolder as _, Runtime, seed};
 
 use super::files::Files;
 use super::sink::Sink;
@@ -143,7 +143,7 @@ impl<R: Runtime> Purse<R> {
         }
         let key = key::load(&pay.key, "live")?;
         let address = key.address();
-        purse.driver = purse.driver.with_signer(key);
+        purse.driver = purse.driver.with_key(key);
         let (view, news) = chain::first_view(&purse.driver, &pay.chain, address).await?;
         let policy = pay.policy(address, args.max_price);
         let mut account = LocalAccount::new(policy, view, seed());

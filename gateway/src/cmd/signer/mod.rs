@@ -13,7 +13,7 @@ use livepeer_core::payment::nonce::NONCE_KEY;
 use livepeer_core::payment::remote::{self, Event, SignerServer};
 use livepeer_runtime::store::{Sqlite, Store as _};
 use livepeer_runtime::tls::{Identity, server_config};
-use livepeer_runtime::{Driver, Handle, Runtime, Signer as _, seed};
+use livepeer_runtime::{Driver, Handle, KeyHolder as _, Runtime, seed};
 use rustls::ServerConfig;
 use tracing::{info, warn};
 
@@ -42,7 +42,7 @@ impl on::Work for Work<'_> {
         let socket = Socket::open(&driver, args.listen.0, "--listen").await?;
         let key = key::load(&args.key, "signer")?;
         let payer = key.address();
-        let mut driver = driver.with_signer(key);
+        let mut driver = driver.with_key(key);
         let mut spent = Vec::new();
         if let Some(path) = &args.store {
             let unusable = |error: &dyn std::fmt::Display| Failed::store(path, error);

@@ -7,7 +7,7 @@ use livepeer_core::chain::ChainView;
 use livepeer_core::http::Url;
 use livepeer_core::money::Price;
 use livepeer_orchestrator::{Config, Orchestrator, Payments, Quirks};
-use livepeer_runtime::{LocalKey, MemoryStore, Signer as _, seed};
+use livepeer_runtime::{KeyHolder as _, LocalKey, MemoryStore, seed};
 use livepeer_tokio::{Server, tls};
 
 /// Starts one; its URL. `None` takes no money. It lives as long as the test program.
@@ -45,7 +45,7 @@ async fn serve(price: Option<i64>, quirks: Quirks, tell: mpsc::Sender<String>) {
     let tls = tls::server_config(&identity).expect("a certificate");
     let machine = driver
         .clone()
-        .with_signer(key)
+        .with_key(key)
         .with_store(MemoryStore::default())
         .drive(Orchestrator::new(driver.now(), config, seed()));
     let _server = Server::bind(&machine, address, Some(tls))
