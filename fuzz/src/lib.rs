@@ -1,7 +1,8 @@
 //! The frame of a fuzz target. What a target does is in `livepeer_sim::fuzz`.
 //!
 //! `cargo +nightly fuzz run decode_url` searches for new inputs. An ordinary build, also on stable, makes
-//! programs that replay the files or folders named on their command line.
+//! programs that replay the files or folders named on their command line. An input that takes longer than
+//! `livepeer_sim::budget::STEP_BUDGET` is a fault like any other.
 
 /// Makes the file it stands in the fuzz target of that name.
 #[macro_export]
