@@ -296,7 +296,7 @@ mod tests {
             all.push(said(&peers));
         }
         assert_eq!(all[0].0, ["https://one.example:8935"]);
-        assert_eq!(all[0].1, ["https://signer.example"]);
+        assert_eq!(all[0].1, ["https://signer.example:443"]);
         // Those of the token go to the token's signer and nobody else.
         assert_eq!(all[0].2, 1);
         assert!(all.iter().all(|one| *one == all[0]), "{all:?}");
