@@ -63,8 +63,10 @@ fn seen(out: Out) -> Vec<In> {
     }
 }
 
-/// Drains a machine: its effects on exchanges, its events, and when it wants to wake.
-fn drain<M: Machine>(machine: &mut M) -> (Vec<(EffectId, Out)>, Vec<M::Event>, Option<Time>) {
+/// Outputs of a machine: its effects on exchanges, its events, and when it wants to wake.
+type Drained<E> = (Vec<(EffectId, Out)>, Vec<E>, Option<Time>);
+
+fn drain<M: Machine>(machine: &mut M) -> Drained<M::Event> {
     let (mut steps, mut events) = (Vec::new(), Vec::new());
     loop {
         match machine.poll_output() {

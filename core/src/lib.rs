@@ -82,7 +82,7 @@
 //! | serve trickle channels | [`trickle::Server`] | HTTP, as server |
 //! | sign for other gateways | [`payment::SignerServer`] | HTTP, signatures, records |
 //! | check and keep tickets, as an orchestrator | [`payment::TicketReceiver`] | records |
-//! | follow rounds, blocks and accounts of the chain | [`chain::ChainWatch`] | HTTP |
+//! | follow rounds, blocks and accounts of the chain | [`onchain::ChainWatch`] | HTTP |
 //!
 //! Each machine's page has its states as a diagram, its events, and the bounds of what it holds.
 //!

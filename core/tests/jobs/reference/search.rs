@@ -168,10 +168,6 @@ impl<K> Batches<K> {
     }
 
     /// The next step.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "an iterator cannot say that it waits"
-    )]
     pub(crate) fn next(&mut self) -> Next<K> {
         if self.under_way > 0 {
             return Next::Wait;
