@@ -90,14 +90,15 @@
 //!
 //! | room | what lives there |
 //! |---|---|
-//! | [`time`], [`rng`], [`sign`], [`store`], [`money`] | time, chance, keys, records and amounts as values |
+//! | [`time`], [`rng`], [`sign`], [`store`], [`money`], [`units`] | time, chance, keys, records, amounts and units of work as values |
 //! | [`http`] | requests, answers and their steps; [`http::Url`] and the rule of who may name which address |
 //! | [`capabilities`] | what is asked for and what is offered, and why they do not match |
 //! | [`wire`] | every byte format: JSON, protobuf, base64, gRPC framing. No other room parses |
 //! | [`error`] | failures: cause, guilty party, advice |
 //! | [`discovery`], [`selection`], [`pool`] | finding orchestrators, choosing one, keeping some ready |
 //! | [`handshake`], [`signers`] | an orchestrator's terms; the remote signers and how they are doing |
-//! | [`payment`], [`chain`] | tickets on both sides, signer service, ledger; the chain's state |
+//! | [`payment`] | tickets on both sides, signer service, ledger |
+//! | [`chain`], [`onchain`] | the chain's state as a value; the machine that reads it |
 //! | [`trickle`] | the live sequence of segments that carries video |
 //! | [`job`] | jobs, which put the rooms together |
 //!

@@ -323,7 +323,7 @@ impl Log {
             live::Event::Release(_, Outcome::Failed(failure)) => self.failed.push(failure.clone()),
             live::Event::Paid(paid) => self.paid.push(paid.clone()),
             live::Event::PaymentHeld(why) => self.held.push(why.clone()),
-            live::Event::Repriced { to, .. } => self.repriced.push(to.clone()),
+            live::Event::Repriced { to, .. } => self.repriced.push(*to),
             live::Event::Runner(event) => self.runner.push(event.clone()),
             live::Event::Ended(ending) => self.ended = Some(ending.clone()),
             _ => {}
