@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::work::Closing;
-use super::{LiveVideoJob, State};
+use super::{LiveVideoJob, Seat, State};
 use crate::exchange::Exchange;
 use crate::job::hire::Hire;
 use crate::machine::{Input, earlier};
@@ -34,14 +34,14 @@ impl LiveVideoJob {
     fn drain_seat(&mut self) -> bool {
         let mut moved = false;
         loop {
-            while let Some(hire) = &mut self.hire
+            while let Some(hire) = &mut self.seat.hire
                 && let Some(told) = hire.poll(self.now, &mut self.out, &mut self.children)
             {
                 moved = true;
                 self.on_hire(told);
             }
             let mut told = Vec::new();
-            if let State::Running(running) = &mut self.state {
+            if let State::Running(running) = &mut self.seat.state {
                 running.send_next(self.now);
                 running
                     .control
@@ -80,10 +80,10 @@ impl LiveVideoJob {
             Input::Http(id, _) | Input::Signed(id, _) | Input::Stored(id, _) => *id,
             Input::Tick => return,
         };
-        if let Some(hire) = self.hire.as_mut().filter(|hire| hire.owns(id)) {
+        if let Some(hire) = self.seat.hire.as_mut().filter(|hire| hire.owns(id)) {
             return hire.handle_input(now, input);
         }
-        if let State::Running(running) = &mut self.state {
+        if let State::Running(running) = &mut self.seat.state {
             if running.control.owns(id) {
                 return running.control.handle_input(now, input);
             }
@@ -99,10 +99,10 @@ impl LiveVideoJob {
     /// Lets every child look at the time.
     pub(super) fn tick_children(&mut self) {
         let now = self.now;
-        if let Some(hire) = &mut self.hire {
+        if let Some(hire) = &mut self.seat.hire {
             hire.handle_input(now, Input::Tick);
         }
-        if let State::Running(running) = &mut self.state {
+        if let State::Running(running) = &mut self.seat.state {
             running.control.handle_input(now, Input::Tick);
             running.events.handle_input(now, Input::Tick);
         }
@@ -116,13 +116,15 @@ impl LiveVideoJob {
         for control in &self.leaving {
             wake = earlier(wake, control.wake());
         }
-        wake = earlier(wake, self.hire.as_ref().and_then(Hire::wake));
-        wake = earlier(wake, self.state_wake(&self.state));
-        earlier(wake, earlier(self.standby_wake(), self.standby_at()))
+        wake = earlier(wake, self.seat_wake(&self.seat));
+        let standby = self.standby.as_deref();
+        wake = earlier(wake, standby.and_then(|seat| self.seat_wake(seat)));
+        earlier(wake, self.standby_at())
     }
 
-    pub(super) fn state_wake(&self, state: &State) -> Option<Time> {
-        match state {
+    fn seat_wake(&self, seat: &Seat) -> Option<Time> {
+        let hire = seat.hire.as_ref().and_then(Hire::wake);
+        let state = match &seat.state {
             State::AwaitingStart(start) => start.wake(),
             State::Running(running) => {
                 let own = running
@@ -135,6 +137,7 @@ impl LiveVideoJob {
                 earlier(own, children)
             }
             _ => None,
-        }
+        };
+        earlier(hire, state)
     }
 }

@@ -16,7 +16,7 @@ const ASLEEP: Duration = Duration::from_secs(240);
 impl LiveVideoJob {
     /// The orchestrator at work is given up for `cause`: the job goes on with another, if it may.
     pub(super) fn lose(&mut self, cause: Cause) {
-        if let Some(hire) = &self.hire {
+        if let Some(hire) = &self.seat.hire {
             let failure = Failure::new(hire.party(), cause);
             self.release(failure);
         }
@@ -28,10 +28,10 @@ impl LiveVideoJob {
             // The one at work goes on.
             self.give_up_session();
             self.leave(verdict(&failure));
-            self.state = State::Ended;
+            self.seat.state = State::Ended;
             return;
         }
-        let was_running = matches!(self.state, State::Running(_));
+        let was_running = matches!(self.seat.state, State::Running(_));
         self.last_failure = Some(failure.clone());
         self.tell_lost(&failure);
         let overslept = self.has_overslept(&failure.cause);
@@ -47,7 +47,7 @@ impl LiveVideoJob {
         if may_go_on {
             self.swaps += u32::from(was_running);
             if !self.promote_standby() {
-                self.state = State::AwaitingLease;
+                self.seat.state = State::AwaitingLease;
                 self.out.event(Event::NeedLease);
             }
         } else {
@@ -58,11 +58,11 @@ impl LiveVideoJob {
 
     /// Tells that the orchestrator is lost.
     pub(super) fn tell_lost(&mut self, failure: &Failure) {
-        let Some(url) = self.hire.as_ref().map(|hire| hire.lease().url()) else {
+        let Some(url) = self.seat.hire.as_ref().map(|hire| hire.lease().url()) else {
             return;
         };
         let url = url.clone();
-        if matches!(self.state, State::Running(_)) {
+        if matches!(self.seat.state, State::Running(_)) {
             self.lost = Some(Loss {
                 orchestrator: url.clone(),
                 why: failure.clone(),
@@ -87,7 +87,7 @@ impl LiveVideoJob {
 
     /// Has the media give nothing more to the orchestrator, if it was given anything.
     pub(super) fn give_up_session(&mut self) {
-        if let State::Running(running) = &self.state {
+        if let State::Running(running) = &self.seat.state {
             self.out.event(Event::Left(running.session));
         }
     }
@@ -95,7 +95,7 @@ impl LiveVideoJob {
     /// Whether the session has ended because its input was silent for so long that no output came either: servers
     /// remove such channels (trickle spec 5.9). Nobody is to blame, and the same orchestrator may begin another one.
     fn has_overslept(&self, cause: &Cause) -> bool {
-        let State::Running(running) = &self.state else {
+        let State::Running(running) = &self.seat.state else {
             return false;
         };
         matches!(cause, Cause::Gone(_)) && self.now.since(running.last_input) >= ASLEEP
@@ -106,7 +106,7 @@ impl LiveVideoJob {
         if let Some(lease) = self.part() {
             self.last_failure = Some(failure.clone());
             self.spare = Some((lease, failure));
-            self.state = State::AwaitingLease;
+            self.seat.state = State::AwaitingLease;
             self.out.event(Event::NeedLease);
         }
     }
@@ -147,7 +147,7 @@ impl LiveVideoJob {
 
     /// The job is over by intention.
     pub(super) fn finish(&mut self, ending: Ending) {
-        match &self.state {
+        match &self.seat.state {
             State::Ended | State::Closing(_) => return,
             // The orchestrator may take the job all the same; its session must not be left behind.
             State::AwaitingStart(_) => {
@@ -156,7 +156,7 @@ impl LiveVideoJob {
             }
             State::AwaitingLease => self.release_spare(),
             State::AwaitingPayment | State::Running(_) => {
-                let done = self.hire.as_ref().map(Hire::done);
+                let done = self.seat.hire.as_ref().map(Hire::done);
                 self.leave(done.unwrap_or(Outcome::Unused));
             }
         }
@@ -168,7 +168,9 @@ impl LiveVideoJob {
         if let Some(lease) = self.part() {
             self.out.event(Event::Release(lease, outcome));
         }
-        if let State::Running(running) = core::mem::replace(&mut self.state, State::AwaitingLease) {
+        if let State::Running(running) =
+            core::mem::replace(&mut self.seat.state, State::AwaitingLease)
+        {
             let Running {
                 mut control,
                 mut events,
@@ -183,7 +185,7 @@ impl LiveVideoJob {
 
     /// Ends payments to the orchestrator and its handshake. Its lease is left.
     fn part(&mut self) -> Option<Lease> {
-        let hire = self.hire.take()?;
+        let hire = self.seat.hire.take()?;
         let lease = hire.end(self.now, &mut self.purse, &mut self.out);
         if let Some(other) = self.standby.as_mut().and_then(|seat| seat.hire.as_mut()) {
             other.follow(&self.purse);
@@ -193,7 +195,7 @@ impl LiveVideoJob {
 
     pub(super) fn end_with(&mut self, ending: Ending) {
         self.end_standby();
-        self.state = State::Closing(ending);
+        self.seat.state = State::Closing(ending);
         self.end_if_closed();
     }
 
@@ -201,9 +203,9 @@ impl LiveVideoJob {
         if !self.leaving.is_empty() || self.farewell.is_some() {
             return;
         }
-        match core::mem::replace(&mut self.state, State::Ended) {
+        match core::mem::replace(&mut self.seat.state, State::Ended) {
             State::Closing(ending) => self.out.event(Event::Ended(ending)),
-            other => self.state = other,
+            other => self.seat.state = other,
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::error::{Cause, Failure, Misuse, Party};
 use crate::exchange::Exchange;
 use crate::job::SwapLimit;
 use crate::job::hire::{Hire, Purse};
-use crate::machine::{Child, ChildIds, Input, Machine, Outbox, Output};
+use crate::machine::{Child, ChildIds, EffectId, Input, Machine, Outbox, Output};
 use crate::payment::{Payer, session};
 use crate::pool::{Attempts, Lease, Tried};
 use crate::signers::SignerHealth;
@@ -62,13 +62,12 @@ pub struct LiveVideoJob {
     request: StartRequest,
     purse: Purse,
     now: Time,
-    state: State,
     /// The orchestrator at work, or about to be.
-    hire: Option<Hire>,
+    seat: Seat,
     /// An orchestrator whose start died on the wire, and how: it gets one more try if there is nobody else.
     spare: Option<(Lease, Failure)>,
     /// Another orchestrator beside the one at work, which is silent.
-    standby: Option<Box<standby::Seat>>,
+    standby: Option<Box<Seat>>,
     /// The standby has the place of the one at work, for the length of a call.
     is_beside: bool,
     no_standby_before: Time,
@@ -110,6 +109,37 @@ impl core::fmt::Debug for LiveVideoJob {
             .field("request", &self.request)
             .field("swaps", &self.swaps)
             .finish_non_exhaustive()
+    }
+}
+
+/// An orchestrator's place in a job.
+struct Seat {
+    hire: Option<Hire>,
+    state: State,
+}
+
+impl Seat {
+    const fn vacant() -> Self {
+        Self {
+            hire: None,
+            state: State::AwaitingLease,
+        }
+    }
+
+    const fn running(&self) -> Option<&Running> {
+        match &self.state {
+            State::Running(running) => Some(running),
+            _ => None,
+        }
+    }
+
+    /// Whether the answer named `id` is for it.
+    fn owns(&self, id: EffectId) -> bool {
+        matches!(&self.state, State::AwaitingStart(start) if start.owns(id))
+            || self.hire.as_ref().is_some_and(|hire| hire.owns(id))
+            || self
+                .running()
+                .is_some_and(|running| running.control.owns(id) || running.events.owns(id))
     }
 }
 
@@ -185,8 +215,7 @@ impl LiveVideoJob {
             config,
             request,
             now,
-            state: State::AwaitingLease,
-            hire: None,
+            seat: Seat::vacant(),
             spare: None,
             standby: None,
             is_beside: false,
@@ -263,14 +292,14 @@ impl LiveVideoJob {
     /// After the end, and while [`MAX_BACKLOG`] updates wait to be delivered.
     pub fn update_params(&mut self, now: Time, params: Params) -> Result<(), Misuse> {
         self.advance(now);
-        if matches!(self.state, State::Ended) {
+        if matches!(self.seat.state, State::Ended) {
             return Err(Misuse::Ended);
         }
         let update = Update {
             number: self.updates + 1,
             message: Bytes::from(params.to_json()),
         };
-        if let State::Running(running) = &mut self.state {
+        if let State::Running(running) = &mut self.seat.state {
             if running.backlog.len() >= MAX_BACKLOG {
                 return Err(Misuse::StillOpen);
             }
@@ -287,7 +316,7 @@ impl LiveVideoJob {
     /// How the remote signers have been, if there are any.
     #[must_use]
     pub fn signer_health(&self) -> Option<&SignerHealth> {
-        match &self.hire {
+        match &self.seat.hire {
             Some(hire) => hire.signer_health(),
             None => self.purse.signer_health(),
         }
@@ -297,7 +326,7 @@ impl LiveVideoJob {
     pub fn set_chain(&mut self, now: Time, view: ChainView) {
         self.advance(now);
         let standby = self.standby.as_mut().and_then(|seat| seat.hire.as_mut());
-        for hire in self.hire.iter_mut().chain(standby) {
+        for hire in self.seat.hire.iter_mut().chain(standby) {
             hire.payments().set_chain(now, view.clone());
         }
         self.purse.set_chain(view);
@@ -308,7 +337,7 @@ impl LiveVideoJob {
     /// not read is silent.
     pub fn set_output_read(&mut self, now: Time, read: bool) {
         self.advance(now);
-        if let State::Running(running) = &mut self.state
+        if let State::Running(running) = &mut self.seat.state
             && read
             && !self.output_read
         {
@@ -333,7 +362,7 @@ impl LiveVideoJob {
     /// Ends the job in order: no more payments, control channel closed, lease given back.
     pub fn stop(&mut self, now: Time) {
         self.advance(now);
-        if !matches!(self.state, State::Ended) {
+        if !matches!(self.seat.state, State::Ended) {
             self.finish(Ending::Stopped);
         }
         self.drain_children();
@@ -354,7 +383,7 @@ impl LiveVideoJob {
     /// Whether [`Event::NeedLease`] is unanswered.
     #[must_use]
     pub fn needs_lease(&self) -> bool {
-        matches!(self.state, State::AwaitingLease) || self.standby_awaits_lease()
+        matches!(self.seat.state, State::AwaitingLease) || self.standby_awaits_lease()
     }
 
     /// How many parameter updates were taken so far. An update has the number that this is after it.
@@ -367,7 +396,7 @@ impl LiveVideoJob {
     /// orchestrator gets the latest one anew, and has it as soon as [`Event::Updated`] says so.
     #[must_use]
     pub const fn updated(&self) -> u64 {
-        match &self.state {
+        match &self.seat.state {
             State::Running(running) => running.updated,
             _ => 0,
         }
@@ -378,7 +407,7 @@ impl LiveVideoJob {
     }
 
     fn expect_lease(&self) -> Result<(), Misuse> {
-        match self.state {
+        match self.seat.state {
             State::AwaitingLease => Ok(()),
             _ if self.standby_awaits_lease() => Ok(()),
             State::Ended => Err(Misuse::Ended),
@@ -396,7 +425,7 @@ impl LiveVideoJob {
             max_unrenewed,
             &mut self.children,
         );
-        self.hire.insert(hire)
+        self.seat.hire.insert(hire)
     }
 
     /// Does what is due.
@@ -404,7 +433,7 @@ impl LiveVideoJob {
         let (now, out) = (self.now, &mut self.out);
         self.farewell
             .take_if(|farewell| farewell.late(out, now).is_some());
-        match &mut self.state {
+        match &mut self.seat.state {
             State::AwaitingStart(start) => {
                 if let Some(cause) = start.late(&mut self.out, self.now) {
                     self.refused(cause);
@@ -452,7 +481,7 @@ impl Machine for LiveVideoJob {
             Input::Tick => {}
             Input::Http(id, step) if id.owner() == 0 => {
                 let out = &mut self.out;
-                if matches!(&self.state, State::AwaitingStart(start) if start.owns(id)) {
+                if matches!(&self.seat.state, State::AwaitingStart(start) if start.owns(id)) {
                     self.on_start_answer(step);
                 } else {
                     self.farewell.take_if(|farewell| {

@@ -14,7 +14,7 @@ impl LiveVideoJob {
     pub fn on_media(&mut self, now: Time, news: media::News) {
         self.advance(now);
         let works =
-            matches!(&self.state, State::Running(running) if running.session == news.session);
+            matches!(&self.seat.state, State::Running(running) if running.session == news.session);
         let stands_by = self.standby_session() == Some(news.session);
         match news.event {
             // What is known of the application's input is true whoever works.
@@ -34,11 +34,11 @@ impl LiveVideoJob {
     /// The input is over: the output may finish. Another orchestrator is asked only if something is owed.
     fn on_input_closed(&mut self) {
         self.input_open = false;
-        if let State::Running(running) = &mut self.state
+        if let State::Running(running) = &mut self.seat.state
             && running.drain_until.is_none()
         {
             running.drain_until = Some(self.now + self.config.drain_within);
-            if let Some(hire) = &mut self.hire {
+            if let Some(hire) = &mut self.seat.hire {
                 hire.payments().pause();
             }
         }
@@ -46,7 +46,7 @@ impl LiveVideoJob {
 
     /// Takes in news of what is given to an orchestrator, and of what comes back.
     fn on_feed(&mut self, event: media::Event) {
-        let State::Running(running) = &mut self.state else {
+        let State::Running(running) = &mut self.seat.state else {
             return;
         };
         match event {
@@ -79,14 +79,14 @@ impl LiveVideoJob {
     }
 
     fn on_output(&mut self) {
-        if let State::Running(running) = &mut self.state {
+        if let State::Running(running) = &mut self.seat.state {
             running.last_output = self.now;
             running.flow.output_seen(self.now);
             if let Some(until) = &mut running.drain_until {
                 *until = self.now + self.config.drain_within;
             }
         }
-        if let Some(hire) = &mut self.hire {
+        if let Some(hire) = &mut self.seat.hire {
             hire.gave(self.now);
         }
         self.end_standby();
@@ -94,7 +94,7 @@ impl LiveVideoJob {
 
     /// A media channel ended, by itself or by a failure.
     fn on_media_ended(&mut self, failure: Option<Failure>) {
-        let State::Running(running) = &self.state else {
+        let State::Running(running) = &self.seat.state else {
             return;
         };
         let drains = running.drain_until.is_some();

@@ -19,10 +19,10 @@ use alloc::boxed::Box;
 use core::time::Duration;
 
 use super::work::LATE;
-use super::{Event, LiveVideoJob, MAX_BACKLOG, Running, State, Update};
+use super::{Event, LiveVideoJob, MAX_BACKLOG, Seat, State, Update};
 use crate::error::{Cause, Failure};
-use crate::job::hire::{Hire, verdict};
-use crate::machine::{EffectId, Input, earlier};
+use crate::job::hire::verdict;
+use crate::machine::Input;
 use crate::pool::{Lease, Outcome};
 use crate::time::Time;
 
@@ -89,34 +89,10 @@ impl Flow {
     }
 }
 
-/// An orchestrator's place in a job.
-pub(super) struct Seat {
-    pub(super) hire: Option<Hire>,
-    state: State,
-}
-
-impl Seat {
-    const fn running(&self) -> Option<&Running> {
-        match &self.state {
-            State::Running(running) => Some(running),
-            _ => None,
-        }
-    }
-
-    /// Whether the answer named `id` is for it.
-    pub(super) fn owns(&self, id: EffectId) -> bool {
-        matches!(&self.state, State::AwaitingStart(start) if start.owns(id))
-            || self.hire.as_ref().is_some_and(|hire| hire.owns(id))
-            || self
-                .running()
-                .is_some_and(|running| running.control.owns(id) || running.events.owns(id))
-    }
-}
-
 impl LiveVideoJob {
     /// When a standby is to be looked for, if nothing comes before.
     pub(super) fn standby_at(&self) -> Option<Time> {
-        let State::Running(running) = &self.state else {
+        let State::Running(running) = &self.seat.state else {
             return None;
         };
         let wanted = self.standby.is_none()
@@ -138,10 +114,7 @@ impl LiveVideoJob {
             self.no_standby_before = self.now + MIN_SILENCE;
             return;
         }
-        self.standby = Some(Box::new(Seat {
-            hire: None,
-            state: State::AwaitingLease,
-        }));
+        self.standby = Some(Box::new(Seat::vacant()));
         self.out.event(Event::NeedLease);
     }
 
@@ -162,7 +135,7 @@ impl LiveVideoJob {
 
     /// Takes a lease for the standby.
     pub(super) fn assign_standby(&mut self, lease: Lease) {
-        let at_work = self.hire.as_ref().map(|hire| hire.lease().url());
+        let at_work = self.seat.hire.as_ref().map(|hire| hire.lease().url());
         if at_work == Some(lease.url()) {
             self.out.event(Event::Release(lease, Outcome::Unused));
             return self.end_standby();
@@ -197,19 +170,18 @@ impl LiveVideoJob {
         let Some(seat) = &mut self.standby else {
             return;
         };
-        if let Some(hire) = &self.hire {
+        if let Some(hire) = &self.seat.hire {
             hire.count(&mut self.purse);
             if let Some(other) = &mut seat.hire {
                 other.follow(&self.purse);
             }
         }
-        core::mem::swap(&mut self.hire, &mut seat.hire);
-        core::mem::swap(&mut self.state, &mut seat.state);
+        core::mem::swap(&mut self.seat, seat);
     }
 
     /// The standby gave output, and the orchestrator at work is still silent.
     pub(super) fn take_over(&mut self) {
-        let (State::Running(running), Some(hire)) = (&self.state, &self.hire) else {
+        let (State::Running(running), Some(hire)) = (&self.seat.state, &self.seat.hire) else {
             return;
         };
         let since = running.flow.last.unwrap_or(running.last_output);
@@ -231,8 +203,7 @@ impl LiveVideoJob {
         let Some(seat) = self.standby.take() else {
             return false;
         };
-        let Seat { hire, state } = *seat;
-        (self.hire, self.state) = (hire, state);
+        self.seat = *seat;
         self.seats += 1;
         self.go_to_work();
         true
@@ -242,12 +213,12 @@ impl LiveVideoJob {
     /// session that gets no input.
     pub(super) fn end_standby(&mut self) {
         self.beside(|job| {
-            if let State::AwaitingStart(start) = &mut job.state {
+            if let State::AwaitingStart(start) = &mut job.seat.state {
                 start.abort(&mut job.out);
             }
             job.give_up_session();
             job.leave(Outcome::Unused);
-            job.state = State::Ended;
+            job.seat.state = State::Ended;
         });
     }
 
@@ -278,12 +249,5 @@ impl LiveVideoJob {
             job.tick();
             job.tick_children();
         });
-    }
-
-    /// When the standby wants to be woken.
-    pub(super) fn standby_wake(&self) -> Option<Time> {
-        let seat = self.standby.as_ref()?;
-        let hire = seat.hire.as_ref().and_then(Hire::wake);
-        earlier(hire, self.state_wake(&seat.state))
     }
 }

@@ -34,7 +34,7 @@ impl LiveVideoJob {
     pub(super) fn begin_with(&mut self, lease: Lease) {
         let now = self.now;
         self.take_on(lease).pay(now);
-        self.state = State::AwaitingPayment;
+        self.seat.state = State::AwaitingPayment;
     }
 
     /// Tries the orchestrator once more whose start died on the wire. False if there is none.
@@ -49,12 +49,12 @@ impl LiveVideoJob {
         }
         let now = self.now;
         self.take_on(lease).pay_anew(now);
-        self.state = State::AwaitingPayment;
+        self.seat.state = State::AwaitingPayment;
         true
     }
 
     fn send_start(&mut self, credentials: &Credentials) {
-        let Some(hire) = &mut self.hire else {
+        let Some(hire) = &mut self.seat.hire else {
             return;
         };
         let url = hire.lease().url().with_path("/");
@@ -77,11 +77,11 @@ impl LiveVideoJob {
                 redirects: false,
             },
         );
-        self.state = State::AwaitingStart(exchange);
+        self.seat.state = State::AwaitingStart(exchange);
     }
 
     pub(super) fn on_start_answer(&mut self, step: In) {
-        let State::AwaitingStart(start) = &mut self.state else {
+        let State::AwaitingStart(start) = &mut self.seat.state else {
             return;
         };
         match start.step(&mut self.out, step) {
@@ -106,7 +106,11 @@ impl LiveVideoJob {
                 text,
             });
         }
-        let hire = self.hire.as_ref().ok_or(Cause::Gone("the orchestrator"))?;
+        let hire = self
+            .seat
+            .hire
+            .as_ref()
+            .ok_or(Cause::Gone("the orchestrator"))?;
         let orchestrator = hire.lease().url();
         let channels = Channels::from_json(&reply.body, orchestrator);
         let channels = channels.map_err(|err| Cause::Nonsense {
@@ -119,7 +123,7 @@ impl LiveVideoJob {
 
     /// The start did not come about: ask once more with a fresh quote if that would mend it, else leave.
     pub(super) fn refused(&mut self, cause: Cause) {
-        let Some(hire) = &mut self.hire else {
+        let Some(hire) = &mut self.seat.hire else {
             return;
         };
         let tries = match self.stopping {
@@ -128,7 +132,7 @@ impl LiveVideoJob {
         };
         let failure = Failure::new(hire.party(), cause);
         if hire.refused(self.now, tries) {
-            self.state = State::AwaitingPayment;
+            self.seat.state = State::AwaitingPayment;
             return;
         }
         let spare = link_broke(&failure.cause)
@@ -161,7 +165,7 @@ impl LiveVideoJob {
             self.end_with(ending);
             return;
         }
-        if let Some(hire) = &mut self.hire {
+        if let Some(hire) = &mut self.seat.hire {
             hire.payments().set_manifest(channels.manifest_id.as_str());
             hire.accepted(self.now);
             // It has a name now, and an end only later.
@@ -216,7 +220,7 @@ impl LiveVideoJob {
             input_waits: None,
             drain_until: None,
         };
-        self.state = State::Running(Box::new(running));
+        self.seat.state = State::Running(Box::new(running));
         if self.is_beside {
             self.out.event(Event::Standby(session, Box::new(channels)));
         } else {
@@ -226,7 +230,7 @@ impl LiveVideoJob {
 
     /// The orchestrator works from now on.
     pub(super) fn go_to_work(&mut self) {
-        let (State::Running(running), Some(hire)) = (&mut self.state, &self.hire) else {
+        let (State::Running(running), Some(hire)) = (&mut self.seat.state, &self.seat.hire) else {
             return;
         };
         (running.last_output, running.last_input) = (self.now, self.now);

@@ -130,7 +130,7 @@ impl Running {
 
 impl LiveVideoJob {
     pub(super) fn on_control(&mut self, event: trickle::publisher::Event) {
-        match (&mut self.state, event) {
+        match (&mut self.seat.state, event) {
             (State::Running(running), trickle::publisher::Event::Delivered(_)) => {
                 if let Some(Some(update)) = running.on_its_way.take() {
                     running.updated = update.number;
@@ -152,7 +152,7 @@ impl LiveVideoJob {
 
     pub(super) fn on_events(&mut self, event: trickle::subscriber::Event) {
         use trickle::subscriber::Event as Read;
-        let State::Running(running) = &mut self.state else {
+        let State::Running(running) = &mut self.seat.state else {
             return;
         };
         let message = match event {
@@ -181,7 +181,7 @@ impl LiveVideoJob {
         let Ok(event) = RunnerEvent::parse(&message, &context) else {
             return;
         };
-        let State::Running(running) = &mut self.state else {
+        let State::Running(running) = &mut self.seat.state else {
             return;
         };
         running.last_event = self.now;
@@ -218,7 +218,7 @@ impl LiveVideoJob {
         if let Some(id) = &self.request.request_id {
             context.add("request_id", id);
         }
-        if let Some(hire) = &self.hire {
+        if let Some(hire) = &self.seat.hire {
             let lease = hire.lease();
             context.add_orchestrator(lease.info.address, lease.url());
         }
@@ -227,7 +227,7 @@ impl LiveVideoJob {
 
     /// A channel beside the stream ended. Once the input is over that is how it should be.
     fn channel_ended(&mut self, channel: Channel, ending: ChannelEnding) {
-        if matches!(&self.state, State::Running(running) if running.drain_until.is_some()) {
+        if matches!(&self.seat.state, State::Running(running) if running.drain_until.is_some()) {
             return;
         }
         match ending {
@@ -239,7 +239,7 @@ impl LiveVideoJob {
     /// A channel cannot be used any more. What the orchestrator said or closed before tells more than a link that
     /// broke after it.
     pub(super) fn channel_failed(&mut self, channel: Channel, cause: Cause) {
-        let State::Running(running) = &self.state else {
+        let State::Running(running) = &self.seat.state else {
             return;
         };
         if let Cause::Gone(_) = cause {
@@ -253,7 +253,7 @@ impl LiveVideoJob {
 
     /// The orchestrator has closed a channel. Why comes on another connection, if it comes.
     pub(super) fn channel_closed(&mut self, channel: Channel) {
-        let State::Running(running) = &mut self.state else {
+        let State::Running(running) = &mut self.seat.state else {
             return;
         };
         if self.is_beside {
@@ -269,7 +269,7 @@ impl LiveVideoJob {
 
     /// The session has ended at the orchestrator: says why as well as that is known.
     pub(super) fn judge_end(&mut self) {
-        let State::Running(running) = &self.state else {
+        let State::Running(running) = &self.seat.state else {
             return;
         };
         let closed = running.closing.as_ref().and_then(Closing::telling);
@@ -284,7 +284,7 @@ impl LiveVideoJob {
     /// The output stands still after the input has ended. A model that still speaks returns no more than it did; an
     /// orchestrator without any sign of life is left, and what it owes is made by another.
     pub(super) fn end_drain(&mut self) {
-        let State::Running(running) = &self.state else {
+        let State::Running(running) = &self.seat.state else {
             return;
         };
         let after = self.config.drain_within;
@@ -300,7 +300,7 @@ impl LiveVideoJob {
 
     /// Looks for silence.
     pub(super) fn watch(&mut self) {
-        let State::Running(running) = &self.state else {
+        let State::Running(running) = &self.seat.state else {
             return;
         };
         if running.drain_until.is_some() {

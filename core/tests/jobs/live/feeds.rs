@@ -1,7 +1,7 @@
 //! Media that go to an orchestrator and its standby: whichever gives output first goes on.
 
-use livepeer_core::job::live::media::{Config, Event, Media, OutputEvent};
-use livepeer_core::trickle::{ContentType, Seq, subscriber};
+use livepeer_core::job::live::media::{Config, Event, Limits, Media, OutputEvent};
+use livepeer_core::trickle::{ContentType, Seq, publisher, subscriber};
 use livepeer_core::wire::Channels;
 
 use super::*;
@@ -132,6 +132,32 @@ fn once_the_one_at_work_is_left_its_output_is_the_standbys_to_give() {
     media.leave(NOW, 0);
     give(&mut media, 0, b"late");
     assert_eq!(told(&mut media), ["begin 0", "late"]);
+}
+
+#[test]
+fn a_standby_that_takes_no_input_is_given_up_before_it_holds_too_much() {
+    let limits = Limits {
+        bytes: 1_000,
+        ..Limits::default()
+    };
+    let config = Config {
+        limits,
+        ..Config::default()
+    };
+    let mut media = Media::new(NOW, config);
+    media.expect_output(NOW, true);
+    media.open(NOW, publisher::Config::default());
+    media.go_to(NOW, 0, &channels_at("a"));
+    media.stand_by(NOW, 1, &channels_at("b"));
+    media.begin(NOW).unwrap();
+    // Nobody answers, so nobody takes any. The application waits for the one at work alone.
+    media.write(NOW, Bytes::from(vec![1; 2_000]));
+    assert_eq!((news(&mut media), sessions(&media)), (vec![], vec![0, 1]));
+    media.write(NOW, Bytes::from_static(b"x"));
+    assert_eq!(
+        (news(&mut media), sessions(&media)),
+        (vec![(1, "ended")], vec![0])
+    );
 }
 
 #[test]

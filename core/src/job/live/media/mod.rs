@@ -57,6 +57,9 @@ pub const TAIL_WITHIN: Duration = Duration::from_secs(2);
 /// loads meanwhile misses nothing of it; nobody waits for this one yet.
 pub const STANDBY_OPEN_WITHIN: Duration = Duration::from_secs(5);
 
+/// How far a standby may be behind with its input, as a multiple of [`Limits::bytes`].
+const STANDBY_BEHIND: usize = 2;
+
 /// Output is told to the job at most this often.
 const TELL_EVERY: Duration = Duration::from_millis(100);
 
@@ -555,7 +558,7 @@ impl Media {
     /// Hands over to the standby. The application waits for the one at work alone, so what the standby does not take
     /// has a bound of its own.
     fn settle_standby(&mut self) {
-        let limit = 2 * self.config.limits.bytes;
+        let limit = STANDBY_BEHIND * self.config.limits.bytes;
         let Some(standby) = &mut self.standby else {
             return;
         };
