@@ -452,4 +452,4 @@ fn command_in(arguments: &[std::ffi::OsString]) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -13,7 +13,7 @@ use livepeer_core::money::Price;
 use livepeer_core::wire::Token;
 
 use super::endpoints::{self, Signer};
-use super::values::{self, Header, Secret};
+use super::values::{self, AiRegistry, Header, Secret};
 use super::{PeerArgs, Runtime};
 use crate::ui::Failed;
 
@@ -92,7 +92,7 @@ pub(crate) struct FindArgs {
         help_heading = "Sources",
         requires = "rpc"
     )]
-    ai_registry: Option<String>,
+    ai_registry: Option<AiRegistry>,
     /// Ask all sources and put their answers together, instead of the first that answers.
     #[arg(long, help_heading = "Sources")]
     pub(crate) all: bool,
@@ -215,15 +215,8 @@ impl FindArgs {
         if let Some(controller) = self.controller {
             chain = chain.of(controller);
         }
-        match self.ai_registry.as_deref() {
-            Some("none") => chain.ai_registry = None,
-            Some(text) => {
-                let address = text.parse().map_err(|error| {
-                    Failed::usage(format_args!("--ai-registry: {error}"), command)
-                })?;
-                chain.ai_registry = Some(address);
-            }
-            None => {}
+        if let Some(registry) = self.ai_registry {
+            chain.ai_registry = registry.0;
         }
         Ok(Some(chain))
     }

@@ -13,7 +13,7 @@ use livepeer_core::payment::sender::SenderLimits;
 use livepeer_core::wire::ethereum::{CHAIN_ID, CONTROLLER};
 
 use super::Runtime;
-use super::values::{self, Header, Listen, Secret};
+use super::values::{self, AiRegistry, Header, Listen, Secret};
 use crate::ui::Failed;
 
 const COMMAND: &str = "signer";
@@ -163,6 +163,18 @@ pub(crate) struct ListingArgs {
         requires = "discovery"
     )]
     pub(crate) orchestrator: Vec<Url>,
+    /// The registry of AI services, for another chain than Arbitrum One; "none" reads the main one only.
+    #[arg(
+        long,
+        value_name = "ADDRESS|none",
+        requires = "discovery",
+        conflicts_with = "orchestrator"
+    )]
+    pub(crate) ai_registry: Option<AiRegistry>,
+    /// List also orchestrators whose addresses are on this machine or in private networks. Otherwise only those are
+    /// that --orchestrator names.
+    #[arg(long, requires = "discovery")]
+    pub(crate) allow_private: bool,
 }
 
 impl SignerArgs {

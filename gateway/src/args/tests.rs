@@ -6,7 +6,7 @@ use super::endpoints::Signer;
 use super::values::Header;
 use super::*;
 
-fn parsed(line: &str) -> Result<Command, Failed> {
+pub(crate) fn parsed(line: &str) -> Result<Command, Failed> {
     let arguments = std::iter::once("livepeer-gateway")
         .chain(line.split_whitespace())
         .map(Into::into);

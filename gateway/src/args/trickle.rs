@@ -130,6 +130,13 @@ pub(crate) struct ServeArgs {
     /// The longest segment; a longer one is answered 413 and closed.
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = values::size, help_heading = "Limits")]
     pub(crate) max_segment: NonZeroUsize,
+    /// How long a reader may take nothing of a segment that has left the window; then it is let go.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::duration, help_heading = "Limits")]
+    pub(crate) max_stall: Duration,
+    /// Bytes of all segments that have left the window and are still read; beyond, the readers that have waited
+    /// longest are let go.
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = values::size, help_heading = "Limits")]
+    pub(crate) max_outside: NonZeroUsize,
 }
 
 /// How to talk to the server of a channel.

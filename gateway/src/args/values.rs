@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use livepeer_core::Address;
 use livepeer_core::http::Url;
 use livepeer_core::money::{Price, Wei};
 use livepeer_core::wire::Params;
@@ -17,6 +18,24 @@ const MAX_ORCHESTRATORS: u8 = 16;
 const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Model names are at most this long.
 const MAX_MODEL_BYTES: usize = 256;
+
+/// The registry of AI services, or the wish to read none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AiRegistry(pub(crate) Option<Address>);
+
+impl FromStr for AiRegistry {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "none" => Ok(Self(None)),
+            text => match text.parse() {
+                Ok(address) => Ok(Self(Some(address))),
+                Err(error) => Err(format!("neither an address nor \"none\": {error}")),
+            },
+        }
+    }
+}
 
 /// A file, or a standard stream.
 #[derive(Clone, Debug, PartialEq, Eq)]

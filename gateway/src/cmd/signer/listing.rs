@@ -29,52 +29,41 @@ const FIND_WITHIN: Duration = Duration::from_secs(5 * 60);
 /// How many are asked at the same time.
 const AT_ONCE: usize = 16;
 
-/// Where orchestrators are found.
-pub(super) enum Sources {
-    /// Orchestrators that are named.
-    Named(Vec<Url>),
-    /// The contracts on the chain.
-    Chain(ChainSource),
-}
-
-impl Sources {
-    pub(super) fn new(args: &ListingArgs, chain: &ChainArgs) -> Option<Self> {
-        if !args.discovery {
-            return None;
-        }
-        if !args.orchestrator.is_empty() {
-            return Some(Self::Named(args.orchestrator.clone()));
-        }
+/// Where orchestrators are found, if they are to be listed: those that are named, or else the contracts.
+pub(super) fn source(args: &ListingArgs, chain: &ChainArgs) -> Option<(Origin, Source)> {
+    if !args.discovery {
+        return None;
+    }
+    let (origin, source) = if args.orchestrator.is_empty() {
         let (first, others) = chain.rpc.split_first()?;
         let mut source = ChainSource::arbitrum(first.clone(), true).of(chain.controller);
         source.others = others.to_vec();
-        Some(Self::Chain(source))
-    }
-
-    async fn urls<R: Runtime>(&self, driver: &Driver<R>) -> Vec<Url> {
-        match self {
-            Self::Named(urls) => urls.clone(),
-            Self::Chain(source) => {
-                let told = find(driver, Origin::Chain, Source::Chain(source.clone())).await;
-                for (_, failure) in told.failed {
-                    warn!(%failure, "the contracts name no orchestrators");
-                }
-                told.found.into_iter().map(|found| found.url).collect()
-            }
+        if let Some(registry) = args.ai_registry {
+            source.ai_registry = registry.0;
         }
-    }
+        (Origin::Chain, Source::Chain(source))
+    } else {
+        let named = Source::List(args.orchestrator.clone(), Vec::new());
+        (Origin::List, named)
+    };
+    let open = args.allow_private;
+    Some((origin, if open { source.opened() } else { source }))
 }
 
 /// Keeps a signer's list up to date, for ever.
 pub(super) async fn keep<R: Runtime>(
     driver: Driver<R>,
     signer: Handle<SignerServer, R>,
-    sources: Sources,
+    (origin, source): (Origin, Source),
     payer: Address,
     ceilings: Ceilings,
 ) {
     loop {
-        let urls = sources.urls(&driver).await;
+        let told = find(&driver, origin, source.clone()).await;
+        for (origin, failure) in told.failed {
+            warn!(%origin, %failure, "no orchestrators were found");
+        }
+        let urls: Vec<Url> = told.found.into_iter().map(|found| found.url).collect();
         let asked = urls.len();
         let found = ask_all(&driver, urls, payer).await;
         let Listing { listed, left_out } = listing(
@@ -182,4 +171,50 @@ async fn find<R: Runtime>(driver: &Driver<R>, origin: Origin, source: Source) ->
         info!("not listed: {origin}, {skipped}");
     }
     discovered
+}
+
+#[cfg(test)]
+mod tests {
+    use livepeer_core::http::Reach;
+
+    use super::*;
+    use crate::args::Command;
+    use crate::args::tests::parsed;
+
+    fn listed(line: &str) -> Option<(Origin, Source)> {
+        match parsed(&format!("signer {line}")) {
+            Ok(Command::Signer(args)) => source(&args.listing, &args.chain),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_list_comes_from_where_the_command_line_says() {
+        let rpc = "--rpc http://127.0.0.1:9 --discovery";
+        let registry = "0x0000000000000000000000000000000000000005";
+        for (line, ai, reach) in [
+            ("--ai-registry none --allow-private", None, Reach::Open),
+            (
+                &format!("--ai-registry {registry}"),
+                Some(registry),
+                Reach::Own,
+            ),
+        ] {
+            let Some((Origin::Chain, Source::Chain(chain))) = listed(&format!("{rpc} {line}"))
+            else {
+                panic!("{line}");
+            };
+            assert_eq!(
+                chain.ai_registry,
+                ai.map(|text| text.parse().expect("an address"))
+            );
+            assert_eq!(chain.endpoint.reach(), reach);
+        }
+        let named = "--static-chain --discovery --orchestrator https://127.0.0.1:8935";
+        let Some((Origin::List, Source::List(urls, _))) = listed(named) else {
+            panic!("they are named");
+        };
+        assert_eq!(urls.len(), 1);
+        assert!(listed("--static-chain").is_none());
+    }
 }

@@ -17,7 +17,6 @@ use livepeer_runtime::{Driver, Handle, KeyHolder as _, Runtime, seed};
 use rustls::ServerConfig;
 use tracing::{info, warn};
 
-use self::listing::Sources;
 use super::chain::News;
 use super::socket::Socket;
 use super::stop::Stop;
@@ -78,8 +77,8 @@ impl on::Work for Work<'_> {
         let fed = signer.clone();
         let push = move |view| fed.with(|machine, now| machine.set_chain(now, view));
         driver.runtime().spawn(chain::follow(news, push));
-        if let Some(sources) = Sources::new(&args.listing, &args.chain) {
-            let keeping = listing::keep(driver.clone(), signer.clone(), sources, payer, ceilings);
+        if let Some(source) = listing::source(&args.listing, &args.chain) {
+            let keeping = listing::keep(driver.clone(), signer.clone(), source, payer, ceilings);
             driver.runtime().spawn(keeping);
         }
         ui::print(&format!(

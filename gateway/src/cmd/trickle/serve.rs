@@ -63,6 +63,8 @@ fn config(args: &ServeArgs) -> Config {
         idle: args.idle,
         sweep: args.sweep,
         max_segment_bytes: args.max_segment.get(),
+        stall_within: args.max_stall,
+        max_outside_bytes: args.max_outside.get(),
         max_channels: args.max_channels.get(),
         max_channel_guests: args.max_guests.get(),
         ..Config::default()
@@ -116,5 +118,32 @@ async fn end_of<R: Runtime>(runtime: &R, until: Option<Time>) {
     // A sleep may end early.
     while runtime.now() < until {
         runtime.sleep_until(until).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::tests::parsed;
+    use crate::args::{Command, TrickleCommand};
+
+    fn configured(line: &str) -> Config {
+        match parsed(&format!("trickle serve {line}")) {
+            Ok(Command::Trickle(args)) => match args.command {
+                TrickleCommand::Serve(args) => config(&args),
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_stalled_readers_may_hold_is_as_the_command_line_says() {
+        let said = configured("--max-stall 2s --max-outside 8MiB");
+        assert_eq!(said.stall_within, Duration::from_secs(2));
+        assert_eq!(said.max_outside_bytes, 8 << 20);
+        let (unsaid, usual) = (configured(""), Config::default());
+        assert_eq!(unsaid.stall_within, usual.stall_within);
+        assert_eq!(unsaid.max_outside_bytes, usual.max_outside_bytes);
     }
 }
