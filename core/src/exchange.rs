@@ -236,7 +236,8 @@ impl Exchange {
         let to = to.map_err(|_| nonsense("it leads to no URL"))?;
         let to = to
             .named_by(from)
-            .map_err(|forbidden| Cause::Link(forbidden.into()))?;
+            .map_err(|forbidden| Cause::Link(forbidden.into()))?
+            .hide_path_like(from);
         let mut request = self.asked.request.clone();
         if !from.is_same_origin(&to) {
             request.headers = Headers::new();

@@ -11,7 +11,7 @@ impl fmt::Display for OutStep<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Out::Request(request) => {
-                write!(f, "{} {}", request.method.as_str(), request.url)?;
+                write!(f, "{} {}", request.method.as_str(), request.url.shown())?;
                 head(f, &request.headers, &request.body)
             }
             Out::Reply(reply) => {
@@ -35,7 +35,7 @@ impl fmt::Display for InStep<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             In::Request(request) => {
-                write!(f, "{} {}", request.method.as_str(), request.url)?;
+                write!(f, "{} {}", request.method.as_str(), request.url.shown())?;
                 head(f, &request.headers, &request.body)
             }
             In::Reply(reply) => {

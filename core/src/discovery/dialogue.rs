@@ -96,13 +96,21 @@ impl Dialogue {
                 let request = get(&url);
                 (Topic::Runners, url, request)
             }
-            Source::Subgraph(url) => (Topic::Round, url.clone(), post(url, ROUND.into())),
-            Source::Stats { url, fields } => (Topic::Stats(fields.clone()), url.clone(), get(url)),
+            Source::Subgraph(url) => {
+                let url = url.clone().hide_path();
+                let request = post(&url, ROUND.into());
+                (Topic::Round, url, request)
+            }
+            Source::Stats { url, fields } => {
+                let url = url.clone().hide_path();
+                let request = get(&url);
+                (Topic::Stats(fields.clone()), url, request)
+            }
             Source::Chain(chain) => {
                 let walk = alloc::boxed::Box::new(Walk::new(chain.clone(), known));
-                let mut others = chain.others.clone();
-                others.reverse();
-                let url = chain.endpoint.clone();
+                let others = chain.others.iter().rev().cloned();
+                let others = others.map(Url::hide_path).collect();
+                let url = chain.endpoint.clone().hide_path();
                 let (asking, limit) = (Asking::new(walk.asks()), walk.limit());
                 let request = post(&url, asking.body(limit));
                 let topic = Topic::Chain {

@@ -22,7 +22,8 @@ pub enum Reach {
 
 /// An absolute `http` or `https` URL, normalised: lower-case scheme and host, explicit port, path from `/`.
 ///
-/// Beside its text, which alone tells one from another, it remembers where it may lead: see [`Reach`].
+/// Beside its text, which alone tells one from another, it remembers where it may lead: see [`Reach`], and whether its
+/// path is secret: see [`Url::hide_path`].
 #[derive(Clone)]
 pub struct Url {
     pub(super) secure: bool,
@@ -30,6 +31,7 @@ pub struct Url {
     pub(super) port: u16,
     pub(super) path: String,
     pub(super) reach: Reach,
+    hidden: bool,
 }
 
 /// Bytes of the longest URL that is read: nothing of this protocol comes near it.
@@ -121,6 +123,7 @@ impl Url {
             port,
             path,
             reach: Reach::Own,
+            hidden: false,
         })
     }
 
@@ -165,6 +168,35 @@ impl Url {
             path: format!("{base}/{segment}"),
             ..self.clone()
         }
+    }
+
+    /// Keeps the path out of logs: those of RPC endpoints and webhooks often have keys in them.
+    #[must_use]
+    pub fn hide_path(mut self) -> Self {
+        self.hidden = true;
+        self
+    }
+
+    /// Keeps the path out of logs if that of `other` is, which led here.
+    #[must_use]
+    pub fn hide_path_like(mut self, other: &Self) -> Self {
+        self.hidden |= other.hidden;
+        self
+    }
+
+    /// The URL as logs show it: without the query, which may have keys in it, and without the path if that is hidden.
+    #[must_use]
+    pub fn shown(&self) -> impl fmt::Display + '_ {
+        fmt::from_fn(|f| {
+            let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
+            let origin = self.origin();
+            match (path, self.hidden) {
+                ("/", _) => f.write_str(&origin),
+                (path, false) => write!(f, "{origin}{path}"),
+                (_, true) => write!(f, "{origin}/…"),
+            }?;
+            f.write_str(if query.is_empty() { "" } else { "?…" })
+        })
     }
 
     /// Whether the scheme is `https`.
@@ -237,9 +269,10 @@ impl fmt::Display for Url {
     }
 }
 
+/// As [`Url::shown`].
 impl fmt::Debug for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        fmt::Display::fmt(&self.shown(), f)
     }
 }
 
@@ -272,6 +305,26 @@ mod tests {
             ("https://[::1]:8935/x", "https://[::1]:8935/x"),
         ] {
             assert_eq!(Url::parse(text).unwrap().to_string(), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn logs_show_no_query_and_no_path_that_is_hidden() {
+        let url = |text| Url::parse(text).unwrap();
+        let long = url("https://h:1/v3/key/?auth=key");
+        for (url, shown) in [
+            (url("https://h:1"), "https://h:1"),
+            (url("https://h:1/?auth=key"), "https://h:1?…"),
+            (long.clone(), "https://h:1/v3/key/?…"),
+            (long.clone().hide_path(), "https://h:1/…?…"),
+            (
+                long.child("x").hide_path_like(&long),
+                "https://h:1/v3/key/x",
+            ),
+            (long.hide_path().child("x"), "https://h:1/…"),
+        ] {
+            assert_eq!(url.shown().to_string(), shown);
+            assert_eq!(alloc::format!("{url:?}"), shown);
         }
     }
 

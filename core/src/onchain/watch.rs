@@ -153,7 +153,7 @@ impl ChainWatch {
     #[must_use]
     pub fn new(now: Time, config: Config) -> Self {
         let endpoints = config.endpoints.iter().map(|url| Endpoint {
-            url: url.clone(),
+            url: url.clone().hide_path(),
             limit: BatchLimit::default(),
             rests_until: Time::ZERO,
             strikes: 0,

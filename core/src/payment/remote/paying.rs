@@ -35,8 +35,8 @@ impl SignerServer {
             };
         };
         let body = webhook_question(&exchange.headers, length, &plan.state);
-        let mut request =
-            Request::new(Method::Post, hook.url.clone()).body(Body::Full(body.into()));
+        let url = hook.url.clone().hide_path();
+        let mut request = Request::new(Method::Post, url).body(Body::Full(body.into()));
         for (name, value) in hook.headers.iter() {
             request.headers.push_any(name, value);
         }

@@ -13,6 +13,7 @@ use crate::signer::{KEY, Signer};
 
 const CALLER: &str = "caller-3b1f";
 const HOOK: &str = "hook-77aa";
+const PATH: &str = "path-9c04";
 
 #[test]
 fn no_secret_is_logged_even_when_everything_is() {
@@ -25,7 +26,7 @@ fn no_secret_is_logged_even_when_everything_is() {
     let signer = Signer::start(&[
         "--static-chain",
         "--webhook",
-        &hook,
+        &format!("{hook}/{PATH}?key={PATH}"),
         "--webhook-header",
         &format!("Authorization: Bearer {HOOK}"),
         "--log",
@@ -46,16 +47,12 @@ fn no_secret_is_logged_even_when_everything_is() {
     ended.succeeded();
     net.stop();
     // All of them were used.
-    assert!(
-        questions
-            .recv()
-            .expect("a payment was asked for")
-            .contains(HOOK)
-    );
+    let question = questions.recv().expect("a payment was asked for");
+    assert!(question.contains(HOOK) && question.contains(PATH));
     let said = signer.server.stop("INT");
     assert!(said.contains("TRACE") && ended.stderr.contains("TRACE"));
     for log in [&said, &ended.stderr] {
-        for secret in [KEY, CALLER, HOOK, token.as_str()] {
+        for secret in [KEY, CALLER, HOOK, PATH, token.as_str()] {
             let line = log.lines().find(|line| line.contains(secret));
             assert_eq!(line, None, "{secret} is in the log");
         }
