@@ -16,6 +16,7 @@ use std::fs::{File, OpenOptions};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,9 +28,16 @@ use process::{CLIP, Running, gateway, signal};
 
 const KEY: &str = "0707070707070707070707070707070707070707070707070707070707070707";
 
+/// A port that stays free between two lives of a process: one below those that systems hand out to anybody.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("known").port()
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let next = std::process::id() + TAKEN.fetch_add(1, Ordering::Relaxed);
+        let port = 20_000 + (next % 12_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// An orchestrator, a signer, and a gateway, as three processes.

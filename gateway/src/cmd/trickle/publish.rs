@@ -293,6 +293,7 @@ impl<R: Runtime> Pipe<R> {
                 None => future::pending().await,
             }
         };
-        future::or(future::or(stopped, event), future::or(piece, due)).await
+        // What comes when the time is up belongs after it.
+        future::or(future::or(stopped, event), future::or(due, piece)).await
     }
 }
