@@ -1,6 +1,6 @@
 //! A library that defines what std would define: the panic handler and the allocator. If anything below
-//! `livepeer-core` pulled std in, there would be two of each and this crate would not build.
-//! `cargo build -p no-std-check --features check --profile no-std`; with the feature `prove` it must fail.
+//! `livepeer-core` pulled std in, there would be two of each and this crate would not compile.
+//! `cargo check -p no-std-check --features check`; with the feature `prove` it must fail.
 #![cfg_attr(feature = "check", no_std)]
 
 #[cfg(feature = "prove")]
