@@ -15,6 +15,9 @@
 //! open one included, in one segment of its channel (see `log.rs`). Output of the one before that has not ended is
 //! told to begin anew: pictures of two encoders cannot be joined in the middle.
 //!
+//! A limit: a runner whose input breaks off in the middle of a segment ends its output in order. If its orchestrator
+//! is lost before the rest has come, the next one answers the segment whole, and its beginning is told twice.
+//!
 //! A standby ([`Media::stand_by`]) gets the same beside the one at work, which is silent and goes on to get input. The
 //! first of the two whose output comes goes on; the channel of the other is closed. All that is known of the input is
 //! kept twice meanwhile (see `feed.rs`), so that nothing of the other is seen, whichever that is.
