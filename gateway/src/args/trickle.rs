@@ -92,9 +92,8 @@ pub(crate) struct ServeArgs {
     /// The executor that serves.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,
-    /// Threads of the tokio runtime. With two, readers are served while the next bytes are read; with one, a second
-    /// core stays free.
-    #[arg(long, value_name = "N", default_value = "2")]
+    /// Threads of the tokio runtime. One costs least and is enough until it is busy all the time.
+    #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) threads: NonZeroUsize,
     /// Serve over TLS with a certificate made up at the start.
     #[arg(long, help_heading = "TLS")]
