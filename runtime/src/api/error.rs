@@ -87,9 +87,6 @@ pub enum Over {
     /// Input and output are complete.
     #[error("its output is complete")]
     Complete,
-    /// The application closed the input.
-    #[error("its input was closed")]
-    InputClosed,
     /// The orchestrator could not go on, and there is no other.
     #[error("no other orchestrator took it")]
     NobodyElse,

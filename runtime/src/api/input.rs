@@ -12,7 +12,7 @@ use futures_io::AsyncWrite;
 use livepeer_core::trickle::{Seq, publisher};
 use livepeer_core::{Failure, Time};
 
-use super::error::{Error, Over};
+use super::error::Error;
 use super::pump::Shared;
 use crate::Runtime;
 
@@ -38,7 +38,7 @@ impl<R: Runtime> Input<R> {
     /// and the tables before it.
     ///
     /// # Errors
-    /// If the input is closed, or the job has ended.
+    /// If the job has ended: why it did.
     pub async fn begin(&mut self) -> Result<Segment<'_, R>, Error> {
         let seq = self.open().await?;
         Ok(Segment { input: self, seq })
@@ -47,9 +47,10 @@ impl<R: Runtime> Input<R> {
     /// Begins a segment, and ends the one before it if that is open.
     pub(super) async fn open(&self) -> Result<Seq, Error> {
         self.handed_over().await?;
-        let seq = self.shared.media(|media, now| media.begin(now))?;
+        let seq = self.shared.media(|media, now| media.begin(now));
+        // A job that ended just now says why.
         self.handed_over().await?;
-        Ok(seq)
+        Ok(seq?)
     }
 
     /// Adds to the open segment.
@@ -77,7 +78,7 @@ impl<R: Runtime> Input<R> {
     /// Publishes one whole segment. It is on its way when this returns; [`Input::flush`] waits for delivery.
     ///
     /// # Errors
-    /// If the input is closed, or the job has ended.
+    /// If the job has ended: why it did.
     pub async fn publish(&mut self, segment: Bytes) -> Result<Seq, Error> {
         let mut open = self.begin().await?;
         open.write(segment).await?;
@@ -129,10 +130,8 @@ impl<R: Runtime> Input<R> {
                 return Some(Err(Error::of_ending(ending, &state.tried)));
             }
             self.shared.look(|media| {
-                if media.is_over() {
-                    return Some(Err(Error::Ended(Over::InputClosed)));
-                }
-                media.is_handed_over().then_some(Ok(()))
+                // Media that are over have ended with the job, since only an input can close itself: the reason follows.
+                (!media.is_over() && media.is_handed_over()).then_some(Ok(()))
             })
         })
     }
@@ -188,7 +187,7 @@ impl<R: Runtime> Segment<'_, R> {
     /// Writes the next bytes; readers see them at once. Waits while too much is unsent.
     ///
     /// # Errors
-    /// If the input is closed, or the job has ended.
+    /// If the job has ended: why it did.
     pub async fn write(&mut self, data: Bytes) -> Result<(), Error> {
         self.input.write(data).await
     }
@@ -196,7 +195,7 @@ impl<R: Runtime> Segment<'_, R> {
     /// Ends the segment: it is complete.
     ///
     /// # Errors
-    /// If the job has ended.
+    /// If the job has ended: why it did.
     pub fn end(self) -> Result<Seq, Error> {
         self.input.cut();
         self.input.shared.with(|state| match &state.ended {
