@@ -98,6 +98,8 @@ pub struct Log {
     pub truncated: BTreeSet<usize>,
     /// Input segments that have no output, as the reader of the output is told.
     pub gaps: Vec<Range<Seq>>,
+    /// Input segments whose beginning comes a second time, and the number of the output segment that begins with it.
+    pub repeated: Vec<(usize, Range<Seq>)>,
 }
 
 impl Log {
@@ -454,6 +456,9 @@ impl Gateway {
                     self.log.truncated.insert(last);
                 }
                 OutputEvent::Gap(gap) => self.log.gaps.push(gap),
+                OutputEvent::Repeated(numbers) => {
+                    self.log.repeated.push((self.log.segments.len(), numbers));
+                }
                 _ => {}
             }
         }

@@ -409,6 +409,10 @@ async fn read<R: Runtime>(
                     format!("nothing came back for segments {first} to {last}")
                 });
             }
+            OutputEvent::Repeated(numbers) => ui::tell(&format!(
+                "the beginning of segment {} came back twice",
+                numbers.start
+            )),
             _ => {}
         }
     }

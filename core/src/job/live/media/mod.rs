@@ -15,8 +15,9 @@
 //! open one included, in one segment of its channel (see `log.rs`). Output of the one before that has not ended is
 //! told to begin anew: pictures of two encoders cannot be joined in the middle.
 //!
-//! A limit: a runner whose input breaks off in the middle of a segment ends its output in order. If its orchestrator
-//! is lost before the rest has come, the next one answers the segment whole, and its beginning is told twice.
+//! A runner whose input breaks off in the middle of a segment ends its output in order, and a model may cut its output
+//! where it likes. If the orchestrator is lost before the rest has come, the next one answers the segment whole, so that
+//! its beginning comes twice: that is told by [`OutputEvent::Repeated`].
 //!
 //! A standby ([`Media::stand_by`]) gets the same beside the one at work, which is silent and goes on to get input. The
 //! first of the two whose output comes goes on; the channel of the other is closed. All that is known of the input is
@@ -35,6 +36,7 @@ mod types;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::time::Duration;
 
 use bytes::Bytes;
@@ -96,6 +98,9 @@ pub struct Media {
     /// The readiness when [`Event::Ready`] was told last.
     ready: Readiness,
     again: u64,
+    /// Segments whose beginning will come twice, once the orchestrator at work gives output, and how many did.
+    repeats: Option<Range<u64>>,
+    repeated: u64,
     matching: Option<Matching>,
     told_seen: Option<Time>,
     /// The number of the next output segment, and how much there was of it if it is open.
@@ -126,6 +131,8 @@ impl Media {
             owed: Owed::Unknown,
             ready: Readiness::default(),
             again: 0,
+            repeats: None,
+            repeated: 0,
             matching: None,
             told_seen: None,
             next_output: Seq::ZERO,
@@ -325,6 +332,7 @@ impl Media {
             answered: feed.log.answered,
             missing: feed.log.missing,
             again: self.again,
+            repeated: self.repeated,
             resumed: feed.resumed,
             matching: self.matching,
         }
@@ -413,6 +421,11 @@ impl Media {
 
     fn begin_output(&mut self, content: ContentType) {
         self.open_output = Some(0);
+        if let Some(numbers) = self.repeats.take() {
+            self.repeated += numbers.end - numbers.start;
+            let numbers = Seq::new(numbers.start)..Seq::new(numbers.end);
+            self.told.push_back(OutputEvent::Repeated(numbers));
+        }
         self.told
             .push_back(OutputEvent::Begin(self.next_output, content));
     }
@@ -501,6 +514,7 @@ impl Media {
         self.leave_channel();
         let left = core::mem::replace(&mut self.at_work, next);
         self.at_work.follow(&left);
+        self.repeats = left.log.answered_in_part().or(self.repeats.take());
         self.again += self.at_work.again as u64;
         if let Some(bytes) = self.open_output.take() {
             self.told

@@ -118,6 +118,9 @@ pub enum OutputEvent {
     Truncated(Seq, u64),
     /// Segments of the input that have no output and will get none.
     Gap(Range<Seq>),
+    /// The output that follows answers these segments of the input from their beginning. Output of that beginning has
+    /// been told before, in segments that had ended when the orchestrator was lost.
+    Repeated(Range<Seq>),
     /// The numbering of the channel began anew.
     Discontinuity,
 }
@@ -136,6 +139,8 @@ pub struct Figures {
     pub missing: u64,
     /// Segments that a later orchestrator got again.
     pub again: u64,
+    /// Segments whose beginning was told twice: see [`OutputEvent::Repeated`].
+    pub repeated: u64,
     /// Times a segment's connection broke and the rest followed on another.
     pub resumed: u64,
     /// Way in which output was matched to input last, once that was known.

@@ -131,6 +131,15 @@ impl Log {
         self.forget_answered();
     }
 
+    /// The segments of which output has ended before it had all of them.
+    pub(in crate::job::live::media) fn answered_in_part(&self) -> Option<Range<u64>> {
+        let begun = |(kept, _): &(&Kept, u64)| kept.back.is_some();
+        let mut numbers = self.kept.iter().zip(self.first..).filter(begun);
+        let (_, first) = numbers.next()?;
+        let last = numbers.last().map_or(first, |(_, number)| number);
+        Some(first..last + 1)
+    }
+
     /// Notes that the rest of the open output segment is lost.
     pub(super) fn output_cut(&mut self) {
         let counts = self.by != Some(Matching::Clock);

@@ -281,6 +281,24 @@ fn half_a_segment_of_output_is_no_answer() {
 }
 
 #[test]
+fn what_ended_output_answers_in_part_comes_again_with_its_beginning() {
+    let mut log = log();
+    for n in 0..3 {
+        second(&mut log, n);
+    }
+    feed_reader(&mut log, START);
+    back(&mut log, &frames(0, 10));
+    assert_eq!(log.answered_in_part(), None);
+    // The upload of the second segment broke off, and the runner ended what there was in order.
+    back(&mut log, &frames(10, 14));
+    assert_eq!(log.answered_in_part(), Some(1..2));
+    assert_eq!(log.restart().0, 1);
+    assert_eq!(feed_reader(&mut log, at(10)).concat(), frames(10, 30));
+    back(&mut log, &frames(10, 30));
+    assert_eq!((log.answered, log.answered_in_part()), (3, None));
+}
+
+#[test]
 fn stamps_wrap_and_jump_and_repeat() {
     let mut log = log();
     // The clock wraps between the third frame and the fourth; then it begins anew, and the same comes again.
