@@ -19,6 +19,10 @@
 //! where it likes. If the orchestrator is lost before the rest has come, the next one answers the segment whole, so that
 //! its beginning comes twice: that is told by [`OutputEvent::Repeated`].
 //!
+//! A limit: time stamps tell frames, not bytes. If an upload breaks off inside the last frame of a segment and its
+//! orchestrator is lost before the rest has come, output of what there is counts as the answer, and the rest of that
+//! frame is missing untold.
+//!
 //! A standby ([`Media::stand_by`]) gets the same beside the one at work, which is silent and goes on to get input. The
 //! first of the two whose output comes goes on; the channel of the other is closed. All that is known of the input is
 //! kept twice meanwhile (see `feed.rs`), so that nothing of the other is seen, whichever that is.
