@@ -361,7 +361,8 @@ impl PaymentSession {
         &self.config.budget
     }
 
-    /// All that the orchestrator took.
+    /// All that the orchestrator is known to have taken. A payment whose answer was lost, and whose parameters had
+    /// expired when it was sent again, may have been taken besides: nobody can tell.
     #[must_use]
     pub const fn total(&self) -> &Amount {
         &self.total
