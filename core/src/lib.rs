@@ -35,34 +35,10 @@
 //! # The loop
 //!
 //! A driver drains the machine, performs what it asks for, and feeds the answers. Over plain `TcpStream`s, one exchange
-//! at a time, a complete driver is this (`examples/tcp` runs it against a real endpoint):
+//! at a time, a complete driver is this (`examples/tcp` runs it, and is a test as well):
 //!
 //! ```
 #![doc = include_str!("../examples/tcp/drive.rs")]
-//! # // A discovery endpoint of this documentation's own, which knows one orchestrator.
-//! # use livepeer_core::discovery::{Config, Discovery, Event, Origin, Source};
-//! # use livepeer_core::http::Url;
-//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-//! # let url = Url::parse(&format!("http://{}/", listener.local_addr()?))?;
-//! # let server = std::thread::spawn(move || {
-//! #     let (mut peer, _) = listener.accept().unwrap();
-//! #     peer.read(&mut [0; 1024]).unwrap();
-//! #     let list = r#"[{"address": "https://orchestrator.example:8935"}]"#;
-//! #     write!(peer, "HTTP/1.0 200 OK\r\n\r\n{list}").unwrap();
-//! # });
-//! # let source = Source::Endpoint { url, headers: Headers::new() };
-//! # let mut discovery = Discovery::new(Time::from_secs(1), Config::default(), vec![(Origin::Signer, source)]);
-//! # let mut found = Vec::new();
-//! # drive(&mut discovery, |event| match event {
-//! #     Event::Found(list) => {
-//! #         found = list;
-//! #         true
-//! #     }
-//! #     event => panic!("{event:?}"),
-//! # });
-//! # server.join().unwrap();
-//! # assert_eq!(found[0].url.to_string(), "https://orchestrator.example:8935");
-//! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! A driver that carries video streams bodies in both directions, runs exchanges side by side and reports what left by

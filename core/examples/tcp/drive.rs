@@ -49,7 +49,7 @@ fn drive<M: Machine>(machine: &mut M, mut done: impl FnMut(M::Event) -> bool) {
     }
 }
 
-/// One GET over a connection of its own. HTTP/1.0, so that the end of the connection is the end of the body.
+/// Sends a GET over a connection of its own. HTTP/1.0, so that the end of the connection is the end of the body.
 fn exchange(request: &Request) -> Result<Vec<In>, Fault> {
     let broken = |error: io::Error| Fault::Broken(error.to_string());
     let url = &request.url;
