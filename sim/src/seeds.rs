@@ -9,6 +9,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use livepeer_core::Seed;
+
 /// A number in the environment.
 #[must_use]
 pub fn number(name: &str) -> Option<u64> {
@@ -19,6 +21,14 @@ pub fn number(name: &str) -> Option<u64> {
 #[must_use]
 pub fn alone(kind: &str) -> Option<u64> {
     number(&format!("{kind}_SEED"))
+}
+
+/// The seed of that number, for a source of chance.
+#[must_use]
+pub fn seed(number: u64) -> Seed {
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&number.to_be_bytes());
+    seed
 }
 
 /// The seeds to play: the one that the environment asks for, or those that found something once, and then as many as

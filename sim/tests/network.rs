@@ -14,9 +14,7 @@ const KIND: &str = "NETWORK";
 const FOUND: [u64; 1] = [2881];
 
 fn play(scenario: &Scenario, seed: u64) -> Report {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_be_bytes());
-    Network::new(scenario.clone(), bytes).run()
+    Network::new(scenario.clone(), seeds::seed(seed)).run()
 }
 
 #[test]

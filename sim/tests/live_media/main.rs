@@ -46,6 +46,40 @@ fn orchestrator(n: usize, join: Join) -> Config {
     }
 }
 
+/// A network of two to five orchestrators at some distance, whose runners join late; and how many there are.
+fn network(rng: &mut Rng) -> (World, usize) {
+    let orchestrators = 2 + rng.below(4) as usize;
+    let late = Join {
+        within: ms(500),
+        from: Start::Current,
+    };
+    let configs = (0..orchestrators).map(|n| orchestrator(n, late)).collect();
+    let mut world = World::new(rng.fork(), configs);
+    for n in 0..orchestrators {
+        *world.net.link(&format!("orch-{n}:8935")) = Link {
+            latency: ms(1 + rng.below(40)),
+            jitter: ms(rng.below(20)),
+            ..Link::default()
+        };
+    }
+    (world, orchestrators)
+}
+
+/// A gateway with a job for `noop` that may change its orchestrator up to `swaps` times.
+fn gateway(world: &mut World, swaps: u32) -> Gateway {
+    let config = live::Config {
+        swap_limit: SwapLimit::new(swaps, Duration::from_secs(600)),
+        leave_dead: true,
+        max_in_flight: usize::MAX,
+        ..live::Config::default()
+    };
+    let request = StartRequest {
+        model_id: "noop".to_owned(),
+        ..StartRequest::default()
+    };
+    world.gateway(config, request)
+}
+
 /// A second of video: the frames of segment `n` on a clock that began at `origin`, and chance in the rest of it.
 fn video(rng: &mut Rng, origin: u64, n: u64) -> Vec<u8> {
     let mut segment = Vec::new();
@@ -138,34 +172,9 @@ impl Run {
 /// Plays a seed; how often another orchestrator had to go on, and how many segments of output were those of several of
 /// the input.
 fn play(seed: u64) -> (usize, u64) {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_be_bytes());
-    let mut rng = Rng::new(bytes);
-    let orchestrators = 2 + rng.below(4) as usize;
-    let late = Join {
-        within: ms(500),
-        from: Start::Current,
-    };
-    let configs = (0..orchestrators).map(|n| orchestrator(n, late)).collect();
-    let mut world = World::new(rng.fork(), configs);
-    for n in 0..orchestrators {
-        *world.net.link(&format!("orch-{n}:8935")) = Link {
-            latency: ms(1 + rng.below(40)),
-            jitter: ms(rng.below(20)),
-            ..Link::default()
-        };
-    }
-    let config = live::Config {
-        swap_limit: SwapLimit::new(orchestrators as u32, Duration::from_secs(600)),
-        leave_dead: true,
-        max_in_flight: usize::MAX,
-        ..live::Config::default()
-    };
-    let request = StartRequest {
-        model_id: "noop".to_owned(),
-        ..StartRequest::default()
-    };
-    let gateway = world.gateway(config, request);
+    let mut rng = Rng::new(seeds::seed(seed));
+    let (mut world, orchestrators) = network(&mut rng);
+    let gateway = gateway(&mut world, orchestrators as u32);
     let (full_speed, stamped) = (rng.below(2) == 0, rng.below(4) > 0);
     // A runner that dies is missed after it has worked for some time, and while there is time for another.
     let runner_dies = !full_speed && rng.below(3) == 0;

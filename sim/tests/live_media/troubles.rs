@@ -9,16 +9,14 @@
 
 use std::time::Duration;
 
-use livepeer_core::job::SwapLimit;
-use livepeer_core::job::live::{self, Ending};
-use livepeer_core::trickle::{Seq, Start};
-use livepeer_core::wire::StartRequest;
+use livepeer_core::job::live::Ending;
+use livepeer_core::trickle::Seq;
 use livepeer_core::{Rng, Time};
-use livepeer_orchestrator::{Join, Quirks};
+use livepeer_orchestrator::Quirks;
+use livepeer_sim::seeds;
 use livepeer_sim::world::{Gateway, Log, World};
-use livepeer_sim::{Link, seeds};
 
-use super::{ms, orchestrator, video};
+use super::{gateway, ms, network, video};
 
 const KIND: &str = "JOB";
 
@@ -249,34 +247,9 @@ struct Outcome {
 }
 
 fn play(seed: u64) -> Outcome {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_be_bytes());
-    let mut rng = Rng::new(bytes);
-    let orchestrators = 2 + rng.below(4) as usize;
-    let late = Join {
-        within: ms(500),
-        from: Start::Current,
-    };
-    let configs = (0..orchestrators).map(|n| orchestrator(n, late)).collect();
-    let mut world = World::new(rng.fork(), configs);
-    for n in 0..orchestrators {
-        *world.net.link(&format!("orch-{n}:8935")) = Link {
-            latency: ms(1 + rng.below(40)),
-            jitter: ms(rng.below(20)),
-            ..Link::default()
-        };
-    }
-    let config = live::Config {
-        swap_limit: SwapLimit::new(20, Duration::from_secs(600)),
-        leave_dead: true,
-        max_in_flight: usize::MAX,
-        ..live::Config::default()
-    };
-    let request = StartRequest {
-        model_id: "noop".to_owned(),
-        ..StartRequest::default()
-    };
-    let gateway = world.gateway(config, request);
+    let mut rng = Rng::new(seeds::seed(seed));
+    let (mut world, orchestrators) = network(&mut rng);
+    let gateway = gateway(&mut world, 20);
     let full_speed = rng.below(2) == 0;
     let segments = 3 + rng.below(30);
     let sent: Vec<Vec<u8>> = (0..segments).map(|n| video(&mut rng, 0, n)).collect();
