@@ -1,6 +1,6 @@
 //! Finds circles of imports: `circles DIR...` reads the modules below each DIR and prints every import on a circle.
 //!
-//! Of two modules side by side only one may import from the other, directly or through further modules. A folder
+//! Modules side by side import in one direction only: one of two may import from the other, directly or through further modules. A folder
 //! stands for all that is in it. A module and the modules inside it are one room, so imports between these do not
 //! count. A name that a module only passes on, by `pub use`, counts where it is defined. Tests may import anything.
 

@@ -1,4 +1,4 @@
-//! One bounded answer to one request under one deadline.
+//! Bounded answers: the whole answer to a request, under one deadline.
 //!
 //! A machine that asks a peer something and wants the whole answer keeps an [`Exchange`] in its state:
 //!

@@ -2,7 +2,7 @@
 //!
 //! An exchange is one request and its reply under one [`EffectId`](crate::EffectId). As client a machine sends
 //! [`Out::Request`], then, if the body is [`Body::Stream`], any number of [`Out::Data`] and one [`Out::End`].
-//! It receives [`In::Sent`] as body bytes leave, one [`In::Reply`] (possibly before its own body is
+//! The machine receives [`In::Sent`] as body bytes leave, one [`In::Reply`] (possibly before its own body is
 //! done), any number of [`In::Data`] and one [`In::End`]. As server it is the same with the sides swapped.
 //! [`In::Failed`] may come at any point and ends the exchange, as does [`Out::Abort`] from our side.
 

@@ -1,6 +1,6 @@
 //! A bound on the time that one input takes: bounded size is not bounded time.
 //!
-//! What is measured is the processor's time of the thread, so that a busy machine does not count. The bound is loose on
+//! The clock counts the processor's time of the thread, so that a busy machine does not count. The bound is loose on
 //! purpose: an honest look at a large input takes a tenth of it even without optimisation, and one whose time grows with
 //! the square of the input many times as much.
 

@@ -1,4 +1,4 @@
-//! One orchestrator under contract, for any kind of job: its lease, the payments to it, and its quote, kept fresh.
+//! An orchestrator under contract, for any kind of job: its lease, the payments to it, and its quote, kept fresh.
 //!
 //! A job makes a [`Hire`] of a [`Lease`] and has it [pay](Hire::pay). Once there are credentials ([`Told::Ready`]) the job
 //! sends its request with them, in the form that its kind of work has, reads the answer, decides what kind of answer
