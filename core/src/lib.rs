@@ -100,6 +100,7 @@ pub mod money;
 pub mod onchain;
 pub mod payment;
 pub mod pool;
+pub mod prefer;
 pub mod rng;
 pub mod selection;
 pub mod sign;

@@ -15,6 +15,7 @@ pub mod listing;
 mod live;
 pub mod payment;
 mod reason;
+pub mod refused;
 pub mod runner;
 pub mod signer;
 pub mod signer_state;
