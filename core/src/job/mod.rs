@@ -1,5 +1,6 @@
 //! Jobs: the only room where handshake, payment and trickle meet.
 
+pub mod batch;
 mod hire;
 pub mod live;
 mod swaps;
