@@ -15,8 +15,9 @@ use super::error::WireError;
 /// The longest token that is accepted.
 pub const MAX_TOKEN_BYTES: usize = 64 << 10;
 
-/// The content of a token. A field that is there outranks the option of the same name, even if it is empty: an empty
-/// list of orchestrators hides the explicit list, an empty signer means that nobody signs (handshake spec 7.1).
+/// The content of a token. The commands let an option outrank the field of the same name, and treat an empty field as
+/// an absent one (handshake spec 7.1, the product's order); the Python client has it the other way round, with empty
+/// fields that hide its arguments.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Token {
     /// Orchestrators to use, as written but for blanks around them; none is empty.
