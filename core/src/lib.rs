@@ -68,6 +68,7 @@
 //! |---|---|
 //! | [`time`], [`rng`], [`sign`], [`store`], [`money`], [`units`] | time, chance, keys, records, amounts and units of work as values |
 //! | [`http`] | requests, answers and their steps; [`http::Url`] and the rule of who may name which address |
+//! | [`pipeline`] | the pipelines that are sold, their models and units of work |
 //! | [`capabilities`] | what is asked for and what is offered, and why they do not match |
 //! | [`wire`] | every byte format: JSON, protobuf, base64, gRPC framing. No other room parses |
 //! | [`error`] | failures: cause, guilty party, advice |
@@ -99,6 +100,7 @@ pub mod machine;
 pub mod money;
 pub mod onchain;
 pub mod payment;
+pub mod pipeline;
 pub mod pool;
 pub mod prefer;
 pub mod rng;
@@ -115,6 +117,7 @@ pub mod wire;
 pub use chain::ChainView;
 pub use error::{Advice, Cause, Failure, Misuse, Party};
 pub use machine::{Child, Effect, EffectId, Input, Machine, Outbox, Output};
+pub use pipeline::{Pipeline, WorkUnit};
 pub use rng::{Rng, Seed};
 pub use sign::{Address, Digest, Signature};
 pub use signers::{SignerHealth, Signers};

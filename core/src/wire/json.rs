@@ -21,7 +21,7 @@ pub(crate) struct Fields(Vec<(String, Box<RawValue>)>);
 const MAX_MEMBERS: usize = 1_000;
 
 /// Standard base64, padded; the bits that fill up the last digit may be anything.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
+pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
@@ -162,8 +162,30 @@ pub(crate) fn is_number(text: &str) -> bool {
         && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 
+/// Whether more than `most` brackets of a JSON text are open at once. Texts that are not JSON get an answer too.
+pub(crate) fn nests_deeper(text: &str, most: usize) -> bool {
+    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ if quoted => {}
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > most {
+                    return true;
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
 /// Text with a replacement character for each byte that is not UTF-8.
-fn mended(bytes: &[u8]) -> Cow<'_, str> {
+pub(super) fn mended(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = core::str::from_utf8(bytes) {
         return Cow::Borrowed(text);
     }
@@ -177,7 +199,7 @@ fn mended(bytes: &[u8]) -> Cow<'_, str> {
 
 /// The text of a JSON string, with a replacement character for each half of a pair that is alone; `None` if the value
 /// is no string.
-fn unquoted(value: &str) -> Option<String> {
+pub(super) fn unquoted(value: &str) -> Option<String> {
     let mut rest = value.strip_prefix('"')?.strip_suffix('"')?;
     let mut text = String::with_capacity(rest.len());
     while let Some((plain, escaped)) = rest.split_once('\\') {
@@ -330,6 +352,15 @@ mod tests {
             "\"\\/\u{8}\u{c}\n\r\t\u{e9}"
         );
         assert!(Fields::first(b"{\"a\":\xff}").is_err());
+    }
+
+    #[test]
+    fn brackets_count_outside_of_texts_only() {
+        assert!(nests_deeper("[[[", 2));
+        assert!(!nests_deeper("[[]][[]]", 2));
+        assert!(!nests_deeper(r#"["[[[\"[[["]"#, 1));
+        assert!(nests_deeper(r#"["\\",[]]"#, 1));
+        assert!(!nests_deeper("]]]]", 0));
     }
 
     #[test]

@@ -12,10 +12,11 @@ use serde_json::{Map, Value};
 
 use super::error::WireError;
 use crate::http::{Forbidden, Url};
+use crate::pipeline::Pipeline;
 use crate::sign::Address;
 
 /// The model that an empty name means.
-pub const DEFAULT_MODEL: &str = "noop";
+pub const DEFAULT_MODEL: &str = Pipeline::LiveVideoToVideo.default_model();
 
 /// Parameters, control messages and events are refused beyond this (jobs spec 13).
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;

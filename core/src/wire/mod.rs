@@ -1,5 +1,6 @@
 //! Typed messages that hold only legal states. The only room that reads protobuf, JSON and base64.
 
+pub mod batch;
 mod capabilities;
 pub mod challenge;
 mod changefeed;
@@ -13,12 +14,14 @@ pub mod jsonrpc;
 pub mod keystore;
 pub mod listing;
 mod live;
+pub mod multipart;
 pub mod payment;
 mod reason;
 pub mod refused;
 pub mod runner;
 pub mod signer;
 pub mod signer_state;
+pub mod sse;
 mod token;
 mod track_record;
 pub mod webhook;

@@ -18,6 +18,26 @@ pub fn says_already_seen(text: &str) -> bool {
     text.to_ascii_lowercase().contains("already seen")
 }
 
+/// Whether a text that is no known [`Reason`] is about the payment, and so not about the request.
+pub(super) fn is_about_payment(text: &str) -> bool {
+    const ABOUT: [&str; 5] = ["ticket", "payment", "expected price", "sender", "signature"];
+    let text = text.to_ascii_lowercase();
+    ABOUT.iter().any(|word| text.contains(word))
+}
+
+/// The status and the words of a runner, as an orchestrator passes them on (jobs spec 2.4).
+pub(super) fn runner_refusal(text: &str) -> Option<(u16, &str)> {
+    let (_, rest) = text.split_once("container returned ")?;
+    let (status, words) = rest.split_at_checked(3)?;
+    Some((status.parse().ok()?, words.trim_start_matches([':', ' '])))
+}
+
+/// The status of a runner whose words were lost, as those of a streamed request are.
+pub(super) fn runner_status(text: &str) -> Option<u16> {
+    let (_, rest) = text.split_once("unexpected status code: ")?;
+    rest.get(..3)?.parse().ok()
+}
+
 /// The ceiling that a signer names when it refuses a price.
 #[must_use]
 pub fn named_ceiling(text: &str) -> Option<&str> {
