@@ -1,6 +1,6 @@
 //! Many seeds of one kind of run, on all threads that the machine has.
 //!
-//! `KIND_SEED=n` in the environment plays one seed, `KIND_SEEDS=n` that many. A seed that fails is printed, and fails
+//! `KIND_SEED=n` in the environment plays one seed, `KIND_SEEDS=n` that many, from `KIND_SEED_FROM=n` on. A seed that fails is printed, and fails
 //! the test that plays it.
 
 use std::num::NonZero;
@@ -38,8 +38,9 @@ pub fn wanted(kind: &str, found: &[u64], usual: u64) -> Vec<u64> {
     if let Some(one) = alone(kind) {
         return vec![one];
     }
+    let from = number(&format!("{kind}_SEED_FROM")).unwrap_or(0);
     let count = number(&format!("{kind}_SEEDS")).unwrap_or(usual);
-    found.iter().copied().chain(0..count).collect()
+    found.iter().copied().chain(from..from + count).collect()
 }
 
 /// Runs every seed, each on its own, and hands back what came of them in the order of the seeds.

@@ -561,6 +561,14 @@ impl Publisher {
         matches!(self.state, State::Ended)
     }
 
+    /// Bytes of an unanswered segment that were handed to the transport on a connection that did not break since, or
+    /// that the server was found to hold after one broke.
+    #[must_use]
+    pub fn sent(&self, seq: Seq) -> u64 {
+        let upload = self.uploads.iter().find(|upload| upload.seq == seq);
+        upload.map_or(0, Upload::sent)
+    }
+
     /// Bytes taken and not yet handed to the transport.
     #[must_use]
     pub fn unsent(&self) -> u64 {

@@ -132,12 +132,17 @@ impl Upload {
         self.total > 0
     }
 
+    /// Bytes handed to the transport of the connection that is open, with those that the server holds of others.
+    pub(super) fn sent(&self) -> u64 {
+        match (&self.phase, &self.post) {
+            (Phase::Posting, Some(post)) => post.sent,
+            _ => 0,
+        }
+    }
+
     /// Bytes taken from the owner and not yet handed to a transport.
     pub(super) fn unsent(&self) -> u64 {
-        match (&self.phase, &self.post) {
-            (Phase::Posting, Some(post)) => self.total - post.sent,
-            _ => self.total - self.trimmed,
-        }
+        self.total - self.sent().max(self.trimmed)
     }
 
     /// Whether later segments have to hold back their bytes.

@@ -109,6 +109,7 @@ impl Feed {
             let (moved, blocked) = self.hand_over(now, &mut input, out);
             let mut told = Vec::new();
             input.drain(out, |event| told.push(event));
+            self.log.note_sent(|seq| input.get().sent(seq));
             self.input = Some(input);
             if moved {
                 // What moves does not stand still, though there may be more.
@@ -240,11 +241,13 @@ impl Feed {
         if self.delivered || self.ending {
             return None;
         }
+        let settled = self.log.is_settled();
         match (&self.input, self.log.owed()) {
             // Whoever works or not, there is nothing left to do.
-            (_, Owed::Nothing) => Some(now),
-            (Some(_), Owed::Something) if self.log.is_settled() => Some(self.moved + TAIL_WITHIN),
-            (Some(_), Owed::Unknown) if self.log.is_settled() => Some(now),
+            (None, Owed::Nothing) => Some(now),
+            (Some(_), Owed::Nothing) if !self.log.expects_rest() => Some(now),
+            (Some(_), Owed::Unknown) if settled => Some(now),
+            (Some(_), Owed::Something | Owed::Nothing) if settled => Some(self.moved + TAIL_WITHIN),
             _ => None,
         }
     }

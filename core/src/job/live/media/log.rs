@@ -59,6 +59,11 @@ struct Kept {
     open: Option<Stamp>,
     /// How far output reaches that the application has for good.
     back: Option<Stamp>,
+    /// The segment of the channel in which it ends, and the bytes of that one up to there; `None` before it is handed
+    /// over whole.
+    ends: Option<(Seq, u64)>,
+    /// Output of it has ended, and some of it had not left at that time: more may follow, or be lost.
+    cut: bool,
 }
 
 impl Kept {
@@ -96,6 +101,9 @@ struct Sent {
     seq: Seq,
     /// The application's segments in it.
     numbers: Range<u64>,
+    /// Bytes of it that were handed over, and that have left on a connection which did not break since.
+    handed: u64,
+    sent: u64,
     /// The server has not said yet whether it has all of it.
     awaited: bool,
     /// The publisher gave it up: no output answers it.
@@ -247,7 +255,9 @@ impl Log {
 
     /// The answers that the output owes.
     pub(super) fn owed(&self) -> Owed {
-        if self.kept.iter().any(|kept| !kept.is_answered()) {
+        let awaits = |at| self.is_awaited(at);
+        let owed = |(at, kept): (usize, &Kept)| !kept.is_answered() || kept.cut && awaits(at);
+        if self.kept.iter().enumerate().any(owed) {
             Owed::Something
         } else if self.answers && !self.surplus {
             Owed::Nothing
@@ -303,7 +313,45 @@ impl Log {
         self.first + self.kept.len() as u64
     }
 
+    /// Whether more output may follow of a segment that is answered as far as its time stamps tell.
+    pub(super) fn expects_rest(&self) -> bool {
+        self.kept.iter().any(|kept| kept.cut)
+    }
+
     // ---- the inside ------------------------------------------------------------------------------------------
+
+    /// The segment of the channel in which a segment ends, or in which it is handed over now, and how much of that one
+    /// was handed over up to there.
+    fn end_of(&self, at: usize) -> Option<(&Sent, u64)> {
+        if at == self.at && self.begun {
+            return self.sent.back().map(|sent| (sent, sent.handed));
+        }
+        let (seq, bytes) = self.kept.get(at)?.ends?;
+        let sent = self.sent.iter().find(|sent| sent.seq == seq)?;
+        Some((sent, bytes))
+    }
+
+    /// Whether the server has not said yet whether it has all of a segment.
+    fn is_awaited(&self, at: usize) -> bool {
+        self.end_of(at).is_some_and(|(sent, _)| sent.awaited)
+    }
+
+    /// Whether the publisher gave a segment up.
+    fn is_lost(&self, at: usize) -> bool {
+        self.end_of(at).is_some_and(|(sent, _)| sent.lost)
+    }
+
+    /// Whether all that was handed over of a segment has left on connections that did not break before the server had
+    /// it.
+    fn is_sent(&self, at: usize) -> bool {
+        self.end_of(at).is_some_and(|(sent, bytes)| {
+            if sent.awaited {
+                sent.sent >= bytes
+            } else {
+                !sent.lost
+            }
+        })
+    }
 
     /// Forgets the first segment that is kept.
     fn forget_first(&mut self) {

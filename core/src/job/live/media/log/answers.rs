@@ -22,6 +22,11 @@ impl Log {
         }
     }
 
+    /// Whether output is read.
+    pub(in crate::job::live::media) const fn expects_answers(&self) -> bool {
+        self.answers
+    }
+
     /// Forgets what the orchestrator has whole, for nobody waits for output of it.
     pub(super) fn forget_delivered(&mut self) {
         let delivered = |sent: &&Sent| !sent.awaited && !sent.lost;
@@ -124,8 +129,14 @@ impl Log {
         if !self.matched && self.by.is_none() {
             self.by = Some(Matching::Count);
         }
-        for kept in &mut self.kept {
+        let counted = self.counted().unwrap_or(0..0);
+        for at in 0..self.kept.len() {
+            let sent = self.is_sent(at);
+            let by_count = self.by == Some(Matching::Count) || self.kept[at].span().is_none();
+            let counts = by_count && counted.contains(&(self.first + at as u64));
+            let kept = &mut self.kept[at];
             kept.back = kept.open.take().or(kept.back);
+            kept.cut = (kept.cut || kept.back.is_some() || counts) && !sent;
         }
         self.drop_output();
         self.forget_answered();
@@ -133,7 +144,7 @@ impl Log {
 
     /// The segments of which output has ended before it had all of them.
     pub(in crate::job::live::media) fn answered_in_part(&self) -> Option<Range<u64>> {
-        let begun = |(kept, _): &(&Kept, u64)| kept.back.is_some();
+        let begun = |(kept, _): &(&Kept, u64)| kept.back.is_some() || kept.cut;
         let mut numbers = self.kept.iter().zip(self.first..).filter(begun);
         let (_, first) = numbers.next()?;
         let last = numbers.last().map_or(first, |(_, number)| number);
@@ -190,7 +201,12 @@ impl Log {
             self.surplus |= counted.is_none() && self.ended > self.sent_before;
             let numbers = counted.unwrap_or(0..0);
             while self.at > 0 && self.first < numbers.end {
-                if self.first < numbers.start {
+                let first = &self.kept[0];
+                if self.first >= numbers.start && first.cut {
+                    // More output may follow, or the next orchestrator has to answer it again.
+                    break;
+                }
+                if self.is_lost(0) && !first.cut {
                     // The publisher gave it up.
                     self.miss_first();
                 } else {
@@ -210,7 +226,8 @@ impl Log {
         while let (Some(latest), Some(first)) = (latest, self.kept.front()) {
             let passed = self.first < latest;
             let counts = by_count(first, self.first);
-            if self.at == 0 || !(passed || self.first == latest && (counts || first.is_whole())) {
+            let whole = (counts || first.is_whole()) && !first.cut;
+            if self.at == 0 || !(passed || self.first == latest && whole) {
                 break;
             }
             if counts || first.is_answered() {

@@ -116,6 +116,8 @@ impl Log {
         self.sent.push_back(Sent {
             seq,
             numbers: number..number + 1,
+            handed: 0,
+            sent: 0,
             awaited: true,
             lost: false,
         });
@@ -143,8 +145,12 @@ impl Log {
     pub(in crate::job::live::media) fn took_data(&mut self) {
         let piece = self.kept.get(self.at);
         let piece = piece.and_then(|kept| kept.pieces.get(self.handed));
-        if let (Some(piece), Some(first)) = (piece, &mut self.first_open) {
-            first.bytes = first.bytes.saturating_add(piece.len());
+        let len = piece.map_or(0, Bytes::len);
+        if let Some(first) = &mut self.first_open {
+            first.bytes = first.bytes.saturating_add(len);
+        }
+        if let Some(sent) = self.sent.back_mut() {
+            sent.handed += len as u64;
         }
         self.handed += 1;
         self.step_over();
@@ -163,11 +169,20 @@ impl Log {
             .get(self.at)
             .is_some_and(|kept| kept.complete && self.handed >= kept.pieces.len());
         if self.begun && done {
+            let ends = self.sent.back().map(|sent| (sent.seq, sent.handed));
+            self.kept[self.at].ends = ends;
             self.at += 1;
             self.begun = false;
             self.handed = 0;
             self.trim();
             self.forget_answered();
+        }
+    }
+
+    /// Notes how many bytes of each segment of the channel have left, on a connection that did not break since.
+    pub(in crate::job::live::media) fn note_sent(&mut self, bytes: impl Fn(Seq) -> u64) {
+        for sent in self.sent.iter_mut().filter(|sent| sent.awaited) {
+            sent.sent = bytes(sent.seq);
         }
     }
 
@@ -203,7 +218,7 @@ impl Log {
         }
         let again = self.at + usize::from(self.begun);
         for kept in &mut self.kept {
-            (kept.open, kept.back) = (None, None);
+            (kept.open, kept.back, kept.ends, kept.cut) = (None, None, None, false);
         }
         self.owed_to = self.owed_to.max(self.first + again as u64);
         (self.at, self.begun, self.handed) = (0, false, 0);

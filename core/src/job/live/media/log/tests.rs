@@ -80,6 +80,7 @@ fn feed(log: &mut Log, now: Time) -> (Vec<Vec<u8>>, bool) {
             Next::Nothing => break,
         }
     }
+    log.note_sent(|_| u64::MAX);
     (all, open)
 }
 
@@ -296,6 +297,49 @@ fn what_ended_output_answers_in_part_comes_again_with_its_beginning() {
     assert_eq!(feed_reader(&mut log, at(10)).concat(), frames(10, 30));
     back(&mut log, &frames(10, 30));
     assert_eq!((log.answered, log.answered_in_part()), (3, None));
+}
+
+#[test]
+fn output_of_an_upload_that_has_not_left_whole_is_an_answer_only_once_more_output_follows() {
+    let whole = frames(0, 10).len() as u64;
+    for stamped in [true, false] {
+        let mut log = log();
+        log.model_reads();
+        match stamped {
+            true => second(&mut log, 0),
+            false => publish(&mut log, vec![1; whole as usize]),
+        }
+        feed(&mut log, START);
+        // The upload breaks off inside the last frame, and the runner ends its output of what there is in order.
+        log.note_sent(|_| whole - 80);
+        let output = match stamped {
+            true => frames(0, 10),
+            false => vec![2; 10],
+        };
+        back(&mut log, &output);
+        assert_eq!((log.answered, log.owed()), (0, Owed::Something));
+        let mut lost = log.clone();
+        assert_eq!(lost.answered_in_part(), Some(0..1));
+        assert_eq!(lost.restart(), (0, 1), "the next one has all of it again");
+        // The rest leaves. The model may make nothing of it; if it does, that is output of its own.
+        log.note_sent(|_| whole);
+        log.settled(Seq::ZERO, false);
+        assert_eq!((log.answered, log.expects_rest()), (0, true));
+        if stamped {
+            assert_eq!(log.owed(), Owed::Nothing);
+            let mut dropped = log.clone();
+            dropped.finish();
+            assert_eq!((dropped.answered, dropped.missing), (1, 0));
+            let mut rest = log.clone();
+            back(&mut rest, &[0xaa; 80]);
+            assert_eq!((rest.answered, rest.expects_rest()), (1, false));
+            assert_eq!(rest.answered_in_part(), None);
+        }
+        second(&mut log, 1);
+        feed(&mut log, at(1_000));
+        back(&mut log, &frames(10, 20));
+        assert_eq!((log.answered, log.missing), (2, 0), "stamped: {stamped}");
+    }
 }
 
 #[test]
