@@ -364,6 +364,7 @@ impl Player {
             }),
             9..=12 => media::Event::Seen,
             13 if kind & 0x70 == 0 => media::Event::Delivered,
+            13 if kind & 0x70 == 0x10 => media::Event::Declined,
             13 => media::Event::Ready,
             14 => media::Event::Ended(None),
             _ => media::Event::Ended(Some(Failure::new(who, Cause::Gone("a media channel")))),

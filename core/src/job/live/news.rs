@@ -1,8 +1,9 @@
 //! News of the media, and what they mean for the job.
 
 use super::media::{self, Owed};
-use super::{Ending, LiveVideoJob, State, work};
+use super::{Ending, Event, LiveVideoJob, State, work};
 use crate::error::{Cause, Failure};
+use crate::pool::Outcome;
 use crate::time::Time;
 
 impl LiveVideoJob {
@@ -74,6 +75,7 @@ impl LiveVideoJob {
             }
             media::Event::Seen => self.on_output(),
             media::Event::Ended(failure) => self.on_media_ended(failure),
+            media::Event::Declined => self.on_declined(),
             _ => {}
         }
     }
@@ -90,6 +92,18 @@ impl LiveVideoJob {
             hire.gave(self.now);
         }
         self.end_standby();
+    }
+
+    /// The media cannot go on with the orchestrator at work, and not by its fault. The loss before it was counted.
+    fn on_declined(&mut self) {
+        if !self.input_open && self.owed != Owed::Something {
+            return self.finish(Ending::Finished);
+        }
+        self.give_up_session();
+        self.leave(Outcome::Unused);
+        if !self.promote_standby() {
+            self.out.event(Event::NeedLease);
+        }
     }
 
     /// A media channel ended, by itself or by a failure.

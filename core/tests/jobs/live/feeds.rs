@@ -63,6 +63,7 @@ fn news(media: &mut Media) -> Vec<(u32, &'static str)> {
             Output::Event(news) => match news.event {
                 Event::Seen => all.push((news.session, "seen")),
                 Event::Ended(_) => all.push((news.session, "ended")),
+                Event::Declined => all.push((news.session, "declined")),
                 _ => {}
             },
             Output::Idle(_) => return all,
@@ -110,7 +111,7 @@ fn the_one_at_work_goes_on_if_it_gives_first_and_the_standby_is_not_heard_any_mo
     media.go_to(NOW, 1, &channels_at("b"));
     assert_eq!(
         (news(&mut media), sessions(&media)),
-        (vec![(1, "ended")], vec![])
+        (vec![(1, "declined")], vec![])
     );
     media.go_to(NOW, 2, &channels_at("c"));
     assert_eq!(told(&mut media), ["anew 0 after 8"]);
@@ -164,7 +165,11 @@ fn a_standby_that_takes_no_input_is_given_up_before_it_holds_too_much() {
 fn a_standby_that_was_left_after_it_gave_is_left_for_another() {
     let mut media = two();
     give(&mut media, 1, b"half");
+    assert_eq!(news(&mut media), [(1, "seen")]);
+    // The job did not hear of its output in time, and takes the other one to be at work, whose channel is closed.
     media.leave(NOW, 1);
+    assert_eq!(news(&mut media), [(0, "declined")]);
+    media.leave(NOW, 0);
     media.go_to(NOW, 2, &channels_at("c"));
     give(&mut media, 2, b"whole");
     let told = told(&mut media);
@@ -189,4 +194,48 @@ fn output_that_the_end_of_the_job_cuts_short_is_told_and_nothing_after_it() {
     media.output_over(NOW);
     let cut = format!("{:?}", OutputEvent::Truncated(Seq::ZERO, 8));
     assert_eq!(told(&mut media), ["begin 0", "half", "more", &cut]);
+}
+
+#[test]
+fn nothing_is_told_to_be_missing_before_all_output_from_before_the_end_is_handed_over() {
+    let input = |answers| {
+        let mut media = Media::new(NOW, Config::default());
+        media.expect_output(NOW, true);
+        media.open(NOW, publisher::Config::default());
+        media.go_to(NOW, 0, &channels_at("a"));
+        for _ in 0..2 {
+            media.begin(NOW).unwrap();
+            media.write(NOW, Bytes::from_static(b"in"));
+            media.end_segment(NOW);
+        }
+        loop {
+            match media.poll_output() {
+                Output::Effect(id, Effect::Http(Out::Data(data))) => {
+                    media.handle_input(NOW, Input::Http(id, In::Sent(data.len())));
+                }
+                Output::Idle(_) => break,
+                _ => {}
+            }
+        }
+        media.expect_output(NOW, answers);
+        media.end(NOW);
+        media
+    };
+    let gap = |from| format!("{:?}", OutputEvent::Gap(Seq::new(from)..Seq::new(2)));
+    let mut media = input(true);
+    give(&mut media, 0, b"out");
+    media.output(NOW, 0, subscriber::Event::End(Seq::ZERO));
+    assert_eq!(told(&mut media), ["begin 0", "out", "End(seq 0)"]);
+    media.output_over(NOW);
+    assert_eq!(told(&mut media), [gap(1)]);
+    assert_eq!(media.figures().missing, 1);
+    // Whoever drops the output unread has missed it all.
+    let mut media = input(true);
+    media.expect_output(NOW, false);
+    assert_eq!(
+        (told(&mut media), media.figures().missing),
+        (vec![gap(0)], 2)
+    );
+    // Nobody reads, so nothing is missing.
+    assert_eq!(input(false).figures().missing, 0);
 }

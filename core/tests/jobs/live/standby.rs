@@ -1,5 +1,6 @@
 //! Another orchestrator beside one that is silent.
 
+use livepeer_core::job::SwapLimit;
 use livepeer_core::job::live::{STANDBY_REST, STEADY};
 
 use super::*;
@@ -31,8 +32,8 @@ fn silence(world: &mut World, millis: u64) {
 }
 
 /// A job whose output flowed, and then stopped three segments ago.
-fn silent() -> World {
-    let mut world = World::new(Config::default());
+fn silent(config: Config) -> World {
+    let mut world = World::new(config);
     world.assign_well("a");
     flow(&mut world, 15);
     world.take_events();
@@ -123,7 +124,11 @@ const STAGES: [Stage; 3] = [Stage::Wanted, Stage::Starting, Stage::Running];
 
 /// A silent job with a standby that is so far.
 fn with_standby(stage: Stage) -> World {
-    let mut world = silent();
+    with_standby_of(Config::default(), stage)
+}
+
+fn with_standby_of(config: Config, stage: Stage) -> World {
+    let mut world = silent(config);
     assert!(needs_lease(&mut world));
     if stage != Stage::Wanted {
         world.lend("b");
@@ -266,6 +271,49 @@ fn a_standby_that_takes_no_input_or_is_closed_is_given_up_and_the_one_at_work_go
         world.standby_media(media::Event::Seen);
         world.media(media::Event::Seen);
         assert!(world.take_events().is_empty());
+    }
+}
+
+#[test]
+fn an_orchestrator_that_the_media_closed_for_another_is_left_without_blame_and_costs_no_swap() {
+    let config = Config {
+        swap_limit: SwapLimit::new(1, Duration::from_secs(600)),
+        ..Config::default()
+    };
+    for of_standby in [false, true] {
+        let mut world = with_standby_of(config.clone(), Stage::Running);
+        let (gone, session) = if of_standby {
+            // It took over in the moment in which the media closed its channel.
+            world.lose_media();
+            world.session = 1;
+            ("b", 1)
+        } else {
+            // It gave output in the moment in which the job gave it up.
+            world.standby_media(media::Event::Ended(None));
+            ("a", 0)
+        };
+        world.take_events();
+        world.left.clear();
+        world.media(media::Event::Declined);
+        let events = world.take_events();
+        assert!(
+            matches!(
+                &events[..],
+                [(_, Event::Release(lease, Outcome::Unused)), (_, Event::NeedLease)]
+                    if lease.url().host() == gone
+            ),
+            "{events:?}"
+        );
+        assert_eq!(world.left, [session]);
+        world.assign("c", 200, &channels("m3"));
+        let events = world.take_events();
+        assert!(
+            matches!(
+                &events[..],
+                [(_, Event::Started(started))] if started.swaps == u32::from(of_standby)
+            ),
+            "{events:?}"
+        );
     }
 }
 

@@ -19,9 +19,11 @@
 //! where it likes. If the orchestrator is lost before the rest has come, the next one answers the segment whole, so that
 //! its beginning comes twice: that is told by [`OutputEvent::Repeated`].
 //!
-//! A limit: time stamps tell frames, not bytes. If an upload breaks off inside the last frame of a segment and its
-//! orchestrator is lost before the rest has come, output of what there is counts as the answer, and the rest of that
-//! frame is missing untold.
+//! Time stamps tell frames, not bytes: an upload may break off inside the last frame of a segment. So output is an
+//! answer only if all of the segment had left when that output ended, on a connection that had not broken
+//! (`output_of_an_upload_that_has_not_left_whole_is_an_answer_only_once_more_output_follows`). Nobody waits for the
+//! server's word that it has the segment, or each loss of an orchestrator would repeat output. So a limit is left: what
+//! left may be on its way still, when a connection breaks of which we hear only after the output.
 //!
 //! A standby ([`Media::stand_by`]) gets the same beside the one at work, which is silent and goes on to get input. The
 //! first of the two whose output comes goes on; the channel of the other is closed. All that is known of the input is
@@ -88,8 +90,9 @@ pub struct Media {
     config: Config,
     at_work: Feed,
     standby: Option<Box<Feed>>,
-    /// How many sessions were heard of.
+    /// How many sessions were heard of, and which of them the job said last to be at work.
     sessions: u32,
+    named: u32,
     /// Publishers of orchestrators that were left, closing their channels.
     leaving: Vec<Child<Publisher>>,
     children: ChildIds,
@@ -127,6 +130,7 @@ impl Media {
             at_work: Feed::new(now, log),
             standby: None,
             sessions: 0,
+            named: 0,
             leaving: Vec::new(),
             children: ChildIds::default(),
             opened: false,
@@ -153,6 +157,7 @@ impl Media {
     /// channel from now on, beginning with what is not answered.
     pub fn go_to(&mut self, now: Time, session: u32, channels: &Channels) {
         self.advance(now);
+        self.named = session;
         if self.standby_is(session) {
             self.promote();
         } else if session >= self.sessions {
@@ -163,7 +168,7 @@ impl Media {
             // Its channel was closed a moment ago, for the one before gave output at last.
             self.leave_channel();
             (self.at_work.session, self.at_work.output) = (session, None);
-            self.at_work.tell(Event::Ended(None), &mut self.out);
+            self.decline(session);
         }
         self.settle();
     }
@@ -195,17 +200,20 @@ impl Media {
             self.end_standby();
         } else if session == self.at_work.session {
             self.leave_channel();
+            if session != self.named {
+                // It was a standby that gave output a moment ago, so that the channel of the other was closed.
+                self.decline(self.named);
+            }
         }
         self.settle();
     }
 
-    /// The job has ended: what is not answered is missing.
+    /// The job has ended. Output that came before is still handed over; what it does not answer is missing.
     pub fn end(&mut self, now: Time) {
         self.advance(now);
         self.over = true;
         self.end_standby();
         self.at_work.close(self.now);
-        self.at_work.log.finish();
         self.settle();
     }
 
@@ -353,8 +361,10 @@ impl Media {
     /// Whether output is read from now on. While it is not, a segment is answered by its delivery.
     pub fn expect_output(&mut self, now: Time, read: bool) {
         self.advance(now);
-        // The end of a job is no time to lose interest: what is missing then is missing.
-        if read || !self.over {
+        if self.over && !read {
+            // The end of a job is no time to lose interest: what is missing then is missing.
+            self.output_over = true;
+        } else {
             self.each_log(|log| log.expect_answers(read));
         }
         self.settle();
@@ -449,6 +459,7 @@ impl Media {
         if let Some(bytes) = self.open_output {
             self.end_output(OutputEvent::Truncated(self.next_output, bytes));
         }
+        self.settle();
     }
 
     /// The next event of the output for the application. Take all of them after every call of [`Media::output`].
@@ -513,6 +524,11 @@ impl Media {
         }
     }
 
+    fn decline(&mut self, session: u32) {
+        let event = Event::Declined;
+        self.out.event(News { session, event });
+    }
+
     /// Goes on with another feed.
     fn replace(&mut self, next: Feed) {
         self.leave_channel();
@@ -555,6 +571,9 @@ impl Media {
         });
         if self.closes_at().is_some_and(|at| at <= self.now) {
             self.at_work.tell_delivered(&mut self.out);
+        }
+        if self.over && (self.output_over || !self.at_work.log.expects_answers()) {
+            self.at_work.log.finish();
         }
         while let Some(gap) = self.at_work.log.next_gap() {
             let gap = Seq::new(gap.start)..Seq::new(gap.end);

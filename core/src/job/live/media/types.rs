@@ -97,6 +97,9 @@ pub enum Event {
     Delivered,
     /// A media channel ended, by itself or by a failure.
     Ended(Option<Failure>),
+    /// The channel of the session at work is closed by this side: job and media had decided opposite ways between an
+    /// orchestrator and its standby in the same moment. Nobody is to blame, and another orchestrator has to go on.
+    Declined,
     /// News for those who wait for input to be handed over, settled or closed, or for the media to be idle.
     Ready,
 }
