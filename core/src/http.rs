@@ -198,6 +198,10 @@ pub struct Request {
     pub protocol: Protocol,
     /// As server: the address at the other end of the connection, if the driver knows it.
     pub peer: Option<IpAddr>,
+    /// As server: the host, and port, that the caller says it reached. Anybody may write anything there.
+    pub host: Option<String>,
+    /// As server: how many bytes the body will have, if the caller says so.
+    pub length: Option<u64>,
 }
 
 impl Request {
@@ -212,6 +216,8 @@ impl Request {
             trust: Trust::Public,
             protocol: Protocol::Http1,
             peer: None,
+            host: None,
+            length: None,
         }
     }
 

@@ -53,6 +53,11 @@ impl Intake {
         }
     }
 
+    /// Changes the room. What is held above it stays until it is given back.
+    pub const fn set_most(&mut self, requests: usize, bytes: usize) {
+        self.most = Load { requests, bytes };
+    }
+
     /// Lets one more request in, with its head. Where the driver does not know who asks, only the total counts.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ pub mod multipart;
 pub mod payment;
 mod reason;
 pub mod refused;
+pub mod replies;
 pub mod runner;
 pub mod signer;
 pub mod signer_state;

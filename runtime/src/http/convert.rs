@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use hyper::body::Body as _;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
@@ -104,6 +105,8 @@ pub(super) fn request(
     }
     let mut request = Request::new(method, url).body(livepeer_core::http::Body::Stream);
     request.headers = headers(from.headers());
+    request.host = host(from);
+    request.length = from.body().size_hint().exact();
     if from.version() == Version::HTTP_2 {
         request.protocol = Protocol::Http2;
     }
@@ -127,6 +130,14 @@ fn served(path: &str, secure: bool) -> Result<Url, StatusCode> {
             StatusCode::BAD_REQUEST
         }
     })
+}
+
+/// The host that a request names, which is a proxy's name for us if it is not ours.
+fn host<B>(from: &hyper::Request<B>) -> Option<String> {
+    let named = from.headers().get(header::HOST);
+    let named = named.and_then(|host| host.to_str().ok());
+    let named = named.or_else(|| from.uri().authority().map(Authority::as_str));
+    named.filter(|host| !host.is_empty()).map(String::from)
 }
 
 /// Whether a request names one host, or none where HTTP lets it (RFC 9112 3.2, RFC 9113 8.3.1).

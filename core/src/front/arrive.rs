@@ -1,0 +1,351 @@
+//! From the head of a request to the work that it asks for.
+
+use alloc::boxed::Box;
+use alloc::string::{String, ToString as _};
+
+use bytes::Bytes;
+
+use super::incoming::Incoming;
+use super::reply::{self, Greeting};
+use super::route::{self, Route, Target};
+use super::types::{self, Event, Finished, Outcome, RequestId, Work};
+use super::{Front, Job, Running, Sent, State};
+use crate::http::{Body, Method, Out, Request, Response};
+use crate::intake::Full;
+use crate::machine::EffectId;
+use crate::pipeline::Pipeline;
+use crate::time::Time;
+use crate::wire::refused::{Code, Refused, Shape};
+use crate::wire::replies;
+
+impl Front {
+    /// Takes the head of a request, and answers it if that is enough.
+    pub(super) fn arrive(&mut self, exchange: EffectId, request: &Request) {
+        let id = RequestId::draw(self.now, &mut self.rng);
+        let greeting = Greeting::new(id, request, &self.config);
+        let turned_away = Away {
+            exchange,
+            id,
+            greeting: &greeting,
+            route: None,
+        };
+        if !expects_only_leave(request) {
+            let text = "Only 'Expect: 100-continue' is understood.\n";
+            let mut response = Response::new(417).body(Body::Full(text.into()));
+            response
+                .headers
+                .push("content-type", "text/plain; charset=utf-8");
+            return self.turn_away(turned_away, response, None);
+        }
+        if request.method == Method::Options && greeting.is_from_page() {
+            let response = greeting.preflight(request);
+            self.out.http(exchange, Out::Reply(response));
+            return;
+        }
+        let target = route::find(request.method, request.url.path());
+        let target = target.and_then(|target| match target.route {
+            Route::Page(page) if !self.config.pages.contains(&page) => {
+                let path = request.url.path();
+                let refused = Refused::unknown_url(request.method.as_str(), path);
+                Err((target.shape, refused))
+            }
+            _ => Ok(target),
+        });
+        let target = match target {
+            Ok(target) => target,
+            Err((shape, refused)) => return self.turn_away_with(turned_away, shape, &refused),
+        };
+        let turned_away = Away {
+            route: Some(target.route),
+            ..turned_away
+        };
+        let shape = target.shape;
+        if let Err(refused) = self.admit(exchange, id, request, target, greeting.clone()) {
+            self.turn_away_with(turned_away, shape, &refused);
+        }
+    }
+
+    /// Lets a request in, or says why not.
+    fn admit(
+        &mut self,
+        exchange: EffectId,
+        id: RequestId,
+        request: &Request,
+        target: Target,
+        greeting: Greeting,
+    ) -> Result<(), Refused> {
+        let now = self.now;
+        let route = target.route;
+        if route.makes_work() && self.closing.is_some_and(|at| at <= now) {
+            let text = "This instance is shutting down; try again.";
+            return Err(Refused::new(Code::Draining, text));
+        }
+        let state = if route.has_body() {
+            let encoding = request
+                .headers
+                .get("content-encoding")
+                .unwrap_or("identity");
+            if !encoding.eq_ignore_ascii_case("identity") {
+                let text = alloc::format!(
+                    "Unsupported content encoding '{}'; send the body without one.",
+                    reply::printable(encoding)
+                );
+                return Err(Refused::new(Code::UnsupportedContentEncoding, text));
+            }
+            let limit = self.config.max_body(route);
+            State::Reading(Incoming::new(now, limit, request.length)?)
+        } else {
+            State::Fetching
+        };
+        let held = self.intake.admit(request).map_err(too_many)?;
+        let running = Running {
+            exchange: Some(exchange),
+            target,
+            greeting,
+            sent: Sent::new(request, &self.config, route),
+            config: self.config.clone(),
+            began: now,
+            received: now,
+            held,
+            state,
+            wake: now,
+        };
+        self.exchanges.insert(exchange, id);
+        self.running.insert(id, running);
+        if route.has_body() {
+            self.arm(id);
+        } else {
+            self.read(id);
+        }
+        Ok(())
+    }
+
+    /// Answers a request that reads something, or has the shell do that.
+    fn read(&mut self, id: RequestId) {
+        let target = &self.running[&id].target;
+        let part = |at: usize| target.parts.get(at).map_or("", |part| part.as_str());
+        match target.route {
+            Route::Alive => self.tell(id, 200, replies::health("ok")),
+            Route::Ready if self.closing.is_some() => {
+                self.tell(id, 503, replies::health("draining"));
+            }
+            Route::Ready => self.tell(id, 200, replies::health("ready")),
+            Route::Page(page) => {
+                self.out.event(Event::Page(id, page));
+                self.arm(id);
+            }
+            Route::ResultFile => {
+                let path = alloc::format!("/stream/{}/{}", part(0), part(1));
+                self.bring(id, path);
+            }
+            Route::File => {
+                let path = alloc::format!("/files/{}/{}", part(0), part(1));
+                self.bring(id, path);
+            }
+            Route::Translations => {
+                let text = "audio-to-text transcribes and cannot translate; no app or BYOC backend for \
+                            'translations' is configured.";
+                let refused = Refused::new(Code::UnsupportedOperation, text).at("model");
+                self.refuse(id, &refused);
+            }
+            _ => self.refuse(
+                id,
+                &Refused::new(Code::InternalError, "This route reads a body."),
+            ),
+        }
+    }
+
+    /// Answers with a result, from memory or from the shell's folder.
+    fn bring(&mut self, id: RequestId, path: String) {
+        if let Some(object) = self.objects.get(&path) {
+            let response = reply::file(object.content_type, object.content.clone());
+            return self.answer(id, response, Outcome::Answered, None);
+        }
+        if self.config.folder {
+            self.out.event(Event::Fetch(id, path));
+            return self.arm(id);
+        }
+        self.answer(id, reply::no_file(), Outcome::Refused, None);
+    }
+
+    /// Answers with JSON.
+    pub(super) fn tell(&mut self, id: RequestId, status: u16, json: Bytes) {
+        let mut response = Response::new(status).body(Body::Full(json));
+        response.headers = super::typed("application/json");
+        self.answer(id, response, Outcome::Answered, None);
+    }
+
+    // ---- the body --------------------------------------------------------------------------------------------
+
+    /// Takes bytes of a body.
+    pub(super) fn take(&mut self, now: Time, exchange: EffectId, data: Bytes) {
+        let Some(id) = self.exchanges.get(&exchange).copied() else {
+            return;
+        };
+        let Some(running) = self.running.get_mut(&id) else {
+            return;
+        };
+        let State::Reading(body) = &mut running.state else {
+            return;
+        };
+        let taken = self
+            .intake
+            .grow(&mut running.held, data.len())
+            .map_err(too_many)
+            .and_then(|()| body.take(now, data));
+        if let Err(refused) = taken {
+            self.refuse(id, &refused);
+        }
+    }
+
+    /// A body is complete.
+    pub(super) fn received(&mut self, now: Time, exchange: EffectId) {
+        let Some(id) = self.exchanges.get(&exchange).copied() else {
+            return;
+        };
+        let Some(running) = self.running.get_mut(&id) else {
+            return;
+        };
+        let State::Reading(_) = running.state else {
+            return;
+        };
+        let State::Reading(body) = core::mem::replace(&mut running.state, State::Fetching) else {
+            return;
+        };
+        running.received = now;
+        let body = body.whole();
+        if running.target.route == Route::VideoResult {
+            return self.tell_video(id, &body);
+        }
+        match self.translate(id, &body) {
+            Ok(work) => self.want(id, work),
+            Err(refused) => self.refuse(id, &refused),
+        }
+    }
+
+    /// Has the shell do the work.
+    fn want(&mut self, id: RequestId, (work, job): (Box<Work>, Box<Job>)) {
+        let Some(running) = self.running.get_mut(&id) else {
+            return;
+        };
+        let video = running.sent.prefers_async && job.pipeline == Pipeline::ImageToVideo;
+        let native = job.native.clone();
+        running.state = State::Working(job);
+        if video && matches!(running.target.route, Route::Batch(_)) {
+            if !self.videos.begin(&native) {
+                let text = "Too many videos are being made.";
+                return self.refuse(id, &Refused::new(Code::Overloaded, text));
+            }
+            self.accept(id, &native);
+        }
+        self.out.event(Event::Want(id, work));
+        self.arm(id);
+    }
+
+    /// Tells a caller that its video will be made, and lets it go.
+    fn accept(&mut self, id: RequestId, native: &str) {
+        let Some(running) = self.running.get_mut(&id) else {
+            return;
+        };
+        let Some(exchange) = running.exchange.take() else {
+            return;
+        };
+        self.exchanges.remove(&exchange);
+        let mut response = Response::new(202).body(Body::Full(replies::video_accepted(native)));
+        response.headers = super::typed("application/json");
+        running.greeting.write(&mut response.headers);
+        self.out.http(exchange, Out::Reply(response));
+    }
+
+    /// Says how a video is doing.
+    fn tell_video(&mut self, id: RequestId, body: &[u8]) {
+        let named = replies::read_video_id(body);
+        let state = named.and_then(|native| self.videos.get(&native).cloned());
+        match state {
+            None => self.refuse(id, &Refused::new(Code::InvalidValue, "invalid request ID")),
+            Some(None) => self.tell(id, 202, replies::video_pending()),
+            Some(Some(result)) => self.tell(id, 200, result),
+        }
+    }
+
+    /// A name for a request on Livepeer's own routes that no other one has.
+    pub(super) fn draw_native(&mut self) -> String {
+        loop {
+            let name = types::draw_native(&mut self.rng);
+            let path = alloc::format!("/stream/{name}/");
+            if !self.videos.has(&name) && !self.objects.has_any(&path) {
+                return name;
+            }
+        }
+    }
+
+    // ---- without a place -------------------------------------------------------------------------------------
+
+    fn turn_away_with(&mut self, away: Away<'_>, shape: Shape, refused: &Refused) {
+        let response = reply::refusal(shape, refused);
+        self.turn_away(away, response, Some(refused.code.name()));
+    }
+
+    /// Answers a request that was not let in.
+    fn turn_away(&mut self, away: Away<'_>, mut response: Response, error: Option<&'static str>) {
+        away.greeting.write(&mut response.headers);
+        if away.greeting.is_bodiless() {
+            response.body = Body::Empty;
+        }
+        let status = response.status;
+        self.out.http(away.exchange, Out::Reply(response));
+        self.out.event(Event::Finished(Box::new(Finished {
+            id: away.id,
+            route: away.route,
+            status: Some(status),
+            error,
+            outcome: Outcome::Refused,
+            job: None,
+            served: None,
+            took: core::time::Duration::ZERO,
+            first: None,
+        })));
+    }
+}
+
+/// A request that is not let in.
+struct Away<'a> {
+    exchange: EffectId,
+    id: RequestId,
+    greeting: &'a Greeting,
+    route: Option<Route>,
+}
+
+impl Sent {
+    fn new(request: &Request, config: &types::Config, route: Route) -> Self {
+        let field = |name| request.headers.get(name).map(String::from);
+        let prefers = |(name, value): (&str, &str)| {
+            let mut words = value.split([',', ';']).map(str::trim);
+            name == "prefer" && words.any(|word| word.eq_ignore_ascii_case("respond-async"))
+        };
+        let names_files = matches!(route, Route::Generations | Route::Edits);
+        Self {
+            content_type: field("content-type").unwrap_or_default(),
+            prefers_async: request.headers.iter().any(prefers),
+            base: if names_files {
+                reply::public_base(request, config)
+            } else {
+                String::new()
+            },
+        }
+    }
+}
+
+/// Whether a request expects nothing but leave to send its body.
+fn expects_only_leave(request: &Request) -> bool {
+    let expected = request.headers.get("expect");
+    expected.is_none_or(|expected| expected.eq_ignore_ascii_case("100-continue"))
+}
+
+fn too_many(full: Full) -> Refused {
+    let text = match full {
+        Full::Total => "Too many requests in flight.".to_string(),
+        Full::Peer => "Too many requests in flight from one address.".to_string(),
+    };
+    Refused::new(Code::Overloaded, text)
+}

@@ -1,0 +1,454 @@
+//! The routes of the front door, as one table (front-door spec 1.2).
+//!
+//! A path is percent-decoded once, segment by segment. One slash at its end is forgiven, an empty segment is not.
+
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::http::Method;
+use crate::pipeline::Pipeline;
+use crate::wire::refused::{Code, Refused, Shape};
+
+/// A thing that the front door does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Route {
+    /// A batch job in Livepeer's own form.
+    Batch(Pipeline),
+    /// The result of a video that was asked for with `Prefer: respond-async`.
+    VideoResult,
+    /// A result of a batch job in Livepeer's own form.
+    ResultFile,
+    /// A conversation with a language model.
+    Chat,
+    /// The models that are served.
+    Models,
+    /// One of the models that are served.
+    Model,
+    /// Pictures from a text.
+    Generations,
+    /// Pictures from a picture and a text.
+    Edits,
+    /// A transcript.
+    Transcriptions,
+    /// A transcript in another language, which no pipeline makes.
+    Translations,
+    /// Spoken text.
+    Speech,
+    /// A picture that an answer names.
+    File,
+    /// Whether the process lives.
+    Alive,
+    /// Whether new work is taken.
+    Ready,
+    /// A page that the shell writes.
+    Page(Page),
+}
+
+/// A page whose content the front door does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Page {
+    /// How all is going, for people and probes.
+    Health,
+    /// Figures in the text format of Prometheus.
+    Metrics,
+    /// The description of the routes.
+    OpenApi,
+}
+
+/// A right that the key of a caller needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the names are those that keys carry")]
+pub enum Scope {
+    Batch,
+    Chat,
+    Models,
+    Images,
+    Audio,
+    Embeddings,
+    Rerank,
+    Apps,
+    Byoc,
+    Live,
+    Push,
+    Usage,
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// The methods that are answered; all of them if there is none.
+    pub methods: &'static [Method],
+    /// The path. `{hex}` stands for eight hexadecimal digits, `{secret}` for 32 letters and digits, another word in
+    /// braces for one segment, and with `…` for one or more up to the end.
+    pub path: &'static str,
+    /// The route; `None` for a path that is reserved and not served yet.
+    pub route: Option<Route>,
+    /// The right that is needed, if any.
+    pub scope: Option<Scope>,
+    /// The shape of errors.
+    pub shape: Shape,
+}
+
+/// A request's route, and the parts of the path that its row leaves open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The route.
+    pub route: Route,
+    /// The right that is needed, if any.
+    pub scope: Option<Scope>,
+    /// The shape of errors.
+    pub shape: Shape,
+    /// The open parts, decoded.
+    pub parts: Vec<String>,
+}
+
+const GET: &[Method] = &[Method::Get];
+const POST: &[Method] = &[Method::Post];
+const ANY: &[Method] = &[];
+
+const fn row(
+    methods: &'static [Method],
+    path: &'static str,
+    route: Option<Route>,
+    scope: Option<Scope>,
+    shape: Shape,
+) -> Row {
+    Row {
+        methods,
+        path,
+        route,
+        scope,
+        shape,
+    }
+}
+
+const fn batch(path: &'static str, pipeline: Pipeline) -> Row {
+    let route = Some(Route::Batch(pipeline));
+    row(POST, path, route, Some(Scope::Batch), Shape::Native)
+}
+
+const fn open_ai(path: &'static str, route: Route, scope: Scope) -> Row {
+    row(POST, path, Some(route), Some(scope), Shape::OpenAi)
+}
+
+const fn page(path: &'static str, route: Route) -> Row {
+    row(GET, path, Some(route), None, Shape::OpenAi)
+}
+
+/// A path that is reserved: asked for today, it is unknown.
+const fn reserved(
+    methods: &'static [Method],
+    path: &'static str,
+    scope: Option<Scope>,
+    shape: Shape,
+) -> Row {
+    row(methods, path, None, scope, shape)
+}
+
+/// The table. The first row that fits a path wins.
+#[rustfmt::skip]
+pub const ROUTES: &[Row] = &[
+    batch("/text-to-image", Pipeline::TextToImage),
+    batch("/image-to-image", Pipeline::ImageToImage),
+    batch("/image-to-video", Pipeline::ImageToVideo),
+    batch("/upscale", Pipeline::Upscale),
+    batch("/audio-to-text", Pipeline::AudioToText),
+    batch("/segment-anything-2", Pipeline::SegmentAnything2),
+    batch("/llm", Pipeline::Llm),
+    batch("/image-to-text", Pipeline::ImageToText),
+    batch("/text-to-speech", Pipeline::TextToSpeech),
+    row(POST, "/image-to-video/result", Some(Route::VideoResult), Some(Scope::Batch), Shape::Native),
+    row(GET, "/stream/{hex}/{name}", Some(Route::ResultFile), None, Shape::Plain),
+    open_ai("/v1/chat/completions", Route::Chat, Scope::Chat),
+    row(GET, "/v1/models", Some(Route::Models), Some(Scope::Models), Shape::OpenAi),
+    row(GET, "/v1/models/{id…}", Some(Route::Model), Some(Scope::Models), Shape::OpenAi),
+    open_ai("/v1/images/generations", Route::Generations, Scope::Images),
+    open_ai("/v1/images/edits", Route::Edits, Scope::Images),
+    open_ai("/v1/audio/transcriptions", Route::Transcriptions, Scope::Audio),
+    open_ai("/v1/audio/translations", Route::Translations, Scope::Audio),
+    open_ai("/v1/audio/speech", Route::Speech, Scope::Audio),
+    row(GET, "/files/{secret}/{name}", Some(Route::File), None, Shape::Plain),
+    page("/healthz", Route::Alive),
+    page("/readyz", Route::Ready),
+    page("/health", Route::Page(Page::Health)),
+    page("/metrics", Route::Page(Page::Metrics)),
+    page("/openapi.json", Route::Page(Page::OpenApi)),
+
+    reserved(POST, "/v1/responses", Some(Scope::Chat), Shape::OpenAi),
+    reserved(POST, "/v1/completions", Some(Scope::Chat), Shape::OpenAi),
+    reserved(POST, "/v1/embeddings", Some(Scope::Embeddings), Shape::OpenAi),
+    reserved(POST, "/v1/rerank", Some(Scope::Rerank), Shape::OpenAi),
+    reserved(GET, "/v1/apps", Some(Scope::Apps), Shape::OpenAi),
+    reserved(ANY, "/apps/{app}/{path…}", Some(Scope::Apps), Shape::OpenAi),
+    reserved(POST, "/v1/sessions", Some(Scope::Apps), Shape::OpenAi),
+    reserved(&[Method::Get, Method::Delete], "/v1/sessions/{id}", Some(Scope::Apps), Shape::OpenAi),
+    reserved(ANY, "/v1/sessions/{id}/app/{path…}", Some(Scope::Apps), Shape::OpenAi),
+    reserved(POST, "/process/request/{route…}", Some(Scope::Byoc), Shape::Plain),
+    reserved(ANY, "/process/stream/{path…}", Some(Scope::Byoc), Shape::Plain),
+    reserved(ANY, "/live/video-to-video/{path…}", Some(Scope::Live), Shape::Plain),
+    reserved(&[Method::Patch, Method::Delete], "/whip/{resource}", None, Shape::Plain),
+    reserved(&[Method::Patch, Method::Delete], "/whep/{resource}", None, Shape::Plain),
+    reserved(&[Method::Put, Method::Post], "/live/{name}/{segment}", Some(Scope::Push), Shape::Plain),
+    reserved(GET, "/stream/{path…}", None, Shape::Plain),
+    reserved(GET, "/recordings/{path…}", None, Shape::Plain),
+    reserved(GET, "/v1/usage", Some(Scope::Usage), Shape::OpenAi),
+    reserved(GET, "/v1/key", None, Shape::OpenAi),
+];
+
+impl Route {
+    /// Whether an orchestrator is asked: such a request is refused while the gateway shuts down.
+    #[must_use]
+    pub const fn makes_work(self) -> bool {
+        matches!(
+            self,
+            Self::Batch(_)
+                | Self::Chat
+                | Self::Generations
+                | Self::Edits
+                | Self::Transcriptions
+                | Self::Speech
+        )
+    }
+
+    /// Whether the request's body is read.
+    #[must_use]
+    pub const fn has_body(self) -> bool {
+        self.makes_work() || matches!(self, Self::VideoResult)
+    }
+
+    /// The name in figures and logs: the path's own words.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        ROUTES
+            .iter()
+            .find(|row| row.route == Some(self))
+            .map_or("", |row| row.path)
+    }
+}
+
+/// The target of a request, by its method and its path as the first line has it.
+///
+/// # Errors
+/// If the path is malformed or unknown, or does not have the method. The error has the shape of the path's row.
+pub fn find(method: Method, target: &str) -> Result<Target, (Shape, Refused)> {
+    let path = target.split('?').next().unwrap_or(target);
+    let path = match path.strip_suffix('/') {
+        Some(stripped) if !stripped.is_empty() => stripped,
+        _ => path,
+    };
+    let segments = decoded(path).ok_or_else(|| {
+        let refused = Refused::new(Code::InvalidValue, "malformed path");
+        (Shape::Plain, refused)
+    })?;
+    let unknown = |shape| {
+        let shown: String = path.chars().take(MAX_SHOWN).collect();
+        (shape, Refused::unknown_url(method.as_str(), &shown))
+    };
+    let Some((row, parts)) = ROUTES
+        .iter()
+        .find_map(|row| Some((row, parts(row.path, &segments)?)))
+    else {
+        return Err(unknown(Shape::OpenAi));
+    };
+    let Some(route) = row.route else {
+        return Err(unknown(row.shape));
+    };
+    if !row.answers(method) {
+        let allowed: Vec<&str> = row.methods.iter().map(|method| method.as_str()).collect();
+        let refused = Refused::method(method.as_str(), path, &allowed.join(", "));
+        return Err((row.shape, refused));
+    }
+    Ok(Target {
+        route,
+        scope: row.scope,
+        shape: row.shape,
+        parts,
+    })
+}
+
+/// At most this many characters of a path that is unknown are told back.
+const MAX_SHOWN: usize = 256;
+
+impl Row {
+    /// Whether the method is answered. Whoever may read may also ask how long it is.
+    fn answers(&self, method: Method) -> bool {
+        self.methods.is_empty()
+            || self.methods.contains(&method)
+            || (method == Method::Head && self.methods.contains(&Method::Get))
+    }
+}
+
+/// The open parts of a path that fits the pattern.
+fn parts(pattern: &str, segments: &[Cow<'_, str>]) -> Option<Vec<String>> {
+    let mut parts = Vec::new();
+    let mut rest = segments;
+    for want in pattern.split('/').skip(1) {
+        let (first, others) = rest.split_first()?;
+        if want.ends_with("…}") {
+            if rest.iter().any(|segment| segment.is_empty()) {
+                return None;
+            }
+            parts.push(rest.join("/"));
+            return Some(parts);
+        }
+        let fits = match want {
+            "{hex}" => first.len() == 8 && first.bytes().all(is_hex),
+            "{secret}" => first.len() == 32 && first.bytes().all(|b| b.is_ascii_alphanumeric()),
+            _ if want.starts_with('{') => !first.is_empty(),
+            _ => want == *first,
+        };
+        if !fits {
+            return None;
+        }
+        if want.starts_with('{') {
+            parts.push(first.clone().into_owned());
+        }
+        rest = others;
+    }
+    rest.is_empty().then_some(parts)
+}
+
+const fn is_hex(byte: u8) -> bool {
+    byte.is_ascii_digit() || matches!(byte, b'a'..=b'f')
+}
+
+/// The segments of a path, percent-decoded; `None` if they are not text.
+fn decoded(path: &str) -> Option<Vec<Cow<'_, str>>> {
+    path.split('/').skip(1).map(decoded_segment).collect()
+}
+
+fn decoded_segment(segment: &str) -> Option<Cow<'_, str>> {
+    if !segment.contains('%') {
+        return Some(Cow::Borrowed(segment));
+    }
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let Some((first, others)) = rest.split_first() {
+        rest = others;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let (digits, others) = rest.split_at_checked(2)?;
+        let mut byte = [0];
+        hex::decode_to_slice(digits, &mut byte).ok()?;
+        bytes.push(byte[0]);
+        rest = others;
+    }
+    let text = String::from_utf8(bytes).ok()?;
+    (!text.contains('\0')).then_some(Cow::Owned(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(method: Method, path: &str) -> Result<(Route, Vec<String>), (u16, String)> {
+        find(method, path)
+            .map(|target| (target.route, target.parts))
+            .map_err(|(_, refused)| (refused.status(), refused.message))
+    }
+
+    #[test]
+    fn a_path_is_decoded_once_and_one_slash_at_its_end_is_forgiven() {
+        let chat = Ok((Route::Chat, Vec::new()));
+        for path in [
+            "/v1/chat/completions",
+            "/v1/chat/completions/",
+            "/v1/chat/completions?x=/",
+            "/v1/%63hat/completions",
+        ] {
+            assert_eq!(target(Method::Post, path), chat, "{path}");
+        }
+        for path in [
+            "//v1/chat/completions",
+            "/v1//chat/completions",
+            "/v1/chat/completions//",
+            "/v1/chat%2Fcompletions",
+            "/v1/%2563hat/completions",
+            "/V1/chat/completions",
+            "/v1",
+            "/",
+        ] {
+            let refused = target(Method::Post, path).expect_err(path);
+            assert_eq!(refused.0, 404, "{path}");
+        }
+        for path in ["/%00", "/%zz", "/%f", "/v1/models/%ff", "/%"] {
+            let malformed = Err((400, "malformed path".into()));
+            assert_eq!(target(Method::Get, path), malformed, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_model_may_have_slashes_in_either_form() {
+        for path in [
+            "/v1/models/a/b-1",
+            "/v1/models/a%2Fb-1",
+            "/v1/models/a/b-1/",
+        ] {
+            let found = target(Method::Get, path);
+            assert_eq!(found, Ok((Route::Model, alloc::vec!["a/b-1".into()])));
+        }
+    }
+
+    #[test]
+    fn a_method_that_a_path_does_not_have_is_named_with_those_it_has() {
+        for (method, path, message, shape) in [
+            (
+                Method::Get,
+                "/v1/chat/completions/",
+                "Method GET is not allowed for /v1/chat/completions; use POST.",
+                Shape::OpenAi,
+            ),
+            (
+                Method::Options,
+                "/llm",
+                "Method OPTIONS is not allowed for /llm; use POST.",
+                Shape::Native,
+            ),
+        ] {
+            let (have, refused) = find(method, path).expect_err(path);
+            assert_eq!((have, refused.status()), (shape, 405));
+            assert_eq!(refused.message, message);
+            assert_eq!(refused.headers.get("allow"), Some("POST"));
+        }
+        assert!(
+            find(Method::Head, "/v1/models").is_ok(),
+            "a kind of reading"
+        );
+    }
+
+    #[test]
+    fn files_are_named_by_what_cannot_be_guessed() {
+        let secret = "a".repeat(32);
+        for (path, route) in [
+            ("/stream/0a1b2c3d/0.png".into(), Route::ResultFile),
+            (alloc::format!("/files/{secret}/0.png"), Route::File),
+        ] {
+            let found = find(Method::Get, &path).expect("a file");
+            assert_eq!((found.route, found.parts.len()), (route, 2));
+        }
+        for path in [
+            "/stream/0a1b2c3/0.png",
+            "/stream/0A1B2C3D/0.png",
+            "/files/x/0.png",
+        ] {
+            assert!(find(Method::Get, path).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_reserved_is_unknown_in_the_shape_of_its_clients() {
+        for row in ROUTES.iter().filter(|row| row.route.is_none()) {
+            let path = row.path.replace("{path…}", "a/b").replace("{route…}", "a");
+            let method = row.methods.first().copied().unwrap_or(Method::Get);
+            let (shape, refused) = find(method, &path).expect_err(&path);
+            assert_eq!(
+                (shape, refused.code),
+                (row.shape, Code::UnknownUrl),
+                "{path}"
+            );
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! The front door's names for requests, its settings and bounds.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::IpAddr;
+use core::time::Duration;
+
+use super::objects::Object;
+use super::route::{Page, Route};
+use crate::http::Url;
+use crate::money::Amount;
+use crate::pipeline::Pipeline;
+use crate::prefer::Preferences;
+use crate::rng::Rng;
+use crate::time::Time;
+use crate::wire::batch::BatchRequest;
+use crate::wire::batch::fields::file_of;
+
+/// Names a request from its first byte to its last: a ULID, shown as `req_01K5ZT8M3Q0V7J4X9B2C6D8E0F`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(u128);
+
+/// Base 32 without letters that look like digits.
+const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+impl RequestId {
+    /// A new name: 48 bits of milliseconds, so that names sort by time, and 80 bits of chance.
+    pub(super) fn draw(now: Time, rng: &mut Rng) -> Self {
+        let millis = u128::from(now.as_nanos() / 1_000_000);
+        let chance = u128::from_be_bytes(
+            rng.bytes32()[..16]
+                .try_into()
+                .expect("sixteen of thirty-two bytes"),
+        );
+        Self((millis << 80) | (chance >> 48))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("req_")?;
+        for digit in (0..26).rev() {
+            let value = (self.0 >> (5 * digit)) as usize & 31;
+            fmt::Write::write_char(f, char::from(CROCKFORD[value]))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Draws the name of a request on Livepeer's own routes: eight hexadecimal digits. Its results are found by it, so
+/// nothing that is told to others may give it away.
+pub(super) fn draw_native(rng: &mut Rng) -> String {
+    hex::encode(&rng.bytes32()[..4])
+}
+
+/// Work that a request asks for. If the request [needs a probe](BatchRequest::needs), the shell measures its file
+/// first and refuses what cannot be measured.
+pub struct Work {
+    /// The route.
+    pub route: Route,
+    /// The job.
+    pub request: BatchRequest,
+    /// Who may do it.
+    pub preferences: Preferences,
+}
+
+impl fmt::Debug for Work {
+    // Prompts are nobody's business, and no log's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Work")
+            .field("route", &self.route)
+            .field("model", &self.request.model())
+            .finish_non_exhaustive()
+    }
+}
+
+/// An event of a [`Front`](super::Front). The shell acts on the first six, and answers those that ask.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// Do this work, and tell how it goes: by [`Front::head`](super::Front::head), `chunk`, `done`, `failed` or
+    /// `refuse`.
+    Want(RequestId, Box<Work>),
+    /// Nobody waits for this work any more: cancel it.
+    Gone(RequestId),
+    /// The client is slow: tell no more of this stream until there is [`Event::Room`].
+    Full(RequestId),
+    /// The stream may go on.
+    Room(RequestId),
+    /// Write this page: answered by [`Front::page`](super::Front::page).
+    Page(RequestId, Page),
+    /// A result of that path is asked for that is not in memory: answered by [`Front::object`](super::Front::object).
+    /// Only with [`Config::folder`].
+    Fetch(RequestId, String),
+    /// Keep this result in the folder. Only with [`Config::folder`].
+    Keep(Object),
+    /// A request is over.
+    Finished(Box<Finished>),
+    /// All work is done, after [`Front::drain`](super::Front::drain).
+    Drained,
+}
+
+/// The end of a request, for logs and figures.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// The request.
+    pub id: RequestId,
+    /// The route; `None` if no route fits.
+    pub route: Option<Route>,
+    /// The status that was answered; `None` if the client went away before.
+    pub status: Option<u16>,
+    /// The code of the error that was answered, in the head or in the stream.
+    pub error: Option<&'static str>,
+    /// How the request ended.
+    pub outcome: Outcome,
+    /// The pipeline and model of its job.
+    pub job: Option<(Pipeline, String)>,
+    /// The orchestrator that served, and its fee.
+    pub served: Option<(Url, Amount)>,
+    /// How long the request took.
+    pub took: Duration,
+    /// How long the first event of its stream took.
+    pub first: Option<Duration>,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// Answered in full.
+    Answered,
+    /// Answered with an error.
+    Refused,
+    /// Answered in part, then broken by the orchestrator.
+    Broken,
+    /// The client went away, or took too long to read.
+    Gone,
+}
+
+impl Outcome {
+    /// The word in figures.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Refused => "refused",
+            Self::Broken => "broken",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+/// Header fields about who served, for how much, and how long it took (front-door spec 3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transparency {
+    /// All of them.
+    #[default]
+    Full,
+    /// Units, price and cost.
+    Cost,
+    /// None of them.
+    None,
+}
+
+/// The web pages that may call the gateway from a browser.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Origins {
+    /// No page.
+    #[default]
+    None,
+    /// Every page.
+    Any,
+    /// Pages of these origins, such as `https://app.example`.
+    These(Vec<String>),
+}
+
+impl Origins {
+    /// Whether a page of that origin may call.
+    #[must_use]
+    pub fn has(&self, origin: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::Any => true,
+            Self::These(origins) => origins.iter().any(|one| one == origin),
+        }
+    }
+}
+
+/// A network of addresses, such as `10.0.0.0/8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl Network {
+    /// The network of `prefix` leading bits; `None` if an address does not have as many.
+    #[must_use]
+    pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        (prefix <= most).then_some(Self { address, prefix })
+    }
+
+    /// Whether an address belongs to it.
+    #[must_use]
+    pub fn has(&self, address: IpAddr) -> bool {
+        let differ = match (self.address, address.to_canonical()) {
+            (IpAddr::V4(one), IpAddr::V4(other)) => {
+                u128::from(one.to_bits() ^ other.to_bits()) << 96
+            }
+            (IpAddr::V6(one), IpAddr::V6(other)) => one.to_bits() ^ other.to_bits(),
+            _ => return false,
+        };
+        differ
+            .checked_shr(128 - u32::from(self.prefix))
+            .unwrap_or(0)
+            == 0
+    }
+}
+
+/// Settings of a [`Front`](super::Front). They may change at any time; requests that run keep those they began with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where callers reach the gateway, for addresses in answers: scheme, host and port. If absent, where the request
+    /// says it was sent.
+    pub public_url: Option<String>,
+    /// Networks whose `X-Forwarded-Proto` and `X-Forwarded-Host` count.
+    pub trusted_proxies: Vec<Network>,
+    /// Web pages that may call.
+    pub cors: Origins,
+    /// Header fields about who served.
+    pub transparency: Transparency,
+    /// Whether `server-timing` is told too.
+    pub server_timing: bool,
+    /// Pages that are asked of the shell; the others are unknown paths.
+    pub pages: Vec<Page>,
+    /// Whether a stream of `/llm` ends with `[DONE]`.
+    pub done_on_native: bool,
+    /// How long after the orchestrator's head a stream's own may wait for the first event.
+    pub early_head: Duration,
+    /// How long a stream is silent before a comment keeps it alive.
+    pub keep_alive: Duration,
+    /// How long an orchestrator may be silent within a stream.
+    pub stream_silence: Duration,
+    /// How long a client may take nothing of what waits for it.
+    pub write_stall: Duration,
+    /// How long an answer may take, from the request's last byte to the answer's first.
+    pub answer: Duration,
+    /// How long after [`Front::drain`](super::Front::drain) new work is still taken, while balancers learn of it.
+    pub drain_grace: Duration,
+    /// At most this many requests run at a time, and half as many for one address.
+    pub max_in_flight: usize,
+    /// At most this many bytes of requests are held in total, and half as many for one address.
+    pub max_held: usize,
+    /// At most this many bytes of a JSON body.
+    pub max_json: usize,
+    /// At most this many bytes of a form.
+    pub max_form: usize,
+    /// At most this many bytes of results are kept in memory.
+    pub max_kept: usize,
+    /// How long results are kept.
+    pub keep: Duration,
+    /// Whether results that no longer fit in memory are asked of the shell, which keeps all that it is told of.
+    pub folder: bool,
+}
+
+/// Bytes of a form with a picture to edit, if not less is configured.
+pub const MAX_EDIT: usize = 32 << 20;
+/// Bytes of a form with audio, if not less is configured.
+pub const MAX_AUDIO: usize = 64 << 20;
+/// How long a body may stop.
+pub const BODY_GAP: Duration = Duration::from_secs(30);
+/// How long a body may take.
+pub const BODY_WITHIN: Duration = Duration::from_secs(300);
+/// How long the shell may take over a page or a file.
+pub const PAGE_WITHIN: Duration = Duration::from_secs(10);
+/// Bytes of a stream that may wait for a slow client; beyond, the orchestrator is no longer read.
+pub const MAX_UNSENT: usize = 256 << 10;
+/// How long beyond the limits of its own a job may take to say how it ended.
+pub const JOB_GRACE: Duration = Duration::from_secs(10);
+/// At most this many videos are made, or kept as results, that were asked for with `Prefer: respond-async`.
+pub const MAX_VIDEOS: usize = 4_096;
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            public_url: None,
+            trusted_proxies: Vec::new(),
+            cors: Origins::None,
+            transparency: Transparency::Full,
+            server_timing: false,
+            pages: Vec::new(),
+            done_on_native: false,
+            early_head: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(15),
+            stream_silence: Duration::from_secs(120),
+            write_stall: Duration::from_secs(60),
+            answer: Duration::from_secs(330),
+            drain_grace: Duration::from_secs(5),
+            max_in_flight: 4_096,
+            max_held: 1 << 30,
+            max_json: 4 << 20,
+            max_form: 256 << 20,
+            max_kept: 256 << 20,
+            keep: Duration::from_secs(3_600),
+            folder: false,
+        }
+    }
+}
+
+impl Config {
+    /// At most this many bytes of the body of a request for that route.
+    #[must_use]
+    pub fn max_body(&self, route: Route) -> usize {
+        match route {
+            Route::Edits => self.max_form.min(MAX_EDIT),
+            Route::Transcriptions => self.max_form.min(MAX_AUDIO),
+            Route::Batch(pipeline) if file_of(pipeline).is_some() => self.max_form,
+            _ => self.max_json,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString as _;
+
+    #[test]
+    fn names_of_requests_sort_by_time_and_show_26_digits() {
+        let mut rng = Rng::new([7; 32]);
+        let early = RequestId::draw(Time::from_millis(1_790_000_000_000), &mut rng);
+        let late = RequestId::draw(Time::from_millis(1_790_000_000_001), &mut rng);
+        assert!(early < late);
+        let text = early.to_string();
+        assert!(text.starts_with("req_01M30B1FM0"), "{text}");
+        assert_eq!(text.len(), 30);
+        assert_eq!(draw_native(&mut rng).len(), 8);
+    }
+
+    #[test]
+    fn a_network_has_the_addresses_that_begin_as_it_does() {
+        let network = |text: &str, prefix| Network::new(text.parse().unwrap(), prefix).unwrap();
+        let has = |network: Network, text: &str| network.has(text.parse().unwrap());
+        assert!(has(network("10.0.0.0", 8), "10.1.2.3"));
+        assert!(has(network("10.0.0.0", 8), "::ffff:10.1.2.3"));
+        assert!(!has(network("10.0.0.0", 8), "11.0.0.0"));
+        assert!(has(network("0.0.0.0", 0), "192.0.2.1"));
+        assert!(!has(network("0.0.0.0", 0), "::1"));
+        assert!(has(network("2001:db8::", 32), "2001:db8:1::1"));
+        assert!(!has(network("::1", 128), "::2"));
+        assert_eq!(Network::new("10.0.0.0".parse().unwrap(), 33), None);
+    }
+}
