@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use livepeer_core::Address;
 use livepeer_core::chain::ChainView;
 use livepeer_core::http::Url;
 use livepeer_core::money::{Price, Wei};
 use livepeer_core::payment::Secret;
 use livepeer_core::trickle::Start;
+use livepeer_core::{Address, Pipeline};
 
+use super::batch::{BatchModel, Mishap, Models};
 use super::pipeline::PipelineFactory;
 
 /// How an orchestrator is set up. [`Config::new`] has production's numbers.
@@ -21,8 +22,10 @@ pub struct Config {
     pub account: Address,
     /// How it is paid; `None` is off-chain: any signature will do, and work costs nothing (payments spec 14).
     pub payments: Option<Payments>,
-    /// The models that the node runs, by name.
+    /// The models of live video that the node runs, by name.
     pub models: BTreeMap<String, ModelConfig>,
+    /// The models of batch work, by pipeline and name.
+    pub batch: BTreeMap<Pipeline, BTreeMap<String, BatchModel>>,
     /// The node's software version, as gateways compare it.
     pub version: String,
     /// Further instances to name in answers.
@@ -47,6 +50,7 @@ impl Config {
             account,
             payments: None,
             models: BTreeMap::new(),
+            batch: Models::new(),
             version: "0.9.1".to_owned(),
             nodes: Vec::new(),
             idle: Duration::from_secs(300),
@@ -68,6 +72,19 @@ impl Config {
     #[must_use]
     pub fn with_model(mut self, name: impl Into<String>, model: ModelConfig) -> Self {
         self.models.insert(name.into(), model);
+        self
+    }
+
+    /// Adds a model of a batch pipeline, or replaces the one of that name.
+    #[must_use]
+    pub fn with_batch_model(
+        mut self,
+        pipeline: Pipeline,
+        name: impl Into<String>,
+        model: BatchModel,
+    ) -> Self {
+        let models = self.batch.entry(pipeline).or_default();
+        models.insert(name.into(), model);
         self
     }
 }
@@ -197,6 +214,20 @@ pub struct Quirks {
     pub no_output: bool,
     /// Publish no events.
     pub no_events: bool,
+    /// How the runners of batch work misbehave.
+    pub runner: Option<Mishap>,
+    /// Write results into the answer as data URLs, as old nodes did, also where they can be downloaded.
+    pub data_urls: bool,
+    /// Give all pictures of a request one name, as nodes with a runner of their own do: all but the last are lost.
+    pub equal_names: bool,
+    /// Have no room for batch work.
+    pub busy: bool,
+    /// Know batch work no more: answer 410.
+    pub no_batch: bool,
+    /// Tell this price for every model in handshakes that ask for all of them, and quote another.
+    pub told_price: Option<Price>,
+    /// Charge batch work this many times over.
+    pub overcharge: Option<u16>,
     /// Every answer comes later by this. Channels are not slowed.
     pub delay: Duration,
 }

@@ -2,8 +2,8 @@
 
 use std::iter::Sum;
 
-use livepeer_core::Address;
 use livepeer_core::money::{Amount, Price, Wei};
+use livepeer_core::{Address, Pipeline};
 
 /// An event at an orchestrator, for logs, figures and tests.
 #[derive(Clone, Debug)]
@@ -63,6 +63,21 @@ pub enum Event {
         /// The balance left.
         balance: Amount,
     },
+    /// Batch work was done, and its fee was taken.
+    Worked {
+        /// The pipeline.
+        pipeline: Pipeline,
+        /// The model.
+        model: String,
+        /// The payer; zero off-chain.
+        payer: Address,
+        /// The units that were charged.
+        units: u64,
+        /// The fee; nothing off-chain.
+        fee: Amount,
+        /// The balance left, which may be below zero; `None` off-chain.
+        balance: Option<Amount>,
+    },
     /// A ticket won: this much will be claimed on chain.
     Won {
         /// The account that has to pay.
@@ -104,6 +119,8 @@ pub enum Surface {
     Payment,
     /// `/refresh-payment`.
     RefreshPayment,
+    /// Batch work.
+    Batch,
     /// Any other.
     Other,
 }
@@ -116,6 +133,8 @@ pub struct Figures {
     pub sessions: u64,
     /// Sessions that run now.
     pub running: u64,
+    /// Batch requests that were done.
+    pub jobs: u64,
     /// Payments that were accepted.
     pub payments: u64,
     /// Payments that were refused, at any surface.
@@ -126,7 +145,7 @@ pub struct Figures {
     pub credited: Amount,
     /// Tickets that won.
     pub won: u64,
-    /// The sum of the fees that sessions were billed.
+    /// The sum of the fees that sessions and batch requests were billed.
     pub billed: Amount,
 }
 
@@ -135,6 +154,7 @@ impl Sum for Figures {
         all.fold(Self::default(), |a, b| Self {
             sessions: a.sessions + b.sessions,
             running: a.running + b.running,
+            jobs: a.jobs + b.jobs,
             payments: a.payments + b.payments,
             refused: a.refused + b.refused,
             tickets: a.tickets + b.tickets,

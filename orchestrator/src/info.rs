@@ -3,20 +3,27 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use livepeer_core::capabilities::{Capabilities, Capability, Model};
+use livepeer_core::capabilities::{Capabilities, Model};
 use livepeer_core::money::Price;
 use livepeer_core::sign::{Digest, Signature};
 use livepeer_core::wire::AuthToken;
-use livepeer_core::{Address, Time};
+use livepeer_core::{Address, Pipeline, Time};
 use livepeer_proto::net;
 
 use super::event::Event;
-use super::{Orchestrator, account, config::ModelConfig};
+use super::{Orchestrator, account};
 
-const LIVE: Capability = Capability::LIVE_VIDEO_TO_VIDEO;
+const LIVE: Pipeline = Pipeline::LiveVideoToVideo;
 
-/// The pipeline's name in hardware reports.
-const PIPELINE: &str = "live-video-to-video";
+/// A model of live video or of batch work, as the orchestrator tells of it.
+struct Told<'a> {
+    pipeline: Pipeline,
+    name: &'a str,
+    slots: u32,
+    taken: u32,
+    warm: bool,
+    price: Option<Price>,
+}
 
 impl Orchestrator {
     /// Answers a handshake, in the order of the reference (handshake spec 2.2).
@@ -46,7 +53,7 @@ impl Orchestrator {
             .map_err(|err| invalid(&err.to_string()))?;
         if let Some(wanted) = &wanted
             && !request.ignore_capacity_check
-            && let Some(models) = wanted.constraints.get(&LIVE)
+            && let Some(models) = wanted.constraints.get(&LIVE.capability())
             && !models.keys().any(|model| self.idle(model) > 0)
         {
             return Err(invalid("OrchestratorCapped"));
@@ -132,13 +139,18 @@ impl Orchestrator {
     /// price if that is nothing (handshake spec 6.1). `None` off-chain.
     fn price(&self, wanted: Option<&Capabilities>) -> Option<Price> {
         let base = self.config.payments.as_ref()?.price;
-        let asked = wanted
-            .filter(|wanted| wanted.capacities.contains_key(&LIVE))
-            .and_then(|wanted| wanted.constraints.get(&LIVE));
-        let sum = asked
-            .into_iter()
-            .flat_map(BTreeMap::keys)
-            .filter_map(|model| self.config.models.get(model))
+        let sum = self
+            .models()
+            .filter(|model| {
+                let capability = model.pipeline.capability();
+                wanted.is_some_and(|wanted| {
+                    wanted.capacities.contains_key(&capability)
+                        && wanted
+                            .constraints
+                            .get(&capability)
+                            .is_some_and(|models| models.contains_key(model.name))
+                })
+            })
             .map(|model| model.price.unwrap_or(base))
             .try_fold(None, |sum: Option<Price>, price| {
                 Some(Some(match sum {
@@ -163,13 +175,14 @@ impl Orchestrator {
             return Vec::new();
         };
         self.told_models()
-            .map(|(name, model)| {
-                let price = model.price.unwrap_or(payments.price);
+            .map(|model| {
+                let price = self.config.quirks.told_price.or(model.price);
+                let price = price.unwrap_or(payments.price);
                 net::PriceInfo {
                     price_per_unit: price.wei() / price.per(),
                     pixels_per_unit: 1,
-                    capability: LIVE.id(),
-                    constraint: name.to_owned(),
+                    capability: model.pipeline.capability().id(),
+                    constraint: model.name.to_owned(),
                 }
             })
             .collect()
@@ -178,23 +191,21 @@ impl Orchestrator {
     /// The orchestrator's capabilities, and how much of each is left.
     pub(super) fn offered(&self) -> Capabilities {
         let mut offered = Capabilities::common();
-        let mut places = 0_u32;
-        for (name, model) in self.told_models() {
-            places = places.saturating_add(model.capacity);
-            offered = offered.and_model(
-                LIVE,
-                name,
-                Model {
-                    warm: model.warm,
-                    capacity: model.capacity.saturating_sub(self.busy(name)),
-                    in_use: self.busy(name),
-                    ..Model::default()
-                },
-            );
+        let mut places: BTreeMap<_, u32> = BTreeMap::new();
+        for told in self.told_models() {
+            let capability = told.pipeline.capability();
+            let sum = places.entry(capability).or_default();
+            *sum = sum.saturating_add(told.slots);
+            let model = Model {
+                warm: told.warm,
+                capacity: told.slots.saturating_sub(told.taken),
+                // Told of live video alone.
+                in_use: if told.pipeline == LIVE { told.taken } else { 0 },
+                ..Model::default()
+            };
+            offered = offered.and_model(capability, told.name, model);
         }
-        if offered.bits.contains(LIVE) {
-            offered.capacities.insert(LIVE, places);
-        }
+        offered.capacities.extend(places);
         offered.version = self.config.version.as_str().into();
         offered
     }
@@ -202,9 +213,9 @@ impl Orchestrator {
     /// A made-up device, for displays.
     fn hardware(&self) -> Vec<net::HardwareInformation> {
         self.told_models()
-            .map(|(name, _)| net::HardwareInformation {
-                pipeline: PIPELINE.to_owned(),
-                model_id: name.to_owned(),
+            .map(|model| net::HardwareInformation {
+                pipeline: model.pipeline.name().to_owned(),
+                model_id: model.name.to_owned(),
                 gpu_info: BTreeMap::from([(
                     "0".to_owned(),
                     net::GpuComputeInfo {
@@ -217,15 +228,41 @@ impl Orchestrator {
             .collect()
     }
 
+    /// The models that there are.
+    fn models(&self) -> impl Iterator<Item = Told<'_>> {
+        let live = self.config.models.iter().map(|(name, model)| Told {
+            pipeline: LIVE,
+            name,
+            slots: model.capacity,
+            taken: self.busy(name),
+            warm: model.warm,
+            price: model.price,
+        });
+        let batch = self
+            .config
+            .batch
+            .iter()
+            .flat_map(move |(pipeline, models)| {
+                models.iter().map(move |(name, model)| Told {
+                    pipeline: *pipeline,
+                    name,
+                    slots: model.capacity,
+                    taken: self.batch.taken(*pipeline, name),
+                    warm: model.warm,
+                    price: model.price,
+                })
+            });
+        live.chain(batch)
+    }
+
     /// The models as they are told of.
-    fn told_models(&self) -> impl Iterator<Item = (&str, &ModelConfig)> {
+    fn told_models(&self) -> impl Iterator<Item = Told<'_>> {
         let other = self.config.quirks.other_model.as_deref();
         let told = if other.is_some() { 1 } else { usize::MAX };
-        self.config
-            .models
-            .iter()
-            .take(told)
-            .map(move |(name, model)| (other.unwrap_or(name), model))
+        self.models().take(told).map(move |model| Told {
+            name: other.unwrap_or(model.name),
+            ..model
+        })
     }
 
     /// A fresh name for a session: eight hexadecimal digits.

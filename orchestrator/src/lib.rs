@@ -24,6 +24,7 @@
 //! on time from the first input segment on, not on input alone; the output channel outlives the input until its
 //! readers have had it; a gateway that is cut off for want of money is told so in a last event.
 
+mod batch;
 mod config;
 mod event;
 mod info;
@@ -51,11 +52,15 @@ use livepeer_core::trickle::server::{self, Removal};
 use livepeer_core::wire::Params;
 use livepeer_core::{Address, Child, EffectId, Input, Machine, Outbox, Output, Rng, Seed, Time};
 
+pub use batch::{
+    BatchModel, MAX_BATCH_BYTES, MAX_FILE_BYTES, MAX_FILES, MAX_PIXELS, MAX_SIDE, Mishap,
+};
 pub use config::{Config, Join, ModelConfig, Payments, Quirks};
 pub use event::{EndReason, Event, Figures, Surface};
 pub use pipeline::{Noop, Pipeline, PipelineFactory};
 pub use session::{DRAINED_AFTER, LINGER, MAX_LINGER, STATUS_EVERY};
 
+use batch::Batch;
 use session::{Plan, Session};
 use surface::{Exchange, Waiting};
 
@@ -69,7 +74,7 @@ pub const READ_WITHIN: Duration = Duration::from_secs(30);
 pub const MAX_EXCHANGES: usize = 10_000;
 
 /// Requests that would make us hold more than this until they are answered are turned away likewise.
-pub const MAX_HELD: usize = 128 << 20;
+pub const MAX_HELD: usize = 512 << 20;
 
 /// The longest segment that a channel takes.
 pub const MAX_SEGMENT_BYTES: usize = 64 << 20;
@@ -93,6 +98,7 @@ pub struct Orchestrator {
     exchanges: BTreeMap<EffectId, Exchange>,
     intake: Intake,
     receipts: BTreeMap<ReceiptId, Waiting>,
+    batch: Batch,
     /// Answers that [`Quirks::delay`] holds back.
     late: BTreeMap<(Time, u64), (EffectId, Vec<Out>)>,
     held_back: u64,
@@ -165,6 +171,7 @@ impl Orchestrator {
             exchanges: BTreeMap::new(),
             intake: Intake::new(MAX_EXCHANGES, MAX_HELD),
             receipts: BTreeMap::new(),
+            batch: Batch::default(),
             late: BTreeMap::new(),
             held_back: 0,
             quotes: 0,
@@ -220,6 +227,7 @@ impl Orchestrator {
         for id in unanswered {
             self.give_up(now, id);
         }
+        self.close_batch();
         self.server.close(now);
         self.settle(now);
     }
@@ -466,6 +474,7 @@ impl Orchestrator {
         for id in overdue {
             self.give_up(now, id);
         }
+        while self.batch_due(now) {}
         if self.server_wake.is_some_and(|due| due <= now) {
             self.server.handle_input(now, Input::Tick);
         }
@@ -512,6 +521,8 @@ impl Orchestrator {
             for event in paid {
                 self.on_till(now, event);
             }
+            // A receipt may have let work begin that takes no time.
+            while self.batch_due(now) {}
         }
         if self.closed && self.closing && self.late.is_empty() {
             self.closing = false;
@@ -560,6 +571,10 @@ impl Orchestrator {
         if self.closing || self.closed {
             return self.send(id, unavailable());
         }
+        if path.starts_with(batch::DOWNLOADS) {
+            let path = path.to_owned();
+            return self.download(id, &request, &path);
+        }
         match Exchange::open(now, &request, self.config.quirks.no_refresh) {
             Ok(mut exchange) => match self.intake.admit(&request) {
                 Ok(held) => {
@@ -602,6 +617,8 @@ impl Machine for Orchestrator {
             Input::Http(id, step) if id.is_by_peer() => {
                 if self.exchanges.contains_key(&id) {
                     self.exchange(now, id, step);
+                } else if self.batch.has(id) {
+                    self.batch_step(now, id, &step);
                 } else {
                     self.server.handle_input(now, Input::Http(id, step));
                 }
@@ -625,7 +642,7 @@ impl Machine for Orchestrator {
         let exchanges = self.exchanges.values().map(|exchange| exchange.until).min();
         let late = self.late.keys().next().map(|(due, _)| *due);
         Output::Idle(
-            [till, sessions, exchanges, late]
+            [till, sessions, exchanges, late, self.batch.wake()]
                 .into_iter()
                 .fold(self.server_wake, earlier),
         )

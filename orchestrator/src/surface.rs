@@ -16,6 +16,7 @@ use livepeer_proto::net;
 use prost::Message as _;
 use serde_json::json;
 
+use super::batch::{self, MAX_BATCH_BYTES};
 use super::event::{Event, Surface};
 use super::wire::{self, Names};
 use super::{Orchestrator, READ_WITHIN, TRICKLE, account};
@@ -40,10 +41,21 @@ enum Ask {
     Start(Headers),
     Payment(Headers),
     RefreshPayment,
+    Batch(Box<batch::Ask>),
+}
+
+impl Ask {
+    /// The most bytes that the body of a plain request may have.
+    const fn body_limit(&self) -> usize {
+        match self {
+            Self::Batch(_) => MAX_BATCH_BYTES,
+            _ => MAX_BODY_BYTES,
+        }
+    }
 }
 
 /// The two headers of paid work; absent ones are empty.
-struct Headers {
+pub(super) struct Headers {
     payment: String,
     segment: String,
 }
@@ -60,27 +72,29 @@ enum Body {
 /// A request that waits for a receipt.
 pub(super) struct Waiting {
     /// `None` once the peer has gone.
-    id: Option<EffectId>,
-    payer: Address,
-    manifest_id: String,
-    then: Then,
+    pub(super) id: Option<EffectId>,
+    pub(super) payer: Address,
+    /// The session that is paid for; of batch work, the name of the balance.
+    pub(super) manifest_id: String,
+    pub(super) then: Then,
 }
 
-enum Then {
+pub(super) enum Then {
     Start {
         model: String,
         params: Option<Params>,
         free: bool,
     },
     Payment(Box<net::OrchestratorInfo>),
+    Batch(Box<batch::Task>),
 }
 
 impl Waiting {
-    /// The model whose place is kept meanwhile.
+    /// The model of live video whose place is kept meanwhile.
     pub(super) fn model(&self) -> Option<&str> {
         match &self.then {
             Then::Start { model, .. } => Some(model),
-            Then::Payment(_) => None,
+            Then::Payment(_) | Then::Batch(_) => None,
         }
     }
 }
@@ -90,6 +104,16 @@ pub(super) struct No {
     surface: Surface,
     status: u16,
     text: String,
+}
+
+impl No {
+    pub(super) fn new(surface: Surface, status: u16, text: impl Into<String>) -> Self {
+        Self {
+            surface,
+            status,
+            text: text.into(),
+        }
+    }
 }
 
 impl Exchange {
@@ -132,7 +156,10 @@ impl Exchange {
                 "/discovery" => {
                     return Err(elsewhere(404, "live runners are not supported"));
                 }
-                _ => return Err(elsewhere(404, "404 page not found")),
+                _ => match batch::Ask::of(path, request, headers()) {
+                    Some(ask) => Ask::Batch(Box::new(ask)),
+                    None => return Err(elsewhere(404, "404 page not found")),
+                },
             };
             if request.method != Method::Post {
                 return Err(elsewhere(405, "Method Not Allowed"));
@@ -167,7 +194,8 @@ impl Orchestrator {
                 }
             }
             (In::Data(bytes), Body::Plain(held)) => {
-                if held.len() + bytes.len() > MAX_BODY_BYTES {
+                let most = exchange.ask.as_ref().map_or(0, Ask::body_limit);
+                if held.len() + bytes.len() > most {
                     let answer = wire::text_reply(413, "request body too large");
                     self.answer(now, id, vec![answer]);
                 } else {
@@ -205,6 +233,7 @@ impl Orchestrator {
             },
             (Ask::Start(headers), Body::Plain(body)) => self.start_asked(now, id, &headers, &body),
             (Ask::Payment(headers), _) => self.payment_asked(now, id, &headers),
+            (Ask::Batch(ask), Body::Plain(body)) => self.batch_asked(now, id, *ask, body.into()),
             (_, Body::Plain(body)) => self.refresh_asked(now, &body).map(Some),
             _ => Ok(None),
         };
@@ -222,7 +251,10 @@ impl Orchestrator {
             (Surface::RefreshPayment, _) => wire::error_reply(no.status, &no.text),
             _ => wire::text_reply(no.status, &no.text),
         };
-        if matches!(no.surface, Surface::Start | Surface::Payment) {
+        if matches!(
+            no.surface,
+            Surface::Start | Surface::Payment | Surface::Batch
+        ) {
             self.figures.refused += 1;
         }
         self.out.event(Event::Rejected {
@@ -339,7 +371,7 @@ impl Orchestrator {
     // ---- paid work -------------------------------------------------------------------------------------------
 
     /// Reads payment and credentials (402, 403), in this order.
-    fn admit(
+    pub(super) fn admit(
         &mut self,
         now: Time,
         surface: Surface,
@@ -509,6 +541,7 @@ impl Orchestrator {
         let surface = match waiting.then {
             Then::Start { .. } => Surface::Start,
             Then::Payment(_) => Surface::Payment,
+            Then::Batch(_) => Surface::Batch,
         };
         if credit.tickets > 0 {
             self.figures.tickets += credit.tickets as u64;
@@ -523,6 +556,9 @@ impl Orchestrator {
         }
         // Whoever has gone gets no session: it would hold a place until it is swept.
         let Some(id) = waiting.id else {
+            if let Then::Batch(task) = &waiting.then {
+                self.unslot(task);
+            }
             return;
         };
         let no = |status, text: String| No {
@@ -531,7 +567,19 @@ impl Orchestrator {
             text,
         };
         let told = match (refused, waiting.then) {
+            (Some(why), Then::Batch(task)) => {
+                self.unslot(&task);
+                Err(no(why.status(), why.to_string()))
+            }
             (Some(why), _) => Err(no(why.status(), why.to_string())),
+            (None, Then::Batch(task)) => {
+                if task.free || self.covered(waiting.payer, &waiting.manifest_id) {
+                    self.figures.payments += 1;
+                    return self.work(now, id, *task);
+                }
+                self.unslot(&task);
+                Err(no(400, "Insufficient balance".to_owned()))
+            }
             (None, Then::Payment(_)) if self.config.quirks.hide_credit.is_some() => {
                 let status = self.config.quirks.hide_credit.take().unwrap_or_default();
                 Err(no(status, "gave up".to_owned()))
@@ -548,12 +596,7 @@ impl Orchestrator {
                     free,
                 },
             ) => {
-                let account = account(waiting.payer, &waiting.manifest_id);
-                let covered = self
-                    .till
-                    .as_ref()
-                    .is_some_and(|till| till.get().may_start(&account));
-                if free || covered {
+                if free || self.covered(waiting.payer, &waiting.manifest_id) {
                     self.started(now, waiting.manifest_id, waiting.payer, model, params)
                 } else {
                     Err(no(400, "Insufficient balance".to_owned()))
@@ -567,6 +610,12 @@ impl Orchestrator {
             }
             Err(no) => self.refuse(now, id, no),
         }
+    }
+
+    /// Whether a payer has a ticket's worth on account.
+    fn covered(&self, payer: Address, session: &str) -> bool {
+        let till = self.till.as_ref();
+        till.is_some_and(|till| till.get().may_start(&account(payer, session)))
     }
 
     /// A fresh quote under the price that a session's first payment fixed (payments spec 11.4).

@@ -1,11 +1,13 @@
 //! Answers recorded from a running orchestrator of the reference, compared with ours.
 
+use livepeer_core::Pipeline;
 use livepeer_core::http::{Body, Method, Request};
 use livepeer_core::wire::{AuthToken, SegmentCredentials};
-use livepeer_orchestrator::ModelConfig;
+use livepeer_orchestrator::{BatchModel, Mishap, ModelConfig, Quirks};
 use livepeer_sim::Answer;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::batch::{asked, nonsense, with_batch};
 use crate::stage::{Paid, Stage, off_chain, service};
 
 fn cases(file: &str) -> Vec<Value> {
@@ -103,4 +105,86 @@ fn payments_and_credentials_are_refused_in_the_words_of_the_reference() {
         seen += 1;
     }
     assert_eq!(seen, 5);
+}
+
+#[test]
+fn batch_requests_are_refused_in_the_words_of_the_reference() {
+    let full = BatchModel {
+        capacity: 0,
+        ..BatchModel::default()
+    };
+    let config = with_batch(off_chain(), BatchModel::default()).with_batch_model(
+        Pipeline::TextToImage,
+        "full",
+        full,
+    );
+    let mut stage = Stage::new(config);
+    let mut seen = 0;
+    for case in cases("22-real-node") {
+        let id = case["id"].as_str().expect("text");
+        if case["in"]["job"] != "batch" {
+            continue;
+        }
+        let pipeline = case["in"]["pipeline"].as_str().expect("text");
+        let pipeline = Pipeline::from_name(pipeline).expect("a pipeline");
+        let runner = |status: u16, detail: &str| Some(Mishap::Answers(status, detail.to_owned()));
+        let invalid =
+            r#"{"detail":[{"loc":["body","width"],"msg":"too big","type":"value_error"}]}"#;
+        let mishap = match id {
+            "o-400-text-to-image" | "o-400-segment-anything-2" | "o-400-llm" | "o-stream-400" => {
+                runner(400, "bad lora")
+            }
+            "o-422" => runner(422, invalid),
+            "o-413" => runner(413, "file too large; max file size is 50MB"),
+            "o-415" => runner(415, "type"),
+            "o-401" => runner(401, "no auth"),
+            "o-500" | "o-stream-500" => runner(500, "CUDA oom"),
+            "o-runner-gone" => Some(Mishap::Gone),
+            "o-runner-not-json" => Some(Mishap::NotJson),
+            id if id == "o-no-content" || id == "o-reset" || id.starts_with("o-null-") => {
+                runner(503, "loading")
+            }
+            _ => None,
+        };
+        let quirks = Quirks {
+            runner: mishap,
+            ..Quirks::default()
+        };
+        let orch = stage.orch;
+        stage
+            .net
+            .with(orch, |orch, now| orch.set_quirks(now, quirks));
+        let good = Stage::unpaid(&stage.info());
+        let with = |payment: &str, segment: String| Paid {
+            payment: payment.to_owned(),
+            segment,
+        };
+        let paid = match id {
+            "o-payment-base64" => with("!", good.segment.clone()),
+            "o-payment-protobuf" => with("AAAA", good.segment.clone()),
+            "o-creds-missing" => with("", SegmentCredentials::offchain(None)),
+            "o-creds-garbage" => with("", "!".to_owned()),
+            _ => good,
+        };
+        let mut fields = json!({ "prompt": "p", "text": "t", "max_tokens": 5, "messages": [] });
+        match id {
+            "o-full" => fields["model_id"] = "full".into(),
+            "o-no-max-tokens" => fields["max_tokens"] = Value::Null,
+            _ => fields["stream"] = case["in"]["stream"].clone(),
+        }
+        let request = match id {
+            "o-bad-image" | "o-bad-audio" => nonsense(pipeline, &paid),
+            _ => asked(pipeline, &paid, &fields),
+        };
+        let answer = stage.ask(request);
+        match &case["in"]["reply"] {
+            Value::String(reset) => {
+                assert_eq!(reset, "reset", "{id}");
+                assert!(answer.status.is_none() && answer.fault.is_some(), "{id}");
+            }
+            reply => is(&answer, reply, id),
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, 26);
 }

@@ -268,6 +268,14 @@ impl TicketReceiver {
         self.balances.debit_covered(self.now, account, fee)
     }
 
+    /// Takes the fee of work that is done from an account, which may go below zero; returns the balance left. `None` if
+    /// there is no account and no room for one more.
+    pub fn charge(&mut self, now: Time, account: &AccountId, fee: &Amount) -> Option<Amount> {
+        self.advance(now);
+        self.balances.debit(self.now, account, fee).ok()?;
+        self.balances.read(account).cloned()
+    }
+
     /// Meters a live job from now on, at the price that its first payment fixed. A job that is paid once has no
     /// meter. Replaces the account's meter, if there is one.
     pub fn start_meter(&mut self, now: Time, account: AccountId, unit: Unit, trigger: Trigger) {
