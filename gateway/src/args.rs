@@ -1,6 +1,7 @@
 //! The command line: options, their help, and their validation. What passes here can be meant; whether it works
 //! is for the commands to find out.
 
+mod devnet;
 mod endpoints;
 mod find;
 mod pay;
@@ -21,6 +22,7 @@ use livepeer_media::Speed;
 
 use crate::ui::Failed;
 
+pub(crate) use devnet::{BatchArgs, Quirk, QuirkChoice};
 pub(crate) use endpoints::{Endpoints, Signer};
 pub(crate) use find::{DiscoverArgs, FindArgs, SelectArgs};
 pub(crate) use pay::PayArgs;
@@ -200,6 +202,12 @@ pub(crate) struct DevnetArgs {
     /// Remember in this folder, through crashes, who the orchestrators are and which tickets they have seen and won.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["processes", "chaos"])]
     pub(crate) data: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) batch: BatchArgs,
+    /// Let orchestrators misbehave in batch work: all of them, or the one of a number, the first being 0. Repeat the
+    /// option or separate with commas. A wrong name is answered with all there are.
+    #[arg(long, value_name = "[N:]QUIRK", value_delimiter = ',')]
+    pub(crate) quirk: Vec<QuirkChoice>,
     /// The runtime that drives the network.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,
@@ -217,6 +225,11 @@ pub(crate) struct DevnetOrchestratorArgs {
     /// Whether the orchestrator works for nobody's money.
     #[arg(long)]
     pub(crate) offchain: bool,
+    #[command(flatten)]
+    pub(crate) batch: BatchArgs,
+    /// How the orchestrator misbehaves.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) quirk: Vec<Quirk>,
     /// The runtime that drives the orchestrator.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,

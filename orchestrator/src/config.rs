@@ -1,6 +1,7 @@
 //! How an orchestrator is set up, and how it can be made to misbehave.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use livepeer_core::chain::ChainView;
@@ -226,6 +227,8 @@ pub struct Quirks {
     pub no_batch: bool,
     /// Tell this price for every model in handshakes that ask for all of them, and quote another.
     pub told_price: Option<Price>,
+    /// Take every payment of that number, such as every second one, for one under ticket parameters that have expired.
+    pub stale_every: Option<NonZeroU32>,
     /// Charge batch work this many times over.
     pub overcharge: Option<u16>,
     /// Every answer comes later by this. Channels are not slowed.

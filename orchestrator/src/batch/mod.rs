@@ -52,6 +52,9 @@ const MAX_UNSENT: usize = 64 << 10;
 /// How the gateways of today name themselves; older ones want pictures inside of the answer.
 const WORKER: &str = "Livepeer-AI-Worker-1.0";
 
+/// The refusal of a ticket under parameters that are past their block.
+const STALE: &str = "TicketParams expired";
+
 /// A model of a batch pipeline.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchModel {
@@ -126,6 +129,8 @@ pub(super) struct Batch {
     /// Slots that are taken, those that never come back among them.
     taken: BTreeMap<Pipeline, BTreeMap<String, u32>>,
     files: Files,
+    /// How many requests came to a payment.
+    asked: u32,
 }
 
 /// A request that is worked on, or whose answer is a stream.
@@ -297,6 +302,14 @@ impl Orchestrator {
             media,
             downloads,
         };
+        self.batch.asked = self.batch.asked.wrapping_add(1);
+        if self.till.is_some()
+            && let Some(every) = self.config.quirks.stale_every
+            && self.batch.asked.is_multiple_of(every.get())
+        {
+            self.unslot(&task);
+            return Err(no(400, STALE));
+        }
         match &mut self.till {
             None => self.work(now, id, task),
             Some(till) => {

@@ -123,7 +123,7 @@ impl Format {
             .max()?;
         Some(Recording {
             millis: frames * 1000 / self.rate,
-            peak: (u64::from(loudest) * 1000 >> 31) as u32,
+            peak: ((u64::from(loudest) * 1000) >> 31) as u32,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! `devnet`: the development network as a service.
 
+mod batch;
 mod chaos;
 pub(super) mod demo;
 mod network;
@@ -17,7 +18,7 @@ use super::stop::Stop;
 use crate::args::DevnetArgs;
 use crate::ui::{self, Failed, Outcome};
 use chaos::Crowd;
-use network::{CLOSES_WITHIN, NOOP, Network, Options, RETIME, Tell, fresh_key};
+use network::{CLOSES_WITHIN, NOOP, Network, Options, RETIME, Tell, Work, fresh_key};
 use process::{Kind, Process};
 
 /// Where a key for the signer may be given; command lines are seen by everybody on the machine.
@@ -41,14 +42,18 @@ impl on::Work for Devnet<'_> {
             Err(std::env::VarError::NotUnicode(_)) => return Err(bad_key()),
         };
         let tell: Tell = Arc::new(ui::tell);
+        let work = Work {
+            join: args.join,
+            offchain: args.offchain,
+            batch: args.batch.clone(),
+        };
         let processes = if args.processes || args.chaos.is_some() {
             let count = args.orchestrators.get();
             let kind = Kind {
                 runtime: args.runtime,
-                join: args.join,
-                offchain: args.offchain,
+                work: work.clone(),
             };
-            process::start_all(args.listen, count, kind, driver.now(), &tell)?
+            process::start_all(args.listen, count, &kind, &args.quirk, driver.now(), &tell)?
         } else {
             Vec::new()
         };
@@ -58,15 +63,15 @@ impl on::Work for Devnet<'_> {
             orchestrators: args.orchestrators,
             data: args.data.clone(),
             key,
-            join: args.join,
-            offchain: args.offchain,
+            work,
+            quirks: args.quirk.clone(),
             elsewhere: processes.iter().map(|one| one.url().clone()).collect(),
         };
         let network = Network::start(&driver, options, tell.clone()).await?;
         // Processes are asked to end one after the other.
         stop.in_order(CLOSES_WITHIN + process::ENDS_WITHIN * processes.len() as u32);
         let chaos = args.chaos.map(|seed| seed.unwrap_or_else(some_seed));
-        ui::print(&introduction(&network, &processes, chaos, args.offchain))?;
+        ui::print(&introduction(&network, &processes, chaos, args))?;
         let crowd = Crowd::keep(processes, chaos, tell);
         stop.pressed().await;
         crowd.end();
@@ -81,7 +86,7 @@ fn introduction<R: Runtime>(
     network: &Network<R>,
     processes: &[Process],
     chaos: Option<u64>,
-    offchain: bool,
+    args: &DevnetArgs,
 ) -> String {
     let mut text = String::new();
     let mut line = |line: String| {
@@ -101,7 +106,10 @@ fn introduction<R: Runtime>(
         ));
     }
     let signer = network.signer();
-    let paid = if offchain {
+    for (pipeline, model) in args.batch.models() {
+        line(format!("batch         {pipeline}  model {model}"));
+    }
+    let paid = if args.offchain {
         line(format!("list          {signer}/discover-orchestrators"));
         "--offchain".to_owned()
     } else {
@@ -124,7 +132,11 @@ fn introduction<R: Runtime>(
     };
     let elsewhere = processes.iter().map(Process::url);
     if let Some(url) = network.orchestrators().chain(elsewhere).next() {
-        let asks = if offchain { "" } else { &format!(" {paid}") };
+        let asks = if args.offchain {
+            ""
+        } else {
+            &format!(" {paid}")
+        };
         line(format!("  {me} info {url}{asks}"));
         for (model, output) in [(NOOP, "out.ts"), (RETIME, "retimed.ts")] {
             line(format!(

@@ -21,10 +21,10 @@ use livepeer_core::payment::mint::Policy;
 use livepeer_core::payment::remote::{self, SignerServer};
 use livepeer_core::trickle::Start;
 use livepeer_core::wire::signer::ListedOrchestrator;
-use livepeer_core::{Address, Time};
+use livepeer_core::{Address, Pipeline, Time};
 use livepeer_media::Retimer;
 use livepeer_orchestrator::{
-    EndReason, Event, Figures, ModelConfig, Orchestrator, Payments, Pipeline, PipelineFactory,
+    EndReason, Event, Figures, ModelConfig, Orchestrator, Payments, PipelineFactory,
 };
 use livepeer_runtime::http::Server;
 use livepeer_runtime::tls::{BadIdentity, Identity, server_config};
@@ -33,8 +33,9 @@ use livepeer_runtime::{
 };
 use zeroize::Zeroizing;
 
+use super::batch;
 use super::past::Past;
-use crate::args::{Join, Listen};
+use crate::args::{BatchArgs, Join, Listen, Quirk, QuirkChoice};
 use crate::cmd::chain::next_block;
 use crate::cmd::socket::{Socket, sleep_until};
 use crate::ui::{Failed, Wei};
@@ -47,7 +48,7 @@ pub(super) const RETIME: &str = "retime";
 const SHIFT: i64 = 3600 * 90_000;
 
 /// Wei per pixel. A second costs 2,764,800,000 wei, about a third of the usual ticket.
-const PRICE: i64 = 100;
+pub(super) const PRICE: i64 = 100;
 
 /// How long running exchanges may take when the network stops.
 pub(super) const STOP_WITHIN: Duration = Duration::from_secs(1);
@@ -67,12 +68,42 @@ pub(super) struct Options {
     pub(super) data: Option<PathBuf>,
     /// The payer's key.
     pub(super) key: LocalKey,
+    /// Work that orchestrators do, and how they do it.
+    pub(super) work: Work,
+    /// How single orchestrators misbehave.
+    pub(super) quirks: Vec<QuirkChoice>,
+    /// Orchestrators that run elsewhere, instead of such here.
+    pub(super) elsewhere: Vec<Url>,
+}
+
+/// Work that an orchestrator does, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Work {
     /// When runners begin to read.
     pub(super) join: Join,
     /// Whether nobody pays.
     pub(super) offchain: bool,
-    /// Orchestrators that run elsewhere, instead of such here.
-    pub(super) elsewhere: Vec<Url>,
+    /// The batch models.
+    pub(super) batch: BatchArgs,
+}
+
+impl Work {
+    /// The models, as `pipeline/model`.
+    fn listed(&self) -> Vec<String> {
+        let live = [NOOP, RETIME].map(|model| (Pipeline::LiveVideoToVideo, model));
+        live.into_iter()
+            .chain(self.batch.models())
+            .map(|(pipeline, model)| format!("{pipeline}/{model}"))
+            .collect()
+    }
+}
+
+/// The quirks of the orchestrator of that number.
+pub(super) fn quirks_of(number: u8, all: &[QuirkChoice]) -> Vec<Quirk> {
+    all.iter()
+        .filter(|choice| choice.who.is_none_or(|who| who == number))
+        .map(|choice| choice.quirk)
+        .collect()
 }
 
 impl Options {
@@ -85,8 +116,12 @@ impl Options {
             orchestrators: NonZeroU8::MIN,
             data: None,
             key: fresh_key(),
-            join,
-            offchain: false,
+            work: Work {
+                join,
+                offchain: false,
+                batch: BatchArgs::default(),
+            },
+            quirks: Vec::new(),
             elsewhere: Vec::new(),
         }
     }
@@ -162,7 +197,7 @@ impl<R: Runtime> Network<R> {
             })?;
             sockets.push(Socket::open(driver, at, "--listen").await?);
         }
-        let paid = (!options.offchain).then_some(&chain);
+        let paid = (!options.work.offchain).then_some(&chain);
         let mut orchestrators = Vec::new();
         for (n, socket) in sockets.into_iter().enumerate() {
             let name = if here > 1 {
@@ -182,7 +217,9 @@ impl<R: Runtime> Network<R> {
                     books: None,
                 },
             };
-            let node = Node::start(driver, socket, past, paid, options.join, tell)?;
+            let node = Node::start(driver, socket, past, paid, &options.work, tell)?;
+            let number = u8::try_from(n).unwrap_or(u8::MAX);
+            node.misbehave(&quirks_of(number, &options.quirks));
             orchestrators.push(node);
         }
         let config = remote::Config {
@@ -196,7 +233,11 @@ impl<R: Runtime> Network<R> {
                 .iter()
                 .map(|node| &node.url)
                 .chain(&options.elsewhere)
-                .map(listed)
+                .map(|url| ListedOrchestrator {
+                    address: url.to_string(),
+                    capabilities: options.work.listed(),
+                    runners: Vec::new(),
+                })
                 .collect(),
         );
         let signer = driver
@@ -305,7 +346,7 @@ impl<R: Runtime> Node<R> {
         socket: Socket<R>,
         past: Past,
         chain: Option<&ChainView>,
-        join: Join,
+        work: &Work,
         tell: Tell,
     ) -> Result<Self, Failed> {
         let Past {
@@ -321,7 +362,8 @@ impl<R: Runtime> Node<R> {
                 RETIME,
                 ModelConfig::default().running(PipelineFactory::new(Retime::default)),
             );
-        config.join = match join {
+        config = batch::with_models(config, &work.batch);
+        config.join = match work.join {
             Join::Late => livepeer_orchestrator::Join::late(),
             Join::Next => livepeer_orchestrator::Join {
                 from: Start::Next,
@@ -373,6 +415,13 @@ impl<R: Runtime> Node<R> {
         &self.url
     }
 
+    /// Misbehaves in these ways from now on.
+    pub(super) fn misbehave(&self, quirks: &[Quirk]) {
+        let quirks = batch::quirks(quirks);
+        self.handle
+            .with(|machine, now| machine.set_quirks(now, quirks));
+    }
+
     /// A block went by.
     pub(super) fn set_chain(&self, chain: ChainView) {
         self.handle
@@ -413,16 +462,6 @@ impl<M: Drivable, R: Runtime> Drop for Owned<M, R> {
     }
 }
 
-fn listed(url: &Url) -> ListedOrchestrator {
-    ListedOrchestrator {
-        address: url.to_string(),
-        capabilities: [NOOP, RETIME]
-            .map(|model| format!("live-video-to-video/{model}"))
-            .into(),
-        runners: Vec::new(),
-    }
-}
-
 /// The line to show for an event, if it is worth one.
 fn line(event: &Event) -> Option<String> {
     Some(match event {
@@ -447,10 +486,24 @@ fn line(event: &Event) -> Option<String> {
         } => {
             let s = if *tickets == 1 { "" } else { "s" };
             format!(
-                "session {manifest_id} paid {tickets} ticket{s} worth {}, {} on account",
+                "{manifest_id} paid {tickets} ticket{s} worth {}, {} on account",
                 Wei(value),
                 Wei(balance)
             )
+        }
+        Event::Worked {
+            pipeline,
+            model,
+            units,
+            fee,
+            balance,
+            ..
+        } => {
+            let paid = balance.as_ref().map_or_else(String::new, |balance| {
+                format!(" for {}, {} left on account", Wei(fee), Wei(balance))
+            });
+            let unit = pipeline.work_unit();
+            format!("{pipeline}: {units} {unit}s of {model}{paid}")
         }
         Event::Rejected { status, text, .. } => format!("refused with status {status}: {text}"),
         Event::Won { payer, face_value } => {
@@ -469,7 +522,7 @@ impl Default for Retime {
     }
 }
 
-impl Pipeline for Retime {
+impl livepeer_orchestrator::Pipeline for Retime {
     fn data(&mut self, bytes: &Bytes) -> Bytes {
         self.0.push(bytes)
     }

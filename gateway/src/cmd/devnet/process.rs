@@ -18,9 +18,11 @@ use livepeer_runtime::tls::Identity;
 use livepeer_runtime::{Driver, LocalKey, Runtime};
 use zeroize::Zeroizing;
 
-use super::network::{CLOSES_WITHIN, Node, STOP_WITHIN, Tell, bad_identity, fresh_secret};
+use super::network::{
+    CLOSES_WITHIN, Node, STOP_WITHIN, Tell, Work, bad_identity, fresh_secret, quirks_of,
+};
 use super::past::Past;
-use crate::args::{DevnetOrchestratorArgs, Join, Listen};
+use crate::args::{DevnetOrchestratorArgs, Listen, Quirk, QuirkChoice};
 use crate::cmd::chain::next_block;
 use crate::cmd::on;
 use crate::cmd::socket::Socket;
@@ -65,7 +67,13 @@ impl on::Work for Orchestrator<'_> {
             identity,
             books: None,
         };
-        let node = Node::start(&driver, socket, past, paid, args.join, tell)?;
+        let work = Work {
+            join: args.join,
+            offchain: args.offchain,
+            batch: args.batch.clone(),
+        };
+        let node = Node::start(&driver, socket, past, paid, &work, tell)?;
+        node.misbehave(&args.quirk);
         ui::print(&node.url().to_string())?;
         let (parent, gone) = async_channel::bounded::<()>(1);
         thread::spawn(move || {
@@ -120,11 +128,10 @@ impl Secrets {
 }
 
 /// Settings that all processes of a network have in common.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Kind {
     pub(super) runtime: crate::args::Runtime,
-    pub(super) join: Join,
-    pub(super) offchain: bool,
+    pub(super) work: Work,
 }
 
 /// An orchestrator in a process. Dropping it kills the process.
@@ -133,6 +140,7 @@ pub(super) struct Process {
     secrets: Secrets,
     at: SocketAddr,
     kind: Kind,
+    quirks: Vec<Quirk>,
     tell: Tell,
     running: Option<(Child, ChildStdin)>,
     url: Option<Url>,
@@ -147,6 +155,7 @@ impl Process {
         name: String,
         at: SocketAddr,
         kind: Kind,
+        quirks: Vec<Quirk>,
         now: livepeer_core::Time,
         tell: Tell,
     ) -> Result<Self, Failed> {
@@ -155,6 +164,7 @@ impl Process {
             name,
             at,
             kind,
+            quirks,
             tell,
             running: None,
             url: None,
@@ -213,8 +223,14 @@ impl Process {
             .arg("devnet-orchestrator")
             .args(["--listen", &self.at.to_string()])
             .args(["--runtime", self.kind.runtime.name()])
-            .args(["--join", self.kind.join.name()])
-            .args(self.kind.offchain.then_some("--offchain"))
+            .args(["--join", self.kind.work.join.name()])
+            .args(self.kind.work.offchain.then_some("--offchain"))
+            .args(self.kind.work.batch.to_words())
+            .args(
+                self.quirks
+                    .iter()
+                    .flat_map(|quirk| ["--quirk", quirk.name()]),
+            )
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -269,7 +285,8 @@ impl Drop for Process {
 pub(super) fn start_all(
     listen: Listen,
     count: u8,
-    kind: Kind,
+    kind: &Kind,
+    quirks: &[QuirkChoice],
     now: livepeer_core::Time,
     tell: &Tell,
 ) -> Result<Vec<Process>, Failed> {
@@ -282,7 +299,8 @@ pub(super) fn start_all(
                 )
             })?;
             let name = format!("orchestrator {n}");
-            Process::start(name, at, kind, now, tell.clone())
+            let quirks = quirks_of(n, quirks);
+            Process::start(name, at, kind.clone(), quirks, now, tell.clone())
         })
         .collect()
 }
