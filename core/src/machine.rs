@@ -267,11 +267,94 @@ impl<M: Machine> Child<M> {
     }
 }
 
+/// A machine with children of its own inside a machine.
+///
+/// Its children keep their numbers, which are below [`Nested::OWN`]; its own exchanges and records bear that number. The
+/// parent's other children come after it: [`ChildIds::beside`].
+#[derive(Debug)]
+pub struct Nested<M> {
+    machine: M,
+    wake: Option<Time>,
+}
+
+impl<M: Machine> Nested<M> {
+    /// The number of the machine itself, above those of its children.
+    pub const OWN: u32 = 1 << 22;
+
+    /// Takes in `machine`.
+    pub const fn new(machine: M) -> Self {
+        Self {
+            machine,
+            wake: None,
+        }
+    }
+
+    /// Whether the answer named `id` is for the machine or one of its children.
+    #[must_use]
+    pub const fn owns(&self, id: EffectId) -> bool {
+        !id.is_by_peer() && id.owner() != 0 && id.owner() <= Self::OWN
+    }
+
+    /// Feeds the machine an input that it owns, or a tick.
+    pub fn handle_input(&mut self, now: Time, input: Input) {
+        let inside = |id: EffectId| match id.owner() {
+            Self::OWN => id.with_owner(0),
+            _ => id,
+        };
+        let input = match input {
+            Input::Tick => Input::Tick,
+            Input::Http(id, step) => Input::Http(inside(id), step),
+            Input::Signed(id, answer) => Input::Signed(inside(id), answer),
+            Input::Stored(id, answer) => Input::Stored(inside(id), answer),
+        };
+        self.machine.handle_input(now, input);
+    }
+
+    /// Moves the machine's effects into the parent's outbox and hands its events to `on_event`.
+    pub fn drain<E>(&mut self, out: &mut Outbox<E>, mut on_event: impl FnMut(M::Event)) {
+        loop {
+            match self.machine.poll_output() {
+                Output::Effect(id, effect) if id.owner() == 0 => {
+                    out.forward(id.with_owner(Self::OWN), effect);
+                }
+                Output::Effect(id, effect) => out.forward(id, effect),
+                Output::Event(event) => on_event(event),
+                Output::Idle(wake) => {
+                    self.wake = wake;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// When the machine wants to be woken, as of its last drain.
+    #[must_use]
+    pub const fn wake(&self) -> Option<Time> {
+        self.wake
+    }
+
+    /// The machine itself, for questions.
+    pub const fn get(&self) -> &M {
+        &self.machine
+    }
+
+    /// The machine itself, for commands. Drain it afterwards.
+    pub const fn get_mut(&mut self) -> &mut M {
+        &mut self.machine
+    }
+}
+
 /// Numbers for the children of a machine.
 #[derive(Debug, Default)]
 pub struct ChildIds(u32);
 
 impl ChildIds {
+    /// Numbers beside those of a [`Nested`] machine's children.
+    #[must_use]
+    pub const fn beside() -> Self {
+        Self(1 << 22)
+    }
+
     /// Takes in `machine` as the next child.
     pub fn adopt<M: Machine>(&mut self, machine: M) -> Child<M> {
         self.0 += 1;

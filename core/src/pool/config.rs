@@ -30,6 +30,8 @@ pub struct Config {
     pub patience: Option<Duration>,
     /// At most this many jobs share a session.
     pub share: u32,
+    /// Whether all jobs that share a session pay from one account with the orchestrator, so that they may share its quote.
+    pub one_account: bool,
     /// At most this many of the further nodes that an orchestrator names are asked too.
     pub extra_nodes: usize,
     /// The first fault suspends for this long.
@@ -38,7 +40,7 @@ pub struct Config {
     pub max_penalty: Duration,
     /// How long without a fault takes one fault off the count.
     pub heal_after: Duration,
-    /// A node without capacity is left alone for this long.
+    /// A node without capacity is left alone for this long; one that says so many times running for longer each time.
     pub full_pause: Duration,
     /// A node that did not fit is left alone for this long.
     pub rejected_pause: Duration,
@@ -58,6 +60,7 @@ impl Default for Config {
             hedge_after: Duration::from_millis(500),
             patience: None,
             share: 1,
+            one_account: false,
             extra_nodes: 0,
             min_penalty: Duration::from_secs(10),
             max_penalty: Duration::from_secs(30 * 60),

@@ -108,6 +108,8 @@ pub enum Outcome {
     Stale,
     /// The orchestrator has no capacity just now. No fault.
     Full,
+    /// The orchestrator does such work no more. No fault.
+    Gone,
     /// The orchestrator asks more than we pay, or more than it said.
     TooDear,
     /// The orchestrator failed.
@@ -133,6 +135,8 @@ pub enum Why {
     Failed(Failure),
     /// The orchestrator had no capacity.
     Full,
+    /// The orchestrator does such work no more.
+    Gone,
     /// The orchestrator asked more than we pay, or more than it said.
     TooDear,
     /// The orchestrator failed before and is left alone until then.
@@ -156,6 +160,7 @@ impl fmt::Display for Why {
             Self::Rejected(rejection) => fmt::Display::fmt(rejection, f),
             Self::Failed(failure) => fmt::Display::fmt(&failure.cause, f),
             Self::Full => f.write_str("it has no capacity"),
+            Self::Gone => f.write_str("it does such work no more"),
             Self::TooDear => f.write_str("it asks more than we pay"),
             Self::Suspended { failure, .. } => {
                 write!(f, "{} (left alone for a while)", failure.cause)

@@ -9,6 +9,7 @@ use super::node::Node;
 use super::{Candidate, Config, Lease, Outcome, Selector, Session, SessionPool, Why};
 use crate::capabilities::Capabilities;
 use crate::handshake::Handshake;
+use crate::rng::Rng;
 use crate::time::Time;
 use crate::wire::OrchestratorInfo;
 
@@ -25,7 +26,10 @@ impl<S: Selector> SessionPool<S> {
     }
 
     /// The names of the sessions, and which of them the selector chooses, if any.
-    pub(super) fn choose(&mut self) -> (Vec<u32>, Option<usize>) {
+    pub(super) fn choose(
+        &mut self,
+        choose: impl FnOnce(&mut S, &mut Rng, &[Candidate<'_>]) -> Option<usize>,
+    ) -> (Vec<u32>, Option<usize>) {
         let all = listed(
             &self.sessions,
             &self.nodes,
@@ -34,19 +38,22 @@ impl<S: Selector> SessionPool<S> {
             self.now,
         );
         let (ids, candidates): (Vec<u32>, Vec<Candidate<'_>>) = all.unzip();
-        let chosen = self.selector.select(&mut self.rng, &candidates);
+        let chosen = choose(&mut self.selector, &mut self.rng, &candidates);
         (ids, chosen)
     }
 
-    pub(super) fn lend(&mut self) -> Option<Lease> {
-        let (ids, chosen) = self.choose();
+    pub(super) fn lend(
+        &mut self,
+        choose: impl FnOnce(&mut S, &mut Rng, &[Candidate<'_>]) -> Option<usize>,
+    ) -> Option<Lease> {
+        let (ids, chosen) = self.choose(choose);
         self.declined = chosen.is_none() && !ids.is_empty();
         let id = *ids.get(chosen?)?;
         let (payer, share) = (self.payer(), self.share());
         let config = self.terms_for(self.sessions[&id].node);
         let session = self.sessions.get_mut(&id).expect("it was just listed");
         session.lent += 1;
-        session.used = session.info.ticket_params.is_some();
+        session.used = session.info.ticket_params.is_some() && !self.config.one_account;
         self.lent += 1;
         let lease = Lease {
             pool: self.id,
@@ -106,7 +113,12 @@ impl<S: Selector> SessionPool<S> {
                 let nodes = known.map(|known| known.info.nodes.clone());
                 self.send_on(node, &nodes.unwrap_or_default());
                 self.drop_session(session);
-                self.pause(node, Why::Full, self.config.full_pause);
+                let pause = self.nodes[node as usize].full_again(&self.config);
+                self.pause(node, Why::Full, pause);
+            }
+            Outcome::Gone => {
+                self.drop_session(session);
+                self.pause(node, Why::Gone, self.config.rejected_pause);
             }
             Outcome::TooDear => {
                 self.drop_session(session);

@@ -65,8 +65,8 @@ pub const MAX_SENT_ON: usize = 8;
 /// A pause of nothing would wake a driver in the past.
 const SOON: Duration = Duration::from_millis(1);
 
-/// Children's numbers have 23 bits.
-const LAST_CHILD: u32 = (1 << 23) - 1;
+/// Children's numbers have 22 bits, so that a pool may be a machine inside a machine ([`Nested`](crate::machine::Nested)).
+const LAST_CHILD: u32 = (1 << 22) - 1;
 
 /// The sessions for one kind of job. See the [module](self).
 #[derive(Debug)]
@@ -270,12 +270,21 @@ impl<S: Selector> SessionPool<S> {
 
     /// Lends a session, if one is ready; otherwise [`Event::Available`] or [`Event::Exhausted`] will come.
     pub fn take(&mut self, now: Time) -> Option<Lease> {
+        self.take_by(now, |selector, rng, from| selector.select(rng, from))
+    }
+
+    /// As [`take`](Self::take), but `choose` has the last word: it is given the policy and the candidates.
+    pub fn take_by(
+        &mut self,
+        now: Time,
+        choose: impl FnOnce(&mut S, &mut Rng, &[Candidate<'_>]) -> Option<usize>,
+    ) -> Option<Lease> {
         self.pass(now);
         self.stalled = false;
         let lease = if self.gathering.is_some() {
             None
         } else {
-            self.lend()
+            self.lend(choose)
         };
         self.waiting = lease.is_none();
         self.settle();
@@ -297,8 +306,9 @@ impl<S: Selector> SessionPool<S> {
             |info: &OrchestratorInfo| info.auth_token.as_ref().map(|token| token.expiration);
         // Of a session that jobs share there may be newer info by now than what comes home.
         let older = expires(&lease.info) < expires(&session.info);
-        // Nor is a quote that a job used as good as one that nobody had.
-        let worse = older || (!session.used && lease.info.ticket_params.is_some());
+        // Nor is a quote that a job used as good as one that nobody had. Of one account both are the same.
+        let fresh = !session.used && !self.config.one_account;
+        let worse = older || (fresh && lease.info.ticket_params.is_some());
         if !worse && session.info.raw != lease.info.raw {
             session.told = self.now;
         }
@@ -385,7 +395,7 @@ impl<S: Selector> SessionPool<S> {
 
     /// The URL of the session that the selector picks, without lending it.
     pub fn pick(&mut self) -> Option<Url> {
-        let (ids, chosen) = self.choose();
+        let (ids, chosen) = self.choose(|selector, rng, from| selector.select(rng, from));
         let id = ids.get(chosen?)?;
         Some(self.sessions[id].info.transcoder.clone())
     }

@@ -10,6 +10,9 @@ use crate::sign::Address;
 use crate::time::Time;
 use crate::track_record::TrackRecord;
 
+/// At most this many times in a row a node without capacity is asked again after the same pause.
+const FULL_RUN: u32 = 3;
+
 /// Where an orchestrator stands.
 #[derive(Debug)]
 pub(super) enum Standing {
@@ -45,6 +48,8 @@ pub(super) struct Node {
     /// Faults in a row, some of them healed by time.
     faults: u32,
     last_fault: Time,
+    /// How many times in a row a job found it full.
+    full: u32,
     /// The results of jobs and handshakes.
     pub(super) record: TrackRecord,
 }
@@ -62,6 +67,7 @@ impl Node {
             why: None,
             faults: 0,
             last_fault: Time::ZERO,
+            full: 0,
             record: TrackRecord::default(),
         }
     }
@@ -92,9 +98,19 @@ impl Node {
         self.resting_until = self.resting_until.max(until);
     }
 
+    /// A job found the node full: how long it is left alone. A slot may be free soon; one that is lost at the
+    /// orchestrator never is (jobs spec 2.4), so from [`FULL_RUN`] times in a row on the pause doubles.
+    pub(super) fn full_again(&mut self, config: &Config) -> Duration {
+        self.full = self.full.saturating_add(1);
+        let doublings = self.full.saturating_sub(FULL_RUN).min(20);
+        let pause = config.full_pause.saturating_mul(1 << doublings);
+        pause.min(config.max_penalty.max(config.full_pause))
+    }
+
     /// Work was done: all is forgiven.
     pub(super) fn done(&mut self, now: Time, first_byte: Option<Duration>) {
         self.faults = 0;
+        self.full = 0;
         self.record.age(now);
         self.record.good = self.record.good.saturating_add(1);
         if let Some(took) = first_byte {

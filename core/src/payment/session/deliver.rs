@@ -171,6 +171,9 @@ impl PaymentSession {
         };
         self.nonces = minted.nonces;
         current.tries = 0;
+        if self.account.is_some() {
+            return self.hand_out(*minted);
+        }
         if current.by_owner {
             let event = Event::Ready(current.id, minted.credentials.clone());
             self.state = State::AwaitingOwner(minted);

@@ -15,7 +15,6 @@ use crate::error::{Broken, Cause, Failure, Party};
 use crate::exchange::Reply;
 use crate::machine::Effect;
 use crate::money::Amount;
-use crate::payment::auth::TOKEN_RENEWAL;
 use crate::payment::guard::{Expected, verify};
 use crate::payment::mint::{Billed, Order, Refusal};
 use crate::store::{STORE_WITHIN, StoreFailed};
@@ -34,12 +33,28 @@ impl PaymentSession {
             return;
         };
         current.asked = self.now;
-        let fee = current.fee;
+        let (id, fee) = (current.id, current.fee);
+        let ending = self.token_ends();
+        if let Fee::Units(units) = fee
+            && self.by_request()
+        {
+            if self.stale || ending {
+                return self.need_quote(None);
+            }
+            // Others may have been answered while this one waited for a quote.
+            if self.pay_from_balance(id, units) {
+                self.current = None;
+                self.state = State::Resting;
+                return self.pay_waiting();
+            }
+            let billed = self.units_to_bill(units);
+            if let Some(current) = &mut self.current {
+                current.billed = billed;
+            }
+        }
         let Some(quote) = &self.quote else {
             return self.introduce();
         };
-        let token = self.info.auth_token.as_ref();
-        let ending = token.is_none_or(|token| self.now + TOKEN_RENEWAL > token.expiration);
         let worn = self.nonces.hash() == quote.params.recipient_rand_hash && self.nonces.worn();
         if self.stale || ending || worn {
             return self.need_quote(None);
@@ -55,11 +70,12 @@ impl PaymentSession {
         }
         self.state = State::Minting;
         let order = self.order(fee);
+        let quote = quote.info.clone();
         match &mut self.source {
             Source::Offchain => {}
             Source::Remote { client, committed } => {
                 let within = self.coverage.patience(self.now, client.patience());
-                let request = request(order, committed.clone(), quote.info.raw.clone());
+                let request = request(order, committed.clone(), quote.raw.clone());
                 client.ask(self.now, &mut self.out, request.to_json(), within);
             }
             Source::Local { minter, committed } => {
@@ -67,7 +83,7 @@ impl PaymentSession {
                     self.now,
                     &mut self.out,
                     |full| self.coverage.patience(self.now, full),
-                    &quote.info,
+                    &quote,
                     committed.as_deref(),
                     order,
                 );
@@ -100,7 +116,9 @@ impl PaymentSession {
         Order {
             billed: match fee {
                 Fee::Elapsed => Billed::Elapsed(self.config.unit),
-                Fee::Units(units) => Billed::Units(units),
+                Fee::Units(_) => {
+                    Billed::Units(self.current.as_ref().map_or(0, |current| current.billed))
+                }
             },
             manifest_id: self.manifest_id.clone(),
             app: self.config.app.clone(),
@@ -163,6 +181,9 @@ impl PaymentSession {
     }
 
     pub(super) fn skip(&mut self) {
+        if self.by_request() {
+            return self.count_anew();
+        }
         self.state = State::Resting;
         if let Some(current) = self.current.take() {
             self.out.event(Event::Skipped(current.id));
@@ -202,7 +223,13 @@ impl PaymentSession {
                 last: cause.to_string(),
             },
         };
-        self.fail(Failure::new(last.who, cause));
+        let failure = Failure::new(last.who, cause);
+        if self.by_request() {
+            // Others may be paid from the balance, and later ones once more.
+            self.hold_all(&failure);
+        } else {
+            self.fail(failure);
+        }
     }
 
     /// Reads what was minted, and lets it go if it keeps the rules.
@@ -288,7 +315,7 @@ impl PaymentSession {
         let verified = verify(&credentials.payment, &credentials.segment, &expected)?;
         let unit = self.config.unit;
         let units = match current.fee {
-            Fee::Units(units) => Some(units),
+            Fee::Units(_) => Some(current.billed),
             Fee::Elapsed => None,
         };
         let elapsed = self.last_minted.map(|last| current.asked.since(last));

@@ -20,8 +20,9 @@
 //!
 //! The signer's blob, or our own memory with an own key, is committed only when the orchestrator took the payment.
 //! A payment that was minted and not taken is discarded together with its quote, because the orchestrator may have seen
-//! the nonces (payments spec 18.1). One payment is under way at a time.
+//! the nonces (payments spec 18.1). One payment is under way at a time, unless requests pay for themselves: see `account`.
 
+mod account;
 mod deliver;
 mod local;
 mod minting;
@@ -37,6 +38,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::time::Duration;
 
+use self::account::Account;
 use self::deliver::Delivery as Post;
 use self::pace::{Coverage, Work};
 use self::quotes::Unusable;
@@ -57,6 +59,7 @@ use crate::wire::signer::StateBlob;
 use crate::wire::{OrchestratorInfo, SignerState, TicketParams};
 
 pub use crate::wire::payment::Credentials;
+pub use account::{BALANCE_LASTS, Bill};
 pub use local::LocalAccount;
 pub use payer::Payer;
 pub use signer::FIRST_PATIENCE;
@@ -102,6 +105,8 @@ struct Minted {
 struct Current {
     id: PaymentId,
     fee: Fee,
+    /// The units that are billed for it, if units are.
+    billed: u64,
     /// Whether the owner delivers it.
     by_owner: bool,
     /// When it was asked for last: a signer's clock reads about this.
@@ -159,6 +164,8 @@ pub struct PaymentSession {
     pace: Option<(Duration, Time)>,
     ids: u64,
     current: Option<Current>,
+    /// The balance, if requests pay for themselves.
+    account: Option<Box<Account>>,
     state: State,
     out: Outbox<Event>,
 }
@@ -219,6 +226,7 @@ impl PaymentSession {
             pace: None,
             ids: 0,
             current: None,
+            account: Self::new_account(config.by_request, now),
             state: State::Resting,
             config,
             out: Outbox::default(),
@@ -243,22 +251,29 @@ impl PaymentSession {
     /// jobs that pay with every request. [`Event::Ready`] follows, or [`Event::Skipped`] if nothing is due.
     ///
     /// # Errors
-    /// [`Misuse::Ended`] after the end, [`Misuse::StillOpen`] while another payment is under way.
+    /// [`Misuse::Ended`] after the end, [`Misuse::StillOpen`] while another payment is under way, unless requests pay for
+    /// themselves ([`Config::by_request`]).
     pub fn pay(&mut self, now: Time, fee: Fee) -> Result<PaymentId, Misuse> {
         self.advance(now);
-        self.begin(fee, true)
+        match fee {
+            Fee::Units(units) if self.by_request() => self.pay_request(units),
+            fee => self.begin(fee, true),
+        }
     }
 
     /// Tells what became of a payment that the owner delivered. An unknown id is ignored.
     pub fn delivered(&mut self, now: Time, id: PaymentId, how: Delivered) {
         self.advance(now);
+        if self.by_request() {
+            return self.settle_request(id, how);
+        }
         if self.current.as_ref().is_none_or(|current| current.id != id) {
             return;
         }
         match core::mem::replace(&mut self.state, State::Resting) {
             State::AwaitingOwner(minted) => match how {
                 Delivered::Accepted => self.taken(*minted),
-                Delivered::Refused => {
+                _ => {
                     self.stale = true;
                     self.current = None;
                     self.set_pace();
@@ -395,6 +410,10 @@ impl PaymentSession {
         self.current = Some(Current {
             id,
             fee,
+            billed: match fee {
+                Fee::Units(units) => units,
+                Fee::Elapsed => 0,
+            },
             by_owner,
             asked: self.now,
             tries: 0,

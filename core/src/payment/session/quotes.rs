@@ -98,7 +98,7 @@ impl PaymentSession {
     /// refuses quotes above it, with an own key the reference goes up to twice that (payments spec 9).
     fn is_within_first(&self, price: Price) -> bool {
         match &self.source {
-            _ if !self.accepted => true,
+            _ if !self.accepted || self.by_request() => true,
             Source::Local { minter, .. } if minter.may_double() => {
                 at_most_doubled(&self.initial, &price)
             }
@@ -133,6 +133,7 @@ impl PaymentSession {
         };
         self.quote = quote;
         self.info = Arc::clone(info);
+        self.quote_changed();
     }
 
     /// Takes over a quote that came with an answer, if it is no worse (payments spec 11.3).
@@ -172,7 +173,7 @@ impl PaymentSession {
             return self.refuse(failure);
         }
         match self.sender().filter(|_| self.is_paying()) {
-            Some(sender) if !self.manifest_id.is_empty() => {
+            Some(sender) if !self.manifest_id.is_empty() && !self.by_request() => {
                 let request = RefreshRequest {
                     sender,
                     manifest_id: self.manifest_id.clone(),
@@ -244,6 +245,9 @@ impl PaymentSession {
     /// The payment under way cannot be made. A job that was paid for runs on, and tries again at its pace; only when
     /// what was paid is about to run out is this the end.
     pub(super) fn refuse(&mut self, failure: Failure) {
+        if self.by_request() {
+            return self.hold_all(&failure);
+        }
         let runs_on = self.runs_on();
         let Some(current) = self.current.take_if(|_| runs_on) else {
             return self.fail(failure);
@@ -288,6 +292,14 @@ impl PaymentSession {
         self.refreshes = 0;
         self.out.event(Event::Repriced { from, to });
         self.mint();
+    }
+
+    /// The party that makes payments.
+    pub(super) fn payer_party(&self) -> Party {
+        match &self.source {
+            Source::Remote { client, .. } => client.party(),
+            _ => Party::KeyHolder,
+        }
     }
 
     /// Whether the job goes on without the payment under way, for now.

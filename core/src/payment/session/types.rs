@@ -51,6 +51,9 @@ pub struct Config {
     pub max_tickets: usize,
     /// The budget of the job. Take it back with [`budget`](super::PaymentSession::budget) to go on with it elsewhere.
     pub budget: Budget,
+    /// Whether requests pay for themselves, many at a time, from one balance under the name of the session: batch jobs.
+    /// They are paid for by [`Fee::Units`].
+    pub by_request: bool,
     /// The key under which the spending counter is made durable before a payment leaves; `None` does without.
     pub budget_key: Option<String>,
 }
@@ -69,6 +72,7 @@ impl Config {
             ceilings: Ceilings::default(),
             max_tickets: MAX_TICKETS as usize,
             budget: Budget::unlimited(),
+            by_request: false,
             budget_key: None,
         }
     }
@@ -93,7 +97,18 @@ pub enum Delivered {
     /// The orchestrator took it.
     Accepted,
     /// The orchestrator did not take it, or the outcome is unknown.
+    ///
+    /// Of a request that pays for itself: the quote or the token was refused, and no further payment is made from it.
+    /// What follows differs from this for such requests alone.
     Refused,
+    /// The orchestrator took the tickets and did no work: it failed.
+    Credited,
+    /// The orchestrator looked at no ticket: it had no capacity, or did not understand the request.
+    Untouched,
+    /// The outcome is unknown: no answer came.
+    Unknown,
+    /// The orchestrator says that the balance does not cover the fee: nothing is relied on any more.
+    Short,
 }
 
 /// A payment that an orchestrator took.
