@@ -25,6 +25,7 @@ use crate::error::{Advice, Broken, Cause, Failure, Party, Reason};
 use crate::handshake::{self, Handshake};
 use crate::machine::{Child, ChildIds, EffectId, Input, Outbox, earlier};
 use crate::money::Price;
+use crate::payment::guard::Budget;
 use crate::payment::session::{self, Credentials, Delivered, Fee, Paid, PaymentId};
 use crate::payment::{Payer, PaymentSession};
 use crate::pool::{Lease, Outcome};
@@ -44,7 +45,7 @@ impl Purse {
 
     /// Opens a payment session with the orchestrator of a lease. The account that pays is
     /// the one that the handshake named.
-    fn open(&mut self, now: Time, lease: &Lease) -> PaymentSession {
+    pub(super) fn open(&mut self, now: Time, lease: &Lease) -> PaymentSession {
         self.payer.learn(lease.signer_health());
         let config = session::Config {
             capabilities: Some(lease.wanted().clone()),
@@ -55,14 +56,19 @@ impl Purse {
     }
 
     /// Counts what was spent in a session.
-    fn count(&mut self, session: &PaymentSession) {
+    pub(super) fn count(&mut self, session: &PaymentSession) {
         self.config.budget = session.budget().clone();
     }
 
     /// Remembers what a session has taught.
-    fn learn(&mut self, session: &PaymentSession) {
+    pub(super) fn learn(&mut self, session: &PaymentSession) {
         // What was spent here counts against the next one too.
         self.count(session);
+        self.learn_nonces(session);
+    }
+
+    /// Remembers what a session has taught of nonces and signers.
+    pub(super) fn learn_nonces(&mut self, session: &PaymentSession) {
         if let (Payer::Account(mine), Some(account)) = (&mut self.payer, session.account()) {
             // The next one may come with the same quote, and no nonce is used twice.
             mine.learn(&account.used);
@@ -70,6 +76,11 @@ impl Purse {
         if let Some(health) = session.signer_health() {
             self.payer.learn(health);
         }
+    }
+
+    /// The budget, as of the last count.
+    pub(super) const fn budget(&self) -> &Budget {
+        &self.config.budget
     }
 
     pub(crate) fn set_chain(&mut self, view: ChainView) {

@@ -15,6 +15,7 @@ use crate::payment::session;
 use crate::pool::{self, Tried, TryLimit};
 use crate::sign::Address;
 use crate::units::Unit;
+use crate::wire::batch::Answer;
 
 /// Names one job among those of its [`Batch`](super::Batch).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,6 +47,8 @@ pub struct Config {
     pub max_answer: usize,
     /// How long it is remembered that nobody was found, and nobody is looked for again.
     pub nobody_for: Duration,
+    /// The most bytes of all results of a job.
+    pub max_results: usize,
     /// At most this many jobs at a time.
     pub max_jobs: usize,
 }
@@ -67,11 +70,46 @@ impl Default for Config {
             stream_silence: Duration::from_secs(120),
             download_within: Duration::from_secs(4),
             max_result: 300_000_000,
+            max_results: 1 << 30,
             max_answer: 256 << 20,
             nobody_for: Duration::from_secs(2),
             max_jobs: 8_192,
         }
     }
+}
+
+/// News of batch jobs.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// Look for orchestrators, and answer with [`Batch::offer`](super::Batch::offer) or
+    /// [`Batch::replace`](super::Batch::replace), also if there are none.
+    Find,
+    /// An orchestrator gets the request.
+    Trying(JobId, Box<Trying>),
+    /// A stream has begun: its first chunk follows.
+    Head(JobId, Box<Served>),
+    /// The payload of an event of a stream, as it came.
+    Chunk(JobId, Bytes),
+    /// The job is done. Its last event.
+    Done(JobId, Box<Finished>),
+    /// The job failed. Its last event.
+    Failed(JobId, Box<Failed>),
+    /// The orchestrator at this address took a payment.
+    Paid(Url, session::Paid),
+    /// News of the pool.
+    Pool(pool::Event),
+}
+
+/// The outcome of a job that is done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finished {
+    /// The answer; `None` after a stream.
+    pub answer: Option<Answer>,
+    /// The results that the answer names, each distinct URL once.
+    pub files: Vec<File>,
+    /// Who did it, and what it cost.
+    pub served: Served,
 }
 
 /// An orchestrator that gets the request now.

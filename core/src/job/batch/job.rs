@@ -1,0 +1,127 @@
+//! One job and where it stands.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use super::types::{Attempt, File, Left, Served};
+use crate::error::Failure;
+use crate::exchange::Exchange;
+use crate::http::Url;
+use crate::machine::EffectId;
+use crate::payment::session::{Bill, PaymentId};
+use crate::pool::Lease;
+use crate::prefer::Preferences;
+use crate::time::Time;
+use crate::wire::batch::Answer;
+use crate::wire::sse;
+
+/// A job from its submission to its last event.
+pub(super) struct Job {
+    pub(super) content_type: String,
+    pub(super) body: Bytes,
+    pub(super) units: u64,
+    pub(super) stream: bool,
+    pub(super) preferences: Preferences,
+    pub(super) began: Time,
+    /// When the present phase began, and how long the phases before took.
+    pub(super) since: Time,
+    pub(super) selecting: Duration,
+    pub(super) paying: Duration,
+    pub(super) upstream: Duration,
+    /// Requests sent.
+    pub(super) tries: u32,
+    /// The orchestrators that the job does not go to again.
+    pub(super) tried: Vec<Url>,
+    pub(super) attempts: Vec<Attempt>,
+    /// Whether orchestrators were looked for on its account.
+    pub(super) looked: bool,
+    /// Whether the last attempt ended because it took too long.
+    pub(super) was_late: bool,
+    /// Why results of the last attempt cannot be had.
+    pub(super) lost: Option<Box<Failure>>,
+    /// Whether the owner holds back the stream.
+    pub(super) paused: bool,
+    pub(super) engaged: Option<Engaged>,
+    pub(super) served: Option<Box<Served>>,
+    pub(super) stage: Stage,
+    /// The job's entry among the timers.
+    pub(super) wake: Option<Time>,
+}
+
+/// The orchestrator that a job is with.
+pub(super) struct Engaged {
+    pub(super) lease: Lease,
+    pub(super) url: Url,
+    /// The payment that is awaited, or whose outcome is.
+    pub(super) payment: Option<PaymentId>,
+    /// Requests sent to it.
+    pub(super) tries: u32,
+    /// Whether credentials were renewed for it once.
+    pub(super) renewed: bool,
+}
+
+pub(super) enum Stage {
+    /// No orchestrator yet, or no more.
+    Selecting,
+    /// The payment is being made.
+    Paying,
+    /// The request is on its way.
+    InFlight(Box<InFlight>),
+    /// Results are downloaded.
+    Fetching(Box<Fetching>),
+}
+
+/// A request that was sent, and its answer so far.
+pub(super) struct InFlight {
+    pub(super) exchange: EffectId,
+    pub(super) status: u16,
+    pub(super) body: Vec<u8>,
+    /// The time from which on the answer is late; of a stream, without any news.
+    pub(super) until: Time,
+    pub(super) bill: Option<Bill>,
+    pub(super) events: Option<Events>,
+}
+
+/// A stream of events.
+pub(super) struct Events {
+    pub(super) reader: sse::Reader,
+    /// Whether a chunk went out, so that nobody else can go on.
+    pub(super) begun: bool,
+    /// Whether the last chunk went out.
+    pub(super) finished: bool,
+}
+
+/// Results that are being downloaded.
+pub(super) struct Fetching {
+    pub(super) answer: Answer,
+    pub(super) files: Vec<File>,
+    /// Bytes that the results may still have.
+    pub(super) room: usize,
+    pub(super) waiting: VecDeque<(String, Url)>,
+    pub(super) fetches: BTreeMap<EffectId, (String, Exchange)>,
+}
+
+impl Job {
+    pub(super) fn exclude(&mut self, url: &Url) {
+        if !self.tried.contains(url) {
+            self.tried.push(url.clone());
+        }
+    }
+
+    pub(super) fn left(&mut self, url: Url, reason: Left) {
+        self.exclude(&url);
+        self.attempts.push(Attempt { url, reason });
+    }
+
+    /// Ends a phase: how long it took.
+    pub(super) fn lap(&mut self, now: Time) -> Duration {
+        let took = now.since(self.since);
+        self.since = now;
+        took
+    }
+}

@@ -1,0 +1,169 @@
+//! Answers that come as streams of events (jobs spec 2.8).
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use super::Batch;
+use super::job::Stage;
+use super::types::{Event, Failed, Finished, JobId, Left};
+use crate::error::{Cause, Failure, Party};
+use crate::payment::session::Delivered;
+use crate::pool::{Outcome, Selector};
+use crate::wire::batch::{Chunk, read_chunk};
+use crate::wire::sse;
+
+/// How long the end of a stream is waited for after its last chunk: a peer may never end it.
+const END_WITHIN: Duration = Duration::from_secs(1);
+
+impl<S: Selector> Batch<S> {
+    /// Takes bytes of a stream.
+    pub(super) fn on_events(&mut self, id: JobId, data: &Bytes) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let Stage::InFlight(flight) = &mut job.stage else {
+            return;
+        };
+        let Some(events) = &mut flight.events else {
+            return;
+        };
+        let mut payloads = Vec::new();
+        let read = events.reader.data(data, |payload| payloads.push(payload));
+        if !events.finished {
+            flight.until = self.now + self.config.stream_silence;
+            let silence = (!job.paused).then_some(flight.until);
+            self.set_wake(id, silence);
+        }
+        for payload in payloads {
+            self.on_payload(id, payload);
+        }
+        if read.is_err() {
+            self.stream_broke(
+                id,
+                Cause::TooMuch {
+                    what: "a line of the stream",
+                    limit: sse::MAX_LINE_BYTES,
+                },
+            );
+        }
+    }
+
+    fn on_payload(&mut self, id: JobId, payload: Bytes) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let Stage::InFlight(flight) = &mut job.stage else {
+            return;
+        };
+        let Some(events) = &mut flight.events else {
+            return;
+        };
+        match read_chunk(&payload) {
+            Chunk::Part(part) => {
+                let last = part.is_finished() && !events.finished;
+                events.finished |= last;
+                if !events.begun {
+                    self.begin_stream(id);
+                }
+                self.out.event(Event::Chunk(id, payload));
+                if last {
+                    // A chunk with the usage may follow.
+                    let until = self.now + END_WITHIN;
+                    self.set_wake(id, Some(until));
+                }
+            }
+            Chunk::Done if events.finished => self.stream_done(id),
+            // Before the last chunk it ends nothing.
+            Chunk::Done | Chunk::Skipped => {}
+            Chunk::Failed(text) => self.stream_broke(id, Cause::Ended(text)),
+        }
+    }
+
+    /// Tells of the head, with the first chunk.
+    pub(super) fn begin_stream(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        if let Stage::InFlight(flight) = &mut job.stage
+            && let Some(events) = &mut flight.events
+        {
+            events.begun = true;
+        }
+        if let Some(served) = job.served.clone() {
+            self.out.event(Event::Head(id, served));
+        }
+    }
+
+    pub(super) fn on_events_end(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let Stage::InFlight(flight) = &mut job.stage else {
+            return;
+        };
+        let last = flight
+            .events
+            .as_mut()
+            .and_then(|events| events.reader.end());
+        if let Some(payload) = last {
+            self.on_payload(id, payload);
+        }
+        let stage = self.jobs.get(&id).map(|job| &job.stage);
+        let Some(Stage::InFlight(flight)) = stage else {
+            return;
+        };
+        match &flight.events {
+            Some(events) if events.finished => self.stream_done(id),
+            // A runner that died looks like this.
+            _ => self.stream_broke(id, Cause::Gone("the rest of the answer")),
+        }
+    }
+
+    /// A stream came to its end.
+    pub(super) fn stream_done(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let Some(served) = job.served.take() else {
+            return;
+        };
+        let first_byte = Some(served.upstream);
+        self.leave(id, Delivered::Accepted, Outcome::Done { first_byte });
+        self.remove(id);
+        let finished = Finished {
+            answer: None,
+            files: Vec::new(),
+            served: *served,
+        };
+        self.out.event(Event::Done(id, Box::new(finished)));
+    }
+
+    /// A stream broke. As long as nothing of it went out, others may go on.
+    pub(super) fn stream_broke(&mut self, id: JobId, cause: Cause) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let Stage::InFlight(flight) = &job.stage else {
+            return;
+        };
+        let begun = flight.events.as_ref().is_some_and(|events| events.begun);
+        if !begun {
+            let left = match &cause {
+                Cause::Link(_) | Cause::Silent { .. } => Left::from(&cause),
+                _ => Left::InvalidAnswer,
+            };
+            return self.attempt_failed(id, left, cause);
+        }
+        let Some(served) = job.served.take() else {
+            return;
+        };
+        let failure = Failure::new(Party::Orchestrator(served.url.clone()), cause);
+        let outcome = Outcome::Failed(failure.clone());
+        self.leave(id, Delivered::Accepted, outcome);
+        let failure = Box::new(failure);
+        self.fail(id, Failed::Broken { served, failure });
+    }
+}
