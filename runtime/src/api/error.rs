@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use livepeer_core::handshake::Rejection;
 use livepeer_core::http::{BadUrl, Url};
+use livepeer_core::job::batch::Failed;
 use livepeer_core::job::live::Ending;
 use livepeer_core::pool::{self, Tried};
 use livepeer_core::trickle::Seq;
 use livepeer_core::wire::WireError;
+use livepeer_core::wire::batch::BadRequest;
 use livepeer_core::{Advice, Failure, Misuse};
 use livepeer_media::InputError;
 
@@ -52,6 +54,12 @@ pub enum Error {
     #[doc(alias = "PaymentError")]
     #[error("{0}")]
     Failed(#[source] Box<Failure>),
+    /// The request of a batch job is no good; nobody was asked.
+    #[error("{0}")]
+    Request(#[from] BadRequest),
+    /// A batch job failed.
+    #[error("{0}")]
+    Batch(#[source] Box<Failed>),
     /// The call does not fit what was called before.
     #[error("{0}")]
     Misuse(#[from] Misuse),
@@ -125,7 +133,13 @@ impl Error {
             Self::Failed(failure) => failure.advice(),
             Self::NoOrchestrator(_) | Self::AllFailed(_) | Self::NothingFound(_) => Advice::Retry,
             Self::Rejected(..) => Advice::GoElsewhere,
+            Self::Batch(failed) => match &**failed {
+                Failed::Ours(failure) => failure.advice(),
+                Failed::Caller { .. } | Failed::NoMatch { .. } => Advice::Stop,
+                _ => Advice::Retry,
+            },
             Self::Url { .. }
+            | Self::Request(_)
             | Self::Input(_)
             | Self::Options(_)
             | Self::Misuse(_)
@@ -140,6 +154,12 @@ impl Error {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         Self::Failed(Box::new(failure))
+    }
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        Self::Batch(Box::new(failed))
     }
 }
 

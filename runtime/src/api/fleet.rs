@@ -15,17 +15,19 @@ use livepeer_core::payment::Payer;
 use livepeer_core::pool::SessionPool;
 use livepeer_core::selection::Balanced;
 
+use super::batch::Batches;
 use super::board::Board;
 use crate::{Driver, Handle, Runtime, lock};
 
 /// At most this many pools wait for another job; of more, the one that has waited longest is closed.
 const MAX_IDLE: usize = 16;
 
-/// A driver, and the pools of jobs that ended well. While a job runs, its pool is its own: whom it suspends concerns no
-/// other. Clones are one fleet.
+/// A driver, the machines of batch jobs, and the pools of live jobs that ended well. While a live job runs, its pool is
+/// its own: whom it suspends concerns no other. Clones are one fleet.
 pub(super) struct Fleet<R: Runtime> {
     driver: Driver<R>,
     idle: Arc<Idle<R>>,
+    batches: Arc<Batches<R>>,
 }
 
 /// The pools that wait, the oldest first.
@@ -77,6 +79,7 @@ impl<R: Runtime> Clone for Fleet<R> {
         Self {
             driver: self.driver.clone(),
             idle: Arc::clone(&self.idle),
+            batches: Arc::clone(&self.batches),
         }
     }
 }
@@ -84,7 +87,17 @@ impl<R: Runtime> Clone for Fleet<R> {
 impl<R: Runtime> Fleet<R> {
     pub(super) fn new(driver: Driver<R>) -> Self {
         let idle = Arc::new(Idle(Mutex::default()));
-        Self { driver, idle }
+        let batches = Arc::default();
+        Self {
+            driver,
+            idle,
+            batches,
+        }
+    }
+
+    /// The machines of batch jobs.
+    pub(super) fn batches(&self) -> &Batches<R> {
+        &self.batches
     }
 
     pub(super) const fn driver(&self) -> &Driver<R> {

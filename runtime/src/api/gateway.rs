@@ -1,5 +1,9 @@
 //! The entry for applications.
 
+use livepeer_core::chain::ChainView;
+use livepeer_core::wire::batch::BatchRequest;
+
+use super::batch::Submission;
 use super::builder::LiveVideoJobBuilder;
 use super::find::Search;
 use super::fleet::Fleet;
@@ -11,6 +15,7 @@ use crate::{Driver, Runtime};
 /// | call | what comes of it |
 /// |---|---|
 /// | [`Gateway::live_video`] | a [`LiveVideoJob`](super::LiveVideoJob), its [`Input`](super::Input) and its [`Output`](super::Output) |
+/// | [`Gateway::submit`] | a [`BatchJob`](super::BatchJob): its answer, or its stream |
 /// | [`Gateway::orchestrator`] | an [`OrchestratorSession`](super::OrchestratorSession), from which a [`PaymentSession`](super::PaymentSession) and live video jobs are made |
 /// | [`Gateway::discover`] | a list of orchestrators |
 ///
@@ -53,6 +58,18 @@ impl<R: Runtime> Gateway<R> {
     #[doc(alias = "submit_job")]
     pub fn live_video(&self, model: &str) -> LiveVideoJobBuilder<R> {
         LiveVideoJobBuilder::new(&self.fleet, model)
+    }
+
+    /// Configures a batch job: one request, one answer.
+    #[doc(alias = "submit_job")]
+    pub fn submit(&self, request: BatchRequest) -> Submission<R> {
+        Submission::new(&self.fleet, request)
+    }
+
+    /// Pushes a new reading of the chain to all batch jobs: for those that pay with an own key
+    /// ([`Payer::Account`](super::Payer::Account)).
+    pub fn set_chain(&self, view: &ChainView) {
+        self.fleet.batches().set_chain(view);
     }
 
     /// Configures a session with the orchestrator at `url` (`HOST:PORT` or a URL).

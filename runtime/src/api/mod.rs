@@ -1,5 +1,5 @@
 //! The classes that applications speak. [`Gateway`] is the entry; from it come [`LiveVideoJob`] with its [`Input`] and
-//! [`Output`], [`OrchestratorSession`] with its [`PaymentSession`], and [`Search`].
+//! [`Output`], [`BatchJob`], [`OrchestratorSession`] with its [`PaymentSession`], and [`Search`].
 //!
 //! These classes hold no protocol decision: each is a handle on machines of `livepeer-core` that a
 //! [`Driver`](crate::Driver) runs. The adapters re-export them with their runtime filled in.
@@ -8,6 +8,7 @@
 //! reads them. Everything may be dropped anywhere: jobs stop, inputs close and payments count as refused.
 
 mod address;
+mod batch;
 mod board;
 mod builder;
 mod error;
@@ -28,6 +29,7 @@ mod ring;
 mod ts;
 
 pub use address::{orchestrator_url, service_url};
+pub use batch::{BatchEvent, BatchJob, Chunks, Submission};
 pub use builder::LiveVideoJobBuilder;
 pub use error::{Error, Over};
 pub use event::{JobEvent, Spent, Swapped};

@@ -24,6 +24,15 @@ pub(super) struct Peers {
     open: bool,
 }
 
+/// The settings that say where orchestrators are found: searches with the same ones find the same.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Places {
+    discovery: Option<String>,
+    discovery_headers: Headers,
+    token: Token,
+    open: bool,
+}
+
 /// An address, read already or not.
 #[derive(Clone, Debug)]
 enum Named {
@@ -140,6 +149,15 @@ impl Peers {
             }
         }
         Ok(urls)
+    }
+
+    pub(super) fn places(&self) -> Places {
+        Places {
+            discovery: self.discovery.clone(),
+            discovery_headers: self.discovery_headers.clone(),
+            token: self.token.clone(),
+            open: self.open,
+        }
     }
 
     /// The places to ask for orchestrators: the named ones, then discovery endpoints, then the signers.

@@ -237,11 +237,40 @@ pub enum RefusedBy {
     Orchestrator,
 }
 
+impl fmt::Display for RefusedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Runner => "the runner",
+            Self::Orchestrator => "the orchestrator",
+        })
+    }
+}
+
+/// Attempts in one line, each after a semicolon.
+struct Tries<'a>(&'a [Attempt]);
+
+impl fmt::Display for Tries<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut all = self.0.iter();
+        all.try_for_each(|one| write!(f, "; {}: {}", one.url, one.reason))
+    }
+}
+
+/// Orchestrators without a session in one line, each after a semicolon.
+struct Others<'a>(&'a [Tried]);
+
+impl fmt::Display for Others<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|one| write!(f, "; {one}"))
+    }
+}
+
 /// The failure of a job.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failed {
     /// The request is the caller's to mend.
+    #[error("{by} refuses the request: {text}")]
     Caller {
         /// The words of the party that refuses, cut and without control characters.
         text: String,
@@ -249,6 +278,7 @@ pub enum Failed {
         by: RefusedBy,
     },
     /// Nobody did it: who was tried, and why the pool had nobody else.
+    #[error("no orchestrator did the job{}{}", Tries(.attempts), Others(.tried))]
     NoOrchestrator {
         /// The orchestrators that got the request.
         attempts: Vec<Attempt>,
@@ -256,18 +286,22 @@ pub enum Failed {
         tried: Vec<Tried>,
     },
     /// The preferences leave nobody.
+    #[error("the preferences leave no orchestrator: they exclude {excluded}")]
     NoMatch {
         /// How many orchestrators they exclude.
         excluded: usize,
     },
     /// Nobody offers the model.
+    #[error("no orchestrator offers the model")]
     UnknownModel,
     /// No whole answer came in time.
+    #[error("no answer came in time{}", Tries(.attempts))]
     TimedOut {
         /// The orchestrators that got the request, the last one included.
         attempts: Vec<Attempt>,
     },
     /// There was an answer, and its results cannot be had.
+    #[error("the results cannot be had: {failure}")]
     ResultLost {
         /// The orchestrators that got the request, the last one included.
         attempts: Vec<Attempt>,
@@ -275,6 +309,7 @@ pub enum Failed {
         failure: Box<Failure>,
     },
     /// A stream broke after its head.
+    #[error("the answer broke off: {failure}")]
     Broken {
         /// The orchestrator that broke off, and what it was paid.
         served: Box<Served>,
@@ -282,7 +317,9 @@ pub enum Failed {
         failure: Box<Failure>,
     },
     /// Our own side failed: signer, key holder or store.
+    #[error("{0}")]
     Ours(Box<Failure>),
     /// The machine was closed.
+    #[error("the gateway was closed")]
     Closed,
 }
