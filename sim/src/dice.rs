@@ -1,39 +1,61 @@
-//! Chance for simulations: fast, seeded, the same everywhere.
+//! Chance for simulations, in the words of games.
 
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-/// A stream of numbers that depends on nothing but its seed (splitmix64).
+use livepeer_core::{Rng, Seed};
+
+use crate::seeds;
+
+/// A source of chance that depends on nothing but its seed: an [`Rng`] with a few more words.
 #[derive(Clone, Debug)]
-pub struct Dice(u64);
+pub struct Dice(Rng);
 
 impl Dice {
-    /// The stream of that seed.
+    /// The source of the seed of that number.
     #[must_use]
-    pub const fn new(seed: u64) -> Self {
-        Self(seed ^ 0x6c69_7665_7065_6572)
-    }
-
-    /// The next number.
-    pub const fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+    pub fn new(number: u64) -> Self {
+        seeds::seed(number).into()
     }
 
     /// A number from `low` to `high`, both included.
-    pub const fn between(&mut self, low: u64, high: u64) -> u64 {
-        low + self.roll() % (high - low + 1)
+    pub fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high - low + 1)
     }
 
     /// Whether something that happens so often in a hundred cases happens now.
-    pub const fn percent(&mut self, chance: u64) -> bool {
-        self.roll() % 100 < chance
+    pub fn percent(&mut self, chance: u64) -> bool {
+        self.below(100) < chance
+    }
+
+    /// That many bytes.
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let blocks = (0..count.div_ceil(32)).flat_map(|_| self.bytes32());
+        blocks.take(count).collect()
     }
 
     /// A time span between so many milliseconds.
-    pub const fn millis(&mut self, low: u64, high: u64) -> Duration {
+    pub fn millis(&mut self, low: u64, high: u64) -> Duration {
         Duration::from_millis(self.between(low, high))
+    }
+}
+
+impl From<Seed> for Dice {
+    fn from(seed: Seed) -> Self {
+        Self(Rng::new(seed))
+    }
+}
+
+impl Deref for Dice {
+    type Target = Rng;
+
+    fn deref(&self) -> &Rng {
+        &self.0
+    }
+}
+
+impl DerefMut for Dice {
+    fn deref_mut(&mut self) -> &mut Rng {
+        &mut self.0
     }
 }

@@ -27,5 +27,5 @@ pub use dice::Dice;
 pub use driven::Driven;
 pub use exchanges::Exchanges;
 pub use key::Key;
-pub use net::{Link, Net, Node};
+pub use net::{Faults, Link, Net, Node};
 pub use world::World;

@@ -92,7 +92,7 @@ fn the_same_seed_gives_the_same_run() {
             latency: ms(3),
             jitter: ms(30),
             breaks_per_million: 200_000,
-            down: false,
+            ..Link::default()
         };
         let caller = net.add(Caller::default());
         let ids: Vec<EffectId> = (0..30)

@@ -5,9 +5,7 @@
 //! virtual time and panics with the seed if a property of the trickle specification's section 12 breaks.
 
 mod model;
-mod net;
 mod world;
 
 pub use model::{Model, Outcome};
-pub use net::{Delivery, Faults, Net};
 pub use world::{Class, Report, Schedule, run};

@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::http::Url;
-use livepeer_core::machine::earlier;
 use livepeer_core::trickle::publisher::{self, Policy, Publisher, Unbegun, Unwritten};
 use livepeer_core::trickle::server::{self, Server};
 use livepeer_core::trickle::subscriber::{self, Lag, Subscriber};
-use livepeer_core::trickle::{Seq, Start};
-use livepeer_core::{Effect, Input, Machine, Output, Time};
+use livepeer_core::trickle::{Seq, Start, headers};
+use livepeer_core::{Time, machine::earlier};
 
-use super::{Delivery, Faults, Model, Net};
-use crate::Dice;
+use super::Model;
+use crate::{Dice, Faults, Link, Net, Node};
+
+/// Where the server is.
+const SERVER: &str = "server:80";
 
 /// How bad it may get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +45,12 @@ pub struct Schedule {
     pub seed: u64,
     /// How bad it may get.
     pub class: Class,
-    /// Faults of links.
+    /// Faults of exchanges.
     pub faults: Faults,
+    /// How long a step is under way at most, in milliseconds.
+    pub latency: u64,
+    /// Bytes a second that the last reader takes, if it is slow.
+    pub slow: Option<u64>,
     /// Troubles of parties and their times since the start.
     pub troubles: Vec<(Duration, Trouble)>,
     /// The segments that the publisher gives up.
@@ -78,25 +84,22 @@ impl Schedule {
             _ => Class::Rough,
         };
         let rough = class == Class::Rough;
-        let most_latency = [1, 5, 25][dice.between(0, 2) as usize];
-        let faults = if class == Class::Gentle {
-            Faults {
-                latency: (1, most_latency),
-                ..Faults::default()
-            }
-        } else {
-            Faults {
+        let latency = [1, 5, 25][dice.between(0, 2) as usize];
+        let (mut faults, mut slow) = (Faults::default(), None);
+        if class != Class::Gentle {
+            faults = Faults {
                 budget: dice.between(1, 8) as u32,
                 cut: dice.between(0, 40),
                 stall: dice.between(0, 20),
                 stall_most: Duration::from_millis(if rough { 12_000 } else { 700 }),
                 hole: if rough { dice.between(0, 10) } else { 0 },
                 twice: dice.between(0, 20),
+                // A restart said twice is two restarts, whatever the order; nothing on the way repeats such a POST.
+                never_twice: Some(headers::RESET),
                 lose_early_answers: dice.between(0, 100),
-                latency: (1, most_latency),
-                slow: (rough && dice.percent(30)).then(|| dice.between(500, 20_000)),
-            }
-        };
+            };
+            slow = (rough && dice.percent(30)).then(|| dice.between(500, 20_000));
+        }
         let mut troubles = Vec::new();
         if class != Class::Gentle {
             for _ in 0..dice.between(0, 2) {
@@ -129,6 +132,8 @@ impl Schedule {
             seed,
             class,
             faults,
+            latency,
+            slow,
             troubles,
             policy,
             lag,
@@ -174,106 +179,88 @@ enum Work {
     Done,
 }
 
-const PUBLISHER: usize = 0;
-
 struct World {
     schedule: Schedule,
     start: Time,
-    now: Time,
     dice: Dice,
     net: Net,
-    server: Server,
-    server_down: Option<Time>,
-    publisher: Publisher,
-    subscribers: Vec<Subscriber>,
+    server: Node<Server>,
+    publisher: Node<Publisher>,
+    readers: Vec<Node<Subscriber>>,
     model: Model,
     work: Work,
     /// When to work next; `None` waits for the publisher to be writable.
     work_at: Option<Time>,
     done_segments: u64,
     troubles: Vec<(Time, Trouble)>,
+    /// Until when nobody can connect, and until when there are faults.
+    refused_until: Option<Time>,
     faults_until: Time,
     calm_since: Time,
-    wake: Option<Time>,
 }
 
 fn url() -> Url {
-    Url::parse("http://server/ai/trickle/c").expect("a good URL")
+    Url::parse(&format!("http://{SERVER}/ai/trickle/c")).expect("a good URL")
 }
 
 /// Plays a schedule to its end.
 ///
 /// # Panics
-/// If a property breaks; the message names the seed.
+/// If a property breaks.
 #[must_use]
 pub fn run(schedule: Schedule) -> Report {
-    let seed = schedule.seed;
-    let hook = Witness(seed);
-    let mut world = World::new(schedule);
-    let report = world.play();
-    std::mem::forget(hook);
-    report
-}
-
-/// Says which seed it was if the run panics.
-struct Witness(u64);
-
-impl Drop for Witness {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!(
-                "trickle simulation failed; replay with TRICKLE_SEED={}",
-                self.0
-            );
-        }
-    }
+    World::new(schedule).play()
 }
 
 impl World {
     fn new(schedule: Schedule) -> Self {
         let start = Time::from_secs(1_000_000);
         let mut dice = Dice::new(schedule.seed.wrapping_mul(31).wrapping_add(7));
-        let mut net = Net::new(schedule.faults.clone(), Dice::new(dice.roll()));
-        if schedule.faults.slow.is_some() {
-            net.slow_clients.push(schedule.readers);
+        let mut net = Net::new(start, dice.fork());
+        net.faults = schedule.faults.clone();
+        net.trace = schedule.trace;
+        *net.link(SERVER) = Link {
+            jitter: Duration::from_millis(schedule.latency - 1),
+            buffered: true,
+            ..Link::default()
+        };
+        let server = net.serve(SERVER, Self::server(start));
+        let publisher = net.add(Self::publisher(start, &schedule));
+        let readers: Vec<_> = (0..schedule.readers)
+            .map(|_| {
+                let config = subscriber::Config {
+                    lag: schedule.lag,
+                    max_resumes: 20,
+                    ahead_bytes: 1 << (dice.between(8, 16)),
+                    ..subscriber::Config::default()
+                };
+                net.add(Subscriber::new(start, config, url(), Start::At(Seq::ZERO)))
+            })
+            .collect();
+        if let (Some(rate), Some(last)) = (schedule.slow, readers.last()) {
+            net.slow_down(*last, rate);
         }
-        let mut world = Self {
+        let troubles = schedule.troubles.iter();
+        let gentle = schedule.class == Class::Gentle;
+        Self {
             start,
-            now: start,
-            net,
-            server: Self::server(start),
-            server_down: None,
-            publisher: Self::publisher(start, &schedule),
-            subscribers: (0..schedule.readers)
-                .map(|_| {
-                    let config = subscriber::Config {
-                        lag: schedule.lag,
-                        max_resumes: 20,
-                        ahead_bytes: 1 << (dice.between(8, 16)),
-                        ..subscriber::Config::default()
-                    };
-                    Subscriber::new(start, config, url(), Start::At(Seq::ZERO))
-                })
-                .collect(),
+            server,
+            publisher,
+            readers,
             model: Model::new(schedule.class == Class::Rough),
             work: Work::Begin,
             work_at: Some(start + dice.millis(0, 300)),
             done_segments: 0,
-            troubles: schedule
-                .troubles
-                .iter()
+            troubles: troubles
                 .map(|(after, trouble)| (start + *after, *trouble))
                 .collect(),
-            faults_until: start + Duration::from_secs(30),
+            refused_until: None,
+            faults_until: start + Duration::from_secs(if gentle { 0 } else { 30 }),
             calm_since: start,
-            wake: None,
             dice,
+            net,
             schedule,
-        };
-        if world.schedule.class == Class::Gentle {
-            world.faults_until = start;
         }
-        world
     }
 
     fn server(now: Time) -> Server {
@@ -301,26 +288,18 @@ impl World {
     fn play(&mut self) -> Report {
         let limit = self.start + Duration::from_secs(3_600);
         let mut steps = 0_u64;
-        loop {
-            self.drain();
-            if self.is_over() {
-                break;
-            }
-            assert!(
-                self.wake.is_none_or(|wake| wake > self.now),
-                "a machine wants to wake in the past"
-            );
-            let mut next = earlier(self.wake, self.net.next_time());
-            next = earlier(next, self.work_at);
-            next = earlier(next, self.troubles.first().map(|(at, _)| *at));
-            next = earlier(next, self.server_down);
-            if self.faults_until > self.now {
+        while !self.is_over() {
+            let mut next = earlier(self.work_at, self.troubles.first().map(|(at, _)| *at));
+            next = earlier(next, self.refused_until);
+            if self.faults_until > self.net.now() {
                 next = earlier(next, Some(self.faults_until));
             }
-            let next = next.unwrap_or_else(|| panic!("nothing will ever happen again"));
-            assert!(next <= limit, "it does not end");
-            self.now = self.now.max(next);
-            self.advance();
+            if !self.net.step(next.unwrap_or(limit)) {
+                let next = next.expect("it ends");
+                self.net.run_until(next);
+                self.advance(next);
+            }
+            self.listen();
             steps += 1;
             assert!(steps < 200_000, "too many steps");
         }
@@ -333,157 +312,118 @@ impl World {
             segments,
             resumed: self.model.resumed,
             missed,
-            took: self.now.since(self.start),
+            took: self.net.now().since(self.start),
         }
     }
 
     fn is_over(&self) -> bool {
         matches!(self.work, Work::Done)
             && self.model.publisher_closed.is_some()
-            && (1..=self.subscribers.len()).all(|who| self.model.reader_closed(who).is_some())
+            && (1..=self.readers.len()).all(|who| self.model.reader_closed(who).is_some())
     }
 
-    fn advance(&mut self) {
-        let now = self.now;
-        while let Some(delivery) = self.net.pop(now) {
-            self.note(|| format!("{delivery:?}"));
-            match delivery {
-                Delivery::ToServer(id, step) => {
-                    self.server.handle_input(now, Input::Http(id, step));
-                    self.drain_server();
-                }
-                Delivery::ToClient(PUBLISHER, id, step) => {
-                    self.publisher.handle_input(now, Input::Http(id, step));
-                    self.drain_publisher();
-                }
-                Delivery::ToClient(who, id, step) => {
-                    self.subscribers[who - 1].handle_input(now, Input::Http(id, step));
-                    self.drain_subscriber(who);
-                }
-            }
-        }
-        if self.wake.is_some_and(|wake| wake <= now) {
-            self.server.handle_input(now, Input::Tick);
-            self.publisher.handle_input(now, Input::Tick);
-            for subscriber in &mut self.subscribers {
-                subscriber.handle_input(now, Input::Tick);
-            }
-            self.drain();
-        }
+    fn advance(&mut self, now: Time) {
         if self.faults_until <= now {
-            self.net.stop_faults();
+            self.net.faults.budget = 0;
         }
-        if self.server_down.is_some_and(|until| until <= now) {
-            self.server_down = None;
-            self.server = Self::server(now);
+        if self.refused_until.is_some_and(|until| until <= now) {
+            self.refused_until = None;
+            self.net.link(SERVER).down = false;
         }
         while self.troubles.first().is_some_and(|(at, _)| *at <= now) {
             let (_, trouble) = self.troubles.remove(0);
-            self.trouble(trouble);
+            self.trouble(now, trouble);
         }
         if self.work_at.is_some_and(|at| at <= now) {
-            self.work();
+            self.work(now);
         }
     }
 
-    fn note(&self, what: impl FnOnce() -> String) {
-        if self.schedule.trace {
-            let mut text = what();
-            text.truncate(200);
-            println!("{:>9.3?} {text}", self.now.since(self.start));
-        }
-    }
-
-    fn trouble(&mut self, trouble: Trouble) {
-        let now = self.now;
-        self.note(|| format!("TROUBLE {trouble:?}"));
+    fn trouble(&mut self, now: Time, trouble: Trouble) {
         match trouble {
-            Trouble::Refuse(time) => self.net.refuse_until(now + time),
+            Trouble::Refuse(time) => self.refuse(now + time),
             Trouble::RestartServer(time) => {
                 self.model.restarted = true;
-                self.net.kill_server(now);
-                self.net.refuse_until(now + time);
-                self.server = Self::server(now);
-                self.server_down = Some(now + time);
+                self.refuse(now + time);
+                self.net.restart(self.server, Self::server(now));
             }
             Trouble::RestartPublisher => {
-                if matches!(self.work, Work::Close | Work::Done) {
-                    return;
+                if !matches!(self.work, Work::Close | Work::Done) {
+                    self.begin_anew(now, now);
                 }
-                self.net.forget_client(now, PUBLISHER);
-                self.model.publisher_died();
-                self.publisher = Self::publisher(now, &self.schedule);
-                self.work = Work::Begin;
-                self.work_at = Some(now);
-                self.drain_publisher();
             }
         }
     }
 
-    fn work(&mut self) {
-        let now = self.now;
+    fn refuse(&mut self, until: Time) {
+        self.refused_until = self.refused_until.max(Some(until));
+        self.net.link(SERVER).down = true;
+    }
+
+    /// Another publisher takes the place of the one there was.
+    fn begin_anew(&mut self, now: Time, at: Time) {
+        self.model.publisher_died();
+        let publisher = Self::publisher(now, &self.schedule);
+        self.net.restart(self.publisher, publisher);
+        (self.work, self.work_at) = (Work::Begin, Some(at));
+    }
+
+    fn work(&mut self, now: Time) {
         self.work_at = None;
         if self.model.publisher_closed.is_some() {
             // It gave up: the owner starts another, as the issue of a dead channel is for others to solve.
             if matches!(self.work, Work::Close) || self.done_segments >= self.schedule.segments {
-                self.give_up();
-                return;
+                // The owner of the channel ends it for everybody.
+                self.work = Work::Done;
+                return self.delete_channel();
             }
-            self.model.publisher_died();
-            self.net.forget_client(now, PUBLISHER);
-            self.publisher = Self::publisher(now, &self.schedule);
             self.done_segments += 1;
-            self.work = Work::Begin;
-            self.work_at = Some(now + Duration::from_millis(500));
-            self.drain_publisher();
-            return;
+            return self.begin_anew(now, now + Duration::from_millis(500));
         }
-        let soon = now + self.dice.millis(0, self.schedule.pause.as_millis() as u64);
+        let most = self.schedule.pause.as_millis() as u64;
+        let soon = Some(now + self.dice.millis(0, most));
+        let publisher = self.publisher;
         match self.work {
             Work::Begin if self.done_segments >= self.schedule.segments => {
                 self.work = Work::Close;
                 self.calm_since = now;
                 self.work_at = Some(now);
             }
-            Work::Begin => match self.publisher.begin(now) {
+            Work::Begin => match self.net.with(publisher, |one, now| one.begin(now)) {
                 Ok(seq) => {
                     self.model.begun(seq.get());
                     self.done_segments += 1;
-                    self.work = Work::Write(self.schedule.writes);
-                    self.work_at = Some(soon);
+                    (self.work, self.work_at) = (Work::Write(self.schedule.writes), soon);
                 }
                 Err(Unbegun::Busy) => {}
                 Err(error) => panic!("begin: {error}"),
             },
-            Work::Write(0) => {
-                self.work = Work::End;
-                self.work_at = Some(soon);
-            }
+            Work::Write(0) => (self.work, self.work_at) = (Work::End, soon),
             Work::Write(left) => {
                 let count = self.dice.between(1, self.schedule.bytes) as usize;
-                let fill = self.dice.roll();
-                let bytes: Vec<u8> = (0..count)
+                let fill = self.dice.next_u64();
+                let bytes: Bytes = (0..count)
                     .map(|at| (fill >> (at % 8 * 8)) as u8 ^ at as u8)
                     .collect();
-                match self.publisher.write(now, Bytes::from(bytes.clone())) {
+                let data = bytes.clone();
+                match self.net.with(publisher, |one, now| one.write(now, data)) {
                     Ok(()) => {
                         self.model.wrote(&bytes);
-                        self.work = Work::Write(left - 1);
-                        self.work_at = Some(soon);
+                        (self.work, self.work_at) = (Work::Write(left - 1), soon);
                     }
                     Err(Unwritten::Full(back)) => assert_eq!(back, bytes),
                     Err(error) => panic!("write: {error}"),
                 }
             }
             Work::End => {
-                self.publisher.end(now).expect("a segment is begun");
+                let ended = self.net.with(publisher, |one, now| one.end(now));
+                ended.expect("a segment is begun");
                 self.model.ended();
-                self.work = Work::Begin;
-                self.work_at = Some(soon);
+                (self.work, self.work_at) = (Work::Begin, soon);
             }
             Work::Close => {
                 if self.schedule.class == Class::Rough || self.is_read() {
-                    self.publisher.close(now);
+                    self.net.with(publisher, Publisher::close);
                     self.work = Work::Done;
                 } else {
                     self.work_at = Some(now + Duration::from_millis(50));
@@ -491,100 +431,47 @@ impl World {
             }
             Work::Done => {}
         }
-        self.drain_publisher();
     }
 
     /// Whether everything published was delivered, and readers have had the time to recover from the last fault.
     fn is_read(&mut self) -> bool {
-        if self.publisher.in_flight() > 0 {
-            self.calm_since = self.now;
+        let now = self.net.now();
+        if self.net.get(self.publisher).in_flight() > 0 {
+            self.calm_since = now;
         }
-        self.now.since(self.calm_since) >= Duration::from_secs(30)
+        now.since(self.calm_since) >= Duration::from_secs(30)
     }
 
-    /// The owner of the channel ends it for everybody.
-    fn give_up(&mut self) {
-        self.work = Work::Done;
-        self.server.delete_channel(self.now, "c");
-        self.drain_server();
+    fn delete_channel(&mut self) {
+        self.net
+            .with(self.server, |server, now| server.delete_channel(now, "c"));
     }
 
-    fn drain(&mut self) {
-        let mut wake = self.drain_server();
-        wake = earlier(wake, self.drain_publisher());
-        for who in 1..=self.subscribers.len() {
-            wake = earlier(wake, self.drain_subscriber(who));
-        }
-        self.wake = wake;
-    }
-
-    fn drain_server(&mut self) -> Option<Time> {
-        loop {
-            match self.server.poll_output() {
-                Output::Effect(id, Effect::Http(out)) => {
-                    self.note(|| format!("server {id:?} {out:?}"));
-                    self.net.server_out(self.now, id, out);
+    /// Hears what the machines tell.
+    fn listen(&mut self) {
+        let now = self.net.now();
+        while let Some(event) = self.net.event(self.publisher) {
+            self.model.publisher_told(&event);
+            match event {
+                publisher::Event::Closed(_) if !matches!(self.work, Work::Done) => {
+                    self.work_at = Some(now + Duration::from_millis(10));
                 }
-                Output::Effect(..) => unreachable!("a server asks for http only"),
-                Output::Event(_) => {}
-                Output::Idle(wake) => return wake,
+                // Its DELETE may have been lost; the channel's owner is patient but not for ever.
+                publisher::Event::Closed(_) => self.delete_channel(),
+                publisher::Event::Writable if self.work_at.is_none() => self.work_at = Some(now),
+                _ => {}
             }
         }
-    }
-
-    fn drain_publisher(&mut self) -> Option<Time> {
-        loop {
-            match self.publisher.poll_output() {
-                Output::Effect(id, Effect::Http(out)) => {
-                    self.note(|| format!("publisher {id:?} {out:?}"));
-                    self.net.client_out(self.now, PUBLISHER, id, out);
-                }
-                Output::Effect(..) => unreachable!("a publisher asks for http only"),
-                Output::Event(event) => {
-                    self.note(|| format!("PUBLISHER {event:?}"));
-                    self.model.publisher_told(&event);
-                    match event {
-                        publisher::Event::Closed(_) if !matches!(self.work, Work::Done) => {
-                            self.work_at = Some(self.now + Duration::from_millis(10));
-                        }
-                        publisher::Event::Closed(_) => {
-                            // Its DELETE may have been lost; the channel's owner is patient but not for ever.
-                            self.server.delete_channel(self.now, "c");
-                        }
-                        publisher::Event::Writable if self.work_at.is_none() => {
-                            self.work_at = Some(self.now);
-                        }
-                        _ => {}
-                    }
-                }
-                Output::Idle(wake) => return wake,
+        let stats = self.net.get(self.server).stats("c");
+        let head = stats.map_or(u64::MAX / 2, |stats| stats.head.get());
+        for (n, reader) in self.readers.iter().enumerate() {
+            for event in self.net.events(*reader) {
+                self.model.subscriber_told(n + 1, &event, head);
             }
+            let open = self.net.under_way(*reader);
+            assert!(open <= 3, "subscriber {n} has {open} exchanges under way");
         }
-    }
-
-    fn drain_subscriber(&mut self, who: usize) -> Option<Time> {
-        loop {
-            match self.subscribers[who - 1].poll_output() {
-                Output::Effect(id, Effect::Http(out)) => {
-                    self.note(|| format!("subscriber {who} {id:?} {out:?}"));
-                    self.net.client_out(self.now, who, id, out);
-                    let live = self.net.live(who);
-                    assert!(
-                        live <= 3,
-                        "subscriber {who} has {:?} under way",
-                        self.net.describe(who)
-                    );
-                }
-                Output::Effect(..) => unreachable!("a subscriber asks for http only"),
-                Output::Event(event) => {
-                    let head = self
-                        .server
-                        .stats("c")
-                        .map_or(u64::MAX / 2, |s| s.head.get());
-                    self.model.subscriber_told(who, &event, head);
-                }
-                Output::Idle(wake) => return wake,
-            }
-        }
+        // Nobody listens to the server.
+        self.net.events(self.server);
     }
 }

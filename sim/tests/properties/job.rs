@@ -27,7 +27,7 @@ const KIND: &str = "STEPS";
 fn the_jobs_steps_reach_every_event_and_every_ending() {
     let played = seeds::play(KIND, &seeds::wanted(KIND, &[], 40), |seed| {
         let mut dice = Dice::new(seed);
-        let data: Vec<u8> = (0..250).map(|_| dice.roll() as u8).collect();
+        let data = dice.bytes(250);
         live_job::run(&data)
     });
     let mut seen = BTreeMap::new();

@@ -20,7 +20,7 @@ fn the_payers_steps_reach_every_event_and_every_rule() {
     let mut dice = livepeer_sim::Dice::new(7);
     let mut seen = std::collections::BTreeMap::new();
     for _ in 0..1_000 {
-        let data: Vec<u8> = (0..250).map(|_| dice.roll() as u8).collect();
+        let data = dice.bytes(250);
         for (kind, count) in payment_session::run(&data) {
             *seen.entry(kind).or_insert(0) += count;
         }
@@ -84,7 +84,7 @@ fn the_recipients_steps_reach_every_event_and_every_reason() {
     let mut dice = livepeer_sim::Dice::new(7);
     let mut seen = std::collections::BTreeMap::new();
     for _ in 0..40 {
-        let data: Vec<u8> = (0..500).map(|_| dice.roll() as u8).collect();
+        let data = dice.bytes(500);
         for (kind, count) in payment_receiver::run(&data) {
             *seen.entry(kind).or_insert(0) += count;
         }
@@ -112,7 +112,7 @@ fn the_signers_steps_reach_every_status() {
     let mut dice = livepeer_sim::Dice::new(7);
     let mut seen = std::collections::BTreeMap::new();
     for _ in 0..200 {
-        let data: Vec<u8> = (0..600).map(|_| dice.roll() as u8).collect();
+        let data = dice.bytes(600);
         for (status, count) in payment_signer::run(&data) {
             *seen.entry(status).or_insert(0) += count;
         }
