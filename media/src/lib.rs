@@ -4,6 +4,7 @@
 //! when a segment is due; [`retime`] is what the development network does to a stream so that its output can be told
 //! from its input. Parsing of packets, tables and PES headers is that of the crate `mpeg2ts-reader`; what it leaves to
 //! its caller (finding the packets, putting sections together, choosing streams) is in the private room `ts`.
+//! With the feature `probe`, `probe` reads how large an image is and how long sound plays.
 //!
 //! ```
 //! use livepeer_media::segmenter::{Config, Segmenter};
@@ -30,6 +31,8 @@ mod clock;
 mod error;
 mod keyframe;
 pub mod pace;
+#[cfg(feature = "probe")]
+pub mod probe;
 pub mod retime;
 pub mod segmenter;
 #[cfg(test)]

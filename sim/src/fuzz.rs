@@ -24,6 +24,7 @@ use livepeer_core::wire::{
     Channels, EventContext, OrchestratorAnswer, OrchestratorInfo, Params, Payment, RunnerEvent,
     ScopeChannels, SegmentCredentials, SignerState, Token, error_words, ethereum,
 };
+use livepeer_media::probe;
 
 use crate::budget::within_budget;
 
@@ -43,6 +44,7 @@ pub const TARGETS: &[Target] = targets![
     decode_credentials,
     decode_event,
     decode_grpc,
+    decode_image,
     decode_keystore,
     decode_listing,
     decode_orchestrator_info,
@@ -51,6 +53,7 @@ pub const TARGETS: &[Target] = targets![
     decode_signer_answer,
     decode_signer_request,
     decode_signer_state,
+    decode_sound,
     decode_stamps,
     decode_start_answer,
     decode_token,
@@ -163,6 +166,21 @@ pub fn decode_url(data: &[u8]) {
     if let Ok(named) = url.named_by(&base) {
         assert!(named.is_secure());
         assert!(named.admits(core::net::Ipv4Addr::LOCALHOST.into()).is_err() || named == base);
+    }
+}
+
+/// An image has pixels, and no more of its bytes change its size.
+pub fn decode_image(data: &[u8]) {
+    if let Ok(image) = probe::image(data) {
+        assert!(image.width > 0 && image.height > 0);
+        assert_eq!(probe::image(&[data, b"tail"].concat()), Ok(image));
+    }
+}
+
+/// Sound plays for a time that can be paid, whatever the file claims.
+pub fn decode_sound(data: &[u8]) {
+    if let Ok(sound) = probe::sound(data) {
+        assert!(!sound.duration.is_zero() && sound.duration <= probe::MAX_SOUND);
     }
 }
 
