@@ -6,13 +6,13 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::objects::objects;
-use super::pace::{Due, Pace};
+use super::pace::Due;
 use super::reply::Done;
-use super::shapes::{self, Asked, Said, Stream, Written};
+use super::shapes::{self, Said, Stream, Written};
 use super::types::{Event, Outcome, RequestId};
 use super::{Front, Job, Running, State};
 use crate::http::{Body, Headers, Out, Response};
-use crate::job::batch::{Failed, File, Served};
+use crate::job::batch::{Failed, File, Finished, Served};
 use crate::machine::EffectId;
 use crate::time::Time;
 use crate::wire::batch::{Answer, BadRequest, Media};
@@ -48,28 +48,28 @@ impl Front {
         if let State::Working(job) = &mut running.state
             && job.asked.is_stream()
         {
-            let pace = Pace::new(now, &running.config);
-            let first = job.stream.is_none();
-            let stream = job.stream.get_or_insert_with(|| {
-                let done_at_end = running.config.done_on_native;
-                Stream::new(&job.asked, id, now, pace, done_at_end)
-            });
-            stream.pace.hear(now);
+            let config = &running.config;
+            let stream = || Stream::new(&job.asked, id, now, config);
+            job.stream.get_or_insert_with(stream).pace.hear(now);
             job.served = Some(served);
-            if first {
-                self.arm(id);
-            }
+            self.arm(id);
         }
     }
 
     /// Tells the payload of one event of a stream.
     pub fn chunk(&mut self, now: Time, id: RequestId, payload: &Bytes) {
         let now = self.advance(now);
-        let Some(job) = self.job(id) else { return };
+        let Some(running) = self.running.get_mut(&id) else {
+            return;
+        };
+        let State::Working(job) = &mut running.state else {
+            return;
+        };
         let Some(stream) = &mut job.stream else {
             return;
         };
         stream.pace.hear(now);
+        stream.first.get_or_insert(now.since(running.began));
         match stream.chunk(payload) {
             Said::Nothing => {}
             Said::Frame(frame) => self.write(id, frame),
@@ -87,26 +87,26 @@ impl Front {
         }
     }
 
-    /// Tells the answer of a job, with the results that it names, or the proper end of its stream.
-    pub fn done(
-        &mut self,
-        now: Time,
-        id: RequestId,
-        answer: Answer,
-        files: &[File],
-        served: Served,
-    ) {
+    /// Tells the answer of a job with the results that it names, or the proper end of its stream.
+    pub fn done(&mut self, now: Time, id: RequestId, finished: Finished) {
         let now = self.advance(now);
-        let Some(job) = self.job(id) else { return };
-        job.served = Some(served);
-        if let Some(stream) = &mut job.stream {
-            return match stream.ended() {
-                Said::Failed(refused) => self.break_off(id, &refused),
-                Said::Last { frame, .. } | Said::Frame(frame) => self.end_stream(id, frame, None),
-                Said::Nothing => self.end_stream(id, Bytes::new(), None),
-            };
+        let Some(running) = self.running.get_mut(&id) else {
+            return;
+        };
+        let State::Working(job) = &mut running.state else {
+            return;
+        };
+        job.served = Some(finished.served);
+        if job.asked.is_stream() {
+            let config = &running.config;
+            let stream = || Stream::new(&job.asked, id, now, config);
+            let last = job.stream.get_or_insert_with(stream).ended();
+            return self.end_stream(id, last, None);
         }
-        let whole = match self.whole(now, id, answer, files) {
+        let Some(answer) = finished.answer else {
+            return self.fail(id, shapes::other_answer());
+        };
+        let whole = match self.whole(now, id, answer, &finished.files) {
             Ok(whole) => whole,
             Err(refused) => return self.fail(id, refused),
         };
@@ -200,9 +200,8 @@ impl Front {
             id,
             now,
             base: &running.sent.base,
-            native: &job.native,
         };
-        shapes::whole(&job.asked, answer, files, &place, &mut self.rng)
+        shapes::whole(job, answer, files, &place, &mut self.rng)
     }
 
     /// Keeps results; false if there is no room for them even when all others go.
@@ -390,17 +389,4 @@ fn tell_served(running: &Running, job: &Job, now: Time, headers: &mut Headers) {
         ignored: &job.ignored,
     };
     done.write(&running.config, headers);
-}
-
-impl Job {
-    fn measured(&mut self, media: Media) {
-        self.asked.measured(media, &mut self.ignored);
-    }
-}
-
-impl Asked {
-    /// Whether the answer comes in pieces.
-    pub(super) const fn is_stream(&self) -> bool {
-        matches!(self, Self::Native { stream: true, .. })
-    }
 }

@@ -8,13 +8,14 @@ use bytes::Bytes;
 use super::incoming::Incoming;
 use super::reply::{self, Greeting};
 use super::route::{self, Route, Target};
-use super::types::{self, Event, Finished, Outcome, RequestId, Work};
+use super::types::{self, Event, Outcome, RequestId, Summary, Work};
 use super::{Front, Job, Running, Sent, State};
 use crate::http::{Body, Method, Out, Request, Response};
 use crate::intake::Full;
 use crate::machine::EffectId;
 use crate::pipeline::Pipeline;
 use crate::time::Time;
+use crate::wire::openai::{backend, models};
 use crate::wire::refused::{Code, Refused, Shape};
 use crate::wire::replies;
 
@@ -92,6 +93,11 @@ impl Front {
                 );
                 return Err(Refused::new(Code::UnsupportedContentEncoding, text));
             }
+            let kind = request.headers.get("content-type").unwrap_or_default();
+            if !route.takes_form() && is_form(kind) {
+                let text = "This route takes a JSON body, not multipart/form-data.";
+                return Err(Refused::new(Code::InvalidContentType, text));
+            }
             let limit = self.config.max_body(route);
             State::Reading(Incoming::new(now, limit, request.length)?)
         } else {
@@ -142,12 +148,19 @@ impl Front {
                 let path = alloc::format!("/files/{}/{}", part(0), part(1));
                 self.bring(id, path);
             }
-            Route::Translations => {
-                let text = "audio-to-text transcribes and cannot translate; no app or BYOC backend for \
-                            'translations' is configured.";
-                let refused = Refused::new(Code::UnsupportedOperation, text).at("model");
-                self.refuse(id, &refused);
+            Route::Translations => self.refuse(id, &backend::no_translation()),
+            Route::Models if self.models.is_discovered() => {
+                let list = models::list(&self.models, &self.config.settings);
+                self.tell_version(id, list);
             }
+            Route::Models => {
+                let text = "No orchestrator has been asked for its models yet; try again.";
+                self.refuse(id, &Refused::new(Code::NoOrchestrator, text));
+            }
+            Route::Model => match models::one(part(0), &self.models) {
+                Ok(model) => self.tell(id, 200, model),
+                Err(refused) => self.refuse(id, &refused),
+            },
             _ => self.refuse(
                 id,
                 &Refused::new(Code::InternalError, "This route reads a body."),
@@ -166,6 +179,21 @@ impl Front {
             return self.arm(id);
         }
         self.answer(id, reply::no_file(), Outcome::Refused, None);
+    }
+
+    /// Answers with a list, unless the caller has this version of it.
+    fn tell_version(&mut self, id: RequestId, list: Bytes) {
+        let version = models::etag(&list);
+        let known = self.running[&id].sent.known.as_deref();
+        let mut response = if known.is_some_and(|known| models::is_known(known, &version)) {
+            Response::new(304)
+        } else {
+            let mut response = Response::new(200).body(Body::Full(list));
+            response.headers = super::typed("application/json");
+            response
+        };
+        response.headers.push("etag", version);
+        self.answer(id, response, Outcome::Answered, None);
     }
 
     /// Answers with JSON.
@@ -214,8 +242,13 @@ impl Front {
         };
         running.received = now;
         let body = body.whole();
-        if running.target.route == Route::VideoResult {
-            return self.tell_video(id, &body);
+        match running.target.route {
+            Route::VideoResult => return self.tell_video(id, &body),
+            Route::Embeddings | Route::Rerank => {
+                let refused = backend::refuse(&body, &self.models);
+                return self.refuse(id, &refused);
+            }
+            _ => {}
         }
         match self.translate(id, &body) {
             Ok(work) => self.want(id, work),
@@ -294,7 +327,7 @@ impl Front {
         }
         let status = response.status;
         self.out.http(away.exchange, Out::Reply(response));
-        self.out.event(Event::Finished(Box::new(Finished {
+        self.out.event(Event::Finished(Box::new(Summary {
             id: away.id,
             route: away.route,
             status: Some(status),
@@ -326,6 +359,8 @@ impl Sent {
         let names_files = matches!(route, Route::Generations | Route::Edits);
         Self {
             content_type: field("content-type").unwrap_or_default(),
+            provider: field("livepeer-provider"),
+            known: field("if-none-match"),
             prefers_async: request.headers.iter().any(prefers),
             base: if names_files {
                 reply::public_base(request, config)
@@ -340,6 +375,11 @@ impl Sent {
 fn expects_only_leave(request: &Request) -> bool {
     let expected = request.headers.get("expect");
     expected.is_none_or(|expected| expected.eq_ignore_ascii_case("100-continue"))
+}
+
+fn is_form(content_type: &str) -> bool {
+    let kind = content_type.split(';').next().unwrap_or_default();
+    kind.trim().eq_ignore_ascii_case("multipart/form-data")
 }
 
 fn too_many(full: Full) -> Refused {

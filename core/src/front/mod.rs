@@ -36,14 +36,16 @@ mod videos;
 
 pub use objects::Object;
 pub use types::{
-    BODY_GAP, BODY_WITHIN, Config, Event, Finished, JOB_GRACE, MAX_AUDIO, MAX_EDIT, MAX_UNSENT,
-    MAX_VIDEOS, Network, Origins, Outcome, PAGE_WITHIN, RequestId, Transparency, Work,
+    BODY_GAP, BODY_WITHIN, Config, Event, JOB_GRACE, MAX_AUDIO, MAX_EDIT, MAX_UNSENT, MAX_VIDEOS,
+    Network, Origins, Outcome, PAGE_WITHIN, RequestId, Summary, Transparency, Work,
 };
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::Bytes;
 
@@ -57,6 +59,7 @@ use crate::http::{self, Headers};
 use crate::intake::{Held, Intake};
 use crate::job::batch::Served;
 use crate::machine::{EffectId, Input, Machine, Outbox, Output, earlier};
+use crate::models::Models;
 use crate::pipeline::Pipeline;
 use crate::rng::{Rng, Seed};
 use crate::time::Time;
@@ -86,6 +89,10 @@ struct Running {
 #[derive(Debug)]
 struct Sent {
     content_type: String,
+    /// Who may do the work, beside what the body says.
+    provider: Option<String>,
+    /// The version of a list that the caller has already.
+    known: Option<String>,
     prefers_async: bool,
     /// Where the caller reached us, for addresses in the answer.
     base: String,
@@ -108,8 +115,12 @@ struct Job {
     probe: Option<Probe>,
     /// Names the request on Livepeer's own routes.
     native: String,
-    ignored: String,
-    defaults: String,
+    /// Names of parameters that had no effect.
+    ignored: Vec<String>,
+    /// Values that the caller left open.
+    defaults: Vec<String>,
+    /// How long the sound of the request plays.
+    duration: Duration,
     served: Option<Served>,
     /// The answer, if it is a stream that has begun.
     stream: Option<Stream>,
@@ -120,6 +131,7 @@ struct Job {
 pub struct Front {
     now: Time,
     config: Arc<Config>,
+    models: Models,
     rng: Rng,
     out: Outbox<Event>,
     intake: Intake,
@@ -140,6 +152,7 @@ impl Front {
     pub fn new(now: Time, config: Arc<Config>, seed: Seed) -> Self {
         Self {
             now,
+            models: Models::new(),
             rng: Rng::new(seed),
             out: Outbox::default(),
             intake: Intake::new(config.max_in_flight, config.max_held),
@@ -160,6 +173,12 @@ impl Front {
         self.intake.set_most(config.max_in_flight, config.max_held);
         self.objects.set_most(config.max_kept);
         self.config = config;
+    }
+
+    /// Replaces the list of models that are served.
+    pub fn set_models(&mut self, now: Time, models: Models) {
+        self.advance(now);
+        self.models = models;
     }
 
     /// Begins to shut down: new work is refused after [`Config::drain_grace`], and [`Event::Drained`] says that none is
@@ -268,7 +287,7 @@ impl Front {
             self.exchanges.remove(&exchange);
         }
         self.intake.release(running.held);
-        let mut finished = Finished {
+        let mut finished = Summary {
             id,
             route: Some(running.target.route),
             status,

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::http::{Body, Headers, Method, Request, Response};
 use crate::job::batch::Served;
 use crate::pipeline::Pipeline;
+use crate::wire::openai::listed;
 use crate::wire::refused::{Refused, Shape};
 
 /// Bytes of the log of attempts that are told.
@@ -107,8 +108,8 @@ pub(super) struct Done<'a> {
     pub(super) total: Duration,
     pub(super) receiving: Duration,
     /// Settings that were filled in, and fields that were left out.
-    pub(super) defaults: &'a str,
-    pub(super) ignored: &'a str,
+    pub(super) defaults: &'a [String],
+    pub(super) ignored: &'a [String],
 }
 
 impl Done<'_> {
@@ -116,10 +117,10 @@ impl Done<'_> {
     pub(super) fn write(&self, config: &Config, headers: &mut Headers) {
         let served = self.served;
         if !self.defaults.is_empty() {
-            headers.push("livepeer-defaults", self.defaults);
+            headers.push("livepeer-defaults", listed(self.defaults));
         }
         if !self.ignored.is_empty() {
-            headers.push("livepeer-ignored", self.ignored);
+            headers.push("livepeer-ignored", listed(self.ignored));
         }
         if config.transparency == Transparency::None {
             return;

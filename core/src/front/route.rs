@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use crate::http::Method;
 use crate::pipeline::Pipeline;
+use crate::wire::batch::fields::file_of;
 use crate::wire::refused::{Code, Refused, Shape};
 
 /// A thing that the front door does.
@@ -35,6 +36,10 @@ pub enum Route {
     Translations,
     /// Spoken text.
     Speech,
+    /// Vectors of texts, which only a backend makes.
+    Embeddings,
+    /// Texts by how well they fit, which only a backend tells.
+    Rerank,
     /// A picture that an answer names.
     File,
     /// Whether the process lives.
@@ -168,6 +173,8 @@ pub const ROUTES: &[Row] = &[
     open_ai("/v1/audio/transcriptions", Route::Transcriptions, Scope::Audio),
     open_ai("/v1/audio/translations", Route::Translations, Scope::Audio),
     open_ai("/v1/audio/speech", Route::Speech, Scope::Audio),
+    open_ai("/v1/embeddings", Route::Embeddings, Scope::Embeddings),
+    open_ai("/v1/rerank", Route::Rerank, Scope::Rerank),
     row(GET, "/files/{secret}/{name}", Some(Route::File), None, Shape::Plain),
     page("/healthz", Route::Alive),
     page("/readyz", Route::Ready),
@@ -177,8 +184,6 @@ pub const ROUTES: &[Row] = &[
 
     reserved(POST, "/v1/responses", Some(Scope::Chat), Shape::OpenAi),
     reserved(POST, "/v1/completions", Some(Scope::Chat), Shape::OpenAi),
-    reserved(POST, "/v1/embeddings", Some(Scope::Embeddings), Shape::OpenAi),
-    reserved(POST, "/v1/rerank", Some(Scope::Rerank), Shape::OpenAi),
     reserved(GET, "/v1/apps", Some(Scope::Apps), Shape::OpenAi),
     reserved(ANY, "/apps/{app}/{path…}", Some(Scope::Apps), Shape::OpenAi),
     reserved(POST, "/v1/sessions", Some(Scope::Apps), Shape::OpenAi),
@@ -214,7 +219,17 @@ impl Route {
     /// Whether the request's body is read.
     #[must_use]
     pub const fn has_body(self) -> bool {
-        self.makes_work() || matches!(self, Self::VideoResult)
+        self.makes_work() || matches!(self, Self::VideoResult | Self::Embeddings | Self::Rerank)
+    }
+
+    /// Whether the body is a form; of all other routes it is JSON.
+    #[must_use]
+    pub fn takes_form(self) -> bool {
+        match self {
+            Self::Edits | Self::Transcriptions => true,
+            Self::Batch(pipeline) => file_of(pipeline).is_some(),
+            _ => false,
+        }
     }
 
     /// The name in figures and logs: the path's own words.

@@ -16,7 +16,7 @@ use crate::prefer::Preferences;
 use crate::rng::Rng;
 use crate::time::Time;
 use crate::wire::batch::BatchRequest;
-use crate::wire::batch::fields::file_of;
+use crate::wire::openai::Settings;
 
 /// Names a request from its first byte to its last: a ULID, shown as `req_01K5ZT8M3Q0V7J4X9B2C6D8E0F`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +24,8 @@ pub struct RequestId(u128);
 
 /// Base 32 without letters that look like digits.
 const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+/// Digits of base 62.
+const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 impl RequestId {
     /// A new name: 48 bits of milliseconds, so that names sort by time, and 80 bits of chance.
@@ -103,14 +105,14 @@ pub enum Event {
     /// Keep this result in the folder. Only with [`Config::folder`].
     Keep(Object),
     /// A request is over.
-    Finished(Box<Finished>),
+    Finished(Box<Summary>),
     /// All work is done, after [`Front::drain`](super::Front::drain).
     Drained,
 }
 
-/// The end of a request, for logs and figures.
+/// The account of a request that is over, for logs and figures.
 #[derive(Clone, Debug)]
-pub struct Finished {
+pub struct Summary {
     /// The request.
     pub id: RequestId,
     /// The route; `None` if no route fits.
@@ -155,6 +157,13 @@ impl Outcome {
             Self::Gone => "gone",
         }
     }
+}
+
+/// Draws a name that nobody guesses: 32 letters and digits.
+pub(super) fn draw_secret(rng: &mut Rng) -> String {
+    (0..32)
+        .map(|_| char::from(BASE62[rng.below(62) as usize]))
+        .collect()
 }
 
 /// Header fields about who served, for how much, and how long it took (front-door spec 3.1).
@@ -269,6 +278,8 @@ pub struct Config {
     pub keep: Duration,
     /// Whether results that no longer fit in memory are asked of the shell, which keeps all that it is told of.
     pub folder: bool,
+    /// Rules for what callers leave open.
+    pub settings: Settings,
 }
 
 /// Bytes of a form with a picture to edit, if not less is configured.
@@ -311,6 +322,7 @@ impl Default for Config {
             max_kept: 256 << 20,
             keep: Duration::from_secs(3_600),
             folder: false,
+            settings: Settings::default(),
         }
     }
 }
@@ -322,7 +334,7 @@ impl Config {
         match route {
             Route::Edits => self.max_form.min(MAX_EDIT),
             Route::Transcriptions => self.max_form.min(MAX_AUDIO),
-            Route::Batch(pipeline) if file_of(pipeline).is_some() => self.max_form,
+            route if route.takes_form() => self.max_form,
             _ => self.max_json,
         }
     }
@@ -343,6 +355,8 @@ mod tests {
         assert!(text.starts_with("req_01M30B1FM0"), "{text}");
         assert_eq!(text.len(), 30);
         assert_eq!(draw_native(&mut rng).len(), 8);
+        let secret = draw_secret(&mut rng);
+        assert!(secret.len() == 32 && secret.bytes().all(|b| b.is_ascii_alphanumeric()));
     }
 
     #[test]

@@ -18,6 +18,9 @@ use crate::wire::multipart;
 /// At most this many members are in a request: many times more than any pipeline knows.
 const MAX_MEMBERS: usize = 1_000;
 
+/// The member that says who may do the job.
+const PROVIDER: &str = "provider";
+
 impl BatchRequest {
     /// Reads a JSON body. Unknown members and what follows the object are ignored, `null` is an absent member.
     ///
@@ -37,7 +40,9 @@ impl BatchRequest {
             if !seen.insert(name.to_ascii_lowercase()) {
                 return Err(BadRequest::of(&name, format!("{name} is there twice")));
             }
-            if let Some(field) = known(pipeline, &name)
+            if name == PROVIDER {
+                request.provider = Some(value.get().into());
+            } else if let Some(field) = known(pipeline, &name)
                 && value.get() != "null"
             {
                 request.set(field.name, typed(field, value.get())?)?;
@@ -76,6 +81,9 @@ impl BatchRequest {
                     let content = part.content;
                     request.set_file(FilePart { name, content })?;
                 }
+            } else if part.name == PROVIDER {
+                let text = json::mended(&part.content);
+                request.provider.get_or_insert_with(|| text.into_owned());
             } else if part.file_name.is_none()
                 && let Some(field) = fields::of(pipeline)
                     .iter()

@@ -75,6 +75,8 @@ pub struct BatchRequest {
     /// By the position of the field in the pipeline's table.
     values: Vec<Option<Value>>,
     file: Option<FilePart>,
+    /// The text of `provider`, a front door's own field: it says who may do the job, and goes no further.
+    pub(super) provider: Option<String>,
     media: Option<Media>,
 }
 
@@ -87,6 +89,7 @@ impl BatchRequest {
             model: String::new(),
             values: fields::of(pipeline).iter().map(|_| None).collect(),
             file: None,
+            provider: None,
             media: None,
         }
     }
@@ -116,6 +119,12 @@ impl BatchRequest {
     /// Asks for a model. An empty name asks for the default.
     pub fn set_model(&mut self, model: impl Into<String>) {
         self.model = model.into();
+    }
+
+    /// The caller's preferences about who may do the job, as they were written: a JSON object. They are not sent on.
+    #[must_use]
+    pub fn provider(&self) -> Option<&str> {
+        self.provider.as_deref()
     }
 
     /// The file.
