@@ -5,6 +5,8 @@
 //! beside, the line `livepeer_fuzz::target!(name);` in `fuzz/fuzz_targets/name.rs`, its `[[bin]]` in
 //! `fuzz/Cargo.toml`, and a folder of seeds `fuzz/corpus/name/`; a test says which of these is missing.
 
+pub mod batch;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -39,6 +41,11 @@ macro_rules! targets {
 
 /// Every target, by the name of its file and of its corpus.
 pub const TARGETS: &[Target] = targets![
+    batch::decode_batch_answer,
+    batch::decode_batch_form,
+    batch::decode_batch_json,
+    batch::decode_event_stream,
+    batch::decode_multipart,
     decode_chain_answer,
     decode_challenge,
     decode_credentials,

@@ -109,12 +109,12 @@ pub fn read(content_type: &str, body: &Bytes) -> Result<Vec<Part>, BadForm> {
 
 /// The boundary that a content type names.
 fn boundary(content_type: &str) -> Result<String, BadForm> {
-    let (kind, params) = content_type.split_once(';').ok_or(BadForm::ContentType)?;
+    let (kind, rest) = content_type.split_once(';').ok_or(BadForm::ContentType)?;
     if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
         return Err(BadForm::ContentType);
     }
-    let boundary = Params(params).find(|(name, _)| name.eq_ignore_ascii_case("boundary"));
-    match boundary {
+    let params = params(rest).ok_or(BadForm::ContentType)?;
+    match params.into_iter().find(|(name, _)| name == "boundary") {
         Some((_, value)) if value.is_empty() || value.contains(['\r', '\n']) => {
             Err(BadForm::ContentType)
         }
@@ -217,6 +217,9 @@ impl Header {
             }
             let line = core::str::from_utf8(&rest[..length])
                 .map_err(|_| BadForm::Header("is not UTF-8"))?;
+            if line.contains(|c: char| c.is_control() && c != '\t') {
+                return Err(BadForm::Header("has a control character"));
+            }
             let (name, value) = line
                 .split_once(':')
                 .ok_or(BadForm::Header("has a line without a colon"))?;
@@ -226,18 +229,19 @@ impl Header {
 
     fn field(&mut self, name: &str, value: &str) -> Result<(), BadForm> {
         if name.eq_ignore_ascii_case("content-disposition") {
-            let (kind, params) = value.split_once(';').unwrap_or((value, ""));
+            let (kind, rest) = value.split_once(';').unwrap_or((value, ""));
             if !kind.trim().eq_ignore_ascii_case("form-data") {
                 return Err(BadForm::Header("is not that of form-data"));
             }
-            for (name, value) in Params(params) {
-                if name.eq_ignore_ascii_case("name") {
-                    if value.len() > MAX_NAME_BYTES {
+            let params = params(rest).ok_or(BadForm::Header("has names that cannot be read"))?;
+            for (name, value) in params {
+                match &name[..] {
+                    "name" if value.len() > MAX_NAME_BYTES => {
                         return Err(too_much("the bytes of the name of a part", MAX_NAME_BYTES));
                     }
-                    self.name = Some(value);
-                } else if name.eq_ignore_ascii_case("filename") {
-                    self.file_name = Some(value);
+                    "name" => self.name = Some(value),
+                    "filename" => self.file_name = Some(value),
+                    _ => {}
                 }
             }
         } else if name.eq_ignore_ascii_case("content-type") {
@@ -255,39 +259,50 @@ impl Header {
     }
 }
 
-/// The parameters of a header field: `; name="value"`, where a backslash stands before a quote or another one.
-struct Params<'a>(&'a str);
-
-impl Iterator for Params<'_> {
-    type Item = (String, String);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let rest = self.0.trim_start_matches([';', ' ', '\t']);
-        let (name, rest) = rest.split_once('=')?;
-        let rest = rest.trim_start_matches([' ', '\t']);
-        let mut value = String::new();
-        let Some(quoted) = rest.strip_prefix('"') else {
-            let end = rest.find(';').unwrap_or(rest.len());
-            self.0 = &rest[end..];
-            return Some((name.trim().into(), rest[..end].trim_end().into()));
-        };
-        let mut chars = quoted.char_indices().peekable();
-        self.0 = "";
-        while let Some((at, c)) = chars.next() {
-            match c {
-                '"' => {
-                    self.0 = &quoted[at + 1..];
-                    break;
-                }
-                // Old browsers write the backslashes of paths as they are.
-                '\\' if matches!(chars.peek(), Some((_, '"' | '\\'))) => {
-                    value.extend(chars.next().map(|(_, c)| c));
-                }
-                c => value.push(c),
-            }
+/// The parameters of a header field: `; name="value"`, where a backslash stands before a quote or another one. `None` if
+/// they cannot be read, as with a quote that is not closed.
+fn params(text: &str) -> Option<Vec<(String, String)>> {
+    let mut params = Vec::new();
+    let mut rest = text.trim_start_matches([';', ' ', '\t']);
+    while !rest.is_empty() {
+        let (name, after) = rest.split_once('=')?;
+        let (value, after) = value(after.trim_start_matches([' ', '\t']))?;
+        let after = after.trim_start_matches([' ', '\t']);
+        if !after.is_empty() && !after.starts_with(';') {
+            return None;
         }
-        Some((name.trim().into(), value))
+        let name = name.trim_end_matches([' ', '\t']);
+        if !name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_*.".contains(&b))
+        {
+            return None;
+        }
+        params.push((name.to_ascii_lowercase(), value));
+        rest = after.trim_start_matches([';', ' ', '\t']);
     }
+    Some(params)
+}
+
+/// The value of a parameter, and what follows it.
+fn value(text: &str) -> Option<(String, &str)> {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find([';', ' ', '\t', '"']).unwrap_or(text.len());
+        return Some((text[..end].into(), &text[end..]));
+    };
+    let mut value = String::new();
+    let mut chars = quoted.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return Some((value, &quoted[at + 1..])),
+            // Old browsers write the backslashes of paths as they are.
+            '\\' if matches!(chars.peek(), Some((_, '"' | '\\'))) => {
+                value.extend(chars.next().map(|(_, c)| c));
+            }
+            c => value.push(c),
+        }
+    }
+    None
 }
 
 /// Writes a form.

@@ -8,6 +8,7 @@ mod matching;
 mod messages;
 mod names;
 mod peers;
+mod pipelines;
 mod pool;
 mod prices;
 mod properties;

@@ -2,6 +2,7 @@
 //! bytes that replay it.
 
 mod finding;
+mod forms;
 mod job;
 mod orchestrator;
 mod payment;

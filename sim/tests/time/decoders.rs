@@ -3,16 +3,22 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use livepeer_core::Pipeline;
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::http::{Headers, Response, Url};
 use livepeer_core::job::live::media::stamps::Scanner;
 use livepeer_core::trickle::message::{Lines, MAX_LINE, Messages};
+use livepeer_core::wire::batch::{
+    BatchRequest, MAX_JSON_BYTES, judge, native_chunk, read_answer, read_chunk,
+};
 use livepeer_core::wire::challenge::{Challenge, MAX_CHALLENGE_BYTES, RefreshRequest};
 use livepeer_core::wire::grpc::{self, Answer, Question};
 use livepeer_core::wire::jsonrpc::{Ask, read_batch};
 use livepeer_core::wire::keystore::Keystore;
 use livepeer_core::wire::listing::{self, MAX_ENTRY_BYTES, MAX_LIST_BYTES, StatsFields};
+use livepeer_core::wire::multipart;
 use livepeer_core::wire::signer::{PaymentRequest, PaymentResponse, Quote};
+use livepeer_core::wire::sse::{self, MAX_LINE_BYTES};
 use livepeer_core::wire::webhook::WebhookAnswer;
 use livepeer_core::wire::{
     Channels, EventContext, MAX_MESSAGE_BYTES, OrchestratorAnswer, Params, Payment, RunnerEvent,
@@ -106,6 +112,22 @@ const JSON: &[Decoder] = &[
         any(Token::decode(&STANDARD.encode(data)))
     }),
     ("a reason", 1 << 20, |data| any(reason(text(data)))),
+    ("batch requests", MAX_JSON_BYTES, |data| {
+        let body = Bytes::copy_from_slice(data);
+        Pipeline::batch().for_each(|pipeline| any(BatchRequest::read_json(pipeline, &body)));
+    }),
+    ("batch answers", 1 << 20, |data| {
+        let body = Bytes::copy_from_slice(data);
+        Pipeline::batch().for_each(|pipeline| any(read_answer(pipeline, &body)));
+    }),
+    ("a chunk", MAX_LINE_BYTES, |data| {
+        any(read_chunk(data));
+        any(native_chunk(&Bytes::copy_from_slice(data)));
+    }),
+    ("a refusal", 64 << 10, |data| {
+        any(judge(Pipeline::Llm, true, 400, data));
+        any(judge(Pipeline::Llm, true, 500, data));
+    }),
 ];
 
 const PROTOBUF: &[Decoder] = &[
@@ -233,7 +255,9 @@ fn streams_are_read_in_time_also_byte_by_byte() {
         ("line feeds", vec![b'\n'; MAX_MESSAGE_BYTES]),
         ("sync bytes", vec![0x47; MAX_MESSAGE_BYTES]),
         ("zeros", vec![0; MAX_MESSAGE_BYTES]),
+        ("data lines", repeated("", "data:\n", "", MAX_MESSAGE_BYTES)),
     ] {
+        let input = Bytes::from(input);
         within_budget(&format!("a message of {name}"), || {
             let mut messages = Messages::default();
             input.chunks(1).for_each(|byte| messages.data(byte));
@@ -244,6 +268,14 @@ fn streams_are_read_in_time_also_byte_by_byte() {
             input.chunks(1).for_each(|byte| lines.data(byte, |_| ()));
             lines.data(&input, |_| ());
             lines.end(|_| ());
+        });
+        within_budget(&format!("events of {name}"), || {
+            let mut reader = sse::Reader::new();
+            for at in 0..input.len() {
+                any(reader.data(&input.slice(at..=at), any));
+            }
+            any(reader.data(&input, any));
+            any(reader.end());
         });
         within_budget(&format!("time stamps of {name}"), || {
             let mut scanner = Scanner::default();
@@ -261,6 +293,35 @@ fn streams_are_read_in_time_also_byte_by_byte() {
             any(answer.head(&Response::new(200).header("content-type", "application/grpc")));
             framed.chunks(1).for_each(|byte| any(answer.data(byte)));
             any(answer.end(&Headers::new()));
+        });
+    }
+}
+
+#[test]
+fn forms_of_any_excess_are_read_in_time() {
+    let boundary = "b".repeat(multipart::MAX_BOUNDARY_BYTES);
+    let content_type = format!("multipart/form-data; boundary={boundary}");
+    let nearly = format!("\r\n--{}", &boundary[1..]);
+    let part = format!("--{boundary}\r\nContent-Disposition: form-data; name=a; filename=f\r\n");
+    for inside in ["\r", "\n", "\r\n", "-", "b", "\r\n--", ":", &nearly, "x"] {
+        for (at, head) in [
+            ("before a form", String::new()),
+            ("in a header", part.clone()),
+            ("in a part", format!("{part}\r\n")),
+        ] {
+            let end = format!("\r\n--{boundary}--");
+            let body = Bytes::from(repeated(&head, inside, &end, 2 * ENOUGH));
+            within_budget(&format!("{inside:?} {at}"), || {
+                any(multipart::read(&content_type, &body));
+            });
+        }
+    }
+    let body = Bytes::from(repeated("", &format!("{part}\r\n\r\n"), "", 2 * ENOUGH));
+    within_budget("parts", || any(multipart::read(&content_type, &body)));
+    for inside in ["a=b;", "\"", "\\", "a=\"\\\"", "=", ";"] {
+        let long = repeated("multipart/form-data;", inside, "", ENOUGH);
+        within_budget(&format!("a content type of {inside}"), || {
+            any(multipart::read(text(&long), &body));
         });
     }
 }

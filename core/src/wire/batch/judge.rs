@@ -140,22 +140,15 @@ pub fn client_text(text: &str) -> String {
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(MAX_CLIENT_TEXT)
         .collect();
+    let breaks = |c: char| " \"'()[]<>,".contains(c);
     let mut shown = String::with_capacity(text.len());
-    for word in text.split_inclusive([' ', '"', '\'', '(', ')', '[', ']', '<', '>', ',']) {
-        let end = word.len()
-            - word
-                .chars()
-                .next_back()
-                .filter(|c| BREAKS.contains(*c))
-                .map_or(0, char::len_utf8);
-        let (bare, after) = word.split_at(end);
+    for word in text.split_inclusive(breaks) {
+        let bare = word.trim_end_matches(breaks);
         shown.push_str(if is_private(bare) { "…" } else { bare });
-        shown.push_str(after);
+        shown.push_str(&word[bare.len()..]);
     }
     shown
 }
-
-const BREAKS: &str = " \"'()[]<>,";
 
 /// Whether a word is an address that means nothing outside: an IP address, or the name of a machine without a dot.
 fn is_private(word: &str) -> bool {
@@ -166,9 +159,10 @@ fn is_private(word: &str) -> bool {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let host = authority.rsplit('@').next().unwrap_or_default();
     let host = host.trim_end_matches([':', '.', ';']);
-    let host = match host.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+    let is_address = |host: &str| host.parse::<IpAddr>().is_ok();
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     };
-    host.parse::<IpAddr>().is_ok() || is_url && !host.contains('.')
+    is_address(host) || is_address(name) || is_url && !name.contains('.')
 }
