@@ -158,6 +158,7 @@ fn selection(c: &mut Criterion) {
             lent: 0,
             warm: true,
             record,
+            speed: None,
         })
         .collect();
     let mut group = c.benchmark_group("selection among 10,000");

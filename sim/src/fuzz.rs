@@ -48,6 +48,7 @@ pub const TARGETS: &[Target] = targets![
     batch::decode_multipart,
     decode_chain_answer,
     decode_challenge,
+    crate::openai::decode_chat,
     decode_credentials,
     decode_event,
     decode_grpc,
@@ -57,6 +58,7 @@ pub const TARGETS: &[Target] = targets![
     decode_orchestrator_info,
     decode_params,
     decode_payment,
+    crate::openai::decode_preferences,
     decode_signer_answer,
     decode_signer_request,
     decode_signer_state,
@@ -65,6 +67,7 @@ pub const TARGETS: &[Target] = targets![
     decode_start_answer,
     decode_token,
     decode_url,
+    crate::openai::decode_wav,
     machine_discovery,
     machine_handshake,
     machine_live_job,
@@ -77,6 +80,7 @@ pub const TARGETS: &[Target] = targets![
     machine_trickle_publisher,
     machine_trickle_server,
     machine_trickle_subscriber,
+    crate::openai::rebuild_stream,
 ];
 
 /// Runs the target of that name.

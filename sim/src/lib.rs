@@ -15,6 +15,7 @@ pub mod fuzz;
 pub mod key;
 pub mod net;
 pub mod network;
+pub mod openai;
 pub mod payment;
 pub mod seeds;
 pub mod steps;

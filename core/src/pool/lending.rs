@@ -9,6 +9,7 @@ use super::node::Node;
 use super::{Candidate, Config, Lease, Outcome, Selector, Session, SessionPool, Why};
 use crate::capabilities::Capabilities;
 use crate::handshake::Handshake;
+use crate::http::Url;
 use crate::rng::Rng;
 use crate::time::Time;
 use crate::wire::OrchestratorInfo;
@@ -91,6 +92,14 @@ impl<S: Selector> SessionPool<S> {
             // One that has ended says so, and the session with it.
             let _ = ongoing.handshake.get_mut().renew(self.now);
             self.drain(child);
+        }
+    }
+
+    /// Takes the speed of a job that is done at an orchestrator, in units per second; selection may go by it. Unknown
+    /// orchestrators are ignored.
+    pub fn measured(&mut self, url: &Url, units_per_second: u64) {
+        if let Some(node) = self.by_url.get(url).copied() {
+            self.node(node).measured(units_per_second);
         }
     }
 
@@ -190,13 +199,15 @@ fn listed<'a>(
         .iter()
         .filter(move |(_, session)| session.is_lendable(config, now));
     lendable.map(|(id, session)| {
+        let node = &nodes[session.node as usize];
         let candidate = Candidate {
             url: &session.info.transcoder,
             info: &session.info,
             latency: session.latency,
             lent: session.lent,
             warm: is_warm(&session.info, wanted),
-            record: &nodes[session.node as usize].record,
+            record: &node.record,
+            speed: node.speed,
         };
         (*id, candidate)
     })

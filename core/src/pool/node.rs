@@ -52,6 +52,8 @@ pub(super) struct Node {
     full: u32,
     /// The results of jobs and handshakes.
     pub(super) record: TrackRecord,
+    /// Units per second of the jobs of this pool, smoothed.
+    pub(super) speed: Option<u64>,
 }
 
 impl Node {
@@ -69,6 +71,7 @@ impl Node {
             last_fault: Time::ZERO,
             full: 0,
             record: TrackRecord::default(),
+            speed: None,
         }
     }
 
@@ -116,6 +119,14 @@ impl Node {
         if let Some(took) = first_byte {
             smooth(&mut self.record.first_byte, took);
         }
+    }
+
+    /// A job was done at that speed.
+    pub(super) fn measured(&mut self, units_per_second: u64) {
+        self.speed = Some(match self.speed {
+            None => units_per_second,
+            Some(was) => was - was / 4 + units_per_second / 4,
+        });
     }
 
     /// A handshake was answered.

@@ -23,6 +23,8 @@ pub struct Candidate<'a> {
     pub warm: bool,
     /// The record of its earlier performance.
     pub record: &'a TrackRecord,
+    /// The units per second that jobs of this pool got there; `None` as long as none was measured.
+    pub speed: Option<u64>,
 }
 
 /// The policy of a pool: chooses among the candidates that the pool brought together.

@@ -7,10 +7,9 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+use super::batch::client_text;
 use crate::http::Headers;
 
-/// The longest text of an orchestrator or a runner that is passed on, in characters.
-pub const MAX_PEER_TEXT: usize = 512;
 /// At most this many attempts are told.
 pub const MAX_ATTEMPTS_TOLD: usize = 20;
 
@@ -273,6 +272,15 @@ impl Refused {
         )
     }
 
+    /// Refuses a body of that media type, where JSON is taken.
+    #[must_use]
+    pub fn not_json(media_type: &str) -> Self {
+        Self::new(
+            Code::InvalidContentType,
+            format!("This route takes a JSON body, not {media_type}."),
+        )
+    }
+
     /// Refuses a model that nobody serves.
     #[must_use]
     pub fn no_model(asked: &str) -> Self {
@@ -337,12 +345,7 @@ impl Refused {
     /// Passes on what a peer said: shortened, without control characters.
     #[must_use]
     pub fn peer(code: Code, said: &str) -> Self {
-        let text: String = said
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(MAX_PEER_TEXT)
-            .collect();
-        Self::new(code, text.trim())
+        Self::new(code, client_text(said))
     }
 
     /// The status of the answer.

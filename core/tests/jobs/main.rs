@@ -7,6 +7,7 @@ mod live;
 mod matching;
 mod messages;
 mod names;
+mod openai;
 mod peers;
 mod pipelines;
 mod pool;

@@ -141,7 +141,7 @@ fn filters_leave_out_whom_the_reference_leaves_out() {
     }
 }
 
-fn info(n: u8, price: Option<Price>) -> OrchestratorInfo {
+pub(crate) fn info(n: u8, price: Option<Price>) -> OrchestratorInfo {
     OrchestratorInfo {
         raw: Default::default(),
         transcoder: Url::parse(&format!("https://o{n}:8935")).unwrap(),
@@ -192,6 +192,7 @@ impl Field {
             lent: 0,
             warm: true,
             record,
+            speed: None,
         })
         .collect()
     }

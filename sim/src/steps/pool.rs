@@ -273,6 +273,9 @@ impl Player {
                 Cause::Gone("the job"),
             )),
         };
+        if matches!(outcome, Outcome::Done { .. }) {
+            self.pool.measured(lease.url(), 1_000);
+        }
         self.pool.give_back(self.now, lease, outcome);
         self.drain();
     }

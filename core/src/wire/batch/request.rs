@@ -70,8 +70,8 @@ pub enum Media {
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchRequest {
     pipeline: Pipeline,
-    /// Empty if absent.
-    model: String,
+    /// Empty if the default is asked for.
+    model: Option<String>,
     /// By the position of the field in the pipeline's table.
     values: Vec<Option<Value>>,
     file: Option<FilePart>,
@@ -86,7 +86,7 @@ impl BatchRequest {
     pub fn new(pipeline: Pipeline) -> Self {
         Self {
             pipeline,
-            model: String::new(),
+            model: None,
             values: fields::of(pipeline).iter().map(|_| None).collect(),
             file: None,
             provider: None,
@@ -103,22 +103,21 @@ impl BatchRequest {
     /// The model: the one asked for, or the pipeline's default.
     #[must_use]
     pub fn model(&self) -> &str {
-        if self.model.is_empty() {
-            self.pipeline.default_model()
-        } else {
-            &self.model
+        match self.model.as_deref() {
+            None | Some("") => self.pipeline.default_model(),
+            Some(model) => model,
         }
     }
 
-    /// Whether the request names a model itself.
+    /// Whether the request says a model, be it an empty name for the default: SDKs do.
     #[must_use]
-    pub fn names_model(&self) -> bool {
-        !self.model.is_empty()
+    pub const fn names_model(&self) -> bool {
+        self.model.is_some()
     }
 
     /// Asks for a model. An empty name asks for the default.
     pub fn set_model(&mut self, model: impl Into<String>) {
-        self.model = model.into();
+        self.model = Some(model.into());
     }
 
     /// The caller's preferences about who may do the job, as they were written: a JSON object. They are not sent on.
@@ -153,7 +152,7 @@ impl BatchRequest {
     pub fn set(&mut self, name: &str, value: impl Into<Value>) -> Result<(), BadRequest> {
         let (at, field) = self.position(name)?;
         match value.into() {
-            Value::Text(model) if field.kind == Kind::Model => self.model = model,
+            Value::Text(model) if field.kind == Kind::Model => self.model = Some(model),
             value if value.is(field.kind) => self.values[at] = Some(value),
             _ => return Err(wrong_kind(field)),
         }

@@ -1,0 +1,65 @@
+//! Requests that are refused before anybody is asked.
+
+use livepeer_core::wire::openai::{backend, image, models as list, transcript};
+use livepeer_core::wire::refused::Refused;
+use serde_json::Value;
+
+use super::{Request, cases, check_refused, models};
+
+/// Cases of keys and their limits, of routes that need backends, and of Livepeer's own routes: they are not of the
+/// shapes of OpenAI alone, or are about callers whom this gateway does not tell apart yet.
+fn is_elsewhere(id: &str) -> bool {
+    ["auth-", "scope-", "limit-", "responses-", "native-"]
+        .iter()
+        .any(|prefix| id.starts_with(prefix))
+        || ["embed-no-input", "rerank-no-documents", "chat-embed-model"].contains(&id)
+}
+
+#[test]
+fn each_bad_request_has_its_one_answer() {
+    let all = cases("openai-bad-input");
+    let mut seen = 0;
+    for case in all.iter().filter(|case| !is_elsewhere(id(case))) {
+        let reply = &case["out"]["reply"];
+        check_refused(id(case), &refused(case), reply);
+        seen += 1;
+    }
+    assert_eq!((all.len(), seen), (118, 91));
+}
+
+fn id(case: &Value) -> &str {
+    case["id"].as_str().unwrap()
+}
+
+/// The refusal of a case: what the front door decides by the head alone is built as it builds it.
+fn refused(case: &Value) -> Refused {
+    let request = Request::of(case);
+    let (method, path) = (
+        &case["in"]["request"]["method"],
+        &case["in"]["request"]["path"],
+    );
+    let (method, path) = (method.as_str().unwrap(), path.as_str().unwrap());
+    match id(case) {
+        "route-unknown" | "route-double-slash" => return Refused::unknown_url(method, path),
+        "route-root" => return Refused::unknown_url(method, "/v1"),
+        "route-method" => return Refused::method(method, path, "POST"),
+        "models-post" => return Refused::method(method, path, "GET"),
+        "body-too-large" => return Refused::too_large(4 << 20),
+        "body-multipart" => return Refused::not_json("multipart/form-data"),
+        "model-missing" => {
+            return list::one("no/such", &models()).unwrap_err();
+        }
+        "audio-translate" => return backend::no_translation(),
+        _ => {}
+    }
+    match request.read() {
+        None => backend::refuse(&request.body, &models()),
+        Some(Err(refused)) => refused,
+        // A decoder finds the rest.
+        Some(Ok(translated)) => match translated.request.needs() {
+            Some(livepeer_core::wire::batch::Probe::Image) => image::unreadable(),
+            Some(livepeer_core::wire::batch::Probe::Audio) => transcript::unreadable(),
+            None => panic!("{} is good", id(case)),
+        },
+    }
+}
