@@ -9,6 +9,9 @@ use livepeer_sim::payment::{Settings, Summary, World};
 use livepeer_sim::seeds;
 
 const KIND: &str = "PAYMENT";
+/// Seeds that found something: in 297 the answer to a payment is lost and its parameters have expired when it is sent
+/// again, so that nobody can tell whether it was taken; in 842 it first arrives expired, and is called seen afterwards.
+const KNOWN: [u64; 2] = [297, 842];
 
 fn run(seed: u64, settings: Settings) -> Summary {
     let told = settings.clone();
@@ -22,7 +25,7 @@ fn run(seed: u64, settings: Settings) -> Summary {
 #[test]
 fn no_ticket_counts_twice_and_every_balance_adds_up_whatever_goes_wrong() {
     let alone = seeds::alone(KIND).is_some();
-    let ran = seeds::play(KIND, &seeds::wanted(KIND, &[], 40), |seed| {
+    let ran = seeds::play(KIND, &seeds::wanted(KIND, &KNOWN, 40), |seed| {
         run(seed, Settings::of(seed))
     });
     let mut all = Summary::default();
@@ -40,6 +43,8 @@ fn no_ticket_counts_twice_and_every_balance_adds_up_whatever_goes_wrong() {
         all.repriced += one.repriced;
         all.mishaps += one.mishaps;
         all.store_failures += one.store_failures;
+        all.undecided += &one.undecided;
+        all.credited += &one.credited;
         all.failures.extend(one.failures);
     }
     if alone {
@@ -75,6 +80,7 @@ fn no_ticket_counts_twice_and_every_balance_adds_up_whatever_goes_wrong() {
     ] {
         assert!(happened > 0, "{all:?}");
     }
+    assert!(all.undecided.is_positive(), "{all:?}");
 }
 
 #[test]

@@ -274,6 +274,15 @@ fn our_own_request_names_the_id_as_bit_capacity_and_constraint() {
 }
 
 #[test]
+fn a_warm_external_runner_serves_although_its_capacity_is_zero() {
+    let wanted = Capabilities::live_video("scope");
+    let external = crate::peers::offer("scope", 0);
+    assert_eq!(external.serve(&wanted), Ok(()));
+    assert_eq!(external.serve(&wanted.clone().warm()), Ok(()));
+    assert_eq!(external.list(&wanted), Ok(()));
+}
+
+#[test]
 fn a_strict_caller_wants_the_model_spelled_out() {
     let wanted = Capabilities::live_video("scope");
     let silent = Capabilities::default().and(Capability::LIVE_VIDEO_TO_VIDEO);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use livepeer_core::money::Amount;
+use livepeer_core::payment::session::Charge;
 use livepeer_media::Warnings;
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
@@ -33,6 +34,32 @@ pub(crate) fn wei<S: Serializer>(
 
 fn paid<S: Serializer>(amount: &Option<Money>, serializer: S) -> Result<S::Ok, S::Error> {
     wei("paid_wei", "paid_wei_exact", amount.as_ref(), serializer)
+}
+
+fn cost<S: Serializer>(charge: &Option<Charge>, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Cost {
+        #[serde(flatten, serialize_with = "per_second")]
+        per_second: Option<Money>,
+        #[serde(flatten, serialize_with = "rounding")]
+        rounding: Option<Money>,
+    }
+    fn per_second<S: Serializer>(amount: &Option<Money>, to: S) -> Result<S::Ok, S::Error> {
+        wei(
+            "wei_per_second",
+            "wei_per_second_exact",
+            amount.as_ref(),
+            to,
+        )
+    }
+    fn rounding<S: Serializer>(amount: &Option<Money>, to: S) -> Result<S::Ok, S::Error> {
+        wei("rounding_wei", "rounding_wei_exact", amount.as_ref(), to)
+    }
+    Cost {
+        per_second: charge.as_ref().and_then(Charge::per_second).map(Money),
+        rounding: charge.as_ref().map(|charge| Money(charge.rounding.clone())),
+    }
+    .serialize(serializer)
 }
 
 fn balance<S: Serializer>(amount: &Option<Money>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -94,6 +121,9 @@ pub(crate) struct Summary {
     /// The expected value of these tickets.
     #[serde(flatten, serialize_with = "paid")]
     pub(crate) paid: Option<Money>,
+    /// The cost of a second, and how much of it all is due to rounding.
+    #[serde(flatten, serialize_with = "cost")]
+    pub(crate) charge: Option<Charge>,
     /// The balance left at the orchestrator.
     #[serde(flatten, serialize_with = "balance")]
     pub(crate) balance: Option<Money>,
@@ -156,6 +186,15 @@ impl Summary {
         if let Some(paid) = &self.paid {
             rows.push(("expected value paid", Wei(&paid.0).to_string()));
         }
+        if let Some(charge) = &self.charge {
+            if let Some(cost) = charge.per_second() {
+                rows.push(("cost of a second", Wei(&cost).to_string()));
+            }
+            if charge.rounding.is_positive() {
+                let rounding = Wei(&charge.rounding).to_string();
+                rows.push(("of it all for rounding up", rounding));
+            }
+        }
         if let Some(balance) = &self.balance {
             rows.push(("balance left", Wei(&balance.0).to_string()));
         }
@@ -201,6 +240,11 @@ mod tests {
             paid: Some(Money(
                 Amount::ratio(7_000_000_000_000_i64, 1).expect("good"),
             )),
+            charge: Some(Charge {
+                fee: Amount::ratio(7_000_000_000_000_i64, 1).expect("good"),
+                time: Duration::from_millis(17_500),
+                rounding: Amount::zero(),
+            }),
             balance: Some(Money(Amount::ratio(-1, 3).expect("good"))),
             ..Summary::default()
         };
@@ -225,8 +269,36 @@ mod tests {
              payments accepted / refused   3 / 0\n\
              tickets                       7\n\
              expected value paid           7,000,000,000,000 wei (7,000 gwei)\n\
+             cost of a second              400,000,000,000 wei (400 gwei)\n\
              balance left                  ~0 wei\n"
         );
+    }
+
+    /// A job billed in whole seconds: two payments of 5 s for 4.8 s each.
+    fn rounded_up() -> Summary {
+        let mut summary = summary();
+        summary.charge = Some(Charge {
+            fee: Amount::ratio(10_000, 1).expect("good"),
+            time: Duration::from_millis(9_600),
+            rounding: Amount::ratio(400, 1).expect("good"),
+        });
+        summary
+    }
+
+    #[test]
+    fn what_whole_seconds_cost_more_than_the_time_used_is_shown() {
+        let table = rounded_up().to_table();
+        for row in [
+            "cost of a second              ~1,041 wei",
+            "of it all for rounding up     400 wei",
+        ] {
+            assert!(table.contains(row), "{table}");
+        }
+        let json = serde_json::to_value(rounded_up()).expect("plain data");
+        assert_eq!(json["wei_per_second"], "1041");
+        assert_eq!(json["wei_per_second_exact"], "3125/3");
+        assert_eq!(json["rounding_wei"], "400");
+        assert_eq!(json["rounding_wei_exact"], "400");
     }
 
     #[test]
@@ -235,11 +307,15 @@ mod tests {
         assert_eq!(json["elapsed_us"], 12_040_000);
         assert_eq!(json["paid_wei"], "7000000000000");
         assert_eq!(json["paid_wei_exact"], "7000000000000");
+        assert_eq!(json["wei_per_second"], "400000000000");
+        assert_eq!(json["rounding_wei"], "0");
         assert_eq!(json["balance_wei"], "0");
         assert_eq!(json["balance_wei_exact"], "-1/3");
         assert_eq!(json["latency"]["max_us"], 9000);
         assert_eq!(json["warnings"]["jumps"], 0);
         let offchain = serde_json::to_value(Summary::default()).expect("plain data");
-        assert!(offchain.get("paid_wei").is_none());
+        for money in ["paid_wei", "wei_per_second", "rounding_wei"] {
+            assert!(offchain.get(money).is_none(), "{money}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use livepeer_core::Failure;
 use livepeer_core::http::Url;
 use livepeer_core::money::{Amount, Price};
-use livepeer_core::payment::session::Paid;
+use livepeer_core::payment::session::{Charge, Paid};
 use livepeer_core::wire::RunnerEvent;
 
 /// Events of a running job that an application may want to know of.
@@ -40,6 +40,8 @@ pub struct Spent {
     pub tickets: u64,
     /// The expected value of the tickets, in wei.
     pub expected_value: Amount,
+    /// The work that the payments are for, and what a second of it cost.
+    pub charge: Charge,
 }
 
 /// The job went on with another orchestrator.

@@ -211,6 +211,7 @@ impl<R: Runtime> Shared<R> {
                 state.spent.payments += 1;
                 state.spent.tickets += u64::from(paid.tickets);
                 state.spent.expected_value += &paid.value;
+                state.spent.charge += &paid.charge;
                 state.events.push(JobEvent::Paid(paid));
             }),
             Event::PaymentHeld(why) => {

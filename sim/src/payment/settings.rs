@@ -108,6 +108,8 @@ pub struct Summary {
     pub store_failures: u32,
     /// The sum spent, as the payer counts it.
     pub spent: Amount,
+    /// The sum of the payments of which the payer never learned whether they were taken.
+    pub undecided: Amount,
     /// The sum credited.
     pub credited: Amount,
 }

@@ -23,8 +23,8 @@ use num_integer::Integer as _;
 use num_traits::{One as _, Signed as _, ToPrimitive as _};
 
 use super::{
-    Credentials, Current, Delivered, Event, Fee, Memory, Minted, Paid, PaymentId, PaymentSession,
-    Source, State,
+    Charge, Credentials, Current, Delivered, Event, Fee, Memory, Minted, Paid, PaymentId,
+    PaymentSession, Source, State,
 };
 use crate::capabilities::Capabilities;
 use crate::error::{Cause, Failure, Misuse};
@@ -296,9 +296,9 @@ impl PaymentSession {
         }
         self.accepted = true;
         self.held = None;
-        self.proportion.paid(&minted.value, &minted.fee);
+        self.proportion.paid(&minted.value, &minted.charge.fee);
         account.counted += &minted.value;
-        account.counted -= &minted.fee;
+        account.counted -= &minted.charge.fee;
         if account.leave.is_none() {
             account.leave = SegmentCredentials::decode(&minted.credentials.segment).ok();
         }
@@ -337,7 +337,10 @@ impl PaymentSession {
             Delivered::Accepted => account.free += &change,
             Delivered::Credited => account.free += &open.value,
             // Whichever is less.
-            Delivered::Unknown => account.free += &change.min(Amount::zero()),
+            Delivered::Unknown => {
+                self.undecided += &open.value;
+                account.free += &change.min(Amount::zero());
+            }
             Delivered::Short => account.free = Amount::zero(),
             Delivered::Refused | Delivered::Untouched => {}
         }
@@ -356,7 +359,7 @@ impl PaymentSession {
                     value: open.value,
                     total: self.total.clone(),
                     covered_until: None,
-                    per_second: None,
+                    charge: Charge::counted(open.fee),
                 };
                 self.out.event(Event::Paid(id, paid));
             }

@@ -74,6 +74,11 @@ impl Delivery {
         }
     }
 
+    /// Whether an attempt that was not answered may have arrived.
+    pub(super) const fn is_undecided(&self) -> bool {
+        self.confirming
+    }
+
     pub(super) fn owns(&self, id: EffectId) -> bool {
         let exchange = self.exchange.as_ref();
         exchange.is_some_and(|exchange| exchange.owns(id))
@@ -217,10 +222,8 @@ impl PaymentSession {
             self.current = None;
             return;
         }
-        self.work
-            .add(self.config.unit, self.last_minted, minted.at, &minted.fee);
         self.last_minted = Some(minted.at);
-        self.proportion.paid(&minted.value, &minted.fee);
+        self.proportion.paid(&minted.value, &minted.charge.fee);
         self.coverage.add(minted.at, &minted.value);
         self.total += &minted.value;
         if let Some(current) = self.current.take() {
@@ -229,7 +232,7 @@ impl PaymentSession {
                 value: minted.value,
                 total: self.total.clone(),
                 covered_until: self.coverage.until(),
-                per_second: self.work.per_second(),
+                charge: minted.charge,
             };
             self.out.event(Event::Paid(current.id, paid));
         }
@@ -245,6 +248,7 @@ impl PaymentSession {
                 }
             }
             Verdict::Discard => {
+                self.abandon(&minted, post.is_undecided());
                 self.stale = true;
                 self.need_quote(None);
             }
@@ -256,12 +260,23 @@ impl PaymentSession {
                     .until()
                     .is_some_and(|covered| covered >= until);
                 if tries >= DELIVERY_TRIES && !covered {
+                    self.abandon(&minted, post.is_undecided());
                     return self.give_up("delivering a payment", tries, failure);
                 }
                 self.state = State::PausingDelivery(minted, post, until);
             }
             Verdict::Confirm => self.post(minted, post),
-            Verdict::Over(failure) => self.fail(failure),
+            Verdict::Over(failure) => {
+                self.abandon(&minted, post.is_undecided());
+                self.fail(failure);
+            }
+        }
+    }
+
+    /// Lets go of a payment that was sent. If it may have arrived, it stays undecided whether it was taken.
+    pub(super) fn abandon(&mut self, minted: &Minted, undecided: bool) {
+        if undecided {
+            self.undecided += &minted.value;
         }
     }
 }

@@ -7,7 +7,8 @@ use bytes::Bytes;
 
 use super::types::{MINT_ROUNDS, OWN_TRIES};
 use super::{
-    Credentials, Event, Fee, Memory, Minted, PaymentSession, Source, State, local, pause, signer,
+    Charge, Credentials, Event, Fee, Memory, Minted, PaymentSession, Source, State, local, pause,
+    signer,
 };
 use crate::capabilities::Capabilities;
 use crate::chain::MAX_AGE;
@@ -295,7 +296,7 @@ impl PaymentSession {
                 at: current.asked,
                 tickets: 0,
                 value: Amount::zero(),
-                fee: Amount::zero(),
+                charge: Charge::default(),
                 nonces: self.nonces,
             });
         };
@@ -322,14 +323,17 @@ impl PaymentSession {
         self.proportion
             .check(&verified.value, &verified.ev, unit, units, elapsed, initial)?;
         self.config.budget.check(self.now, &verified.value)?;
-        let billed = units.unwrap_or_else(|| unit.billable(elapsed.unwrap_or_default()));
+        let charge = match units {
+            Some(units) => Charge::counted(initial.fee(units)),
+            None => Charge::elapsed(unit, initial, elapsed),
+        };
         Ok(Minted {
             credentials,
             memory,
             at: current.asked,
             tickets: verified.tickets,
             value: verified.value,
-            fee: initial.fee(billed),
+            charge,
             nonces: verified.nonces,
         })
     }

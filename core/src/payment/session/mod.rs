@@ -40,7 +40,7 @@ use core::time::Duration;
 
 use self::account::Account;
 use self::deliver::Delivery as Post;
-use self::pace::{Coverage, Work};
+use self::pace::Coverage;
 use self::quotes::Unusable;
 use self::refresh::Refresh;
 use super::guard::{Budget, Proportion};
@@ -61,6 +61,7 @@ use crate::wire::{OrchestratorInfo, SignerState, TicketParams};
 pub use crate::wire::payment::Credentials;
 pub use account::{BALANCE_LASTS, Bill};
 pub use local::LocalAccount;
+pub use pace::Charge;
 pub use payer::Payer;
 pub use signer::FIRST_PATIENCE;
 pub use types::{
@@ -97,7 +98,7 @@ struct Minted {
     at: Time,
     tickets: u32,
     value: Amount,
-    fee: Amount,
+    charge: Charge,
     nonces: SenderNonces,
 }
 
@@ -158,8 +159,8 @@ pub struct PaymentSession {
     last_minted: Option<Time>,
     proportion: Proportion,
     coverage: Coverage,
-    work: Work,
     total: Amount,
+    undecided: Amount,
     refreshes: u32,
     pace: Option<(Duration, Time)>,
     ids: u64,
@@ -220,8 +221,8 @@ impl PaymentSession {
             last_minted: None,
             proportion: Proportion::default(),
             coverage: Coverage::new(config.unit, Price::FREE),
-            work: Work::default(),
             total: Amount::zero(),
+            undecided: Amount::zero(),
             refreshes: 0,
             pace: None,
             ids: 0,
@@ -273,7 +274,8 @@ impl PaymentSession {
         match core::mem::replace(&mut self.state, State::Resting) {
             State::AwaitingOwner(minted) => match how {
                 Delivered::Accepted => self.taken(*minted),
-                _ => {
+                how => {
+                    self.abandon(&minted, how == Delivered::Unknown);
                     self.stale = true;
                     self.current = None;
                     self.set_pace();
@@ -376,11 +378,20 @@ impl PaymentSession {
         &self.config.budget
     }
 
-    /// All that the orchestrator is known to have taken. A payment whose answer was lost, and whose parameters had
-    /// expired when it was sent again, may have been taken besides: nobody can tell.
+    /// All that the orchestrator is known to have taken; it may have taken what is [`undecided`](Self::undecided) besides.
+    /// A payment that it calls already seen when it is sent again counts as taken, although it calls one so, too, that
+    /// first came after its parameters had expired.
     #[must_use]
     pub const fn total(&self) -> &Amount {
         &self.total
+    }
+
+    /// The value of the payments that were sent and given up without knowing whether they were taken: their answers were
+    /// lost, and when they were sent again their parameters had expired, or nobody was reached any more. Of those that
+    /// the owner delivers, it is the owner who says so ([`Delivered::Unknown`]).
+    #[must_use]
+    pub const fn undecided(&self) -> &Amount {
+        &self.undecided
     }
 
     /// When what was paid is used up, for metered jobs.
@@ -441,7 +452,13 @@ impl PaymentSession {
 
     fn end(&mut self) {
         match core::mem::replace(&mut self.state, State::Ended) {
-            State::Delivering(_, mut post) | State::PausingDelivery(_, mut post, _) => {
+            State::Delivering(minted, mut post) => {
+                // It is on its way.
+                self.abandon(&minted, true);
+                post.abort(&mut self.out);
+            }
+            State::PausingDelivery(minted, mut post, _) => {
+                self.abandon(&minted, post.is_undecided());
                 post.abort(&mut self.out);
             }
             State::Refreshing(mut refresh, _) => refresh.abort(&mut self.out),

@@ -1,5 +1,6 @@
 //! How long what was paid lasts, and when to pay next.
 
+use core::ops::AddAssign;
 use core::time::Duration;
 
 use num_bigint::BigInt;
@@ -106,23 +107,57 @@ impl Coverage {
     }
 }
 
-/// The amount billed, and the time it was billed for.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Work {
-    billed: Amount,
-    time: Duration,
+/// The charge for work that was paid: the fee, and how long the work took where it is metered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Charge {
+    /// The fee, in wei. Tickets are worth slightly more or less than it: none is cut in two.
+    pub fee: Amount,
+    /// How long the work took; the first payment of a metered job is for time to come.
+    pub time: Duration,
+    /// The part of the fee, in wei, that is due to billing whole seconds, rounded up with each payment. Zero for work
+    /// that is billed by another unit.
+    pub rounding: Amount,
 }
 
-impl Work {
-    /// A payment of `fee` was taken for the time from `since` to `until`, or, the first one, for the preload.
-    pub(super) fn add(&mut self, unit: Unit, since: Option<Time>, until: Time, fee: &Amount) {
-        self.billed += fee;
-        self.time += since.map_or(unit.preload(), |since| until.since(since));
+impl Charge {
+    /// Charges for the time since the last payment, or the preload if there was none, at a price per unit.
+    pub(super) fn elapsed(unit: Unit, price: Price, since_last: Option<Duration>) -> Self {
+        let since_last = since_last.filter(|elapsed| !elapsed.is_zero());
+        let time = since_last.unwrap_or(unit.preload());
+        let fee = price.fee(unit.billable(since_last.unwrap_or_default()));
+        let rounding = if unit == Unit::Seconds {
+            let seconds = BigRational::new(time.as_nanos().into(), NANOS.into());
+            fee.clone() - Amount::from(price.of_one().as_ratio() * seconds)
+        } else {
+            Amount::zero()
+        };
+        Self {
+            fee,
+            time,
+            rounding,
+        }
     }
 
-    /// The price of a second; `None` for work that is not metered.
-    pub(super) fn per_second(&self) -> Option<Amount> {
+    /// Charges for units that were counted, whatever time they took.
+    pub(super) fn counted(fee: Amount) -> Self {
+        Self {
+            fee,
+            ..Self::default()
+        }
+    }
+
+    /// The cost of a second, in wei, rounding included; `None` before any time was billed.
+    #[must_use]
+    pub fn per_second(&self) -> Option<Amount> {
         let time = BigRational::new(self.time.as_nanos().into(), NANOS.into());
-        (!self.time.is_zero()).then(|| Amount::from(self.billed.as_ratio() / time))
+        (!self.time.is_zero()).then(|| Amount::from(self.fee.as_ratio() / time))
+    }
+}
+
+impl AddAssign<&Self> for Charge {
+    fn add_assign(&mut self, more: &Self) {
+        self.fee += &more.fee;
+        self.time += more.time;
+        self.rounding += &more.rounding;
     }
 }

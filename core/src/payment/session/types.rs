@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::time::Duration;
 
+use super::pace::Charge;
 use crate::capabilities::{Capabilities, Ceilings};
 use crate::error::Failure;
 use crate::http::{Trust, Url};
@@ -122,8 +123,8 @@ pub struct Paid {
     pub total: Amount,
     /// When that is used up, for metered jobs.
     pub covered_until: Option<Time>,
-    /// The cost of a second so far, for metered jobs: work billed in whole seconds is rounded up each time.
-    pub per_second: Option<Amount>,
+    /// The work that it is for.
+    pub charge: Charge,
 }
 
 /// An event of a [`PaymentSession`](super::PaymentSession).

@@ -104,14 +104,15 @@ fn what_is_billed_in_whole_seconds_is_paid_just_before_one_is_full() {
     let mut net = at(1_000_000_000, Unit::Seconds);
     let mut session = net.session(Config::new(Unit::Seconds));
     net.start(&mut session, 5);
-    let (mut cost, mut billed, mut payments) = (None, START, 0);
+    let (mut work, mut billed, mut payments) = (Charge::default(), START, 0);
     for _ in 0..600 {
         for event in net.run(&mut session, 1) {
             if let Event::Paid(_, paid) = event {
                 let (asked, _) = net.asked.last().expect("a signer made it");
                 let apart = asked.since(billed);
                 assert_eq!(apart.as_millis() % 1_000, 900, "{apart:?}");
-                (cost, billed) = (paid.per_second, *asked);
+                billed = *asked;
+                work += &paid.charge;
                 payments += 1;
             }
         }
@@ -119,6 +120,13 @@ fn what_is_billed_in_whole_seconds_is_paid_just_before_one_is_full() {
     assert!(!net.cut && payments > 10, "{payments}");
     // 5 s are billed for 4.9 s; a little later it would be 6 s.
     let dearest = Amount::ratio(1_000_000_000_i64 * 103, 100).unwrap();
-    let cost = cost.expect("payments were made");
+    let cost = work.per_second().expect("payments were made");
     assert!(cost <= dearest && cost > net.price.of_one(), "{cost}");
+    let used =
+        net.price.of_one().as_ratio() * BigInt::from(work.time.as_millis()) / BigInt::from(1_000);
+    assert_eq!(
+        work.fee,
+        Amount::from(used) + work.rounding,
+        "all but the time used is rounding"
+    );
 }

@@ -21,7 +21,7 @@ use livepeer_core::payment::ledger::AccountId;
 use livepeer_core::payment::mint::Policy;
 use livepeer_core::payment::receiver::{self, Trigger};
 use livepeer_core::payment::session::{
-    Config, Credentials, Delivered, Event, FIRST_PATIENCE, Fee, LocalAccount,
+    Charge, Config, Credentials, Delivered, Event, FIRST_PATIENCE, Fee, LocalAccount,
 };
 use livepeer_core::payment::{
     Payer, PaymentSession, Secret, SignerServer, TicketReceiver, Unit, remote,
@@ -35,6 +35,7 @@ use livepeer_core::wire::signer::{PAYMENT_PATH, error_json};
 use livepeer_core::wire::{OrchestratorInfo, Payment, SegmentCredentials};
 use livepeer_core::{Address, ChainView, Effect, EffectId, Input, Machine, Output, Rng, Time};
 use livepeer_proto::net;
+use num_bigint::BigInt;
 use prost::Message as _;
 
 use crate::support::*;
@@ -89,6 +90,8 @@ impl Plan {
 enum Mishap {
     /// The request is lost.
     NotReached,
+    /// The request is lost on the way, and the sender cannot tell how far it came.
+    Broken,
     /// The request arrives, its answer does not.
     AnswerLost,
     /// Not a word comes back.
@@ -257,6 +260,9 @@ impl Net {
             Some(Mishap::Silent) => return Vec::new(),
             Some(Mishap::NotReached) => {
                 return vec![http::In::Failed(Fault::Connect("refused".into()))];
+            }
+            Some(Mishap::Broken) => {
+                return vec![http::In::Failed(Fault::Broken("reset".into()))];
             }
             Some(Mishap::Says(status, text)) => (status, error_json(text)),
             _ if path == "/payment" => self.take_payment(&Credentials {

@@ -156,6 +156,42 @@ fn a_gateway_that_gave_up_on_a_payment_leaves_it_open_whether_it_counts() {
 }
 
 #[test]
+fn a_payment_of_which_nobody_can_tell_whether_it_was_taken_is_counted_apart() {
+    // The second try finds the parameters expired, the job gone, or nobody any more.
+    for (arrived, last) in [
+        (true, Mishap::Says(400, "TicketParams expired")),
+        (false, Mishap::Says(400, "TicketParams expired")),
+        (true, Mishap::Says(404, "no such job")),
+        (true, Mishap::NotReached),
+    ] {
+        let (mut net, mut session) = Net::started();
+        let first = if arrived {
+            Mishap::AnswerLost
+        } else {
+            Mishap::Broken
+        };
+        net.plan = [("/payment", first), ("/payment", last.clone())].into();
+        if matches!(last, Mishap::NotReached) {
+            net.plan.extend((0..40).map(|_| ("/payment", last.clone())));
+        }
+        net.run(&mut session, 300);
+        let undecided = session.undecided().clone();
+        assert!(undecided.is_positive(), "{last:?}");
+        let known = session.total().clone();
+        assert_eq!(
+            *session.budget().spent(),
+            known.clone() + undecided.clone(),
+            "{last:?}: all that was sent is known or undecided"
+        );
+        if !net.cut {
+            let metered = net.price.fee(27_648_000_u64 * 300);
+            let taken = if arrived { undecided } else { Amount::zero() };
+            assert_eq!(net.balance() + metered, known + taken, "{last:?}");
+        }
+    }
+}
+
+#[test]
 fn an_orchestrator_that_is_away_for_a_moment_gets_the_payment_later() {
     let (mut net, mut session) = Net::started();
     net.plan = [

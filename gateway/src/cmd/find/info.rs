@@ -326,7 +326,9 @@ fn one_in(params: &livepeer_core::wire::TicketParams) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use livepeer_core::money::Wei;
+    use livepeer_core::capabilities::{Model, ModelPrice};
+    use livepeer_core::http::Url;
+    use livepeer_core::money::{Price, Wei};
     use livepeer_core::payment::ticket::certain;
     use livepeer_core::wire::TicketParams;
 
@@ -347,6 +349,84 @@ mod tests {
                 ..params()
             };
             assert_eq!(one_in(&params), shown);
+        }
+    }
+
+    fn report(asked: Option<&str>) -> Report {
+        let id = Capability::LIVE_VIDEO_TO_VIDEO;
+        let warm = |capacity| Model {
+            warm: true,
+            capacity,
+            in_use: 1,
+            runner_version: "0.2.1".into(),
+        };
+        let offered = Capabilities {
+            version: "0.9.1".into(),
+            ..Capabilities::common()
+                .and_model(id, "dear", warm(2))
+                .and_model(id, "external", warm(0))
+                .and_model(id, "noop", warm(4))
+        };
+        let price = |wei| Price::new(wei, 2).expect("a price");
+        let info = OrchestratorInfo {
+            raw: Default::default(),
+            transcoder: Url::parse("https://127.0.0.1:8935").expect("a URL"),
+            ticket_params: Some(TicketParams {
+                win_prob: certain() / 2u8,
+                ..params()
+            }),
+            price: Some(price(100)),
+            address: Address([0x0e; 20]),
+            capabilities: Some(offered),
+            auth_token: None,
+            capabilities_prices: vec![ModelPrice {
+                capability: id,
+                model: "dear".into(),
+                price: price(700),
+            }],
+            nodes: vec!["https://127.0.0.1:8936".into()],
+        };
+        let wanted = asked.map_or_else(Capabilities::default, Capabilities::live_video);
+        Report::new(&info, &wanted, None, Time::from_secs(0))
+    }
+
+    fn prices(report: &Report) -> Vec<Option<&str>> {
+        let models = report.models.iter();
+        models.map(|model| model.wei_per_unit.as_deref()).collect()
+    }
+
+    #[test]
+    fn the_price_of_an_answer_is_shown_for_the_model_asked_for_and_no_other() {
+        let (all, external) = (report(None), report(Some("external")));
+        assert_eq!(prices(&all), [Some("350"), Some("50"), Some("50")]);
+        assert_eq!(prices(&external), [Some("350"), Some("50"), None]);
+        let text = external.to_text();
+        let row = |model: &str| {
+            let row = text.lines().find(|line| line.contains(model));
+            row.unwrap_or_else(|| panic!("no {model} in {text}"))
+                .split_whitespace()
+                .skip(4)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(row("dear"), ["dear", "warm", "2", "1", "0.2.1", "350"]);
+        assert_eq!(
+            row("external"),
+            ["external", "warm", "0", "1", "0.2.1", "50"]
+        );
+        assert_eq!(row("noop"), ["noop", "warm", "4", "1", "0.2.1", "-"]);
+    }
+
+    #[test]
+    fn the_facts_of_an_orchestrator_are_shown_one_a_row() {
+        let text = report(None).to_text();
+        for row in [
+            "orchestrator             https://127.0.0.1:8935",
+            "price                    100 wei per 2 pixels",
+            "a second of live video   1,382,400,000 wei (1.3824 gwei)",
+            "ticket face value        0 wei, one in 2 wins",
+            "further nodes            https://127.0.0.1:8936",
+        ] {
+            assert!(text.contains(row), "{text}");
         }
     }
 

@@ -197,6 +197,7 @@ pub(crate) async fn run<R: Runtime>(
     summary.payments = spent.payments;
     summary.tickets = spent.tickets;
     summary.paid = plan.pays.then_some(Money(spent.expected_value));
+    summary.charge = plan.pays.then_some(spent.charge);
     Ok((summary, outcome))
 }
 

@@ -25,6 +25,18 @@ fn output_that_cannot_be_written_ends_the_job_and_is_named_beside_what_was_paid(
             .expect("whole");
         assert!(paid > 0, "{figures}");
         assert!(figures["paid_wei_exact"].is_string(), "{figures}");
+        let second: u128 = figures["wei_per_second"]
+            .as_str()
+            .expect("text")
+            .parse()
+            .expect("whole");
+        // Parts of a pixel are not billed.
+        let price = 100 * 27_648_000;
+        assert!(
+            second <= price && second > price - price / 1_000,
+            "{figures}"
+        );
+        assert_eq!(figures["rounding_wei"], "0", "{figures}");
         let said = net.stop();
         assert!(said.contains("its input is over"), "left in order: {said}");
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use livepeer_core::chain::ChainView;
 use livepeer_core::http::{Fault, Headers, In, Request, Response};
+use livepeer_core::money::Amount;
 use livepeer_core::payment::ledger::AccountId;
 use livepeer_core::payment::mint::Policy;
 use livepeer_core::payment::receiver::ReceiptId;
@@ -38,8 +39,8 @@ enum Due {
     RecipientStored(u64, EffectId, Record),
     /// The start request, with the payment that the owner delivers.
     Start(PaymentId, Credentials, Option<Answer>),
-    /// The owner hears of its start request.
-    Started(u64, PaymentId, Option<String>),
+    /// The owner hears of its start request: of a job, and of the recipient's life that it began in.
+    Started(u64, PaymentId, Option<(String, u64)>),
     /// The owner has a fresh quote.
     Renewed(u64),
     /// The owner begins anew.
@@ -100,6 +101,8 @@ pub struct World {
     price: i64,
 
     model: Model,
+    /// The worth of what came too late for an account, its parameters having expired on the way. Its nonces are seen.
+    late: BTreeMap<AccountId, Amount>,
     /// Accounts whose balance the model has to look at.
     touched: BTreeSet<AccountId>,
     summary: Summary,
@@ -166,6 +169,7 @@ impl World {
             chain,
             price: settings.price,
             model: Model::default(),
+            late: BTreeMap::new(),
             touched: BTreeSet::new(),
             summary: Summary::default(),
             settings,
@@ -300,7 +304,7 @@ impl World {
                 }
             }
             Due::Start(id, credentials, answer) => self.take_start(id, &credentials, answer),
-            Due::Started(life, id, manifest) => self.started(life, id, manifest),
+            Due::Started(life, id, job) => self.started(life, id, job),
             Due::Renewed(life) if life == self.life => {
                 let info = self.info();
                 if let Some(payer) = &mut self.payer {
@@ -444,25 +448,42 @@ impl World {
         }
     }
 
-    fn finish(mut self) -> Summary {
-        if let Some(payer) = &self.payer {
-            self.summary.spent = payer.budget().spent().clone();
-            if let (Some(limit), spent) = (&self.settings.per_job, payer.budget().spent()) {
-                assert!(spent <= limit, "the budget was passed");
-            }
-        }
-        if let (Some(payer), Some((manifest, life))) = (&self.payer, &self.job)
-            && *life == self.recipient_life
+    /// Ends a life of the payer: what it says of its payments has to agree with the recipient's account.
+    fn settle(&mut self, mut payer: PaymentSession) {
+        // What is under way may or may not arrive.
+        payer.close(self.now);
+        self.summary.spent = payer.budget().spent().clone();
+        self.summary.undecided += payer.undecided();
+        if let Some((manifest, life)) = self.job.take()
+            && life == self.recipient_life
         {
             let account = AccountId {
                 sender: self.key.address(),
-                session: manifest.clone(),
+                session: manifest,
             };
             let credited = self.model.credits(&account);
+            let late = self.late.get(&account).cloned().unwrap_or_default();
+            let (known, undecided) = (payer.total(), payer.undecided());
             assert!(
-                credited <= *payer.total(),
-                "{credited} was credited, the payer knows of {}",
-                payer.total()
+                credited <= known.clone() + undecided.clone(),
+                "{credited} was credited, the payer knows of {known}, and {undecided} is undecided"
+            );
+            // Sent twice, what came too late is called seen, as if it had been taken.
+            assert!(
+                *known <= credited.clone() + late.clone(),
+                "{credited} was credited, {late} came too late, the payer knows of {known}"
+            );
+        }
+    }
+
+    fn finish(mut self) -> Summary {
+        if let Some(payer) = self.payer.take() {
+            self.settle(payer);
+            let limit = self.settings.per_job.as_ref();
+            let spent = &self.summary.spent;
+            assert!(
+                limit.is_none_or(|limit| spent <= limit),
+                "the budget was passed"
             );
         }
         self.summary.credited = self.model.total_credited.clone();

@@ -24,10 +24,9 @@ impl World {
     /// A new life: everything is forgotten but the store. Sets out on a new job.
     pub(super) fn begin(&mut self) {
         if let Some(old) = self.payer.take() {
-            self.summary.spent = old.budget().spent().clone();
+            self.settle(old);
         }
         self.life += 1;
-        self.job = None;
         self.open.clear();
         let mut config = Config::new(self.settings.unit);
         config.budget_key = Some("spent".into());
@@ -135,8 +134,6 @@ impl World {
             Event::Failed(failure) => {
                 let over_budget = failure.advice() == Advice::Stop;
                 self.summary.failures.push(failure);
-                // A payment whose answer it still waited for may be on account.
-                self.job = None;
                 if !over_budget {
                     self.later(Duration::from_secs(3), Due::Begin(self.life));
                 }
@@ -145,16 +142,16 @@ impl World {
         }
     }
 
-    /// The owner hears of its start request: the job's name, or nothing.
-    pub(super) fn started(&mut self, life: u64, id: PaymentId, manifest: Option<String>) {
+    /// The owner hears of its start request: of a job, or nothing.
+    pub(super) fn started(&mut self, life: u64, id: PaymentId, job: Option<(String, u64)>) {
         if life != self.life {
             return;
         }
         let Some(payer) = &mut self.payer else { return };
-        match manifest {
-            Some(manifest) => {
-                self.job = Some((manifest.clone(), self.recipient_life));
-                payer.set_manifest(manifest);
+        match job {
+            Some(job) => {
+                payer.set_manifest(job.0.clone());
+                self.job = Some(job);
                 payer.delivered(self.now, id, Delivered::Accepted);
                 // It may have failed in the meantime.
                 let _ = payer.start_pacing(self.now, self.settings.interval);

@@ -20,7 +20,7 @@ use livepeer_proto::net;
 use prost::Message as _;
 
 use super::{Answer, Due, ORCHESTRATOR, RECIPIENT, Waiting, World, keep};
-use crate::payment::Settings;
+use crate::payment::{Model, Settings};
 
 impl World {
     pub(super) fn ask_signer(&mut self, index: usize, mut request: Request) -> (u16, Vec<u8>) {
@@ -203,6 +203,10 @@ impl World {
             }
             receiver::Event::Rejected(receipt, why) => {
                 let credited = why.credit.clone();
+                if matches!(why.why, receiver::Refused::Expired) {
+                    let (account, payment, _) = &self.waiting[&receipt];
+                    *self.late.entry(account.clone()).or_default() += &Model::worth(payment);
+                }
                 let refused = (why.why.status(), why.why.to_string());
                 self.receipt(receipt, credited.tickets, &credited.value, Some(refused));
             }
@@ -265,7 +269,7 @@ impl World {
             }
             (Waiting::Start(id, answer), refused) => {
                 let started = refused.is_none() && self.recipient.may_start(&account);
-                let name = started.then(|| account.session.clone());
+                let job = started.then(|| (account.session.clone(), self.recipient_life));
                 if started {
                     self.jobs.insert(account.session.clone(), true);
                     let unit = self.settings.unit;
@@ -273,8 +277,8 @@ impl World {
                         .start_meter(self.now, account, unit, Trigger::Ticker);
                 }
                 let Some(answer) = answer else { return };
-                let name = name.filter(|_| !answer.lost);
-                self.later(after, Due::Started(answer.life, id, name));
+                let job = job.filter(|_| !answer.lost);
+                self.later(after, Due::Started(answer.life, id, job));
             }
         }
     }
