@@ -4,7 +4,7 @@
 //! `TRICKLE_SEEDS=10000` plays more of them, `TRICKLE_SEED=n` one.
 
 use livepeer_sim::seeds;
-use livepeer_sim::trickle::{Class, Schedule, run};
+use livepeer_sim::trickle::{Schedule, Severity, run};
 
 const KIND: &str = "TRICKLE";
 
@@ -20,9 +20,9 @@ fn seeded_fault_schedules_lose_nothing_silently() {
     let seeds = seeds::wanted(KIND, &[], 1_000);
     let reports = seeds::play(KIND, &seeds, |seed| {
         let schedule = Schedule::from_seed(seed);
-        let class = schedule.class;
+        let severity = schedule.severity;
         let report = run(schedule);
-        if class != Class::Rough {
+        if severity != Severity::Rough {
             assert_eq!(report.missed, 0, "seed {seed}");
         }
         report

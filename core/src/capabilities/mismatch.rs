@@ -94,7 +94,7 @@ fn list(bits: &Bits, otherwise: &str) -> String {
 }
 
 /// A [`Mismatch`] that costs nothing to make.
-pub(super) enum Why<'a> {
+pub(super) enum Difference<'a> {
     Version(&'a Version, &'a Version, TooOld),
     Demands(&'a Bits, &'a Bits),
     ModelMissing(Capability, &'a str),
@@ -103,7 +103,7 @@ pub(super) enum Why<'a> {
     Lacks(&'a Bits, &'a Bits),
 }
 
-impl Why<'_> {
+impl Difference<'_> {
     #[cold]
     pub(super) fn into_owned(self) -> Mismatch {
         match self {

@@ -20,7 +20,7 @@ pub use version::{TooOld, Version};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 
-use mismatch::Why;
+use mismatch::Difference;
 
 /// The capabilities that a node offers, or that a job asks for.
 ///
@@ -231,16 +231,18 @@ impl Capabilities {
             .find(|(capability, model, _)| self.model(*capability, model).is_none())
         {
             None => Ok(()),
-            Some((capability, model, _)) => Err(Why::ModelMissing(capability, model).into_owned()),
+            Some((capability, model, _)) => {
+                Err(Difference::ModelMissing(capability, model).into_owned())
+            }
         }
     }
 
-    fn why_not<'a>(&'a self, wanted: &'a Self) -> Option<Why<'a>> {
+    fn why_not<'a>(&'a self, wanted: &'a Self) -> Option<Difference<'a>> {
         if let Err(why) = self.version.meets(&wanted.min_version) {
-            return Some(Why::Version(&self.version, &wanted.min_version, why));
+            return Some(Difference::Version(&self.version, &wanted.min_version, why));
         }
         if !self.mandatories.is_subset_of(&wanted.bits) {
-            return Some(Why::Demands(&self.mandatories, &wanted.bits));
+            return Some(Difference::Demands(&self.mandatories, &wanted.bits));
         }
         for (capability, models) in &wanted.constraints {
             let Some(offered) = self.constraints.get(capability) else {
@@ -248,13 +250,13 @@ impl Capabilities {
             };
             for (name, asked) in models {
                 let Some(offered) = offered.get(name) else {
-                    return Some(Why::ModelMissing(*capability, name));
+                    return Some(Difference::ModelMissing(*capability, name));
                 };
                 if asked.warm && !offered.warm {
-                    return Some(Why::ModelCold(*capability, name));
+                    return Some(Difference::ModelCold(*capability, name));
                 }
                 if let Err(why) = offered.runner_version.meets(&asked.runner_version) {
-                    return Some(Why::Runner(
+                    return Some(Difference::Runner(
                         *capability,
                         name,
                         &offered.runner_version,
@@ -264,7 +266,8 @@ impl Capabilities {
                 }
             }
         }
-        (!wanted.bits.is_subset_of(&self.bits)).then_some(Why::Lacks(&wanted.bits, &self.bits))
+        (!wanted.bits.is_subset_of(&self.bits))
+            .then_some(Difference::Lacks(&wanted.bits, &self.bits))
     }
 }
 

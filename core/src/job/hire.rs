@@ -117,6 +117,8 @@ pub(crate) enum Told {
     Held(Failure),
     /// The orchestrator is paid another price from now on.
     Repriced { from: Price, to: Price },
+    /// Remote signers have been so.
+    Signers(SignerHealth),
     /// Nothing more can come of it: end it.
     Failed(Failure),
 }
@@ -134,6 +136,8 @@ enum State {
 pub(crate) struct Hire {
     lease: Lease,
     payment: Child<PaymentSession>,
+    /// The health of remote signers that was told last.
+    signers: SignerHealth,
     /// Keeps the quote fresh.
     handshake: Child<Handshake>,
     payer: Party,
@@ -160,8 +164,10 @@ impl Hire {
         max_unrenewed: u32,
         ids: &mut ChildIds,
     ) -> Self {
+        let payment = purse.open(now, &lease);
         Self {
-            payment: ids.adopt(purse.open(now, &lease)),
+            signers: payment.signer_health().cloned().unwrap_or_default(),
+            payment: ids.adopt(payment),
             handshake: ids.adopt(lease.handshake(now)),
             payer: purse.party(),
             lease,
@@ -188,10 +194,6 @@ impl Hire {
     /// The payments, to name what they are for, to pace and to stop them.
     pub(crate) const fn payments(&mut self) -> &mut PaymentSession {
         self.payment.get_mut()
-    }
-
-    pub(crate) fn signer_health(&self) -> Option<&SignerHealth> {
-        self.payment.get().signer_health()
     }
 
     /// Takes over what was spent from the purse meanwhile.
@@ -321,7 +323,12 @@ impl Hire {
             let (mut payments, mut renewals) = (VecDeque::new(), VecDeque::new());
             self.payment.drain(out, |event| payments.push_back(event));
             self.handshake.drain(out, |event| renewals.push_back(event));
-            if payments.is_empty() && renewals.is_empty() {
+            // Before anything that may end it.
+            let signers = self.payment.get().signer_health();
+            if let Some(signers) = signers.filter(|signers| **signers != self.signers) {
+                self.signers = signers.clone();
+                self.told.push_back(Told::Signers(signers.clone()));
+            } else if payments.is_empty() && renewals.is_empty() {
                 return None;
             }
             for event in payments {

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::node::Standing;
+use super::node::Stage;
 use super::patience::Patience;
 use super::{
     Event, LAST_CHILD, MAX_HEDGE, MAX_SENT_ON, Offered, Ongoing, RECORD_KEY, SOON, Selector,
@@ -28,8 +28,8 @@ impl<S: Selector> SessionPool<S> {
         {
             self.resting.pop_first();
             let known = self.node(node);
-            if matches!(known.standing, Standing::Resting) && known.resting_until <= until {
-                self.node(node).standing = Standing::Queued;
+            if matches!(known.stage, Stage::Resting) && known.resting_until <= until {
+                self.node(node).stage = Stage::Queued;
                 self.node(node).suspended = false;
                 self.queue.push_back(node);
             }
@@ -58,7 +58,7 @@ impl<S: Selector> SessionPool<S> {
                 self.wanted.clone(),
             );
             let child = self.adopt(node, handshake, None);
-            self.node(node).standing = Standing::Asked;
+            self.node(node).stage = Stage::Asked;
             self.drain(child);
         }
         self.gather();
@@ -234,7 +234,9 @@ impl<S: Selector> SessionPool<S> {
             return;
         };
         let (node, session) = (ongoing.node, ongoing.session);
-        self.health.merge(ongoing.handshake.get().signer_health());
+        if self.health.merge(ongoing.handshake.get().signer_health()) {
+            self.out.event(Event::Signers(self.health.clone()));
+        }
         if let Identity::Remote(signers) = &mut self.identity {
             signers.learn(&self.health);
         }
@@ -328,7 +330,7 @@ impl<S: Selector> SessionPool<S> {
             ongoing.session = Some(id);
         }
         let known = self.node(node);
-        known.standing = Standing::Session(id);
+        known.stage = Stage::Session(id);
         known.why = None;
         let url = info.transcoder.clone();
         let session = Session {
@@ -392,7 +394,7 @@ impl<S: Selector> SessionPool<S> {
             return None;
         }
         let known = &self.nodes[owner as usize];
-        let waits = matches!(known.standing, Standing::Queued | Standing::Gone);
+        let waits = matches!(known.stage, Stage::Queued | Stage::Gone);
         // Not being listed any more is no way around a suspension either.
         let free = own || owner == node || (waits && known.resting_until <= self.now);
         (!free).then(|| (self.node(owner).url.clone(), self.config.rejected_pause))
@@ -454,7 +456,7 @@ impl<S: Selector> SessionPool<S> {
     }
 
     pub(super) fn enqueue(&mut self, node: u32) {
-        self.node(node).standing = Standing::Queued;
+        self.node(node).stage = Stage::Queued;
         self.node(node).suspended = false;
         self.queue.push_front(node);
     }

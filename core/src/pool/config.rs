@@ -10,6 +10,7 @@ use crate::error::Failure;
 use crate::handshake;
 use crate::http::Url;
 use crate::sign::{Address, Signature};
+use crate::signers::SignerHealth;
 use crate::time::Time;
 use crate::wire::OrchestratorInfo;
 use crate::wire::listing::Found;
@@ -118,6 +119,8 @@ pub enum Event {
     /// The payer is unknown, so no orchestrator can be asked: the signer or key holder did not introduce us. The next
     /// take or offer tries again.
     NoIdentity(Failure),
+    /// How remote signers have been, whenever that has changed.
+    Signers(SignerHealth),
     /// An orchestrator showed another certificate than before, and was accepted with it.
     PinChanged {
         /// The orchestrator.

@@ -47,7 +47,7 @@ use crate::time::Time;
 use crate::track_record::TrackRecord;
 use crate::wire::{OrchestratorInfo, read_track_record};
 
-use node::{Node, Standing};
+use node::{Node, Stage};
 
 /// At most this many orchestrators are remembered by the pool; further ones are not taken in.
 pub const MAX_NODES: usize = 10_000;
@@ -364,8 +364,8 @@ impl<S: Selector> SessionPool<S> {
     #[must_use]
     pub fn tried(&self) -> Vec<Tried> {
         let all = self.nodes.iter().filter_map(|node| {
-            let why = match node.standing {
-                Standing::Session(id) => match self.sessions.get(&id) {
+            let why = match node.stage {
+                Stage::Session(id) => match self.sessions.get(&id) {
                     Some(session) if !self.lendable(session) => Some(Why::Lent),
                     _ => self.declined.then_some(Why::Declined),
                 },
@@ -441,14 +441,14 @@ impl<S: Selector> SessionPool<S> {
                 }
             }
             known.extra &= extra;
-            if matches!(known.standing, Standing::Gone) {
+            if matches!(known.stage, Stage::Gone) {
                 // Being listed again is no way around a suspension.
                 if known.resting_until > now {
-                    known.standing = Standing::Resting;
+                    known.stage = Stage::Resting;
                     let until = known.resting_until;
                     self.resting.insert((until, id));
                 } else {
-                    known.standing = Standing::Queued;
+                    known.stage = Stage::Queued;
                     self.queue.push_back(id);
                 }
             }
@@ -483,9 +483,7 @@ impl<S: Selector> SessionPool<S> {
         let Some(lacking) = more.checked_sub(room).filter(|lacking| *lacking > 0) else {
             return;
         };
-        let idle = |node: &Node| {
-            !node.listed && matches!(node.standing, Standing::Resting | Standing::Gone)
-        };
+        let idle = |node: &Node| !node.listed && matches!(node.stage, Stage::Resting | Stage::Gone);
         let taken = |id: &u32| self.free.contains(id);
         let gone = (0..self.nodes.len() as u32).filter(|id| idle(&self.nodes[*id as usize]));
         let gone: BTreeSet<u32> = gone.filter(|id| !taken(id)).take(lacking).collect();
@@ -501,8 +499,8 @@ impl<S: Selector> SessionPool<S> {
 
     /// An orchestrator is listed no more, and waits in line no more.
     fn let_go(&mut self, id: u32) {
-        match self.node(id).standing {
-            Standing::Session(session) => {
+        match self.node(id).stage {
+            Stage::Session(session) => {
                 let lent = self
                     .sessions
                     .get(&session)
@@ -512,15 +510,15 @@ impl<S: Selector> SessionPool<S> {
                 }
                 self.drop_session(session);
             }
-            Standing::Asked => {
+            Stage::Asked => {
                 let asked = self.children.iter().find(|(_, ongoing)| ongoing.node == id);
                 if let Some(owner) = asked.map(|(owner, _)| *owner) {
                     self.dismiss(owner);
                 }
             }
-            Standing::Queued | Standing::Resting | Standing::Gone => {}
+            Stage::Queued | Stage::Resting | Stage::Gone => {}
         }
-        self.node(id).standing = Standing::Gone;
+        self.node(id).stage = Stage::Gone;
     }
 
     /// How to shake hands with an orchestrator.

@@ -15,7 +15,7 @@ const FULL_RUN: u32 = 3;
 
 /// Where an orchestrator stands.
 #[derive(Debug)]
-pub(super) enum Standing {
+pub(super) enum Stage {
     /// The orchestrator waits to be asked.
     Queued,
     /// The orchestrator is being asked.
@@ -38,7 +38,7 @@ pub(super) struct Node {
     pub(super) extra: bool,
     /// The orchestrator is on the latest list, or another one named it.
     pub(super) listed: bool,
-    pub(super) standing: Standing,
+    pub(super) stage: Stage,
     /// The time before which the orchestrator is neither leased nor asked.
     pub(super) resting_until: Time,
     /// Whether it rests because of faults.
@@ -63,7 +63,7 @@ impl Node {
             accounts: BTreeSet::new(),
             extra,
             listed: true,
-            standing: Standing::Queued,
+            stage: Stage::Queued,
             resting_until: Time::ZERO,
             suspended: false,
             why: None,
@@ -97,7 +97,7 @@ impl Node {
 
     /// Leaves the node alone without blame.
     pub(super) fn rest(&mut self, until: Time) {
-        self.standing = Standing::Resting;
+        self.stage = Stage::Resting;
         self.resting_until = self.resting_until.max(until);
     }
 
@@ -136,8 +136,8 @@ impl Node {
 
     /// Why there is no session with it, for the final error.
     pub(super) fn excuse(&self, now: Time) -> Option<Why> {
-        match (&self.standing, &self.why) {
-            (Standing::Resting, Some(Why::Failed(failure)))
+        match (&self.stage, &self.why) {
+            (Stage::Resting, Some(Why::Failed(failure)))
                 if self.suspended && self.resting_until > now =>
             {
                 Some(Why::Suspended {

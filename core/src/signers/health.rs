@@ -98,13 +98,16 @@ impl SignerHealth {
         );
     }
 
-    /// Takes over what somebody else saw later.
-    pub fn merge(&mut self, other: &Self) {
+    /// Takes over what somebody else saw later. Returns whether there was anything.
+    pub fn merge(&mut self, other: &Self) -> bool {
+        let mut learned = false;
         for (url, theirs) in &other.known {
             if self.get(url).is_none_or(|ours| ours.at < theirs.at) {
+                learned = true;
                 self.set(url, *theirs);
             }
         }
+        learned
     }
 
     /// The order in which to ask: signers that answer, as they are listed, then resting ones, first the one that has

@@ -174,8 +174,8 @@ impl<R: Runtime> Survey<R> {
         pool.with(|pool, now| pool.offer(now, found));
         loop {
             let event = next_before(driver, &pool, deadline).await;
-            pool.with(|pool, _| driver.learn_signers(pool.signer_health()));
             match event {
+                Some(pool::Event::Signers(health)) => driver.learn_signers(&health),
                 Some(pool::Event::NoIdentity(failure)) => return Err(failure.into()),
                 // It asks for more: everybody was asked.
                 Some(pool::Event::Refresh) | None => break,

@@ -172,8 +172,13 @@ impl<R: Runtime> Shared<R> {
             }
             while let Poll::Ready(Some(event)) = self.pool.poll_next(cx) {
                 moved = true;
-                if let pool::Event::NoIdentity(failure) = &event {
-                    self.with(|state| state.no_identity = Some(failure.clone()));
+                match &event {
+                    pool::Event::NoIdentity(failure) => {
+                        self.with(|state| state.no_identity = Some(failure.clone()));
+                    }
+                    // What this job saw of signers is for others too.
+                    pool::Event::Signers(health) => self.job.driver().learn_signers(health),
+                    _ => {}
                 }
                 self.on_pool(event);
             }
@@ -182,25 +187,12 @@ impl<R: Runtime> Shared<R> {
                 Poll::Pending => None,
             });
             if moved {
-                self.learn();
                 self.wake();
                 continue;
             }
             let over = self.with(|state| state.ended.is_some()) && self.look(Media::is_idle);
             return if over { Poll::Ready(()) } else { Poll::Pending };
         }
-    }
-
-    /// Shares with other jobs what was seen of remote signers.
-    fn learn(&self) {
-        let driver = self.job.driver();
-        self.pool
-            .with(|pool, _| driver.learn_signers(pool.signer_health()));
-        self.job.with(|job, _| {
-            if let Some(health) = job.signer_health() {
-                driver.learn_signers(health);
-            }
-        });
     }
 
     /// Takes note of what the application may want to know.
@@ -220,6 +212,7 @@ impl<R: Runtime> Shared<R> {
             Event::Repriced { from, to } => {
                 self.with(|state| state.events.push(JobEvent::Repriced { from, to }));
             }
+            Event::Signers(health) => self.job.driver().learn_signers(&health),
             Event::Runner(event) => self.with(|state| state.events.push(JobEvent::Runner(event))),
             Event::Updated => self.note_updated(),
             Event::Lost(url, failure) => {

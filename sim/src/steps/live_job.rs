@@ -30,7 +30,7 @@ use livepeer_proto::net;
 
 use super::Reel;
 use super::payment_session::{GOOD, PRICE, first_word, quote};
-use super::reel::nth;
+use super::reel::{count_all, nth};
 use crate::Key;
 use crate::heard;
 use crate::{Driven, Exchanges};
@@ -619,29 +619,20 @@ impl Driven for Player {
     }
 }
 
-/// Steps that are played with a job that has ended.
-const AFTER_THE_END: u32 = 4;
-
 /// Plays what the bytes say, with one job after the other; hands back how often each thing happened.
 ///
 /// # Panics
 /// If an invariant breaks.
 pub fn run(data: &[u8]) -> BTreeMap<String, u32> {
-    let mut reel = Reel::new(data);
     let mut seen = BTreeMap::new();
-    loop {
-        let mut player = Player::new(reel.byte());
-        let mut after = 0;
-        while !reel.is_empty() && after < AFTER_THE_END {
-            after += u32::from(player.ended);
-            player.play(&Step::read(&mut reel));
+    Reel::new(data).play_each(Player::new, |player, reel| {
+        if let Some(reel) = reel {
+            player.play(&Step::read(reel));
+            return player.ended;
         }
         player.finish();
-        for (kind, count) in player.seen {
-            *seen.entry(kind).or_default() += count;
-        }
-        if reel.is_empty() {
-            return seen;
-        }
-    }
+        count_all(&mut seen, &player.seen);
+        true
+    });
+    seen
 }

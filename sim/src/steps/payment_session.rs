@@ -25,7 +25,7 @@ use livepeer_proto::net;
 use prost::Message as _;
 
 use super::Reel;
-use super::reel::nth;
+use super::reel::{count_all, nth};
 use crate::Key;
 use crate::{Driven, Exchanges};
 
@@ -96,7 +96,8 @@ pub struct Player {
     unsaved: Vec<EffectId>,
     unsigned: Vec<(EffectId, Digest)>,
     quotes: u8,
-    quote: Quote,
+    /// The quote that is in use.
+    info: Arc<OrchestratorInfo>,
     payer: Option<PaymentId>,
     limit: Amount,
     failed: bool,
@@ -109,12 +110,6 @@ pub(super) fn first_word(what: &impl std::fmt::Debug) -> String {
     let text = format!("{what:?}");
     let end = text.find(|c: char| !c.is_alphanumeric());
     text[..end.unwrap_or(text.len())].to_owned()
-}
-
-/// A quote as the session was given it last.
-#[derive(Clone)]
-struct Quote {
-    info: Arc<OrchestratorInfo>,
 }
 
 pub(super) const PRICE: i64 = 10;
@@ -308,7 +303,7 @@ impl Player {
             unsaved: Vec::new(),
             unsigned: Vec::new(),
             quotes: 0,
-            quote: Quote { info },
+            info,
             payer: None,
             limit,
             failed: false,
@@ -366,7 +361,7 @@ impl Player {
             }
             Step::Renew(kind) => self.renew(kind),
             Step::NoQuote => {
-                let who = Party::Orchestrator(self.quote.info.transcoder.clone());
+                let who = Party::Orchestrator(self.info.transcoder.clone());
                 let cause = Cause::Gone("the orchestrator");
                 self.session.no_quote(self.now, Failure::new(who, cause));
             }
@@ -434,7 +429,7 @@ impl Player {
         let info = decoded(&quote(self.now, self.quotes, kind));
         // A quote that ends the session is not in use.
         if (9..=15).contains(&(kind % 16)) || matches!(kind % 16, 1 | 7 | 8) {
-            self.quote = Quote { info: info.clone() };
+            self.info = info.clone();
         }
         self.session.renew(self.now, &info);
     }
@@ -479,7 +474,7 @@ impl Player {
                     let mut info = quote(self.now, self.quotes, kind / 8);
                     let token = info.auth_token.get_or_insert_default();
                     token.session_id = "job".into();
-                    let orchestrator = self.quote.info.transcoder.clone();
+                    let orchestrator = self.info.transcoder.clone();
                     let demand = Challenge {
                         info: Arc::unwrap_or_clone(decoded(&info)),
                         payment_url: orchestrator.child("payment"),
@@ -496,7 +491,7 @@ impl Player {
                 self.quotes = self.quotes.wrapping_add(1);
                 let mut info = quote(self.now, self.quotes, kind / 16);
                 // The token stays the same on this way.
-                info.auth_token = self.quote.info.auth_token.clone().map(|one| one.to_wire());
+                info.auth_token = self.info.auth_token.clone().map(|one| one.to_wire());
                 (200, payment_result(info).to_vec())
             }
             5 => text(200, "garbage"),
@@ -618,7 +613,7 @@ impl Driven for Player {
                     self.leaves(&credentials.payment, &credentials.segment);
                 }
             }
-            Event::Requoted(info) => self.quote = Quote { info },
+            Event::Requoted(info) => self.info = info,
             Event::Failed(failure) => {
                 self.failed = true;
                 // What was paid is not given up for anything that only the next payment needs.
@@ -646,14 +641,20 @@ impl Driven for Player {
     }
 }
 
-/// Plays what the bytes say; hands back how often each thing happened.
+/// Plays what the bytes say, with one session after the other; hands back how often each thing happened.
 ///
 /// # Panics
 /// If an invariant breaks.
 pub fn run(data: &[u8]) -> BTreeMap<String, u32> {
-    let mut reel = Reel::new(data);
-    let mut player = Player::new(reel.byte());
-    reel.play(Step::read, |step| player.play(step));
-    player.finish();
-    player.seen
+    let mut seen = BTreeMap::new();
+    Reel::new(data).play_each(Player::new, |player, reel| {
+        if let Some(reel) = reel {
+            player.play(&Step::read(reel));
+            return player.failed || player.closed;
+        }
+        player.finish();
+        count_all(&mut seen, &player.seen);
+        true
+    });
+    seen
 }

@@ -1,5 +1,10 @@
 //! Bytes as a source of decisions.
 
+use std::collections::BTreeMap;
+
+/// Steps that are played with a machine that has ended.
+const AFTER_THE_END: u32 = 4;
+
 /// Reads small numbers off bytes; after the last one come zeros.
 #[derive(Clone, Debug)]
 pub struct Reel<'a>(&'a [u8]);
@@ -38,6 +43,33 @@ impl<'a> Reel<'a> {
         while !self.is_empty() {
             play(&read(&mut self));
         }
+    }
+
+    /// Plays with one player after the other until nothing is left, each a few steps beyond its end. `play` plays a step
+    /// and says whether that player has ended; without a reel it finishes the player.
+    pub(super) fn play_each<P>(
+        mut self,
+        new: fn(u8) -> P,
+        mut play: impl FnMut(&mut P, Option<&mut Self>) -> bool,
+    ) {
+        loop {
+            let mut player = new(self.byte());
+            let mut after = 0;
+            while !self.is_empty() && after < AFTER_THE_END {
+                after += u32::from(play(&mut player, Some(&mut self)));
+            }
+            play(&mut player, None);
+            if self.is_empty() {
+                return;
+            }
+        }
+    }
+}
+
+/// Adds to counts.
+pub(super) fn count_all(all: &mut BTreeMap<String, u32>, more: &BTreeMap<String, u32>) {
+    for (kind, count) in more {
+        *all.entry(kind.clone()).or_default() += count;
     }
 }
 

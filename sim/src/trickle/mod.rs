@@ -8,4 +8,4 @@ mod model;
 mod world;
 
 pub use model::{Model, Outcome};
-pub use world::{Class, Report, Schedule, run};
+pub use world::{Report, Schedule, Severity, run};

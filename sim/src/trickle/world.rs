@@ -18,7 +18,7 @@ const SERVER: &str = "server:80";
 
 /// How bad it may get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub enum Severity {
     /// Latency only.
     Gentle,
     /// Cuts, short stalls, short outages, copies: nothing may be lost.
@@ -44,7 +44,7 @@ pub struct Schedule {
     /// The seed that the schedule came from.
     pub seed: u64,
     /// How bad it may get.
-    pub class: Class,
+    pub severity: Severity,
     /// Faults of exchanges.
     pub faults: Faults,
     /// How long a step is under way at most, in milliseconds.
@@ -78,15 +78,15 @@ impl Schedule {
     #[must_use]
     pub fn from_seed(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
-        let class = match dice.between(0, 9) {
-            0 => Class::Gentle,
-            1..=5 => Class::Lossless,
-            _ => Class::Rough,
+        let severity = match dice.between(0, 9) {
+            0 => Severity::Gentle,
+            1..=5 => Severity::Lossless,
+            _ => Severity::Rough,
         };
-        let rough = class == Class::Rough;
+        let rough = severity == Severity::Rough;
         let latency = [1, 5, 25][dice.between(0, 2) as usize];
         let (mut faults, mut slow) = (Faults::default(), None);
-        if class != Class::Gentle {
+        if severity != Severity::Gentle {
             faults = Faults {
                 budget: dice.between(1, 8) as u32,
                 cut: dice.between(0, 40),
@@ -101,7 +101,7 @@ impl Schedule {
             slow = (rough && dice.percent(30)).then(|| dice.between(500, 20_000));
         }
         let mut troubles = Vec::new();
-        if class != Class::Gentle {
+        if severity != Severity::Gentle {
             for _ in 0..dice.between(0, 2) {
                 let at = dice.millis(0, 8_000);
                 let trouble = match dice.between(0, if rough { 2 } else { 0 }) {
@@ -130,7 +130,7 @@ impl Schedule {
         };
         Self {
             seed,
-            class,
+            severity,
             faults,
             latency,
             slow,
@@ -241,13 +241,13 @@ impl World {
             net.slow_down(*last, rate);
         }
         let troubles = schedule.troubles.iter();
-        let gentle = schedule.class == Class::Gentle;
+        let gentle = schedule.severity == Severity::Gentle;
         Self {
             start,
             server,
             publisher,
             readers,
-            model: Model::new(schedule.class == Class::Rough),
+            model: Model::new(schedule.severity == Severity::Rough),
             work: Work::Begin,
             work_at: Some(start + dice.millis(0, 300)),
             done_segments: 0,
@@ -304,7 +304,7 @@ impl World {
             assert!(steps < 200_000, "too many steps");
         }
         self.model.check();
-        if self.schedule.class != Class::Rough {
+        if self.schedule.severity != Severity::Rough {
             self.model.check_lossless();
         }
         let (segments, missed) = self.model.counts();
@@ -422,7 +422,7 @@ impl World {
                 (self.work, self.work_at) = (Work::Begin, soon);
             }
             Work::Close => {
-                if self.schedule.class == Class::Rough || self.is_read() {
+                if self.schedule.severity == Severity::Rough || self.is_read() {
                     self.net.with(publisher, Publisher::close);
                     self.work = Work::Done;
                 } else {

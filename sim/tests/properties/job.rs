@@ -45,6 +45,7 @@ fn the_jobs_steps_reach_every_event_and_every_ending() {
         "Swapped",
         "Paid",
         "PaymentHeld",
+        "Signers",
         "Runner",
         "Updated",
         "Lost",

@@ -32,7 +32,6 @@ use crate::job::hire::{Hire, Purse};
 use crate::machine::{Child, ChildIds, EffectId, Input, Machine, Outbox, Output};
 use crate::payment::{Payer, session};
 use crate::pool::{Attempts, Lease, Tried};
-use crate::signers::SignerHealth;
 use crate::time::Time;
 use crate::trickle::message::Messages;
 use crate::trickle::{Publisher, Subscriber};
@@ -311,15 +310,6 @@ impl LiveVideoJob {
         self.cached_params = Some(update);
         self.drain_children();
         Ok(())
-    }
-
-    /// How the remote signers have been, if there are any.
-    #[must_use]
-    pub fn signer_health(&self) -> Option<&SignerHealth> {
-        match &self.seat.hire {
-            Some(hire) => hire.signer_health(),
-            None => self.purse.signer_health(),
-        }
     }
 
     /// Pushes a new reading of the chain. Only an own key needs it.

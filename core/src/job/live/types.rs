@@ -9,6 +9,7 @@ use crate::job::SwapLimit;
 use crate::money::Price;
 use crate::payment::{Unit, session};
 use crate::pool::{Lease, Outcome, TryLimit};
+use crate::signers::SignerHealth;
 use crate::time::Time;
 use crate::wire::{Channels, RunnerEvent};
 
@@ -110,6 +111,8 @@ pub enum Event {
         /// Price paid from now on.
         to: Price,
     },
+    /// How remote signers have been, whenever that has changed: other jobs may ask them accordingly.
+    Signers(SignerHealth),
     /// The runner said something.
     Runner(RunnerEvent),
     /// Parameter updates are in the hands of an orchestrator: see

@@ -131,7 +131,7 @@ enum State {
 }
 
 /// The quote that payments are made from.
-struct Quote {
+struct TicketQuote {
     info: Arc<OrchestratorInfo>,
     params: TicketParams,
     price: Price,
@@ -143,7 +143,7 @@ pub struct PaymentSession {
     config: Config,
     source: Source,
     /// `None` if nothing is paid: off-chain, and to an orchestrator that asks nothing.
-    quote: Option<Quote>,
+    quote: Option<TicketQuote>,
     info: Arc<OrchestratorInfo>,
     /// A payment made from it may have been seen: do not use it again.
     stale: bool,

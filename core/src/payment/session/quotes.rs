@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use super::pace::Coverage;
 use super::refresh::{Answer, REFRESH_DEADLINE, Refresh};
 use super::types::{MAX_REFRESHES, QUOTE_DEADLINE};
-use super::{Event, PaymentSession, Quote, Source, State};
+use super::{Event, PaymentSession, Source, State, TicketQuote};
 use crate::error::{Broken, Cause, Failure, Party};
 use crate::http::Url;
 use crate::money::Price;
@@ -29,12 +29,15 @@ pub(super) enum Unusable {
     /// No payment can be made from it.
     Bad(Box<Failure>),
     /// The quote asks more than the price that the session began with, and is good otherwise.
-    Dearer(Box<Quote>),
+    Dearer(Box<TicketQuote>),
 }
 
 impl PaymentSession {
     /// Reads the quote to make payments from; `None` if nothing is paid: there is no chain, or the price is zero.
-    fn read_quote(&self, info: &Arc<OrchestratorInfo>) -> Result<Option<Quote>, Box<Failure>> {
+    fn read_quote(
+        &self,
+        info: &Arc<OrchestratorInfo>,
+    ) -> Result<Option<TicketQuote>, Box<Failure>> {
         let fail = |cause| {
             let party = Party::Orchestrator(info.transcoder.clone());
             Box::new(Failure::new(party, cause))
@@ -81,7 +84,7 @@ impl PaymentSession {
                     ceiling,
                 }))))
             }
-            _ => Ok(Some(Quote {
+            _ => Ok(Some(TicketQuote {
                 info: Arc::clone(info),
                 params,
                 price,
@@ -118,7 +121,7 @@ impl PaymentSession {
         Ok(())
     }
 
-    fn use_quote(&mut self, info: &Arc<OrchestratorInfo>, quote: Option<Quote>) {
+    fn use_quote(&mut self, info: &Arc<OrchestratorInfo>, quote: Option<TicketQuote>) {
         if !self.accepted {
             // Nothing was paid at an earlier price.
             self.initial = quote.as_ref().map_or(Price::FREE, |quote| quote.price);
@@ -262,7 +265,7 @@ impl PaymentSession {
 
     /// As [`refuse`](Self::refuse) for a price above the first one. At the end it is paid after all, by a new payer
     /// session, if the caller's ceiling allows it; without a ceiling twice the job's first price is the most.
-    fn refuse_dearer(&mut self, quote: Quote) {
+    fn refuse_dearer(&mut self, quote: TicketQuote) {
         let wanted = self.config.capabilities.clone().unwrap_or_default();
         // The ceiling was compared with the quote already.
         let allowed = self.config.ceilings.limit(&wanted).is_some()

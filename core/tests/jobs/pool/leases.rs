@@ -156,7 +156,9 @@ fn the_signer_is_asked_once_for_all() {
     world.offer(&["a", "b", "c"]);
     world.ms(1_000);
     assert_eq!(world.asked("signer"), 1);
-    assert!(matches!(world.events[0], Event::Identified(who, _) if who == address));
+    let healthy = |health: &SignerHealth| health.took(&url("signer")).is_some();
+    assert!(matches!(&world.events[0], Event::Signers(health) if healthy(health)));
+    assert!(matches!(world.events[1], Event::Identified(who, _) if who == address));
     let lease = world.take().unwrap();
     assert_eq!(lease.payer().map(|(who, _)| who), Some(address));
     world.give_back(lease, Outcome::Unused);
@@ -183,8 +185,13 @@ fn without_an_identity_no_orchestrator_is_blamed() {
     let mut world = World::with_identity(Config::default(), &[("a", Is::Good(5))], identity);
     world.offer(&["a"]);
     world.ms(1_000);
-    assert!(matches!(world.events.remove(0), Event::NoIdentity(_)));
-    assert!(world.events.is_empty());
+    let rests =
+        |health: &SignerHealth| health.standing(world.now, &url("signer")) != Standing::Healthy;
+    assert!(
+        matches!(&world.events[..], [Event::Signers(health), Event::NoIdentity(_)] if rests(health)),
+        "{:?}",
+        world.events
+    );
     assert_eq!(world.asked("signer"), 1, "nobody is asked again by itself");
     world.signer = Some(Key::new(&[3; 32]));
     let lease = world.lease();

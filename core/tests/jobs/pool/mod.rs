@@ -14,7 +14,7 @@ use livepeer_core::pool::{
     Attempts, Candidate, Config, Event, Lease, NoMoreTries, Offered, Outcome, Quickest, Selector,
     SessionPool, TryLimit, Why,
 };
-use livepeer_core::signers::{Signers, Standing};
+use livepeer_core::signers::{SignerHealth, Signers, Standing};
 use livepeer_core::store::StoreFailed;
 use livepeer_core::wire::grpc::{self, Status};
 use livepeer_core::{
