@@ -28,6 +28,7 @@ mod batch;
 mod config;
 mod event;
 mod info;
+mod paid;
 mod pipeline;
 mod session;
 mod surface;

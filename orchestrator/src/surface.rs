@@ -18,6 +18,7 @@ use serde_json::json;
 
 use super::batch::{self, MAX_BATCH_BYTES};
 use super::event::{Event, Surface};
+use super::paid::{Headers, No};
 use super::wire::{self, Names};
 use super::{Orchestrator, READ_WITHIN, TRICKLE, account};
 
@@ -52,12 +53,6 @@ impl Ask {
             _ => MAX_BODY_BYTES,
         }
     }
-}
-
-/// The two headers of paid work; absent ones are empty.
-pub(super) struct Headers {
-    payment: String,
-    segment: String,
 }
 
 enum Body {
@@ -95,23 +90,6 @@ impl Waiting {
         match &self.then {
             Then::Start { model, .. } => Some(model),
             Then::Payment(_) | Then::Batch(_) => None,
-        }
-    }
-}
-
-/// A refusal, and where.
-pub(super) struct No {
-    surface: Surface,
-    status: u16,
-    text: String,
-}
-
-impl No {
-    pub(super) fn new(surface: Surface, status: u16, text: impl Into<String>) -> Self {
-        Self {
-            surface,
-            status,
-            text: text.into(),
         }
     }
 }
@@ -460,6 +438,27 @@ impl Orchestrator {
                 Ok(None)
             }
         }
+    }
+
+    /// A batch request waits for its receipt.
+    pub(super) fn await_batch_receipt(
+        &mut self,
+        now: Time,
+        id: EffectId,
+        payment: Payment,
+        balance: String,
+        task: batch::Task,
+    ) {
+        let Some(till) = &mut self.till else { return };
+        let payer = payment.sender;
+        let receipt = till.get_mut().receive(now, &balance, payment);
+        let waiting = Waiting {
+            id: Some(id),
+            payer,
+            manifest_id: balance,
+            then: Then::Batch(Box::new(task)),
+        };
+        self.receipts.insert(receipt, waiting);
     }
 
     fn started(

@@ -32,7 +32,7 @@ use livepeer_core::{EffectId, Pipeline, Time};
 use serde_json::{Value, json};
 
 use super::event::{Event, Surface};
-use super::surface::{Headers, No, Then, Waiting};
+use super::paid::{Headers, No};
 use super::{Orchestrator, account, wire};
 use chat::Chat;
 use files::{File, Files};
@@ -310,19 +310,10 @@ impl Orchestrator {
             self.unslot(&task);
             return Err(no(400, STALE));
         }
-        match &mut self.till {
-            None => self.work(now, id, task),
-            Some(till) => {
-                let payer = payment.sender;
-                let receipt = till.get_mut().receive(now, &bucket, payment);
-                let waiting = Waiting {
-                    id: Some(id),
-                    payer,
-                    manifest_id: bucket,
-                    then: Then::Batch(Box::new(task)),
-                };
-                self.receipts.insert(receipt, waiting);
-            }
+        if self.till.is_some() {
+            self.await_batch_receipt(now, id, payment, bucket, task);
+        } else {
+            self.work(now, id, task);
         }
         Ok(None)
     }

@@ -54,26 +54,6 @@ pub(super) struct Kind {
     pub(super) max_price: Option<Price>,
 }
 
-/// A payer, by what tells it from others.
-#[derive(Clone, PartialEq)]
-pub(super) enum Account {
-    Offchain,
-    Remote(Vec<Url>, Headers),
-    Own(Address),
-}
-
-impl Account {
-    pub(super) fn of(payer: &Payer) -> Self {
-        match payer {
-            Payer::Offchain => Self::Offchain,
-            Payer::Remote(signers) => {
-                Self::Remote(signers.urls().to_vec(), signers.fields().clone())
-            }
-            Payer::Account(account) => Self::Own(account.policy.address),
-        }
-    }
-}
-
 impl<R: Runtime> Clone for Fleet<R> {
     fn clone(&self) -> Self {
         Self {

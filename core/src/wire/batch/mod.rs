@@ -12,6 +12,7 @@ mod judge;
 mod llm;
 mod read;
 mod request;
+mod value;
 
 pub use answer::{Answer, Image, MAX_IMAGES, NoAnswer, TextChunk, data_url, read_answer};
 pub use encode::Encoded;

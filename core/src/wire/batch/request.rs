@@ -10,6 +10,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::fields::{self, Field, Kind, Message, Value};
+use super::value::{self, wrong_kind};
 use super::{BadRequest, MAX_MESSAGES};
 use crate::pipeline::Pipeline;
 
@@ -171,7 +172,7 @@ impl BatchRequest {
             Kind::Integer => Value::Integer(text.parse().map_err(|_| bad())?),
             Kind::Float => Value::Float(text.parse().map_err(|_| bad())?),
             Kind::Flag => Value::Flag(flag(text).ok_or_else(bad)?),
-            Kind::Messages => super::read::messages(text)?.into(),
+            Kind::Messages => value::messages(text)?.into(),
         };
         self.set(name, value)
     }
@@ -440,11 +441,6 @@ fn bounded(units: Option<u64>, param: &str) -> Result<(), BadRequest> {
         }
         _ => Ok(()),
     }
-}
-
-pub(super) fn wrong_kind(field: &Field) -> BadRequest {
-    let text = format!("{} must be {}", field.name, field.kind.described());
-    BadRequest::of(field.name, text)
 }
 
 /// True or false in any of the ways in which Go reads it.

@@ -8,6 +8,9 @@ use livepeer_orchestrator::{BatchModel, Config, Mishap, Quirks};
 
 use crate::args::{BatchArgs, Quirk};
 
+/// Wei per pixel. A second costs 2,764,800,000 wei, about a third of the usual ticket.
+pub(super) const LIVE_PRICE: i64 = 100;
+
 /// Wei for a unit of each pipeline: a picture of 512 by 512 costs a sixth of the usual ticket.
 const fn price(pipeline: Pipeline) -> i64 {
     match pipeline {
@@ -17,7 +20,7 @@ const fn price(pipeline: Pipeline) -> i64 {
         Pipeline::SegmentAnything2 | Pipeline::ImageToText => 800,
         Pipeline::AudioToText | Pipeline::TextToSpeech => 12_000,
         Pipeline::Llm => 250_000,
-        Pipeline::LiveVideoToVideo => super::network::PRICE,
+        Pipeline::LiveVideoToVideo => LIVE_PRICE,
     }
 }
 

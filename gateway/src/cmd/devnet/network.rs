@@ -47,9 +47,6 @@ pub(super) const RETIME: &str = "retime";
 /// The shift of the time stamps, in ticks of 90 kHz: an hour.
 const SHIFT: i64 = 3600 * 90_000;
 
-/// Wei per pixel. A second costs 2,764,800,000 wei, about a third of the usual ticket.
-pub(super) const PRICE: i64 = 100;
-
 /// How long running exchanges may take when the network stops.
 pub(super) const STOP_WITHIN: Duration = Duration::from_secs(1);
 
@@ -372,7 +369,7 @@ impl<R: Runtime> Node<R> {
             Join::AtOnce => livepeer_orchestrator::Join::default(),
         };
         if let Some(chain) = chain {
-            let price = Price::new(PRICE, 1).expect("a positive number is a price");
+            let price = Price::new(batch::LIVE_PRICE, 1).expect("a positive number is a price");
             config = config.on_chain(Payments::new(key.address(), price, chain.clone()));
         }
         let driver = driver.clone().with_key(key);
