@@ -1,48 +1,30 @@
 //! Batch jobs: one request, one answer or one stream.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_core::Stream;
 use livepeer_core::capabilities::{Capabilities, Ceilings};
-use livepeer_core::chain::ChainView;
-use livepeer_core::discovery::{self, Origin, Source};
 use livepeer_core::handshake::PinChange;
-use livepeer_core::http::{Reach, Trust, Url};
-use livepeer_core::job::batch::{Batch, Config, Event, Failed, Finished, JobId, Served, Trying};
+use livepeer_core::http::Trust;
+use livepeer_core::job::batch::{Config, Finished, JobId};
 use livepeer_core::money::Price;
 use livepeer_core::payment::guard::Budget;
 use livepeer_core::pipeline::Pipeline;
-use livepeer_core::pool::Offered;
 use livepeer_core::prefer::Preferences;
-use livepeer_core::selection::Balanced;
 use livepeer_core::wire::batch::BatchRequest;
-use livepeer_core::{Misuse, Time};
 
-use super::find::discover;
-use super::fleet::{Account, Fleet};
-use super::peers::{Peers, Places, peer_settings};
-use super::{Error, Payer};
-use crate::{Driver, Handle, Runtime, lock, seed};
-
-/// At most this many machines are kept, one for each pipeline, model, payer and set of orchestrators; of more, the idle
-/// one that has waited longest is closed.
-const MAX_MACHINES: usize = 64;
-
-/// A machine without a job for this long is closed when the next job begins.
-const IDLE_FOR: Duration = Duration::from_secs(10 * 60);
-
-/// Chunks of a stream that wait for their reader, at most; then its orchestrator is held back.
-const MAX_CHUNKS: usize = 64;
-
-/// A stream goes on once so few chunks wait.
-const FEW_CHUNKS: usize = 16;
+use super::Error;
+use super::account::Account;
+use super::event::BatchEvent;
+use super::fleet::Fleet;
+use super::hub::{Hub, Kind, Search};
+use super::peers::{Peers, peer_settings};
+use crate::Runtime;
 
 /// The settings of a batch job. Their order makes no difference; [`Submission::send`] judges them. Made by
 /// [`Gateway::submit`](super::Gateway::submit).
@@ -180,22 +162,6 @@ impl<R: Runtime> fmt::Debug for Submission<R> {
     }
 }
 
-/// News of a batch job. The last one is [`BatchEvent::Done`] or [`BatchEvent::Failed`].
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum BatchEvent {
-    /// An orchestrator gets the request.
-    Trying(Trying),
-    /// A stream has begun.
-    Head(Served),
-    /// The payload of an event of a stream, as it came.
-    Chunk(Bytes),
-    /// The job is done.
-    Done(Finished),
-    /// The job failed.
-    Failed(Failed),
-}
-
 /// A batch job under way. Dropping it ends the job; nobody is blamed.
 pub struct BatchJob<R: Runtime> {
     hub: Arc<Hub<R>>,
@@ -279,250 +245,6 @@ impl<R: Runtime> Stream for Chunks<R> {
                 Some(BatchEvent::Done(_)) | None => None,
                 Some(_) => continue,
             });
-        }
-    }
-}
-
-/// The settings that decide which machine does a job.
-#[derive(Clone, PartialEq)]
-pub(super) struct Kind {
-    pipeline: Pipeline,
-    model: String,
-    orchestrators: Vec<(Url, Reach)>,
-    places: Places,
-    payer: Account,
-    trust: Trust,
-    pin_change: PinChange,
-    max_price: Option<Price>,
-}
-
-/// The machines of batch jobs, those that were used last at the end.
-pub(super) struct Batches<R: Runtime>(Mutex<Vec<(Kind, Time, Arc<Hub<R>>)>>);
-
-impl<R: Runtime> Default for Batches<R> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<R: Runtime> Batches<R> {
-    /// The machine of that kind, made if there is none. Idle ones that waited for long are closed.
-    fn get(
-        &self,
-        now: Time,
-        kind: Kind,
-        make: impl FnOnce(&Kind) -> Result<Arc<Hub<R>>, Error>,
-    ) -> Result<Arc<Hub<R>>, Error> {
-        let mut all = lock(&self.0);
-        let known = all.iter().position(|(known, _, _)| *known == kind);
-        let hub = match known {
-            Some(at) => all.remove(at).2,
-            None => make(&kind)?,
-        };
-        let crowded = all.len() >= MAX_MACHINES;
-        let mut closed = Vec::new();
-        let mut first = crowded;
-        all.retain(|(_, used, hub)| {
-            let old = *used + IDLE_FOR <= now || first;
-            let stays = !(old && hub.is_idle());
-            if !stays {
-                first = false;
-                closed.push(Arc::clone(hub));
-            }
-            stays
-        });
-        all.push((kind, now, Arc::clone(&hub)));
-        drop(all);
-        for hub in closed {
-            hub.close();
-        }
-        Ok(hub)
-    }
-
-    pub(super) fn set_chain(&self, view: &ChainView) {
-        for (_, _, hub) in lock(&self.0).iter() {
-            hub.machine
-                .with(|batch, now| batch.set_chain(now, view.clone()));
-        }
-    }
-}
-
-impl<R: Runtime> Drop for Batches<R> {
-    fn drop(&mut self) {
-        for (_, _, hub) in lock(&self.0).drain(..) {
-            hub.close();
-        }
-    }
-}
-
-/// Where orchestrators come from.
-enum Search {
-    Named(Vec<Url>),
-    Sources(Vec<(Origin, Source)>),
-}
-
-/// A machine, and the jobs that wait for its events.
-pub(super) struct Hub<R: Runtime> {
-    machine: Handle<Batch<Balanced>, R>,
-    search: Search,
-    inboxes: Mutex<BTreeMap<JobId, Inbox>>,
-}
-
-/// The events of one job that it has not taken yet.
-#[derive(Default)]
-struct Inbox {
-    events: VecDeque<BatchEvent>,
-    paused: bool,
-    waker: Option<Waker>,
-}
-
-impl<R: Runtime> Hub<R> {
-    fn start(
-        driver: &Driver<R>,
-        kind: &Kind,
-        config: Config,
-        payer: Payer,
-        search: Search,
-    ) -> Arc<Self> {
-        let batch = Batch::new(
-            driver.now(),
-            config,
-            kind.pipeline,
-            kind.model.as_str(),
-            payer.identity(),
-            payer,
-            Balanced::default(),
-            seed(),
-        );
-        let hub = Arc::new(Self {
-            machine: driver.drive(batch),
-            search,
-            inboxes: Mutex::default(),
-        });
-        if let Search::Named(urls) = &hub.search {
-            hub.machine
-                .with(|batch, now| batch.replace(now, urls.clone()));
-        }
-        driver.runtime().spawn(Arc::clone(&hub).pump());
-        hub
-    }
-
-    fn submit(&self, request: &BatchRequest, preferences: Preferences) -> Result<JobId, Error> {
-        // One lock in the other: events may be there before the call returns.
-        let mut inboxes = lock(&self.inboxes);
-        let id = self
-            .machine
-            .with(|batch, now| batch.submit(now, request, preferences));
-        let id = id.map_err(|misuse| match misuse {
-            Misuse::StillOpen => Error::Options("too many jobs of this model are under way"),
-            misuse => misuse.into(),
-        })?;
-        inboxes.insert(id, Inbox::default());
-        Ok(id)
-    }
-
-    /// Whether no job is under way.
-    fn is_idle(&self) -> bool {
-        lock(&self.inboxes).is_empty()
-    }
-
-    fn cancel(&self, id: JobId) {
-        let mut inboxes = lock(&self.inboxes);
-        if inboxes.remove(&id).is_some() {
-            self.machine.with(|batch, now| batch.cancel(now, id));
-        }
-    }
-
-    /// Ends the machine: jobs under way fail.
-    fn close(&self) {
-        self.machine.with(Batch::close);
-        self.machine.close();
-        for (_, inbox) in lock(&self.inboxes).iter_mut() {
-            inbox.push(BatchEvent::Failed(Failed::Closed));
-        }
-    }
-
-    fn poll(&self, id: JobId, cx: &Context<'_>) -> Poll<Option<BatchEvent>> {
-        let mut inboxes = lock(&self.inboxes);
-        let Some(inbox) = inboxes.get_mut(&id) else {
-            return Poll::Ready(None);
-        };
-        let Some(event) = inbox.events.pop_front() else {
-            inbox.waker = Some(cx.waker().clone());
-            return Poll::Pending;
-        };
-        if inbox.paused && inbox.events.len() <= FEW_CHUNKS {
-            inbox.paused = false;
-            self.machine.with(|batch, now| batch.resume(now, id));
-        }
-        Poll::Ready(Some(event))
-    }
-
-    /// Carries events to the jobs, until the machine is closed.
-    async fn pump(self: Arc<Self>) {
-        let driver = self.machine.driver().clone();
-        while let Some(event) = self.machine.next().await {
-            match event {
-                Event::Find => driver.runtime().spawn(Arc::clone(&self).find()),
-                Event::Trying(id, trying) => self.deliver(id, BatchEvent::Trying(*trying)),
-                Event::Head(id, served) => self.deliver(id, BatchEvent::Head(*served)),
-                Event::Chunk(id, chunk) => self.deliver(id, BatchEvent::Chunk(chunk)),
-                Event::Done(id, finished) => self.deliver(id, BatchEvent::Done(*finished)),
-                Event::Failed(id, failed) => self.deliver(id, BatchEvent::Failed(*failed)),
-                // What handshakes and payments saw of signers is for all.
-                Event::Paid(..) | Event::Pool(_) => {
-                    let health = self.machine.with(|batch, _| batch.signer_health());
-                    driver.learn_signers(&health);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn deliver(&self, id: JobId, event: BatchEvent) {
-        let mut inboxes = lock(&self.inboxes);
-        let Some(inbox) = inboxes.get_mut(&id) else {
-            return;
-        };
-        inbox.push(event);
-        if inbox.events.len() >= MAX_CHUNKS && !inbox.paused {
-            inbox.paused = true;
-            self.machine.with(|batch, now| batch.pause(now, id));
-        }
-    }
-
-    /// Looks for orchestrators once.
-    async fn find(self: Arc<Self>) {
-        let sources = match &self.search {
-            Search::Named(urls) => {
-                self.machine
-                    .with(|batch, now| batch.offer(now, urls.clone()));
-                return;
-            }
-            Search::Sources(sources) => sources.clone(),
-        };
-        let config = discovery::Config::default();
-        let driver = self.machine.driver();
-        let found = discover(driver, config, sources, discovery::WITHIN)
-            .await
-            .found;
-        let found: Vec<Offered> = found.iter().map(Offered::from).collect();
-        self.machine.with(|batch, now| {
-            if found.is_empty() {
-                // A place that is silent for a moment ends nothing.
-                batch.offer(now, found);
-            } else {
-                batch.replace(now, found);
-            }
-        });
-    }
-}
-
-impl Inbox {
-    fn push(&mut self, event: BatchEvent) {
-        self.events.push_back(event);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
         }
     }
 }

@@ -19,8 +19,9 @@ use livepeer_core::trickle::{publisher, subscriber};
 use livepeer_core::wire::{Params, StartRequest};
 
 use super::Error;
+use super::account::Account;
 use super::find::discover;
-use super::fleet::{Account, Fleet, Kind};
+use super::fleet::{Fleet, Kind};
 use super::input::Input;
 use super::live::LiveVideoJob;
 use super::memory::recall;

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use livepeer_core::Failure;
 use livepeer_core::http::Url;
+use livepeer_core::job::batch::{Failed, Finished, Served, Trying};
 use livepeer_core::money::{Amount, Price};
 use livepeer_core::payment::session::{Charge, Paid};
 use livepeer_core::wire::RunnerEvent;
@@ -58,4 +60,20 @@ pub struct Swapped {
     pub after: Duration,
     /// Segments of the input that it gets although the one before had them.
     pub again: usize,
+}
+
+/// News of a batch job. The last one is [`BatchEvent::Done`] or [`BatchEvent::Failed`].
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum BatchEvent {
+    /// An orchestrator gets the request.
+    Trying(Trying),
+    /// A stream has begun.
+    Head(Served),
+    /// The payload of an event of a stream, as it came.
+    Chunk(Bytes),
+    /// The job is done.
+    Done(Finished),
+    /// The job failed.
+    Failed(Failed),
 }

@@ -6,17 +6,16 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use livepeer_core::Address;
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::handshake::PinChange;
-use livepeer_core::http::{Headers, Reach, Trust, Url};
+use livepeer_core::http::{Reach, Trust, Url};
 use livepeer_core::money::Price;
-use livepeer_core::payment::Payer;
 use livepeer_core::pool::SessionPool;
 use livepeer_core::selection::Balanced;
 
-use super::batch::Batches;
+use super::account::Account;
 use super::board::Board;
+use super::hub::Batches;
 use crate::{Driver, Handle, Runtime, lock};
 
 /// At most this many pools wait for another job; of more, the one that has waited longest is closed.

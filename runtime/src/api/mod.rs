@@ -7,6 +7,7 @@
 //! Answers are state that calls look up, so that calls at the same time each get theirs; events go to everybody who
 //! reads them. Everything may be dropped anywhere: jobs stop, inputs close and payments count as refused.
 
+mod account;
 mod address;
 mod batch;
 mod board;
@@ -17,6 +18,7 @@ mod find;
 mod fleet;
 mod found;
 mod gateway;
+mod hub;
 mod input;
 mod live;
 mod memory;
@@ -29,10 +31,10 @@ mod ring;
 mod ts;
 
 pub use address::{orchestrator_url, service_url};
-pub use batch::{BatchEvent, BatchJob, Chunks, Submission};
+pub use batch::{BatchJob, Chunks, Submission};
 pub use builder::LiveVideoJobBuilder;
 pub use error::{Error, Over};
-pub use event::{JobEvent, Spent, Swapped};
+pub use event::{BatchEvent, JobEvent, Spent, Swapped};
 pub use find::{Search, Survey, discover};
 pub use found::Discovered;
 pub use gateway::Gateway;
