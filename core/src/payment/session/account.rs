@@ -439,9 +439,11 @@ impl PaymentSession {
     /// A quote is put to use: dearer ones begin a new payer session, and cheaper ones are billed at the price that the
     /// balance was opened with, as the orchestrator does.
     pub(super) fn quote_changed(&mut self) {
-        if let Some(account) = &mut self.account {
-            account.ticketless = None;
-        }
+        // A job keeps the price of its first payment, as long as its orchestrator does.
+        let Some(account) = &mut self.account else {
+            return;
+        };
+        account.ticketless = None;
         let price = self.quote.as_ref().map(|quote| quote.price);
         if let Some(price) = price.filter(|price| self.accepted && *price > self.initial) {
             self.initial = price;
