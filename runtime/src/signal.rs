@@ -18,20 +18,19 @@ pub(crate) enum Stop {
     Now = 2,
 }
 
-/// A flag that one task looks at and others raise.
+/// A flag that tasks look at while they do something else, and others raise.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
     level: AtomicU8,
-    waker: Mutex<Option<Waker>>,
+    /// The tasks that look at it now, one entry for each future that does.
+    watching: Mutex<Vec<Waker>>,
 }
 
 impl Signal {
     pub(crate) fn raise(&self, to: Stop) {
         if self.level.fetch_max(to as u8, Ordering::AcqRel) < to as u8 {
-            let waker = lock(&self.waker).clone();
-            if let Some(waker) = waker {
-                waker.wake();
-            }
+            let watching = lock(&self.watching).clone();
+            watching.into_iter().for_each(Waker::wake);
         }
     }
 
@@ -66,18 +65,52 @@ impl Signal {
         limit: Stop,
         mut future: Pin<&mut impl Future<Output = T>>,
     ) -> impl Future<Output = Option<T>> {
-        // Whom the signal wakes, looked at without its lock.
-        let mut task: Option<Waker> = None;
+        let mut watch = Watch {
+            signal: self,
+            task: None,
+        };
         std::future::poll_fn(move |cx| {
-            if !task.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
-                task = Some(cx.waker().clone());
-                lock(&self.waker).clone_from(&task);
-            }
+            watch.with(cx);
             if self.level() >= limit {
                 return Poll::Ready(None);
             }
             future.as_mut().poll(cx).map(Some)
         })
+    }
+}
+
+/// A task's place among those that a signal wakes.
+struct Watch<'a> {
+    signal: &'a Signal,
+    /// The task, looked at without the signal's lock.
+    task: Option<Waker>,
+}
+
+impl Watch<'_> {
+    fn with(&mut self, cx: &Context<'_>) {
+        if !self.task.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            let task = cx.waker().clone();
+            let mut watching = lock(&self.signal.watching);
+            self.leave(&mut watching);
+            watching.push(task.clone());
+            drop(watching);
+            self.task = Some(task);
+        }
+    }
+
+    /// Takes back the entry of this future; another future of the same task has its own.
+    fn leave(&self, watching: &mut Vec<Waker>) {
+        if let Some(task) = &self.task
+            && let Some(own) = watching.iter().position(|other| other.will_wake(task))
+        {
+            watching.swap_remove(own);
+        }
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        self.leave(&mut lock(&self.signal.watching));
     }
 }
 

@@ -63,7 +63,8 @@ pub async fn afresh_forgets_what_was_remembered<R: Runtime>(runtime: R) {
     assert_eq!(client.fetch(get(at)).await.0, 200);
 }
 
-/// A peer that restarts with another certificate is accepted anew, and what the old one opened is closed.
+/// A peer that restarts with another certificate is accepted anew, and what the old one opened is closed: the calls that
+/// wait for an answer, over either protocol, several on one connection.
 pub async fn a_certificate_accepted_anew_closes_what_the_old_one_opened<R: Runtime>(runtime: R) {
     let (first, second) = (identity(&runtime), identity(&runtime));
     let (old, socket) = Side::serving(&runtime, tls(&first), Habits::Tell).await;
@@ -71,8 +72,12 @@ pub async fn a_certificate_accepted_anew_closes_what_the_old_one_opened<R: Runti
     let driver = Driver::new(runtime.clone());
     let waiting = Side::new(&driver, Habits::Tell);
     let client = Side::new(&driver, Habits::Tell);
-    let held = waiting.open(get(at.clone()));
-    old.accept().await;
+    let mut held = Vec::new();
+    for protocol in [HTTP1, HTTP2, HTTP2] {
+        held.push(waiting.open(get(at.clone()).protocol(protocol)));
+        let (id, _) = old.accept().await;
+        old.rest(id).await;
+    }
     let restarted = async {
         deaf(&runtime, address).await;
         let side = Side::new(&Driver::new(runtime.clone()), Habits::Serve);
@@ -90,7 +95,9 @@ pub async fn a_certificate_accepted_anew_closes_what_the_old_one_opened<R: Runti
         assert_eq!(client.fetch(anew).await.0, 200);
         let pins = client.handle.driver().pins();
         assert_eq!(pins.get(&at.authority()), Some(second.sha256()));
-        assert_eq!(waiting.fault(held).await, changed);
+        for id in held {
+            assert_eq!(waiting.fault(id).await, changed);
+        }
         for protocol in [HTTP1, HTTP2] {
             let now = get(at.clone()).protocol(protocol);
             assert_eq!(client.fetch(now).await.0, 200);

@@ -144,16 +144,25 @@ impl<R: Runtime> Client<R> {
             };
             let opened = connection.opened.clone();
             let talk = pin!(self.talk_http1(exchange, &key, connection, reused, head));
-            let outcome =
-                match &opened {
-                    None => talk.await,
-                    Some(opened) => opened.closed.unless_stopped(talk).await.unwrap_or_else(|| {
-                        Err(opened.fault(self.pins(), &request.url.authority()))
-                    }),
-                };
-            match outcome? {
+            match self.while_trusted(request, opened.as_deref(), talk).await? {
                 None => return Ok(()),
                 Some(unsent) => head = unsent,
+            }
+        }
+    }
+
+    /// Runs `talk` on a connection until another certificate is accepted in place of the one that opened it.
+    async fn while_trusted<T>(
+        &self,
+        request: &Request,
+        opened: Option<&Opened>,
+        talk: Pin<&mut impl Future<Output = Result<T, Fault>>>,
+    ) -> Result<T, Fault> {
+        match opened {
+            None => talk.await,
+            Some(opened) => {
+                let outcome = opened.closed.unless_stopped(talk).await;
+                outcome.unwrap_or_else(|| Err(opened.fault(self.pins(), &request.url.authority())))
             }
         }
     }
@@ -220,39 +229,55 @@ impl<R: Runtime> Client<R> {
     ) -> Result<(), Fault> {
         let mut shared = self.pool.get_http2(&key);
         loop {
-            let (mut connection, end) = match shared.take() {
+            let (connection, end) = match shared.take() {
                 Some(connection) => (connection, None),
                 None => {
                     let (connection, end) = self.open_http2(request, &key).await?;
                     (connection, Some(end))
                 }
             };
-            let doubt = Doubt::new(&self.pool, &key, connection.heard.clone());
-            let mut talk = Talk::<R>::new(exchange, Protocol::Http2, None);
-            let reply = connection.sender.try_send_request(head);
-            let reply = talk.head(reply).await;
-            drop(doubt);
-            match reply {
-                Ok(reply) => {
-                    let ending = talk.body(reply).await?;
-                    exchange.feed_last(ending);
-                    return Ok(());
-                }
+            let opened = connection.opened.clone();
+            let talk = pin!(self.talk_http2(exchange, &key, connection, end, head));
+            match self.while_trusted(request, opened.as_deref(), talk).await? {
+                None => return Ok(()),
                 // As with HTTP/1.1. The next round opens a connection of its own.
-                Err(mut error) => match (error.take_message(), end) {
-                    (Some(unsent), None) => head = unsent,
-                    // The connection was of no use from the start, and knows why.
-                    (Some(_), Some(end)) => return Err(end.why().await),
-                    (None, _) => return Err(convert::fault(error.error(), Protocol::Http2)),
-                },
+                Some(unsent) => head = unsent,
             }
         }
     }
 
+    /// Performs a request on a shared connection; the request, if nothing of it was sent on one that others had opened.
+    async fn talk_http2(
+        &self,
+        exchange: &Exchange,
+        key: &Key,
+        mut connection: Http2,
+        end: Option<Arc<End>>,
+        head: hyper::Request<OutBody>,
+    ) -> Result<Option<hyper::Request<OutBody>>, Fault> {
+        let doubt = Doubt::new(&self.pool, key, connection.heard.clone());
+        let mut talk = Talk::<R>::new(exchange, Protocol::Http2, None);
+        let reply = connection.sender.try_send_request(head);
+        let reply = talk.head(reply).await;
+        drop(doubt);
+        match reply {
+            Ok(reply) => {
+                let ending = talk.body(reply).await?;
+                exchange.feed_last(ending);
+                Ok(None)
+            }
+            Err(mut error) => match (error.take_message(), end) {
+                (Some(unsent), None) => Ok(Some(unsent)),
+                // The connection was of no use from the start, and knows why.
+                (Some(_), Some(end)) => Err(end.why().await),
+                (None, _) => Err(convert::fault(error.error(), Protocol::Http2)),
+            },
+        }
+    }
+
     async fn open_http2(&self, request: &Request, key: &Key) -> Result<(Http2, Arc<End>), Fault> {
-        // Calls over HTTP/2 are short: whoever accepts another certificate evicts the connection, and no more is sent on it.
         let heard = Heard::default();
-        let (io, _) = self.connect(request, heard.clone()).await?;
+        let (io, opened) = self.connect(request, heard.clone()).await?;
         let (sender, connection) = http2::Builder::new(Executor(self.runtime.clone()))
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -273,7 +298,11 @@ impl<R: Runtime> Client<R> {
             }
             told.ended.raise(Stop::Now);
         });
-        let connection = Http2 { sender, heard };
+        let connection = Http2 {
+            sender,
+            opened,
+            heard,
+        };
         self.pool.share_http2(key.clone(), connection.clone());
         Ok((connection, end))
     }

@@ -36,6 +36,8 @@ pub(super) struct Http1<R: Runtime> {
 #[derive(Clone)]
 pub(super) struct Http2 {
     pub(super) sender: http2::SendRequest<OutBody>,
+    /// As with HTTP/1.1: the calls under way are cut.
+    pub(super) opened: Option<Arc<Opened>>,
     pub(super) heard: Heard,
 }
 
