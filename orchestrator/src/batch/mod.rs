@@ -230,7 +230,8 @@ impl Batch {
 
 impl Orchestrator {
     /// Free slots of a batch model; zero for one that is not there.
-    pub(super) fn free_slots(&self, pipeline: Pipeline, name: &str) -> u32 {
+    #[must_use]
+    pub fn free_slots(&self, pipeline: Pipeline, name: &str) -> u32 {
         let model = self.config.batch.get(&pipeline).and_then(|by| by.get(name));
         let capacity = model.map_or(0, |model| model.capacity);
         capacity.saturating_sub(self.batch.taken(pipeline, name))

@@ -15,14 +15,16 @@ use livepeer_core::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER};
 use livepeer_core::wire::{
     Channels, OrchestratorInfo, Payment, SegmentCredentials, SenderParams, identity_digest,
 };
-use livepeer_core::{Effect, EffectId, Input, Machine, Time};
+use livepeer_core::{Effect, EffectId, Input, Machine, Pipeline, Time};
 use livepeer_proto::net;
 
 use super::Reel;
 use super::reel::nth;
 use crate::Key;
 use crate::{Driven, Exchanges};
-use livepeer_orchestrator::{Config, Event, ModelConfig, Orchestrator, Payments};
+use livepeer_orchestrator::{
+    BatchModel, Config, Event, Mishap, ModelConfig, Orchestrator, Payments, Quirks,
+};
 
 /// A step of the play.
 #[derive(Clone, Debug)]
@@ -33,6 +35,13 @@ pub enum Step {
     Start(u8, u8, u8, u8),
     /// A payment under the n-th quote for the m-th session, likewise.
     Pay(u8, u8, u8, u8, u8),
+    /// Batch work of the n-th kind under the n-th quote, with tickets from a nonce on; the last byte says what is wrong
+    /// with it.
+    Batch(u8, u8, u8, u8, u8),
+    /// The orchestrator, or its runners, misbehave in the n-th way from now on.
+    Quirk(u8),
+    /// The n-th open exchange takes what it was sent, less some bytes.
+    Take(u8, u8),
     /// A request for a fresh quote for the n-th session.
     Refresh(u8),
     /// A request that means nothing: path, method, and whether it looks like gRPC.
@@ -59,7 +68,7 @@ impl Step {
     /// The next step of a reel.
     #[must_use]
     pub fn read(reel: &mut Reel<'_>) -> Self {
-        match reel.below(16) {
+        match reel.below(20) {
             0 => Self::Hello(reel.byte()),
             1 | 2 => Self::Start(reel.byte(), reel.below(8), reel.below(4), reel.byte()),
             3 | 4 => {
@@ -78,6 +87,12 @@ impl Step {
                 1 => Self::Expel(reel.byte()),
                 _ => Self::Stored(true),
             },
+            16 | 17 => {
+                let (kind, quote) = (reel.byte(), reel.byte());
+                Self::Batch(kind, quote, reel.below(24), reel.below(4), reel.byte())
+            }
+            18 => Self::Quirk(reel.byte()),
+            19 => Self::Take(reel.byte(), reel.byte()),
             _ => Self::Pass(reel.byte()),
         }
     }
@@ -88,10 +103,14 @@ impl Step {
 struct Exchange {
     hello: bool,
     start: bool,
+    /// Batch work, and whether its request names no model: then its handler dies before it takes a slot.
+    batch: Option<bool>,
     status: Option<u16>,
     stream: bool,
     over: bool,
     body: Vec<u8>,
+    /// The bytes of the body that the peer has not taken yet.
+    unsent: usize,
 }
 
 /// Plays steps against an orchestrator.
@@ -111,14 +130,56 @@ pub struct Player {
     sent: BTreeSet<([u8; 32], u32)>,
     credited: Amount,
     tickets: usize,
+    metered: Amount,
     billed: Amount,
+    /// Batch requests that were sent, and those that were charged.
+    batch: (u64, u64),
+    /// Batch requests whose handlers died.
+    died: u32,
     /// Whether the last input said that a record is durable.
     storing: bool,
     closed: bool,
 }
 
-/// Sessions at a time.
+/// Sessions at a time, and batch requests of a kind.
 const PLACES: u32 = 3;
+
+/// The kinds of batch work.
+const BATCH: [Pipeline; 3] = [Pipeline::TextToImage, Pipeline::Llm, Pipeline::TextToSpeech];
+
+/// The ways to misbehave.
+fn quirks(way: u8) -> Quirks {
+    let runner = |status| Some(Mishap::Answers(status, "no".to_owned()));
+    let quirk = |runner| Quirks {
+        runner,
+        ..Quirks::default()
+    };
+    match way % 16 {
+        0 => quirk(runner(400)),
+        1 => quirk(runner(503)),
+        2 => quirk(Some(Mishap::Gone)),
+        3 => quirk(Some(Mishap::Silent)),
+        4 => quirk(Some(Mishap::NoChoices)),
+        5 => quirk(Some(Mishap::ErrorChunk)),
+        6 => quirk(Some(Mishap::Dies)),
+        7 => quirk(Some(Mishap::Breaks)),
+        8 => Quirks {
+            busy: true,
+            ..Quirks::default()
+        },
+        9 => Quirks {
+            overcharge: Some(9),
+            data_urls: true,
+            ..Quirks::default()
+        },
+        10 => Quirks {
+            equal_names: true,
+            delay: Duration::from_millis(500),
+            ..Quirks::default()
+        },
+        _ => Quirks::default(),
+    }
+}
 
 impl Player {
     /// A paid orchestrator; the byte picks its price.
@@ -139,6 +200,15 @@ impl Player {
         }
         .on_chain(Payments::new(account, price, chain.clone()))
         .with_model("noop", model);
+        let config = BATCH.into_iter().fold(config, |config, pipeline| {
+            let model = BatchModel {
+                capacity: PLACES,
+                takes: Duration::from_millis(300),
+                pace: Duration::from_millis(50),
+                ..BatchModel::default()
+            };
+            config.with_batch_model(pipeline, "m", model)
+        });
         let mut player = Self {
             now,
             book: Exchanges::default(),
@@ -154,6 +224,9 @@ impl Player {
             sent: BTreeSet::new(),
             credited: Amount::zero(),
             tickets: 0,
+            metered: Amount::zero(),
+            batch: (0, 0),
+            died: 0,
             billed: Amount::zero(),
             storing: false,
             closed: false,
@@ -194,6 +267,22 @@ impl Player {
                 let request = self.post("/payment", paid);
                 let id = self.request(request);
                 self.http(id, In::End(Headers::new()));
+            }
+            Step::Batch(kind, quote, nonce, tickets, wrong) => {
+                self.batch(*kind, *quote, *nonce, *tickets, *wrong);
+            }
+            Step::Quirk(way) => {
+                self.machine.set_quirks(self.now, quirks(*way));
+                self.drain();
+            }
+            Step::Take(which, less) => {
+                if let Some(id) = self.exchange(*which)
+                    && let Some(exchange) = self.exchanges.get_mut(&id)
+                {
+                    let taken = exchange.unsent.saturating_sub(usize::from(*less));
+                    exchange.unsent -= taken;
+                    self.http(id, In::Sent(taken));
+                }
             }
             Step::Refresh(session) => {
                 let sender = self.payer.address();
@@ -293,6 +382,15 @@ impl Player {
         assert_eq!(figures.running, 0, "sessions are swept");
         assert_eq!(figures.credited, self.credited);
         assert_eq!(figures.billed, self.billed);
+        assert_eq!(figures.jobs, self.batch.1);
+        assert_eq!(
+            BATCH
+                .map(|pipeline| self.machine.free_slots(pipeline, "m"))
+                .iter()
+                .sum::<u32>(),
+            3 * PLACES - self.died,
+            "all slots are free again, but for those of handlers that died"
+        );
         assert!(!self.closed, "nobody closed it yet");
         self.machine.close(self.now);
         self.drain();
@@ -328,6 +426,32 @@ impl Player {
             bytes.len()
         };
         self.http(id, In::Data(bytes.slice(..cut)));
+        self.http(id, In::End(Headers::new()));
+    }
+
+    fn batch(&mut self, kind: u8, quote: u8, nonce: u8, tickets: u8, wrong: u8) {
+        let pipeline = BATCH[usize::from(kind) % BATCH.len()];
+        let Some(paid) = self.paid(quote, "first", nonce, tickets, wrong) else {
+            return;
+        };
+        let stream = kind >= 128;
+        let body = match (wrong, pipeline) {
+            (250, _) => "{".to_owned(),
+            (251, _) => r#"{"prompt":"p"}"#.to_owned(),
+            (_, Pipeline::Llm) => {
+                let words = "word ".repeat(usize::from(wrong));
+                format!(
+                    r#"{{"model":"m","messages":[{{"role":"user","content":"{words}"}}],"max_tokens":99,"stream":{stream}}}"#
+                )
+            }
+            (_, Pipeline::TextToSpeech) => r#"{"model_id":"m","text":"t"}"#.to_owned(),
+            _ => r#"{"model_id":"m","prompt":"p","width":9,"height":8}"#.to_owned(),
+        };
+        let request = self.post(&format!("/{pipeline}"), paid);
+        let id = self.request(request);
+        self.exchanges.get_mut(&id).expect("just opened").batch = Some(wrong == 251);
+        self.batch.0 += 1;
+        self.http(id, In::Data(body.into()));
         self.http(id, In::End(Headers::new()));
     }
 
@@ -443,10 +567,12 @@ impl Player {
             Exchange {
                 hello: false,
                 start: false,
+                batch: None,
                 status: None,
                 stream: false,
                 over: false,
                 body: Vec::new(),
+                unsent: 0,
             },
         );
         self.open.push(id);
@@ -479,10 +605,15 @@ impl Player {
             }
             Out::Data(bytes) => {
                 assert!(exchange.stream && !exchange.over, "bytes belong to a body");
+                exchange.unsent += bytes.len();
                 exchange.body.extend_from_slice(&bytes);
             }
             Out::End(_) => {
                 assert!(exchange.stream && !exchange.over, "a body ends once");
+                exchange.over = true;
+            }
+            Out::Abort if exchange.batch.is_some() => {
+                self.died += u32::from(exchange.batch == Some(false));
                 exchange.over = true;
             }
             Out::Abort | Out::Pause | Out::Resume | Out::Report => {}
@@ -550,8 +681,14 @@ impl Driven for Player {
             }
             Event::Metered { fee, balance, .. } => {
                 self.billed += &fee;
+                self.metered += &fee;
                 assert!(balance >= Amount::zero(), "metering never overdraws");
-                assert!(self.billed <= self.credited, "what is billed was paid");
+                assert!(self.metered <= self.credited, "what is metered was paid");
+            }
+            Event::Worked { fee, .. } => {
+                self.billed += &fee;
+                self.batch.1 += 1;
+                assert!(self.batch.1 <= self.batch.0, "no request is charged twice");
             }
             Event::Closed => self.closed = true,
             _ => {}
