@@ -11,7 +11,7 @@ use livepeer_core::payment::Secret;
 use livepeer_core::trickle::Start;
 use livepeer_core::{Address, Pipeline};
 
-use super::batch::{BatchModel, Mishap, Models};
+use super::batch::{BatchModel, Measure, Mishap, Models, measure_simple};
 use super::pipeline::PipelineFactory;
 
 /// How an orchestrator is set up. [`Config::new`] has production's numbers.
@@ -38,6 +38,8 @@ pub struct Config {
     pub secret: Option<Secret>,
     /// When and where its runners begin to read the input of a session.
     pub join: Join,
+    /// The decoder that measures the files of batch requests.
+    pub measure: Measure,
     /// How it misbehaves.
     pub quirks: Quirks,
 }
@@ -57,6 +59,7 @@ impl Config {
             idle: Duration::from_secs(300),
             secret: None,
             join: Join::default(),
+            measure: measure_simple,
             quirks: Quirks::default(),
         }
         .with_model("noop", ModelConfig::default())

@@ -54,7 +54,8 @@ use livepeer_core::wire::Params;
 use livepeer_core::{Address, Child, EffectId, Input, Machine, Outbox, Output, Rng, Seed, Time};
 
 pub use batch::{
-    BatchModel, MAX_BATCH_BYTES, MAX_FILE_BYTES, MAX_FILES, MAX_PIXELS, MAX_SIDE, Mishap,
+    BatchModel, MAX_BATCH_BYTES, MAX_FILE_BYTES, MAX_FILES, MAX_PIXELS, MAX_SIDE, Measure, Mishap,
+    measure_simple,
 };
 pub use config::{Config, Join, ModelConfig, Payments, Quirks};
 pub use event::{EndReason, Event, Figures, Surface};

@@ -190,6 +190,19 @@ impl Quirk {
         (Self::BreakingStream, "breaking-stream"),
     ];
 
+    /// The quirks that pass and leave no trace: none that keeps a slot for ever, or leaves a payer in debt.
+    pub(crate) fn passing() -> impl Iterator<Item = Self> {
+        let lasting = [
+            Self::Silent,
+            Self::Overcharge,
+            Self::Runner503,
+            Self::NoChoices,
+            Self::BreakingStream,
+        ];
+        let all = Self::ALL.into_iter().map(|(quirk, _)| quirk);
+        all.filter(move |quirk| !lasting.contains(quirk))
+    }
+
     /// The name on the command line.
     pub(crate) fn name(self) -> &'static str {
         let found = Self::ALL.iter().find(|(quirk, _)| *quirk == self);

@@ -18,5 +18,5 @@ pub(crate) use output::{
     LogWriter, print, print_json, print_json_error, print_json_with, report, tell,
 };
 pub(crate) use progress::Progress;
-pub(crate) use summary::{Money, Summary, wei};
+pub(crate) use summary::{BatchSummary, Money, Summary, wei};
 pub(crate) use table::{facts, table};

@@ -129,6 +129,36 @@ pub(crate) struct Summary {
     pub(crate) balance: Option<Money>,
     /// Oddities of the input.
     pub(crate) warnings: Warnings,
+    /// The batch job that followed, if one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) batch: Option<BatchSummary>,
+}
+
+/// The figures of one batch job.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct BatchSummary {
+    /// The pipeline.
+    pub(crate) pipeline: &'static str,
+    /// The model.
+    pub(crate) model: String,
+    /// Bytes of the results.
+    pub(crate) bytes: u64,
+    /// Units that were paid for.
+    pub(crate) units: u64,
+    /// The word for one unit.
+    pub(crate) unit: &'static str,
+    /// The fee.
+    #[serde(flatten, serialize_with = "fee")]
+    pub(crate) cost: Money,
+    /// Tickets that went along.
+    pub(crate) tickets: u64,
+    /// From the request to the answer.
+    #[serde(rename = "waited_us", serialize_with = "micros")]
+    pub(crate) waited: Duration,
+}
+
+fn fee<S: Serializer>(amount: &Money, serializer: S) -> Result<S::Ok, S::Error> {
+    wei("cost_wei", "cost_wei_exact", Some(amount), serializer)
 }
 
 impl Summary {
@@ -200,6 +230,32 @@ impl Summary {
         }
         if !self.warnings.is_empty() {
             rows.push(("input", self.warnings.to_string()));
+        }
+        if let Some(batch) = &self.batch {
+            rows.push((
+                batch.pipeline,
+                format!(
+                    "{} {}s of {} in {}, {}",
+                    count(batch.units),
+                    batch.unit,
+                    batch.model,
+                    duration(batch.waited),
+                    bytes(batch.bytes)
+                ),
+            ));
+            rows.push((
+                "paid for it",
+                format!(
+                    "{} in {} {}",
+                    Wei(&batch.cost.0),
+                    count(batch.tickets),
+                    if batch.tickets == 1 {
+                        "ticket"
+                    } else {
+                        "tickets"
+                    },
+                ),
+            ));
         }
         facts(rows)
     }

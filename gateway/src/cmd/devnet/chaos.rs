@@ -1,5 +1,5 @@
-//! Mishaps in a development network, on purpose: one orchestrator at a time is killed and comes back, or
-//! stands still for a while.
+//! Mishaps in a development network, on purpose: one orchestrator at a time is killed and comes back, stands still, or
+//! misbehaves in batch work for a while.
 
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -10,6 +10,7 @@ use livepeer_core::rng::Rng;
 
 use super::network::Tell;
 use super::process::Process;
+use crate::args::Quirk;
 
 /// Between two mishaps, at least and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(6));
@@ -18,13 +19,23 @@ const AWAY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_s
 /// How long one stands still.
 const STILL: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(8));
 
+/// How long one misbehaves.
+const ODD: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
+
 /// The next mishap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mishap {
     after: Duration,
     victim: usize,
-    killed: bool,
+    kind: Kind,
     lasts: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Killed,
+    Still,
+    Odd(Quirk),
 }
 
 /// A plan of mishaps: the same seed brings the same ones.
@@ -46,12 +57,23 @@ impl Chaos {
     fn next(&mut self) -> Mishap {
         let after = self.between(PAUSE);
         let victim = self.rng.below(self.victims as u64) as usize;
-        let killed = self.rng.below(3) < 2;
-        let lasts = self.between(if killed { AWAY } else { STILL });
+        let kind = match self.rng.below(6) {
+            0..3 => Kind::Killed,
+            3 => Kind::Still,
+            _ => {
+                let quirks: Vec<Quirk> = Quirk::passing().collect();
+                Kind::Odd(quirks[self.rng.below(quirks.len() as u64) as usize])
+            }
+        };
+        let lasts = self.between(match kind {
+            Kind::Killed => AWAY,
+            Kind::Still => STILL,
+            Kind::Odd(_) => ODD,
+        });
         Mishap {
             after,
             victim,
-            killed,
+            kind,
             lasts,
         }
     }
@@ -107,25 +129,38 @@ impl Crowd {
 fn strike(process: &mut Process, mishap: Mishap, stopped: &Receiver<()>, tell: &Tell) -> bool {
     let name = process.name().to_owned();
     let lasts = mishap.lasts.as_millis();
-    if mishap.killed {
-        process.kill();
-        tell(&format!("chaos: {name} killed, for {lasts} ms"));
-    } else if signal(process, "-STOP") {
-        tell(&format!("chaos: {name} stands still, for {lasts} ms"));
-    } else {
-        return true;
+    match mishap.kind {
+        Kind::Killed => {
+            process.kill();
+            tell(&format!("chaos: {name} killed, for {lasts} ms"));
+        }
+        Kind::Still if signal(process, "-STOP") => {
+            tell(&format!("chaos: {name} stands still, for {lasts} ms"));
+        }
+        Kind::Still => return true,
+        Kind::Odd(quirk) => {
+            process.misbehave(&[quirk]);
+            let quirk = quirk.name();
+            tell(&format!(
+                "chaos: {name} has the quirk {quirk}, for {lasts} ms"
+            ));
+        }
     }
     let goes_on = rest(stopped, mishap.lasts);
-    if mishap.killed {
-        if goes_on {
-            match process.restart() {
-                Ok(()) => tell(&format!("chaos: {name} is back")),
-                Err(failed) => tell(&format!("chaos: {name} is not back: {}", failed.line())),
-            }
+    match mishap.kind {
+        Kind::Killed if goes_on => match process.restart() {
+            Ok(()) => tell(&format!("chaos: {name} is back")),
+            Err(failed) => tell(&format!("chaos: {name} is not back: {}", failed.line())),
+        },
+        Kind::Killed => {}
+        Kind::Still => {
+            signal(process, "-CONT");
+            tell(&format!("chaos: {name} goes on"));
         }
-    } else {
-        signal(process, "-CONT");
-        tell(&format!("chaos: {name} goes on"));
+        Kind::Odd(_) => {
+            process.behave();
+            tell(&format!("chaos: {name} behaves again"));
+        }
     }
     goes_on
 }
@@ -160,10 +195,19 @@ mod tests {
         assert_eq!(mishaps, play(7));
         assert_ne!(mishaps, play(8));
         assert!((0..5).all(|n| mishaps.iter().any(|mishap| mishap.victim == n)));
-        assert!(mishaps.iter().any(|mishap| mishap.killed));
+        assert!(mishaps.iter().any(|mishap| mishap.kind == Kind::Killed));
+        assert!(
+            mishaps
+                .iter()
+                .any(|mishap| matches!(mishap.kind, Kind::Odd(_)))
+        );
         for mishap in mishaps {
             assert!(mishap.after >= PAUSE.0 && mishap.after <= PAUSE.1);
-            let bounds = if mishap.killed { AWAY } else { STILL };
+            let bounds = match mishap.kind {
+                Kind::Killed => AWAY,
+                Kind::Still => STILL,
+                Kind::Odd(_) => ODD,
+            };
             assert!(mishap.lasts >= bounds.0 && mishap.lasts <= bounds.1);
         }
     }

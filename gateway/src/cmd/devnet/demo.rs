@@ -1,9 +1,10 @@
-//! `demo`: the development network and one paid job through it, checked byte for byte.
+//! `demo`: the development network, one paid live job through it, checked byte for byte, and one paid picture.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use livepeer_core::Signers;
+use livepeer_core::wire::batch::{BadRequest, BatchRequest};
+use livepeer_core::{Pipeline, Signers};
 use livepeer_runtime::api::{Gateway, Payer};
 use livepeer_runtime::{Driver, Runtime};
 
@@ -15,13 +16,16 @@ use crate::cmd::on;
 use crate::cmd::sink::Sink;
 use crate::cmd::source::{self, Input};
 use crate::cmd::stop::Stop;
-use crate::ui::{self, Failed, Money, Outcome, Summary};
+use crate::ui::{self, BatchSummary, Failed, Money, Outcome, Summary};
 
 /// Twelve seconds of 640 x 360, H.264 and AAC, a key frame a second.
 const CLIP: &[u8] = include_bytes!("../../../media/testsrc-360p30-12s.ts");
 
 /// The segments that it makes.
 const SEGMENTS: u64 = 12;
+
+/// The side of the picture, in pixels.
+const SIDE: u32 = 512;
 
 pub(crate) fn run(args: &DemoArgs) -> Outcome {
     on::run(args.runtime, Demo(args))
@@ -46,7 +50,13 @@ impl on::Work for Demo<'_> {
             Arc::new(|line| tracing::info!("{line}")),
         )
         .await?;
-        let outcome = through(&driver, &network, args, sink, stop).await;
+        let mut outcome = through(&driver, &network, args, sink, stop).await;
+        if let Ok((summary, Ok(()))) = &mut outcome {
+            match picture(&driver, &network).await {
+                Ok(batch) => summary.batch = Some(batch),
+                Err(failed) => outcome = Err(failed),
+            }
+        }
         let (payments_refused, balance) = match &outcome {
             Ok((summary, _)) => (
                 network.figures().refused,
@@ -95,14 +105,62 @@ async fn through<R: Runtime>(
     job::run(driver, builder, &plan, input, sink, stop).await
 }
 
+/// One picture from a text.
+async fn picture<R: Runtime>(
+    driver: &Driver<R>,
+    network: &Network<R>,
+) -> Result<BatchSummary, Failed> {
+    let request = || -> Result<BatchRequest, BadRequest> {
+        let mut request = BatchRequest::new(Pipeline::TextToImage);
+        request.set("prompt", "a coffee shop at sunset")?;
+        request.set("width", i64::from(SIDE))?;
+        request.set("height", i64::from(SIDE))?;
+        Ok(request)
+    };
+    let request = request().map_err(|bad| fault(&bad.to_string()))?;
+    let model = request.model().to_owned();
+    let job = Gateway::from(driver.clone())
+        .submit(request)
+        .orchestrators(network.orchestrators().cloned())
+        .payer(Payer::Remote(Signers::new(network.signer().clone())))
+        .send()
+        .await
+        .map_err(|error| fault(&error.to_string()))?;
+    let finished = job
+        .answer()
+        .await
+        .map_err(|error| fault(&error.to_string()))?;
+    let side = SIDE.to_be_bytes();
+    let [file] = &finished.files[..] else {
+        return Err(fault(&format!(
+            "{} pictures came back",
+            finished.files.len()
+        )));
+    };
+    // The size of a PNG is behind its signature and the head of its first chunk.
+    if file.content.get(16..24) != Some(&[side, side].concat()[..]) {
+        return Err(fault("the picture has another size than was asked for"));
+    }
+    let served = finished.served;
+    Ok(BatchSummary {
+        pipeline: Pipeline::TextToImage.name(),
+        model,
+        bytes: file.content.len() as u64,
+        units: served.units,
+        unit: Pipeline::TextToImage.work_unit().name(),
+        cost: Money(served.cost),
+        tickets: served.tickets.into(),
+        waited: served.waited,
+    })
+}
+
+fn fault(cause: &str) -> Failed {
+    Failed::new(cause, "This is a fault of the program; please report it")
+}
+
 /// Whether everything came back and was paid for.
 fn judge(summary: &Summary, back: &[u8], join: Join) -> Outcome {
-    let failed = |cause: String| {
-        Err(Failed::new(
-            cause,
-            "This is a fault of the program; please report it",
-        ))
-    };
+    let failed = |cause: String| Err(fault(&cause));
     let payments_refused = summary.payments_refused > 0 || summary.payments == 0;
     if join == Join::Next
         && !payments_refused

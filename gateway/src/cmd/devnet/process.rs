@@ -1,10 +1,11 @@
 //! An orchestrator of the development network in a process of its own: both ends of it.
 //!
-//! The child gets its secrets on standard input and says on standard output where it is reached; it ends when
-//! standard input does, so that it never outlives the network. What it tells goes to standard error, and through the
+//! The child gets its secrets on standard input and says on standard output where it is reached. Each further line of
+//! standard input names the quirks that it has from then on, and it ends when standard input does, so that it never
+//! outlives the network. What it tells goes to standard error, and through the
 //! parent to its own.
 
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
@@ -75,14 +76,20 @@ impl on::Work for Orchestrator<'_> {
         let node = Node::start(&driver, socket, past, paid, &work, tell)?;
         node.misbehave(&args.quirk);
         ui::print(&node.url().to_string())?;
-        let (parent, gone) = async_channel::bounded::<()>(1);
+        let (parent, told) = async_channel::unbounded::<Vec<Quirk>>();
         thread::spawn(move || {
-            // Whatever comes, and then the end.
-            let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
-            drop(parent);
+            // The channel closes with standard input.
+            for line in io::stdin().lock().lines().map_while(Result::ok) {
+                let quirks = line.split_whitespace().map_while(|name| name.parse().ok());
+                if parent.send_blocking(quirks.collect()).is_err() {
+                    return;
+                }
+            }
         });
         let orphaned = async {
-            let _ = gone.recv().await;
+            while let Ok(quirks) = told.recv().await {
+                node.misbehave(&quirks);
+            }
         };
         let blocks = async {
             loop {
@@ -185,6 +192,21 @@ impl Process {
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Misbehaves in these ways from now on. Without effect on one that is dead.
+    pub(super) fn misbehave(&mut self, quirks: &[Quirk]) {
+        let names: Vec<_> = quirks.iter().map(|quirk| quirk.name()).collect();
+        if let Some((_, stdin)) = &mut self.running {
+            // A child that cannot be written to is about to be buried.
+            let _ = writeln!(stdin, "{}", names.join(" "));
+        }
+    }
+
+    /// Misbehaves as it did when it was started.
+    pub(super) fn behave(&mut self) {
+        let quirks = self.quirks.clone();
+        self.misbehave(&quirks);
     }
 
     /// Ends it as a power cut would.
