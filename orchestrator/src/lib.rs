@@ -1,5 +1,5 @@
-//! An orchestrator to talk to: every surface that a live job needs, the recipient's side of payments with all its
-//! checks, a trickle server, and runners that need no GPU.
+//! An orchestrator to talk to: every surface that live and batch jobs need, the recipient's side of payments with all
+//! its checks, a trickle server, and runners that need no GPU.
 //!
 //! The orchestrator is a machine like those of the core, so the same one serves tests under virtual time, fuzzers and,
 //! behind sockets, the development network. Peers' exchanges come in under ids that the driver mints with
@@ -18,7 +18,8 @@
 //!                       └── READ_WITHIN, too long ──────────────────────────────────────────────▶ ────┘
 //! ```
 //!
-//! A session's own diagram is in `session.rs`, a receipt's in [`livepeer_core::payment::receiver`].
+//! A session's own diagram is in `session.rs`, that of batch work in `batch`, a receipt's in
+//! [`livepeer_core::payment::receiver`].
 //!
 //! Deviations from the reference, on purpose: an unknown model is refused before the payment is taken; metering runs
 //! on time from the first input segment on, not on input alone; the output channel outlives the input until its

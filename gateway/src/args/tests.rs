@@ -1,6 +1,6 @@
-use livepeer_core::Address;
 use livepeer_core::money::{Amount, Wei};
 use livepeer_core::payment::sender::SenderLimits;
+use livepeer_core::{Address, Pipeline};
 
 use super::endpoints::Signer;
 use super::values::Header;
@@ -81,6 +81,37 @@ fn runners_join_as_the_command_line_says() {
             Ok(Command::Devnet(devnet)) => assert_eq!(devnet.join, join),
             other => panic!("{other:?}"),
         }
+    }
+}
+
+#[test]
+fn batch_models_and_quirks_are_chosen_and_written_again() {
+    let devnet = |line: &str| match parsed(&format!("devnet {line}")) {
+        Ok(Command::Devnet(devnet)) => devnet,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(devnet("").batch.models().len(), 9);
+    assert_eq!(devnet("--models none").batch.models(), []);
+    let some = devnet("--models llm=echo,upscale --capacity 2 --work-time 1s");
+    let words = some.batch.to_words().join(" ");
+    for some in [some, devnet(&words)] {
+        assert_eq!(
+            some.batch.models(),
+            [
+                (Pipeline::Llm, "echo"),
+                (Pipeline::Upscale, Pipeline::Upscale.default_model()),
+            ]
+        );
+        assert_eq!(some.batch.capacity, 2);
+        assert_eq!(some.batch.work_time, Duration::from_secs(1));
+    }
+    for (quirk, name) in Quirk::ALL {
+        let quirks = devnet(&format!("--quirk 3:{name},{name}")).quirk;
+        let [three, all] = &quirks[..] else {
+            panic!("{quirks:?}");
+        };
+        assert_eq!((three.who, three.quirk), (Some(3), quirk));
+        assert_eq!((all.who, all.quirk.name()), (None, name));
     }
 }
 
@@ -188,6 +219,10 @@ fn what_cannot_be_meant_is_one_line_with_cause_and_remedy() {
         ),
         ("devnet --listen example.org:1", "is no IP address"),
         ("devnet --orchestrators 0", "from 1 to 16"),
+        ("devnet --models text-to-nothing", "text-to-image"),
+        ("devnet --models live-video-to-video", "text-to-image"),
+        ("devnet --quirk rude", "the quirks are silent"),
+        ("devnet --quirk x:busy", "the first one is 0"),
         (
             "devnet --listen :65530 --orchestrators 9",
             "too close to 65535",

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use livepeer_core::Pipeline;
 use livepeer_core::money::Price;
+use livepeer_core::wire::batch::{Media, Probe};
 use livepeer_orchestrator::{BatchModel, Config, Mishap, Quirks};
 
 use crate::args::{BatchArgs, Quirk};
@@ -25,7 +26,8 @@ const fn price(pipeline: Pipeline) -> i64 {
 }
 
 /// Adds the batch models to an orchestrator.
-pub(super) fn with_models(config: Config, args: &BatchArgs) -> Config {
+pub(super) fn with_models(mut config: Config, args: &BatchArgs) -> Config {
+    config.measure = measure;
     args.models()
         .into_iter()
         .fold(config, |config, (pipeline, name)| {
@@ -38,6 +40,22 @@ pub(super) fn with_models(config: Config, args: &BatchArgs) -> Config {
             };
             config.with_batch_model(pipeline, name, model)
         })
+}
+
+/// Measures a file as gateways do before they pay for it.
+fn measure(probe: Probe, file: &[u8]) -> Option<Media> {
+    Some(match probe {
+        Probe::Image => {
+            let image = livepeer_media::probe::image(file).ok()?;
+            Media::Image {
+                width: image.width,
+                height: image.height,
+            }
+        }
+        Probe::Audio => Media::Audio {
+            duration: livepeer_media::probe::sound(file).ok()?.duration,
+        },
+    })
 }
 
 /// All these quirks together.
