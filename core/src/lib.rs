@@ -92,6 +92,7 @@ pub mod chain;
 pub mod discovery;
 pub mod error;
 mod exchange;
+pub mod figures;
 pub mod front;
 pub mod handshake;
 pub mod http;

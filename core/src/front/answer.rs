@@ -142,8 +142,12 @@ impl Front {
         let State::Working(job) = &mut running.state else {
             return;
         };
-        if let Failed::Broken { served, .. } = &failed {
-            job.served = Some((**served).clone());
+        match &failed {
+            Failed::Broken { served, .. } => job.served = Some((**served).clone()),
+            Failed::NoOrchestrator { attempts, .. }
+            | Failed::TimedOut { attempts }
+            | Failed::ResultLost { attempts, .. } => job.attempts.clone_from(attempts),
+            _ => {}
         }
         let refused = shapes::failed(running.target.shape, job, failed);
         self.fail(id, refused);

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 
@@ -29,6 +30,7 @@ impl Front {
             id,
             greeting: &greeting,
             route: None,
+            is_retry: is_retry(request),
         };
         if !expects_only_leave(request) {
             let text = "Only 'Expect: 100-continue' is understood.\n";
@@ -327,7 +329,7 @@ impl Front {
         }
         let status = response.status;
         self.out.http(away.exchange, Out::Reply(response));
-        self.out.event(Event::Finished(Box::new(Summary {
+        self.finished(Summary {
             id: away.id,
             route: away.route,
             status: Some(status),
@@ -335,9 +337,12 @@ impl Front {
             outcome: Outcome::Refused,
             job: None,
             served: None,
+            attempts: Vec::new(),
+            is_retry: away.is_retry,
             took: core::time::Duration::ZERO,
+            overhead: None,
             first: None,
-        })));
+        });
     }
 }
 
@@ -347,6 +352,7 @@ struct Away<'a> {
     id: RequestId,
     greeting: &'a Greeting,
     route: Option<Route>,
+    is_retry: bool,
 }
 
 impl Sent {
@@ -362,6 +368,7 @@ impl Sent {
             provider: field("livepeer-provider"),
             known: field("if-none-match"),
             prefers_async: request.headers.iter().any(prefers),
+            is_retry: is_retry(request),
             base: if names_files {
                 reply::public_base(request, config)
             } else {
@@ -369,6 +376,12 @@ impl Sent {
             },
         }
     }
+}
+
+/// Whether an SDK of OpenAI says that it sent the request before.
+fn is_retry(request: &Request) -> bool {
+    let count = request.headers.get("x-stainless-retry-count");
+    count.is_some_and(|count| count.parse::<u32>().is_ok_and(|count| count > 0))
 }
 
 /// Whether a request expects nothing but leave to send its body.

@@ -25,6 +25,7 @@
 
 mod answer;
 mod arrive;
+mod figures;
 mod incoming;
 mod objects;
 mod pace;
@@ -49,6 +50,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use self::figures::{Figures, Gauges};
 use self::incoming::Incoming;
 use self::objects::Objects;
 use self::reply::Greeting;
@@ -57,7 +59,7 @@ use self::shapes::{Asked, Stream};
 use self::videos::Videos;
 use crate::http::{self, Headers};
 use crate::intake::{Held, Intake};
-use crate::job::batch::Served;
+use crate::job::batch::{Attempt, Served};
 use crate::machine::{EffectId, Input, Machine, Outbox, Output, earlier};
 use crate::models::Models;
 use crate::pipeline::Pipeline;
@@ -94,6 +96,8 @@ struct Sent {
     /// The version of a list that the caller has already.
     known: Option<String>,
     prefers_async: bool,
+    /// The client's SDK sent the request before.
+    is_retry: bool,
     /// Where the caller reached us, for addresses in the answer.
     base: String,
 }
@@ -122,6 +126,8 @@ struct Job {
     /// How long the sound of the request plays.
     duration: Duration,
     served: Option<Served>,
+    /// The orchestrators that were tried in vain, if nobody served.
+    attempts: Vec<Attempt>,
     /// The answer, if it is a stream that has begun.
     stream: Option<Stream>,
 }
@@ -144,6 +150,7 @@ pub struct Front {
     /// Since when new work is refused, or will be.
     closing: Option<Time>,
     drained: bool,
+    figures: Figures,
 }
 
 impl Front {
@@ -163,6 +170,7 @@ impl Front {
             videos: Videos::default(),
             closing: None,
             drained: false,
+            figures: Figures::default(),
             config,
         }
     }
@@ -205,6 +213,19 @@ impl Front {
     #[must_use]
     pub const fn kept(&self) -> usize {
         self.objects.bytes()
+    }
+
+    /// The figures of the front door and of the jobs behind it, in the text format of Prometheus.
+    #[must_use]
+    pub fn to_prometheus(&self) -> String {
+        let mut gauges = Gauges::default();
+        for running in self.running.values() {
+            *gauges.in_flight.entry(running.target.route).or_default() += 1;
+            if let State::Working(job) = &running.state {
+                gauges.streams += u64::from(job.stream.is_some());
+            }
+        }
+        self.figures.to_prometheus(&gauges)
     }
 
     /// Brings a page that [`Event::Page`] asked for. Unknown requests are ignored.
@@ -295,16 +316,32 @@ impl Front {
             outcome,
             job: None,
             served: None,
+            attempts: Vec::new(),
+            is_retry: running.sent.is_retry,
             took: self.now.since(running.began),
+            overhead: None,
             first: None,
         };
         if let State::Working(job) = running.state {
+            if job.stream.is_none()
+                && let Some(served) = &job.served
+            {
+                let receiving = running.received.since(running.began);
+                finished.overhead = Some(reply::overhead(finished.took, receiving, served));
+            }
             finished.first = job.stream.and_then(|stream| stream.first);
             finished.job = Some((job.pipeline, job.model));
-            finished.served = job.served.map(|served| (served.url, served.cost));
+            finished.served = job.served;
+            finished.attempts = job.attempts;
         }
-        self.out.event(Event::Finished(Box::new(finished)));
+        self.finished(finished);
         self.settle();
+    }
+
+    /// Counts a request that is over, and tells of it.
+    fn finished(&mut self, summary: Summary) {
+        self.figures.count(&summary);
+        self.out.event(Event::Finished(Box::new(summary)));
     }
 
     /// Says once that nothing is left to do, when that is so.

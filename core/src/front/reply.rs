@@ -160,13 +160,8 @@ impl Done<'_> {
         }
     }
 
-    /// Our own time: the total less what client, signer and orchestrators took.
-    pub(super) fn overhead(&self) -> Duration {
-        self.total
-            .saturating_sub(self.receiving)
-            .saturating_sub(self.served.selecting)
-            .saturating_sub(self.served.paying)
-            .saturating_sub(self.served.upstream)
+    fn overhead(&self) -> Duration {
+        overhead(self.total, self.receiving, self.served)
     }
 
     fn log(&self) -> String {
@@ -258,4 +253,13 @@ pub(super) fn no_file() -> Response {
     let mut response = Response::new(404).body(Body::Full(Bytes::from_static(b"not found\n")));
     response.headers = super::typed(Shape::Plain.content_type());
     response
+}
+
+/// Our own time: the total less what client, signer and orchestrators took.
+pub(super) fn overhead(total: Duration, receiving: Duration, served: &Served) -> Duration {
+    total
+        .saturating_sub(receiving)
+        .saturating_sub(served.selecting)
+        .saturating_sub(served.paying)
+        .saturating_sub(served.upstream)
 }

@@ -117,6 +117,7 @@ impl Front {
             defaults,
             duration: Duration::ZERO,
             served: None,
+            attempts: Vec::new(),
             stream: None,
         };
         let work = Work {
@@ -491,7 +492,7 @@ pub(super) fn failed(shape: Shape, job: &Job, failed: Failed) -> Refused {
             Cause::Ended(text) => Refused::peer(Code::RunnerFailed, text),
             _ => broken_off(),
         },
-        Failed::NoMatch { excluded } => Refused::no_match(&[("preferences", excluded)]),
+        Failed::NoMatch { excluded } => Refused::no_match(&excluded),
         Failed::Closed => {
             Refused::new(Code::Draining, "This instance is shutting down; try again.")
         }

@@ -9,8 +9,7 @@ use core::time::Duration;
 
 use super::objects::Object;
 use super::route::{Page, Route};
-use crate::http::Url;
-use crate::money::Amount;
+use crate::job::batch::{Attempt, Served};
 use crate::pipeline::Pipeline;
 use crate::prefer::Preferences;
 use crate::rng::Rng;
@@ -125,10 +124,16 @@ pub struct Summary {
     pub outcome: Outcome,
     /// The pipeline and model of its job.
     pub job: Option<(Pipeline, String)>,
-    /// The orchestrator that served, and its fee.
-    pub served: Option<(Url, Amount)>,
+    /// Who served, and for how much.
+    pub served: Option<Served>,
+    /// The orchestrators that were tried in vain where nobody served.
+    pub attempts: Vec<Attempt>,
+    /// Whether the client's SDK says that it sent the request before.
+    pub is_retry: bool,
     /// How long the request took.
     pub took: Duration,
+    /// How much of that was our own time, of a whole answer.
+    pub overhead: Option<Duration>,
     /// How long the first event of its stream took.
     pub first: Option<Duration>,
 }

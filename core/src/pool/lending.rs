@@ -3,13 +3,13 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::lease::Held;
 use super::node::Node;
 use super::{Candidate, Config, Lease, Outcome, Selector, Session, SessionPool, Why};
 use crate::capabilities::Capabilities;
 use crate::handshake::Handshake;
-use crate::http::Url;
 use crate::rng::Rng;
 use crate::time::Time;
 use crate::wire::OrchestratorInfo;
@@ -95,11 +95,12 @@ impl<S: Selector> SessionPool<S> {
         }
     }
 
-    /// Takes the speed of a job that is done at an orchestrator, in units per second; selection may go by it. Unknown
-    /// orchestrators are ignored.
-    pub fn measured(&mut self, url: &Url, units_per_second: u64) {
-        if let Some(node) = self.by_url.get(url).copied() {
-            self.node(node).measured(units_per_second);
+    /// Takes how long the units of a job took that is done: selection may go by it.
+    pub fn measured(&mut self, lease: &Lease, units: u64, took: Duration) {
+        if lease.pool == self.id {
+            let per_second = u128::from(units) * 1_000_000_000 / took.as_nanos().max(1);
+            let per_second = u64::try_from(per_second).unwrap_or(u64::MAX);
+            self.node(lease.node).measured(per_second);
         }
     }
 

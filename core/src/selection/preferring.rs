@@ -6,10 +6,11 @@ use core::cmp::Reverse;
 use num_bigint::BigInt;
 
 use crate::money::Amount;
-use crate::pipeline::WorkUnit;
+use crate::pipeline::{Pipeline, WorkUnit};
 use crate::pool::{Candidate, Selector};
 use crate::prefer::{Limits, MaxPrice, Named, Preferences, Sort};
 use crate::rng::Rng;
+use crate::wire::batch::BatchRequest;
 
 /// The size of a job, which limits on its price are compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +79,19 @@ impl<S: Selector> Preferring<'_, S> {
             });
         }
         Ok(ranked)
+    }
+
+    /// The first in that order. Nothing but the one draw is done if the request wants no order.
+    ///
+    /// # Errors
+    /// If nobody is left.
+    pub fn first(&mut self, rng: &mut Rng, from: &[Candidate<'_>]) -> Result<usize, Nobody> {
+        if self.preferences.order.is_empty() && self.preferences.sort.is_none() {
+            let left = self.left(from)?;
+            return self.draw(rng, from, &left).ok_or(Nobody::AtAll);
+        }
+        let ranked = self.rank(rng, from)?;
+        ranked.first().copied().ok_or(Nobody::AtAll)
     }
 
     /// Those that neither the gateway nor the request excludes.
@@ -155,6 +169,9 @@ impl<S: Selector> Preferring<'_, S> {
 
     /// One draw of the inner policy among some of the candidates.
     fn draw(&mut self, rng: &mut Rng, from: &[Candidate<'_>], left: &[usize]) -> Option<usize> {
+        if left.len() == from.len() {
+            return self.inner.select(rng, from);
+        }
         let some: Vec<Candidate<'_>> = left.iter().map(|at| from[*at].clone()).collect();
         let at = self.inner.select(rng, &some)?;
         left.get(at).copied()
@@ -165,17 +182,31 @@ impl<S: Selector> Preferring<'_, S> {
 const KEYS: [&str; 4] = ["only", "ignore", "max_price", "require_warm"];
 
 impl<S: Selector> Selector for Preferring<'_, S> {
-    /// The first of the order. Nothing but the one draw is done if the request says nothing.
     fn select(&mut self, rng: &mut Rng, from: &[Candidate<'_>]) -> Option<usize> {
-        if self.preferences.order.is_empty() && self.preferences.sort.is_none() {
-            let left = self.left(from).ok()?;
-            return self.draw(rng, from, &left);
-        }
-        self.rank(rng, from).ok()?.first().copied()
+        self.first(rng, from).ok()
     }
 }
 
 impl Size {
+    /// The size of a request; `None` as long as its file is to be measured.
+    #[must_use]
+    pub fn of(request: &BatchRequest) -> Option<Self> {
+        let pipeline = request.pipeline();
+        let pictures = match pipeline {
+            Pipeline::TextToImage | Pipeline::ImageToImage => {
+                let count = request.integer("num_images_per_prompt").unwrap_or(1);
+                u64::try_from(count).unwrap_or(1).max(1)
+            }
+            Pipeline::Upscale => 1,
+            _ => 0,
+        };
+        Some(Self {
+            units: request.units()?,
+            unit: pipeline.work_unit(),
+            pictures,
+        })
+    }
+
     /// Whether a price per unit is within a limit; equal is within.
     fn is_within(&self, limit: &MaxPrice, price: &Amount) -> bool {
         let whole = times(price, self.units);

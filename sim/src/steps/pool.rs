@@ -274,7 +274,8 @@ impl Player {
             )),
         };
         if matches!(outcome, Outcome::Done { .. }) {
-            self.pool.measured(lease.url(), 1_000);
+            let took = Duration::from_millis(70);
+            self.pool.measured(&lease, 1_000, took);
         }
         self.pool.give_back(self.now, lease, outcome);
         self.drain();

@@ -134,7 +134,7 @@ impl<S: Selector> Batch<S> {
         job.served = Some(Box::new(Served {
             url: url.clone(),
             address: engaged.lease.info.address,
-            units: job.units,
+            units: job.size.units,
             price: bill.as_ref().and_then(|bill| bill.price),
             cost: bill
                 .as_ref()

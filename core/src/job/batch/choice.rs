@@ -7,6 +7,7 @@ use super::types::{Event, Failed, JobId};
 use super::{Batch, FIND_WITHIN};
 use crate::handshake::Rejection;
 use crate::pool::{Candidate, Lease, Selector, Tried, Why};
+use crate::selection::{Nobody, Preferring};
 
 impl<S: Selector> Batch<S> {
     /// Looks for an orchestrator for a job that has none.
@@ -71,10 +72,26 @@ impl<S: Selector> Batch<S> {
     fn take(&mut self, id: JobId) -> Option<Lease> {
         let job = self.jobs.get(&id)?;
         let now = self.now;
-        self.pool.get_mut().take_by(now, |selector, rng, from| {
+        let mut excluded = None;
+        let limits = &self.config.limits;
+        let lease = self.pool.get_mut().take_by(now, |selector, rng, from| {
+            let mut preferring = Preferring {
+                policies: &[limits],
+                preferences: &job.preferences,
+                size: job.size,
+                inner: selector,
+            };
+            let mut first = |from: &[Candidate<'_>]| match preferring.first(rng, from) {
+                Ok(place) => Some(place),
+                Err(Nobody::AtAll) => None,
+                Err(Nobody::Fits(counts)) => {
+                    excluded = Some(counts);
+                    None
+                }
+            };
             let fit = |candidate: &Candidate<'_>| !job.tried.contains(candidate.url);
             if from.iter().all(fit) {
-                return selector.select(rng, from);
+                return first(from);
             }
             let mut places = Vec::new();
             let mut left = Vec::new();
@@ -87,8 +104,12 @@ impl<S: Selector> Batch<S> {
             if left.is_empty() {
                 return None;
             }
-            places.get(selector.select(rng, &left)?).copied()
-        })
+            places.get(first(&left)?).copied()
+        });
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.excluded = excluded;
+        }
+        lease
     }
 
     /// The pool has nobody else: those that wait may look once, then they fail.
@@ -144,6 +165,8 @@ impl<S: Selector> Batch<S> {
             Failed::TimedOut { attempts }
         } else if let Some(failure) = job.lost.take() {
             Failed::ResultLost { attempts, failure }
+        } else if let Some(excluded) = job.excluded.take().filter(|_| attempts.is_empty()) {
+            Failed::NoMatch { excluded }
         } else if attempts.is_empty() && self.pool.get().ready() == 0 && is_unknown(&tried) {
             Failed::UnknownModel
         } else {

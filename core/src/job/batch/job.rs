@@ -16,6 +16,7 @@ use crate::machine::EffectId;
 use crate::payment::session::{Bill, PaymentId};
 use crate::pool::Lease;
 use crate::prefer::Preferences;
+use crate::selection::Size;
 use crate::time::Time;
 use crate::wire::batch::Answer;
 use crate::wire::sse;
@@ -24,7 +25,7 @@ use crate::wire::sse;
 pub(super) struct Job {
     pub(super) content_type: String,
     pub(super) body: Bytes,
-    pub(super) units: u64,
+    pub(super) size: Size,
     pub(super) stream: bool,
     pub(super) preferences: Preferences,
     pub(super) began: Time,
@@ -38,6 +39,8 @@ pub(super) struct Job {
     /// The orchestrators that the job does not go to again.
     pub(super) tried: Vec<Url>,
     pub(super) attempts: Vec<Attempt>,
+    /// How many orchestrators each of the job's preferences excludes, if they left nobody when it last looked.
+    pub(super) excluded: Option<Vec<(&'static str, usize)>>,
     /// Whether orchestrators were looked for on its account.
     pub(super) looked: bool,
     /// Whether the last attempt ended because it took too long.

@@ -57,6 +57,7 @@ use crate::pipeline::Pipeline;
 use crate::pool::{self, Offered, Outcome, Selector, SessionPool};
 use crate::prefer::Preferences;
 use crate::rng::{Rng, Seed};
+use crate::selection::Size;
 use crate::signers::SignerHealth;
 use crate::time::Time;
 use crate::wire::batch::BatchRequest;
@@ -252,7 +253,7 @@ impl<S: Selector> Batch<S> {
         if self.jobs.len() >= self.config.max_jobs {
             return Err(Misuse::StillOpen);
         }
-        let units = request.units().ok_or(Misuse::NotOpen)?;
+        let size = Size::of(request).ok_or(Misuse::NotOpen)?;
         let mut boundary = [0; 30];
         boundary.copy_from_slice(&self.rng.bytes32()[..30]);
         let encoded = request.encode(&boundary);
@@ -261,7 +262,7 @@ impl<S: Selector> Batch<S> {
         let job = Job {
             body: encoded.to_bytes(),
             content_type: encoded.content_type,
-            units,
+            size,
             stream: request.is_stream(),
             preferences,
             began: self.now,
@@ -272,6 +273,7 @@ impl<S: Selector> Batch<S> {
             tries: 0,
             tried: Vec::new(),
             attempts: Vec::new(),
+            excluded: None,
             looked: false,
             was_late: false,
             lost: None,

@@ -45,7 +45,7 @@ impl<S: Selector> Batch<S> {
             return;
         };
         job.stage = Stage::Paying;
-        let units = job.units;
+        let units = job.size.units;
         let Some(url) = job.engaged.as_ref().map(|engaged| engaged.url.clone()) else {
             return;
         };
@@ -362,6 +362,7 @@ impl<S: Selector> Batch<S> {
         for exchange in over {
             self.out.abort(exchange);
         }
+        let (units, upstream) = (job.size.units, job.upstream);
         let Some(engaged) = job.engaged.take() else {
             return;
         };
@@ -371,6 +372,10 @@ impl<S: Selector> Batch<S> {
             self.tell(&engaged.url, payment, how);
         }
         let now = self.now;
-        self.pool.get_mut().give_back(now, engaged.lease, outcome);
+        let pool = self.pool.get_mut();
+        if matches!(outcome, Outcome::Done { .. }) {
+            pool.measured(&engaged.lease, units, upstream);
+        }
+        pool.give_back(now, engaged.lease, outcome);
     }
 }

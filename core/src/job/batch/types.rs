@@ -13,6 +13,7 @@ use crate::http::{Fault, Trust, Url};
 use crate::money::{Amount, Price};
 use crate::payment::session;
 use crate::pool::{self, Tried, TryLimit};
+use crate::prefer::Limits;
 use crate::sign::Address;
 use crate::units::Unit;
 use crate::wire::batch::Answer;
@@ -30,6 +31,8 @@ pub struct Config {
     pub pool: pool::Config,
     /// Settings of the payments. Name, capabilities and trust are the machine's own.
     pub payment: session::Config,
+    /// Limits of the gateway on who does its jobs, beside the ceiling of the handshakes. Those of a request come on top.
+    pub limits: Limits,
     /// Tries of one job, with one orchestrator and in all. The time is looked at between tries only: a request under way
     /// is never cut by it.
     pub tries: TryLimit,
@@ -64,6 +67,7 @@ impl Default for Config {
                 ..pool::Config::default()
             },
             payment: session::Config::new(Unit::Fixed),
+            limits: Limits::default(),
             tries: TryLimit::BATCH,
             select_within: Duration::from_secs(6),
             answer_within: Duration::from_secs(300),
@@ -246,6 +250,16 @@ impl fmt::Display for RefusedBy {
     }
 }
 
+/// Counts in one line, each after a semicolon.
+struct Excluded<'a>(&'a [(&'static str, usize)]);
+
+impl fmt::Display for Excluded<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut all = self.0.iter();
+        all.try_for_each(|(key, count)| write!(f, "; {key} excludes {count}"))
+    }
+}
+
 /// Attempts in one line, each after a semicolon.
 struct Tries<'a>(&'a [Attempt]);
 
@@ -286,10 +300,10 @@ pub enum Failed {
         tried: Vec<Tried>,
     },
     /// The preferences leave nobody.
-    #[error("the preferences leave no orchestrator: they exclude {excluded}")]
+    #[error("the preferences leave no orchestrator{}", Excluded(.excluded))]
     NoMatch {
-        /// How many orchestrators they exclude.
-        excluded: usize,
+        /// How many orchestrators each of them excludes; empty if none of those to be tried is there.
+        excluded: Vec<(&'static str, usize)>,
     },
     /// Nobody offers the model.
     #[error("no orchestrator offers the model")]

@@ -1,26 +1,21 @@
 //! Figures that a signer counts, in the text format of Prometheus.
 
 use alloc::collections::BTreeMap;
-use alloc::format;
-use alloc::string::String;
-use core::fmt::{Display, Write as _};
+use alloc::string::{String, ToString as _};
 use core::time::Duration;
 
 use num_bigint::BigInt;
 
 use super::{Event, HEALTH_PATH, METRICS_PATH};
 use crate::chain::ChainView;
+use crate::figures::{Figure as _, Page, Times};
 use crate::machine::EffectId;
 use crate::sign::Address;
 use crate::time::Time;
 use crate::wire::signer::{DISCOVERY_PATH, PAYMENT_PATH, SIGN_INFO_PATH};
 
-pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
-
-/// Upper bounds of the times counted, in microseconds.
-const BUCKETS: [u64; 8] = [
-    500, 1_000, 2_500, 10_000, 50_000, 250_000, 1_000_000, 5_000_000,
-];
+/// The beginning of every name.
+const PREFIX: &str = "livepeer_signer_";
 
 /// Counters of a signer since its start.
 #[derive(Clone, Debug, Default)]
@@ -28,9 +23,8 @@ pub struct Figures {
     /// The endpoint of each open exchange, and since when it is open.
     open: BTreeMap<EffectId, (&'static str, Time)>,
     answers: BTreeMap<(&'static str, u16), u64>,
-    /// How long payments took, by bucket, not summed up.
-    times: [u64; BUCKETS.len() + 1],
-    time: Duration,
+    /// How long payments took.
+    times: Times,
     tickets: u64,
     /// The value in whole wei, cut for each payment.
     value: BigInt,
@@ -86,13 +80,7 @@ impl Figures {
         };
         *self.answers.entry((endpoint, status)).or_default() += 1;
         if endpoint == PAYMENT_PATH {
-            let took = now.since(since);
-            let micros = took.as_micros();
-            let bucket = BUCKETS
-                .iter()
-                .position(|bound| micros <= u128::from(*bound));
-            self.times[bucket.unwrap_or(BUCKETS.len())] += 1;
-            self.time += took;
+            self.times.add(now.since(since));
         }
     }
 
@@ -111,24 +99,16 @@ impl Figures {
     }
 
     pub(super) fn to_prometheus(&self, gauges: &Gauges<'_>) -> String {
-        let mut page = Page(String::new());
+        let mut page = Page::new(PREFIX);
         page.family("requests_total", "counter", "Requests answered.");
         for ((endpoint, status), count) in &self.answers {
-            let labels = format!("{{endpoint=\"{endpoint}\",status=\"{status}\"}}");
+            let status = status.to_string();
+            let labels = [("endpoint", *endpoint), ("status", status.as_str())];
             page.line("requests_total", &labels, count);
         }
         let name = "payment_seconds";
-        page.family(name, "histogram", "How long requests for payments took.");
-        let mut sum = 0;
-        for (count, bound) in self.times.iter().zip(BUCKETS) {
-            sum += count;
-            let labels = format!("{{le=\"{}\"}}", Duration::from_micros(bound).as_secs_f64());
-            page.line("payment_seconds_bucket", &labels, sum);
-        }
-        sum += self.times[BUCKETS.len()];
-        page.line("payment_seconds_bucket", "{le=\"+Inf\"}", sum);
-        page.line("payment_seconds_sum", "", self.time.as_secs_f64());
-        page.line("payment_seconds_count", "", sum);
+        page.family(name, Times::KIND, "How long requests for payments took.");
+        self.times.write(&mut page, name, &[]);
         page.value("tickets_total", "counter", "Tickets made.", self.tickets);
         page.value(
             "tickets_wei_total",
@@ -185,27 +165,6 @@ impl Figures {
                 payer.withdraw_round,
             );
         }
-        page.0
-    }
-}
-
-struct Page(String);
-
-impl Page {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            self.0,
-            "# HELP livepeer_signer_{name} {help}\n# TYPE livepeer_signer_{name} {kind}"
-        );
-    }
-
-    fn line(&mut self, name: &str, labels: &str, value: impl Display) {
-        let _ = writeln!(self.0, "livepeer_signer_{name}{labels} {value}");
-    }
-
-    fn value(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
-        self.family(name, kind, help);
-        self.line(name, "", value);
+        page.finish()
     }
 }

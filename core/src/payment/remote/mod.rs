@@ -320,7 +320,7 @@ impl SignerServer {
         };
         let text = self.figures.to_prometheus(&gauges);
         let mut headers = Headers::new();
-        headers.push("content-type", figures::CONTENT_TYPE);
+        headers.push("content-type", crate::figures::CONTENT_TYPE);
         self.answer(id, 200, headers, text.into_bytes());
     }
 

@@ -1,0 +1,301 @@
+//! Figures in the text format of Prometheus: one place for all that count.
+//!
+//! A metric is a [`Family`] of series, one for each set of labels. Callers and peers choose some of those labels, such as
+//! the names of models, so a family has at most [`MAX_SERIES`]; what comes later counts under `other`. No label names a
+//! customer.
+
+use alloc::borrow::Cow;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::{Display, Write as _};
+use core::time::Duration;
+
+use num_bigint::BigInt;
+
+/// The content type of a page.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
+/// At most this many series of one metric, besides those of `other`.
+pub const MAX_SERIES: usize = 10_000;
+/// The word for labels that are too many.
+pub const OTHER: &str = "other";
+/// The longest label that is kept, in characters.
+pub const MAX_LABEL: usize = 128;
+
+/// A page under construction.
+#[derive(Clone, Debug)]
+pub struct Page {
+    prefix: &'static str,
+    text: String,
+}
+
+impl Page {
+    /// An empty page whose names all begin so: `livepeer_signer_`.
+    #[must_use]
+    pub const fn new(prefix: &'static str) -> Self {
+        Self {
+            prefix,
+            text: String::new(),
+        }
+    }
+
+    /// The page so far.
+    #[must_use]
+    pub fn finish(self) -> String {
+        self.text
+    }
+
+    /// Begins a metric.
+    pub fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let prefix = self.prefix;
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            self.text,
+            "# HELP {prefix}{name} {help}\n# TYPE {prefix}{name} {kind}"
+        );
+    }
+
+    /// Writes one series of the metric that was begun.
+    pub fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        let _ = write!(self.text, "{}{name}", self.prefix);
+        for (at, (label, text)) in labels.iter().enumerate() {
+            let before = if at == 0 { '{' } else { ',' };
+            let _ = write!(self.text, "{before}{label}=\"");
+            for c in text.chars() {
+                match c {
+                    '\\' => self.text.push_str("\\\\"),
+                    '"' => self.text.push_str("\\\""),
+                    '\n' => self.text.push_str("\\n"),
+                    c => self.text.push(c),
+                }
+            }
+            self.text.push('"');
+        }
+        let end = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.text, "{end} {value}");
+    }
+
+    /// Writes a metric of one series without labels.
+    pub fn value(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+        self.family(name, kind, help);
+        self.line(name, &[], value);
+    }
+}
+
+/// A value that a series has.
+pub trait Figure: Default {
+    /// Prometheus' word for its type.
+    const KIND: &'static str;
+
+    /// Writes it.
+    fn write(&self, page: &mut Page, name: &str, labels: &[(&str, &str)]);
+}
+
+/// A count that only rises.
+impl Figure for u64 {
+    const KIND: &'static str = "counter";
+
+    fn write(&self, page: &mut Page, name: &str, labels: &[(&str, &str)]) {
+        page.line(name, labels, self);
+    }
+}
+
+/// A sum of wei that only rises.
+impl Figure for BigInt {
+    const KIND: &'static str = "counter";
+
+    fn write(&self, page: &mut Page, name: &str, labels: &[(&str, &str)]) {
+        page.line(name, labels, self);
+    }
+}
+
+/// A value of the moment.
+impl Figure for f64 {
+    const KIND: &'static str = "gauge";
+
+    fn write(&self, page: &mut Page, name: &str, labels: &[(&str, &str)]) {
+        page.line(name, labels, self);
+    }
+}
+
+/// Upper bounds of the times counted, in microseconds.
+const BUCKETS: [u64; 12] = [
+    500,
+    1_000,
+    2_500,
+    10_000,
+    50_000,
+    250_000,
+    1_000_000,
+    5_000_000,
+    15_000_000,
+    60_000_000,
+    150_000_000,
+    300_000_000,
+];
+
+/// Times, counted by how long they are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Times {
+    /// By bucket, not summed up; beyond the last bound at the end.
+    counts: [u64; BUCKETS.len() + 1],
+    sum: Duration,
+}
+
+impl Times {
+    /// Counts a time.
+    pub fn add(&mut self, took: Duration) {
+        let micros = took.as_micros();
+        let bucket = BUCKETS
+            .iter()
+            .position(|bound| micros <= u128::from(*bound));
+        self.counts[bucket.unwrap_or(BUCKETS.len())] += 1;
+        self.sum += took;
+    }
+}
+
+impl Figure for Times {
+    const KIND: &'static str = "histogram";
+
+    fn write(&self, page: &mut Page, name: &str, labels: &[(&str, &str)]) {
+        let bucket = alloc::format!("{name}_bucket");
+        let mut below = 0;
+        let bounds = BUCKETS.iter().map(|bound| {
+            Cow::Owned(alloc::format!(
+                "{}",
+                Duration::from_micros(*bound).as_secs_f64()
+            ))
+        });
+        for (count, bound) in self
+            .counts
+            .iter()
+            .zip(bounds.chain([Cow::Borrowed("+Inf")]))
+        {
+            below += count;
+            let mut all: Vec<(&str, &str)> = labels.to_vec();
+            all.push(("le", &bound));
+            page.line(&bucket, &all, below);
+        }
+        page.line(
+            &alloc::format!("{name}_sum"),
+            labels,
+            self.sum.as_secs_f64(),
+        );
+        page.line(&alloc::format!("{name}_count"), labels, below);
+    }
+}
+
+/// A metric: its name, and its series by the values of their `N` labels.
+#[derive(Clone, Debug)]
+pub struct Family<V, const N: usize> {
+    name: &'static str,
+    help: &'static str,
+    labels: [&'static str; N],
+    series: BTreeMap<[String; N], V>,
+}
+
+impl<V: Figure, const N: usize> Family<V, N> {
+    /// A metric without series.
+    #[must_use]
+    pub const fn new(name: &'static str, labels: [&'static str; N], help: &'static str) -> Self {
+        Self {
+            name,
+            help,
+            labels,
+            series: BTreeMap::new(),
+        }
+    }
+
+    /// The series of those labels, or that of the others if there are too many: models and orchestrators are `other` then.
+    pub fn at(&mut self, labels: [&str; N]) -> &mut V {
+        let mut key = labels.map(|text| text.chars().take(MAX_LABEL).collect::<String>());
+        if self.series.len() >= MAX_SERIES && !self.series.contains_key(&key) {
+            for (name, text) in self.labels.iter().zip(&mut key) {
+                if UNBOUNDED.contains(name) {
+                    *text = OTHER.into();
+                }
+            }
+        }
+        self.series.entry(key).or_default()
+    }
+
+    /// The value of the series of those labels.
+    #[must_use]
+    pub fn get(&self, labels: [&str; N]) -> Option<&V> {
+        let key = labels.map(String::from);
+        self.series.get(&key)
+    }
+
+    /// All series, by their labels.
+    pub fn iter(&self) -> impl Iterator<Item = (&[String; N], &V)> {
+        self.series.iter()
+    }
+
+    /// Writes the metric; nothing as long as it has no series.
+    pub fn write(&self, page: &mut Page) {
+        if self.series.is_empty() {
+            return;
+        }
+        page.family(self.name, V::KIND, self.help);
+        for (key, value) in &self.series {
+            let labels: Vec<(&str, &str)> = self
+                .labels
+                .iter()
+                .copied()
+                .zip(key.iter().map(String::as_str))
+                .collect();
+            value.write(page, self.name, &labels);
+        }
+    }
+}
+
+/// The labels whose values callers and peers choose.
+const UNBOUNDED: [&str; 3] = ["model_name", "orchestrator_uri", "orchestrator_address"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped_and_series_are_bounded() {
+        let mut family: Family<u64, 2> = Family::new("asked", ["pipeline", "model_name"], "Asked.");
+        *family.at(["llm", "a\"\\\n"]) += 1;
+        for n in 0..MAX_SERIES + 5 {
+            *family.at(["llm", &alloc::format!("m{n}")]) += 1;
+        }
+        assert_eq!(family.iter().count(), MAX_SERIES + 1);
+        assert_eq!(family.get(["llm", OTHER]), Some(&6));
+        // A series that is there goes on.
+        *family.at(["llm", "m0"]) += 1;
+        assert_eq!(family.get(["llm", "m0"]), Some(&2));
+        let mut page = Page::new("x_");
+        family.write(&mut page);
+        let text = page.finish();
+        assert!(text.starts_with("# HELP x_asked Asked.\n# TYPE x_asked counter\n"));
+        assert!(text.contains("x_asked{pipeline=\"llm\",model_name=\"a\\\"\\\\\\n\"} 1\n"));
+        let long = "m".repeat(MAX_LABEL + 9);
+        *family.at(["long", &long]) += 1;
+        assert!(family.iter().all(|(key, _)| key[1].len() <= MAX_LABEL));
+    }
+
+    #[test]
+    fn times_are_summed_up_by_bucket() {
+        let mut times = Times::default();
+        for micros in [1, 500, 501, 400_000_000] {
+            times.add(Duration::from_micros(micros));
+        }
+        let mut page = Page::new("");
+        times.write(&mut page, "t", &[("route", "r")]);
+        let text = page.finish();
+        for line in [
+            "t_bucket{route=\"r\",le=\"0.0005\"} 2\n",
+            "t_bucket{route=\"r\",le=\"0.001\"} 3\n",
+            "t_bucket{route=\"r\",le=\"300\"} 3\n",
+            "t_bucket{route=\"r\",le=\"+Inf\"} 4\n",
+            "t_sum{route=\"r\"} 400.001002\n",
+            "t_count{route=\"r\"} 4\n",
+        ] {
+            assert!(text.contains(line), "{line}{text}");
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Figures of the front door and of the batch jobs behind it, counted from how requests end (front-door spec 3.4).
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString as _};
+
+use num_bigint::BigInt;
+use num_traits::ToPrimitive as _;
+
+use super::route::Route;
+use super::types::{Outcome, Summary};
+use crate::figures::{Family, Page, Times};
+use crate::job::batch::Served;
+
+/// The beginning of every name.
+const PREFIX: &str = "livepeer_";
+
+/// Counters since the start. Names that Go's gateway has too keep its words and labels, but for the text of errors: that
+/// is told by the reason, since texts of peers would be labels without bound.
+#[derive(Clone, Debug)]
+pub(super) struct Figures {
+    requests: Family<u64, 5>,
+    refused: Family<u64, 1>,
+    client_retries: u64,
+    seconds: Family<Times, 1>,
+    overhead: Family<Times, 1>,
+    first_event: Family<Times, 1>,
+    /// Wei that served jobs are charged: each fee rounded up.
+    charged: BigInt,
+    tickets: u64,
+    models_requested: Family<u64, 2>,
+    latency_score: Family<f64, 4>,
+    price: Family<f64, 2>,
+    errors: Family<u64, 4>,
+    left: Family<u64, 1>,
+}
+
+/// How things stand at the moment.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Gauges {
+    /// Requests that are not answered yet, by route.
+    pub(super) in_flight: BTreeMap<Route, u64>,
+    /// Streams among them that have begun.
+    pub(super) streams: u64,
+}
+
+impl Default for Figures {
+    fn default() -> Self {
+        let job = ["pipeline", "model_name"];
+        let try_ = [
+            "orchestrator_uri",
+            "orchestrator_address",
+            "pipeline",
+            "model_name",
+        ];
+        let error = ["error_code", "orchestrator_uri", "pipeline", "model_name"];
+        Self {
+            requests: Family::new(
+                "front_requests_total",
+                ["route", "pipeline", "model_name", "status", "outcome"],
+                "Requests that are over.",
+            ),
+            refused: Family::new(
+                "front_refused_total",
+                ["reason"],
+                "Requests that were answered with an error.",
+            ),
+            client_retries: 0,
+            seconds: Family::new("front_seconds", ["route"], "How long requests took."),
+            overhead: Family::new(
+                "front_overhead_seconds",
+                ["route"],
+                "How much of that was this gateway's own time.",
+            ),
+            first_event: Family::new(
+                "front_ttft_seconds",
+                ["model_name"],
+                "How long the first event of a stream took.",
+            ),
+            charged: BigInt::default(),
+            tickets: 0,
+            models_requested: Family::new(
+                "ai_models_requested",
+                job,
+                "Batch requests that were answered.",
+            ),
+            latency_score: Family::new(
+                "ai_request_latency_score",
+                try_,
+                "Seconds per unit of the last request.",
+            ),
+            price: Family::new("ai_request_price", job, "Wei per unit of the last request."),
+            errors: Family::new(
+                "ai_request_errors",
+                error,
+                "Tries that failed; without an orchestrator, requests that nobody did.",
+            ),
+            left: Family::new(
+                "ai_retry_class_total",
+                ["class"],
+                "Orchestrators that were left for another one, by the reason.",
+            ),
+        }
+    }
+}
+
+impl Figures {
+    /// Counts a request that is over.
+    pub(super) fn count(&mut self, of: &Summary) {
+        let route = of.route.map_or("", Route::name);
+        let (pipeline, model) = match &of.job {
+            Some((pipeline, model)) => (pipeline.name(), model.as_str()),
+            None => ("", ""),
+        };
+        let status = of
+            .status
+            .map_or_else(String::new, |status| status.to_string());
+        let labels = [route, pipeline, model, &status, of.outcome.name()];
+        *self.requests.at(labels) += 1;
+        if let Some(reason) = of.error {
+            *self.refused.at([reason]) += 1;
+        }
+        self.client_retries += u64::from(of.is_retry);
+        self.seconds.at([route]).add(of.took);
+        if let Some(overhead) = of.overhead {
+            self.overhead.at([route]).add(overhead);
+        }
+        if let Some(first) = of.first {
+            self.first_event.at([model]).add(first);
+        }
+        let Some((pipeline, model)) = &of.job else {
+            return;
+        };
+        let (pipeline, model) = (pipeline.name(), model.as_str());
+        let attempts = of.served.as_ref().map_or(&of.attempts, |of| &of.attempts);
+        for attempt in attempts {
+            let reason = format!("{}", attempt.reason);
+            *self.left.at([&reason]) += 1;
+            let labels = [&*reason, &attempt.url.origin(), pipeline, model];
+            *self.errors.at(labels) += 1;
+        }
+        match &of.served {
+            Some(served) => {
+                if of.outcome == Outcome::Answered {
+                    *self.models_requested.at([pipeline, model]) += 1;
+                }
+                self.count_served(served, pipeline, model);
+            }
+            None if of.outcome == Outcome::Refused => {
+                let reason = of.error.unwrap_or("");
+                *self.errors.at([reason, "", pipeline, model]) += 1;
+            }
+            None => {}
+        }
+    }
+
+    fn count_served(&mut self, served: &Served, pipeline: &str, model: &str) {
+        self.charged += served.cost.as_ratio().ceil().to_integer();
+        self.tickets += u64::from(served.tickets);
+        let uri = served.url.origin();
+        let address = served.address;
+        let account = if address.is_zero() {
+            String::new()
+        } else {
+            address.checksummed()
+        };
+        if served.units > 0 {
+            let score = served.upstream.as_secs_f64() / served.units as f64;
+            *self.latency_score.at([&uri, &account, pipeline, model]) = score;
+        }
+        if let Some(price) = &served.price {
+            // For people to look at: fees are counted exactly, in wei.
+            let price = price.of_one().as_ratio().to_f64().unwrap_or_default();
+            *self.price.at([pipeline, model]) = price;
+        }
+    }
+
+    /// Writes the page.
+    pub(super) fn to_prometheus(&self, gauges: &Gauges) -> String {
+        let mut page = Page::new(PREFIX);
+        self.requests.write(&mut page);
+        self.refused.write(&mut page);
+        page.value(
+            "front_client_retries_total",
+            "counter",
+            "Requests that a client's SDK sent again.",
+            self.client_retries,
+        );
+        self.seconds.write(&mut page);
+        self.overhead.write(&mut page);
+        self.first_event.write(&mut page);
+        page.family(
+            "front_inflight",
+            "gauge",
+            "Requests that are not answered yet.",
+        );
+        for (route, count) in &gauges.in_flight {
+            page.line("front_inflight", &[("route", route.name())], count);
+        }
+        page.value(
+            "front_streams",
+            "gauge",
+            "Streams that are being written.",
+            gauges.streams,
+        );
+        page.value(
+            "front_charge_wei_total",
+            "counter",
+            "Fees of served jobs, each rounded up.",
+            &self.charged,
+        );
+        page.value(
+            "tickets_sent",
+            "counter",
+            "Tickets of served jobs.",
+            self.tickets,
+        );
+        self.models_requested.write(&mut page);
+        self.latency_score.write(&mut page);
+        self.price.write(&mut page);
+        self.errors.write(&mut page);
+        self.left.write(&mut page);
+        page.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+    use core::time::Duration;
+
+    use super::*;
+    use crate::figures::{MAX_SERIES, OTHER};
+    use crate::front::types::RequestId;
+    use crate::http::Url;
+    use crate::job::batch::{Attempt, Left};
+    use crate::money::{Amount, Price};
+    use crate::pipeline::Pipeline;
+    use crate::rng::Rng;
+    use crate::sign::Address;
+    use crate::time::Time;
+
+    fn summary(model: &str) -> Summary {
+        Summary {
+            id: RequestId::draw(Time::ZERO, &mut Rng::new([1; 32])),
+            route: Some(Route::Chat),
+            status: Some(200),
+            error: None,
+            outcome: Outcome::Answered,
+            job: Some((Pipeline::Llm, model.into())),
+            served: None,
+            attempts: Vec::new(),
+            is_retry: false,
+            took: Duration::from_millis(20),
+            overhead: None,
+            first: None,
+        }
+    }
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
+    }
+
+    #[test]
+    fn each_end_of_a_request_is_counted_where_it_belongs() {
+        let mut figures = Figures::default();
+        let attempts = Vec::from([Attempt {
+            url: url("https://a.example:8935"),
+            reason: Left::Busy,
+        }]);
+        figures.count(&Summary {
+            served: Some(Served {
+                url: url("https://b.example:8935"),
+                address: Address([1; 20]),
+                units: 1_000,
+                price: Price::new(12_500, 3),
+                cost: Amount::ratio(10, 3).unwrap(),
+                tickets: 2,
+                attempts: attempts.clone(),
+                waited: Duration::ZERO,
+                selecting: Duration::ZERO,
+                paying: Duration::ZERO,
+                upstream: Duration::from_secs(2),
+            }),
+            is_retry: true,
+            overhead: Some(Duration::from_micros(300)),
+            ..summary("m")
+        });
+        figures.count(&Summary {
+            status: Some(503),
+            error: Some("no_orchestrator"),
+            outcome: Outcome::Refused,
+            attempts,
+            ..summary("m")
+        });
+        let page = figures.to_prometheus(&Gauges {
+            in_flight: BTreeMap::from([(Route::Chat, 3)]),
+            streams: 2,
+        });
+        let chat = Route::Chat.name();
+        for line in [
+            &*format!(
+                "front_requests_total{{route=\"{chat}\",pipeline=\"llm\",model_name=\"m\",status=\"200\",outcome=\"answered\"}} 1"
+            ),
+            "front_refused_total{reason=\"no_orchestrator\"} 1",
+            "front_client_retries_total 1",
+            &format!("front_seconds_count{{route=\"{chat}\"}} 2"),
+            &format!("front_overhead_seconds_bucket{{route=\"{chat}\",le=\"0.0005\"}} 1"),
+            &format!("front_inflight{{route=\"{chat}\"}} 3"),
+            "front_streams 2",
+            "front_charge_wei_total 4",
+            "tickets_sent 2",
+            "ai_models_requested{pipeline=\"llm\",model_name=\"m\"} 1",
+            "ai_request_latency_score{orchestrator_uri=\"https://b.example:8935\",orchestrator_address=\"0x0101010101010101010101010101010101010101\",pipeline=\"llm\",model_name=\"m\"} 0.002",
+            "ai_request_errors{error_code=\"busy\",orchestrator_uri=\"https://a.example:8935\",pipeline=\"llm\",model_name=\"m\"} 2",
+            "ai_request_errors{error_code=\"no_orchestrator\",orchestrator_uri=\"\",pipeline=\"llm\",model_name=\"m\"} 1",
+            "ai_retry_class_total{class=\"busy\"} 2",
+        ] {
+            let line = format!("\nlivepeer_{line}\n");
+            assert!(page.contains(&line), "{line}{page}");
+        }
+    }
+
+    #[test]
+    fn names_that_callers_make_up_do_not_grow_the_page_for_ever() {
+        let mut figures = Figures::default();
+        for n in 0..MAX_SERIES + 10 {
+            figures.count(&summary(&format!("m{n}")));
+        }
+        assert_eq!(figures.requests.iter().count(), MAX_SERIES + 1);
+        let labels = [Route::Chat.name(), "llm", OTHER, "200", "answered"];
+        assert_eq!(figures.requests.get(labels), Some(&10));
+    }
+}
