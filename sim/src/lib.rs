@@ -6,6 +6,7 @@
 )]
 
 pub mod agenda;
+pub mod batch;
 pub mod budget;
 pub mod caller;
 pub mod dice;

@@ -24,7 +24,7 @@ use livepeer_core::payment::session::{LocalAccount, Paid};
 use livepeer_core::pool::{self, Outcome, Quickest, SessionPool};
 use livepeer_core::trickle::{Seq, Subscriber, publisher, subscriber};
 use livepeer_core::wire::{RunnerEvent, StartRequest, identity_digest};
-use livepeer_core::{Address, Failure, Rng, Seed, Signers, Time};
+use livepeer_core::{Address, Failure, Machine, Rng, Seed, Signers, Time};
 use livepeer_orchestrator::{Event, Orchestrator};
 
 use crate::{Key, Net, Node};
@@ -55,6 +55,17 @@ pub struct World {
     rng: Rng,
     /// Events of the orchestrators, each with the orchestrator's number.
     pub told: Vec<(usize, Event)>,
+}
+
+/// Who pays for the work of a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payee {
+    /// Nobody.
+    Nobody,
+    /// The remote signer.
+    Signer,
+    /// The payer's own key.
+    OwnKey,
 }
 
 /// A gateway with one job.
@@ -155,25 +166,68 @@ impl World {
 
     /// A gateway that wants to run `request` at one of all orchestrators, paid by the signer.
     pub fn gateway(&mut self, config: live::Config, request: StartRequest) -> Gateway {
-        let payer = Payer::Remote(Signers::new(self.signer_url.clone()));
-        self.gateway_of(config, request, payer.identity(), payer)
+        let (identity, payer) = self.payer(Payee::Signer);
+        self.gateway_of(config, request, identity, payer)
     }
 
     /// Adds a gateway as [`gateway`](Self::gateway) does, paid by the payer's own key.
     pub fn own_key_gateway(&mut self, config: live::Config, request: StartRequest) -> Gateway {
-        let account = LocalAccount::new(
-            Policy::own_key(self.payer),
-            self.chain.clone(),
-            self.rng.fork(),
-        );
-        let identity = Identity::Static {
-            address: self.payer,
-            signature: Key::named(PAYER).sign(identity_digest(self.payer)),
-        };
-        let payer = Payer::Account(Box::new(account));
+        let (identity, payer) = self.payer(Payee::OwnKey);
         let gateway = self.gateway_of(config, request, identity, payer);
-        self.net.give_key(gateway.job, Key::named(PAYER));
+        self.give_payers_key(gateway.job);
         gateway
+    }
+
+    /// A payer, and how it introduces itself.
+    pub(crate) fn payer(&mut self, payee: Payee) -> (Identity, Payer) {
+        let payer = match payee {
+            Payee::Nobody => Payer::Offchain,
+            Payee::Signer => Payer::Remote(Signers::new(self.signer_url.clone())),
+            Payee::OwnKey => {
+                let account = LocalAccount::new(
+                    Policy::own_key(self.payer),
+                    self.chain.clone(),
+                    self.rng.fork(),
+                );
+                let identity = Identity::Static {
+                    address: self.payer,
+                    signature: Key::named(PAYER).sign(identity_digest(self.payer)),
+                };
+                return (identity, Payer::Account(Box::new(account)));
+            }
+        };
+        (payer.identity(), payer)
+    }
+
+    /// Has a machine sign with the payer's own key.
+    pub(crate) fn give_payers_key<M: Machine + 'static>(&mut self, node: Node<M>) {
+        self.net.give_key(node, Key::named(PAYER));
+    }
+
+    /// A seed for a machine.
+    pub(crate) fn seed(&mut self) -> Seed {
+        self.rng.fork()
+    }
+
+    /// The URLs of all orchestrators.
+    #[must_use]
+    pub fn services(&self) -> Vec<Url> {
+        let urls = self.orchestrators.iter();
+        urls.map(|node| self.net.get(*node).config().service.clone())
+            .collect()
+    }
+
+    /// Lets the next thing happen, or time pass until `end`, which has come if this says no.
+    pub(crate) fn pass(&mut self, end: Time) -> bool {
+        self.listen();
+        let next = self.next_block.min(end);
+        if !self.net.step(next) {
+            self.net.run_until(next);
+            if self.net.now() >= self.next_block {
+                self.block();
+            }
+        }
+        self.net.now() < end
     }
 
     fn gateway_of(
@@ -183,11 +237,7 @@ impl World {
         identity: Identity,
         payer: Payer,
     ) -> Gateway {
-        let urls: Vec<Url> = self
-            .orchestrators
-            .iter()
-            .map(|node| self.net.get(*node).config().service.clone())
-            .collect();
+        let urls = self.services();
         let mut pools = pool::Config::default();
         pools.handshake.terms.paying = payer.paying();
         pools.handshake.ignore_capacity = true;
@@ -250,15 +300,8 @@ impl World {
             if done(self, gateways) {
                 return true;
             }
-            let next = self.next_block.min(end);
-            if !self.net.step(next) {
-                self.net.run_until(next);
-                if self.net.now() >= self.next_block {
-                    self.block();
-                }
-                if self.net.now() >= end {
-                    return false;
-                }
+            if !self.pass(end) {
+                return false;
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod batch;
 mod handshake;
+mod jobs;
 mod payments;
 mod quirks;
 mod sessions;
