@@ -242,6 +242,12 @@ impl Net {
         clients.filter(|client| client.0 == node.index).count()
     }
 
+    /// How many exchanges were opened so far.
+    #[must_use]
+    pub const fn opened(&self) -> u64 {
+        self.opened
+    }
+
     /// How many exchanges are open.
     #[must_use]
     pub fn open_exchanges(&self) -> usize {

@@ -364,7 +364,10 @@ fn a_balance_that_was_idle_is_forgotten_as_the_orchestrator_does() {
 
 #[test]
 fn a_model_that_is_nowhere_is_looked_for_once_and_remembered() {
-    let mut world = World::new([4; 32], vec![config(0, Payee::Nobody, Pipeline::Llm, Quirks::default())]);
+    let mut world = World::new(
+        [4; 32],
+        vec![config(0, Payee::Nobody, Pipeline::Llm, Quirks::default())],
+    );
     let pipeline = Pipeline::TextToImage;
     let mut gateway = world.batch_gateway(Config::default(), pipeline, MODEL, Payee::Nobody);
     for finds in [1, 1, 2] {
@@ -388,7 +391,10 @@ fn an_orchestrator_that_does_no_batch_work_is_left_without_blame() {
     let (mut world, mut gateway) = one(Payee::Signer, Pipeline::Llm, quirks);
     let id = gateway.submit(&mut world.net, &chat(false));
     assert!(world.run_jobs(secs(5), &mut gateway, &[id]));
-    assert!(matches!(&gateway.log.failed[&id], Failed::NoOrchestrator { .. }));
+    assert!(matches!(
+        &gateway.log.failed[&id],
+        Failed::NoOrchestrator { .. }
+    ));
     assert!(gateway.log.suspended.is_empty());
     // For minutes it is not asked again.
     let tried = gateway.log.tried.len();
