@@ -14,9 +14,10 @@ use livepeer_core::payment::remote::{self, SignerServer};
 use livepeer_core::payment::session::{Config, LocalAccount};
 use livepeer_core::trickle::Seq;
 use livepeer_core::wire::Params;
-use livepeer_core::{ChainView, Misuse};
-use livepeer_orchestrator::{Orchestrator, Payments, Quirks};
+use livepeer_core::{ChainView, Misuse, Pipeline};
+use livepeer_orchestrator::{BatchModel, Orchestrator, Payments, Quirks};
 
+use super::batch::MODEL;
 use super::life::{Full, both};
 use super::pace::Paced;
 use super::*;
@@ -28,10 +29,10 @@ use crate::keys::{KeyHolder as _, LocalKey};
 use crate::seed;
 
 /// An orchestrator and a signer behind sockets of their own.
-struct Place<R: Runtime> {
+pub(super) struct Place<R: Runtime> {
     orchestrator: Handle<Orchestrator, R>,
-    service: String,
-    signer: String,
+    pub(super) service: String,
+    pub(super) signer: String,
     driver: Driver<R>,
     _servers: (Server<R>, Server<R>),
     _signer: Handle<SignerServer, R>,
@@ -43,7 +44,7 @@ fn payer_key() -> LocalKey {
 }
 
 impl<R: Runtime> Place<R> {
-    async fn new(runtime: &R) -> Self {
+    pub(super) async fn new(runtime: &R) -> Self {
         Self::priced(runtime, 100).await
     }
 
@@ -58,6 +59,9 @@ impl<R: Runtime> Place<R> {
         let payments = Payments::new(node.address(), price, chain.clone());
         let config =
             livepeer_orchestrator::Config::new(service.clone(), node.address()).on_chain(payments);
+        let config = Pipeline::batch().fold(config, |config, pipeline| {
+            config.with_batch_model(pipeline, MODEL, BatchModel::default())
+        });
         let orchestrator = Driver::new(runtime.clone())
             .with_key(node)
             .drive(Orchestrator::new(runtime.now(), config, seed()));
@@ -81,7 +85,7 @@ impl<R: Runtime> Place<R> {
         }
     }
 
-    fn gateway(&self) -> Gateway<R> {
+    pub(super) fn gateway(&self) -> Gateway<R> {
         Gateway::from(self.driver.clone())
     }
 

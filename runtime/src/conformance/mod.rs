@@ -4,6 +4,7 @@
 //! unchanged. Scenarios are functions of a runtime, so that one can also be run by itself.
 
 mod api;
+mod batch;
 mod bodies;
 mod faults;
 mod frames;
@@ -35,6 +36,7 @@ use crate::tls::Identity;
 use crate::{Driver, Handle};
 
 pub use api::*;
+pub use batch::*;
 pub use bodies::*;
 pub use faults::*;
 pub use hostile::*;
@@ -112,6 +114,10 @@ macro_rules! conformance_tests {
             a_job_runs_against_a_session
             a_job_works_with_the_sessions_of_the_one_before
             anything_can_be_dropped_anywhere
+            a_batch_job_is_answered_and_paid
+            a_stream_is_held_back_and_loses_no_chunk
+            a_job_that_is_dropped_disturbs_no_other
+            bad_requests_and_unknown_models_are_said
         }
     };
     ($runtime:expr, $block_on:expr; $($name:ident)+) => {
