@@ -68,6 +68,7 @@ pub const TARGETS: &[Target] = targets![
     decode_token,
     decode_url,
     crate::openai::decode_wav,
+    machine_batch,
     machine_discovery,
     machine_handshake,
     machine_live_job,
@@ -270,6 +271,11 @@ pub fn decode_grpc(data: &[u8]) {
         answer.end(&trailers)
     };
     assert_eq!(answer(&[body]), answer(&[head, tail]));
+}
+
+/// Batch jobs end once each, no nonce leaves twice and nothing is left open, whatever peers and callers do.
+pub fn machine_batch(data: &[u8]) {
+    crate::steps::batch::run(data);
 }
 
 /// A discovery names everybody once and keeps secrets, whatever its sources answer.

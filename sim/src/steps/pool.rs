@@ -259,7 +259,7 @@ impl Player {
     }
 
     fn give_back(&mut self, lease: Lease, outcome: u8) {
-        let outcome = match outcome % 8 {
+        let outcome = match outcome % 9 {
             0 => Outcome::Unused,
             1 => Outcome::Done {
                 first_byte: Some(Duration::from_millis(70)),
@@ -268,6 +268,7 @@ impl Player {
             3 => Outcome::Stale,
             4 => Outcome::Full,
             5 => Outcome::TooDear,
+            6 => Outcome::Gone,
             _ => Outcome::Failed(Failure::new(
                 Party::Orchestrator(lease.url().clone()),
                 Cause::Gone("the job"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use livepeer_sim::steps::live_job;
+use livepeer_sim::steps::{batch, live_job};
 use livepeer_sim::{Dice, seeds};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -61,6 +61,45 @@ fn the_jobs_steps_reach_every_event_and_every_ending() {
         "Stopped",
         "NoOrchestrator",
         "Failed",
+    ] {
+        assert!(seen.contains_key(kind), "{kind} never happened: {seen:?}");
+    }
+}
+
+#[test]
+fn batch_jobs_end_once_and_their_steps_reach_every_event_and_every_failure() {
+    let played = seeds::play(
+        "BATCH_STEPS",
+        &seeds::wanted("BATCH_STEPS", &[], 60),
+        |seed| {
+            let mut dice = Dice::new(seed);
+            let data = dice.bytes(400);
+            batch::run(&data)
+        },
+    );
+    let mut seen = BTreeMap::new();
+    for (kind, count) in played.into_iter().flatten() {
+        *seen.entry(kind).or_insert(0) += count;
+    }
+    println!("{seen:?}");
+    if seeds::alone("BATCH_STEPS").is_some() {
+        return;
+    }
+    for kind in [
+        "Find",
+        "Trying",
+        "Head",
+        "Chunk",
+        "Done",
+        "Failed",
+        "Paid",
+        "Pool",
+        "Caller",
+        "NoOrchestrator",
+        "UnknownModel",
+        "Broken",
+        "Ours",
+        "Closed",
     ] {
         assert!(seen.contains_key(kind), "{kind} never happened: {seen:?}");
     }

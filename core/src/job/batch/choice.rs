@@ -163,8 +163,6 @@ impl<S: Selector> Batch<S> {
         let tried = self.pool.get().tried();
         let failed = if job.was_late {
             Failed::TimedOut { attempts }
-        } else if let Some(failure) = job.lost.take() {
-            Failed::ResultLost { attempts, failure }
         } else if let Some(excluded) = job.excluded.take().filter(|_| attempts.is_empty()) {
             Failed::NoMatch { excluded }
         } else if attempts.is_empty() && self.pool.get().ready() == 0 && is_unknown(&tried) {

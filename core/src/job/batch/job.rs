@@ -9,7 +9,6 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::types::{Attempt, File, Left, Served};
-use crate::error::Failure;
 use crate::exchange::Exchange;
 use crate::http::Url;
 use crate::machine::EffectId;
@@ -45,8 +44,6 @@ pub(super) struct Job {
     pub(super) looked: bool,
     /// Whether the last attempt ended because it took too long.
     pub(super) was_late: bool,
-    /// Why results of the last attempt cannot be had.
-    pub(super) lost: Option<Box<Failure>>,
     /// Whether the owner holds back the stream.
     pub(super) paused: bool,
     pub(super) engaged: Option<Engaged>,

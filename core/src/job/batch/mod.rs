@@ -276,7 +276,6 @@ impl<S: Selector> Batch<S> {
             excluded: None,
             looked: false,
             was_late: false,
-            lost: None,
             paused: false,
             engaged: None,
             served: None,

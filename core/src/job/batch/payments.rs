@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 
 use super::job::{Engaged, Stage};
 use super::retained::{MAX_RETAINED, Retained};
-use super::types::{Event, Failed, JobId, Left};
+use super::types::{Event, Failed, JobId, Left, Served};
 use super::{Batch, News};
 use crate::error::{Advice, Cause, Failure, Party};
 use crate::handshake;
@@ -330,6 +330,12 @@ impl<S: Selector> Batch<S> {
             job.left(url, Left::from(&failure.cause));
         }
         self.select(id);
+    }
+
+    /// Leaves the orchestrator that a job is with, which has done it.
+    pub(super) fn did_well(&mut self, id: JobId, served: &Served) {
+        let first_byte = Some(served.upstream);
+        self.leave(id, Delivered::Accepted, Outcome::Done { first_byte });
     }
 
     /// Leaves the orchestrator that a job is with: what was sent is aborted, and the lease goes home.

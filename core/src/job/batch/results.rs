@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::Batch;
 use super::job::{Fetching, Stage};
-use super::types::{Event, File, Finished, JobId, Left};
+use super::types::{Event, Failed, File, Finished, JobId, Left};
 use crate::error::{Cause, Failure, Party};
 use crate::exchange::{Bounds, Exchange};
 use crate::http::{In, Method, Request, Url};
@@ -112,8 +112,7 @@ impl<S: Selector> Batch<S> {
         let Stage::Fetching(fetching) = core::mem::replace(&mut job.stage, Stage::Selecting) else {
             return;
         };
-        let first_byte = Some(served.upstream);
-        self.leave(id, Delivered::Accepted, Outcome::Done { first_byte });
+        self.did_well(id, &served);
         self.remove(id);
         let finished = Finished {
             answer: Some(fetching.answer),
@@ -174,17 +173,19 @@ impl<S: Selector> Batch<S> {
         self.result_lost(id, cause);
     }
 
-    /// A result cannot be had: the answer is worth nothing, and others are asked.
+    /// A result cannot be had. The work was done and paid for, so nobody does it again (jobs spec 11.1).
     fn result_lost(&mut self, id: JobId, cause: Cause) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        let engaged = job.engaged.as_ref();
-        if let Some(url) = engaged.map(|engaged| engaged.url.clone()) {
-            let failure = Failure::new(Party::Orchestrator(url), cause.clone());
-            job.lost = Some(Box::new(failure));
-        }
-        self.attempt_failed(id, Left::InvalidAnswer, cause);
+        let Some(engaged) = &job.engaged else { return };
+        let url = engaged.url.clone();
+        let failure = Failure::new(Party::Orchestrator(url.clone()), cause);
+        job.left(url, Left::InvalidAnswer);
+        let attempts = core::mem::take(&mut job.attempts);
+        self.leave(id, Delivered::Accepted, Outcome::Failed(failure.clone()));
+        let failure = Box::new(failure);
+        self.fail(id, Failed::ResultLost { attempts, failure });
     }
 
     /// Eight random digits.

@@ -62,6 +62,8 @@ impl<S: Selector> Batch<S> {
             return;
         };
         match read_chunk(&payload) {
+            // After the last chunk only the usage counts.
+            Chunk::Part(part) if events.finished && !part.choices.is_empty() => {}
             Chunk::Part(part) => {
                 let last = part.is_finished() && !events.finished;
                 events.finished |= last;
@@ -130,8 +132,7 @@ impl<S: Selector> Batch<S> {
         let Some(served) = job.served.take() else {
             return;
         };
-        let first_byte = Some(served.upstream);
-        self.leave(id, Delivered::Accepted, Outcome::Done { first_byte });
+        self.did_well(id, &served);
         self.remove(id);
         let finished = Finished {
             answer: None,
