@@ -8,7 +8,7 @@ use super::Batch;
 use super::job::{Events, InFlight, Stage};
 use super::types::{Event, Failed, JobId, Left, RefusedBy, Served, Trying};
 use crate::error::{Cause, Failure, Party};
-use crate::http::{Body, Fault, In, Response};
+use crate::http::{Body, Fault, In, Out, Response};
 use crate::payment::session::{Credentials, Delivered};
 use crate::pool::{Outcome, Selector};
 use crate::wire::batch::{Grounds, Verdict, judge, read_answer};
@@ -127,7 +127,11 @@ impl<S: Selector> Batch<S> {
                 finished: false,
             });
             flight.until = now + self.config.stream_silence;
+            if job.paused {
+                self.out.http(flight.exchange, Out::Pause);
+            }
         }
+        let held = job.paused && flight.events.is_some();
         let until = flight.until;
         let bill = flight.bill.take();
         let (url, payment) = (engaged.url.clone(), engaged.payment.take());
@@ -147,8 +151,7 @@ impl<S: Selector> Batch<S> {
             paying: job.paying,
             upstream: job.upstream + now.since(job.since),
         }));
-        let silence = (!job.paused).then_some(until);
-        self.set_wake(id, silence);
+        self.set_wake(id, (!held).then_some(until));
         if let Some(payment) = payment {
             self.tell(&url, payment, Delivered::Accepted);
         }

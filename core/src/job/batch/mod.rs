@@ -483,17 +483,19 @@ impl<S: Selector> Batch<S> {
             return;
         }
         job.paused = paused;
+        // Of what is no stream, or none yet, nothing goes to the caller.
         let Stage::InFlight(flight) = &mut job.stage else {
             return;
         };
-        let exchange = flight.exchange;
+        let Some(events) = &flight.events else {
+            return;
+        };
         let step = if paused { Out::Pause } else { Out::Resume };
-        self.out.http(exchange, step);
-        // What is not read is not silent.
-        let until = self.now + self.config.stream_silence;
-        flight.until = until;
-        let stream = flight.events.is_some();
-        if stream {
+        self.out.http(flight.exchange, step);
+        if !events.finished {
+            // What is not read is not silent.
+            let until = self.now + self.config.stream_silence;
+            flight.until = until;
             self.set_wake(id, (!paused).then_some(until));
         }
     }
