@@ -6,6 +6,8 @@ use bytes::Bytes;
 use livepeer_core::Time;
 use livepeer_core::http::{Body, Out, Response};
 use livepeer_core::wire::{Params, Payment};
+use livepeer_proto::net;
+use prost::Message as _;
 use serde_json::{Value, json};
 
 /// The names of a session's four channels.
@@ -72,14 +74,28 @@ pub(super) fn only_post() -> Out {
     )
 }
 
-/// Reads a payment header; the errors begin as the reference says them.
+/// Reads a payment header; the errors are those of the reference.
 pub(super) fn payment(header: &str) -> Result<Payment, String> {
-    use base64::Engine as _;
+    use base64::{DecodeError, Engine as _};
     let message = base64::engine::general_purpose::STANDARD
         .decode(header)
-        .map_err(|err| format!("base64 decode error: {err}"))?;
-    Payment::from_protobuf(message.into())
-        .map_err(|err| format!("protobuf unmarshal error: {}", err.why))
+        .map_err(|err| {
+            let at = match err {
+                DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => at,
+                DecodeError::InvalidLength(length) => length - length % 4,
+                DecodeError::InvalidPadding => header.len(),
+            };
+            format!("base64 decode error: illegal base64 data at input byte {at}")
+        })?;
+    let message = Bytes::from(message);
+    Payment::from_protobuf(message.clone()).map_err(|err| {
+        // Go reads any message of this form, and says of others no more than this.
+        let why = match net::Payment::decode(message) {
+            Ok(_) => &err.why,
+            Err(_) => "proto: cannot parse invalid wire-format data",
+        };
+        format!("protobuf unmarshal error: {why}")
+    })
 }
 
 /// An answer in words, as Go's `http.Error` gives it.

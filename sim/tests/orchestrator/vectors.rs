@@ -182,7 +182,11 @@ fn batch_requests_are_refused_in_the_words_of_the_reference() {
                 assert_eq!(reset, "reset", "{id}");
                 assert!(answer.status.is_none() && answer.fault.is_some(), "{id}");
             }
-            reply => is(&answer, reply, id),
+            reply => {
+                is(&answer, reply, id);
+                let text = reply["body_text"].as_str().expect("text");
+                assert_eq!(answer.text(), text.trim_end(), "{id}");
+            }
         }
         seen += 1;
     }
