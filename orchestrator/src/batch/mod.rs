@@ -49,6 +49,9 @@ pub const MAX_BATCH_BYTES: usize = 64 << 20;
 /// A stream of which the peer has not taken this many bytes waits.
 const MAX_UNSENT: usize = 64 << 10;
 
+/// How long after its last bytes were taken a stream is reset: a transport that still holds some drops them.
+const LAST_WORDS: Duration = Duration::from_millis(20);
+
 /// How the gateways of today name themselves; older ones want pictures inside of the answer.
 const WORKER: &str = "Livepeer-AI-Worker-1.0";
 
@@ -155,7 +158,7 @@ enum Next {
         /// Whether the stream waits for the peer to take some.
         waits: bool,
     },
-    /// The end of a handler that dies, once the peer has taken these bytes.
+    /// The end of a handler that dies, soon after the peer has taken these bytes.
     Death { unsent: usize },
     /// Nothing, ever.
     Silence,
@@ -371,7 +374,8 @@ impl Orchestrator {
             return true;
         };
         match std::mem::replace(&mut job.next, Next::Silence) {
-            Next::Silence | Next::Death { .. } => {}
+            Next::Silence => {}
+            Next::Death { .. } => self.panic(id),
             Next::Answer(Ok(Made::Chat(chat))) if job.task.request.is_stream() => {
                 self.charge(now, id);
                 let head = Response::new(200)
@@ -544,10 +548,9 @@ impl Orchestrator {
                         unsent += bytes.len();
                         self.out.http(id, Out::Data(bytes));
                     }
-                    // What was said before still arrives.
                     job.next = Next::Death { unsent };
                     if unsent == 0 {
-                        return self.panic(id);
+                        return self.batch.schedule(now + LAST_WORDS, id);
                     }
                     return self.out.http(id, Out::Report);
                 }
@@ -607,8 +610,8 @@ impl Orchestrator {
                     }
                     Next::Death { unsent } => {
                         *unsent = unsent.saturating_sub(*bytes);
-                        if *unsent == 0 {
-                            self.panic(id);
+                        if *unsent == 0 && job.at.is_none() {
+                            self.batch.schedule(now + LAST_WORDS, id);
                         }
                     }
                     _ => {}
