@@ -45,12 +45,24 @@ macro_rules! adapter {
         pub type Driver = $crate::Driver<$runtime>;
         /// A running machine.
         pub type Handle<M> = $crate::Handle<M, $runtime>;
+        /// The settings of a batch job.
+        pub type Submission = $crate::api::Submission<$runtime>;
+        /// A batch job under way.
+        pub type BatchJob = $crate::api::BatchJob<$runtime>;
+        /// The chunks of a stream.
+        pub type Chunks = $crate::api::Chunks<$runtime>;
+
         /// A listening socket.
         pub type Server = $crate::http::Server<$runtime>;
 
         pub use $crate::api::{
             self, Discovered, Error, Flushed, JobEvent, MAX_SEGMENT_BYTES, Matching, MediaFigures,
             OutputEvent, Over, Payer, Spent, Swapped,
+        };
+        pub use $crate::api::{
+            Answer, AudioToText, BatchEvent, BatchFailed, BatchRequest, Completion, FilePart,
+            Finished, ImageToImage, ImageToText, ImageToVideo, Llm, Message, SegmentAnything2,
+            Served, TextToImage, TextToSpeech, Upscale,
         };
         pub use $crate::livepeer_core::capabilities::Capabilities;
         pub use $crate::livepeer_core::chain::ChainView;
@@ -60,6 +72,8 @@ macro_rules! adapter {
         pub use $crate::livepeer_core::money::{Amount, Price, Wei};
         pub use $crate::livepeer_core::payment::guard::Budget;
         pub use $crate::livepeer_core::payment::session::{LocalAccount, Paid};
+        pub use $crate::livepeer_core::pipeline::{Pipeline, WorkUnit};
+        pub use $crate::livepeer_core::prefer::Preferences;
         pub use $crate::livepeer_core::trickle::{ContentType, Seq};
         pub use $crate::livepeer_core::units::Unit;
         pub use $crate::livepeer_core::wire::{

@@ -24,6 +24,7 @@ use super::event::BatchEvent;
 use super::fleet::Fleet;
 use super::hub::{Hub, Kind, Search};
 use super::peers::{Peers, peer_settings};
+use super::requests::measure;
 use crate::Runtime;
 
 /// The settings of a batch job. Their order makes no difference; [`Submission::send`] judges them. Made by
@@ -97,17 +98,14 @@ impl<R: Runtime> Submission<R> {
         self
     }
 
-    /// Begins the job. What becomes of it is told by the [`BatchJob`].
+    /// Begins the job. The file of the request is measured first, unless it was already: its pixels or its duration are
+    /// what is paid for. What becomes of it is told by the [`BatchJob`].
     ///
     /// # Errors
     /// If the request or the settings are no good.
     pub async fn send(mut self) -> Result<BatchJob<R>, Error> {
         self.request.check()?;
-        if self.request.units().is_none() {
-            return Err(Error::Options(
-                "the file of the request was not measured: its size or duration decides what is paid",
-            ));
-        }
+        measure(&mut self.request)?;
         let request = std::mem::replace(&mut self.request, BatchRequest::new(Pipeline::Llm));
         let preferences = std::mem::take(&mut self.preferences);
         let fleet = self.fleet.clone();

@@ -16,6 +16,7 @@ use crate::{Driver, Runtime};
 /// |---|---|
 /// | [`Gateway::live_video`] | a [`LiveVideoJob`](super::LiveVideoJob), its [`Input`](super::Input) and its [`Output`](super::Output) |
 /// | [`Gateway::submit`] | a [`BatchJob`](super::BatchJob): its answer, or its stream |
+/// | [`Gateway::submit`] | a [`BatchJob`](super::BatchJob): pictures, transcripts, answers of language models |
 /// | [`Gateway::orchestrator`] | an [`OrchestratorSession`](super::OrchestratorSession), from which a [`PaymentSession`](super::PaymentSession) and live video jobs are made |
 /// | [`Gateway::discover`] | a list of orchestrators |
 ///
@@ -60,10 +61,30 @@ impl<R: Runtime> Gateway<R> {
         LiveVideoJobBuilder::new(&self.fleet, model)
     }
 
-    /// Configures a batch job: one request, one answer.
+    /// Configures a batch job: one request, one answer or a stream. A request is a struct such as
+    /// [`TextToImage`](super::TextToImage), or made field by field.
+    ///
+    /// ```no_run
+    /// # use livepeer_runtime::api::{Error, Gateway};
+    /// # async fn draw<R: livepeer_runtime::Runtime>(gateway: Gateway<R>) -> Result<(), Error> {
+    /// use livepeer_runtime::api::TextToImage;
+    ///
+    /// let request = TextToImage {
+    ///     prompt: "a coffee shop at sunset".into(),
+    ///     ..TextToImage::default()
+    /// };
+    /// let job = gateway.submit(request).signer("http://127.0.0.1:7936").send().await?;
+    /// let done = job.answer().await?;
+    /// for picture in &done.files {
+    ///     println!("{}: {} bytes", picture.name, picture.content.len());
+    /// }
+    /// println!("{} was paid {} wei", done.served.url, done.served.cost);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "submit_job")]
-    pub fn submit(&self, request: BatchRequest) -> Submission<R> {
-        Submission::new(&self.fleet, request)
+    pub fn submit(&self, request: impl Into<BatchRequest>) -> Submission<R> {
+        Submission::new(&self.fleet, request.into())
     }
 
     /// Pushes a new reading of the chain to all batch jobs: for those that pay with an own key

@@ -27,6 +27,7 @@ mod output;
 mod payment;
 mod peers;
 mod pump;
+mod requests;
 mod ring;
 mod ts;
 
@@ -40,8 +41,15 @@ pub use found::Discovered;
 pub use gateway::Gateway;
 pub use input::{Flushed, Input, Segment};
 pub use live::{Events, LiveVideoJob};
+pub use livepeer_core::job::batch::{Failed as BatchFailed, Finished, Served};
 pub use livepeer_core::job::live::media::{Figures as MediaFigures, Matching, OutputEvent};
 pub use livepeer_core::payment::Payer;
+pub use livepeer_core::wire::batch::fields::Message;
+pub use livepeer_core::wire::batch::{Answer, BatchRequest, Completion, FilePart};
 pub use orchestrator::{OrchestratorSession, OrchestratorSessionBuilder};
 pub use output::{MAX_SEGMENT_BYTES, Output, OutputReader, Segments};
 pub use payment::{PaidPayments, Payment, PaymentSession};
+pub use requests::{
+    AudioToText, ImageToImage, ImageToText, ImageToVideo, Llm, SegmentAnything2, TextToImage,
+    TextToSpeech, Upscale,
+};

@@ -3,11 +3,16 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::handshake::{Config, Event, Handshake, Identity, PinChange};
 use livepeer_core::http::{Trust, Url};
+use livepeer_core::job::batch::Finished;
+use livepeer_core::pipeline::Pipeline;
 use livepeer_core::wire::OrchestratorInfo;
+use livepeer_core::wire::batch::{BadRequest, BatchRequest};
 
+use super::batch::Submission;
 use super::board::Board;
 use super::builder::LiveVideoJobBuilder;
 use super::fleet::Fleet;
@@ -17,8 +22,8 @@ use crate::{Handle, Runtime};
 
 /// A session with one orchestrator: its info on capabilities, price and ticket parameters, kept fresh until dropped.
 ///
-/// A session has a [`PaymentSession`](super::PaymentSession), for requests that you send yourself, and live video jobs
-/// run with its orchestrator ([`OrchestratorSession::live_video`]).
+/// A session has a [`PaymentSession`](super::PaymentSession), for requests that you send yourself. Live video jobs run
+/// with its orchestrator ([`OrchestratorSession::live_video`]), and so do batch jobs ([`OrchestratorSession::submit_job`]).
 #[doc(alias = "LiveRunnerSession")]
 pub struct OrchestratorSession<R: Runtime> {
     shared: Arc<Shared<R>>,
@@ -132,6 +137,36 @@ impl<R: Runtime> OrchestratorSession<R> {
         builder.identity =
             payer.map(|(address, signature)| Identity::Static { address, signature });
         builder
+    }
+
+    /// Configures a batch job with this orchestrator and this payer.
+    pub fn submit(&self, request: impl Into<BatchRequest>) -> Submission<R> {
+        Submission::new(&self.fleet, request.into())
+            .trust(self.trust)
+            .pin_change(self.pin_change)
+            .payer(self.payer.clone())
+            .orchestrators([self.url.clone()])
+    }
+
+    /// Does a job of any batch pipeline with this orchestrator, and waits for its answer. `request` is a JSON object of
+    /// the pipeline's fields, `model_id` and `prompt` among them; a file is its member `image` or `audio`, in base64.
+    /// Streams and events are to be had with [`OrchestratorSession::submit`].
+    ///
+    /// # Errors
+    /// If there is no such pipeline, the request is no good, or the job fails.
+    pub async fn submit_job(&self, pipeline: &str, request: &str) -> Result<Finished, Error> {
+        let known = Pipeline::from_name(pipeline).ok_or_else(|| {
+            let names: Vec<_> = Pipeline::batch().map(Pipeline::name).collect();
+            let text = format!(
+                "{pipeline:?} is no pipeline; there are {}",
+                names.join(", ")
+            );
+            BadRequest::of("pipeline", text)
+        })?;
+        let body = Bytes::copy_from_slice(request.as_bytes());
+        let mut request = BatchRequest::read_object(known, &body)?;
+        request.complete();
+        self.submit(request).send().await?.answer().await
     }
 
     /// Gets fresh info now, which comes after the call. Calls at the same time share it.

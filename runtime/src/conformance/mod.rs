@@ -12,6 +12,7 @@ mod hostile;
 mod life;
 mod machines;
 mod pace;
+mod requests;
 mod silence;
 mod trickle;
 mod trust;
@@ -42,6 +43,7 @@ pub use faults::*;
 pub use hostile::*;
 pub use life::*;
 pub use machines::{Habits, Script};
+pub use requests::*;
 pub use silence::*;
 pub use trickle::*;
 pub use trust::*;
@@ -118,6 +120,8 @@ macro_rules! conformance_tests {
             a_stream_is_held_back_and_loses_no_chunk
             a_job_that_is_dropped_disturbs_no_other
             bad_requests_and_unknown_models_are_said
+            every_pipeline_has_a_struct_and_files_are_measured
+            a_session_does_jobs_that_are_written_as_json
         }
     };
     ($runtime:expr, $block_on:expr; $($name:ident)+) => {

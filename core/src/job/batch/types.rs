@@ -116,6 +116,15 @@ pub struct Finished {
     pub served: Served,
 }
 
+impl Finished {
+    /// The content of the result that a URL of the answer leads to.
+    #[must_use]
+    pub fn content(&self, url: &str) -> Option<&Bytes> {
+        let file = self.files.iter().find(|file| file.url == url)?;
+        Some(&file.content)
+    }
+}
+
 /// An orchestrator that gets the request now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trying {

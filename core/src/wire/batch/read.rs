@@ -5,9 +5,11 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use base64::Engine as _;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use super::answer::data_url;
 use super::fields::{self, Field};
 use super::request::{BatchRequest, FilePart};
 use super::value::{MAX_MEMBERS, typed};
@@ -23,13 +25,22 @@ impl BatchRequest {
     /// Reads a JSON body. Unknown members and what follows the object are ignored, `null` is an absent member.
     ///
     /// # Errors
-    /// If the body is not an object, names a member twice, nests more than [`MAX_NESTING`] deep, or a field is of another
-    /// kind. Absent fields are for [`BatchRequest::check`] to find.
+    /// If the pipeline takes a form, the body is not an object, names a member twice, nests more than [`MAX_NESTING`]
+    /// deep, or a field is of another kind. Absent fields are for [`BatchRequest::check`] to find.
     pub fn read_json(pipeline: Pipeline, body: &Bytes) -> Result<Self, BadRequest> {
         if fields::file_of(pipeline).is_some() {
             let text = format!("{pipeline} takes a form: content-type multipart/form-data");
             return Err(BadRequest::new(text));
         }
+        Self::read_object(pipeline, body)
+    }
+
+    /// Reads a request to any pipeline from JSON, as applications write it that make no forms: the member `image` or
+    /// `audio` is the file, in base64 or as a `data:` URL.
+    ///
+    /// # Errors
+    /// As [`BatchRequest::read_json`], and if the file is not base64.
+    pub fn read_object(pipeline: Pipeline, body: &Bytes) -> Result<Self, BadRequest> {
         let text = json::mended(body);
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let mut request = Self::new(pipeline);
@@ -40,10 +51,23 @@ impl BatchRequest {
             }
             if name == PROVIDER {
                 request.provider = Some(value.get().into());
-            } else if let Some(field) = known(pipeline, &name)
-                && value.get() != "null"
-            {
+                continue;
+            }
+            if value.get() == "null" {
+                continue;
+            }
+            if let Some(field) = known(pipeline, &name) {
                 request.set(field.name, typed(field, value.get())?)?;
+            } else if fields::file_of(pipeline) == Some(&name[..]) {
+                let content = json::unquoted(value.get()).and_then(|text| match data_url(&text) {
+                    Some(read) => read.ok(),
+                    None => json::BASE64.decode(text).ok().map(Bytes::from),
+                });
+                let content = content.ok_or_else(|| {
+                    let text = format!("{name} must be a file in base64, or a data: URL");
+                    BadRequest::of(&name, text)
+                })?;
+                request.set_file(FilePart::new(&name[..], content))?;
             }
         }
         Ok(request)

@@ -32,6 +32,17 @@ pub struct FilePart {
     pub content: Bytes,
 }
 
+impl FilePart {
+    /// A file of that name.
+    #[must_use]
+    pub fn new(name: impl Into<String>, content: impl Into<Bytes>) -> Self {
+        Self {
+            name: name.into(),
+            content: content.into(),
+        }
+    }
+}
+
 impl fmt::Debug for FilePart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "FilePart({:?}, {} bytes)", self.name, self.content.len())
@@ -217,6 +228,23 @@ impl BatchRequest {
         self.get("stream") == Some(&Value::Flag(true))
     }
 
+    /// Writes what a request to a language model has to say itself, where it does not: the default model, a whole answer,
+    /// and as many tokens as runners write by default. Other requests are complete without.
+    pub fn complete(&mut self) {
+        if self.pipeline != Pipeline::Llm {
+            return;
+        }
+        if !self.names_model() {
+            self.set_model(self.pipeline.default_model());
+        }
+        for field in fields::of(self.pipeline) {
+            if matches!(field.name, "max_tokens" | "stream") && self.get(field.name).is_none() {
+                let set = self.set_text(field.name, field.default);
+                set.expect("a default is of its field's kind");
+            }
+        }
+    }
+
     /// Finds the faults that need no decoder.
     ///
     /// # Errors
@@ -263,7 +291,7 @@ impl BatchRequest {
             messages.is_empty(),
             self.names_model(),
         ) else {
-            // The words of the reference; ours say which.
+            // The words of the reference.
             return Err(BadRequest::new("missing required fields"));
         };
         if max_tokens < 1 {

@@ -359,3 +359,36 @@ fn measures_are_refused_where_they_cannot_be_paid_for() {
     request.measured(image(1 << 10, 1 << 10)).unwrap();
     assert_eq!(request.units(), Some(MAX_PIXELS));
 }
+
+#[test]
+fn a_file_inside_of_json_is_read_for_applications_only() {
+    let body = |file: &str| Bytes::from(format!(r#"{{"prompt":"p","image":"{file}"}}"#));
+    for file in ["AQID", "data:image/png;base64,AQID"] {
+        let request = BatchRequest::read_object(Pipeline::Upscale, &body(file)).expect(file);
+        assert_eq!(request.file().unwrap().content, [1, 2, 3][..], "{file}");
+        request.check().expect(file);
+    }
+    for file in ["%", "data:image/png;base64,%", "data:image/png,x"] {
+        let bad = BatchRequest::read_object(Pipeline::Upscale, &body(file)).unwrap_err();
+        assert_eq!(bad.param.as_deref(), Some("image"), "{file}");
+    }
+    assert!(BatchRequest::read_json(Pipeline::Upscale, &body("AQID")).is_err());
+}
+
+#[test]
+fn a_request_to_a_language_model_is_completed_where_it_says_nothing() {
+    let messages = r#"[{"role":"user","content":"hi"}]"#;
+    let mut request = BatchRequest::new(Pipeline::Llm);
+    request.set_text("messages", messages).unwrap();
+    assert!(request.check().is_err());
+    request.complete();
+    request.check().unwrap();
+    assert_eq!((request.units(), request.is_stream()), (Some(256), false));
+    request.set("max_tokens", 5).unwrap();
+    request.set("stream", true).unwrap();
+    request.complete();
+    assert_eq!((request.units(), request.is_stream()), (Some(5), true));
+    let mut other = BatchRequest::new(Pipeline::TextToImage);
+    other.complete();
+    assert_eq!(other, BatchRequest::new(Pipeline::TextToImage));
+}

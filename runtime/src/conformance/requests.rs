@@ -1,0 +1,193 @@
+//! Requests to batch pipelines as structs and as JSON, against an orchestrator and a signer on loopback.
+
+use super::api::Place;
+use super::batch::MODEL;
+use super::*;
+use crate::api::{
+    Answer, AudioToText, BatchFailed, Error, FilePart, ImageToImage, ImageToText, ImageToVideo,
+    Llm, SegmentAnything2, Submission, TextToImage, TextToSpeech, Upscale,
+};
+
+/// The job with the orchestrator of the place, paid through its signer.
+fn at<R: Runtime>(place: &Place<R>, submission: Submission<R>) -> Submission<R> {
+    submission
+        .orchestrator(&place.service)
+        .signer(&place.signer)
+}
+
+/// Results come as bytes with a request of each kind, and files go out and are measured by us.
+pub async fn every_pipeline_has_a_struct_and_files_are_measured<R: Runtime>(runtime: R) {
+    let place = Place::new(&runtime).await;
+    let gateway = place.gateway();
+    let picture = TextToImage {
+        prompt: "a coffee shop at sunset".into(),
+        width: Some(16),
+        height: Some(8),
+        num_images_per_prompt: Some(2),
+        model: MODEL.into(),
+        ..TextToImage::default()
+    };
+    let job = at(&place, gateway.submit(picture)).send().await;
+    let drawn = job.expect("a good request").answer().await.expect("done");
+    let Some(Answer::Images(images)) = &drawn.answer else {
+        panic!("{drawn:?}");
+    };
+    assert_eq!(images.len(), 2);
+    assert_eq!(drawn.served.units, 16 * 8 * 2);
+    assert!(drawn.served.tickets > 0 && drawn.served.price.is_some());
+    let png = drawn
+        .content(&images[0].url)
+        .expect("brought along")
+        .clone();
+    assert!(png.starts_with(b"\x89PNG"));
+
+    let speech = TextToSpeech {
+        text: "hello".into(),
+        model: MODEL.into(),
+        ..TextToSpeech::default()
+    };
+    let job = at(&place, gateway.submit(speech)).send().await;
+    let spoken = job.expect("a good request").answer().await.expect("done");
+    let Some(Answer::Speech { url }) = &spoken.answer else {
+        panic!("{spoken:?}");
+    };
+    assert_eq!(spoken.served.units, 5_000);
+    let wav = spoken.content(url).expect("brought along").clone();
+
+    let file = || FilePart::new("in.png", png.clone());
+    let pixels = 16 * 8;
+    let requests: [(crate::api::BatchRequest, u64); 6] = [
+        (
+            ImageToImage {
+                image: file(),
+                prompt: "p".into(),
+                strength: Some(0.5),
+                model: MODEL.into(),
+                ..ImageToImage::default()
+            }
+            .into(),
+            pixels,
+        ),
+        (
+            ImageToVideo {
+                image: file(),
+                width: Some(16),
+                height: Some(8),
+                model: MODEL.into(),
+                ..ImageToVideo::default()
+            }
+            .into(),
+            pixels * 25,
+        ),
+        (
+            Upscale {
+                image: file(),
+                prompt: "p".into(),
+                model: MODEL.into(),
+                ..Upscale::default()
+            }
+            .into(),
+            pixels,
+        ),
+        (
+            SegmentAnything2 {
+                image: file(),
+                box_: Some("[0,0,1,1]".into()),
+                model: MODEL.into(),
+                ..SegmentAnything2::default()
+            }
+            .into(),
+            pixels,
+        ),
+        (
+            ImageToText {
+                image: file(),
+                model: MODEL.into(),
+                ..ImageToText::default()
+            }
+            .into(),
+            pixels,
+        ),
+        (
+            Llm {
+                model: MODEL.into(),
+                ..Llm::new("hi")
+            }
+            .into(),
+            256,
+        ),
+    ];
+    for (request, units) in requests {
+        let pipeline = request.pipeline();
+        let job = at(&place, gateway.submit(request)).send().await;
+        let job = job.unwrap_or_else(|error| panic!("{pipeline}: {error}"));
+        let done = job.answer().await;
+        let done = done.unwrap_or_else(|error| panic!("{pipeline}: {error}"));
+        assert_eq!(done.served.units, units, "{pipeline}");
+        let answer = done.answer.as_ref().expect("no stream");
+        for url in answer.urls() {
+            assert!(done.content(url).is_some(), "{pipeline}: {url}");
+        }
+    }
+    let heard = AudioToText {
+        audio: FilePart::new("a.wav", wav),
+        model: MODEL.into(),
+        ..AudioToText::default()
+    };
+    let job = at(&place, gateway.submit(heard)).send().await;
+    let heard = job.expect("a good request").answer().await.expect("done");
+    assert!(matches!(heard.answer, Some(Answer::Text { .. })));
+}
+
+/// A session does any job that is written as JSON, with its own orchestrator and payer.
+pub async fn a_session_does_jobs_that_are_written_as_json<R: Runtime>(runtime: R) {
+    let place = Place::new(&runtime).await;
+    let session = place.gateway().orchestrator(&place.service);
+    let session = session.signer(&place.signer).connect().await;
+    let session = session.expect("somebody listens");
+    let request =
+        r#"{"model_id":"a/model","prompt":"A coffee shop at sunset","width":64,"height":64}"#;
+    let drawn = session.submit_job("text-to-image", request).await;
+    let drawn = drawn.expect("done");
+    assert_eq!(drawn.files.len(), 1);
+    assert_eq!(drawn.served.units, 64 * 64);
+    let said = session.submit_job(
+        "llm",
+        r#"{"model":"a/model","messages":[{"role":"user","content":"hi"}]}"#,
+    );
+    let said = said.await.expect("done");
+    let Some(Answer::Llm { completion, .. }) = said.answer else {
+        panic!("{said:?}");
+    };
+    assert!(!completion.choices[0].content.is_empty());
+
+    for (pipeline, request, why) in [
+        ("text-to-nothing", "{}", "there are text-to-image"),
+        ("text-to-image", "[]", "not a JSON object"),
+        ("text-to-image", "{}", "prompt is required"),
+        ("upscale", r#"{"prompt":"p"}"#, "image is required"),
+        ("upscale", r#"{"prompt":"p","image":"%"}"#, "base64"),
+        (
+            "upscale",
+            r#"{"prompt":"p","image":"AQID"}"#,
+            "image cannot be read",
+        ),
+    ] {
+        let refused = session.submit_job(pipeline, request).await;
+        let Err(Error::Request(bad)) = refused else {
+            panic!("{request}: {refused:?}");
+        };
+        assert!(bad.text.contains(why), "{bad}");
+    }
+    let nobody = session.submit_job("text-to-image", r#"{"prompt":"p","model_id":"nobody/has"}"#);
+    let Err(Error::Batch(failed)) = nobody.await else {
+        panic!("nobody has that model");
+    };
+    assert!(
+        matches!(
+            *failed,
+            BatchFailed::UnknownModel | BatchFailed::NoOrchestrator { .. }
+        ),
+        "{failed}"
+    );
+}
