@@ -5,6 +5,7 @@ mod devnet;
 mod endpoints;
 mod find;
 mod pay;
+mod run;
 mod signer;
 mod trickle;
 mod values;
@@ -26,6 +27,7 @@ pub(crate) use devnet::{BatchArgs, Quirk, QuirkChoice};
 pub(crate) use endpoints::{Endpoints, Signer};
 pub(crate) use find::{DiscoverArgs, FindArgs, SelectArgs};
 pub(crate) use pay::PayArgs;
+pub(crate) use run::RunArgs;
 pub(crate) use signer::{ChainArgs, KeyArgs, ListingArgs, SignerArgs};
 pub(crate) use trickle::{Cut, PubArgs, ServeArgs, SubArgs, TrickleArgs, TrickleCommand};
 use values::Secret;
@@ -80,6 +82,8 @@ pub(crate) enum Command {
     DevnetOrchestrator(DevnetOrchestratorArgs),
     /// Send an MPEG-TS stream through a live video job and write what comes back.
     Live(Box<LiveArgs>),
+    /// Do one batch job: draw, transcribe, describe, speak, or ask a language model.
+    Run(Box<RunArgs>),
     /// Ask an orchestrator for its capabilities, models, price and ticket parameters.
     Info(InfoArgs),
     /// Look for orchestrators and ask each for models, price and version; say why others are of no use.
@@ -96,6 +100,7 @@ impl Command {
         match self {
             Self::Demo(args) => args.json,
             Self::Live(args) => args.json,
+            Self::Run(args) => args.json,
             Self::Info(args) => args.json,
             Self::Discover(args) => args.find.json,
             Self::Select(args) => args.find.json,
@@ -291,16 +296,7 @@ impl LiveArgs {
     /// # Errors
     /// If token or header fields are malformed, or nobody is named to do the work or to sign for it.
     pub(crate) fn endpoints(&self) -> Result<Endpoints, Failed> {
-        let explicit: Vec<Url> = self.orchestrator.iter().flatten().cloned().collect();
-        let endpoints = endpoints::resolve(explicit, &self.peers, "live")?;
-        if endpoints.signer.is_none() && !self.peers.offchain && !self.pay.own_key() {
-            return Err(Failed::usage(
-                "nobody is named to sign the payments: give --signer URL, a --token that names \
-                 one, a key of your own, or --offchain",
-                "live",
-            ));
-        }
-        Ok(endpoints)
+        endpoints::of_job(&self.orchestrator, &self.peers, &self.pay, "live")
     }
 
     /// Checks what options say together.
@@ -315,14 +311,20 @@ impl LiveArgs {
         if self.json && self.output == Place::Standard {
             return usage("--json and --output - would both write to standard output");
         }
-        if self.pay.own_key() && (self.peers.offchain || !self.peers.signer.is_empty()) {
-            return usage(
-                "who pays is said twice: an own key, a --signer and --offchain exclude each other",
-            );
-        }
-        self.pay.validate("live")?;
+        one_payer(&self.peers, &self.pay, "live")?;
         self.endpoints().map(drop)
     }
+}
+
+/// Checks that who pays is said once, and completely.
+fn one_payer(peers: &PeerArgs, pay: &PayArgs, command: &str) -> Result<(), Failed> {
+    if pay.own_key() && (peers.offchain || !peers.signer.is_empty()) {
+        return Err(Failed::usage(
+            "who pays is said twice: an own key, a --signer and --offchain exclude each other",
+            command,
+        ));
+    }
+    pay.validate(command)
 }
 
 /// Options of `info`.
@@ -416,6 +418,7 @@ pub(crate) fn parse(
         Ok(cli) => {
             match &cli.command {
                 Some(Command::Live(live)) => live.validate()?,
+                Some(Command::Run(run)) => run.validate()?,
                 Some(Command::Signer(signer)) => signer.validate()?,
                 Some(Command::Trickle(trickle)) => trickle.validate()?,
                 Some(Command::Info(info)) => drop(info.endpoints()?),
@@ -456,7 +459,7 @@ fn command_in(arguments: &[std::ffi::OsString]) -> &'static str {
         .iter()
         .find_map(|argument| {
             [
-                "demo", "devnet", "signer", "live", "info", "discover", "select", "trickle",
+                "demo", "devnet", "signer", "live", "run", "info", "discover", "select", "trickle",
             ]
             .into_iter()
             .find(|command| argument == command)

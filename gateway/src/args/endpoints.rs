@@ -7,8 +7,8 @@
 use livepeer_core::http::Url;
 use livepeer_core::wire::Token;
 
-use super::PeerArgs;
 use super::values::{Header, peer, required_orchestrator};
+use super::{PayArgs, PeerArgs};
 use crate::ui::Failed;
 
 /// Peers to talk to.
@@ -141,4 +141,26 @@ pub(super) fn resolve(
         discovery,
         signer,
     })
+}
+
+/// The peers of a job, which somebody has to pay for unless it is off-chain.
+///
+/// # Errors
+/// As [`resolve`], and if nobody is named to pay.
+pub(super) fn of_job(
+    explicit: &[Option<Url>],
+    peers: &PeerArgs,
+    pay: &PayArgs,
+    command: &str,
+) -> Result<Endpoints, Failed> {
+    let explicit = explicit.iter().flatten().cloned().collect();
+    let endpoints = resolve(explicit, peers, command)?;
+    if endpoints.signer.is_none() && !peers.offchain && !pay.own_key() {
+        return Err(Failed::usage(
+            "nobody is named to sign the payments: give --signer URL, a --token that names \
+             one, a key of your own, or --offchain",
+            command,
+        ));
+    }
+    Ok(endpoints)
 }

@@ -8,6 +8,8 @@ mod key;
 mod live;
 mod on;
 mod peers;
+mod purse;
+mod run;
 mod signer;
 mod sink;
 mod socket;
@@ -36,6 +38,7 @@ fn perform(command: &Command) -> Outcome {
         Command::DevnetOrchestrator(args) => devnet::process::run(args),
         Command::Signer(args) => signer::run(args),
         Command::Live(args) => live::run(args),
+        Command::Run(args) => run::run(args),
         Command::Info(args) => find::info::run(args),
         Command::Discover(args) => find::discover::run(args),
         Command::Select(args) => find::select::run(args),

@@ -7,6 +7,7 @@ use std::path::Path;
 use livepeer_core::error::{Broken, Reason};
 use livepeer_core::handshake::Rejection;
 use livepeer_core::http::Fault;
+use livepeer_core::job::batch;
 use livepeer_core::pool::{Tried, Why};
 use livepeer_core::wire::WireError;
 use livepeer_core::{Cause, Failure, Misuse, Party};
@@ -216,9 +217,29 @@ impl From<Error> for Failed {
                     },
                 ),
             },
+            Error::Request(ref bad) => Self::new(bad, "Change it with --set, --file or --model"),
+            Error::Batch(failed) => match *failed {
+                batch::Failed::Ours(failure) => (*failure).into(),
+                failed => Self::new(&failed, about_batch(&failed)),
+            },
             Error::Url { .. } => Self::new(&error, "Write it as https://HOST:PORT"),
             _ => Self::new(&error, "Start again; --log info shows what went before"),
         }
+    }
+}
+
+/// The advice for a batch job that failed.
+const fn about_batch(failed: &batch::Failed) -> &'static str {
+    match failed {
+        batch::Failed::Caller { .. } => "Change it with --set, --file or --model",
+        batch::Failed::UnknownModel => {
+            "See what is served with: livepeer-gateway info URL; then name it with --model"
+        }
+        batch::Failed::NoOrchestrator { .. } => {
+            "See what is served with: livepeer-gateway info URL; name others with --orchestrator, \
+             another --model, or raise --max-price"
+        }
+        _ => "Try again, or name another with --orchestrator",
     }
 }
 

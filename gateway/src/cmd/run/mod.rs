@@ -1,0 +1,163 @@
+//! `run`: one batch job, its answer, and what it cost.
+
+mod report;
+mod results;
+
+use std::io::Write as _;
+use std::time::Instant;
+
+use futures_lite::future;
+use livepeer_core::capabilities::Capabilities;
+use livepeer_core::wire::batch::{Chunk, FilePart, read_chunk};
+use livepeer_runtime::api::{Answer, BatchEvent, BatchJob, Finished, Gateway, Submission};
+use livepeer_runtime::{Driver, Runtime};
+
+use super::files::Files;
+use super::purse::Purse;
+use super::stop::Stop;
+use super::{find, on, peers};
+use crate::args::RunArgs;
+use crate::ui::{self, Failed, Outcome, Progress};
+use report::Report;
+
+pub(super) fn run(args: &RunArgs) -> Outcome {
+    on::run(args.runtime, Run(args))
+}
+
+struct Run<'a>(&'a RunArgs);
+
+impl on::Work for Run<'_> {
+    async fn on<R: Runtime>(self, driver: Driver<R>, stop: Stop) -> Outcome {
+        let args = self.0;
+        let endpoints = args.endpoints()?;
+        files(args).are_apart("run")?;
+        let mut request = args.request().map_err(|bad| Failed::usage(bad, "run"))?;
+        if let Some(path) = args.path() {
+            let name = path.display().to_string();
+            let content =
+                std::fs::read(path).map_err(|error| Failed::file("cannot read", &name, &error))?;
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            let set = request.set_file(FilePart::new(file, content));
+            set.map_err(|bad| Failed::usage(bad, "run"))?;
+        }
+        let driver = peers::with_pins(driver, &args.peers)?;
+        let purse = Purse::open(driver, &args.pay, args.max_price, "run").await?;
+        let driver = purse.driver;
+        let wanted = Capabilities::for_model(args.pipeline.capability(), request.model());
+        let orchestrators = find::orchestrators(&driver, &endpoints, &wanted).await?;
+        let gateway = Gateway::from(driver.clone());
+        if let Some(chain) = purse.chain {
+            let gateway = gateway.clone();
+            driver.runtime().spawn(async move {
+                while let Ok(view) = chain.recv().await {
+                    gateway.set_chain(&view);
+                }
+            });
+        }
+        let mut report = Report::new(&request);
+        let mut submission = gateway
+            .submit(request)
+            .orchestrators(orchestrators)
+            .payer(purse.account.unwrap_or_else(|| peers::payer(&endpoints)))
+            .budget(purse.budget, purse.budget_key)
+            .trust(peers::trust(&args.peers))
+            .pin_change(peers::pin_change(&args.peers));
+        if let Some(price) = args.max_price {
+            submission = submission.max_price(price);
+        }
+        let began = Instant::now();
+        // Dropping the job closes it, and there is nothing else to close.
+        let done = future::or(done(submission), async {
+            stop.pressed().await;
+            Err(Failed::interrupted())
+        })
+        .await;
+        peers::save_pins(&driver, &args.peers)?;
+        let mut done = done?;
+        report.served(&done.served, began.elapsed());
+        report.files = results::write(args.pipeline, &mut done, &args.output)?;
+        if args.json {
+            report.answer = done.answer.as_ref().map(results::json);
+            return ui::print_json(&report);
+        }
+        show(&done, &report)?;
+        ui::tell(&report.to_table());
+        Ok(())
+    }
+}
+
+/// The files that a job reads and writes, apart from its results, which are new ones.
+fn files(args: &RunArgs) -> Files {
+    let key = &args.pay.key;
+    Files::default()
+        .reads("--file", args.path().map(AsRef::as_ref))
+        .writes("--store", args.pay.store.as_deref())
+        .writes("--pins", args.peers.pins.as_deref())
+        .reads("--keystore", key.keystore.as_deref())
+        .reads("--key-file", key.key_file.as_deref())
+        .reads("--password-file", key.password_file.as_deref())
+}
+
+/// Does the job; the words of a stream go to standard output as they come.
+async fn done<R: Runtime>(submission: Submission<R>) -> Result<Finished, Failed> {
+    let mut job: BatchJob<R> = submission.send().await?;
+    let mut progress = Some(Progress::new("orchestrators asked", None));
+    let mut spoken = false;
+    while let Some(event) = job.next().await {
+        match event {
+            BatchEvent::Trying(trying) => {
+                if let Some(progress) = &mut progress {
+                    progress.set(trying.attempt.into(), || trying.url.to_string());
+                }
+            }
+            BatchEvent::Head(_) => progress = None,
+            BatchEvent::Chunk(chunk) => {
+                if let Chunk::Part(part) = read_chunk(&chunk) {
+                    let words = part.choices.iter().map(|choice| &choice.content[..]);
+                    let words: String = words.collect();
+                    spoken |= !words.is_empty();
+                    say(&words)?;
+                }
+            }
+            BatchEvent::Done(finished) => {
+                if spoken {
+                    say("\n")?;
+                }
+                return Ok(finished);
+            }
+            BatchEvent::Failed(failed) => {
+                if spoken {
+                    say("\n")?;
+                }
+                return Err(livepeer_runtime::api::Error::from(failed).into());
+            }
+            _ => {}
+        }
+    }
+    Err(livepeer_runtime::api::Error::Closed.into())
+}
+
+/// Writes words to standard output at once.
+fn say(words: &str) -> Outcome {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(words.as_bytes()).and_then(|()| out.flush());
+    match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failed::file("cannot write to", "standard output", &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints the answer: its words, or the names of the files that it became.
+fn show(done: &Finished, report: &Report) -> Outcome {
+    match &done.answer {
+        Some(Answer::Text { text, .. } | Answer::Caption(text)) => ui::print(text.trim()),
+        Some(Answer::Llm { completion, .. }) => {
+            let words = completion.choices.iter().map(|choice| &choice.content[..]);
+            ui::print(&words.collect::<String>())
+        }
+        _ if report.files.is_empty() => Ok(()),
+        _ => ui::print(&report.files.join("\n")),
+    }
+}

@@ -1,0 +1,132 @@
+//! The report on a batch job: a table for people, JSON for machines.
+
+use std::time::Duration;
+
+use livepeer_core::money::Price;
+use livepeer_core::wire::batch::BatchRequest;
+use livepeer_runtime::api::Served;
+use serde::{Serialize, Serializer};
+
+use crate::ui::{self, Money, Wei, count, duration, facts};
+
+/// What came of a job, who did it and what it cost. Money is left out where nobody pays.
+#[derive(Serialize)]
+pub(super) struct Report {
+    pipeline: &'static str,
+    model: String,
+    /// The answer, with files in the place of URLs; not of a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) answer: Option<serde_json::Value>,
+    /// The files that were written.
+    pub(super) files: Vec<String>,
+    orchestrator: String,
+    address: String,
+    units: u64,
+    unit: &'static str,
+    /// Wei per unit, exactly: `100` or `12500/3`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    price_wei: Option<String>,
+    #[serde(skip)]
+    price: Option<Price>,
+    #[serde(flatten, serialize_with = "cost")]
+    cost: Option<Money>,
+    tickets: u32,
+    /// Orchestrators that were tried before.
+    attempts: Vec<Attempt>,
+    #[serde(rename = "elapsed_us", serialize_with = "micros")]
+    elapsed: Duration,
+    #[serde(rename = "selecting_us", serialize_with = "micros")]
+    selecting: Duration,
+    #[serde(rename = "paying_us", serialize_with = "micros")]
+    paying: Duration,
+    #[serde(rename = "upstream_us", serialize_with = "micros")]
+    upstream: Duration,
+}
+
+#[derive(Serialize)]
+struct Attempt {
+    orchestrator: String,
+    reason: String,
+}
+
+fn cost<S: Serializer>(amount: &Option<Money>, serializer: S) -> Result<S::Ok, S::Error> {
+    ui::wei("cost_wei", "cost_wei_exact", amount.as_ref(), serializer)
+}
+
+fn micros<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u128(time.as_micros())
+}
+
+impl Report {
+    pub(super) fn new(request: &BatchRequest) -> Self {
+        Self {
+            pipeline: request.pipeline().name(),
+            model: request.model().to_owned(),
+            answer: None,
+            files: Vec::new(),
+            orchestrator: String::new(),
+            address: String::new(),
+            units: 0,
+            unit: request.pipeline().work_unit().name(),
+            price_wei: None,
+            price: None,
+            cost: None,
+            tickets: 0,
+            attempts: Vec::new(),
+            elapsed: Duration::ZERO,
+            selecting: Duration::ZERO,
+            paying: Duration::ZERO,
+            upstream: Duration::ZERO,
+        }
+    }
+
+    pub(super) fn served(&mut self, served: &Served, elapsed: Duration) {
+        self.orchestrator = served.url.to_string();
+        self.address = served.address.checksummed();
+        self.units = served.units;
+        self.price_wei = served.price.map(|price| price.fee(1).to_string());
+        self.price = served.price;
+        self.cost = served.price.map(|_| Money(served.cost.clone()));
+        self.tickets = served.tickets;
+        let attempts = served.attempts.iter().map(|attempt| Attempt {
+            orchestrator: attempt.url.to_string(),
+            reason: attempt.reason.to_string(),
+        });
+        self.attempts = attempts.collect();
+        self.elapsed = elapsed;
+        self.selecting = served.selecting;
+        self.paying = served.paying;
+        self.upstream = served.upstream;
+    }
+
+    pub(super) fn to_table(&self) -> String {
+        let mut rows = vec![
+            ("orchestrator", self.orchestrator.clone()),
+            ("model", self.model.clone()),
+            ("work", format!("{} {}s", count(self.units), self.unit)),
+        ];
+        if let (Some(price), Some(Money(cost))) = (&self.price, &self.cost) {
+            rows.push(("price", format!("{price} wei per {}", self.unit)));
+            rows.push(("cost", Wei(cost).to_string()));
+            rows.push(("tickets", count(self.tickets.into())));
+        }
+        for attempt in &self.attempts {
+            let Attempt {
+                orchestrator,
+                reason,
+            } = attempt;
+            rows.push(("tried before", format!("{orchestrator}: {reason}")));
+        }
+        let parts = [
+            ("choosing", self.selecting),
+            ("paying", self.paying),
+            ("their work", self.upstream),
+        ];
+        let parts = parts.map(|(what, time)| format!("{what} {}", duration(time)));
+        rows.push((
+            "time",
+            format!("{} ({})", duration(self.elapsed), parts.join(", ")),
+        ));
+        facts(rows)
+    }
+}
