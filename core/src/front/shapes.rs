@@ -14,7 +14,7 @@ use super::route::Route;
 use super::types::{self, Config, RequestId, Work};
 use super::{Front, Job, Sent};
 use crate::error::Cause;
-use crate::job::batch::{Failed, File, RefusedBy, Served};
+use crate::job::batch::{Failed, File, Left, RefusedBy, Served};
 use crate::pipeline::Pipeline;
 use crate::prefer::Preferences;
 use crate::rng::Rng;
@@ -501,6 +501,13 @@ pub(super) fn failed(shape: Shape, job: &Job, failed: Failed) -> Refused {
             Refused::new(Code::NoOrchestrator, NOBODY)
         }
         _ if native => Refused::new(Code::InternalError, OTHER),
+        Failed::NoOrchestrator { attempts, .. }
+            if attempts
+                .last()
+                .is_some_and(|last| last.reason == Left::InvalidAnswer) =>
+        {
+            Refused::no_answer(job.pipeline.name())
+        }
         Failed::NoOrchestrator { attempts, .. } => {
             let told: Vec<(String, String)> = attempts
                 .iter()

@@ -315,6 +315,16 @@ impl Refused {
         refused.telling("attempts", Value::Array(told))
     }
 
+    /// Says that the last orchestrator's answer was of no use. Each try costs a fee, so the caller is not asked to come
+    /// back.
+    #[must_use]
+    pub fn no_answer(pipeline: &str) -> Self {
+        Self::new(
+            Code::UpstreamInvalid,
+            format!("The orchestrator's answer is not one of {pipeline}."),
+        )
+    }
+
     /// Says that the request's own preferences leave nobody: how many candidates each of them excludes.
     #[must_use]
     pub fn no_match(excluded: &[(&str, usize)]) -> Self {

@@ -16,10 +16,19 @@ pub const CONTENT_TYPE: &str = "text/event-stream";
 /// The payload that ends a stream of OpenAI's.
 pub const DONE: &[u8] = b"[DONE]";
 
-/// A line, or an event, of more than [`MAX_LINE_BYTES`].
+/// At most this many blank lines follow each other.
+pub const MAX_BLANK_LINES: usize = 64;
+
+/// A stream that is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a line of the stream is longer than {MAX_LINE_BYTES} bytes")]
-pub struct TooLong;
+pub enum BadStream {
+    /// A line, or an event, of more than [`MAX_LINE_BYTES`].
+    #[error("a line of the stream is longer than {MAX_LINE_BYTES} bytes")]
+    Long,
+    /// More than [`MAX_BLANK_LINES`] without anything between.
+    #[error("more than {MAX_BLANK_LINES} lines of the stream are blank")]
+    Blank,
+}
 
 /// Reads events from the pieces of a stream.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +41,9 @@ pub struct Reader {
     returned: bool,
     /// A byte order mark may come next.
     begun: bool,
-    too_long: bool,
+    /// Blank lines in a row.
+    blank: usize,
+    bad: Option<BadStream>,
 }
 
 #[derive(Clone, Debug)]
@@ -52,10 +63,11 @@ impl Reader {
     /// Takes the next bytes and tells the payload of each event that is complete with them.
     ///
     /// # Errors
-    /// If a line is too long. The stream is of no more use then, and every later call says the same.
-    pub fn data(&mut self, bytes: &Bytes, mut tell: impl FnMut(Bytes)) -> Result<(), TooLong> {
+    /// If a line is too long, or too many are blank. The stream is of no more use then, and every later call says the
+    /// same.
+    pub fn data(&mut self, bytes: &Bytes, mut tell: impl FnMut(Bytes)) -> Result<(), BadStream> {
         let mut rest = 0;
-        while !self.too_long && rest < bytes.len() {
+        while self.bad.is_none() && rest < bytes.len() {
             if core::mem::take(&mut self.returned) && bytes[rest] == b'\n' {
                 rest += 1;
                 continue;
@@ -78,10 +90,10 @@ impl Reader {
             }
             rest = end + 1;
         }
-        if self.too_long {
+        if let Some(bad) = self.bad {
             self.line = Vec::new();
             self.event = None;
-            return Err(TooLong);
+            return Err(bad);
         }
         Ok(())
     }
@@ -100,7 +112,7 @@ impl Reader {
 
     fn hold(&mut self, part: &[u8]) {
         if self.line.len() + part.len() > MAX_LINE_BYTES {
-            self.too_long = true;
+            self.bad = Some(BadStream::Long);
         } else {
             self.line.extend_from_slice(part);
         }
@@ -111,8 +123,12 @@ impl Reader {
         if !core::mem::replace(&mut self.begun, true) && line.starts_with(MARK) {
             line = line.slice(MARK.len()..);
         }
+        self.blank = if line.is_empty() { self.blank + 1 } else { 0 };
+        if self.blank > MAX_BLANK_LINES {
+            self.bad = Some(BadStream::Blank);
+        }
         if line.len() > MAX_LINE_BYTES {
-            self.too_long = true;
+            self.bad = Some(BadStream::Long);
         } else if line.is_empty() {
             match self.event.take() {
                 Some(Data::Shared(payload)) => tell(payload),
@@ -140,7 +156,7 @@ impl Reader {
             Data::Joined(lines) => lines,
         };
         if joined.len() + line.len() >= MAX_LINE_BYTES {
-            self.too_long = true;
+            self.bad = Some(BadStream::Long);
         } else {
             joined.push(b'\n');
             joined.extend_from_slice(line);

@@ -13,7 +13,7 @@ use crate::error::{Cause, Failure, Party};
 use crate::payment::session::Delivered;
 use crate::pool::{Outcome, Selector};
 use crate::wire::batch::{Chunk, read_chunk};
-use crate::wire::sse;
+use crate::wire::sse::{self, BadStream};
 
 /// How long the end of a stream is waited for after its last chunk: a peer may never end it.
 const END_WITHIN: Duration = Duration::from_secs(1);
@@ -32,7 +32,8 @@ impl<S: Selector> Batch<S> {
         };
         let mut payloads = Vec::new();
         let read = events.reader.data(data, |payload| payloads.push(payload));
-        if !events.finished {
+        // Comments and blank lines are no news: an orchestrator that sends nothing else is silent.
+        if !events.finished && !payloads.is_empty() {
             flight.until = self.now + self.config.stream_silence;
             let silence = (!job.paused).then_some(flight.until);
             self.set_wake(id, silence);
@@ -40,14 +41,12 @@ impl<S: Selector> Batch<S> {
         for payload in payloads {
             self.on_payload(id, payload);
         }
-        if read.is_err() {
-            self.stream_broke(
-                id,
-                Cause::TooMuch {
-                    what: "a line of the stream",
-                    limit: sse::MAX_LINE_BYTES,
-                },
-            );
+        if let Err(bad) = read {
+            let (what, limit) = match bad {
+                BadStream::Long => ("a line of the stream", sse::MAX_LINE_BYTES),
+                BadStream::Blank => ("blank lines of the stream", sse::MAX_BLANK_LINES),
+            };
+            self.stream_broke(id, Cause::TooMuch { what, limit });
         }
     }
 
@@ -77,8 +76,9 @@ impl<S: Selector> Batch<S> {
                     self.set_wake(id, Some(until));
                 }
             }
-            Chunk::Done if events.finished => self.stream_done(id),
-            // Before the last chunk it ends nothing.
+            // An answer that ends so without a last chunk that says why has ended well all the same (front-door spec
+            // 1.5). Where nothing came before, it ends nothing.
+            Chunk::Done if events.begun => self.stream_done(id),
             Chunk::Done | Chunk::Skipped => {}
             Chunk::Failed(text) => self.stream_broke(id, Cause::Ended(text)),
         }

@@ -1,10 +1,10 @@
 //! Requests that are refused before anybody is asked.
 
-use livepeer_core::wire::openai::{backend, image, models as list, transcript};
-use livepeer_core::wire::refused::Refused;
+use livepeer_core::wire::openai::{backend, chat, image, models as list, transcript};
+use livepeer_core::wire::refused::{Code, Refused};
 use serde_json::Value;
 
-use super::{Request, cases, check_refused, models};
+use super::{Request, cases, check_refused, models, settings};
 
 /// Cases of keys and their limits, of routes that need backends, and of Livepeer's own routes: they are not of the
 /// shapes of OpenAI alone, or are about callers whom this gateway does not tell apart yet.
@@ -61,5 +61,43 @@ fn refused(case: &Value) -> Refused {
             Some(livepeer_core::wire::batch::Probe::Audio) => transcript::unreadable(),
             None => panic!("{} is good", id(case)),
         },
+    }
+}
+
+#[test]
+fn bounds_of_chats_are_told() {
+    let chat = |more: &str, messages: usize| {
+        let message = r#"{"role":"user","content":"hi"}"#;
+        let messages = vec![message; messages].join(",");
+        let body = format!(
+            r#"{{"model":"meta-llama/Meta-Llama-3.1-8B-Instruct","messages":[{messages}]{more}}}"#
+        );
+        chat::read(body.as_bytes(), None, &models(), &settings())
+    };
+    let stop = |bytes: usize| format!(r#","stop":["{}"]"#, "s".repeat(bytes));
+    let metadata = |pairs: usize| {
+        let pairs: Vec<String> = (0..pairs).map(|at| format!(r#""{at}":"""#)).collect();
+        format!(r#","metadata":{{{}}}"#, pairs.join(","))
+    };
+    assert!(chat(&stop(64), 2_048).is_ok());
+    assert!(chat(&metadata(16), 1).is_ok());
+    for (refused, code, param) in [
+        (chat(&stop(65), 1), Code::StringAboveMaxLength, "stop"),
+        (chat("", 2_049), Code::ArrayAboveMaxLength, "messages"),
+        (
+            chat(&metadata(17), 1),
+            Code::ArrayAboveMaxLength,
+            "metadata",
+        ),
+        (chat(r#","seed":1e400"#, 1), Code::InvalidType, ""),
+        (
+            chat(r#","top_k":9223372036854775808"#, 1),
+            Code::InvalidType,
+            "top_k",
+        ),
+    ] {
+        let refused = refused.unwrap_err();
+        assert_eq!((refused.code, refused.status()), (code, 400));
+        assert_eq!(refused.param.unwrap_or_default(), param);
     }
 }

@@ -140,6 +140,26 @@ fn events_are_read_as_the_standard_has_them() {
 }
 
 #[test]
+fn a_stream_of_blank_lines_alone_is_of_no_use() {
+    for line_end in ["\n", "\r", "\r\n"] {
+        let mut reader = sse::Reader::new();
+        let mut read = |text: String| reader.data(&text.into(), |_| ());
+        let blank = line_end.repeat(sse::MAX_BLANK_LINES);
+        for _ in 0..3 {
+            // Anything between begins anew.
+            let more = format!(": keep-alive{line_end}{blank}");
+            assert_eq!(read(more), Ok(()));
+        }
+        assert_eq!(read(line_end.into()), Err(sse::BadStream::Blank));
+        assert_eq!(
+            read("data: a".into()),
+            Err(sse::BadStream::Blank),
+            "it stays so"
+        );
+    }
+}
+
+#[test]
 fn a_line_may_have_a_mebibyte_and_no_more() {
     for (chunk, length, fits) in [
         (usize::MAX, sse::MAX_LINE_BYTES, true),
