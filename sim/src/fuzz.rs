@@ -70,6 +70,7 @@ pub const TARGETS: &[Target] = targets![
     crate::openai::decode_wav,
     machine_batch,
     machine_discovery,
+    machine_front,
     machine_handshake,
     machine_live_job,
     machine_orchestrator,
@@ -454,6 +455,11 @@ pub fn machine_payment_receiver(data: &[u8]) {
 /// Nothing wrong leaves a payer, whatever its signer and orchestrator say.
 pub fn machine_payment_session(data: &[u8]) {
     crate::steps::payment_session::run(data);
+}
+
+/// A front door answers everybody once, and gives every place back.
+pub fn machine_front(data: &[u8]) {
+    crate::steps::front::run(data);
 }
 
 /// A signer answers everybody once, and signs only what it decided.

@@ -129,6 +129,9 @@ impl Front {
         }
         let mut response = Response::new(200).body(Body::Full(whole.body));
         response.headers = super::typed(whole.content_type);
+        if whole.content_type == sse::CONTENT_TYPE {
+            tell_events(&mut response.headers);
+        }
         tell_served(running, job, now, &mut response.headers);
         self.answer(id, response, Outcome::Answered, None);
     }
@@ -289,8 +292,7 @@ impl Front {
         stream.pace.send_head();
         let mut head = Response::new(200).body(Body::Stream);
         head.headers = super::typed(sse::CONTENT_TYPE);
-        head.headers.push("cache-control", "no-cache");
-        head.headers.push("x-accel-buffering", "no");
+        tell_events(&mut head.headers);
         running.greeting.write(&mut head.headers);
         let State::Working(job) = &running.state else {
             return None;
@@ -328,7 +330,9 @@ impl Front {
         if asks_again {
             self.ask_report(id);
         }
+        // A comment may be due for which there was no room before.
         self.arm(id);
+        self.advance(now);
     }
 
     /// Ends a stream: with the last frame of its answer, or with what tells that it is broken.
@@ -378,6 +382,12 @@ impl Front {
         let frame = stream.break_off(refused);
         self.end_stream(id, frame, Some(refused.code.name()));
     }
+}
+
+/// Adds header fields that keep proxies from holding events back.
+fn tell_events(headers: &mut Headers) {
+    headers.push("cache-control", "no-cache");
+    headers.push("x-accel-buffering", "no");
 }
 
 /// Adds header fields about who served.

@@ -2,6 +2,7 @@
 
 mod batch;
 mod discovery;
+mod front;
 mod handshake;
 mod listings;
 mod live;

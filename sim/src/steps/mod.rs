@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod discovery;
+pub mod front;
 pub mod handshake;
 pub mod live_job;
 pub mod orchestrator;

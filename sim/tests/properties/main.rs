@@ -3,6 +3,7 @@
 
 mod finding;
 mod forms;
+mod front;
 mod job;
 mod orchestrator;
 mod payment;
