@@ -24,7 +24,7 @@ use rustls::ServerConfig;
 
 use crate::engine::{Drivable, Engine};
 pub use crate::engine::{MAX_EVENTS, MAX_RECORDS};
-use crate::http::{Client, Server};
+use crate::http::{Client, Limits, Server};
 use crate::keys::{KeyHolder, NoKey};
 use crate::lane::PeerSink;
 use crate::lock;
@@ -254,6 +254,19 @@ impl<R: Runtime> Server<R> {
         listener: R::Listener,
         tls: Option<Arc<ServerConfig>>,
     ) -> io::Result<Self> {
+        Self::serve_within(handle, listener, tls, Limits::default())
+    }
+
+    /// Serves as [`Server::serve`] does, within other limits.
+    ///
+    /// # Errors
+    /// If the system does not tell its address.
+    pub fn serve_within<M: Drivable>(
+        handle: &Handle<M, R>,
+        listener: R::Listener,
+        tls: Option<Arc<ServerConfig>>,
+        limits: Limits,
+    ) -> io::Result<Self> {
         let runtime = handle.driver().runtime().clone();
         let engine = &handle.owner.engine;
         let stop = Arc::default();
@@ -264,6 +277,7 @@ impl<R: Runtime> Server<R> {
             tls,
             Arc::clone(engine) as Arc<dyn PeerSink>,
             stop,
+            limits,
         )
     }
 }

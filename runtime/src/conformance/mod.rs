@@ -8,6 +8,7 @@ mod batch;
 mod bodies;
 mod faults;
 mod frames;
+mod front;
 mod hostile;
 mod life;
 mod machines;
@@ -40,6 +41,7 @@ pub use api::*;
 pub use batch::*;
 pub use bodies::*;
 pub use faults::*;
+pub use front::*;
 pub use hostile::*;
 pub use life::*;
 pub use machines::{Habits, Script};
@@ -58,6 +60,10 @@ macro_rules! conformance_tests {
         $crate::conformance_tests! {
             $runtime, $block_on;
             a_streamed_upload_arrives_whole_over_tls
+            a_front_door_refuses_what_no_machine_could_answer
+            a_front_door_gives_leave_to_send_only_what_it_will_read
+            a_front_door_speaks_both_versions_of_http
+            a_front_door_has_room_for_so_many_connections_of_one_address
             a_streamed_download_arrives_whole_over_tls
             both_directions_stream_at_once_over_every_protocol
             a_unary_call_over_http2_has_trailers

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use livepeer_core::Time;
 
+use super::Limits;
 use crate::lane::Lane;
 use crate::lock;
 
@@ -43,6 +44,10 @@ pub(super) struct Pulse {
     turns: AtomicUsize,
     /// Something was read since the last look.
     heard: AtomicBool,
+    /// The peer takes no more of what is written to it.
+    blocked: AtomicBool,
+    /// How often it took something.
+    taken: AtomicUsize,
     /// A request was answered before all of it was read.
     unread: AtomicBool,
     /// The connection is closed but for what the peer still sends.
@@ -52,6 +57,11 @@ pub(super) struct Pulse {
 }
 
 impl Pulse {
+    /// Notes that part of what the peer sends will not be read.
+    pub(super) fn leave_unread(&self) {
+        self.unread.store(true, Ordering::Relaxed);
+    }
+
     /// Whether exchanges run, and the machine has given up all of them: a peer that takes nothing keeps hyper from
     /// seeing that.
     fn is_given_up(&self) -> bool {
@@ -67,17 +77,22 @@ pub(super) struct Idle {
     head_since: Option<Time>,
     lingers_since: Option<Time>,
     given_up_since: Option<Time>,
+    /// Since when the peer has taken nothing, and how often it had before.
+    blocked_since: Option<(Time, usize)>,
     turns: usize,
+    limits: Limits,
 }
 
 impl Idle {
-    pub(super) const fn new(now: Time) -> Self {
+    pub(super) const fn new(now: Time, limits: Limits) -> Self {
         Self {
             quiet_since: now,
             head_since: None,
             lingers_since: None,
             given_up_since: None,
+            blocked_since: None,
             turns: 0,
+            limits,
         }
     }
 
@@ -94,6 +109,9 @@ impl Idle {
             return since(*self.given_up_since.get_or_insert(now), LINGER);
         }
         self.given_up_since = None;
+        if self.is_blocked(now, pulse) {
+            return true;
+        }
         let heard = pulse.heard.swap(false, Ordering::Relaxed);
         let runs = pulse.running.load(Ordering::Acquire) > 0;
         let turns = pulse.turns.load(Ordering::Relaxed);
@@ -108,9 +126,32 @@ impl Idle {
         if heard && !pulse.http2.load(Ordering::Relaxed) {
             self.head_since.get_or_insert(now);
         }
+        let idle = if turns == 0 && self.head_since.is_none() {
+            self.limits.first_within
+        } else {
+            self.limits.idle
+        };
         self.head_since
-            .is_some_and(|head| since(head, HEADER_TIMEOUT))
-            || since(self.quiet_since, IDLE_TIMEOUT)
+            .is_some_and(|head| since(head, self.limits.head_within))
+            || since(self.quiet_since, idle)
+    }
+
+    /// Whether the peer has taken nothing for too long of what is written to it.
+    fn is_blocked(&mut self, now: Time, pulse: &Pulse) -> bool {
+        let Some(stall) = self.limits.write_stall else {
+            return false;
+        };
+        let taken = pulse.taken.load(Ordering::Relaxed);
+        if !pulse.blocked.load(Ordering::Relaxed) {
+            self.blocked_since = None;
+            return false;
+        }
+        let (since, before) = *self.blocked_since.get_or_insert((now, taken));
+        if before != taken {
+            self.blocked_since = Some((now, taken));
+            return false;
+        }
+        now.since(since) >= stall
     }
 }
 
@@ -129,6 +170,16 @@ impl<S> Listening<S> {
             stream,
             pulse,
             unwanted: 0,
+        }
+    }
+
+    /// Notes whether the peer takes what is written to it.
+    fn note<T>(&self, written: &Poll<T>) {
+        self.pulse
+            .blocked
+            .store(written.is_pending(), Ordering::Relaxed);
+        if written.is_ready() {
+            self.pulse.taken.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -153,7 +204,9 @@ impl<S: Read + Write + Unpin> Write for Listening<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -161,7 +214,9 @@ impl<S: Read + Write + Unpin> Write for Listening<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -231,7 +286,7 @@ impl Running {
 
     /// Notes that part of the request will not be read.
     pub(super) fn leave_unread(&self) {
-        self.pulse.unread.store(true, Ordering::Relaxed);
+        self.pulse.leave_unread();
     }
 
     /// Has the server see when the machine gives the exchange up.
@@ -263,7 +318,7 @@ mod tests {
     #[test]
     fn a_silent_connection_may_wait_for_its_first_request() {
         let pulse = Pulse::default();
-        let mut idle = Idle::new(at(0));
+        let mut idle = Idle::new(at(0), Limits::default());
         assert!(!idle.is_over(at(599), &pulse));
         assert!(idle.is_over(at(600), &pulse));
     }
@@ -272,7 +327,7 @@ mod tests {
     fn a_handshake_may_not_take_long_whatever_is_heard() {
         let pulse = Pulse::default();
         pulse.shakes_hands.store(true, Ordering::Relaxed);
-        let mut idle = Idle::new(at(0));
+        let mut idle = Idle::new(at(0), Limits::default());
         assert!(!idle.is_over(at(9), &pulse));
         assert!(idle.is_over(at(10), &pulse));
         pulse.shakes_hands.store(false, Ordering::Relaxed);
@@ -282,7 +337,7 @@ mod tests {
     #[test]
     fn the_head_of_a_request_may_not_dribble_in() {
         let pulse = Pulse::default();
-        let mut idle = Idle::new(at(0));
+        let mut idle = Idle::new(at(0), Limits::default());
         for second in 1..16 {
             pulse.heard.store(true, Ordering::Relaxed);
             assert!(!idle.is_over(at(second), &pulse), "{second}");
@@ -294,7 +349,7 @@ mod tests {
         );
         // HTTP/2 is never quite silent.
         pulse.http2.store(true, Ordering::Relaxed);
-        let mut idle = Idle::new(at(0));
+        let mut idle = Idle::new(at(0), Limits::default());
         for second in 1..600 {
             pulse.heard.store(true, Ordering::Relaxed);
             assert!(!idle.is_over(at(second), &pulse));
@@ -304,7 +359,7 @@ mod tests {
     #[test]
     fn a_request_that_ends_between_two_looks_is_no_head_that_dribbles_in() {
         let pulse = Arc::<Pulse>::default();
-        let mut idle = Idle::new(at(0));
+        let mut idle = Idle::new(at(0), Limits::default());
         let running = Running::new(&pulse);
         assert!(!idle.is_over(at(1), &pulse));
         pulse.heard.store(true, Ordering::Relaxed);
@@ -314,7 +369,7 @@ mod tests {
         assert!(idle.is_over(at(602), &pulse));
         // The next head may dribble in no longer than others.
         pulse.heard.store(true, Ordering::Relaxed);
-        let mut idle = Idle::new(at(0));
+        let mut idle = Idle::new(at(0), Limits::default());
         drop(Running::new(&pulse));
         assert!(!idle.is_over(at(1), &pulse));
         pulse.heard.store(true, Ordering::Relaxed);
@@ -325,7 +380,7 @@ mod tests {
     #[test]
     fn a_running_exchange_keeps_its_connection() {
         let pulse = Arc::<Pulse>::default();
-        let mut idle = Idle::new(at(0));
+        let mut idle = Idle::new(at(0), Limits::default());
         let running = Running::new(&pulse);
         for second in 0..10_000 {
             pulse.heard.store(true, Ordering::Relaxed);
@@ -340,7 +395,7 @@ mod tests {
     #[test]
     fn a_connection_whose_exchanges_were_all_given_up_ends() {
         let pulse = Arc::<Pulse>::default();
-        let mut idle = Idle::new(at(0));
+        let mut idle = Idle::new(at(0), Limits::default());
         let mut running = [Running::new(&pulse), Running::new(&pulse)];
         let lanes = [(); 2].map(|()| Arc::<Lane>::default());
         for (running, lane) in running.iter_mut().zip(&lanes) {
@@ -358,10 +413,40 @@ mod tests {
     #[test]
     fn a_closed_connection_listens_for_a_second() {
         let pulse = Arc::<Pulse>::default();
-        let mut idle = Idle::new(at(0));
+        let mut idle = Idle::new(at(0), Limits::default());
         let _running = Running::new(&pulse);
         pulse.lingers.store(true, Ordering::Relaxed);
         assert!(!idle.is_over(at(7), &pulse));
         assert!(idle.is_over(at(8), &pulse));
+    }
+
+    #[test]
+    fn a_new_connection_of_a_front_door_has_to_speak_soon() {
+        let pulse = Arc::<Pulse>::default();
+        let mut idle = Idle::new(at(0), Limits::front_door());
+        assert!(!idle.is_over(at(9), &pulse));
+        assert!(idle.is_over(at(10), &pulse));
+        drop(Running::new(&pulse));
+        assert!(!idle.is_over(at(11), &pulse), "it has had a request");
+        assert!(!idle.is_over(at(600), &pulse));
+        assert!(idle.is_over(at(611), &pulse));
+    }
+
+    #[test]
+    fn a_peer_that_takes_nothing_is_let_go_and_a_slow_one_is_not() {
+        let pulse = Arc::<Pulse>::default();
+        let _running = Running::new(&pulse);
+        pulse.blocked.store(true, Ordering::Relaxed);
+        let mut patient = Idle::new(at(0), Limits::default());
+        let mut idle = Idle::new(at(0), Limits::front_door());
+        for second in 0..100 {
+            pulse
+                .taken
+                .fetch_add(second as usize % 2, Ordering::Relaxed);
+            assert!(!idle.is_over(at(second), &pulse), "it takes a little");
+        }
+        assert!(!idle.is_over(at(158), &pulse));
+        assert!(idle.is_over(at(159), &pulse));
+        assert!(!patient.is_over(at(10_000), &pulse));
     }
 }

@@ -6,6 +6,7 @@ mod client;
 mod connect;
 pub(crate) mod convert;
 pub(crate) mod io;
+mod limits;
 mod pool;
 mod serve;
 mod server;
@@ -19,6 +20,7 @@ use std::time::Duration;
 pub use accept::{HANDSHAKE_TIMEOUT, HEADER_TIMEOUT, IDLE_TIMEOUT};
 pub(crate) use client::Client;
 pub use io::FuturesIo;
+pub use limits::Limits;
 pub use server::{MAX_CONNECTIONS, MAX_STREAMS, Server};
 pub use unread::{EARLY_BODY_BYTES, EARLY_BODY_WITHIN};
 

@@ -95,7 +95,13 @@ impl<R: Runtime> Future for Serve<R> {
             let serving = match std::mem::replace(&mut this.state, Answer::Given) {
                 Answer::Awaiting(serving) => serving,
                 Answer::Refused(status) => {
-                    let reply = http::Response::new(status.as_u16());
+                    let mut reply = http::Response::new(status.as_u16());
+                    if status == StatusCode::URI_TOO_LONG {
+                        reply
+                            .headers
+                            .push("content-type", "text/plain; charset=utf-8");
+                        reply.body = Body::Full(Bytes::from_static(b"URI too long\n"));
+                    }
                     return this.refuse(reply, cx).map(Ok);
                 }
                 Answer::Held(mut held) => {

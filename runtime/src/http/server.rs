@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_rustls::TlsAcceptor;
+use hyper::rt::Write;
 use hyper::server::conn::{http1, http2};
 use livepeer_core::Time;
 use rustls::ServerConfig;
@@ -22,10 +23,7 @@ use super::io::{HyperIo, Io, Rewound};
 use super::serve::Front;
 use super::timer::Timer;
 use super::turns::Turns;
-use super::{
-    CONNECTION_WINDOW, Executor, MAX_HEAD_BYTES, MAX_HEADERS, PING_EVERY, PING_WITHIN,
-    SERVER_BUF_BYTES, STREAM_WINDOW,
-};
+use super::{CONNECTION_WINDOW, Executor, Limits, PING_EVERY, PING_WITHIN, STREAM_WINDOW};
 use crate::lane::PeerSink;
 use crate::lock;
 use crate::rt::Runtime;
@@ -38,6 +36,8 @@ pub const MAX_CONNECTIONS: usize = 16_384;
 pub const MAX_STREAMS: u32 = 250;
 /// How long accepting rests when the system has no more files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a peer may take to read why it is not talked to.
+const EXPLAIN_WITHIN: Duration = Duration::from_secs(1);
 
 /// A listening socket. Dropping it closes the socket and all its connections; so does closing the machine.
 pub struct Server<R: Runtime> {
@@ -59,12 +59,15 @@ struct Shared<R: Runtime> {
     tls: Option<TlsAcceptor>,
     /// Tells the accepting task to end.
     stop: Arc<Signal>,
+    limits: Limits,
     connections: Mutex<Connections>,
 }
 
 #[derive(Default)]
 struct Connections {
     open: BTreeMap<u64, Connection>,
+    /// How many come from each address.
+    from: BTreeMap<IpAddr, usize>,
     count: u64,
     level: Option<Stop>,
     /// Waits for a connection to close: the accepting task when there are too many, or a shutdown.
@@ -90,6 +93,7 @@ impl<R: Runtime> Server<R> {
         tls: Option<Arc<ServerConfig>>,
         peers: Arc<dyn PeerSink>,
         stop: Arc<Signal>,
+        limits: Limits,
     ) -> io::Result<Self> {
         let address = runtime.local_addr(&listener)?;
         let shared = Arc::new(Shared {
@@ -97,6 +101,7 @@ impl<R: Runtime> Server<R> {
             peers,
             tls: tls.map(TlsAcceptor::from),
             stop,
+            limits,
             connections: Mutex::new(Connections {
                 listening: true,
                 ..Connections::default()
@@ -234,7 +239,7 @@ impl<R: Runtime> Shared<R> {
     async fn room(&self) {
         std::future::poll_fn(|cx| {
             let mut connections = lock(&self.connections);
-            if connections.open.len() < MAX_CONNECTIONS {
+            if connections.open.len() < self.limits.max_connections {
                 return Poll::Ready(());
             }
             enlist(&mut connections.waiting, cx);
@@ -250,28 +255,64 @@ impl<R: Runtime> Shared<R> {
         let connection = Connection {
             signal: Arc::clone(&signal),
             pulse: Arc::clone(&pulse),
-            idle: Idle::new(self.runtime.now()),
+            idle: Idle::new(self.runtime.now(), self.limits),
         };
-        let number = {
+        let (number, many) = {
             let mut connections = lock(&self.connections);
             connections.count += 1;
             let number = connections.count;
             connections.open.insert(number, connection);
+            let count = connections.from.entry(from).or_default();
+            *count += 1;
+            let many = *count > self.limits.max_per_address;
             if let Some(level) = connections.level {
                 signal.raise(level);
             }
-            number
+            (number, many)
         };
         let counted = Counted {
             shared: Arc::clone(self),
             number,
+            from,
         };
         let shared = Arc::clone(self);
         self.runtime.spawn(async move {
             let _counted = counted;
+            if many {
+                pulse.leave_unread();
+                let stream = Listening::new(stream, pulse);
+                return shared.explain(stream, TOO_MANY).await;
+            }
             let talk = pin!(shared.talk(stream, from, &signal, pulse));
             signal.unless_stopped(talk).await;
         });
+    }
+
+    /// Tells a peer in plain words why it is not talked to.
+    async fn explain<S: Write + Unpin>(&self, mut stream: S, (status, words): (&str, &str)) {
+        let answer = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{words}\n",
+            words.len() + 1
+        );
+        let mut rest = answer.as_bytes();
+        let mut alarm = pin!(
+            self.runtime
+                .sleep_until(self.runtime.now() + EXPLAIN_WITHIN)
+        );
+        std::future::poll_fn(|cx| {
+            while !rest.is_empty() {
+                match Pin::new(&mut stream).poll_write(cx, rest) {
+                    Poll::Ready(Ok(written)) if written > 0 => rest = &rest[written..],
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return alarm.as_mut().poll(cx),
+                }
+            }
+            match Pin::new(&mut stream).poll_shutdown(cx) {
+                Poll::Ready(_) => Poll::Ready(()),
+                Poll::Pending => alarm.as_mut().poll(cx),
+            }
+        })
+        .await;
     }
 
     async fn talk(&self, stream: R::Stream, from: IpAddr, signal: &Signal, pulse: Arc<Pulse>) {
@@ -299,6 +340,10 @@ impl<R: Runtime> Shared<R> {
                 _ => return,
             },
         };
+        if ahead.first() == Some(&TLS_RECORD) {
+            pulse.leave_unread();
+            return self.explain(stream, SPEAKS_HTTP).await;
+        }
         pulse.http2.store(http2, Relaxed);
         let stream = Rewound::new(ahead, stream);
         let service = Front {
@@ -313,8 +358,8 @@ impl<R: Runtime> Shared<R> {
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .max_concurrent_streams(MAX_STREAMS)
-                .max_header_list_size(MAX_HEAD_BYTES as u32)
-                .max_send_buf_size(SERVER_BUF_BYTES)
+                .max_header_list_size(u32::try_from(self.limits.max_head).unwrap_or(u32::MAX))
+                .max_send_buf_size(self.limits.buffer)
                 .timer(Timer::new(self.runtime.clone()))
                 .keep_alive_interval(PING_EVERY)
                 .keep_alive_timeout(PING_WITHIN)
@@ -325,9 +370,9 @@ impl<R: Runtime> Shared<R> {
             run(connection.as_mut(), finish, signal).await;
         } else {
             let connection = http1::Builder::new()
-                .max_buf_size(SERVER_BUF_BYTES)
-                .max_header_size(MAX_HEAD_BYTES)
-                .max_headers(MAX_HEADERS)
+                .max_buf_size(self.limits.buffer.max(MIN_BUF_BYTES))
+                .max_header_size(self.limits.max_head)
+                .max_headers(self.limits.max_fields)
                 .header_read_timeout(None)
                 .serve_connection(stream, service);
             run(
@@ -339,6 +384,19 @@ impl<R: Runtime> Shared<R> {
         }
     }
 }
+
+/// The first byte of a TLS handshake.
+const TLS_RECORD: u8 = 22;
+/// hyper takes no smaller buffer.
+const MIN_BUF_BYTES: usize = 8 << 10;
+
+/// The answer to an address that has too many connections.
+const TOO_MANY: (&str, &str) = (
+    "429 Too Many Requests",
+    "too many connections from this address",
+);
+/// The answer to a peer that speaks TLS where none is spoken.
+const SPEAKS_HTTP: (&str, &str) = ("400 Bad Request", "this port speaks http");
 
 /// Polls a connection to its end, which comes sooner when it is asked to finish.
 async fn run<C>(mut connection: Pin<&mut C>, finish: impl Fn(Pin<&mut C>), signal: &Signal)
@@ -365,6 +423,7 @@ where
 struct Counted<R: Runtime> {
     shared: Arc<Shared<R>>,
     number: u64,
+    from: IpAddr,
 }
 
 impl<R: Runtime> Drop for Counted<R> {
@@ -372,6 +431,12 @@ impl<R: Runtime> Drop for Counted<R> {
         let waiting = {
             let mut connections = lock(&self.shared.connections);
             connections.open.remove(&self.number);
+            if let Some(count) = connections.from.get_mut(&self.from) {
+                *count -= 1;
+                if *count == 0 {
+                    connections.from.remove(&self.from);
+                }
+            }
             std::mem::take(&mut connections.waiting)
         };
         waiting.into_iter().for_each(Waker::wake);
