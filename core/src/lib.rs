@@ -56,6 +56,7 @@
 //! | run live video through a model, across orchestrators | [`job::LiveVideoJob`] with [`job::live::media::Media`] | all three |
 //! | write a trickle channel, or read one | [`trickle::Publisher`], [`trickle::Subscriber`] | HTTP |
 //! | serve trickle channels | [`trickle::Server`] | HTTP, as server |
+//! | answer applications that want batch work | [`front::Front`] | HTTP, as server |
 //! | sign for other gateways | [`payment::SignerServer`] | HTTP, signatures, records |
 //! | check and keep tickets, as an orchestrator | [`payment::TicketReceiver`] | records |
 //! | follow rounds, blocks and accounts of the chain | [`onchain::ChainWatch`] | HTTP |
@@ -78,6 +79,7 @@
 //! | [`chain`], [`onchain`] | the chain's state as a value; the machine that reads it |
 //! | [`trickle`] | the live sequence of segments that carries video |
 //! | [`job`] | jobs, which put the rooms together |
+//! | [`front`] | the front door: routes, limits and the form of answers |
 //!
 //! Terms are those of the network: the repository's `GLOSSARY.md` explains each.
 #![no_std]
