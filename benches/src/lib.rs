@@ -2,5 +2,6 @@
 
 #![allow(missing_debug_implementations, reason = "nothing here is printed")]
 
+pub mod front;
 pub mod index;
 pub mod payment;
