@@ -152,12 +152,16 @@ fn micros(time: Duration) -> f64 {
 
 /// One connection each, one request to either in turns.
 fn pairs(load: &Load, rounds: u64, kind: &str, bytes: usize) -> Result<(), Error> {
-    let (words, make): (String, fn(&Target, usize) -> Vec<u8>) = match kind {
-        "chat" => (front::words(), |target, bytes| chat(target, bytes, false)),
-        "image" => ("images".to_owned(), image),
+    let words = match kind {
+        "chat" => front::words(),
+        "image" => "images".to_owned(),
         _ => return Err(format!("{kind} is no kind of request").into()),
     };
-    let (there, direct) = (make(&load.front, bytes), make(&load.bare, bytes));
+    let make = |target: &Target| match kind {
+        "chat" => chat(target, bytes, false),
+        _ => image(target, bytes),
+    };
+    let (there, direct) = (make(&load.front), make(&load.bare));
     let (mut front, mut bare) = (load.front.connect()?, load.bare.connect()?);
     ask(&mut front, &there, &words)?;
     ask(&mut bare, &direct, &words)?;
@@ -312,10 +316,10 @@ fn streams(load: &Load, count: usize, chunks: u32) -> Result<(), Error> {
                 let (request, target, lost) = (request.clone(), target.clone(), lost.clone());
                 let work = move || {
                     let mut late = Late::default();
-                    if let Err(error) = stream(&target, &request, chunks, &mut late) {
-                        if lost.fetch_add(1, Ordering::Relaxed) == 0 {
-                            eprintln!("a stream: {error}");
-                        }
+                    if let Err(error) = stream(&target, &request, chunks, &mut late)
+                        && lost.fetch_add(1, Ordering::Relaxed) == 0
+                    {
+                        eprintln!("a stream: {error}");
                     }
                     late
                 };

@@ -145,7 +145,7 @@ impl BatchGateway {
                     assert!(!self.log.is_over(id), "a job ends once");
                     self.log.failed.insert(id, *failed);
                 }
-                Event::Paid(url, paid) => self.log.paid.push((url, paid)),
+                Event::Paid(url, paid) => self.log.paid.push((url, *paid)),
                 Event::Pool(pool::Event::Suspended(url, _)) => {
                     self.log.suspended.insert(url);
                 }

@@ -209,7 +209,9 @@ impl<S: Selector> Batch<S> {
                 }
             }
             session::Event::NeedQuote(_) => self.renew(url),
-            session::Event::Paid(_, paid) => self.out.event(Event::Paid(url.clone(), paid)),
+            session::Event::Paid(_, paid) => {
+                self.out.event(Event::Paid(url.clone(), Box::new(paid)))
+            }
             session::Event::Failed(failure) => {
                 let Some(retained) = self.retained.get(url) else {
                     return;

@@ -100,7 +100,7 @@ pub enum Event {
     /// The job failed. Its last event.
     Failed(JobId, Box<Failed>),
     /// The orchestrator at this address took a payment.
-    Paid(Url, session::Paid),
+    Paid(Url, Box<session::Paid>),
     /// News of the pool.
     Pool(pool::Event),
 }
