@@ -54,6 +54,7 @@
 //! | have the best of many at hand | [`pool::SessionPool`] | HTTP, signatures |
 //! | pay an orchestrator | [`payment::PaymentSession`] | HTTP, signatures, records |
 //! | run live video through a model, across orchestrators | [`job::LiveVideoJob`] with [`job::live::media::Media`] | all three |
+//! | have one request after another answered by a model, across orchestrators | [`job::batch::Batch`] | all three |
 //! | write a trickle channel, or read one | [`trickle::Publisher`], [`trickle::Subscriber`] | HTTP |
 //! | serve trickle channels | [`trickle::Server`] | HTTP, as server |
 //! | answer applications that want batch work | [`front::Front`] | HTTP, as server |

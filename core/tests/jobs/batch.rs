@@ -454,15 +454,19 @@ fn preferences_decide_who_is_asked_and_say_so_when_they_leave_nobody() {
     let mut world = World::new(Pipeline::TextToImage, &hosts);
     // Both are there.
     world.drain();
-    let mut order = Preferences::default();
-    order.order = vec![host("b.example")];
+    let order = Preferences {
+        order: vec![host("b.example")],
+        ..Preferences::default()
+    };
     world.submit_with(&picture(), order);
     assert_eq!(world.asked[0].2.host(), "b.example");
     world.answer(503, "text/plain", "insufficient capacity");
     assert_eq!(world.asked[0].2.host(), "a.example");
     world.answer(200, "application/json", r#"{"images":[]}"#);
-    let mut single = Preferences::default();
-    single.allow_fallbacks = false;
+    let single = Preferences {
+        allow_fallbacks: false,
+        ..Preferences::default()
+    };
     world.submit_with(&picture(), single);
     world.answer(500, "text/plain", "boom");
     assert!(world.asked.is_empty(), "one try, and no other");

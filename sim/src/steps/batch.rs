@@ -205,8 +205,10 @@ impl Player {
             Step::Replace(bits) => self.batch.replace(now, some(bits)),
             Step::Submit(kind) => {
                 let request = self.request(kind);
-                let mut preferences = Preferences::default();
-                preferences.allow_fallbacks = kind < 240;
+                let preferences = Preferences {
+                    allow_fallbacks: kind < 240,
+                    ..Preferences::default()
+                };
                 match self.batch.submit(now, &request, preferences) {
                     Ok(id) => assert!(!self.closed && self.jobs.insert(id)),
                     Err(_) => assert!(self.closed || self.jobs.len() >= 64),

@@ -11,7 +11,7 @@
 //! [`Account::counted`] is the count that the payer's own memory has: worth of tickets made, less fees billed. Both are
 //! one and the same until tickets were made in vain or requests were served from the balance. A payment bills whatever
 //! brings the second back to the first, so its tickets are worth what is missing
-//! (`core/tests/payment/session/requests.rs`).
+//! (`sim/tests/orchestrator/jobs.rs` compares both with the orchestrator's, to the wei).
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
