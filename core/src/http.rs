@@ -112,7 +112,7 @@ impl fmt::Debug for Body {
     }
 }
 
-/// The methods this protocol uses.
+/// The methods this protocol uses, and those that are refused by the rules of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "the names are the meaning")]
 pub enum Method {
@@ -123,6 +123,7 @@ pub enum Method {
     Patch,
     Delete,
     Options,
+    Trace,
 }
 
 impl Method {
@@ -137,6 +138,7 @@ impl Method {
             Self::Patch => "PATCH",
             Self::Delete => "DELETE",
             Self::Options => "OPTIONS",
+            Self::Trace => "TRACE",
         }
     }
 
@@ -151,6 +153,7 @@ impl Method {
             Self::Patch,
             Self::Delete,
             Self::Options,
+            Self::Trace,
         ]
         .into_iter()
         .find(|method| method.as_str() == name)

@@ -422,6 +422,12 @@ mod tests {
                 "Method OPTIONS is not allowed for /llm; use POST.",
                 Shape::Native,
             ),
+            (
+                Method::Trace,
+                "/llm",
+                "Method TRACE is not allowed for /llm; use POST.",
+                Shape::Native,
+            ),
         ] {
             let (have, refused) = find(method, path).expect_err(path);
             assert_eq!((have, refused.status()), (shape, 405));
