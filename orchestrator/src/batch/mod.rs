@@ -621,7 +621,7 @@ impl Orchestrator {
         }
     }
 
-    /// We close: answers what can be answered still.
+    /// Answers what can be answered still, since the orchestrator closes.
     pub(super) fn close_batch(&mut self) {
         for id in self.batch.open() {
             let Some(job) = self.end_job(id) else {

@@ -55,7 +55,7 @@ fn wav(data: &[u8]) -> Bytes {
     file.into()
 }
 
-/// What can be told of a recording.
+/// Measures of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Recording {
     /// How long it is.
