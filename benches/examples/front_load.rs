@@ -203,7 +203,7 @@ fn pairs(load: &Load, rounds: u64, kind: &str, bytes: usize) -> Result<(), Error
     Ok(())
 }
 
-/// So many connections for so long. Returns all times, sorted.
+/// Keeps that many connections busy for that long. Returns all times, sorted.
 fn closed(target: &Target, connections: usize, span: Duration) -> Result<Vec<Duration>, Error> {
     let request = Arc::new(chat(target, 1_000, false));
     let words = Arc::new(front::words());

@@ -28,7 +28,7 @@ pub struct Offer {
 pub struct Model {
     /// When it was first seen, in Unix seconds.
     pub since: u64,
-    /// What it does.
+    /// Offers of it, by pipeline.
     pub offers: BTreeMap<Pipeline, Offer>,
 }
 
@@ -45,7 +45,7 @@ pub struct Models {
 pub struct Alias {
     /// Since when it is there, in Unix seconds.
     pub since: u64,
-    /// What it does.
+    /// The pipeline.
     pub pipeline: Pipeline,
     /// The model's id.
     pub model: String,

@@ -42,7 +42,7 @@ pub enum Sort {
     Price,
     /// The quickest to a first byte first.
     Latency,
-    /// Those with the most units per second first.
+    /// The most units per second first.
     Throughput,
 }
 
@@ -79,7 +79,7 @@ pub struct Limits {
 pub struct Preferences {
     /// The limits that the caller sets. They narrow those of the gateway, and never widen them.
     pub limits: Limits,
-    /// Those to be tried first, in this order; who is not there is passed over.
+    /// Orchestrators to be tried first, in this order; who is not there is passed over.
     pub order: Vec<Named>,
     /// Whether others are tried too: without it nobody beside `order` is, or without an `order` only one.
     pub allow_fallbacks: bool,

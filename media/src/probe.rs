@@ -209,7 +209,7 @@ fn number(bytes: &[u8], from: usize, len: usize) -> u64 {
     bytes.fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// What a file says of its own duration, if it says anything.
+/// Duration of a file in its own words, if it says anything.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Says {
     Truth,

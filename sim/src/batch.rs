@@ -19,7 +19,7 @@ use crate::{Net, Node};
 pub struct BatchGateway {
     /// The machine.
     pub machine: Node<Batch<Quickest>>,
-    /// What it told.
+    /// Events that it told.
     pub log: BatchLog,
     urls: Vec<Url>,
 }

@@ -57,7 +57,7 @@ pub struct World {
     pub told: Vec<(usize, Event)>,
 }
 
-/// Who pays for the work of a gateway.
+/// Payer of the work of a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payee {
     /// Nobody.

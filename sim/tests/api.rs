@@ -58,7 +58,7 @@ fn difference(listed: &str, seen: &str) -> Option<String> {
     Some(all.concat())
 }
 
-/// What users of a crate can name.
+/// Items that users of a crate can name.
 #[derive(Default)]
 struct Face {
     /// Declarations by module.

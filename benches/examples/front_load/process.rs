@@ -1,4 +1,4 @@
-//! What a process and its machine used, as Linux tells.
+//! Use of a process and its machine, as Linux tells.
 
 use std::fs;
 use std::io;

@@ -91,7 +91,7 @@ struct Running {
 #[derive(Debug)]
 struct Sent {
     content_type: String,
-    /// Who may do the work, beside what the body says.
+    /// Preferences about who does the work, beside what the body says.
     provider: Option<String>,
     /// The version of a list that the caller has already.
     known: Option<String>,

@@ -69,7 +69,7 @@ pub struct Work {
     pub route: Route,
     /// The job.
     pub request: BatchRequest,
-    /// Who may do it.
+    /// Preferences about who does it.
     pub preferences: Preferences,
 }
 
@@ -124,7 +124,7 @@ pub struct Summary {
     pub outcome: Outcome,
     /// The pipeline and model of its job.
     pub job: Option<(Pipeline, String)>,
-    /// Who served, and for how much.
+    /// Facts about who served, and for how much.
     pub served: Option<Served>,
     /// The orchestrators that were tried in vain where nobody served.
     pub attempts: Vec<Attempt>,

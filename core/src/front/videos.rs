@@ -13,7 +13,7 @@ use crate::time::Time;
 pub(super) struct Videos {
     /// The result, once there is one.
     all: BTreeMap<String, Option<Bytes>>,
-    /// Those that are done, and when they are forgotten.
+    /// Videos that are done, and when they are forgotten.
     done: VecDeque<(Time, String)>,
 }
 

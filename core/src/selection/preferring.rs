@@ -94,7 +94,7 @@ impl<S: Selector> Preferring<'_, S> {
         ranked.first().copied().ok_or(Nobody::AtAll)
     }
 
-    /// Those that neither the gateway nor the request excludes.
+    /// Candidates that neither the gateway nor the request excludes.
     fn left(&self, from: &[Candidate<'_>]) -> Result<Vec<usize>, Nobody> {
         let mut left: Vec<usize> = (0..from.len()).collect();
         for limits in self.policies {

@@ -309,7 +309,7 @@ fn value(text: &str) -> Option<(String, &str)> {
 #[derive(Clone, Debug)]
 pub struct Writer {
     boundary: String,
-    /// What is written and belongs to no file.
+    /// Bytes that are written and belong to no file.
     open: Vec<u8>,
     pieces: Vec<Bytes>,
 }

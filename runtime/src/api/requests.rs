@@ -88,7 +88,7 @@ request! {
         width: i64,
         /// Pixels; 512 if left out.
         height: i64,
-        /// What the pictures should not show.
+        /// Things that the pictures should not show.
         negative_prompt: String,
         /// How closely the text is followed; 7.5 if left out.
         guidance_scale: f32,
@@ -118,7 +118,7 @@ request! {
         guidance_scale: f32,
         /// How closely the picture is followed; 1.5 if left out.
         image_guidance_scale: f32,
-        /// What the pictures should not show.
+        /// Things that the pictures should not show.
         negative_prompt: String,
         /// The seed, for the same pictures again.
         seed: i64,
@@ -187,7 +187,7 @@ request! {
     optional {
         /// Points in the picture, a JSON array.
         point_coords: String,
-        /// Which points belong to the thing, a JSON array.
+        /// Marks of the points that belong to the thing, a JSON array.
         point_labels: String,
         /// A box around the thing, a JSON array.
         box_: String,

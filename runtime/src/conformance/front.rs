@@ -54,7 +54,7 @@ pub async fn a_front_door_refuses_what_no_machine_could_answer<R: Runtime>(runti
     }
 }
 
-/// Whoever asks for leave to send its body gets it once the head is admitted, and not if the head is refused.
+/// A client that asks for leave to send its body gets it once the head is admitted, and not if the head is refused.
 pub async fn a_front_door_gives_leave_to_send_only_what_it_will_read<R: Runtime>(runtime: R) {
     let socket = door(&runtime, Limits::front_door()).await;
     let head = |path: &str, length: usize| {

@@ -1,4 +1,4 @@
-//! What batch jobs read: requests, answers, streams and forms.
+//! Texts that batch jobs read: requests, answers, streams and forms.
 
 use bytes::Bytes;
 use livepeer_core::Pipeline;

@@ -57,7 +57,7 @@ pub struct Faults {
     pub lose_early_answers: u64,
 }
 
-/// What befalls an exchange.
+/// Fate of an exchange.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Fate {
     #[default]

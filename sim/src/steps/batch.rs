@@ -85,7 +85,7 @@ impl Step {
     }
 }
 
-/// Who plays.
+/// The side that plays.
 pub struct Player {
     now: Time,
     book: Exchanges,

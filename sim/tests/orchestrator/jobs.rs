@@ -73,7 +73,7 @@ fn chat(stream: bool) -> BatchRequest {
     request
 }
 
-/// What the orchestrators were asked to do and charged for, by number.
+/// Work that the orchestrators were asked for and charged for, by number.
 fn worked(world: &World) -> BTreeMap<usize, Vec<Amount>> {
     let mut all: BTreeMap<usize, Vec<Amount>> = BTreeMap::new();
     for (n, event) in &world.told {

@@ -1,4 +1,4 @@
-//! Who does a job, and what happens when nobody is left.
+//! Choosing who does a job, and what happens when nobody is left.
 
 use alloc::vec::Vec;
 

@@ -112,7 +112,7 @@ pub struct Finished {
     pub answer: Option<Answer>,
     /// The results that the answer names, each distinct URL once.
     pub files: Vec<File>,
-    /// Who did it, and what it cost.
+    /// Facts about who did it, and what it cost.
     pub served: Served,
 }
 
@@ -203,7 +203,7 @@ impl From<&Cause> for Left {
     }
 }
 
-/// Who did a job, and what it cost.
+/// Facts about who did a job, and what it cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Served {
     /// The URL of the orchestrator.

@@ -44,7 +44,7 @@ pub const BALANCE_LASTS: Duration = Duration::from_secs(9 * 60);
 /// The balance at an orchestrator, and the requests that are paid from it.
 #[derive(Default)]
 pub(super) struct Account {
-    /// What the orchestrator owes us, at least, less the fees of requests under way.
+    /// Credit at the orchestrator, at least, less the fees of requests under way.
     free: Amount,
     /// The worth of the tickets that the payer made in this payer session, less the fees that it billed.
     counted: Amount,
@@ -57,11 +57,11 @@ pub(super) struct Account {
     /// The payer's signed leave to use the orchestrator under the name of the balance. Neither token nor capabilities are
     /// covered by the signature, so that it is good for later ones too (payments spec 4).
     leave: Option<SegmentCredentials>,
-    /// What a request without tickets carries under the quote in use.
+    /// Header of a request without tickets under the quote in use.
     ticketless: Option<Ticketless>,
 }
 
-/// What a request without tickets carries, and the worth of a ticket, which orchestrators want ahead.
+/// Header of a request without tickets, and the worth of a ticket, which orchestrators want ahead.
 #[derive(Clone)]
 struct Ticketless {
     credentials: Credentials,
@@ -78,7 +78,7 @@ struct Open {
     info: Arc<OrchestratorInfo>,
 }
 
-/// What a request costs.
+/// Cost of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bill {
     /// The price that is billed; `None` where nothing is paid.
@@ -103,7 +103,7 @@ impl PaymentSession {
         })
     }
 
-    /// What the orchestrator owes us in work, at least, less the fees of requests under way.
+    /// Credit at the orchestrator in work, at least, less the fees of requests under way.
     #[must_use]
     pub fn balance(&self) -> Option<&Amount> {
         self.account.as_ref().map(|account| &account.free)
@@ -205,7 +205,7 @@ impl PaymentSession {
         token.is_none_or(|token| self.now + TOKEN_RENEWAL > token.expiration)
     }
 
-    /// What a request without tickets carries; `None` while the payer has signed nothing.
+    /// Header of a request without tickets; `None` while the payer has signed nothing.
     fn ticketless(&mut self) -> Option<Ticketless> {
         let account = self.account.as_ref()?;
         if let Some(known) = &account.ticketless {

@@ -1,4 +1,4 @@
-//! Whose turn it is after an orchestrator's refusal (jobs spec 2.4).
+//! Verdicts on an orchestrator's refusal: whose turn it is then (jobs spec 2.4).
 
 use alloc::format;
 use alloc::string::String;
@@ -37,12 +37,12 @@ pub enum Verdict {
     Other {
         /// Whether this orchestrator is to be left alone for a while.
         suspend: bool,
-        /// What it said.
+        /// Grounds for leaving it.
         grounds: Grounds,
     },
 }
 
-/// What an orchestrator said that is to be left for another one.
+/// Grounds for leaving an orchestrator for another one, by what it said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grounds {
     /// The balance does not cover the work.

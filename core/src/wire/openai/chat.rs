@@ -25,7 +25,7 @@ pub const MAX_STOP_BYTES: usize = 64;
 /// At most this many pairs of metadata.
 pub const MAX_METADATA: usize = 16;
 
-/// What the answer to a chat needs of its request.
+/// Wishes of a chat that its answer heeds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// Whether the answer is a stream of events.

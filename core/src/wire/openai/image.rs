@@ -24,7 +24,7 @@ pub const MAX_PICTURES: i64 = 10;
 /// The smallest and the largest width and height, and what both are multiples of.
 const SIDES: (u32, u32, u32) = (64, 4_096, 8);
 
-/// What the answer with pictures needs of its request.
+/// Wishes of a request that its answer with pictures heeds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// Whether the pictures are in the answer itself, instead of addresses.

@@ -40,7 +40,7 @@ pub struct Settings {
     pub most_tokens: u32,
     /// The width and height of pictures where the caller names none.
     pub size: (u32, u32),
-    /// What holds for one model instead.
+    /// Defaults of single models, which go over these.
     pub per_model: BTreeMap<String, PerModel>,
     /// Descriptions of voices by their names.
     pub voices: BTreeMap<String, String>,
@@ -134,7 +134,7 @@ impl Default for Settings {
 pub struct Translated {
     /// The work.
     pub request: BatchRequest,
-    /// Who may do it.
+    /// Preferences about who does it.
     pub preferences: Preferences,
     /// The form in which the answer is wanted.
     pub asked: Asked,

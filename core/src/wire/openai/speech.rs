@@ -16,7 +16,7 @@ use crate::wire::strict::{Field, object};
 /// At most this many characters are spoken.
 pub const MAX_CHARACTERS: usize = 4_096;
 
-/// What the answer with speech needs of its request.
+/// Wishes of a request that its answer with speech heeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// The sound as the runner made it: WAV.

@@ -39,7 +39,7 @@ pub enum Format {
     Verbose,
 }
 
-/// What the answer with a transcript needs of its request.
+/// Wishes of a request that its answer with a transcript heeds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// The form.

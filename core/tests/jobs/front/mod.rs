@@ -117,7 +117,7 @@ impl Door {
         self.send(request(Method::Get, path), "")
     }
 
-    /// The one request that wants work.
+    /// The request that wants work, of which there is one.
     fn want(&mut self) -> (RequestId, Box<Work>) {
         assert_eq!(self.wanted.len(), 1, "{:?}", self.seen);
         self.wanted.remove(0)

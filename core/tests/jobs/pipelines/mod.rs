@@ -44,7 +44,7 @@ fn body(of: &Value) -> Bytes {
     }
 }
 
-/// What a decoder says of the files of the vectors, which are few and small.
+/// Measures of the files of the vectors, which are few and small, as a decoder says them.
 fn measures(content: &[u8]) -> Option<Media> {
     let number = |at: usize, width: usize| {
         let bytes = content.get(at..at + width)?;

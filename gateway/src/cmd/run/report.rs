@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use crate::ui::{self, Money, Wei, count, duration, facts};
 
-/// What came of a job, who did it and what it cost. Money is left out where nobody pays.
+/// Outcome of a job: who did it and what it cost. Money is left out where nobody pays.
 #[derive(Serialize)]
 pub(super) struct Report {
     pipeline: &'static str,
