@@ -1,6 +1,8 @@
 //! The binary as its users meet it: real processes, real sockets, real TLS, signatures and tickets.
 
 mod batch;
+#[cfg(unix)]
+mod clients;
 mod discover;
 #[path = "../support/files.rs"]
 mod files;

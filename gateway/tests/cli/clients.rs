@@ -1,0 +1,164 @@
+//! Clients of others, unchanged, against `serve` on a development network.
+//!
+//! They are installed by name from the package registries, which takes minutes, so only where `LIVEPEER_CLIENTS=1` asks
+//! for it; one that cannot be installed is told. With `LIVEPEER_CLIENTS=required` it fails the test.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::process::gateway;
+use crate::server::{Devnet, Server};
+
+/// The packages of Python, in the versions that the scripts were written for.
+const PYTHON: [&str; 3] = [
+    "livepeer-ai==0.10.0",
+    "openai==3.57.0",
+    "schemathesis==4.32.0",
+];
+/// The packages of Node, likewise.
+const NODE: [&str; 2] = ["openai@6.49.0", "@livepeer/ai@0.6.2"];
+/// How many examples schemathesis makes for each operation.
+const EXAMPLES: &str = "25";
+
+#[test]
+fn clients_of_others_are_served() {
+    let asked = std::env::var("LIVEPEER_CLIENTS").unwrap_or_default();
+    if asked.is_empty() {
+        return tell("not run: LIVEPEER_CLIENTS=1 installs and runs them");
+    }
+    let network = Devnet::start(2, &[]);
+    let front = Server::start(
+        gateway()
+            .args(["serve", "--listen", "127.0.0.1:0", "--ops", "127.0.0.1:0"])
+            .args(["--signer", &network.signer])
+            .args(["--orchestrator", &network.orchestrators.join(",")]),
+        |line| line.starts_with("ops "),
+    );
+    let url = front.introduction.split_whitespace().nth(1);
+    let url = url.unwrap_or_else(|| panic!("no address in {}", front.introduction));
+    let (mut absent, mut failed) = (Vec::new(), Vec::new());
+    let mut judge = |name: &str, client: Option<Command>| match client {
+        None => absent.push(name.to_owned()),
+        Some(mut command) => match output(&mut command) {
+            Ok(said) => tell(said.lines().last().unwrap_or(name)),
+            Err(said) => failed.push(format!("{name}:\n{said}")),
+        },
+    };
+    let python = python();
+    let script = |tool: &Path, name: &str| {
+        let mut command = Command::new(tool);
+        command.arg(scripts().join(name)).arg(url);
+        command
+    };
+    for name in ["livepeer_ai_sdk.py", "openai_sdk.py"] {
+        let tool = python.as_ref().map(|bin| bin.join("python"));
+        judge(name, tool.map(|tool| script(&tool, name)));
+    }
+    let node = node();
+    for name in ["livepeer_ai_sdk.mjs", "openai_sdk.mjs"] {
+        judge(
+            name,
+            node.as_ref().map(|folder| {
+                let mut command = Command::new("node");
+                command.arg(folder.join(name)).arg(url);
+                command
+            }),
+        );
+    }
+    judge(
+        "schemathesis",
+        python.map(|bin| {
+            let mut command = Command::new(bin.join("schemathesis"));
+            let description = format!("{url}openapi.json");
+            command.args(["run", &description, "--url", url]);
+            command.args(["--max-examples", EXAMPLES, "--seed", "1", "--no-color"]);
+            // No schema says what a picture is, or that a size is a multiple of eight: what follows it may be refused.
+            command.args(["--exclude-checks", "positive_data_acceptance"]);
+            command
+        }),
+    );
+    for name in &absent {
+        tell(&format!("{name} is absent: it could not be installed"));
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    assert!(asked != "required" || absent.is_empty(), "{absent:?}");
+}
+
+/// Says something that is seen although the test passes.
+fn tell(what: &str) {
+    let _ = writeln!(std::io::stderr(), "clients of others: {what}");
+}
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
+}
+
+/// A folder for what is installed; later runs find it there.
+fn place(name: &str) -> PathBuf {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&place).expect("a folder in the target folder");
+    place
+}
+
+/// The folder of the programs of an environment with Python's packages, or nothing where they cannot be had.
+fn python() -> Option<PathBuf> {
+    let place = place("clients-python");
+    let bin = place.join("bin");
+    if !bin.join("pip").exists() {
+        install(Command::new("python3").args(["-m", "venv"]).arg(&place))?;
+    }
+    install(
+        Command::new(bin.join("pip"))
+            .args(["install", "--quiet"])
+            .args(PYTHON),
+    )?;
+    Some(bin)
+}
+
+/// A folder with Node's packages and the scripts that use them, or nothing where they cannot be had.
+fn node() -> Option<PathBuf> {
+    let place = place("clients-node");
+    for file in std::fs::read_dir(scripts()).expect("the scripts are there") {
+        let file = file.expect("a file").path();
+        if file.extension().is_some_and(|ending| ending == "mjs") {
+            let to = place.join(file.file_name().expect("a name"));
+            std::fs::copy(&file, to).expect("a copy");
+        }
+    }
+    let quiet = ["install", "--no-audit", "--no-fund", "--silent"];
+    install(
+        Command::new("npm")
+            .args(quiet)
+            .args(NODE)
+            .current_dir(&place),
+    )?;
+    Some(place)
+}
+
+fn install(command: &mut Command) -> Option<()> {
+    match output(command) {
+        Ok(_) => Some(()),
+        Err(said) => {
+            tell(&said);
+            None
+        }
+    }
+}
+
+/// The text that a program printed.
+///
+/// # Errors
+/// The same, if it did not end well, or the reason why it could not be run.
+fn output(command: &mut Command) -> Result<String, String> {
+    let ran = command
+        .output()
+        .map_err(|error| format!("{command:?}: {error}"))?;
+    let said = [ran.stdout, ran.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    if ran.status.success() {
+        Ok(said)
+    } else {
+        Err(said)
+    }
+}
