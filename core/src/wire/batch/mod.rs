@@ -2,7 +2,7 @@
 //!
 //! A [`BatchRequest`] is read from a client's JSON or form, or set field by field; [`BatchRequest::check`] finds what is
 //! the client's fault without a decoder, [`BatchRequest::measured`] takes what a decoder says about the file, and
-//! [`BatchRequest::encode`] writes what an orchestrator gets. Back comes a status and a body: [`judge`] says whose turn it
+//! [`BatchRequest::encode`] writes what an orchestrator gets. Back comes a status and a body: [`judge()`] says whose turn it
 //! is, and [`read_answer`] reads a success. What differs between pipelines is in the tables of [`fields`] and nowhere else.
 
 mod answer;
