@@ -6,9 +6,10 @@ mod endpoints;
 mod find;
 mod pay;
 mod run;
+mod serve;
 mod signer;
 mod trickle;
-mod values;
+pub(crate) mod values;
 
 use std::num::NonZeroU8;
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ pub(crate) use endpoints::{Endpoints, Signer};
 pub(crate) use find::{DiscoverArgs, FindArgs, SelectArgs};
 pub(crate) use pay::PayArgs;
 pub(crate) use run::RunArgs;
+pub(crate) use serve::{Flag, FrontArgs};
 pub(crate) use signer::{ChainArgs, KeyArgs, ListingArgs, SignerArgs};
 pub(crate) use trickle::{Cut, PubArgs, ServeArgs, SubArgs, TrickleArgs, TrickleCommand};
 use values::Secret;
@@ -84,6 +86,8 @@ pub(crate) enum Command {
     Live(Box<LiveArgs>),
     /// Do one batch job: draw, transcribe, describe, speak, or ask a language model.
     Run(Box<RunArgs>),
+    /// Serve Livepeer's batch routes and those of OpenAI to applications, and have orchestrators do the work.
+    Serve(Box<FrontArgs>),
     /// Ask an orchestrator for its capabilities, models, price and ticket parameters.
     Info(InfoArgs),
     /// Look for orchestrators and ask each for models, price and version; say why others are of no use.
@@ -109,7 +113,9 @@ impl Command {
                 TrickleCommand::Sub(args) => args.json,
                 TrickleCommand::Serve(_) => false,
             },
-            Self::Devnet(_) | Self::Signer(_) | Self::DevnetOrchestrator(_) => false,
+            Self::Devnet(_) | Self::Signer(_) | Self::Serve(_) | Self::DevnetOrchestrator(_) => {
+                false
+            }
         }
     }
 }
@@ -459,7 +465,8 @@ fn command_in(arguments: &[std::ffi::OsString]) -> &'static str {
         .iter()
         .find_map(|argument| {
             [
-                "demo", "devnet", "signer", "live", "run", "info", "discover", "select", "trickle",
+                "demo", "devnet", "signer", "serve", "live", "run", "info", "discover", "select",
+                "trickle",
             ]
             .into_iter()
             .find(|command| argument == command)

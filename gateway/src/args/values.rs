@@ -164,7 +164,7 @@ impl FromStr for Header {
 }
 
 /// A URL of an orchestrator, `https` if it has no scheme; `None` for blanks between commas.
-pub(super) fn orchestrator(text: &str) -> Result<Option<Url>, String> {
+pub(crate) fn orchestrator(text: &str) -> Result<Option<Url>, String> {
     if text.trim().is_empty() {
         return Ok(None);
     }
@@ -172,7 +172,7 @@ pub(super) fn orchestrator(text: &str) -> Result<Option<Url>, String> {
 }
 
 /// Reads an address as [`orchestrator`] does, and not blank. It names a node and not a page: no path, no query.
-pub(super) fn required_orchestrator(text: &str) -> Result<Url, String> {
+pub(crate) fn required_orchestrator(text: &str) -> Result<Url, String> {
     let url = peer(text)?;
     if url.path() != "/" || text.contains('#') {
         return Err("an orchestrator is named by scheme, host and port alone".to_owned());
@@ -181,7 +181,7 @@ pub(super) fn required_orchestrator(text: &str) -> Result<Url, String> {
 }
 
 /// A URL, `https` if it has no scheme.
-pub(super) fn peer(text: &str) -> Result<Url, String> {
+pub(crate) fn peer(text: &str) -> Result<Url, String> {
     let text = text.trim();
     let url = if text.contains("://") {
         Url::parse(text)
@@ -192,7 +192,7 @@ pub(super) fn peer(text: &str) -> Result<Url, String> {
 }
 
 /// The name of a model.
-pub(super) fn model(text: &str) -> Result<String, &'static str> {
+pub(crate) fn model(text: &str) -> Result<String, &'static str> {
     match text.trim() {
         "" => Err("the name is empty"),
         name if name.len() > MAX_MODEL_BYTES => Err("the name is longer than 256 bytes"),
@@ -202,12 +202,12 @@ pub(super) fn model(text: &str) -> Result<String, &'static str> {
 }
 
 /// Parameters of a model.
-pub(super) fn params(text: &str) -> Result<Params, String> {
+pub(crate) fn params(text: &str) -> Result<Params, String> {
     Params::parse(text).map_err(|error| error.why)
 }
 
 /// How many orchestrators.
-pub(super) fn orchestrators(text: &str) -> Result<NonZeroU8, String> {
+pub(crate) fn orchestrators(text: &str) -> Result<NonZeroU8, String> {
     text.parse::<NonZeroU8>()
         .ok()
         .filter(|n| n.get() <= MAX_ORCHESTRATORS)
@@ -215,7 +215,7 @@ pub(super) fn orchestrators(text: &str) -> Result<NonZeroU8, String> {
 }
 
 /// Whether so many ports follow on the first one.
-pub(super) fn enough_ports(listen: Listen, orchestrators: NonZeroU8) -> Result<(), String> {
+pub(crate) fn enough_ports(listen: Listen, orchestrators: NonZeroU8) -> Result<(), String> {
     match listen.plus(orchestrators.get() - 1) {
         Some(_) => Ok(()),
         None => Err(format!(
@@ -227,7 +227,7 @@ pub(super) fn enough_ports(listen: Listen, orchestrators: NonZeroU8) -> Result<(
 }
 
 /// `90`, `90s`, `10m`, `1h30m`, `250ms`.
-pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
+pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
     const WRONG: &str = "it is not a time such as 90s, 10m or 1h30m";
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return duration(&format!("{text}s"));
@@ -258,7 +258,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
 }
 
 /// `500B`, `64KiB`, `1MiB`, `1GiB`.
-pub(super) fn size(text: &str) -> Result<NonZeroUsize, &'static str> {
+pub(crate) fn size(text: &str) -> Result<NonZeroUsize, &'static str> {
     const WRONG: &str = "it is not a size such as 500B, 64KiB or 1MiB";
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -278,7 +278,7 @@ pub(super) fn size(text: &str) -> Result<NonZeroUsize, &'static str> {
 }
 
 /// A whole amount of wei.
-pub(super) fn wei(text: &str) -> Result<Wei, &'static str> {
+pub(crate) fn wei(text: &str) -> Result<Wei, &'static str> {
     match text.parse::<u64>() {
         Ok(wei) if text.bytes().all(|b| b.is_ascii_digit()) => Ok(Wei::from(wei)),
         _ => Err("it is not a whole amount of wei"),
@@ -286,7 +286,7 @@ pub(super) fn wei(text: &str) -> Result<Wei, &'static str> {
 }
 
 /// Wei for a unit: a whole number, a decimal, or a fraction.
-pub(super) fn price(text: &str) -> Result<Price, &'static str> {
+pub(crate) fn price(text: &str) -> Result<Price, &'static str> {
     const WRONG: &str = "it is not an amount of wei such as 1200, 0.5 or 1/3";
     const MAX_PLACES: u32 = 18;
     let number = |digits: &str| {

@@ -10,6 +10,7 @@ mod on;
 mod peers;
 mod purse;
 mod run;
+mod serve;
 mod signer;
 mod sink;
 mod socket;
@@ -37,6 +38,7 @@ fn perform(command: &Command) -> Outcome {
         Command::Devnet(args) => devnet::run(args),
         Command::DevnetOrchestrator(args) => devnet::process::run(args),
         Command::Signer(args) => signer::run(args),
+        Command::Serve(args) => serve::run(args),
         Command::Live(args) => live::run(args),
         Command::Run(args) => run::run(args),
         Command::Info(args) => find::info::run(args),

@@ -1,6 +1,7 @@
 //! Settings of signer and trust that commands share, in the terms of the library.
 
 use std::fs;
+use std::path::Path;
 
 use livepeer_core::Signers;
 use livepeer_core::handshake::PinChange;
@@ -60,7 +61,18 @@ pub(super) fn with_pins<R: Runtime>(
     driver: Driver<R>,
     peers: &PeerArgs,
 ) -> Result<Driver<R>, Failed> {
-    let Some(path) = &peers.pins else {
+    with_pins_of(driver, peers.pins.as_deref())
+}
+
+/// The driver with the certificates remembered in a file, if there is one.
+///
+/// # Errors
+/// If the file cannot be read.
+pub(super) fn with_pins_of<R: Runtime>(
+    driver: Driver<R>,
+    file: Option<&Path>,
+) -> Result<Driver<R>, Failed> {
+    let Some(path) = file else {
         return Ok(driver);
     };
     let name = path.display().to_string();
@@ -84,7 +96,18 @@ pub(super) fn with_pins<R: Runtime>(
 /// # Errors
 /// If it cannot be written.
 pub(super) fn save_pins<R: Runtime>(driver: &Driver<R>, peers: &PeerArgs) -> Result<(), Failed> {
-    let Some(path) = &peers.pins else {
+    save_pins_to(driver, peers.pins.as_deref())
+}
+
+/// Writes the certificates seen to a file, if there is one: whole or not at all.
+///
+/// # Errors
+/// If it cannot be written.
+pub(super) fn save_pins_to<R: Runtime>(
+    driver: &Driver<R>,
+    file: Option<&Path>,
+) -> Result<(), Failed> {
+    let Some(path) = file else {
         return Ok(());
     };
     files::replace(path, &driver.pins().to_string())

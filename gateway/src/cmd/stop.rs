@@ -6,12 +6,19 @@
 //! and has so long to close it.
 
 use std::convert::Infallible;
+#[cfg(unix)]
+use std::io;
 use std::process::exit;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use async_channel::Receiver;
+#[cfg(unix)]
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+#[cfg(unix)]
+use signal_hook::iterator::Signals;
 
 use crate::ui::{self, Failed};
 
@@ -27,6 +34,35 @@ pub(super) struct Stop {
     pressed: Receiver<Infallible>,
     /// How long closing in order may take; not set while there is nothing to close.
     closes_within: Arc<OnceLock<Duration>>,
+    /// A hang-up that means something else than the end.
+    hung_up: Receiver<()>,
+    /// Whether hang-ups do.
+    hang_ups: Arc<AtomicBool>,
+}
+
+/// Calls `press` for Ctrl-C and for signals to terminate, and for a hang-up unless `hang_up` takes it.
+#[cfg(unix)]
+fn watch(
+    press: impl Fn() + Send + 'static,
+    hang_up: impl Fn() -> bool + Send + 'static,
+) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    thread::Builder::new().spawn(move || {
+        for signal in signals.forever() {
+            if signal != SIGHUP || !hang_up() {
+                press();
+            }
+        }
+    })?;
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn watch(
+    press: impl Fn() + Send + 'static,
+    _: impl Fn() -> bool + Send + 'static,
+) -> Result<(), ctrlc::Error> {
+    ctrlc::set_handler(press)
 }
 
 impl Stop {
@@ -39,7 +75,7 @@ impl Stop {
         let (sender, pressed) = async_channel::bounded(1);
         let closes_within = Arc::<OnceLock<Duration>>::default();
         let allowed = Arc::clone(&closes_within);
-        ctrlc::set_handler(move || match allowed.get() {
+        let press = move || match allowed.get() {
             Some(within) if sender.close() => {
                 let within = *within;
                 thread::spawn(move || {
@@ -55,8 +91,19 @@ impl Stop {
             }
             Some(_) => exit(INTERRUPTED),
             None => end(Failed::interrupted()),
-        })
-        .map_err(|error| {
+        };
+        // A word that nobody has taken yet stands for those after it: it is read anew then anyway.
+        let (hang_up, hung_up) = async_channel::bounded(1);
+        let hang_ups = Arc::<AtomicBool>::default();
+        let minds = Arc::clone(&hang_ups);
+        let hang_up = move || {
+            let minds = minds.load(Relaxed);
+            if minds {
+                let _ = hang_up.try_send(());
+            }
+            minds
+        };
+        watch(press, hang_up).map_err(|error| {
             Failed::new(
                 format_args!("cannot watch for Ctrl-C: {error}"),
                 "Report it",
@@ -65,6 +112,8 @@ impl Stop {
         Ok(Self {
             pressed,
             closes_within,
+            hung_up,
+            hang_ups,
         })
     }
 
@@ -72,6 +121,12 @@ impl Stop {
     pub(super) fn in_order(&self, within: Duration) {
         // Whoever said it first has the longer work before it.
         let _ = self.closes_within.set(within);
+    }
+
+    /// Has the signal to hang up mean from now on that the configuration is to be read anew, and says when it comes.
+    pub(super) fn reloads(&self) -> Receiver<()> {
+        self.hang_ups.store(true, Relaxed);
+        self.hung_up.clone()
     }
 
     /// Waits for Ctrl-C.

@@ -72,6 +72,14 @@ impl Failed {
         }
     }
 
+    /// A configuration that cannot be meant.
+    pub(crate) fn invalid(cause: impl Display, remedy: impl Display) -> Self {
+        Self {
+            code: USAGE,
+            ..Self::new(cause, remedy)
+        }
+    }
+
     /// The user stopped the command, and it stopped cleanly.
     pub(crate) fn interrupted() -> Self {
         Self {

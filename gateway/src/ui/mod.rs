@@ -15,7 +15,7 @@ pub(crate) use fail::{Failed, Outcome};
 pub(crate) use format::{Wei, bytes, count, duration};
 pub(crate) use latency::Latencies;
 pub(crate) use output::{
-    LogWriter, print, print_json, print_json_error, print_json_with, report, tell,
+    LogWriter, json, print, print_json, print_json_error, print_json_with, report, tell,
 };
 pub(crate) use progress::Progress;
 pub(crate) use summary::{BatchSummary, Money, Summary, wei};

@@ -45,6 +45,11 @@ pub(crate) fn print_json(value: &impl Serialize) -> Outcome {
     print(&text)
 }
 
+/// A value on one line of JSON.
+pub(crate) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("values are numbers and text, which always serialise")
+}
+
 /// Writes the figures of a command as JSON and, if it failed, why, as the member `error` beside them.
 ///
 /// # Errors

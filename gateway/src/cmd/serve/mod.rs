@@ -1,0 +1,232 @@
+//! `serve`: the front door that applications call, and the work behind it.
+
+mod catalogue;
+mod config;
+mod folder;
+mod pages;
+mod probe;
+mod purse;
+mod wiring;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_channel::Receiver;
+use futures_lite::future;
+use livepeer_core::Time;
+use livepeer_core::front::Front;
+use livepeer_core::handshake::PinChange;
+use livepeer_core::http::Trust;
+use livepeer_runtime::api::Gateway;
+use livepeer_runtime::http::Server;
+use livepeer_runtime::{Driver, Handle, Runtime, seed};
+use tracing::{info, warn};
+
+use super::files::Files;
+use super::socket::{Socket, sleep_until};
+use super::stop::Stop;
+use super::{on, peers};
+use crate::args::FrontArgs;
+use crate::ui::{self, Failed, Outcome};
+use catalogue::Catalogue;
+use config::Config;
+use purse::Purse;
+use wiring::Wiring;
+
+/// How long closing may take beyond the times that requests are given.
+const SPARE: Duration = Duration::from_secs(2);
+
+pub(super) fn run(args: &FrontArgs) -> Outcome {
+    let config =
+        Config::load(args).map_err(|problems| problems.into_failed(args.config.as_ref()))?;
+    if args.print_config {
+        return ui::print(&config.with_origins());
+    }
+    if args.check {
+        return Ok(());
+    }
+    let settings = &config.settings;
+    let (runtime, threads) = (settings.runtime, settings.threads);
+    on::run_with(runtime, threads, Serve { args, config })
+}
+
+struct Serve<'a> {
+    args: &'a FrontArgs,
+    config: Config,
+}
+
+impl on::Work for Serve<'_> {
+    async fn on<R: Runtime>(self, driver: Driver<R>, stop: Stop) -> Outcome {
+        let Self { args, config } = self;
+        let settings = &config.settings;
+        files(settings).are_apart("serve")?;
+        // Before the key: a port that is taken needs no password.
+        let doors = sockets(&driver, &settings.listen, "--listen").await?;
+        let ops = sockets(&driver, &settings.ops, "--ops").await?;
+        let driver = peers::with_pins_of(driver, settings.pins.as_deref())?;
+        let purse = Purse::open(driver, args, settings).await?;
+        let driver = purse.driver.clone();
+        let trust = if settings.ca_trust {
+            Trust::Public
+        } else {
+            Trust::FirstUse
+        };
+        let pin_change = if args.peers.pins_strict {
+            PinChange::Refuse
+        } else {
+            PinChange::AcceptOnce
+        };
+        let (drain, pins) = (settings.drain, settings.pins.clone());
+        let objects = settings
+            .objects
+            .as_deref()
+            .map(folder::Folder::open)
+            .transpose()?;
+        let reloads = stop.reloads();
+        stop.in_order(settings.front.drain_grace + drain + SPARE);
+        let door = Arc::new(settings.front.clone());
+        let front = driver.drive(Front::new(driver.now(), Arc::clone(&door), seed()));
+        let operators = driver.drive(Front::new(
+            driver.now(),
+            Arc::new(pages::operators(&door)),
+            seed(),
+        ));
+        let gateway = Gateway::from(driver.clone());
+        let wiring = Arc::new(Wiring::new(
+            gateway,
+            front.clone(),
+            config,
+            purse,
+            wiring::Peers {
+                trust,
+                pin_change,
+                open: args.peers.allow_private,
+            },
+            objects,
+        ));
+        let mut urls = Vec::new();
+        let mut servers = Vec::new();
+        for socket in doors {
+            urls.push(socket.url("http")?.to_string());
+            servers.push(socket.serve(&front, None)?);
+        }
+        let mut pages = Vec::new();
+        for socket in ops {
+            pages.push(socket.url("http")?.to_string());
+            servers.push(socket.serve(&operators, None)?);
+        }
+        driver.runtime().spawn(Arc::clone(&wiring).run());
+        driver
+            .runtime()
+            .spawn(Arc::clone(&wiring).answer(operators.clone()));
+        let (look, looking) = async_channel::bounded(1);
+        driver
+            .runtime()
+            .spawn(Catalogue::new(Arc::clone(&wiring)).keep(looking));
+        ui::print(&started(&urls, &pages, &wiring))?;
+        let reloading = reload(&wiring, args, reloads, look);
+        future::or(stop.pressed(), reloading).await;
+        end(&driver, &front, servers, &wiring, drain).await;
+        peers::save_pins_to(&driver, pins.as_deref())?;
+        ui::tell("stopped");
+        Ok(())
+    }
+}
+
+/// The files that a gateway reads and writes.
+fn files(settings: &config::Settings) -> Files {
+    Files::default()
+        .writes("store.path", settings.store.as_deref())
+        .writes("orchestrators.pins", settings.pins.as_deref())
+        .reads("payer.keystore", settings.key.keystore.as_deref())
+        .reads("payer.key_file", settings.key.key_file.as_deref())
+        .reads("payer.password_file", settings.key.password_file.as_deref())
+}
+
+async fn sockets<R: Runtime>(
+    driver: &Driver<R>,
+    addresses: &[std::net::SocketAddr],
+    option: &'static str,
+) -> Result<Vec<Socket<R>>, Failed> {
+    let mut sockets = Vec::new();
+    for at in addresses {
+        sockets.push(Socket::open(driver, *at, option).await?);
+    }
+    Ok(sockets)
+}
+
+fn started<R: Runtime>(urls: &[String], pages: &[String], wiring: &Wiring<R>) -> String {
+    let payer = wiring.purse().address();
+    let pays = payer.map_or_else(String::new, |address| format!("  pays as {address}"));
+    let doors = urls.iter().map(|url| format!("serve   {url}{pays}\n"));
+    let ops = pages.iter().map(|url| format!("ops     {url}/metrics\n"));
+    doors.chain(ops).collect()
+}
+
+/// Reads the configuration anew whenever the process is told to. Nothing is taken of one that is wrong, or that needs a
+/// restart.
+async fn reload<R: Runtime>(
+    wiring: &Wiring<R>,
+    args: &FrontArgs,
+    asked: Receiver<()>,
+    look: async_channel::Sender<()>,
+) {
+    while asked.recv().await.is_ok() {
+        let config = match Config::load(args) {
+            Ok(config) => config,
+            Err(problems) => {
+                wiring.reload_failed();
+                for line in problems.lines() {
+                    warn!("configuration: {line}");
+                    ui::tell(&format!("error: {line}"));
+                }
+                ui::tell("the configuration stays as it was");
+                continue;
+            }
+        };
+        let changes = wiring.config().changes(&config);
+        if !changes.fixed.is_empty() {
+            wiring.reload_failed();
+            ui::tell(&format!(
+                "error: {} cannot change without a restart; the configuration stays as it was",
+                changes.fixed.join(", ")
+            ));
+            continue;
+        }
+        if changes.live.is_empty() {
+            ui::tell("the configuration is read anew: nothing changed");
+            continue;
+        }
+        info!(keys = changes.live.join(", "), "the configuration changed");
+        wiring.set_config(config);
+        ui::tell(&format!(
+            "the configuration changed: {}",
+            changes.live.join(", ")
+        ));
+        // Names, prices and places may be others now.
+        let _ = look.try_send(());
+    }
+    // Nobody can ask any more.
+    future::pending().await
+}
+
+/// Ends in order: new work is refused, what runs may finish, then the sockets close.
+async fn end<R: Runtime>(
+    driver: &Driver<R>,
+    front: &Handle<Front, R>,
+    servers: Vec<Server<R>>,
+    wiring: &Wiring<R>,
+    drain: Duration,
+) {
+    let grace = wiring.config().settings.front.drain_grace;
+    front.with(Front::drain);
+    let deadline: Time = driver.now() + grace + drain;
+    future::or(wiring.drained(), sleep_until(driver, deadline)).await;
+    for server in servers {
+        server.shutdown(deadline).await;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,281 @@
+//! Pages of the gateway: how it is, its figures, and the description of its routes.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use livepeer_core::figures;
+use livepeer_core::front::Config;
+use livepeer_core::front::route::{Page, ROUTES, Route};
+use livepeer_core::http::Method;
+use livepeer_core::models::Models;
+use livepeer_core::pipeline::Pipeline;
+use livepeer_core::wire::batch::fields::{self, Field, Kind};
+use serde_json::{Value, json};
+
+const JSON: &str = "application/json";
+
+/// Settings of the door for operators: the pages, and no work.
+pub(super) fn operators(door: &Config) -> Config {
+    Config {
+        pages: vec![Page::Health, Page::Metrics],
+        ..door.clone()
+    }
+}
+
+/// The gateway as pages show it.
+pub(super) struct State {
+    pub(super) models: Models,
+    /// Requests that are not answered yet.
+    pub(super) in_flight: usize,
+    /// The figures of the front door.
+    pub(super) figures: String,
+    /// Configurations that were refused on reload.
+    pub(super) reloads_failed: u64,
+}
+
+/// A page: its status, its type and its text.
+pub(super) fn page(page: Page, state: State) -> (u16, &'static str, Bytes) {
+    match page {
+        Page::Health => {
+            let health = json!({
+                "status": "ok",
+                "version": env!("CARGO_PKG_VERSION"),
+                "models": state.models.iter().count(),
+                "discovered": state.models.is_discovered(),
+                "in_flight": state.in_flight,
+            });
+            (200, JSON, health.to_string().into())
+        }
+        Page::Metrics => {
+            let mut more = figures::Page::new("livepeer_config_");
+            let name = "reload_failed_total";
+            more.family(
+                name,
+                "counter",
+                "Configurations that were refused on reload.",
+            );
+            more.line(name, &[], state.reloads_failed);
+            (
+                200,
+                figures::CONTENT_TYPE,
+                (state.figures + &more.finish()).into(),
+            )
+        }
+        Page::OpenApi => (200, JSON, describe().to_string().into()),
+    }
+}
+
+/// The description of all routes, from the tables by which they are served.
+fn describe() -> Value {
+    let mut paths: BTreeMap<String, Value> = BTreeMap::new();
+    for row in ROUTES {
+        let Some(route) = row.route else {
+            continue;
+        };
+        if matches!(route, Route::Page(Page::Metrics)) {
+            continue;
+        }
+        let path = row.path.replace('…', "");
+        let path = path
+            .replace("{hex}", "{request}")
+            .replace("{secret}", "{token}");
+        let methods = row.methods.iter().map(|method| {
+            let name = if *method == Method::Get {
+                "get"
+            } else {
+                "post"
+            };
+            (name.to_owned(), operation(route, &path))
+        });
+        paths.insert(path.clone(), Value::Object(methods.collect()));
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Livepeer gateway",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Livepeer's batch routes, and those of OpenAI that orchestrators can serve.",
+        },
+        "paths": paths,
+    })
+}
+
+fn operation(route: Route, path: &str) -> Value {
+    let parameters: Vec<Value> = { path.split('/') }
+        .filter_map(|word| word.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string", "minLength": 1 } }))
+        .collect();
+    let content = |kind: &str| json!({ kind: {} });
+    let good = match route {
+        Route::ResultFile | Route::File | Route::Speech => json!({ "*/*": {} }),
+        Route::Alive | Route::Ready => content("text/plain"),
+        Route::Chat | Route::Batch(Pipeline::Llm) => json!({ JSON: {}, "text/event-stream": {} }),
+        Route::Transcriptions => json!({ JSON: {}, "text/plain": {}, "text/event-stream": {} }),
+        _ => content(JSON),
+    };
+    let mut operation = json!({
+        "operationId": path.trim_matches('/').replace(['/', '{', '}', '-'], "_"),
+        "parameters": parameters,
+        "responses": {
+            "200": { "description": "The answer.", "content": good },
+            "default": { "description": "An error, in the shape of the route.", "content": { JSON: {}, "text/plain": {} } },
+        },
+    });
+    if let Some(body) = body(route) {
+        operation["requestBody"] = body;
+    }
+    operation
+}
+
+/// The body of a request; `None` for routes without one.
+fn body(route: Route) -> Option<Value> {
+    let schema = match route {
+        Route::Batch(pipeline) => of_fields(pipeline),
+        Route::VideoResult => object(
+            &["request_id"],
+            json!({ "request_id": { "type": "string" } }),
+        ),
+        Route::Chat => object(
+            &["model", "messages"],
+            json!({
+                "model": text(),
+                "messages": messages(),
+                "max_tokens": { "type": "integer", "minimum": 1 },
+                "max_completion_tokens": { "type": "integer", "minimum": 1 },
+                "stream": { "type": "boolean" },
+                "temperature": { "type": "number", "minimum": 0, "maximum": 2 },
+                "top_p": { "type": "number", "minimum": 0, "maximum": 1 },
+            }),
+        ),
+        Route::Generations => object(
+            &["prompt"],
+            json!({
+                "prompt": text(),
+                "model": text(),
+                "n": { "type": "integer", "minimum": 1, "maximum": 10 },
+                "size": { "type": "string" },
+                "response_format": { "enum": ["url", "b64_json"] },
+            }),
+        ),
+        Route::Edits => object(
+            &["image", "prompt"],
+            json!({ "image": file(), "prompt": text(), "model": text() }),
+        ),
+        Route::Transcriptions => object(
+            &["file", "model"],
+            json!({
+                "file": file(),
+                "model": text(),
+                "response_format": { "enum": ["json", "text", "srt", "vtt", "verbose_json"] },
+            }),
+        ),
+        Route::Translations => object(
+            &["file", "model"],
+            json!({ "file": file(), "model": text() }),
+        ),
+        Route::Speech => object(
+            &["model", "input"],
+            json!({
+                "model": text(),
+                "input": { "type": "string", "minLength": 1, "maxLength": 4096 },
+                "voice": text(),
+                "response_format": { "enum": ["wav", "flac", "pcm"] },
+            }),
+        ),
+        Route::Embeddings => object(
+            &["model", "input"],
+            json!({ "model": text(), "input": text() }),
+        ),
+        Route::Rerank => object(
+            &["model", "query"],
+            json!({ "model": text(), "query": text() }),
+        ),
+        _ => return None,
+    };
+    let form = route.takes_form() || matches!(route, Route::Translations);
+    let kind = if form { "multipart/form-data" } else { JSON };
+    Some(json!({ "required": true, "content": { kind: { "schema": schema } } }))
+}
+
+fn object(required: &[&str], properties: Value) -> Value {
+    json!({ "type": "object", "required": required, "properties": properties })
+}
+
+fn text() -> Value {
+    json!({ "type": "string", "minLength": 1 })
+}
+
+fn file() -> Value {
+    json!({ "type": "string", "format": "binary" })
+}
+
+fn messages() -> Value {
+    let message = json!({
+        "type": "object",
+        "required": ["role", "content"],
+        "properties": {
+            "role": { "enum": ["system", "user", "assistant"] },
+            "content": { "type": "string" },
+        },
+    });
+    json!({ "type": "array", "minItems": 1, "items": message })
+}
+
+/// The schema of a pipeline's request, from its table.
+fn of_fields(pipeline: Pipeline) -> Value {
+    let mut properties: BTreeMap<&str, Value> = { fields::of(pipeline).iter() }
+        .map(|field| (field.name, of_field(field)))
+        .collect();
+    let mut required = Vec::new();
+    if let Some(name) = fields::file_of(pipeline) {
+        properties.insert(name, file());
+        required.push(name);
+    }
+    match pipeline {
+        Pipeline::TextToImage | Pipeline::ImageToImage | Pipeline::Upscale => {
+            required.push("prompt")
+        }
+        Pipeline::Llm => required.extend(["model", "messages", "max_tokens", "stream"]),
+        _ => {}
+    }
+    object(&required, json!(properties))
+}
+
+fn of_field(field: &Field) -> Value {
+    let mut schema = match field.kind {
+        Kind::Model | Kind::Text => json!({ "type": "string" }),
+        Kind::Integer => json!({ "type": "integer" }),
+        Kind::Float => json!({ "type": "number" }),
+        Kind::Flag => json!({ "type": "boolean" }),
+        Kind::Messages => messages(),
+    };
+    if !field.default.is_empty() {
+        schema["description"] = format!("{} if absent.", field.default).into();
+    }
+    schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_that_is_served_is_described() {
+        let described = describe();
+        let paths = described["paths"].as_object().expect("an object");
+        let served = { ROUTES.iter() }.filter(|row| {
+            row.route
+                .is_some_and(|route| !matches!(route, Route::Page(Page::Metrics)))
+        });
+        assert_eq!(paths.len(), served.count());
+        let schema = |path: &str, kind: &str| {
+            described["paths"][path]["post"]["requestBody"]["content"][kind]["schema"].clone()
+        };
+        let image = schema("/image-to-image", "multipart/form-data");
+        assert_eq!(image["properties"]["image"]["format"], "binary");
+        assert_eq!(image["required"], json!(["image", "prompt"]));
+        let llm = schema("/llm", JSON);
+        assert_eq!(llm["properties"]["max_tokens"]["type"], "integer");
+        assert_eq!(llm["properties"]["messages"]["type"], "array");
+    }
+}

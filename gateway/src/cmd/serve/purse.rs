@@ -1,0 +1,186 @@
+//! The payer of all work, and what of its spending has to outlive a crash.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use livepeer_core::chain::ChainView;
+use livepeer_core::payment::guard::Budget;
+use livepeer_core::payment::mint::Policy;
+use livepeer_core::payment::{nonce::NONCE_KEY, session::LocalAccount};
+use livepeer_core::pipeline::Pipeline;
+use livepeer_core::{Address, Time};
+use livepeer_runtime::api::Payer;
+use livepeer_runtime::store::{Sqlite, Store as _};
+use livepeer_runtime::{Driver, KeyHolder as _, Runtime, seed};
+
+use super::config::Settings;
+use super::lock;
+use crate::args::FrontArgs;
+use crate::cmd::chain::{self, News};
+use crate::cmd::{key, peers};
+use crate::ui::Failed;
+
+/// Records of what was spent, one for each model.
+const SPENT_KEY: &str = "spent/";
+/// A model that rested for longer begins with what the store knows: the one that worked for it may have been closed.
+const RESTED: Duration = Duration::from_secs(5 * 60);
+
+/// The payer and its store.
+pub(super) struct Purse<R: Runtime> {
+    /// The driver, with store and key, if there are any.
+    pub(super) driver: Driver<R>,
+    store: Option<Sqlite>,
+    own: Option<Own<R>>,
+    limits: Budget,
+    /// When each model was last worked for.
+    used: Mutex<BTreeMap<(Pipeline, String), Time>>,
+}
+
+/// A key of our own.
+struct Own<R: Runtime> {
+    policy: Policy,
+    view: Mutex<ChainView>,
+    news: Mutex<Option<News<R>>>,
+}
+
+/// Payer and budget of one job.
+pub(super) struct Means {
+    pub(super) payer: Payer,
+    pub(super) budget: Budget,
+    pub(super) budget_key: Option<String>,
+}
+
+impl<R: Runtime> Purse<R> {
+    /// Opens store and key.
+    ///
+    /// # Errors
+    /// If one of them cannot be used, or no endpoint shows the chain.
+    pub(super) async fn open(
+        driver: Driver<R>,
+        args: &FrontArgs,
+        settings: &Settings,
+    ) -> Result<Self, Failed> {
+        let mut purse = Self {
+            driver,
+            store: None,
+            own: None,
+            limits: args.pay.budget(),
+            used: Mutex::default(),
+        };
+        if let Some(path) = &settings.store {
+            let store = Sqlite::open(path).map_err(|error| Failed::store(path, &error))?;
+            purse.driver = purse.driver.with_store(store.clone());
+            purse.store = Some(store);
+        }
+        if settings.key.keystore.is_none() && settings.key.key_file.is_none() {
+            return Ok(purse);
+        }
+        let key = key::load(&settings.key, "serve")?;
+        let address = key.address();
+        purse.driver = purse.driver.with_key(key);
+        let (view, news) = chain::first_view(&purse.driver, &settings.chain, address).await?;
+        purse.own = Some(Own {
+            policy: args.pay.policy(address, None),
+            view: Mutex::new(view),
+            news: Mutex::new(Some(news)),
+        });
+        // What cannot be read is told now, and not with the first job.
+        purse.account()?;
+        Ok(purse)
+    }
+
+    /// The account of our own key, if it pays.
+    pub(super) fn address(&self) -> Option<Address> {
+        self.own.as_ref().map(|own| own.policy.address)
+    }
+
+    /// The payer, to those who ask who we are.
+    pub(super) fn payer(&self, settings: &Settings) -> Payer {
+        match &self.own {
+            Some(own) => Payer::Account(Box::new(Self::plain(own))),
+            None => peers::payer(&settings.endpoints),
+        }
+    }
+
+    /// News of the chain, once, for an own key.
+    pub(super) fn take_news(&self) -> Option<News<R>> {
+        lock(&self.own.as_ref()?.news).take()
+    }
+
+    pub(super) fn set_chain(&self, view: ChainView) {
+        if let Some(own) = &self.own {
+            *lock(&own.view) = view;
+        }
+    }
+
+    /// Payer and budget for a job of that model.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub(super) fn means(
+        &self,
+        settings: &Settings,
+        pipeline: Pipeline,
+        model: &str,
+    ) -> Result<Means, Failed> {
+        let now = self.driver.now();
+        let last = lock(&self.used).insert((pipeline, model.to_owned()), now);
+        let fresh = last.is_none_or(|last| last + RESTED <= now);
+        let key = format!("{SPENT_KEY}{}/{model}", pipeline.name());
+        let mut budget = self.limits.clone();
+        if let Some(store) = self.store.as_ref().filter(|_| fresh) {
+            let path = settings
+                .store
+                .as_deref()
+                .unwrap_or_else(|| std::path::Path::new(""));
+            let unusable = |error: &dyn std::fmt::Display| Failed::store(path, error);
+            let spent = store.load(&key).map_err(|error| unusable(&error))?;
+            if let Some(record) = spent.iter().find(|record| record.key == key)
+                && !budget.restore(record)
+            {
+                return Err(unusable(&"what was spent cannot be read"));
+            }
+        }
+        Ok(Means {
+            payer: match &self.own {
+                Some(own) if fresh => Payer::Account(Box::new(self.account_of(own)?)),
+                // The one that works for it has its own account; this one only says which.
+                Some(own) => Payer::Account(Box::new(Self::plain(own))),
+                None => peers::payer(&settings.endpoints),
+            },
+            budget,
+            budget_key: self.store.is_some().then_some(key),
+        })
+    }
+
+    fn account(&self) -> Result<(), Failed> {
+        self.own
+            .as_ref()
+            .map_or(Ok(()), |own| self.account_of(own).map(drop))
+    }
+
+    fn plain(own: &Own<R>) -> LocalAccount {
+        LocalAccount::new(own.policy.clone(), lock(&own.view).clone(), seed())
+    }
+
+    /// The account with all nonces that were ever used.
+    fn account_of(&self, own: &Own<R>) -> Result<LocalAccount, Failed> {
+        let mut account = Self::plain(own);
+        let Some(store) = &self.store else {
+            return Ok(account);
+        };
+        let unusable = |error: &dyn std::fmt::Display| {
+            Failed::new(
+                format_args!("cannot use the store: {error}"),
+                "Name another file with --store, or end the program that uses this one",
+            )
+        };
+        for record in store.load(NONCE_KEY).map_err(|error| unusable(&error))? {
+            if !account.restore(&record) {
+                return Err(unusable(&format!("{} cannot be read", record.key)));
+            }
+        }
+        Ok(account)
+    }
+}

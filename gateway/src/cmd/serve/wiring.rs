@@ -1,0 +1,419 @@
+//! The wires between the front door and the work: what is wanted is measured and submitted, what comes of it is handed
+//! back, and what nobody waits for is cancelled. Nothing is decided here.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use async_channel::{Receiver, Sender};
+use futures_lite::future;
+use livepeer_core::front::route::Page;
+use livepeer_core::front::{Event, Front, Object, RequestId, Summary, Work};
+use livepeer_core::handshake::PinChange;
+use livepeer_core::http::Trust;
+use livepeer_core::job::batch::Failed as JobFailed;
+use livepeer_core::models::Models;
+use livepeer_core::prefer::Preferences;
+use livepeer_core::wire::batch::fields::file_of;
+use livepeer_core::wire::batch::{BadRequest, BatchRequest};
+use livepeer_runtime::api::{BatchEvent, BatchJob, Error, Gateway, Submission};
+use livepeer_runtime::{Handle, Runtime};
+use tracing::{info, warn};
+
+use super::config::Config;
+use super::folder::Folder;
+use super::lock;
+use super::pages;
+use super::probe::Prober;
+use super::purse::Purse;
+use crate::cmd::chain;
+
+/// Objects that wait to be written, at most; further ones are in memory alone.
+const MAX_UNWRITTEN: usize = 64;
+
+/// How peers are trusted.
+pub(super) struct Peers {
+    pub(super) trust: Trust,
+    pub(super) pin_change: PinChange,
+    /// Whether peers may be at private addresses.
+    pub(super) open: bool,
+}
+
+/// Everything that the work of a request needs.
+pub(super) struct Wiring<R: Runtime> {
+    gateway: Gateway<R>,
+    front: Handle<Front, R>,
+    config: Mutex<Arc<Config>>,
+    models: Mutex<Models>,
+    purse: Purse<R>,
+    peers: Peers,
+    prober: Prober,
+    folder: Option<Sender<Kept>>,
+    /// Configurations that were refused on reload.
+    reloads_failed: AtomicU64,
+    /// Requests under way; a word to a request's task, or its end when nobody waits any more.
+    running: Mutex<BTreeMap<RequestId, Sender<Pace>>>,
+    drained: (Sender<()>, Receiver<()>),
+}
+
+/// A word about a stream's pace.
+enum Pace {
+    Stop,
+    Go,
+}
+
+/// Something for the folder.
+enum Kept {
+    Keep(Object),
+    Fetch(String, Sender<Option<bytes::Bytes>>),
+}
+
+impl<R: Runtime> Wiring<R> {
+    pub(super) fn new(
+        gateway: Gateway<R>,
+        front: Handle<Front, R>,
+        config: Config,
+        purse: Purse<R>,
+        peers: Peers,
+        folder: Option<Folder>,
+    ) -> Self {
+        Self {
+            gateway,
+            front,
+            config: Mutex::new(Arc::new(config)),
+            models: Mutex::new(Models::new()),
+            purse,
+            peers,
+            prober: Prober::start(),
+            folder: folder.map(keeper),
+            reloads_failed: AtomicU64::new(0),
+            running: Mutex::default(),
+            drained: async_channel::bounded(1),
+        }
+    }
+
+    pub(super) fn config(&self) -> Arc<Config> {
+        Arc::clone(&lock(&self.config))
+    }
+
+    /// Goes by another configuration from now on. Requests that run keep the one they began with.
+    pub(super) fn set_config(&self, config: Config) {
+        let door = Arc::new(config.settings.front.clone());
+        *lock(&self.config) = Arc::new(config);
+        self.front.with(|front, now| front.set_config(now, door));
+    }
+
+    pub(super) fn set_models(&self, models: Models) {
+        *lock(&self.models) = models.clone();
+        self.front.with(|front, now| front.set_models(now, models));
+    }
+
+    pub(super) const fn purse(&self) -> &Purse<R> {
+        &self.purse
+    }
+
+    pub(super) const fn gateway(&self) -> &Gateway<R> {
+        &self.gateway
+    }
+
+    pub(super) const fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    pub(super) fn reload_failed(&self) {
+        self.reloads_failed.fetch_add(1, Relaxed);
+    }
+
+    /// Waits until all work is done, after [`Front::drain`].
+    pub(super) async fn drained(&self) {
+        let _ = self.drained.1.recv().await;
+    }
+
+    /// Carries events until the front door is closed.
+    pub(super) async fn run(self: Arc<Self>) {
+        if let Some(news) = self.purse.take_news() {
+            let fed = Arc::clone(&self);
+            let push = move |view: livepeer_core::chain::ChainView| {
+                fed.gateway.set_chain(&view);
+                fed.purse.set_chain(view);
+            };
+            self.runtime().spawn(chain::follow(news, push));
+        }
+        while let Some(event) = self.front.next().await {
+            match event {
+                Event::Want(id, work) => {
+                    let (steer, steered) = async_channel::unbounded();
+                    lock(&self.running).insert(id, steer);
+                    self.runtime()
+                        .spawn(Arc::clone(&self).work(id, work, steered));
+                }
+                Event::Gone(id) => {
+                    lock(&self.running).remove(&id);
+                }
+                Event::Full(id) => self.steer(id, Pace::Stop),
+                Event::Room(id) => self.steer(id, Pace::Go),
+                Event::Page(id, page) => {
+                    self.page(&self.front, id, page);
+                }
+                Event::Keep(object) => self.keep(object),
+                Event::Fetch(id, path) => {
+                    self.runtime().spawn(Arc::clone(&self).fetch(id, path));
+                }
+                Event::Finished(summary) => self.finished(&summary),
+                Event::Drained => {
+                    let _ = self.drained.0.try_send(());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Answers operators, who get pages and no work.
+    pub(super) async fn answer(self: Arc<Self>, door: Handle<Front, R>) {
+        while let Some(event) = door.next().await {
+            match event {
+                Event::Page(id, page) => self.page(&door, id, page),
+                Event::Want(id, _) => {
+                    let text = "this address is for operators; work is taken at serve.listen";
+                    let bad = BadRequest::new(text);
+                    door.with(|front, now| front.refuse_work(now, id, &bad));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn page(&self, door: &Handle<Front, R>, id: RequestId, page: Page) {
+        let (in_flight, figures) = self
+            .front
+            .with(|front, _| (front.in_flight(), front.to_prometheus()));
+        let state = pages::State {
+            models: lock(&self.models).clone(),
+            in_flight,
+            figures,
+            reloads_failed: self.reloads_failed.load(Relaxed),
+        };
+        let (status, kind, body) = pages::page(page, state);
+        door.with(|front, now| front.page(now, id, status, kind, body));
+    }
+
+    fn runtime(&self) -> &R {
+        self.gateway.driver().runtime()
+    }
+
+    fn steer(&self, id: RequestId, pace: Pace) {
+        if let Some(request) = lock(&self.running).get(&id) {
+            let _ = request.try_send(pace);
+        }
+    }
+
+    /// One request's work, from its file to its last word.
+    async fn work(self: Arc<Self>, id: RequestId, work: Box<Work>, steered: Receiver<Pace>) {
+        let Work {
+            mut request,
+            preferences,
+            ..
+        } = *work;
+        if let Err(bad) = self.measure(id, &mut request).await {
+            self.front
+                .with(|front, now| front.refuse_work(now, id, &bad));
+            lock(&self.running).remove(&id);
+            return;
+        }
+        let job = match self.submission(request, preferences) {
+            Ok(submission) => submission.send().await,
+            Err(failed) => {
+                warn!("{}", failed.line());
+                Err(Error::Closed)
+            }
+        };
+        match job {
+            Ok(job) => self.carry(id, job, &steered).await,
+            Err(Error::Request(bad)) => {
+                self.front
+                    .with(|front, now| front.refuse_work(now, id, &bad));
+            }
+            Err(error) => {
+                warn!(%id, %error, "a job did not begin");
+                self.front
+                    .with(|front, now| front.failed(now, id, JobFailed::Closed));
+            }
+        }
+        lock(&self.running).remove(&id);
+    }
+
+    /// Measures the file of a request, if what is paid depends on it.
+    async fn measure(&self, id: RequestId, request: &mut BatchRequest) -> Result<(), BadRequest> {
+        let Some(probe) = request.needs() else {
+            return Ok(());
+        };
+        let Some(file) = request.file() else {
+            return Ok(());
+        };
+        let (name, content) = (
+            file_of(request.pipeline()).unwrap_or_default(),
+            file.content.clone(),
+        );
+        let measured = self.prober.measure(probe, content).await;
+        let media = measured.map_err(|why| BadRequest::of(name, why.to_string()))?;
+        request.measured(media)?;
+        self.front.with(|front, now| front.measured(now, id, media));
+        Ok(())
+    }
+
+    /// A job as the configuration has it.
+    fn submission(
+        &self,
+        request: BatchRequest,
+        mut preferences: Preferences,
+    ) -> Result<Submission<R>, crate::ui::Failed> {
+        let config = self.config();
+        let settings = &config.settings;
+        let (pipeline, model) = (request.pipeline(), request.model().to_owned());
+        let means = self.purse.means(settings, pipeline, &model)?;
+        preferences
+            .limits
+            .ignore
+            .extend(settings.limits.ignore.iter().cloned());
+        if let Some(allowed) = &settings.limits.only {
+            // A caller may choose among those, and nobody else.
+            let only = preferences
+                .limits
+                .only
+                .get_or_insert_with(|| allowed.clone());
+            only.retain(|one| allowed.contains(one));
+        }
+        let (answer, silence) = (settings.front.answer, settings.front.stream_silence);
+        let mut submission = self
+            .gateway
+            .submit(request)
+            .preferences(preferences)
+            .orchestrators(settings.endpoints.orchestrators.iter().cloned())
+            .payer(means.payer)
+            .budget(means.budget, means.budget_key)
+            .trust(self.peers.trust)
+            .pin_change(self.peers.pin_change)
+            .config(|job| {
+                job.answer_within = answer;
+                job.stream_silence = silence;
+            });
+        if let Some((url, headers)) = &settings.endpoints.discovery {
+            submission = submission.discovery(&url.to_string());
+            for header in headers {
+                submission = submission.discovery_header(&header.name, &header.value);
+            }
+        }
+        if self.peers.open {
+            submission = submission.allow_private();
+        }
+        if let Some(price) = settings.prices.of(pipeline, &model) {
+            submission = submission.max_price(price);
+        }
+        Ok(submission)
+    }
+
+    /// Hands what comes of a job to the front door, until it is over or nobody waits any more.
+    async fn carry(&self, id: RequestId, mut job: BatchJob<R>, steered: &Receiver<Pace>) {
+        let mut goes = true;
+        loop {
+            let told = if goes {
+                let told = async { Told::Pace(steered.recv().await.ok()) };
+                future::or(told, async { Told::Event(job.next().await) }).await
+            } else {
+                Told::Pace(steered.recv().await.ok())
+            };
+            match told {
+                Told::Pace(Some(Pace::Go)) => goes = true,
+                Told::Pace(Some(Pace::Stop)) => goes = false,
+                // Dropping the job cancels it.
+                Told::Pace(None) | Told::Event(None) => return,
+                Told::Event(Some(event)) => {
+                    let last = matches!(event, BatchEvent::Done(_) | BatchEvent::Failed(_));
+                    self.front.with(|front, now| match event {
+                        BatchEvent::Head(served) => front.head(now, id, served),
+                        BatchEvent::Chunk(payload) => front.chunk(now, id, &payload),
+                        BatchEvent::Done(finished) => front.done(now, id, finished),
+                        BatchEvent::Failed(failed) => front.failed(now, id, failed),
+                        _ => {}
+                    });
+                    if last {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn keep(&self, object: Object) {
+        if let Some(folder) = &self.folder {
+            // The front door has it in memory, too; waiting for a slow disk would hold up everybody.
+            if folder.len() < MAX_UNWRITTEN {
+                let _ = folder.try_send(Kept::Keep(object));
+            } else {
+                warn!(
+                    path = object.path,
+                    "the folder is too slow: a result is in memory alone"
+                );
+            }
+        }
+    }
+
+    async fn fetch(self: Arc<Self>, id: RequestId, path: String) {
+        let (answer, answered) = async_channel::bounded(1);
+        let content = match &self.folder {
+            Some(folder) => {
+                let _ = folder.try_send(Kept::Fetch(path, answer));
+                answered.recv().await.ok().flatten()
+            }
+            None => None,
+        };
+        self.front.with(|front, now| front.object(now, id, content));
+    }
+
+    fn finished(&self, summary: &Summary) {
+        if !self.config().settings.access {
+            return;
+        }
+        let (pipeline, model) = match &summary.job {
+            Some((pipeline, model)) => (pipeline.name(), model.as_str()),
+            None => ("", ""),
+        };
+        let served = summary.served.as_ref();
+        let orchestrator = served.map(|served| served.url.to_string());
+        let cost = served.map(|served| served.cost.to_string());
+        info!(
+            id = %summary.id,
+            route = summary.route.map_or("", |route| route.name()),
+            status = summary.status.unwrap_or(0),
+            error = summary.error.unwrap_or(""),
+            pipeline,
+            model,
+            orchestrator = orchestrator.as_deref().unwrap_or(""),
+            cost = cost.as_deref().unwrap_or("0"),
+            ms = u64::try_from(summary.took.as_millis()).unwrap_or(u64::MAX),
+            "request"
+        );
+    }
+}
+
+enum Told {
+    Pace(Option<Pace>),
+    Event(Option<BatchEvent>),
+}
+
+/// A thread that writes and reads the folder, in order.
+fn keeper(folder: Folder) -> Sender<Kept> {
+    let (sender, kept) = async_channel::unbounded();
+    thread::spawn(move || {
+        while let Ok(one) = kept.recv_blocking() {
+            match one {
+                Kept::Keep(object) => folder.keep(&object),
+                Kept::Fetch(path, answer) => {
+                    let _ = answer.try_send(folder.get(&path));
+                }
+            }
+        }
+    });
+    sender
+}
