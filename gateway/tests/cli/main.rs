@@ -14,6 +14,8 @@ mod outputs;
 #[path = "../support/process.rs"]
 mod process;
 mod run;
+#[cfg(unix)]
+mod serve;
 #[path = "../support/server.rs"]
 mod server;
 mod signer;

@@ -1,0 +1,332 @@
+//! The front door as applications meet it, before the development network.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::files::Folder;
+use crate::http::call;
+use crate::process::{gateway, signal};
+use crate::server::{Devnet, Server};
+
+const LLM: &str = "meta-llama/llama-3.1-8B-Instruct";
+
+/// A gateway that runs, and the addresses of its two doors.
+struct Serve {
+    server: Server,
+    door: String,
+    ops: String,
+}
+
+impl Serve {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = gateway();
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--ops", "127.0.0.1:0"])
+            .args(arguments);
+        let server = Server::start(&mut command, |line| line.starts_with("ops"));
+        let address = |word: &str| {
+            let line = server
+                .introduction
+                .lines()
+                .find(|line| line.starts_with(word));
+            let url = line.and_then(|line| line.split("://").nth(1));
+            let url = url.unwrap_or_else(|| panic!("no {word} in {:?}", server.introduction));
+            url.split(['/', ' '])
+                .next()
+                .expect("a first part")
+                .to_owned()
+        };
+        let (door, ops) = (address("serve"), address("ops"));
+        Self { server, door, ops }
+    }
+
+    fn before(devnet: &Devnet, more: &[&str]) -> Self {
+        let orchestrators = devnet.orchestrators.join(",");
+        let peers = ["--signer", &devnet.signer, "--orchestrator", &orchestrators];
+        let serve = Self::start(&[&peers, more].concat());
+        serve.knows_models();
+        serve
+    }
+
+    fn get(&self, path: &str) -> (u16, String) {
+        call(&self.door, "GET", path, &[], b"")
+    }
+
+    fn post(&self, path: &str, body: &str) -> (u16, String) {
+        call(
+            &self.door,
+            "POST",
+            path,
+            &[("content-type", "application/json")],
+            body.as_bytes(),
+        )
+    }
+
+    /// Waits until the orchestrators have been asked for their models.
+    fn knows_models(&self) {
+        let until = Instant::now() + Duration::from_secs(60);
+        while !self.get("/v1/models").1.contains(LLM) {
+            assert!(
+                Instant::now() < until,
+                "no models: {:?}",
+                self.get("/v1/models")
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn chat(&self, model: &str) -> (u16, String) {
+        chat(&self.door, model)
+    }
+}
+
+/// A short conversation: its answer.
+fn chat(door: &str, model: &str) -> (u16, String) {
+    let body = format!(
+        r#"{{"model":"{model}","max_tokens":16,"messages":[{{"role":"user","content":"hello"}}]}}"#
+    );
+    let kind = ("content-type", "application/json");
+    call(
+        door,
+        "POST",
+        "/v1/chat/completions",
+        &[kind],
+        body.as_bytes(),
+    )
+}
+
+fn json(text: &str) -> serde_json::Value {
+    // Bodies of unknown length come in chunks.
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text:?}"))
+}
+
+#[test]
+fn every_kind_of_route_is_served_by_the_development_network() {
+    let devnet = Devnet::start(2, &[]);
+    let serve = Serve::before(&devnet, &[]);
+
+    let (status, body) = serve.post(
+        "/text-to-image",
+        r#"{"prompt":"a hat","width":64,"height":64}"#,
+    );
+    assert_eq!(status, 200, "{body}");
+    let url = json(&body)["images"][0]["url"]
+        .as_str()
+        .expect("a url")
+        .to_owned();
+    assert!(
+        url.starts_with("/stream/") && url.ends_with(".png"),
+        "{url}"
+    );
+
+    let (status, body) = serve.chat(LLM);
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(json(&body)["choices"][0]["message"]["role"], "assistant");
+
+    let stream = format!(
+        r#"{{"model":"{LLM}","max_tokens":16,"stream":true,"messages":[{{"role":"user","content":"hello"}}]}}"#
+    );
+    let (status, body) = serve.post("/v1/chat/completions", &stream);
+    assert_eq!(status, 200, "{body}");
+    assert!(
+        body.contains("chat.completion.chunk") && body.contains("data: [DONE]"),
+        "{body}"
+    );
+    assert!(body.contains(": livepeer {"), "{body}");
+
+    let picture = r#"{"prompt":"a hat","size":"64x64","response_format":"b64_json"}"#;
+    let (status, body) = serve.post("/v1/images/generations", picture);
+    assert_eq!(status, 200, "{body}");
+    assert!(
+        json(&body)["data"][0]["b64_json"]
+            .as_str()
+            .expect("a picture")
+            .starts_with("iVBOR")
+    );
+
+    let (status, body) = serve.get("/openapi.json");
+    assert_eq!(status, 200, "{body}");
+    assert!(json(&body)["paths"]["/v1/chat/completions"].is_object());
+    let (status, body) = serve.get("/health");
+    assert_eq!((status, json(&body)["status"].as_str()), (200, Some("ok")));
+    assert_eq!(serve.get("/healthz").0, 200);
+    assert_eq!(serve.get("/readyz").0, 200);
+
+    // What nobody serves, with the body of its route.
+    let (status, body) = serve.chat("no/such");
+    assert_eq!(
+        (status, json(&body)["error"]["code"].as_str()),
+        (404, Some("model_not_found")),
+        "{body}"
+    );
+    let (status, body) = serve.get("/v1/chat/completions");
+    assert_eq!(
+        (status, json(&body)["error"]["code"].as_str()),
+        (405, Some("method_not_allowed")),
+        "{body}"
+    );
+    let (status, body) = serve.get("/text-to-image");
+    assert_eq!(
+        (status, json(&body)["detail"]["msg"].is_string()),
+        (405, true),
+        "{body}"
+    );
+    assert_eq!(serve.get("/metrics").0, 404);
+
+    let (status, figures) = call(&serve.ops, "GET", "/metrics", &[], b"");
+    assert_eq!(status, 200, "{figures}");
+    let chats = figures
+        .lines()
+        .find(|line| line.contains("/v1/chat/completions") && line.contains("\"200\""));
+    assert!(chats.is_some_and(|line| line.ends_with(" 2")), "{figures}");
+}
+
+#[test]
+fn a_file_is_measured_before_anybody_is_asked() {
+    let devnet = Devnet::start(1, &[]);
+    let serve = Serve::before(&devnet, &[]);
+    let form = |file: &[u8]| {
+        let head =
+            "--x\r\ncontent-disposition: form-data; name=\"audio\"; filename=\"a.wav\"\r\n\r\n";
+        [head.as_bytes(), file, b"\r\n--x--\r\n"].concat()
+    };
+    let kind = ("content-type", "multipart/form-data; boundary=x");
+    let mut wav = b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data\xff\xff\xff\xff".to_vec();
+    // Text stays text, which the tests' own client asks for.
+    wav.extend([0; 32_000]);
+    let (status, body) = call(&serve.door, "POST", "/audio-to-text", &[kind], &form(&wav));
+    assert_eq!(status, 200, "{body}");
+    assert!(json(&body)["text"].is_string(), "{body}");
+    let (status, body) = call(
+        &serve.door,
+        "POST",
+        "/audio-to-text",
+        &[kind],
+        &form(b"not sound"),
+    );
+    assert_eq!(status, 400, "{body}");
+    assert!(body.contains("not WAV, MP3"), "{body}");
+}
+
+#[test]
+fn a_reload_under_load_takes_what_may_change_and_nothing_of_what_may_not() {
+    let devnet = Devnet::start(1, &[]);
+    let folder = Folder::new("serve-reload");
+    let file = folder.path("gateway.toml");
+    let write = |more: &str| {
+        let text = format!(
+            "[payer]\nsigners = [\"{}\"]\n[orchestrators]\nlist = [\"{}\"]\n{more}",
+            devnet.signer, devnet.orchestrators[0]
+        );
+        fs::write(&file, text).expect("there is room");
+    };
+    write("");
+    let mut serve = Serve::start(&["--config", &file]);
+    serve.knows_models();
+    assert_eq!(serve.chat("short").0, 404);
+    let id = serve.server.running.0.id();
+    let says = |serve: &Serve, what: &str| {
+        while let Ok(line) = serve.server.said.recv_timeout(Duration::from_secs(30)) {
+            if line.contains(what) {
+                return;
+            }
+        }
+        panic!("it never said {what:?}");
+    };
+    thread::scope(|scope| {
+        let door = serve.door.clone();
+        let load = scope.spawn(move || (0..20).map(|_| chat(&door, LLM).0).collect::<Vec<_>>());
+        write(&format!("[models.alias]\nshort = \"llm/{LLM}\""));
+        signal(id, "HUP");
+        says(&serve, "the configuration changed: models.alias.short");
+        assert!(
+            load.join()
+                .expect("it ends")
+                .iter()
+                .all(|status| *status == 200)
+        );
+    });
+    let until = Instant::now() + Duration::from_secs(30);
+    while serve.chat("short").0 != 200 {
+        assert!(Instant::now() < until, "the alias is not there");
+        thread::sleep(Duration::from_millis(50));
+    }
+    write("[serve]\nthreads = 3");
+    signal(id, "HUP");
+    says(&serve, "serve.threads cannot change without a restart");
+    write("[serve]\nlissten = 3");
+    signal(id, "HUP");
+    says(&serve, "did you mean `listen`?");
+    // Nothing of either was taken.
+    assert_eq!(serve.chat("short").0, 200);
+    signal(id, "TERM");
+    let ended = serve.server.running.wait(Duration::from_secs(60));
+    assert!(ended.success(), "{ended}");
+}
+
+#[test]
+fn a_killed_gateway_with_a_key_of_its_own_pays_on_with_new_nonces() {
+    let devnet = Devnet::start(1, &[]);
+    let folder = Folder::new("serve-kill");
+    let (key, store) = (
+        folder.private("key", crate::signer::KEY),
+        folder.path("store"),
+    );
+    let arguments = [
+        "--orchestrator",
+        &devnet.orchestrators[0],
+        "--key-file",
+        &key,
+        "--store",
+        &store,
+        "--static-chain",
+    ];
+    for _ in 0..2 {
+        let mut serve = Serve::start(&arguments);
+        serve.knows_models();
+        for _ in 0..3 {
+            let (status, body) = serve.chat(LLM);
+            // An orchestrator refuses a nonce that it has seen.
+            assert_eq!(status, 200, "{body}");
+        }
+        serve.server.running.kill();
+    }
+}
+
+#[test]
+fn a_configuration_is_checked_and_shown_without_a_start() {
+    let folder = Folder::new("serve-check");
+    let file = folder.path("gateway.toml");
+    fs::write(&file, "[serve]\nlissten = 1\n[fleet]\nname = \"x\"").expect("there is room");
+    let ran = gateway()
+        .args(["serve", "--check", "--config", &file])
+        .output()
+        .expect("it runs");
+    let told = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(2), "{told}");
+    assert!(
+        told.contains(":2:1: unknown key `lissten` in [serve] (did you mean `listen`?)"),
+        "{told}"
+    );
+    assert!(
+        told.contains(":3:2: the table `fleet` is not supported yet"),
+        "{told}"
+    );
+    assert!(told.contains("nothing was started"), "{told}");
+    let ran = gateway()
+        .args([
+            "serve",
+            "--print-config",
+            "--offchain",
+            "--orchestrator",
+            "o.example:1",
+        ])
+        .output()
+        .expect("it runs");
+    let shown = String::from_utf8_lossy(&ran.stdout);
+    assert!(
+        ran.status.success() && shown.contains("payer.offchain = true  # --offchain"),
+        "{shown}"
+    );
+}
