@@ -324,13 +324,12 @@ fn compare(id: &str, expected: &Value, seen: &Seen, name: RequestId) {
 }
 
 fn same_frame(id: &str, expected: &str, have: &str) {
-    let cut = |frame: &str| {
+    let cut = |frame: &str| -> Option<(String, Value)> {
         let (kind, rest) = frame.split_once('{')?;
         let json = serde_json::from_str(format!("{{{rest}").trim()).ok()?;
         Some((kind.to_owned(), json))
     };
-    let both: (Option<(String, Value)>, Option<(String, Value)>) = (cut(expected), cut(have));
-    match both {
+    match (cut(expected), cut(have)) {
         (Some((kind, json)), Some((also, other))) => {
             assert_eq!(kind, also, "{id}");
             assert!(same(&json, &other), "{id}: not {json}\nbut {other}");
