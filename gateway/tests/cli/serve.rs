@@ -147,11 +147,17 @@ fn every_kind_of_route_is_served_by_the_development_network() {
 
     let (status, body) = serve.get("/openapi.json");
     assert_eq!(status, 200, "{body}");
-    assert!(json(&body)["paths"]["/v1/chat/completions"].is_object());
+    let described = json(&body);
+    assert!(described["paths"]["/v1/chat/completions"].is_object());
     let (status, body) = serve.get("/health");
     assert_eq!((status, json(&body)["status"].as_str()), (200, Some("ok")));
-    assert_eq!(serve.get("/healthz").0, 200);
-    assert_eq!(serve.get("/readyz").0, 200);
+    for page in ["/healthz", "/readyz"] {
+        let (status, body) = serve.get(page);
+        assert_eq!(status, 200, "{body}");
+        assert!(json(&body)["status"].is_string(), "{body}");
+        let content = &described["paths"][page]["get"]["responses"]["200"]["content"];
+        assert!(content["application/json"].is_object(), "{content}");
+    }
 
     // What nobody serves, with the body of its route.
     let (status, body) = serve.chat("no/such");

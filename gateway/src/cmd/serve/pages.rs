@@ -108,7 +108,6 @@ fn operation(route: Route, path: &str) -> Value {
     let content = |kind: &str| json!({ kind: {} });
     let good = match route {
         Route::ResultFile | Route::File | Route::Speech => json!({ "*/*": {} }),
-        Route::Alive | Route::Ready => content("text/plain"),
         Route::Chat | Route::Batch(Pipeline::Llm) => json!({ JSON: {}, "text/event-stream": {} }),
         Route::Transcriptions => json!({ JSON: {}, "text/plain": {}, "text/event-stream": {} }),
         _ => content(JSON),
