@@ -17,7 +17,6 @@ use livepeer_core::wire::Params;
 use livepeer_core::{ChainView, Misuse, Pipeline};
 use livepeer_orchestrator::{BatchModel, Orchestrator, Payments, Quirks};
 
-use super::batch::MODEL;
 use super::life::{Full, both};
 use super::pace::Paced;
 use super::*;
@@ -27,6 +26,9 @@ use crate::api::{
 };
 use crate::keys::{KeyHolder as _, LocalKey};
 use crate::seed;
+
+/// The model that a [`Place`] has for every pipeline.
+pub(super) const BATCH_MODEL: &str = "a/model";
 
 /// An orchestrator and a signer behind sockets of their own.
 pub(super) struct Place<R: Runtime> {
@@ -60,7 +62,7 @@ impl<R: Runtime> Place<R> {
         let config =
             livepeer_orchestrator::Config::new(service.clone(), node.address()).on_chain(payments);
         let config = Pipeline::batch().fold(config, |config, pipeline| {
-            config.with_batch_model(pipeline, MODEL, BatchModel::default())
+            config.with_batch_model(pipeline, BATCH_MODEL, BatchModel::default())
         });
         let orchestrator = Driver::new(runtime.clone())
             .with_key(node)

@@ -6,16 +6,13 @@ use livepeer_core::job::batch::Failed;
 use livepeer_core::money::Amount;
 use livepeer_core::wire::batch::{Answer, BatchRequest};
 
-use super::api::Place;
+use super::api::{BATCH_MODEL, Place};
 use super::*;
 use crate::api::{BatchEvent, Error, Submission};
 
-/// The model that a [`Place`] has for every pipeline.
-pub(super) const MODEL: &str = "a/model";
-
 fn picture() -> BatchRequest {
     let mut request = BatchRequest::new(Pipeline::TextToImage);
-    request.set_model(MODEL);
+    request.set_model(BATCH_MODEL);
     for (name, value) in [("width", 64), ("height", 64)] {
         request.set(name, value).expect("a field");
     }
@@ -25,7 +22,7 @@ fn picture() -> BatchRequest {
 
 fn chat(words: usize, stream: bool) -> BatchRequest {
     let mut request = BatchRequest::new(Pipeline::Llm);
-    request.set_model(MODEL);
+    request.set_model(BATCH_MODEL);
     let said = "word ".repeat(words);
     let messages = format!(r#"[{{"role":"user","content":"{said}"}}]"#);
     request.set_text("messages", &messages).expect("messages");
@@ -119,7 +116,7 @@ pub async fn a_job_that_is_dropped_disturbs_no_other<R: Runtime>(runtime: R) {
 pub async fn bad_requests_and_unknown_models_are_said<R: Runtime>(runtime: R) {
     let place = Place::new(&runtime).await;
     let mut request = BatchRequest::new(Pipeline::TextToImage);
-    request.set_model(MODEL);
+    request.set_model(BATCH_MODEL);
     let refused = job(&place, request).send().await;
     assert!(matches!(refused, Err(Error::Request(_))));
     let mut request = picture();

@@ -1,7 +1,7 @@
 //! Requests to batch pipelines as structs and as JSON, against an orchestrator and a signer on loopback.
 
+use super::api::BATCH_MODEL;
 use super::api::Place;
-use super::batch::MODEL;
 use super::*;
 use crate::api::{
     Answer, AudioToText, BatchFailed, Error, FilePart, ImageToImage, ImageToText, ImageToVideo,
@@ -24,7 +24,7 @@ pub async fn every_pipeline_has_a_struct_and_files_are_measured<R: Runtime>(runt
         width: Some(16),
         height: Some(8),
         num_images_per_prompt: Some(2),
-        model: MODEL.into(),
+        model: BATCH_MODEL.into(),
         ..TextToImage::default()
     };
     let job = at(&place, gateway.submit(picture)).send().await;
@@ -43,7 +43,7 @@ pub async fn every_pipeline_has_a_struct_and_files_are_measured<R: Runtime>(runt
 
     let speech = TextToSpeech {
         text: "hello".into(),
-        model: MODEL.into(),
+        model: BATCH_MODEL.into(),
         ..TextToSpeech::default()
     };
     let job = at(&place, gateway.submit(speech)).send().await;
@@ -62,7 +62,7 @@ pub async fn every_pipeline_has_a_struct_and_files_are_measured<R: Runtime>(runt
                 image: file(),
                 prompt: "p".into(),
                 strength: Some(0.5),
-                model: MODEL.into(),
+                model: BATCH_MODEL.into(),
                 ..ImageToImage::default()
             }
             .into(),
@@ -73,7 +73,7 @@ pub async fn every_pipeline_has_a_struct_and_files_are_measured<R: Runtime>(runt
                 image: file(),
                 width: Some(16),
                 height: Some(8),
-                model: MODEL.into(),
+                model: BATCH_MODEL.into(),
                 ..ImageToVideo::default()
             }
             .into(),
@@ -83,7 +83,7 @@ pub async fn every_pipeline_has_a_struct_and_files_are_measured<R: Runtime>(runt
             Upscale {
                 image: file(),
                 prompt: "p".into(),
-                model: MODEL.into(),
+                model: BATCH_MODEL.into(),
                 ..Upscale::default()
             }
             .into(),
@@ -93,7 +93,7 @@ pub async fn every_pipeline_has_a_struct_and_files_are_measured<R: Runtime>(runt
             SegmentAnything2 {
                 image: file(),
                 box_: Some("[0,0,1,1]".into()),
-                model: MODEL.into(),
+                model: BATCH_MODEL.into(),
                 ..SegmentAnything2::default()
             }
             .into(),
@@ -102,7 +102,7 @@ pub async fn every_pipeline_has_a_struct_and_files_are_measured<R: Runtime>(runt
         (
             ImageToText {
                 image: file(),
-                model: MODEL.into(),
+                model: BATCH_MODEL.into(),
                 ..ImageToText::default()
             }
             .into(),
@@ -110,7 +110,7 @@ pub async fn every_pipeline_has_a_struct_and_files_are_measured<R: Runtime>(runt
         ),
         (
             Llm {
-                model: MODEL.into(),
+                model: BATCH_MODEL.into(),
                 ..Llm::new("hi")
             }
             .into(),
@@ -131,7 +131,7 @@ pub async fn every_pipeline_has_a_struct_and_files_are_measured<R: Runtime>(runt
     }
     let heard = AudioToText {
         audio: FilePart::new("a.wav", wav),
-        model: MODEL.into(),
+        model: BATCH_MODEL.into(),
         ..AudioToText::default()
     };
     let job = at(&place, gateway.submit(heard)).send().await;

@@ -17,10 +17,6 @@ use crate::lock;
 
 /// How long a TLS handshake may take. These times are looked at every `LOOK_EVERY`, and kept as exactly as that.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the head of a request may take from its first byte.
-pub const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a connection may be without a request. Some publishers open theirs long before they need it.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long a closed connection listens to a peer that still sends what nobody wants, and how long one may take to end
 /// all of whose exchanges were given up.
 const LINGER: Duration = Duration::from_secs(1);

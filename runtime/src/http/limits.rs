@@ -2,9 +2,16 @@
 
 use std::time::Duration;
 
-use super::accept::{HEADER_TIMEOUT, IDLE_TIMEOUT};
-use super::server::MAX_CONNECTIONS;
 use super::{MAX_HEAD_BYTES, MAX_HEADERS, SERVER_BUF_BYTES};
+
+/// How many connections a server holds; further ones wait to be accepted.
+pub const MAX_CONNECTIONS: usize = 16_384;
+
+/// How long the head of a request may take from its first byte.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a connection may be without a request. Some publishers open theirs long before they need it.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Limits of a [`Server`](super::Server). The default suits peers of the network, whose heads carry payments and whose
 /// connections wait for their turn; [`Limits::front_door`] suits applications.

@@ -17,11 +17,11 @@ mod unread;
 use std::future::Future;
 use std::time::Duration;
 
-pub use accept::{HANDSHAKE_TIMEOUT, HEADER_TIMEOUT, IDLE_TIMEOUT};
+pub use accept::HANDSHAKE_TIMEOUT;
 pub(crate) use client::Client;
 pub use io::FuturesIo;
-pub use limits::Limits;
-pub use server::{MAX_CONNECTIONS, MAX_STREAMS, Server};
+pub use limits::{HEADER_TIMEOUT, IDLE_TIMEOUT, Limits, MAX_CONNECTIONS};
+pub use server::{MAX_STREAMS, Server};
 pub use unread::{EARLY_BODY_BYTES, EARLY_BODY_WITHIN};
 
 use crate::rt::Runtime;

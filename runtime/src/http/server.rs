@@ -30,8 +30,6 @@ use crate::rt::Runtime;
 use crate::signal::{Signal, Stop, enlist};
 use crate::tls::H2;
 
-/// How many connections a server holds; further ones wait to be accepted.
-pub const MAX_CONNECTIONS: usize = 16_384;
 /// How many exchanges of one HTTP/2 connection run at a time (trickle spec 5.13).
 pub const MAX_STREAMS: u32 = 250;
 /// How long accepting rests when the system has no more files.
