@@ -319,7 +319,7 @@ impl<R: Runtime> Wiring<R> {
         loop {
             let told = if goes {
                 let told = async { Told::Pace(steered.recv().await.ok()) };
-                future::or(told, async { Told::Event(job.next().await) }).await
+                future::or(told, async { Told::Event(job.next().await.map(Box::new)) }).await
             } else {
                 Told::Pace(steered.recv().await.ok())
             };
@@ -329,8 +329,8 @@ impl<R: Runtime> Wiring<R> {
                 // Dropping the job cancels it.
                 Told::Pace(None) | Told::Event(None) => return,
                 Told::Event(Some(event)) => {
-                    let last = matches!(event, BatchEvent::Done(_) | BatchEvent::Failed(_));
-                    self.front.with(|front, now| match event {
+                    let last = matches!(*event, BatchEvent::Done(_) | BatchEvent::Failed(_));
+                    self.front.with(|front, now| match *event {
                         BatchEvent::Head(served) => front.head(now, id, served),
                         BatchEvent::Chunk(payload) => front.chunk(now, id, &payload),
                         BatchEvent::Done(finished) => front.done(now, id, finished),
@@ -397,9 +397,10 @@ impl<R: Runtime> Wiring<R> {
     }
 }
 
+/// Either of the two that a request's task waits for.
 enum Told {
     Pace(Option<Pace>),
-    Event(Option<BatchEvent>),
+    Event(Option<Box<BatchEvent>>),
 }
 
 /// A thread that writes and reads the folder, in order.
