@@ -68,7 +68,7 @@ pub struct Swapped {
 pub enum BatchEvent {
     /// An orchestrator gets the request.
     Trying(Trying),
-    /// A stream has begun.
+    /// An orchestrator answers with a stream. Told again if that one fails before its first chunk and another goes on.
     Head(Served),
     /// The payload of an event of a stream, as it came.
     Chunk(Bytes),

@@ -99,7 +99,9 @@ pub struct Player {
     quotes: u32,
     /// Jobs that have not ended.
     jobs: BTreeSet<JobId>,
-    /// Streams that have begun.
+    /// Streams that somebody answers with.
+    headed: BTreeSet<JobId>,
+    /// Streams of which a chunk came.
     begun: BTreeSet<JobId>,
     /// The nonces of all tickets that left, by commitment.
     tickets: BTreeMap<[u8; 32], u32>,
@@ -182,6 +184,7 @@ impl Player {
             unsigned: Vec::new(),
             quotes: 0,
             jobs: BTreeSet::new(),
+            headed: BTreeSet::new(),
             begun: BTreeSet::new(),
             tickets: BTreeMap::new(),
             closed: false,
@@ -484,10 +487,12 @@ impl Driven for Player {
         match event {
             Event::Trying(id, _) => assert!(self.jobs.contains(&id)),
             Event::Head(id, _) => {
-                assert!(self.jobs.contains(&id) && self.begun.insert(id), "one head");
+                assert!(self.jobs.contains(&id) && !self.begun.contains(&id));
+                self.headed.insert(id);
             }
             Event::Chunk(id, _) => {
-                assert!(self.jobs.contains(&id) && self.begun.contains(&id));
+                assert!(self.jobs.contains(&id) && self.headed.contains(&id));
+                self.begun.insert(id);
             }
             Event::Done(id, finished) => {
                 assert!(self.jobs.remove(&id), "a job ends once");

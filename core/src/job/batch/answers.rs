@@ -131,7 +131,8 @@ impl<S: Selector> Batch<S> {
                 self.out.http(flight.exchange, Out::Pause);
             }
         }
-        let held = job.paused && flight.events.is_some();
+        let streams = flight.events.is_some();
+        let held = job.paused && streams;
         let until = flight.until;
         let bill = flight.bill.take();
         let (url, payment) = (engaged.url.clone(), engaged.payment.take());
@@ -152,6 +153,9 @@ impl<S: Selector> Batch<S> {
             upstream: job.upstream + now.since(job.since),
         }));
         self.set_wake(id, (!held).then_some(until));
+        if streams {
+            self.tell_head(id);
+        }
         if let Some(payment) = payment {
             self.tell(&url, payment, Delivered::Accepted);
         }
@@ -179,7 +183,7 @@ impl<S: Selector> Batch<S> {
         match read_answer(self.pipeline, &body) {
             // A whole answer to a request for a stream goes out as one chunk.
             Ok(_) if stream => {
-                self.begin_stream(id);
+                self.tell_head(id);
                 self.out.event(Event::Chunk(id, body));
                 self.stream_done(id);
             }

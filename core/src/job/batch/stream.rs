@@ -66,9 +66,7 @@ impl<S: Selector> Batch<S> {
             Chunk::Part(part) => {
                 let last = part.is_finished() && !events.finished;
                 events.finished |= last;
-                if !events.begun {
-                    self.begin_stream(id);
-                }
+                events.begun = true;
                 self.out.event(Event::Chunk(id, payload));
                 if last {
                     // A chunk with the usage may follow.
@@ -84,17 +82,9 @@ impl<S: Selector> Batch<S> {
         }
     }
 
-    /// Tells of the head, with the first chunk.
-    pub(super) fn begin_stream(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        if let Stage::InFlight(flight) = &mut job.stage
-            && let Some(events) = &mut flight.events
-        {
-            events.begun = true;
-        }
-        if let Some(served) = job.served.clone() {
+    /// Tells who answers with a stream. Until the first chunk another may take over, and is told of likewise.
+    pub(super) fn tell_head(&mut self, id: JobId) {
+        if let Some(served) = self.jobs.get(&id).and_then(|job| job.served.clone()) {
             self.out.event(Event::Head(id, served));
         }
     }

@@ -91,7 +91,7 @@ pub enum Event {
     Find,
     /// An orchestrator gets the request.
     Trying(JobId, Box<Trying>),
-    /// A stream has begun: its first chunk follows.
+    /// An orchestrator answers with a stream. Told again if that one fails before its first chunk and another goes on.
     Head(JobId, Box<Served>),
     /// The payload of an event of a stream, as it came.
     Chunk(JobId, Bytes),
