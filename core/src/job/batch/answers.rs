@@ -114,6 +114,10 @@ impl<S: Selector> Batch<S> {
         let (Stage::InFlight(flight), Some(engaged)) = (&mut job.stage, &mut job.engaged) else {
             return;
         };
+        if flight.status != 0 {
+            // One head is all that an answer has.
+            return;
+        }
         flight.status = head.status;
         if head.status != 200 {
             return;
