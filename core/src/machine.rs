@@ -74,6 +74,26 @@ pub enum Input {
     Stored(EffectId, Result<(), StoreFailed>),
 }
 
+impl Input {
+    /// Gives the input another id.
+    fn renamed(self, name: impl FnOnce(EffectId) -> EffectId) -> Self {
+        match self {
+            Self::Tick => Self::Tick,
+            Self::Http(id, step) => Self::Http(name(id), step),
+            Self::Signed(id, answer) => Self::Signed(name(id), answer),
+            Self::Stored(id, answer) => Self::Stored(name(id), answer),
+        }
+    }
+
+    /// The exchange, signature or record that the input is about.
+    const fn id(&self) -> Option<EffectId> {
+        match self {
+            Self::Tick => None,
+            Self::Http(id, _) | Self::Signed(id, _) | Self::Stored(id, _) => Some(*id),
+        }
+    }
+}
+
 /// Names one exchange, signature or record, from its opening to its end.
 ///
 /// From the top: one bit for who opened it, 23 bits for the child of a parent machine that it belongs to
@@ -191,6 +211,23 @@ impl<E> Outbox<E> {
     }
 }
 
+/// Moves the effects of an inner machine into its parent's outbox, under the names that they have there, and hands on its
+/// events. When it wants to be woken.
+fn drain<M: Machine, E>(
+    machine: &mut M,
+    out: &mut Outbox<E>,
+    mut on_event: impl FnMut(M::Event),
+    name: impl Fn(EffectId) -> EffectId,
+) -> Option<Time> {
+    loop {
+        match machine.poll_output() {
+            Output::Effect(id, effect) => out.forward(name(id), effect),
+            Output::Event(event) => on_event(event),
+            Output::Idle(wake) => return wake,
+        }
+    }
+}
+
 /// A machine inside a machine.
 ///
 /// The parent feeds it, drains it inside its own handler with [`Child::drain`], and never forwards its poll
@@ -226,28 +263,17 @@ impl<M: Machine> Child<M> {
 
     /// Feeds the child, if the input is its own; a [`Input::Tick`] is everybody's.
     pub fn handle_input(&mut self, now: Time, input: Input) {
-        let input = match input {
-            Input::Tick => Input::Tick,
-            Input::Http(id, step) if self.owns(id) => Input::Http(id.with_owner(0), step),
-            Input::Signed(id, answer) if self.owns(id) => Input::Signed(id.with_owner(0), answer),
-            Input::Stored(id, answer) if self.owns(id) => Input::Stored(id.with_owner(0), answer),
-            _ => return,
-        };
+        if input.id().is_some_and(|id| !self.owns(id)) {
+            return;
+        }
+        let input = input.renamed(|id| id.with_owner(0));
         self.machine.handle_input(now, input);
     }
 
     /// Moves the child's effects into the parent's outbox and hands its events to `on_event`.
-    pub fn drain<E>(&mut self, out: &mut Outbox<E>, mut on_event: impl FnMut(M::Event)) {
-        loop {
-            match self.machine.poll_output() {
-                Output::Effect(id, effect) => out.forward(id.with_owner(self.owner), effect),
-                Output::Event(event) => on_event(event),
-                Output::Idle(wake) => {
-                    self.wake = wake;
-                    return;
-                }
-            }
-        }
+    pub fn drain<E>(&mut self, out: &mut Outbox<E>, on_event: impl FnMut(M::Event)) {
+        let owner = self.owner;
+        self.wake = drain(&mut self.machine, out, on_event, |id| id.with_owner(owner));
     }
 
     /// When the child wants to be woken, as of its last drain.
@@ -301,30 +327,16 @@ impl<M: Machine> Nested<M> {
             Self::OWN => id.with_owner(0),
             _ => id,
         };
-        let input = match input {
-            Input::Tick => Input::Tick,
-            Input::Http(id, step) => Input::Http(inside(id), step),
-            Input::Signed(id, answer) => Input::Signed(inside(id), answer),
-            Input::Stored(id, answer) => Input::Stored(inside(id), answer),
-        };
+        let input = input.renamed(inside);
         self.machine.handle_input(now, input);
     }
 
     /// Moves the machine's effects into the parent's outbox and hands its events to `on_event`.
-    pub fn drain<E>(&mut self, out: &mut Outbox<E>, mut on_event: impl FnMut(M::Event)) {
-        loop {
-            match self.machine.poll_output() {
-                Output::Effect(id, effect) if id.owner() == 0 => {
-                    out.forward(id.with_owner(Self::OWN), effect);
-                }
-                Output::Effect(id, effect) => out.forward(id, effect),
-                Output::Event(event) => on_event(event),
-                Output::Idle(wake) => {
-                    self.wake = wake;
-                    return;
-                }
-            }
-        }
+    pub fn drain<E>(&mut self, out: &mut Outbox<E>, on_event: impl FnMut(M::Event)) {
+        self.wake = drain(&mut self.machine, out, on_event, |id| match id.owner() {
+            0 => id.with_owner(Self::OWN),
+            _ => id,
+        });
     }
 
     /// When the machine wants to be woken, as of its last drain.
