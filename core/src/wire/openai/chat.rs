@@ -54,9 +54,7 @@ pub fn read(
 ) -> Result<Translated, Refused> {
     let all = object(body)?;
     let model = model_of(&all, PIPELINE, models)?;
-    let provider = all.get("provider");
-    let provider = provider.as_ref().map(Field::raw);
-    let mut reading = Reading::new(PIPELINE, provider, header, settings)?;
+    let mut reading = Reading::of_json(PIPELINE, &all, header, settings)?;
     let messages = messages(&all.need("messages")?)?;
     refuse_other_shapes(&all)?;
 

@@ -62,9 +62,7 @@ pub fn read(
 ) -> Result<Translated, Refused> {
     const PIPELINE: Pipeline = Pipeline::TextToImage;
     let all = object(body)?;
-    let provider = all.get("provider");
-    let provider = provider.as_ref().map(Field::raw);
-    let mut reading = Reading::new(PIPELINE, provider, header, settings)?;
+    let mut reading = Reading::of_json(PIPELINE, &all, header, settings)?;
     let prompt = all.need("prompt")?.words()?;
     let mut defaults = Vec::new();
     let named = all.get("model").map(|value| value.text()).transpose()?;

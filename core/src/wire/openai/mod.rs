@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use super::batch::{BadRequest, BatchRequest};
 use super::preferences::{self, Terms};
 use super::refused::{Code, Refused};
-use super::strict::{Object, missing};
+use super::strict::{Field, Object, missing};
 use crate::models::{Models, NotServed};
 use crate::pipeline::Pipeline;
 use crate::prefer::Preferences;
@@ -200,6 +200,18 @@ impl Reading {
             preferences: read.preferences,
             ignored: read.ignored,
         })
+    }
+
+    /// As [`new`](Self::new), for a JSON body that may have preferences in it.
+    fn of_json(
+        pipeline: Pipeline,
+        all: &Object<'_>,
+        header: Option<&str>,
+        settings: &Settings,
+    ) -> Result<Self, Refused> {
+        let provider = all.get("provider");
+        let provider = provider.as_ref().map(Field::raw);
+        Self::new(pipeline, provider, header, settings)
     }
 
     /// Leaves a parameter out, unless the caller would rather have an error.

@@ -11,7 +11,7 @@ use crate::models::Models;
 use crate::pipeline::Pipeline;
 use crate::wire::batch::BatchRequest;
 use crate::wire::refused::{Code, Refused};
-use crate::wire::strict::{Field, object};
+use crate::wire::strict::object;
 
 /// At most this many characters are spoken.
 pub const MAX_CHARACTERS: usize = 4_096;
@@ -37,9 +37,7 @@ pub fn read(
 ) -> Result<Translated, Refused> {
     const PIPELINE: Pipeline = Pipeline::TextToSpeech;
     let all = object(body)?;
-    let provider = all.get("provider");
-    let provider = provider.as_ref().map(Field::raw);
-    let mut reading = Reading::new(PIPELINE, provider, header, settings)?;
+    let mut reading = Reading::of_json(PIPELINE, &all, header, settings)?;
     let input = all.need("input")?.words()?;
     let characters = input.chars().count();
     if characters > MAX_CHARACTERS {
