@@ -1,5 +1,7 @@
 //! The payer of a job, and the limits on what it spends.
 
+use std::path::Path;
+
 use async_channel::Receiver;
 use livepeer_core::chain::ChainView;
 use livepeer_core::money::Price;
@@ -50,13 +52,8 @@ impl<R: Runtime> Purse<R> {
         let Some(path) = &pay.store else {
             return Ok(purse);
         };
-        let unusable = |error: &dyn std::fmt::Display| Failed::store(path, error);
-        let store = Sqlite::open(path).map_err(|error| unusable(&error))?;
-        let spent = store.load(SPENT_KEY).map_err(|error| unusable(&error))?;
-        if let Some(record) = spent.iter().find(|record| record.key == SPENT_KEY) {
-            if !purse.budget.restore(record) {
-                return Err(unusable(&"what was spent cannot be read"));
-            }
+        let store = Sqlite::open(path).map_err(|error| Failed::store(path, &error))?;
+        if recall_spending(&store, path, SPENT_KEY, &mut purse.budget)? {
             purse.budget = purse.budget.next_job();
         }
         purse.budget_key = Some(SPENT_KEY.to_owned());
@@ -70,11 +67,7 @@ impl<R: Runtime> Purse<R> {
         let (view, news) = chain::first_view(&purse.driver, &pay.chain, address).await?;
         let policy = pay.policy(address, max_price);
         let mut account = LocalAccount::new(policy, view, seed());
-        for record in store.load(NONCE_KEY).map_err(|error| unusable(&error))? {
-            if !account.restore(&record) {
-                return Err(unusable(&format!("{} cannot be read", record.key)));
-            }
-        }
+        recall_nonces(&store, path, &mut account)?;
         purse.account = Some(Payer::Account(Box::new(account)));
         // Only the last one counts.
         let (tell, told) = async_channel::bounded(1);
@@ -83,4 +76,44 @@ impl<R: Runtime> Purse<R> {
         purse.chain = Some(told);
         Ok(purse)
     }
+}
+
+/// Restores to `budget` what the record under `key` says was spent, if there is one; whether there was.
+///
+/// # Errors
+/// If the store or the record cannot be read.
+pub(super) fn recall_spending(
+    store: &Sqlite,
+    path: &Path,
+    key: &str,
+    budget: &mut Budget,
+) -> Result<bool, Failed> {
+    let records = store.load(key);
+    let records = records.map_err(|error| Failed::store(path, &error))?;
+    let Some(record) = records.iter().find(|record| record.key == key) else {
+        return Ok(false);
+    };
+    if !budget.restore(record) {
+        return Err(Failed::store(path, &"what was spent cannot be read"));
+    }
+    Ok(true)
+}
+
+/// Restores to `account` all nonces that were ever used.
+///
+/// # Errors
+/// If the store or a record cannot be read.
+pub(super) fn recall_nonces(
+    store: &Sqlite,
+    path: &Path,
+    account: &mut LocalAccount,
+) -> Result<(), Failed> {
+    let records = store.load(NONCE_KEY);
+    for record in records.map_err(|error| Failed::store(path, &error))? {
+        if !account.restore(&record) {
+            let why = format!("{} cannot be read", record.key);
+            return Err(Failed::store(path, &why));
+        }
+    }
+    Ok(())
 }

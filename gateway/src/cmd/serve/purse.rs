@@ -1,23 +1,25 @@
 //! The payer of all work, and what of its spending has to outlive a crash.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use livepeer_core::chain::ChainView;
 use livepeer_core::payment::guard::Budget;
 use livepeer_core::payment::mint::Policy;
-use livepeer_core::payment::{nonce::NONCE_KEY, session::LocalAccount};
+use livepeer_core::payment::session::LocalAccount;
 use livepeer_core::pipeline::Pipeline;
 use livepeer_core::{Address, Time};
 use livepeer_runtime::api::Payer;
-use livepeer_runtime::store::{Sqlite, Store as _};
+use livepeer_runtime::store::Sqlite;
 use livepeer_runtime::{Driver, KeyHolder as _, Runtime, seed};
 
 use super::config::Settings;
 use super::lock;
 use crate::args::FrontArgs;
 use crate::cmd::chain::{self, News};
+use crate::cmd::purse::{recall_nonces, recall_spending};
 use crate::cmd::{key, peers};
 use crate::ui::Failed;
 
@@ -30,7 +32,8 @@ const RESTED: Duration = Duration::from_secs(5 * 60);
 pub(super) struct Purse<R: Runtime> {
     /// The driver, with store and key, if there are any.
     pub(super) driver: Driver<R>,
-    store: Option<Sqlite>,
+    /// The store and its path.
+    store: Option<(Sqlite, PathBuf)>,
     own: Option<Own<R>>,
     limits: Budget,
     /// When each model was last worked for.
@@ -71,7 +74,7 @@ impl<R: Runtime> Purse<R> {
         if let Some(path) = &settings.store {
             let store = Sqlite::open(path).map_err(|error| Failed::store(path, &error))?;
             purse.driver = purse.driver.with_store(store.clone());
-            purse.store = Some(store);
+            purse.store = Some((store, path.clone()));
         }
         if settings.key.keystore.is_none() && settings.key.key_file.is_none() {
             return Ok(purse);
@@ -129,18 +132,8 @@ impl<R: Runtime> Purse<R> {
         let fresh = last.is_none_or(|last| last + RESTED <= now);
         let key = format!("{SPENT_KEY}{}/{model}", pipeline.name());
         let mut budget = self.limits.clone();
-        if let Some(store) = self.store.as_ref().filter(|_| fresh) {
-            let path = settings
-                .store
-                .as_deref()
-                .unwrap_or_else(|| std::path::Path::new(""));
-            let unusable = |error: &dyn std::fmt::Display| Failed::store(path, error);
-            let spent = store.load(&key).map_err(|error| unusable(&error))?;
-            if let Some(record) = spent.iter().find(|record| record.key == key)
-                && !budget.restore(record)
-            {
-                return Err(unusable(&"what was spent cannot be read"));
-            }
+        if let Some((store, path)) = self.store.as_ref().filter(|_| fresh) {
+            recall_spending(store, path, &key, &mut budget)?;
         }
         Ok(Means {
             payer: match &self.own {
@@ -167,19 +160,8 @@ impl<R: Runtime> Purse<R> {
     /// The account with all nonces that were ever used.
     fn account_of(&self, own: &Own<R>) -> Result<LocalAccount, Failed> {
         let mut account = Self::plain(own);
-        let Some(store) = &self.store else {
-            return Ok(account);
-        };
-        let unusable = |error: &dyn std::fmt::Display| {
-            Failed::new(
-                format_args!("cannot use the store: {error}"),
-                "Name another file with --store, or end the program that uses this one",
-            )
-        };
-        for record in store.load(NONCE_KEY).map_err(|error| unusable(&error))? {
-            if !account.restore(&record) {
-                return Err(unusable(&format!("{} cannot be read", record.key)));
-            }
+        if let Some((store, path)) = &self.store {
+            recall_nonces(store, path, &mut account)?;
         }
         Ok(account)
     }
