@@ -5,23 +5,20 @@ use std::time::Duration;
 
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::chain::ChainView;
-use livepeer_core::handshake::Identity;
 use livepeer_core::http::{Fault, Headers, In, Out, Request, Response, Url};
 use livepeer_core::job::batch::{Batch, Config, Event, Failed, JobId};
-use livepeer_core::payment::Payer;
-use livepeer_core::payment::mint::Policy;
-use livepeer_core::payment::session::LocalAccount;
 use livepeer_core::pipeline::Pipeline;
 use livepeer_core::pool::Quickest;
 use livepeer_core::prefer::Preferences;
 use livepeer_core::sign::SignRefused;
 use livepeer_core::store::StoreFailed;
+use livepeer_core::wire::Payment;
 use livepeer_core::wire::batch::BatchRequest;
 use livepeer_core::wire::payment::PAYMENT_HEADER;
-use livepeer_core::wire::{Payment, identity_digest};
-use livepeer_core::{Digest, Effect, EffectId, Input, Signers, Time};
+use livepeer_core::{Digest, Effect, EffectId, Input, Time};
 
 use super::Reel;
+use super::payer::payer;
 use super::payment_session::{GOOD, first_word, quote, signers_answer};
 use super::reel::nth;
 use crate::{Driven, Exchanges, Key};
@@ -131,25 +128,7 @@ impl Player {
         let now = Time::from_secs(1_790_000_000);
         let key = Key::named("payer");
         let chain = ChainView::development();
-        let payer = match flavour % 4 {
-            0 => Payer::Offchain,
-            1 | 2 => {
-                let policy = Policy::own_key(key.address());
-                let account = LocalAccount::new(policy, chain.clone(), [1; 32]);
-                Payer::Account(Box::new(account))
-            }
-            _ => {
-                let url = Url::parse("http://signer:7936").expect("a URL");
-                Payer::Remote(Signers::new(url))
-            }
-        };
-        let identity = match payer {
-            Payer::Offchain => Identity::Offchain,
-            _ => Identity::Static {
-                address: key.address(),
-                signature: key.sign(identity_digest(key.address())),
-            },
-        };
+        let (payer, identity) = payer(flavour, &key, &chain);
         let pipeline = match flavour & 4 {
             0 => Pipeline::Llm,
             _ => Pipeline::TextToImage,

@@ -13,22 +13,20 @@ use livepeer_core::job::SwapLimit;
 use livepeer_core::job::live::media::{self, Owed};
 use livepeer_core::job::live::{Config, Event, LiveVideoJob};
 use livepeer_core::money::{Amount, Price, Wei};
+use livepeer_core::payment::Ticket;
 use livepeer_core::payment::guard::Budget;
-use livepeer_core::payment::mint::Policy;
-use livepeer_core::payment::session::LocalAccount;
-use livepeer_core::payment::{Payer, Ticket};
 use livepeer_core::pool::{self, Lease, Outcome, Quickest, SessionPool};
 use livepeer_core::sign::SignRefused;
 use livepeer_core::store::StoreFailed;
 use livepeer_core::wire::payment::PAYMENT_HEADER;
-use livepeer_core::wire::{Params, Payment, StartRequest, identity_digest};
+use livepeer_core::wire::{Params, Payment, StartRequest};
 use livepeer_core::{
-    Cause, Digest, Effect, EffectId, Failure, Input, Machine as _, Misuse, Output, Party, Signers,
-    Time,
+    Cause, Digest, Effect, EffectId, Failure, Input, Machine as _, Misuse, Output, Party, Time,
 };
 use livepeer_proto::net;
 
 use super::Reel;
+use super::payer::payer;
 use super::payment_session::{GOOD, PRICE, first_word, quote};
 use super::reel::{count_all, nth};
 use crate::Key;
@@ -168,25 +166,7 @@ impl Player {
         config.payment.ceilings = Ceilings::of(Price::new(PRICE + 5, 1).expect("a price"));
         config.payment.budget = Budget::unlimited().per_job(limit.clone());
         config.payment.budget_key = (flavour & 8 != 0).then(|| "spent".into());
-        let payer = match flavour % 4 {
-            0 => Payer::Offchain,
-            1 | 2 => {
-                let policy = Policy::own_key(key.address());
-                let account = LocalAccount::new(policy, chain.clone(), [1; 32]);
-                Payer::Account(Box::new(account))
-            }
-            _ => {
-                let url = Url::parse("http://signer:7936").expect("a URL");
-                Payer::Remote(Signers::new(url))
-            }
-        };
-        let identity = match payer {
-            Payer::Offchain => Identity::Offchain,
-            _ => Identity::Static {
-                address: key.address(),
-                signature: key.sign(identity_digest(key.address())),
-            },
-        };
+        let (payer, identity) = payer(flavour, &key, &chain);
         let request = StartRequest {
             model_id: "noop".into(),
             ..StartRequest::default()

@@ -9,6 +9,7 @@ pub mod front;
 pub mod handshake;
 pub mod live_job;
 pub mod orchestrator;
+mod payer;
 pub mod payment_ledger;
 pub mod payment_receiver;
 pub mod payment_session;

@@ -12,12 +12,13 @@ use bytes::Bytes;
 use livepeer_core::front::{Config, Event, Front, RequestId, Summary, Work};
 use livepeer_core::http::{Body, Fault, Headers, In, Method, Out, Request, Response, Url};
 use livepeer_core::job::batch::{Attempt, Served};
-use livepeer_core::models::{Alias, Models, Offer};
 use livepeer_core::money::Price;
 use livepeer_core::pipeline::Pipeline;
 use livepeer_core::{Effect, EffectId, Time};
 use livepeer_sim::{Driven, Exchanges};
 use serde_json::Value;
+
+use crate::openai::models;
 
 /// The clock of the vectors.
 const NOW: u64 = 1_790_000_000;
@@ -209,62 +210,6 @@ fn request(method: Method, path: &str) -> Request {
     request.host = Some("gw.example".into());
     request.peer = "192.0.2.1".parse().ok();
     request
-}
-
-/// The models of the vectors.
-fn models() -> Models {
-    let mut models = Models::new();
-    for (name, pipeline, warm) in [
-        ("meta-llama/Meta-Llama-3.1-8B-Instruct", Pipeline::Llm, true),
-        ("meta-llama/llama-3.1-8B-Instruct", Pipeline::Llm, false),
-        ("stabilityai/sdxl-turbo", Pipeline::TextToImage, true),
-        ("stabilityai/sdxl-turbo", Pipeline::ImageToImage, true),
-        (
-            "SG161222/RealVisXL_V4.0_Lightning",
-            Pipeline::TextToImage,
-            false,
-        ),
-        ("openai/whisper-large-v3", Pipeline::AudioToText, false),
-        (
-            "parler-tts/parler-tts-large-v1",
-            Pipeline::TextToSpeech,
-            false,
-        ),
-    ] {
-        let price = Some(price(pipeline).of_one());
-        models.offer(NOW, name, pipeline, Offer { price, warm });
-    }
-    for (name, pipeline, model) in [
-        (
-            "gpt-4o-mini",
-            Pipeline::Llm,
-            "meta-llama/Meta-Llama-3.1-8B-Instruct",
-        ),
-        (
-            "gpt-image-1",
-            Pipeline::TextToImage,
-            "SG161222/RealVisXL_V4.0_Lightning",
-        ),
-        (
-            "whisper-1",
-            Pipeline::AudioToText,
-            "openai/whisper-large-v3",
-        ),
-        (
-            "tts-1",
-            Pipeline::TextToSpeech,
-            "parler-tts/parler-tts-large-v1",
-        ),
-    ] {
-        let alias = Alias {
-            since: NOW,
-            pipeline,
-            model: model.into(),
-        };
-        models.alias(name, alias);
-    }
-    models.discovered();
-    models
 }
 
 /// The price of the vectors.

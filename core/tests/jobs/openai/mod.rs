@@ -27,7 +27,7 @@ fn cases(name: &str) -> Vec<Value> {
 }
 
 /// The catalogue of all cases, without backends.
-fn models() -> Models {
+pub(crate) fn models() -> Models {
     let mut models = Models::new();
     models.discovered();
     for (id, pipeline, over, under, warm) in [
