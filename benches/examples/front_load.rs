@@ -150,7 +150,7 @@ fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-/// One connection each, one request to either in turns.
+/// Asks both in turns, over a connection each.
 fn pairs(load: &Load, rounds: u64, kind: &str, bytes: usize) -> Result<(), Error> {
     let words = match kind {
         "chat" => front::words(),
@@ -274,7 +274,7 @@ struct Late {
     after: Vec<Duration>,
 }
 
-/// One stream, checked chunk by chunk.
+/// Reads a stream and checks it chunk by chunk.
 fn stream(target: &Target, request: &[u8], chunks: u32, late: &mut Late) -> Result<(), Error> {
     let mut connection = target.connect()?;
     let start = Instant::now();

@@ -24,7 +24,7 @@ pub enum Route {
     Chat,
     /// The models that are served.
     Models,
-    /// One of the models that are served.
+    /// A model that is served.
     Model,
     /// Pictures from a text.
     Generations,

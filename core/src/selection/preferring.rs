@@ -167,7 +167,7 @@ impl<S: Selector> Preferring<'_, S> {
         drawn
     }
 
-    /// One draw of the inner policy among some of the candidates.
+    /// Draws once by the inner policy, among some of the candidates.
     fn draw(&mut self, rng: &mut Rng, from: &[Candidate<'_>], left: &[usize]) -> Option<usize> {
         if left.len() == from.len() {
             return self.inner.select(rng, from);

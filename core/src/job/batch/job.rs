@@ -1,4 +1,4 @@
-//! One job and where it stands.
+//! A job and where it stands.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};

@@ -297,7 +297,7 @@ pub enum Failed {
     Caller {
         /// The words of the party that refuses, cut and without control characters.
         text: String,
-        /// That party.
+        /// The party that failed.
         by: RefusedBy,
     },
     /// Nobody did it: who was tried, and why the pool had nobody else.

@@ -53,7 +53,7 @@ pub struct Config {
     /// The budget of the job. Take it back with [`budget`](super::PaymentSession::budget) to go on with it elsewhere.
     pub budget: Budget,
     /// Whether requests pay for themselves, many at a time, from one balance under the name of the session: batch jobs.
-    /// They are paid for by [`Fee::Units`].
+    /// Such requests are paid for by [`Fee::Units`].
     pub by_request: bool,
     /// The key under which the spending counter is made durable before a payment leaves; `None` does without.
     pub budget_key: Option<String>,
@@ -99,8 +99,8 @@ pub enum Delivered {
     Accepted,
     /// The orchestrator did not take it, or the outcome is unknown.
     ///
-    /// Of a request that pays for itself: the quote or the token was refused, and no further payment is made from it.
-    /// What follows differs from this for such requests alone.
+    /// Where requests pay for themselves, this says that the quote or the token was refused, and no further payment is
+    /// made from it; the outcomes below differ from this one for such requests alone.
     Refused,
     /// The orchestrator took the tickets and did no work: it failed.
     Credited,

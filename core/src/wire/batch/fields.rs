@@ -50,15 +50,15 @@ pub struct Field {
 /// The value of a field.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// Of [`Kind::Text`].
+    /// The value of a [`Kind::Text`].
     Text(String),
-    /// Of [`Kind::Integer`].
+    /// The value of a [`Kind::Integer`].
     Integer(i64),
-    /// Of [`Kind::Float`]; finite.
+    /// The value of a [`Kind::Float`]; finite.
     Float(f32),
-    /// Of [`Kind::Flag`].
+    /// The value of a [`Kind::Flag`].
     Flag(bool),
-    /// Of [`Kind::Messages`].
+    /// The value of [`Kind::Messages`].
     Messages(Vec<Message>),
 }
 
