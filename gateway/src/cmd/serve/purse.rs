@@ -27,6 +27,8 @@ use crate::ui::Failed;
 const SPENT_KEY: &str = "spent/";
 /// A model that rested for longer begins with what the store knows: the one that worked for it may have been closed.
 const RESTED: Duration = Duration::from_secs(5 * 60);
+/// At most this many models are remembered to be at work.
+const MAX_USED: usize = 1_024;
 
 /// The payer and its store.
 pub(super) struct Purse<R: Runtime> {
@@ -36,8 +38,27 @@ pub(super) struct Purse<R: Runtime> {
     store: Option<(Sqlite, PathBuf)>,
     own: Option<Own<R>>,
     limits: Budget,
-    /// When each model was last worked for.
-    used: Mutex<BTreeMap<(Pipeline, String), Time>>,
+    used: Mutex<Used>,
+}
+
+/// When each model was last worked for.
+#[derive(Default)]
+struct Used(BTreeMap<(Pipeline, String), Time>);
+
+impl Used {
+    /// Whether a model has rested, or is new, before a job that begins now. Callers name models: of those beyond
+    /// [`MAX_USED`] nothing is remembered, and the store is asked each time.
+    fn rested(&mut self, pipeline: Pipeline, model: &str, now: Time) -> bool {
+        let key = (pipeline, model.to_owned());
+        if self.0.len() >= MAX_USED && !self.0.contains_key(&key) {
+            self.0.retain(|_, last| *last + RESTED > now);
+            if self.0.len() >= MAX_USED {
+                return true;
+            }
+        }
+        let last = self.0.insert(key, now);
+        last.is_none_or(|last| last + RESTED <= now)
+    }
 }
 
 /// A key of our own.
@@ -128,8 +149,7 @@ impl<R: Runtime> Purse<R> {
         model: &str,
     ) -> Result<Means, Failed> {
         let now = self.driver.now();
-        let last = lock(&self.used).insert((pipeline, model.to_owned()), now);
-        let fresh = last.is_none_or(|last| last + RESTED <= now);
+        let fresh = lock(&self.used).rested(pipeline, model, now);
         let key = format!("{SPENT_KEY}{}/{model}", pipeline.name());
         let mut budget = self.limits.clone();
         if let Some((store, path)) = self.store.as_ref().filter(|_| fresh) {
@@ -164,5 +184,27 @@ impl<R: Runtime> Purse<R> {
             recall_nonces(store, path, &mut account)?;
         }
         Ok(account)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_that_callers_make_up_are_not_remembered_without_end() {
+        let mut used = Used::default();
+        let begin = Time::from_secs(1_000);
+        assert!(used.rested(Pipeline::Llm, "real", begin));
+        assert!(!used.rested(Pipeline::Llm, "real", begin));
+        for n in 0..3 * MAX_USED {
+            assert!(used.rested(Pipeline::Llm, &n.to_string(), begin));
+        }
+        assert_eq!(used.0.len(), MAX_USED);
+        assert!(!used.rested(Pipeline::Llm, "real", begin), "it is at work");
+        let later = begin + RESTED;
+        assert!(used.rested(Pipeline::Llm, "another", later));
+        assert_eq!(used.0.len(), 1, "those that rested are forgotten");
+        assert!(used.rested(Pipeline::Llm, "real", later));
     }
 }
