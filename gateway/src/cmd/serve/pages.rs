@@ -22,47 +22,38 @@ pub(super) fn operators(door: &Config) -> Config {
     }
 }
 
-/// The gateway as pages show it.
-pub(super) struct State {
-    pub(super) models: Models,
-    /// Requests that are not answered yet.
-    pub(super) in_flight: usize,
-    /// The figures of the front door.
-    pub(super) figures: String,
-    /// Configurations that were refused on reload.
-    pub(super) reloads_failed: u64,
+/// A page: its status, its type and its text.
+pub(super) type Answer = (u16, &'static str, Bytes);
+
+/// How the gateway is: the models in its list, and the requests that are not answered yet.
+pub(super) fn health(models: &Models, in_flight: usize) -> Answer {
+    let health = json!({
+        "status": "ok",
+        "version": env!("CARGO_PKG_VERSION"),
+        "models": models.iter().count(),
+        "discovered": models.is_discovered(),
+        "in_flight": in_flight,
+    });
+    (200, JSON, health.to_string().into())
 }
 
-/// A page: its status, its type and its text.
-pub(super) fn page(page: Page, state: State) -> (u16, &'static str, Bytes) {
-    match page {
-        Page::Health => {
-            let health = json!({
-                "status": "ok",
-                "version": env!("CARGO_PKG_VERSION"),
-                "models": state.models.iter().count(),
-                "discovered": state.models.is_discovered(),
-                "in_flight": state.in_flight,
-            });
-            (200, JSON, health.to_string().into())
-        }
-        Page::Metrics => {
-            let mut more = figures::Page::new("livepeer_config_");
-            let name = "reload_failed_total";
-            more.family(
-                name,
-                "counter",
-                "Configurations that were refused on reload.",
-            );
-            more.line(name, &[], state.reloads_failed);
-            (
-                200,
-                figures::CONTENT_TYPE,
-                (state.figures + &more.finish()).into(),
-            )
-        }
-        Page::OpenApi => (200, JSON, describe().to_string().into()),
-    }
+/// The figures of the front door, and how many configurations were refused on reload.
+pub(super) fn metrics(front: String, reloads_failed: u64) -> Answer {
+    let mut more = figures::Page::new("livepeer_config_");
+    let name = "reload_failed_total";
+    more.family(
+        name,
+        "counter",
+        "Configurations that were refused on reload.",
+    );
+    more.line(name, &[], reloads_failed);
+    let text = front + &more.finish();
+    (200, figures::CONTENT_TYPE, text.into())
+}
+
+/// The description of all routes as a page.
+pub(super) fn description() -> Answer {
+    (200, JSON, describe().to_string().into())
 }
 
 /// The description of all routes, from the tables by which they are served.

@@ -185,16 +185,17 @@ impl<R: Runtime> Wiring<R> {
     }
 
     fn page(&self, door: &Handle<Front, R>, id: RequestId, page: Page) {
-        let (in_flight, figures) = self
-            .front
-            .with(|front, _| (front.in_flight(), front.to_prometheus()));
-        let state = pages::State {
-            models: lock(&self.models).clone(),
-            in_flight,
-            figures,
-            reloads_failed: self.reloads_failed.load(Relaxed),
+        let (status, kind, body) = match page {
+            Page::Health => {
+                let in_flight = self.front.with(|front, _| front.in_flight());
+                pages::health(&lock(&self.models), in_flight)
+            }
+            Page::Metrics => {
+                let figures = self.front.with(|front, _| front.to_prometheus());
+                pages::metrics(figures, self.reloads_failed.load(Relaxed))
+            }
+            Page::OpenApi => pages::description(),
         };
-        let (status, kind, body) = pages::page(page, state);
         door.with(|front, now| front.page(now, id, status, kind, body));
     }
 
