@@ -194,13 +194,14 @@ fn stopping_the_server_ends_its_readers_in_order() {
 
 #[test]
 fn an_empty_input_is_a_failure_whatever_cuts_it() {
-    let relay = Relay::start(&["--create", "there"]);
+    // Each has a channel of its own, since a publisher that ends closes its channel.
+    let relay = Relay::start(&["--create", "there", "--create", "here"]);
     let blank = Scratch::with("blank", "\n\n");
     for (name, input, cut) in [
         ("missing", "/dev/null", "1KiB"),
         ("missing", blank.path(), "line"),
         ("there", "/dev/null", "2s"),
-        ("there", "/dev/null", "keyframe"),
+        ("here", "/dev/null", "keyframe"),
     ] {
         let channel = relay.channel(name);
         let failed = output(start(&["pub", &channel, "--input", input, "--cut", cut]));

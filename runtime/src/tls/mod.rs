@@ -19,7 +19,7 @@ pub(crate) const HTTP11: &[u8] = b"http/1.1";
 
 /// ring's algorithms. Passed wherever rustls would otherwise look for a process-wide default.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
 /// Fresh random bytes from the system: the seed of a machine.
