@@ -279,7 +279,8 @@ impl Server {
         }
     }
 
-    /// Ends every channel and refuses new requests; [`Event::Closed`] follows when all exchanges are over.
+    /// Ends every channel; [`Event::Closed`] follows when all exchanges are over. Requests that come later are refused,
+    /// and those of readers hear that their channel is over.
     pub fn close(&mut self, now: Time) {
         let now = self.tick(now);
         if self.closing {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::http::{Body, Fault, Headers, In, Method, Out, Request, Url};
+use livepeer_core::trickle::headers::closed;
 use livepeer_core::trickle::server::{
     ANSWER_WITHIN, Config, Event, Gate, MAX_EARLY_BYTES, MAX_PENDING_BYTES, Read, Refusal, Refused,
     Removal, Server,
@@ -18,6 +19,7 @@ use livepeer_sim::{Driven, Exchanges};
 #[derive(Default)]
 struct Seen {
     status: Option<u16>,
+    over: bool,
     body: Vec<u8>,
     chunks: usize,
     ended: bool,
@@ -130,6 +132,7 @@ impl Driven for World {
         match out {
             Out::Reply(reply) => {
                 seen.status = Some(reply.status);
+                seen.over = closed(&reply.headers);
                 seen.ended = reply.body != Body::Stream;
             }
             Out::Data(bytes) => {
@@ -505,8 +508,11 @@ fn closing_answers_everybody_and_then_refuses() {
     }
     world.take(running, 1);
     assert!(matches!(world.events.last(), Some(Event::Closed(_))));
-    let late = world.get("c/0");
+    let late = world.post("c/2");
     assert_eq!(world.status(late), Some(503));
+    let between = world.get("c/1");
+    assert_eq!(world.status(between), Some(200));
+    assert!(world.seen[&between].over);
     let refused = world.server.create_channel(world.now, "x", "".into());
     assert_eq!(refused, Err(Refused::Misuse(Misuse::Ended)));
     assert_eq!(world.drain(), None);

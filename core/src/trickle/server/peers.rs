@@ -19,7 +19,14 @@ use crate::trickle::{ContentType, Seq, headers};
 impl Server {
     pub(super) fn request(&mut self, now: Time, id: EffectId, request: Request) {
         if self.closing {
-            return self.reply(id, unavailable());
+            // Readers between two requests are told what those that waited were told.
+            let reply = match request.method {
+                Method::Get | Method::Head => {
+                    Response::new(200).header(headers::CLOSED, "terminated")
+                }
+                _ => unavailable(),
+            };
+            return self.reply(id, reply);
         }
         let path = request.url.path();
         let path = path.split('?').next().unwrap_or("");

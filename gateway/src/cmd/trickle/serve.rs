@@ -20,6 +20,9 @@ use crate::ui::{self, Failed, Outcome};
 /// How long closing may take beyond the time that the readers are given.
 const SPARE: Duration = Duration::from_secs(1);
 
+/// How long a reader that was between two requests has to come and hear that its channel is over.
+const LINGER: Duration = Duration::from_millis(300);
+
 pub(super) struct Serve<'a>(pub(super) &'a ServeArgs);
 
 impl on::Work for Serve<'_> {
@@ -49,6 +52,8 @@ impl on::Work for Serve<'_> {
         let deadline = driver.now() + args.drain;
         channels.with(|server, now| server.close(now));
         future::or(tell(&channels), end_of(driver.runtime(), Some(deadline))).await;
+        let lingers = driver.now() + LINGER;
+        end_of(driver.runtime(), Some(deadline.min(lingers))).await;
         socket.shutdown(deadline).await;
         ui::tell("stopped");
         Ok(())
