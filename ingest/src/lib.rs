@@ -1,3 +1,5 @@
 //! Live video in and out of a gateway, without I/O: WHIP and WHEP sessions, RTMP publishers and the bridge between them
 //! and the segments of a job.
 #![forbid(unsafe_code)]
+
+pub mod sdp;

@@ -1,0 +1,15 @@
+//! Offers of WebRTC peers: which are taken, the text that the engine sees of them, and our answers.
+//!
+//! [`read`] is the bouncer before the engine. It goes over the text once, takes what is needed and leaves the rest:
+//! candidates, simulcast, codecs and header extensions that we do not answer with. The engine never sees the peer's
+//! text, only [`Offer::for_engine`], which we write; so whatever a peer thinks up costs one bounded pass.
+
+mod offer;
+mod scan;
+mod write;
+
+pub use offer::{
+    Direction, Fault, Format, H264Profile, Kind, Offer, Role, Section, Setup, Taken, read,
+};
+pub use scan::{MAX_BYTES, MAX_FORMATS, MAX_LINES, MAX_SECTIONS};
+pub use write::{Answer, Sender};

@@ -1,0 +1,3 @@
+//! WHIP and WHEP: offers and answers, the port, sessions.
+
+mod offers;
