@@ -1,9 +1,16 @@
-//! MPEG-TS without codecs and without I/O: cut a stream into segments, measure its time, shift its time stamps.
+//! Live media without codecs and without I/O: MPEG-TS and the frames in it.
 //!
-//! Nothing here reads a file, a socket or a clock. [`segmenter`] is fed bytes and hands out segments; [`pace`] says
-//! when a segment is due; [`retime`] is what the development network does to a stream so that its output can be told
-//! from its input. Parsing of packets, tables and PES headers is that of the crate `mpeg2ts-reader`; what it leaves to
-//! its caller (finding the packets, putting sections together, choosing streams) is in the private room `ts`.
+//! Nothing here reads a file, a socket or a clock. Two ways lead through it:
+//!
+//! - Streams that are MPEG-TS already stay as they are. [`segmenter`] is fed bytes and hands out segments; [`pace`] says
+//!   when a segment is due; [`retime`] is what the development network does to a stream so that its output can be told
+//!   from its input.
+//! - Frames come from and go to WebRTC and RTMP. [`h264`], [`opus`] and [`aac`] know what is in them, [`timeline`] gives
+//!   them a time that only goes forward, [`mux`] writes MPEG-TS as models read it soonest, [`demux`] takes a model's
+//!   output apart, and [`gop`] keeps what a viewer who comes later begins with.
+//!
+//! Parsing of PES headers and checksums is that of the crate `mpeg2ts-reader`; what it leaves to its caller (finding the
+//! packets, putting sections together, choosing streams) is in the private room `ts`.
 //! With the feature `probe`, `probe` reads how large an image is and how long sound plays.
 //!
 //! ```
@@ -27,9 +34,16 @@
 //! # Ok(()) }
 //! ```
 
+pub mod aac;
 mod clock;
+pub mod demux;
 mod error;
+pub mod frame;
+pub mod gop;
+pub mod h264;
 mod keyframe;
+pub mod mux;
+pub mod opus;
 pub mod pace;
 #[cfg(feature = "probe")]
 pub mod probe;
@@ -37,9 +51,15 @@ pub mod retime;
 pub mod segmenter;
 #[cfg(test)]
 mod testing;
+pub mod timeline;
 mod ts;
 
+pub use demux::Demux;
 pub use error::{InputError, Warnings};
+pub use frame::{AccessUnit, Audio, AudioCodec, AudioTrack, Ticks, Tracks, VideoCodec};
+pub use gop::Gop;
+pub use mux::Mux;
 pub use pace::{Pacer, Speed};
 pub use retime::Retimer;
 pub use segmenter::{Segment, Segmenter};
+pub use timeline::Timeline;

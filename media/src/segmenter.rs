@@ -413,7 +413,7 @@ impl Segmenter {
         let adaptation = (bytes[3] & 0x20 != 0)
             .then(|| packet.adaptation_field())
             .flatten();
-        let payload = payload(&bytes);
+        let payload = ts::payload(&bytes);
 
         if let Some(program) = self.tables.program()
             && program.pcr == pid
@@ -654,16 +654,6 @@ impl Segmenter {
         }
         Ok(())
     }
-}
-
-/// The payload of a packet, empty if there is none or the packet is malformed.
-fn payload(packet: &[u8; PACKET]) -> &[u8] {
-    let offset = match packet[3] >> 4 & 3 {
-        1 => 4,
-        3 => 5 + usize::from(packet[4]),
-        _ => PACKET,
-    };
-    packet.get(offset..).unwrap_or(&[])
 }
 
 #[cfg(test)]

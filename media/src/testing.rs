@@ -204,3 +204,25 @@ impl Mux {
         self
     }
 }
+
+/// What a multiplexer should write.
+pub(crate) const BOUNDED: &[u8] = include_bytes!("../tests/vectors/ts/bounded-h264-opus.ts");
+
+/// The PES of a recording in which each says its length, in the order in which they end, with their PIDs.
+pub(crate) fn pes(recording: &[u8]) -> Vec<(u16, Vec<u8>)> {
+    let mut open = BTreeMap::<u16, Vec<u8>>::new();
+    let mut ended = Vec::new();
+    for packet in recording.chunks_exact(PACKET) {
+        let pid = u16::from(packet[1] & 0x1f) << 8 | u16::from(packet[2]);
+        if pid != VIDEO && pid != AUDIO {
+            continue;
+        }
+        let pes = open.entry(pid).or_default();
+        pes.extend_from_slice(crate::ts::payload(packet.try_into().expect("a packet")));
+        let length = 6 + usize::from(u16::from_be_bytes([pes[4], pes[5]]));
+        if pes.len() >= length {
+            ended.extend(open.remove(&pid).map(|pes| (pid, pes)));
+        }
+    }
+    ended
+}

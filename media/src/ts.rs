@@ -71,6 +71,16 @@ pub(crate) fn guess_format(head: &[u8]) -> Option<&'static str> {
     }
 }
 
+/// The payload of a packet, empty if there is none or the packet is malformed.
+pub(crate) fn payload(packet: &[u8; PACKET]) -> &[u8] {
+    let offset = match packet[3] >> 4 & 3 {
+        1 => 4,
+        3 => 5 + usize::from(packet[4]),
+        _ => PACKET,
+    };
+    packet.get(offset..).unwrap_or(&[])
+}
+
 /// The time stamps of a PES header, in ticks of 90 kHz.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamps {
@@ -204,7 +214,7 @@ impl Tables {
 }
 
 /// The bytes between header and checksum of a valid, current section of that table.
-fn body(section: &[u8], table: u8) -> Option<&[u8]> {
+pub(crate) fn body(section: &[u8], table: u8) -> Option<&[u8]> {
     let current = section.len() >= 12 && section[5] & 1 == 1;
     (current && section[0] == table && section[1] & 0x80 != 0 && mpegts_crc::sum32(section) == 0)
         .then(|| &section[8..section.len() - 4])
@@ -257,13 +267,13 @@ fn read_pmt(body: &[u8]) -> Option<Program> {
 
 /// Puts the sections of one PID together from the payloads of its packets.
 #[derive(Debug, Default)]
-struct Section {
+pub(crate) struct Section {
     bytes: Vec<u8>,
     open: bool,
 }
 
 impl Section {
-    fn feed(&mut self, starts: bool, payload: &[u8], mut complete: impl FnMut(&[u8])) {
+    pub(crate) fn feed(&mut self, starts: bool, payload: &[u8], mut complete: impl FnMut(&[u8])) {
         let mut rest = payload;
         if starts {
             let Some((pointer, after)) = payload.split_first() else {
