@@ -39,6 +39,12 @@ fn few_are_asked_at_a_time_and_slow_ones_do_not_hold_up_the_others() {
     assert_eq!(world.asked.len(), 5);
     world.ms(1);
     assert_eq!(world.asked.len(), 10);
+    let asked: Vec<&str> = world.asked.iter().map(|(_, host)| &**host).collect();
+    assert_eq!(
+        asked,
+        hosts[..10],
+        "from the first one on, as --orchestrator says"
+    );
     world.ms(4_499);
     assert_eq!(world.asked.len(), 20, "so many at once and no more");
     world.run(Duration::from_secs(60));
