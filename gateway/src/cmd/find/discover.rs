@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use livepeer_core::capabilities::{Capabilities, Capability};
 use livepeer_core::discovery::Origin;
 use livepeer_core::http::{Fault, Url};
+use livepeer_core::pipeline::Pipeline;
 use livepeer_core::pool::{Candidate, Tried, Why};
 use livepeer_core::wire::OrchestratorInfo;
 use livepeer_core::wire::listing::Found;
@@ -21,7 +22,7 @@ use crate::cmd::{on, peers};
 use crate::ui::{self, Failed, Outcome, duration};
 
 /// Models shown in a cell of the table; JSON has them all.
-const SHOWN: usize = 3;
+const SHOWN: usize = 2;
 
 pub(crate) fn run(args: &DiscoverArgs) -> Outcome {
     on::run(args.find.runtime, Discover(args))
@@ -326,7 +327,7 @@ impl Row {
         }
     }
 
-    /// A few of its models.
+    /// A few of its models, those of live video first, since the price beside them is theirs.
     fn models(&self) -> String {
         let all = self
             .models
@@ -335,6 +336,7 @@ impl Row {
             .chain(self.runners.iter().map(|runner| &runner.app));
         let mut names: Vec<String> = all.cloned().collect();
         names.dedup();
+        names.sort_by_key(|name| !name.starts_with(Pipeline::LiveVideoToVideo.name()));
         if names.is_empty() {
             return "-".to_owned();
         }
