@@ -417,7 +417,8 @@ impl Front {
             State::Fetching => running.began + PAGE_WITHIN,
             State::Working(job) => match &job.stream {
                 Some(stream) => stream.pace.next(),
-                None => running.received + running.config.answer,
+                // The job knows more of why it is late.
+                None => running.received + running.config.answer + JOB_GRACE,
             },
         };
         // To be looked at too early does no harm, and spares a change for every byte.

@@ -21,6 +21,8 @@ use serde_json::Value;
 
 use crate::{cases, raw};
 
+mod standby;
+
 const MODEL: &str = "m";
 
 /// A machine, and a world around it in which every orchestrator shakes hands.
@@ -102,10 +104,14 @@ impl Driven for World {
 
 impl World {
     fn new(pipeline: Pipeline, orchestrators: &[&str]) -> Self {
+        Self::with(Config::default(), pipeline, orchestrators)
+    }
+
+    fn with(config: Config, pipeline: Pipeline, orchestrators: &[&str]) -> Self {
         let now = Time::from_secs(1_700_000_000);
         let mut batch = Batch::new(
             now,
-            Config::default(),
+            config,
             pipeline,
             MODEL,
             Identity::Offchain,

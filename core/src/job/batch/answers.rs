@@ -44,6 +44,7 @@ impl<S: Selector> Batch<S> {
         let exchange = self.out.request(request);
         self.exchanges.insert(exchange, id);
         engaged.tries += 1;
+        engaged.asked = self.now;
         job.tries += 1;
         let trying = Trying {
             url: engaged.url.clone(),
@@ -61,12 +62,13 @@ impl<S: Selector> Batch<S> {
             status: 0,
             body: Vec::new(),
             until,
+            standby: None,
             bill,
             events: None,
         }));
         let took = job.lap(self.now);
         job.paying += took;
-        self.set_wake(id, Some(until));
+        self.await_head(id);
         self.out.event(Event::Trying(id, Box::new(trying)));
     }
 
@@ -119,10 +121,19 @@ impl<S: Selector> Batch<S> {
             return;
         }
         flight.status = head.status;
+        flight.standby = None;
+        let now = self.now;
         if head.status != 200 {
             return;
         }
-        let now = self.now;
+        engaged.first = Some(now.since(engaged.asked));
+        self.outdo(id);
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let (Stage::InFlight(flight), Some(engaged)) = (&mut job.stage, &mut job.engaged) else {
+            return;
+        };
         let content = head.headers.get("content-type").unwrap_or_default();
         if job.stream && content.trim_start().starts_with(sse::CONTENT_TYPE) {
             flight.events = Some(Events {
@@ -262,7 +273,20 @@ impl<S: Selector> Batch<S> {
         };
         let begun = flight.events.as_ref().is_some_and(|events| events.begun);
         let finished = flight.events.as_ref().is_some_and(|events| events.finished);
-        let cause = match job.stream {
+        let stream = job.stream;
+        let cause = self.is_late(stream);
+        if finished {
+            self.stream_done(id);
+        } else if begun {
+            self.stream_broke(id, cause);
+        } else {
+            self.attempt_failed(id, Left::Timeout, cause);
+        }
+    }
+
+    /// What it means that no answer came in time, or no more of a stream.
+    pub(super) const fn is_late(&self, stream: bool) -> Cause {
+        match stream {
             true => Cause::Silent {
                 what: "part of the answer",
                 after: self.config.stream_silence,
@@ -271,13 +295,6 @@ impl<S: Selector> Batch<S> {
                 doing: REQUEST,
                 after: self.config.answer_within,
             },
-        };
-        if finished {
-            self.stream_done(id);
-        } else if begun {
-            self.stream_broke(id, cause);
-        } else {
-            self.attempt_failed(id, Left::Timeout, cause);
         }
     }
 
@@ -302,7 +319,8 @@ impl<S: Selector> Batch<S> {
                 text,
             },
         );
-        let late = { self.config.tries.within }.is_some_and(|within| job.began + within < self.now);
+        let late =
+            { self.config.tries.within }.is_some_and(|within| job.trying_since + within < self.now);
         let spent = late || job.tries >= self.config.tries.tries;
         let (how, outcome, left) = match verdict {
             Verdict::Caller { text, runner } => {

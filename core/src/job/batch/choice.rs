@@ -19,21 +19,30 @@ impl<S: Selector> Batch<S> {
         let tries = &self.config.tries;
         let late = tries
             .within
-            .is_some_and(|within| job.began + within < self.now);
+            .is_some_and(|within| job.trying_since + within < self.now);
         let over =
             job.tries > 0 && (late || job.tries >= tries.tries || job.preferences.is_single_try());
         if over {
-            return self.nobody_left(id);
+            let again = self.standby_at(id);
+            if !self.wait_for_silent(id, again) {
+                self.nobody_left(id);
+            }
+            return;
         }
         let within = match tries.within {
             Some(within) if job.tries > 0 => within,
             _ => self.config.select_within,
         };
-        let until = job.began + within;
+        let until = job.trying_since + within;
         if let Some(lease) = self.take(id) {
             self.selecting.remove(&id);
             self.engage(id, lease);
             return self.keep_waiting();
+        }
+        let again = self.standby_at(id);
+        if self.wait_for_silent(id, again) {
+            self.selecting.remove(&id);
+            return;
         }
         self.selecting.insert(id);
         self.set_wake(
@@ -69,7 +78,7 @@ impl<S: Selector> Batch<S> {
         }
     }
 
-    fn take(&mut self, id: JobId) -> Option<Lease> {
+    pub(super) fn take(&mut self, id: JobId) -> Option<Lease> {
         let job = self.jobs.get(&id)?;
         let now = self.now;
         let mut excluded = None;

@@ -35,6 +35,8 @@ pub(super) struct Job {
     pub(super) upstream: Duration,
     /// Requests sent.
     pub(super) tries: u32,
+    /// Since when the time for tries runs.
+    pub(super) trying_since: Time,
     /// The orchestrators that the job does not go to again.
     pub(super) tried: Vec<Url>,
     pub(super) attempts: Vec<Attempt>,
@@ -47,6 +49,8 @@ pub(super) struct Job {
     /// Whether the owner holds back the stream.
     pub(super) paused: bool,
     pub(super) engaged: Option<Engaged>,
+    /// The orchestrators that have the request as well, and have said nothing.
+    pub(super) silent: Vec<Silent>,
     pub(super) served: Option<Box<Served>>,
     pub(super) stage: Stage,
     /// The job's entry among the timers.
@@ -63,6 +67,18 @@ pub(super) struct Engaged {
     pub(super) tries: u32,
     /// Whether credentials were renewed for it once.
     pub(super) renewed: bool,
+    /// When it got the request.
+    pub(super) asked: Time,
+    /// How long it took for the head of a good answer.
+    pub(super) first: Option<Duration>,
+    /// How long it took for all of a good answer, its results aside.
+    pub(super) took: Option<Duration>,
+}
+
+/// An orchestrator that has the request of a job, has said nothing, and is waited for beside another.
+pub(super) struct Silent {
+    pub(super) engaged: Engaged,
+    pub(super) flight: Box<InFlight>,
 }
 
 pub(super) enum Stage {
@@ -83,6 +99,8 @@ pub(super) struct InFlight {
     pub(super) body: Vec<u8>,
     /// The time from which on the answer is late; of a stream, without any news.
     pub(super) until: Time,
+    /// When another orchestrator is asked as well.
+    pub(super) standby: Option<Time>,
     pub(super) bill: Option<Bill>,
     pub(super) events: Option<Events>,
 }
@@ -107,6 +125,14 @@ pub(super) struct Fetching {
 }
 
 impl Job {
+    /// The lease of the orchestrator at `url`, if that has the request or gets it now.
+    pub(super) fn lease_of(&mut self, url: &Url) -> Option<&mut Lease> {
+        let silent = self.silent.iter_mut().map(|silent| &mut silent.engaged);
+        let mut all = self.engaged.iter_mut().chain(silent);
+        let engaged = all.find(|engaged| engaged.url == *url)?;
+        Some(&mut engaged.lease)
+    }
+
     pub(super) fn exclude(&mut self, url: &Url) {
         if !self.tried.contains(url) {
             self.tried.push(url.clone());

@@ -13,7 +13,8 @@
 //! ```
 //!
 //! An orchestrator is asked once for a job; again only where a fresh quote may mend its refusal. The time that a job may
-//! take for tries is looked at between them: a request under way is never cut by it. Nobody is blamed for a request that
+//! take for tries is looked at between them: a request under way is never cut by it. Beside an orchestrator that is silent
+//! for long a standby is asked, and the first good answer counts. Nobody is blamed for a request that
 //! is at fault, nor for a caller that went away.
 //!
 //! Orchestrators are paid from one balance each, which lasts from job to job
@@ -29,6 +30,7 @@ mod job;
 mod payments;
 mod results;
 mod retained;
+mod standby;
 mod stream;
 mod types;
 
@@ -271,6 +273,7 @@ impl<S: Selector> Batch<S> {
             paying: Duration::ZERO,
             upstream: Duration::ZERO,
             tries: 0,
+            trying_since: self.now,
             tried: Vec::new(),
             attempts: Vec::new(),
             excluded: None,
@@ -278,6 +281,7 @@ impl<S: Selector> Batch<S> {
             was_late: false,
             paused: false,
             engaged: None,
+            silent: Vec::new(),
             served: None,
             stage: Stage::Selecting,
             wake: None,
@@ -410,7 +414,11 @@ impl<S: Selector> Batch<S> {
     fn remove(&mut self, id: JobId) -> Option<Job> {
         self.set_wake(id, None);
         self.selecting.remove(&id);
-        self.jobs.remove(&id)
+        let mut job = self.jobs.remove(&id)?;
+        for silent in core::mem::take(&mut job.silent) {
+            self.let_go(silent, Delivered::Unknown, Outcome::Unused);
+        }
+        Some(job)
     }
 
     /// Has a job woken then, and at no other time.
@@ -452,7 +460,7 @@ impl<S: Selector> Batch<S> {
     fn wake_job(&mut self, id: JobId) {
         match self.jobs.get(&id).map(|job| &job.stage) {
             Some(Stage::Selecting) => self.nobody_left(id),
-            Some(Stage::InFlight(_)) => self.answer_is_late(id),
+            Some(Stage::InFlight(_)) => self.flight_is_due(id),
             Some(Stage::Fetching(_)) => self.result_is_late(id),
             Some(Stage::Paying) | None => {}
         }
@@ -469,8 +477,9 @@ impl<S: Selector> Batch<S> {
             return;
         };
         match self.jobs.get(&job).map(|job| &job.stage) {
-            Some(Stage::InFlight(_)) => self.on_answer(job, step),
+            Some(Stage::InFlight(flight)) if flight.exchange == id => self.on_answer(job, step),
             Some(Stage::Fetching(_)) => self.on_result(job, id, step),
+            Some(Stage::InFlight(_) | Stage::Paying) => self.on_silent(job, id, step),
             _ => {}
         }
     }

@@ -4,9 +4,9 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
-use super::job::{Engaged, Stage};
+use super::job::{Engaged, Job, Stage};
 use super::retained::{MAX_RETAINED, Retained};
-use super::types::{Event, Failed, JobId, Left, Served};
+use super::types::{Event, Failed, JobId, Left};
 use super::{Batch, News};
 use crate::error::{Advice, Cause, Failure, Party};
 use crate::handshake;
@@ -34,6 +34,9 @@ impl<S: Selector> Batch<S> {
             payment: None,
             tries: 0,
             renewed: false,
+            asked: self.now,
+            first: None,
+            took: None,
         });
         self.pay(id);
     }
@@ -222,8 +225,12 @@ impl<S: Selector> Batch<S> {
                     .copied()
                     .collect::<alloc::vec::Vec<_>>()
                 {
-                    let paying = |id| matches!(self.jobs.get(&id), Some(job) if matches!(job.stage, Stage::Paying));
-                    if paying(id) {
+                    let is_paid = |job: &Job| {
+                        let engaged = job.engaged.as_ref();
+                        let here = engaged.is_some_and(|engaged| engaged.url == *url);
+                        here && matches!(job.stage, Stage::Paying)
+                    };
+                    if self.jobs.get(&id).is_some_and(is_paid) {
                         self.engagement_failed(id, failure.clone());
                     }
                 }
@@ -257,19 +264,17 @@ impl<S: Selector> Batch<S> {
         let Some(retained) = self.retained.get_mut(url) else {
             return;
         };
-        let jobs = &self.jobs;
-        let engaged = retained
-            .payments
-            .values()
-            .filter_map(|id| jobs.get(id)?.engaged.as_ref());
-        let Some(lease) = engaged.map(|engaged| &engaged.lease).next() else {
+        let jobs = &mut self.jobs;
+        let fresh = { retained.payments.values() }
+            .find_map(|id| Some(jobs.get_mut(id)?.lease_of(url)?.handshake(now)));
+        let Some(fresh) = fresh else {
             let cause = Cause::Gone("the job");
             let failure = Failure::new(Party::Orchestrator(url.clone()), cause);
             self.pay_with(url, |payment| payment.no_quote(now, failure));
             return;
         };
         if retained.handshake.is_none() {
-            retained.handshake = Some(self.ids.adopt(lease.handshake(now)));
+            retained.handshake = Some(self.ids.adopt(fresh));
         }
         if let Some(handshake) = &mut retained.handshake {
             // One that has ended says so.
@@ -286,11 +291,10 @@ impl<S: Selector> Batch<S> {
         let failure = match event {
             handshake::Event::Renewed(info) => {
                 self.end_handshake(url);
-                let stays = |engaged: &Engaged| engaged.url == *url;
                 // Those who are with it take the newer info home.
                 for job in self.jobs.values_mut() {
-                    if let Some(engaged) = job.engaged.as_mut().filter(|engaged| stays(engaged)) {
-                        engaged.lease.info = Arc::clone(&info);
+                    if let Some(lease) = job.lease_of(url) {
+                        lease.info = Arc::clone(&info);
                     }
                 }
                 self.pay_with(url, |payment| payment.renew(now, &info));
@@ -325,7 +329,11 @@ impl<S: Selector> Batch<S> {
         };
         if failure.advice() == Advice::Stop {
             self.leave(id, Delivered::Untouched, Outcome::Unused);
-            return self.fail(id, Failed::Ours(Box::new(failure)));
+            // That no standby can be had is no reason to give up those who are at work.
+            if !self.wait_for_silent(id, None) {
+                self.fail(id, Failed::Ours(Box::new(failure)));
+            }
+            return;
         }
         self.leave(id, Delivered::Untouched, verdict(&failure));
         if let Some(job) = self.jobs.get_mut(&id) {
@@ -335,8 +343,9 @@ impl<S: Selector> Batch<S> {
     }
 
     /// Leaves the orchestrator that a job is with, which has done it.
-    pub(super) fn did_well(&mut self, id: JobId, served: &Served) {
-        let first_byte = Some(served.upstream);
+    pub(super) fn did_well(&mut self, id: JobId) {
+        let engaged = self.jobs.get(&id).and_then(|job| job.engaged.as_ref());
+        let first_byte = engaged.and_then(|engaged| engaged.first);
         self.leave(id, Delivered::Accepted, Outcome::Done { first_byte });
     }
 
@@ -370,20 +379,25 @@ impl<S: Selector> Batch<S> {
         for exchange in over {
             self.out.abort(exchange);
         }
-        let (units, upstream) = (job.size.units, job.upstream);
+        let units = job.size.units;
         let Some(engaged) = job.engaged.take() else {
             return;
         };
+        if matches!(outcome, Outcome::Done { .. }) {
+            let took = { engaged.took }.unwrap_or_else(|| self.now.since(engaged.asked));
+            self.pool.get_mut().measured(&engaged.lease, units, took);
+        }
+        self.part(engaged, how, outcome);
+    }
+
+    /// Says to the payments how it went with an orchestrator, and gives its lease back.
+    pub(super) fn part(&mut self, engaged: Engaged, how: Delivered, outcome: Outcome) {
         if let Some(payment) = engaged.payment {
             let now = self.now;
             self.pay_with(&engaged.url, |payments| payments.cancel(now, payment));
             self.tell(&engaged.url, payment, how);
         }
         let now = self.now;
-        let pool = self.pool.get_mut();
-        if matches!(outcome, Outcome::Done { .. }) {
-            pool.measured(&engaged.lease, units, upstream);
-        }
-        pool.give_back(now, engaged.lease, outcome);
+        self.pool.get_mut().give_back(now, engaged.lease, outcome);
     }
 }

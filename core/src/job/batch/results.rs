@@ -37,6 +37,9 @@ impl<S: Selector> Batch<S> {
         };
         let took = job.lap(self.now);
         job.upstream += took;
+        if let Some(engaged) = &mut job.engaged {
+            engaged.took = Some(self.now.since(engaged.asked));
+        }
         let mut distinct: Vec<&String> = Vec::new();
         for url in answer.urls() {
             if !distinct.contains(&url) {
@@ -112,7 +115,7 @@ impl<S: Selector> Batch<S> {
         let Stage::Fetching(fetching) = core::mem::replace(&mut job.stage, Stage::Selecting) else {
             return;
         };
-        self.did_well(id, &served);
+        self.did_well(id);
         self.remove(id);
         let finished = Finished {
             answer: Some(fetching.answer),

@@ -122,7 +122,7 @@ impl<S: Selector> Batch<S> {
         let Some(served) = job.served.take() else {
             return;
         };
-        self.did_well(id, &served);
+        self.did_well(id);
         self.remove(id);
         let finished = Finished {
             answer: None,

@@ -40,6 +40,9 @@ pub struct Config {
     pub select_within: Duration,
     /// How long one answer may take, at most, from the request to its last byte. Not for streams.
     pub answer_within: Duration,
+    /// How long an orchestrator may take for the head of its answer, beside a time for work of that size, before another
+    /// one is asked as well; `None` asks nobody else. See [`tries`](Self::tries) for the number of them.
+    pub standby_after: Option<Duration>,
     /// How long a stream may be silent, its head included.
     pub stream_silence: Duration,
     /// How long the download of a result may take, at most.
@@ -71,6 +74,7 @@ impl Default for Config {
             tries: TryLimit::BATCH,
             select_within: Duration::from_secs(6),
             answer_within: Duration::from_secs(300),
+            standby_after: Some(Duration::from_secs(10)),
             stream_silence: Duration::from_secs(120),
             download_within: Duration::from_secs(4),
             max_result: 300_000_000,

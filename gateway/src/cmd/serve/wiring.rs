@@ -286,6 +286,7 @@ impl<R: Runtime> Wiring<R> {
             only.retain(|one| allowed.contains(one));
         }
         let (answer, silence) = (settings.front.answer, settings.front.stream_silence);
+        let standby = settings.standby;
         let mut submission = self
             .gateway
             .submit(request)
@@ -298,6 +299,7 @@ impl<R: Runtime> Wiring<R> {
             .config(|job| {
                 job.answer_within = answer;
                 job.stream_silence = silence;
+                job.standby_after = standby;
             });
         if let Some((url, headers)) = &settings.endpoints.discovery {
             submission = submission.discovery(&url.to_string());

@@ -76,6 +76,7 @@ pub(super) const ROWS: &[Row] = &[
     live("prices.max", Form::Text, ""),
     live("prices.*", Form::Text, ""),
     live("pools.pipelines", Form::List, ""),
+    live("pools.standby", Form::Text, "10s"),
     live("models.alias.*", Form::Text, ""),
     live("models.set.*.max_tokens", Form::Number, ""),
     live("models.set.*.size", Form::Text, ""),

@@ -44,6 +44,8 @@ pub(in crate::cmd::serve) struct Settings {
     pub(in crate::cmd::serve) limits: Limits,
     pub(in crate::cmd::serve) prices: Prices,
     pub(in crate::cmd::serve) pipelines: Vec<Pipeline>,
+    /// How long an orchestrator may be silent before another is asked beside it, if ever.
+    pub(in crate::cmd::serve) standby: Option<Duration>,
     /// Further names of models.
     pub(in crate::cmd::serve) aliases: BTreeMap<String, (Pipeline, String)>,
     pub(in crate::cmd::serve) store: Option<PathBuf>,
@@ -235,6 +237,7 @@ impl Reader<'_> {
             limits,
             prices: self.prices(),
             pipelines: self.items("pools.pipelines", pipeline),
+            standby: Some(self.time("pools.standby")).filter(|after| !after.is_zero()),
             aliases: self.aliases(),
             store: self.path("store.path"),
             objects,
