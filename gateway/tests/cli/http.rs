@@ -16,10 +16,41 @@ pub(crate) fn call(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).expect("it listens");
-    stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .expect("a timeout");
+    let answer = fetch(address, method, path, headers, body);
+    let body = String::from_utf8(answer.body).expect("text");
+    (answer.status, body)
+}
+
+/// An answer as it came over the wire: chunks are not joined.
+#[derive(Debug)]
+pub(crate) struct Whole {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Whole {
+    /// A field of the head.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        let fields = self.head.lines().filter_map(|line| line.split_once(": "));
+        let mut named = fields.filter(|(field, _)| field.eq_ignore_ascii_case(name));
+        named.next().map(|(_, value)| value)
+    }
+
+    /// The body as text.
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("text")
+    }
+}
+
+/// Makes a request on a connection of its own; returns all of the answer.
+pub(crate) fn fetch(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Whole {
     let mut head = format!(
         "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {}\r\n",
         body.len()
@@ -28,15 +59,28 @@ pub(crate) fn call(
         head += &format!("{name}: {value}\r\n");
     }
     head += "\r\n";
+    say(address, &[head.as_bytes(), body].concat())
+}
+
+/// Sends these bytes on a connection of their own, and reads to its end.
+pub(crate) fn say(address: &str, bytes: &[u8]) -> Whole {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .expect("a timeout");
     // An answer may come before all of the request is taken.
-    let _ = stream.write_all(head.as_bytes());
-    let _ = stream.write_all(body);
+    let _ = stream.write_all(bytes);
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
-    let text = String::from_utf8(answer).expect("text");
-    let status = status(&text).unwrap_or_else(|| panic!("no status in {text:?}"));
-    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    (status, body.to_owned())
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+    let (head, body) = answer.split_at(end.map_or(answer.len(), |end| end + 4));
+    let head = String::from_utf8_lossy(head).into_owned();
+    let status = status(&head).unwrap_or_else(|| panic!("no status in {head:?}"));
+    Whole {
+        status,
+        head,
+        body: body.to_vec(),
+    }
 }
 
 /// The status in the first line of an answer.

@@ -2,6 +2,8 @@
 
 mod batch;
 #[cfg(unix)]
+mod chaos;
+#[cfg(unix)]
 mod clients;
 mod discover;
 #[path = "../support/files.rs"]

@@ -9,17 +9,17 @@ use crate::http::call;
 use crate::process::{gateway, signal};
 use crate::server::{Devnet, Server};
 
-const LLM: &str = "meta-llama/llama-3.1-8B-Instruct";
+pub(crate) const LLM: &str = "meta-llama/llama-3.1-8B-Instruct";
 
 /// A gateway that runs, and the addresses of its two doors.
-struct Serve {
-    server: Server,
-    door: String,
-    ops: String,
+pub(crate) struct Serve {
+    pub(crate) server: Server,
+    pub(crate) door: String,
+    pub(crate) ops: String,
 }
 
 impl Serve {
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut command = gateway();
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--ops", "127.0.0.1:0"])
@@ -64,7 +64,7 @@ impl Serve {
     }
 
     /// Waits until the orchestrators have been asked for their models.
-    fn knows_models(&self) {
+    pub(crate) fn knows_models(&self) {
         let until = Instant::now() + Duration::from_secs(60);
         while !self.get("/v1/models").1.contains(LLM) {
             assert!(
@@ -96,9 +96,32 @@ fn chat(door: &str, model: &str) -> (u16, String) {
     )
 }
 
-fn json(text: &str) -> serde_json::Value {
+pub(crate) fn json(text: &str) -> serde_json::Value {
     // Bodies of unknown length come in chunks.
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text:?}"))
+}
+
+/// The type of a [`form`].
+pub(crate) const FORM: (&str, &str) = ("content-type", "multipart/form-data; boundary=x");
+
+/// A form of these parts. Names of files count for nothing, so that each has one.
+pub(crate) fn form(parts: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut form = Vec::new();
+    for (name, content) in parts {
+        form.extend(format!("--x\r\ncontent-disposition: form-data; name=\"{name}\"").into_bytes());
+        if ["audio", "file", "image"].contains(name) {
+            form.extend(b"; filename=\"a\"");
+        }
+        form.extend([b"\r\n\r\n", *content, b"\r\n"].concat());
+    }
+    form.extend(b"--x--\r\n");
+    form
+}
+
+/// Two seconds of silence.
+pub(crate) fn wav() -> Vec<u8> {
+    let head = b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data\xff\xff\xff\xff";
+    [&head[..], &[0; 32_000]].concat()
 }
 
 #[test]
@@ -192,23 +215,21 @@ fn every_kind_of_route_is_served_by_the_development_network() {
 fn a_file_is_measured_before_anybody_is_asked() {
     let devnet = Devnet::start(1, &[]);
     let serve = Serve::before(&devnet, &[]);
-    let form = |file: &[u8]| {
-        let head =
-            "--x\r\ncontent-disposition: form-data; name=\"audio\"; filename=\"a.wav\"\r\n\r\n";
-        [head.as_bytes(), file, b"\r\n--x--\r\n"].concat()
-    };
-    let kind = ("content-type", "multipart/form-data; boundary=x");
-    let mut wav = b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data\xff\xff\xff\xff".to_vec();
-    // Text stays text, which the tests' own client asks for.
-    wav.extend([0; 32_000]);
-    let (status, body) = call(&serve.door, "POST", "/audio-to-text", &[kind], &form(&wav));
+    let form = |file: &[u8]| form(&[("audio", file)]);
+    let (status, body) = call(
+        &serve.door,
+        "POST",
+        "/audio-to-text",
+        &[FORM],
+        &form(&wav()),
+    );
     assert_eq!(status, 200, "{body}");
     assert!(json(&body)["text"].is_string(), "{body}");
     let (status, body) = call(
         &serve.door,
         "POST",
         "/audio-to-text",
-        &[kind],
+        &[FORM],
         &form(b"not sound"),
     );
     assert_eq!(status, 400, "{body}");
