@@ -2,4 +2,5 @@
 //! and the segments of a job.
 #![forbid(unsafe_code)]
 
+pub mod bridge;
 pub mod sdp;

@@ -126,3 +126,59 @@ pub fn read_adts(bytes: &[u8]) -> Option<(Config, &[u8], &[u8])> {
     let (frame, rest) = bytes.split_at_checked(length)?;
     Some((config, &frame[header..], rest))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configurations_are_read_and_written() {
+        let stereo = Config::new(48_000, 2).expect("a usual one");
+        assert_eq!(stereo.write(), [0x11, 0x90]);
+        assert_eq!(Config::read(&[0x11, 0x90]), Some(stereo));
+        // With what ffmpeg adds.
+        let mono = Config::read(&[0x11, 0x88, 0x56, 0xe5, 0x00]).expect("a mono one");
+        assert_eq!((mono.rate(), mono.channels()), (48_000, 1));
+        let eight = Config::new(44_100, 8).expect("AAC has 7.1");
+        assert_eq!(Config::read(&eight.write()), Some(eight));
+        assert_eq!(eight.channels(), 8);
+        // Cut off; another object type; a rate in words; channels in words.
+        for bad in [
+            &[][..],
+            &[0x11],
+            &[0x2b, 0x90],
+            &[0x17, 0x90],
+            &[0x11, 0x80],
+        ] {
+            assert_eq!(Config::read(bad), None, "{bad:?}");
+        }
+        assert_eq!(Config::new(48_001, 2), None);
+        assert_eq!(Config::new(48_000, 7), None);
+    }
+
+    #[test]
+    fn frames_are_found_behind_their_headers() {
+        for channels in [1, 2] {
+            let config = Config::new(44_100, channels).expect("a usual one");
+            let silence = config.silence().expect("it is known");
+            let mut bytes = config.adts(silence.len()).expect("it is short").to_vec();
+            bytes.extend_from_slice(silence);
+            bytes.push(9);
+            assert_eq!(read_adts(&bytes), Some((config, silence, &[9][..])));
+            for cut in 0..ADTS + silence.len() {
+                assert_eq!(read_adts(&bytes[..cut]), None);
+            }
+        }
+        let config = Config::new(8000, 6).expect("a usual one");
+        assert_eq!(config.silence(), None);
+        assert!(config.adts(MAX_FRAME).is_some());
+        assert_eq!(config.adts(MAX_FRAME + 1), None);
+    }
+
+    #[test]
+    fn durations_are_counted_together() {
+        let config = Config::new(44_100, 2).expect("a usual one");
+        assert_eq!(config.duration(1), Ticks(2089));
+        assert_eq!(config.duration(44_100), Ticks(1024 * 90_000));
+    }
+}

@@ -58,6 +58,9 @@ pub enum Dropped {
     /// A PES of more than [`MAX_PES`] bytes.
     #[error("a frame of more than {MAX_PES} bytes")]
     TooLarge,
+    /// A PES that is shorter than it says.
+    #[error("a frame that breaks off")]
+    CutOff,
     /// Something that is no PES, or ends inside its header.
     #[error("a frame whose header cannot be read")]
     BadHeader,
@@ -123,8 +126,11 @@ impl Demux {
     /// Takes the next bytes. Fetch [`Demux::next_event`] until it is empty before the next call.
     ///
     /// # Errors
-    /// If nothing like packets was found for [`MAX_JUNK`] bytes; every later call says the same.
+    /// If nothing like packets was found for [`MAX_JUNK`] bytes; every later call fails as well, until [`Demux::lost`].
     pub fn push(&mut self, data: &[u8]) -> Result<(), InputError> {
+        if self.junk > MAX_JUNK {
+            return Err(InputError::NotMpegTs { looks_like: None });
+        }
         self.buffer.extend_from_slice(data);
         loop {
             if !self.in_step && !self.find_step()? {
@@ -186,11 +192,9 @@ impl Demux {
         let skip = found.unwrap_or(last + 1);
         self.junk += skip;
         if self.junk > MAX_JUNK {
-            self.junk = MAX_JUNK;
-            // Keep what there is, so that a later call finds no packets either.
-            return Err(InputError::NotMpegTs {
-                looks_like: ts::guess_format(&self.buffer),
-            });
+            let looks_like = ts::guess_format(&self.buffer);
+            self.buffer.clear();
+            return Err(InputError::NotMpegTs { looks_like });
         }
         self.buffer.advance(skip);
         self.in_step = found.is_some();
@@ -507,7 +511,7 @@ impl Pes {
     fn feed(&mut self, starts: bool, payload: &[u8], stuffed: bool) -> [Option<Ended>; 2] {
         let mut before = None;
         if starts {
-            before = self.end();
+            before = self.end().or(self.is_open.then_some(Err(Dropped::CutOff)));
             self.bytes.clear();
             self.is_open = true;
         }
@@ -549,3 +553,6 @@ impl Pes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,3 +43,49 @@ impl Gop {
         &self.units
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn unit(millis: i64, key: bool, bytes: usize) -> AccessUnit {
+        AccessUnit {
+            pts: Ticks::from_millis(millis),
+            dts: Ticks::from_millis(millis),
+            key,
+            data: Bytes::from(vec![0; bytes]),
+        }
+    }
+
+    #[test]
+    fn the_pictures_from_the_last_key_frame_on_are_kept() {
+        let mut gop = Gop::default();
+        gop.push(&unit(0, false, 10));
+        assert!(gop.units().is_empty());
+        for millis in 1..10 {
+            gop.push(&unit(millis, millis == 3 || millis == 7, 10));
+        }
+        let kept: Vec<_> = gop.units().iter().map(|unit| unit.dts.0 / 90).collect();
+        assert_eq!(kept, [7, 8, 9]);
+        gop.clear();
+        gop.push(&unit(10, false, 10));
+        assert!(gop.units().is_empty());
+    }
+
+    #[test]
+    fn a_group_that_is_too_large_or_too_long_is_not_kept() {
+        let mut gop = Gop::default();
+        gop.push(&unit(0, true, 10));
+        gop.push(&unit(4000, false, 10));
+        assert_eq!(gop.units().len(), 2);
+        gop.push(&unit(4001, false, 10));
+        assert!(gop.units().is_empty());
+        gop.push(&unit(5000, true, MAX_BYTES));
+        assert_eq!(gop.units().len(), 1);
+        gop.push(&unit(5001, false, 1));
+        gop.push(&unit(5002, false, 1));
+        assert!(gop.units().is_empty());
+    }
+}

@@ -104,3 +104,58 @@ fn length(bytes: &[u8]) -> Option<(usize, &[u8])> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{CHROMIUM, FFMPEG, recorded};
+
+    #[test]
+    fn recorded_packets_play_as_long_as_their_stamps_say() {
+        for recording in [CHROMIUM, FFMPEG] {
+            let packets: Vec<_> = recorded(recording)
+                .into_iter()
+                .filter(|frame| !frame.is_video)
+                .collect();
+            assert!(packets.len() > 90);
+            for two in packets.windows(2) {
+                let played = samples(two[0].data).map(i64::from);
+                assert_eq!(played, Some(two[1].time - two[0].time));
+            }
+        }
+    }
+
+    #[test]
+    fn every_kind_of_packet_has_its_length() {
+        let long = |toc: u8, frames: u8| samples(&[toc << 3 | 3, frames, 0]);
+        let one = |config: u8| samples(&[config << 3]);
+        let expected = [480, 960, 1920, 2880].repeat(3);
+        let hybrid = [480, 960].repeat(2);
+        let celt = [120, 240, 480, 960].repeat(4);
+        for (config, expected) in expected.iter().chain(&hybrid).chain(&celt).enumerate() {
+            assert_eq!(one(config as u8), Some(*expected), "configuration {config}");
+        }
+        assert_eq!(long(16, 1), Some(120));
+        assert_eq!(duration(silence(2)), Some(Ticks::from_millis(20)));
+        assert_eq!(duration(silence(1)), Some(Ticks::from_millis(20)));
+        assert!(is_stereo(silence(2)) && !is_stereo(silence(1)));
+    }
+
+    #[test]
+    fn what_no_encoder_makes_is_refused() {
+        // Nothing; a frame that is too large; 49 frames; 120 ms are the most; a length past the end; no frame at all.
+        assert_eq!(samples(&[]), None);
+        let mut large = vec![0xfc; 1 + MAX_FRAME];
+        assert_eq!(samples(&large), Some(960));
+        large.push(0);
+        assert_eq!(samples(&large), None);
+        assert_eq!(samples(&[16 << 3 | 3, 48]), Some(MAX_SAMPLES));
+        assert_eq!(samples(&[16 << 3 | 3, 49]), None);
+        assert_eq!(samples(&[3 << 3 | 3, 2]), Some(MAX_SAMPLES));
+        assert_eq!(samples(&[3 << 3 | 3, 3]), None);
+        assert_eq!(samples(&[0xfe, 9, 1]), None);
+        assert_eq!(samples(&[0xff, 0x80]), None);
+        assert_eq!(samples(&[0xfd, 1]), None);
+        assert_eq!(samples(&[0xff, 0xc2, 255, 255]), None);
+    }
+}

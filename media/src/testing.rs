@@ -97,23 +97,36 @@ impl Mux {
     }
 
     fn section(&mut self, pid: u16, table: u8, id: u16, body: &[u8]) {
-        self.header(pid, true, 1);
         let length = body.len() + 9;
-        let mut section = vec![table, 0xb0 | (length >> 8) as u8, length as u8];
+        let mut section = vec![0, table, 0xb0 | (length >> 8) as u8, length as u8];
         section.extend([(id >> 8) as u8, id as u8, 0xc1, 0, 0]);
         section.extend(body);
-        section.extend(mpegts_crc::sum32(&section).to_be_bytes());
-        self.bytes.push(0);
-        self.bytes.extend(section);
-        self.fill();
+        section.extend(mpegts_crc::sum32(&section[1..]).to_be_bytes());
+        for (at, payload) in section.chunks(PACKET - 4).enumerate() {
+            self.header(pid, at == 0, 1);
+            self.bytes.extend(payload);
+            self.fill();
+        }
     }
 
     /// PAT and PMT; streams are PID and type, the first one has the PCR.
     pub(crate) fn tables(&mut self, streams: &[(u16, u8)]) -> &mut Self {
+        self.pat(&[PMT]).pmt(PMT, streams)
+    }
+
+    /// A PAT of programs with their PMT at those PIDs.
+    pub(crate) fn pat(&mut self, programs: &[u16]) -> &mut Self {
+        let pat = (1_u16..).zip(programs).flat_map(|(program, pid)| {
+            let [high, low] = pid.to_be_bytes();
+            [0, program as u8, 0xe0 | high, low]
+        });
+        self.section(0, 0, 1, &pat.collect::<Vec<_>>());
+        self
+    }
+
+    /// The PMT of the first program, at that PID.
+    pub(crate) fn pmt(&mut self, at: u16, streams: &[(u16, u8)]) -> &mut Self {
         let pid = |pid: u16| [0xe0 | (pid >> 8) as u8, pid as u8];
-        let mut pat = vec![0, 1];
-        pat.extend(pid(PMT));
-        self.section(0, 0, 1, &pat);
         let mut pmt = pid(streams[0].0).to_vec();
         pmt.extend([0xf0, 0]);
         for (elementary, kind) in streams {
@@ -121,7 +134,7 @@ impl Mux {
             pmt.extend(pid(*elementary));
             pmt.extend([0xf0, 0]);
         }
-        self.section(PMT, 2, 1, &pmt);
+        self.section(at, 2, 1, &pmt);
         self
     }
 
@@ -172,8 +185,17 @@ impl Mux {
             adaptation.extend(frame.pcr.map(pcr).into_iter().flatten());
             adaptation.resize(adaptation.len().max(frame.stuffing), 0xff);
         }
+        self.packets(pid, adaptation, &pes)
+    }
+
+    /// A PES packet of just these bytes.
+    pub(crate) fn pes(&mut self, pid: u16, pes: &[u8]) -> &mut Self {
+        self.packets(pid, Vec::new(), pes)
+    }
+
+    fn packets(&mut self, pid: u16, mut adaptation: Vec<u8>, pes: &[u8]) -> &mut Self {
         let mut starts = true;
-        let mut rest = &pes[..];
+        let mut rest = pes;
         while !rest.is_empty() {
             let room = PACKET - 5 - adaptation.len();
             let plain = adaptation.is_empty() && rest.len() >= PACKET - 4;
@@ -225,4 +247,34 @@ pub(crate) fn pes(recording: &[u8]) -> Vec<(u16, Vec<u8>)> {
         }
     }
     ended
+}
+
+/// A recorded frame: whether it is a picture, whether a key frame, its time by its own clock, its bytes.
+pub(crate) struct Recorded {
+    pub(crate) is_video: bool,
+    pub(crate) key: bool,
+    pub(crate) time: i64,
+    pub(crate) data: &'static [u8],
+}
+
+/// Access units and packets of Opus as a browser sent them, which changes its picture size, and as ffmpeg did.
+pub(crate) const CHROMIUM: &[u8] = include_bytes!("../tests/vectors/au/chromium.au");
+pub(crate) const FFMPEG: &[u8] = include_bytes!("../tests/vectors/au/ffmpeg9.au");
+
+/// The frames of such a recording.
+pub(crate) fn recorded(mut bytes: &'static [u8]) -> Vec<Recorded> {
+    let mut frames = Vec::new();
+    while let [kind, key, rest @ ..] = bytes {
+        let (time, rest) = rest.split_first_chunk().expect("a time");
+        let (length, rest) = rest.split_first_chunk().expect("a length");
+        let (data, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
+        frames.push(Recorded {
+            is_video: *kind == b'v',
+            key: *key == 1,
+            time: i64::from_be_bytes(*time),
+            data,
+        });
+        bytes = rest;
+    }
+    frames
 }

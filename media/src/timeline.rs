@@ -363,3 +363,6 @@ impl Microseconds {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -368,3 +368,6 @@ impl ParameterSets {
         out
     }
 }
+
+#[cfg(test)]
+mod tests;

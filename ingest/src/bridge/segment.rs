@@ -1,0 +1,180 @@
+//! The segments of a bridge: where they are cut, and what is written into them.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use livepeer_core::machine::Outbox;
+use livepeer_core::time::Time;
+use livepeer_media::frame::{AccessUnit, Audio, AudioTrack, Ticks};
+use livepeer_media::h264::ParameterSets;
+use livepeer_media::mux::Mux;
+
+use super::{Event, Figures, KEY_DUE, MAX_SEGMENT, MAX_SILENCE, SILENCE_AFTER};
+
+/// Writes the segments of one job.
+#[derive(Debug)]
+pub(super) struct Segments {
+    min: Duration,
+    mux: Mux,
+    sets: ParameterSets,
+    /// When the open segment began, by the clock and in the media.
+    began: Time,
+    began_media: Ticks,
+    /// When the last key frame came.
+    key: Time,
+    /// Tables that the next picture is written with.
+    tables: Option<Bytes>,
+    /// The end of the sound that was written.
+    sound_until: Option<Ticks>,
+}
+
+impl Segments {
+    pub(super) fn new(min: Duration, sound: Option<AudioTrack>) -> Self {
+        Self {
+            min,
+            mux: Mux::new(sound),
+            sets: ParameterSets::default(),
+            began: Time::ZERO,
+            began_media: Ticks::ZERO,
+            key: Time::ZERO,
+            tables: None,
+            sound_until: None,
+        }
+    }
+
+    /// The sound that was announced.
+    pub(super) const fn sound(&self) -> Option<AudioTrack> {
+        self.mux.audio_track()
+    }
+
+    /// Whether the open segment ends before this picture.
+    pub(super) fn is_due(&self, now: Time, unit: &AccessUnit) -> bool {
+        let clock = now.since(self.began);
+        let media = (unit.dts - self.began_media).to_duration();
+        let is_late = clock.max(media) >= MAX_SEGMENT;
+        is_late || unit.key && clock.min(media) >= self.min
+    }
+
+    /// Whether the source should have sent a key frame.
+    pub(super) fn key_is_due(&self, now: Time) -> bool {
+        now >= self.key.max(self.began) + KEY_DUE
+    }
+
+    /// Begins a segment with this picture, which is to be written next.
+    pub(super) fn begin(
+        &mut self,
+        now: Time,
+        unit: &AccessUnit,
+        out: &mut Outbox<Event>,
+        figures: &mut Figures,
+    ) {
+        (self.began, self.began_media) = (now, unit.dts);
+        self.tables = Some(self.mux.tables());
+        figures.segments += 1;
+        figures.forced += u64::from(!unit.key);
+        out.event(Event::Begin);
+    }
+
+    /// Writes a picture, and silence where sound is missing.
+    pub(super) fn picture(
+        &mut self,
+        now: Time,
+        unit: &AccessUnit,
+        out: &mut Outbox<Event>,
+        figures: &mut Figures,
+    ) {
+        figures.pictures += 1;
+        self.sets.learn(&unit.data);
+        if unit.key {
+            self.key = now;
+        }
+        let packets = match self.tables.take() {
+            Some(tables) => {
+                let whole = (!unit.key).then(|| AccessUnit {
+                    data: self.sets.before(&unit.data),
+                    ..unit.clone()
+                });
+                let packets = self.mux.video(whole.as_ref().unwrap_or(unit));
+                // One write a picture, its tables included.
+                let mut all = BytesMut::with_capacity(tables.len() + packets.len());
+                all.extend_from_slice(&tables);
+                all.extend_from_slice(&packets);
+                all.freeze()
+            }
+            None => self.mux.video(unit),
+        };
+        out.event(Event::Write(packets));
+        self.fill(unit.pts, out, figures);
+    }
+
+    /// Writes a frame of sound that plays for so long from `pts` on. One that would play where sound was written already
+    /// is left out.
+    pub(super) fn sounds(
+        &mut self,
+        pts: Ticks,
+        duration: Ticks,
+        audio: &Audio,
+        out: &mut Outbox<Event>,
+        figures: &mut Figures,
+    ) {
+        if self.sound_until.is_some_and(|until| pts + OVERLAP < until) {
+            return;
+        }
+        let audio = Audio {
+            pts,
+            ..audio.clone()
+        };
+        self.sound_until = Some(pts + duration);
+        let packets = self.mux.audio(&audio);
+        if !packets.is_empty() {
+            figures.sounds += 1;
+            out.event(Event::Write(packets));
+        }
+    }
+
+    /// Writes silence up to a picture that sound is too far behind.
+    fn fill(&mut self, picture: Ticks, out: &mut Outbox<Event>, figures: &mut Figures) {
+        let Some((track, data)) = self
+            .sound()
+            .and_then(|track| Some((track, track.silence()?)))
+        else {
+            return;
+        };
+        let Some(duration) = track.duration(&data) else {
+            return;
+        };
+        let until = *self.sound_until.get_or_insert(picture);
+        if picture - until < SILENCE_AFTER {
+            return;
+        }
+        let mut pts = until.max(picture - MAX_SILENCE);
+        let mut packets = BytesMut::new();
+        while pts < picture {
+            packets.extend_from_slice(&self.mux.audio(&Audio {
+                pts,
+                track,
+                data: data.clone(),
+            }));
+            figures.silences += 1;
+            pts += duration;
+        }
+        self.sound_until = Some(pts);
+        out.event(Event::Write(packets.freeze()));
+    }
+
+    /// The packet of a clock reference between slow pictures.
+    pub(super) fn clock(&mut self) -> Option<Bytes> {
+        self.mux.clock()
+    }
+
+    /// Writes a segment of tables: a sign of life.
+    pub(super) fn keep_alive(&mut self, out: &mut Outbox<Event>, figures: &mut Figures) {
+        figures.segments += 1;
+        out.event(Event::Begin);
+        out.event(Event::Write(self.mux.tables()));
+        out.event(Event::End);
+    }
+}
+
+/// Frames may begin so much before the end of the last one: stamps of a source are rounded, to a millisecond in RTMP.
+const OVERLAP: Ticks = Ticks::from_millis(5);
