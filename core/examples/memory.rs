@@ -44,6 +44,10 @@ fn seen(out: Out) -> Vec<In> {
     let whole = |body: Body| match body {
         Body::Empty => vec![In::End(Headers::new())],
         Body::Full(bytes) => vec![In::Data(bytes), In::End(Headers::new())],
+        Body::Pieces(pieces) => {
+            let end = In::End(Headers::new());
+            pieces.into_iter().map(In::Data).chain([end]).collect()
+        }
         Body::Stream => Vec::new(),
     };
     match out {

@@ -7,6 +7,7 @@
 //! [`In::Failed`] may come at any point and ends the exchange, as does [`Out::Abort`] from our side.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
 
@@ -97,6 +98,8 @@ pub enum Body {
     Empty,
     /// All of it, now.
     Full(Bytes),
+    /// All of it, now, in pieces that follow each other: a large one is shared instead of copied beside small ones.
+    Pieces(Vec<Bytes>),
     /// Piece by piece, with steps of its own.
     Stream,
 }
@@ -107,6 +110,10 @@ impl fmt::Debug for Body {
         match self {
             Self::Empty => f.write_str("Empty"),
             Self::Full(bytes) => write!(f, "Full({} bytes)", bytes.len()),
+            Self::Pieces(pieces) => {
+                let all: usize = pieces.iter().map(Bytes::len).sum();
+                write!(f, "Pieces({all} bytes)")
+            }
             Self::Stream => f.write_str("Stream"),
         }
     }

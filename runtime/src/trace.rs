@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use livepeer_core::http::{Body, Headers, In, Out};
 
 pub(crate) struct OutStep<'a>(pub(crate) &'a Out);
@@ -58,6 +59,10 @@ fn head(f: &mut fmt::Formatter<'_>, headers: &Headers, body: &Body) -> fmt::Resu
     match body {
         Body::Empty => Ok(()),
         Body::Full(data) => write!(f, ", body of {} bytes", data.len()),
+        Body::Pieces(pieces) => {
+            let all: usize = pieces.iter().map(Bytes::len).sum();
+            write!(f, ", body of {all} bytes")
+        }
         Body::Stream => f.write_str(", streamed body"),
     }
 }

@@ -74,6 +74,7 @@ impl Driven for World {
                 }
                 let body = match request.body {
                     Body::Full(body) => body,
+                    Body::Pieces(pieces) => pieces.concat().into(),
                     _ => Bytes::new(),
                 };
                 let asked = (id, request.method, request.url, request.headers, body);

@@ -230,6 +230,10 @@ impl<M: Machine> Client<M> {
                         input(In::Data(bytes));
                         input(In::End(Headers::new()));
                     }
+                    Body::Pieces(pieces) => {
+                        pieces.into_iter().for_each(|piece| input(In::Data(piece)));
+                        input(In::End(Headers::new()));
+                    }
                     Body::Stream => {}
                 }
             }

@@ -85,16 +85,14 @@ pub async fn both_directions_stream_at_once_over_every_protocol<R: Runtime>(runt
         let (_server, socket) = Side::server(&runtime, tls).await;
         for protocol in [HTTP1, HTTP2] {
             let client = Side::client(&runtime);
-            let (status, text) = client
-                .fetch(
-                    post(
-                        url(&socket, secure, "/sink"),
-                        Body::Full(pattern(100_000).into()),
-                    )
-                    .protocol(protocol),
-                )
-                .await;
-            assert_eq!((status, text), (200, b"100000".to_vec()));
+            let whole = Bytes::from(pattern(100_000));
+            let pieces = [whole.slice(..1), whole.slice(1..90_000), Bytes::new()];
+            let pieces = [&pieces[..], &[whole.slice(90_000..)]].concat();
+            for body in [Body::Full(whole), Body::Pieces(pieces)] {
+                let to = url(&socket, secure, "/sink");
+                let (status, text) = client.fetch(post(to, body).protocol(protocol)).await;
+                assert_eq!((status, text), (200, b"100000".to_vec()));
+            }
         }
     }
 }

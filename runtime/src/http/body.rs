@@ -24,7 +24,8 @@ impl Drop for Sending {
 /// Our side's body, as hyper takes it.
 pub(crate) enum OutBody {
     Empty,
-    Full(Option<Bytes>, Option<Exchange>),
+    /// All of it, in pieces; a client's exchange hears how it gets on.
+    Full(std::vec::IntoIter<Bytes>, Option<Exchange>),
     /// Streamed by a client.
     Sending(Sending),
     /// Streamed by a server.
@@ -33,6 +34,13 @@ pub(crate) enum OutBody {
 
 /// Bytes that hyper may take before the machine hears of it, if more are at hand.
 const REPORT_BYTES: usize = 64 << 10;
+
+impl OutBody {
+    /// All of a body, for an exchange of ours if there is one.
+    pub(crate) fn full(pieces: Vec<Bytes>, exchange: Option<Exchange>) -> Self {
+        Self::Full(pieces.into_iter(), exchange)
+    }
+}
 
 impl Body for OutBody {
     type Data = Bytes;
@@ -44,8 +52,8 @@ impl Body for OutBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         let (exchange, eager) = match self.get_mut() {
             Self::Empty => return Poll::Ready(None),
-            Self::Full(data, exchange) => {
-                let Some(data) = data.take().filter(|data| !data.is_empty()) else {
+            Self::Full(pieces, exchange) => {
+                let Some(data) = pieces.find(|data| !data.is_empty()) else {
                     return Poll::Ready(None);
                 };
                 if let Some(exchange) = exchange {
@@ -86,7 +94,7 @@ impl Body for OutBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Full(data, _) => data.as_ref().is_none_or(Bytes::is_empty),
+            Self::Full(pieces, _) => pieces.as_slice().iter().all(Bytes::is_empty),
             Self::Sending(Sending(exchange)) => exchange.lane.is_drained(),
             Self::Serving(serving) => serving.get().lane.is_drained(),
         }
@@ -95,8 +103,9 @@ impl Body for OutBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Full(data, _) => {
-                SizeHint::with_exact(data.as_ref().map_or(0, |data| data.len() as u64))
+            Self::Full(pieces, _) => {
+                let lengths = pieces.as_slice().iter().map(|data| data.len() as u64);
+                SizeHint::with_exact(lengths.sum())
             }
             Self::Sending(_) | Self::Serving(_) => SizeHint::default(),
         }

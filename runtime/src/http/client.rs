@@ -104,7 +104,8 @@ impl<R: Runtime> Client<R> {
         }
         let body = match std::mem::take(&mut request.body) {
             Body::Empty => OutBody::Empty,
-            Body::Full(data) => OutBody::Full(Some(data), Some(exchange.clone())),
+            Body::Full(data) => OutBody::full(vec![data], Some(exchange.clone())),
+            Body::Pieces(pieces) => OutBody::full(pieces, Some(exchange.clone())),
             Body::Stream => OutBody::Sending(Sending(exchange.clone())),
         };
         let head = convert::request_head(&request, body)?;

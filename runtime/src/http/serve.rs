@@ -186,7 +186,11 @@ impl<R: Runtime> Serve<R> {
             Body::Stream => OutBody::Serving(serving),
             Body::Full(data) => {
                 serving.finish();
-                OutBody::Full(Some(data), None)
+                OutBody::full(vec![data], None)
+            }
+            Body::Pieces(pieces) => {
+                serving.finish();
+                OutBody::full(pieces, None)
             }
             Body::Empty => {
                 serving.finish();
@@ -206,7 +210,8 @@ impl<R: Runtime> Serve<R> {
             reply.headers.push("connection", "close");
         }
         let body = match std::mem::take(&mut reply.body) {
-            Body::Full(data) => OutBody::Full(Some(data), None),
+            Body::Full(data) => OutBody::full(vec![data], None),
+            Body::Pieces(pieces) => OutBody::full(pieces, None),
             Body::Empty | Body::Stream => OutBody::Empty,
         };
         self.answer(&reply, body, cx)

@@ -315,11 +315,18 @@ impl Net {
         }
     }
 
+    fn all(&mut self, key: u64, there: bool, pieces: impl IntoIterator<Item = Bytes>) {
+        for bytes in pieces.into_iter().filter(|bytes| !bytes.is_empty()) {
+            self.data(key, there, bytes);
+        }
+    }
+
     fn body(&mut self, key: u64, there: bool, body: Body) {
         match body {
             Body::Stream => return,
-            Body::Full(bytes) if !bytes.is_empty() => self.data(key, there, bytes),
-            _ => {}
+            Body::Empty => {}
+            Body::Full(bytes) => self.all(key, there, [bytes]),
+            Body::Pieces(pieces) => self.all(key, there, pieces),
         }
         self.travel(key, there, In::End(Headers::new()));
     }

@@ -497,6 +497,10 @@ impl Player {
                         exchange.body = bytes.to_vec();
                         exchange.over = true;
                     }
+                    Body::Pieces(pieces) => {
+                        exchange.body = pieces.concat();
+                        exchange.over = true;
+                    }
                     Body::Empty => exchange.over = true,
                 }
             }

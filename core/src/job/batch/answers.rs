@@ -8,7 +8,7 @@ use super::Batch;
 use super::job::{Events, InFlight, Stage};
 use super::types::{Event, Failed, JobId, Left, RefusedBy, Served, Trying};
 use crate::error::{Cause, Failure, Party};
-use crate::http::{Body, Fault, In, Out, Response};
+use crate::http::{Fault, In, Out, Response};
 use crate::payment::session::{Credentials, Delivered};
 use crate::pool::{Outcome, Selector};
 use crate::wire::batch::{Grounds, Verdict, judge, read_answer};
@@ -35,7 +35,7 @@ impl<S: Selector> Batch<S> {
             .header("content-type", job.content_type.clone())
             // Without this, pictures come as data URLs.
             .header("authorization", "Livepeer-AI-Worker-1.0")
-            .body(Body::Full(job.body.clone()))
+            .body(job.body.clone())
             .trust(self.config.trust);
         let bill = engaged.payment.and_then(|payment| {
             let retained = self.retained.get(&engaged.url)?;

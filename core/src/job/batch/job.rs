@@ -6,11 +6,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use bytes::Bytes;
-
 use super::types::{Attempt, File, Left, Served};
 use crate::exchange::Exchange;
-use crate::http::Url;
+use crate::http::{Body, Url};
 use crate::machine::EffectId;
 use crate::payment::session::{Bill, PaymentId};
 use crate::pool::Lease;
@@ -23,7 +21,7 @@ use crate::wire::sse;
 /// A job from its submission to its last event.
 pub(super) struct Job {
     pub(super) content_type: String,
-    pub(super) body: Bytes,
+    pub(super) body: Body,
     pub(super) size: Size,
     pub(super) stream: bool,
     pub(super) preferences: Preferences,

@@ -262,8 +262,8 @@ impl<S: Selector> Batch<S> {
         let id = JobId(self.submitted);
         self.submitted += 1;
         let job = Job {
-            body: encoded.to_bytes(),
-            content_type: encoded.content_type,
+            content_type: encoded.content_type.clone(),
+            body: encoded.into_body(),
             size,
             stream: request.is_stream(),
             preferences,

@@ -10,6 +10,7 @@ use serde::ser::{SerializeMap, Serializer};
 
 use super::fields::{self, Message, Value};
 use super::request::BatchRequest;
+use crate::http::Body;
 use crate::wire::multipart;
 
 /// A body, in pieces that follow each other, and its type. A file is a piece of its own, shared and not copied.
@@ -32,6 +33,12 @@ impl Encoded {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The body as it goes out: nothing is copied.
+    #[must_use]
+    pub fn into_body(self) -> Body {
+        Body::Pieces(self.pieces)
     }
 
     /// The body in one piece: copied, unless it is one piece already.

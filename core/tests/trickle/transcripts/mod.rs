@@ -347,6 +347,10 @@ impl Driven for World {
                         seen.body.extend_from_slice(bytes);
                         seen.ended = true;
                     }
+                    Body::Pieces(pieces) => {
+                        seen.body.extend_from_slice(&pieces.concat());
+                        seen.ended = true;
+                    }
                     Body::Stream => {}
                 }
                 seen.reply = Some(reply);
