@@ -3,4 +3,8 @@
 #![forbid(unsafe_code)]
 
 pub mod bridge;
+pub mod port;
 pub mod sdp;
+mod webrtc;
+mod whep;
+pub mod whip;

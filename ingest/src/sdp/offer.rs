@@ -1,5 +1,7 @@
 //! Which offers are taken, and what of them.
 
+pub use livepeer_media::timeline::Kind;
+
 use super::scan::{FEEDBACK, Lines, PLI, Payload, Scan, Transport, scan};
 
 /// The part that a peer asks for.
@@ -73,23 +75,6 @@ pub enum Setup {
     Active,
     /// The peer begins.
     Passive,
-}
-
-/// The kinds of media.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names are the meaning")]
-pub enum Kind {
-    Video,
-    Audio,
-}
-
-impl Kind {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Video => "video",
-            Self::Audio => "audio",
-        }
-    }
 }
 
 /// The profiles of H.264 that are taken, the least first.

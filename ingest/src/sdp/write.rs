@@ -149,7 +149,7 @@ impl Offer {
         else {
             return;
         };
-        let track = taken.kind.name();
+        let track = name(taken.kind);
         put(text, format_args!("a=msid:{STREAM} {track}\r\n"));
         if let Some(repair) = sender.repair {
             put(
@@ -173,6 +173,13 @@ impl Offer {
     }
 }
 
+const fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Video => "video",
+        Kind::Audio => "audio",
+    }
+}
+
 fn put(text: &mut String, line: std::fmt::Arguments<'_>) {
     text.write_fmt(line)
         .expect("a string takes all that is written");
@@ -181,7 +188,7 @@ fn put(text: &mut String, line: std::fmt::Arguments<'_>) {
 fn media_line(text: &mut String, taken: &Taken) {
     put(
         text,
-        format_args!("m={} 9 UDP/TLS/RTP/SAVPF", taken.kind.name()),
+        format_args!("m={} 9 UDP/TLS/RTP/SAVPF", name(taken.kind)),
     );
     for format in &taken.formats {
         put(text, format_args!(" {}", format.number));

@@ -1,3 +1,7 @@
 //! WHIP and WHEP: offers and answers, the port, sessions.
 
+mod doors;
 mod offers;
+mod senders;
+mod viewers;
+mod world;

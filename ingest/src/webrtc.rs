@@ -1,0 +1,641 @@
+//! One WebRTC peer over `str0m`: an offer in, datagrams in and out, media in and out.
+//!
+//! The engine is deterministic but for its keys and numbers: those come from the crypto library's source of entropy, and
+//! no driver can have a say in that.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use livepeer_core::Time;
+use livepeer_media::frame::Ticks;
+use str0m::change::SdpOffer;
+use str0m::config::DtlsCert;
+use str0m::error::RtcError;
+use str0m::format::{Codec, CodecConfig, FormatParams};
+use str0m::media::{Frequency, KeyframeRequestKind, MediaData, MediaTime, Mid, Pt};
+use str0m::net::{Protocol, Receive};
+use str0m::rtp::{Extension, ExtensionMap};
+use str0m::{Candidate, IceCreds, Input, Output, Rtc};
+
+use crate::sdp::{Answer, Kind, Offer, Role, Sender, Setup, Taken};
+
+/// How long after our first ClientHello we repeat it. ffmpeg 9 always loses the first one, and the engine's own
+/// repetition comes after a second. Repeating any later record stops ffmpeg's media for half a minute.
+const HELLO_AGAIN: Duration = Duration::from_millis(30);
+/// How many packets out of order are held: more than the largest key frame has, or the engine would give up on it.
+const REORDERED_VIDEO: usize = 512;
+/// At most this many errors of the engine in a row end a session that is connected.
+const MAX_ERRORS: u32 = 32;
+
+/// The certificate that all sessions of a process show. Peers know it by its hash in the answer.
+#[derive(Clone, Debug)]
+pub struct Certificate(DtlsCert);
+
+impl Certificate {
+    /// Makes one, with a key on P-256. This takes milliseconds: once a process, not once a session.
+    ///
+    /// # Panics
+    /// If the crypto library cannot make a key, as on a machine without entropy.
+    #[must_use]
+    pub fn generate() -> Self {
+        let provider = str0m::crypto::from_feature_flags();
+        let made = provider.dtls_provider.generate_certificate();
+        Self(made.expect("the crypto library makes certificates"))
+    }
+}
+
+/// The engine's clock: an instant, and the time that it was. Only differences count, so any instant will do.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    instant: Instant,
+    time: Time,
+}
+
+impl Clock {
+    /// A clock on which it is `time` at `instant`.
+    #[must_use]
+    pub const fn new(instant: Instant, time: Time) -> Self {
+        Self { instant, time }
+    }
+
+    fn instant(&self, time: Time) -> Instant {
+        self.instant + time.since(self.time)
+    }
+
+    fn time(&self, instant: Instant) -> Time {
+        // The engine's "never" lies a century ahead; a timer there is as good as none.
+        self.time + instant.saturating_duration_since(self.instant)
+    }
+}
+
+/// A datagram.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    /// The address at the other end.
+    pub peer: SocketAddr,
+    /// The payload.
+    pub data: Vec<u8>,
+}
+
+/// Things that happened to a peer.
+#[derive(Debug)]
+pub(crate) enum Happened {
+    /// DTLS is done: media can flow.
+    Connected,
+    /// A picture or a packet of sound.
+    Media(Kind, Box<MediaData>),
+    /// The sender has been silent for a while, or is heard again.
+    Paused(bool),
+    /// The viewer asks for a key frame.
+    KeyFrameWanted,
+    /// The part of our video that got lost on its way to the viewer, of 1.
+    Loss(f32),
+    /// The peer said goodbye.
+    Closed,
+    /// The engine gave up.
+    Broken(String),
+}
+
+/// An output of a peer.
+#[derive(Debug)]
+pub(crate) enum Out {
+    Send(Datagram),
+    Happened(Happened),
+}
+
+/// The reason why a sound offer became no session. The fault is ours.
+#[derive(Debug, thiserror::Error)]
+#[error("the WebRTC engine refused an offer that we took: {0}")]
+pub(crate) struct Unmade(String);
+
+#[derive(Debug)]
+enum Hello {
+    /// We are not the client, or it is over.
+    None,
+    Waiting,
+    /// Sent once; again at that time unless the peer is heard.
+    Sent(Datagram, Time),
+    Again(Datagram),
+}
+
+/// The parts of a session that sends or receives media of one kind.
+#[derive(Clone, Copy, Debug)]
+struct Track {
+    kind: Kind,
+    mid: Mid,
+    payload: Pt,
+    pli: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Peer {
+    rtc: Rtc,
+    clock: Clock,
+    now: Time,
+    /// The local address that the engine believes in, one a family.
+    ours: Vec<SocketAddr>,
+    tracks: Vec<Track>,
+    hello: Hello,
+    connected: bool,
+    errors: u32,
+    deadline: Option<Time>,
+}
+
+/// Our names in ICE.
+#[derive(Clone, Debug)]
+pub(crate) struct Credentials {
+    pub(crate) ufrag: String,
+    pub(crate) password: String,
+}
+
+/// What every session of a port shares.
+#[derive(Clone, Debug)]
+pub(crate) struct Common {
+    pub(crate) clock: Clock,
+    pub(crate) certificate: Certificate,
+    pub(crate) addresses: Vec<SocketAddr>,
+}
+
+impl Peer {
+    /// Takes an offer, and answers it.
+    pub(crate) fn accept(
+        now: Time,
+        common: &Common,
+        credentials: &Credentials,
+        offer: &Offer,
+        id: u64,
+    ) -> Result<(Self, String), Unmade> {
+        let unmade = |error: RtcError| Unmade(error.to_string());
+        let mut config = Rtc::builder()
+            .set_ice_lite(true)
+            .set_dtls_cert(common.certificate.0.clone())
+            .set_local_ice_credentials(IceCreds {
+                ufrag: credentials.ufrag.clone(),
+                pass: credentials.password.clone(),
+            })
+            .set_reordering_size_video(REORDERED_VIDEO)
+            .set_extension_map(extensions(offer));
+        if offer.role() == Role::Whep {
+            config = config.set_stats_interval(Some(Duration::from_secs(1)));
+        }
+        *config.codec_config() = codecs(offer);
+        let mut rtc = config.build(common.clock.instant(now));
+        let mut ours = Vec::<SocketAddr>::new();
+        for address in &common.addresses {
+            if ours
+                .iter()
+                .all(|known| known.is_ipv4() != address.is_ipv4())
+            {
+                let candidate = Candidate::host(*address, "udp");
+                let candidate = candidate.map_err(|error| Unmade(error.to_string()))?;
+                rtc.add_local_candidate(candidate);
+                ours.push(*address);
+            }
+        }
+        let text = offer.for_engine();
+        let parsed = SdpOffer::from_sdp_string(&text).map_err(|error| Unmade(error.to_string()))?;
+        rtc.sdp_api().accept_offer(parsed).map_err(unmade)?;
+        let mut tracks = Vec::new();
+        let mut senders = Vec::new();
+        for kind in [Kind::Video, Kind::Audio] {
+            let Some((name, taken)) = offer.section(kind) else {
+                continue;
+            };
+            let mid = Mid::from(name);
+            check(&rtc, mid, taken)?;
+            if offer.role() == Role::Whep {
+                let mut api = rtc.direct_api();
+                let stream = api.stream_tx_by_mid(mid, None);
+                let stream = stream.ok_or_else(|| Unmade(format!("no stream for {name}")))?;
+                senders.push(Sender {
+                    kind,
+                    ssrc: *stream.ssrc(),
+                    repair: stream.rtx().map(|ssrc| *ssrc),
+                });
+            }
+            tracks.push(Track {
+                kind,
+                mid,
+                payload: Pt::new_with_value(taken.formats[0].number),
+                pli: taken.formats.iter().any(|format| format.has_pli()),
+            });
+        }
+        let fingerprint = rtc.direct_api().local_dtls_fingerprint().bytes.clone();
+        let fingerprint: Vec<_> = fingerprint
+            .iter()
+            .map(|byte| format!("{byte:02X}"))
+            .collect();
+        let answer = offer.answer(&Answer {
+            id,
+            ufrag: &credentials.ufrag,
+            password: &credentials.password,
+            fingerprint: &fingerprint.join(":"),
+            addresses: &common.addresses,
+            senders: &senders,
+        });
+        let peer = Self {
+            rtc,
+            clock: common.clock,
+            now,
+            ours,
+            tracks,
+            hello: match offer.setup {
+                Setup::Active => Hello::Waiting,
+                Setup::Passive => Hello::None,
+            },
+            connected: false,
+            errors: 0,
+            deadline: Some(now),
+        };
+        Ok((peer, answer))
+    }
+
+    /// Whether a STUN message is from this peer: it names both sides and its checksum is made with our password.
+    pub(crate) fn accepts(&self, now: Time, from: SocketAddr, data: &[u8]) -> bool {
+        let now = self.clock.instant(now);
+        self.input(now, from, data)
+            .is_some_and(|input| self.rtc.accepts(&input))
+    }
+
+    fn input<'a>(&self, now: Instant, from: SocketAddr, data: &'a [u8]) -> Option<Input<'a>> {
+        let to = *self
+            .ours
+            .iter()
+            .find(|ours| ours.is_ipv4() == from.is_ipv4())?;
+        let received = Receive::new(Protocol::Udp, from, to, data).ok()?;
+        Some(Input::Receive(now, received))
+    }
+
+    /// Takes in a datagram from the peer. Whether it was one that the engine could read.
+    pub(crate) fn receive(&mut self, now: Time, from: SocketAddr, data: &[u8]) -> bool {
+        self.now = self.now.max(now);
+        let instant = self.clock.instant(self.now);
+        if matches!(data, [20..=63, ..]) {
+            self.hello = Hello::None;
+        }
+        let Some(input) = self.input(instant, from, data) else {
+            return false;
+        };
+        self.deadline = Some(self.now);
+        match self.rtc.handle_input(input) {
+            Ok(()) => true,
+            Err(error) => {
+                self.note(&error);
+                false
+            }
+        }
+    }
+
+    /// Lets time pass.
+    pub(crate) fn tick(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        if let Hello::Sent(datagram, at) = &self.hello
+            && self.now >= *at
+        {
+            self.hello = Hello::Again(datagram.clone());
+        }
+        if self.deadline.is_some_and(|at| at <= self.now) {
+            let input = Input::Timeout(self.clock.instant(self.now));
+            if let Err(error) = self.rtc.handle_input(input) {
+                self.note(&error);
+            }
+        }
+    }
+
+    /// The latest time that this peer heard of.
+    pub(crate) const fn now(&self) -> Time {
+        self.now
+    }
+
+    /// When to call [`Peer::tick`], after a drain.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        let hello = match &self.hello {
+            Hello::Sent(_, at) => Some(*at),
+            _ => None,
+        };
+        self.deadline.into_iter().chain(hello).min()
+    }
+
+    /// The next output; `None` when drained.
+    pub(crate) fn poll(&mut self) -> Option<Out> {
+        if matches!(self.hello, Hello::Again(_)) {
+            let Hello::Again(datagram) = std::mem::replace(&mut self.hello, Hello::None) else {
+                return None;
+            };
+            return Some(Out::Send(datagram));
+        }
+        loop {
+            if self.errors > MAX_ERRORS {
+                self.rtc.disconnect();
+                self.errors = 0;
+                return Some(Out::Happened(Happened::Broken(
+                    "too many errors".to_owned(),
+                )));
+            }
+            match self.rtc.poll_output() {
+                Ok(Output::Timeout(at)) => {
+                    let at = self.clock.time(at);
+                    // Time stands still within a drain: what is due now is due a moment later.
+                    let at = at.max(self.now + Duration::from_millis(1));
+                    self.deadline = self.rtc.is_alive().then_some(at);
+                    return None;
+                }
+                Ok(Output::Transmit(transmit)) => {
+                    let datagram = Datagram {
+                        peer: transmit.destination,
+                        data: transmit.contents.into(),
+                    };
+                    if matches!(self.hello, Hello::Waiting) && is_client_hello(&datagram.data) {
+                        self.hello = Hello::Sent(datagram.clone(), self.now + HELLO_AGAIN);
+                    }
+                    return Some(Out::Send(datagram));
+                }
+                Ok(Output::Event(event)) => {
+                    if let Some(happened) = self.happened(event) {
+                        return Some(Out::Happened(happened));
+                    }
+                }
+                Err(error) => {
+                    if let Some(text) = self.note(&error) {
+                        return Some(Out::Happened(Happened::Broken(text)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Counts an error. Its text if the session is over: before it is connected any error is the end, later one may be
+    /// a datagram that somebody else sent.
+    fn note(&mut self, error: &RtcError) -> Option<String> {
+        let passing = self.connected || matches!(error, RtcError::Packet(..));
+        self.errors += if passing { 1 } else { MAX_ERRORS + 1 };
+        if self.errors <= MAX_ERRORS && self.rtc.is_alive() {
+            return None;
+        }
+        self.rtc.disconnect();
+        self.errors = 0;
+        Some(error.to_string())
+    }
+
+    fn happened(&mut self, event: str0m::Event) -> Option<Happened> {
+        use str0m::Event;
+        Some(match event {
+            Event::Connected => {
+                self.connected = true;
+                Happened::Connected
+            }
+            Event::MediaData(media) => {
+                self.errors = 0;
+                let kind = self.kind(media.mid)?;
+                Happened::Media(kind, Box::new(media))
+            }
+            Event::StreamPaused(paused) if self.kind(paused.mid) == Some(Kind::Video) => {
+                Happened::Paused(paused.paused)
+            }
+            Event::KeyframeRequest(_) => Happened::KeyFrameWanted,
+            Event::MediaEgressStats(stats) if self.kind(stats.mid) == Some(Kind::Video) => {
+                Happened::Loss(stats.loss?)
+            }
+            Event::Closed => Happened::Closed,
+            _ => return None,
+        })
+    }
+
+    fn kind(&self, mid: Mid) -> Option<Kind> {
+        self.tracks
+            .iter()
+            .find(|track| track.mid == mid)
+            .map(|track| track.kind)
+    }
+
+    fn track(&self, kind: Kind) -> Option<Track> {
+        self.tracks.iter().copied().find(|track| track.kind == kind)
+    }
+
+    /// Asks the sender for a key frame. Whether it offered to be asked.
+    pub(crate) fn ask_for_key_frame(&mut self) -> bool {
+        let Some(track) = self.track(Kind::Video).filter(|track| track.pli) else {
+            return false;
+        };
+        self.deadline = Some(self.now);
+        let writer = self.rtc.writer(track.mid);
+        writer.is_some_and(|mut writer| {
+            writer
+                .request_keyframe(None, KeyframeRequestKind::Pli)
+                .is_ok()
+        })
+    }
+
+    /// Whether the viewer wants media of a kind.
+    pub(crate) fn wants(&self, kind: Kind) -> bool {
+        self.track(kind).is_some()
+    }
+
+    /// Sends a picture. `captured` says when it was on the machine's clock, so that sound is kept in step.
+    pub(crate) fn send_video(&mut self, captured: Time, stamp: u64, data: Arc<[u8]>) {
+        let time = MediaTime::from_90khz(stamp);
+        self.send(Kind::Video, captured, time, data);
+    }
+
+    /// Sends a packet of Opus. The stamp counts samples of 48 kHz.
+    pub(crate) fn send_audio(&mut self, captured: Time, stamp: u64, data: Arc<[u8]>) {
+        let time = MediaTime::new(stamp, Frequency::FORTY_EIGHT_KHZ);
+        self.send(Kind::Audio, captured, time, data);
+    }
+
+    fn send(&mut self, kind: Kind, captured: Time, time: MediaTime, data: Arc<[u8]>) {
+        let (Some(track), true) = (self.track(kind), self.connected) else {
+            return;
+        };
+        let wallclock = self.clock.instant(captured);
+        self.deadline = Some(self.now);
+        let Some(writer) = self.rtc.writer(track.mid) else {
+            return;
+        };
+        let writer = match kind {
+            // Chromium holds pictures back for 7 ms otherwise.
+            Kind::Video => writer.playout_delay(MediaTime::ZERO, MediaTime::ZERO),
+            Kind::Audio => writer,
+        };
+        if let Err(error) = writer.write(track.payload, wallclock, time, data) {
+            self.note(&error);
+        }
+        // The engine packs what was written when time passes.
+        let input = Input::Timeout(self.clock.instant(self.now));
+        if let Err(error) = self.rtc.handle_input(input) {
+            self.note(&error);
+        }
+    }
+
+    /// Says goodbye. What is left to be sent follows from [`Peer::poll`].
+    pub(crate) fn close(&mut self) {
+        self.deadline = Some(self.now);
+        if self.connected {
+            if let Err(error) = self.rtc.close() {
+                self.note(&error);
+            }
+        } else {
+            self.rtc.disconnect();
+        }
+    }
+}
+
+/// The last sender report at the time of a frame: its stamp in ticks, unwrapped like the frame's, and its moment in
+/// microseconds since 1970.
+pub(crate) fn report(media: &MediaData) -> Option<(Ticks, i64)> {
+    let info = media.last_sender_info?;
+    let since = info.ntp_time.duration_since(std::time::UNIX_EPOCH).ok()?;
+    let (frame, report) = (
+        media.time.numer(),
+        info.rtp_time.rebase(media.time.frequency()).numer(),
+    );
+    // Both count modulo 2^32 on the wire.
+    let apart = (report as u32).wrapping_sub(frame as u32) as i32;
+    let stamp = frame.checked_add_signed(apart.into())?;
+    let stamp = ticks(MediaTime::new(stamp, media.time.frequency()));
+    Some((stamp, i64::try_from(since.as_micros()).ok()?))
+}
+
+/// A stamp of video or of Opus as ticks.
+pub(crate) fn ticks(time: MediaTime) -> Ticks {
+    Ticks(time.rebase(Frequency::NINETY_KHZ).numer() as i64) // the engine counts from 2^32 wraps of 32 bits
+}
+
+/// The engine has to have taken all that our answer says.
+fn check(rtc: &Rtc, mid: Mid, taken: &Taken) -> Result<(), Unmade> {
+    let media = rtc.media(mid).filter(|media| !media.disabled());
+    let media = media.ok_or_else(|| Unmade(format!("no section {mid}")))?;
+    let known = |number: u8| media.remote_pts().iter().any(|pt| **pt == number);
+    match taken.formats.iter().find(|format| !known(format.number)) {
+        Some(format) => Err(Unmade(format!("no payload type {}", format.number))),
+        None => Ok(()),
+    }
+}
+
+fn codecs(offer: &Offer) -> CodecConfig {
+    let mut config = CodecConfig::empty();
+    for section in &offer.sections {
+        for format in section.taken.iter().flat_map(|taken| &taken.formats) {
+            let number = Pt::new_with_value(format.number);
+            match format.h264 {
+                Some((mode, id)) => {
+                    let repair = format.repair.map(Pt::new_with_value);
+                    config.add_h264(number, repair, mode == 1, id);
+                }
+                None => config.add_config(
+                    number,
+                    None,
+                    Codec::Opus,
+                    Frequency::FORTY_EIGHT_KHZ,
+                    Some(2),
+                    FormatParams::parse_line(&format.parameters),
+                ),
+            }
+        }
+    }
+    config
+}
+
+fn extensions(offer: &Offer) -> ExtensionMap {
+    let mut map = ExtensionMap::empty();
+    for section in &offer.sections {
+        for (id, name) in section.taken.iter().flat_map(|taken| &taken.extensions) {
+            let known = [
+                Extension::RtpMid,
+                Extension::TransportSequenceNumber,
+                Extension::AudioLevel,
+                Extension::PlayoutDelay,
+            ];
+            if let Some(extension) = known
+                .into_iter()
+                .find(|extension| extension.as_uri() == *name)
+            {
+                map.set(*id, extension);
+            }
+        }
+    }
+    map
+}
+
+/// A DTLS record that begins with the handshake message of type 1.
+fn is_client_hello(data: &[u8]) -> bool {
+    data.first() == Some(&22) && data.get(13) == Some(&1)
+}
+
+/// Names a session in its URL: 128 random bits, so that nobody finds another's.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(u128);
+
+impl SessionId {
+    pub(crate) const fn new(bits: u128) -> Self {
+        Self(bits)
+    }
+
+    /// The session of that name: 32 hexadecimal digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let hex = text.len() == 32
+            && text
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        hex.then(|| u128::from_str_radix(text, 16).ok().map(Self))
+            .flatten()
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    // The whole of it is a key to the session: logs need only tell sessions apart.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "session {:08x}…", self.0 >> 96)
+    }
+}
+
+/// The reason why a session ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum End {
+    /// The peer asked for it by DELETE, or said goodbye.
+    #[error("disconnected")]
+    Disconnected,
+    /// No media connection came about.
+    #[error("not connected: {0}; the UDP port has to be reachable at the addresses in our answer")]
+    NotConnected(&'static str),
+    /// The peer is connected and sends no video.
+    #[error("no video came")]
+    NoVideo,
+    /// Video came, and no picture at which decoding can begin.
+    #[error("no key frame came")]
+    NoKeyFrame,
+    /// So much of the video was unusable that more of it will not help.
+    #[error("the video cannot be used: {0}")]
+    BadVideo(String),
+    /// The peer sent more than any live stream.
+    #[error("input rate: more than 50 Mbit/s")]
+    InputRate,
+    /// Nothing was heard of the peer for a while.
+    #[error("the peer is gone")]
+    Gone,
+    /// The viewer's connection carries less than the stream.
+    #[error("too slow for the stream")]
+    TooSlow,
+    /// Another session sends under the name.
+    #[error("another sender took over")]
+    TakenOver,
+    /// The stream that was watched is over.
+    #[error("the stream ended")]
+    StreamEnded,
+    /// Our side ended it, and says why.
+    #[error("{0}")]
+    Kicked(String),
+    /// The engine gave up.
+    #[error("the WebRTC session broke: {0}")]
+    Broken(String),
+}

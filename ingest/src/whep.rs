@@ -1,0 +1,362 @@
+//! The session of a viewer (WHEP), and what the viewers of one stream share.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use livepeer_core::Time;
+use livepeer_media::Gop;
+use livepeer_media::frame::{AccessUnit, Audio, Ticks};
+
+use crate::sdp::Kind;
+use crate::webrtc::{Datagram, End, Happened, Out, Peer};
+use crate::whip::{CONNECTING, CONSENT};
+
+/// At most this many bytes wait to be sent to a viewer.
+const MAX_UNSENT: usize = 2 << 20;
+/// How long a viewer may lose more than half of its packets.
+const MAX_LOSS_TIME: Duration = Duration::from_secs(10);
+/// The part of the packets that a viewer may lose for longer, of 1.
+const MAX_LOSS: f32 = 0.5;
+/// At most this many packets leave at once; larger pictures follow at [`PACKETS_A_MS`].
+const BURST: u32 = 12;
+/// The packets of a large picture that leave in a millisecond.
+const PACKETS_A_MS: u32 = 10;
+/// A viewer that asks for a key frame waits for the next one if it is due within this time.
+const KEY_FRAME_SOON: Duration = Duration::from_millis(500);
+/// The step over a break of the stream.
+const STEP: Ticks = Ticks(3_000);
+
+/// The parts of a stream that its viewers share.
+#[derive(Debug, Default)]
+pub(crate) struct Stream {
+    gop: Gop,
+    /// The number of the group of pictures, and how long the one before it was.
+    group: u64,
+    group_time: Option<Ticks>,
+    group_start: Option<Ticks>,
+    /// What is added to the stamps of the source, so that they go on over a break.
+    offset: Ticks,
+    last: Option<Ticks>,
+    broken: bool,
+    /// When the frame with a stamp of zero would have been captured.
+    origin: Option<Time>,
+}
+
+impl Stream {
+    /// Places a picture on the viewers' timeline and keeps it for those who join.
+    pub(crate) fn video(&mut self, now: Time, unit: &AccessUnit) -> AccessUnit {
+        let pts = self.place(now, unit.pts);
+        let unit = AccessUnit {
+            pts,
+            dts: pts,
+            ..unit.clone()
+        };
+        if unit.key {
+            self.group += 1;
+            self.group_time = self.group_start.map(|start| pts - start);
+            self.group_start = Some(pts);
+        }
+        self.gop.push(&unit);
+        self.last = Some(self.last.map_or(pts, |last| last.max(pts)));
+        unit
+    }
+
+    pub(crate) fn audio(&mut self, now: Time, audio: &Audio) -> Ticks {
+        self.place(now, audio.pts)
+    }
+
+    /// The source continues elsewhere: stamps go on from here, and pictures from the next key frame.
+    pub(crate) fn restart(&mut self) {
+        self.gop.clear();
+        self.group_start = None;
+        self.broken = true;
+    }
+
+    pub(crate) fn units(&self) -> &[AccessUnit] {
+        self.gop.units()
+    }
+
+    fn place(&mut self, now: Time, pts: Ticks) -> Ticks {
+        if std::mem::take(&mut self.broken) {
+            let next = self.last.map_or(pts, |last| last + STEP);
+            self.offset = next - pts;
+        }
+        let pts = pts + self.offset;
+        if self.origin.is_none() {
+            let since = pts.to_duration();
+            self.origin = Some(Time::from_nanos(
+                now.as_nanos().saturating_sub(since.as_nanos() as u64),
+            ));
+        }
+        pts
+    }
+
+    /// When a frame was captured, as far as the viewer is concerned: pictures and sound by one clock.
+    fn captured(&self, pts: Ticks) -> Time {
+        self.origin.unwrap_or(Time::ZERO) + pts.to_duration()
+    }
+
+    fn key_frame_is_soon(&self) -> bool {
+        let (Some(start), Some(time), Some(last)) = (self.group_start, self.group_time, self.last)
+        else {
+            return false;
+        };
+        let due = start + time - last;
+        due.0 >= 0 && due.to_duration() <= KEY_FRAME_SOON
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Connecting {
+        by: Time,
+        heard: bool,
+    },
+    /// Connected: what is kept of the stream is owed.
+    Joining,
+    /// For a key frame.
+    Waiting,
+    Playing,
+}
+
+#[derive(Debug)]
+pub(crate) struct Viewer {
+    peer: Peer,
+    state: State,
+    heard: Time,
+    /// Where this viewer's stamps begin, of video and of audio.
+    offsets: (u64, u64),
+    /// The group of pictures that was sent again last.
+    repeated: Option<u64>,
+    wants_key: bool,
+    lossy_since: Option<Time>,
+    /// Packets of media that wait for their turn.
+    queue: VecDeque<Datagram>,
+    unsent: usize,
+    tokens: u32,
+    filled: Time,
+}
+
+impl Viewer {
+    pub(crate) fn new(now: Time, peer: Peer, offsets: (u64, u64)) -> Self {
+        Self {
+            peer,
+            state: State::Connecting {
+                by: now + CONNECTING,
+                heard: false,
+            },
+            heard: now,
+            offsets,
+            repeated: None,
+            wants_key: false,
+            lossy_since: None,
+            queue: VecDeque::new(),
+            unsent: 0,
+            tokens: BURST,
+            filled: now,
+        }
+    }
+
+    pub(crate) const fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Connecting { heard: false, .. })
+    }
+
+    pub(crate) fn accepts(&self, now: Time, from: SocketAddr, data: &[u8]) -> bool {
+        self.peer.accepts(now, from, data)
+    }
+
+    pub(crate) fn receive(&mut self, now: Time, datagram: &Datagram, stun: bool) {
+        if stun {
+            self.heard = now;
+            if let State::Connecting {
+                by,
+                heard: heard @ false,
+            } = &mut self.state
+            {
+                (*by, *heard) = (now + CONNECTING, true);
+            }
+        }
+        self.peer.receive(now, datagram.peer, &datagram.data);
+    }
+
+    pub(crate) fn tick(&mut self, now: Time) -> Result<(), End> {
+        match self.state {
+            State::Connecting { by, .. } if now >= by => {
+                return Err(End::NotConnected("STUN and DTLS were not done in time"));
+            }
+            State::Connecting { .. } => {}
+            _ if now >= self.heard + CONSENT => return Err(End::Gone),
+            _ => {}
+        }
+        if self
+            .lossy_since
+            .is_some_and(|since| now.since(since) >= MAX_LOSS_TIME)
+        {
+            return Err(End::TooSlow);
+        }
+        self.peer.tick(now);
+        Ok(())
+    }
+
+    pub(crate) fn deadline(&self, now: Time) -> Option<Time> {
+        let state = match self.state {
+            State::Connecting { by, .. } => by,
+            _ => self.heard + CONSENT,
+        };
+        let queue = (!self.queue.is_empty()).then(|| now + Duration::from_millis(1));
+        let lossy = self.lossy_since.map(|since| since + MAX_LOSS_TIME);
+        [Some(state), queue, lossy, self.peer.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Takes what the engine has to say; datagrams go to `send`, packets of media when it is their turn.
+    pub(crate) fn drain(&mut self, now: Time, send: &mut VecDeque<Datagram>) -> Result<(), End> {
+        self.poll(send)?;
+        let passed = now.since(self.filled).as_millis().min(1_000) as u32; // at most 1,000
+        if passed > 0 {
+            self.tokens = self.tokens.saturating_add(passed * PACKETS_A_MS).min(BURST);
+            self.filled = now;
+        }
+        while self.tokens > 0
+            && let Some(datagram) = self.queue.pop_front()
+        {
+            self.tokens -= 1;
+            self.unsent -= datagram.data.len();
+            send.push_back(datagram);
+        }
+        if self.unsent > MAX_UNSENT {
+            return Err(End::TooSlow);
+        }
+        Ok(())
+    }
+
+    fn poll(&mut self, send: &mut VecDeque<Datagram>) -> Result<(), End> {
+        while let Some(out) = self.peer.poll() {
+            match out {
+                Out::Send(datagram) if is_media(&datagram.data) => {
+                    self.unsent += datagram.data.len();
+                    self.queue.push_back(datagram);
+                }
+                Out::Send(datagram) => send.push_back(datagram),
+                Out::Happened(happened) => self.happened(happened)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn happened(&mut self, happened: Happened) -> Result<(), End> {
+        match happened {
+            Happened::Connected => self.state = State::Joining,
+            Happened::KeyFrameWanted => self.wants_key = true,
+            Happened::Loss(loss) if loss > MAX_LOSS => {
+                self.lossy_since.get_or_insert(self.peer.now());
+            }
+            Happened::Loss(_) => self.lossy_since = None,
+            Happened::Closed => return Err(End::Disconnected),
+            Happened::Broken(_) if matches!(self.state, State::Connecting { .. }) => {
+                return Err(End::NotConnected("DTLS failed"));
+            }
+            Happened::Broken(text) => return Err(End::Broken(text)),
+            Happened::Media(..) | Happened::Paused(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Gives the viewer what it is owed of the stream so far: the pictures since the last key frame when it joins, and
+    /// once more a group when it has lost them.
+    pub(crate) fn serve(
+        &mut self,
+        stream: &Stream,
+        send: &mut VecDeque<Datagram>,
+    ) -> Result<(), End> {
+        if self.state == State::Joining {
+            self.wants_key = false;
+            self.repeated = Some(stream.group);
+            let ready = !self.peer.wants(Kind::Video) || !stream.units().is_empty();
+            self.state = if ready {
+                State::Playing
+            } else {
+                State::Waiting
+            };
+            return self.send_units(stream, send);
+        }
+        if std::mem::take(&mut self.wants_key)
+            && self.state == State::Playing
+            && self.repeated != Some(stream.group)
+            && !stream.key_frame_is_soon()
+        {
+            self.repeated = Some(stream.group);
+            return self.send_units(stream, send);
+        }
+        Ok(())
+    }
+
+    fn send_units(&mut self, stream: &Stream, send: &mut VecDeque<Datagram>) -> Result<(), End> {
+        for unit in stream.units() {
+            self.send_unit(stream, unit.pts, Arc::from(&unit.data[..]));
+            // The engine holds only so many pictures that were not polled.
+            self.poll(send)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn video(
+        &mut self,
+        now: Time,
+        stream: &Stream,
+        unit: &AccessUnit,
+        data: &Arc<[u8]>,
+        send: &mut VecDeque<Datagram>,
+    ) {
+        self.peer.tick(now);
+        if self.state == State::Waiting && unit.key {
+            self.state = State::Playing;
+        }
+        if self.state == State::Playing {
+            // The pictures before do not wait behind this one.
+            self.unsent = 0;
+            send.extend(self.queue.drain(..));
+            self.tokens = BURST;
+            self.send_unit(stream, unit.pts, Arc::clone(data));
+        }
+    }
+
+    fn send_unit(&mut self, stream: &Stream, pts: Ticks, data: Arc<[u8]>) {
+        let stamp = self.offsets.0 + u64::try_from(pts.0).unwrap_or(0);
+        self.peer.send_video(stream.captured(pts), stamp, data);
+    }
+
+    pub(crate) fn audio(&mut self, now: Time, stream: &Stream, pts: Ticks, data: &Arc<[u8]>) {
+        if self.state == State::Playing {
+            self.peer.tick(now);
+            let stamp = self.offsets.1 + u64::try_from(pts.to_48k()).unwrap_or(0);
+            self.peer
+                .send_audio(stream.captured(pts), stamp, Arc::clone(data));
+        }
+    }
+
+    /// The stream broke: what follows begins with a key frame.
+    pub(crate) fn wait(&mut self) {
+        if self.state == State::Playing && self.peer.wants(Kind::Video) {
+            self.state = State::Waiting;
+        }
+    }
+
+    pub(crate) fn close(&mut self, send: &mut VecDeque<Datagram>) {
+        self.peer.close();
+        while let Some(out) = self.peer.poll() {
+            if let Out::Send(datagram) = out {
+                send.push_back(datagram);
+            }
+        }
+    }
+}
+
+/// A packet of RTP; control packets have a type of 64 to 95 (RFC 5761).
+fn is_media(data: &[u8]) -> bool {
+    matches!(data, [128..=191, second, ..] if !matches!(second & 0x7f, 64..=95))
+}

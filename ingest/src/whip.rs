@@ -1,0 +1,501 @@
+//! The session of a sender: from its offer to its frames (WHIP, RFC 9725).
+//!
+//! ```text
+//! Asking ──admitted──▶ Connecting ──DTLS done──▶ Gathering ──key frame, tracks known──▶ Live
+//! ```
+//! Any of them ends by its deadline, by the peer, or by us. The tracks are decided once, at the first key frame: models
+//! wait for sound that was announced, and never hear sound that was not.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use livepeer_core::Time;
+use livepeer_media::frame::{AccessUnit, Audio, AudioTrack, Ticks};
+use livepeer_media::timeline::Microseconds;
+use livepeer_media::{h264, opus};
+use str0m::media::MediaData;
+
+use crate::sdp::Kind;
+use crate::webrtc::{self, Datagram, End, Happened, Out, Peer};
+
+/// How long an answer waits for leave to be given.
+pub const ADMISSION: Duration = Duration::from_secs(5);
+/// How long a peer may take from our answer to its first valid STUN message, and from there to the end of DTLS.
+pub const CONNECTING: Duration = Duration::from_secs(10);
+/// How long video may take from there, unless configured otherwise.
+pub const VIDEO: Duration = Duration::from_secs(5);
+/// How long sound that was offered may come after video.
+pub const AUDIO: Duration = Duration::from_millis(500);
+/// How long the first key frame may come after video: OBS drops what it encoded before it was connected, ignores
+/// requests, and has a key frame every 250 frames.
+pub const KEY_FRAME: Duration = Duration::from_secs(10);
+/// How long a peer is taken to be there without a word: browsers and ffmpeg send a STUN message every 5 s or sooner.
+pub const CONSENT: Duration = Duration::from_secs(10);
+/// How long a request for a key frame is followed by no other.
+pub const KEY_FRAME_PAUSE: Duration = Duration::from_millis(500);
+/// At most this many bytes a second come from a sender, over [`RATE_WINDOW`].
+pub const MAX_BYTES_A_SECOND: u64 = 50_000_000 / 8;
+/// How long a sender's rate is measured.
+pub const RATE_WINDOW: Duration = Duration::from_secs(2);
+/// At most this many bytes of pictures are held until the tracks are known.
+const MAX_HELD: usize = h264::MAX_UNIT;
+
+/// A piece of a sender's stream. Time stamps are the sender's, unwrapped: a timeline of the job's places them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// A picture; WebRTC senders do not reorder.
+    Video(AccessUnit),
+    /// A packet of Opus.
+    Audio(Audio),
+    /// A sender report: the stamp of a track is at so many microseconds of the sender's clock.
+    Report(Kind, Ticks, i64),
+}
+
+/// What a sender's session says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    Connected,
+    /// The stream begins; whether it has sound.
+    Opened(bool),
+    /// A frame, and when it arrived.
+    Frame(Time, Frame),
+    Stalled,
+    Resumed,
+}
+
+#[derive(Debug)]
+enum State {
+    Asking { by: Time },
+    Connecting { by: Time, heard: bool },
+    Gathering(Gathering),
+    Live,
+}
+
+#[derive(Debug)]
+struct Gathering {
+    video_by: Time,
+    /// Set with the first picture.
+    audio_by: Option<Time>,
+    key_by: Option<Time>,
+    audio: bool,
+    /// Whether a stream without IDR pictures may begin at a recovery point: it has shown one, and no IDR in all the time.
+    recovery: Recovery,
+    /// From the first key frame on.
+    held: Vec<(Time, Frame)>,
+    bytes: usize,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Recovery {
+    Unseen,
+    Seen,
+    Taken,
+}
+
+#[derive(Debug)]
+pub(crate) struct Whip {
+    peer: Peer,
+    state: State,
+    config: Patience,
+    offered_audio: bool,
+    video: h264::Stream,
+    microseconds: Microseconds,
+    pictures: u64,
+    reports: [Option<i64>; 2],
+    heard: Time,
+    /// When to ask for a key frame, if one is wanted.
+    key_due: Option<Time>,
+    key_asked: Option<Time>,
+    rate: (Time, u64),
+    stalled: bool,
+    said: VecDeque<Said>,
+}
+
+/// The waiting times that operators may choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// How long a connected sender may take to its first picture.
+    pub video: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { video: VIDEO }
+    }
+}
+
+impl Whip {
+    pub(crate) fn new(now: Time, peer: Peer, config: Patience, user_agent: &str) -> Self {
+        Self {
+            offered_audio: peer.wants(Kind::Audio),
+            peer,
+            state: State::Asking {
+                by: now + ADMISSION,
+            },
+            config,
+            video: h264::Stream::default(),
+            microseconds: Microseconds::new(user_agent),
+            pictures: 0,
+            reports: [None; 2],
+            heard: now,
+            key_due: None,
+            key_asked: None,
+            rate: (now, 0),
+            stalled: false,
+            said: VecDeque::new(),
+        }
+    }
+
+    /// Whether no peer has proved to be there yet.
+    pub(crate) const fn is_waiting(&self) -> bool {
+        matches!(
+            self.state,
+            State::Asking { .. } | State::Connecting { heard: false, .. }
+        )
+    }
+
+    pub(crate) fn admit(&mut self, now: Time) {
+        self.state = State::Connecting {
+            by: now + CONNECTING,
+            heard: false,
+        };
+    }
+
+    pub(crate) fn accepts(&self, now: Time, from: std::net::SocketAddr, data: &[u8]) -> bool {
+        self.peer.accepts(now, from, data)
+    }
+
+    /// Takes in a datagram of the peer's; `stun` if it is a STUN message with a valid checksum.
+    pub(crate) fn receive(
+        &mut self,
+        now: Time,
+        datagram: &Datagram,
+        stun: bool,
+    ) -> Result<(), End> {
+        let (since, bytes) = &mut self.rate;
+        if now.since(*since) >= RATE_WINDOW {
+            (*since, *bytes) = (now, 0);
+        }
+        *bytes += datagram.data.len() as u64;
+        if *bytes > MAX_BYTES_A_SECOND * RATE_WINDOW.as_secs() {
+            return Err(End::InputRate);
+        }
+        if stun {
+            self.heard = now;
+            if let State::Connecting {
+                by,
+                heard: heard @ false,
+            } = &mut self.state
+            {
+                (*by, *heard) = (now + CONNECTING, true);
+            }
+        }
+        self.peer.receive(now, datagram.peer, &datagram.data);
+        Ok(())
+    }
+
+    /// Lets time pass.
+    pub(crate) fn tick(&mut self, now: Time) -> Result<(), End> {
+        match &mut self.state {
+            State::Connecting { by, heard } if now >= *by => {
+                return Err(End::NotConnected(if *heard {
+                    "DTLS was not done in time"
+                } else {
+                    "no STUN message came"
+                }));
+            }
+            State::Gathering(gathering) => gathering.check(now)?,
+            _ => {}
+        }
+        if matches!(self.state, State::Gathering(_) | State::Live) && now >= self.heard + CONSENT {
+            return Err(End::Gone);
+        }
+        self.open(now);
+        if self.key_due.is_some_and(|due| now >= due) {
+            self.key_due = None;
+            if self.peer.ask_for_key_frame() {
+                self.key_asked = Some(now);
+            }
+        }
+        self.peer.tick(now);
+        Ok(())
+    }
+
+    /// Whether the answer waited too long for leave.
+    pub(crate) fn is_overdue(&self, now: Time) -> bool {
+        matches!(self.state, State::Asking { by } if now >= by)
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        let state = match &self.state {
+            State::Asking { by } | State::Connecting { by, .. } => Some(*by),
+            State::Gathering(gathering) => Some(gathering.deadline().min(self.heard + CONSENT)),
+            State::Live => Some(self.heard + CONSENT),
+        };
+        state
+            .into_iter()
+            .chain(self.key_due)
+            .chain(self.peer.deadline())
+            .min()
+    }
+
+    /// Takes what the engine has to say; datagrams go to `send`.
+    pub(crate) fn drain(&mut self, now: Time, send: &mut VecDeque<Datagram>) -> Result<(), End> {
+        while let Some(out) = self.peer.poll() {
+            match out {
+                Out::Send(datagram) => send.push_back(datagram),
+                Out::Happened(happened) => self.happened(now, happened)?,
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn said(&mut self) -> Option<Said> {
+        self.said.pop_front()
+    }
+
+    /// Says goodbye, and gives back what is left to be sent.
+    pub(crate) fn close(&mut self, send: &mut VecDeque<Datagram>) {
+        self.peer.close();
+        while let Some(out) = self.peer.poll() {
+            if let Out::Send(datagram) = out {
+                send.push_back(datagram);
+            }
+        }
+    }
+
+    /// Asks the sender for a key frame, unless it was asked a moment ago: then when that moment is over.
+    pub(crate) fn want_key_frame(&mut self, now: Time) {
+        let due = self
+            .key_asked
+            .map_or(now, |asked| now.max(asked + KEY_FRAME_PAUSE));
+        self.key_due.get_or_insert(due);
+    }
+
+    fn happened(&mut self, now: Time, happened: Happened) -> Result<(), End> {
+        match happened {
+            Happened::Connected => {
+                if matches!(self.state, State::Connecting { .. }) {
+                    self.state = State::Gathering(Gathering::new(now + self.config.video));
+                    self.said.push_back(Said::Connected);
+                }
+            }
+            Happened::Media(kind, media) => self.media(now, kind, &media)?,
+            Happened::Paused(true) => {
+                self.stalled = true;
+                self.said.push_back(Said::Stalled);
+            }
+            Happened::Paused(false) => {
+                // The engine says so of a stream's first packet, too.
+                if std::mem::take(&mut self.stalled) {
+                    self.said.push_back(Said::Resumed);
+                    self.want_key_frame(now);
+                }
+            }
+            Happened::Closed => return Err(End::Disconnected),
+            Happened::Broken(text) => {
+                return Err(match self.state {
+                    State::Asking { .. } | State::Connecting { .. } => {
+                        End::NotConnected("DTLS failed")
+                    }
+                    _ => End::Broken(text),
+                });
+            }
+            Happened::KeyFrameWanted | Happened::Loss(_) => {}
+        }
+        Ok(())
+    }
+
+    fn media(&mut self, now: Time, kind: Kind, media: &MediaData) -> Result<(), End> {
+        self.report(now, kind, media);
+        match kind {
+            Kind::Video => self.picture(now, media),
+            Kind::Audio => {
+                // Something else than a packet of Opus is dropped: decoders end at it.
+                if opus::samples(&media.data).is_some() {
+                    if let State::Gathering(gathering) = &mut self.state {
+                        gathering.audio = true;
+                    }
+                    let audio = Audio {
+                        pts: webrtc::ticks(media.time),
+                        track: AudioTrack::Opus { channels: 2 },
+                        data: Bytes::copy_from_slice(&media.data),
+                    };
+                    self.frame(now, Frame::Audio(audio), false)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn picture(&mut self, now: Time, media: &MediaData) -> Result<(), End> {
+        self.pictures += 1;
+        if let State::Gathering(gathering) = &mut self.state {
+            gathering.saw_video(now, self.offered_audio);
+        }
+        if !media.contiguous {
+            self.want_key_frame(now);
+        }
+        let stamp = webrtc::ticks(media.time);
+        let pts = Ticks(self.microseconds.next(now.since(Time::ZERO), stamp.0));
+        match self.video.annex_b(&media.data) {
+            Ok(Some(picture)) => {
+                if picture.key {
+                    self.key_due = None;
+                }
+                let recovers = picture.recovers;
+                let unit = AccessUnit {
+                    pts,
+                    dts: pts,
+                    key: picture.key,
+                    data: picture.data,
+                };
+                self.frame(now, Frame::Video(unit), recovers)
+            }
+            Ok(None) => Ok(()),
+            Err(dropped) => {
+                self.want_key_frame(now);
+                if self.video.is_hopeless() {
+                    return Err(End::BadVideo(dropped.to_string()));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn frame(&mut self, now: Time, frame: Frame, recovers: bool) -> Result<(), End> {
+        match &mut self.state {
+            State::Live => self.said.push_back(Said::Frame(now, frame)),
+            State::Gathering(gathering) => {
+                if !gathering.hold(now, frame, recovers) {
+                    self.want_key_frame(now);
+                }
+                self.open(now);
+            }
+            State::Asking { .. } | State::Connecting { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Begins the stream, if there is a key frame and it is known whether there is sound.
+    fn open(&mut self, now: Time) {
+        let State::Gathering(gathering) = &mut self.state else {
+            return;
+        };
+        let decided = gathering.audio || gathering.audio_by.is_some_and(|by| now >= by);
+        if gathering.held.is_empty() || !decided {
+            return;
+        }
+        self.said.push_back(Said::Opened(gathering.audio));
+        let held = std::mem::take(&mut gathering.held);
+        self.said
+            .extend(held.into_iter().map(|(at, frame)| Said::Frame(at, frame)));
+        self.state = State::Live;
+    }
+
+    /// Tells a sender report once.
+    fn report(&mut self, now: Time, kind: Kind, media: &MediaData) {
+        let Some((stamp, micros)) = webrtc::report(media) else {
+            return;
+        };
+        let last = &mut self.reports[usize::from(kind == Kind::Audio)];
+        if *last == Some(micros) {
+            return;
+        }
+        *last = Some(micros);
+        let stamp = match kind {
+            // Two pictures decide how the sender counts.
+            Kind::Video if self.pictures < 2 => return,
+            Kind::Video => Ticks(self.microseconds.next(now.since(Time::ZERO), stamp.0)),
+            Kind::Audio => stamp,
+        };
+        let frame = Frame::Report(kind, stamp, micros);
+        match &mut self.state {
+            State::Live => self.said.push_back(Said::Frame(now, frame)),
+            State::Gathering(gathering) if !gathering.held.is_empty() => {
+                gathering.held.push((now, frame))
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Gathering {
+    const fn new(video_by: Time) -> Self {
+        Self {
+            video_by,
+            audio_by: None,
+            key_by: None,
+            audio: false,
+            recovery: Recovery::Unseen,
+            held: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    fn saw_video(&mut self, now: Time, offered_audio: bool) {
+        let wait = if offered_audio { AUDIO } else { Duration::ZERO };
+        self.audio_by.get_or_insert(now + wait);
+        self.key_by.get_or_insert(now + KEY_FRAME);
+    }
+
+    /// Keeps a frame from the first key frame on. Whether there is one.
+    fn hold(&mut self, now: Time, frame: Frame, recovers: bool) -> bool {
+        let (starts, bytes) = match &frame {
+            Frame::Video(unit) => {
+                if recovers && self.recovery == Recovery::Unseen {
+                    self.recovery = Recovery::Seen;
+                }
+                let starts = unit.key || (recovers && self.recovery == Recovery::Taken);
+                (starts, unit.data.len())
+            }
+            Frame::Audio(_) | Frame::Report(..) => {
+                if self.held.is_empty() {
+                    return true;
+                }
+                (false, 0)
+            }
+        };
+        if starts && self.bytes + bytes > MAX_HELD {
+            self.held.clear();
+            self.bytes = 0;
+        }
+        if self.held.is_empty() && !starts {
+            return false;
+        }
+        if self.bytes + bytes <= MAX_HELD || starts {
+            self.bytes += bytes;
+            self.held.push((now, frame));
+        }
+        true
+    }
+
+    fn deadline(&self) -> Time {
+        match (self.key_by, self.audio_by) {
+            (Some(key), _) if self.held.is_empty() => key,
+            (_, Some(audio)) => audio,
+            _ => self.video_by,
+        }
+    }
+
+    fn check(&mut self, now: Time) -> Result<(), End> {
+        let Some(key_by) = self.key_by else {
+            return if now >= self.video_by {
+                Err(End::NoVideo)
+            } else {
+                Ok(())
+            };
+        };
+        if !self.held.is_empty() || now < key_by {
+            return Ok(());
+        }
+        // Intra refresh: no IDR ever comes. The next recovery point has to do.
+        if self.recovery != Recovery::Seen {
+            return Err(End::NoKeyFrame);
+        }
+        self.recovery = Recovery::Taken;
+        self.key_by = Some(now + KEY_FRAME);
+        Ok(())
+    }
+}

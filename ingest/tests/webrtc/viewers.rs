@@ -1,0 +1,177 @@
+//! Sessions of viewers: what of a stream reaches them, and when.
+
+use std::time::Duration;
+
+use livepeer_core::http::Method;
+use livepeer_ingest::port::{Door, End, Event};
+use str0m::media::MediaKind;
+
+use crate::world::{Client, World, clip};
+
+fn got(client: &Client, kind: MediaKind) -> Vec<&str0m::media::MediaData> {
+    let mid = if kind == MediaKind::Video {
+        client.mids.0
+    } else {
+        client.mids.1
+    };
+    client.got.iter().filter(|data| data.mid == mid).collect()
+}
+
+/// A sender whose frames go to a stream that can be watched.
+fn looped() -> (World, usize) {
+    let mut world = World::new();
+    world.port.open_stream("cam-out");
+    world.loop_to = Some("cam-out".to_owned());
+    let (sender, _) = world.join(Door::Whip, "cam");
+    world.play(sender, &clip());
+    (world, sender)
+}
+
+#[test]
+fn a_viewer_gets_every_frame_from_its_first_key_frame_on() {
+    let (mut world, _) = looped();
+    let (viewer, session) = world.join(Door::Whep, "cam-out");
+    world.run(Duration::from_secs(8));
+    assert!(
+        world
+            .events
+            .contains(&Event::Watching(session, "cam-out".to_owned()))
+    );
+    let frames = world.frames();
+    let client = &world.clients[viewer];
+    let video = got(client, MediaKind::Video);
+    assert_eq!(video.len(), frames.0);
+    assert!(video[0].is_keyframe() && video.iter().all(|data| data.contiguous));
+    assert_eq!(
+        video[0]
+            .ext_vals
+            .play_delay_max
+            .map(|delay| delay.as_micros()),
+        Some(0)
+    );
+    assert!(frames.1 - got(client, MediaKind::Audio).len() < 3);
+    let stamps: Vec<_> = video.iter().map(|data| data.time.numer()).collect();
+    assert!(stamps.is_sorted());
+}
+
+#[test]
+fn who_joins_later_gets_the_pictures_since_the_last_key_frame_at_once() {
+    let (mut world, _) = looped();
+    world.run(Duration::from_millis(1_500));
+    let (viewer, _) = world.join(Door::Whep, "cam-out");
+    let began = world.now;
+    world.run(Duration::from_millis(300));
+    let client = &world.clients[viewer];
+    let video = got(client, MediaKind::Video);
+    assert!(client.connected.unwrap().since(began) < Duration::from_millis(200));
+    // The recording has its second key frame after 1.8 s.
+    assert!(
+        video.len() > 40 && video[0].is_keyframe(),
+        "{}",
+        video.len()
+    );
+    let gaps: Vec<_> = video
+        .iter()
+        .enumerate()
+        .filter(|(_, data)| !data.contiguous)
+        .map(|(at, data)| (at, data.seq_range.clone()))
+        .collect();
+    assert!(gaps.is_empty(), "{gaps:?} of {}", video.len());
+}
+
+#[test]
+fn a_viewer_that_lost_its_picture_gets_the_group_once() {
+    let (mut world, _) = looped();
+    let (viewer, _) = world.join(Door::Whep, "cam-out");
+    world.run(Duration::from_secs(2));
+    // A second into the second group: the next key frame is far.
+    world.run(Duration::from_millis(700));
+    let before = got(&world.clients[viewer], MediaKind::Video).len();
+    for _ in 0..50 {
+        world.clients[viewer].ask_for_key_frame();
+        world.run(Duration::from_millis(2));
+    }
+    let more = got(&world.clients[viewer], MediaKind::Video).len() - before;
+    assert!(
+        (15..60).contains(&more),
+        "{more}: the group, once, and some pictures after it"
+    );
+    let sender_asked = world.clients[0].key_frames_asked;
+    assert_eq!(sender_asked, 0, "a viewer's wish goes nowhere else");
+}
+
+#[test]
+fn a_break_of_the_stream_keeps_viewers_and_their_stamps_going() {
+    let (mut world, _) = looped();
+    let (viewer, _) = world.join(Door::Whep, "cam-out");
+    world.run(Duration::from_millis(1_000));
+    let before = got(&world.clients[viewer], MediaKind::Video).len();
+    world.port.restart_stream("cam-out");
+    world.run(Duration::from_millis(500));
+    assert_eq!(
+        got(&world.clients[viewer], MediaKind::Video).len(),
+        before,
+        "until the next key frame"
+    );
+    world.run(Duration::from_secs(7));
+    let video = got(&world.clients[viewer], MediaKind::Video);
+    assert!(video.len() > before + 50 && video[before].is_keyframe());
+    let stamps: Vec<_> = video.iter().map(|data| data.time.numer()).collect();
+    assert!(stamps.is_sorted(), "stamps go on");
+}
+
+#[test]
+fn viewers_are_bounded_and_leave_room() {
+    let (mut world, _) = looped();
+    world.run(Duration::from_millis(100));
+    for _ in 0..5 {
+        world.join(Door::Whep, "cam-out");
+    }
+    world.run(Duration::from_millis(500));
+    let offer = Client::new(
+        std::time::Instant::now(),
+        "192.0.2.77:7".parse().unwrap(),
+        Door::Whep,
+    )
+    .offer;
+    let path = "/live/video-to-video/cam-out/whep";
+    let exchange = world.post(Door::Whep, path, offer.clone());
+    let reply = world.reply(exchange);
+    assert_eq!(
+        (reply.status, reply.headers.get("retry-after")),
+        (429, Some("5"))
+    );
+    let location = world.clients[1].location.clone();
+    assert_eq!(world.ask(Method::Delete, Door::Whep, &location).status, 200);
+    let exchange = world.post(Door::Whep, path, offer.clone());
+    assert_eq!(world.reply(exchange).status, 201);
+    let exchange = world.post(Door::Whep, "/live/video-to-video/nothing/whep", offer);
+    let reply = world.reply(exchange);
+    assert_eq!(
+        (reply.status, reply.headers.get("retry-after")),
+        (404, Some("1"))
+    );
+    world.port.close_stream(world.now, "cam-out");
+    world.drain();
+    let left = world
+        .events
+        .iter()
+        .filter(|event| matches!(event, Event::Left(_, End::StreamEnded)));
+    assert_eq!(left.count(), 5);
+    assert!(world.clients[2].closed, "goodbye was said");
+}
+
+#[test]
+fn a_viewer_that_vanishes_is_let_go() {
+    let (mut world, _) = looped();
+    let (viewer, session) = world.join(Door::Whep, "cam-out");
+    world.run(Duration::from_secs(1));
+    let at = world.clients[viewer].at;
+    world.loses = Box::new(move |_, datagram| datagram.peer == at);
+    world.run(Duration::from_secs(13));
+    assert!(
+        world.events.contains(&Event::Left(session, End::Gone)),
+        "{:?}",
+        world.port.len()
+    );
+}
