@@ -53,6 +53,14 @@ impl<M> Clone for Node<M> {
 
 impl<M> Copy for Node<M> {}
 
+impl<M> PartialEq for Node<M> {
+    fn eq(&self, other: &Self) -> bool {
+        self.index == other.index
+    }
+}
+
+impl<M> Eq for Node<M> {}
+
 impl<M> std::fmt::Debug for Node<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "node {}", self.index)

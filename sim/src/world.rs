@@ -230,6 +230,17 @@ impl World {
         self.net.now() < end
     }
 
+    /// Adds a gateway as [`gateway`](Self::gateway) does, that shares the pool of another one of this kind.
+    pub fn gateway_beside(
+        &mut self,
+        other: &Gateway,
+        config: live::Config,
+        request: StartRequest,
+    ) -> Gateway {
+        let (_, payer) = self.payer(Payee::Signer);
+        self.gateway_with(other.pool, config, request, payer)
+    }
+
     fn gateway_of(
         &mut self,
         config: live::Config,
@@ -241,6 +252,7 @@ impl World {
         let mut pools = pool::Config::default();
         pools.handshake.terms.paying = payer.paying();
         pools.handshake.ignore_capacity = true;
+        pools.share = u32::MAX;
         let now = self.net.now();
         let mut pool = SessionPool::new(
             now,
@@ -251,6 +263,18 @@ impl World {
             self.rng.fork(),
         );
         pool.offer(now, urls);
+        let pool = self.net.add(pool);
+        self.gateway_with(pool, config, request, payer)
+    }
+
+    fn gateway_with(
+        &mut self,
+        pool: Node<SessionPool<Quickest>>,
+        config: live::Config,
+        request: StartRequest,
+        payer: Payer,
+    ) -> Gateway {
+        let now = self.net.now();
         let job = LiveVideoJob::new(now, config, request, payer);
         let mut media = Media::new(now, media::Config::default());
         media.expect_output(now, true);
@@ -260,7 +284,7 @@ impl World {
         };
         media.open(now, config);
         Gateway {
-            pool: self.net.add(pool),
+            pool,
             job: self.net.add(job),
             media: self.net.add(media),
             outputs: Readers::default(),
@@ -293,9 +317,7 @@ impl World {
         mut done: impl FnMut(&mut Self, &mut [Gateway]) -> bool,
     ) -> bool {
         loop {
-            for gateway in &mut *gateways {
-                gateway.carry(&mut self.net);
-            }
+            carry(&mut self.net, gateways);
             self.listen();
             if done(self, gateways) {
                 return true;
@@ -400,9 +422,32 @@ impl Wires for Wired<'_> {
     }
 }
 
+/// Takes the events of all machines of some gateways to where they matter.
+fn carry(net: &mut Net, gateways: &mut [Gateway]) {
+    loop {
+        let mut moved = false;
+        for gateway in &mut *gateways {
+            moved |= gateway.carry(net);
+        }
+        for n in 0..gateways.len() {
+            let pool = gateways[n].pool;
+            while let Some(event) = net.event(pool) {
+                moved = true;
+                for gateway in gateways.iter().filter(|one| one.pool == pool) {
+                    gateway.wires(net).on_pool(event.clone());
+                }
+            }
+        }
+        if !moved {
+            return;
+        }
+    }
+}
+
 impl Gateway {
-    /// Takes the events of all its machines to where they matter.
-    pub fn carry(&mut self, net: &mut Net) {
+    /// Takes the events of its own machines to where they matter. Says whether there were any.
+    fn carry(&mut self, net: &mut Net) -> bool {
+        let mut any = false;
         loop {
             let mut moved = false;
             while let Some(event) = net.event(self.job) {
@@ -410,21 +455,18 @@ impl Gateway {
                 self.log.note(&event);
                 self.wires(net).on_job(event);
             }
-            while let Some(event) = net.event(self.pool) {
-                moved = true;
-                self.wires(net).on_pool(event);
-            }
             while let Some(news) = net.event(self.media) {
                 moved = true;
                 self.wires(net).on_media(news);
             }
             moved |= self.read(net);
+            any |= moved;
             if !moved {
                 if self.log.ended.is_some() {
                     net.with(self.media, Media::output_over);
                     self.take_output(net);
                 }
-                return;
+                return any;
             }
         }
     }

@@ -254,6 +254,11 @@ impl Handshake {
         self.took
     }
 
+    /// Whether a renewal failed, and is tried again later.
+    pub(crate) const fn is_pausing(&self) -> bool {
+        matches!(self.state, State::Pausing { .. })
+    }
+
     /// Gets fresh info now: the ticket parameters expired, the signer said so, or the token was refused. Does
     /// nothing if a renewal is under way.
     ///

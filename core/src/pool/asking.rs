@@ -157,10 +157,11 @@ impl<S: Selector> SessionPool<S> {
     }
 
     /// Whether an answer is awaited that may bring a session to lend: a first one, or the renewal of one that went
-    /// stale, or whose quote a job had.
+    /// stale, or whose quote a job had. A renewal that failed once is tried again, and nobody has to wait for that.
     fn is_asking(&self) -> bool {
         self.children.values().any(|ongoing| match ongoing.session {
             None => true,
+            Some(_) if ongoing.handshake.get().is_pausing() => false,
             Some(id) => self.sessions.get(&id).is_some_and(|session| {
                 !session.closing && (session.used || !session.is_fresh(&self.config, self.now))
             }),

@@ -141,6 +141,24 @@ impl<S: Selector> SessionPool<S> {
         }
     }
 
+    /// Learns from a lease whose session had ended before it came home.
+    pub(super) fn learn_late(&mut self, node: u32, taken: Time, outcome: Outcome) {
+        match outcome {
+            Outcome::Done { first_byte } => {
+                let now = self.now;
+                self.node(node).done(now, first_byte);
+                self.changed.insert(node);
+            }
+            // A fault that came while it was lent was told by another job: one incident counts once.
+            Outcome::Failed(failure) if self.node(node).was_good_since(taken) => {
+                self.queue.retain(|queued| *queued != node);
+                self.withdraw(node);
+                self.suspend(node, failure);
+            }
+            _ => {}
+        }
+    }
+
     /// A session came home in good order: it is kept fresh again, unless its token is about to end.
     pub(super) fn resume(&mut self, id: u32) {
         let Some(session) = self.sessions.get(&id) else {

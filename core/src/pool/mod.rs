@@ -28,6 +28,7 @@ mod tries;
 pub use config::{Config, Event, Offered};
 pub use lease::{Lease, Outcome, Tried, Why};
 pub use patience::{CUT_OFF, Patience};
+pub(crate) use select::among;
 pub use select::{Candidate, Quickest, Selector};
 pub use tries::{Attempts, NoMoreTries, TryLimit};
 
@@ -91,7 +92,7 @@ pub struct SessionPool<S> {
     sessions: BTreeMap<u32, Session>,
     next_child: u32,
     next_session: u32,
-    /// A take found nothing, and nothing came since.
+    /// A take found nothing, and nothing came since: a session, or the news that there is none.
     waiting: bool,
     /// The selector wanted none of the sessions at hand, and nothing came since.
     declined: bool,
@@ -286,9 +287,18 @@ impl<S: Selector> SessionPool<S> {
         } else {
             self.lend(choose)
         };
-        self.waiting = lease.is_none();
+        // Another job may wait already.
+        self.waiting |= lease.is_none();
         self.settle();
         lease
+    }
+
+    /// As [`take`](Self::take), for a job that has leases of the orchestrators `but` already, and wants another.
+    pub fn take_but(&mut self, now: Time, but: &[Url]) -> Option<Lease> {
+        self.take_by(now, |selector, rng, from| {
+            let fit = |one: &Candidate<'_>| !but.contains(one.url);
+            among(from, fit, |from| selector.select(rng, from))
+        })
     }
 
     /// Takes a lease home.
@@ -316,8 +326,9 @@ impl<S: Selector> SessionPool<S> {
             session.info = lease.info;
         }
         if session.closing {
-            // Another job's verdict ended it already; one incident counts once.
+            // Another job's verdict ended it already, or the orchestrator's own.
             self.drop_session(lease.session);
+            self.learn_late(lease.node, lease.held.taken, outcome);
         } else {
             self.learn(lease.session, lease.node, outcome);
             if moved
@@ -499,17 +510,18 @@ impl<S: Selector> SessionPool<S> {
 
     /// An orchestrator is listed no more, and waits in line no more.
     fn let_go(&mut self, id: u32) {
+        let lent = |session| self.sessions.get(&session).is_some_and(|one| one.lent > 0);
+        if matches!(self.nodes[id as usize].stage, Stage::Session(session) if lent(session)) {
+            return;
+        }
+        self.withdraw(id);
+        self.node(id).stage = Stage::Gone;
+    }
+
+    /// Ends the session with an orchestrator, or the asking for one. Its place in the queue is the caller's.
+    fn withdraw(&mut self, id: u32) {
         match self.node(id).stage {
-            Stage::Session(session) => {
-                let lent = self
-                    .sessions
-                    .get(&session)
-                    .is_some_and(|session| session.lent > 0);
-                if lent {
-                    return;
-                }
-                self.drop_session(session);
-            }
+            Stage::Session(session) => self.drop_session(session),
             Stage::Asked => {
                 let asked = self.children.iter().find(|(_, ongoing)| ongoing.node == id);
                 if let Some(owner) = asked.map(|(owner, _)| *owner) {
@@ -518,7 +530,6 @@ impl<S: Selector> SessionPool<S> {
             }
             Stage::Queued | Stage::Resting | Stage::Gone => {}
         }
-        self.node(id).stage = Stage::Gone;
     }
 
     /// How to shake hands with an orchestrator.

@@ -95,6 +95,11 @@ impl Node {
         self.resting_until
     }
 
+    /// Whether the node had no fault since then.
+    pub(super) fn was_good_since(&self, then: Time) -> bool {
+        self.last_fault < then
+    }
+
     /// Leaves the node alone without blame.
     pub(super) fn rest(&mut self, until: Time) {
         self.stage = Stage::Resting;

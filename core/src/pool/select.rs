@@ -1,5 +1,6 @@
 //! The choice of a session for a job.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::http::Url;
@@ -43,4 +44,21 @@ impl Selector for Quickest {
     fn select(&mut self, _: &mut Rng, from: &[Candidate<'_>]) -> Option<usize> {
         (0..from.len()).min_by_key(|at| (!from[*at].warm, from[*at].lent, from[*at].latency))
     }
+}
+
+/// The index of the one that `choose` picks among the candidates that `fit`; `None` if there are none, too.
+pub(crate) fn among(
+    from: &[Candidate<'_>],
+    fit: impl Fn(&Candidate<'_>) -> bool,
+    choose: impl FnOnce(&[Candidate<'_>]) -> Option<usize>,
+) -> Option<usize> {
+    if from.iter().all(&fit) {
+        return choose(from);
+    }
+    let fitting = from.iter().enumerate().filter(|(_, one)| fit(one));
+    let (places, left): (Vec<_>, Vec<_>) = fitting.map(|(at, one)| (at, one.clone())).unzip();
+    if left.is_empty() {
+        return None;
+    }
+    places.get(choose(&left)?).copied()
 }

@@ -63,7 +63,8 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
                 ..Config::default()
             },
             pool: pool::Config {
-                ready: 1,
+                // Each has a quote of its own.
+                share: u32::MAX,
                 // In the driver's store, if it has one that lasts.
                 remember: true,
                 ..pool::Config::default()
@@ -172,27 +173,16 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
         let mut payer = self.peers.payer()?;
         payer.learn(&self.fleet.driver().signer_health());
         let wanted = Capabilities::live_video(self.request.model_id.as_str());
-        let mut orchestrators = self.peers.orchestrators()?;
-        if orchestrators.is_empty() {
-            orchestrators = self.find(&wanted).await?;
-        }
+        let orchestrators = self.peers.orchestrators()?;
         self.pool.handshake.terms.paying = payer.paying();
         // What matters is whether the start is taken, and that is asked right after.
         self.pool.handshake.ignore_capacity = true;
-        self.config.leave_dead |= orchestrators.len() > 1;
-        if let Some(others) = orchestrators.len().checked_sub(1) {
-            // As often as it takes to have tried everybody once.
-            let most = u32::try_from(others).unwrap_or(u32::MAX).max(MAX_SWAPS);
-            self.config.swap_limit = SwapLimit::new(most, SWAP_SPACING);
-        }
-        self.input.trust = self.config.trust;
-        self.output.trust = self.config.trust;
-        self.output.leave_dead |= self.config.leave_dead;
         let kind = Kind {
-            wanted,
+            wanted: wanted.clone(),
             orchestrators: { orchestrators.iter() }
                 .map(|url| (url.clone(), url.reach()))
                 .collect(),
+            places: self.peers.places(),
             payer: Account::of(&payer),
             trust: self.config.trust,
             pin_change: self.pool.handshake.pin_change,
@@ -200,14 +190,13 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
         };
         let driver = self.fleet.driver();
         let now = driver.now();
-        let pool = self.fleet.take(&kind).unwrap_or_else(|| {
-            let identity = self.identity.unwrap_or_else(|| payer.identity());
-            let wanted = kind.wanted.clone();
+        let (settings, identity) = (self.pool.clone(), self.identity.take());
+        let member = self.fleet.join(kind, |kind| {
             let pool = SessionPool::new(
                 now,
-                self.pool,
-                identity,
-                wanted,
+                settings,
+                identity.unwrap_or_else(|| payer.identity()),
+                kind.wanted.clone(),
                 Balanced::default(),
                 seed(),
             );
@@ -215,10 +204,29 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
             recall(&pool);
             pool
         });
-        pool.with(|pool, now| pool.offer(now, orchestrators));
+        if orchestrators.is_empty() {
+            let find = async || self.find(&wanted).await;
+            member.pool.search(find).await?;
+        }
+        let known = member.pool.handle.with(|pool, now| {
+            if !orchestrators.is_empty() {
+                pool.offer(now, orchestrators);
+            }
+            pool.records().count()
+        });
+        self.config.leave_dead |= known > 1;
+        if let Some(others) = known.checked_sub(1) {
+            // As often as it takes to have tried everybody once.
+            let most = u32::try_from(others).unwrap_or(u32::MAX).max(MAX_SWAPS);
+            self.config.swap_limit = SwapLimit::new(most, SWAP_SPACING);
+        }
+        self.input.trust = self.config.trust;
+        self.output.trust = self.config.trust;
+        self.output.leave_dead |= self.config.leave_dead;
+        let now = driver.now();
         let job = driver.drive(Machine::new(now, self.config, self.request, payer));
         let media = driver.drive(Media::new(now, media::Config::default()));
-        let shared = Shared::new(job, media, pool, (self.fleet.clone(), kind));
+        let shared = Shared::new(job, media, member);
         let guard = StopOnDrop(&shared);
         let started = shared
             .until(|state| match (&state.started, &state.ended) {

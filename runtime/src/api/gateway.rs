@@ -15,14 +15,13 @@ use crate::{Driver, Runtime};
 /// | call | what comes of it |
 /// |---|---|
 /// | [`Gateway::live_video`] | a [`LiveVideoJob`](super::LiveVideoJob), its [`Input`](super::Input) and its [`Output`](super::Output) |
-/// | [`Gateway::submit`] | a [`BatchJob`](super::BatchJob): its answer, or its stream |
 /// | [`Gateway::submit`] | a [`BatchJob`](super::BatchJob): pictures, transcripts, answers of language models |
 /// | [`Gateway::orchestrator`] | an [`OrchestratorSession`](super::OrchestratorSession), from which a [`PaymentSession`](super::PaymentSession) and live video jobs are made |
 /// | [`Gateway::discover`] | a list of orchestrators |
 ///
 /// Cheap to clone. All work of a gateway and of its clones shares connections, certificates seen, what is known of
-/// signers, and sessions with orchestrators: a job that follows another of the same model, orchestrators and payer need
-/// not shake hands anew.
+/// signers, and sessions with orchestrators: live jobs of the same model, orchestrators and payer have one pool of them,
+/// at the same time and one after the other, and each its own quote.
 ///
 /// Keys, stores and certificates are settings of the [`Driver`] below it: `Gateway::from(driver)`.
 #[derive(Clone, Debug)]
@@ -107,10 +106,10 @@ impl<R: Runtime> Gateway<R> {
         Search::new(self.driver())
     }
 
-    /// How many pools of sessions wait for another job.
+    /// How many pools of sessions there are, and how many of them wait for another job.
     #[cfg(feature = "conformance")]
-    pub(crate) fn idle_pools(&self) -> usize {
-        self.fleet.idle()
+    pub(crate) fn pools(&self) -> (usize, usize) {
+        self.fleet.pools()
     }
 
     /// The driver below, for machines that the gateway has no call for.

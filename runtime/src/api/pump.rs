@@ -13,7 +13,7 @@ use livepeer_core::selection::Balanced;
 use livepeer_core::{Failure, Time};
 
 use super::event::{JobEvent, Spent, Swapped};
-use super::fleet::{Fleet, Kind, Pool};
+use super::fleet::{Job, Member, Pool};
 use super::memory::REMEMBER_WITHIN;
 use super::ring::Ring;
 use crate::signal::enlist;
@@ -26,11 +26,10 @@ const GLANCE: Duration = Duration::from_millis(1);
 pub(super) struct Shared<R: Runtime> {
     pub(super) job: Handle<Machine, R>,
     media: Handle<Media, R>,
-    pool: Pool<R>,
-    /// Where the pool goes when the job has ended well.
-    home: (Fleet<R>, Kind),
+    pool: Arc<Pool<R>>,
     state: Mutex<State>,
-    /// Held while events of the media go to the job: they have to arrive in their order.
+    /// Held while an event goes from one machine to another: those of the media have to arrive in their order, and of
+    /// two events one takes the lease that is wanted.
     carrying: Mutex<()>,
 }
 
@@ -54,14 +53,12 @@ impl<R: Runtime> Shared<R> {
     pub(super) fn new(
         job: Handle<Machine, R>,
         media: Handle<Media, R>,
-        pool: Pool<R>,
-        home: (Fleet<R>, Kind),
+        member: Member<R>,
     ) -> Arc<Self> {
         let shared = Arc::new(Self {
             job,
             media,
-            pool,
-            home,
+            pool: Arc::clone(&member.pool),
             carrying: Mutex::new(()),
             state: Mutex::new(State {
                 started: None,
@@ -75,7 +72,9 @@ impl<R: Runtime> Shared<R> {
             }),
         });
         let runtime = shared.job.driver().runtime().clone();
-        runtime.spawn(Arc::clone(&shared).pump());
+        let job: Arc<dyn Job> = shared.clone();
+        shared.pool.tell(Arc::downgrade(&job));
+        runtime.spawn(Arc::clone(&shared).pump(member));
         shared
     }
 
@@ -138,25 +137,18 @@ impl<R: Runtime> Shared<R> {
     }
 
     /// Carries events until job and input have ended.
-    async fn pump(self: Arc<Self>) {
+    async fn pump(self: Arc<Self>, member: Member<R>) {
         poll_fn(|cx| self.poll_pump(cx)).await;
         self.remembered().await;
-        let ended = self.with(|state| state.ended.clone());
-        let well = matches!(ended, Some(Ending::Finished | Ending::Stopped));
-        let (fleet, kind) = &self.home;
-        // After a failure the next job begins anew: nobody has to wait until who is suspended may be asked again.
-        if well && self.pool.with(|pool, _| pool.lent()) == 0 {
-            fleet.give_back(kind.clone(), self.pool.clone());
-        } else {
-            self.pool.close();
-        }
+        drop(member);
     }
 
     /// Waits until what was seen of orchestrators is in the store, but not for ever: nothing depends on it.
     pub(super) async fn remembered(&self) {
         let driver = self.job.driver();
         let until = driver.now() + REMEMBER_WITHIN;
-        while self.pool.with(|pool, _| pool.is_storing()) && driver.now() < until {
+        let storing = || self.pool.handle.with(|pool, _| pool.is_storing());
+        while storing() && driver.now() < until {
             driver.runtime().sleep_until(driver.now() + GLANCE).await;
         }
     }
@@ -166,21 +158,12 @@ impl<R: Runtime> Shared<R> {
             let mut moved = false;
             while let Poll::Ready(Some(event)) = self.job.poll_next(cx) {
                 moved = true;
-                if let Some(event) = self.on_job(event) {
+                let turn = lock(&self.carrying);
+                let event = self.on_job(event);
+                drop(turn);
+                if let Some(event) = event {
                     self.note(event);
                 }
-            }
-            while let Poll::Ready(Some(event)) = self.pool.poll_next(cx) {
-                moved = true;
-                match &event {
-                    pool::Event::NoIdentity(failure) => {
-                        self.with(|state| state.no_identity = Some(failure.clone()));
-                    }
-                    // What this job saw of signers is for others too.
-                    pool::Event::Signers(health) => self.job.driver().learn_signers(health),
-                    _ => {}
-                }
-                self.on_pool(event);
             }
             moved |= self.carry(|| match self.media.poll_next(cx) {
                 Poll::Ready(event) => event,
@@ -190,7 +173,7 @@ impl<R: Runtime> Shared<R> {
                 self.wake();
                 continue;
             }
-            let over = self.with(|state| state.ended.is_some()) && self.look(Media::is_idle);
+            let over = self.is_over() && self.look(Media::is_idle);
             return if over { Poll::Ready(()) } else { Poll::Pending };
         }
     }
@@ -219,6 +202,9 @@ impl<R: Runtime> Shared<R> {
                 self.with(|state| state.events.push(JobEvent::Lost(url, failure)));
             }
             Event::Ended(ending) => {
+                if !matches!(ending, Ending::Finished | Ending::Stopped) {
+                    self.pool.fail();
+                }
                 let tried = self.job.with(|job, _| job.tried().to_vec());
                 self.with(|state| (state.ended, state.tried) = (Some(ending), tried));
             }
@@ -250,6 +236,20 @@ impl<R: Runtime> Shared<R> {
     }
 }
 
+impl<R: Runtime> Job for Shared<R> {
+    fn on_pool_event(mut self: &Self, event: &pool::Event) {
+        if let pool::Event::NoIdentity(failure) = event {
+            self.with(|state| state.no_identity = Some(failure.clone()));
+        }
+        let _turn = lock(&self.carrying);
+        self.on_pool(event.clone());
+    }
+
+    fn is_over(&self) -> bool {
+        self.with(|state| state.ended.is_some())
+    }
+}
+
 impl<R: Runtime> Wires for &Shared<R> {
     type Choice = Balanced;
 
@@ -262,6 +262,6 @@ impl<R: Runtime> Wires for &Shared<R> {
     }
 
     fn with_pool<T>(&mut self, act: impl FnOnce(&mut SessionPool<Balanced>, Time) -> T) -> T {
-        self.pool.with(act)
+        self.pool.handle.with(act)
     }
 }

@@ -1,6 +1,7 @@
 //! The classes that applications speak, against an orchestrator and a signer on loopback.
 
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
@@ -473,36 +474,86 @@ pub async fn a_job_runs_against_a_session<R: Runtime>(runtime: R) {
     session.renew().await.expect("it answers");
 }
 
-/// A job leaves its sessions to the next one of its kind, which does not shake hands anew; one of another kind, or
-/// beside it, has its own.
-pub async fn a_job_works_with_the_sessions_of_the_one_before<R: Runtime>(runtime: R) {
+/// Jobs of one kind have one pool of sessions, at the same time and one after the other, and each its own quote. One that
+/// ends leaves the other alone; those of another kind have their own.
+pub async fn jobs_of_one_kind_share_their_sessions<R: Runtime>(runtime: R) {
     let place = Place::new(&runtime).await;
     let gateway = place.gateway();
     let start = async || {
         let job = gateway.live_video("noop").orchestrator(&place.service);
-        let (job, ..) = job.signer(&place.signer).start().await.expect("it starts");
-        job
+        job.signer(&place.signer).start().await.expect("it starts")
     };
-    let idle = async |pools| {
-        while gateway.idle_pools() != pools {
+    let pools = async |all, idle| {
+        while gateway.pools() != (all, idle) {
             rest(&runtime, Duration::from_millis(1)).await;
         }
     };
-    start().await.stop().await.expect("in order");
-    idle(1).await;
-    let (one, other) = (start().await, start().await);
-    assert_eq!(gateway.idle_pools(), 0);
+    start().await.0.stop().await.expect("in order");
+    pools(1, 1).await;
+    let (mut one, mut other) = (None, None);
+    both(async { one = Some(start().await) }, async {
+        other = Some(start().await)
+    })
+    .await;
+    assert_eq!(gateway.pools(), (1, 0), "one pool for both");
+    let ((one, ..), (other, mut input, mut output)) = (one.expect("one"), other.expect("two"));
+    // A nonce that was used before would be refused.
+    assert!(one.spent().payments > 0 && other.spent().payments > 0);
     one.stop().await.expect("in order");
+    let segment = Bytes::from_static(b"segment");
+    input.publish(segment).await.expect("the other goes on");
+    let back = output.next_segment().await.expect("the job goes on");
+    assert_eq!(back.expect("it comes back").1, &b"segment"[..]);
+    assert_eq!(gateway.pools(), (1, 0));
     other.stop().await.expect("in order");
-    idle(2).await;
+    pools(1, 1).await;
     let free = gateway.live_video("noop").orchestrator(&place.service);
     let refused = free.start().await;
     assert!(
         matches!(refused, Err(Error::NoOrchestrator(_))),
         "{refused:?}"
     );
-    // Nobody pays in it, so it has nothing to leave, and took nothing.
-    assert_eq!(gateway.idle_pools(), 2);
+    // Nobody pays in it, so it took nothing, and has nothing to leave.
+    pools(1, 1).await;
+}
+
+/// Jobs that begin at the same time look for orchestrators once, and so does one that begins soon after.
+pub async fn jobs_of_one_kind_look_for_orchestrators_once<R: Runtime>(runtime: R) {
+    let place = Place::new(&runtime).await;
+    let (listener, listing) = listen(&runtime, "http").await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let list = format!(r#"[{{"address":"{}"}}]"#, place.service);
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n", list.len());
+    let answer = format!("{head}connection: close\r\n\r\n{list}");
+    let (listens, counted) = (runtime.clone(), Arc::clone(&asked));
+    runtime.spawn(async move {
+        while let Ok((peer, _)) = listens.accept(&listener).await {
+            let mut peer = Raw(peer);
+            peer.read_to("\r\n\r\n").await;
+            counted.fetch_add(1, Ordering::Relaxed);
+            peer.write(answer.as_bytes()).await.expect("it listens");
+        }
+    });
+    let gateway = place.gateway();
+    let start = async || {
+        let job = gateway.live_video("noop").discovery(&listing.to_string());
+        job.signer(&place.signer)
+            .start()
+            .await
+            .expect("it starts")
+            .0
+    };
+    let (mut one, mut other) = (None, None);
+    both(async { one = Some(start().await) }, async {
+        other = Some(start().await)
+    })
+    .await;
+    let third = start().await;
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    for job in one.into_iter().chain(other).chain([third]) {
+        assert!(job.spent().payments > 0);
+        job.stop().await.expect("in order");
+    }
 }
 
 /// All that an application holds may be dropped on a thread that knows no runtime.

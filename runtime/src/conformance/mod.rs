@@ -120,7 +120,8 @@ macro_rules! conformance_tests {
             output_and_events_are_streams
             mpeg_ts_is_cut_and_comes_back
             a_job_runs_against_a_session
-            a_job_works_with_the_sessions_of_the_one_before
+            jobs_of_one_kind_share_their_sessions
+            jobs_of_one_kind_look_for_orchestrators_once
             anything_can_be_dropped_anywhere
             a_batch_job_is_answered_and_paid
             a_stream_is_held_back_and_loses_no_chunk

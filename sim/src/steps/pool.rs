@@ -161,7 +161,7 @@ impl Player {
             Step::Take => {
                 let ready = self.pool.ready();
                 let lease = self.pool.take(self.now);
-                self.waiting = lease.is_none();
+                self.waiting |= lease.is_none();
                 if let Some(lease) = lease {
                     assert!(
                         ready > 0 || self.wake <= Some(self.now),

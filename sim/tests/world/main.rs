@@ -1,5 +1,6 @@
 //! Whole jobs: gateway, orchestrators and remote signer with a chain whose blocks go by, under virtual time.
 
+mod sharing;
 mod silence;
 
 use std::time::Duration;

@@ -6,7 +6,7 @@ use super::job::Stage;
 use super::types::{Event, Failed, JobId};
 use super::{Batch, FIND_WITHIN};
 use crate::handshake::Rejection;
-use crate::pool::{Candidate, Lease, Selector, Tried, Why};
+use crate::pool::{Candidate, Lease, Selector, Tried, Why, among};
 use crate::selection::{Nobody, Preferring};
 
 impl<S: Selector> Batch<S> {
@@ -36,8 +36,7 @@ impl<S: Selector> Batch<S> {
         let until = job.trying_since + within;
         if let Some(lease) = self.take(id) {
             self.selecting.remove(&id);
-            self.engage(id, lease);
-            return self.keep_waiting();
+            return self.engage(id, lease);
         }
         let again = self.standby_at(id);
         if self.wait_for_silent(id, again) {
@@ -68,16 +67,6 @@ impl<S: Selector> Batch<S> {
         }
     }
 
-    /// The pool knows of one wish at a time, and it was fulfilled: it is reminded of those that wait.
-    fn keep_waiting(&mut self) {
-        while let Some(id) = self.selecting.first().copied()
-            && let Some(lease) = self.take(id)
-        {
-            self.selecting.remove(&id);
-            self.engage(id, lease);
-        }
-    }
-
     pub(super) fn take(&mut self, id: JobId) -> Option<Lease> {
         let job = self.jobs.get(&id)?;
         let now = self.now;
@@ -90,7 +79,7 @@ impl<S: Selector> Batch<S> {
                 size: job.size,
                 inner: selector,
             };
-            let mut first = |from: &[Candidate<'_>]| match preferring.first(rng, from) {
+            let first = |from: &[Candidate<'_>]| match preferring.first(rng, from) {
                 Ok(place) => Some(place),
                 Err(Nobody::AtAll) => None,
                 Err(Nobody::Fits(counts)) => {
@@ -98,22 +87,7 @@ impl<S: Selector> Batch<S> {
                     None
                 }
             };
-            let fit = |candidate: &Candidate<'_>| !job.tried.contains(candidate.url);
-            if from.iter().all(fit) {
-                return first(from);
-            }
-            let mut places = Vec::new();
-            let mut left = Vec::new();
-            for (place, candidate) in from.iter().enumerate() {
-                if fit(candidate) {
-                    places.push(place);
-                    left.push(candidate.clone());
-                }
-            }
-            if left.is_empty() {
-                return None;
-            }
-            places.get(first(&left)?).copied()
+            among(from, |one| !job.tried.contains(one.url), first)
         });
         if let Some(job) = self.jobs.get_mut(&id) {
             job.excluded = excluded;

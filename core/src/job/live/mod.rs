@@ -27,6 +27,7 @@ use bytes::Bytes;
 use crate::chain::ChainView;
 use crate::error::{Cause, Failure, Misuse, Party};
 use crate::exchange::Exchange;
+use crate::http::Url;
 use crate::job::SwapLimit;
 use crate::job::hire::{Hire, Purse};
 use crate::machine::{Child, ChildIds, EffectId, Input, Machine, Outbox, Output};
@@ -374,6 +375,18 @@ impl LiveVideoJob {
     #[must_use]
     pub fn needs_lease(&self) -> bool {
         matches!(self.seat.state, State::AwaitingLease) || self.standby_awaits_lease()
+    }
+
+    /// The orchestrators of which the job has leases. Another one is wanted when it [needs](Self::needs_lease) one.
+    #[must_use]
+    pub fn orchestrators(&self) -> Vec<Url> {
+        let standby = self.standby.as_ref().and_then(|seat| seat.hire.as_ref());
+        let hired = self.seat.hire.iter().chain(standby).map(Hire::lease);
+        let spare = self.spare.iter().map(|(lease, _)| lease);
+        hired
+            .chain(spare)
+            .map(|lease| lease.url().clone())
+            .collect()
     }
 
     /// How many parameter updates were taken so far. An update has the number that this is after it.

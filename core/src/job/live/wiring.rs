@@ -73,8 +73,9 @@ pub trait Wires {
 
     /// Lends the job a session, if it waits for one and there is one.
     fn lend(&mut self) {
-        if self.with_job(|job, _| job.needs_lease())
-            && let Some(lease) = self.with_pool(SessionPool::take)
+        let wish = self.with_job(|job, _| job.needs_lease().then(|| job.orchestrators()));
+        if let Some(has) = wish
+            && let Some(lease) = self.with_pool(|pool, now| pool.take_but(now, &has))
             && let Err(lease) = self.with_job(|job, now| job.assign(now, lease))
         {
             self.with_pool(|pool, now| pool.give_back(now, lease, Outcome::Unused));

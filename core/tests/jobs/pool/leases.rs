@@ -146,6 +146,78 @@ fn a_quote_that_nobody_had_is_not_replaced_by_one_that_comes_home() {
 }
 
 #[test]
+fn a_job_that_waits_is_told_that_there_is_nobody_although_another_got_a_session() {
+    let nodes = [("a", Is::Good(5)), ("b", Is::Gone(300))];
+    let mut world = World::offering(one_ready(), &nodes);
+    world.ms(5);
+    // It has that one already, and wants another.
+    let other = world.pool.take_but(world.now, &[url("a")]);
+    world.drain();
+    assert!(other.is_none(), "b has not answered yet");
+    let lease = world.take().expect("a second job takes what is there");
+    world.ms(300);
+    let told = world.exhausted();
+    assert!(told.iter().any(|tried| tried.url == url("b")), "{told:?}");
+    world.give_back(lease, Outcome::Unused);
+}
+
+#[test]
+fn nobody_waits_until_a_renewal_that_failed_is_tried_again() {
+    let config = Config {
+        share: 2,
+        ..one_ready()
+    };
+    let mut world = World::offering(config, &[("a", Is::Paid(5))]);
+    world.ms(5);
+    world.nodes.insert("a".to_owned(), Is::Gone(5));
+    let lease = world.take().expect("ready");
+    assert!(world.take().is_none(), "its next quote is on its way");
+    world.ms(5);
+    let told = world.exhausted();
+    assert_eq!(told[0].why, Why::Lent);
+    world.give_back(lease, Outcome::Unused);
+}
+
+#[test]
+fn a_session_that_jobs_share_and_that_ended_still_teaches() {
+    let config = Config {
+        share: 2,
+        ..one_ready()
+    };
+    let suspended = |world: &World| {
+        let all = world.events.iter();
+        all.filter(|event| matches!(event, Event::Suspended(..)))
+            .count()
+    };
+    // One without room for the next job ends its session, while a job has it.
+    for fails in [false, true] {
+        let mut world = World::offering(config.clone(), &[("a", Is::Paid(5))]);
+        world.ms(5);
+        world.nodes.insert("a".to_owned(), Is::Full(5));
+        let lease = world.take().expect("ready");
+        world.ms(5);
+        if fails {
+            world.fail(lease);
+        } else {
+            world.give_back(lease, Outcome::Done { first_byte: None });
+        }
+        assert_eq!(suspended(&world), usize::from(fails));
+        let (_, record) = world.pool.records().next().expect("a");
+        let verdict = (record.good, record.bad);
+        assert_eq!(verdict, if fails { (0, 1) } else { (1, 0) });
+    }
+    // One incident counts once, however late the second job hears of it.
+    let mut world = World::offering(config, &[("a", Is::Paid(5))]);
+    let (first, second) = (world.lease(), world.lease());
+    world.fail(first);
+    world.run(Duration::from_secs(11));
+    let third = world.take().expect("its penalty is over");
+    world.fail(second);
+    assert_eq!(suspended(&world), 1);
+    world.give_back(third, Outcome::Unused);
+}
+
+#[test]
 fn the_signer_is_asked_once_for_all() {
     let key = Key::new(&[3; 32]);
     let address = key.address();
