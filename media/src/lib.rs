@@ -38,6 +38,7 @@ pub mod aac;
 mod clock;
 pub mod demux;
 mod error;
+pub mod flv;
 pub mod frame;
 pub mod gop;
 pub mod h264;
