@@ -4,6 +4,7 @@ pub mod batch;
 mod capabilities;
 pub mod challenge;
 mod changefeed;
+pub mod entry;
 mod error;
 pub mod ethereum;
 pub mod grpc;

@@ -2,6 +2,7 @@
 
 mod batch;
 mod discovery;
+mod entry;
 mod front;
 mod handshake;
 mod listings;
