@@ -4,6 +4,7 @@
 
 pub mod bridge;
 pub mod port;
+pub mod rtmp;
 pub mod sdp;
 mod webrtc;
 mod whep;

@@ -1,0 +1,6 @@
+//! RTMP: recorded publishers, the life of a stream, hostile peers.
+
+mod hostile;
+mod peer;
+mod publishers;
+mod recordings;
