@@ -9,11 +9,17 @@
 #   3  requests a second within limits of the 99th of 100
 #   4  streams of 64 chunks, 20 ms apart: first chunk, lateness, memory; 64 of them and 1,000
 #   5  a prompt of 400 kB
-#   6  a picture of 10 MB: memory and processor time
+#   6  a picture of 10 MB: memory of a single one, and processor time
+#   7  a refused request
+#
+# On a machine that does other work, too, RUN='chrt -f 10' (as root) lets what is measured go first; FIRST_PORT moves the
+# ports.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-20}
 rounds=${2:-5}
+first=${FIRST_PORT:-18935}
+read -ra run <<<"${RUN:-}"
 
 cargo build --release --quiet -p livepeer-gateway
 cargo build --release --quiet -p livepeer-benches --example front_load --example front_mock
@@ -31,7 +37,7 @@ trap end EXIT
 begin() {
     local port=$1
     shift
-    "$@" >"$work/$port.log" 2>&1 &
+    ${run[@]+"${run[@]}"} "$@" >"$work/$port.log" 2>&1 &
     begun=$!
     started+=("$begun")
     for _ in {1..100}; do
@@ -43,42 +49,55 @@ begin() {
     exit 1
 }
 
-load() { "$bin/examples/front_load" "$@" seconds="$seconds"; }
+load() { ${run[@]+"${run[@]}"} "$bin/examples/front_load" "$@" seconds="$seconds"; }
 
 # Everything with a ticket costs one: a unit is worth far more than a ticket's usual value.
-begin 18935 "$bin/examples/front_mock" 127.0.0.1:18935 free
-begin 18936 "$bin/examples/front_mock" 127.0.0.1:18936 100000000
+mock=$first
+paying=$((first + 1))
+signer=$((first + 5))
+begin $mock "$bin/examples/front_mock" 127.0.0.1:$mock free
+begin $paying "$bin/examples/front_mock" 127.0.0.1:$paying 100000000
 head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$work/key"
-begin 18940 "$bin/livepeer-gateway" signer --static-chain --key-file "$work/key" --listen 127.0.0.1:18940
+begin $signer "$bin/livepeer-gateway" signer --static-chain --key-file "$work/key" --listen 127.0.0.1:$signer
 
 serve() {
     local port=$1
     shift
-    begin "$port" "$bin/livepeer-gateway" serve --listen "127.0.0.1:$port" --ops "127.0.0.1:$((port + 100))" \
+    begin "$port" "$bin/livepeer-gateway" serve --listen "127.0.0.1:$port" --ops "127.0.0.1:$((port + 20))" \
         --objects memory --allow-private "$@"
 }
-free=https://127.0.0.1:18935
-paid=https://127.0.0.1:18936
-serve 18950 --orchestrator $free --offchain
+free=https://127.0.0.1:$mock
+paid=https://127.0.0.1:$paying
+open=$((first + 15))
+own=$((first + 16))
+remote=$((first + 17))
+picture=$((first + 18))
+serve $open --orchestrator $free --offchain
 free_pid=$begun
-serve 18951 --orchestrator $paid --key-file "$work/key" --store "$work/store" --static-chain
+serve $picture --orchestrator $free --offchain
+picture_pid=$begun
+serve $own --orchestrator $paid --key-file "$work/key" --store "$work/store" --static-chain
 own_pid=$begun
-serve 18952 --orchestrator $paid --signer http://127.0.0.1:18940
+serve $remote --orchestrator $paid --signer http://127.0.0.1:$signer
 signer_pid=$begun
 chat() { echo "http://127.0.0.1:$1/v1/chat/completions"; }
 
 echo "== 1: no ticket"
-load pairs "$(chat 18950)" $free/llm "$free_pid" rounds="$rounds"
+load pairs "$(chat $open)" $free/llm "$free_pid" rounds="$rounds"
 echo "== 2: a ticket by an own key"
-load pairs "$(chat 18951)" $paid/llm "$own_pid" rounds="$rounds"
+load pairs "$(chat $own)" $paid/llm "$own_pid" rounds="$rounds"
 echo "== 2: a ticket by a remote signer"
-load pairs "$(chat 18952)" $paid/llm "$signer_pid" rounds="$rounds"
+load pairs "$(chat $remote)" $paid/llm "$signer_pid" rounds="$rounds"
 echo "== 3: requests a second"
-load frontier "$(chat 18950)" $free/llm "$free_pid"
+load frontier "$(chat $open)" $free/llm "$free_pid"
 echo "== 4: 64 streams, then 1,000"
-load streams "$(chat 18950)" $free/llm "$free_pid" streams=64
-load streams "$(chat 18950)" $free/llm "$free_pid" streams=1000
+load streams "$(chat $open)" $free/llm "$free_pid" streams=64
+load streams "$(chat $open)" $free/llm "$free_pid" streams=1000
 echo "== 5: a prompt of 400 kB"
-load pairs "$(chat 18950)" $free/llm "$free_pid" rounds="$rounds" bytes=400000
+load pairs "$(chat $open)" $free/llm "$free_pid" rounds="$rounds" bytes=400000
 echo "== 6: a picture of 10 MB"
-load pairs http://127.0.0.1:18950/image-to-image $free/image-to-image "$free_pid" rounds="$rounds" kind=image bytes=10000000
+load once http://127.0.0.1:$picture/image-to-image $free/image-to-image "$picture_pid" kind=image bytes=1000
+load once http://127.0.0.1:$picture/image-to-image $free/image-to-image "$picture_pid" kind=image bytes=10000000
+load pairs http://127.0.0.1:$open/image-to-image $free/image-to-image "$free_pid" rounds="$rounds" kind=image bytes=10000000
+echo "== 7: a request that is refused"
+load refused "$(chat $open)" $free/llm "$free_pid"

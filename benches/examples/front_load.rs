@@ -5,6 +5,8 @@
 //! front_load pairs    FRONT BARE PID [seconds=20] [rounds=5] [kind=chat|image] [bytes=1000]
 //! front_load frontier FRONT BARE PID [seconds=20] [most=256]
 //! front_load streams  FRONT BARE PID [seconds=20] [streams=64] [chunks=64]
+//! front_load refused  FRONT BARE PID [seconds=20]
+//! front_load once     FRONT BARE PID [kind=chat|image] [bytes=1000]
 //! ```
 //! FRONT and BARE are URLs on loopback, such as `http://127.0.0.1:9935/v1/chat/completions` and
 //! `https://127.0.0.1:18935/llm` of the example `front_mock`; PID is the process of the front. `benches/front.sh` runs
@@ -41,7 +43,10 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match &arguments[..] {
         [mode, front, bare, pid, options @ ..] => run(mode, front, bare, pid, options),
-        _ => Err("usage: front_load pairs|frontier|streams FRONT BARE PID [name=value..]".into()),
+        _ => Err(
+            "usage: front_load pairs|frontier|streams|refused|once FRONT BARE PID [name=value..]"
+                .into(),
+        ),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -86,6 +91,11 @@ fn run(mode: &str, front: &str, bare: &str, pid: &str, options: &[String]) -> Re
         "streams" => {
             let count = (number("streams", "64")? as usize).min(MAX_CONNECTIONS);
             streams(&load, count, number("chunks", "64")? as u32)?;
+        }
+        "refused" => refused(&load)?,
+        "once" => {
+            let bytes = number("bytes", "1000")?.min(64 << 20) as usize;
+            once(&load, &text("kind", "chat"), bytes)?;
         }
         _ => return Err(format!("{mode} is no mode").into()),
     }
@@ -150,18 +160,59 @@ fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
+/// A request of that kind, and the words of its answer.
+fn question(target: &Target, kind: &str, bytes: usize) -> Result<(Vec<u8>, String), Error> {
+    match kind {
+        "chat" => Ok((chat(target, bytes, false), front::words())),
+        "image" => Ok((image(target, bytes), "images".to_owned())),
+        _ => Err(format!("{kind} is no kind of request").into()),
+    }
+}
+
+/// Asks the front a single time, and tells how far its memory rose.
+fn once(load: &Load, kind: &str, bytes: usize) -> Result<(), Error> {
+    let (request, words) = question(&load.front, kind, bytes)?;
+    let mut connection = load.front.connect()?;
+    let before = Usage::of(load.pid)?;
+    let took = ask(&mut connection, &request, &words)?;
+    let after = Usage::of(load.pid)?;
+    println!(
+        "a request of {} bytes: {:.0} us; memory rose by {} bytes at most, {} more than the request",
+        request.len(),
+        micros(took),
+        after.most.saturating_sub(before.resident),
+        after.most.saturating_sub(before.resident) as i64 - request.len() as i64,
+    );
+    Ok(())
+}
+
+/// Asks the front for something without messages, which it refuses, again and again.
+fn refused(load: &Load) -> Result<(), Error> {
+    let body = format!(r#"{{"model":"{}","messages":[]}}"#, front::MODEL);
+    let request = load.front.post("application/json", body.as_bytes());
+    let mut connection = load.front.connect()?;
+    let (before, start) = (Usage::of(load.pid)?, Instant::now());
+    let mut count = 0_u32;
+    while start.elapsed() < load.span {
+        let (status, _) = connection.call(&request)?;
+        if status != 400 {
+            return Err(format!("status {status} in place of a refusal").into());
+        }
+        count += 1;
+    }
+    let used = Usage::of(load.pid)?.cpu - before.cpu;
+    println!(
+        "{:.0} refused a second over one connection, {:.0} us CPU each",
+        f64::from(count) / start.elapsed().as_secs_f64(),
+        micros(used) / f64::from(count.max(1)),
+    );
+    Ok(())
+}
+
 /// Asks both in turns, over a connection each.
 fn pairs(load: &Load, rounds: u64, kind: &str, bytes: usize) -> Result<(), Error> {
-    let words = match kind {
-        "chat" => front::words(),
-        "image" => "images".to_owned(),
-        _ => return Err(format!("{kind} is no kind of request").into()),
-    };
-    let make = |target: &Target| match kind {
-        "chat" => chat(target, bytes, false),
-        _ => image(target, bytes),
-    };
-    let (there, direct) = (make(&load.front), make(&load.bare));
+    let (there, words) = question(&load.front, kind, bytes)?;
+    let (direct, _) = question(&load.bare, kind, bytes)?;
     let (mut front, mut bare) = (load.front.connect()?, load.bare.connect()?);
     ask(&mut front, &there, &words)?;
     ask(&mut bare, &direct, &words)?;

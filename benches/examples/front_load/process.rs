@@ -10,7 +10,7 @@ pub(crate) struct Usage {
     pub(crate) cpu: Duration,
     /// Bytes in memory now, and at most so far.
     pub(crate) resident: u64,
-    most: u64,
+    pub(crate) most: u64,
 }
 
 impl Usage {

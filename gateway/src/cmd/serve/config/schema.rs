@@ -48,7 +48,7 @@ pub(super) const ROWS: &[Row] = &[
     fixed("serve.listen", Form::List, "127.0.0.1:9935"),
     fixed("serve.ops", Form::List, "127.0.0.1:5935"),
     live("serve.public_url", Form::Text, ""),
-    fixed("serve.threads", Form::Number, ""),
+    fixed("serve.threads", Form::Number, "1"),
     fixed("serve.runtime", Form::Text, "tokio"),
     live("serve.trusted_proxies", Form::List, ""),
     live("serve.cors", Form::List, ""),
