@@ -174,8 +174,17 @@ impl SubAssign<&Self> for Amount {
 }
 
 impl Sum for Amount {
+    /// Amounts over one denominator, such as the values of tickets, are brought to lowest terms once, at the end.
     fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
-        all.fold(Self::zero(), Add::add)
+        let mut total = BigRational::zero();
+        for Self(next) in all {
+            total = if total.denom() == next.denom() {
+                BigRational::new_raw(total.numer() + next.numer(), next.into_raw().1)
+            } else {
+                sum(&total.reduced(), &next)
+            };
+        }
+        Self(total.reduced())
     }
 }
 
@@ -291,6 +300,29 @@ impl fmt::Debug for Price {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sum_of_many_is_in_lowest_terms() {
+        let all = [
+            (1, 6),
+            (1, 6),
+            (5, 6),
+            (2, 1),
+            (1, 3),
+            (-1, 3),
+            (7, 2),
+            (1, 2),
+        ];
+        let all = all.map(|(a, b)| Amount::ratio(a, b).expect("not divided by zero"));
+        for length in 0..=all.len() {
+            let parts = || all[..length].iter().cloned();
+            let (ours, theirs) = (
+                parts().sum::<Amount>(),
+                parts().fold(Amount::zero(), Add::add),
+            );
+            assert_eq!(ours.to_string(), theirs.to_string());
+        }
+    }
 
     #[test]
     fn sums_are_in_lowest_terms_whoever_is_whole() {
