@@ -6,6 +6,7 @@
 //! `fuzz/Cargo.toml`, and a folder of seeds `fuzz/corpus/name/`; a test says which of these is missing.
 
 pub mod batch;
+pub mod media;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -52,6 +53,7 @@ pub const TARGETS: &[Target] = targets![
     decode_credentials,
     decode_event,
     decode_grpc,
+    media::decode_h264,
     decode_image,
     decode_keystore,
     decode_listing,
@@ -66,9 +68,11 @@ pub const TARGETS: &[Target] = targets![
     decode_stamps,
     decode_start_answer,
     decode_token,
+    media::decode_ts_frames,
     decode_url,
     crate::openai::decode_wav,
     machine_batch,
+    machine_bridge,
     machine_discovery,
     machine_front,
     machine_handshake,
@@ -82,6 +86,7 @@ pub const TARGETS: &[Target] = targets![
     machine_trickle_publisher,
     machine_trickle_server,
     machine_trickle_subscriber,
+    media::mux_frames,
     crate::openai::rebuild_stream,
 ];
 
@@ -277,6 +282,11 @@ pub fn decode_grpc(data: &[u8]) {
 /// Batch jobs end once each, no nonce leaves twice and nothing is left open, whatever peers and callers do.
 pub fn machine_batch(data: &[u8]) {
     crate::steps::batch::run(data);
+}
+
+/// A bridge gives models whole segments whose time only goes forward, whatever senders, clocks and job do.
+pub fn machine_bridge(data: &[u8]) {
+    crate::steps::bridge::run(data);
 }
 
 /// A discovery names everybody once and keeps secrets, whatever its sources answer.

@@ -12,7 +12,8 @@ pub use self::sps::{BadSps, MAX_PIXELS, MAX_REORDER, MAX_SIDE, Sps};
 
 /// Bytes that an access unit has at most.
 pub const MAX_UNIT: usize = 4 << 20;
-/// After this many access units with a bad SPS and no IDR picture between them, the stream is hopeless.
+/// After this many access units with a bad SPS, or that lack parameter sets, and no good IDR picture between them, the
+/// stream is hopeless.
 pub const MAX_BAD_SPS: u32 = 3;
 /// After this many access units in a row that cannot be taken apart, the stream is hopeless.
 pub const MAX_BAD_UNITS: u32 = 8;
@@ -85,9 +86,12 @@ fn length_prefixed(mut unit: &[u8], size: usize) -> impl Iterator<Item = Option<
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Dropped {
-    /// A picture size that is refused, or no sequence parameter set at all.
+    /// A picture size that is refused, or one that cannot be read.
     #[error("bad SPS: {0}")]
     BadSps(#[from] BadSps),
+    /// An IDR picture for which no parameter sets ever came: a decoder would fail at it.
+    #[error("no parameter sets")]
+    NoSets,
     /// A length that reaches past the end, or no NAL unit at all.
     #[error("a NAL unit that is cut off, or none")]
     CutOff,
@@ -203,7 +207,9 @@ impl Stream {
                     self.bad_sps = 0;
                 }
             }
-            Err(Dropped::BadSps(_)) => self.bad_sps = self.bad_sps.saturating_add(1),
+            Err(Dropped::BadSps(_) | Dropped::NoSets) => {
+                self.bad_sps = self.bad_sps.saturating_add(1)
+            }
             Err(_) => self.bad_units = self.bad_units.saturating_add(1),
         }
         taken
@@ -248,8 +254,8 @@ impl Stream {
             return Ok(None);
         }
         if found.key {
-            if self.sps.is_none() {
-                return Err(Dropped::BadSps(BadSps::Missing));
+            if !self.sets.is_complete() {
+                return Err(Dropped::NoSets);
             }
             let held = Found::in_units(&self.held);
             if !(found.sps || held.sps) || !(found.pps || held.pps) {

@@ -11,9 +11,6 @@ pub const MAX_REORDER: u32 = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadSps {
-    /// There is none.
-    #[error("there is none")]
-    Missing,
     /// The end comes too early, or a number is out of range.
     #[error("it cannot be read")]
     Unreadable,

@@ -279,10 +279,12 @@ fn pictures_beyond_all_bounds_are_dropped_and_three_end_the_stream() {
 }
 
 #[test]
-fn an_idr_picture_without_any_parameter_set_is_dropped() {
-    let mut stream = Stream::default();
-    let dropped = stream.annex_b(&annex_b(&[IDR_NAL]));
-    assert_eq!(dropped, Err(Dropped::BadSps(BadSps::Missing)));
+fn an_idr_picture_that_no_decoder_could_begin_with_is_dropped() {
+    let sps = sps(20, 12, None);
+    for nals in [&[IDR_NAL][..], &[&sps, IDR_NAL], &[PPS_NAL, IDR_NAL]] {
+        let dropped = Stream::default().annex_b(&annex_b(nals));
+        assert_eq!(dropped, Err(Dropped::NoSets));
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! check what holds after each step and at the end, and panic if it does not.
 
 pub mod batch;
+pub mod bridge;
 pub mod discovery;
 pub mod front;
 pub mod handshake;

@@ -1,6 +1,7 @@
-//! A live job against orchestrators, runners and an owner that do anything in any order.
+//! A live job, and the bridge that feeds one, against orchestrators, runners, senders and an owner that do anything in
+//! any order.
 
-use livepeer_sim::steps::{batch, live_job};
+use livepeer_sim::steps::{batch, bridge, live_job};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -75,6 +76,21 @@ fn batch_jobs_end_once_and_their_steps_reach_every_event_and_every_failure() {
             "Broken",
             "Ours",
             "Closed",
+        ],
+    );
+}
+
+#[test]
+fn a_bridge_gives_whole_segments_and_its_steps_reach_everything() {
+    reach(
+        "BRIDGE_STEPS",
+        &[],
+        40,
+        200,
+        bridge::run,
+        &[
+            "Opened", "Begin", "Write", "End", "Key", "Stalled", "Flows", "Done", "forced",
+            "silences", "dropped", "jumps",
         ],
     );
 }
