@@ -142,7 +142,6 @@ pub struct Figures {
 #[derive(Debug)]
 pub struct Bridge {
     config: Config,
-    began: Time,
     now: Time,
     timeline: Timeline,
     state: State,
@@ -199,7 +198,6 @@ impl Bridge {
     pub fn new(now: Time, config: Config) -> Self {
         Self {
             config,
-            began: now,
             now,
             timeline: Timeline::new(Clocks::Shared),
             state: State::Empty(Waiting::default()),
@@ -225,8 +223,9 @@ impl Bridge {
         }
     }
 
-    /// The next picture of the source, in decoding order, stamped by its clock.
-    pub fn video(&mut self, now: Time, unit: AccessUnit) {
+    /// The next picture of the source, in decoding order and stamped by its clock, and when it arrived: now, or before if
+    /// it was held. Tracks with clocks apart are aligned by arrival until there are sender reports.
+    pub fn video(&mut self, now: Time, arrived: Time, unit: AccessUnit) {
         self.advance(now);
         if let State::Empty(waiting) = &mut self.state {
             waiting.first_picture.get_or_insert(self.now);
@@ -235,24 +234,24 @@ impl Bridge {
             return;
         }
         if let State::Empty(waiting) = &mut self.state {
-            waiting.hold(self.now, Frame::Video(unit));
+            waiting.hold(arrived, Frame::Video(unit));
             self.decide();
         } else {
-            self.picture(self.now, unit);
+            self.picture(arrived, unit);
         }
     }
 
-    /// The next frame of sound of the source, stamped by its clock.
-    pub fn audio(&mut self, now: Time, audio: Audio) {
+    /// The next frame of sound of the source, stamped by its clock, and when it arrived.
+    pub fn audio(&mut self, now: Time, arrived: Time, audio: Audio) {
         self.advance(now);
         if let State::Empty(waiting) = &mut self.state {
             waiting.sound.get_or_insert(audio.track);
             if !waiting.held.is_empty() {
-                waiting.hold(self.now, Frame::Audio(audio));
+                waiting.hold(arrived, Frame::Audio(audio));
                 self.decide();
             }
         } else if matches!(self.state, State::Open { .. }) && !self.needs_key && !self.is_full() {
-            self.sound(self.now, &audio);
+            self.sound(arrived, &audio);
         }
     }
 
@@ -350,18 +349,17 @@ impl Bridge {
         let sound = waiting.sound;
         self.segments = Some(Segments::new(self.config.min_segment, sound));
         self.out.event(Event::Opened(sound));
-        for (arrival, frame) in held {
+        for (arrived, frame) in held {
             match frame {
-                Frame::Video(unit) => self.picture(arrival, unit),
-                Frame::Audio(audio) => self.sound(arrival, &audio),
+                Frame::Video(unit) => self.picture(arrived, unit),
+                Frame::Audio(audio) => self.sound(arrived, &audio),
             }
         }
     }
 
-    /// Sends on a picture that came at `arrival`.
-    fn picture(&mut self, arrival: Time, unit: AccessUnit) {
-        let since = arrival.since(self.began);
-        let (pts, dts) = self.timeline.video(since, unit.pts, unit.dts);
+    /// Sends on a picture.
+    fn picture(&mut self, arrived: Time, unit: AccessUnit) {
+        let (pts, dts) = self.timeline.video(arrival(arrived), unit.pts, unit.dts);
         let unit = AccessUnit { pts, dts, ..unit };
         let Some(segments) = &mut self.segments else {
             return;
@@ -386,8 +384,8 @@ impl Bridge {
         }
     }
 
-    /// Sends on a frame of sound that came at `arrival`.
-    fn sound(&mut self, arrival: Time, audio: &Audio) {
+    /// Sends on a frame of sound.
+    fn sound(&mut self, arrived: Time, audio: &Audio) {
         let Some(segments) = &mut self.segments else {
             return;
         };
@@ -397,8 +395,7 @@ impl Bridge {
         let Some(duration) = audio.track.duration(&audio.data) else {
             return;
         };
-        let since = arrival.since(self.began);
-        if let Some(pts) = self.timeline.audio(since, audio.pts) {
+        if let Some(pts) = self.timeline.audio(arrival(arrived), audio.pts) {
             segments.sounds(pts, duration, audio, &mut self.out, &mut self.figures);
         }
     }
@@ -476,12 +473,12 @@ impl Bridge {
 }
 
 impl Waiting {
-    fn hold(&mut self, now: Time, frame: Frame) {
+    fn hold(&mut self, arrived: Time, frame: Frame) {
         self.bytes += match &frame {
             Frame::Video(unit) => unit.data.len(),
             Frame::Audio(audio) => audio.data.len(),
         };
-        self.held.push((now, frame));
+        self.held.push((arrived, frame));
     }
 
     fn is_decided(&self, now: Time) -> bool {
@@ -497,6 +494,11 @@ impl Waiting {
         let first = self.first_picture.filter(|_| !self.held.is_empty());
         first.map(|first| first + SOUND_WITHIN)
     }
+}
+
+/// An arrival as the timeline takes it.
+const fn arrival(arrived: Time) -> Duration {
+    Duration::from_nanos(arrived.as_nanos())
 }
 
 impl Machine for Bridge {
