@@ -131,6 +131,8 @@ pub enum Method {
     Delete,
     Options,
     Trace,
+    /// Any other, whatever its name: none of our requests has it, and no path of ours takes it.
+    Other,
 }
 
 impl Method {
@@ -146,6 +148,7 @@ impl Method {
             Self::Delete => "DELETE",
             Self::Options => "OPTIONS",
             Self::Trace => "TRACE",
+            Self::Other => "OTHER",
         }
     }
 

@@ -271,7 +271,12 @@ pub fn find(method: Method, target: &str) -> Result<Target, (Shape, Refused)> {
     };
     if !row.answers(method) {
         let allowed: Vec<&str> = row.methods.iter().map(|method| method.as_str()).collect();
-        let refused = Refused::method(method.as_str(), path, &allowed.join(", "));
+        let allowed = allowed.join(", ");
+        let mut refused = Refused::method(method.as_str(), path, &allowed);
+        if method == Method::Other {
+            refused.message =
+                alloc::format!("This method is not allowed for {path}; use {allowed}.");
+        }
         return Err((row.shape, refused));
     }
     Ok(Target {
@@ -420,6 +425,12 @@ mod tests {
                 Method::Options,
                 "/llm",
                 "Method OPTIONS is not allowed for /llm; use POST.",
+                Shape::Native,
+            ),
+            (
+                Method::Other,
+                "/llm",
+                "This method is not allowed for /llm; use POST.",
                 Shape::Native,
             ),
             (

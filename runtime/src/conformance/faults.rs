@@ -240,7 +240,7 @@ pub async fn garbage_gets_a_status_and_nothing_else<R: Runtime>(runtime: R) {
     );
     for (sent, status) in [
         ("\0\x01\x02\x03 nonsense\r\n\r\n", "400"),
-        ("BREW / HTTP/1.1\r\nhost: x\r\n\r\n", "501"),
+        ("BR(EW / HTTP/1.1\r\nhost: x\r\n\r\n", "400"),
         ("GET / HTTP/9.9\r\n\r\n", "400"),
         (&long, "414"),
         (&many, "431"),

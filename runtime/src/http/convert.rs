@@ -94,7 +94,7 @@ pub(super) fn request(
     from: &hyper::Request<hyper::body::Incoming>,
     secure: bool,
 ) -> Result<Request, StatusCode> {
-    let method = Method::from_name(from.method().as_str()).ok_or(StatusCode::NOT_IMPLEMENTED)?;
+    let method = Method::from_name(from.method().as_str()).unwrap_or(Method::Other);
     let path = from
         .uri()
         .path_and_query()
