@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use livepeer_core::Time;
 use livepeer_core::http::Url;
-use livepeer_runtime::http::Server;
+use livepeer_runtime::http::{Limits, Server};
 use livepeer_runtime::{Drivable, Driver, Handle, Runtime};
 
 use crate::ui::Failed;
@@ -54,7 +54,7 @@ impl<R: Runtime> Socket<R> {
         })
     }
 
-    /// Lets peers talk to a machine.
+    /// Lets peers talk to a machine, within limits.
     ///
     /// # Errors
     /// If the system does not tell its address.
@@ -62,8 +62,9 @@ impl<R: Runtime> Socket<R> {
         self,
         handle: &Handle<M, R>,
         tls: Option<Arc<rustls::ServerConfig>>,
+        limits: Limits,
     ) -> Result<Server<R>, Failed> {
-        Server::serve(handle, self.listener, tls)
+        Server::serve_within(handle, self.listener, tls, limits)
             .map_err(|error| Failed::listen(self.address, self.option, &error))
     }
 }

@@ -8,6 +8,8 @@ mod clients;
 mod discover;
 #[path = "../support/files.rs"]
 mod files;
+#[cfg(unix)]
+mod front;
 mod http;
 #[cfg(unix)]
 mod jobs;

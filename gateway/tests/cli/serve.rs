@@ -41,7 +41,7 @@ impl Serve {
         Self { server, door, ops }
     }
 
-    fn before(devnet: &Devnet, more: &[&str]) -> Self {
+    pub(crate) fn before(devnet: &Devnet, more: &[&str]) -> Self {
         let orchestrators = devnet.orchestrators.join(",");
         let peers = ["--signer", &devnet.signer, "--orchestrator", &orchestrators];
         let serve = Self::start(&[&peers, more].concat());
@@ -292,33 +292,102 @@ fn a_reload_under_load_takes_what_may_change_and_nothing_of_what_may_not() {
     assert!(ended.success(), "{ended}");
 }
 
+/// The most that the test below spends in an hour, in wei: twenty tickets of the usual value.
+const SPEND: u128 = 160_000_000_000;
+
 #[test]
-fn a_killed_gateway_with_a_key_of_its_own_pays_on_with_new_nonces() {
-    let devnet = Devnet::start(1, &[]);
+fn a_gateway_with_a_key_that_is_killed_under_load_uses_no_nonce_twice_and_forgets_nothing_it_spent()
+{
+    let fast = ["--work-time=1ms", "--capacity=64"];
+    let devnet = Devnet::start(2, &fast);
     let folder = Folder::new("serve-kill");
     let (key, store) = (
         folder.private("key", crate::signer::KEY),
         folder.path("store"),
     );
+    let (orchestrators, limit) = (devnet.orchestrators.join(","), SPEND.to_string());
     let arguments = [
         "--orchestrator",
-        &devnet.orchestrators[0],
+        &orchestrators,
         "--key-file",
         &key,
         "--store",
         &store,
         "--static-chain",
+        "--max-spend-per-hour",
+        &limit,
     ];
-    for _ in 0..2 {
+    // A quarter of a ticket.
+    let dear = format!(
+        r#"{{"model":"{LLM}","max_tokens":8192,"stream":false,"messages":[{{"role":"user","content":"hello"}}]}}"#
+    );
+    for life in 1..=3 {
         let mut serve = Serve::start(&arguments);
         serve.knows_models();
-        for _ in 0..3 {
-            let (status, body) = serve.chat(LLM);
-            // An orchestrator refuses a nonce that it has seen.
-            assert_eq!(status, 200, "{body}");
-        }
-        serve.server.running.kill();
+        let door = &serve.door;
+        let (tell, told) = std::sync::mpsc::channel();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                let (tell, dear) = (tell.clone(), &dear);
+                scope.spawn(move || {
+                    // Until the gateway dies, or has spent what it may.
+                    while let Some((status, body)) = try_post(door, "/llm", dear) {
+                        let goes_on = status == 200;
+                        if tell.send((status, body)).is_err() || !goes_on {
+                            return;
+                        }
+                    }
+                });
+            }
+            drop(tell);
+            if life < 3 {
+                // In the middle of the load.
+                for (status, body) in told.iter().take(8 + 3 * life) {
+                    assert_eq!(status, 200, "{life}: {body}");
+                }
+                return serve.server.running.kill();
+            }
+            let refused: Vec<_> = told.iter().filter(|(status, _)| *status != 200).collect();
+            assert_eq!(
+                refused.len(),
+                4,
+                "all callers come to the limit: {refused:?}"
+            );
+            for (status, body) in refused {
+                assert!(status >= 500, "{status}: {body}");
+            }
+        });
     }
+    signal(devnet.server.running.0.id(), "TERM");
+    let mut credited = 0;
+    while let Ok(line) = devnet.server.said.recv_timeout(Duration::from_secs(5)) {
+        assert!(!line.contains("already seen"), "{line}");
+        if let Some((_, worth)) = line.split_once(" worth ~") {
+            let wei = worth.split(' ').next().expect("a sum").replace(',', "");
+            credited += wei.parse::<u128>().expect("whole wei");
+        }
+    }
+    assert!(credited <= SPEND, "{credited} wei are more than {SPEND}");
+    assert!(
+        credited > SPEND / 2,
+        "only {credited} of {SPEND} wei were spent"
+    );
+}
+
+/// An answer, unless the gateway is gone before it is whole.
+fn try_post(door: &str, path: &str, body: &str) -> Option<(u16, String)> {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(door).ok()?;
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: {door}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).ok()?;
+    stream.write_all(body.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let status = crate::http::status(&answer)?;
+    Some((status, answer))
 }
 
 #[test]

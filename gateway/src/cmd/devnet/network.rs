@@ -26,7 +26,7 @@ use livepeer_media::Retimer;
 use livepeer_orchestrator::{
     EndReason, Event, Figures, ModelConfig, Orchestrator, Payments, PipelineFactory,
 };
-use livepeer_runtime::http::Server;
+use livepeer_runtime::http::{Limits, Server};
 use livepeer_runtime::tls::{BadIdentity, Identity, server_config};
 use livepeer_runtime::{
     Drivable, Driver, Handle, KeyHolder as _, LocalKey, MemoryStore, Runtime, seed,
@@ -243,7 +243,7 @@ impl<R: Runtime> Network<R> {
             .with_store(MemoryStore::default())
             .drive(machine);
         let signer_url = signer_socket.url("http")?;
-        let signer_server = signer_socket.serve(&signer, None)?;
+        let signer_server = signer_socket.serve(&signer, None, Limits::default())?;
         let (running, ended) = async_channel::bounded(1);
         let network = Self {
             orchestrators,
@@ -385,7 +385,7 @@ impl<R: Runtime> Node<R> {
             machine.restore(record);
         }
         let handle = driver.drive(machine);
-        let server = socket.serve(&handle, Some(tls))?;
+        let server = socket.serve(&handle, Some(tls), Limits::default())?;
         let (running, ended) = async_channel::bounded(1);
         let events = handle.clone();
         driver.runtime().spawn(async move {

@@ -18,7 +18,7 @@ use livepeer_core::front::Front;
 use livepeer_core::handshake::PinChange;
 use livepeer_core::http::Trust;
 use livepeer_runtime::api::Gateway;
-use livepeer_runtime::http::Server;
+use livepeer_runtime::http::{Limits, Server};
 use livepeer_runtime::{Driver, Handle, Runtime, seed};
 use tracing::{info, warn};
 
@@ -108,12 +108,12 @@ impl on::Work for Serve<'_> {
         let mut servers = Vec::new();
         for socket in doors {
             urls.push(socket.url("http")?.to_string());
-            servers.push(socket.serve(&front, None)?);
+            servers.push(socket.serve(&front, None, Limits::front_door())?);
         }
         let mut pages = Vec::new();
         for socket in ops {
             pages.push(socket.url("http")?.to_string());
-            servers.push(socket.serve(&operators, None)?);
+            servers.push(socket.serve(&operators, None, Limits::front_door())?);
         }
         driver.runtime().spawn(Arc::clone(&wiring).run());
         driver

@@ -9,6 +9,7 @@ use livepeer_core::front::route::{Page, ROUTES, Route};
 use livepeer_core::http::Method;
 use livepeer_core::models::Models;
 use livepeer_core::pipeline::Pipeline;
+use livepeer_core::wire::batch::MAX_MESSAGES;
 use livepeer_core::wire::batch::fields::{self, Field, Kind};
 use serde_json::{Value, json};
 
@@ -123,7 +124,7 @@ fn body(route: Route) -> Option<Value> {
         Route::Batch(pipeline) => of_fields(pipeline),
         Route::VideoResult => object(
             &["request_id"],
-            json!({ "request_id": { "type": "string" } }),
+            json!({ "request_id": { "type": "string", "pattern": "^[0-9a-f]{8}$" } }),
         ),
         Route::Chat => object(
             &["model", "messages"],
@@ -141,15 +142,19 @@ fn body(route: Route) -> Option<Value> {
             &["prompt"],
             json!({
                 "prompt": text(),
-                "model": text(),
+                "model": any_text(),
                 "n": { "type": "integer", "minimum": 1, "maximum": 10 },
-                "size": { "type": "string" },
+                "size": {
+                    "type": "string",
+                    "pattern": "^(auto|[1-9][0-9]{1,3}x[1-9][0-9]{1,3})$",
+                    "description": "auto, or width and height in pixels: multiples of 8 from 64 to 4096.",
+                },
                 "response_format": { "enum": ["url", "b64_json"] },
             }),
         ),
         Route::Edits => object(
             &["image", "prompt"],
-            json!({ "image": file(), "prompt": text(), "model": text() }),
+            json!({ "image": file(), "prompt": text(), "model": any_text() }),
         ),
         Route::Transcriptions => object(
             &["file", "model"],
@@ -187,7 +192,13 @@ fn body(route: Route) -> Option<Value> {
     Some(json!({ "required": true, "content": { kind: { "schema": schema } } }))
 }
 
-fn object(required: &[&str], properties: Value) -> Value {
+/// An object. What it may lack may also be null.
+fn object(required: &[&str], mut properties: Value) -> Value {
+    for (name, property) in properties.as_object_mut().into_iter().flatten() {
+        if !required.contains(&name.as_str()) && property["type"].is_string() {
+            property["type"] = json!([property["type"], "null"]);
+        }
+    }
     json!({ "type": "object", "required": required, "properties": properties })
 }
 
@@ -195,8 +206,13 @@ fn text() -> Value {
     json!({ "type": "string", "minLength": 1 })
 }
 
+/// A text that may be empty, which counts as if it were absent.
+fn any_text() -> Value {
+    json!({ "type": "string" })
+}
+
 fn file() -> Value {
-    json!({ "type": "string", "format": "binary" })
+    json!({ "type": "string", "format": "binary", "minLength": 1 })
 }
 
 fn messages() -> Value {
@@ -208,7 +224,7 @@ fn messages() -> Value {
             "content": { "type": "string" },
         },
     });
-    json!({ "type": "array", "minItems": 1, "items": message })
+    json!({ "type": "array", "minItems": 1, "maxItems": MAX_MESSAGES, "items": message })
 }
 
 /// The schema of a pipeline's request, from its table.
@@ -226,7 +242,25 @@ fn of_fields(pipeline: Pipeline) -> Value {
             required.push("prompt")
         }
         Pipeline::Llm => required.extend(["model", "messages", "max_tokens", "stream"]),
+        Pipeline::TextToSpeech => required.push("text"),
         _ => {}
+    }
+    // A required text says something, and work has a size.
+    for name in &required {
+        if let Some(property) = properties.get_mut(name) {
+            match property["type"].as_str() {
+                Some("string") => property["minLength"] = 1.into(),
+                Some("integer") => property["minimum"] = 1.into(),
+                _ => {}
+            }
+        }
+    }
+    if matches!(pipeline, Pipeline::TextToImage | Pipeline::ImageToVideo) {
+        for side in ["width", "height"] {
+            if let Some(property) = properties.get_mut(side) {
+                property["minimum"] = 1.into();
+            }
+        }
     }
     object(&required, json!(properties))
 }
@@ -234,7 +268,7 @@ fn of_fields(pipeline: Pipeline) -> Value {
 fn of_field(field: &Field) -> Value {
     let mut schema = match field.kind {
         Kind::Model | Kind::Text => json!({ "type": "string" }),
-        Kind::Integer => json!({ "type": "integer" }),
+        Kind::Integer => json!({ "type": "integer", "minimum": i64::MIN, "maximum": i64::MAX }),
         Kind::Float => json!({ "type": "number" }),
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Messages => messages(),
@@ -267,5 +301,13 @@ mod tests {
         let llm = schema("/llm", JSON);
         assert_eq!(llm["properties"]["max_tokens"]["type"], "integer");
         assert_eq!(llm["properties"]["messages"]["type"], "array");
+        // What a schema can say of what is refused, it says.
+        assert_eq!(llm["properties"]["max_tokens"]["minimum"], 1);
+        assert_eq!(llm["properties"]["model"]["minLength"], 1);
+        let picture = schema("/text-to-image", JSON);
+        assert_eq!(picture["properties"]["prompt"]["minLength"], 1);
+        assert_eq!(picture["properties"]["width"]["minimum"], 1);
+        let speech = schema("/text-to-speech", JSON);
+        assert_eq!(speech["required"], json!(["text"]));
     }
 }

@@ -46,18 +46,22 @@ pub(super) struct Purse<R: Runtime> {
 struct Used(BTreeMap<(Pipeline, String), Time>);
 
 impl Used {
-    /// Whether a model has rested, or is new, before a job that begins now. Callers name models: of those beyond
+    /// Whether a model has rested, or is new, before a job that begins now.
+    fn rested(&self, pipeline: Pipeline, model: &str, now: Time) -> bool {
+        let last = self.0.get(&(pipeline, model.to_owned()));
+        last.is_none_or(|last| *last + RESTED <= now)
+    }
+
+    /// Notes that a job has begun, so that a machine works for the model. Callers name models: of those beyond
     /// [`MAX_USED`] nothing is remembered, and the store is asked each time.
-    fn rested(&mut self, pipeline: Pipeline, model: &str, now: Time) -> bool {
+    fn began(&mut self, pipeline: Pipeline, model: &str, now: Time) {
         let key = (pipeline, model.to_owned());
         if self.0.len() >= MAX_USED && !self.0.contains_key(&key) {
             self.0.retain(|_, last| *last + RESTED > now);
-            if self.0.len() >= MAX_USED {
-                return true;
-            }
         }
-        let last = self.0.insert(key, now);
-        last.is_none_or(|last| last + RESTED <= now)
+        if self.0.len() < MAX_USED || self.0.contains_key(&key) {
+            self.0.insert(key, now);
+        }
     }
 }
 
@@ -138,6 +142,12 @@ impl<R: Runtime> Purse<R> {
         }
     }
 
+    /// Notes that a job of that model has begun. Not before: of several jobs that are the first ones, any may be the one
+    /// whose account and budget the machine for the model gets.
+    pub(super) fn began(&self, pipeline: Pipeline, model: &str) {
+        lock(&self.used).began(pipeline, model, self.driver.now());
+    }
+
     /// Payer and budget for a job of that model.
     ///
     /// # Errors
@@ -196,14 +206,19 @@ mod tests {
         let mut used = Used::default();
         let begin = Time::from_secs(1_000);
         assert!(used.rested(Pipeline::Llm, "real", begin));
+        assert!(
+            used.rested(Pipeline::Llm, "real", begin),
+            "no job has begun"
+        );
+        used.began(Pipeline::Llm, "real", begin);
         assert!(!used.rested(Pipeline::Llm, "real", begin));
         for n in 0..3 * MAX_USED {
-            assert!(used.rested(Pipeline::Llm, &n.to_string(), begin));
+            used.began(Pipeline::Llm, &n.to_string(), begin);
         }
         assert_eq!(used.0.len(), MAX_USED);
         assert!(!used.rested(Pipeline::Llm, "real", begin), "it is at work");
         let later = begin + RESTED;
-        assert!(used.rested(Pipeline::Llm, "another", later));
+        used.began(Pipeline::Llm, "another", later);
         assert_eq!(used.0.len(), 1, "those that rested are forgotten");
         assert!(used.rested(Pipeline::Llm, "real", later));
     }

@@ -222,6 +222,7 @@ impl<R: Runtime> Wiring<R> {
             lock(&self.running).remove(&id);
             return;
         }
+        let (pipeline, model) = (request.pipeline(), request.model().to_owned());
         let job = match self.submission(request, preferences) {
             Ok(submission) => submission.send().await,
             Err(failed) => {
@@ -230,7 +231,10 @@ impl<R: Runtime> Wiring<R> {
             }
         };
         match job {
-            Ok(job) => self.carry(id, job, &steered).await,
+            Ok(job) => {
+                self.purse.began(pipeline, &model);
+                self.carry(id, job, &steered).await;
+            }
             Err(Error::Request(bad)) => {
                 self.front
                     .with(|front, now| front.refuse_work(now, id, &bad));

@@ -11,6 +11,7 @@ use livepeer_core::money::Amount;
 use livepeer_core::onchain::FRESH;
 use livepeer_core::payment::nonce::NONCE_KEY;
 use livepeer_core::payment::remote::{self, Event, SignerServer};
+use livepeer_runtime::http::Limits;
 use livepeer_runtime::store::{Sqlite, Store as _};
 use livepeer_runtime::tls::{Identity, server_config};
 use livepeer_runtime::{Driver, Handle, KeyHolder as _, Runtime, seed};
@@ -72,7 +73,7 @@ impl on::Work for Work<'_> {
         let signer = driver.drive(machine);
         let scheme = if tls.is_some() { "https" } else { "http" };
         let url = socket.url(scheme)?;
-        let server = socket.serve(&signer, tls)?;
+        let server = socket.serve(&signer, tls, Limits::default())?;
         driver.runtime().spawn(log_events(signer.clone()));
         let fed = signer.clone();
         let push = move |view| fed.with(|machine, now| machine.set_chain(now, view));
