@@ -29,6 +29,9 @@ fn certificate() -> Certificate {
     MADE.get_or_init(Certificate::generate).clone()
 }
 
+/// Whether a datagram is lost; `true` towards the port.
+type Loses = Box<dyn FnMut(bool, &Datagram) -> bool>;
+
 pub(crate) struct World {
     pub(crate) port: Port,
     pub(crate) now: Time,
@@ -42,7 +45,7 @@ pub(crate) struct World {
     pub(crate) loop_to: Option<String>,
     timeline: Timeline,
     /// Whether a datagram is lost; `true` towards the port.
-    pub(crate) loses: Box<dyn FnMut(bool, &Datagram) -> bool>,
+    pub(crate) loses: Loses,
     exchanges: u64,
 }
 
