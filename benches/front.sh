@@ -51,12 +51,12 @@ begin() {
 
 load() { ${run[@]+"${run[@]}"} "$bin/examples/front_load" "$@" seconds="$seconds"; }
 
-# Everything with a ticket costs one: a unit is worth far more than a ticket's usual value.
+# A request for words at this price is worth a ticket.
 mock=$first
 paying=$((first + 1))
 signer=$((first + 5))
 begin $mock "$bin/examples/front_mock" 127.0.0.1:$mock free
-begin $paying "$bin/examples/front_mock" 127.0.0.1:$paying 100000000
+begin $paying "$bin/examples/front_mock" 127.0.0.1:$paying 31000000
 head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$work/key"
 begin $signer "$bin/livepeer-gateway" signer --static-chain --key-file "$work/key" --listen 127.0.0.1:$signer
 
