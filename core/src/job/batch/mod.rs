@@ -462,7 +462,8 @@ impl<S: Selector> Batch<S> {
             Some(Stage::Selecting) => self.nobody_left(id),
             Some(Stage::InFlight(_)) => self.flight_is_due(id),
             Some(Stage::Fetching(_)) => self.result_is_late(id),
-            Some(Stage::Paying) | None => {}
+            Some(Stage::Paying) => self.lose_late(id),
+            None => {}
         }
     }
 

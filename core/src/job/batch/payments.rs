@@ -48,6 +48,10 @@ impl<S: Selector> Batch<S> {
             return;
         };
         job.stage = Stage::Paying;
+        self.arm_silent(id);
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
         let units = job.size.units;
         let Some(url) = job.engaged.as_ref().map(|engaged| engaged.url.clone()) else {
             return;

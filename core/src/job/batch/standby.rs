@@ -64,17 +64,7 @@ impl<S: Selector> Batch<S> {
     /// Does what is due for a job whose request is under way.
     pub(super) fn flight_is_due(&mut self, id: JobId) {
         let now = self.now;
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        let stream = job.stream;
-        let is_late = |silent: &Silent| silent.flight.until <= now;
-        let (late, silent): (Vec<_>, _) =
-            { core::mem::take(&mut job.silent).into_iter() }.partition(is_late);
-        job.silent = silent;
-        for silent in late {
-            self.lose(id, silent, Left::Timeout, self.is_late(stream));
-        }
+        self.lose_late(id);
         let Some(Stage::InFlight(flight)) = self.jobs.get(&id).map(|job| &job.stage) else {
             return;
         };
@@ -86,6 +76,35 @@ impl<S: Selector> Batch<S> {
             return;
         }
         self.arm_flight(id);
+    }
+
+    /// Leaves those of the silent ones whose time is over, also while another orchestrator is paid.
+    pub(super) fn lose_late(&mut self, id: JobId) {
+        let now = self.now;
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let stream = job.stream;
+        let is_late = |silent: &Silent| silent.flight.until <= now;
+        let (late, silent): (Vec<_>, _) =
+            { core::mem::take(&mut job.silent).into_iter() }.partition(is_late);
+        job.silent = silent;
+        for silent in late {
+            self.lose(id, silent, Left::Timeout, self.is_late(stream));
+        }
+        self.arm_silent(id);
+    }
+
+    /// Has a job that pays woken when the time of a silent one is over.
+    pub(super) fn arm_silent(&mut self, id: JobId) {
+        if let Some(job) = self
+            .jobs
+            .get(&id)
+            .filter(|job| matches!(job.stage, Stage::Paying))
+        {
+            let wake = job.silent.iter().map(|silent| silent.flight.until).min();
+            self.set_wake(id, wake);
+        }
     }
 
     /// Has a job woken when something is due for its request.
