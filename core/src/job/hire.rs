@@ -89,14 +89,6 @@ impl Purse {
         }
     }
 
-    /// How the remote signers have been, if there are any.
-    pub(crate) fn signer_health(&self) -> Option<&SignerHealth> {
-        match &self.payer {
-            Payer::Remote(signers) => Some(signers.seen()),
-            _ => None,
-        }
-    }
-
     /// The party that signs payments, as errors name it.
     fn party(&self) -> Party {
         match &self.payer {

@@ -232,10 +232,7 @@ impl<R: Runtime> Hub<R> {
                 Event::Done(id, finished) => self.deliver(id, BatchEvent::Done(*finished)),
                 Event::Failed(id, failed) => self.deliver(id, BatchEvent::Failed(*failed)),
                 // What handshakes and payments saw of signers is for all.
-                Event::Paid(..) | Event::Pool(_) => {
-                    let health = self.machine.with(|batch, _| batch.signer_health());
-                    driver.learn_signers(&health);
-                }
+                Event::Signers(health) => driver.learn_signers(&health),
                 _ => {}
             }
         }

@@ -69,6 +69,7 @@ fn batch_jobs_end_once_and_their_steps_reach_every_event_and_every_failure() {
             "Done",
             "Failed",
             "Paid",
+            "Signers",
             "Pool",
             "Caller",
             "NoOrchestrator",

@@ -74,6 +74,8 @@ pub struct Batch<S> {
     model: String,
     pool: Nested<SessionPool<S>>,
     purse: Purse,
+    /// How remote signers have been, as far as handshakes and payments know.
+    health: SignerHealth,
     /// Counts changes of the purse's budget.
     turn: u64,
     retained: BTreeMap<Url, Retained>,
@@ -158,6 +160,7 @@ impl<S: Selector> Batch<S> {
             model,
             pool: Nested::new(pool),
             purse: Purse::new(payer, payment),
+            health: SignerHealth::default(),
             turn: 0,
             retained: BTreeMap::new(),
             jobs: BTreeMap::new(),
@@ -204,21 +207,6 @@ impl<S: Selector> Batch<S> {
     #[must_use]
     pub fn payments(&self, url: &Url) -> Option<&PaymentSession> {
         Some(self.retained.get(url)?.payment.get())
-    }
-
-    /// How the remote signers have been, as far as handshakes and payments know.
-    #[must_use]
-    pub fn signer_health(&self) -> SignerHealth {
-        let mut health = self.pool.get().signer_health().clone();
-        if let Some(seen) = self.purse.signer_health() {
-            health.merge(seen);
-        }
-        for retained in self.retained.values() {
-            if let Some(seen) = retained.payment.get().signer_health() {
-                health.merge(seen);
-            }
-        }
-        health
     }
 
     /// Makes orchestrators known: the answer to [`Event::Find`], or whenever there are some.
@@ -387,6 +375,12 @@ impl<S: Selector> Batch<S> {
             pool::Event::NoIdentity(failure) => {
                 let failure = failure.clone();
                 self.nobody_pays(&failure);
+            }
+            pool::Event::Signers(seen) => {
+                if self.health.merge(seen) && !self.closed {
+                    self.out.event(Event::Signers(self.health.clone()));
+                }
+                return;
             }
             _ => {}
         }

@@ -168,6 +168,12 @@ impl<S: Selector> Batch<S> {
             self.turn += 1;
             retained.turn = self.turn;
         }
+        if let Some(seen) = retained.payment.get().signer_health()
+            && self.health.merge(seen)
+            && !self.closed
+        {
+            self.out.event(Event::Signers(self.health.clone()));
+        }
         Some(done)
     }
 

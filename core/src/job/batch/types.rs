@@ -15,6 +15,7 @@ use crate::payment::session;
 use crate::pool::{self, Tried, TryLimit};
 use crate::prefer::Limits;
 use crate::sign::Address;
+use crate::signers::SignerHealth;
 use crate::units::Unit;
 use crate::wire::batch::Answer;
 
@@ -105,7 +106,9 @@ pub enum Event {
     Failed(JobId, Box<Failed>),
     /// The orchestrator at this address took a payment.
     Paid(Url, Box<session::Paid>),
-    /// News of the pool.
+    /// How remote signers have been, whenever that has changed.
+    Signers(SignerHealth),
+    /// Other news of the pool.
     Pool(pool::Event),
 }
 
