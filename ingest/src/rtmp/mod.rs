@@ -24,6 +24,7 @@
 mod chunk;
 mod connection;
 mod dialogue;
+pub mod push;
 mod refusals;
 mod server;
 

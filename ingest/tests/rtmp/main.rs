@@ -2,5 +2,7 @@
 
 mod hostile;
 mod peer;
+mod programs;
 mod publishers;
+mod pushes;
 mod recordings;

@@ -1,0 +1,613 @@
+//! Output to another server by RTMP: a machine without sockets that keeps one connection up for as long as a job lasts.
+//!
+//! ```text
+//!            connected         publish is answered
+//! Connecting ────────▶ Greeting ────────────────▶ Publishing
+//!     │ 10 s              │ 10 s                    │ closed, a fault, 30 s without progress
+//!     └───────────────────┴────────────┬────────────┘
+//!                                      ▼
+//!                      Waiting 5 s, then 10, 20, 40, 60 ──▶ Connecting
+//! any: a refusal of name or application, or stop ──▶ Over
+//! ```
+//!
+//! A connection begins with metadata, configurations and a key frame. A server that reads too slowly loses pictures up to
+//! the next key frame, and never more than [`MAX_QUEUE`] or [`MAX_DELAY`] lies between us and it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use livepeer_core::Time;
+use livepeer_core::rng::{Rng, Seed};
+use livepeer_media::aac;
+use livepeer_media::flv::{Tag, Writer};
+use livepeer_media::frame::{AccessUnit, Audio, AudioCodec, AudioTrack, Ticks, Tracks};
+use livepeer_media::h264::{self, Sps};
+use livepeer_media::timeline::Kind;
+use rtmp_runtime::RtmpError;
+use rtmp_runtime::amf0::Amf0Value;
+use rtmp_runtime::client::{ClientConfig, ClientEvent, ClientSession};
+
+/// How long it takes to connect, and again until the server lets us publish, at most.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// The pause before the first new attempt; each further one is twice as long.
+pub const FIRST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A connection that published for this long is a good one: pauses begin anew.
+pub const GOOD: Duration = Duration::from_secs(60);
+/// Bytes that wait to be sent, at most.
+pub const MAX_QUEUE: usize = 4 << 20;
+/// How long bytes wait to be sent before further pictures are dropped.
+pub const MAX_DELAY: Duration = Duration::from_secs(3);
+/// How long bytes wait to be sent before the connection is given up.
+pub const STUCK: Duration = Duration::from_secs(30);
+
+/// Refusals after which another attempt is of no use.
+const FINAL: [&str; 4] = [
+    "NetStream.Publish.BadName",
+    "NetStream.Publish.Denied",
+    "NetConnection.Connect.Rejected",
+    "NetConnection.Connect.InvalidApp",
+];
+/// A server of Enhanced RTMP that restarts: come again at once.
+const RECONNECT: &str = "NetConnection.Connect.ReconnectRequest";
+
+/// The clock and channels of silence.
+const SILENCE: (u32, u8) = (48_000, 2);
+/// The sequence parameter set among NAL units.
+const SPS: u8 = 7;
+
+/// Where the output goes: `rtmp://host[:port]/app/name`, or `rtmps`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Whether TLS is spoken.
+    pub secure: bool,
+    /// The host: a name, or an address, that of IPv6 without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The application, the first part of the path.
+    pub app: String,
+    /// The rest of the path with the query: the stream's name, which is a secret at most services.
+    pub name: String,
+}
+
+/// The name is a secret.
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/<hidden>", self.application())
+    }
+}
+
+/// A text that is not the address of an RTMP server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an address such as rtmp://host/app/name")]
+pub struct BadTarget;
+
+impl Target {
+    /// Reads an address.
+    ///
+    /// # Errors
+    /// If it is not one of RTMP, or names no host or application.
+    pub fn parse(text: &str) -> Result<Self, BadTarget> {
+        let (scheme, rest) = text.split_once("://").ok_or(BadTarget)?;
+        let secure = match scheme.to_ascii_lowercase().as_str() {
+            "rtmp" => false,
+            "rtmps" => true,
+            _ => return Err(BadTarget),
+        };
+        let (authority, path) = rest.split_once('/').ok_or(BadTarget)?;
+        let (host, port) = match authority.strip_prefix('[') {
+            Some(six) => six.split_once(']').ok_or(BadTarget)?,
+            None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+        };
+        let port = match port.strip_prefix(':') {
+            Some(port) => port.parse().map_err(|_| BadTarget)?,
+            None if !port.is_empty() => return Err(BadTarget),
+            None if secure => 443,
+            None => 1935,
+        };
+        let (app, name) = path.split_once('/').unwrap_or((path, ""));
+        let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
+        if host.is_empty() || host.contains('@') || app.is_empty() || port == 0 || !printable {
+            return Err(BadTarget);
+        }
+        Ok(Self {
+            secure,
+            host: host.to_owned(),
+            port,
+            app: app.to_owned(),
+            name: name.to_owned(),
+        })
+    }
+
+    /// The address without the stream's name.
+    #[must_use]
+    pub fn application(&self) -> String {
+        let scheme = if self.secure { "rtmps" } else { "rtmp" };
+        let (open, close) = if self.host.contains(':') {
+            ("[", "]")
+        } else {
+            ("", "")
+        };
+        let port = match (self.secure, self.port) {
+            (false, 1935) | (true, 443) => String::new(),
+            (_, port) => format!(":{port}"),
+        };
+        format!("{scheme}://{open}{}{close}{port}/{}", self.host, self.app)
+    }
+}
+
+/// What a server takes as sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sound {
+    /// AAC alone, as the large services: anything else is replaced by silence.
+    Aac,
+    /// AAC, and Opus as Enhanced RTMP has it.
+    AacAndOpus,
+}
+
+/// Names a connection. What is told of one that is not the latest is ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Attempt(u64);
+
+/// A fact from outside.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Nothing but time has passed.
+    Tick,
+    /// The connection is made.
+    Connected(Attempt),
+    /// Bytes came.
+    Data(Attempt, Bytes),
+    /// The operating system took so many of the bytes that were to be written.
+    Sent(Attempt, usize),
+    /// The connection is over, or could not be made; why.
+    Closed(Attempt, String),
+}
+
+/// An output of the machine.
+#[derive(Debug)]
+pub enum Output {
+    /// Connect to the target. Answered by [`Input::Connected`] or [`Input::Closed`].
+    Connect(Attempt),
+    /// Send these bytes.
+    Write(Attempt, Bytes),
+    /// Close the connection, or give up making it, with all that is unsent.
+    Close(Attempt),
+    /// Know this.
+    Event(Event),
+    /// Drained. Send [`Input::Tick`] at that time, if no other input comes before it; `None` waits for input only.
+    Idle(Option<Time>),
+}
+
+/// News for the owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The server takes the stream; it begins with the next key frame.
+    Publishing,
+    /// The connection is lost; another attempt follows at that time.
+    Lost(String, Time),
+    /// The server is too slow: pictures are dropped up to the next key frame.
+    Slow,
+    /// There will be no further attempt.
+    Over(String),
+}
+
+/// The machine. See the [module](self).
+#[derive(Debug)]
+pub struct Push {
+    now: Time,
+    target: Target,
+    tracks: Tracks,
+    sound: Sound,
+    state: State,
+    attempt: Attempt,
+    chance: Rng,
+    pause: Duration,
+    /// Whether the server's wish for a new connection was followed since the last good one.
+    followed: bool,
+    out: VecDeque<Output>,
+    dropped: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting(Time),
+    Connecting(Time),
+    Greeting(Time, Box<ClientSession>),
+    Publishing(Box<Publishing>),
+    Over,
+}
+
+#[derive(Debug)]
+struct Publishing {
+    session: ClientSession,
+    since: Time,
+    writer: Writer,
+    /// Whether metadata and a key frame were sent.
+    begun: bool,
+    /// The frames of silence that were sent, and when the first was due.
+    silence: Option<(Ticks, u64)>,
+    /// Whether pictures are dropped until a key frame.
+    dropping: bool,
+    /// What waits to be sent: since when, and how many bytes.
+    queue: VecDeque<(Time, usize)>,
+    queued: usize,
+}
+
+impl Push {
+    /// A push to `target` of an output with those tracks. It connects at once.
+    #[must_use]
+    pub fn new(now: Time, target: Target, tracks: Tracks, sound: Sound, seed: Seed) -> Self {
+        let mut push = Self {
+            now,
+            target,
+            tracks,
+            sound,
+            state: State::Over,
+            attempt: Attempt(0),
+            chance: Rng::new(seed),
+            pause: FIRST_PAUSE,
+            followed: false,
+            out: VecDeque::new(),
+            dropped: 0,
+        };
+        push.connect();
+        push
+    }
+
+    /// Where it goes.
+    #[must_use]
+    pub const fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Pictures and frames of sound that a slow server did not get.
+    #[must_use]
+    pub const fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// What viewers at the server should know of the sound, if it is not the output's own.
+    #[must_use]
+    pub fn warning(&self) -> Option<&'static str> {
+        let replaced = self.is_silent() && self.tracks.audio.is_some();
+        replaced.then_some("the server takes no Opus: sound is replaced by silence")
+    }
+
+    /// Takes in one fact.
+    pub fn handle_input(&mut self, now: Time, input: Input) {
+        self.now = self.now.max(now);
+        let latest = self.attempt;
+        match input {
+            Input::Connected(attempt) if attempt == latest => self.connected(),
+            Input::Data(attempt, bytes) if attempt == latest => self.data(&bytes),
+            Input::Sent(attempt, count) if attempt == latest => {
+                if let State::Publishing(publishing) = &mut self.state {
+                    publishing.sent(count);
+                }
+            }
+            Input::Closed(attempt, why) if attempt == latest && self.is_connected() => {
+                self.wait(&why)
+            }
+            _ => {}
+        }
+        self.expire();
+    }
+
+    /// The next thing to do or know. Call it until it answers [`Output::Idle`].
+    pub fn poll_output(&mut self) -> Output {
+        self.out
+            .pop_front()
+            .unwrap_or_else(|| Output::Idle(self.wake()))
+    }
+
+    /// Takes a picture of the output.
+    pub fn video(&mut self, now: Time, unit: &AccessUnit) {
+        self.now = self.now.max(now);
+        let silent = self.is_silent();
+        let State::Publishing(publishing) = &mut self.state else {
+            return;
+        };
+        if unit.key && publishing.has_room(self.now) {
+            publishing.dropping = false;
+        } else if !publishing.has_room(self.now) && !publishing.dropping {
+            publishing.dropping = true;
+            self.out.push_back(Output::Event(Event::Slow));
+        }
+        if publishing.dropping {
+            self.dropped += u64::from(publishing.begun);
+            return;
+        }
+        if !publishing.begun {
+            publishing.begun = true;
+            let audio = if silent {
+                Some(AudioCodec::Aac)
+            } else {
+                self.tracks.audio
+            };
+            let metadata = metadata(unit, audio);
+            match publishing.session.send_metadata(&metadata) {
+                Ok(bytes) => self.write(bytes),
+                Err(fault) => return self.lost(&fault.to_string()),
+            }
+        }
+        let State::Publishing(publishing) = &mut self.state else {
+            return;
+        };
+        let mut tags = Vec::new();
+        if silent {
+            tags.extend(publishing.silence_until(unit.dts));
+        }
+        tags.extend(publishing.writer.video(unit));
+        self.send(tags);
+    }
+
+    /// Takes a frame of sound of the output.
+    pub fn audio(&mut self, now: Time, audio: &Audio) {
+        self.now = self.now.max(now);
+        let silent = self.is_silent();
+        let State::Publishing(publishing) = &mut self.state else {
+            return;
+        };
+        if silent || !publishing.begun {
+            return;
+        }
+        if publishing.dropping {
+            self.dropped += 1;
+            return;
+        }
+        let tags = publishing.writer.audio(audio).collect();
+        self.send(tags);
+    }
+
+    /// The job is over: so is the push.
+    pub fn stop(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        self.over("stopped");
+    }
+
+    /// Whether silence stands for the output's sound.
+    fn is_silent(&self) -> bool {
+        self.sound == Sound::Aac && self.tracks.audio != Some(AudioCodec::Aac)
+    }
+
+    const fn is_connected(&self) -> bool {
+        !matches!(self.state, State::Waiting(_) | State::Over)
+    }
+
+    fn connect(&mut self) {
+        self.attempt.0 += 1;
+        self.out.push_back(Output::Connect(self.attempt));
+        self.state = State::Connecting(self.now + PATIENCE);
+    }
+
+    fn connected(&mut self) {
+        if !matches!(self.state, State::Connecting(_)) {
+            return;
+        }
+        let mut config = ClientConfig::default();
+        config.app = self.target.app.clone();
+        config.stream_key = self.target.name.clone();
+        config.tc_url = Some(self.target.application());
+        let mut session = Box::new(ClientSession::new(config));
+        self.write(session.start());
+        self.state = State::Greeting(self.now + PATIENCE, session);
+    }
+
+    fn data(&mut self, bytes: &[u8]) {
+        let session = match &mut self.state {
+            State::Greeting(_, session) => session,
+            State::Publishing(publishing) => &mut publishing.session,
+            _ => return,
+        };
+        let (answer, events) = match session.handle_data(bytes) {
+            Ok(heard) => heard,
+            Err(fault) => return self.lost(&fault.to_string()),
+        };
+        if !answer.is_empty() {
+            self.write(answer);
+        }
+        for event in events {
+            match event {
+                ClientEvent::Publishing => self.publishing(),
+                ClientEvent::Error { code, description } => {
+                    return self.refused(&code, &description);
+                }
+                ClientEvent::Closed => return self.lost("the server closed the stream"),
+                _ => {}
+            }
+        }
+    }
+
+    fn write(&mut self, bytes: Vec<u8>) {
+        if let State::Publishing(publishing) = &mut self.state {
+            publishing.queued += bytes.len();
+            publishing.queue.push_back((self.now, bytes.len()));
+        }
+        self.out
+            .push_back(Output::Write(self.attempt, bytes.into()));
+    }
+
+    fn publishing(&mut self) {
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::Greeting(_, session) => {
+                self.state = State::Publishing(Box::new(Publishing {
+                    session: *session,
+                    since: self.now,
+                    writer: Writer::default(),
+                    begun: false,
+                    silence: None,
+                    dropping: true,
+                    queue: VecDeque::new(),
+                    queued: 0,
+                }));
+                self.out.push_back(Output::Event(Event::Publishing));
+            }
+            other => self.state = other,
+        }
+    }
+
+    fn refused(&mut self, code: &str, description: &str) {
+        let why = format!("{code}: {}", short(description));
+        if code == RECONNECT && !self.followed {
+            self.followed = true;
+            self.out.push_back(Output::Close(self.attempt));
+            self.connect();
+        } else if FINAL.contains(&code) {
+            self.over(&why);
+        } else {
+            self.lost(&why);
+        }
+    }
+
+    fn send(&mut self, tags: Vec<Tag>) {
+        for tag in tags {
+            let State::Publishing(publishing) = &mut self.state else {
+                return;
+            };
+            let written: Result<Vec<u8>, RtmpError> = match tag.kind {
+                Kind::Video => publishing.session.send_video(tag.stamp, &tag.body),
+                Kind::Audio => publishing.session.send_audio(tag.stamp, &tag.body),
+            };
+            match written {
+                Ok(bytes) => self.write(bytes),
+                Err(fault) => return self.lost(&fault.to_string()),
+            }
+        }
+    }
+
+    /// Closes the connection, and makes another one after a pause.
+    fn lost(&mut self, why: &str) {
+        self.out.push_back(Output::Close(self.attempt));
+        self.wait(why);
+    }
+
+    fn wait(&mut self, why: &str) {
+        if let State::Publishing(publishing) = &self.state
+            && self.now >= publishing.since + GOOD
+        {
+            self.pause = FIRST_PAUSE;
+            self.followed = false;
+        }
+        // A little later, and each push at another time: a server that restarts is not asked by all of them at once.
+        let share = u32::try_from(self.chance.below(256)).unwrap_or(0);
+        let again = self.now + self.pause + self.pause * share / 1024;
+        self.pause = (2 * self.pause).min(LONGEST_PAUSE);
+        self.state = State::Waiting(again);
+        self.out
+            .push_back(Output::Event(Event::Lost(short(why).to_owned(), again)));
+    }
+
+    fn over(&mut self, why: &str) {
+        match self.state {
+            State::Over => return,
+            State::Waiting(_) => {}
+            _ => self.out.push_back(Output::Close(self.attempt)),
+        }
+        self.state = State::Over;
+        self.out
+            .push_back(Output::Event(Event::Over(why.to_owned())));
+    }
+
+    fn expire(&mut self) {
+        if self.wake().is_none_or(|wake| wake > self.now) {
+            return;
+        }
+        match &self.state {
+            State::Waiting(_) => self.connect(),
+            State::Connecting(_) => self.lost("no connection in time"),
+            State::Greeting(..) => self.lost("no answer to publish in time"),
+            State::Publishing(_) => self.lost("the server takes nothing"),
+            State::Over => {}
+        }
+    }
+
+    fn wake(&self) -> Option<Time> {
+        match &self.state {
+            State::Waiting(at) | State::Connecting(at) | State::Greeting(at, _) => Some(*at),
+            State::Publishing(publishing) => {
+                publishing.queue.front().map(|(since, _)| *since + STUCK)
+            }
+            State::Over => None,
+        }
+    }
+}
+
+impl Publishing {
+    fn has_room(&self, now: Time) -> bool {
+        let fresh = self
+            .queue
+            .front()
+            .is_none_or(|(since, _)| now < *since + MAX_DELAY);
+        self.queued < MAX_QUEUE && fresh
+    }
+
+    fn sent(&mut self, mut count: usize) {
+        while let Some((_, bytes)) = self.queue.front_mut() {
+            let taken = count.min(*bytes);
+            *bytes -= taken;
+            self.queued -= taken;
+            count -= taken;
+            if *bytes > 0 {
+                return;
+            }
+            self.queue.pop_front();
+        }
+    }
+
+    /// The frames of silence that are due before a picture.
+    fn silence_until(&mut self, picture: Ticks) -> Vec<Tag> {
+        let (rate, channels) = SILENCE;
+        let Some(config) = aac::Config::new(rate, channels) else {
+            return Vec::new();
+        };
+        let track = AudioTrack::Aac(config);
+        let (origin, sent) = self.silence.get_or_insert((picture, 0));
+        // After a gap, silence goes on where the pictures are.
+        if picture - *origin - config.duration(*sent) > Ticks::SECOND {
+            (*origin, *sent) = (picture, 0);
+        }
+        let mut tags = Vec::new();
+        loop {
+            let pts = *origin + config.duration(*sent);
+            let Some(data) = track.silence().filter(|_| pts <= picture) else {
+                return tags;
+            };
+            tags.extend(self.writer.audio(&Audio { pts, track, data }));
+            *sent += 1;
+        }
+    }
+}
+
+/// What is told of the stream before it begins.
+fn metadata(unit: &AccessUnit, audio: Option<AudioCodec>) -> Vec<(String, Amf0Value)> {
+    let sps = h264::nals(&unit.data)
+        .find(|nal| h264::nal_type(nal) == SPS)
+        .and_then(|nal| Sps::read(nal).ok());
+    let size = sps.map(|sps| [("width", sps.width), ("height", sps.height)]);
+    let audio = audio.map(|audio| match audio {
+        AudioCodec::Aac => 10,
+        AudioCodec::Opus => u32::from_be_bytes(*b"Opus"),
+    });
+    let codecs = [("videocodecid", 7)]
+        .into_iter()
+        .chain(audio.map(|audio| ("audiocodecid", audio)));
+    let fields = size.into_iter().flatten().chain(codecs);
+    fields
+        .map(|(key, value)| (key.to_owned(), Amf0Value::Number(value.into())))
+        .collect()
+}
+
+/// The beginning of a server's text.
+fn short(text: &str) -> &str {
+    const SHOWN: usize = 200;
+    let end = (0..=SHOWN.min(text.len()))
+        .rev()
+        .find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
+}
