@@ -300,6 +300,12 @@ impl fmt::Display for Listed<'_> {
 }
 
 impl Cause {
+    /// Whether a spending limit of ours would be passed.
+    #[must_use]
+    pub fn is_limit(&self) -> bool {
+        matches!(self, Self::Guard(broken) if matches!(**broken, Broken::Budget { .. }))
+    }
+
     fn advice(&self, who: &Party) -> Advice {
         let elsewhere = match who {
             // There is nowhere else to go for a signature or a record, and nobody else takes our output.
@@ -322,7 +328,7 @@ impl Cause {
                 Reason::PayerLimits => Advice::GoElsewhere,
                 _ => elsewhere,
             },
-            Self::Guard(broken) if matches!(**broken, Broken::Budget { .. }) => Advice::Stop,
+            limit if limit.is_limit() => Advice::Stop,
             Self::TooDear { .. } => Advice::GoElsewhere,
             _ => elsewhere,
         }

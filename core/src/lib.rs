@@ -114,6 +114,7 @@ pub mod selection;
 pub mod sign;
 pub mod signers;
 pub mod spelling;
+pub mod spend;
 pub mod store;
 pub mod time;
 mod track_record;

@@ -21,6 +21,7 @@ use alloc::collections::VecDeque;
 
 use crate::http;
 use crate::sign::{Digest, SignRefused, Signature};
+use crate::spend::{Spend, SpendRefused};
 use crate::store::{Record, StoreFailed};
 use crate::time::Time;
 
@@ -58,10 +59,12 @@ pub enum Effect {
     Sign(Digest),
     /// Make this durable; answered by [`Input::Stored`].
     Store(Record),
+    /// Count this against a limit that other machines share; [`Spend::Take`] is answered by [`Input::Spent`].
+    Spend(Spend),
 }
 
 /// A fact from outside.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Input {
     /// Nothing but time has passed.
     Tick,
@@ -72,6 +75,9 @@ pub enum Input {
     /// The answer to [`Effect::Store`]. `Ok`: the record survives a crash from here on. `Err`: perhaps not, and
     /// nothing may be said that relies on it.
     Stored(EffectId, Result<(), StoreFailed>),
+    /// The answer to [`Spend::Take`]. `Ok`: the amount is counted, also after a crash. `Err`: it is not, and nothing may
+    /// leave that costs it.
+    Spent(EffectId, Result<(), SpendRefused>),
 }
 
 impl Input {
@@ -82,14 +88,17 @@ impl Input {
             Self::Http(id, step) => Self::Http(name(id), step),
             Self::Signed(id, answer) => Self::Signed(name(id), answer),
             Self::Stored(id, answer) => Self::Stored(name(id), answer),
+            Self::Spent(id, answer) => Self::Spent(name(id), answer),
         }
     }
 
-    /// The exchange, signature or record that the input is about.
-    const fn id(&self) -> Option<EffectId> {
+    /// The effect that the input is about.
+    pub(crate) const fn id(&self) -> Option<EffectId> {
         match self {
             Self::Tick => None,
-            Self::Http(id, _) | Self::Signed(id, _) | Self::Stored(id, _) => Some(*id),
+            Self::Http(id, _) | Self::Signed(id, _) | Self::Stored(id, _) | Self::Spent(id, _) => {
+                Some(*id)
+            }
         }
     }
 }

@@ -18,6 +18,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
+use livepeer_core::payment::Spending;
+use livepeer_core::payment::guard::Budget;
 use livepeer_core::signers::Standing;
 use livepeer_core::{SignerHealth, Time};
 use rustls::ServerConfig;
@@ -27,6 +29,7 @@ pub use crate::engine::{MAX_EVENTS, MAX_RECORDS};
 use crate::http::{Client, Limits, Server};
 use crate::keys::{KeyHolder, NoKey};
 use crate::lane::PeerSink;
+use crate::limit::Limit;
 use crate::lock;
 use crate::rt::Runtime;
 use crate::services::Services;
@@ -62,6 +65,7 @@ impl<R: Runtime> Driver<R> {
                 runtime,
                 key_holder: Arc::new(NoKey),
                 store: Arc::new(MemoryStore::default()),
+                limit: None,
             },
             signers: Arc::default(),
         }
@@ -79,6 +83,22 @@ impl<R: Runtime> Driver<R> {
     pub fn with_store(mut self, store: impl Store) -> Self {
         self.services.store = Arc::new(store);
         self
+    }
+
+    /// Limits what all jobs on this driver and its clones spend together. With a key, what was spent is made durable
+    /// under it, in the store of the driver, before a payment leaves; give the budget what was stored before a restart
+    /// ([`Budget::restore`]).
+    #[must_use]
+    pub fn with_limit(mut self, budget: Budget, key: Option<String>) -> Self {
+        self.services.limit = None;
+        let spending = self.drive(Spending::new(self.now(), budget, key));
+        self.services.limit = Some(Arc::new(Limit::new(spending)));
+        self
+    }
+
+    /// The spending that [`Driver::with_limit`] limits.
+    pub fn limit(&self) -> Option<&Handle<Spending, R>> {
+        Some(self.services.limit.as_ref()?.spending())
     }
 
     /// Trusts and remembers certificates in `pins`, with connections of its own.

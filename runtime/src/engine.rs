@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::{Context, Poll, Waker};
 
 use livepeer_core::http::{self, In, Out};
+use livepeer_core::money::Amount;
+use livepeer_core::spend::Spend;
 use livepeer_core::store::{Record, StoreFailed};
 use livepeer_core::{Digest, Effect, EffectId, Input, Machine, Output, Time};
 use tracing::{error, trace};
@@ -70,6 +72,8 @@ struct Todo {
     wakes: Wakes,
     starts: Vec<(Exchange, http::Request)>,
     signs: Vec<(EffectId, Digest)>,
+    takes: Vec<(EffectId, Amount)>,
+    gives: Vec<(Time, Amount)>,
     store: bool,
     /// Records for which there is no room.
     unstored: Vec<EffectId>,
@@ -176,6 +180,14 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
                         todo.unstored.push(id);
                     }
                 }
+                Output::Effect(id, Effect::Spend(Spend::Take(value))) => {
+                    trace!(?id, "out: spend");
+                    todo.takes.push((id, value));
+                }
+                Output::Effect(_, Effect::Spend(Spend::GiveBack { value, since })) => {
+                    trace!("out: give back");
+                    todo.gives.push((since, value));
+                }
                 Output::Event(event) => {
                     trace!(of = std::any::type_name::<M>(), "out: event");
                     state.events.push_back(event);
@@ -240,6 +252,22 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
                 trace!(?id, ok = answer.is_ok(), "in: signed");
                 me.input(Input::Signed(id, answer));
             }));
+        }
+        for (id, value) in todo.takes {
+            let me = Arc::clone(&me);
+            self.begin(Box::pin(async move {
+                let answer = match &me.services.limit {
+                    Some(limit) => limit.take(value).await,
+                    None => Ok(()),
+                };
+                trace!(?id, ok = answer.is_ok(), "in: spent");
+                me.input(Input::Spent(id, answer));
+            }));
+        }
+        if let Some(limit) = &self.services.limit {
+            for (since, value) in todo.gives {
+                limit.give_back(since, &value);
+            }
         }
         if todo.store {
             self.begin(Box::pin(me.store_records()));

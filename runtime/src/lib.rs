@@ -13,6 +13,7 @@ mod engine;
 pub mod http;
 pub mod keys;
 mod lane;
+mod limit;
 pub mod rt;
 mod services;
 mod signal;

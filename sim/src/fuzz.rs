@@ -82,6 +82,7 @@ pub const TARGETS: &[Target] = targets![
     machine_payment_receiver,
     machine_payment_session,
     machine_payment_signer,
+    machine_payment_spending,
     machine_pool,
     machine_trickle_publisher,
     machine_trickle_server,
@@ -475,6 +476,11 @@ pub fn machine_front(data: &[u8]) {
 /// A signer answers everybody once, and signs only what it decided.
 pub fn machine_payment_signer(data: &[u8]) {
     crate::steps::payment_signer::run(data);
+}
+
+/// A limit that many sessions share holds, whatever the store does.
+pub fn machine_payment_spending(data: &[u8]) {
+    crate::steps::payment_spending::run(data);
 }
 
 /// A publisher ends with one outcome per segment, whatever its server says.

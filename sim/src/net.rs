@@ -33,6 +33,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use livepeer_core::http::{Fault, In};
 use livepeer_core::sign::SignRefused;
+use livepeer_core::spend::Spend;
 use livepeer_core::{Effect, EffectId, Input, Machine, Seed, Time};
 
 use crate::{Agenda, Dice, Key};
@@ -375,6 +376,8 @@ impl Net {
                     .ok_or_else(|| SignRefused("no key".into())),
             ),
             Effect::Store(record) => Input::Stored(id, self.nodes[node].keep(record)),
+            Effect::Spend(Spend::Take(_)) => Input::Spent(id, Ok(())),
+            Effect::Spend(Spend::GiveBack { .. }) => return,
         };
         self.later(self.service_time, Arrival::Input(node, input));
     }

@@ -496,6 +496,10 @@ pub(super) fn failed(shape: Shape, job: &Job, failed: Failed) -> Refused {
         Failed::Closed => {
             Refused::new(Code::Draining, "This instance is shutting down; try again.")
         }
+        Failed::Ours(failure) if failure.cause.is_limit() => Refused::new(
+            Code::InsufficientQuota,
+            "The spending limit of this gateway is reached.",
+        ),
         Failed::TimedOut { .. } => timed_out(shape),
         Failed::NoOrchestrator { .. } | Failed::UnknownModel if native => {
             Refused::new(Code::NoOrchestrator, NOBODY)

@@ -600,7 +600,7 @@ impl Machine for Handshake {
         match input {
             Input::Http(id, step) => self.on_http(id, step),
             Input::Signed(id, answer) => self.on_signed(id, answer),
-            Input::Tick | Input::Stored(..) => {}
+            Input::Tick | Input::Stored(..) | Input::Spent(..) => {}
         }
         self.pass(now);
     }

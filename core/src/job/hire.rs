@@ -284,14 +284,12 @@ impl Hire {
     /// Takes an input that it owns, or a tick.
     pub(crate) fn handle_input(&mut self, now: Time, input: Input) {
         match input {
-            Input::Http(id, _) | Input::Signed(id, _) | Input::Stored(id, _)
-                if self.payment.owns(id) =>
-            {
-                self.payment.handle_input(now, input);
-            }
             Input::Tick => {
                 self.payment.handle_input(now, Input::Tick);
                 self.handshake.handle_input(now, Input::Tick);
+            }
+            input if input.id().is_some_and(|id| self.payment.owns(id)) => {
+                self.payment.handle_input(now, input);
             }
             input => self.handshake.handle_input(now, input),
         }

@@ -234,9 +234,8 @@ pub struct Budget {
 /// The window of [`Budget::per_hour`].
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// The hour's payments are kept apart up to this many; beyond that the two oldest are counted as one, at the later
-/// time.
-const MAX_RECENT: usize = 1_000;
+/// Payments within this time of each other may count as one, at the later time: an hour has at most 361 such times.
+const SLOT: Duration = Duration::from_secs(10);
 
 impl Budget {
     /// No limit, only the count.
@@ -308,12 +307,23 @@ impl Budget {
         while self.recent.front().is_some_and(|(at, _)| *at + HOUR <= now) {
             self.recent.pop_front();
         }
-        self.recent.push_back((now, value.clone()));
-        if self.recent.len() > MAX_RECENT
-            && let Some((_, oldest)) = self.recent.pop_front()
-            && let Some((_, next)) = self.recent.front_mut()
-        {
-            *next += &oldest;
+        let slot = |at: Time| at.as_nanos() / SLOT.as_nanos() as u64;
+        match self.recent.back_mut() {
+            Some((at, sum)) if slot(*at) == slot(now) => {
+                *at = now.max(*at);
+                *sum += value;
+            }
+            _ => self.recent.push_back((now, value.clone())),
+        }
+    }
+
+    /// Counts `value` as spent no more: it was counted at `since` or later, and never left.
+    pub fn give_back(&mut self, since: Time, value: &Amount) {
+        self.spent -= value;
+        // One of the right time or an earlier one: the hour is never counted too low.
+        let counted = self.recent.iter_mut();
+        if let Some((_, sum)) = { counted }.find(|(at, sum)| *at >= since && *sum >= *value) {
+            *sum -= value;
         }
     }
 

@@ -14,6 +14,7 @@ pub mod remote;
 pub(crate) mod requote;
 pub mod sender;
 pub mod session;
+pub mod spending;
 pub mod ticket;
 
 pub use crate::units::{Meter, Unit};
@@ -21,4 +22,5 @@ pub use auth::Secret;
 pub use receiver::TicketReceiver;
 pub use remote::SignerServer;
 pub use session::{Payer, PaymentSession};
+pub use spending::Spending;
 pub use ticket::{SignedTicket, Ticket};

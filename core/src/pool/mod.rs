@@ -582,10 +582,7 @@ impl<S: Selector> Machine for SessionPool<S> {
                 self.out.event(Event::Stored);
             }
         }
-        let owner = match &input {
-            Input::Tick => None,
-            Input::Http(id, _) | Input::Signed(id, _) | Input::Stored(id, _) => Some(id.owner()),
-        };
+        let owner = input.id().map(EffectId::owner);
         if let Some(owner) = owner
             && let Some(ongoing) = self.children.get_mut(&owner)
         {

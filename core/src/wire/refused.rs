@@ -29,6 +29,7 @@ pub enum Code {
     EmptyArray,
     EmptyString,
     HeaderTooLarge,
+    InsufficientQuota,
     IntegerAboveMaxValue,
     IntegerBelowMinValue,
     InternalError,
@@ -80,6 +81,7 @@ impl Code {
             Self::EmptyArray => "empty_array",
             Self::EmptyString => "empty_string",
             Self::HeaderTooLarge => "header_too_large",
+            Self::InsufficientQuota => "insufficient_quota",
             Self::IntegerAboveMaxValue => "integer_above_max_value",
             Self::IntegerBelowMinValue => "integer_below_min_value",
             Self::InternalError => "internal_error",
@@ -122,6 +124,7 @@ impl Code {
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
+            Self::InsufficientQuota => 402,
             Self::UnknownUrl | Self::ModelNotFound | Self::NoMatchingOrchestrator => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
@@ -145,7 +148,9 @@ impl Code {
     /// OpenAI's `type`: whose fault it is.
     #[must_use]
     pub const fn kind(self) -> &'static str {
-        if self.status() >= 500 {
+        if matches!(self, Self::InsufficientQuota) {
+            "insufficient_quota"
+        } else if self.status() >= 500 {
             "server_error"
         } else {
             "invalid_request_error"
@@ -157,6 +162,7 @@ impl Code {
         match self {
             Self::NoMatchingOrchestrator
             | Self::ContentPolicyViolation
+            | Self::InsufficientQuota
             | Self::OutcomeUnknown
             // Each try costs a fee.
             | Self::UpstreamInvalid

@@ -16,12 +16,12 @@ use crate::ui::Failed;
 /// Options about money.
 #[derive(Args, Debug)]
 pub(crate) struct PayArgs {
-    /// The most to spend in this job, in wei. Tickets count at what they are worth on average.
+    /// The most to spend in all, in wei; with --store, serve counts on over restarts. Tickets count at what they are worth on average.
     #[arg(long, value_name = "WEI", value_parser = values::wei, help_heading = "Money")]
     max_spend: Option<Wei>,
     /// The most to spend in any sixty minutes, in wei; with --store, also over several runs.
     #[arg(long, value_name = "WEI", value_parser = values::wei, help_heading = "Money")]
-    max_spend_per_hour: Option<Wei>,
+    pub(super) max_spend_per_hour: Option<Wei>,
     /// Keep in this file what must not be forgotten: what was spent, the nonces of an own key, and what was seen of
     /// orchestrators.
     #[arg(long, value_name = "FILE", help_heading = "Money")]

@@ -128,6 +128,11 @@ impl FrontArgs {
                 "--password-file",
             ),
             ("payer.key_file", path(&pay.key.key_file), "--key-file"),
+            (
+                "payer.max_spend_per_hour",
+                pay.max_spend_per_hour.as_ref().map(ToString::to_string),
+                "--max-spend-per-hour",
+            ),
             ("orchestrators.pins", path(&peers.pins), "--pins"),
             (
                 "orchestrators.trust",

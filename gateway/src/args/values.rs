@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use livepeer_core::Address;
 use livepeer_core::http::Url;
-use livepeer_core::money::{Price, Wei};
+use livepeer_core::money::{Amount, Price, Wei};
 use livepeer_core::wire::Params;
 
 /// More orchestrators on one machine teach nothing.
@@ -283,6 +283,27 @@ pub(crate) fn wei(text: &str) -> Result<Wei, &'static str> {
         Ok(wei) if text.bytes().all(|b| b.is_ascii_digit()) => Ok(Wei::from(wei)),
         _ => Err("it is not a whole amount of wei"),
     }
+}
+
+/// An amount of wei, or of ETH with up to eighteen places: `0.05ETH`.
+pub(crate) fn amount(text: &str) -> Result<Amount, &'static str> {
+    const WRONG: &str = "it is not an amount such as 50000000000000000 or 0.05ETH";
+    const PLACES: usize = 18;
+    let Some(eth) = text.strip_suffix("ETH") else {
+        let wei: i128 = text.parse().map_err(|_| WRONG)?;
+        return (wei >= 0)
+            .then(|| Amount::ratio(wei, 1))
+            .flatten()
+            .ok_or(WRONG);
+    };
+    let (whole, places) = eth.trim().split_once('.').unwrap_or((eth.trim(), "0"));
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole) || !digits(places) || places.len() > PLACES {
+        return Err(WRONG);
+    }
+    let wei = format!("{whole}{places:0<PLACES$}");
+    let wei: i128 = wei.parse().map_err(|_| WRONG)?;
+    Amount::ratio(wei, 1).ok_or(WRONG)
 }
 
 /// Wei for a unit: a whole number, a decimal, or a fraction.

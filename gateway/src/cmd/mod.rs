@@ -18,6 +18,8 @@ mod source;
 mod stop;
 mod trickle;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use crate::args::Command;
 use crate::ui::{self, Outcome};
 
@@ -46,4 +48,8 @@ fn perform(command: &Command) -> Outcome {
         Command::Select(args) => find::select::run(args),
         Command::Trickle(args) => trickle::run(args),
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,119 +1,178 @@
-//! The payer of a job, and the limits on what it spends.
+//! The payer of all work of a process, and the one limit on what it spends.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use async_channel::Receiver;
+use livepeer_core::Address;
 use livepeer_core::chain::ChainView;
 use livepeer_core::money::Price;
 use livepeer_core::payment::guard::Budget;
+use livepeer_core::payment::mint::Policy;
 use livepeer_core::payment::{nonce::NONCE_KEY, session::LocalAccount};
 use livepeer_runtime::api::Payer;
 use livepeer_runtime::store::{Sqlite, Store as _};
 use livepeer_runtime::{Driver, KeyHolder as _, Runtime, seed};
 
-use super::{chain, key};
-use crate::args::PayArgs;
+use super::{chain, key, lock};
+use crate::args::{ChainArgs, KeyArgs, PayArgs};
 use crate::ui::Failed;
 
 /// The record of what was spent.
 const SPENT_KEY: &str = "spent";
 
-/// The payer, and the limits on what it spends.
-pub(super) struct Purse<R: Runtime> {
-    /// The driver, with store and key, if there are any.
-    pub(super) driver: Driver<R>,
-    /// An own key's; without one, whoever the endpoints name pays.
-    pub(super) account: Option<Payer>,
-    /// News of the chain, for it.
-    pub(super) chain: Option<Receiver<ChainView>>,
+/// The options and settings that a purse is opened by.
+pub(super) struct Terms<'a> {
+    pub(super) store: Option<&'a Path>,
+    pub(super) key: &'a KeyArgs,
+    pub(super) chain: &'a ChainArgs,
     pub(super) budget: Budget,
-    /// The key of the record that keeps what is spent.
-    pub(super) budget_key: Option<String>,
+    /// Whether a run is a job of its own: what earlier ones spent counts for the hour only.
+    pub(super) one_job: bool,
+    /// The policy of an own key.
+    pub(super) policy: &'a dyn Fn(Address) -> Policy,
+    pub(super) command: &'a str,
+}
+
+/// The payer and its store.
+pub(super) struct Purse<R: Runtime> {
+    /// The driver, with store, key and limit, if there are any.
+    pub(super) driver: Driver<R>,
+    store: Option<(Sqlite, PathBuf)>,
+    /// A key of our own; without one, whoever the endpoints name pays.
+    own: Option<Own>,
+    /// Readings of the chain for it. Only the last one counts.
+    views: Option<Receiver<ChainView>>,
+}
+
+/// A key of our own.
+struct Own {
+    policy: Policy,
+    view: Mutex<ChainView>,
 }
 
 impl<R: Runtime> Purse<R> {
-    /// Opens the store and loads the key, where the options of `command` name them.
+    /// Opens the purse of a command that does one job.
     ///
     /// # Errors
-    /// If one of them cannot be used, or the chain cannot be read for the key.
-    pub(super) async fn open(
+    /// As [`Purse::open`].
+    pub(super) async fn of_job(
         driver: Driver<R>,
         pay: &PayArgs,
         max_price: Option<Price>,
         command: &str,
     ) -> Result<Self, Failed> {
-        let mut purse = Self {
-            driver,
-            account: None,
-            chain: None,
+        let terms = Terms {
+            store: pay.store.as_deref(),
+            key: &pay.key,
+            chain: &pay.chain,
             budget: pay.budget(),
-            budget_key: None,
+            one_job: true,
+            policy: &|address| pay.policy(address, max_price),
+            command,
         };
-        let Some(path) = &pay.store else {
-            return Ok(purse);
+        Self::open(driver, terms).await
+    }
+
+    /// Opens store and key, and has all that the driver's machines spend counted against the limits.
+    ///
+    /// # Errors
+    /// If one of them cannot be used, or no endpoint shows the chain.
+    pub(super) async fn open(mut driver: Driver<R>, terms: Terms<'_>) -> Result<Self, Failed> {
+        let mut budget = terms.budget;
+        let mut store = None;
+        if let Some(path) = terms.store {
+            let opened = Sqlite::open(path).map_err(|error| Failed::store(path, &error))?;
+            if recall_spending(&opened, path, &mut budget)? && terms.one_job {
+                budget = budget.next_job();
+            }
+            driver = driver.with_store(opened.clone());
+            store = Some((opened, path.to_owned()));
+        }
+        let key = store.is_some().then(|| SPENT_KEY.to_owned());
+        let mut purse = Self {
+            driver: driver.with_limit(budget, key),
+            store,
+            own: None,
+            views: None,
         };
-        let store = Sqlite::open(path).map_err(|error| Failed::store(path, &error))?;
-        if recall_spending(&store, path, SPENT_KEY, &mut purse.budget)? {
-            purse.budget = purse.budget.next_job();
-        }
-        purse.budget_key = Some(SPENT_KEY.to_owned());
-        purse.driver = purse.driver.with_store(store.clone());
-        if !pay.own_key() {
+        if terms.key.keystore.is_none() && terms.key.key_file.is_none() {
             return Ok(purse);
         }
-        let key = key::load(&pay.key, command)?;
+        let key = key::load(terms.key, terms.command)?;
         let address = key.address();
         purse.driver = purse.driver.with_key(key);
-        let (view, news) = chain::first_view(&purse.driver, &pay.chain, address).await?;
-        let policy = pay.policy(address, max_price);
-        let mut account = LocalAccount::new(policy, view, seed());
-        recall_nonces(&store, path, &mut account)?;
-        purse.account = Some(Payer::Account(Box::new(account)));
-        // Only the last one counts.
-        let (tell, told) = async_channel::bounded(1);
+        let (view, news) = chain::first_view(&purse.driver, terms.chain, address).await?;
+        purse.own = Some(Own {
+            policy: (terms.policy)(address),
+            view: Mutex::new(view),
+        });
+        // What cannot be read is told now, and not with the first job.
+        purse.account()?;
+        let (tell, views) = async_channel::bounded(1);
         let push = move |view| drop(tell.force_send(view));
         purse.driver.runtime().spawn(chain::follow(news, push));
-        purse.chain = Some(told);
+        purse.views = Some(views);
         Ok(purse)
+    }
+
+    /// The account of our own key, if it pays.
+    pub(super) fn address(&self) -> Option<Address> {
+        self.own.as_ref().map(|own| own.policy.address)
+    }
+
+    /// Further readings of the chain, for an own key.
+    pub(super) fn views(&self) -> Option<Receiver<ChainView>> {
+        self.views.clone()
+    }
+
+    pub(super) fn set_chain(&self, view: ChainView) {
+        if let Some(own) = &self.own {
+            *lock(&own.view) = view;
+        }
+    }
+
+    /// The own key as payer, without its past: to those who ask who we are.
+    pub(super) fn identity(&self) -> Option<Payer> {
+        let own = self.own.as_ref()?;
+        Some(Payer::Account(Box::new(plain(own))))
+    }
+
+    /// The own key as payer, with all nonces that were ever used.
+    ///
+    /// # Errors
+    /// If the store or a record cannot be read.
+    pub(super) fn account(&self) -> Result<Option<Payer>, Failed> {
+        let Some(own) = &self.own else {
+            return Ok(None);
+        };
+        let mut account = plain(own);
+        if let Some((store, path)) = &self.store {
+            let records = store.load(NONCE_KEY);
+            for record in records.map_err(|error| Failed::store(path, &error))? {
+                if !account.restore(&record) {
+                    let why = format!("{} cannot be read", record.key);
+                    return Err(Failed::store(path, &why));
+                }
+            }
+        }
+        Ok(Some(Payer::Account(Box::new(account))))
     }
 }
 
-/// Restores to `budget` what the record under `key` says was spent, if there is one; whether there was.
-///
-/// # Errors
-/// If the store or the record cannot be read.
-pub(super) fn recall_spending(
-    store: &Sqlite,
-    path: &Path,
-    key: &str,
-    budget: &mut Budget,
-) -> Result<bool, Failed> {
-    let records = store.load(key);
+fn plain(own: &Own) -> LocalAccount {
+    LocalAccount::new(own.policy.clone(), lock(&own.view).clone(), seed())
+}
+
+/// Restores to `budget` what the store says was spent, if it says so; whether it does.
+fn recall_spending(store: &Sqlite, path: &Path, budget: &mut Budget) -> Result<bool, Failed> {
+    let records = store.load(SPENT_KEY);
     let records = records.map_err(|error| Failed::store(path, &error))?;
-    let Some(record) = records.iter().find(|record| record.key == key) else {
+    let Some(record) = records.iter().find(|record| record.key == SPENT_KEY) else {
         return Ok(false);
     };
     if !budget.restore(record) {
         return Err(Failed::store(path, &"what was spent cannot be read"));
     }
     Ok(true)
-}
-
-/// Restores to `account` all nonces that were ever used.
-///
-/// # Errors
-/// If the store or a record cannot be read.
-pub(super) fn recall_nonces(
-    store: &Sqlite,
-    path: &Path,
-    account: &mut LocalAccount,
-) -> Result<(), Failed> {
-    let records = store.load(NONCE_KEY);
-    for record in records.map_err(|error| Failed::store(path, &error))? {
-        if !account.restore(&record) {
-            let why = format!("{} cannot be read", record.key);
-            return Err(Failed::store(path, &why));
-        }
-    }
-    Ok(())
 }

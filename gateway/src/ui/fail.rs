@@ -298,7 +298,7 @@ fn remedy(who: &Party, cause: &Cause) -> &'static str {
             } => {
                 "Raise --max-ticket-ev or --max-total-ev, or the deposit; or name another orchestrator"
             }
-            Cause::Guard(broken) if matches!(**broken, Broken::Budget { .. }) => SPEND,
+            limit if limit.is_limit() => SPEND,
             Cause::Guard(_) => "Raise the limit if that is meant; nothing was sent",
             Cause::TooDear { .. } => "Raise --max-price, or name another orchestrator",
             Cause::Declined {
@@ -361,7 +361,7 @@ fn about_signer(cause: &Cause) -> &'static str {
             _ => about_link(cause).unwrap_or("Read what it says, and look into its log"),
         },
         Cause::Nonsense { .. } => "Check that --signer names a Livepeer remote signer",
-        Cause::Guard(broken) if matches!(**broken, Broken::Budget { .. }) => SPEND,
+        limit if limit.is_limit() => SPEND,
         Cause::Guard(_) => {
             "Check that --signer names the right one, and look into its log; nothing was sent"
         }
@@ -402,7 +402,7 @@ fn about_orchestrator(cause: &Cause) -> &'static str {
         Cause::Incompatible(_) => "See what it serves: livepeer-gateway info URL",
         Cause::TooDear { .. } => "Raise --max-price, or name another orchestrator",
         Cause::Free => FREE,
-        Cause::Guard(broken) if matches!(**broken, Broken::Budget { .. }) => SPEND,
+        limit if limit.is_limit() => SPEND,
         Cause::Guard(broken) if matches!(**broken, Broken::Ceiling { .. }) => {
             "Raise --max-price, or name another orchestrator"
         }

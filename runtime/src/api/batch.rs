@@ -13,7 +13,6 @@ use livepeer_core::handshake::PinChange;
 use livepeer_core::http::Trust;
 use livepeer_core::job::batch::{Config, Finished, JobId};
 use livepeer_core::money::Price;
-use livepeer_core::payment::guard::Budget;
 use livepeer_core::pipeline::Pipeline;
 use livepeer_core::prefer::Preferences;
 use livepeer_core::wire::batch::BatchRequest;
@@ -29,6 +28,8 @@ use crate::Runtime;
 
 /// The settings of a batch job. Their order makes no difference; [`Submission::send`] judges them. Made by
 /// [`Gateway::submit`](super::Gateway::submit).
+///
+/// What all jobs may spend together is the driver's matter ([`Driver::with_limit`](crate::Driver::with_limit)).
 ///
 /// Jobs with the same pipeline, model, orchestrators, payer and limits share sessions and balances with orchestrators;
 /// such a set is configured by its first job.
@@ -81,14 +82,6 @@ impl<R: Runtime> Submission<R> {
         self.max_price = Some(price);
         self.config.pool.handshake.terms.ceilings = Ceilings::of(price);
         self.config.payment.ceilings = Ceilings::of(price);
-        self
-    }
-
-    /// Limits what may be spent by all jobs that share their orchestrators with this one. With a key, what was spent is
-    /// made durable under it before a payment leaves ([`Budget::restore`]).
-    pub fn budget(mut self, budget: Budget, key: Option<String>) -> Self {
-        self.config.payment.budget = budget;
-        self.config.payment.budget_key = key;
         self
     }
 

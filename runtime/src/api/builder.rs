@@ -12,7 +12,6 @@ use livepeer_core::job::live::media::{self, Media};
 use livepeer_core::job::live::{Config, Ending};
 use livepeer_core::job::{MAX_SWAPS, SWAP_SPACING, SwapLimit};
 use livepeer_core::money::Price;
-use livepeer_core::payment::guard::Budget;
 use livepeer_core::pool::{self, SessionPool};
 use livepeer_core::selection::Balanced;
 use livepeer_core::trickle::{publisher, subscriber};
@@ -121,14 +120,6 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
         self
     }
 
-    /// Limits what may be spent. With a key, what was spent is made durable under it before a payment leaves
-    /// ([`Budget::restore`]).
-    pub fn budget(mut self, budget: Budget, key: Option<String>) -> Self {
-        self.config.payment.budget = budget;
-        self.config.payment.budget_key = key;
-        self
-    }
-
     /// Sets how long nothing may come back while input flows, before the orchestrator is left; 30 s unless this says
     /// otherwise.
     pub fn output_within(mut self, limit: Duration) -> Self {
@@ -189,6 +180,7 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
             max_price: self.max_price,
         };
         let driver = self.fleet.driver();
+        self.config.payment.shared_limit |= driver.limit().is_some();
         let now = driver.now();
         let (settings, identity) = (self.pool.clone(), self.identity.take());
         let member = self.fleet.join(kind, |kind| {

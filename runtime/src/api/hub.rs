@@ -138,10 +138,11 @@ impl<R: Runtime> Hub<R> {
     pub(super) fn start(
         driver: &Driver<R>,
         kind: &Kind,
-        config: Config,
+        mut config: Config,
         payer: Payer,
         search: Search,
     ) -> Arc<Self> {
+        config.payment.shared_limit |= driver.limit().is_some();
         let batch = Batch::new(
             driver.now(),
             config,

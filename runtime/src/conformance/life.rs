@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::http::{Body, In, Out, Response};
+use livepeer_core::money::Amount;
+use livepeer_core::payment::guard::Budget;
+use livepeer_core::spend::Spend;
 use livepeer_core::store::Record;
 use livepeer_core::{Address, Digest};
 
@@ -280,6 +283,41 @@ pub async fn a_store_that_fails_answers_too<R: Runtime>(runtime: R) {
         ]
     );
     assert_eq!(store.kept.records().len(), 2);
+}
+
+/// All machines of a driver and of its clones spend from one limit, and what was spent is in the store before it leaves.
+pub async fn all_machines_of_a_driver_spend_from_one_limit<R: Runtime>(runtime: R) {
+    let wei = |n| Amount::ratio(n, 1).expect("an amount");
+    let take = |n| Spend::Take(wei(n));
+    let store = Full::default();
+    let spent = || {
+        let mut budget = Budget::unlimited();
+        let records = store.kept.records();
+        assert!(records.iter().all(|record| budget.restore(record)));
+        budget.spent().clone()
+    };
+    let driver = Driver::new(runtime)
+        .with_store(store.clone())
+        .with_limit(Budget::unlimited().per_job(wei(5)), Some("spent".into()));
+    let one = Side::new(&driver, Habits::Tell);
+    let other = Side::new(&driver.clone(), Habits::Tell);
+    let spend = |side: &Side<R>, spend| {
+        side.handle.with(|m, _| m.spend(spend));
+        let answers = side.handle.with(|m, _| m.answers.clone());
+        answers.last().map(|last| last.ends_with("true"))
+    };
+    let since = driver.now();
+    assert_eq!(spend(&one, take(3)), Some(true));
+    assert_eq!((spend(&other, take(3)), spent()), (Some(false), wei(3)));
+    assert_eq!((spend(&other, take(2)), spent()), (Some(true), wei(5)));
+    let value = wei(3);
+    spend(&one, Spend::GiveBack { value, since });
+    store.full.store(true, Ordering::Relaxed);
+    assert_eq!(spend(&other, take(1)), Some(false), "it is not stored");
+    store.full.store(false, Ordering::Relaxed);
+    assert_eq!((spend(&other, take(3)), spent()), (Some(true), wei(5)));
+    let free = Side::new(&Driver::new(driver.runtime().clone()), Habits::Tell);
+    assert_eq!(spend(&free, take(1_000)), Some(true), "nobody set a limit");
 }
 
 /// A store that never answers.

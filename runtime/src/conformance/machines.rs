@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::http::{Body, Headers, In, Out, Request, Response};
+use livepeer_core::spend::Spend;
 use livepeer_core::store::Record;
 use livepeer_core::{Digest, Effect, EffectId, Input, Machine, Outbox, Output, Time};
 
@@ -92,6 +93,10 @@ impl Script {
             key: key.into(),
             value: Some(Bytes::from_static(b"kept")),
         }))
+    }
+
+    pub(super) fn spend(&mut self, spend: Spend) -> EffectId {
+        self.out.open(Effect::Spend(spend))
     }
 
     pub(super) fn wake_in(&mut self, now: Time, after: Duration) {
@@ -223,6 +228,10 @@ impl Machine for Script {
             (Input::Stored(id, answer), _) => {
                 self.answers
                     .push(format!("stored {id:?} {}", answer.is_ok()));
+            }
+            (Input::Spent(id, answer), _) => {
+                self.answers
+                    .push(format!("spent {id:?} {}", answer.is_ok()));
             }
             (Input::Tick, _) => {}
         }

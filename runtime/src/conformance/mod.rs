@@ -100,6 +100,7 @@ macro_rules! conformance_tests {
             timers_fire_in_order_and_not_early
             signatures_and_records_are_answered
             a_store_that_fails_answers_too
+            all_machines_of_a_driver_spend_from_one_limit
             a_store_that_hangs_holds_a_bounded_number_of_records
             shutdown_lets_exchanges_end
             an_abort_closes_the_connection

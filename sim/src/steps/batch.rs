@@ -7,10 +7,16 @@ use livepeer_core::capabilities::Capabilities;
 use livepeer_core::chain::ChainView;
 use livepeer_core::http::{Fault, Headers, In, Out, Request, Response, Url};
 use livepeer_core::job::batch::{Batch, Config, Event, Failed, JobId};
+use livepeer_core::money::{Amount, Wei};
+use livepeer_core::payment::Spending;
+use livepeer_core::payment::guard::Budget;
+use livepeer_core::payment::ledger::worth;
+use livepeer_core::payment::ticket::expected_value;
 use livepeer_core::pipeline::Pipeline;
 use livepeer_core::pool::Quickest;
 use livepeer_core::prefer::Preferences;
 use livepeer_core::sign::SignRefused;
+use livepeer_core::spend::{Spend, SpendRefused};
 use livepeer_core::store::StoreFailed;
 use livepeer_core::wire::Payment;
 use livepeer_core::wire::batch::BatchRequest;
@@ -92,6 +98,12 @@ pub struct Player {
     chain: ChainView,
     open: BTreeMap<EffectId, Request>,
     unsaved: Vec<EffectId>,
+    /// Amounts that the shared limit was asked for, and its answers.
+    unspent: Vec<(EffectId, Result<(), SpendRefused>)>,
+    limit: Spending,
+    shared_limit: bool,
+    /// The worth of all tickets that left.
+    worth: Amount,
     unsigned: Vec<(EffectId, Digest)>,
     quotes: u32,
     /// Jobs that have not ended.
@@ -108,6 +120,8 @@ pub struct Player {
 }
 
 const MODEL: &str = "m";
+/// The limit in wei, of a few tickets.
+const LIMIT: u64 = 100_000_000_000;
 
 /// How long a job without a word from anybody goes on, at most.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -141,6 +155,7 @@ impl Player {
             ..Config::default()
         };
         config.payment.budget_key = (flavour & 8 != 0).then(|| "spent".into());
+        config.payment.shared_limit = flavour & 32 != 0;
         let batch = Batch::new(
             now,
             config,
@@ -160,6 +175,14 @@ impl Player {
             chain,
             open: BTreeMap::new(),
             unsaved: Vec::new(),
+            unspent: Vec::new(),
+            limit: Spending::new(
+                now,
+                Budget::unlimited().per_job(Amount::from(&Wei::from(LIMIT))),
+                None,
+            ),
+            shared_limit: flavour & 32 != 0,
+            worth: Amount::zero(),
             unsigned: Vec::new(),
             quotes: 0,
             jobs: BTreeSet::new(),
@@ -223,10 +246,15 @@ impl Player {
                 }
             }
             Step::Stored(pick, keeps) => {
+                let full = || StoreFailed("the disk is full".into());
                 if let Some(at) = usize::from(pick).checked_rem(self.unsaved.len()) {
                     let id = self.unsaved.remove(at);
-                    let full = || StoreFailed("the disk is full".into());
                     self.input(Input::Stored(id, keeps.then_some(()).ok_or_else(full)));
+                } else if let Some(at) = usize::from(pick).checked_rem(self.unspent.len()) {
+                    let (id, answer) = self.unspent.remove(at);
+                    let kept = keeps.then_some(answer);
+                    let answer = kept.unwrap_or_else(|| Err(SpendRefused::NotStored(full())));
+                    self.input(Input::Spent(id, answer));
                 }
             }
             Step::Signed(pick, signs) => {
@@ -323,6 +351,8 @@ impl Player {
                 self.input(Input::Signed(id, Ok(signed)));
             } else if let Some(id) = self.unsaved.pop() {
                 self.input(Input::Stored(id, Ok(())));
+            } else if let Some((id, answer)) = self.unspent.pop() {
+                self.input(Input::Spent(id, answer));
             } else if !self.open.is_empty() {
                 self.answer(0, 255, true);
             } else {
@@ -427,6 +457,10 @@ impl Player {
             assert!(payment.tickets.is_empty());
             return;
         };
+        let ev = expected_value(&params.face_value, &params.win_prob);
+        self.worth += &worth(payment.tickets.len() as u64, &ev);
+        // What failed to be stored was counted here, too.
+        assert!(!self.shared_limit || self.worth <= *self.limit.budget().spent());
         let last = self.tickets.entry(params.recipient_rand_hash).or_default();
         for ticket in payment.tickets {
             assert!(ticket.nonce > *last, "nonce {} after {last}", ticket.nonce);
@@ -457,6 +491,14 @@ impl Driven for Player {
             }
             Effect::Http(_) => {}
             Effect::Store(_) => self.unsaved.push(id),
+            Effect::Spend(Spend::Take(value)) => {
+                assert!(self.shared_limit);
+                let taken = self.limit.take(self.now, &value).map(drop);
+                self.unspent.push((id, taken.map_err(SpendRefused::Limit)));
+            }
+            Effect::Spend(Spend::GiveBack { value, since }) => {
+                self.limit.give_back(self.now, since, &value);
+            }
             Effect::Sign(digest) => self.unsigned.push((id, digest)),
         }
     }

@@ -557,6 +557,7 @@ impl Driven for Player {
             Effect::Http(Out::End(_) | Out::Pause | Out::Resume) => {}
             Effect::Http(other) => panic!("{other:?}"),
             Effect::Store(_) => self.unsaved.push(id),
+            Effect::Spend(spend) => panic!("{spend:?}"),
             Effect::Sign(digest) => self.unsigned.push((id, digest)),
         }
     }

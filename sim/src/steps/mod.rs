@@ -15,6 +15,7 @@ pub mod payment_ledger;
 pub mod payment_receiver;
 pub mod payment_session;
 pub mod payment_signer;
+pub mod payment_spending;
 pub mod pool;
 mod reel;
 pub mod trickle_publisher;

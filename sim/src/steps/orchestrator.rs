@@ -564,6 +564,7 @@ impl Driven for Player {
         match effect {
             Effect::Http(step) => self.heard(id, step),
             Effect::Store(_) => self.unsaved.push(id),
+            Effect::Spend(_) => panic!("an orchestrator spends nothing"),
             Effect::Sign(digest) => {
                 let signature = self.payer.sign(digest);
                 self.machine

@@ -13,8 +13,9 @@ use livepeer_core::payment::guard::Budget;
 use livepeer_core::payment::mint::{Policy, plan};
 use livepeer_core::payment::session::{Config, Delivered, Event, Fee, LocalAccount, PaymentId};
 use livepeer_core::payment::ticket::certain;
-use livepeer_core::payment::{Payer, PaymentSession, Ticket, Unit};
+use livepeer_core::payment::{Payer, PaymentSession, Spending, Ticket, Unit};
 use livepeer_core::sign::SignRefused;
+use livepeer_core::spend::{Spend, SpendRefused};
 use livepeer_core::store::StoreFailed;
 use livepeer_core::wire::challenge::{Challenge, REFRESH_PATH};
 use livepeer_core::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER, payment_result};
@@ -94,6 +95,10 @@ pub struct Player {
     chain: ChainView,
     open: BTreeMap<EffectId, Request>,
     unsaved: Vec<EffectId>,
+    /// Amounts that the shared limit was asked for.
+    unspent: Vec<(EffectId, Amount)>,
+    /// A limit that others share, in place of the session's own.
+    shared: Option<Spending>,
     unsigned: Vec<(EffectId, Digest)>,
     quotes: u8,
     /// The quote that is in use.
@@ -277,8 +282,10 @@ impl Player {
         let limit = Amount::from(&Wei::from(10 * 27_648_000 * 60 * 7));
         let mut config = Config::new(Unit::PixelSeconds);
         config.ceilings = Ceilings::of(Price::new(CEILING, 1).expect("a price"));
-        config.budget = Budget::unlimited().per_job(limit.clone());
+        let budget = Budget::unlimited().per_job(limit.clone());
+        config.budget = budget.clone();
         config.budget_key = (flavour & 4 == 0).then(|| "spent".into());
+        config.shared_limit = flavour & 16 != 0;
         let payer = match flavour % 4 {
             0 => Payer::Offchain,
             1 => {
@@ -301,6 +308,8 @@ impl Player {
             chain,
             open: BTreeMap::new(),
             unsaved: Vec::new(),
+            unspent: Vec::new(),
+            shared: (flavour & 16 != 0).then(|| Spending::new(now, budget, None)),
             unsigned: Vec::new(),
             quotes: 0,
             info,
@@ -400,6 +409,16 @@ impl Player {
                         Err(StoreFailed("the disk is full".into()))
                     };
                     self.input(Input::Stored(id, answer));
+                } else if let Some((id, value)) = self.unspent.pop() {
+                    let shared = self.shared.as_mut().expect("it is asked");
+                    let answer = if keeps {
+                        let taken = shared.take(self.now, &value).map(drop);
+                        taken.map_err(SpendRefused::Limit)
+                    } else {
+                        let why = StoreFailed("the disk is full".into());
+                        Err(SpendRefused::NotStored(why))
+                    };
+                    self.input(Input::Spent(id, answer));
                 }
             }
             Step::Signed(pick, signs) => {
@@ -542,6 +561,7 @@ impl Player {
     pub fn finish(&mut self) {
         self.session.pause();
         self.unsaved.clear();
+        self.unspent.clear();
         for _ in 0..1_000 {
             if self.drain().is_none() {
                 break;
@@ -589,6 +609,8 @@ impl Driven for Player {
             }
             Effect::Http(other) => panic!("{other:?}"),
             Effect::Store(_) => self.unsaved.push(id),
+            Effect::Spend(Spend::Take(value)) => self.unspent.push((id, value)),
+            Effect::Spend(Spend::GiveBack { .. }) => panic!("all that was made has left"),
             Effect::Sign(digest) => self.unsigned.push((id, digest)),
         }
     }
@@ -630,11 +652,10 @@ impl Driven for Player {
     }
 
     fn idle(&mut self, wake: Option<Time>) {
-        assert!(
-            *self.session.budget().spent() <= self.limit,
-            "above the limit"
-        );
-        assert!(self.session.total() <= self.session.budget().spent());
+        let shared = self.shared.as_ref();
+        let budget = shared.map_or_else(|| self.session.budget(), Spending::budget);
+        assert!(*budget.spent() <= self.limit, "above the limit");
+        assert!(self.session.total() <= budget.spent());
         if self.failed || self.closed {
             assert_eq!(wake, None, "an ended session sleeps");
         }

@@ -413,6 +413,7 @@ impl Driven for Player {
         match effect {
             Effect::Sign(digest) => self.unsigned.push((id, digest)),
             Effect::Store(record) => self.unsaved.push((id, record)),
+            Effect::Spend(_) => panic!("a signer has no limit that others share"),
             Effect::Http(Out::Request(_)) => self.asked.push(id),
             Effect::Http(Out::Abort) => {
                 assert!(!id.is_by_peer());

@@ -1,6 +1,8 @@
 //! Ledgers, payer, recipient and signer against anything in any order.
 
-use livepeer_sim::steps::{payment_ledger, payment_receiver, payment_session, payment_signer};
+use livepeer_sim::steps::{
+    payment_ledger, payment_receiver, payment_session, payment_signer, payment_spending,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -12,6 +14,11 @@ proptest! {
     #[test]
     fn ledgers_and_nonces_are_what_their_doubles_say(data in vec(any::<u8>(), 0..900)) {
         payment_ledger::run(&data);
+    }
+
+    #[test]
+    fn no_interleaving_of_sessions_passes_a_limit(data in vec(any::<u8>(), 0..900)) {
+        payment_spending::run(&data);
     }
 }
 

@@ -510,11 +510,7 @@ impl<S: Selector> Machine for Batch<S> {
 
     fn handle_input(&mut self, now: Time, input: Input) {
         self.advance(now);
-        let id = match &input {
-            Input::Tick => None,
-            Input::Http(id, _) | Input::Signed(id, _) | Input::Stored(id, _) => Some(*id),
-        };
-        match (id, input) {
+        match (input.id(), input) {
             (Some(id), Input::Http(_, step)) if id.owner() == 0 => self.on_http(id, step),
             (Some(id), input) if self.pool.owns(id) => self.pool.handle_input(self.now, input),
             (Some(id), input) => {

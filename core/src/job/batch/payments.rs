@@ -182,20 +182,9 @@ impl<S: Selector> Batch<S> {
         let Some(retained) = self.retained.get_mut(url) else {
             return;
         };
-        let handshake = match &input {
-            Input::Tick => true,
-            Input::Http(id, _) | Input::Signed(id, _) | Input::Stored(id, _) => {
-                !retained.payment.owns(*id)
-            }
-        };
+        let handshake = input.id().is_none_or(|id| !retained.payment.owns(id));
         if handshake && let Some(handshake) = &mut retained.handshake {
-            let again = match &input {
-                Input::Tick => Input::Tick,
-                Input::Http(id, step) => Input::Http(*id, step.clone()),
-                Input::Signed(id, answer) => Input::Signed(*id, answer.clone()),
-                Input::Stored(id, answer) => Input::Stored(*id, answer.clone()),
-            };
-            handshake.handle_input(self.now, again);
+            handshake.handle_input(self.now, input.clone());
             let news = &mut self.news;
             handshake.drain(&mut self.out, |event| {
                 news.push_back(News::Quote(url.clone(), event));
@@ -212,7 +201,7 @@ impl<S: Selector> Batch<S> {
                     Some(id) => self.send(id, &credentials),
                     None => {
                         // Whoever wanted it went away.
-                        self.tell(url, payment, Delivered::Untouched);
+                        self.tell(url, payment, Delivered::Unsent);
                     }
                 }
             }

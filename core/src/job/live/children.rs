@@ -76,9 +76,8 @@ impl LiveVideoJob {
     /// Hands an input to the child it names, if that is still there.
     pub(super) fn feed_child(&mut self, input: Input) {
         let now = self.now;
-        let id = match &input {
-            Input::Http(id, _) | Input::Signed(id, _) | Input::Stored(id, _) => *id,
-            Input::Tick => return,
+        let Some(id) = input.id() else {
+            return;
         };
         if let Some(hire) = self.seat.hire.as_mut().filter(|hire| hire.owns(id)) {
             return hire.handle_input(now, input);

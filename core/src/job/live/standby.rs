@@ -229,9 +229,8 @@ impl LiveVideoJob {
 
     /// Hands an input to the standby; returns it if it is for somebody else.
     pub(super) fn feed_standby(&mut self, input: Input) -> Option<Input> {
-        let id = match &input {
-            Input::Http(id, _) | Input::Signed(id, _) | Input::Stored(id, _) => *id,
-            Input::Tick => return Some(input),
+        let Some(id) = input.id() else {
+            return Some(input);
         };
         if !self.standby.as_ref().is_some_and(|seat| seat.owns(id)) {
             return Some(input);

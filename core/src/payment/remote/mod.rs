@@ -452,7 +452,7 @@ impl Machine for SignerServer {
     fn handle_input(&mut self, now: Time, input: Input) {
         self.advance(now);
         match input {
-            Input::Tick => {}
+            Input::Tick | Input::Spent(..) => {}
             Input::Stored(asked, answer) => self.on_stored(asked, answer),
             Input::Signed(asked, answer) => self.on_signed(asked, answer),
             Input::Http(id, step) if !id.is_by_peer() => self.on_webhook(id, step),

@@ -75,6 +75,8 @@ struct Open {
     set_aside: Amount,
     tickets: u32,
     value: Amount,
+    /// When its payment was asked for.
+    at: Time,
     info: Arc<OrchestratorInfo>,
 }
 
@@ -192,6 +194,7 @@ impl PaymentSession {
                 fee,
                 tickets: 0,
                 value: Amount::zero(),
+                at: self.now,
                 info,
             },
         );
@@ -316,6 +319,7 @@ impl PaymentSession {
                 set_aside,
                 tickets: minted.tickets,
                 value: minted.value,
+                at: minted.at,
                 info,
             },
         );
@@ -325,10 +329,14 @@ impl PaymentSession {
 
     /// Learns what became of a request.
     pub(super) fn settle_request(&mut self, id: PaymentId, how: Delivered) {
-        let Some(account) = &mut self.account else {
+        let open = self.account.as_mut().and_then(|all| all.open.remove(&id));
+        let Some(open) = open else {
             return;
         };
-        let Some(open) = account.open.remove(&id) else {
+        if how == Delivered::Unsent {
+            self.give_back(&open.value, open.at);
+        }
+        let Some(account) = &mut self.account else {
             return;
         };
         account.free += &open.set_aside;
@@ -342,7 +350,7 @@ impl PaymentSession {
                 account.free += &change.min(Amount::zero());
             }
             Delivered::Short => account.free = Amount::zero(),
-            Delivered::Refused | Delivered::Untouched => {}
+            Delivered::Refused | Delivered::Untouched | Delivered::Unsent => {}
         }
         if account.free < Amount::zero() {
             account.free = Amount::zero();

@@ -18,6 +18,7 @@ use crate::machine::Effect;
 use crate::money::Amount;
 use crate::payment::guard::{Expected, verify};
 use crate::payment::mint::{Billed, Order, Refusal};
+use crate::spend::{Spend, SpendRefused};
 use crate::store::{STORE_WITHIN, StoreFailed};
 use crate::time::Time;
 use crate::wire::signer::{
@@ -239,7 +240,9 @@ impl PaymentSession {
             Err(broken) => self.refuse(Failure::new(party, Cause::Guard(broken))),
             Ok(minted) if minted.tickets == 0 => self.send(Box::new(minted)),
             Ok(minted) => {
-                self.config.budget.spend(self.now, &minted.value);
+                if !self.config.shared_limit {
+                    self.config.budget.spend(self.now, &minted.value);
+                }
                 if let Some(current) = &mut self.current {
                     current.tries = 0;
                 }
@@ -248,13 +251,16 @@ impl PaymentSession {
         }
     }
 
-    /// Makes the spending counter durable, if it is to be, and only then lets the payment go.
+    /// Has the payment counted where others count theirs, or makes the own count durable, and only then lets it go.
     pub(super) fn save(&mut self, minted: Box<Minted>) {
-        let Some(key) = &self.config.budget_key else {
+        let effect = if self.config.shared_limit {
+            Effect::Spend(Spend::Take(minted.value.clone()))
+        } else if let Some(key) = &self.config.budget_key {
+            Effect::Store(self.config.budget.to_record(key.clone()))
+        } else {
             return self.send(minted);
         };
-        let record = self.config.budget.to_record(key.clone());
-        let saving = self.out.open(Effect::Store(record));
+        let saving = self.out.open(effect);
         let within = self.coverage.patience(self.now, STORE_WITHIN);
         self.state = State::Saving(minted, saving, self.now + within);
     }
@@ -263,6 +269,26 @@ impl PaymentSession {
     pub(super) fn not_saved(&mut self, minted: Box<Minted>, why: StoreFailed) {
         if let Some(until) = self.own_failed(not_stored("what was spent", why)) {
             self.state = State::PausingSave(minted, until);
+        }
+    }
+
+    /// Learns whether the payment may leave.
+    pub(super) fn counted(&mut self, minted: Box<Minted>, answer: Result<(), SpendRefused>) {
+        match answer {
+            Ok(()) => self.send(minted),
+            Err(SpendRefused::NotStored(why)) => self.not_saved(minted, why),
+            Err(SpendRefused::Limit(broken)) => {
+                self.refuse(Failure::new(self.payer_party(), Cause::Guard(broken)));
+            }
+        }
+    }
+
+    /// Counts a payment no more that never left.
+    pub(super) fn give_back(&mut self, value: &Amount, since: Time) {
+        if self.config.shared_limit && !value.is_zero() {
+            let value = value.clone();
+            self.out
+                .open(Effect::Spend(Spend::GiveBack { value, since }));
         }
     }
 
@@ -322,7 +348,9 @@ impl PaymentSession {
         let elapsed = self.last_minted.map(|last| current.asked.since(last));
         self.proportion
             .check(&verified.value, &verified.ev, unit, units, elapsed, initial)?;
-        self.config.budget.check(self.now, &verified.value)?;
+        if !self.config.shared_limit {
+            self.config.budget.check(self.now, &verified.value)?;
+        }
         let charge = match units {
             Some(units) => Charge::counted(initial.fee(units)),
             None => Charge::elapsed(unit, initial, elapsed),

@@ -52,6 +52,7 @@ use crate::machine::{EffectId, Input, Machine, Outbox, Output, earlier};
 use crate::money::{Amount, Price};
 use crate::sign::Address;
 use crate::signers::SignerHealth;
+use crate::spend::SpendRefused;
 use crate::store::StoreFailed;
 use crate::time::Time;
 use crate::units::Unit;
@@ -275,6 +276,9 @@ impl PaymentSession {
             State::AwaitingOwner(minted) => match how {
                 Delivered::Accepted => self.taken(*minted),
                 how => {
+                    if how == Delivered::Unsent {
+                        self.give_back(&minted.value, minted.at);
+                    }
                     self.abandon(&minted, how == Delivered::Unknown);
                     self.stale = true;
                     self.current = None;
@@ -565,6 +569,13 @@ impl PaymentSession {
         }
     }
 
+    fn on_spent(&mut self, id: EffectId, answer: Result<(), SpendRefused>) {
+        match core::mem::replace(&mut self.state, State::Resting) {
+            State::Saving(minted, asked, _) if asked == id => self.counted(minted, answer),
+            other => self.state = other,
+        }
+    }
+
     fn on_stored(&mut self, id: EffectId, answer: Result<(), StoreFailed>) {
         match core::mem::replace(&mut self.state, State::Resting) {
             State::Saving(minted, saving, _) if saving == id => {
@@ -594,6 +605,7 @@ impl Machine for PaymentSession {
             Input::Tick => {}
             Input::Http(id, step) => self.on_http(id, step),
             Input::Stored(id, answer) => self.on_stored(id, answer),
+            Input::Spent(id, answer) => self.on_spent(id, answer),
             Input::Signed(id, answer) => {
                 let outcome = match &mut self.source {
                     Source::Local { minter, .. } => minter.signed(id, answer),

@@ -57,6 +57,9 @@ pub struct Config {
     pub by_request: bool,
     /// The key under which the spending counter is made durable before a payment leaves; `None` does without.
     pub budget_key: Option<String>,
+    /// Whether a limit that other sessions share is asked before a payment leaves ([`Effect::Spend`](crate::Effect::Spend)).
+    /// The budget above is not counted then.
+    pub shared_limit: bool,
 }
 
 impl Config {
@@ -75,6 +78,7 @@ impl Config {
             budget: Budget::unlimited(),
             by_request: false,
             budget_key: None,
+            shared_limit: false,
         }
     }
 }
@@ -106,6 +110,8 @@ pub enum Delivered {
     Credited,
     /// The orchestrator looked at no ticket: it had no capacity, or did not understand the request.
     Untouched,
+    /// The payment never left: nobody wanted it any more. As [`Untouched`](Self::Untouched), and it is not spent.
+    Unsent,
     /// The outcome is unknown: no answer came.
     Unknown,
     /// The orchestrator says that the balance does not cover the fee: nothing is relied on any more.

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use livepeer_core::EffectId;
-use livepeer_core::error::{Cause, Failure, Party};
+use livepeer_core::error::{Broken, Cause, Failure, Party};
 use livepeer_core::front::{Config, MAX_UNSENT, Outcome, RequestId};
 use livepeer_core::http::In;
 use livepeer_core::job::batch::{Failed, Finished, Served};
+use livepeer_core::money::Amount;
 use livepeer_sim::Driven as _;
 
 use super::{CHAT, Door, payload, served};
@@ -37,6 +38,24 @@ fn a_head_waits_for_the_first_event_so_that_an_early_failure_keeps_its_status() 
     };
     door.tell(|front, now| front.failed(now, id, failed));
     assert_eq!(door.seen[&exchange].status, 503);
+
+    // The operator's limit on spending: no client tries that again.
+    let limit = Failed::Ours(Box::new(Failure::new(
+        Party::KeyHolder,
+        Cause::Guard(Box::new(Broken::Budget {
+            per: "hour",
+            spent: Amount::zero(),
+            value: Amount::zero(),
+            limit: Amount::zero(),
+        })),
+    )));
+    for path in ["/v1/chat/completions", "/llm"] {
+        let (exchange, id, _) = begun(&mut door, path);
+        door.tell(|front, now| front.failed(now, id, limit.clone()));
+        let seen = &door.seen[&exchange];
+        assert_eq!(seen.status, 402);
+        assert_eq!(seen.headers.get("x-should-retry"), Some("false"));
+    }
 
     let (exchange, id, _) = begun(&mut door, "/v1/chat/completions");
     door.tell(|front, now| front.chunk(now, id, &payload("x", "")));

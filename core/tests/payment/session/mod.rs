@@ -24,10 +24,11 @@ use livepeer_core::payment::session::{
     Charge, Config, Credentials, Delivered, Event, FIRST_PATIENCE, Fee, LocalAccount,
 };
 use livepeer_core::payment::{
-    Payer, PaymentSession, Secret, SignerServer, TicketReceiver, Unit, remote,
+    Payer, PaymentSession, Secret, SignerServer, Spending, TicketReceiver, Unit, remote,
 };
 use livepeer_core::sign::SignRefused;
 use livepeer_core::signers::{FIRST_REST, SignerHealth, Signers, Standing};
+use livepeer_core::spend::{Spend, SpendRefused};
 use livepeer_core::store::{Record, StoreFailed};
 use livepeer_core::wire::challenge::{Challenge, REFRESH_PATH, RefreshRequest};
 use livepeer_core::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER, payment_result};
@@ -67,6 +68,8 @@ struct Net {
     key_holder: Plan,
     /// The records that the store kept.
     stored: BTreeMap<String, Record>,
+    /// The limit that sessions share.
+    shared: Spending,
 }
 
 /// A behaviour of our own side when it is asked.
@@ -138,6 +141,7 @@ impl Net {
             store: Plan(VecDeque::new(), Own::Works),
             key_holder: Plan(VecDeque::new(), Own::Works),
             stored: BTreeMap::new(),
+            shared: Spending::new(START, Budget::unlimited(), None),
         }
     }
 
@@ -236,6 +240,24 @@ impl Net {
                         self.stored.insert(record.key.clone(), record);
                     }
                     session.handle_input(self.now, Input::Stored(id, answer));
+                }
+                Output::Effect(id, Effect::Spend(Spend::Take(value))) => {
+                    let answer = match self.store.next() {
+                        Own::Works => self.shared.take(self.now, &value).map(drop),
+                        Own::Fails => {
+                            let why = SpendRefused::NotStored(StoreFailed("full".into()));
+                            session.handle_input(self.now, Input::Spent(id, Err(why)));
+                            continue;
+                        }
+                        Own::Hangs => continue,
+                    };
+                    let record = self.shared.budget().to_record("spent".into());
+                    self.stored.insert(record.key.clone(), record);
+                    let answer = answer.map_err(SpendRefused::Limit);
+                    session.handle_input(self.now, Input::Spent(id, answer));
+                }
+                Output::Effect(_, Effect::Spend(Spend::GiveBack { value, since })) => {
+                    self.shared.give_back(self.now, since, &value);
                 }
             }
         }

@@ -8,6 +8,12 @@ fn kept(net: &mut Net) -> PaymentSession {
     net.session(config)
 }
 
+fn sharing(net: &mut Net) -> PaymentSession {
+    let mut config = Config::new(Unit::PixelSeconds);
+    config.shared_limit = true;
+    net.session(config)
+}
+
 fn own_key(net: &mut Net) -> PaymentSession {
     let policy = Policy::new(net.key.address());
     let account = LocalAccount::new(policy, ChainView::development(), [9; 32]);
@@ -23,7 +29,7 @@ fn own_key(net: &mut Net) -> PaymentSession {
     )
 }
 
-const PAYERS: [fn(&mut Net) -> PaymentSession; 2] = [kept, own_key];
+const PAYERS: [fn(&mut Net) -> PaymentSession; 3] = [kept, own_key, sharing];
 
 /// Checks that the spending on record in the store covers what the session paid.
 fn recorded(net: &Net, session: &PaymentSession) {

@@ -196,6 +196,7 @@ impl Server {
                     self.signer
                         .handle_input(self.now, Input::Stored(id, Ok(())));
                 }
+                Output::Effect(_, Effect::Spend(_)) => panic!("nothing is shared here"),
                 Output::Event(event) => self.events.push(event),
                 Output::Idle(wake) => {
                     assert!(

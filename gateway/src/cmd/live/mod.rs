@@ -29,11 +29,12 @@ impl on::Work for Live<'_> {
         files(args).are_apart("live")?;
         let input = source::start(Input::from_place(&args.input, args.repeat))?;
         let driver = peers::with_pins(driver, &args.peers)?;
-        let purse = Purse::open(driver, &args.pay, args.max_price, "live").await?;
-        let driver = purse.driver;
+        let purse = Purse::of_job(driver, &args.pay, args.max_price, "live").await?;
+        let driver = purse.driver.clone();
         let wanted = Capabilities::live_video(args.model_id.as_str());
         let orchestrators = find::orchestrators(&driver, &endpoints, &wanted).await?;
-        let payer = purse.account.unwrap_or_else(|| peers::payer(&endpoints));
+        let payer = purse.account()?;
+        let payer = payer.unwrap_or_else(|| peers::payer(&endpoints));
         let plan = Plan {
             model: args.model_id.clone(),
             speed: args.speed,
@@ -41,13 +42,12 @@ impl on::Work for Live<'_> {
             total: None,
             pays: payer.pays(),
             whole: orchestrators.len() > 1,
-            chain: purse.chain,
+            chain: purse.views(),
         };
         let mut builder = Gateway::from(driver.clone())
             .live_video(&args.model_id)
             .orchestrators(orchestrators)
             .payer(payer)
-            .budget(purse.budget, purse.budget_key)
             .output_within(args.output_timeout)
             .loading_within(args.loading_timeout)
             .trust(peers::trust(&args.peers))

@@ -41,12 +41,12 @@ impl on::Work for Run<'_> {
             set.map_err(|bad| Failed::usage(bad, "run"))?;
         }
         let driver = peers::with_pins(driver, &args.peers)?;
-        let purse = Purse::open(driver, &args.pay, args.max_price, "run").await?;
-        let driver = purse.driver;
+        let purse = Purse::of_job(driver, &args.pay, args.max_price, "run").await?;
+        let driver = purse.driver.clone();
         let wanted = Capabilities::for_model(args.pipeline.capability(), request.model());
         let orchestrators = find::orchestrators(&driver, &endpoints, &wanted).await?;
         let gateway = Gateway::from(driver.clone());
-        if let Some(chain) = purse.chain {
+        if let Some(chain) = purse.views() {
             let gateway = gateway.clone();
             driver.runtime().spawn(async move {
                 while let Ok(view) = chain.recv().await {
@@ -55,11 +55,11 @@ impl on::Work for Run<'_> {
             });
         }
         let mut report = Report::new(&request);
+        let payer = purse.account()?;
         let mut submission = gateway
             .submit(request)
             .orchestrators(orchestrators)
-            .payer(purse.account.unwrap_or_else(|| peers::payer(&endpoints)))
-            .budget(purse.budget, purse.budget_key)
+            .payer(payer.unwrap_or_else(|| peers::payer(&endpoints)))
             .trust(peers::trust(&args.peers))
             .pin_change(peers::pin_change(&args.peers));
         if let Some(price) = args.max_price {

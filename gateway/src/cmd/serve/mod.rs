@@ -5,10 +5,10 @@ mod config;
 mod folder;
 mod pages;
 mod probe;
-mod purse;
+mod rested;
 mod wiring;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::Receiver;
@@ -17,20 +17,21 @@ use livepeer_core::Time;
 use livepeer_core::front::Front;
 use livepeer_core::handshake::PinChange;
 use livepeer_core::http::Trust;
+use livepeer_core::payment::guard::Budget;
 use livepeer_runtime::api::Gateway;
 use livepeer_runtime::http::{Limits, Server};
 use livepeer_runtime::{Driver, Handle, Runtime, seed};
 use tracing::{info, warn};
 
 use super::files::Files;
+use super::purse::{Purse, Terms};
 use super::socket::{Socket, sleep_until};
 use super::stop::Stop;
-use super::{on, peers};
+use super::{lock, on, peers};
 use crate::args::FrontArgs;
 use crate::ui::{self, Failed, Outcome};
 use catalogue::Catalogue;
 use config::Config;
-use purse::Purse;
 use wiring::Wiring;
 
 /// How long closing may take beyond the times that requests are given.
@@ -64,7 +65,16 @@ impl on::Work for Serve<'_> {
         let doors = sockets(&driver, &settings.listen, "--listen").await?;
         let ops = sockets(&driver, &settings.ops, "--ops").await?;
         let driver = peers::with_pins_of(driver, settings.pins.as_deref())?;
-        let purse = Purse::open(driver, args, settings).await?;
+        let terms = Terms {
+            store: settings.store.as_deref(),
+            key: &settings.key,
+            chain: &settings.chain,
+            budget: budget(args, settings),
+            one_job: false,
+            policy: &|address| args.pay.policy(address, None),
+            command: "serve",
+        };
+        let purse = Purse::open(driver, terms).await?;
         let driver = purse.driver.clone();
         let trust = if settings.ca_trust {
             Trust::Public
@@ -133,6 +143,13 @@ impl on::Work for Serve<'_> {
     }
 }
 
+/// The limits on what all work spends together.
+fn budget(args: &FrontArgs, settings: &config::Settings) -> Budget {
+    let mut budget = args.pay.budget();
+    budget.per_hour.clone_from(&settings.max_spend_per_hour);
+    budget
+}
+
 /// The files that a gateway reads and writes.
 fn files(settings: &config::Settings) -> Files {
     Files::default()
@@ -198,6 +215,10 @@ async fn reload<R: Runtime>(
             continue;
         }
         info!(keys = changes.live.join(", "), "the configuration changed");
+        let limits = budget(args, &config.settings);
+        if let Some(limit) = wiring.gateway().driver().limit() {
+            limit.with(|spending, _| spending.set_limits(limits.per_job, limits.per_hour));
+        }
         wiring.set_config(config);
         ui::tell(&format!(
             "the configuration changed: {}",
@@ -225,8 +246,4 @@ async fn end<R: Runtime>(
     for server in servers {
         server.shutdown(deadline).await;
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

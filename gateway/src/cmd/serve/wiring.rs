@@ -14,10 +14,11 @@ use livepeer_core::handshake::PinChange;
 use livepeer_core::http::Trust;
 use livepeer_core::job::batch::Failed as JobFailed;
 use livepeer_core::models::Models;
+use livepeer_core::pipeline::Pipeline;
 use livepeer_core::prefer::Preferences;
 use livepeer_core::wire::batch::fields::file_of;
 use livepeer_core::wire::batch::{BadRequest, BatchRequest};
-use livepeer_runtime::api::{BatchEvent, BatchJob, Error, Gateway, Submission};
+use livepeer_runtime::api::{BatchEvent, BatchJob, Error, Gateway, Payer, Submission};
 use livepeer_runtime::{Handle, Runtime};
 use tracing::{info, warn};
 
@@ -26,8 +27,9 @@ use super::folder::Folder;
 use super::lock;
 use super::pages;
 use super::probe::Prober;
-use super::purse::Purse;
-use crate::cmd::chain;
+use super::rested::Used;
+use crate::cmd::peers;
+use crate::cmd::purse::Purse;
 
 /// Objects that wait to be written, at most; further ones are in memory alone.
 const MAX_UNWRITTEN: usize = 64;
@@ -47,6 +49,7 @@ pub(super) struct Wiring<R: Runtime> {
     config: Mutex<Arc<Config>>,
     models: Mutex<Models>,
     purse: Purse<R>,
+    used: Mutex<Used>,
     peers: Peers,
     prober: Prober,
     folder: Option<Sender<Kept>>,
@@ -84,6 +87,7 @@ impl<R: Runtime> Wiring<R> {
             config: Mutex::new(Arc::new(config)),
             models: Mutex::new(Models::new()),
             purse,
+            used: Mutex::default(),
             peers,
             prober: Prober::start(),
             folder: folder.map(keeper),
@@ -132,13 +136,14 @@ impl<R: Runtime> Wiring<R> {
 
     /// Carries events until the front door is closed.
     pub(super) async fn run(self: Arc<Self>) {
-        if let Some(news) = self.purse.take_news() {
+        if let Some(views) = self.purse.views() {
             let fed = Arc::clone(&self);
-            let push = move |view: livepeer_core::chain::ChainView| {
-                fed.gateway.set_chain(&view);
-                fed.purse.set_chain(view);
-            };
-            self.runtime().spawn(chain::follow(news, push));
+            self.runtime().spawn(async move {
+                while let Ok(view) = views.recv().await {
+                    fed.gateway.set_chain(&view);
+                    fed.purse.set_chain(view);
+                }
+            });
         }
         while let Some(event) = self.front.next().await {
             match event {
@@ -232,7 +237,8 @@ impl<R: Runtime> Wiring<R> {
         };
         match job {
             Ok(job) => {
-                self.purse.began(pipeline, &model);
+                let now = self.gateway.driver().now();
+                lock(&self.used).began(pipeline, &model, now);
                 self.carry(id, job, &steered).await;
             }
             Err(Error::Request(bad)) => {
@@ -276,7 +282,7 @@ impl<R: Runtime> Wiring<R> {
         let config = self.config();
         let settings = &config.settings;
         let (pipeline, model) = (request.pipeline(), request.model().to_owned());
-        let means = self.purse.means(settings, pipeline, &model)?;
+        let payer = self.payer(settings, pipeline, &model)?;
         preferences
             .limits
             .ignore
@@ -296,8 +302,7 @@ impl<R: Runtime> Wiring<R> {
             .submit(request)
             .preferences(preferences)
             .orchestrators(settings.endpoints.orchestrators.iter().cloned())
-            .payer(means.payer)
-            .budget(means.budget, means.budget_key)
+            .payer(payer)
             .trust(self.peers.trust)
             .pin_change(self.peers.pin_change)
             .config(|job| {
@@ -318,6 +323,22 @@ impl<R: Runtime> Wiring<R> {
             submission = submission.max_price(price);
         }
         Ok(submission)
+    }
+
+    /// The payer of a job. The machine that works for a model has its own account: only one that has rested needs to
+    /// know which nonces were used.
+    fn payer(
+        &self,
+        settings: &super::config::Settings,
+        pipeline: Pipeline,
+        model: &str,
+    ) -> Result<Payer, crate::ui::Failed> {
+        let now = self.gateway.driver().now();
+        let own = match lock(&self.used).rested(pipeline, model, now) {
+            true => self.purse.account()?,
+            false => self.purse.identity(),
+        };
+        Ok(own.unwrap_or_else(|| peers::payer(&settings.endpoints)))
     }
 
     /// Hands what comes of a job to the front door, until it is over or nobody waits any more.

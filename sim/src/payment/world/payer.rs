@@ -84,6 +84,7 @@ impl World {
                 Output::Effect(id, Effect::Http(_)) => {
                     self.open.remove(&id);
                 }
+                Output::Effect(_, Effect::Spend(_)) => panic!("it has a limit of its own"),
                 Output::Event(event) => self.told(event),
             }
         }

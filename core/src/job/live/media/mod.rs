@@ -640,7 +640,7 @@ impl Machine for Media {
                     child.handle_input(now, Input::Http(id, step));
                 }
             }
-            Input::Signed(..) | Input::Stored(..) => {}
+            Input::Signed(..) | Input::Stored(..) | Input::Spent(..) => {}
         }
         self.settle();
     }

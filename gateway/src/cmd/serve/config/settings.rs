@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use livepeer_core::front::{self, Network, Origins, Transparency};
 use livepeer_core::http::Url;
-use livepeer_core::money::Price;
+use livepeer_core::money::{Amount, Price};
 use livepeer_core::pipeline::Pipeline;
 use livepeer_core::prefer::{Limits, Named};
 use livepeer_core::wire::ethereum::{CHAIN_ID, CONTROLLER};
@@ -38,6 +38,8 @@ pub(in crate::cmd::serve) struct Settings {
     pub(in crate::cmd::serve) endpoints: Endpoints,
     pub(in crate::cmd::serve) key: KeyArgs,
     pub(in crate::cmd::serve) chain: ChainArgs,
+    /// The most that all work may spend in any sixty minutes.
+    pub(in crate::cmd::serve) max_spend_per_hour: Option<Amount>,
     pub(in crate::cmd::serve) pins: Option<PathBuf>,
     pub(in crate::cmd::serve) ca_trust: bool,
     /// Orchestrators that may work for anybody.
@@ -225,6 +227,7 @@ impl Reader<'_> {
                 key_file: self.path("payer.key_file"),
             },
             chain: self.chain(),
+            max_spend_per_hour: self.read("payer.max_spend_per_hour", values::amount),
             pins: self.path("orchestrators.pins"),
             ca_trust: {
                 self.read("orchestrators.trust", |text| match text {

@@ -1,0 +1,61 @@
+//! The limit on spending that all machines of a driver share.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::sync::Mutex;
+use std::task::Poll;
+
+use livepeer_core::Time;
+use livepeer_core::money::Amount;
+use livepeer_core::payment::Spending;
+use livepeer_core::payment::spending::{Event, TakeId};
+use livepeer_core::spend::SpendRefused;
+
+use crate::{Handle, Runtime, lock};
+
+/// The machine that counts, and its answers until those who wait for them take them.
+pub(crate) struct Limit<R: Runtime> {
+    spending: Handle<Spending, R>,
+    answers: Mutex<BTreeMap<TakeId, Result<(), SpendRefused>>>,
+}
+
+impl<R: Runtime> Limit<R> {
+    pub(crate) fn new(spending: Handle<Spending, R>) -> Self {
+        Self {
+            spending,
+            answers: Mutex::default(),
+        }
+    }
+
+    /// The machine.
+    pub(crate) const fn spending(&self) -> &Handle<Spending, R> {
+        &self.spending
+    }
+
+    /// Counts an amount, and waits until it may leave.
+    pub(crate) async fn take(&self, value: Amount) -> Result<(), SpendRefused> {
+        let taken = self.spending.with(|all, now| all.take(now, &value));
+        let id = taken.map_err(SpendRefused::Limit)?;
+        poll_fn(|cx| {
+            // Under one lock: whoever takes the answer of another has filed it before the other looks.
+            let mut answers = lock(&self.answers);
+            while let Poll::Ready(Some(event)) = self.spending.poll_next(cx) {
+                match event {
+                    Event::Taken(id) => answers.insert(id, Ok(())),
+                    Event::NotStored(id, why) => {
+                        answers.insert(id, Err(SpendRefused::NotStored(why)))
+                    }
+                    _ => None,
+                };
+            }
+            answers.remove(&id).map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
+    /// Counts an amount no more that was taken at `since` or later.
+    pub(crate) fn give_back(&self, since: Time, value: &Amount) {
+        self.spending
+            .with(|all, now| all.give_back(now, since, value));
+    }
+}
