@@ -75,9 +75,9 @@ pub enum Input {
     /// The answer to [`Effect::Store`]. `Ok`: the record survives a crash from here on. `Err`: perhaps not, and
     /// nothing may be said that relies on it.
     Stored(EffectId, Result<(), StoreFailed>),
-    /// The answer to [`Spend::Take`]. `Ok`: the amount is counted, also after a crash. `Err`: it is not, and nothing may
-    /// leave that costs it.
-    Spent(EffectId, Result<(), SpendRefused>),
+    /// The answer to [`Spend::Take`]. `Ok`: the amount is counted, at that time, also after a crash. `Err`: it is not, and
+    /// nothing may leave that costs it.
+    Spent(EffectId, Result<Time, SpendRefused>),
 }
 
 impl Input {

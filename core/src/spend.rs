@@ -16,8 +16,8 @@ pub enum Spend {
     GiveBack {
         /// The amount that was taken.
         value: Amount,
-        /// A time not after the one when it was counted.
-        since: Time,
+        /// The time at which it was counted.
+        at: Time,
     },
 }
 

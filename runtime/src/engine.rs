@@ -184,9 +184,9 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
                     trace!(?id, "out: spend");
                     todo.takes.push((id, value));
                 }
-                Output::Effect(_, Effect::Spend(Spend::GiveBack { value, since })) => {
+                Output::Effect(_, Effect::Spend(Spend::GiveBack { value, at })) => {
                     trace!("out: give back");
-                    todo.gives.push((since, value));
+                    todo.gives.push((at, value));
                 }
                 Output::Event(event) => {
                     trace!(of = std::any::type_name::<M>(), "out: event");
@@ -258,15 +258,15 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
             self.begin(Box::pin(async move {
                 let answer = match &me.services.limit {
                     Some(limit) => limit.take(value).await,
-                    None => Ok(()),
+                    None => Ok(me.services.now()),
                 };
                 trace!(?id, ok = answer.is_ok(), "in: spent");
                 me.input(Input::Spent(id, answer));
             }));
         }
         if let Some(limit) = &self.services.limit {
-            for (since, value) in todo.gives {
-                limit.give_back(since, &value);
+            for (at, value) in todo.gives {
+                limit.give_back(at, &value);
             }
         }
         if todo.store {

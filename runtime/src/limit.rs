@@ -16,7 +16,7 @@ use crate::{Handle, Runtime, lock};
 /// The machine that counts, and its answers until those who wait for them take them.
 pub(crate) struct Limit<R: Runtime> {
     spending: Handle<Spending, R>,
-    answers: Mutex<BTreeMap<TakeId, Result<(), SpendRefused>>>,
+    answers: Mutex<BTreeMap<TakeId, Result<Time, SpendRefused>>>,
 }
 
 impl<R: Runtime> Limit<R> {
@@ -33,7 +33,7 @@ impl<R: Runtime> Limit<R> {
     }
 
     /// Counts an amount, and waits until it may leave.
-    pub(crate) async fn take(&self, value: Amount) -> Result<(), SpendRefused> {
+    pub(crate) async fn take(&self, value: Amount) -> Result<Time, SpendRefused> {
         let taken = self.spending.with(|all, now| all.take(now, &value));
         let id = taken.map_err(SpendRefused::Limit)?;
         poll_fn(|cx| {
@@ -41,7 +41,7 @@ impl<R: Runtime> Limit<R> {
             let mut answers = lock(&self.answers);
             while let Poll::Ready(Some(event)) = self.spending.poll_next(cx) {
                 match event {
-                    Event::Taken(id) => answers.insert(id, Ok(())),
+                    Event::Taken(id, at) => answers.insert(id, Ok(at)),
                     Event::NotStored(id, why) => {
                         answers.insert(id, Err(SpendRefused::NotStored(why)))
                     }
@@ -53,9 +53,8 @@ impl<R: Runtime> Limit<R> {
         .await
     }
 
-    /// Counts an amount no more that was taken at `since` or later.
-    pub(crate) fn give_back(&self, since: Time, value: &Amount) {
-        self.spending
-            .with(|all, now| all.give_back(now, since, value));
+    /// Counts an amount no more that was counted at that time.
+    pub(crate) fn give_back(&self, at: Time, value: &Amount) {
+        self.spending.with(|all, now| all.give_back(now, at, value));
     }
 }

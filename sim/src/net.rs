@@ -376,7 +376,7 @@ impl Net {
                     .ok_or_else(|| SignRefused("no key".into())),
             ),
             Effect::Store(record) => Input::Stored(id, self.nodes[node].keep(record)),
-            Effect::Spend(Spend::Take(_)) => Input::Spent(id, Ok(())),
+            Effect::Spend(Spend::Take(_)) => Input::Spent(id, Ok(self.now)),
             Effect::Spend(Spend::GiveBack { .. }) => return,
         };
         self.later(self.service_time, Arrival::Input(node, input));

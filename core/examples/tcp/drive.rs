@@ -30,7 +30,7 @@ fn drive<M: Machine>(machine: &mut M, mut done: impl FnMut(M::Event) -> bool) {
                 }
                 Output::Effect(id, Effect::Store(_)) => answers.push(Input::Stored(id, Ok(()))),
                 // One with a limit for several machines counts.
-                Output::Effect(id, Effect::Spend(_)) => answers.push(Input::Spent(id, Ok(()))),
+                Output::Effect(id, Effect::Spend(_)) => answers.push(Input::Spent(id, Ok(now()))),
                 Output::Event(event) => {
                     if done(event) {
                         return;

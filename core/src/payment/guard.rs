@@ -237,6 +237,10 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Payments within this time of each other may count as one, at the later time: an hour has at most 361 such times.
 const SLOT: Duration = Duration::from_secs(10);
 
+const fn slot(at: Time) -> u64 {
+    at.as_nanos() / SLOT.as_nanos() as u64
+}
+
 impl Budget {
     /// No limit, only the count.
     #[must_use]
@@ -307,7 +311,6 @@ impl Budget {
         while self.recent.front().is_some_and(|(at, _)| *at + HOUR <= now) {
             self.recent.pop_front();
         }
-        let slot = |at: Time| at.as_nanos() / SLOT.as_nanos() as u64;
         match self.recent.back_mut() {
             Some((at, sum)) if slot(*at) == slot(now) => {
                 *at = now.max(*at);
@@ -317,12 +320,11 @@ impl Budget {
         }
     }
 
-    /// Counts `value` as spent no more: it was counted at `since` or later, and never left.
-    pub fn give_back(&mut self, since: Time, value: &Amount) {
+    /// Counts `value` as spent no more: it was counted at that time, and never left.
+    pub fn give_back(&mut self, at: Time, value: &Amount) {
         self.spent -= value;
-        // One of the right time or an earlier one: the hour is never counted too low.
-        let counted = self.recent.iter_mut();
-        if let Some((_, sum)) = { counted }.find(|(at, sum)| *at >= since && *sum >= *value) {
+        let counted = { self.recent.iter_mut() }.find(|(when, _)| slot(*when) == slot(at));
+        if let Some((_, sum)) = counted.filter(|(_, sum)| *sum >= *value) {
             *sum -= value;
         }
     }

@@ -30,8 +30,8 @@ pub struct TakeId(u64);
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// The amount is counted, also after a crash: it may leave.
-    Taken(TakeId),
+    /// The amount is counted, at that time, also after a crash: it may leave.
+    Taken(TakeId, Time),
     /// The count would not survive a crash. The amount is not counted, and must not leave.
     NotStored(TakeId, StoreFailed),
 }
@@ -92,7 +92,7 @@ impl Spending {
         let id = TakeId(self.taken);
         self.taken += 1;
         if self.key.is_none() {
-            self.out.event(Event::Taken(id));
+            self.out.event(Event::Taken(id, self.now));
             return Ok(id);
         }
         self.fresh.push(Fresh {
@@ -104,10 +104,10 @@ impl Spending {
         Ok(id)
     }
 
-    /// Counts an amount no more: it was taken at `since` or later, and never left.
-    pub fn give_back(&mut self, now: Time, since: Time, value: &Amount) {
+    /// Counts an amount no more: it was counted at that time, and never left.
+    pub fn give_back(&mut self, now: Time, at: Time, value: &Amount) {
         self.advance(now);
-        self.budget.give_back(since, value);
+        self.budget.give_back(at, value);
     }
 
     /// Changes the limits. What was spent stays.
@@ -139,7 +139,7 @@ impl Spending {
     fn saved(&mut self, saving: Saving, answer: &Result<(), StoreFailed>) {
         for fresh in saving.waiting {
             self.out.event(match answer {
-                Ok(()) => Event::Taken(fresh.id),
+                Ok(()) => Event::Taken(fresh.id, fresh.at),
                 Err(why) => {
                     self.budget.give_back(fresh.at, &fresh.value);
                     Event::NotStored(fresh.id, why.clone())

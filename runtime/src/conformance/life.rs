@@ -306,12 +306,12 @@ pub async fn all_machines_of_a_driver_spend_from_one_limit<R: Runtime>(runtime: 
         let answers = side.handle.with(|m, _| m.answers.clone());
         answers.last().map(|last| last.ends_with("true"))
     };
-    let since = driver.now();
+    let at = driver.now();
     assert_eq!(spend(&one, take(3)), Some(true));
     assert_eq!((spend(&other, take(3)), spent()), (Some(false), wei(3)));
     assert_eq!((spend(&other, take(2)), spent()), (Some(true), wei(5)));
     let value = wei(3);
-    spend(&one, Spend::GiveBack { value, since });
+    spend(&one, Spend::GiveBack { value, at });
     store.full.store(true, Ordering::Relaxed);
     assert_eq!(spend(&other, take(1)), Some(false), "it is not stored");
     store.full.store(false, Ordering::Relaxed);

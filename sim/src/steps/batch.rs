@@ -99,7 +99,7 @@ pub struct Player {
     open: BTreeMap<EffectId, Request>,
     unsaved: Vec<EffectId>,
     /// Amounts that the shared limit was asked for, and its answers.
-    unspent: Vec<(EffectId, Result<(), SpendRefused>)>,
+    unspent: Vec<(EffectId, Result<Time, SpendRefused>)>,
     limit: Spending,
     shared_limit: bool,
     /// The worth of all tickets that left.
@@ -493,11 +493,11 @@ impl Driven for Player {
             Effect::Store(_) => self.unsaved.push(id),
             Effect::Spend(Spend::Take(value)) => {
                 assert!(self.shared_limit);
-                let taken = self.limit.take(self.now, &value).map(drop);
+                let taken = self.limit.take(self.now, &value).map(|_| self.now);
                 self.unspent.push((id, taken.map_err(SpendRefused::Limit)));
             }
-            Effect::Spend(Spend::GiveBack { value, since }) => {
-                self.limit.give_back(self.now, since, &value);
+            Effect::Spend(Spend::GiveBack { value, at }) => {
+                self.limit.give_back(self.now, at, &value);
             }
             Effect::Sign(digest) => self.unsigned.push((id, digest)),
         }

@@ -412,7 +412,7 @@ impl Player {
                 } else if let Some((id, value)) = self.unspent.pop() {
                     let shared = self.shared.as_mut().expect("it is asked");
                     let answer = if keeps {
-                        let taken = shared.take(self.now, &value).map(drop);
+                        let taken = shared.take(self.now, &value).map(|_| self.now);
                         taken.map_err(SpendRefused::Limit)
                     } else {
                         let why = StoreFailed("the disk is full".into());

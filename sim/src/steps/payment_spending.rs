@@ -108,8 +108,8 @@ impl Player {
             }
             Step::GiveBack(pick) => {
                 if let Some(at) = usize::from(pick).checked_rem(self.may_leave.len()) {
-                    let (since, value) = self.may_leave.swap_remove(at);
-                    self.machine.give_back(self.now, since, &wei(value));
+                    let (at, value) = self.may_leave.swap_remove(at);
+                    self.machine.give_back(self.now, at, &wei(value));
                 }
             }
             Step::Stored(keeps) => {
@@ -163,8 +163,9 @@ impl Player {
                     self.saving = Some((id, record));
                 }
                 Output::Effect(_, other) => panic!("{other:?}"),
-                Output::Event(Event::Taken(id)) => {
+                Output::Event(Event::Taken(id, at)) => {
                     let taken = self.asked.remove(&id).expect("each is told once");
+                    assert_eq!(at, taken.0);
                     self.may_leave.push(taken);
                 }
                 Output::Event(Event::NotStored(id, _)) => {

@@ -75,8 +75,8 @@ struct Open {
     set_aside: Amount,
     tickets: u32,
     value: Amount,
-    /// When its payment was asked for.
-    at: Time,
+    /// When a limit that others share counted its payment.
+    counted: Time,
     info: Arc<OrchestratorInfo>,
 }
 
@@ -194,7 +194,7 @@ impl PaymentSession {
                 fee,
                 tickets: 0,
                 value: Amount::zero(),
-                at: self.now,
+                counted: self.now,
                 info,
             },
         );
@@ -319,7 +319,7 @@ impl PaymentSession {
                 set_aside,
                 tickets: minted.tickets,
                 value: minted.value,
-                at: minted.at,
+                counted: minted.counted,
                 info,
             },
         );
@@ -334,7 +334,7 @@ impl PaymentSession {
             return;
         };
         if how == Delivered::Unsent {
-            self.give_back(&open.value, open.at);
+            self.give_back(&open.value, open.counted);
         }
         let Some(account) = &mut self.account else {
             return;

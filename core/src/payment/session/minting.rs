@@ -273,9 +273,12 @@ impl PaymentSession {
     }
 
     /// Learns whether the payment may leave.
-    pub(super) fn counted(&mut self, minted: Box<Minted>, answer: Result<(), SpendRefused>) {
+    pub(super) fn counted(&mut self, mut minted: Box<Minted>, answer: Result<Time, SpendRefused>) {
         match answer {
-            Ok(()) => self.send(minted),
+            Ok(at) => {
+                minted.counted = at;
+                self.send(minted);
+            }
             Err(SpendRefused::NotStored(why)) => self.not_saved(minted, why),
             Err(SpendRefused::Limit(broken)) => {
                 self.refuse(Failure::new(self.payer_party(), Cause::Guard(broken)));
@@ -284,11 +287,10 @@ impl PaymentSession {
     }
 
     /// Counts a payment no more that never left.
-    pub(super) fn give_back(&mut self, value: &Amount, since: Time) {
+    pub(super) fn give_back(&mut self, value: &Amount, at: Time) {
         if self.config.shared_limit && !value.is_zero() {
             let value = value.clone();
-            self.out
-                .open(Effect::Spend(Spend::GiveBack { value, since }));
+            self.out.open(Effect::Spend(Spend::GiveBack { value, at }));
         }
     }
 
@@ -320,6 +322,7 @@ impl PaymentSession {
                 credentials,
                 memory,
                 at: current.asked,
+                counted: self.now,
                 tickets: 0,
                 value: Amount::zero(),
                 charge: Charge::default(),
@@ -359,6 +362,7 @@ impl PaymentSession {
             credentials,
             memory,
             at: current.asked,
+            counted: self.now,
             tickets: verified.tickets,
             value: verified.value,
             charge,

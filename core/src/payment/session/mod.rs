@@ -97,6 +97,8 @@ struct Minted {
     credentials: Credentials,
     memory: Memory,
     at: Time,
+    /// When a limit that others share counted it.
+    counted: Time,
     tickets: u32,
     value: Amount,
     charge: Charge,
@@ -277,7 +279,7 @@ impl PaymentSession {
                 Delivered::Accepted => self.taken(*minted),
                 how => {
                     if how == Delivered::Unsent {
-                        self.give_back(&minted.value, minted.at);
+                        self.give_back(&minted.value, minted.counted);
                     }
                     self.abandon(&minted, how == Delivered::Unknown);
                     self.stale = true;
@@ -569,7 +571,7 @@ impl PaymentSession {
         }
     }
 
-    fn on_spent(&mut self, id: EffectId, answer: Result<(), SpendRefused>) {
+    fn on_spent(&mut self, id: EffectId, answer: Result<Time, SpendRefused>) {
         match core::mem::replace(&mut self.state, State::Resting) {
             State::Saving(minted, asked, _) if asked == id => self.counted(minted, answer),
             other => self.state = other,

@@ -243,7 +243,7 @@ impl Net {
                 }
                 Output::Effect(id, Effect::Spend(Spend::Take(value))) => {
                     let answer = match self.store.next() {
-                        Own::Works => self.shared.take(self.now, &value).map(drop),
+                        Own::Works => self.shared.take(self.now, &value).map(|_| self.now),
                         Own::Fails => {
                             let why = SpendRefused::NotStored(StoreFailed("full".into()));
                             session.handle_input(self.now, Input::Spent(id, Err(why)));
@@ -256,8 +256,8 @@ impl Net {
                     let answer = answer.map_err(SpendRefused::Limit);
                     session.handle_input(self.now, Input::Spent(id, answer));
                 }
-                Output::Effect(_, Effect::Spend(Spend::GiveBack { value, since })) => {
-                    self.shared.give_back(self.now, since, &value);
+                Output::Effect(_, Effect::Spend(Spend::GiveBack { value, at })) => {
+                    self.shared.give_back(self.now, at, &value);
                 }
             }
         }
