@@ -307,7 +307,7 @@ impl Player {
         self.minted += 1;
         self.track(late, "late".into(), false, false);
         let url = Url::parse("http://s/ai/trickle/a/0").expect("a URL");
-        self.http(late, In::Request(Request::new(Method::Get, url)));
+        self.http(late, In::Request(Request::new(Method::Delete, url)));
         assert_eq!(self.exchanges[&late].status, Some(503), "closed is closed");
     }
 
