@@ -82,7 +82,6 @@ pub(super) struct Publishing {
     pub(super) publication: Publication,
     pub(super) flv: flv::Reader,
     pub(super) gate: Gate,
-    since: Time,
     last_key: Time,
     pub(super) last_bytes: Time,
     rate: Rate,
@@ -103,6 +102,8 @@ pub(super) struct Waiting {
     frames: Vec<Frame>,
     bytes: usize,
     first_video: Option<Time>,
+    /// When the first frame of sound came.
+    first_audio: Option<Time>,
     pub(super) audio: Option<AudioCodec>,
 }
 
@@ -140,7 +141,6 @@ impl Publishing {
             publication,
             flv: flv::Reader::default(),
             gate: Gate::Headers(Waiting::default()),
-            since: now,
             last_key: now,
             last_bytes: now,
             rate: Rate {
@@ -213,12 +213,13 @@ impl Publishing {
     }
 
     /// Takes a frame of sound. Returns it if it goes on at once.
-    pub(super) fn audio(&mut self, audio: Audio) -> Option<Frame> {
+    pub(super) fn audio(&mut self, now: Time, audio: Audio) -> Option<Frame> {
         match &mut self.gate {
             // Sound that was not there when the stream began is out for good: models do not find it any more.
             Gate::Live(tracks) => (tracks.audio.is_some()).then_some(Frame::Audio(audio)),
             Gate::Headers(waiting) => {
                 waiting.audio = Some(audio.track.codec());
+                waiting.first_audio.get_or_insert(now);
                 if waiting.first_video.is_none() && waiting.frames.len() == MAX_EARLY_AUDIO {
                     waiting.frames.remove(0);
                 }
@@ -257,11 +258,18 @@ impl Publishing {
         if now >= self.last_key + KEY_FRAME_WAIT {
             return Some(Overdue::NoKeyFrame);
         }
-        (self.has_only_audio() && now >= self.since + VIDEO_WAIT).then_some(Overdue::NoVideo)
+        let only_audio = self.only_audio_since();
+        only_audio
+            .is_some_and(|since| now >= since + VIDEO_WAIT)
+            .then_some(Overdue::NoVideo)
     }
 
-    fn has_only_audio(&self) -> bool {
-        matches!(&self.gate, Gate::Headers(waiting) if waiting.audio.is_some() && waiting.first_video.is_none())
+    /// Since when there is sound and no picture.
+    fn only_audio_since(&self) -> Option<Time> {
+        match &self.gate {
+            Gate::Headers(waiting) if waiting.first_video.is_none() => waiting.first_audio,
+            _ => None,
+        }
     }
 
     fn wake(&self) -> Time {
@@ -269,8 +277,8 @@ impl Publishing {
         if let Gate::Headers(waiting) = &self.gate {
             if let Some(first) = waiting.first_video {
                 wake = wake.min(first + AUDIO_WAIT);
-            } else if waiting.audio.is_some() {
-                wake = wake.min(self.since + VIDEO_WAIT);
+            } else if let Some(since) = waiting.first_audio {
+                wake = wake.min(since + VIDEO_WAIT);
             }
         }
         wake

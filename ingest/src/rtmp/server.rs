@@ -525,7 +525,7 @@ impl Server {
                     }
                     None
                 }
-                Ok(Some(flv::Sound::Frame(audio))) => publishing.audio(audio),
+                Ok(Some(flv::Sound::Frame(audio))) => publishing.audio(now, audio),
                 Ok(Some(flv::Sound::Dropped(damaged))) => {
                     self.tell(Event::Damaged(stream, damaged));
                     None

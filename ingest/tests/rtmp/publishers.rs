@@ -304,6 +304,7 @@ fn waits_are_over_after_their_time() {
     let mut listener = Listener::new(Config::default());
     let mut sound = Client::publish_from(&mut listener, 2, "live", "sound");
     sound.audio(&mut listener, 0, &AAC_CONFIG);
+    sound.audio(&mut listener, 0, &AAC);
     listener.pass(VIDEO_WAIT);
     assert_eq!(listener.why(sound.id), "no video in time");
 
