@@ -4,12 +4,12 @@
 //! candidates, simulcast, codecs and header extensions that we do not answer with. The engine never sees the peer's
 //! text, only [`Offer::for_engine`], which we write; so whatever a peer thinks up costs one bounded pass.
 
+mod fault;
 mod offer;
 mod scan;
 mod write;
 
-pub use offer::{
-    Direction, Fault, Format, H264Profile, Kind, Offer, Role, Section, Setup, Taken, read,
-};
-pub use scan::{MAX_BYTES, MAX_FORMATS, MAX_LINES, MAX_SECTIONS};
+pub use fault::{Direction, Fault, MAX_BYTES, MAX_LINES};
+pub use offer::{Format, H264Profile, Kind, Offer, Role, Section, Setup, Taken, read};
+pub use scan::{MAX_FORMATS, MAX_SECTIONS};
 pub use write::{Answer, Sender};

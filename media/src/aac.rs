@@ -1,6 +1,6 @@
 //! AAC: its configuration, the ADTS header of its frames, and silence (ISO 14496-3).
 
-use crate::frame::Ticks;
+use crate::ticks::Ticks;
 
 /// Samples of one frame.
 pub const SAMPLES: u32 = 1024;

@@ -52,6 +52,7 @@ pub mod retime;
 pub mod segmenter;
 #[cfg(test)]
 mod testing;
+mod ticks;
 pub mod timeline;
 mod ts;
 

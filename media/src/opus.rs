@@ -1,6 +1,6 @@
 //! Opus packets: how long they play, which are valid, and silence (RFC 6716, section 3).
 
-use crate::frame::Ticks;
+use crate::ticks::Ticks;
 
 /// Samples a second of every Opus clock.
 pub const RATE: u32 = 48_000;

@@ -13,6 +13,8 @@
 //! | server connection | until it closes | requests, body queues |
 //! | signature, record | until it is answered | the key holder, the store |
 
+mod limit;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -24,12 +26,12 @@ use livepeer_core::signers::Standing;
 use livepeer_core::{SignerHealth, Time};
 use rustls::ServerConfig;
 
+use self::limit::Limit;
 use crate::engine::{Drivable, Engine};
 pub use crate::engine::{MAX_EVENTS, MAX_RECORDS};
 use crate::http::{Client, Limits, Server};
 use crate::keys::{KeyHolder, NoKey};
 use crate::lane::PeerSink;
-use crate::limit::Limit;
 use crate::lock;
 use crate::rt::Runtime;
 use crate::services::Services;
@@ -43,6 +45,7 @@ use crate::tls::Pins;
 #[derive(Clone)]
 pub struct Driver<R: Runtime> {
     services: Services<R>,
+    limit: Option<Arc<Limit<R>>>,
     /// How remote signers have been.
     signers: Arc<Mutex<SignerHealth>>,
 }
@@ -67,6 +70,7 @@ impl<R: Runtime> Driver<R> {
                 store: Arc::new(MemoryStore::default()),
                 limit: None,
             },
+            limit: None,
             signers: Arc::default(),
         }
     }
@@ -92,13 +96,15 @@ impl<R: Runtime> Driver<R> {
     pub fn with_limit(mut self, budget: Budget, key: Option<String>) -> Self {
         self.services.limit = None;
         let spending = self.drive(Spending::new(self.now(), budget, key));
-        self.services.limit = Some(Arc::new(Limit::new(spending)));
+        let limit = Arc::new(Limit::new(spending));
+        self.limit = Some(Arc::clone(&limit));
+        self.services.limit = Some(limit);
         self
     }
 
     /// The spending that [`Driver::with_limit`] limits.
     pub fn limit(&self) -> Option<&Handle<Spending, R>> {
-        Some(self.services.limit.as_ref()?.spending())
+        Some(self.limit.as_ref()?.spending())
     }
 
     /// Trusts and remembers certificates in `pins`, with connections of its own.

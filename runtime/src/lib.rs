@@ -13,7 +13,6 @@ mod engine;
 pub mod http;
 pub mod keys;
 mod lane;
-mod limit;
 pub mod rt;
 mod services;
 mod signal;

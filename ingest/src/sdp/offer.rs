@@ -2,6 +2,7 @@
 
 pub use livepeer_media::timeline::Kind;
 
+use super::fault::{Direction, Fault};
 use super::scan::{FEEDBACK, Lines, PLI, Payload, Scan, Transport, scan};
 
 /// The part that a peer asks for.
@@ -14,58 +15,6 @@ pub enum Role {
     },
     /// The peer receives (WHEP).
     Whep,
-}
-
-/// The reason why an offer is not taken. Its text has nothing of the offer in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
-    /// The offer is not a session description.
-    #[error("not a usable SDP offer: {0}")]
-    Malformed(&'static str),
-    /// The offer is longer than any that a client sends.
-    #[error(
-        "the SDP offer has more than {} bytes or {} lines",
-        super::MAX_BYTES,
-        super::MAX_LINES
-    )]
-    TooLarge,
-    /// The offer is sound, and asks for something that is not to be had here.
-    #[error("cannot take this offer: {0}")]
-    Unsupported(&'static str),
-}
-
-impl Fault {
-    /// The status of the answer: 400, 413 or 422.
-    #[must_use]
-    pub const fn status(self) -> u16 {
-        match self {
-            Self::Malformed(_) => 400,
-            Self::TooLarge => 413,
-            Self::Unsupported(_) => 422,
-        }
-    }
-}
-
-/// The directions of a section, seen from the peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names are the meaning")]
-pub enum Direction {
-    SendOnly,
-    RecvOnly,
-    SendRecv,
-    Inactive,
-}
-
-impl Direction {
-    pub(super) fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "sendonly" => Self::SendOnly,
-            "recvonly" => Self::RecvOnly,
-            "sendrecv" => Self::SendRecv,
-            "inactive" => Self::Inactive,
-            _ => return None,
-        })
-    }
 }
 
 /// Our part of the DTLS handshake.

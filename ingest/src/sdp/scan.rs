@@ -1,11 +1,7 @@
 //! One pass over the lines of an offer.
 
-use super::offer::{Direction, Fault};
+use super::fault::{Direction, Fault, MAX_BYTES, MAX_LINES};
 
-/// At most this many bytes has an offer.
-pub const MAX_BYTES: usize = 64 << 10;
-/// At most this many lines has an offer.
-pub const MAX_LINES: usize = 1_000;
 /// At most this many media sections has an offer.
 pub const MAX_SECTIONS: usize = 4;
 /// At most this many payload types has a media section.

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use super::offer::{Direction, Format, Kind, Offer, Role, Section, Setup, Taken};
+use super::fault::Direction;
+use super::offer::{Format, Kind, Offer, Role, Section, Setup, Taken};
 
 /// What an answer says besides what the offer decides.
 #[derive(Clone, Debug)]

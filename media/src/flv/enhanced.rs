@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes};
 
-use super::read::Damaged;
+use super::damaged::Damaged;
 
 /// Extensions before a tag's content, at most.
 pub const MAX_MOD_EX: usize = 8;

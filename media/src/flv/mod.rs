@@ -4,12 +4,14 @@
 //! [`Reader`] takes the bodies of a source's tags and gives frames in the source's time; [`Writer`] makes the tags that a
 //! server of RTMP is sent. Codecs that are not carried are refused by name.
 
+mod damaged;
 mod enhanced;
 mod read;
 mod write;
 
+pub use self::damaged::Damaged;
 pub use self::enhanced::MAX_MOD_EX;
-pub use self::read::{Damaged, MAX_BAD_TAGS, Reader, Refused, Sound, Video};
+pub use self::read::{MAX_BAD_TAGS, Reader, Refused, Sound, Video};
 pub use self::write::{Tag, Writer};
 
 /// The form of a tag's first byte that says "Enhanced RTMP": the highest bit for video, this sound format for audio.

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use bytes::{Buf, Bytes, TryGetError};
+use bytes::{Buf, Bytes};
 
+use super::damaged::Damaged;
 use super::enhanced::{CODED_FRAMES, CODED_FRAMES_X, FourCc, Medium, Packet, SEQUENCE_START, take};
 use super::{COMMAND_FRAME, ENHANCED_AUDIO, KEY_FRAME, LEGACY_AAC, LEGACY_AVC};
 use crate::frame::{AccessUnit, Audio, AudioTrack, Ticks};
@@ -26,33 +27,6 @@ pub enum Refused {
     /// [`MAX_BAD_TAGS`] damaged tags in a row, or as many bad SPS as [`h264::MAX_BAD_SPS`].
     #[error("too many damaged tags, the last one: {0}")]
     Hopeless(Damaged),
-}
-
-/// The reason why a tag was dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Damaged {
-    /// The tag ends before what it announces.
-    #[error("a tag that is cut off")]
-    CutOff,
-    /// More than [`MAX_MOD_EX`](super::MAX_MOD_EX) extensions.
-    #[error("a tag with too many extensions")]
-    TooManyExtensions,
-    /// Several tracks inside of several tracks.
-    #[error("a tag with nested tracks")]
-    Nested,
-    /// A frame before the configuration that it needs, or a configuration or frame of sound that is not valid.
-    #[error("sound that cannot be read")]
-    Sound,
-    /// A picture that cannot be read.
-    #[error(transparent)]
-    Picture(#[from] h264::Dropped),
-}
-
-impl From<TryGetError> for Damaged {
-    fn from(_: TryGetError) -> Self {
-        Self::CutOff
-    }
 }
 
 /// What a tag of video brought.

@@ -11,16 +11,19 @@ use livepeer_core::payment::Spending;
 use livepeer_core::payment::spending::{Event, TakeId};
 use livepeer_core::spend::SpendRefused;
 
-use crate::{Handle, Runtime, lock};
+use super::Handle;
+use crate::keys::Pending;
+use crate::services::Purse;
+use crate::{Runtime, lock};
 
 /// The machine that counts, and its answers until those who wait for them take them.
-pub(crate) struct Limit<R: Runtime> {
+pub(super) struct Limit<R: Runtime> {
     spending: Handle<Spending, R>,
     answers: Mutex<BTreeMap<TakeId, Result<Time, SpendRefused>>>,
 }
 
 impl<R: Runtime> Limit<R> {
-    pub(crate) fn new(spending: Handle<Spending, R>) -> Self {
+    pub(super) fn new(spending: Handle<Spending, R>) -> Self {
         Self {
             spending,
             answers: Mutex::default(),
@@ -28,12 +31,11 @@ impl<R: Runtime> Limit<R> {
     }
 
     /// The machine.
-    pub(crate) const fn spending(&self) -> &Handle<Spending, R> {
+    pub(super) const fn spending(&self) -> &Handle<Spending, R> {
         &self.spending
     }
 
-    /// Counts an amount, and waits until it may leave.
-    pub(crate) async fn take(&self, value: Amount) -> Result<Time, SpendRefused> {
+    async fn taken(&self, value: Amount) -> Result<Time, SpendRefused> {
         let taken = self.spending.with(|all, now| all.take(now, &value));
         let id = taken.map_err(SpendRefused::Limit)?;
         poll_fn(|cx| {
@@ -52,9 +54,14 @@ impl<R: Runtime> Limit<R> {
         })
         .await
     }
+}
 
-    /// Counts an amount no more that was counted at that time.
-    pub(crate) fn give_back(&self, at: Time, value: &Amount) {
+impl<R: Runtime> Purse for Limit<R> {
+    fn take(&self, value: Amount) -> Pending<'_, Result<Time, SpendRefused>> {
+        Box::pin(self.taken(value))
+    }
+
+    fn give_back(&self, at: Time, value: &Amount) {
         self.spending.with(|all, now| all.give_back(now, at, value));
     }
 }
