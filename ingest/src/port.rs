@@ -93,7 +93,7 @@ pub enum Output {
     Idle(Option<Time>),
 }
 
-/// What happened at a port.
+/// The news of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -126,7 +126,7 @@ pub enum Event {
     Left(SessionId, End),
 }
 
-/// What a port has counted.
+/// Counters of a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
     /// Datagrams of nobody's: of an unknown source, or with a checksum that is wrong.
@@ -243,7 +243,7 @@ impl Port {
         Output::Idle(next.map(|at| at.max(self.now + Duration::from_millis(1))))
     }
 
-    /// What was counted so far.
+    /// The counters so far.
     #[must_use]
     pub const fn figures(&self) -> Figures {
         self.figures

@@ -112,7 +112,7 @@ pub(crate) struct Unmade(String);
 
 #[derive(Debug)]
 enum Hello {
-    /// We are not the client, or it is over.
+    /// Done: we are not the client, or it is over.
     None,
     Waiting,
     /// Sent once; again at that time unless the peer is heard.
@@ -150,7 +150,7 @@ pub(crate) struct Credentials {
     pub(crate) password: String,
 }
 
-/// What every session of a port shares.
+/// Everything that the sessions of a port share.
 #[derive(Clone, Debug)]
 pub(crate) struct Common {
     pub(crate) clock: Clock,

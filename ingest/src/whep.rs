@@ -36,7 +36,7 @@ pub(crate) struct Stream {
     group: u64,
     group_time: Option<Ticks>,
     group_start: Option<Ticks>,
-    /// What is added to the stamps of the source, so that they go on over a break.
+    /// The offset that is added to the stamps of the source, so that they go on over a break.
     offset: Ticks,
     last: Option<Ticks>,
     broken: bool,

@@ -52,7 +52,7 @@ pub enum Frame {
     Report(Kind, Ticks, i64),
 }
 
-/// What a sender's session says.
+/// The news of a sender's session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Said {
     Connected,

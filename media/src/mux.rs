@@ -60,7 +60,7 @@ pub struct Mux {
     clock: Option<Ticks>,
 }
 
-/// What a packet belongs to; its place among the counters.
+/// The streams that packets belong to; each number is a place among the counters.
 #[derive(Clone, Copy)]
 enum Pid {
     Pat,

@@ -227,7 +227,7 @@ impl Mux {
     }
 }
 
-/// What a multiplexer should write.
+/// A file as a multiplexer should write it.
 pub(crate) const BOUNDED: &[u8] = include_bytes!("../tests/vectors/ts/bounded-h264-opus.ts");
 
 /// The PES of a recording in which each says its length, in the order in which they end, with their PIDs.

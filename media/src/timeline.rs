@@ -95,7 +95,7 @@ pub struct Timeline {
 /// One track's way from the source's clock to the job's.
 #[derive(Clone, Copy, Debug, Default)]
 struct Track {
-    /// What is added to the stamps of the source, once it has given one.
+    /// The offset that is added to the stamps of the source, once it has given one.
     offset: Option<i64>,
     /// The last stamp of the source.
     stamp: i64,
@@ -105,7 +105,7 @@ struct Track {
     step: Option<i64>,
     /// The first frame of the source: when it arrived and where it is.
     first: Option<(Duration, i64)>,
-    /// What the last sender report said: a stamp, and its time in ticks.
+    /// The last sender report: a stamp, and its time in ticks.
     report: Option<(i64, i64)>,
 }
 

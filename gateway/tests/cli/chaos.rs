@@ -125,7 +125,7 @@ fn ask(door: &str, n: usize) -> u128 {
     cost.map_or(0, |cost| cost.parse().expect("wei"))
 }
 
-/// What orchestrators say that they charged, in wei, and how many tickets each account got.
+/// The fees that orchestrators say they charged, in wei, and how many tickets each account got.
 fn books(devnet: &Devnet) -> (u128, BTreeMap<String, u128>) {
     let (mut charged, mut tickets) = (0, BTreeMap::new());
     while let Ok(line) = devnet.server.said.recv_timeout(Duration::from_secs(5)) {

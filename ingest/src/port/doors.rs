@@ -33,7 +33,7 @@ pub enum Door {
 pub struct Call {
     /// Names the request in [`Output::Reply`].
     pub exchange: EffectId,
-    /// Which door.
+    /// The kind of door.
     pub door: Door,
     /// The name of the stream, from the path.
     pub stream: String,
@@ -61,7 +61,7 @@ pub enum Denied {
     Full,
     /// Another instance takes it, at that URL.
     Elsewhere(String),
-    /// We could not find out.
+    /// No verdict: we could not find out.
     Failed,
 }
 

@@ -58,11 +58,11 @@ pub enum BadChunk {
     ChunkSize,
 }
 
-/// What a chunk stream remembers.
+/// The memory of a chunk stream.
 #[derive(Debug, Default)]
 struct Stream {
     stamp: u32,
-    /// What a chunk without a time stamp adds when it begins a message.
+    /// The time that a chunk without a stamp adds when it begins a message.
     delta: u32,
     extended: bool,
     length: usize,
@@ -72,7 +72,7 @@ struct Stream {
     payload: Option<BytesMut>,
 }
 
-/// Puts messages together. See the [module](self).
+/// Puts messages together.
 #[derive(Debug)]
 pub struct Chunks {
     size: usize,

@@ -1,4 +1,4 @@
-//! What a publisher and we say to each other besides media: handshake, commands, acknowledgements, pings.
+//! The dialogue with a publisher, besides media: handshake, commands, acknowledgements, pings.
 
 use bytes::{Buf, Bytes};
 use rtmp_runtime::RtmpError;

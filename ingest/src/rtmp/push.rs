@@ -140,7 +140,7 @@ impl Target {
     }
 }
 
-/// What a server takes as sound.
+/// Sound that a server takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sound {
     /// AAC alone, as the large services: anything else is replaced by silence.
@@ -234,7 +234,7 @@ struct Publishing {
     silence: Option<(Ticks, u64)>,
     /// Whether pictures are dropped until a key frame.
     dropping: bool,
-    /// What waits to be sent: since when, and how many bytes.
+    /// Frames that wait to be sent: since when, and how many bytes.
     queue: VecDeque<(Time, usize)>,
     queued: usize,
 }
@@ -272,7 +272,7 @@ impl Push {
         self.dropped
     }
 
-    /// What viewers at the server should know of the sound, if it is not the output's own.
+    /// A warning to the viewers at the server of the sound, if it is not the output's own.
     #[must_use]
     pub fn warning(&self) -> Option<&'static str> {
         let replaced = self.is_silent() && self.tracks.audio.is_some();
@@ -584,7 +584,7 @@ impl Publishing {
     }
 }
 
-/// What is told of the stream before it begins.
+/// The description of the stream before it begins.
 fn metadata(unit: &AccessUnit, audio: Option<AudioCodec>) -> Vec<(String, Amf0Value)> {
     let sps = h264::nals(&unit.data)
         .find(|nal| h264::nal_type(nal) == SPS)

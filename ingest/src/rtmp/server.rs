@@ -31,7 +31,7 @@ const BAD_NAME: &str = "NetStream.Publish.BadName";
 /// The code of a refusal afterwards.
 const REJECTED: &str = "NetStream.Publish.Rejected";
 
-/// What an operator decides.
+/// Settings of an operator.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Applications that are taken; the first part of the path.
@@ -93,16 +93,16 @@ pub enum Event {
         connection: ConnectionId,
         /// Where it comes from.
         address: IpAddr,
-        /// What it wants.
+        /// The request of a publisher.
         publication: Publication,
     },
     /// A stream begins; its first picture, a key frame, follows.
     Opened {
         /// The stream.
         stream: StreamId,
-        /// What was asked for.
+        /// The request.
         publication: Publication,
-        /// What it has, once for all.
+        /// The tracks of the source, once for all.
         tracks: Tracks,
     },
     /// Another connection goes on with the stream: time stamps are on another clock, and a key frame follows.
@@ -190,7 +190,7 @@ struct Stream {
     publisher: Option<ConnectionId>,
     /// How long it waits for one.
     hold: Option<Time>,
-    /// What it has, once it has begun.
+    /// The tracks of the source, once it has begun.
     tracks: Option<Tracks>,
 }
 

@@ -1,4 +1,4 @@
-//! Which offers are taken, and what of them.
+//! Offers that are taken, and the parts of them that are.
 
 pub use livepeer_media::timeline::Kind;
 
@@ -20,7 +20,7 @@ pub enum Role {
 /// Our part of the DTLS handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setup {
-    /// We begin: the peer said `passive`.
+    /// Active: we begin, since the peer said `passive`.
     Active,
     /// The peer begins.
     Passive,
@@ -109,7 +109,7 @@ pub struct Taken {
 pub struct Section {
     /// Its name, if it has one.
     pub mid: String,
-    /// What it carries; `None` if our answer rejects it.
+    /// The media of the section; `None` if our answer rejects it.
     pub taken: Option<Taken>,
     /// Media, protocol and formats, for the answer that rejects it.
     pub(super) line: (String, String, String),
@@ -232,7 +232,7 @@ fn section(scan: &Scan<'_>, lines: &Lines<'_>, role: Role) -> Result<Section, Fa
     })
 }
 
-/// What of a section is taken. `None`: it is rejected, and the others need not be.
+/// Everything of a section that is taken. `None`: it is rejected, and the others need not be.
 fn take(scan: &Scan<'_>, lines: &Lines<'_>, role: Role) -> Result<Option<Taken>, Fault> {
     let kind = match lines.media {
         "video" => Kind::Video,

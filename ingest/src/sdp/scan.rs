@@ -36,7 +36,7 @@ pub(super) struct Transport<'a> {
 }
 
 impl<'a> Transport<'a> {
-    /// These, and those of `other` where there are none.
+    /// Adds to these those of `other` where there are none.
     pub(super) fn or(self, other: Self) -> Self {
         Self {
             ufrag: self.ufrag.or(other.ufrag),

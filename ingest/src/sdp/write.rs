@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::fault::Direction;
 use super::offer::{Format, Kind, Offer, Role, Section, Setup, Taken};
 
-/// What an answer says besides what the offer decides.
+/// Everything that an answer says besides what the offer decides.
 #[derive(Clone, Debug)]
 pub struct Answer<'a> {
     /// A number that names the session.
@@ -200,7 +200,7 @@ fn media_line(text: &mut String, taken: &Taken) {
     text.push_str("\r\nc=IN IP4 0.0.0.0\r\n");
 }
 
-/// What both texts say of a section in the same words.
+/// Lines of a section that both texts have in the same words.
 fn shared(text: &mut String, taken: &Taken, direction: Direction) {
     for (id, name) in &taken.extensions {
         put(text, format_args!("a=extmap:{id} {name}\r\n"));

@@ -140,7 +140,7 @@ impl Listener {
         self.closed.contains(&id)
     }
 
-    /// What a connection was sent since the last call.
+    /// The bytes that a connection was sent since the last call.
     pub(crate) fn take_sent(&mut self, id: ConnectionId) -> Vec<u8> {
         let (own, others) = std::mem::take(&mut self.sent)
             .into_iter()

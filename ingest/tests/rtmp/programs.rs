@@ -47,7 +47,7 @@ fn read(
     });
 }
 
-/// What a run of ffmpeg gave.
+/// The result of a run of ffmpeg.
 #[derive(Default)]
 struct Result {
     tracks: Option<Tracks>,
@@ -264,7 +264,7 @@ fn package() -> Option<PathBuf> {
     Some(path.trim().into())
 }
 
-/// What a command that succeeds says.
+/// The output of a command that has to succeed.
 fn output(command: &mut Command) -> Option<String> {
     let output = command.output().ok()?;
     output

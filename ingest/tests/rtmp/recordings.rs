@@ -1,4 +1,4 @@
-//! What sixteen recorded programs sent, read by our listener, against facts that were found without it.
+//! The bytes that sixteen recorded programs sent, read by our listener, against facts that were found without it.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Which offers are taken, what of them, and what our answers say.
+//! Offers that are taken, the parts of them that are, and our answers.
 
 use livepeer_ingest::sdp::{self, Answer, Fault, H264Profile, Kind, Offer, Role, Setup};
 use serde_json::Value;

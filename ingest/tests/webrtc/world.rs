@@ -177,7 +177,7 @@ impl World {
         self.join_with(door, stream, str::to_owned)
     }
 
-    /// The same, with an offer that was tampered with on its way.
+    /// Does the same with an offer that was tampered with on its way.
     pub(crate) fn join_with(
         &mut self,
         door: Door,

@@ -438,7 +438,7 @@ fn packets_that_nobody_can_read_are_left_out() {
     }
 }
 
-/// What comes of a PES with that header and content, and of a good one after it.
+/// The frames that come of a PES with that header and content, and of a good one after it.
 fn events_after(pes: &[u8]) -> Vec<Event> {
     let mut mux = testing::Mux::default();
     mux.tables(&[(VIDEO, 0x1b)]);

@@ -1,4 +1,4 @@
-//! What may be wrong with a tag.
+//! Faults of tags.
 
 use bytes::TryGetError;
 

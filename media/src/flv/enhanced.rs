@@ -41,14 +41,14 @@ impl FourCc {
     }
 }
 
-/// What a tag of Enhanced RTMP holds for track 0.
+/// The content of a tag of Enhanced RTMP for track 0.
 pub(super) struct Packet {
     pub(super) kind: u8,
     pub(super) codec: FourCc,
     pub(super) body: Bytes,
 }
 
-/// Which of the two numberings of packets a tag follows.
+/// The two numberings of packets; a tag follows one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Medium {
     Video,

@@ -29,7 +29,7 @@ pub enum Refused {
     Hopeless(Damaged),
 }
 
-/// What a tag of video brought.
+/// The news in a tag of video.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Video {
     /// Parameter sets for the next key frame.
@@ -40,7 +40,7 @@ pub enum Video {
     Dropped(Damaged),
 }
 
-/// What a tag of audio brought.
+/// The news in a tag of audio.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sound {
     /// The format of the frames that follow.

@@ -284,7 +284,7 @@ impl<S: Selector> Batch<S> {
         }
     }
 
-    /// What it means that no answer came in time, or no more of a stream.
+    /// The cause when no answer came in time, or no more of a stream.
     pub(super) const fn is_late(&self, stream: bool) -> Cause {
         match stream {
             true => Cause::Silent {

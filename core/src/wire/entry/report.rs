@@ -1,4 +1,4 @@
-//! What a gateway tells of a live job: the status that is asked for, and events for those who listen (jobs spec 3.5).
+//! Reports of a gateway on a live job: the status that is asked for, and events for those who listen (jobs spec 3.5).
 
 use alloc::borrow::ToOwned;
 use alloc::string::{String, ToString as _};
@@ -17,12 +17,12 @@ const MAX_JITTER: f64 = 50.0;
 /// Per cent of lost packets above which a connection is called bad.
 const MAX_LOSS: f64 = 2.0;
 
-/// What a gateway knows of a job besides the runner's reports.
+/// Facts that a gateway knows of a job besides the runner's reports.
 #[derive(Clone, Debug, Default)]
 pub struct GatewayStatus {
     /// Where the output is played.
     pub whep_url: Option<String>,
-    /// What players should know of the output, such as a codec that browsers do not play.
+    /// A warning to players about the output, such as a codec that browsers do not play.
     pub whep_warning: Option<String>,
     /// The first error, and when it happened. Texts name no orchestrator's address.
     pub error: Option<(String, Time)>,
@@ -213,7 +213,7 @@ pub struct TraceContext<'a> {
     pub pipeline: &'a str,
     /// The pipeline's own id.
     pub pipeline_id: &'a str,
-    /// Who works, if anybody does.
+    /// The orchestrator at work, if there is one.
     pub orchestrator: Option<(Address, &'a Url)>,
 }
 

@@ -1,4 +1,4 @@
-//! Which models have rested: the machines that worked for them may have been closed, and what they knew is in the store
+//! Models that have rested: the machines that worked for them may have been closed, and what they knew is in the store
 //! alone.
 
 use std::collections::BTreeMap;
