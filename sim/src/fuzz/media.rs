@@ -99,7 +99,7 @@ pub fn mux_frames(data: &[u8]) {
     };
     let mut mux = Mux::new(Some(track));
     let mut stream = mux.tables().to_vec();
-    let mut time = i64::from(reel.byte()) << 26;
+    let mut time = (i64::from(reel.byte()) << 26) - 1_000;
     let mut written = [Vec::new(), Vec::new()];
     while !reel.is_empty() && stream.len() < MAX_PES {
         time += i64::from(reel.byte()) * 100 + 1;
@@ -144,5 +144,27 @@ pub fn mux_frames(data: &[u8]) {
             other => panic!("{other:?}"),
         }
     }
-    assert!(read == written);
+    for (read, written) in read.iter().zip(&written) {
+        assert_eq!(read.len(), written.len());
+        for (read, written) in read.iter().zip(written) {
+            assert_eq!(on_the_wire(read), on_the_wire(written));
+        }
+    }
+}
+
+/// A frame with its stamps as 33 bits: a reader cannot know how often they wrapped before its first one.
+fn on_the_wire(event: &Event) -> Event {
+    let bits = |stamp: Ticks| Ticks(stamp.0.rem_euclid(1 << 33));
+    match event {
+        Event::Video(unit) => Event::Video(AccessUnit {
+            pts: bits(unit.pts),
+            dts: bits(unit.dts),
+            ..unit.clone()
+        }),
+        Event::Audio(audio) => Event::Audio(Audio {
+            pts: bits(audio.pts),
+            ..audio.clone()
+        }),
+        other => other.clone(),
+    }
 }
