@@ -27,6 +27,7 @@ mod dialogue;
 pub mod push;
 mod refusals;
 mod server;
+mod types;
 
 pub use self::chunk::{BadChunk, Chunks, MAX_CHUNK_STREAMS, MAX_MESSAGE, MAX_UNFINISHED, Message};
 pub use self::connection::{
@@ -35,7 +36,5 @@ pub use self::connection::{
 };
 pub use self::dialogue::{BadPeer, MIN_WINDOW};
 pub use self::refusals::{MAX_REFUSALS, WINDOW as REFUSAL_WINDOW};
-pub use self::server::{
-    ACTIVE, Config, ConnectionId, Ending, Event, HOLD, Input, MAX_CONNECTIONS, MAX_PER_ADDRESS,
-    Output, Server, StreamId, Why,
-};
+pub use self::server::{ACTIVE, MAX_CONNECTIONS, MAX_PER_ADDRESS, Server};
+pub use self::types::{Config, ConnectionId, Ending, Event, HOLD, Input, Output, StreamId, Why};
