@@ -1,4 +1,4 @@
-//! One UDP port for all sessions of WHIP and WHEP, and the requests that begin and end them.
+//! The UDP port of all sessions of WHIP and WHEP, and the requests that begin and end them.
 //!
 //! [`Port`] is a machine without sockets and without a clock, though not one of
 //! [`core`](livepeer_core::Machine)'s: its effects are datagrams. Requests come in by [`Port::call`], datagrams by
@@ -418,18 +418,9 @@ impl Port {
         };
         let unit = watched.stream.video(self.now, unit);
         let data = Arc::<[u8]>::from(&unit.data[..]);
-        let viewers: Vec<_> = watched.viewers.iter().copied().collect();
-        for id in viewers {
-            let (Some(watched), Some(session)) =
-                (self.streams.get(name), self.sessions.get_mut(&id))
-            else {
-                continue;
-            };
-            if let Part::Viewer(viewer) = &mut session.part {
-                viewer.video(self.now, &watched.stream, &unit, &data, &mut self.sends);
-            }
-            self.settle(id, Ok(()));
-        }
+        self.show(name, |viewer, now, stream, sends| {
+            viewer.video(now, stream, &unit, &data, sends);
+        });
     }
 
     /// Sends a packet of Opus to those who watch the stream. Other sound cannot be sent by WebRTC, and is not.
@@ -441,7 +432,19 @@ impl Port {
         };
         let pts = watched.stream.audio(self.now, audio);
         let data = Arc::<[u8]>::from(&audio.data[..]);
-        let viewers: Vec<_> = watched.viewers.iter().copied().collect();
+        self.show(name, |viewer, now, stream, _| {
+            viewer.audio(now, stream, pts, &data);
+        });
+    }
+
+    /// Gives a frame to each viewer of a stream.
+    fn show(
+        &mut self,
+        name: &str,
+        mut give: impl FnMut(&mut Viewer, Time, &Stream, &mut VecDeque<Datagram>),
+    ) {
+        let viewers = self.streams.get(name).map(|watched| &watched.viewers);
+        let viewers: Vec<_> = viewers.into_iter().flatten().copied().collect();
         for id in viewers {
             let (Some(watched), Some(session)) =
                 (self.streams.get(name), self.sessions.get_mut(&id))
@@ -449,7 +452,7 @@ impl Port {
                 continue;
             };
             if let Part::Viewer(viewer) = &mut session.part {
-                viewer.audio(self.now, &watched.stream, pts, &data);
+                give(viewer, self.now, &watched.stream, &mut self.sends);
             }
             self.settle(id, Ok(()));
         }
