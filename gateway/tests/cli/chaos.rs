@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::files::Folder;
 use crate::http::{Whole, call, fetch};
 use crate::process::signal;
-use crate::serve::{FORM, LLM, Serve, form, json, wav};
+use crate::serve::{FORM, JSON, LLM, Serve, form, json, wav};
 use crate::server::Devnet;
 
 /// Callers at a time.
@@ -30,8 +30,7 @@ const QUIRKS: [&str; 5] = [
 
 /// The n-th request: its answer, checked, and what the gateway says that it costs.
 fn ask(door: &str, n: usize) -> u128 {
-    let kind = ("content-type", "application/json");
-    let post = |path: &str, body: String| fetch(door, "POST", path, &[kind], body.as_bytes());
+    let post = |path: &str, body: String| fetch(door, "POST", path, &[JSON], body.as_bytes());
     let chat = |more: &str| {
         format!(
             r#"{{"model":"{LLM}","max_tokens":16,{more}"messages":[{{"role":"user","content":"word{n}"}}]}}"#

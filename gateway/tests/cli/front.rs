@@ -1,10 +1,9 @@
 //! The front door's answers over real sockets: results to fetch, sounds, pictures, and whatever is refused.
 
 use crate::http::{Whole, call, fetch, say};
-use crate::serve::{FORM, LLM, Serve, form, json, wav};
+use crate::serve::{FORM, JSON, LLM, Serve, form, json, wav};
 use crate::server::Devnet;
 
-const JSON: (&str, &str) = ("content-type", "application/json");
 /// The first bytes of a PNG.
 const PNG: &[u8] = b"\x89PNG";
 

@@ -30,6 +30,18 @@ pub(crate) struct Whole {
 }
 
 impl Whole {
+    /// The answer in these bytes, if they begin with a status.
+    fn read(answer: &[u8]) -> Option<Self> {
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+        let (head, body) = answer.split_at(end.map_or(answer.len(), |end| end + 4));
+        let head = String::from_utf8_lossy(head).into_owned();
+        Some(Self {
+            status: status(&head)?,
+            head,
+            body: body.to_vec(),
+        })
+    }
+
     /// A field of the head.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let fields = self.head.lines().filter_map(|line| line.split_once(": "));
@@ -51,6 +63,32 @@ pub(crate) fn fetch(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Whole {
+    say(address, &request(address, method, path, headers, body))
+}
+
+/// Does as [`fetch`] does, where the server may be gone at any time: nothing unless the answer is there.
+pub(crate) fn try_fetch(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Option<Whole> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    let request = request(address, method, path, headers, body);
+    stream.write_all(&request).ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    Whole::read(&answer)
+}
+
+fn request(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Vec<u8> {
     let mut head = format!(
         "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {}\r\n",
         body.len()
@@ -59,7 +97,7 @@ pub(crate) fn fetch(
         head += &format!("{name}: {value}\r\n");
     }
     head += "\r\n";
-    say(address, &[head.as_bytes(), body].concat())
+    [head.as_bytes(), body].concat()
 }
 
 /// Sends these bytes on a connection of their own, and reads to its end.
@@ -72,15 +110,8 @@ pub(crate) fn say(address: &str, bytes: &[u8]) -> Whole {
     let _ = stream.write_all(bytes);
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
-    let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
-    let (head, body) = answer.split_at(end.map_or(answer.len(), |end| end + 4));
-    let head = String::from_utf8_lossy(head).into_owned();
-    let status = status(&head).unwrap_or_else(|| panic!("no status in {head:?}"));
-    Whole {
-        status,
-        head,
-        body: body.to_vec(),
-    }
+    let text = String::from_utf8_lossy(&answer);
+    Whole::read(&answer).unwrap_or_else(|| panic!("no status in {text:?}"))
 }
 
 /// The status in the first line of an answer.

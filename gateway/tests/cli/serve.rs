@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::files::Folder;
-use crate::http::call;
+use crate::http::{call, try_fetch};
 use crate::process::{gateway, signal};
 use crate::server::{Devnet, Server};
 
@@ -54,13 +54,7 @@ impl Serve {
     }
 
     fn post(&self, path: &str, body: &str) -> (u16, String) {
-        call(
-            &self.door,
-            "POST",
-            path,
-            &[("content-type", "application/json")],
-            body.as_bytes(),
-        )
+        call(&self.door, "POST", path, &[JSON], body.as_bytes())
     }
 
     /// Waits until the orchestrators have been asked for their models.
@@ -86,12 +80,11 @@ fn chat(door: &str, model: &str) -> (u16, String) {
     let body = format!(
         r#"{{"model":"{model}","max_tokens":16,"messages":[{{"role":"user","content":"hello"}}]}}"#
     );
-    let kind = ("content-type", "application/json");
     call(
         door,
         "POST",
         "/v1/chat/completions",
-        &[kind],
+        &[JSON],
         body.as_bytes(),
     )
 }
@@ -101,6 +94,8 @@ pub(crate) fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text:?}"))
 }
 
+/// The type of JSON.
+pub(crate) const JSON: (&str, &str) = ("content-type", "application/json");
 /// The type of a [`form`].
 pub(crate) const FORM: (&str, &str) = ("content-type", "multipart/form-data; boundary=x");
 
@@ -331,9 +326,12 @@ fn a_gateway_with_a_key_that_is_killed_under_load_uses_no_nonce_twice_and_forget
                 let (tell, dear) = (tell.clone(), &dear);
                 scope.spawn(move || {
                     // Until the gateway dies, or has spent what it may.
-                    while let Some((status, body)) = try_post(door, "/llm", dear) {
-                        let goes_on = status == 200;
-                        if tell.send((status, body)).is_err() || !goes_on {
+                    while let Some(answer) =
+                        try_fetch(door, "POST", "/llm", &[JSON], dear.as_bytes())
+                    {
+                        let goes_on = answer.status == 200;
+                        let said = (answer.status, answer.text().to_owned());
+                        if tell.send(said).is_err() || !goes_on {
                             return;
                         }
                     }
@@ -372,22 +370,6 @@ fn a_gateway_with_a_key_that_is_killed_under_load_uses_no_nonce_twice_and_forget
         credited > SPEND / 2,
         "only {credited} of {SPEND} wei were spent"
     );
-}
-
-/// An answer, unless the gateway is gone before it is whole.
-fn try_post(door: &str, path: &str, body: &str) -> Option<(u16, String)> {
-    use std::io::{Read as _, Write as _};
-    let mut stream = std::net::TcpStream::connect(door).ok()?;
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: {door}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).ok()?;
-    stream.write_all(body.as_bytes()).ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let status = crate::http::status(&answer)?;
-    Some((status, answer))
 }
 
 #[test]
