@@ -1,4 +1,4 @@
-//! One WebRTC peer over `str0m`: an offer in, datagrams in and out, media in and out.
+//! A WebRTC peer over `str0m`: an offer in, datagrams in and out, media in and out.
 //!
 //! The engine is deterministic but for its keys and numbers: those come from the crypto library's source of entropy, and
 //! no driver can have a say in that.
@@ -614,7 +614,7 @@ pub enum End {
     /// Video came, and no picture at which decoding can begin.
     #[error("no key frame came")]
     NoKeyFrame,
-    /// So much of the video was unusable that more of it will not help.
+    /// More video will not help: too much of it was unusable.
     #[error("the video cannot be used: {0}")]
     BadVideo(String),
     /// The peer sent more than any live stream.

@@ -91,7 +91,7 @@ impl Config {
         Ticks(i64::try_from(ticks).unwrap_or(i64::MAX))
     }
 
-    /// One frame of silence, for the configurations of which one is known.
+    /// A frame of silence, for the configurations of which one is known.
     #[must_use]
     pub const fn silence(self) -> Option<&'static [u8]> {
         // The frames say nothing of the rate: all spectra are empty.

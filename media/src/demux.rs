@@ -499,7 +499,7 @@ fn opus_channels(mut descriptors: &[u8]) -> Option<u8> {
 /// A PES that is complete.
 type Ended = Result<Bytes, Dropped>;
 
-/// One PES that comes in packets.
+/// A PES that comes in packets.
 #[derive(Debug, Default)]
 struct Pes {
     bytes: BytesMut,

@@ -1,4 +1,4 @@
-//! One limit for all that is spent, whichever session spends it.
+//! The limit on all that is spent, whichever session spends it.
 //!
 //! ```text
 //!   take() ─ within the limits ─▶ counted ─▶ in a record ─▶ Taken

@@ -1,4 +1,4 @@
-//! One publisher's connection: what it may send when, and its frames until the stream begins.
+//! The connection of a publisher: what it may send when, and its frames until the stream begins.
 
 use std::net::IpAddr;
 use std::time::Duration;

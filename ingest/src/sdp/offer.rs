@@ -66,7 +66,7 @@ pub struct Format {
     pub number: u8,
     /// The payload type of its retransmissions.
     pub repair: Option<u8>,
-    /// Of H.264: the packetization mode and the `profile-level-id` of our answer.
+    /// The packetization mode and the `profile-level-id` of our answer, for H.264.
     pub h264: Option<(u8, u32)>,
     /// The format parameters of our answer.
     pub parameters: String,

@@ -1,4 +1,4 @@
-//! One pass over the lines of an offer.
+//! A single pass over the lines of an offer.
 
 use super::fault::{Direction, Fault, MAX_BYTES, MAX_LINES};
 

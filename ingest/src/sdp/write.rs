@@ -19,7 +19,7 @@ pub struct Answer<'a> {
     pub fingerprint: &'a str,
     /// The addresses at which the peer reaches us.
     pub addresses: &'a [SocketAddr],
-    /// Of a session that sends: its sources of video and audio.
+    /// The sources of video and audio of a session that sends.
     pub senders: &'a [Sender],
 }
 

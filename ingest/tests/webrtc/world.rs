@@ -23,7 +23,7 @@ use str0m::{Candidate, Input, Rtc};
 
 pub(crate) const PORT: &str = "192.0.2.1:8189";
 
-/// One certificate for all tests: a key takes its time.
+/// The certificate of all tests: a key takes its time.
 fn certificate() -> Certificate {
     static MADE: OnceLock<Certificate> = OnceLock::new();
     MADE.get_or_init(Certificate::generate).clone()

@@ -250,7 +250,7 @@ impl Reader {
     }
 }
 
-/// One tag's fault: it is dropped, or the source cannot go on.
+/// The fault of a tag: it is dropped, or the source cannot go on.
 enum Fault {
     Damaged(Damaged),
     Refused(Refused),
