@@ -62,7 +62,8 @@ struct Kept {
     /// The segment of the channel in which it ends, and the bytes of that one up to there; `None` before it is handed
     /// over whole.
     ends: Option<(Seq, u64)>,
-    /// Output of it has ended, and some of it had not left at that time: more may follow, or be lost.
+    /// Output of it has ended, and some of it had not left at that time: more may follow. If none does, its rest is
+    /// missing, and with that the segment.
     cut: bool,
 }
 
@@ -106,8 +107,10 @@ struct Sent {
     sent: u64,
     /// The server has not said yet whether it has all of it.
     awaited: bool,
-    /// The publisher gave it up: no output answers it.
+    /// The publisher gave it up.
     lost: bool,
+    /// The publisher gave it up before there was output of it: no output answers it.
+    skipped: bool,
 }
 
 /// The first segment of a channel, while it is open.
@@ -160,7 +163,7 @@ pub(super) struct Log {
     /// The number of the segment that the output is in, as far as its stamps say.
     reached: u64,
     /// Output segments of the channel that are over, and segments of the channel that are forgotten; both without
-    /// those that the publisher gave up.
+    /// those that no output answers.
     ended: u64,
     sent_before: u64,
     /// The segment forgotten last: late frames of it may follow.
@@ -255,8 +258,8 @@ impl Log {
 
     /// The answers that the output owes.
     pub(super) fn owed(&self) -> Owed {
-        let awaits = |at| self.is_awaited(at);
-        let owed = |(at, kept): (usize, &Kept)| !kept.is_answered() || kept.cut && awaits(at);
+        let lacks = |at| !self.is_delivered(at);
+        let owed = |(at, kept): (usize, &Kept)| !kept.is_answered() || kept.cut && lacks(at);
         if self.kept.iter().enumerate().any(owed) {
             Owed::Something
         } else if self.answers && !self.surplus {
@@ -331,9 +334,10 @@ impl Log {
         Some((sent, bytes))
     }
 
-    /// Whether the server has not said yet whether it has all of a segment.
-    fn is_awaited(&self, at: usize) -> bool {
-        self.end_of(at).is_some_and(|(sent, _)| sent.awaited)
+    /// Whether the server has said that it has all of a segment.
+    fn is_delivered(&self, at: usize) -> bool {
+        self.end_of(at)
+            .is_some_and(|(sent, _)| !sent.awaited && !sent.lost)
     }
 
     /// Whether the publisher gave a segment up.
@@ -342,14 +346,16 @@ impl Log {
     }
 
     /// Whether all that was handed over of a segment has left on connections that did not break before the server had
-    /// it.
+    /// it. Output of what follows in the same segment of the channel shows that it has.
     fn is_sent(&self, at: usize) -> bool {
+        let number = self.first + at as u64;
+        let follows = |sent: &Sent| number < self.reached && sent.numbers.contains(&self.reached);
         self.end_of(at).is_some_and(|(sent, bytes)| {
-            if sent.awaited {
-                sent.sent >= bytes
-            } else {
-                !sent.lost
-            }
+            follows(sent)
+                || match sent.awaited {
+                    true => sent.sent >= bytes,
+                    false => !sent.lost,
+                }
         })
     }
 
@@ -388,7 +394,7 @@ impl Log {
             if sent.awaited || !ended || sent.numbers.end > self.first {
                 return;
             }
-            self.sent_before += u64::from(!sent.lost);
+            self.sent_before += u64::from(!sent.skipped);
             self.sent.pop_front();
         }
     }

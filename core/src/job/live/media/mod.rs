@@ -23,7 +23,8 @@
 //! answer only if all of the segment had left when that output ended, on a connection that had not broken
 //! (`output_of_an_upload_that_has_not_left_whole_is_an_answer_only_once_more_output_follows`). Nobody waits for the
 //! server's word that it has the segment, or each loss of an orchestrator would repeat output. So a limit is left: what
-//! left may be on its way still, when a connection breaks of which we hear only after the output.
+//! left may be on its way still, when a connection breaks of which we hear only after the output. Where no output follows
+//! that could be the rest, since later input has output or the job ends, the segment is missing.
 //!
 //! A standby ([`Media::stand_by`]) gets the same beside the one at work, which is silent and goes on to get input. The
 //! first of the two whose output comes goes on; the channel of the other is closed. All that is known of the input is

@@ -119,7 +119,8 @@ pub enum OutputEvent {
     Anew(Seq, u64),
     /// The rest of a segment, after that many bytes, is lost.
     Truncated(Seq, u64),
-    /// Segments of the input that have no output and will get none.
+    /// Segments of the input that are missing: they have no output and will get none, or none of their end. The beginning
+    /// of such a segment may have been told, where an upload broke off.
     Gap(Range<Seq>),
     /// The output that follows answers these segments of the input from their beginning. Output of that beginning has
     /// been told before, in segments that had ended when the orchestrator was lost.
@@ -138,7 +139,7 @@ pub struct Figures {
     pub delivered: u64,
     /// Segments among the begun ones that have output; where nobody reads the output, the ones that are delivered.
     pub answered: u64,
-    /// Segments among the begun ones that have no output and will get none.
+    /// Segments among the begun ones that have no output and will get none, or none of their end.
     pub missing: u64,
     /// Segments that a later orchestrator got again.
     pub again: u64,

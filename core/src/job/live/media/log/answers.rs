@@ -190,7 +190,7 @@ impl Log {
     /// one answers one.
     fn counted(&self) -> Option<Range<u64>> {
         let nth = self.ended.checked_sub(self.sent_before + 1)?;
-        let mut sent = self.sent.iter().filter(|sent| !sent.lost);
+        let mut sent = self.sent.iter().filter(|sent| !sent.skipped);
         Some(sent.nth(usize::try_from(nth).ok()?)?.numbers.clone())
     }
 
@@ -206,8 +206,8 @@ impl Log {
                     // More output may follow, or the next orchestrator has to answer it again.
                     break;
                 }
-                if self.is_lost(0) && !first.cut {
-                    // The publisher gave it up.
+                if self.is_lost(0) || first.cut {
+                    // The publisher gave it up, or its rest.
                     self.miss_first();
                 } else {
                     self.forget_first();
@@ -230,7 +230,7 @@ impl Log {
             if self.at == 0 || !(passed || self.first == latest && whole) {
                 break;
             }
-            if counts || first.is_answered() {
+            if (counts || first.is_answered()) && !first.cut {
                 self.forget_first();
                 self.answered += 1;
             } else {
@@ -240,13 +240,15 @@ impl Log {
         self.tidy();
     }
 
-    /// Ends with the job: what is not answered by now will not be.
+    /// Ends with the job: what is not answered by now will not be. Nobody can tell whether the model made nothing of the
+    /// rest of a segment or its output is lost, so that is missing too
+    /// (`the_rest_of_a_segment_that_no_output_follows_is_missing`).
     pub(in crate::job::live::media) fn finish(&mut self) {
         while let Some(first) = self.kept.front() {
             // Nothing was published in vain where nobody reads, and of nothing nothing comes.
             if !self.answers || first.len == 0 {
                 self.forget_first();
-            } else if first.is_answered() {
+            } else if first.is_answered() && !first.cut {
                 self.forget_first();
                 self.answered += 1;
             } else {

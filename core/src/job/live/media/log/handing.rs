@@ -120,6 +120,7 @@ impl Log {
             sent: 0,
             awaited: true,
             lost: false,
+            skipped: false,
         });
         if !self.begun {
             self.took_join(now);
@@ -194,12 +195,18 @@ impl Log {
     /// Notes that the orchestrator has the whole of that segment of the channel, or that the publisher gave it up. Returns
     /// the application's segments in it.
     pub(in crate::job::live::media) fn settled(&mut self, seq: Seq, lost: bool) -> Range<u64> {
+        // Output segments so far, the open one included.
+        let so_far = self.ended + u64::from(self.returned_bytes > 0);
+        let answered = so_far.saturating_sub(self.sent_before) as usize;
+        let mut counted = self.sent.iter().filter(|sent| !sent.skipped);
+        let nth = counted.position(|sent| sent.seq == seq);
+        let skipped = lost && nth.is_some_and(|nth| nth >= answered);
         let sent = self.sent.iter_mut().find(|sent| sent.seq == seq);
         let Some(sent) = sent.filter(|sent| sent.awaited) else {
             return 0..0;
         };
         sent.awaited = false;
-        sent.lost = lost;
+        (sent.lost, sent.skipped) = (lost, skipped);
         let numbers = sent.numbers.clone();
         if self.answers {
             self.tidy();

@@ -327,9 +327,6 @@ fn output_of_an_upload_that_has_not_left_whole_is_an_answer_only_once_more_outpu
         assert_eq!((log.answered, log.expects_rest()), (0, true));
         if stamped {
             assert_eq!(log.owed(), Owed::Nothing);
-            let mut dropped = log.clone();
-            dropped.finish();
-            assert_eq!((dropped.answered, dropped.missing), (1, 0));
             let mut rest = log.clone();
             back(&mut rest, &[0xaa; 80]);
             assert_eq!((rest.answered, rest.expects_rest()), (1, false));
@@ -339,6 +336,77 @@ fn output_of_an_upload_that_has_not_left_whole_is_an_answer_only_once_more_outpu
         feed(&mut log, at(1_000));
         back(&mut log, &frames(10, 20));
         assert_eq!((log.answered, log.missing), (2, 0), "stamped: {stamped}");
+    }
+}
+
+#[test]
+fn the_rest_of_a_segment_that_no_output_follows_is_missing() {
+    let whole = frames(0, 10).len() as u64;
+    // The upload breaks off before the last frame or inside it, and the runner ends its output of what there is.
+    for came in [9, 10] {
+        let mut log = log();
+        log.model_reads();
+        for n in 0..2 {
+            second(&mut log, n);
+            feed(&mut log, at(n * 1_000));
+        }
+        log.note_sent(|seq| if seq == Seq::ZERO { whole - 80 } else { whole });
+        back(&mut log, &frames(0, came));
+        let mut delivered = log.clone();
+        delivered.settled(Seq::ZERO, false);
+        assert_eq!(delivered.owed(), Owed::Something, "the next one is");
+        delivered.finish();
+        assert_eq!(gaps(&mut delivered), [(0, 2)]);
+        // The publisher gives the rest up: no tail that a model dropped.
+        assert_eq!(log.settled(Seq::ZERO, true), 0..1);
+        let mut over = log.clone();
+        over.finish();
+        assert_eq!(gaps(&mut over), [(0, 2)]);
+        let mut passed = log.clone();
+        back(&mut passed, &frames(10, 20));
+        assert_eq!((gaps(&mut passed), passed.answered), (vec![(0, 1)], 1));
+        assert_eq!(log.restart(), (0, 2), "the next one has all of it again");
+    }
+}
+
+#[test]
+fn output_of_what_follows_in_a_segment_of_the_channel_that_was_given_up_answers_what_lies_before() {
+    let mut log = log();
+    for n in 0..3 {
+        second(&mut log, n);
+    }
+    assert!(feed(&mut log, START).1 && feed(&mut log, at(100)).1);
+    assert_eq!(log.settled(Seq::ZERO, true), 0..3);
+    back(&mut log, &frames(0, 18));
+    assert_eq!((log.answered, log.owed()), (1, Owed::Something));
+    log.finish();
+    assert_eq!(gaps(&mut log), [(1, 3)]);
+}
+
+#[test]
+fn by_count_output_of_a_segment_that_is_given_up_later_answers_no_other() {
+    for open in [false, true] {
+        let mut log = log();
+        log.model_reads();
+        for text in ["a", "b", "c"] {
+            publish(&mut log, text);
+        }
+        feed(&mut log, START);
+        log.note_sent(|seq| u64::from(seq != Seq::ZERO));
+        log.output(b"A");
+        if !open {
+            log.output_ended();
+        }
+        log.settled(Seq::ZERO, true);
+        if open {
+            log.output_ended();
+        }
+        assert_eq!((log.answered, log.missing), (0, 0), "more may follow");
+        back(&mut log, b"B");
+        assert_eq!((gaps(&mut log), log.answered), (vec![(0, 1)], 1));
+        assert_eq!(log.owed(), Owed::Something);
+        back(&mut log, b"C");
+        assert_eq!((log.answered, log.owed()), (2, Owed::Nothing));
     }
 }
 
