@@ -46,13 +46,18 @@ impl Front {
             return;
         }
         let target = route::find(request.method, request.url.path());
-        let target = target.and_then(|target| match target.route {
-            Route::Page(page) if !self.config.pages.contains(&page) => {
-                let path = request.url.path();
-                let refused = Refused::unknown_url(request.method.as_str(), path);
-                Err((target.shape, refused))
+        let target = target.and_then(|target| {
+            let is_served = match target.route {
+                Route::Page(page) => self.config.pages.contains(&page),
+                Route::Live(live) => self.config.live.has(live),
+                _ => true,
+            };
+            if is_served {
+                return Ok(target);
             }
-            _ => Ok(target),
+            let path = request.url.path();
+            let refused = Refused::unknown_url(request.method.as_str(), path);
+            Err((target.shape, refused))
         });
         let target = match target {
             Ok(target) => target,
@@ -150,6 +155,7 @@ impl Front {
                 let path = alloc::format!("/files/{}/{}", part(0), part(1));
                 self.bring(id, path);
             }
+            Route::Live(_) => self.call(id, Bytes::new()),
             Route::Translations => self.refuse(id, &backend::no_translation()),
             Route::Models if self.models.is_discovered() => {
                 let list = models::list(&self.models, &self.config.settings);
@@ -246,6 +252,7 @@ impl Front {
         let body = body.whole();
         match running.target.route {
             Route::VideoResult => return self.tell_video(id, &body),
+            Route::Live(_) => return self.call(id, body),
             Route::Embeddings | Route::Rerank => {
                 let refused = backend::refuse(&body, &self.models);
                 return self.refuse(id, &refused);
@@ -374,6 +381,7 @@ impl Sent {
             } else {
                 String::new()
             },
+            head: matches!(route, Route::Live(_)).then(|| Box::new(request.clone())),
         }
     }
 }

@@ -4,6 +4,7 @@
 //!            head ──▶ unknown, wrong method, draining, too many, too large ──▶ answered at once, the body unread
 //!              │
 //!              ├──▶ a page or a file ──▶ answered, if need be with what the shell brings
+//!              ├──▶ about a live stream, and whole ──▶ Event::Live ──▶ answered as the shell says
 //!              ▼
 //!           Reading ── too large, stops, too slow ──▶ 413, 408
 //!              │ whole, and it makes sense (else 400, 404)
@@ -27,6 +28,7 @@ mod answer;
 mod arrive;
 mod figures;
 mod incoming;
+mod live;
 mod objects;
 mod pace;
 mod reply;
@@ -35,10 +37,12 @@ mod shapes;
 mod types;
 mod videos;
 
+pub use live::{Call, Session};
 pub use objects::Object;
 pub use types::{
-    BODY_GAP, BODY_WITHIN, Config, Event, JOB_GRACE, MAX_AUDIO, MAX_EDIT, MAX_UNSENT, MAX_VIDEOS,
-    Network, Origins, Outcome, PAGE_WITHIN, RequestId, Summary, Transparency, Work,
+    BODY_GAP, BODY_WITHIN, Config, Event, JOB_GRACE, LIVE_WITHIN, LiveRoutes, MAX_AUDIO, MAX_EDIT,
+    MAX_UNSENT, MAX_VIDEOS, Network, Origins, Outcome, PAGE_WITHIN, RequestId, Summary,
+    Transparency, Work,
 };
 
 use alloc::boxed::Box;
@@ -57,7 +61,7 @@ use self::reply::Greeting;
 use self::route::Target;
 use self::shapes::{Asked, Stream};
 use self::videos::Videos;
-use crate::http::{self, Headers};
+use crate::http::{self, Headers, Request};
 use crate::intake::{Held, Intake};
 use crate::job::batch::{Attempt, Served};
 use crate::machine::{EffectId, Input, Machine, Outbox, Output, earlier};
@@ -100,6 +104,8 @@ struct Sent {
     is_retry: bool,
     /// Where the caller reached us, for addresses in the answer.
     base: String,
+    /// The head itself, where the shell answers.
+    head: Option<Box<Request>>,
 }
 
 #[derive(Debug)]
@@ -107,6 +113,8 @@ enum State {
     Reading(Incoming),
     /// The shell brings a page or a file.
     Fetching,
+    /// The shell answers, for a live stream.
+    Calling,
     Working(Box<Job>),
 }
 
@@ -358,7 +366,7 @@ impl Front {
         let Some(id) = self.exchanges.get(&exchange).copied() else {
             return;
         };
-        if let State::Working(_) = self.running[&id].state {
+        if let State::Working(_) | State::Calling = self.running[&id].state {
             self.out.event(Event::Gone(id));
         }
         self.over(id, None, Outcome::Gone, None);
@@ -397,6 +405,12 @@ impl Front {
                 let text = "The gateway did not find out in time.";
                 return self.refuse(id, &Refused::new(Code::InternalError, text));
             }
+            State::Calling if now >= running.received + LIVE_WITHIN => {
+                self.out.event(Event::Gone(id));
+                let text = "The stream was not settled in time.";
+                return self.refuse(id, &Refused::new(Code::UpstreamTimeout, text));
+            }
+            State::Calling => {}
             State::Working(job) => match job.stream.as_ref().map(|stream| stream.pace.due(now)) {
                 // It may still look at other requests that are due now; this one has moved.
                 Some(Some(due)) => self.pace(id, due),
@@ -415,6 +429,7 @@ impl Front {
         let next = match &running.state {
             State::Reading(body) => body.next(),
             State::Fetching => running.began + PAGE_WITHIN,
+            State::Calling => running.received + LIVE_WITHIN,
             State::Working(job) => match &job.stream {
                 Some(stream) => stream.pace.next(),
                 // The job knows more of why it is late.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::http::{Body, Headers, Method, Request, Response};
 use crate::job::batch::Served;
 use crate::pipeline::Pipeline;
+use crate::wire::entry::Refusal;
 use crate::wire::openai::listed;
 use crate::wire::refused::{Refused, Shape};
 
@@ -78,7 +79,10 @@ impl Greeting {
             headers.push("access-control-allow-origin", origin.as_str());
             headers.push("vary", "origin");
         }
-        headers.push("access-control-expose-headers", "*");
+        // Sessions of WebRTC name what they expose.
+        if headers.get("access-control-expose-headers").is_none() {
+            headers.push("access-control-expose-headers", "*");
+        }
     }
 
     /// The answer to a browser that asks what its page may send.
@@ -237,6 +241,14 @@ pub(super) fn refusal(shape: Shape, refused: &Refused) -> Response {
     for (name, value) in refused.all_headers() {
         response.headers.push_any(name, value);
     }
+    response
+}
+
+/// An answer of one line.
+pub(super) fn line(refusal: &Refusal) -> Response {
+    let text = format!("{refusal}\n");
+    let mut response = Response::new(refusal.status).body(Body::Full(text.into()));
+    response.headers = super::typed(Shape::Plain.content_type());
     response
 }
 

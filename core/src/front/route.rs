@@ -8,7 +8,9 @@ use alloc::vec::Vec;
 
 use crate::http::Method;
 use crate::pipeline::Pipeline;
+use crate::wire::MAX_MESSAGE_BYTES;
 use crate::wire::batch::fields::file_of;
+use crate::wire::entry::{Door, MAX_QUERY_BYTES};
 use crate::wire::refused::{Code, Refused, Shape};
 
 /// A thing that the front door does.
@@ -48,6 +50,27 @@ pub enum Route {
     Ready,
     /// A page that the shell writes.
     Page(Page),
+    /// A request about a live stream.
+    Live(Live),
+}
+
+/// A request about a live stream (jobs spec 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Live {
+    /// A media server has the stream, and a job is to begin.
+    Start,
+    /// Other parameters for the model.
+    Update,
+    /// A question how the stream is.
+    Status,
+    /// The end of the stream.
+    Stop,
+    /// A test stream of our own.
+    SmokeTest,
+    /// A session of WHIP or WHEP is to begin.
+    Door(Door),
+    /// A session of WHIP or WHEP changes or ends.
+    Session(Door),
 }
 
 /// A page whose content the front door does not know.
@@ -111,6 +134,9 @@ pub struct Target {
 const GET: &[Method] = &[Method::Get];
 const POST: &[Method] = &[Method::Post];
 const ANY: &[Method] = &[];
+/// Methods of what web pages ask for, whether or not they may: a preflight is answered all the same.
+const GET_FROM_PAGES: &[Method] = &[Method::Get, Method::Options];
+const POST_FROM_PAGES: &[Method] = &[Method::Post, Method::Options];
 
 const fn row(
     methods: &'static [Method],
@@ -139,6 +165,11 @@ const fn open_ai(path: &'static str, route: Route, scope: Scope) -> Row {
 
 const fn page(path: &'static str, route: Route) -> Row {
     row(GET, path, Some(route), None, Shape::OpenAi)
+}
+
+const fn live(methods: &'static [Method], path: &'static str, live: Live) -> Row {
+    let route = Some(Route::Live(live));
+    row(methods, path, route, Some(Scope::Live), Shape::Plain)
 }
 
 /// A path that is reserved: asked for today, it is unknown.
@@ -181,6 +212,16 @@ pub const ROUTES: &[Row] = &[
     page("/health", Route::Page(Page::Health)),
     page("/metrics", Route::Page(Page::Metrics)),
     page("/openapi.json", Route::Page(Page::OpenApi)),
+    live(&[Method::Put], "/live/video-to-video/smoketest", Live::SmokeTest),
+    live(POST, "/live/video-to-video/{stream}/start", Live::Start),
+    live(POST_FROM_PAGES, "/live/video-to-video/{stream}/update", Live::Update),
+    live(GET_FROM_PAGES, "/live/video-to-video/{stream}/status", Live::Status),
+    live(POST_FROM_PAGES, "/live/video-to-video/{stream}/stop", Live::Stop),
+    live(ANY, "/live/video-to-video/{stream}/whip", Live::Door(Door::Whip)),
+    live(ANY, "/live/video-to-video/{stream}/whip/{session}", Live::Session(Door::Whip)),
+    live(ANY, "/live/video-to-video/{stream}/whep", Live::Door(Door::Whep)),
+    live(ANY, "/live/video-to-video/{stream}/whep/{session}", Live::Session(Door::Whep)),
+    live(POST, "/live/video-to-video/{prefix}/{stream}/start", Live::Start),
 
     reserved(POST, "/v1/responses", Some(Scope::Chat), Shape::OpenAi),
     reserved(POST, "/v1/completions", Some(Scope::Chat), Shape::OpenAi),
@@ -213,20 +254,25 @@ impl Route {
                 | Self::Edits
                 | Self::Transcriptions
                 | Self::Speech
+                | Self::Live(Live::Start | Live::Door(Door::Whip))
         )
     }
 
     /// Whether the request's body is read.
     #[must_use]
     pub const fn has_body(self) -> bool {
-        self.makes_work() || matches!(self, Self::VideoResult | Self::Embeddings | Self::Rerank)
+        match self {
+            Self::VideoResult | Self::Embeddings | Self::Rerank => true,
+            Self::Live(live) => !matches!(live, Live::Status | Live::Stop),
+            _ => self.makes_work(),
+        }
     }
 
-    /// Whether the body is a form; of all other routes it is JSON.
+    /// Whether the body is or may be a form; of all other routes but those of live streams it is JSON.
     #[must_use]
     pub fn takes_form(self) -> bool {
         match self {
-            Self::Edits | Self::Transcriptions => true,
+            Self::Edits | Self::Transcriptions | Self::Live(_) => true,
             Self::Batch(pipeline) => file_of(pipeline).is_some(),
             _ => false,
         }
@@ -241,6 +287,31 @@ impl Route {
             .map_or("", |row| row.path)
     }
 }
+
+impl Live {
+    /// At most this many bytes of the body of such a request.
+    #[must_use]
+    pub const fn max_body(self) -> usize {
+        match self {
+            // An escape takes three bytes for one.
+            Self::Start => 4 * MAX_QUERY_BYTES,
+            Self::Update => MAX_MESSAGE_BYTES,
+            Self::Door(_) | Self::Session(_) => MAX_OFFER,
+            Self::SmokeTest | Self::Status | Self::Stop => MAX_SMALL,
+        }
+    }
+
+    /// Whether a session of WHIP or WHEP is meant.
+    #[must_use]
+    pub const fn is_at_a_door(self) -> bool {
+        matches!(self, Self::Door(_) | Self::Session(_))
+    }
+}
+
+/// At most this many bytes of an offer of WebRTC, or of a change to it.
+const MAX_OFFER: usize = 64 << 10;
+/// At most this many bytes of a request with a few words.
+const MAX_SMALL: usize = 16 << 10;
 
 /// The target of a request, by its method and its path as the first line has it.
 ///

@@ -7,8 +7,9 @@ use core::fmt;
 use core::net::IpAddr;
 use core::time::Duration;
 
+use super::live::Call;
 use super::objects::Object;
-use super::route::{Page, Route};
+use super::route::{Live, Page, Route};
 use crate::job::batch::{Attempt, Served};
 use crate::pipeline::Pipeline;
 use crate::prefer::Preferences;
@@ -83,14 +84,16 @@ impl fmt::Debug for Work {
     }
 }
 
-/// An event of a [`Front`](super::Front). The shell acts on the first six, and answers those that ask.
+/// An event of a [`Front`](super::Front). The shell acts on all but the last two, and answers those that ask.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
     /// Do this work, and tell how it goes: by [`Front::head`](super::Front::head), `chunk`, `done`, `failed` or
     /// `refuse`.
     Want(RequestId, Box<Work>),
-    /// Nobody waits for this work any more: cancel it.
+    /// A request about a live stream: answered by [`Front::respond`](super::Front::respond).
+    Live(RequestId, Box<Call>),
+    /// Nobody waits for this work, or for this answer, any more.
     Gone(RequestId),
     /// The client is slow: tell no more of this stream until there is [`Event::Room`].
     Full(RequestId),
@@ -239,6 +242,28 @@ impl Network {
     }
 }
 
+/// The routes about live streams that are served; the others are unknown paths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LiveRoutes {
+    /// None of them.
+    #[default]
+    None,
+    /// All but those of WHIP and WHEP, which need a port of UDP.
+    Hooks,
+    /// All of them.
+    All,
+}
+
+impl LiveRoutes {
+    pub(super) const fn has(self, live: Live) -> bool {
+        match self {
+            Self::None => false,
+            Self::Hooks => !live.is_at_a_door(),
+            Self::All => true,
+        }
+    }
+}
+
 /// Settings of a [`Front`](super::Front). They may change at any time; requests that run keep those they began with.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -255,6 +280,8 @@ pub struct Config {
     pub server_timing: bool,
     /// Pages that are asked of the shell; the others are unknown paths.
     pub pages: Vec<Page>,
+    /// Routes about live streams.
+    pub live: LiveRoutes,
     /// Whether a stream of `/llm` ends with `[DONE]`.
     pub done_on_native: bool,
     /// How long after the orchestrator's head a stream's own may wait for the first event.
@@ -297,6 +324,8 @@ pub const BODY_GAP: Duration = Duration::from_secs(30);
 pub const BODY_WITHIN: Duration = Duration::from_secs(300);
 /// How long the shell may take over a page or a file.
 pub const PAGE_WITHIN: Duration = Duration::from_secs(10);
+/// How long the shell may take over a request about a live stream: as long as the first search for an orchestrator.
+pub const LIVE_WITHIN: Duration = Duration::from_secs(60);
 /// Bytes of a stream that may wait for a slow client; beyond, the orchestrator is no longer read.
 pub const MAX_UNSENT: usize = 256 << 10;
 /// How long beyond the limits of its own a job may take to say how it ended.
@@ -313,6 +342,7 @@ impl Default for Config {
             transparency: Transparency::Full,
             server_timing: false,
             pages: Vec::new(),
+            live: LiveRoutes::None,
             done_on_native: false,
             early_head: Duration::from_secs(10),
             keep_alive: Duration::from_secs(15),
@@ -339,6 +369,7 @@ impl Config {
         match route {
             Route::Edits => self.max_form.min(MAX_EDIT),
             Route::Transcriptions => self.max_form.min(MAX_AUDIO),
+            Route::Live(live) => live.max_body(),
             route if route.takes_form() => self.max_form,
             _ => self.max_json,
         }

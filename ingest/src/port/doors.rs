@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::http::{Body, Method, Request, Response};
+pub use livepeer_core::wire::entry::Door;
 use livepeer_core::{EffectId, Time};
 
 use super::{End, Event, MAX_WAITING, Output, Part, Pending, Port, Session, SessionId};
@@ -18,15 +19,6 @@ const MAX_PATCHES_A_SECOND: u32 = 5;
 
 const SDP: &str = "application/sdp";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
-
-/// The two doors of a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
-    /// Senders come in.
-    Whip,
-    /// Viewers come in.
-    Whep,
-}
 
 /// A request at a door.
 #[derive(Debug)]

@@ -12,8 +12,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use livepeer_core::error::{Cause, Failure, Party};
 use livepeer_core::front::route::Page;
-use livepeer_core::front::{Config, Event, Front, MAX_UNSENT, Origins, Outcome, RequestId, Work};
-use livepeer_core::http::{Body, Fault, Headers, In, Method, Out, Request, Url};
+use livepeer_core::front::{
+    Config, Event, Front, LiveRoutes, MAX_UNSENT, Origins, Outcome, RequestId, Work,
+};
+use livepeer_core::http::{Body, Fault, Headers, In, Method, Out, Request, Response, Url};
 use livepeer_core::job::batch::{Attempt, Failed, File, Finished, Left, RefusedBy, Served};
 use livepeer_core::models::{Models, Offer};
 use livepeer_core::money::{Amount, Price};
@@ -102,6 +104,8 @@ pub struct Player {
     over: Vec<RequestId>,
     full: BTreeSet<RequestId>,
     asked: Vec<RequestId>,
+    /// Requests about live streams that nobody has answered.
+    calls: BTreeSet<RequestId>,
     draining: bool,
     drained: bool,
     config: Config,
@@ -126,6 +130,7 @@ impl Player {
             max_held: if flavour & 16 != 0 { 4_000 } else { 1 << 20 },
             max_kept: if flavour & 32 != 0 { 100 } else { 1 << 20 },
             pages: vec![Page::Metrics],
+            live: LiveRoutes::All,
             max_json: 2_000,
             ..Config::default()
         };
@@ -143,6 +148,7 @@ impl Player {
             over: Vec::new(),
             full: BTreeSet::new(),
             asked: Vec::new(),
+            calls: BTreeSet::new(),
             draining: false,
             drained: false,
             config,
@@ -232,7 +238,11 @@ impl Player {
         );
         let picture = "--B\r\ncontent-disposition: form-data; name=\"image\"; filename=\"a.png\"\r\n\r\nx\r\n--B\r\n\
                        content-disposition: form-data; name=\"prompt\"\r\n\r\nx\r\n--B--\r\n";
-        let (method, path, content_type, body) = match kind % 20 {
+        let sdp = "application/sdp";
+        let hook = "application/x-www-form-urlencoded";
+        let live = 20 + kind % 8;
+        let kind = if kind >= 216 { live } else { kind % 20 };
+        let (method, path, content_type, body) = match kind {
             0 | 1 => (Method::Post, "/text-to-image", "", r#"{"prompt":"x"}"#),
             2 | 3 => (Method::Post, "/llm", "", chat.as_str()),
             4..=6 => (Method::Post, "/v1/chat/completions", "", chat.as_str()),
@@ -257,6 +267,29 @@ impl Player {
             16 => (Method::Get, "/llm", "", ""),
             17 => (Method::Post, "/nothing", "", ""),
             18 => (Method::Get, "/%zz", "", ""),
+            20 => (
+                Method::Post,
+                "/live/video-to-video/cam/start",
+                hook,
+                "source_id=a&source_type=rtmpConn",
+            ),
+            21 => (
+                Method::Post,
+                "/live/video-to-video/cam/update",
+                "",
+                r#"{"prompt":"x"}"#,
+            ),
+            22 => (Method::Get, "/live/video-to-video/cam/status", "", ""),
+            23 => (Method::Post, "/live/video-to-video/cam/stop", "", ""),
+            24 => (Method::Post, "/live/video-to-video/cam/whip", sdp, "v=0"),
+            25 => (Method::Delete, "/live/video-to-video/cam/whip/0a", "", ""),
+            26 => (
+                Method::Post,
+                "/live/video-to-video/cam-out/whep",
+                sdp,
+                "v=0",
+            ),
+            27 => (Method::Options, "/live/video-to-video/cam/update", "", ""),
             _ => (Method::Head, "/healthz", "", ""),
         };
         let url = Url::parse("http://h").expect("a URL").with_path(path);
@@ -397,6 +430,11 @@ impl Player {
             return;
         };
         let content = Bytes::from_static(b"content");
+        if self.calls.contains(&id) {
+            let status = [200, 201, 404, 503][usize::from(what % 4)];
+            let response = Response::new(status).body(Body::Full(content));
+            return self.front.respond(self.now, id, response);
+        }
         match what % 4 {
             0 => self.front.object(self.now, id, None),
             1 => self.front.object(self.now, id, Some(content)),
@@ -471,8 +509,14 @@ impl Driven for Player {
                 }
                 assert!(self.jobs.insert(id, work).is_none(), "wanted once");
             }
+            Event::Live(id, _) => {
+                self.note("Live");
+                self.asked.push(id);
+                assert!(self.calls.insert(id), "told once");
+            }
             Event::Gone(id) => {
                 self.note("Gone");
+                self.calls.remove(&id);
                 if self.jobs.remove(&id).is_some() {
                     self.over.push(id);
                 }
@@ -490,6 +534,7 @@ impl Driven for Player {
             Event::Finished(summary) => {
                 self.note(summary.outcome.name());
                 self.background.remove(&summary.id);
+                self.calls.remove(&summary.id);
                 let answered = summary.status.is_some();
                 assert_eq!(answered, summary.outcome != Outcome::Gone || answered);
                 // Its job may go on to its end by itself, and nobody hears of it.
@@ -628,7 +673,7 @@ pub fn run(data: &[u8]) -> BTreeMap<String, u32> {
     // Nobody moves any more: everybody gets an answer all the same, or is let go.
     player.pass(Duration::from_secs(4_000));
     assert!(player.callers.is_empty(), "a caller waits for ever");
-    assert!(player.background.is_empty() && player.jobs.is_empty());
+    assert!(player.background.is_empty() && player.jobs.is_empty() && player.calls.is_empty());
     assert_eq!(
         (
             player.front.in_flight(),

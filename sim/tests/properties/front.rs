@@ -26,8 +26,9 @@ fn the_fronts_steps_reach_every_event_and_every_status() {
         500,
         front::run,
         &[
-            "Want", "Gone", "Full", "Room", "answered", "refused", "broken", "gone", "200", "202",
-            "204", "400", "404", "405", "408", "413", "417", "500", "502", "503", "504",
+            "Want", "Live", "Gone", "Full", "Room", "answered", "refused", "broken", "gone", "200",
+            "201", "202", "204", "400", "404", "405", "408", "413", "417", "500", "502", "503",
+            "504",
         ],
     );
 }

@@ -175,19 +175,14 @@ impl StartHook {
             return Err(Refusal::new(414, "query too long"));
         }
         let pairs = decoded(&query)?;
-        let bad_name = |err: super::BadStreamName| Refusal {
-            status: 400,
-            text: err.to_string().into(),
-        };
-        let stream = StreamName::parse(name).map_err(bad_name)?;
+        let stream = StreamName::parse(name)?;
         if stream.is_output() {
             return Ok(None);
         }
         if !prefix.is_empty() {
             prefix
                 .split('/')
-                .try_for_each(|part| StreamName::parse(part).map(drop))
-                .map_err(bad_name)?;
+                .try_for_each(|part| StreamName::parse(part).map(drop))?;
         }
         Ok(Some(Self {
             stream,

@@ -23,6 +23,16 @@ pub use self::requests::{
 };
 
 use alloc::borrow::Cow;
+use alloc::string::ToString as _;
+
+/// The two doors of WebRTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Door {
+    /// Senders come in.
+    Whip,
+    /// Viewers come in.
+    Whep,
+}
 
 /// A request that is answered with a status and one line of plain text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +42,15 @@ pub struct Refusal {
     pub status: u16,
     /// The text, without its line end.
     pub text: Cow<'static, str>,
+}
+
+impl From<BadStreamName> for Refusal {
+    fn from(bad: BadStreamName) -> Self {
+        Self {
+            status: 400,
+            text: bad.to_string().into(),
+        }
+    }
 }
 
 impl Refusal {

@@ -1,6 +1,7 @@
 //! The front door, driven by hand: every request is answered once, in the shape of its route.
 
 mod limits;
+mod live;
 mod routes;
 mod streams;
 mod vectors;

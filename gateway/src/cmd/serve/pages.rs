@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use livepeer_core::figures;
-use livepeer_core::front::Config;
 use livepeer_core::front::route::{Page, ROUTES, Route};
+use livepeer_core::front::{Config, LiveRoutes};
 use livepeer_core::http::Method;
 use livepeer_core::models::Models;
 use livepeer_core::pipeline::Pipeline;
@@ -19,6 +19,7 @@ const JSON: &str = "application/json";
 pub(super) fn operators(door: &Config) -> Config {
     Config {
         pages: vec![Page::Health, Page::Metrics],
+        live: LiveRoutes::None,
         ..door.clone()
     }
 }
@@ -71,14 +72,15 @@ fn describe() -> Value {
         let path = path
             .replace("{hex}", "{request}")
             .replace("{secret}", "{token}");
-        let methods = row.methods.iter().map(|method| {
-            let name = if *method == Method::Get {
-                "get"
-            } else {
-                "post"
-            };
-            (name.to_owned(), operation(route, &path))
-        });
+        let methods = match row.methods {
+            // What decides between them is behind the door.
+            [] => &[Method::Post],
+            methods => methods,
+        };
+        let methods = methods
+            .iter()
+            .filter(|method| **method != Method::Options)
+            .map(|method| (method.as_str().to_lowercase(), operation(route, &path)));
         paths.insert(path.clone(), Value::Object(methods.collect()));
     }
     json!({

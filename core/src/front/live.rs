@@ -1,0 +1,144 @@
+//! Requests about live streams: read here, and answered by the shell, which knows the streams (jobs spec 3.1).
+
+use alloc::boxed::Box;
+use alloc::string::String;
+
+use bytes::Bytes;
+
+use super::route::{Live, Route};
+use super::types::{Event, Outcome, RequestId};
+use super::{Front, State, reply};
+use crate::http::{Method, Request, Response};
+use crate::time::Time;
+use crate::wire::entry::{
+    Door, JobQuery, OutputName, Refusal, SmokeTest, StartHook, StreamName, read_update,
+};
+
+/// A request about a live stream that makes sense by itself.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Call {
+    /// A media server has a stream for which a job is to begin.
+    Start(Box<StartHook>),
+    /// Other parameters for the model: a JSON object.
+    Update {
+        /// The stream, by its name or its id.
+        stream: String,
+        /// The object, byte by byte.
+        params: Bytes,
+    },
+    /// A question how a stream is.
+    Status {
+        /// The stream, by its id or its name.
+        stream: String,
+    },
+    /// A stream is to end.
+    Stop {
+        /// The stream, by its name or its id.
+        stream: String,
+    },
+    /// A test stream is to be sent somewhere.
+    SmokeTest(SmokeTest),
+    /// A sender's request of WHIP, under that name.
+    Whip(StreamName, Box<Session>),
+    /// A viewer's request of WHEP, for that output.
+    Whep(OutputName, Box<Session>),
+}
+
+/// A request of WHIP or WHEP. Its method, its type and its offer have not been looked at.
+#[derive(Debug)]
+pub struct Session {
+    /// The session's name, if there is one already.
+    pub name: Option<String>,
+    /// The head.
+    pub request: Request,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+impl Front {
+    /// Answers a request that [`Event::Live`] told of. The body of the answer is empty or whole. Unknown requests are
+    /// ignored.
+    pub fn respond(&mut self, now: Time, id: RequestId, response: Response) {
+        self.advance(now);
+        let running = self.running.get(&id);
+        if running.is_some_and(|running| matches!(running.state, State::Calling)) {
+            let outcome = match response.status {
+                400.. => Outcome::Refused,
+                _ => Outcome::Answered,
+            };
+            self.answer(id, response, outcome, None);
+        }
+    }
+
+    /// Has the shell answer a request, if it makes sense.
+    pub(super) fn call(&mut self, id: RequestId, body: Bytes) {
+        let Some(running) = self.running.get_mut(&id) else {
+            return;
+        };
+        let (Route::Live(live), Some(head)) = (running.target.route, running.sent.head.take())
+        else {
+            return;
+        };
+        if head.method == Method::Options && !live.is_at_a_door() {
+            return self.answer(id, Response::new(204), Outcome::Answered, None);
+        }
+        match read(live, &running.target.parts, *head, body) {
+            Ok(Some(call)) => {
+                running.state = State::Calling;
+                self.out.event(Event::Live(id, Box::new(call)));
+                self.arm(id);
+            }
+            Ok(None) => self.answer(id, Response::new(200), Outcome::Answered, None),
+            Err(refusal) => self.answer(id, reply::line(&refusal), Outcome::Refused, None),
+        }
+    }
+}
+
+/// Reads a request; `None` for one that is answered with 200 and changes nothing.
+fn read(
+    live: Live,
+    parts: &[String],
+    request: Request,
+    body: Bytes,
+) -> Result<Option<Call>, Refusal> {
+    let stream = parts.first().cloned().unwrap_or_default();
+    Ok(Some(match live {
+        Live::Start => {
+            let kind = request.headers.get("content-type").unwrap_or_default();
+            let hook = StartHook::read(&parts.join("/"), kind, &body, request.peer)?;
+            return Ok(hook.map(|hook| Call::Start(Box::new(hook))));
+        }
+        Live::Update => Call::Update {
+            stream,
+            params: read_update(&body)?,
+        },
+        Live::Status => Call::Status { stream },
+        Live::Stop => Call::Stop { stream },
+        Live::SmokeTest => Call::SmokeTest(SmokeTest::read(&body)?),
+        Live::Door(door) | Live::Session(door) => {
+            let session = Box::new(Session {
+                name: parts.get(1).cloned(),
+                request,
+                body,
+            });
+            match door {
+                Door::Whip => Call::Whip(sender(&stream, &session)?, session),
+                Door::Whep => {
+                    let output = OutputName::parse(&stream).ok_or(Refusal::MALFORMED_OUTPUT)?;
+                    Call::Whep(output, session)
+                }
+            }
+        }
+    }))
+}
+
+/// The name of a sender's stream. The parameters of its job are looked at before an offer is.
+fn sender(stream: &str, session: &Session) -> Result<StreamName, Refusal> {
+    if session.name.is_none() && session.request.method == Method::Post {
+        let path = session.request.url.path();
+        let (_, query) = path.split_once('?').unwrap_or((path, ""));
+        JobQuery::read(query)?;
+    }
+    StreamName::parse(stream).map_err(Refusal::from)
+}

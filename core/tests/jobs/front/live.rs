@@ -1,0 +1,283 @@
+//! Requests about live streams at the front door: which of them reach the shell, and how all of them are answered.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use livepeer_core::front::route::ROUTES;
+use livepeer_core::front::{Call, Config, Event, LIVE_WITHIN, LiveRoutes, Origins, RequestId};
+use livepeer_core::http::{Body, Method, Request, Response};
+use livepeer_sim::Driven;
+use serde_json::Value;
+
+use super::{Door, request};
+use crate::cases;
+
+const LIVE: &str = "/live/video-to-video";
+
+fn door() -> Door {
+    Door::with(Config {
+        live: LiveRoutes::All,
+        ..Config::default()
+    })
+}
+
+/// The request that the shell is to answer, of which there is one.
+fn called(door: &mut Door) -> (RequestId, Call) {
+    match door.others.pop() {
+        Some(Event::Live(id, call)) if door.others.is_empty() => (id, *call),
+        other => panic!("{other:?} {:?}", door.seen),
+    }
+}
+
+fn asked(of: &Value) -> (Request, Bytes) {
+    let method = Method::from_name(of["method"].as_str().unwrap()).unwrap();
+    let mut head = request(method, of["path"].as_str().unwrap());
+    for (name, value) in of["headers"].as_object().unwrap() {
+        head.headers.push_any(name, value.as_str().unwrap());
+    }
+    let body = if let Some(text) = of["body_text"].as_str() {
+        text.to_owned()
+    } else if let Some(count) = of["body_repeat"]["count"].as_u64() {
+        of["body_repeat"]["text"]
+            .as_str()
+            .unwrap()
+            .repeat(count as usize)
+    } else {
+        of["body_json"].to_string()
+    };
+    (head, body.into())
+}
+
+/// Cases that the front door answers by itself are answered as the vectors have it; the others reach the shell whole.
+#[test]
+fn requests_that_make_no_sense_are_answered_as_the_vectors_have_it() {
+    let mut refused = 0;
+    for case in cases("jobs/06-live-entry.json", "cases") {
+        let (given, wanted) = (&case["in"], &case["out"]["reply"]);
+        if given["request"].is_null() {
+            continue;
+        }
+        let mut door = door();
+        let (mut head, body) = asked(&given["request"]);
+        head.peer = given["remote_ip"].as_str().map(|ip| ip.parse().unwrap());
+        let exchange = door.send(head, body);
+        let id = case["id"].as_str().unwrap();
+        let Some(seen) = door.seen.get(&exchange) else {
+            let (_, call) = called(&mut door);
+            // Whoever knows the streams, or speaks WebRTC, answers those.
+            let status = wanted["status"].as_u64().unwrap();
+            let late = match call {
+                Call::Start(_) => [200, 403].contains(&status),
+                Call::Update { .. } | Call::Status { .. } => [200, 404].contains(&status),
+                Call::Whip(..) => [400, 415].contains(&status),
+                other => panic!("{id}: {other:?}"),
+            };
+            assert!(late, "{id}");
+            continue;
+        };
+        refused += 1;
+        assert_eq!(seen.status, wanted["status"], "{id}");
+        match wanted["body_text"].as_str() {
+            Some("re:.+") => assert!(!seen.text().is_empty(), "{id}"),
+            Some(text) => assert_eq!(seen.text(), text, "{id}"),
+            None => {}
+        }
+        let kind = wanted["headers"]["content-type"].as_str();
+        assert!(
+            kind.is_none() || kind == seen.headers.get("content-type"),
+            "{id}"
+        );
+    }
+    assert_eq!(refused, 18, "cases that need nobody else");
+}
+
+#[test]
+fn the_shell_answers_by_id_and_once() {
+    let mut door = door();
+    let asked = door.get(&format!("{LIVE}/cam1/status"));
+    let (id, call) = called(&mut door);
+    assert!(matches!(call, Call::Status { stream } if stream == "cam1"));
+    let answer = || Response::new(200).body(Body::Full(Bytes::from_static(b"{}")));
+    door.tell(|front, now| front.respond(now, id, answer()));
+    door.tell(|front, now| front.respond(now, id, answer()));
+    assert_eq!(
+        (door.seen[&asked].status, door.seen[&asked].text()),
+        (200, "{}")
+    );
+    assert_eq!((door.front.in_flight(), door.front.held()), (0, 0));
+
+    let leaves = door.get(&format!("{LIVE}/cam1/status"));
+    let (id, _) = called(&mut door);
+    door.leave(leaves);
+    assert_eq!(door.gone, [id], "nobody waits any more");
+    door.tell(|front, now| front.respond(now, id, answer()));
+    assert!(!door.seen.contains_key(&leaves));
+}
+
+#[test]
+fn an_offer_is_handed_on_whole_with_its_session_and_its_head() {
+    let mut door = door();
+    let mut head = request(Method::Post, &format!("{LIVE}/my-cam/whip?pipeline=noop"));
+    head.headers.push("content-type", "application/sdp");
+    door.send(head, "v=0");
+    let (id, call) = called(&mut door);
+    let Call::Whip(name, session) = call else {
+        panic!("{call:?}")
+    };
+    assert_eq!(
+        (name.as_str(), &session.name, &*session.body),
+        ("my-cam", &None, &b"v=0"[..])
+    );
+    assert!(session.request.url.path().ends_with("?pipeline=noop"));
+    assert_eq!(
+        session.request.headers.get("content-type"),
+        Some("application/sdp")
+    );
+    door.tell(|front, now| front.respond(now, id, Response::new(201)));
+
+    let end = door.send(
+        request(Method::Delete, &format!("{LIVE}/my-cam/whip/0a")),
+        "",
+    );
+    let (id, call) = called(&mut door);
+    assert!(matches!(call, Call::Whip(_, session) if session.name.as_deref() == Some("0a")));
+    door.tell(|front, now| front.respond(now, id, Response::new(200)));
+    assert_eq!(door.seen[&end].status, 200);
+
+    door.send(
+        request(Method::Post, &format!("{LIVE}/my-cam-0a1b2c3d-out/whep")),
+        "v=0",
+    );
+    let (_, call) = called(&mut door);
+    let Call::Whep(output, _) = call else {
+        panic!("{call:?}")
+    };
+    assert_eq!(
+        (output.stream.as_str(), output.request_id.as_deref()),
+        ("my-cam", Some("0a1b2c3d"))
+    );
+    let malformed = door.post(&format!("{LIVE}/cam1/whep"), "v=0");
+    assert_eq!(
+        (door.seen[&malformed].status, door.seen[&malformed].text()),
+        (404, "Malformed stream ID\n")
+    );
+}
+
+#[test]
+fn bodies_have_the_limits_of_what_they_are() {
+    let mut door = door();
+    for (method, path, limit) in [
+        (Method::Post, "cam1/whip", 64 << 10),
+        (Method::Patch, "cam1/whip/0a", 64 << 10),
+        (Method::Post, "cam1-out/whep", 64 << 10),
+        (Method::Post, "cam1/update", 1 << 20),
+        (Method::Put, "smoketest", 16 << 10),
+    ] {
+        let mut head = request(method, &format!("{LIVE}/{path}"));
+        head.length = Some(limit + 1);
+        let large = door.open(head);
+        let seen = &door.seen[&large];
+        assert_eq!(seen.status, 413, "{path}");
+        assert_eq!(
+            seen.headers.get("content-type"),
+            Some("text/plain; charset=utf-8")
+        );
+    }
+    assert_eq!(door.front.in_flight(), 0);
+}
+
+#[test]
+fn web_pages_may_ask_and_see_where_their_session_is() {
+    let mut door = Door::with(Config {
+        live: LiveRoutes::All,
+        cors: Origins::Any,
+        ..Config::default()
+    });
+    let from_page = |method, path: &str| {
+        let mut head = request(method, &format!("{LIVE}/{path}"));
+        head.headers.push("origin", "https://app.example");
+        head
+    };
+    let preflight = door.send(from_page(Method::Options, "cam1/whip/0a"), "");
+    let seen = &door.seen[&preflight];
+    assert_eq!(seen.status, 204);
+    let methods = seen.headers.get("access-control-allow-methods").unwrap();
+    assert!(methods.contains("PATCH") && methods.contains("DELETE"));
+
+    let made = door.send(from_page(Method::Post, "cam1/whip"), "v=0");
+    let (id, _) = called(&mut door);
+    let exposed = "Location, ETag, Link, Livepeer-Playback-URL";
+    let answer = Response::new(201).header("access-control-expose-headers", exposed);
+    door.tell(|front, now| front.respond(now, id, answer));
+    let seen = &door.seen[&made];
+    assert_eq!(seen.headers.get("access-control-allow-origin"), Some("*"));
+    let all: Vec<_> = { seen.headers.iter() }
+        .filter(|(name, _)| *name == "access-control-expose-headers")
+        .collect();
+    assert_eq!(all, [("access-control-expose-headers", exposed)]);
+
+    let unknown = door.send(from_page(Method::Post, "cam1/whep"), "v=0");
+    let seen = &door.seen[&unknown];
+    assert_eq!(
+        (seen.status, seen.headers.get("access-control-allow-origin")),
+        (404, Some("*")),
+        "the page sees the status"
+    );
+}
+
+#[test]
+fn without_leave_for_pages_a_preflight_is_answered_all_the_same() {
+    let mut door = door();
+    for path in ["cam1/update", "cam1/status", "cam1/stop"] {
+        let asked = door.send(request(Method::Options, &format!("{LIVE}/{path}")), "");
+        let seen = &door.seen[&asked];
+        assert_eq!(seen.status, 204, "{path}");
+        assert_eq!(seen.headers.get("access-control-allow-origin"), None);
+    }
+}
+
+#[test]
+fn what_is_not_served_is_an_unknown_path() {
+    for (live, whip) in [(LiveRoutes::None, 404), (LiveRoutes::Hooks, 404)] {
+        let mut door = Door::with(Config {
+            live,
+            ..Config::default()
+        });
+        let asked = door.post(&format!("{LIVE}/cam1/whip"), "v=0");
+        assert_eq!(door.seen[&asked].status, whip);
+        let asked = door.get(&format!("{LIVE}/cam1/status"));
+        assert_eq!(door.seen.contains_key(&asked), live == LiveRoutes::None);
+    }
+    let paths = ROUTES.iter().filter(|row| row.path.starts_with(LIVE));
+    assert_eq!(paths.count(), 11, "ten of them and the rest");
+}
+
+#[test]
+fn a_shell_that_says_nothing_is_not_waited_for() {
+    let mut door = door();
+    let mut head = request(Method::Post, &format!("{LIVE}/cam1/start"));
+    head.headers
+        .push("content-type", "application/x-www-form-urlencoded");
+    let asked = door.send(head, "source_id=a&source_type=rtmpConn");
+    let (id, _) = called(&mut door);
+    door.pass(LIVE_WITHIN - Duration::from_secs(1));
+    assert!(door.seen.is_empty());
+    door.pass(Duration::from_secs(1));
+    assert_eq!((door.seen[&asked].status, &door.gone[..]), (504, &[id][..]));
+}
+
+#[test]
+fn a_shutdown_takes_no_new_senders_and_lets_sessions_end() {
+    let mut door = door();
+    door.tell(|front, now| front.drain(now));
+    door.pass(Duration::from_secs(5));
+    let late = door.post(&format!("{LIVE}/cam1/whip"), "v=0");
+    assert_eq!(
+        door.seen[&late].text(),
+        "This instance is shutting down; try again.\n"
+    );
+    assert!(matches!(door.others.pop(), Some(Event::Drained)));
+    door.send(request(Method::Delete, &format!("{LIVE}/cam1/whip/0a")), "");
+    let (_, call) = called(&mut door);
+    assert!(matches!(call, Call::Whip(..)));
+}
