@@ -83,6 +83,8 @@ pub(super) struct Introduction {
     /// When the next one is asked, unless an answer comes.
     hedge_at: Time,
     failures: Vec<Failure>,
+    /// Whether something was noted of signers since [`Introduction::news`] told of it.
+    noted: bool,
 }
 
 /// A signer that was asked.
@@ -106,13 +108,15 @@ impl Introduction {
             asked: Vec::new(),
             hedge_at: now,
             failures: Vec::new(),
+            noted: false,
         };
         this.ask_next(now, out);
         this
     }
 
-    pub(super) const fn health(&self) -> &SignerHealth {
-        self.signers.seen()
+    /// How signers have been, if something was noted since it was told last.
+    pub(super) fn news(&mut self) -> Option<SignerHealth> {
+        core::mem::take(&mut self.noted).then(|| self.signers.seen().clone())
     }
 
     pub(super) fn wake(&self) -> Option<Time> {
@@ -175,6 +179,7 @@ impl Introduction {
     /// Notes that the signer at `at` gave its answer. Signers that were asked long ago and are silent have to rest.
     fn answered<E>(&mut self, now: Time, out: &mut Outbox<E>, at: usize) {
         let ask = self.asked.swap_remove(at);
+        self.noted = true;
         self.signers
             .answered(now, ask.signer, ask.exchange.age(now));
         for silent in &self.asked {
@@ -195,6 +200,7 @@ impl Introduction {
         cause: Cause,
     ) -> Option<Introduced> {
         let ask = self.asked.remove(at);
+        self.noted = true;
         self.signers.failed(now, ask.signer);
         let failure = Failure::new(self.signers.party(ask.signer), cause);
         note(&mut self.failures, failure);

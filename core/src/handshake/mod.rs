@@ -61,6 +61,8 @@ pub const RENEW_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
+    /// How remote signers have been, whenever that has changed: take it along to whoever asks them next.
+    Signers(SignerHealth),
     /// The payer is known: other handshakes may use this as [`Identity::Static`] and spare the way to the signer.
     Identified(Address, Signature),
     /// The orchestrator fits; this is its info.
@@ -89,7 +91,6 @@ pub struct Handshake {
     to: Url,
     wanted: Capabilities,
     payer: Option<(Address, Signature)>,
-    health: SignerHealth,
     state: State,
     info: Option<Arc<OrchestratorInfo>>,
     renew_at: Option<Time>,
@@ -147,7 +148,6 @@ impl Handshake {
             to,
             wanted,
             payer: None,
-            health: SignerHealth::default(),
             state: State::Settled,
             info: None,
             renew_at: None,
@@ -196,7 +196,6 @@ impl Handshake {
             to,
             wanted,
             payer,
-            health: SignerHealth::default(),
             state: State::Settled,
             info: None,
             renew_at: None,
@@ -213,15 +212,6 @@ impl Handshake {
     #[must_use]
     pub const fn payer(&self) -> Option<(Address, Signature)> {
         self.payer
-    }
-
-    /// How the remote signers have been, if any were asked: take it along to whoever asks them next.
-    #[must_use]
-    pub const fn signer_health(&self) -> &SignerHealth {
-        match &self.state {
-            State::AwaitingIdentity(asking) => asking.health(),
-            _ => &self.health,
-        }
     }
 
     /// Where the orchestrator was looked for.
@@ -350,10 +340,14 @@ impl Handshake {
 
     /// Signers said who pays, or that is hopeless.
     fn introduced(&mut self, told: Option<Introduced>) {
+        if let State::AwaitingIdentity(asking) = &mut self.state
+            && let Some(health) = asking.news()
+        {
+            self.out.event(Event::Signers(health));
+        }
         let Some(told) = told else {
             return;
         };
-        self.health = self.signer_health().clone();
         match told {
             Ok((address, signature)) => self.identified(address, signature),
             Err(failure) => {

@@ -67,15 +67,17 @@ impl Purse {
         self.learn_nonces(session);
     }
 
-    /// Remembers what a session has taught of nonces and signers.
+    /// Remembers what a session has taught of nonces.
     pub(super) fn learn_nonces(&mut self, session: &PaymentSession) {
         if let (Payer::Account(mine), Some(account)) = (&mut self.payer, session.account()) {
             // The next one may come with the same quote, and no nonce is used twice.
             mine.learn(&account.used);
         }
-        if let Some(health) = session.signer_health() {
-            self.payer.learn(health);
-        }
+    }
+
+    /// Remembers how signers have been.
+    pub(super) fn learn_signers(&mut self, seen: &SignerHealth) {
+        self.payer.learn(seen);
     }
 
     /// The budget, as of the last count.
@@ -128,8 +130,6 @@ enum State {
 pub(crate) struct Hire {
     lease: Lease,
     payment: Child<PaymentSession>,
-    /// The health of remote signers that was told last.
-    signers: SignerHealth,
     /// Keeps the quote fresh.
     handshake: Child<Handshake>,
     payer: Party,
@@ -158,7 +158,6 @@ impl Hire {
     ) -> Self {
         let payment = purse.open(now, &lease);
         Self {
-            signers: payment.signer_health().cloned().unwrap_or_default(),
             payment: ids.adopt(payment),
             handshake: ids.adopt(lease.handshake(now)),
             payer: purse.party(),
@@ -313,12 +312,7 @@ impl Hire {
             let (mut payments, mut renewals) = (VecDeque::new(), VecDeque::new());
             self.payment.drain(out, |event| payments.push_back(event));
             self.handshake.drain(out, |event| renewals.push_back(event));
-            // Before anything that may end it.
-            let signers = self.payment.get().signer_health();
-            if let Some(signers) = signers.filter(|signers| **signers != self.signers) {
-                self.signers = signers.clone();
-                self.told.push_back(Told::Signers(signers.clone()));
-            } else if payments.is_empty() && renewals.is_empty() {
+            if payments.is_empty() && renewals.is_empty() {
                 return None;
             }
             for event in payments {
@@ -336,6 +330,7 @@ impl Hire {
                 self.state = State::Answering(id);
                 Told::Ready(credentials)
             }
+            session::Event::Signers(seen) => Told::Signers(seen),
             session::Event::Paid(_, paid) => Told::Paid(paid),
             session::Event::NeedQuote(_) => return self.renew(now),
             session::Event::Requoted(info) => {

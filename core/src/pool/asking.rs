@@ -235,13 +235,15 @@ impl<S: Selector> SessionPool<S> {
             return;
         };
         let (node, session) = (ongoing.node, ongoing.session);
-        if self.health.merge(ongoing.handshake.get().signer_health()) {
-            self.out.event(Event::Signers(self.health.clone()));
-        }
-        if let Identity::Remote(signers) = &mut self.identity {
-            signers.learn(&self.health);
-        }
         match event {
+            handshake::Event::Signers(seen) => {
+                if self.health.merge(&seen) {
+                    self.out.event(Event::Signers(self.health.clone()));
+                }
+                if let Identity::Remote(signers) = &mut self.identity {
+                    signers.learn(&self.health);
+                }
+            }
             handshake::Event::Identified(address, signature) => {
                 self.identity = Identity::Static { address, signature };
                 self.out.event(Event::Identified(address, signature));

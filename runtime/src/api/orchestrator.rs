@@ -57,10 +57,11 @@ impl<R: Runtime> Shared<R> {
     async fn pump(self: Arc<Self>) {
         let driver = self.handle.driver();
         loop {
-            let event = self.handle.next().await;
-            self.handle
-                .with(|handshake, _| driver.learn_signers(handshake.signer_health()));
-            let ended = match event {
+            let ended = match self.handle.next().await {
+                Some(Event::Signers(health)) => {
+                    driver.learn_signers(&health);
+                    None
+                }
                 Some(Event::Failed(failure)) => Some(failure.into()),
                 Some(Event::Rejected(rejection)) => {
                     let url = self.handle.with(|handshake, _| handshake.to().clone());

@@ -266,13 +266,8 @@ impl<R: Runtime> Shared<R> {
     async fn pump(self: Arc<Self>) {
         let driver = self.handle.driver();
         let ended = loop {
-            let event = self.handle.next().await;
-            self.handle.with(|payments, _| {
-                if let Some(health) = payments.signer_health() {
-                    driver.learn_signers(health);
-                }
-            });
-            match event {
+            match self.handle.next().await {
+                Some(Event::Signers(health)) => driver.learn_signers(&health),
                 Some(Event::Ready(id, credentials)) => self.made(id, Made::Payment(credentials)),
                 Some(Event::Skipped(id)) => self.made(id, Made::Nothing),
                 Some(Event::Held(id, failure)) => self.made(id, Made::Held(failure.into())),

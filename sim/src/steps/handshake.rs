@@ -9,7 +9,7 @@ use livepeer_core::http::{Fault, Headers, In, Out, Response, Trust, Url};
 use livepeer_core::sign::SignRefused;
 use livepeer_core::wire::grpc::{self, Status};
 use livepeer_core::wire::{OrchestratorInfo, identity_digest};
-use livepeer_core::{Effect, EffectId, Input, Misuse, Signature, Signers, Time};
+use livepeer_core::{Effect, EffectId, Input, Misuse, Signature, SignerHealth, Signers, Time};
 use livepeer_proto::net;
 use prost::Message as _;
 
@@ -84,6 +84,8 @@ pub struct Player {
     /// More than one while signers are asked.
     open: Vec<Exchange>,
     signature: Option<EffectId>,
+    /// How signers have been, as was told last.
+    health: SignerHealth,
     /// The certificate changed in the call under way, and nothing came after.
     changed: bool,
     refuses: bool,
@@ -137,6 +139,7 @@ impl Player {
             key,
             open: Vec::new(),
             signature: None,
+            health: SignerHealth::default(),
             changed: false,
             refuses,
             ready: false,
@@ -377,6 +380,10 @@ impl Driven for Player {
                     .expect("it was checked");
             }
             Event::PinChanged { .. } => assert!(self.changed),
+            Event::Signers(health) => {
+                assert_ne!(health, self.health, "nothing has changed");
+                self.health = health;
+            }
             Event::Rejected(_) | Event::Failed(_) | Event::Closed => {
                 self.over = true;
                 self.signature = None;

@@ -34,6 +34,7 @@ fn the_payers_steps_reach_every_event_and_every_rule() {
     }
     println!("{seen:?}");
     for kind in [
+        "Signers",
         "Ready",
         "Paid",
         "Skipped",

@@ -376,16 +376,19 @@ impl<S: Selector> Batch<S> {
                 let failure = failure.clone();
                 self.nobody_pays(&failure);
             }
-            pool::Event::Signers(seen) => {
-                if self.health.merge(seen) && !self.closed {
-                    self.out.event(Event::Signers(self.health.clone()));
-                }
-                return;
-            }
+            pool::Event::Signers(seen) => return self.note_signers(seen),
             _ => {}
         }
         if !self.closed {
             self.out.event(Event::Pool(event));
+        }
+    }
+
+    /// Notes how signers have been, as handshakes and payments see it.
+    fn note_signers(&mut self, seen: &SignerHealth) {
+        self.purse.learn_signers(seen);
+        if self.health.merge(seen) && !self.closed {
+            self.out.event(Event::Signers(self.health.clone()));
         }
     }
 

@@ -168,12 +168,6 @@ impl<S: Selector> Batch<S> {
             self.turn += 1;
             retained.turn = self.turn;
         }
-        if let Some(seen) = retained.payment.get().signer_health()
-            && self.health.merge(seen)
-            && !self.closed
-        {
-            self.out.event(Event::Signers(self.health.clone()));
-        }
         Some(done)
     }
 
@@ -210,6 +204,7 @@ impl<S: Selector> Batch<S> {
                     self.engagement_failed(id, failure);
                 }
             }
+            session::Event::Signers(seen) => self.note_signers(&seen),
             session::Event::NeedQuote(_) => self.renew(url),
             session::Event::Paid(_, paid) => {
                 self.out.event(Event::Paid(url.clone(), Box::new(paid)))

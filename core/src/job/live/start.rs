@@ -26,7 +26,10 @@ impl LiveVideoJob {
             Told::Paid(paid) => self.out.event(Event::Paid(paid)),
             Told::Held(why) => self.out.event(Event::PaymentHeld(why)),
             Told::Repriced { from, to } => self.out.event(Event::Repriced { from, to }),
-            Told::Signers(health) => self.out.event(Event::Signers(health)),
+            Told::Signers(health) => {
+                self.purse.learn_signers(&health);
+                self.out.event(Event::Signers(health));
+            }
             Told::Failed(failure) => self.release(failure),
         }
     }

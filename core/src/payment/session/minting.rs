@@ -204,7 +204,9 @@ impl PaymentSession {
         let Source::Remote { client, .. } = &mut self.source else {
             return;
         };
-        let Some(rounds) = client.failed(self.now, failure.clone()) else {
+        let rounds = client.failed(self.now, failure.clone());
+        self.out.event(Event::Signers(client.health().clone()));
+        let Some(rounds) = rounds else {
             return self.mint();
         };
         let until = self.now + pause(rounds);
@@ -399,7 +401,12 @@ impl PaymentSession {
 
     pub(super) fn on_signer(&mut self, outcome: signer::Outcome) {
         match outcome {
-            signer::Outcome::Answer(answer) => self.on_answer(&answer),
+            signer::Outcome::Answer(answer) => {
+                if let Source::Remote { client, .. } = &self.source {
+                    self.out.event(Event::Signers(client.health().clone()));
+                }
+                self.on_answer(&answer);
+            }
             signer::Outcome::Failed(failure) => self.mint_failed(failure),
         }
     }

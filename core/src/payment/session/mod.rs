@@ -51,7 +51,6 @@ use crate::http;
 use crate::machine::{EffectId, Input, Machine, Outbox, Output, earlier};
 use crate::money::{Amount, Price};
 use crate::sign::Address;
-use crate::signers::SignerHealth;
 use crate::spend::SpendRefused;
 use crate::store::StoreFailed;
 use crate::time::Time;
@@ -360,15 +359,6 @@ impl PaymentSession {
     pub fn account(&self) -> Option<&LocalAccount> {
         match &self.source {
             Source::Local { minter, .. } => Some(minter.account()),
-            _ => None,
-        }
-    }
-
-    /// How the remote signers have been: take it along to the next session.
-    #[must_use]
-    pub fn signer_health(&self) -> Option<&SignerHealth> {
-        match &self.source {
-            Source::Remote { client, .. } => Some(client.health()),
             _ => None,
         }
     }

@@ -11,6 +11,7 @@ use crate::http::{Trust, Url};
 use crate::money::{Amount, Price};
 use crate::payment::guard::Budget;
 use crate::payment::mint::MAX_TICKETS;
+use crate::signers::SignerHealth;
 use crate::time::Time;
 use crate::units::Unit;
 use crate::wire::OrchestratorInfo;
@@ -137,6 +138,8 @@ pub struct Paid {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
+    /// How remote signers have been, whenever that has changed: take it along to the next session.
+    Signers(SignerHealth),
     /// Send these along with the request that the payment is for, then call [`delivered`](super::PaymentSession::delivered).
     Ready(PaymentId, Credentials),
     /// The orchestrator took a payment.

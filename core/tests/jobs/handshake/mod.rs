@@ -16,7 +16,7 @@ use livepeer_core::handshake::{
 use livepeer_core::http::{self, Body, Fault, Headers, Out, Response, Trust, Url};
 use livepeer_core::money::Price;
 use livepeer_core::sign::{BadSignature, SignRefused};
-use livepeer_core::signers::{FIRST_REST, Signers, Standing};
+use livepeer_core::signers::{FIRST_REST, SignerHealth, Signers, Standing};
 use livepeer_core::wire::grpc::{self, Status};
 use livepeer_core::wire::{OrchestratorInfo, identity_digest};
 use livepeer_core::{
@@ -72,6 +72,8 @@ struct Bench {
     now: Time,
     book: Exchanges,
     events: Vec<Event>,
+    /// How signers have been, as was told last.
+    health: SignerHealth,
     effects: Vec<(EffectId, Effect)>,
 }
 
@@ -87,6 +89,7 @@ impl Bench {
             now: START,
             book: Exchanges::default(),
             events: Vec::new(),
+            health: SignerHealth::default(),
             effects: Vec::new(),
         };
         this.drain();
@@ -187,7 +190,10 @@ impl Driven for Bench {
     }
 
     fn event(&mut self, event: Event) {
-        self.events.push(event);
+        match event {
+            Event::Signers(health) => self.health = health,
+            event => self.events.push(event),
+        }
     }
 }
 

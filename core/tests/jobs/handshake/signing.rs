@@ -107,7 +107,7 @@ fn a_silent_signer_costs_a_second_and_rests() {
     assert!(matches!(bench.event(), Event::Identified(..)));
     assert_eq!(bench.aborted(), silent);
     // The next handshake knows.
-    let health = bench.machine.signer_health().clone();
+    let health = bench.health.clone();
     let until = bench.now + FIRST_REST;
     assert_eq!(
         health.standing(bench.now, &url("http://a:1")),
@@ -138,8 +138,7 @@ fn the_first_signer_may_still_answer_when_the_second_was_asked() {
     // What comes after it is of no interest, and nobody is to blame.
     bench.json(second, 200, &says);
     assert!(bench.events.is_empty());
-    let health = bench.machine.signer_health();
-    assert_eq!(health.resting(bench.now).count(), 0);
+    assert_eq!(bench.health.resting(bench.now).count(), 0);
 }
 
 #[test]
@@ -150,6 +149,8 @@ fn a_signer_that_refuses_costs_nothing_and_a_silent_one_after_it_a_second() {
     bench.json(first, 500, "{}");
     let (second, request) = bench.request();
     assert_eq!((bench.now, request.url.host()), (START, "b"));
+    // Others who ask signers meanwhile know it at once.
+    assert_eq!(bench.health.resting(bench.now).count(), 1);
     bench.nap();
     let (third, request) = bench.request();
     assert_eq!(
@@ -159,8 +160,7 @@ fn a_signer_that_refuses_costs_nothing_and_a_silent_one_after_it_a_second() {
     bench.json(third, 200, &says);
     assert!(matches!(bench.event(), Event::Identified(..)));
     assert_eq!(bench.aborted(), second);
-    let health = bench.machine.signer_health();
-    assert_eq!(health.resting(bench.now).count(), 2);
+    assert_eq!(bench.health.resting(bench.now).count(), 2);
 }
 
 #[test]

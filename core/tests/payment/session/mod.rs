@@ -60,6 +60,8 @@ struct Net {
     requests: Vec<String>,
     /// Hosts that take requests and never answer.
     silent: Vec<&'static str>,
+    /// How signers have been, as sessions told last.
+    health: SignerHealth,
     /// Signers that were asked, and when.
     asked: Vec<(Time, String)>,
     /// The job's balance did not cover an interval.
@@ -136,6 +138,7 @@ impl Net {
             plan: VecDeque::new(),
             requests: Vec::new(),
             silent: Vec::new(),
+            health: SignerHealth::default(),
             asked: Vec::new(),
             cut: false,
             store: Plan(VecDeque::new(), Own::Works),
@@ -208,6 +211,7 @@ impl Net {
         let mut events = Vec::new();
         loop {
             match session.poll_output() {
+                Output::Event(Event::Signers(health)) => self.health = health,
                 Output::Event(event) => events.push(event),
                 Output::Idle(wake) => {
                     assert!(

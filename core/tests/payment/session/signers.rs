@@ -90,7 +90,7 @@ fn a_silent_signer_costs_one_payment_two_seconds_and_the_next_nothing() {
     let mut session = net.session_with(2, SignerHealth::default());
     assert_eq!(net.first_payment(&mut session), FIRST_PATIENCE);
     assert_eq!(net.hosts(), ["one", "two"]);
-    let health = session.signer_health().unwrap().clone();
+    let health = net.health.clone();
     assert!(matches!(
         health.standing(net.now, &signer_url("one")),
         Standing::Resting(_)
