@@ -88,6 +88,8 @@ pub struct Net {
     nodes: Vec<Box<dyn Erased>>,
     names: BTreeMap<String, usize>,
     links: BTreeMap<String, Link>,
+    /// The certificate that each client remembers of a server.
+    pins: BTreeMap<(usize, String), u8>,
     /// Steps under way.
     under_way: Agenda<Arrival>,
     exchanges: BTreeMap<u64, Exchange>,
@@ -115,6 +117,7 @@ impl Net {
             nodes: Vec::new(),
             names: BTreeMap::new(),
             links: BTreeMap::new(),
+            pins: BTreeMap::new(),
             under_way: Agenda::default(),
             exchanges: BTreeMap::new(),
             ends: BTreeMap::new(),
@@ -251,7 +254,7 @@ impl Net {
         clients.filter(|client| client.0 == node.index).count()
     }
 
-    /// How many exchanges were opened so far.
+    /// How many exchanges were opened so far, those that reached nobody included.
     #[must_use]
     pub const fn opened(&self) -> u64 {
         self.opened

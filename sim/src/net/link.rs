@@ -21,6 +21,8 @@ pub struct Link {
     pub down: bool,
     /// Transports take bytes before they arrive. Without that, bytes are sent when they are there.
     pub buffered: bool,
+    /// The certificate that the server shows. Clients remember it, and take another only if they say so.
+    pub certificate: u8,
 }
 
 impl Default for Link {
@@ -32,6 +34,7 @@ impl Default for Link {
             breaks_per_million: 0,
             down: false,
             buffered: false,
+            certificate: 0,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use livepeer_core::http::{Body, Fault, Headers, In, Out, Request};
+use livepeer_core::http::{Body, Fault, Headers, In, Out, Request, Trust};
 use livepeer_core::{EffectId, Input, Time};
 
 use super::link::{Exchange, Fate, Way};
@@ -188,10 +188,22 @@ impl Net {
     fn open(&mut self, node: usize, id: EffectId, request: Request) {
         let authority = request.url.authority();
         let link = self.links.get(&authority).copied().unwrap_or_default();
-        let server = match self.names.get(&authority) {
-            Some(server) if !link.down => *server,
-            _ => {
-                let fault = Fault::Connect(format!("nobody listens at {authority}"));
+        let server = self.names.get(&authority).filter(|_| !link.down).copied();
+        let nobody = || Fault::Connect(format!("nobody listens at {authority}"));
+        let reached = server.ok_or_else(nobody).and_then(|server| {
+            let shown = link.certificate;
+            let pin = self.pins.entry((node, authority.clone())).or_insert(shown);
+            if request.trust == Trust::Afresh {
+                *pin = shown;
+            }
+            let (remembered, seen) = ([*pin; 32], [shown; 32]);
+            let changed = Fault::CertificateChanged { remembered, seen };
+            (remembered == seen).then_some(server).ok_or(changed)
+        });
+        let server = match reached {
+            Ok(server) => server,
+            Err(fault) => {
+                self.opened += 1;
                 let input = Input::Http(id, In::Failed(fault));
                 return self.later(link.latency, Arrival::Input(node, input));
             }

@@ -1,30 +1,29 @@
 //! A large network as a session pool sees it: hundreds of orchestrators of every character, jobs that come and go,
 //! partitions. One seed makes all of it.
 //!
-//! Only the pool is a real machine. Orchestrators are [`Peer`]s, which answer handshakes byte for byte but merely say
+//! Only the pool is a machine of ours. Orchestrators are [`Peer`]s, which answer handshakes byte for byte but merely say
 //! how a job ends; so ten thousand seeds take minutes. [`Network::run`] checks on the way what must hold at any
 //! time, and its [`Report`] is for what must hold in the end.
 
 mod peer;
 
-pub use peer::{Answer, CEILING, Character, MODEL, Peer, Trouble};
+pub use peer::{CEILING, Character, MODEL, Peer, Trouble};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use livepeer_core::capabilities::{Capabilities, Ceilings};
 use livepeer_core::handshake::{Identity, Paying};
-use livepeer_core::http::{Fault, In, Out, Trust, Url};
+use livepeer_core::http::Url;
+use livepeer_core::machine::earlier;
 use livepeer_core::money::Price;
 use livepeer_core::pool::{
     Attempts, Config, Event, Lease, MAX_HEDGE, Outcome, SessionPool, Tried, TryLimit,
 };
 use livepeer_core::selection::Balanced;
-use livepeer_core::{
-    Cause, Effect, EffectId, Failure, Input, Machine, Output, Party, Rng, Seed, Time, TrackRecord,
-};
+use livepeer_core::{Cause, Failure, Party, Rng, Seed, Time, TrackRecord};
 
-use crate::Agenda;
+use crate::{Agenda, Net, Node};
 
 /// The time when every run begins.
 pub const BEGINNING: Time = Time::from_secs(1_700_000_000);
@@ -87,8 +86,6 @@ pub struct Report {
     pub failed: usize,
     /// How long jobs waited for their first orchestrator, each.
     pub waits: Vec<Duration>,
-    /// Orchestrators asked, in all.
-    pub asked: usize,
     /// Suspensions.
     pub suspended: usize,
     /// The number of jobs of each steady orchestrator.
@@ -124,23 +121,19 @@ struct Working {
 }
 
 /// See the [module](self).
-#[derive(Debug)]
 pub struct Network {
     scenario: Scenario,
-    now: Time,
-    rng: Rng,
-    pool: SessionPool<Balanced>,
-    peers: Vec<Peer>,
+    net: Net,
+    pool: Node<SessionPool<Balanced>>,
+    peers: Vec<Node<Peer>>,
     /// Every address and transcoder of a peer.
     by_url: BTreeMap<Url, usize>,
-    mail: Agenda<(EffectId, In)>,
-    open: BTreeMap<EffectId, usize>,
     jobs: Vec<Job>,
-    wake: Option<Time>,
     suspended: BTreeMap<Url, Time>,
     /// Partitions: from when until when which peers cannot be reached.
     partitions: Vec<(Time, Time, BTreeSet<usize>)>,
-    stored: BTreeMap<String, Vec<u8>>,
+    /// The peers that go away, come back or restart, each at its time.
+    turns: Agenda<usize>,
     report: Report,
 }
 
@@ -150,21 +143,23 @@ impl Network {
     pub fn new(scenario: Scenario, seed: Seed) -> Self {
         let mut rng = Rng::new(seed);
         let now = BEGINNING;
+        let mut net = Net::new(now, rng.fork());
         let wanted = Capabilities::live_video(MODEL).at_least("0.8.0");
-        let pool = SessionPool::new(
+        let pool = net.add(SessionPool::new(
             now,
             scenario.pool.clone(),
             Identity::Offchain,
             wanted,
             Balanced::default(),
             rng.fork(),
-        );
+        ));
         let end = now + scenario.jobs_within * 3;
         let mut places: BTreeSet<usize> = BTreeSet::new();
         while places.len() < scenario.steady.min(scenario.peers) {
             places.insert(rng.below(scenario.peers as u64) as usize);
         }
-        let mut peers: Vec<Peer> = Vec::new();
+        let mut turns = Agenda::default();
+        let (mut peers, mut urls): (Vec<Node<Peer>>, Vec<Url>) = (Vec::new(), Vec::new());
         for n in 0..scenario.peers {
             let character = if places.contains(&n) {
                 Character::Steady
@@ -176,27 +171,33 @@ impl Network {
                 };
                 some[rng.below(some.len() as u64) as usize]
             };
-            let before = peers.last().map(|peer| peer.url.clone());
-            let mut peer = Peer::new(n, character, before.as_ref(), &mut rng);
-            if character == Character::Churning {
-                peer.churn(now, end, &mut rng);
+            let mut peer = Peer::new(n, character, urls.last(), &mut rng);
+            peer.plan(now, end, &mut rng);
+            for at in &peer.turns {
+                turns.enter(*at, n);
             }
-            peers.push(peer);
+            urls.push(peer.url.clone());
+            let authority = peer.url.authority();
+            net.link(&authority).latency = peer.latency / 2;
+            peers.push(match character {
+                Character::Dead => net.add(peer),
+                _ => net.serve(&authority, peer),
+            });
         }
-        let by_url = peers
-            .iter()
-            .enumerate()
-            .map(|(n, peer)| (peer.url.clone(), n))
-            .collect();
+        let by_url = urls.iter().cloned().zip(0..).collect();
         // Partitions take anybody but the steady ones: these are what makes a job possible.
-        let partitions = (0..rng.below(4))
-            .map(|_| {
-                let from = now + scenario.jobs_within.mul_f64(rng.below(100) as f64 / 100.0);
-                let until = from + Duration::from_secs(5 + rng.below(60));
-                let odd = (0..scenario.peers).filter(|n| !places.contains(n));
-                (from, until, odd.filter(|_| rng.below(2) == 0).collect())
-            })
-            .collect();
+        let mut partitions: Vec<(Time, Time, BTreeSet<usize>)> = Vec::new();
+        for _ in 0..rng.below(4) {
+            let from = now + scenario.jobs_within.mul_f64(rng.below(100) as f64 / 100.0);
+            let until = from + Duration::from_secs(5 + rng.below(60));
+            let odd = (0..scenario.peers).filter(|n| !places.contains(n));
+            let who: BTreeSet<usize> = odd.filter(|_| rng.below(2) == 0).collect();
+            for n in &who {
+                turns.enter(from, *n);
+                turns.enter(until, *n);
+            }
+            partitions.push((from, until, who));
+        }
         let jobs = (0..scenario.jobs)
             .map(|_| {
                 let at = match rng.below(3) {
@@ -207,30 +208,23 @@ impl Network {
                 Job::Due(now + Duration::from_millis(at), Duration::from_secs(works))
             })
             .collect();
-        let mut this = Self {
+        // Discovery has them in any order.
+        for at in (1..urls.len()).rev() {
+            urls.swap(at, rng.below(at as u64 + 1) as usize);
+        }
+        net.with(pool, |pool, now| pool.offer(now, urls));
+        Self {
             scenario,
-            now,
-            rng,
+            net,
             pool,
             peers,
             by_url,
-            mail: Agenda::default(),
-            open: BTreeMap::new(),
             jobs,
-            wake: None,
             suspended: BTreeMap::new(),
             partitions,
-            stored: BTreeMap::new(),
+            turns,
             report: Report::default(),
-        };
-        let mut all: Vec<Url> = this.peers.iter().map(|peer| peer.url.clone()).collect();
-        // Discovery has them in any order.
-        for at in (1..all.len()).rev() {
-            all.swap(at, this.rng.below(at as u64 + 1) as usize);
         }
-        this.pool.offer(now, all);
-        this.drain();
-        this
     }
 
     /// Runs until every job is over, and a while longer.
@@ -243,36 +237,35 @@ impl Network {
         let latest =
             BEGINNING + self.scenario.jobs_within + (search + Duration::from_secs(90)) * 40;
         while self.jobs.iter().any(|job| !matches!(job, Job::Over)) {
-            assert!(self.step(), "a job hangs: nothing more happens");
-            assert!(self.now < latest, "a job hangs: {:?}", self.jobs);
+            assert!(self.step(latest), "a job hangs: {:?}", self.jobs);
         }
-        assert_eq!(self.pool.lent(), 0, "every lease came home");
+        assert_eq!(self.pool().lent(), 0, "every lease came home");
         // Idle sessions stay fresh, and nothing runs away.
-        let end = self.now + Duration::from_secs(600);
-        let before = self.report.asked;
-        while self.next().is_some_and(|at| at <= end) {
-            self.step();
-        }
-        let most = self.peers.len() * 100;
+        let end = self.net.now() + Duration::from_secs(600);
+        let before = self.net.opened();
+        while self.step(end) {}
+        let most = self.peers.len() as u64 * 100;
         assert!(
-            self.report.asked - before < most,
+            self.net.opened() - before < most,
             "an idle pool asks and asks"
         );
         self.check_stored();
         self.report
     }
 
-    fn next(&self) -> Option<Time> {
-        let mail = self.mail.next();
-        let jobs = self.jobs.iter().filter_map(|job| self.due(job)).min();
-        [mail, jobs, self.wake].into_iter().flatten().min()
+    fn pool(&self) -> &SessionPool<Balanced> {
+        self.net.get(self.pool)
+    }
+
+    fn peer(&self, n: usize) -> &Peer {
+        self.net.get(self.peers[n])
     }
 
     fn due(&self, job: &Job) -> Option<Time> {
         match job {
             Job::Due(at, _) => Some(*at),
             // It looks again each second, as a caller with a deadline would.
-            Job::Waiting(_) => Some(self.now + Duration::from_secs(1)),
+            Job::Waiting(_) => Some(self.net.now() + Duration::from_secs(1)),
             Job::Working(job) => {
                 let done = job.since + job.left;
                 Some(job.trouble.map_or(done, |(at, _)| at.min(done)))
@@ -281,36 +274,59 @@ impl Network {
         }
     }
 
-    /// The next thing that happens. False if nothing will.
-    fn step(&mut self) -> bool {
-        let Some(next) = self.next() else {
-            return false;
-        };
-        self.now = self.now.max(next);
-        if self.mail.next().is_some_and(|at| at <= self.now) {
-            let (id, step) = self.mail.pop().expect("it was just seen");
-            if self.open.contains_key(&id) {
-                if matches!(step, In::End(_) | In::Failed(_)) {
-                    self.open.remove(&id);
-                }
-                self.pool.handle_input(self.now, Input::Http(id, step));
-                self.drain();
-            }
-        } else if self.wake.is_some_and(|wake| wake <= self.now) {
-            self.pool.handle_input(self.now, Input::Tick);
-            self.drain();
+    /// The next thing that happens up to `end`. False if nothing does.
+    fn step(&mut self, end: Time) -> bool {
+        let jobs = self.jobs.iter().filter_map(|job| self.due(job)).min();
+        let next = earlier(jobs, self.turns.next()).filter(|next| *next <= end);
+        if !self.net.step(next.unwrap_or(end)) {
+            let Some(next) = next else {
+                return false;
+            };
+            self.net.run_until(next);
         }
+        while self.turns.next().is_some_and(|at| at <= self.net.now()) {
+            if let Some(n) = self.turns.pop() {
+                self.turn(n);
+            }
+        }
+        self.listen();
         self.work();
         true
     }
 
+    /// A peer goes away, comes back or restarts.
+    fn turn(&mut self, n: usize) {
+        let (now, there) = (self.net.now(), self.is_reachable(n));
+        let (url, restarts) = (self.peer(n).url.clone(), self.peer(n).restarts());
+        let link = self.net.link(&url.authority());
+        link.down = !there;
+        if restarts {
+            link.certificate = link.certificate.wrapping_add(1);
+        }
+        if there {
+            return;
+        }
+        self.net.cut(&url.authority());
+        for job in &mut self.jobs {
+            if let Job::Working(job) = job
+                && *job.lease.url() == url
+            {
+                let gone = (now + Duration::from_secs(1), Trouble::Broken);
+                let before = job.trouble.filter(|(at, _)| *at <= gone.0);
+                job.trouble = before.or(Some(gone));
+            }
+        }
+    }
+
     fn work(&mut self) {
         for at in 0..self.jobs.len() {
-            let due = self.due(&self.jobs[at]).is_some_and(|due| due <= self.now);
+            let due = self
+                .due(&self.jobs[at])
+                .is_some_and(|due| due <= self.net.now());
             let job = std::mem::replace(&mut self.jobs[at], Job::Over);
             self.jobs[at] = match job {
                 Job::Due(_, left) if due => self.seek(Waiting {
-                    since: self.now,
+                    since: self.net.now(),
                     left,
                     attempts: Attempts::new(self.scenario.try_limit),
                     first: true,
@@ -327,27 +343,27 @@ impl Network {
             .filter(|job| matches!(job, Job::Working(_)));
         assert_eq!(
             working.count(),
-            self.pool.lent(),
+            self.pool().lent(),
             "leases out are jobs running"
         );
     }
 
     fn seek(&mut self, mut waiting: Waiting) -> Job {
         let within = self.scenario.try_limit.within.unwrap_or(Duration::MAX);
-        let lease = self.pool.take(self.now);
-        self.drain();
+        let lease = self.net.with(self.pool, |pool, now| pool.take(now));
+        self.listen();
         let Some(lease) = lease else {
-            waiting.tried = self.pool.tried();
-            if self.now.since(waiting.since) >= within {
+            waiting.tried = self.pool().tried();
+            if self.net.now().since(waiting.since) >= within {
                 self.report.given_up.push(waiting.tried);
                 return Job::Over;
             }
             return Job::Waiting(waiting);
         };
         self.check_lease(&lease);
-        if waiting.attempts.begin(self.now, lease.url()).is_err() {
+        if waiting.attempts.begin(self.net.now(), lease.url()).is_err() {
             self.give_back(lease, Outcome::Unused);
-            self.report.given_up.push(self.pool.tried());
+            self.report.given_up.push(self.pool().tried());
             return Job::Over;
         }
         let n = self.by_url[lease.url()];
@@ -356,47 +372,31 @@ impl Network {
             .ticket_params
             .as_ref()
             .expect("it was just looked at");
-        let refused = self.peers[n].till.begin(params.recipient_rand_hash);
+        let hash = params.recipient_rand_hash;
+        let refused = self
+            .net
+            .with(self.peers[n], |peer, _| peer.till.begin(hash));
         assert!(!refused, "{} gets the nonces of another job", lease.url());
         if waiting.first {
-            self.report.waits.push(self.now.since(waiting.since));
+            self.report.waits.push(self.net.now().since(waiting.since));
         }
-        let steady = self.peers[n].character == Character::Steady;
-        if steady {
-            *self
-                .report
-                .steady_jobs
-                .entry(lease.url().clone())
-                .or_insert(0) += 1;
+        if self.peer(n).character == Character::Steady {
+            let url = lease.url().clone();
+            *self.report.steady_jobs.entry(url).or_insert(0) += 1;
         }
         let trouble = if self.is_reachable(n) {
-            self.peers[n].work(&mut self.rng).err()
+            self.net.with(self.peers[n], |peer, _| peer.work()).err()
         } else {
             Some((Duration::from_millis(200), Trouble::Broken))
         };
-        let leaves = self.leaves(n, self.now + waiting.left);
-        let trouble = trouble
-            .map(|(after, trouble)| (self.now + after, trouble))
-            .or(leaves);
+        let trouble = trouble.map(|(after, trouble)| (self.net.now() + after, trouble));
         Job::Working(Box::new(Working {
             lease,
-            since: self.now,
+            since: self.net.now(),
             left: waiting.left,
             trouble,
             attempts: waiting.attempts,
         }))
-    }
-
-    /// The time when a peer goes away before `end`, if it does.
-    fn leaves(&self, n: usize, end: Time) -> Option<(Time, Trouble)> {
-        let mut at = self.now;
-        while at < end {
-            if !self.peers[n].is_there(at) || self.is_parted(n, at) {
-                return Some((at + Duration::from_secs(1), Trouble::Broken));
-            }
-            at = at + Duration::from_secs(1);
-        }
-        None
     }
 
     fn finish(&mut self, working: Working) -> Job {
@@ -431,7 +431,7 @@ impl Network {
             attempts
         };
         self.seek(Waiting {
-            since: self.now,
+            since: self.net.now(),
             left: left.saturating_sub(worked),
             attempts,
             first: false,
@@ -440,23 +440,21 @@ impl Network {
     }
 
     fn give_back(&mut self, lease: Lease, outcome: Outcome) {
-        self.pool.give_back(self.now, lease, outcome);
-        self.drain();
+        self.net
+            .with(self.pool, |pool, now| pool.give_back(now, lease, outcome));
+        self.listen();
     }
 
     fn check_lease(&self, lease: &Lease) {
         let n = self.by_url[lease.url()];
+        let peer = self.peer(n);
         let suspended = |url: &Url| {
             self.suspended
                 .get(url)
-                .is_some_and(|until| *until > self.now)
+                .is_some_and(|until| *until > self.net.now())
         };
         assert!(!suspended(lease.url()), "{} is suspended", lease.url());
-        assert!(
-            !suspended(&self.peers[n].url),
-            "{} is suspended",
-            self.peers[n].url
-        );
+        assert!(!suspended(&peer.url), "{} is suspended", peer.url);
         let price = lease.info.price.expect("who is paid has a price");
         assert!(
             price <= Price::new(CEILING, 1).expect("a price"),
@@ -468,8 +466,8 @@ impl Network {
             .auth_token
             .as_ref()
             .expect("it was just looked at");
-        if self.peers[n].character != Character::Skewed {
-            let left = token.expiration.since(self.now);
+        if peer.character != Character::Skewed {
+            let left = token.expiration.since(self.net.now());
             assert!(
                 left >= Duration::from_secs(180),
                 "a token with {left:?} left is lent"
@@ -489,17 +487,16 @@ impl Network {
         let named = self
             .peers
             .get(n + 1)
-            .is_some_and(|next| next.character == Character::Alias);
-        let character = self.peers[n].character;
-        assert!(named || !never.contains(&character), "{:?}", self.peers[n]);
+            .is_some_and(|next| self.net.get(*next).character == Character::Alias);
+        assert!(named || !never.contains(&peer.character), "{peer:?}");
     }
 
     fn check_stored(&self) {
         let mut records: BTreeMap<String, &TrackRecord> = BTreeMap::new();
-        for (url, record) in self.pool.records() {
+        for (url, record) in self.pool().records() {
             records.insert(format!("{}{url}", livepeer_core::pool::RECORD_KEY), record);
         }
-        for (key, value) in &self.stored {
+        for (key, value) in self.net.stored(self.pool) {
             let read =
                 livepeer_core::wire::read_track_record(value).expect("what was stored is read");
             let known = records
@@ -510,42 +507,25 @@ impl Network {
     }
 
     fn is_reachable(&self, n: usize) -> bool {
-        self.peers[n].is_there(self.now) && !self.is_parted(n, self.now)
+        self.peer(n).is_there(self.net.now()) && !self.is_parted(n)
     }
 
-    fn is_parted(&self, n: usize, at: Time) -> bool {
+    fn is_parted(&self, n: usize) -> bool {
+        let at = self.net.now();
         self.partitions
             .iter()
             .any(|(from, until, who)| (*from..*until).contains(&at) && who.contains(&n))
     }
 
-    fn drain(&mut self) {
-        loop {
-            match self.pool.poll_output() {
-                Output::Effect(id, Effect::Http(Out::Request(request))) => {
-                    let afresh = request.trust == Trust::Afresh;
-                    self.serve(id, &request.url.with_path("/"), afresh);
-                }
-                Output::Effect(id, Effect::Http(Out::Abort)) => {
-                    self.open.remove(&id);
-                }
-                Output::Effect(id, Effect::Store(record)) => {
-                    let value = record.value.expect("records are kept, not forgotten");
-                    self.stored.insert(record.key, value.to_vec());
-                    self.pool.handle_input(self.now, Input::Stored(id, Ok(())));
-                }
-                Output::Effect(_, other) => panic!("{other:?}"),
-                Output::Event(event) => self.on_event(event),
-                Output::Idle(wake) => {
-                    assert!(wake.is_none_or(|wake| wake > self.now), "woken in the past");
-                    self.wake = wake;
-                    break;
-                }
-            }
+    /// Hears what the pool tells, and counts what it asks at once.
+    fn listen(&mut self) {
+        for event in self.net.events(self.pool) {
+            self.on_event(event);
         }
-        let most = self.scenario.pool.in_flight * MAX_HEDGE + self.pool.ready() + self.pool.lent();
+        let pool = self.pool();
+        let most = self.scenario.pool.in_flight * MAX_HEDGE + pool.ready() + pool.lent();
         assert!(
-            self.open.len() <= most + self.scenario.peers / 4,
+            self.net.under_way(self.pool) <= most + self.scenario.peers / 4,
             "too many at once"
         );
     }
@@ -553,9 +533,9 @@ impl Network {
     fn on_event(&mut self, event: Event) {
         match event {
             Event::Suspended(url, until) => {
-                assert!(until > self.now);
+                assert!(until > self.net.now());
                 let most = self.scenario.pool.max_penalty;
-                assert!(until <= self.now + most, "no penalty without a bound");
+                assert!(until <= self.net.now() + most, "no penalty without a bound");
                 self.report.suspended += 1;
                 self.suspended.insert(url, until);
             }
@@ -567,28 +547,6 @@ impl Network {
             }
             Event::NoIdentity(failure) => panic!("{failure}"),
             _ => {}
-        }
-    }
-
-    fn serve(&mut self, id: EffectId, url: &Url, afresh: bool) {
-        self.report.asked += 1;
-        let Some(n) = self.by_url.get(url).copied() else {
-            panic!("{url} was never offered nor named");
-        };
-        self.open.insert(id, n);
-        let before = n.checked_sub(1).map(|n| self.peers[n].url.clone());
-        let (now, parted) = (self.now, self.is_parted(n, self.now));
-        let answer = if parted {
-            let fault = Fault::Broken("the network is parted".into());
-            Some((Duration::from_millis(50), vec![In::Failed(fault)]))
-        } else {
-            self.peers[n].answer(now, afresh, before.as_ref(), &mut self.rng)
-        };
-        let Some((after, steps)) = answer else {
-            return;
-        };
-        for step in steps {
-            self.mail.enter(self.now + after, (id, step));
         }
     }
 }

@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::capabilities::{Capabilities, Capability, Model};
-use livepeer_core::http::{Fault, Headers, In, Response, Url};
+use livepeer_core::http::{In, Out, Response, Url};
 use livepeer_core::wire::grpc::{self, Status};
-use livepeer_core::{Rng, Time};
+use livepeer_core::{Input, Machine, Outbox, Output, Rng, Time};
 use livepeer_proto::net;
-
-use crate::heard;
 
 /// The behaviour of an orchestrator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,16 +103,19 @@ pub struct Peer {
     /// The price that the orchestrator asks.
     price: i64,
     /// How long it takes to answer.
-    latency: Duration,
+    pub latency: Duration,
     /// The address that the orchestrator names as its transcoder.
     transcoder: Url,
-    /// The times when the orchestrator goes away and comes back, in turns.
-    turns: Vec<Time>,
+    /// The address of the one before it.
+    before: Option<Url>,
+    /// The times when the orchestrator goes away and comes back, in turns, or restarts.
+    pub turns: Vec<Time>,
     /// How it is paid.
     pub till: Till,
     /// Jobs it had.
     jobs: u32,
-    certificate: u8,
+    rng: Rng,
+    out: Outbox<()>,
 }
 
 /// The nonces that an orchestrator has seen, as far as payer sessions can collide: each begins at one under its quote.
@@ -142,9 +143,6 @@ impl Till {
     }
 }
 
-/// The answer to a request, and after how long; `None` is silence.
-pub type Answer = Option<(Duration, Vec<In>)>;
-
 impl Peer {
     /// The `n`-th one; `before` is the address of the one before it.
     pub fn new(n: usize, character: Character, before: Option<&Url>, rng: &mut Rng) -> Self {
@@ -167,6 +165,7 @@ impl Peer {
             price,
             latency: Duration::from_millis(latency),
             transcoder,
+            before: before.cloned(),
             turns: Vec::new(),
             till: Till {
                 owner: n as u64,
@@ -174,82 +173,76 @@ impl Peer {
                 seen: BTreeSet::new(),
             },
             jobs: 0,
-            certificate: 0,
+            rng: Rng::new(rng.fork()),
+            out: Outbox::default(),
         }
     }
 
-    /// Makes a churning one's comings and goings, until `end`.
-    pub fn churn(&mut self, from: Time, end: Time, rng: &mut Rng) {
+    /// Makes the comings and goings, or the restarts, of one that has such, until `end`.
+    pub fn plan(&mut self, from: Time, end: Time, rng: &mut Rng) {
         let mut at = from;
-        while at < end {
+        while at < end && (self.churns() || self.restarts()) {
             at = at + Duration::from_secs(5 + rng.below(120));
             self.turns.push(at);
         }
     }
 
+    fn churns(&self) -> bool {
+        self.character == Character::Churning
+    }
+
+    /// Whether it shows a new certificate at each turn.
+    #[must_use]
+    pub fn restarts(&self) -> bool {
+        self.character == Character::Restarting
+    }
+
     /// Whether it is there.
     #[must_use]
     pub fn is_there(&self, now: Time) -> bool {
-        self.turns.iter().filter(|turn| **turn <= now).count() % 2 == 0
+        let turns = self.turns.iter().filter(|turn| **turn <= now);
+        !self.churns() || turns.count() % 2 == 0
     }
 
-    /// Answers a handshake.
-    pub fn answer(
-        &mut self,
-        now: Time,
-        afresh: bool,
-        before: Option<&Url>,
-        rng: &mut Rng,
-    ) -> Answer {
-        let soon = self.latency;
-        let broken = |fault| Some((soon, vec![In::Failed(fault)]));
-        if !self.is_there(now) {
-            return broken(Fault::Connect("connection refused".into()));
-        }
+    /// The answer to a handshake; none is silence.
+    fn answer(&mut self, now: Time) -> Vec<Out> {
         match self.character {
-            Character::Dead => broken(Fault::Resolve("no such host".into())),
-            Character::Silent => None,
+            Character::Silent => Vec::new(),
             Character::Stranger => {
                 let page = Response::new(404).header("content-type", "text/plain");
-                Some((soon, vec![In::Reply(page), In::End(Headers::new())]))
+                vec![Out::Reply(page)]
             }
             Character::Garbled => {
-                let mut steps = heard(grpc::reply(&self.info(now, before)));
-                let junk: Vec<u8> = (0..40).map(|_| rng.below(256) as u8).collect();
-                steps[1] = In::Data([&[0, 0, 0, 0, 40][..], &junk].concat().into());
-                Some((soon, steps))
+                let mut steps = Vec::from(grpc::reply(&self.info(now)));
+                let junk: Vec<u8> = (0..40).map(|_| self.rng.below(256) as u8).collect();
+                steps[1] = Out::Data([&[0, 0, 0, 0, 40][..], &junk].concat().into());
+                steps
             }
             Character::Flooding => {
-                let mut steps = heard(grpc::reply(&self.info(now, before)));
+                let mut steps = Vec::from(grpc::reply(&self.info(now)));
                 let flood = Bytes::from(vec![0xff; 1 << 20]);
-                steps[1] = In::Data(Bytes::from_static(b"\0\xff\xff\xff\xff"));
-                (0..6).for_each(|_| steps.insert(2, In::Data(flood.clone())));
-                Some((soon, steps))
+                steps[1] = Out::Data(Bytes::from_static(b"\0\xff\xff\xff\xff"));
+                (0..6).for_each(|_| steps.insert(2, Out::Data(flood.clone())));
+                steps
             }
             Character::Full if self.jobs.is_multiple_of(2) => {
                 self.jobs += 1;
                 let text = "Invalid orchestrator request: OrchestratorCapped";
-                let refusal = grpc::refuse(&Status::new(Status::UNKNOWN, text));
-                Some((soon, heard([refusal])))
+                vec![grpc::refuse(&Status::new(Status::UNKNOWN, text))]
             }
-            Character::Restarting if !afresh && rng.below(3) == 0 => {
-                let remembered = [self.certificate; 32];
-                self.certificate = self.certificate.wrapping_add(1);
-                let seen = [self.certificate; 32];
-                broken(Fault::CertificateChanged { remembered, seen })
-            }
-            _ => Some((soon, heard(grpc::reply(&self.info(now, before))))),
+            _ => grpc::reply(&self.info(now)).into(),
         }
     }
 
     /// The outcome of a job that the orchestrator is given: done, or after how long it fails, and how.
-    pub fn work(&mut self, rng: &mut Rng) -> Result<(), (Duration, Trouble)> {
+    pub fn work(&mut self) -> Result<(), (Duration, Trouble)> {
         self.jobs += 1;
         let soon = self.latency;
         match self.character {
             Character::Liar => Err((soon, Trouble::Broken)),
-            Character::Flaky if rng.below(2) == 0 => {
-                Err((Duration::from_millis(rng.below(20_000)), Trouble::Broken))
+            Character::Flaky if self.rng.below(2) == 0 => {
+                let after = Duration::from_millis(self.rng.below(20_000));
+                Err((after, Trouble::Broken))
             }
             Character::Slow => Err((Duration::from_secs(5), Trouble::Broken)),
             Character::PriceJumper => Err((soon, Trouble::TooDear)),
@@ -258,7 +251,7 @@ impl Peer {
         }
     }
 
-    fn info(&mut self, now: Time, before: Option<&Url>) -> net::OrchestratorInfo {
+    fn info(&mut self, now: Time) -> net::OrchestratorInfo {
         let model = match self.character {
             Character::Incapable => "another",
             _ => MODEL,
@@ -280,7 +273,7 @@ impl Peer {
             Character::Skewed => -100,
             _ => 1_800,
         };
-        let (transcoder, nodes) = match (self.character, before) {
+        let (transcoder, nodes) = match (self.character, &self.before) {
             (Character::Front, Some(before)) => (String::new(), vec![before.to_string()]),
             _ => (self.transcoder.to_string(), vec![]),
         };
@@ -307,6 +300,22 @@ impl Peer {
             }),
             ..Default::default()
         }
+    }
+}
+
+impl Machine for Peer {
+    type Event = ();
+
+    fn handle_input(&mut self, now: Time, input: Input) {
+        if let Input::Http(id, In::Request(_)) = input {
+            for step in self.answer(now) {
+                self.out.http(id, step);
+            }
+        }
+    }
+
+    fn poll_output(&mut self) -> Output<()> {
+        self.out.pop().unwrap_or(Output::Idle(None))
     }
 }
 
