@@ -129,7 +129,7 @@ impl World {
                 };
                 self.later(after, Due::Renewed(self.life));
             }
-            Event::Requoted(_) => {}
+            Event::Signers(_) | Event::Requoted(_) => {}
             Event::Held(..) => self.summary.held += 1,
             Event::Repriced { .. } => self.summary.repriced += 1,
             Event::Failed(failure) => {
