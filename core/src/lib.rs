@@ -58,6 +58,7 @@
 //! | write a trickle channel, or read one | [`trickle::Publisher`], [`trickle::Subscriber`] | HTTP |
 //! | serve trickle channels | [`trickle::Server`] | HTTP, as server |
 //! | answer applications that want batch work | [`front::Front`] | HTTP, as server |
+//! | let senders of live video in, and tell how they do | [`entry::Entry`] | HTTP |
 //! | sign for other gateways | [`payment::SignerServer`] | HTTP, signatures, records |
 //! | check and keep tickets, as an orchestrator | [`payment::TicketReceiver`] | records |
 //! | follow rounds, blocks and accounts of the chain | [`onchain::ChainWatch`] | HTTP |
@@ -81,6 +82,7 @@
 //! | [`trickle`] | the live sequence of segments that carries video |
 //! | [`job`] | jobs, which put the rooms together |
 //! | [`front`] | the front door: routes, limits and the form of answers |
+//! | [`entry`] | live entry: who sends under which name, and what is told of it |
 //!
 //! Terms are those of the network: the repository's `GLOSSARY.md` explains each.
 #![no_std]
@@ -93,6 +95,7 @@ extern crate std;
 pub mod capabilities;
 pub mod chain;
 pub mod discovery;
+pub mod entry;
 pub mod error;
 mod exchange;
 pub mod figures;

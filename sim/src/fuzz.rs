@@ -74,6 +74,7 @@ pub const TARGETS: &[Target] = targets![
     machine_batch,
     machine_bridge,
     machine_discovery,
+    machine_entry,
     machine_front,
     machine_handshake,
     machine_live_job,
@@ -466,6 +467,11 @@ pub fn machine_payment_receiver(data: &[u8]) {
 /// Nothing wrong leaves a payer, whatever its signer and orchestrator say.
 pub fn machine_payment_session(data: &[u8]) {
     crate::steps::payment_session::run(data);
+}
+
+/// Live entry answers every sender once, and gives every name to one stream at a time.
+pub fn machine_entry(data: &[u8]) {
+    crate::steps::entry::run(data);
 }
 
 /// A front door answers everybody once, and gives every place back.

@@ -6,55 +6,13 @@ use alloc::string::String;
 use bytes::Bytes;
 
 use super::route::{Live, Route};
-use super::types::{Event, Outcome, RequestId};
+use super::types::{Call, Event, Outcome, RequestId, Session};
 use super::{Front, State, reply};
 use crate::http::{Method, Request, Response};
 use crate::time::Time;
 use crate::wire::entry::{
     Door, JobQuery, OutputName, Refusal, SmokeTest, StartHook, StreamName, read_update,
 };
-
-/// A request about a live stream that makes sense by itself.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Call {
-    /// A media server has a stream for which a job is to begin.
-    Start(Box<StartHook>),
-    /// Other parameters for the model: a JSON object.
-    Update {
-        /// The stream, by its name or its id.
-        stream: String,
-        /// The object, byte by byte.
-        params: Bytes,
-    },
-    /// A question how a stream is.
-    Status {
-        /// The stream, by its id or its name.
-        stream: String,
-    },
-    /// A stream is to end.
-    Stop {
-        /// The stream, by its name or its id.
-        stream: String,
-    },
-    /// A test stream is to be sent somewhere.
-    SmokeTest(SmokeTest),
-    /// A sender's request of WHIP, under that name.
-    Whip(StreamName, Box<Session>),
-    /// A viewer's request of WHEP, for that output.
-    Whep(OutputName, Box<Session>),
-}
-
-/// A request of WHIP or WHEP. Its method, its type and its offer have not been looked at.
-#[derive(Debug)]
-pub struct Session {
-    /// The session's name, if there is one already.
-    pub name: Option<String>,
-    /// The head.
-    pub request: Request,
-    /// The whole body.
-    pub body: Bytes,
-}
 
 impl Front {
     /// Answers a request that [`Event::Live`] told of. The body of the answer is empty or whole. Unknown requests are

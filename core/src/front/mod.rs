@@ -37,12 +37,11 @@ mod shapes;
 mod types;
 mod videos;
 
-pub use live::{Call, Session};
 pub use objects::Object;
 pub use types::{
-    BODY_GAP, BODY_WITHIN, Config, Event, JOB_GRACE, LIVE_WITHIN, LiveRoutes, MAX_AUDIO, MAX_EDIT,
-    MAX_UNSENT, MAX_VIDEOS, Network, Origins, Outcome, PAGE_WITHIN, RequestId, Summary,
-    Transparency, Work,
+    BODY_GAP, BODY_WITHIN, Call, Config, Event, JOB_GRACE, LIVE_WITHIN, LiveRoutes, MAX_AUDIO,
+    MAX_EDIT, MAX_UNSENT, MAX_VIDEOS, Network, Origins, Outcome, PAGE_WITHIN, RequestId, Session,
+    Summary, Transparency, Work,
 };
 
 use alloc::boxed::Box;

@@ -7,15 +7,18 @@ use core::fmt;
 use core::net::IpAddr;
 use core::time::Duration;
 
-use super::live::Call;
+use bytes::Bytes;
+
 use super::objects::Object;
 use super::route::{Live, Page, Route};
+use crate::http::Request;
 use crate::job::batch::{Attempt, Served};
 use crate::pipeline::Pipeline;
 use crate::prefer::Preferences;
 use crate::rng::Rng;
 use crate::time::Time;
 use crate::wire::batch::BatchRequest;
+use crate::wire::entry::{OutputName, SmokeTest, StartHook, StreamName};
 use crate::wire::openai::Settings;
 
 /// Names a request from its first byte to its last: a ULID, shown as `req_01K5ZT8M3Q0V7J4X9B2C6D8E0F`.
@@ -82,6 +85,48 @@ impl fmt::Debug for Work {
             .field("model", &self.request.model())
             .finish_non_exhaustive()
     }
+}
+
+/// A request about a live stream that makes sense by itself.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Call {
+    /// A media server has a stream for which a job is to begin.
+    Start(Box<StartHook>),
+    /// Other parameters for the model: a JSON object.
+    Update {
+        /// The stream, by its name or its id.
+        stream: String,
+        /// The object, byte by byte.
+        params: Bytes,
+    },
+    /// A question how a stream is.
+    Status {
+        /// The stream, by its id or its name.
+        stream: String,
+    },
+    /// A stream is to end.
+    Stop {
+        /// The stream, by its name or its id.
+        stream: String,
+    },
+    /// A test stream is to be sent somewhere.
+    SmokeTest(SmokeTest),
+    /// A sender's request of WHIP, under that name.
+    Whip(StreamName, Box<Session>),
+    /// A viewer's request of WHEP, for that output.
+    Whep(OutputName, Box<Session>),
+}
+
+/// A request of WHIP or WHEP. Its method, its type and its offer have not been looked at.
+#[derive(Debug)]
+pub struct Session {
+    /// The session's name, if there is one already.
+    pub name: Option<String>,
+    /// The head.
+    pub request: Request,
+    /// The whole body.
+    pub body: Bytes,
 }
 
 /// An event of a [`Front`](super::Front). The shell acts on all but the last two, and answers those that ask.

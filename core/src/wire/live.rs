@@ -51,6 +51,10 @@ impl Params {
         }
     }
 
+    pub(super) const fn as_map(&self) -> &Map<String, Value> {
+        &self.0
+    }
+
     /// The object as compact JSON.
     #[must_use]
     pub fn to_json(&self) -> String {

@@ -19,6 +19,7 @@ mod properties;
 mod reference;
 mod references;
 mod selection;
+mod senders;
 mod token;
 #[path = "../support/vectors.rs"]
 mod vectors;

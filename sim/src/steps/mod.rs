@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod bridge;
 pub mod discovery;
+pub mod entry;
 pub mod front;
 pub mod handshake;
 pub mod live_job;

@@ -1,6 +1,7 @@
 //! Machines against peers that do anything in any order. `PROPTEST_CASES` says how many times; a failure prints the
 //! bytes that replay it.
 
+mod entry;
 mod finding;
 mod forms;
 mod front;

@@ -1,16 +1,18 @@
 //! Reports of a gateway on a live job: the status that is asked for, and events for those who listen (jobs spec 3.5).
 
 use alloc::borrow::ToOwned;
+use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use crate::http::Url;
 use crate::sign::Address;
 use crate::time::Time;
-use crate::wire::RunnerEvent;
+use crate::wire::{Params, RunnerEvent};
 
 /// Milliseconds of jitter above which a connection is called bad.
 const MAX_JITTER: f64 = 50.0;
@@ -213,31 +215,113 @@ pub struct TraceContext<'a> {
     pub pipeline: &'a str,
     /// The pipeline's own id.
     pub pipeline_id: &'a str,
-    /// The orchestrator at work, if there is one.
-    pub orchestrator: Option<(Address, &'a Url)>,
+    /// The orchestrator at work, if there is one, and its address as far as that is known.
+    pub orchestrator: Option<(Option<Address>, &'a Url)>,
 }
 
 impl TraceContext<'_> {
     /// An event for the queue `stream_trace`.
     #[must_use]
     pub fn trace(&self, now: Time, kind: TraceKind, message: Option<&str>) -> String {
-        let (address, url) = match self.orchestrator {
-            Some((address, url)) => (address.checksummed(), url.to_string()),
-            None => Default::default(),
-        };
         let mut event = json!({
             "type": kind.name(),
             "timestamp": millis(now),
             "stream_id": self.stream_id,
             "request_id": self.request_id,
             "pipeline_id": self.pipeline_id,
-            "orchestrator_info": { "address": address, "url": url },
+            "orchestrator_info": self.orchestrator_info(),
         });
         if let Some(message) = message {
             event["pipeline"] = self.pipeline.into();
             event["message"] = message.into();
         }
         event.to_string()
+    }
+
+    fn orchestrator_info(&self) -> Value {
+        let (address, url) = match self.orchestrator {
+            Some((address, url)) => (address.as_ref().map(Address::checksummed), url.to_string()),
+            None => Default::default(),
+        };
+        json!({ "address": address.unwrap_or_default(), "url": url })
+    }
+}
+
+/// An event for the queue `ai_stream_events`: the model has other parameters.
+#[must_use]
+pub fn params_event(about: &TraceContext<'_>, params: &Params) -> String {
+    json!({
+        "type": "params_update",
+        "stream_id": about.stream_id,
+        "request_id": about.request_id,
+        "pipeline": about.pipeline,
+        "pipeline_id": about.pipeline_id,
+        "params": params.as_map(),
+        "orchestrator_info": about.orchestrator_info(),
+    })
+    .to_string()
+}
+
+/// An event as those who listen get it, in the envelope of the reference. `random` names it; `event` is JSON.
+#[must_use]
+pub fn envelope(random: [u8; 32], now: Time, gateway: &str, queue: &str, event: &str) -> Bytes {
+    let mut id = [0; 16];
+    id.copy_from_slice(&random[..16]);
+    // A UUID of version 4.
+    id[6] = (id[6] & 0x0f) | 0x40;
+    id[8] = (id[8] & 0x3f) | 0x80;
+    let hex = hex::encode(id);
+    let parts = [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ];
+    let (kind, gateway) = (Value::from(queue), Value::from(gateway));
+    format!(
+        r#"{{"id":"{}","type":{kind},"timestamp":"{}","gateway":{gateway},"data":{event}}}"#,
+        parts.join("-"),
+        millis(now),
+    )
+    .into()
+}
+
+/// Several events as one JSON array.
+pub fn batch<'a>(events: impl Iterator<Item = &'a Bytes>) -> Bytes {
+    let mut all = Vec::from(*b"[");
+    for event in events {
+        if all.len() > 1 {
+            all.push(b',');
+        }
+        all.extend_from_slice(event);
+    }
+    all.push(b']');
+    all.into()
+}
+
+/// The queues that a runner may name. Whatever else it says is an event like others.
+const QUEUES: [&str; 4] = [
+    "stream_trace",
+    "ai_stream_events",
+    "ai_stream_status",
+    "stream_ingest_metrics",
+];
+
+impl RunnerEvent {
+    /// Adds the pipeline's own id, as events of a gateway have it.
+    #[must_use]
+    pub fn for_pipeline(mut self, id: &str) -> Self {
+        self.event.insert("pipeline_id".to_owned(), id.into());
+        self
+    }
+
+    /// The queue and the JSON of the event as it is passed on.
+    #[must_use]
+    pub fn told(&self) -> (&'static str, String) {
+        let queue = QUEUES.iter().find(|queue| **queue == self.queue);
+        let text = Value::Object(self.event.clone()).to_string();
+        (queue.unwrap_or(&"ai_stream_events"), text)
     }
 }
 

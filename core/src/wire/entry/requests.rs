@@ -4,6 +4,8 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
@@ -75,6 +77,13 @@ impl SmokeTest {
             duration,
         })
     }
+}
+
+/// Credentials for the field `Authorization` of whoever asks for a name and a password.
+#[must_use]
+pub fn basic_credentials(user: &str, password: &str) -> String {
+    let pair = alloc::format!("{user}:{password}");
+    alloc::format!("Basic {}", STANDARD.encode(pair))
 }
 
 /// The body of a heartbeat: the ids of the streams that run.

@@ -1,0 +1,825 @@
+//! Live entry: the names of live streams, who may send under them, and what becomes of them.
+//!
+//! A sender knocks: a media server's hook, WHIP or RTMP. Whether it may send is the webhook's to say, or the key's. Then
+//! it has the name, and the stream gets a job; whoever had the name before loses it at once and without a word.
+//!
+//! ```text
+//! sender                                                   stream
+//! publish ──▶ no room, bad query, wrong key ──▶ Refuse
+//!    │
+//!    ├──▶ Asking the webhook ── denied, late ──▶ Refuse, kick at the media server
+//!    │        └── gone ──▶ forgotten
+//!    ▼ admitted
+//!    ├── the stream of that name goes on with it ──▶ Admit, Update if it has parameters
+//!    ▼ otherwise an older stream of the name: Stop(TakenOver)
+//!  Admit ────────────────────────────────────────────────▶ Searching   Event::Start
+//!                                                             │ started ──▶ Settled, Update if some came meanwhile
+//!                                                             ▼
+//!                                                           Running ──── swapped ──▶ Running
+//!                                                             │ lost without a word ──▶ waits GRACE for its sender
+//! ```
+//!
+//! | state | input | next | output |
+//! |---|---|---|---|
+//! | any | update | same | Update; kept while it is searching |
+//! | any | stop, heartbeat's verdict | over | Stop, Kick |
+//! | any | sender ended, no video | over | Stop; Kick at a media server |
+//! | any | sender lost | waiting | - |
+//! | waiting | a sender of the name, for the same work | as before | Admit |
+//! | waiting | time is over | over | Stop |
+//! | Searching, Running | nobody took the job, or it failed | over | Stop, Kick, Settled |
+//! | over | - | - | status for [`REMEMBERED`], unless it was taken over |
+//!
+//! Statuses and events are told as jobs spec 3.5 has them: to whoever asks, as [`Event::Report`], and to the operator's
+//! place, in order and in batches. That never holds anything up: a queue of bounded length drops its oldest.
+//! Nothing that is told in a status names an orchestrator's address.
+
+mod asking;
+mod news;
+mod stream;
+mod told;
+mod types;
+
+pub use news::{MAX_BATCH, MAX_TRIES, MAX_WAITING, MAX_WAITING_BYTES};
+pub use stream::without_addresses;
+pub use types::{
+    AUTH_WITHIN, BEAT_EVERY, Config, Denied, Event, GRACE, Hook, Job, JobEnd, KICK_WITHIN,
+    LARGE_UPDATE, Left, MAX_ASKING, MAX_KICKS, MAX_REMEMBERED, MEDIA_WITHIN, MediaServer, Notice,
+    Publish, REMEMBERED, SenderId, StreamId, Way, Why,
+};
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::{String, ToString as _};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use self::asking::{Asking, Verdict};
+use self::news::News;
+use self::stream::Stream;
+use self::told::Remembered;
+use crate::exchange::{Bounds, Exchange};
+use crate::http::{Body, Headers, In, Method, Request, Url};
+use crate::machine::{EffectId, Input, Machine, Outbox, Output, earlier};
+use crate::rng::{Rng, Seed};
+use crate::time::Time;
+use crate::wire::entry::{
+    GatewayStatus, IngestMetrics, JobQuery, OutputName, Refusal, StreamName, TraceKind,
+    basic_credentials, error_event, heartbeat, ingest_metrics_event, params_event, read_heartbeat,
+};
+use crate::wire::{Params, RunnerEvent};
+
+const KICK: Bounds = Bounds {
+    doing: "the end of a connection at a media server",
+    what: "the media server's answer in bytes",
+    limit: 64 << 10,
+    within: KICK_WITHIN,
+    redirects: false,
+};
+const BEAT: Bounds = Bounds {
+    doing: "a heartbeat",
+    what: "the heartbeat's answer in bytes",
+    limit: 1 << 20,
+    within: BEAT_EVERY,
+    redirects: false,
+};
+
+/// The names of live streams. See the [module](self).
+#[derive(Debug)]
+pub struct Entry {
+    now: Time,
+    config: Arc<Config>,
+    rng: Rng,
+    out: Outbox<Event>,
+    minted: u64,
+    asking: BTreeMap<SenderId, Box<Asking>>,
+    streams: BTreeMap<StreamId, Stream>,
+    names: BTreeMap<StreamName, StreamId>,
+    /// The streams of senders that were let in.
+    senders: BTreeMap<SenderId, StreamId>,
+    /// Streams that wait for media, and until when.
+    due: BTreeSet<(Time, StreamId)>,
+    remembered: Remembered,
+    kicks: Vec<Exchange>,
+    beat: Option<Exchange>,
+    next_beat: Option<Time>,
+    news: News,
+    closing: bool,
+}
+
+impl Entry {
+    /// Nobody sends yet. Names of requests are drawn from the seed.
+    #[must_use]
+    pub fn new(now: Time, config: Arc<Config>, seed: Seed) -> Self {
+        let mut rng = Rng::new(seed);
+        let news = News::new(Rng::new(rng.fork()));
+        Self {
+            now,
+            next_beat: config.heartbeat.is_some().then_some(now + BEAT_EVERY),
+            config,
+            rng,
+            out: Outbox::default(),
+            minted: 0,
+            asking: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            names: BTreeMap::new(),
+            senders: BTreeMap::new(),
+            due: BTreeSet::new(),
+            remembered: Remembered::default(),
+            kicks: Vec::new(),
+            beat: None,
+            news,
+            closing: false,
+        }
+    }
+
+    /// Replaces the settings. Questions that were asked are answered as before.
+    pub fn set_config(&mut self, now: Time, config: Arc<Config>) {
+        let now = self.advance(now);
+        if config.heartbeat.is_none() {
+            self.next_beat = None;
+        } else if self.next_beat.is_none() && self.beat.is_none() {
+            self.next_beat = Some(now + BEAT_EVERY);
+        }
+        self.config = config;
+    }
+
+    /// How many streams there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Whether there is no stream.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+    }
+
+    /// How many events wait for the operator's place, and their bytes.
+    #[must_use]
+    pub fn waiting(&self) -> (usize, usize) {
+        self.news.waiting()
+    }
+
+    // ---- senders ---------------------------------------------------------------------------------------------
+
+    /// Takes in the question of a sender, whose answer is [`Event::Admit`] or [`Event::Refuse`], later or at once.
+    pub fn publish(&mut self, now: Time, publish: Publish) -> SenderId {
+        let now = self.advance(now);
+        let id = SenderId(self.mint());
+        let job = match self.hear(&publish) {
+            Ok(job) => job,
+            Err(denied) => {
+                self.refuse(id, &publish.way, denied);
+                return id;
+            }
+        };
+        let request_id = hex::encode(&self.rng.bytes32()[..4]);
+        let config = Arc::clone(&self.config);
+        let Some(webhook) = &config.webhook else {
+            self.admit(id, publish, job, request_id);
+            return id;
+        };
+        let asked = (publish, job, request_id);
+        let asking = Asking::start(&mut self.out, now, &config, webhook, asked);
+        self.asking.insert(id, Box::new(asking));
+        id
+    }
+
+    /// Reads what a sender wants, as far as that needs nobody else.
+    fn hear(&self, publish: &Publish) -> Result<JobQuery, Denied> {
+        let is_new = !self.names.contains_key(&publish.name);
+        let no_room = is_new && self.streams.len() >= self.config.max_streams;
+        if self.closing || no_room || self.asking.len() >= MAX_ASKING {
+            return Err(Denied::Full);
+        }
+        let job = asking::job(publish)?;
+        let is_ours = !matches!(publish.way, Way::Hook(_));
+        if is_ours && !asking::has_key(&self.config, publish) {
+            return Err(Denied::Unauthorized);
+        }
+        let stream = self.names.get(&publish.name).map(|id| &self.streams[id]);
+        let is_taken =
+            stream.is_some_and(|stream| stream.sender.is_some() && stream.until.is_none());
+        if is_taken && is_ours && !self.config.takeover {
+            return Err(Denied::Taken);
+        }
+        Ok(job)
+    }
+
+    /// Tells that a sender left. One that is not let in yet is forgotten, and so is one that was replaced.
+    pub fn left(&mut self, now: Time, id: SenderId, how: Left) {
+        let now = self.advance(now);
+        if let Some(mut asking) = self.asking.remove(&id) {
+            asking.exchange.abort(&mut self.out);
+            return;
+        }
+        let Some(stream_id) = self.senders.remove(&id) else {
+            return;
+        };
+        let Some(stream) = self.streams.get_mut(&stream_id) else {
+            return;
+        };
+        if stream.waiting == Some(id) {
+            stream.waiting = None;
+        }
+        if stream.sender != Some(id) {
+            return;
+        }
+        match how {
+            Left::Ended => self.end(stream_id, Why::Disconnected),
+            Left::NoVideo => self.end(stream_id, Why::NoVideo),
+            Left::Lost => self.wait(stream_id, now + GRACE),
+        }
+    }
+
+    /// Lets a stream wait for media until then.
+    fn wait(&mut self, id: StreamId, until: Time) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            if let Some(before) = stream.until.replace(until) {
+                self.due.remove(&(before, id));
+            }
+            self.due.insert((until, id));
+        }
+    }
+
+    fn refuse(&mut self, id: SenderId, way: &Way, denied: Denied) {
+        self.out.event(Event::Refuse(id, denied));
+        self.kick_at_source(way);
+    }
+
+    fn judged(&mut self, id: SenderId, verdict: Verdict) {
+        let Some(asking) = self.asking.remove(&id) else {
+            return;
+        };
+        let Asking {
+            publish,
+            request_id,
+            ..
+        } = *asking;
+        let (judged, notice) = verdict;
+        self.out_notice(notice);
+        match judged {
+            _ if self.closing => self.refuse(id, &publish.way, Denied::Full),
+            Ok(job) => self.admit(id, publish, job, request_id),
+            Err(denied) => self.refuse(id, &publish.way, denied),
+        }
+    }
+
+    /// Gives a sender the name that it wants.
+    fn admit(&mut self, id: SenderId, publish: Publish, job: JobQuery, request_id: String) {
+        let older = self.names.get(&publish.name).copied();
+        if let Some(older) = older {
+            if self.streams[&older].goes_on_with(&publish.way, &job) {
+                return self.go_on(id, older, job);
+            }
+            self.end(older, Why::TakenOver);
+        } else if self.streams.len() >= self.config.max_streams {
+            // Others were let in while it asked.
+            return self.refuse(id, &publish.way, Denied::Full);
+        }
+        let stream_id = StreamId(self.mint());
+        let announced = matches!(publish.way, Way::Hook(_));
+        let playback = asking::playback(&self.config, &publish, &request_id);
+        let stream = Stream {
+            gateway: GatewayStatus {
+                whep_url: Some(playback.clone()),
+                ..GatewayStatus::default()
+            },
+            name: publish.name.clone(),
+            way: publish.way,
+            job,
+            request_id,
+            playback: playback.clone(),
+            sender: (!announced).then_some(id),
+            waiting: announced.then_some(id),
+            orchestrator: None,
+            runs: false,
+            params: None,
+            status: None,
+            has_input: false,
+            outputs: 0,
+            swaps: 0,
+            until: None,
+        };
+        let job = stream.to_job();
+        self.names.insert(publish.name, stream_id);
+        self.streams.insert(stream_id, stream);
+        self.senders.insert(id, stream_id);
+        if announced {
+            self.wait(stream_id, self.now + MEDIA_WITHIN);
+        }
+        self.out.event(Event::Admit {
+            sender: id,
+            stream: stream_id,
+            playback,
+            goes_on: false,
+        });
+        self.trace(stream_id, TraceKind::ReceiveStreamRequest, None);
+        self.out.event(Event::Start(stream_id, job));
+    }
+
+    /// Lets a sender go on with a stream that there is.
+    fn go_on(&mut self, id: SenderId, stream_id: StreamId, job: JobQuery) {
+        let Some(stream) = self.streams.get_mut(&stream_id) else {
+            return;
+        };
+        if let Some(until) = stream.until.take() {
+            self.due.remove(&(until, stream_id));
+        }
+        // One that left by itself is not among them any more.
+        if let Some(older) = stream.sender.replace(id)
+            && self.senders.remove(&older).is_some()
+        {
+            self.out.event(Event::Kick(older, Why::TakenOver));
+        }
+        self.senders.insert(id, stream_id);
+        self.out.event(Event::Admit {
+            sender: id,
+            stream: stream_id,
+            playback: stream.playback.clone(),
+            goes_on: true,
+        });
+        if let Some(params) = job.params
+            && stream.job.params.as_ref() != Some(&params)
+        {
+            self.change(stream_id, params);
+        }
+    }
+
+    // ---- requests about streams ------------------------------------------------------------------------------
+
+    /// Changes the parameters of a stream's model. `name` is the stream's name, or its id.
+    ///
+    /// # Errors
+    /// 404 if there is no such stream, 400 if the text is not a JSON object.
+    pub fn update(&mut self, now: Time, name: &str, params: &str) -> Result<StreamId, Refusal> {
+        self.advance(now);
+        let id = self.find(name).ok_or(Refusal::UNKNOWN_STREAM)?;
+        let read = Params::parse(params).map_err(|_| Refusal::BAD_PARAMS)?;
+        if params.len() > LARGE_UPDATE {
+            let name = self.streams[&id].name.clone();
+            let notice = Notice::LargeUpdate(name, params.len());
+            self.out.event(Event::Notice(notice));
+        }
+        self.change(id, read);
+        Ok(id)
+    }
+
+    fn change(&mut self, id: StreamId, params: Params) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        stream.job.params = Some(params.clone());
+        if stream.runs {
+            let event = params_event(&stream.context(), &params);
+            self.out.event(Event::Update(id, params));
+            self.report("ai_stream_events", event);
+        } else {
+            stream.params = Some(params);
+        }
+    }
+
+    /// The status of a stream, or of one that ended lately. `name` is the stream's id, or its name.
+    ///
+    /// # Errors
+    /// 404 if there is no such stream.
+    pub fn status(&self, name: &str) -> Result<String, Refusal> {
+        if let Some(id) = self.find(name) {
+            return Ok(self.streams[&id].told());
+        }
+        let told = self.remembered.get(name).map(String::from);
+        told.ok_or(Refusal::UNKNOWN_STREAM)
+    }
+
+    /// Ends a stream. `name` is the stream's name, or its id.
+    ///
+    /// # Errors
+    /// 404 if there is no such stream.
+    pub fn stop(&mut self, now: Time, name: &str) -> Result<(), Refusal> {
+        self.advance(now);
+        let id = self.find(name).ok_or(Refusal::UNKNOWN_STREAM)?;
+        self.end(id, Why::Asked);
+        Ok(())
+    }
+
+    /// The stream whose output has that name.
+    ///
+    /// # Errors
+    /// 404 if there is no such stream, or if another request has its name now.
+    pub fn output(&self, name: &OutputName) -> Result<StreamId, Refusal> {
+        let id = self.names.get(&name.stream).copied();
+        let is_it = |id: &StreamId| {
+            let wanted = name.request_id.as_ref();
+            wanted.is_none_or(|wanted| *wanted == self.streams[id].request_id)
+        };
+        id.filter(is_it).ok_or(Refusal::UNKNOWN_STREAM)
+    }
+
+    /// A name stands before an id, and the newest stream before those that it replaced.
+    fn find(&self, text: &str) -> Option<StreamId> {
+        let named = StreamName::parse(text)
+            .ok()
+            .and_then(|name| self.names.get(&name).copied());
+        let of_id = || self.streams.iter().rev().find(|(_, one)| one.id() == text);
+        named.or_else(|| of_id().map(|(id, _)| *id))
+    }
+
+    /// Takes in no sender any more.
+    pub fn close(&mut self, now: Time) {
+        self.advance(now);
+        self.closing = true;
+    }
+
+    /// Ends all streams.
+    pub fn stop_all(&mut self, now: Time) {
+        self.advance(now);
+        self.closing = true;
+        while let Some(id) = self.streams.keys().next().copied() {
+            self.end(id, Why::Closing);
+        }
+    }
+
+    // ---- jobs ------------------------------------------------------------------------------------------------
+
+    /// Tells that an orchestrator works for a stream.
+    pub fn started(&mut self, now: Time, id: StreamId, orchestrator: Url) {
+        self.advance(now);
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        stream.orchestrator = Some(orchestrator);
+        stream.runs = true;
+        let kept = stream.params.take();
+        if let Some(sender) = stream.waiting.take() {
+            self.senders.remove(&sender);
+            self.out.event(Event::Settled(sender));
+        }
+        if let Some(params) = kept {
+            self.change(id, params);
+        }
+    }
+
+    /// Tells that another orchestrator works for a stream, and in which words the one before was lost.
+    pub fn swapped(&mut self, now: Time, id: StreamId, why: &str, orchestrator: Url) {
+        self.advance(now);
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.swaps += 1;
+            self.trace(id, TraceKind::OrchestratorSwap, Some(why));
+        }
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.orchestrator = Some(orchestrator);
+        }
+    }
+
+    /// Passes on what a runner said.
+    pub fn runner(&mut self, now: Time, id: StreamId, event: RunnerEvent) {
+        self.advance(now);
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let event = event.for_pipeline(&stream.job.pipeline_id);
+        let (queue, text) = event.told();
+        if event.is_status() {
+            stream.status = Some(event.merged_over(stream.status.as_ref()));
+        }
+        self.report(queue, text);
+    }
+
+    /// Tells that a segment of the input is on its way.
+    pub fn input(&mut self, now: Time, id: StreamId) {
+        self.advance(now);
+        if let Some(stream) = self.streams.get_mut(&id)
+            && !core::mem::replace(&mut stream.has_input, true)
+        {
+            self.trace(id, TraceKind::SendFirstIngestSegment, None);
+        }
+    }
+
+    /// Tells that a segment of the output is there.
+    pub fn output_seen(&mut self, now: Time, id: StreamId) {
+        self.advance(now);
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.outputs = stream.outputs.saturating_add(1);
+            match stream.outputs {
+                1 => self.trace(id, TraceKind::ReceiveFirstProcessedSegment, None),
+                3 => self.trace(id, TraceKind::ReceiveFewProcessedSegments, None),
+                _ => {}
+            }
+        }
+    }
+
+    /// Tells how the input of a stream arrives.
+    pub fn metrics(&mut self, now: Time, id: StreamId, metrics: IngestMetrics) {
+        let now = self.advance(now);
+        if let Some(stream) = self.streams.get_mut(&id) {
+            let event = ingest_metrics_event(&stream.context(), now, &metrics);
+            stream.gateway.ingest = Some(metrics);
+            self.report("stream_ingest_metrics", event);
+        }
+    }
+
+    /// Tells that the job of a stream is over, or that none came about.
+    pub fn job_over(&mut self, now: Time, id: StreamId, end: JobEnd<'_>) {
+        self.advance(now);
+        let Some(stream) = self.streams.get(&id) else {
+            return;
+        };
+        let why = match end {
+            JobEnd::Finished => Why::Finished,
+            JobEnd::NoOrchestrator => Why::NoOrchestrator,
+            JobEnd::Failed(text) if stream.swaps > 0 => {
+                Why::Failed(alloc::format!("Too many swaps: {text}"))
+            }
+            JobEnd::Failed(text) => Why::Failed(text.to_string()),
+        };
+        self.end(id, why);
+    }
+
+    // ---- the end ---------------------------------------------------------------------------------------------
+
+    /// Ends a stream, and gives its name back if it has it still.
+    fn end(&mut self, id: StreamId, why: Why) {
+        let now = self.now;
+        if why == Why::NoOrchestrator {
+            self.trace(id, TraceKind::NoOrchestratorsAvailable, None);
+        }
+        let Some(mut stream) = self.streams.remove(&id) else {
+            return;
+        };
+        if let Some(until) = stream.until {
+            self.due.remove(&(until, id));
+        }
+        if self.names.get(&stream.name) == Some(&id) {
+            self.names.remove(&stream.name);
+        }
+        if let Some(message) = why.message(&stream.way) {
+            stream.gateway.fail(now, &message);
+            let event = error_event(&stream.context(), &message);
+            self.report("ai_stream_events", event);
+        }
+        let closed = stream
+            .context()
+            .trace(now, TraceKind::IngestStreamClosed, None);
+        self.report("stream_trace", closed);
+        if why != Why::TakenOver {
+            let (told_id, name) = (stream.id().to_string(), stream.name.to_string());
+            self.remembered.push(now, told_id, name, stream.told());
+        }
+        if why.kicks() {
+            self.kick_at_source(&stream.way);
+        }
+        if let Some(sender) = stream.waiting {
+            self.senders.remove(&sender);
+            self.out.event(Event::Settled(sender));
+        }
+        // A sender that left by itself is not among them any more.
+        if let Some(sender) = stream.sender
+            && self.senders.remove(&sender).is_some()
+        {
+            self.out.event(Event::Kick(sender, why.clone()));
+        }
+        self.out.event(Event::Stop(id, why));
+    }
+
+    /// Has a media server end the connection that it announced.
+    fn kick_at_source(&mut self, way: &Way) {
+        let url = types::source(way).and_then(|source| source.kick_url());
+        let Some(url) = url.filter(|_| self.kicks.len() < MAX_KICKS) else {
+            return;
+        };
+        let mut request = Request::new(Method::Post, url);
+        if let Some(server) = &self.config.media_server {
+            let credentials = basic_credentials(&server.user, &server.password);
+            request = request.header("authorization", credentials);
+        }
+        let kick = Exchange::start(&mut self.out, self.now, request, KICK);
+        self.kicks.push(kick);
+    }
+
+    // ---- events ----------------------------------------------------------------------------------------------
+
+    fn trace(&mut self, id: StreamId, kind: TraceKind, message: Option<&str>) {
+        if let Some(stream) = self.streams.get(&id) {
+            let event = stream.context().trace(self.now, kind, message);
+            self.report("stream_trace", event);
+        }
+    }
+
+    fn report(&mut self, queue: &str, event: String) {
+        if self.config.events.is_some() {
+            let config = Arc::clone(&self.config);
+            self.news.push(self.now, config.host(), queue, &event);
+            self.news
+                .send(&mut self.out, self.now, config.events.as_ref());
+            let lost = self.news.notice();
+            self.out_notice(lost);
+        }
+        let queue = queue.to_string();
+        self.out.event(Event::Report { queue, event });
+    }
+
+    fn out_notice(&mut self, notice: Option<Notice>) {
+        if let Some(notice) = notice {
+            self.out.event(Event::Notice(notice));
+        }
+    }
+
+    // ---- time and exchanges ----------------------------------------------------------------------------------
+
+    fn mint(&mut self) -> u64 {
+        self.minted += 1;
+        self.minted
+    }
+
+    /// Takes time forward and does what is due.
+    fn advance(&mut self, now: Time) -> Time {
+        self.now = self.now.max(now);
+        let now = self.now;
+        while let Some((_, id)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
+            let sent = self
+                .streams
+                .get(&id)
+                .is_some_and(|one| one.sender.is_some());
+            let why = if sent {
+                Why::Disconnected
+            } else {
+                Why::NoVideo
+            };
+            self.end(id, why);
+        }
+        let out = &mut self.out;
+        let late = self.asking.iter_mut();
+        let late: Vec<_> = late
+            .filter_map(|(id, asking)| Some((*id, asking.late(out, now)?)))
+            .collect();
+        for (id, verdict) in late {
+            self.judged(id, verdict);
+        }
+        let mut failed = Vec::new();
+        let out = &mut self.out;
+        self.kicks.retain_mut(|kick| match kick.late(out, now) {
+            Some(cause) => {
+                failed.push(Notice::NoKick(cause.to_string()));
+                false
+            }
+            None => true,
+        });
+        if let Some(cause) = self.beat.as_mut().and_then(|beat| beat.late(out, now)) {
+            failed.push(Notice::NoBeat(cause.to_string()));
+            self.rest();
+        }
+        for notice in failed {
+            self.out_notice(Some(notice));
+        }
+        if self.next_beat.is_some_and(|at| at <= now) {
+            self.next_beat = None;
+            self.tell_beat();
+        }
+        self.remembered.tick(now);
+        self.news.tick(&mut self.out, now);
+        self.tell_news();
+        now
+    }
+
+    fn tell_news(&mut self) {
+        let config = Arc::clone(&self.config);
+        self.news
+            .send(&mut self.out, self.now, config.events.as_ref());
+        let lost = self.news.notice();
+        self.out_notice(lost);
+    }
+
+    fn tell_beat(&mut self) {
+        let Some(to) = &self.config.heartbeat else {
+            return;
+        };
+        let body = heartbeat(self.streams.values().map(Stream::id));
+        let mut request = Request::new(Method::Post, to.url.clone())
+            .header("content-type", "application/json")
+            .body(Body::Full(body));
+        for (name, value) in to.headers.iter() {
+            request.headers.push_any(name, value);
+        }
+        self.beat = Some(Exchange::start(&mut self.out, self.now, request, BEAT));
+    }
+
+    /// Waits for the next heartbeat.
+    fn rest(&mut self) {
+        self.beat = None;
+        let told = self.config.heartbeat.is_some();
+        self.next_beat = told.then_some(self.now + BEAT_EVERY);
+    }
+
+    /// Takes the answer to a heartbeat, which may end streams.
+    fn beaten(&mut self, step: In) {
+        let Some(beat) = &mut self.beat else {
+            return;
+        };
+        let Some(answer) = beat.step(&mut self.out, step) else {
+            return;
+        };
+        self.rest();
+        match answer {
+            Ok(reply) => {
+                if !reply.is_success() {
+                    let why = alloc::format!("it answered {}", reply.status);
+                    self.out_notice(Some(Notice::NoBeat(why)));
+                }
+                for ended in read_heartbeat(reply.status, &reply.body) {
+                    let of_id = |(_, one): &(&StreamId, &Stream)| one.id() == ended;
+                    let all: Vec<_> = self
+                        .streams
+                        .iter()
+                        .filter(of_id)
+                        .map(|(id, _)| *id)
+                        .collect();
+                    for id in all {
+                        self.end(id, Why::Terminated);
+                    }
+                }
+            }
+            Err(cause) => self.out_notice(Some(Notice::NoBeat(cause.to_string()))),
+        }
+    }
+
+    fn kicked(&mut self, at: usize, step: In) {
+        let Some(answer) = self.kicks[at].step(&mut self.out, step) else {
+            return;
+        };
+        self.kicks.swap_remove(at);
+        let why = match answer {
+            // The connection may be gone already.
+            Ok(reply) if reply.status < 400 || reply.status == 404 => return,
+            Ok(reply) => alloc::format!("it answered {}", reply.status),
+            Err(cause) => cause.to_string(),
+        };
+        self.out_notice(Some(Notice::NoKick(why)));
+    }
+
+    fn heard(&mut self, id: EffectId, step: In) {
+        let asked = self
+            .asking
+            .iter_mut()
+            .find(|(_, one)| one.exchange.owns(id));
+        if let Some((sender, asking)) = asked {
+            let sender = *sender;
+            if let Some(verdict) = asking.step(&mut self.out, step) {
+                self.judged(sender, verdict);
+            }
+        } else if self.beat.as_ref().is_some_and(|beat| beat.owns(id)) {
+            self.beaten(step);
+        } else if let Some(at) = self.kicks.iter().position(|kick| kick.owns(id)) {
+            self.kicked(at, step);
+        } else if self.news.owns(id) {
+            self.news.step(&mut self.out, self.now, step);
+            self.tell_news();
+        }
+    }
+
+    fn wake(&self) -> Option<Time> {
+        let asking = self.asking.values().filter_map(|one| one.exchange.wake());
+        let kicks = self.kicks.iter().filter_map(Exchange::wake);
+        let beat = self.beat.as_ref().and_then(Exchange::wake);
+        let due = self.due.first().map(|(at, _)| *at);
+        let others = [
+            beat,
+            self.next_beat,
+            due,
+            self.remembered.wake(),
+            self.news.wake(),
+        ];
+        asking
+            .chain(kicks)
+            .map(Some)
+            .chain(others)
+            .fold(None, earlier)
+    }
+}
+
+impl Machine for Entry {
+    type Event = Event;
+
+    fn handle_input(&mut self, now: Time, input: Input) {
+        self.advance(now);
+        if let Input::Http(id, step) = input {
+            self.heard(id, step);
+        }
+    }
+
+    fn poll_output(&mut self) -> Output<Event> {
+        self.out.pop().unwrap_or_else(|| Output::Idle(self.wake()))
+    }
+}
+
+/// The header fields that prove to a webhook who asks: the key, in the two fields in which hooks of the reference look.
+#[must_use]
+pub fn key_headers(key: &str) -> Headers {
+    let mut headers = Headers::new();
+    if !key.is_empty() {
+        headers.push("x-api-key", key);
+        headers.push("authorization", key);
+    }
+    headers
+}

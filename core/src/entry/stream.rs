@@ -1,0 +1,129 @@
+//! A stream, from the sender that was let in to the last word about it.
+
+use alloc::boxed::Box;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+
+use super::types::{Job, SenderId, Way};
+use crate::error::{Failure, Party};
+use crate::http::Url;
+use crate::time::Time;
+use crate::wire::entry::{GatewayStatus, JobQuery, StreamName, TraceContext};
+use crate::wire::{Params, RunnerEvent};
+
+/// A stream that has a name, and its job.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) name: StreamName,
+    /// The way in of who began it.
+    pub(super) way: Way,
+    pub(super) job: JobQuery,
+    pub(super) request_id: String,
+    pub(super) playback: String,
+    /// The sender whose media it is; none while it waits for one.
+    pub(super) sender: Option<SenderId>,
+    /// A sender that is answered once the first search for an orchestrator is over.
+    pub(super) waiting: Option<SenderId>,
+    /// The orchestrator at work, or the last one.
+    pub(super) orchestrator: Option<Url>,
+    /// Whether the job has begun.
+    pub(super) runs: bool,
+    /// Parameters that came before it had.
+    pub(super) params: Option<Params>,
+    pub(super) status: Option<RunnerEvent>,
+    pub(super) gateway: GatewayStatus,
+    pub(super) has_input: bool,
+    pub(super) outputs: u32,
+    pub(super) swaps: u32,
+    /// When it ends, if no media comes before.
+    pub(super) until: Option<Time>,
+}
+
+impl Stream {
+    /// The name for status and events.
+    pub(super) fn id(&self) -> &str {
+        match &*self.job.stream_id {
+            "" => self.name.as_str(),
+            id => id,
+        }
+    }
+
+    /// The job to start.
+    pub(super) fn to_job(&self) -> Box<Job> {
+        let wanted = Some(self.job.rtmp_output.clone()).filter(|wanted| !wanted.is_empty());
+        let outputs: Vec<String> = match &self.way {
+            // A webhook may have named another place.
+            Way::Hook(hook) => {
+                let mut hook = hook.clone();
+                hook.job.rtmp_output.clone_from(&self.job.rtmp_output);
+                hook.outputs(&self.request_id)
+            }
+            Way::Whip | Way::Rtmp => wanted.into_iter().collect(),
+        };
+        Box::new(Job {
+            name: self.name.clone(),
+            request_id: self.request_id.clone(),
+            stream_id: self.id().to_string(),
+            pipeline: self.job.pipeline.clone(),
+            params: self.job.params.clone(),
+            orchestrator: self.job.orchestrator.clone(),
+            outputs,
+        })
+    }
+
+    /// The job as events name it.
+    pub(super) fn context(&self) -> TraceContext<'_> {
+        TraceContext {
+            stream_id: self.id(),
+            request_id: &self.request_id,
+            pipeline: &self.job.pipeline,
+            pipeline_id: &self.job.pipeline_id,
+            orchestrator: self.orchestrator.as_ref().map(|url| (None, url)),
+        }
+    }
+
+    /// Whether a newer sender goes on with the job of this one: it brings the media that a media server announced, it
+    /// came back, or it replaces another publisher of RTMP; and it wants the same work.
+    pub(super) fn goes_on_with(&self, way: &Way, job: &JobQuery) -> bool {
+        let announced = matches!(self.way, Way::Hook(_)) && self.sender.is_none();
+        let same_work = self.job.pipeline == job.pipeline
+            && self.job.orchestrator == job.orchestrator
+            && self.job.rtmp_output == job.rtmp_output;
+        match way {
+            // It is announced anew, with all that it wants.
+            Way::Hook(_) => false,
+            // Whatever it says, the announcement has said what is to be done.
+            Way::Whip | Way::Rtmp if announced => true,
+            Way::Rtmp if matches!(self.way, Way::Rtmp) => same_work,
+            Way::Whip | Way::Rtmp => same_work && self.until.is_some(),
+        }
+    }
+
+    /// The status as it is told.
+    pub(super) fn told(&self) -> String {
+        self.gateway.merged_with(self.status.as_ref())
+    }
+}
+
+/// The words of a failure, without the address of any peer: anybody may read them.
+#[must_use]
+pub fn without_addresses(failure: &Failure) -> String {
+    let cause = failure.cause.to_string();
+    let (who, hidden) = match &failure.who {
+        Party::Orchestrator(url) => ("the orchestrator", Some(url)),
+        Party::Channel(url) => ("the trickle channel", Some(url)),
+        Party::Signer(url) => ("the signer", Some(url)),
+        Party::Discovery(url) => ("the discovery endpoint", Some(url)),
+        Party::Chain(url) => ("the chain endpoint", Some(url)),
+        other => return alloc::format!("{other}: {cause}"),
+    };
+    let words = cause.split(' ').map(|word| {
+        let names = |url: &Url| word.contains("://") || word.contains(url.host());
+        match hidden {
+            Some(url) if names(url) => "…",
+            _ => word,
+        }
+    });
+    let words: Vec<&str> = words.collect();
+    alloc::format!("{who}: {}", words.join(" "))
+}

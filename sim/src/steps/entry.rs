@@ -1,0 +1,508 @@
+//! Live entry with senders, jobs, a webhook, a heartbeat, a media server and listeners that do anything in any order.
+//!
+//! Beside it a ledger is kept: who knocked, who was let in, which stream has which name. Every sender is answered once,
+//! a name belongs to one stream at a time, a job is started and stopped once, and when nobody moves any more all of it
+//! comes to an end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use livepeer_core::entry::{
+    BEAT_EVERY, Config, Entry, Event, Hook, JobEnd, Left, MAX_WAITING, MAX_WAITING_BYTES,
+    MediaServer, Notice, Publish, SenderId, StreamId, Way, Why, key_headers,
+};
+use livepeer_core::http::{Fault, In, Out, Url};
+use livepeer_core::wire::entry::{IngestMetrics, OutputName, StartHook, StreamName};
+use livepeer_core::wire::{EventContext, RunnerEvent};
+use livepeer_core::{Address, Effect, EffectId, Time};
+
+use super::Reel;
+use super::reel::nth;
+use crate::{Driven, Exchanges};
+
+/// A step of the play.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Somebody wants to send: which way, under which name, with what.
+    Publish(u8, u8, u8),
+    /// The n-th sender leaves.
+    Leave(u8, u8),
+    /// Somebody asks about a stream.
+    Ask(u8, u8),
+    /// The n-th job tells something; a late one that is over, too.
+    Job(u8, u8),
+    /// The n-th exchange is answered.
+    Answer(u8, u8),
+    /// The n-th exchange breaks.
+    Fail(u8),
+    /// The settings change.
+    Change(u8),
+    /// We shut down.
+    Close(bool),
+    /// Time passes: so many tens of milliseconds, squared.
+    Pass(u8),
+}
+
+impl Step {
+    /// The next step of a reel.
+    #[must_use]
+    pub fn read(reel: &mut Reel<'_>) -> Self {
+        match reel.below(24) {
+            0..=5 => Self::Publish(reel.byte(), reel.byte(), reel.byte()),
+            6..=8 => Self::Leave(reel.byte(), reel.byte()),
+            9..=11 => Self::Ask(reel.byte(), reel.byte()),
+            12..=15 => Self::Job(reel.byte(), reel.byte()),
+            16..=19 => Self::Answer(reel.byte(), reel.byte()),
+            20 => Self::Fail(reel.byte()),
+            21 if reel.below(8) == 0 => Self::Close(reel.below(2) == 0),
+            21 => Self::Change(reel.byte()),
+            22 => Self::Pass(reel.byte()),
+            _ => Self::Pass(reel.below(30)),
+        }
+    }
+}
+
+/// A host that no status may name.
+const SECRET: &str = "orch-secret.example";
+const NAMES: [&str; 3] = ["cam", "my-cam", "x"];
+
+/// A sender that nobody has forgotten.
+#[derive(Debug)]
+struct Knocked {
+    name: StreamName,
+    hook: bool,
+    /// The stream that it was let in for.
+    stream: Option<StreamId>,
+    settled: bool,
+}
+
+/// A stream that is not over.
+#[derive(Debug)]
+struct Running {
+    name: Option<StreamName>,
+    /// Whether its job was told to have begun.
+    begun: bool,
+    told: bool,
+}
+
+/// Plays steps against a live entry.
+pub struct Player {
+    now: Time,
+    book: Exchanges,
+    entry: Entry,
+    config: Config,
+    senders: BTreeMap<SenderId, Knocked>,
+    streams: BTreeMap<StreamId, Running>,
+    over: Vec<StreamId>,
+    names: BTreeMap<StreamName, StreamId>,
+    open: BTreeMap<EffectId, String>,
+    closing: bool,
+    seen: BTreeMap<String, u32>,
+}
+
+impl Player {
+    /// A live entry; the bits pick what it has.
+    #[must_use]
+    pub fn new(flavour: u8) -> Self {
+        let now = Time::from_secs(1_790_000_000);
+        let hook = |bit: u8, url: &str| {
+            (flavour & bit != 0).then(|| Hook {
+                url: Url::parse(url).expect("a URL"),
+                headers: key_headers("k"),
+            })
+        };
+        let config = Config {
+            base: "https://gw.example".into(),
+            webhook: hook(1, "https://auth.example/hook"),
+            heartbeat: hook(2, "https://beat.example/"),
+            events: hook(4, "https://listen.example/"),
+            takeover: flavour & 8 == 0,
+            max_streams: if flavour & 16 != 0 { 2 } else { 100 },
+            keys: if flavour & 32 != 0 {
+                [("cam".into(), "secret".into())].into()
+            } else {
+                BTreeMap::new()
+            },
+            media_server: (flavour & 64 != 0).then(|| MediaServer {
+                user: "admin".into(),
+                password: "pw".into(),
+            }),
+            ..Config::default()
+        };
+        let entry = Entry::new(now, Arc::new(config.clone()), [5; 32]);
+        Self {
+            now,
+            book: Exchanges::default(),
+            entry,
+            config,
+            senders: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            over: Vec::new(),
+            names: BTreeMap::new(),
+            open: BTreeMap::new(),
+            closing: false,
+            seen: BTreeMap::new(),
+        }
+    }
+
+    fn note(&mut self, what: impl Into<String>) {
+        *self.seen.entry(what.into()).or_default() += 1;
+    }
+
+    /// Plays one.
+    ///
+    /// # Panics
+    /// If an invariant breaks.
+    pub fn play(&mut self, step: &Step) {
+        match step {
+            Step::Publish(way, name, bits) => self.publish(*way, *name, *bits),
+            Step::Leave(pick, how) => {
+                if let Some(id) = nth(*pick, self.senders.keys().copied()) {
+                    let how = [Left::Ended, Left::Lost, Left::NoVideo][usize::from(how % 3)];
+                    self.senders.remove(&id);
+                    self.entry.left(self.now, id, how);
+                }
+            }
+            Step::Ask(name, what) => self.ask(*name, *what),
+            Step::Job(pick, what) => self.job(*pick, *what),
+            Step::Answer(pick, what) => {
+                if let Some((id, url)) = nth(*pick, self.open.clone()) {
+                    self.answer(id, &url, *what);
+                }
+            }
+            Step::Fail(pick) => {
+                if let Some(id) = nth(*pick, self.open.keys().copied()) {
+                    self.open.remove(&id);
+                    self.http(id, In::Failed(Fault::Broken("reset".into())));
+                }
+            }
+            Step::Change(bits) => {
+                self.config.takeover = bits & 1 == 0;
+                if bits & 2 != 0 {
+                    self.config.heartbeat = None;
+                }
+                if bits & 4 != 0 {
+                    self.config.events = None;
+                }
+                let config = Arc::new(self.config.clone());
+                self.entry.set_config(self.now, config);
+            }
+            Step::Close(all) => {
+                self.closing = true;
+                self.entry.close(self.now);
+                if *all {
+                    self.entry.stop_all(self.now);
+                }
+            }
+            Step::Pass(tens) => {
+                let tens = u64::from(*tens);
+                self.pass(Duration::from_millis(tens * tens * 10));
+            }
+        }
+        self.drain();
+    }
+
+    fn publish(&mut self, way: u8, name: u8, bits: u8) {
+        let name = NAMES[usize::from(name) % NAMES.len()];
+        let query = match bits & 7 {
+            0 => "pipeline=other",
+            1 => "params=%7Bx",
+            2 => "params=%7B%22a%22%3A1%7D&streamId=s1",
+            3 => "streamId=s1",
+            _ => "",
+        };
+        let way = match way % 3 {
+            0 => {
+                let escaped = query
+                    .replace('%', "%25")
+                    .replace('=', "%3D")
+                    .replace('&', "%26");
+                let form = format!("source_id=a1&source_type=rtmpConn&query={escaped}");
+                let kind = "application/x-www-form-urlencoded";
+                let host = Ipv4Addr::new(10, 0, 0, 9).into();
+                match StartHook::read(name, kind, &Bytes::from(form), Some(host)) {
+                    Ok(Some(hook)) => Way::Hook(Box::new(hook)),
+                    _ => return,
+                }
+            }
+            1 => Way::Whip,
+            _ => Way::Rtmp,
+        };
+        let name = StreamName::parse(name).expect("a name");
+        let hook = matches!(way, Way::Hook(_));
+        let key = ["secret", "wrong"].get(usize::from(bits >> 6)).copied();
+        let publish = Publish {
+            way,
+            name: name.clone(),
+            key: key.map(str::to_owned),
+            query: query.to_owned(),
+        };
+        let id = self.entry.publish(self.now, publish);
+        let knocked = Knocked {
+            name,
+            hook,
+            stream: None,
+            settled: false,
+        };
+        assert!(self.senders.insert(id, knocked).is_none(), "a new name");
+    }
+
+    fn ask(&mut self, name: u8, what: u8) {
+        let names = ["cam", "my-cam", "x", "s1", "nobody"];
+        let text = names[usize::from(name) % names.len()];
+        let known = StreamName::parse(text)
+            .ok()
+            .is_some_and(|name| self.names.contains_key(&name));
+        let now = self.now;
+        match what % 8 {
+            0 => {
+                let stopped = self.entry.stop(now, text);
+                assert!(stopped.is_ok() || !known);
+            }
+            1 | 2 => {
+                let updated = self.entry.update(now, text, r#"{"prompt":"dog"}"#);
+                assert!(updated.is_ok() || !known);
+            }
+            3 => {
+                let large = format!(r#"{{"prompt":"{}"}}"#, "x".repeat(33 << 10));
+                let updated = self.entry.update(now, text, &large);
+                assert!(updated.is_ok() || !known);
+            }
+            4 => assert!(self.entry.update(now, text, "[1]").is_err()),
+            5 => {
+                let output = OutputName::parse(&format!("{text}-out")).expect("an output");
+                assert_eq!(self.entry.output(&output).is_ok(), known);
+            }
+            _ => match self.entry.status(text) {
+                Ok(status) => {
+                    self.note("status");
+                    assert!(!status.contains(SECRET), "{status}");
+                }
+                Err(refusal) => {
+                    assert!(!known);
+                    self.note(refusal.status.to_string());
+                }
+            },
+        }
+    }
+
+    fn job(&mut self, pick: u8, what: u8) {
+        let id = if what >= 240 {
+            nth(pick, self.over.iter().copied())
+        } else {
+            nth(pick, self.streams.keys().copied())
+        };
+        let Some(id) = id else { return };
+        let now = self.now;
+        let url = Url::parse(&format!("https://{SECRET}:8935")).expect("a URL");
+        let begun = self.streams.get(&id).is_some_and(|one| one.begun);
+        match what % 10 {
+            0..=2 if !begun => {
+                if let Some(running) = self.streams.get_mut(&id) {
+                    running.begun = true;
+                }
+                self.entry.started(now, id, url);
+            }
+            0 => self.entry.swapped(now, id, "silent", url),
+            1 | 2 => self.entry.input(now, id),
+            3 | 4 => self.entry.output_seen(now, id),
+            5 | 6 => {
+                let mut context = EventContext::default();
+                context.add_orchestrator(Address([7; 20]), &url);
+                let said: &[u8] = if what & 16 == 0 {
+                    br#"{"type":"status","state":"ONLINE","inference_status":{"fps":1}}"#
+                } else {
+                    br#"{"event":{"type":"restart"},"queue_event_type":"mine"}"#
+                };
+                let event = RunnerEvent::parse(said, &context).expect("an object");
+                self.entry.runner(now, id, event);
+            }
+            7 => self.entry.metrics(now, id, IngestMetrics::default()),
+            8 => self.entry.job_over(now, id, JobEnd::NoOrchestrator),
+            _ if (what / 10) & 1 == 0 => self.entry.job_over(now, id, JobEnd::Finished),
+            _ => self.entry.job_over(now, id, JobEnd::Failed("it broke")),
+        }
+    }
+
+    fn answer(&mut self, id: EffectId, url: &str, what: u8) {
+        self.open.remove(&id);
+        let (status, body) = if url.contains("beat") {
+            match what % 4 {
+                0 => (200, r#"{"terminatedStreamIds":["s1","cam"]}"#),
+                1 => (500, ""),
+                _ => (200, "{}"),
+            }
+        } else {
+            match what % 8 {
+                0 => (401, "no"),
+                1 => (200, ""),
+                2 => (404, ""),
+                3 => (
+                    200,
+                    r#"{"pipeline":"p","stream_id":"s1","rtmp_output_url":"rtmp://x/y"}"#,
+                ),
+                _ => (200, "{}"),
+            }
+        };
+        self.respond(id, status, body);
+    }
+}
+
+impl Driven for Player {
+    type Machine = Entry;
+
+    fn parts(&mut self) -> (&mut Entry, &mut Time) {
+        (&mut self.entry, &mut self.now)
+    }
+
+    fn book(&mut self) -> &mut Exchanges {
+        &mut self.book
+    }
+
+    fn effect(&mut self, id: EffectId, effect: Effect) {
+        let Effect::Http(step) = effect else {
+            panic!("it signs and stores nothing: {effect:?}")
+        };
+        match step {
+            Out::Request(request) => {
+                let url = request.url.to_string();
+                let kind = ["auth", "beat", "listen", "9997"];
+                let kind = kind.iter().find(|kind| url.contains(**kind));
+                self.note(*kind.expect("a place of the operator's"));
+                self.open.insert(id, url);
+            }
+            Out::Abort => {
+                self.open.remove(&id);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Admit {
+                sender,
+                stream,
+                playback,
+                goes_on,
+            } => {
+                self.note(if goes_on { "goes on" } else { "Admit" });
+                assert!(!self.closing || goes_on || self.streams.len() <= self.config.max_streams);
+                let knocked = self.senders.get_mut(&sender);
+                let knocked = knocked.expect("it knocked, and did not leave");
+                assert!(knocked.stream.replace(stream).is_none(), "let in once");
+                let name = knocked.name.clone();
+                assert!(playback.contains(&format!("/{name}-")), "{playback}");
+                if goes_on {
+                    assert_eq!(self.names.get(&name), Some(&stream), "it has the name");
+                } else {
+                    let before = self.names.insert(name.clone(), stream);
+                    assert!(before.is_none(), "the older stream is over first");
+                    let running = Running {
+                        name: Some(name),
+                        begun: false,
+                        told: false,
+                    };
+                    assert!(self.streams.insert(stream, running).is_none());
+                    assert!(self.streams.len() <= self.config.max_streams);
+                }
+            }
+            Event::Refuse(sender, denied) => {
+                self.note(format!("refused {}", denied.status()));
+                let knocked = self.senders.remove(&sender);
+                let knocked = knocked.expect("it knocked, and did not leave");
+                assert!(knocked.stream.is_none(), "answered once");
+            }
+            Event::Start(stream, job) => {
+                let running = self.streams.get_mut(&stream).expect("a stream");
+                assert!(!std::mem::replace(&mut running.told, true), "started once");
+                assert_eq!(running.name.as_ref(), Some(&job.name));
+                assert!(!job.stream_id.is_empty());
+            }
+            Event::Settled(sender) => {
+                self.note("Settled");
+                if let Some(knocked) = self.senders.get_mut(&sender) {
+                    assert!(knocked.hook && knocked.stream.is_some());
+                    assert!(!std::mem::replace(&mut knocked.settled, true), "once");
+                    // Its connection is at the media server.
+                    self.senders.remove(&sender);
+                }
+            }
+            Event::Update(stream, _) => {
+                self.note("Update");
+                assert!(self.streams[&stream].begun, "there is a job to tell");
+            }
+            Event::Stop(stream, why) => {
+                self.note(format!("{why:?}").split('(').next().unwrap_or_default());
+                let running = self.streams.remove(&stream).expect("stopped once");
+                assert!(running.told, "it was started");
+                let name = running.name.expect("a name");
+                assert_eq!(self.names.remove(&name), Some(stream), "it had the name");
+                self.over.push(stream);
+            }
+            Event::Kick(sender, why) => {
+                self.note("Kick");
+                let knocked = self.senders.remove(&sender);
+                let knocked = knocked.expect("let in, and not gone by itself");
+                assert!(knocked.stream.is_some() && !knocked.hook);
+                assert_ne!(why, Why::Disconnected);
+            }
+            Event::Report { queue, event } => {
+                self.note(queue);
+                assert!(event.starts_with('{'));
+            }
+            Event::Notice(notice) => {
+                let notice = match notice {
+                    Notice::LargeUpdate(..) => "large",
+                    Notice::NoVerdict(_) => "no verdict",
+                    Notice::NoBeat(_) => "no beat",
+                    Notice::NoKick(_) => "no kick",
+                    Notice::EventsLost(_) => "lost",
+                    other => panic!("{other:?}"),
+                };
+                self.note(notice);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn idle(&mut self, _: Option<Time>) {
+        assert_eq!(self.entry.len(), self.streams.len());
+        let (events, bytes) = self.entry.waiting();
+        assert!(events <= MAX_WAITING && bytes <= MAX_WAITING_BYTES);
+        let named: BTreeSet<_> = self.names.values().collect();
+        assert!(named.iter().all(|id| self.streams.contains_key(id)));
+        assert_eq!(named.len(), self.streams.len(), "each has its name");
+    }
+}
+
+/// Plays what the bytes say; hands back how often each event was seen.
+///
+/// # Panics
+/// If an invariant breaks.
+pub fn run(data: &[u8]) -> BTreeMap<String, u32> {
+    let mut reel = Reel::new(data);
+    let mut player = Player::new(reel.byte());
+    reel.play(Step::read, |step| player.play(step));
+    // The webhook says nothing any more, and nobody comes back.
+    player.pass(Duration::from_secs(10));
+    let all: Vec<_> = player.senders.keys().copied().collect();
+    for id in all {
+        player.senders.remove(&id);
+        player.entry.left(player.now, id, Left::Lost);
+        player.drain();
+    }
+    player.pass(Duration::from_secs(120));
+    assert!(player.entry.is_empty(), "a stream without a sender");
+    assert!(player.names.is_empty() && player.streams.is_empty());
+    let beats = player.config.heartbeat.is_some();
+    // Nobody takes the events: in the end they are dropped.
+    player.pass(Duration::from_secs(3_600).min(BEAT_EVERY * 1_000));
+    assert_eq!(player.entry.waiting(), (0, 0));
+    let only_beats = player.open.values().all(|url| url.contains("beat"));
+    assert!(only_beats && player.open.len() <= usize::from(beats));
+    player.seen
+}
