@@ -165,6 +165,7 @@ impl Mirror {
                     Frame::Report(kind, stamp, micros) => {
                         sending.timeline.report(kind, stamp, micros);
                     }
+                    Frame::Lost => {}
                 }
             }
             Event::Ended(session, end) => {

@@ -1,9 +1,9 @@
 //! The UDP port of all sessions of WHIP and WHEP, and the requests that begin and end them.
 //!
-//! [`Port`] is a machine without sockets and without a clock, though not one of
-//! [`core`](livepeer_core::Machine)'s: its effects are datagrams. Requests come in by [`Port::call`], datagrams by
+//! [`Port`] is a machine without sockets and without a clock. Requests come in by [`Port::call`], datagrams by
 //! [`Port::receive`], time by [`Port::tick`]; any other call is a command. After each of them, drain
-//! [`Port::poll_output`] until [`Output::Idle`] says when to tick next.
+//! [`Port::poll_output`] until [`Output::Idle`] says when to tick next. To a driver of [`Machine`]s all of its outputs
+//! are events: none is an effect that those know.
 //!
 //! A datagram finds its session by the user fragment in it, if it is a STUN message whose checksum is made with the
 //! session's password, and from then on by its source address. Before that check an address is not believed: whoever
@@ -19,8 +19,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use livepeer_core::http::Response;
+use livepeer_core::machine::{self, Input};
 use livepeer_core::rng::Rng;
-use livepeer_core::{EffectId, Time};
+use livepeer_core::{EffectId, Machine, Time};
 use livepeer_media::frame::{AccessUnit, Audio, AudioCodec};
 
 use self::rates::Rates;
@@ -378,6 +379,15 @@ impl Port {
         self.end(id, End::Kicked(reason.to_owned()));
     }
 
+    /// Ends all sessions from our side. More may come; to be left alone, stop calling.
+    pub fn kick_all(&mut self, now: Time, reason: &str) {
+        self.pass(now);
+        let all: Vec<_> = self.sessions.keys().copied().collect();
+        for id in all {
+            self.end(id, End::Kicked(reason.to_owned()));
+        }
+    }
+
     /// Lets viewers watch a stream of that name. Its frames come by [`Port::send_video`] and [`Port::send_audio`].
     pub fn open_stream(&mut self, name: &str) {
         self.streams.entry(name.to_owned()).or_default();
@@ -610,5 +620,20 @@ impl Port {
         // Half the range of a stamp: it is a while until the first wrap.
         let offsets = (self.rng.below(1 << 31), self.rng.below(1 << 31));
         Viewer::new(self.now, peer, offsets)
+    }
+}
+
+impl Machine for Port {
+    type Event = Output;
+
+    fn handle_input(&mut self, now: Time, _: Input) {
+        self.tick(now);
+    }
+
+    fn poll_output(&mut self) -> machine::Output<Output> {
+        match Self::poll_output(self) {
+            Output::Idle(at) => machine::Output::Idle(at),
+            output => machine::Output::Event(output),
+        }
     }
 }

@@ -50,6 +50,8 @@ pub enum Frame {
     Audio(Audio),
     /// A sender report: the stamp of a track is at so many microseconds of the sender's clock.
     Report(Kind, Ticks, i64),
+    /// Pictures before those that come next are missing or damaged. The sender was asked for a key frame.
+    Lost,
 }
 
 /// The news of a sender's session.
@@ -335,7 +337,7 @@ impl Whip {
             gathering.saw_video(now, self.offered_audio);
         }
         if !media.contiguous {
-            self.want_key_frame(now);
+            self.lost(now);
         }
         let stamp = webrtc::ticks(media.time);
         let pts = Ticks(self.microseconds.next(now.since(Time::ZERO), stamp.0));
@@ -355,12 +357,19 @@ impl Whip {
             }
             Ok(None) => Ok(()),
             Err(dropped) => {
-                self.want_key_frame(now);
+                self.lost(now);
                 if self.video.is_hopeless() {
                     return Err(End::BadVideo(dropped.to_string()));
                 }
                 Ok(())
             }
+        }
+    }
+
+    fn lost(&mut self, now: Time) {
+        self.want_key_frame(now);
+        if matches!(self.state, State::Live) {
+            self.said.push_back(Said::Frame(now, Frame::Lost));
         }
     }
 
@@ -450,7 +459,7 @@ impl Gathering {
                 let starts = unit.key || (recovers && self.recovery == Recovery::Taken);
                 (starts, unit.data.len())
             }
-            Frame::Audio(_) | Frame::Report(..) => {
+            Frame::Audio(_) | Frame::Report(..) | Frame::Lost => {
                 if self.held.is_empty() {
                     return true;
                 }

@@ -10,14 +10,14 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use livepeer_runtime::http::FuturesIo;
 use livepeer_runtime::{Clock, Runtime};
-use smol::Timer;
 use smol::net::{TcpListener, TcpStream};
+use smol::{Async, Timer};
 
 livepeer_runtime::adapter!(SmolRuntime);
 
@@ -70,6 +70,7 @@ impl Runtime for SmolRuntime {
     type Stream = FuturesIo<TcpStream>;
     type Sleep = Sleep;
     type Listener = TcpListener;
+    type Udp = Async<UdpSocket>;
 
     fn now(&self) -> Time {
         self.clock.now()
@@ -102,5 +103,42 @@ impl Runtime for SmolRuntime {
     async fn accept(&self, listener: &Self::Listener) -> io::Result<(Self::Stream, SocketAddr)> {
         let (accepted, from) = listener.accept().await?;
         Ok((stream(accepted)?, from))
+    }
+
+    fn take_udp(&self, socket: UdpSocket) -> io::Result<Async<UdpSocket>> {
+        Async::new(socket)
+    }
+
+    fn poll_receive(
+        &self,
+        socket: &Async<UdpSocket>,
+        cx: &mut Context<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>> {
+        loop {
+            match socket.get_ref().recv_from(into) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(socket.poll_readable(cx))?;
+                }
+                received => return Poll::Ready(received),
+            }
+        }
+    }
+
+    fn try_send(
+        &self,
+        socket: &Async<UdpSocket>,
+        datagram: &[u8],
+        to: SocketAddr,
+    ) -> io::Result<()> {
+        socket.get_ref().send_to(datagram, to).map(|_| ())
+    }
+
+    fn poll_sendable(
+        &self,
+        socket: &Async<UdpSocket>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        socket.poll_writable(cx)
     }
 }

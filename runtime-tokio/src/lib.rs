@@ -54,10 +54,12 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
 
 use hyper_util::rt::TokioIo;
 use livepeer_runtime::{Clock, Runtime};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::io::ReadBuf;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
 livepeer_runtime::adapter!(TokioRuntime);
 
@@ -105,6 +107,7 @@ impl Runtime for TokioRuntime {
     type Stream = TokioIo<TcpStream>;
     type Sleep = tokio::time::Sleep;
     type Listener = TcpListener;
+    type Udp = UdpSocket;
 
     fn now(&self) -> Time {
         self.clock.now()
@@ -158,5 +161,28 @@ impl Runtime for TokioRuntime {
     async fn accept(&self, listener: &Self::Listener) -> io::Result<(Self::Stream, SocketAddr)> {
         let (accepted, from) = listener.accept().await?;
         Ok((stream(accepted)?, from))
+    }
+
+    fn take_udp(&self, socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
+        UdpSocket::from_std(socket)
+    }
+
+    fn poll_receive(
+        &self,
+        socket: &UdpSocket,
+        cx: &mut Context<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>> {
+        let mut buffer = ReadBuf::new(into);
+        let from = ready!(socket.poll_recv_from(cx, &mut buffer))?;
+        Poll::Ready(Ok((buffer.filled().len(), from)))
+    }
+
+    fn try_send(&self, socket: &UdpSocket, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
+        socket.try_send_to(datagram, to).map(|_| ())
+    }
+
+    fn poll_sendable(&self, socket: &UdpSocket, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        socket.poll_send_ready(cx)
     }
 }

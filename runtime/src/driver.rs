@@ -239,6 +239,14 @@ impl<M: Drivable, R: Runtime> Handle<M, R> {
         }
     }
 
+    /// Hands every event to `taker` instead, at once and without a task in between: it runs in whichever task brought
+    /// the input that the event came of. Events come in order and one at a time. The machine is free meanwhile, so
+    /// `taker` may use handles of it; it should be brief, and must not keep one, or the machine lives for ever. Only the
+    /// first call counts.
+    pub fn take_in_place(&self, taker: impl Fn(M::Event) + Send + Sync + 'static) {
+        self.owner.engine.take_in_place(Box::new(taker));
+    }
+
     /// Ends everything now, as dropping the last handle does. Commands still reach the machine, but nothing is
     /// performed.
     pub fn close(&self) {

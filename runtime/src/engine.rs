@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
 
 use livepeer_core::http::{self, In, Out};
@@ -42,7 +42,13 @@ pub(crate) struct Engine<M: Drivable, R: Runtime> {
     /// Whether [`MAX_EVENTS`] events wait: read without the lock by exchanges about to read.
     full: AtomicBool,
     state: Mutex<State<M>>,
+    /// Takes the events in place, if the owner said so.
+    taker: OnceLock<Taker<M::Event>>,
+    /// How often events were brought to the taker since it was done with all.
+    brought: AtomicUsize,
 }
+
+type Taker<E> = Box<dyn Fn(E) + Send + Sync>;
 
 struct State<M: Drivable> {
     machine: M,
@@ -77,6 +83,8 @@ struct Todo {
     store: bool,
     /// Records for which there is no room.
     unstored: Vec<EffectId>,
+    /// Whether the machine told of something.
+    told: bool,
 }
 
 /// Wakers to wake. Few in almost all cases, and then nothing is allocated.
@@ -125,6 +133,8 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
                 peers: 0,
                 closed: false,
             }),
+            taker: OnceLock::new(),
+            brought: AtomicUsize::new(0),
         });
         engine.run(|_, _| ());
         engine
@@ -191,6 +201,7 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
                 Output::Event(event) => {
                     trace!(of = std::any::type_name::<M>(), "out: event");
                     state.events.push_back(event);
+                    todo.told = true;
                     if state.events.len() >= MAX_EVENTS {
                         self.full.store(true, Ordering::Release);
                     }
@@ -276,6 +287,40 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
             trace!(?id, ok = false, "in: stored");
             let why = StoreFailed("too many records wait for it".into());
             self.input(Input::Stored(id, Err(why)));
+        }
+        if todo.told {
+            self.hand_over();
+        }
+    }
+
+    /// Has events taken in place from now on.
+    pub(crate) fn take_in_place(&self, taker: Taker<M::Event>) {
+        if self.taker.set(taker).is_ok() {
+            self.hand_over();
+        }
+    }
+
+    /// Hands the events to their taker, in order and one at a time. Whoever finds somebody at it, perhaps themselves,
+    /// leaves to them what they brought.
+    fn hand_over(&self) {
+        let Some(taker) = self.taker.get() else {
+            return;
+        };
+        if self.brought.fetch_add(1, Ordering::AcqRel) > 0 {
+            return;
+        }
+        let mut brought = 1;
+        loop {
+            while let Poll::Ready(Some(event)) = self.poll_event(None) {
+                taker(event);
+            }
+            match self
+                .brought
+                .compare_exchange(brought, 0, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => return,
+                Err(more) => brought = more,
+            }
         }
     }
 

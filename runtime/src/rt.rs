@@ -2,8 +2,9 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use livepeer_core::Time;
@@ -21,6 +22,8 @@ pub trait Runtime: Clone + Send + Sync + Unpin + 'static {
     type Sleep: Future<Output = ()> + Send + 'static;
     /// A listening TCP socket.
     type Listener: Send + Sync + 'static;
+    /// A bound UDP socket.
+    type Udp: Send + Sync + 'static;
 
     /// The time: what [`Clock`] says. It follows the wall clock and never goes back.
     fn now(&self) -> Time;
@@ -55,6 +58,49 @@ pub trait Runtime: Clone + Send + Sync + Unpin + 'static {
         &self,
         listener: &Self::Listener,
     ) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
+
+    /// Takes over a UDP socket that is bound and does not block, such as [`bind_udp`] makes.
+    ///
+    /// # Errors
+    /// If the system does not let the runtime watch it.
+    fn take_udp(&self, socket: UdpSocket) -> io::Result<Self::Udp>;
+
+    /// The next datagram of a socket: how long it is, and the address that it came from. A datagram longer than `into`
+    /// is cut. Only one task may wait at a time.
+    fn poll_receive(
+        &self,
+        socket: &Self::Udp,
+        cx: &mut Context<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>>;
+
+    /// Sends a datagram now, from any task.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] while the system has no room for it, see [`Runtime::poll_sendable`]; anything else
+    /// is about this datagram alone.
+    fn try_send(&self, socket: &Self::Udp, datagram: &[u8], to: SocketAddr) -> io::Result<()>;
+
+    /// Waits until the system may have room for datagrams again. Only one task may wait at a time.
+    fn poll_sendable(&self, socket: &Self::Udp, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+/// Bytes that the system is asked to keep for each direction of a UDP socket: a second of 32 Mbit/s. It gives less where
+/// its own limit is lower (`net.core.rmem_max` and `wmem_max` on Linux).
+pub const UDP_BUFFER: usize = 4 << 20;
+
+/// Binds a UDP socket that does not block, with room for bursts, for [`Runtime::take_udp`].
+///
+/// # Errors
+/// If the address cannot be bound.
+pub fn bind_udp(at: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(at)?;
+    socket.set_nonblocking(true)?;
+    let options = socket2::SockRef::from(&socket);
+    // Both only ask: a smaller buffer loses datagrams sooner, and nothing else.
+    let _ = options.set_recv_buffer_size(UDP_BUFFER);
+    let _ = options.set_send_buffer_size(UDP_BUFFER);
+    Ok(socket)
 }
 
 /// The time that adapters answer [`Runtime::now`] with: the wall clock, made fit for machines by `Steering`. Clones

@@ -201,16 +201,17 @@ impl Port {
     }
 
     /// Lets a sender in, with the URL at which its output can be watched. Whoever sent under the name is replaced.
-    pub fn admit(&mut self, now: Time, id: SessionId, playback: Option<&str>) {
+    /// Whether the sender still waited: then [`Event::Ended`] will be told of it, and of no other.
+    pub fn admit(&mut self, now: Time, id: SessionId, playback: Option<&str>) -> bool {
         self.pass(now);
         let Some(session) = self.sessions.get_mut(&id) else {
-            return;
+            return false;
         };
         let Part::Whip(whip, pending) = &mut session.part else {
-            return;
+            return false;
         };
         let Some(pending) = pending.take() else {
-            return;
+            return false;
         };
         whip.admit(self.now);
         let (stream, ufrag) = (session.stream.clone(), session.ours.ufrag.clone());
@@ -224,6 +225,7 @@ impl Port {
             self.end(older, End::TakenOver);
         }
         self.settle(id, Ok(()));
+        true
     }
 
     /// Keeps a sender out.

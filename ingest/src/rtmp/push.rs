@@ -18,7 +18,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use livepeer_core::Time;
+use livepeer_core::{Machine, Time, machine};
 use livepeer_core::rng::{Rng, Seed};
 use livepeer_media::aac;
 use livepeer_media::flv::{Tag, Writer};
@@ -534,6 +534,21 @@ impl Push {
                 publishing.queue.front().map(|(since, _)| *since + STUCK)
             }
             State::Over => None,
+        }
+    }
+}
+
+impl Machine for Push {
+    type Event = Output;
+
+    fn handle_input(&mut self, now: Time, _: machine::Input) {
+        Self::handle_input(self, now, Input::Tick);
+    }
+
+    fn poll_output(&mut self) -> machine::Output<Output> {
+        match Self::poll_output(self) {
+            Output::Idle(at) => machine::Output::Idle(at),
+            output => machine::Output::Event(output),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use livepeer_core::Time;
+use livepeer_core::{Machine, Time, machine};
 use livepeer_core::wire::entry::{Publication, StreamName};
 use livepeer_media::flv::{self, Refused};
 use livepeer_media::frame::Tracks;
@@ -579,6 +579,21 @@ impl Server {
             && stream.tracks.is_some()
         {
             self.tell(Event::Ended(stream.id, ending));
+        }
+    }
+}
+
+impl Machine for Server {
+    type Event = Output;
+
+    fn handle_input(&mut self, now: Time, _: machine::Input) {
+        Self::handle_input(self, now, Input::Tick);
+    }
+
+    fn poll_output(&mut self) -> machine::Output<Output> {
+        match Self::poll_output(self) {
+            Output::Idle(at) => machine::Output::Idle(at),
+            output => machine::Output::Event(output),
         }
     }
 }

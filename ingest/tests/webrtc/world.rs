@@ -320,6 +320,7 @@ impl World {
                     }
                 }
                 Frame::Report(kind, stamp, micros) => self.timeline.report(*kind, *stamp, *micros),
+                Frame::Lost => {}
             }
         }
         self.events.push(event);

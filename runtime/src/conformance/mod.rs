@@ -6,6 +6,7 @@
 mod api;
 mod batch;
 mod bodies;
+mod datagrams;
 mod faults;
 mod frames;
 mod front;
@@ -40,6 +41,7 @@ use crate::{Driver, Handle};
 pub use api::*;
 pub use batch::*;
 pub use bodies::*;
+pub use datagrams::*;
 pub use faults::*;
 pub use front::*;
 pub use hostile::*;
@@ -60,6 +62,9 @@ macro_rules! conformance_tests {
         $crate::conformance_tests! {
             $runtime, $block_on;
             a_streamed_upload_arrives_whole_over_tls
+            datagrams_go_both_ways
+            a_datagram_that_cannot_be_sent_ends_nothing
+            a_task_that_waits_for_a_datagram_can_be_dropped
             a_front_door_refuses_what_no_machine_could_answer
             a_front_door_gives_leave_to_send_only_what_it_will_read
             a_front_door_speaks_both_versions_of_http

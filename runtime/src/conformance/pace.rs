@@ -1,7 +1,8 @@
 //! A clock that runs at another pace, for scenarios about minutes, or about what must not depend on time at all.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
+use std::task::{Context, Poll};
 
 use livepeer_core::Time;
 
@@ -38,6 +39,7 @@ impl<R: Runtime> Runtime for Paced<R> {
     type Stream = R::Stream;
     type Sleep = R::Sleep;
     type Listener = R::Listener;
+    type Udp = R::Udp;
 
     fn now(&self) -> Time {
         self.epoch + self.inner.now().since(self.epoch) * self.faster / self.slower
@@ -70,5 +72,26 @@ impl<R: Runtime> Runtime for Paced<R> {
 
     async fn accept(&self, listener: &R::Listener) -> io::Result<(R::Stream, SocketAddr)> {
         self.inner.accept(listener).await
+    }
+
+    fn take_udp(&self, socket: UdpSocket) -> io::Result<R::Udp> {
+        self.inner.take_udp(socket)
+    }
+
+    fn poll_receive(
+        &self,
+        socket: &R::Udp,
+        cx: &mut Context<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>> {
+        self.inner.poll_receive(socket, cx, into)
+    }
+
+    fn try_send(&self, socket: &R::Udp, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
+        self.inner.try_send(socket, datagram, to)
+    }
+
+    fn poll_sendable(&self, socket: &R::Udp, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner.poll_sendable(socket, cx)
     }
 }
