@@ -11,7 +11,7 @@ use livepeer_media::frame::{AccessUnit, Audio, Ticks};
 
 use crate::sdp::Kind;
 use crate::webrtc::{Datagram, End, Happened, Out, Peer};
-use crate::whip::{CONNECTING, CONSENT};
+use crate::whip::{CONSENT, Connecting};
 
 /// At most this many bytes wait to be sent to a viewer.
 const MAX_UNSENT: usize = 2 << 20;
@@ -110,10 +110,7 @@ impl Stream {
 
 #[derive(Debug, PartialEq, Eq)]
 enum State {
-    Connecting {
-        by: Time,
-        heard: bool,
-    },
+    Connecting(Connecting),
     /// Connected: what is kept of the stream is owed.
     Joining,
     /// For a key frame.
@@ -143,10 +140,7 @@ impl Viewer {
     pub(crate) fn new(now: Time, peer: Peer, offsets: (u64, u64)) -> Self {
         Self {
             peer,
-            state: State::Connecting {
-                by: now + CONNECTING,
-                heard: false,
-            },
+            state: State::Connecting(Connecting::new(now)),
             heard: now,
             offsets,
             repeated: None,
@@ -160,7 +154,7 @@ impl Viewer {
     }
 
     pub(crate) const fn is_waiting(&self) -> bool {
-        matches!(self.state, State::Connecting { heard: false, .. })
+        matches!(&self.state, State::Connecting(connecting) if !connecting.heard)
     }
 
     pub(crate) fn accepts(&self, now: Time, from: SocketAddr, data: &[u8]) -> bool {
@@ -170,23 +164,19 @@ impl Viewer {
     pub(crate) fn receive(&mut self, now: Time, datagram: &Datagram, stun: bool) {
         if stun {
             self.heard = now;
-            if let State::Connecting {
-                by,
-                heard: heard @ false,
-            } = &mut self.state
-            {
-                (*by, *heard) = (now + CONNECTING, true);
+            if let State::Connecting(connecting) = &mut self.state {
+                connecting.hear(now);
             }
         }
         self.peer.receive(now, datagram.peer, &datagram.data);
     }
 
     pub(crate) fn tick(&mut self, now: Time) -> Result<(), End> {
-        match self.state {
-            State::Connecting { by, .. } if now >= by => {
+        match &self.state {
+            State::Connecting(connecting) if now >= connecting.by => {
                 return Err(End::NotConnected("STUN and DTLS were not done in time"));
             }
-            State::Connecting { .. } => {}
+            State::Connecting(_) => {}
             _ if now >= self.heard + CONSENT => return Err(End::Gone),
             _ => {}
         }
@@ -201,8 +191,8 @@ impl Viewer {
     }
 
     pub(crate) fn deadline(&self, now: Time) -> Option<Time> {
-        let state = match self.state {
-            State::Connecting { by, .. } => by,
+        let state = match &self.state {
+            State::Connecting(connecting) => connecting.by,
             _ => self.heard + CONSENT,
         };
         let queue = (!self.queue.is_empty()).then(|| now + Duration::from_millis(1));
@@ -257,7 +247,7 @@ impl Viewer {
             }
             Happened::Loss(_) => self.lossy_since = None,
             Happened::Closed => return Err(End::Disconnected),
-            Happened::Broken(_) if matches!(self.state, State::Connecting { .. }) => {
+            Happened::Broken(_) if matches!(self.state, State::Connecting(_)) => {
                 return Err(End::NotConnected("DTLS failed"));
             }
             Happened::Broken(text) => return Err(End::Broken(text)),

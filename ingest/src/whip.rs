@@ -69,7 +69,7 @@ pub(crate) enum Said {
 #[derive(Debug)]
 enum State {
     Asking { by: Time },
-    Connecting { by: Time, heard: bool },
+    Connecting(Connecting),
     Gathering(Gathering),
     Live,
 }
@@ -127,6 +127,31 @@ impl Default for Patience {
     }
 }
 
+/// A session whose peer is not connected yet.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Connecting {
+    /// When that is given up.
+    pub(crate) by: Time,
+    /// Whether the peer has proved to be there.
+    pub(crate) heard: bool,
+}
+
+impl Connecting {
+    pub(crate) fn new(now: Time) -> Self {
+        Self {
+            by: now + CONNECTING,
+            heard: false,
+        }
+    }
+
+    /// A valid STUN message came: with the first, the time for DTLS begins.
+    pub(crate) fn hear(&mut self, now: Time) {
+        if !std::mem::replace(&mut self.heard, true) {
+            self.by = now + CONNECTING;
+        }
+    }
+}
+
 impl Whip {
     pub(crate) fn new(now: Time, peer: Peer, config: Patience, user_agent: &str) -> Self {
         Self {
@@ -153,15 +178,12 @@ impl Whip {
     pub(crate) const fn is_waiting(&self) -> bool {
         matches!(
             self.state,
-            State::Asking { .. } | State::Connecting { heard: false, .. }
+            State::Asking { .. } | State::Connecting(Connecting { heard: false, .. })
         )
     }
 
     pub(crate) fn admit(&mut self, now: Time) {
-        self.state = State::Connecting {
-            by: now + CONNECTING,
-            heard: false,
-        };
+        self.state = State::Connecting(Connecting::new(now));
     }
 
     pub(crate) fn accepts(&self, now: Time, from: std::net::SocketAddr, data: &[u8]) -> bool {
@@ -185,12 +207,8 @@ impl Whip {
         }
         if stun {
             self.heard = now;
-            if let State::Connecting {
-                by,
-                heard: heard @ false,
-            } = &mut self.state
-            {
-                (*by, *heard) = (now + CONNECTING, true);
+            if let State::Connecting(connecting) = &mut self.state {
+                connecting.hear(now);
             }
         }
         self.peer.receive(now, datagram.peer, &datagram.data);
@@ -200,8 +218,8 @@ impl Whip {
     /// Lets time pass.
     pub(crate) fn tick(&mut self, now: Time) -> Result<(), End> {
         match &mut self.state {
-            State::Connecting { by, heard } if now >= *by => {
-                return Err(End::NotConnected(if *heard {
+            State::Connecting(connecting) if now >= connecting.by => {
+                return Err(End::NotConnected(if connecting.heard {
                     "DTLS was not done in time"
                 } else {
                     "no STUN message came"
@@ -231,7 +249,7 @@ impl Whip {
 
     pub(crate) fn deadline(&self) -> Option<Time> {
         let state = match &self.state {
-            State::Asking { by } | State::Connecting { by, .. } => Some(*by),
+            State::Asking { by } | State::Connecting(Connecting { by, .. }) => Some(*by),
             State::Gathering(gathering) => Some(gathering.deadline().min(self.heard + CONSENT)),
             State::Live => Some(self.heard + CONSENT),
         };
@@ -278,7 +296,7 @@ impl Whip {
     fn happened(&mut self, now: Time, happened: Happened) -> Result<(), End> {
         match happened {
             Happened::Connected => {
-                if matches!(self.state, State::Connecting { .. }) {
+                if matches!(self.state, State::Connecting(_)) {
                     self.state = State::Gathering(Gathering::new(now + self.config.video));
                     self.said.push_back(Said::Connected);
                 }
@@ -298,9 +316,7 @@ impl Whip {
             Happened::Closed => return Err(End::Disconnected),
             Happened::Broken(text) => {
                 return Err(match self.state {
-                    State::Asking { .. } | State::Connecting { .. } => {
-                        End::NotConnected("DTLS failed")
-                    }
+                    State::Asking { .. } | State::Connecting(_) => End::NotConnected("DTLS failed"),
                     _ => End::Broken(text),
                 });
             }
@@ -382,7 +398,7 @@ impl Whip {
                 }
                 self.open(now);
             }
-            State::Asking { .. } | State::Connecting { .. } => {}
+            State::Asking { .. } | State::Connecting(_) => {}
         }
         Ok(())
     }

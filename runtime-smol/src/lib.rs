@@ -21,6 +21,9 @@ use smol::{Async, Timer};
 
 livepeer_runtime::adapter!(SmolRuntime);
 
+#[cfg(feature = "ingest")]
+pub use livepeer_runtime::ingest;
+
 /// A driver on smol's global executor.
 #[must_use]
 pub fn driver() -> Driver {

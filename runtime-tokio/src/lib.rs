@@ -63,6 +63,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
 livepeer_runtime::adapter!(TokioRuntime);
 
+#[cfg(feature = "ingest")]
+pub use livepeer_runtime::ingest;
+
 /// A driver on the tokio runtime that runs now.
 #[must_use]
 pub fn driver() -> Driver {

@@ -131,6 +131,16 @@ impl<R: Runtime> Driver<R> {
         &self.services.runtime
     }
 
+    /// Connects for another protocol than HTTP, with TLS if the URL says so.
+    #[cfg(feature = "ingest")]
+    pub(crate) async fn connect(
+        &self,
+        url: &livepeer_core::http::Url,
+    ) -> Result<impl hyper::rt::Read + hyper::rt::Write + Unpin + use<R>, livepeer_core::http::Fault>
+    {
+        self.services.client.open(url).await
+    }
+
     /// The time.
     pub fn now(&self) -> Time {
         self.services.now()

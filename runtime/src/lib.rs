@@ -11,6 +11,8 @@ pub mod conformance;
 pub mod driver;
 mod engine;
 pub mod http;
+#[cfg(feature = "ingest")]
+pub mod ingest;
 pub mod keys;
 mod lane;
 pub mod rt;

@@ -19,7 +19,7 @@
 //! | Open | sound is [`SILENCE_AFTER`] behind the picture | Open | silence up to the picture |
 //! | Open | no picture for [`CLOCK_AFTER`] | Open | a clock reference |
 //! | Open | no picture for [`PARK_AFTER`] | Parked | `End`: readers give up on a body that stays silent |
-//! | Open | no room for [`BLOCKED_FOR`] | Open | nothing until the next key frame, `Key` |
+//! | Open | no room for [`BLOCKED_FOR`], or for [`MAX_BLOCKED`] | Open | nothing until the next key frame, `Key` |
 //! | Parked | no byte for [`KEEP_ALIVE`] | Parked | `Begin`, tables, `End` |
 //! | Parked | no picture for [`Config::stalled_after`] | Parked | `Stalled` |
 //! | Parked | a picture, and none was lost | Open | `Begin`, tables, parameter sets, picture; `Flows` if it had stalled |
@@ -66,6 +66,8 @@ pub const PARK_AFTER: Duration = Duration::from_secs(2);
 pub const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// How long the input of the job may take no more bytes before pictures are dropped.
 pub const BLOCKED_FOR: Duration = Duration::from_secs(1);
+/// Bytes that are written at most while the input of the job takes no more, before pictures are dropped.
+pub const MAX_BLOCKED: u64 = 16 << 20;
 /// Bytes that are kept at most until it is known whether there is sound.
 pub const MAX_HELD: usize = 4 << 20;
 
@@ -126,6 +128,8 @@ pub struct Figures {
     pub segments: u64,
     /// Segments among them that begin without a key frame, for want of one.
     pub forced: u64,
+    /// Bytes of MPEG-TS that were written.
+    pub bytes: u64,
     /// Pictures that were sent on.
     pub pictures: u64,
     /// Pictures that were dropped: before a key frame, or because the job took no more.
@@ -149,7 +153,8 @@ pub struct Bridge {
     /// Pictures are dropped until a key frame comes.
     needs_key: bool,
     key_asked: Option<Time>,
-    blocked: Option<Time>,
+    /// Since when the job takes no more, and what was sent on before.
+    blocked: Option<(Time, u64)>,
     figures: Figures,
     out: Outbox<Event>,
 }
@@ -276,7 +281,7 @@ impl Bridge {
     /// Whether the input of the job takes no more bytes for now.
     pub fn blocked(&mut self, now: Time, blocked: bool) {
         self.advance(now);
-        self.blocked = blocked.then(|| self.blocked.unwrap_or(self.now));
+        self.blocked = blocked.then(|| self.blocked.unwrap_or((self.now, self.figures.bytes)));
     }
 
     /// The stream is over.
@@ -290,6 +295,12 @@ impl Bridge {
         }
         self.state = State::Done;
         self.out.event(Event::Done);
+    }
+
+    /// Whether the stream is over.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        self.is_done()
     }
 
     /// Counts what became of the frames so far.
@@ -311,10 +322,11 @@ impl Bridge {
         matches!(self.state, State::Done)
     }
 
-    /// Whether the job has taken nothing for so long that pictures are dropped.
+    /// Whether the job has taken nothing for so long, or of so much, that pictures are dropped.
     fn is_full(&self) -> bool {
-        self.blocked
-            .is_some_and(|since| self.now >= since + BLOCKED_FOR)
+        self.blocked.is_some_and(|(since, before)| {
+            self.now >= since + BLOCKED_FOR || self.figures.bytes - before > MAX_BLOCKED
+        })
     }
 
     /// Whether a picture can be shown; if not, asks for one that can.
@@ -423,7 +435,7 @@ impl Bridge {
         // Nothing is added where nothing is taken.
         let packet = self.segments.as_mut().and_then(Segments::clock);
         if let Some(packet) = packet.filter(|_| self.blocked.is_none()) {
-            self.out.event(Event::Write(packet));
+            segment::write(packet, &mut self.out, &mut self.figures);
         }
         if let State::Open { clock, .. } = &mut self.state {
             *clock = self.now;

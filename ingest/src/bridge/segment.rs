@@ -103,7 +103,7 @@ impl Segments {
             }
             None => self.mux.video(unit),
         };
-        out.event(Event::Write(packets));
+        write(packets, out, figures);
         self.fill(unit.pts, out, figures);
     }
 
@@ -128,7 +128,7 @@ impl Segments {
         let packets = self.mux.audio(&audio);
         if !packets.is_empty() {
             figures.sounds += 1;
-            out.event(Event::Write(packets));
+            write(packets, out, figures);
         }
     }
 
@@ -159,7 +159,7 @@ impl Segments {
             pts += duration;
         }
         self.sound_until = Some(pts);
-        out.event(Event::Write(packets.freeze()));
+        write(packets.freeze(), out, figures);
     }
 
     /// The packet of a clock reference between slow pictures.
@@ -171,9 +171,15 @@ impl Segments {
     pub(super) fn keep_alive(&mut self, out: &mut Outbox<Event>, figures: &mut Figures) {
         figures.segments += 1;
         out.event(Event::Begin);
-        out.event(Event::Write(self.mux.tables()));
+        write(self.mux.tables(), out, figures);
         out.event(Event::End);
     }
+}
+
+/// Writes into the open segment.
+pub(super) fn write(packets: Bytes, out: &mut Outbox<Event>, figures: &mut Figures) {
+    figures.bytes += packets.len() as u64;
+    out.event(Event::Write(packets));
 }
 
 /// Frames may begin so much before the end of the last one: stamps of a source are rounded, to a millisecond in RTMP.

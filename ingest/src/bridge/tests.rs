@@ -524,3 +524,32 @@ fn frames_that_were_held_are_aligned_by_when_they_arrived() {
     assert_eq!(times(&frames, true), [90_000]);
     assert_eq!(times(&frames, false), [99_000, 100_800]);
 }
+
+#[test]
+fn a_job_that_takes_nothing_is_owed_a_bounded_number_of_bytes() {
+    const PICTURE: usize = 1 << 20;
+    let mut played = Played::new(false);
+    played.at(0, |bridge, now| {
+        bridge.video(now, now, unit(0, true));
+        bridge.blocked(now, true);
+    });
+    // All within a moment, long before time alone would say so.
+    for millis in 1..=40 {
+        let large = AccessUnit {
+            data: [&unit(millis, true).data[..], &[7; PICTURE]]
+                .concat()
+                .into(),
+            ..unit(millis, true)
+        };
+        played.at(1, |bridge, now| bridge.video(now, now, large));
+    }
+    // With its headers each takes a little more than its own bytes.
+    let passed = MAX_BLOCKED / PICTURE as u64;
+    assert_eq!(played.bridge.figures().pictures, 1 + passed);
+    assert_eq!(played.bridge.figures().dropped, 40 - passed);
+    played.at(2, |bridge, now| {
+        bridge.blocked(now, false);
+        bridge.video(now, now, unit(41, true));
+    });
+    assert_eq!(played.bridge.figures().pictures, 2 + passed);
+}

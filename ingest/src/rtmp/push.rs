@@ -18,8 +18,8 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use livepeer_core::{Machine, Time, machine};
 use livepeer_core::rng::{Rng, Seed};
+use livepeer_core::{Machine, Time, machine};
 use livepeer_media::aac;
 use livepeer_media::flv::{Tag, Writer};
 use livepeer_media::frame::{AccessUnit, Audio, AudioCodec, AudioTrack, Ticks, Tracks};
@@ -43,6 +43,9 @@ pub const MAX_QUEUE: usize = 4 << 20;
 pub const MAX_DELAY: Duration = Duration::from_secs(3);
 /// How long bytes wait to be sent before the connection is given up.
 pub const STUCK: Duration = Duration::from_secs(30);
+
+/// Messages of a server that cannot be read, at most: ffmpeg's `onFCPublish` lacks its transaction number.
+const MAX_UNREADABLE: u32 = 8;
 
 /// Refusals after which another attempt is of no use.
 const FINAL: [&str; 4] = [
@@ -210,6 +213,8 @@ pub struct Push {
     pause: Duration,
     /// Whether the server's wish for a new connection was followed since the last good one.
     followed: bool,
+    /// Messages of the server at hand that could not be read.
+    unreadable: u32,
     out: VecDeque<Output>,
     dropped: u64,
 }
@@ -253,6 +258,7 @@ impl Push {
             chance: Rng::new(seed),
             pause: FIRST_PAUSE,
             followed: false,
+            unreadable: 0,
             out: VecDeque::new(),
             dropped: 0,
         };
@@ -395,31 +401,42 @@ impl Push {
         config.stream_key = self.target.name.clone();
         config.tc_url = Some(self.target.application());
         let mut session = Box::new(ClientSession::new(config));
+        self.unreadable = 0;
         self.write(session.start());
         self.state = State::Greeting(self.now + PATIENCE, session);
     }
 
     fn data(&mut self, bytes: &[u8]) {
-        let session = match &mut self.state {
-            State::Greeting(_, session) => session,
-            State::Publishing(publishing) => &mut publishing.session,
-            _ => return,
-        };
-        let (answer, events) = match session.handle_data(bytes) {
-            Ok(heard) => heard,
-            Err(fault) => return self.lost(&fault.to_string()),
-        };
-        if !answer.is_empty() {
-            self.write(answer);
-        }
-        for event in events {
-            match event {
-                ClientEvent::Publishing => self.publishing(),
-                ClientEvent::Error { code, description } => {
-                    return self.refused(&code, &description);
+        // Byte by byte, for servers say little: at a message that it cannot read, the crate forgets what it wanted to
+        // answer to those before in the same bytes. The message itself is behind it then.
+        for byte in bytes.chunks(1) {
+            let session = match &mut self.state {
+                State::Greeting(_, session) => session,
+                State::Publishing(publishing) => &mut publishing.session,
+                _ => return,
+            };
+            let (answer, events) = match session.handle_data(byte) {
+                Ok(heard) => heard,
+                Err(fault) => {
+                    self.unreadable += 1;
+                    if self.unreadable > MAX_UNREADABLE {
+                        return self.lost(&fault.to_string());
+                    }
+                    continue;
                 }
-                ClientEvent::Closed => return self.lost("the server closed the stream"),
-                _ => {}
+            };
+            if !answer.is_empty() {
+                self.write(answer);
+            }
+            for event in events {
+                match event {
+                    ClientEvent::Publishing => self.publishing(),
+                    ClientEvent::Error { code, description } => {
+                        return self.refused(&code, &description);
+                    }
+                    ClientEvent::Closed => return self.lost("the server closed the stream"),
+                    _ => {}
+                }
             }
         }
     }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use livepeer_core::{Machine, Time, machine};
 use livepeer_core::wire::entry::{Publication, StreamName};
+use livepeer_core::{Machine, Time, machine};
 use livepeer_media::flv::{self, Refused};
 use livepeer_media::frame::Tracks;
 

@@ -24,6 +24,8 @@ struct Pushing {
     is_up: bool,
     /// Whether the network takes what is written.
     flows: bool,
+    /// Bytes that the server puts in front of each of its answers but the handshake.
+    odd: &'static [u8],
     link: Option<(Attempt, ConnectionId)>,
     unsent: Vec<Bytes>,
     events: Vec<Event>,
@@ -44,6 +46,7 @@ impl Pushing {
             listener,
             is_up: true,
             flows: true,
+            odd: &[],
             link: None,
             unsent: Vec::new(),
             events: Vec::new(),
@@ -88,8 +91,11 @@ impl Pushing {
                         self.wake = wake;
                         return;
                     };
-                    let heard = self.listener.take_sent(peer);
+                    let mut heard = self.listener.take_sent(peer);
                     if !heard.is_empty() {
+                        if heard[0] != 3 || heard.len() < 1_537 {
+                            heard.splice(0..0, self.odd.iter().copied());
+                        }
                         self.input(Input::Data(attempt, heard.into()));
                     } else if self.listener.is_closed(peer) {
                         self.link = None;
@@ -414,4 +420,36 @@ fn targets_are_read_and_their_names_hidden() {
     let target = Target::parse(TARGET).unwrap();
     assert_eq!(target.application(), "rtmp://out.example/live");
     assert!(!format!("{target:?}").contains("cam1"));
+}
+
+/// The command `onFCPublish` as ffmpeg's server sends it: a name and nothing else.
+const UNREADABLE: &[u8] = b"\x03\0\0\0\0\0\x0e\x14\0\0\0\0\x02\0\x0bonFCPublish";
+
+/// A push that connects again to a server which says that so many times before each of its answers.
+fn odd(times: usize) -> Pushing {
+    let mut pushing = Pushing::new(None, Sound::AacAndOpus);
+    pushing.odd = UNREADABLE.repeat(times).leak();
+    pushing.cut();
+    pushing.events.clear();
+    pushing.pass(2 * FIRST_PAUSE);
+    pushing
+}
+
+#[test]
+fn a_command_that_cannot_be_read_is_passed_over() {
+    let mut pushing = odd(1);
+    assert_eq!(pushing.events, [Event::Publishing]);
+    pushing.video(0, true);
+    pushing.pass(Duration::from_secs(1));
+    assert_eq!(pushing.events, [Event::Publishing], "it stays");
+}
+
+#[test]
+fn a_server_that_cannot_be_understood_is_left() {
+    let pushing = odd(9);
+    assert!(
+        matches!(pushing.events[..], [Event::Lost(..)]),
+        "{:?}",
+        pushing.events
+    );
 }

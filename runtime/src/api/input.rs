@@ -11,6 +11,8 @@ use bytes::Bytes;
 use futures_io::AsyncWrite;
 use livepeer_core::trickle::{Seq, publisher};
 use livepeer_core::{Failure, Time};
+#[cfg(feature = "ingest")]
+use livepeer_core::{Misuse, job::live::media::Media};
 
 use super::error::Error;
 use super::pump::Shared;
@@ -59,8 +61,26 @@ impl<R: Runtime> Input<R> {
         self.handed_over().await
     }
 
+    /// Begins a segment, and ends the one before it if that is open, however much is on its way.
+    #[cfg(feature = "ingest")]
+    pub(crate) fn begin_now(&self) -> Result<Seq, Misuse> {
+        self.shared.media(|media, now| media.begin(now))
+    }
+
+    /// Adds to the open segment, however much is on its way: look at [`Input::has_room`].
+    #[cfg(feature = "ingest")]
+    pub(crate) fn write_now(&self, data: Bytes) {
+        self.shared.media(|media, now| media.write(now, data));
+    }
+
+    /// Whether the orchestrator has been handed everything written so far.
+    #[cfg(feature = "ingest")]
+    pub(crate) fn has_room(&self) -> bool {
+        self.shared.look(Media::is_handed_over)
+    }
+
     /// Ends the open segment, if there is one.
-    pub(super) fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.shared.media(|media, now| media.end_segment(now));
     }
 
@@ -124,7 +144,7 @@ impl<R: Runtime> Input<R> {
         poll_fn(|cx| self.poll_handed_over(cx)).await
     }
 
-    fn poll_handed_over(&self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
+    pub(crate) fn poll_handed_over(&self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
         self.shared.poll(cx, |state| {
             if let Some(ending) = &state.ended {
                 return Some(Err(Error::of_ending(ending, &state.tried)));

@@ -78,7 +78,10 @@ impl<R: Runtime> Output<R> {
         poll_fn(|cx| self.poll_event(cx)).await
     }
 
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<OutputEvent>, Error>> {
+    pub(crate) fn poll_event(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<OutputEvent>, Error>> {
         loop {
             if let Some(event) = self.told.pop_front() {
                 return Poll::Ready(Ok(Some(event)));

@@ -93,7 +93,7 @@ impl<R: Runtime> Place<R> {
     }
 
     /// A job with this orchestrator, paid through this signer.
-    async fn job(&self) -> (LiveVideoJob<R>, Input<R>, Output<R>) {
+    pub(super) async fn job(&self) -> (LiveVideoJob<R>, Input<R>, Output<R>) {
         let job = self.gateway().live_video("noop");
         let job = job.orchestrator(&self.service).signer(&self.signer);
         job.start().await.expect("it starts")

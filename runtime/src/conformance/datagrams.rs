@@ -36,8 +36,7 @@ impl<R: Runtime> Socket<R> {
     async fn receive(&self) -> (Vec<u8>, SocketAddr) {
         let mut into = [0; 2_048];
         loop {
-            let received =
-                poll_fn(|cx| self.runtime.poll_receive(&self.udp, cx, &mut into)).await;
+            let received = poll_fn(|cx| self.runtime.poll_receive(&self.udp, cx, &mut into)).await;
             // What is reported of an earlier datagram is not about this one.
             if let Ok((length, from)) = received {
                 return (into[..length].to_vec(), from);
@@ -51,7 +50,9 @@ pub async fn datagrams_go_both_ways<R: Runtime>(runtime: R) {
     let (one, other) = (Socket::new(&runtime), Socket::new(&runtime));
     for round in 0..20_u8 {
         // Few enough to fit into the smallest buffer.
-        let sent: Vec<_> = (0..20).map(|n| pattern(n * 60 + usize::from(round))).collect();
+        let sent: Vec<_> = (0..20)
+            .map(|n| pattern(n * 60 + usize::from(round)))
+            .collect();
         for datagram in &sent {
             one.send(datagram, other.at).await.expect("there is room");
         }
@@ -73,7 +74,9 @@ pub async fn a_datagram_that_cannot_be_sent_ends_nothing<R: Runtime>(runtime: R)
     for round in 0..10_u8 {
         // Whether the system says so is its own business.
         let _ = one.send(b"nobody listens", gone).await;
-        let _ = one.send(b"nobody can be reached", ([0, 0, 0, 0], 0).into()).await;
+        let _ = one
+            .send(b"nobody can be reached", ([0, 0, 0, 0], 0).into())
+            .await;
         assert!(one.send(&[0; 1 << 17], other.at).await.is_err());
         other.send(&[round], one.at).await.expect("there is room");
         assert_eq!(one.receive().await, (vec![round], other.at));

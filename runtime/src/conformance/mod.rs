@@ -7,6 +7,7 @@ mod api;
 mod batch;
 mod bodies;
 mod datagrams;
+mod entry;
 mod faults;
 mod frames;
 mod front;
@@ -42,6 +43,7 @@ pub use api::*;
 pub use batch::*;
 pub use bodies::*;
 pub use datagrams::*;
+pub use entry::*;
 pub use faults::*;
 pub use front::*;
 pub use hostile::*;
@@ -129,6 +131,10 @@ macro_rules! conformance_tests {
             jobs_of_one_kind_share_their_sessions
             jobs_of_one_kind_look_for_orchestrators_once
             anything_can_be_dropped_anywhere
+            a_stream_by_rtmp_goes_through_a_model
+            frames_that_are_pushed_by_rtmp_arrive
+            publishers_that_are_no_good_disturb_no_other
+            a_stream_by_whip_goes_through_a_model_to_whep
             a_batch_job_is_answered_and_paid
             a_stream_is_held_back_and_loses_no_chunk
             a_job_that_is_dropped_disturbs_no_other

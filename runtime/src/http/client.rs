@@ -9,6 +9,8 @@ use std::time::Duration;
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::{TrySendError, http1, http2};
 use livepeer_core::Time;
+#[cfg(feature = "ingest")]
+use livepeer_core::http::Url;
 use livepeer_core::http::{self, Body, Fault, Headers, In, Protocol, Request, Trust};
 use rustls::RootCertStore;
 
@@ -125,10 +127,18 @@ impl<R: Runtime> Client<R> {
             &self.connectors,
             &request.url,
             request.trust,
-            request.protocol,
+            Some(request.protocol),
             heard,
         )
         .await
+    }
+
+    /// Connects for another protocol than HTTP, with TLS if the URL says so.
+    #[cfg(feature = "ingest")]
+    pub(crate) async fn open(&self, url: &Url) -> Result<super::ClientIo<R>, Fault> {
+        let (trust, heard) = (Trust::Public, Heard::default());
+        let opened = connect(&self.runtime, &self.connectors, url, trust, None, heard);
+        opened.await.map(|(stream, _)| stream)
     }
 
     async fn run_http1(

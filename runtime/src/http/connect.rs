@@ -23,13 +23,13 @@ const ADDRESS_HEAD_START: Duration = Duration::from_millis(250);
 const MAX_ADDRESSES: usize = 8;
 
 /// Connects, with TLS if the URL wants it; `heard` counts from then on. The stream is to be closed with what it hangs
-/// on.
+/// on. `None` is for protocols other than HTTP.
 pub(super) async fn connect<R: Runtime>(
     runtime: &R,
     connectors: &Connectors,
     url: &Url,
     trust: Trust,
-    protocol: Protocol,
+    protocol: Option<Protocol>,
     heard: Heard,
 ) -> Result<(Io<Wire<R::Stream>>, Option<Arc<Opened>>), Fault> {
     let watch = match url.is_secure() {
@@ -44,7 +44,7 @@ pub(super) async fn connect<R: Runtime>(
                 .connect(watch.name.clone(), HyperIo(stream))
                 .await;
             let stream = handshake.map_err(|error| tls_fault(&error, &watch, protocol))?;
-            if protocol == Protocol::Http2 && stream.get_ref().1.alpn_protocol() != Some(H2) {
+            if protocol == Some(Protocol::Http2) && stream.get_ref().1.alpn_protocol() != Some(H2) {
                 return Err(no_http2());
             }
             let opened = connectors.accept(&watch)?;
@@ -146,7 +146,7 @@ fn no_http2() -> Fault {
     Fault::Protocol("it does not offer HTTP/2, which gRPC needs".into())
 }
 
-fn tls_fault(error: &io::Error, watch: &Watch, protocol: Protocol) -> Fault {
+fn tls_fault(error: &io::Error, watch: &Watch, protocol: Option<Protocol>) -> Fault {
     if let Some(fault) = watch.fault() {
         return fault;
     }
@@ -162,8 +162,8 @@ fn tls_fault(error: &io::Error, watch: &Watch, protocol: Protocol) -> Fault {
             rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)
             | rustls::Error::NoApplicationProtocol,
         ) => match protocol {
-            Protocol::Http2 => no_http2(),
-            Protocol::Http1 => Fault::Protocol("it does not offer HTTP/1.1".into()),
+            Some(Protocol::Http2) => no_http2(),
+            _ => Fault::Protocol("it does not offer HTTP/1.1".into()),
         },
         Some(rustls::Error::InvalidCertificate(why)) => {
             Fault::Tls(format!("the certificate is not trusted: {why}"))

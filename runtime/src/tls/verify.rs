@@ -23,9 +23,9 @@ use crate::signal::{Signal, Stop};
 pub(crate) struct Connectors {
     pins: Pins,
     roots: Option<Arc<RootCertStore>>,
-    /// Configurations for publicly trusted peers, by protocol; made when first needed, as reading the system's roots
-    /// takes time.
-    public: [OnceLock<Arc<ClientConfig>>; 2],
+    /// Configurations for publicly trusted peers, by protocol: none of HTTP, HTTP/1.1 and HTTP/2. Made when first
+    /// needed, as reading the system's roots takes time.
+    public: [OnceLock<Arc<ClientConfig>>; 3],
     /// Connections that remembered certificates opened, by host and port.
     opened: Mutex<BTreeMap<String, Vec<Weak<Opened>>>>,
 }
@@ -84,19 +84,20 @@ impl Connectors {
         self.roots.as_ref()
     }
 
-    /// Prepares a handshake: its TLS configuration, and a watch on the certificate that the peer shows.
+    /// Prepares a handshake: its TLS configuration, and a watch on the certificate that the peer shows. `None` is for
+    /// protocols other than HTTP.
     pub(crate) fn watch(
         &self,
         url: &Url,
         trust: Trust,
-        protocol: Protocol,
+        protocol: Option<Protocol>,
     ) -> Result<Watch, Fault> {
         let name = ServerName::try_from(url.host().to_owned());
         if trust == Trust::Public {
             let name =
                 name.map_err(|_| Fault::Tls(format!("{} cannot be in a certificate", url.host())))?;
             let config = Arc::clone(
-                self.public[usize::from(protocol == Protocol::Http2)]
+                self.public[protocol.map_or(0, |protocol| 1 + protocol as usize)]
                     .get_or_init(|| Arc::new(self.public_config(protocol))),
             );
             return Ok(Watch {
@@ -184,7 +185,7 @@ impl Connectors {
         Ok(Some(own))
     }
 
-    fn public_config(&self, protocol: Protocol) -> ClientConfig {
+    fn public_config(&self, protocol: Option<Protocol>) -> ClientConfig {
         let roots = self
             .roots
             .clone()
@@ -212,11 +213,12 @@ fn builder(
         .expect("ring has cipher suites for every version of TLS that rustls knows")
 }
 
-fn alpn(protocol: Protocol) -> Vec<Vec<u8>> {
-    vec![match protocol {
+fn alpn(protocol: Option<Protocol>) -> Vec<Vec<u8>> {
+    let name = protocol.map(|protocol| match protocol {
         Protocol::Http1 => HTTP11.to_vec(),
         Protocol::Http2 => H2.to_vec(),
-    }]
+    });
+    name.into_iter().collect()
 }
 
 /// The system's roots, or the usual ones where the system has none.
