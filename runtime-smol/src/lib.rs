@@ -74,6 +74,10 @@ impl Runtime for SmolRuntime {
     type Sleep = Sleep;
     type Listener = TcpListener;
     type Udp = Async<UdpSocket>;
+    #[cfg(unix)]
+    type LocalStream = FuturesIo<smol::net::unix::UnixStream>;
+    #[cfg(unix)]
+    type LocalListener = smol::net::unix::UnixListener;
 
     fn now(&self) -> Time {
         self.clock.now()
@@ -143,5 +147,18 @@ impl Runtime for SmolRuntime {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         socket.poll_writable(cx)
+    }
+
+    #[cfg(unix)]
+    fn take_local(
+        &self,
+        socket: std::os::unix::net::UnixListener,
+    ) -> io::Result<Self::LocalListener> {
+        smol::Async::new(socket).map(Into::into)
+    }
+
+    #[cfg(unix)]
+    async fn accept_local(&self, listener: &Self::LocalListener) -> io::Result<Self::LocalStream> {
+        Ok(FuturesIo(listener.accept().await?.0))
     }
 }

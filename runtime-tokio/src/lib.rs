@@ -111,6 +111,10 @@ impl Runtime for TokioRuntime {
     type Sleep = tokio::time::Sleep;
     type Listener = TcpListener;
     type Udp = UdpSocket;
+    #[cfg(unix)]
+    type LocalStream = TokioIo<tokio::net::UnixStream>;
+    #[cfg(unix)]
+    type LocalListener = tokio::net::UnixListener;
 
     fn now(&self) -> Time {
         self.clock.now()
@@ -187,5 +191,18 @@ impl Runtime for TokioRuntime {
 
     fn poll_sendable(&self, socket: &UdpSocket, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         socket.poll_send_ready(cx)
+    }
+
+    #[cfg(unix)]
+    fn take_local(
+        &self,
+        socket: std::os::unix::net::UnixListener,
+    ) -> io::Result<Self::LocalListener> {
+        tokio::net::UnixListener::from_std(socket)
+    }
+
+    #[cfg(unix)]
+    async fn accept_local(&self, listener: &Self::LocalListener) -> io::Result<Self::LocalStream> {
+        Ok(TokioIo::new(listener.accept().await?.0))
     }
 }

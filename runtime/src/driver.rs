@@ -29,7 +29,9 @@ use rustls::ServerConfig;
 use self::limit::Limit;
 use crate::engine::{Drivable, Engine};
 pub use crate::engine::{MAX_EVENTS, MAX_RECORDS};
-use crate::http::{Client, Limits, Server};
+#[cfg(unix)]
+use crate::http::LocalSocket;
+use crate::http::{Client, Limits, Listener, Server};
 use crate::keys::{KeyHolder, NoKey};
 use crate::lane::PeerSink;
 use crate::lock;
@@ -308,6 +310,29 @@ impl<R: Runtime> Server<R> {
     pub fn serve_within<M: Drivable>(
         handle: &Handle<M, R>,
         listener: R::Listener,
+        tls: Option<Arc<ServerConfig>>,
+        limits: Limits,
+    ) -> io::Result<Self> {
+        Self::take(handle, Listener::Tcp(listener), tls, limits)
+    }
+
+    /// Serves as [`Server::serve_within`] does, at a unix socket and without TLS. Peers count as those of 127.0.0.1.
+    ///
+    /// # Errors
+    /// If the system does not let the runtime watch it.
+    #[cfg(unix)]
+    pub fn serve_local<M: Drivable>(
+        handle: &Handle<M, R>,
+        socket: LocalSocket,
+        limits: Limits,
+    ) -> io::Result<Self> {
+        let listener = Listener::local(handle.driver().runtime(), socket)?;
+        Self::take(handle, listener, None, limits)
+    }
+
+    fn take<M: Drivable>(
+        handle: &Handle<M, R>,
+        listener: Listener<R>,
         tls: Option<Arc<ServerConfig>>,
         limits: Limits,
     ) -> io::Result<Self> {

@@ -24,6 +24,12 @@ pub trait Runtime: Clone + Send + Sync + Unpin + 'static {
     type Listener: Send + Sync + 'static;
     /// A bound UDP socket.
     type Udp: Send + Sync + 'static;
+    /// A connected unix socket.
+    #[cfg(unix)]
+    type LocalStream: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static;
+    /// A listening unix socket.
+    #[cfg(unix)]
+    type LocalListener: Send + Sync + 'static;
 
     /// The time: what [`Clock`] says. It follows the wall clock and never goes back.
     fn now(&self) -> Time;
@@ -83,6 +89,23 @@ pub trait Runtime: Clone + Send + Sync + Unpin + 'static {
 
     /// Waits until the system may have room for datagrams again. Only one task may wait at a time.
     fn poll_sendable(&self, socket: &Self::Udp, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Takes over a unix socket that listens and does not block.
+    ///
+    /// # Errors
+    /// If the system does not let the runtime watch it.
+    #[cfg(unix)]
+    fn take_local(
+        &self,
+        socket: std::os::unix::net::UnixListener,
+    ) -> io::Result<Self::LocalListener>;
+
+    /// The next connection of a unix socket.
+    #[cfg(unix)]
+    fn accept_local(
+        &self,
+        listener: &Self::LocalListener,
+    ) -> impl Future<Output = io::Result<Self::LocalStream>> + Send;
 }
 
 /// Bytes that the system is asked to keep for each direction of a UDP socket: a second of 32 Mbit/s. It gives less where

@@ -106,10 +106,11 @@ impl Default for Figures {
 
 impl Figures {
     /// Counts a request that is over.
-    pub(super) fn count(&mut self, of: &Summary) {
+    pub(super) fn count(&mut self, of: &Summary, per_model: bool) {
         let route = of.route.map_or("", Route::name);
         let (pipeline, model) = match &of.job {
-            Some((pipeline, model)) => (pipeline.name(), model.as_str()),
+            Some((pipeline, model)) if per_model => (pipeline.name(), model.as_str()),
+            Some((pipeline, _)) => (pipeline.name(), ""),
             None => ("", ""),
         };
         let status = of
@@ -128,10 +129,9 @@ impl Figures {
         if let Some(first) = of.first {
             self.first_event.at([model]).add(first);
         }
-        let Some((pipeline, model)) = &of.job else {
+        if of.job.is_none() {
             return;
-        };
-        let (pipeline, model) = (pipeline.name(), model.as_str());
+        }
         let attempts = of.served.as_ref().map_or(&of.attempts, |of| &of.attempts);
         for attempt in attempts {
             let reason = format!("{}", attempt.reason);
@@ -268,31 +268,37 @@ mod tests {
             url: url("https://a.example:8935"),
             reason: Left::Busy,
         }]);
-        figures.count(&Summary {
-            served: Some(Served {
-                url: url("https://b.example:8935"),
-                address: Address([1; 20]),
-                units: 1_000,
-                price: Price::new(12_500, 3),
-                cost: Amount::ratio(10, 3).unwrap(),
-                tickets: 2,
-                attempts: attempts.clone(),
-                waited: Duration::ZERO,
-                selecting: Duration::ZERO,
-                paying: Duration::ZERO,
-                upstream: Duration::from_secs(2),
-            }),
-            is_retry: true,
-            overhead: Some(Duration::from_micros(300)),
-            ..summary("m")
-        });
-        figures.count(&Summary {
-            status: Some(503),
-            error: Some("no_orchestrator"),
-            outcome: Outcome::Refused,
-            attempts,
-            ..summary("m")
-        });
+        figures.count(
+            &Summary {
+                served: Some(Served {
+                    url: url("https://b.example:8935"),
+                    address: Address([1; 20]),
+                    units: 1_000,
+                    price: Price::new(12_500, 3),
+                    cost: Amount::ratio(10, 3).unwrap(),
+                    tickets: 2,
+                    attempts: attempts.clone(),
+                    waited: Duration::ZERO,
+                    selecting: Duration::ZERO,
+                    paying: Duration::ZERO,
+                    upstream: Duration::from_secs(2),
+                }),
+                is_retry: true,
+                overhead: Some(Duration::from_micros(300)),
+                ..summary("m")
+            },
+            true,
+        );
+        figures.count(
+            &Summary {
+                status: Some(503),
+                error: Some("no_orchestrator"),
+                outcome: Outcome::Refused,
+                attempts,
+                ..summary("m")
+            },
+            true,
+        );
         let page = figures.to_prometheus(&Gauges {
             in_flight: BTreeMap::from([(Route::Chat, 3)]),
             streams: 2,
@@ -325,10 +331,21 @@ mod tests {
     fn names_that_callers_make_up_do_not_grow_the_page_for_ever() {
         let mut figures = Figures::default();
         for n in 0..MAX_SERIES + 10 {
-            figures.count(&summary(&format!("m{n}")));
+            figures.count(&summary(&format!("m{n}")), true);
         }
         assert_eq!(figures.requests.iter().count(), MAX_SERIES + 1);
         let labels = [Route::Chat.name(), "llm", OTHER, "200", "answered"];
         assert_eq!(figures.requests.get(labels), Some(&10));
+    }
+
+    #[test]
+    fn figures_without_models_have_an_empty_label() {
+        let mut figures = Figures::default();
+        for n in 0..3 {
+            figures.count(&summary(&format!("m{n}")), false);
+        }
+        let labels = [Route::Chat.name(), "llm", "", "200", "answered"];
+        assert_eq!(figures.requests.get(labels), Some(&3));
+        assert_eq!(figures.requests.iter().count(), 1);
     }
 }

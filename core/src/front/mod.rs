@@ -347,7 +347,7 @@ impl Front {
 
     /// Counts a request that is over, and tells of it.
     fn finished(&mut self, summary: Summary) {
-        self.figures.count(&summary);
+        self.figures.count(&summary, self.config.figures_per_model);
         self.out.event(Event::Finished(Box::new(summary)));
     }
 

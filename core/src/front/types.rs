@@ -323,6 +323,8 @@ pub struct Config {
     pub transparency: Transparency,
     /// Whether `server-timing` is told too.
     pub server_timing: bool,
+    /// Whether figures are kept for each model, and not only for all together.
+    pub figures_per_model: bool,
     /// Pages that are asked of the shell; the others are unknown paths.
     pub pages: Vec<Page>,
     /// Routes about live streams.
@@ -386,6 +388,7 @@ impl Default for Config {
             cors: Origins::None,
             transparency: Transparency::Full,
             server_timing: false,
+            figures_per_model: true,
             pages: Vec::new(),
             live: LiveRoutes::None,
             done_on_native: false,

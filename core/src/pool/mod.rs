@@ -362,6 +362,21 @@ impl<S: Selector> SessionPool<S> {
         self.lent
     }
 
+    /// Sets how many sessions are kept ready, and how many further nodes of an orchestrator are asked.
+    pub fn set_ready(&mut self, now: Time, ready: usize, extra_nodes: usize) {
+        if (ready, extra_nodes) != (self.config.ready, self.config.extra_nodes) {
+            self.pass(now);
+            self.config.ready = ready;
+            self.config.extra_nodes = extra_nodes;
+            self.settle();
+        }
+    }
+
+    /// Replaces the policy by which sessions are lent.
+    pub fn set_selector(&mut self, selector: S) {
+        self.selector = selector;
+    }
+
     /// How many sessions could be lent now.
     #[must_use]
     pub fn ready(&self) -> usize {

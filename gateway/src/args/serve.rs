@@ -31,7 +31,7 @@ pub(crate) struct FrontArgs {
     #[arg(long, conflicts_with = "check")]
     pub(crate) print_config: bool,
     /// Where to listen, 127.0.0.1:9935 if nothing is said; repeat the option or separate with commas. ADDR is ip:port,
-    /// or a port on loopback.
+    /// a port on loopback, or unix:/path.
     #[arg(long, value_name = "ADDR", value_delimiter = ',')]
     listen: Vec<String>,
     /// Where to answer operators (/metrics), 127.0.0.1:5935 if nothing is said.

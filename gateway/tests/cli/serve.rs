@@ -4,6 +4,8 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use livepeer_runtime::tls::Identity;
+
 use crate::files::Folder;
 use crate::http::{call, try_fetch};
 use crate::process::{gateway, signal};
@@ -388,7 +390,7 @@ fn a_configuration_is_checked_and_shown_without_a_start() {
         "{told}"
     );
     assert!(
-        told.contains(":3:2: the table `fleet` is not supported yet"),
+        told.contains(":3:2: the table `fleet` belongs to several instances as one"),
         "{told}"
     );
     assert!(told.contains("nothing was started"), "{told}");
@@ -406,5 +408,70 @@ fn a_configuration_is_checked_and_shown_without_a_start() {
     assert!(
         ran.status.success() && shown.contains("payer.offchain = true  # --offchain"),
         "{shown}"
+    );
+}
+
+#[test]
+#[cfg(unix)]
+fn a_port_shows_its_certificate_until_a_reload_and_a_unix_socket_stays_plain() {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    let folder = Folder::new("serve-tls");
+    let (file, path) = (folder.path("gateway.toml"), folder.path("gateway.sock"));
+    let pem = || {
+        let now = livepeer_runtime::Clock::start().now();
+        Identity::self_signed_pem("localhost", now).expect("a name")
+    };
+    let identity = folder.private("identity.pem", &pem());
+    let text = format!(
+        "[serve]\nlisten = [\"127.0.0.1:0\", \"unix:{path}\"]\n[serve.tls]\ncert = \"{identity}\"\nkey = \"{identity}\"\n\
+         [payer]\noffchain = true\n[orchestrators]\nlist = [\"127.0.0.1:9\"]\n[pools]\nwarm_up = [\"llm/{LLM}\"]\n"
+    );
+    fs::write(&file, &text).expect("there is room");
+    // Of a gateway that was killed.
+    drop(UnixListener::bind(&path).expect("the path is free"));
+    let mut command = gateway();
+    command.args(["serve", "--config", &file, "--ops", "127.0.0.1:0"]);
+    let mut server = Server::start(&mut command, |line| line.starts_with("ops"));
+    let door = server.introduction.lines().next().expect("a line");
+    let door = door
+        .split("https://")
+        .nth(1)
+        .expect("a port that speaks TLS");
+    let door = door.split(' ').next().expect("an address");
+    let (status, told) = call(door, "GET", "/healthz", &[], b"");
+    assert_eq!((status, told.as_str()), (400, "this port speaks https\n"));
+    let mut stream = UnixStream::connect(&path).expect("it listens");
+    let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let says = |what: &str| {
+        signal(server.running.0.id(), "HUP");
+        while let Ok(line) = server.said.recv_timeout(Duration::from_secs(30)) {
+            if line.contains(what) {
+                return;
+            }
+        }
+        panic!("it never said {what:?}");
+    };
+    folder.private("identity.pem", &pem());
+    says("the configuration changed: the certificate of serve.tls");
+    folder.private("identity.pem", "words");
+    says(":4:8: serve.tls: ");
+    fs::write(
+        &file,
+        text.replace("[serve.tls]\ncert", "# ")
+            .replace("\nkey =", "\n# "),
+    )
+    .expect("there is room");
+    says("error: serve.tls cannot change without a restart");
+    signal(server.running.0.id(), "TERM");
+    let ended = server.running.wait(Duration::from_secs(60));
+    assert!(
+        ended.success() && !fs::exists(&path).expect("it can be asked"),
+        "{ended}"
     );
 }

@@ -15,13 +15,14 @@ use livepeer_core::job::batch::{Config, Finished, JobId};
 use livepeer_core::money::Price;
 use livepeer_core::pipeline::Pipeline;
 use livepeer_core::prefer::Preferences;
+use livepeer_core::selection::{Balanced, Strengths};
 use livepeer_core::wire::batch::BatchRequest;
 
 use super::Error;
 use super::account::Account;
 use super::event::BatchEvent;
 use super::fleet::Fleet;
-use super::hub::{Hub, Kind, Search};
+use super::hub::{Hub, Kind, Search, Settings};
 use super::peers::{Peers, peer_settings};
 use super::requests::measure;
 use crate::Runtime;
@@ -31,15 +32,15 @@ use crate::Runtime;
 ///
 /// What all jobs may spend together is the driver's matter ([`Driver::with_limit`](crate::Driver::with_limit)).
 ///
-/// Jobs with the same pipeline, model, orchestrators, payer and limits share sessions and balances with orchestrators;
-/// such a set is configured by its first job.
+/// Jobs with the same pipeline, model, orchestrators, payer and limits share sessions and balances with orchestrators,
+/// so that handshakes and payments are configured by the first of them.
 #[must_use = "a job begins when it is sent"]
 pub struct Submission<R: Runtime> {
     fleet: Fleet<R>,
     request: BatchRequest,
     preferences: Preferences,
     peers: Peers,
-    config: Config,
+    settings: Settings,
     max_price: Option<Price>,
 }
 
@@ -50,7 +51,7 @@ impl<R: Runtime> Submission<R> {
             request,
             preferences: Preferences::default(),
             peers: Peers::default(),
-            config: Config::default(),
+            settings: Settings::default(),
             max_price: None,
         }
     }
@@ -66,13 +67,13 @@ impl<R: Runtime> Submission<R> {
 
     /// Sets which certificates of orchestrators are good enough; by default the first one seen at each.
     pub fn trust(mut self, trust: Trust) -> Self {
-        self.config.trust = trust;
+        self.settings.config.trust = trust;
         self
     }
 
     /// Sets what to do when an orchestrator shows another certificate than the one remembered.
     pub fn pin_change(mut self, change: PinChange) -> Self {
-        self.config.pool.handshake.pin_change = change;
+        self.settings.config.pool.handshake.pin_change = change;
         self
     }
 
@@ -80,14 +81,20 @@ impl<R: Runtime> Submission<R> {
     /// pipeline has it.
     pub fn max_price(mut self, price: Price) -> Self {
         self.max_price = Some(price);
-        self.config.pool.handshake.terms.ceilings = Ceilings::of(price);
-        self.config.payment.ceilings = Ceilings::of(price);
+        self.settings.config.pool.handshake.terms.ceilings = Ceilings::of(price);
+        self.settings.config.payment.ceilings = Ceilings::of(price);
         self
     }
 
-    /// Changes any other setting of the jobs that share their orchestrators with this one.
+    /// Sets how strongly price, latency, reliability and spread tell in the choice of an orchestrator.
+    pub fn strengths(mut self, strengths: Strengths) -> Self {
+        self.settings.selector = Balanced { strengths };
+        self
+    }
+
+    /// Changes any other setting. It holds for this job, and for what is asked beside it.
     pub fn config(mut self, change: impl FnOnce(&mut Config)) -> Self {
-        change(&mut self.config);
+        change(&mut self.settings.config);
         self
     }
 
@@ -101,15 +108,27 @@ impl<R: Runtime> Submission<R> {
         measure(&mut self.request)?;
         let request = std::mem::replace(&mut self.request, BatchRequest::new(Pipeline::Llm));
         let preferences = std::mem::take(&mut self.preferences);
-        let fleet = self.fleet.clone();
+        let (fleet, settings) = (self.fleet.clone(), self.settings.clone());
         let hub = self.hub(&request)?;
-        let id = hub.submit(&request, preferences)?;
+        let id = hub.submit(&request, preferences, settings)?;
         Ok(BatchJob {
             hub,
             id,
             ended: false,
             _fleet: fleet,
         })
+    }
+
+    /// Makes orchestrators ready for jobs like this one, and begins none: they are looked for, unless they are named, and
+    /// shake hands. They stay so for ten minutes; said again by then, they are kept ready.
+    ///
+    /// # Errors
+    /// If the settings are no good.
+    pub fn warm_up(mut self) -> Result<(), Error> {
+        let request = std::mem::replace(&mut self.request, BatchRequest::new(Pipeline::Llm));
+        let settings = self.settings.clone();
+        self.hub(&request)?.warm_up(settings);
+        Ok(())
     }
 
     /// The machine for this job: one that is there already, or a new one.
@@ -124,8 +143,8 @@ impl<R: Runtime> Submission<R> {
                 .collect(),
             places: self.peers.places(),
             payer: Account::of(&payer),
-            trust: self.config.trust,
-            pin_change: self.config.pool.handshake.pin_change,
+            trust: self.settings.config.trust,
+            pin_change: self.settings.config.pool.handshake.pin_change,
             max_price: self.max_price,
         };
         let driver = self.fleet.driver();
@@ -138,7 +157,7 @@ impl<R: Runtime> Submission<R> {
                 Search::Named(orchestrators)
             };
             payer.learn(&driver.signer_health());
-            Ok(Hub::start(driver, kind, self.config, payer, search))
+            Ok(Hub::start(driver, kind, self.settings, payer, search))
         })
     }
 }

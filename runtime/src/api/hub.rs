@@ -113,6 +113,13 @@ impl<R: Runtime> Drop for Batches<R> {
     }
 }
 
+/// How jobs are done, as far as it decides no machine.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Settings {
+    pub(super) config: Config,
+    pub(super) selector: Balanced,
+}
+
 /// Where orchestrators come from.
 pub(super) enum Search {
     Named(Vec<Url>),
@@ -138,7 +145,10 @@ impl<R: Runtime> Hub<R> {
     pub(super) fn start(
         driver: &Driver<R>,
         kind: &Kind,
-        mut config: Config,
+        Settings {
+            mut config,
+            selector,
+        }: Settings,
         payer: Payer,
         search: Search,
     ) -> Arc<Self> {
@@ -150,7 +160,7 @@ impl<R: Runtime> Hub<R> {
             kind.model.as_str(),
             payer.identity(),
             payer,
-            Balanced::default(),
+            selector,
             seed(),
         );
         let hub = Arc::new(Self {
@@ -170,18 +180,32 @@ impl<R: Runtime> Hub<R> {
         &self,
         request: &BatchRequest,
         preferences: Preferences,
+        settings: Settings,
     ) -> Result<JobId, Error> {
         // One lock in the other: events may be there before the call returns.
         let mut inboxes = lock(&self.inboxes);
-        let id = self
-            .machine
-            .with(|batch, now| batch.submit(now, request, preferences));
+        let id = self.machine.with(|batch, now| {
+            batch.set_config(now, settings.config, settings.selector);
+            batch.submit(now, request, preferences)
+        });
         let id = id.map_err(|misuse| match misuse {
             Misuse::StillOpen => Error::Options("too many jobs of this model are under way"),
             misuse => misuse.into(),
         })?;
         inboxes.insert(id, Inbox::default());
         Ok(id)
+    }
+
+    /// Has orchestrators shake hands before there is a job, unless some have.
+    pub(super) fn warm_up(self: &Arc<Self>, settings: Settings) {
+        let anybody = self.machine.with(|batch, now| {
+            batch.set_config(now, settings.config, settings.selector);
+            !batch.pool().sessions().is_empty()
+        });
+        if !anybody {
+            let runtime = self.machine.driver().runtime();
+            runtime.spawn(Arc::clone(self).find());
+        }
     }
 
     /// Whether no job is under way.

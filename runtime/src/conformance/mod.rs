@@ -71,6 +71,9 @@ macro_rules! conformance_tests {
             a_front_door_gives_leave_to_send_only_what_it_will_read
             a_front_door_speaks_both_versions_of_http
             a_front_door_has_room_for_so_many_connections_of_one_address
+            a_front_door_with_tls_tells_so_and_changes_its_certificate
+            a_front_door_listens_at_a_unix_socket
+            a_request_with_two_lengths_ends_its_connection
             a_streamed_download_arrives_whole_over_tls
             both_directions_stream_at_once_over_every_protocol
             a_unary_call_over_http2_has_trailers

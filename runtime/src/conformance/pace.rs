@@ -40,6 +40,10 @@ impl<R: Runtime> Runtime for Paced<R> {
     type Sleep = R::Sleep;
     type Listener = R::Listener;
     type Udp = R::Udp;
+    #[cfg(unix)]
+    type LocalStream = R::LocalStream;
+    #[cfg(unix)]
+    type LocalListener = R::LocalListener;
 
     fn now(&self) -> Time {
         self.epoch + self.inner.now().since(self.epoch) * self.faster / self.slower
@@ -93,5 +97,15 @@ impl<R: Runtime> Runtime for Paced<R> {
 
     fn poll_sendable(&self, socket: &R::Udp, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.inner.poll_sendable(socket, cx)
+    }
+
+    #[cfg(unix)]
+    fn take_local(&self, socket: std::os::unix::net::UnixListener) -> io::Result<R::LocalListener> {
+        self.inner.take_local(socket)
+    }
+
+    #[cfg(unix)]
+    async fn accept_local(&self, listener: &R::LocalListener) -> io::Result<R::LocalStream> {
+        self.inner.accept_local(listener).await
     }
 }

@@ -7,6 +7,8 @@ mod connect;
 pub(crate) mod convert;
 pub(crate) mod io;
 mod limits;
+#[cfg(unix)]
+mod local;
 mod pool;
 mod serve;
 mod server;
@@ -21,6 +23,9 @@ pub use accept::HANDSHAKE_TIMEOUT;
 pub(crate) use client::Client;
 pub use io::FuturesIo;
 pub use limits::{HEADER_TIMEOUT, IDLE_TIMEOUT, Limits, MAX_CONNECTIONS};
+#[cfg(unix)]
+pub use local::LocalSocket;
+pub(crate) use server::Listener;
 pub use server::{MAX_STREAMS, Server};
 pub use unread::{EARLY_BODY_BYTES, EARLY_BODY_WITHIN};
 

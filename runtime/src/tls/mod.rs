@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 
 pub use pins::{BadPins, Pins};
-pub use server::{BadIdentity, Identity, server_config};
+pub use server::{BadIdentity, CurrentIdentity, Identity, server_config};
 pub(crate) use verify::{Connectors, Opened, Watch};
 
 /// The ALPN name of HTTP/2.
@@ -17,7 +17,7 @@ pub(crate) const H2: &[u8] = b"h2";
 /// The ALPN name of HTTP/1.1.
 pub(crate) const HTTP11: &[u8] = b"http/1.1";
 
-/// ring's algorithms. Passed wherever rustls would otherwise look for a process-wide default.
+/// The algorithms of aws-lc. Passed wherever rustls would otherwise look for a process-wide default.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }

@@ -1,7 +1,7 @@
 //! The certificate and key that a server shows.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use livepeer_core::Time;
@@ -12,9 +12,12 @@ use rcgen::{
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use sha2::{Digest as _, Sha256};
 
 use super::{H2, HTTP11, provider, seed};
+use crate::lock;
 
 /// How long an orchestrator's certificate is valid (handshake spec 1.1).
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(8765 * 3600);
@@ -130,14 +133,61 @@ pub struct BadIdentity(String);
 /// # Errors
 /// If the key does not fit the certificate.
 pub fn server_config(identity: &Identity) -> Result<Arc<ServerConfig>, BadIdentity> {
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .expect("ring has cipher suites for every version of TLS that rustls knows")
-        .with_no_client_auth()
-        .with_single_cert(identity.chain.clone(), identity.key.clone_key())
-        .map_err(|error| BadIdentity(format!("the certificate and key do not fit: {error}")))?;
-    config.alpn_protocols = vec![H2.to_vec(), HTTP11.to_vec()];
-    Ok(Arc::new(config))
+    Ok(CurrentIdentity::new(identity)?.server_config())
+}
+
+/// The identity that servers show, which can be replaced while they serve: later handshakes show the other one. Clones
+/// are one.
+#[derive(Clone, Debug)]
+pub struct CurrentIdentity(Arc<Shown>);
+
+#[derive(Debug)]
+struct Shown(Mutex<Arc<CertifiedKey>>);
+
+impl CurrentIdentity {
+    /// Begins with `identity`.
+    ///
+    /// # Errors
+    /// If the key does not fit the certificate.
+    pub fn new(identity: &Identity) -> Result<Self, BadIdentity> {
+        let shown = Mutex::new(certified(identity)?);
+        Ok(Self(Arc::new(Shown(shown))))
+    }
+
+    /// Goes on with `identity` from the next handshake on, and says whether its certificates are others.
+    ///
+    /// # Errors
+    /// If the key does not fit the certificate: nothing changes then.
+    pub fn replace(&self, identity: &Identity) -> Result<bool, BadIdentity> {
+        let new = certified(identity)?;
+        let old = std::mem::replace(&mut *lock(&self.0.0), Arc::clone(&new));
+        Ok(old.cert != new.cert)
+    }
+
+    /// The configuration of a server that shows it, and offers HTTP/2 and HTTP/1.1.
+    #[must_use]
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("the provider has cipher suites for every version of TLS that rustls knows")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&self.0) as Arc<dyn ResolvesServerCert>);
+        config.alpn_protocols = vec![H2.to_vec(), HTTP11.to_vec()];
+        Arc::new(config)
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&lock(&self.0)))
+    }
+}
+
+fn certified(identity: &Identity) -> Result<Arc<CertifiedKey>, BadIdentity> {
+    let (chain, key) = (identity.chain.clone(), identity.key.clone_key());
+    CertifiedKey::from_der(chain, key, &provider())
+        .map(Arc::new)
+        .map_err(|error| BadIdentity(format!("the certificate and key do not fit: {error}")))
 }
 
 #[cfg(test)]
@@ -202,6 +252,12 @@ mod tests {
         let mixed = Identity::from_pem(pem.as_bytes(), other.serialize_pem().as_bytes());
         let error = server_config(&mixed.expect("it is PEM")).expect_err("they do not fit");
         assert!(error.to_string().contains("do not fit"), "{error}");
+        let current = CurrentIdentity::new(&read).expect("they fit");
+        let mixed = Identity::from_pem(pem.as_bytes(), other.serialize_pem().as_bytes());
+        let replaced = current.replace(&mixed.expect("it is PEM"));
+        replaced.expect_err("they do not fit");
+        let shown = Arc::clone(&lock(&current.0.0));
+        assert_eq!(shown.cert[0], *read.certificate(), "it stays");
         let error = Identity::from_pem_files("/nowhere/cert.pem", "/nowhere/key.pem");
         let error = error.expect_err("there is no such file").to_string();
         assert!(error.contains("/nowhere/cert.pem"), "{error}");

@@ -210,7 +210,7 @@ fn builder(
 ) -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
     ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .expect("ring has cipher suites for every version of TLS that rustls knows")
+        .expect("the provider has cipher suites for every version of TLS that rustls knows")
 }
 
 fn alpn(protocol: Option<Protocol>) -> Vec<Vec<u8>> {

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::Batch;
 use super::job::{Events, InFlight, Stage};
-use super::types::{Event, Failed, JobId, Left, RefusedBy, Served, Trying};
+use super::types::{Config, Event, Failed, JobId, Left, RefusedBy, Served, Trying};
 use crate::error::{Cause, Failure, Party};
 use crate::http::{Fault, In, Out, Response};
 use crate::payment::session::{Credentials, Delivered};
@@ -53,8 +53,8 @@ impl<S: Selector> Batch<S> {
             attempt: job.tries,
         };
         let within = match job.stream {
-            true => self.config.stream_silence,
-            false => self.config.answer_within,
+            true => job.config.stream_silence,
+            false => job.config.answer_within,
         };
         let until = self.now + within.max(core::time::Duration::from_millis(1));
         job.stage = Stage::InFlight(Box::new(InFlight {
@@ -84,7 +84,7 @@ impl<S: Selector> Batch<S> {
             In::Data(data) if flight.events.is_some() => self.on_events(id, &data),
             In::Data(data) => {
                 let limit = match flight.status {
-                    200 => self.config.max_answer,
+                    200 => job.config.max_answer,
                     _ => MAX_REFUSAL,
                 };
                 let room = limit - flight.body.len();
@@ -141,7 +141,7 @@ impl<S: Selector> Batch<S> {
                 begun: false,
                 finished: false,
             });
-            flight.until = now + self.config.stream_silence;
+            flight.until = now + job.config.stream_silence;
             if job.paused {
                 self.out.http(flight.exchange, Out::Pause);
             }
@@ -192,7 +192,7 @@ impl<S: Selector> Batch<S> {
         let body = body.into();
         let what = "an answer";
         if !whole {
-            let limit = self.config.max_answer;
+            let limit = job.config.max_answer;
             return self.on_no_answer(id, Cause::TooMuch { what, limit });
         }
         match read_answer(self.pipeline, &body) {
@@ -273,28 +273,13 @@ impl<S: Selector> Batch<S> {
         };
         let begun = flight.events.as_ref().is_some_and(|events| events.begun);
         let finished = flight.events.as_ref().is_some_and(|events| events.finished);
-        let stream = job.stream;
-        let cause = self.is_late(stream);
+        let cause = is_late(job.stream, &job.config);
         if finished {
             self.stream_done(id);
         } else if begun {
             self.stream_broke(id, cause);
         } else {
             self.attempt_failed(id, Left::Timeout, cause);
-        }
-    }
-
-    /// The cause when no answer came in time, or no more of a stream.
-    pub(super) const fn is_late(&self, stream: bool) -> Cause {
-        match stream {
-            true => Cause::Silent {
-                what: "part of the answer",
-                after: self.config.stream_silence,
-            },
-            false => Cause::TimedOut {
-                doing: REQUEST,
-                after: self.config.answer_within,
-            },
         }
     }
 
@@ -320,8 +305,8 @@ impl<S: Selector> Batch<S> {
             },
         );
         let late =
-            { self.config.tries.within }.is_some_and(|within| job.trying_since + within < self.now);
-        let spent = late || job.tries >= self.config.tries.tries;
+            { job.config.tries.within }.is_some_and(|within| job.trying_since + within < self.now);
+        let spent = late || job.tries >= job.config.tries.tries;
         let (how, outcome, left) = match verdict {
             Verdict::Caller { text, runner } => {
                 // The runner was asked after the payment was taken.
@@ -333,7 +318,7 @@ impl<S: Selector> Batch<S> {
                 return self.fail(id, Failed::Caller { text, by });
             }
             Verdict::Refresh => {
-                if !spent && engaged.tries < self.config.tries.per_orchestrator {
+                if !spent && engaged.tries < job.config.tries.per_orchestrator {
                     return self.pay_again(id);
                 }
                 (Delivered::Refused, Outcome::Stale, Left::Credentials)
@@ -392,5 +377,19 @@ impl<S: Selector> Batch<S> {
             self.tell(&url, payment, Delivered::Refused);
         }
         self.pay(id);
+    }
+}
+
+/// The cause when no answer came in time, or no more of a stream.
+pub(super) const fn is_late(stream: bool, config: &Config) -> Cause {
+    match stream {
+        true => Cause::Silent {
+            what: "part of the answer",
+            after: config.stream_silence,
+        },
+        false => Cause::TimedOut {
+            doing: REQUEST,
+            after: config.answer_within,
+        },
     }
 }

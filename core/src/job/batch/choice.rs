@@ -16,7 +16,7 @@ impl<S: Selector> Batch<S> {
             return;
         };
         job.stage = Stage::Selecting;
-        let tries = &self.config.tries;
+        let tries = job.config.tries;
         let late = tries
             .within
             .is_some_and(|within| job.trying_since + within < self.now);
@@ -31,7 +31,7 @@ impl<S: Selector> Batch<S> {
         }
         let within = match tries.within {
             Some(within) if job.tries > 0 => within,
-            _ => self.config.select_within,
+            _ => job.config.select_within,
         };
         let until = job.trying_since + within;
         if let Some(lease) = self.take(id) {
@@ -71,7 +71,7 @@ impl<S: Selector> Batch<S> {
         let job = self.jobs.get(&id)?;
         let now = self.now;
         let mut excluded = None;
-        let limits = &self.config.limits;
+        let limits = &job.config.limits;
         let lease = self.pool.get_mut().take_by(now, |selector, rng, from| {
             let mut preferring = Preferring {
                 policies: &[limits],

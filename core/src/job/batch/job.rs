@@ -3,10 +3,11 @@
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::types::{Attempt, File, Left, Served};
+use super::types::{Attempt, Config, File, Left, Served};
 use crate::exchange::Exchange;
 use crate::http::{Body, Url};
 use crate::machine::EffectId;
@@ -20,6 +21,8 @@ use crate::wire::sse;
 
 /// A job from its submission to its last event.
 pub(super) struct Job {
+    /// The settings that the job began with.
+    pub(super) config: Arc<Config>,
     pub(super) content_type: String,
     pub(super) body: Body,
     pub(super) size: Size,

@@ -41,6 +41,7 @@ pub use types::{
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -69,7 +70,7 @@ const FIND_WITHIN: Duration = Duration::from_secs(10);
 
 /// The jobs of one pipeline and model. See the [module](self).
 pub struct Batch<S> {
-    config: Config,
+    config: Arc<Config>,
     pipeline: Pipeline,
     model: String,
     pool: Nested<SessionPool<S>>,
@@ -155,7 +156,7 @@ impl<S: Selector> Batch<S> {
             ..config.payment.clone()
         };
         Self {
-            config,
+            config: Arc::new(config),
             pipeline,
             model,
             pool: Nested::new(pool),
@@ -189,6 +190,22 @@ impl<S: Selector> Batch<S> {
     #[must_use]
     pub fn model(&self) -> &str {
         &self.model
+    }
+
+    /// Sets how further jobs are done; those under way go on by the settings that they began with. What concerns
+    /// handshakes and payments stays as it was, since sessions and balances live on.
+    pub fn set_config(&mut self, now: Time, config: Config, selector: S) {
+        self.advance(now);
+        let now = self.now;
+        let (ready, extra_nodes) = (config.pool.ready, config.pool.extra_nodes);
+        let pool = self.pool.get_mut();
+        pool.set_ready(now, ready, extra_nodes);
+        pool.set_selector(selector);
+        self.config = Arc::new(Config {
+            trust: self.config.trust,
+            ..config
+        });
+        self.run();
     }
 
     /// How many jobs are under way.
@@ -250,6 +267,7 @@ impl<S: Selector> Batch<S> {
         let id = JobId(self.submitted);
         self.submitted += 1;
         let job = Job {
+            config: Arc::clone(&self.config),
             content_type: encoded.content_type.clone(),
             body: encoded.into_body(),
             size,
@@ -501,7 +519,7 @@ impl<S: Selector> Batch<S> {
         self.out.http(flight.exchange, step);
         if !events.finished {
             // What is not read is not silent.
-            let until = self.now + self.config.stream_silence;
+            let until = self.now + job.config.stream_silence;
             flight.until = until;
             self.set_wake(id, (!paused).then_some(until));
         }

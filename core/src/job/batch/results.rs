@@ -4,13 +4,14 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::{String, ToString as _};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
 use super::Batch;
 use super::job::{Fetching, Stage};
-use super::types::{Event, Failed, File, Finished, JobId, Left};
+use super::types::{Config, Event, Failed, File, Finished, JobId, Left};
 use crate::error::{Cause, Failure, Party};
 use crate::exchange::{Bounds, Exchange};
 use crate::http::{In, Method, Request, Url};
@@ -35,6 +36,7 @@ impl<S: Selector> Batch<S> {
         let Some(orchestrator) = job.engaged.as_ref().map(|engaged| engaged.url.clone()) else {
             return;
         };
+        let config = Arc::clone(&job.config);
         let took = job.lap(self.now);
         job.upstream += took;
         if let Some(engaged) = &mut job.engaged {
@@ -48,7 +50,7 @@ impl<S: Selector> Batch<S> {
         }
         let mut fetching = Fetching {
             files: Vec::new(),
-            room: self.config.max_results,
+            room: config.max_results,
             waiting: VecDeque::new(),
             fetches: BTreeMap::new(),
             answer: answer.clone(),
@@ -58,7 +60,7 @@ impl<S: Selector> Batch<S> {
             match data_url(url) {
                 Some(Ok(content)) => {
                     let name = format!("{}.{}", self.draw(), self.ending());
-                    fault = fault.or(fetching.keep(url.clone(), name, content, &self.config));
+                    fault = fault.or(fetching.keep(url.clone(), name, content, &config));
                 }
                 Some(Err(err)) => fault = Some(err.into()),
                 None => match place(&orchestrator, url) {
@@ -90,8 +92,8 @@ impl<S: Selector> Batch<S> {
             let bounds = Bounds {
                 doing: "a result",
                 what: "a result in bytes",
-                limit: self.config.max_result.min(fetching.room),
-                within: self.config.download_within,
+                limit: job.config.max_result.min(fetching.room),
+                within: job.config.download_within,
                 redirects: true,
             };
             let request = Request::new(Method::Get, place).trust(self.config.trust);
@@ -152,7 +154,7 @@ impl<S: Selector> Batch<S> {
                 if fetching.files.iter().any(|file| file.name == name) {
                     name = format!("{drawn}-{name}");
                 }
-                fetching.keep(url, name, reply.body.into(), &self.config)
+                fetching.keep(url, name, reply.body.into(), &job.config)
             }
             Some(Ok(reply)) => Some(Cause::Refused {
                 doing: "a result",
@@ -169,9 +171,12 @@ impl<S: Selector> Batch<S> {
     }
 
     pub(super) fn result_is_late(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
         let cause = Cause::TimedOut {
             doing: "a result",
-            after: self.config.download_within,
+            after: job.config.download_within,
         };
         self.result_lost(id, cause);
     }
@@ -213,7 +218,7 @@ impl Fetching {
         url: String,
         name: String,
         content: Bytes,
-        config: &super::Config,
+        config: &Config,
     ) -> Option<Cause> {
         let limit = config.max_result.min(self.room);
         if content.len() > limit {

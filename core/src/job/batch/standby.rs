@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Batch;
+use super::answers::is_late;
 use super::job::{Job, Silent, Stage};
 use super::types::{JobId, Left};
 use crate::error::{Cause, Failure, Party};
@@ -43,12 +44,13 @@ const fn usual(pipeline: Pipeline) -> u64 {
 impl<S: Selector> Batch<S> {
     /// When another orchestrator is to be asked beside the one that gets the request of a job now.
     pub(super) fn standby_at(&self, id: JobId) -> Option<Time> {
-        let (patience, job) = (self.config.standby_after?, self.jobs.get(&id)?);
+        let job = self.jobs.get(&id)?;
+        let patience = job.config.standby_after?;
         // The head of a stream comes before the work.
         let units = if job.stream { 0 } else { job.size.units };
         let work = Duration::from_nanos(units.saturating_mul(usual(self.pipeline)));
         // However much there is to do, the standby has the longer part of the time for an answer.
-        let most = self.config.answer_within / 3;
+        let most = job.config.answer_within / 3;
         Some(self.now + patience.saturating_add(work).min(most))
     }
 
@@ -84,13 +86,13 @@ impl<S: Selector> Batch<S> {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        let stream = job.stream;
+        let cause = is_late(job.stream, &job.config);
         let is_late = |silent: &Silent| silent.flight.until <= now;
         let (late, silent): (Vec<_>, _) =
             { core::mem::take(&mut job.silent).into_iter() }.partition(is_late);
         job.silent = silent;
         for silent in late {
-            self.lose(id, silent, Left::Timeout, self.is_late(stream));
+            self.lose(id, silent, Left::Timeout, cause.clone());
         }
         self.arm_silent(id);
     }
@@ -121,7 +123,7 @@ impl<S: Selector> Batch<S> {
 
     /// Asks another orchestrator beside the one that is silent; false if there is nobody else for now.
     fn ask_another(&mut self, id: JobId) -> bool {
-        let (again, tries) = (self.standby_at(id), self.config.tries.tries);
+        let again = self.standby_at(id);
         let Some(job) = self.jobs.get_mut(&id) else {
             return false;
         };
@@ -130,7 +132,10 @@ impl<S: Selector> Batch<S> {
         };
         flight.standby = again;
         let url = engaged.url.clone();
-        if job.silent.len() >= MAX_SILENT || job.tries >= tries || job.preferences.is_single_try() {
+        if job.silent.len() >= MAX_SILENT
+            || job.tries >= job.config.tries.tries
+            || job.preferences.is_single_try()
+        {
             flight.standby = None;
             return false;
         }

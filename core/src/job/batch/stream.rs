@@ -34,7 +34,7 @@ impl<S: Selector> Batch<S> {
         let read = events.reader.data(data, |payload| payloads.push(payload));
         // Comments and blank lines are no news: an orchestrator that sends nothing else is silent.
         if !events.finished && !payloads.is_empty() {
-            flight.until = self.now + self.config.stream_silence;
+            flight.until = self.now + job.config.stream_silence;
             let silence = (!job.paused).then_some(flight.until);
             self.set_wake(id, silence);
         }

@@ -21,8 +21,6 @@ use super::wiring::Wiring;
 use crate::cmd::peers;
 use crate::cmd::socket::sleep_until;
 
-/// How often everybody is asked.
-const EVERY: Duration = Duration::from_secs(60);
 /// How soon again, while nobody is found.
 const SOON: Duration = Duration::from_secs(2);
 /// How long a search may take, and then how long the orchestrators.
@@ -43,7 +41,7 @@ impl<R: Runtime> Catalogue<R> {
         }
     }
 
-    /// Asks everybody now, then every [`EVERY`], and whenever `asked` says so.
+    /// Asks everybody now, then as often as the configuration says, and whenever `asked` says so.
     pub(super) async fn keep(mut self, asked: Receiver<()>) {
         let driver = self.wiring.gateway().driver().clone();
         let mut anybody = false;
@@ -52,7 +50,8 @@ impl<R: Runtime> Catalogue<R> {
                 anybody |= models.iter().next().is_some();
                 self.wiring.set_models(models);
             }
-            let due = driver.now() + if anybody { EVERY } else { SOON };
+            let every = self.wiring.config().settings.refresh;
+            let due = driver.now() + if anybody { every } else { SOON.min(every) };
             let asked = async {
                 if asked.recv().await.is_err() {
                     future::pending::<()>().await;
@@ -129,6 +128,7 @@ impl<R: Runtime> Catalogue<R> {
         let mut models = Models::new();
         models.discovered();
         let everything = Capabilities::default();
+        let listed = &settings.pools.pipelines;
         for info in infos {
             let Some(offered) = &info.capabilities else {
                 continue;
@@ -141,7 +141,7 @@ impl<R: Runtime> Catalogue<R> {
                 let Some(pipeline) = pipeline.copied() else {
                     continue;
                 };
-                if !settings.pipelines.is_empty() && !settings.pipelines.contains(&pipeline) {
+                if !listed.is_empty() && !listed.contains(&pipeline) {
                     continue;
                 }
                 let price = prices(capability, name).map(|price| price.of_one());

@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod config;
+mod door;
 mod folder;
 mod pages;
 mod probe;
@@ -20,12 +21,13 @@ use livepeer_core::http::Trust;
 use livepeer_core::payment::guard::Budget;
 use livepeer_runtime::api::Gateway;
 use livepeer_runtime::http::{Limits, Server};
+use livepeer_runtime::tls::CurrentIdentity;
 use livepeer_runtime::{Driver, Handle, Runtime, seed};
 use tracing::{info, warn};
 
 use super::files::Files;
 use super::purse::{Purse, Terms};
-use super::socket::{Socket, sleep_until};
+use super::socket::sleep_until;
 use super::stop::Stop;
 use super::{lock, on, peers};
 use crate::args::FrontArgs;
@@ -62,8 +64,17 @@ impl on::Work for Serve<'_> {
         let settings = &config.settings;
         files(settings).are_apart("serve")?;
         // Before the key: a port that is taken needs no password.
-        let doors = sockets(&driver, &settings.listen, "--listen").await?;
-        let ops = sockets(&driver, &settings.ops, "--ops").await?;
+        let places = &settings.doors;
+        let doors = door::open(&driver, &places.listen, places.mode, "--listen").await?;
+        let ops = door::open(&driver, &places.ops, places.mode, "--ops").await?;
+        let shown = { places.tls.as_ref() }
+            .map(CurrentIdentity::new)
+            .transpose()
+            .map_err(|why| Failed::new(why, "Correct serve.tls.cert and serve.tls.key"))?;
+        let limits = Limits {
+            max_connections: places.connections,
+            ..Limits::front_door()
+        };
         let driver = peers::with_pins_of(driver, settings.pins.as_deref())?;
         let terms = Terms {
             store: settings.store.as_deref(),
@@ -116,25 +127,26 @@ impl on::Work for Serve<'_> {
         ));
         let mut urls = Vec::new();
         let mut servers = Vec::new();
-        for socket in doors {
-            urls.push(socket.url("http")?.to_string());
-            servers.push(socket.serve(&front, None, Limits::front_door())?);
+        for door in doors {
+            urls.push(door.address(shown.is_some())?);
+            servers.push(door.serve(&front, shown.as_ref(), limits)?);
         }
         let mut pages = Vec::new();
-        for socket in ops {
-            pages.push(socket.url("http")?.to_string());
-            servers.push(socket.serve(&operators, None, Limits::front_door())?);
+        for door in ops {
+            pages.push(door.address(false)?);
+            servers.push(door.serve(&operators, None, limits)?);
         }
         driver.runtime().spawn(Arc::clone(&wiring).run());
         driver
             .runtime()
             .spawn(Arc::clone(&wiring).answer(operators.clone()));
+        driver.runtime().spawn(Arc::clone(&wiring).keep_warm());
         let (look, looking) = async_channel::bounded(1);
         driver
             .runtime()
             .spawn(Catalogue::new(Arc::clone(&wiring)).keep(looking));
         ui::print(&started(&urls, &pages, &wiring))?;
-        let reloading = reload(&wiring, args, reloads, look);
+        let reloading = reload(&wiring, args, shown.as_ref(), &servers, reloads, look);
         future::or(stop.pressed(), reloading).await;
         end(&driver, &front, servers, &wiring, drain).await;
         peers::save_pins_to(&driver, pins.as_deref())?;
@@ -160,31 +172,24 @@ fn files(settings: &config::Settings) -> Files {
         .reads("payer.password_file", settings.key.password_file.as_deref())
 }
 
-async fn sockets<R: Runtime>(
-    driver: &Driver<R>,
-    addresses: &[std::net::SocketAddr],
-    option: &'static str,
-) -> Result<Vec<Socket<R>>, Failed> {
-    let mut sockets = Vec::new();
-    for at in addresses {
-        sockets.push(Socket::open(driver, *at, option).await?);
-    }
-    Ok(sockets)
-}
-
 fn started<R: Runtime>(urls: &[String], pages: &[String], wiring: &Wiring<R>) -> String {
     let payer = wiring.purse().address();
     let pays = payer.map_or_else(String::new, |address| format!("  pays as {address}"));
     let doors = urls.iter().map(|url| format!("serve   {url}{pays}\n"));
-    let ops = pages.iter().map(|url| format!("ops     {url}/metrics\n"));
+    let ops = pages.iter().map(|url| match url.starts_with("unix:") {
+        true => format!("ops     {url}\n"),
+        false => format!("ops     {url}/metrics\n"),
+    });
     doors.chain(ops).collect()
 }
 
-/// Reads the configuration anew whenever the process is told to. Nothing is taken of one that is wrong, or that needs a
+/// Reads the configuration anew whenever the process is told to, and the certificate with it. Nothing is taken of one that is wrong, or that needs a
 /// restart.
 async fn reload<R: Runtime>(
     wiring: &Wiring<R>,
     args: &FrontArgs,
+    shown: Option<&CurrentIdentity>,
+    servers: &[Server<R>],
     asked: Receiver<()>,
     look: async_channel::Sender<()>,
 ) {
@@ -201,7 +206,13 @@ async fn reload<R: Runtime>(
                 continue;
             }
         };
-        let changes = wiring.config().changes(&config);
+        let mut changes = wiring.config().changes(&config);
+        let places = &config.settings.doors;
+        if shown.is_some() != places.tls.is_some() {
+            // Ports that speak HTTP go on speaking it.
+            changes.live.retain(|key| !key.starts_with("serve.tls."));
+            changes.fixed.push("serve.tls".to_owned());
+        }
         if !changes.fixed.is_empty() {
             wiring.reload_failed();
             ui::tell(&format!(
@@ -209,6 +220,18 @@ async fn reload<R: Runtime>(
                 changes.fixed.join(", ")
             ));
             continue;
+        }
+        if let (Some(shown), Some(identity)) = (shown, &places.tls) {
+            // The files may have another certificate under the same names.
+            match shown.replace(identity) {
+                Ok(true) => changes.live.push("the certificate of serve.tls".to_owned()),
+                Ok(false) => {}
+                // It was seen to fit when it was read.
+                Err(why) => warn!(%why, "the certificate stays as it was"),
+            }
+        }
+        for server in servers {
+            server.set_max_connections(places.connections);
         }
         if changes.live.is_empty() {
             ui::tell("the configuration is read anew: nothing changed");

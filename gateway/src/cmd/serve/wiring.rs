@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use futures_lite::future;
@@ -30,9 +31,13 @@ use super::probe::Prober;
 use super::rested::Used;
 use crate::cmd::peers;
 use crate::cmd::purse::Purse;
+use crate::cmd::socket::sleep_until;
 
 /// Objects that wait to be written, at most; further ones are in memory alone.
 const MAX_UNWRITTEN: usize = 64;
+
+/// How often it is seen to that models are warm: before a machine without jobs would be closed.
+const WARM_EVERY: Duration = Duration::from_secs(60);
 
 /// How peers are trusted.
 pub(super) struct Peers {
@@ -296,7 +301,7 @@ impl<R: Runtime> Wiring<R> {
             only.retain(|one| allowed.contains(one));
         }
         let (answer, silence) = (settings.front.answer, settings.front.stream_silence);
-        let standby = settings.standby;
+        let pools = &settings.pools;
         let mut submission = self
             .gateway
             .submit(request)
@@ -308,8 +313,12 @@ impl<R: Runtime> Wiring<R> {
             .config(|job| {
                 job.answer_within = answer;
                 job.stream_silence = silence;
-                job.standby_after = standby;
-            });
+                job.standby_after = pools.standby;
+                job.tries = pools.tries;
+                job.pool.ready = pools.size;
+                job.pool.extra_nodes = pools.extra_nodes;
+            })
+            .strengths(pools.strengths);
         if let Some((url, headers)) = &settings.endpoints.discovery {
             submission = submission.discovery(&url.to_string());
             for header in headers {
@@ -323,6 +332,25 @@ impl<R: Runtime> Wiring<R> {
             submission = submission.max_price(price);
         }
         Ok(submission)
+    }
+
+    /// Keeps the orchestrators of the models ready that are to be warm.
+    pub(super) async fn keep_warm(self: Arc<Self>) {
+        let driver = self.gateway.driver().clone();
+        loop {
+            for (pipeline, model) in &self.config().settings.pools.warm_up {
+                let mut request = BatchRequest::new(*pipeline);
+                request.set_model(model.clone());
+                let warmed = self
+                    .submission(request, Preferences::default())
+                    .map_err(|failed| failed.line())
+                    .and_then(|job| job.warm_up().map_err(|error| error.to_string()));
+                if let Err(why) = warmed {
+                    warn!(why, model, "not warmed up");
+                }
+            }
+            sleep_until(&driver, driver.now() + WARM_EVERY).await;
+        }
     }
 
     /// The payer of a job. The machine that works for a model has its own account: only one that has rested needs to

@@ -192,7 +192,7 @@ impl<E: Fn(&str) -> Option<String>> File<'_, E> {
         for (key, value) in table {
             path.push(key.get_ref().to_string());
             let at = self.origin(key.span());
-            if schema::is_later(path) {
+            if let Some(later) = schema::later(path) {
                 let what = if matches!(value.get_ref(), DeValue::Table(_)) {
                     "table"
                 } else {
@@ -201,7 +201,7 @@ impl<E: Fn(&str) -> Option<String>> File<'_, E> {
                 all.wrong(
                     at,
                     format!(
-                        "the {what} `{}` is not supported yet; leave it out",
+                        "the {what} `{}` belongs to {later}, which serve does not have yet; leave it out",
                         shown(path)
                     ),
                 );

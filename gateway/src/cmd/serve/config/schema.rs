@@ -55,6 +55,10 @@ pub(super) const ROWS: &[Row] = &[
     live("serve.drain_grace", Form::Text, "5s"),
     live("serve.drain", Form::Text, "30s"),
     fixed("serve.allow_no_auth", Form::Flag, "false"),
+    fixed("serve.socket_mode", Form::Text, "0600"),
+    live("serve.tls.cert", Form::Text, ""),
+    live("serve.tls.key", Form::Text, ""),
+    fixed("ops.metrics_open", Form::Flag, "false"),
     live("payer.signers", Form::List, ""),
     live("payer.signer_headers.*", Form::Text, ""),
     fixed("payer.keystore", Form::Text, ""),
@@ -72,12 +76,23 @@ pub(super) const ROWS: &[Row] = &[
     live("orchestrators.only", Form::List, ""),
     live("orchestrators.block", Form::List, ""),
     live("orchestrators.names.*", Form::Text, ""),
+    live("orchestrators.refresh", Form::Text, "60s"),
     fixed("orchestrators.pins", Form::Text, ""),
     fixed("orchestrators.trust", Form::Text, "pin"),
     live("prices.max", Form::Text, ""),
     live("prices.*", Form::Text, ""),
     live("pools.pipelines", Form::List, ""),
+    live("pools.size", Form::Number, "8"),
+    live("pools.tries", Form::Number, "20"),
+    live("pools.same_tries", Form::Number, "3"),
+    live("pools.deadline", Form::Text, "2s"),
+    live("pools.extra_nodes", Form::Number, "0"),
+    live("pools.selector.price", Form::Number, "2"),
+    live("pools.selector.latency", Form::Number, "2"),
+    live("pools.selector.reliability", Form::Number, "4"),
+    live("pools.selector.spread", Form::Number, "1"),
     live("pools.standby", Form::Text, "10s"),
+    live("pools.warm_up", Form::List, ""),
     live("models.alias.*", Form::Text, ""),
     live("models.set.*.max_tokens", Form::Number, ""),
     live("models.set.*.size", Form::Text, ""),
@@ -93,49 +108,47 @@ pub(super) const ROWS: &[Row] = &[
     live("sse.done_on_native", Form::Flag, "false"),
     live("limits.max_tokens", Form::Number, "8192"),
     live("limits.inflight", Form::Number, "4096"),
+    live("limits.connections", Form::Number, "10000"),
     live("limits.answer", Form::Text, "300s"),
     live("limits.stream_silence", Form::Text, "120s"),
     live("limits.write_stall", Form::Text, "60s"),
     fixed("store.path", Form::Text, ""),
     fixed("store.objects", Form::Text, "memory"),
+    live("metrics.per_model", Form::Flag, "true"),
     live("transparency.headers", Form::Text, "full"),
     live("transparency.server_timing", Form::Flag, "false"),
     live("log.access", Form::Flag, "true"),
 ];
 
-/// Keys and tables that belong to what the gateway does not do yet.
-pub(super) const LATER: &[&str] = &[
-    "serve.tls",
-    "serve.drain_live",
-    "ops",
-    "chain.price_feed",
-    "chain.eth_usd",
-    "orchestrators.sources",
-    "orchestrators.all",
-    "orchestrators.subgraph",
-    "orchestrators.runners",
-    "orchestrators.refresh",
-    "prices.file",
-    "pools.size",
-    "pools.tries",
-    "pools.same_tries",
-    "pools.deadline",
-    "pools.extra_nodes",
-    "pools.selector",
-    "pools.warm_up",
-    "models.backend",
-    "apps",
-    "tenants",
-    "limits.connections",
-    "ingest",
-    "media",
-    "ledger",
-    "events",
-    "metrics",
-    "trace",
-    "log.level",
-    "log.format",
-    "fleet",
+/// Keys and tables that belong to what `serve` does not do yet, and what that is.
+pub(super) const LATER: &[(&str, &str)] = &[
+    ("serve.tls.client_ca", "certificates of clients"),
+    ("serve.drain_live", "live video"),
+    ("ops.admin_token_file", "keys of operators"),
+    ("ops.cli", "routes for livepeer_cli"),
+    ("ops.console", "the console"),
+    ("chain.price_feed", "prices in USD"),
+    ("chain.eth_usd", "prices in USD"),
+    ("orchestrators.sources", "a choice of sources"),
+    ("orchestrators.all", "a choice of sources"),
+    ("orchestrators.subgraph", "orchestrators from the chain"),
+    ("orchestrators.runners", "live-runner apps"),
+    ("prices.file", "prices in a file of their own"),
+    ("models.backend", "backends that speak OpenAI's language"),
+    ("apps", "live-runner apps"),
+    ("tenants", "keys of tenants"),
+    ("ingest", "live video"),
+    ("media", "live video"),
+    ("ledger", "accounts of tenants"),
+    ("events", "events for other programs"),
+    ("metrics.otlp", "figures over OTLP"),
+    ("trace", "traces"),
+    (
+        "log.level",
+        "levels of the log in the file; --log and LIVEPEER_LOG set them",
+    ),
+    ("log.format", "a log in JSON"),
+    ("fleet", "several instances as one"),
 ];
 
 /// The words of a path.
@@ -162,9 +175,12 @@ pub(super) fn is_table(path: &[String]) -> bool {
     ROWS.iter().any(|row| fits(row.path, path) == Some(false))
 }
 
-/// Whether a path belongs to what is not done yet.
-pub(super) fn is_later(path: &[String]) -> bool {
-    LATER.iter().any(|later| fits(later, path) == Some(true))
+/// What is not done yet that a path belongs to.
+pub(super) fn later(path: &[String]) -> Option<&'static str> {
+    let found = LATER
+        .iter()
+        .find(|(later, _)| fits(later, path) == Some(true));
+    found.map(|(_, what)| *what)
 }
 
 /// The words that may stand at the end of a path.
@@ -195,10 +211,10 @@ mod tests {
     #[test]
     fn every_path_is_a_key_a_table_or_later_and_never_two_of_them() {
         for row in ROWS {
-            assert!(!is_later(&path(row.path)), "{}", row.path);
+            assert!(later(&path(row.path)).is_none(), "{}", row.path);
             assert!(!is_table(&path(row.path)), "{}", row.path);
         }
-        for later in LATER {
+        for (later, _) in LATER {
             let known = row(&path(later)).filter(|row| !row.path.ends_with('*'));
             assert!(known.is_none() && !is_table(&path(later)), "{later}");
         }

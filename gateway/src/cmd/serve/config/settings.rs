@@ -1,11 +1,13 @@
 //! The settings of `serve`, from what was said.
 
+mod doors;
+mod pools;
+
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use livepeer_core::front::{self, Network, Origins, Transparency};
@@ -18,8 +20,10 @@ use livepeer_core::wire::openai::{PerModel, Settings as OpenAi};
 use livepeer_core::wire::preferences;
 
 use super::said::{All, Origin, Said, Value, shown};
-use crate::args::values::{self, Header, Listen};
+use crate::args::values::{self, Header};
 use crate::args::{ChainArgs, Endpoints, KeyArgs, Runtime, Signer};
+pub(in crate::cmd::serve) use doors::{Doors, Place};
+pub(in crate::cmd::serve) use pools::Pools;
 
 /// The sides of a picture, in pixels.
 const SIDES: std::ops::RangeInclusive<u32> = 64..=4096;
@@ -28,8 +32,7 @@ const SIDE_STEP: u32 = 8;
 /// Settings that can be meant.
 #[derive(Debug)]
 pub(in crate::cmd::serve) struct Settings {
-    pub(in crate::cmd::serve) listen: Vec<SocketAddr>,
-    pub(in crate::cmd::serve) ops: Vec<SocketAddr>,
+    pub(in crate::cmd::serve) doors: Doors,
     pub(in crate::cmd::serve) runtime: Runtime,
     pub(in crate::cmd::serve) threads: Option<NonZeroUsize>,
     pub(in crate::cmd::serve) drain: Duration,
@@ -45,9 +48,9 @@ pub(in crate::cmd::serve) struct Settings {
     /// Orchestrators that may work for anybody.
     pub(in crate::cmd::serve) limits: Limits,
     pub(in crate::cmd::serve) prices: Prices,
-    pub(in crate::cmd::serve) pipelines: Vec<Pipeline>,
-    /// How long an orchestrator may be silent before another is asked beside it, if ever.
-    pub(in crate::cmd::serve) standby: Option<Duration>,
+    pub(in crate::cmd::serve) pools: Pools,
+    /// How often everybody is asked for models.
+    pub(in crate::cmd::serve) refresh: Duration,
     /// Further names of models.
     pub(in crate::cmd::serve) aliases: BTreeMap<String, (Pipeline, String)>,
     pub(in crate::cmd::serve) store: Option<PathBuf>,
@@ -203,12 +206,10 @@ impl Reader<'_> {
 
     /// All settings. They can be used if no problem was noted.
     pub(super) fn settings(mut self) -> Settings {
-        let ops = self.addresses("serve.ops");
         let objects = self.objects();
         let limits = self.limits();
         let settings = Settings {
-            listen: self.listen(),
-            ops,
+            doors: self.doors(),
             runtime: self
                 .read("serve.runtime", |text| match text {
                     "tokio" => Ok(Runtime::Tokio),
@@ -239,8 +240,8 @@ impl Reader<'_> {
             .unwrap_or_default(),
             limits,
             prices: self.prices(),
-            pipelines: self.items("pools.pipelines", pipeline),
-            standby: Some(self.time("pools.standby")).filter(|after| !after.is_zero()),
+            pools: self.pools(),
+            refresh: self.refresh(),
             aliases: self.aliases(),
             store: self.path("store.path"),
             objects,
@@ -248,56 +249,6 @@ impl Reader<'_> {
         };
         self.payer(&settings);
         settings
-    }
-
-    fn addresses(&mut self, path: &str) -> Vec<SocketAddr> {
-        self.items(path, |text| {
-            if text.starts_with("unix:") {
-                return Err("sockets of files are not supported yet".to_owned());
-            }
-            if !text.contains(':') && !text.bytes().all(|b| b.is_ascii_digit()) {
-                return Err("no port".to_owned());
-            }
-            Listen::from_str(text).map(|listen| listen.0)
-        })
-    }
-
-    fn listen(&mut self) -> Vec<SocketAddr> {
-        let all = self.addresses("serve.listen");
-        let origin = self
-            .said("serve.listen")
-            .map_or(Origin::BuiltIn, |said| said.origin);
-        if all.is_empty() && self.all.problems.is_empty() {
-            self.wrong(origin.clone(), "serve.listen", "no address to listen on");
-        }
-        if let Some(open) = all.iter().find(|at| !at.ip().is_loopback())
-            && !self.flag("serve.allow_no_auth")
-        {
-            let why = format!(
-                "whoever reaches {open} could spend, for callers are not told apart yet: listen on loopback, or set \
-                 serve.allow_no_auth if a proxy sees to it"
-            );
-            self.wrong(origin, "serve.listen", why);
-        }
-        for at in self.addresses_beyond_loopback("serve.ops") {
-            let origin = self
-                .said("serve.ops")
-                .map_or(Origin::BuiltIn, |said| said.origin);
-            let why = format_args!("{at} is not on loopback, and operators are not told apart yet")
-                .to_string();
-            self.wrong(origin, "serve.ops", why);
-        }
-        all
-    }
-
-    fn addresses_beyond_loopback(&self, path: &str) -> Vec<SocketAddr> {
-        let all = self
-            .list(path)
-            .into_iter()
-            .filter_map(|(text, _)| Listen::from_str(&text).ok());
-        all.map(|at| at.0)
-            .filter(|at| !at.ip().is_loopback())
-            .collect()
     }
 
     fn front(&mut self, folder: bool) -> front::Config {
@@ -362,6 +313,7 @@ impl Reader<'_> {
                 })
                 .unwrap_or_default(),
             server_timing: self.flag("transparency.server_timing"),
+            figures_per_model: self.flag("metrics.per_model"),
             pages: vec![front::route::Page::Health, front::route::Page::OpenApi],
             done_on_native: self.flag("sse.done_on_native"),
             early_head: self.time("sse.early_head"),
@@ -379,6 +331,17 @@ impl Reader<'_> {
             settings: openai,
             ..front::Config::default()
         }
+    }
+
+    fn refresh(&mut self) -> Duration {
+        let read = self.read("orchestrators.refresh", |text| {
+            match values::duration(text) {
+                Ok(every) if every < Duration::from_secs(1) => Err("at least 1s".to_owned()),
+                Ok(every) => Ok(every),
+                Err(why) => Err(why.to_string()),
+            }
+        });
+        read.unwrap_or_default()
     }
 
     fn per_model(&mut self) -> BTreeMap<String, PerModel> {

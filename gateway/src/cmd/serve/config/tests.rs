@@ -30,6 +30,10 @@ fn good(file: &str) -> Config {
     read(&format!("{PEERS}{file}"), &[], "").expect("it can be meant")
 }
 
+fn shown(places: &[Place]) -> Vec<String> {
+    places.iter().map(Place::to_string).collect()
+}
+
 fn wrong(file: &str) -> Vec<String> {
     // The lines of the test count from the first one on.
     read(&format!("{file}\n{PEERS}"), &[], "").expect_err("it cannot be meant")
@@ -39,14 +43,19 @@ fn wrong(file: &str) -> Vec<String> {
 fn what_a_file_does_not_say_is_as_the_table_has_it() {
     let config = good("");
     let settings = &config.settings;
+    assert_eq!(shown(&settings.doors.listen), ["127.0.0.1:9935"]);
+    assert_eq!(shown(&settings.doors.ops), ["127.0.0.1:5935"]);
+    assert_eq!(settings.doors.mode, 0o600);
+    assert!(settings.doors.tls.is_none());
+    assert_eq!(settings.doors.connections, 10_000);
+    let pools = &settings.pools;
+    assert_eq!(pools.size, 8);
+    assert_eq!(pools.tries, livepeer_core::pool::TryLimit::BATCH);
     assert_eq!(
-        settings.listen,
-        ["127.0.0.1:9935".parse().expect("an address")]
+        pools.strengths,
+        livepeer_core::selection::Strengths::default()
     );
-    assert_eq!(
-        settings.ops,
-        ["127.0.0.1:5935".parse().expect("an address")]
-    );
+    assert!(pools.warm_up.is_empty() && settings.front.figures_per_model);
     assert_eq!(settings.front.settings.max_tokens, 1024);
     assert_eq!(settings.front.settings.size, (1024, 1024));
     assert_eq!(settings.front.max_in_flight, 4096);
@@ -61,7 +70,8 @@ fn everything_that_is_served_today_can_be_said_in_a_file() {
         names = { fast = "https://o1.example:8935" }
         block = ["fast"]
         [serve]
-        listen = ["127.0.0.1:1", "2"]
+        listen = ["127.0.0.1:1", "2", "unix:/run/gateway.sock"]
+        socket_mode = "0660"
         public_url = "https://gw.example/"
         trusted_proxies = ["10.0.0.0/8"]
         cors = ["*"]
@@ -72,6 +82,15 @@ fn everything_that_is_served_today_can_be_said_in_a_file() {
         "llm/a/b.c" = "1/3"
         [pools]
         pipelines = ["llm"]
+        size = 3
+        tries = 5
+        same_tries = 2
+        deadline = "4s"
+        extra_nodes = 1
+        selector = { price = 4, latency = 0 }
+        warm_up = ["llm/a/b.c"]
+        [metrics]
+        per_model = false
         [models.alias]
         "gpt-4o-mini" = "llm/a/b.c"
         [models.set."a/b.c"]
@@ -89,7 +108,20 @@ fn everything_that_is_served_today_can_be_said_in_a_file() {
         "#,
     );
     let settings = &config.settings;
-    assert_eq!(settings.listen.len(), 2);
+    let listen = ["127.0.0.1:1", "127.0.0.1:2", "unix:/run/gateway.sock"];
+    assert_eq!(shown(&settings.doors.listen), listen);
+    assert_eq!(settings.doors.mode, 0o660);
+    let pools = &settings.pools;
+    assert_eq!((pools.size, pools.extra_nodes), (3, 1));
+    assert_eq!((pools.tries.tries, pools.tries.per_orchestrator), (5, 2));
+    assert_eq!(pools.tries.within.map(|within| within.as_secs()), Some(4));
+    let strengths = pools.strengths;
+    assert_eq!(
+        (strengths.price, strengths.latency, strengths.spread),
+        (4, 0, 1)
+    );
+    assert_eq!(pools.warm_up[0].1, "a/b.c");
+    assert!(!settings.front.figures_per_model);
     assert_eq!(
         settings.front.public_url.as_deref(),
         Some("https://gw.example")
@@ -147,19 +179,21 @@ fn what_belongs_to_later_releases_says_so() {
     for (file, told) in [
         (
             "[fleet]\nname = \"x\"",
-            "gateway.toml:1:2: the table `fleet` is not supported yet; leave it out",
+            "gateway.toml:1:2: the table `fleet` belongs to several instances as one, which serve does not have yet; \
+             leave it out",
         ),
         (
             "[tenants]",
-            "gateway.toml:1:2: the table `tenants` is not supported yet; leave it out",
+            "gateway.toml:1:2: the table `tenants` belongs to keys of tenants, which serve does not have yet; leave it out",
         ),
         (
-            "[serve.tls]",
-            "gateway.toml:1:8: the table `serve.tls` is not supported yet; leave it out",
+            "[ops]\nconsole = true",
+            "gateway.toml:2:1: the key `ops.console` belongs to the console, which serve does not have yet; leave it out",
         ),
         (
             "[chain]\neth_usd = \"1\"",
-            "gateway.toml:2:1: the key `chain.eth_usd` is not supported yet; leave it out",
+            "gateway.toml:2:1: the key `chain.eth_usd` belongs to prices in USD, which serve does not have yet; leave it \
+             out",
         ),
     ] {
         assert_eq!(wrong(file), [told]);
@@ -181,9 +215,9 @@ fn flags_go_over_the_environment_and_that_over_the_file() {
         ("LIVEPEER_SERVE_PUBLIC_URL", "http://variable"),
     ];
     let config = read(&file, &variables, "--public-url http://flag").expect("it can be meant");
-    let ports = |all: &[std::net::SocketAddr]| all.iter().map(|at| at.port()).collect::<Vec<_>>();
-    assert_eq!(ports(&config.settings.listen), [1]);
-    assert_eq!(ports(&config.settings.ops), [3, 4]);
+    let doors = &config.settings.doors;
+    assert_eq!(shown(&doors.listen), ["127.0.0.1:1"]);
+    assert_eq!(shown(&doors.ops), ["127.0.0.1:3", "127.0.0.1:4"]);
     assert_eq!(
         config.settings.front.public_url.as_deref(),
         Some("http://flag")
@@ -285,6 +319,29 @@ fn nobody_beyond_this_machine_spends_unless_it_is_said() {
         told[0].contains("operators are not told apart yet"),
         "{told:?}"
     );
+    good("[serve]\nops = [\":5935\"]\n[ops]\nmetrics_open = true");
+}
+
+#[test]
+fn a_place_and_a_certificate_that_cannot_be_meant_are_told_by_their_line() {
+    let told = wrong(
+        "[serve]\nlisten = [\"unix:\"]\nsocket_mode = \"rw\"\n[serve.tls]\ncert = \"/nowhere/chain.pem\"\n[pools]\n\
+         size = 0\nselector = { price = 17, quality = 1 }\nwarm_up = [\"lllm/a\"]\n[metrics]\nper_modell = true",
+    );
+    let expected = [
+        "gateway.toml:2:10: serve.listen: \"unix:\": no path; write unix:/path",
+        "gateway.toml:3:15: serve.socket_mode: \"rw\": it is not a mode of a file such as 0660",
+        "gateway.toml:5:8: serve.tls.key: the file with the certificate's private key is missing",
+        "gateway.toml:7:8: pools.size: 0 is not from 1 to 1000",
+        "gateway.toml:8:22: pools.selector.price: 17 is not from 0 to 16",
+        "gateway.toml:8:26: unknown key `quality` in [pools.selector]",
+        "gateway.toml:9:11: pools.warm_up: \"lllm/a\": there is no pipeline of that name (did you mean llm?)",
+        "gateway.toml:11:1: unknown key `per_modell` in [metrics] (did you mean `per_model`?)",
+    ];
+    assert_eq!(told, expected);
+    let told = wrong("[serve.tls]\ncert = \"/nowhere/chain.pem\"\nkey = \"/nowhere/key.pem\"");
+    let unread = "gateway.toml:2:8: serve.tls: cannot read /nowhere/chain.pem: ";
+    assert!(told[0].starts_with(unread) && told.len() == 1, "{told:?}");
 }
 
 #[test]
