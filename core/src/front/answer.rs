@@ -138,7 +138,7 @@ impl Front {
 
     /// Tells that a job failed.
     pub fn failed(&mut self, now: Time, id: RequestId, failed: Failed) {
-        self.advance(now);
+        let now = self.advance(now);
         let Some(running) = self.running.get_mut(&id) else {
             return;
         };
@@ -152,7 +152,7 @@ impl Front {
             | Failed::ResultLost { attempts, .. } => job.attempts.clone_from(attempts),
             _ => {}
         }
-        let refused = shapes::failed(running.target.shape, job, failed);
+        let refused = shapes::failed(now, running.target.shape, job, failed);
         self.fail(id, refused);
     }
 

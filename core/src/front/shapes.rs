@@ -163,7 +163,9 @@ fn read_native(
         BatchRequest::read_json(pipeline, body)
     };
     let checked = request.and_then(|request| request.check().map(|()| request));
-    let request = checked.map_err(|bad| bad_request(Shape::Native, None, &bad))?;
+    let mut request = checked.map_err(|bad| bad_request(Shape::Native, None, &bad))?;
+    // Callers of these routes get what Go's gateway gives them.
+    request.take_empty();
     let provider = sent.provider.as_deref();
     let read = preferences::read(request.provider(), provider, &settings.terms)?;
     Ok(Read {
@@ -478,7 +480,7 @@ pub(super) fn timed_out(shape: Shape) -> Refused {
 }
 
 /// The failure of a job, in the words of its route.
-pub(super) fn failed(shape: Shape, job: &Job, failed: Failed) -> Refused {
+pub(super) fn failed(now: Time, shape: Shape, job: &Job, failed: Failed) -> Refused {
     let native = shape == Shape::Native;
     match failed {
         Failed::Caller { text, by } => {
@@ -511,6 +513,14 @@ pub(super) fn failed(shape: Shape, job: &Job, failed: Failed) -> Refused {
                 .is_some_and(|last| last.reason == Left::InvalidAnswer) =>
         {
             Refused::no_answer(job.pipeline.name())
+        }
+        Failed::NoOrchestrator {
+            attempts,
+            tried,
+            again,
+        } if attempts.is_empty() && !tried.is_empty() => {
+            let again = again.map(|at| at.since(now));
+            Refused::nobody_free(job.pipeline.name(), tried.len(), again)
         }
         Failed::NoOrchestrator { attempts, .. } => {
             let told: Vec<(String, String)> = attempts

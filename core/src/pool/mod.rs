@@ -405,6 +405,12 @@ impl<S: Selector> SessionPool<S> {
         all.collect()
     }
 
+    /// When the first of those left alone may be asked or lent again; `None` if nobody is left alone.
+    #[must_use]
+    pub fn rests_until(&self) -> Option<Time> {
+        self.resting.first().map(|(until, _)| *until)
+    }
+
     /// The sessions that could be lent now, as the selector would see them.
     #[must_use]
     pub fn candidates(&self) -> Vec<Candidate<'_>> {

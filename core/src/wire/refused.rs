@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -310,8 +311,9 @@ impl Refused {
         let refused = Self::new(
             Code::NoOrchestrator,
             format!(
-                "No orchestrator could do this {pipeline} job; {} were tried.",
-                all.len()
+                "No orchestrator could do this {pipeline} job; {} {} tried.",
+                all.len(),
+                if all.len() == 1 { "was" } else { "were" }
             ),
         );
         if all.is_empty() {
@@ -319,6 +321,24 @@ impl Refused {
         }
         let told = all.into_iter().take(MAX_ATTEMPTS_TOLD).collect();
         refused.telling("attempts", Value::Array(told))
+    }
+
+    /// Says that none of the orchestrators that are known could be tried, and when the first of those that are left alone
+    /// for a while may be.
+    #[must_use]
+    pub fn nobody_free(pipeline: &str, known: usize, again: Option<Duration>) -> Self {
+        let none = match known {
+            1 => "the one that is known is not free".to_string(),
+            _ => format!("none of the {known} that are known is free"),
+        };
+        let again = again.map_or_else(String::new, |after| {
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            format!("; the first one may be asked again in {} s", seconds.max(1))
+        });
+        Self::new(
+            Code::NoOrchestrator,
+            format!("No orchestrator could do this {pipeline} job: {none}{again}."),
+        )
     }
 
     /// Says that the last orchestrator's answer was of no use. Each try costs a fee, so the caller is not asked to come

@@ -205,6 +205,10 @@ fn texts(list: &Value) -> Vec<String> {
         .collect()
 }
 
+/// An answer with a picture.
+const PICTURE: &str =
+    r#"{"images":[{"url":"data:image/png;base64,iVBORw0KGgo=","seed":1,"nsfw":false}]}"#;
+
 #[test]
 fn orchestrators_are_left_as_the_vectors_say() {
     let all = cases("jobs/02-ai-batch-failover.json", "cases");
@@ -216,7 +220,8 @@ fn orchestrators_are_left_as_the_vectors_say() {
         let named: Vec<&str> = orchestrators.iter().map(String::as_str).collect();
         let mut world = World::new(Pipeline::TextToImage, &named);
         let body = Bytes::from(raw(&given["request"], "body"));
-        let request = BatchRequest::read_json(Pipeline::TextToImage, &body).expect("a request");
+        let mut request = BatchRequest::read_json(Pipeline::TextToImage, &body).expect("a request");
+        request.take_empty();
         let job = world.submit(&request);
         let first = world.shaken.len();
         let mut upstream = Vec::new();
@@ -357,7 +362,7 @@ fn time_is_looked_at_between_tries_and_cuts_no_request() {
     world.submit(&picture());
     // Longer than a job may try, and the answer is good all the same.
     world.pass(Duration::from_secs(60));
-    world.answer(200, "application/json", r#"{"images":[]}"#);
+    world.answer(200, "application/json", PICTURE);
     assert_eq!(world.done.len(), 1);
     // A failure so late leaves no second try.
     world.submit(&picture());
@@ -439,10 +444,63 @@ fn a_stream_that_gave_nothing_yet_goes_on_elsewhere() {
 }
 
 #[test]
+fn an_answer_without_a_picture_is_none_and_another_one_is_asked() {
+    let image = |url: &str| format!(r#"{{"images":[{{"url":"{url}","seed":1,"nsfw":false}}]}}"#);
+    for body in [
+        "<html></html>".to_owned(),
+        r#"{"images":[]}"#.to_owned(),
+        image(""),
+        image("data:image/png;base64,iVBOR*"),
+        image("data:image/png,iVBORw0KGgo="),
+    ] {
+        let mut world = World::new(
+            Pipeline::TextToImage,
+            &["https://a.example:8935", "https://b.example:8935"],
+        );
+        world.submit(&picture());
+        world.answer(200, "application/json", body.clone());
+        assert_eq!(world.asked.len(), 1, "{body}: the other one has it");
+        world.answer(200, "application/json", PICTURE);
+        let served = &world.done[0].1.served;
+        assert_eq!(served.attempts[0].reason, Left::InvalidAnswer, "{body}");
+    }
+}
+
+#[test]
+fn settings_that_change_hold_for_jobs_that_begin_later() {
+    let hosts = ["https://a.example:8935", "https://b.example:8935"];
+    let mut world = World::new(Pipeline::TextToImage, &hosts);
+    world.submit(&picture());
+    let (now, mut config) = (world.now, Config::default());
+    config.answer_within = Duration::from_secs(20);
+    config.tries.tries = 1;
+    world.batch.set_config(now, config, Quickest);
+    world.drain();
+    // This one began by the old ones: a minute is not too long, and there is another try.
+    world.pass(Duration::from_secs(1));
+    world.answer(500, "text/plain", "boom");
+    world.pass(Duration::from_secs(60));
+    assert!(world.failed.is_empty());
+    world.answer(200, "application/json", PICTURE);
+    assert_eq!(world.done.len(), 1);
+    world.submit(&picture());
+    world.answer(500, "text/plain", "boom");
+    let Failed::NoOrchestrator { attempts, .. } = &world.failed[0].1 else {
+        panic!("{:?}", world.failed);
+    };
+    assert_eq!(attempts.len(), 1);
+    world.pass(Duration::from_secs(600));
+    world.submit(&picture());
+    world.pass(Duration::from_secs(21));
+    assert!(matches!(&world.failed[1].1, Failed::TimedOut { .. }));
+}
+
+#[test]
 fn a_hostile_place_of_a_result_is_not_visited() {
     for place in [
         "http://127.0.0.1:22/x.png",
         "https://10.0.0.1/x.png",
+        "file:///etc/passwd",
         "nonsense://x",
     ] {
         let mut world = World::new(Pipeline::TextToImage, &["https://a.example:8935"]);
@@ -454,6 +512,29 @@ fn a_hostile_place_of_a_result_is_not_visited() {
             matches!(&world.failed[0].1, Failed::ResultLost { .. }),
             "{place}"
         );
+    }
+}
+
+#[test]
+fn a_result_that_is_too_large_or_too_slow_is_lost_and_asked_of_nobody_else() {
+    let hosts = ["https://a.example:8935", "https://b.example:8935"];
+    for slow in [false, true] {
+        let mut world = World::new(Pipeline::TextToImage, &hosts);
+        let (now, mut config) = (world.now, Config::default());
+        config.max_result = 1_000;
+        world.batch.set_config(now, config, Quickest);
+        world.submit(&picture());
+        let body = r#"{"images":[{"url":"/stream/0/x.png","seed":1,"nsfw":false}]}"#;
+        world.answer(200, "application/json", body);
+        assert_eq!(world.asked[0].2.path(), "/stream/0/x.png");
+        match slow {
+            false => drop(world.answer(200, "image/png", vec![7; 1_001])),
+            true => world.pass(Duration::from_secs(5)),
+        }
+        assert!(matches!(&world.failed[0].1, Failed::ResultLost { .. }));
+        // The work was done and paid for.
+        let jobs = world.asked.iter().filter(|asked| asked.1 == Method::Post);
+        assert_eq!(jobs.count(), 0);
     }
 }
 
@@ -472,7 +553,7 @@ fn preferences_decide_who_is_asked_and_say_so_when_they_leave_nobody() {
     assert_eq!(world.asked[0].2.host(), "b.example");
     world.answer(503, "text/plain", "insufficient capacity");
     assert_eq!(world.asked[0].2.host(), "a.example");
-    world.answer(200, "application/json", r#"{"images":[]}"#);
+    world.answer(200, "application/json", PICTURE);
     let single = Preferences {
         allow_fallbacks: false,
         ..Preferences::default()

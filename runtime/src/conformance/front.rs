@@ -48,6 +48,7 @@ pub async fn a_front_door_refuses_what_no_machine_could_answer<R: Runtime>(runti
         ),
         (head("/v1/%00", ""), 400, "malformed path"),
         (head("/healthz", "expect: tea\r\n"), 417, "100-continue"),
+        (head("/healthz", "a: b\r\n folded: c\r\n"), 400, ""),
     ] {
         let mut peer = raw(&runtime, &socket).await;
         let _ = peer.write(sent.as_bytes()).await;

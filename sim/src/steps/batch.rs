@@ -58,6 +58,8 @@ pub enum Step {
     Serve,
     /// Time passes: so many tens of milliseconds, squared.
     Pass(u8),
+    /// Other settings hold from now on.
+    Configure(u8),
     /// The owner has enough.
     Close,
 }
@@ -81,7 +83,8 @@ impl Step {
             24 | 25 => Self::Signed(reel.byte(), !reel.byte().is_multiple_of(8)),
             26 => Self::Chain(reel.byte()),
             27 | 28 => Self::Serve,
-            29 | 30 => Self::Pass(reel.byte()),
+            29 => Self::Pass(reel.byte()),
+            30 => Self::Configure(reel.byte()),
             _ if reel.below(16) == 0 => Self::Close,
             _ => Self::Pass(reel.byte()),
         }
@@ -135,6 +138,16 @@ fn some(bits: u8) -> Vec<Url> {
     named.map(orchestrator).collect()
 }
 
+fn config() -> Config {
+    Config {
+        // No exchange is left alone for longer than the book allows.
+        answer_within: Duration::from_secs(100),
+        stream_silence: Duration::from_secs(100),
+        max_jobs: 64,
+        ..Config::default()
+    }
+}
+
 impl Player {
     /// A machine without a job; the byte picks the pipeline and who pays.
     #[must_use]
@@ -147,13 +160,7 @@ impl Player {
             0 => Pipeline::Llm,
             _ => Pipeline::TextToImage,
         };
-        let mut config = Config {
-            // No exchange is left alone for longer than the book allows.
-            answer_within: Duration::from_secs(100),
-            stream_silence: Duration::from_secs(100),
-            max_jobs: 64,
-            ..Config::default()
-        };
+        let mut config = config();
         config.payment.budget_key = (flavour & 8 != 0).then(|| "spent".into());
         config.payment.shared_limit = flavour & 32 != 0;
         let batch = Batch::new(
@@ -270,6 +277,15 @@ impl Player {
             Step::Chain(blocks) => {
                 self.chain.l1_block += u64::from(blocks % 64);
                 self.batch.set_chain(now, self.chain.clone());
+            }
+            Step::Configure(how) => {
+                let mut config = config();
+                config.pool.ready = usize::from(how % 8);
+                config.pool.extra_nodes = usize::from(how >> 3 & 1);
+                config.tries.tries = 1 + u32::from(how >> 4 & 3);
+                config.answer_within = Duration::from_secs(1 + u64::from(how % 100));
+                config.standby_after = (how & 64 != 0).then(|| Duration::from_secs(1));
+                self.batch.set_config(now, config, Quickest);
             }
             Step::Serve => self.serve(),
             Step::Pass(tens) => {

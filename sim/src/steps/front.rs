@@ -616,6 +616,7 @@ fn failed(kind: u8) -> Failed {
         1 => Failed::NoOrchestrator {
             attempts,
             tried: Vec::new(),
+            again: None,
         },
         2 => Failed::NoMatch {
             excluded: vec![("only", 3)],

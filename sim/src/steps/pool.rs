@@ -39,6 +39,8 @@ pub enum Step {
     Stored(u8, bool),
     /// An earlier run saw something.
     Recall(u8),
+    /// So many sessions are wanted from now on.
+    Ready(u8),
     /// Time passes: so many tens of milliseconds, to the third power.
     Pass(u8),
 }
@@ -59,6 +61,7 @@ impl Step {
                 0 => Self::Recall(reel.byte()),
                 1..=4 => Self::Stored(reel.byte(), true),
                 5 => Self::Stored(reel.byte(), false),
+                6 => Self::Ready(reel.byte()),
                 _ => Self::Pass(reel.byte()),
             },
             _ => Self::Pass(reel.byte()),
@@ -229,6 +232,13 @@ impl Player {
                 let value = br#"{"good":3,"bad":1,"since":9000}"#;
                 let value = &value[..value.len() - usize::from(n % 3)];
                 self.pool.recall(self.now, &key, value);
+                self.drain();
+            }
+            Step::Ready(how) => {
+                self.config.ready = usize::from(how % 4);
+                self.config.extra_nodes = usize::from(how >> 2 & 1);
+                let (ready, extra_nodes) = (self.config.ready, self.config.extra_nodes);
+                self.pool.set_ready(self.now, ready, extra_nodes);
                 self.drain();
             }
             Step::Pass(tens) => {

@@ -12,7 +12,7 @@ use crate::http::{Fault, In, Out, Response};
 use crate::payment::session::{Credentials, Delivered};
 use crate::pool::{Outcome, Selector};
 use crate::wire::batch::{Grounds, Verdict, judge, read_answer};
-use crate::wire::{cut, reason, sse};
+use crate::wire::{WireError, cut, reason, sse};
 
 /// At most this many bytes of a refusal are read.
 const MAX_REFUSAL: usize = 64 << 10;
@@ -185,7 +185,7 @@ impl<S: Selector> Batch<S> {
             return;
         };
         let body = core::mem::take(&mut flight.body);
-        let (status, stream) = (flight.status, job.stream);
+        let (status, stream, takes_empty) = (flight.status, job.stream, job.takes_empty);
         if status != 200 {
             return self.on_refusal(id, status, &body);
         }
@@ -201,6 +201,9 @@ impl<S: Selector> Batch<S> {
                 self.tell_head(id);
                 self.out.event(Event::Chunk(id, body));
                 self.stream_done(id);
+            }
+            Ok(answer) if answer.is_empty() && !takes_empty => {
+                self.on_no_answer(id, WireError::new(what, "without a picture").into());
             }
             Ok(answer) => self.fetch(id, answer),
             Err(err) => self.on_no_answer(id, err.into()),

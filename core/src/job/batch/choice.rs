@@ -151,7 +151,12 @@ impl<S: Selector> Batch<S> {
         } else if attempts.is_empty() && self.pool.get().ready() == 0 && is_unknown(&tried) {
             Failed::UnknownModel
         } else {
-            Failed::NoOrchestrator { attempts, tried }
+            let again = self.pool.get().rests_until();
+            Failed::NoOrchestrator {
+                attempts,
+                tried,
+                again,
+            }
         };
         self.fail(id, failed);
     }

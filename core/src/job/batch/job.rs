@@ -27,6 +27,8 @@ pub(super) struct Job {
     pub(super) body: Body,
     pub(super) size: Size,
     pub(super) stream: bool,
+    /// Whether an answer without any picture is good.
+    pub(super) takes_empty: bool,
     pub(super) preferences: Preferences,
     pub(super) began: Time,
     /// When the present phase began, and how long the phases before took.

@@ -272,6 +272,7 @@ impl<S: Selector> Batch<S> {
             body: encoded.into_body(),
             size,
             stream: request.is_stream(),
+            takes_empty: request.takes_empty(),
             preferences,
             began: self.now,
             since: self.now,

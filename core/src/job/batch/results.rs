@@ -62,7 +62,8 @@ impl<S: Selector> Batch<S> {
                     let name = format!("{}.{}", self.draw(), self.ending());
                     fault = fault.or(fetching.keep(url.clone(), name, content, &config));
                 }
-                Some(Err(err)) => fault = Some(err.into()),
+                // The picture was to be in the answer, and is not.
+                Some(Err(err)) => return self.on_no_answer(id, err.into()),
                 None => match place(&orchestrator, url) {
                     Ok(place) => fetching.waiting.push_back((url.clone(), place)),
                     Err(cause) => fault = Some(cause),

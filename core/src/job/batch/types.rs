@@ -16,6 +16,7 @@ use crate::pool::{self, Tried, TryLimit};
 use crate::prefer::Limits;
 use crate::sign::Address;
 use crate::signers::SignerHealth;
+use crate::time::Time;
 use crate::units::Unit;
 use crate::wire::batch::Answer;
 
@@ -314,6 +315,8 @@ pub enum Failed {
         attempts: Vec<Attempt>,
         /// The orchestrators without a session.
         tried: Vec<Tried>,
+        /// When the first of those that are left alone for a while may be asked again.
+        again: Option<Time>,
     },
     /// The preferences leave nobody.
     #[error("the preferences leave no orchestrator{}", Excluded(.excluded))]

@@ -130,6 +130,9 @@ pub fn read_answer(pipeline: Pipeline, body: &Bytes) -> Result<Answer, NoAnswer>
                 let why = format!("more than {MAX_IMAGES} images");
                 return Err(WireError::new("an answer", why));
             }
+            if images.iter().any(|image| image.url.trim().is_empty()) {
+                return Err(WireError::new("an answer", "without a picture"));
+            }
             Answer::Images(images)
         }
         Pipeline::AudioToText => {
@@ -155,9 +158,13 @@ pub fn read_answer(pipeline: Pipeline, body: &Bytes) -> Result<Answer, NoAnswer>
             }
         }
         Pipeline::ImageToText => Answer::Caption(read::<Caption>(pipeline, body)?.text),
-        Pipeline::TextToSpeech => Answer::Speech {
-            url: read::<Speech>(pipeline, body)?.audio.url,
-        },
+        Pipeline::TextToSpeech => {
+            let url = read::<Speech>(pipeline, body)?.audio.url;
+            if url.trim().is_empty() {
+                return Err(WireError::new("an answer", "without sound"));
+            }
+            Answer::Speech { url }
+        }
         Pipeline::Llm => Answer::Llm {
             completion: Completion::read(body)?,
             json: native_chunk(body),
@@ -170,6 +177,13 @@ pub fn read_answer(pipeline: Pipeline, body: &Bytes) -> Result<Answer, NoAnswer>
 }
 
 impl Answer {
+    /// Whether pictures were asked for, and there is none. Go's orchestrator answers so when its runner fails in a way
+    /// that it does not know (jobs spec 2.4).
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Images(images) if images.is_empty())
+    }
+
     /// The URLs of results, in the order of the answer. Some may be equal.
     pub fn urls(&self) -> impl Iterator<Item = &String> {
         let (images, speech) = match self {

@@ -90,6 +90,7 @@ pub struct BatchRequest {
     /// The text of `provider`, a front door's own field: it says who may do the job, and goes no further.
     pub(super) provider: Option<String>,
     media: Option<Media>,
+    takes_empty: bool,
 }
 
 impl BatchRequest {
@@ -103,6 +104,7 @@ impl BatchRequest {
             file: None,
             provider: None,
             media: None,
+            takes_empty: false,
         }
     }
 
@@ -220,6 +222,17 @@ impl BatchRequest {
             Some(Value::Messages(messages)) => messages,
             _ => &[],
         }
+    }
+
+    /// Takes an answer without any picture for good, as gateways in Go do. Otherwise another orchestrator is asked.
+    pub const fn take_empty(&mut self) {
+        self.takes_empty = true;
+    }
+
+    /// Whether an answer without any picture is good.
+    #[must_use]
+    pub const fn takes_empty(&self) -> bool {
+        self.takes_empty
     }
 
     /// Whether the answer is to come as a stream of events.

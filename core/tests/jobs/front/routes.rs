@@ -348,6 +348,11 @@ fn heads_that_make_no_sense_are_answered_before_the_body() {
         (with("expect", "200-ok"), 417, "100-continue"),
         (with("content-encoding", "br"), 415, "'br'"),
         (
+            with("content-encoding", "gzip"),
+            415,
+            "'gzip'; send the body without one.",
+        ),
+        (
             with("content-type", "Multipart/Form-Data; boundary=x"),
             400,
             "multipart/form-data",

@@ -5,9 +5,10 @@ use std::time::Duration;
 use livepeer_core::EffectId;
 use livepeer_core::error::{Broken, Cause, Failure, Party};
 use livepeer_core::front::{Config, MAX_UNSENT, Outcome, RequestId};
-use livepeer_core::http::In;
+use livepeer_core::http::{In, Url};
 use livepeer_core::job::batch::{Failed, Finished, Served};
 use livepeer_core::money::Amount;
+use livepeer_core::pool::{Tried, Why};
 use livepeer_sim::Driven as _;
 
 use super::{CHAT, Door, payload, served};
@@ -35,9 +36,40 @@ fn a_head_waits_for_the_first_event_so_that_an_early_failure_keeps_its_status() 
     let failed = Failed::NoOrchestrator {
         attempts: Vec::new(),
         tried: Vec::new(),
+        again: None,
     };
     door.tell(|front, now| front.failed(now, id, failed));
     assert_eq!(door.seen[&exchange].status, 503);
+
+    // Nobody was tried, and the caller hears why and for how long.
+    for (known, after, told) in [
+        (1, None, "the one that is known is not free."),
+        (
+            3,
+            Some(Duration::from_millis(11_500)),
+            "none of the 3 that are known is free; the first one may be asked again in 12 s.",
+        ),
+    ] {
+        let (exchange, id, _) = begun(&mut door, "/v1/chat/completions");
+        let tried = Tried {
+            url: Url::parse("https://a.example:8935").expect("a URL"),
+            why: Why::Full,
+        };
+        let tried = vec![tried; known];
+        door.tell(|front, now| {
+            let failed = Failed::NoOrchestrator {
+                attempts: Vec::new(),
+                tried,
+                again: after.map(|after| now + after),
+            };
+            front.failed(now, id, failed);
+        });
+        let body = String::from_utf8_lossy(&door.seen[&exchange].body).into_owned();
+        assert!(
+            body.contains(&format!("No orchestrator could do this llm job: {told}")),
+            "{body}"
+        );
+    }
 
     // The operator's limit on spending: no client tries that again.
     let limit = Failed::Ours(Box::new(Failure::new(

@@ -257,7 +257,11 @@ fn shell(door: &mut Door, id: RequestId, mut work: Box<Work>, peers: &Value) {
         return door.tell(|front, now| front.done(now, id, finished));
     }
     let tried = Vec::new();
-    let failed = Failed::NoOrchestrator { attempts, tried };
+    let failed = Failed::NoOrchestrator {
+        attempts,
+        tried,
+        again: None,
+    };
     door.tell(|front, now| front.failed(now, id, failed));
 }
 

@@ -101,3 +101,28 @@ fn bounds_of_chats_are_told() {
         assert_eq!(refused.param.unwrap_or_default(), param);
     }
 }
+
+#[test]
+fn a_body_of_openais_routes_is_one_value_of_json_and_nothing_else() {
+    let good = r#"{"model":"meta-llama/Meta-Llama-3.1-8B-Instruct","messages":[{"role":"user","content":"hi"}]"#;
+    let read = |body: String| chat::read(body.as_bytes(), None, &models(), &settings());
+    assert!(read(format!("{good}}} \n")).is_ok());
+    for (body, why) in [
+        (
+            format!(r#"{good},"model":"other"}}"#),
+            "duplicate key 'model'",
+        ),
+        (format!("{good}}} x"), "not valid JSON"),
+        (format!("{good}}}{{}}"), "not valid JSON"),
+        (format!(r#"{good},"user":"\ud800"}}"#), "not valid JSON"),
+        (String::new(), "not valid JSON"),
+    ] {
+        let refused = read(body.clone()).unwrap_err();
+        assert_eq!(
+            (refused.code, refused.status()),
+            (Code::InvalidJson, 400),
+            "{body}"
+        );
+        assert!(refused.message.contains(why), "{body}: {}", refused.message);
+    }
+}
