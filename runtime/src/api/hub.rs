@@ -38,6 +38,16 @@ const MAX_CHUNKS: usize = 64;
 /// A stream goes on once so few chunks wait.
 const FEW_CHUNKS: usize = 16;
 
+/// Bytes of a stream's chunks that wait for their reader, at most, beside one last chunk.
+const MAX_BYTES: usize = 1 << 20;
+
+/// A stream goes on once so few bytes wait.
+const FEW_BYTES: usize = MAX_BYTES / 4;
+
+/// Bytes that wait for all readers of a machine's streams, at most; beyond, each stream that brings more is held back
+/// until its own reader has taken all.
+const MAX_TOTAL: usize = 64 << 20;
+
 /// The settings that decide which machine does a job.
 #[derive(Clone, PartialEq)]
 pub(super) struct Kind {
@@ -130,13 +140,23 @@ pub(super) enum Search {
 pub(super) struct Hub<R: Runtime> {
     machine: Handle<Batch<Balanced>, R>,
     search: Search,
-    inboxes: Mutex<BTreeMap<JobId, Inbox>>,
+    inboxes: Mutex<Inboxes>,
+}
+
+/// The events that jobs have not taken yet.
+#[derive(Default)]
+struct Inboxes {
+    jobs: BTreeMap<JobId, Inbox>,
+    /// Bytes of chunks in all of them.
+    bytes: usize,
 }
 
 /// The events of one job that it has not taken yet.
 #[derive(Default)]
 struct Inbox {
     events: VecDeque<BatchEvent>,
+    /// Bytes of chunks among them.
+    bytes: usize,
     paused: bool,
     waker: Option<Waker>,
 }
@@ -192,7 +212,7 @@ impl<R: Runtime> Hub<R> {
             Misuse::StillOpen => Error::Options("too many jobs of this model are under way"),
             misuse => misuse.into(),
         })?;
-        inboxes.insert(id, Inbox::default());
+        inboxes.jobs.insert(id, Inbox::default());
         Ok(id)
     }
 
@@ -210,12 +230,12 @@ impl<R: Runtime> Hub<R> {
 
     /// Whether no job is under way.
     fn is_idle(&self) -> bool {
-        lock(&self.inboxes).is_empty()
+        lock(&self.inboxes).jobs.is_empty()
     }
 
     pub(super) fn cancel(&self, id: JobId) {
         let mut inboxes = lock(&self.inboxes);
-        if inboxes.remove(&id).is_some() {
+        if inboxes.remove(id) {
             self.machine.with(|batch, now| batch.cancel(now, id));
         }
     }
@@ -224,25 +244,26 @@ impl<R: Runtime> Hub<R> {
     fn close(&self) {
         self.machine.with(Batch::close);
         self.machine.close();
-        for (_, inbox) in lock(&self.inboxes).iter_mut() {
+        for inbox in lock(&self.inboxes).jobs.values_mut() {
             inbox.push(BatchEvent::Failed(Failed::Closed));
         }
     }
 
     pub(super) fn poll(&self, id: JobId, cx: &Context<'_>) -> Poll<Option<BatchEvent>> {
         let mut inboxes = lock(&self.inboxes);
-        let Some(inbox) = inboxes.get_mut(&id) else {
-            return Poll::Ready(None);
-        };
-        let Some(event) = inbox.events.pop_front() else {
-            inbox.waker = Some(cx.waker().clone());
-            return Poll::Pending;
-        };
-        if inbox.paused && inbox.events.len() <= FEW_CHUNKS {
-            inbox.paused = false;
-            self.machine.with(|batch, now| batch.resume(now, id));
+        match inboxes.take(id) {
+            Taken::Nobody => Poll::Ready(None),
+            Taken::Nothing(inbox) => {
+                inbox.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Taken::Event(event, goes_on) => {
+                if goes_on {
+                    self.machine.with(|batch, now| batch.resume(now, id));
+                }
+                Poll::Ready(Some(event))
+            }
         }
-        Poll::Ready(Some(event))
     }
 
     /// Carries events to the jobs, until the machine is closed.
@@ -265,12 +286,7 @@ impl<R: Runtime> Hub<R> {
 
     fn deliver(&self, id: JobId, event: BatchEvent) {
         let mut inboxes = lock(&self.inboxes);
-        let Some(inbox) = inboxes.get_mut(&id) else {
-            return;
-        };
-        inbox.push(event);
-        if inbox.events.len() >= MAX_CHUNKS && !inbox.paused {
-            inbox.paused = true;
+        if inboxes.put(id, event) {
             self.machine.with(|batch, now| batch.pause(now, id));
         }
     }
@@ -302,11 +318,161 @@ impl<R: Runtime> Hub<R> {
     }
 }
 
+/// What there is for a job.
+enum Taken<'a> {
+    /// The job is unknown.
+    Nobody,
+    /// Nothing yet.
+    Nothing(&'a mut Inbox),
+    /// An event, and whether its stream goes on.
+    Event(BatchEvent, bool),
+}
+
+impl Inboxes {
+    /// Puts an event in; true if its stream is to be held back from now on.
+    fn put(&mut self, id: JobId, event: BatchEvent) -> bool {
+        let Some(inbox) = self.jobs.get_mut(&id) else {
+            return false;
+        };
+        let bytes = size(&event);
+        self.bytes += bytes;
+        inbox.bytes += bytes;
+        inbox.push(event);
+        let many = inbox.events.len() >= MAX_CHUNKS || inbox.bytes >= MAX_BYTES;
+        let full = many || (bytes > 0 && self.bytes >= MAX_TOTAL);
+        full && !std::mem::replace(&mut inbox.paused, true)
+    }
+
+    fn take(&mut self, id: JobId) -> Taken<'_> {
+        let Some(inbox) = self.jobs.get_mut(&id) else {
+            return Taken::Nobody;
+        };
+        let Some(event) = inbox.events.pop_front() else {
+            return Taken::Nothing(inbox);
+        };
+        let bytes = size(&event);
+        self.bytes -= bytes;
+        inbox.bytes -= bytes;
+        let few = inbox.events.len() <= FEW_CHUNKS && inbox.bytes <= FEW_BYTES;
+        let free = few && (self.bytes < MAX_TOTAL || inbox.events.is_empty());
+        let goes_on = free && std::mem::take(&mut inbox.paused);
+        Taken::Event(event, goes_on)
+    }
+
+    /// Forgets a job; false if it is unknown.
+    fn remove(&mut self, id: JobId) -> bool {
+        let inbox = self.jobs.remove(&id);
+        self.bytes -= inbox.as_ref().map_or(0, |inbox| inbox.bytes);
+        inbox.is_some()
+    }
+}
+
+/// The bytes of a chunk; other events are few and small, but for the one that ends a job.
+const fn size(event: &BatchEvent) -> usize {
+    match event {
+        BatchEvent::Chunk(chunk) => chunk.len(),
+        _ => 0,
+    }
+}
+
 impl Inbox {
     fn push(&mut self, event: BatchEvent) {
         self.events.push_back(event);
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use livepeer_core::handshake::Identity;
+    use livepeer_core::wire::batch::fields::Message;
+
+    use super::*;
+
+    /// The inboxes of so many jobs.
+    fn inboxes(many: usize) -> (Inboxes, Vec<JobId>) {
+        let mut batch = Batch::new(
+            Time::ZERO,
+            Config::default(),
+            Pipeline::Llm,
+            "m",
+            Identity::Offchain,
+            Payer::Offchain,
+            Balanced::default(),
+            [1; 32],
+        );
+        let mut request = BatchRequest::new(Pipeline::Llm);
+        let messages = vec![Message::new("user", "hi")];
+        request.set("messages", messages).expect("a field");
+        request.complete();
+        let mut all = Inboxes::default();
+        let ids = (0..many).map(|_| {
+            let id = batch.submit(Time::ZERO, &request, Preferences::default());
+            let id = id.expect("a good request");
+            all.jobs.insert(id, Inbox::default());
+            id
+        });
+        let ids = ids.collect();
+        (all, ids)
+    }
+
+    fn chunk(len: usize) -> BatchEvent {
+        BatchEvent::Chunk(vec![7; len].into())
+    }
+
+    /// Whether the stream of the event that was taken goes on.
+    fn take(all: &mut Inboxes, id: JobId) -> Option<bool> {
+        match all.take(id) {
+            Taken::Event(_, goes_on) => Some(goes_on),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_stream_is_held_back_by_its_chunks_and_by_their_bytes() {
+        let (mut all, ids) = inboxes(1);
+        let id = ids[0];
+        for n in 1..=MAX_CHUNKS {
+            assert_eq!(all.put(id, chunk(1)), n == MAX_CHUNKS);
+        }
+        assert!(!all.put(id, chunk(1)), "it is held back already");
+        let waits = |all: &Inboxes| all.jobs[&id].events.len();
+        while waits(&all) > FEW_CHUNKS + 1 {
+            assert_eq!(take(&mut all, id), Some(false));
+        }
+        assert_eq!(take(&mut all, id), Some(true));
+        while take(&mut all, id).is_some() {}
+        assert_eq!(all.bytes, 0);
+        let part = MAX_BYTES / 4;
+        for n in 1..=4 {
+            assert_eq!(all.put(id, chunk(part)), n == 4);
+        }
+        for goes_on in [false, false, true, false] {
+            assert_eq!(take(&mut all, id), Some(goes_on));
+        }
+        assert_eq!((all.bytes, take(&mut all, id)), (0, None));
+    }
+
+    #[test]
+    fn all_streams_of_a_machine_together_are_bounded_and_none_waits_for_ever() {
+        let part = MAX_BYTES / 2;
+        let many = MAX_TOTAL / part;
+        let (mut all, ids) = inboxes(many + 2);
+        for id in &ids[..many - 1] {
+            assert!(!all.put(*id, chunk(part)));
+        }
+        // From here on each that brings more is held back, and goes on when it has nothing more here.
+        for id in &ids[many - 1..] {
+            assert!(all.put(*id, chunk(part)));
+        }
+        assert!(all.bytes <= MAX_TOTAL + ids.len() * part);
+        assert_eq!(take(&mut all, ids[many]), Some(true));
+        // A job that is gone holds nothing.
+        for id in &ids {
+            assert!(all.remove(*id) && !all.remove(*id));
+        }
+        assert_eq!(all.bytes, 0);
     }
 }

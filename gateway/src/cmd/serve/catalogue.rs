@@ -8,7 +8,7 @@ use async_channel::Receiver;
 use futures_lite::future;
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::http::Reach;
-use livepeer_core::models::{Alias, Models, Offer};
+use livepeer_core::models::{Alias, MAX_LISTED, Models, Offer};
 use livepeer_core::pipeline::Pipeline;
 use livepeer_core::pool::{self, Offered};
 use livepeer_core::wire::OrchestratorInfo;
@@ -26,18 +26,81 @@ const SOON: Duration = Duration::from_secs(2);
 /// How long a search may take, and then how long the orchestrators.
 const WITHIN: Duration = Duration::from_secs(10);
 
+/// At most this many bytes of names are remembered that are not in the list any more.
+const MAX_REMEMBERED: usize = 1 << 20;
+
+/// When each name was first seen, in Unix seconds. Names of the list are kept, as many as there may be in it; those that
+/// are not in it any more as long as there is room.
+struct Since {
+    names: BTreeMap<String, First>,
+    /// The number of the list that is being made.
+    list: u64,
+}
+
+struct First {
+    at: u64,
+    /// The number of the last list that had the name.
+    list: u64,
+}
+
+impl Since {
+    const fn new() -> Self {
+        Self {
+            names: BTreeMap::new(),
+            list: 0,
+        }
+    }
+
+    /// When a name of the list was first seen.
+    fn of(&mut self, name: &str, now: u64) -> u64 {
+        let list = self.list;
+        if let Some(first) = self.names.get_mut(name) {
+            first.list = list;
+            return first.at;
+        }
+        if self.names.len() < 2 * MAX_LISTED {
+            self.names.insert(name.to_owned(), First { at: now, list });
+        }
+        now
+    }
+
+    /// Ends the list. Of names that it lacks, those that lack longest are forgotten once there is no more room.
+    fn tidy(&mut self) {
+        let list = self.list;
+        self.list += 1;
+        let mut old: Vec<(u64, &String)> = { self.names.iter() }
+            .filter(|(_, first)| first.list != list)
+            .map(|(name, first)| (first.list, name))
+            .collect();
+        old.sort_unstable_by(|one, other| other.cmp(one));
+        let mut room = MAX_REMEMBERED;
+        let kept = old.iter().take_while(|(_, name)| {
+            let left = room.checked_sub(name.len());
+            room = left.unwrap_or(0);
+            left.is_some()
+        });
+        let kept = kept.count().min(MAX_LISTED);
+        let gone: Vec<String> = old[kept..]
+            .iter()
+            .map(|(_, name)| (*name).clone())
+            .collect();
+        for name in gone {
+            self.names.remove(&name);
+        }
+    }
+}
+
 /// Keeps the list of models.
 pub(super) struct Catalogue<R: Runtime> {
     wiring: Arc<Wiring<R>>,
-    /// When each name was first seen, in Unix seconds.
-    since: BTreeMap<String, u64>,
+    since: Since,
 }
 
 impl<R: Runtime> Catalogue<R> {
     pub(super) const fn new(wiring: Arc<Wiring<R>>) -> Self {
         Self {
             wiring,
-            since: BTreeMap::new(),
+            since: Since::new(),
         }
     }
 
@@ -156,7 +219,7 @@ impl<R: Runtime> Catalogue<R> {
                 {
                     continue;
                 }
-                let since = *self.since.entry(name.to_owned()).or_insert(now);
+                let since = self.since.of(name, now);
                 models.offer(
                     since,
                     name,
@@ -169,7 +232,7 @@ impl<R: Runtime> Catalogue<R> {
             }
         }
         for (name, (pipeline, model)) in &settings.aliases {
-            let since = *self.since.entry(name.clone()).or_insert(now);
+            let since = self.since.of(name, now);
             let alias = Alias {
                 since,
                 pipeline: *pipeline,
@@ -177,6 +240,37 @@ impl<R: Runtime> Catalogue<R> {
             };
             models.alias(name.as_str(), alias);
         }
+        self.since.tidy();
         models
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_remembered_with_their_first_day_and_not_without_end() {
+        let mut since = Since::new();
+        assert_eq!(since.of("real", 1), 1);
+        since.tidy();
+        // Orchestrators that offer other names each minute.
+        let long = "x".repeat(1_000);
+        for minute in 0..20u64 {
+            assert_eq!(since.of("real", 2 + minute), 1);
+            for n in 0..500 {
+                since.of(&format!("{minute}-{n}-{long}"), minute);
+            }
+            since.tidy();
+            let held: usize = since.names.keys().map(String::len).sum();
+            assert!(held <= MAX_REMEMBERED + 501 * 1_100, "{held}");
+        }
+        // One of the last is known still, one of the first is not.
+        assert_eq!(since.of(&format!("18-7-{long}"), 99), 18);
+        assert_eq!(since.of(&format!("3-7-{long}"), 99), 99);
+        for n in 0..3 * MAX_LISTED {
+            since.of(&n.to_string(), 100);
+        }
+        assert!(since.names.len() <= 2 * MAX_LISTED);
     }
 }
