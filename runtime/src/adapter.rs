@@ -46,7 +46,7 @@ macro_rules! adapter {
         /// A running machine.
         pub type Handle<M> = $crate::Handle<M, $runtime>;
         /// The settings of a batch job.
-        pub type Submission = $crate::api::Submission<$runtime>;
+        pub type Submission<A = Finished> = $crate::api::Submission<$runtime, A>;
         /// A batch job under way.
         pub type BatchJob = $crate::api::BatchJob<$runtime>;
         /// The chunks of a stream.
@@ -60,9 +60,10 @@ macro_rules! adapter {
             OutputEvent, Over, Payer, Spent, Swapped,
         };
         pub use $crate::api::{
-            Answer, AudioToText, BatchEvent, BatchFailed, BatchRequest, Completion, FilePart,
-            Finished, ImageToImage, ImageToText, ImageToVideo, Llm, Message, SegmentAnything2,
-            Served, TextToImage, TextToSpeech, Upscale,
+            Answer, AudioToText, BatchEvent, BatchFailed, BatchRequest, Caption, Completion,
+            FilePart, Finished, ImageToImage, ImageToText, ImageToVideo, Images, Llm, Masks,
+            Message, Picture, Reply, SegmentAnything2, Served, Speech, Task, TaskAnswer,
+            TextToImage, TextToSpeech, Transcript, Upscale,
         };
         pub use $crate::livepeer_core::capabilities::Capabilities;
         pub use $crate::livepeer_core::chain::ChainView;

@@ -1,7 +1,8 @@
 //! Batch jobs: one request, one answer or one stream.
 
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, IntoFuture, poll_fn};
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -20,6 +21,7 @@ use livepeer_core::wire::batch::BatchRequest;
 
 use super::Error;
 use super::account::Account;
+use super::answers::TaskAnswer;
 use super::event::BatchEvent;
 use super::fleet::Fleet;
 use super::hub::{Hub, Kind, Search, Settings};
@@ -30,21 +32,25 @@ use crate::Runtime;
 /// The settings of a batch job. Their order makes no difference; [`Submission::send`] judges them. Made by
 /// [`Gateway::submit`](super::Gateway::submit).
 ///
+/// Awaited as it is, a submission becomes the answer, in the kind that its request has. A language model is asked for
+/// the whole answer at once then; [`Submission::send`] is for streams and events.
+///
 /// What all jobs may spend together is the driver's matter ([`Driver::with_limit`](crate::Driver::with_limit)).
 ///
 /// Jobs with the same pipeline, model, orchestrators, payer and limits share sessions and balances with orchestrators,
 /// so that handshakes and payments are configured by the first of them.
-#[must_use = "a job begins when it is sent"]
-pub struct Submission<R: Runtime> {
+#[must_use = "a job begins when it is sent or awaited"]
+pub struct Submission<R: Runtime, A = Finished> {
     fleet: Fleet<R>,
     request: BatchRequest,
     preferences: Preferences,
     peers: Peers,
     settings: Settings,
     max_price: Option<Price>,
+    answer: PhantomData<fn() -> A>,
 }
 
-impl<R: Runtime> Submission<R> {
+impl<R: Runtime, A: TaskAnswer> Submission<R, A> {
     pub(super) fn new(fleet: &Fleet<R>, request: BatchRequest) -> Self {
         Self {
             fleet: fleet.clone(),
@@ -53,6 +59,7 @@ impl<R: Runtime> Submission<R> {
             peers: Peers::default(),
             settings: Settings::default(),
             max_price: None,
+            answer: PhantomData,
         }
     }
 
@@ -162,7 +169,20 @@ impl<R: Runtime> Submission<R> {
     }
 }
 
-impl<R: Runtime> fmt::Debug for Submission<R> {
+impl<R: Runtime, A: TaskAnswer + 'static> IntoFuture for Submission<R, A> {
+    type Output = Result<A, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(mut self) -> Self::IntoFuture {
+        if self.request.is_stream() {
+            let set = self.request.set("stream", false);
+            set.expect("what streams may be whole");
+        }
+        Box::pin(async { A::take(self.send().await?.answer().await?) })
+    }
+}
+
+impl<R: Runtime, A> fmt::Debug for Submission<R, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Submission")
             .field("pipeline", &self.request.pipeline())

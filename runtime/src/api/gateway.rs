@@ -1,8 +1,8 @@
 //! The entry for applications.
 
 use livepeer_core::chain::ChainView;
-use livepeer_core::wire::batch::BatchRequest;
 
+use super::answers::Task;
 use super::batch::Submission;
 use super::builder::LiveVideoJobBuilder;
 use super::find::Search;
@@ -61,7 +61,8 @@ impl<R: Runtime> Gateway<R> {
     }
 
     /// Configures a batch job: one request, one answer or a stream. A request is a struct such as
-    /// [`TextToImage`](super::TextToImage), or made field by field.
+    /// [`TextToImage`](super::TextToImage), whose answer is a struct too, or a [`BatchRequest`](super::BatchRequest) that
+    /// is made field by field.
     ///
     /// ```no_run
     /// # use livepeer_runtime::api::{Error, Gateway};
@@ -72,17 +73,16 @@ impl<R: Runtime> Gateway<R> {
     ///     prompt: "a coffee shop at sunset".into(),
     ///     ..TextToImage::default()
     /// };
-    /// let job = gateway.submit(request).signer("http://127.0.0.1:7936").send().await?;
-    /// let done = job.answer().await?;
-    /// for picture in &done.files {
-    ///     println!("{}: {} bytes", picture.name, picture.content.len());
+    /// let done = gateway.submit(request).signer("http://127.0.0.1:7936").await?;
+    /// for picture in &done.images {
+    ///     println!("seed {}: {} bytes", picture.seed, picture.content.len());
     /// }
     /// println!("{} was paid {} wei", done.served.url, done.served.cost);
     /// # Ok(())
     /// # }
     /// ```
     #[doc(alias = "submit_job")]
-    pub fn submit(&self, request: impl Into<BatchRequest>) -> Submission<R> {
+    pub fn submit<T: Task>(&self, request: T) -> Submission<R, T::Answer> {
         Submission::new(&self.fleet, request.into())
     }
 

@@ -9,6 +9,7 @@
 
 mod account;
 mod address;
+mod answers;
 mod batch;
 mod board;
 mod builder;
@@ -32,6 +33,7 @@ mod ring;
 mod ts;
 
 pub use address::{orchestrator_url, service_url};
+pub use answers::{Caption, Images, Masks, Picture, Reply, Speech, Task, TaskAnswer, Transcript};
 pub use batch::{BatchJob, Chunks, Submission};
 pub use builder::LiveVideoJobBuilder;
 pub use error::{Error, Over};

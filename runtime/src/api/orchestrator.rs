@@ -12,6 +12,7 @@ use livepeer_core::pipeline::Pipeline;
 use livepeer_core::wire::OrchestratorInfo;
 use livepeer_core::wire::batch::{BadRequest, BatchRequest};
 
+use super::answers::Task;
 use super::batch::Submission;
 use super::board::Board;
 use super::builder::LiveVideoJobBuilder;
@@ -141,7 +142,7 @@ impl<R: Runtime> OrchestratorSession<R> {
     }
 
     /// Configures a batch job with this orchestrator and this payer.
-    pub fn submit(&self, request: impl Into<BatchRequest>) -> Submission<R> {
+    pub fn submit<T: Task>(&self, request: T) -> Submission<R, T::Answer> {
         Submission::new(&self.fleet, request.into())
             .trust(self.trust)
             .pin_change(self.pin_change)
@@ -167,7 +168,7 @@ impl<R: Runtime> OrchestratorSession<R> {
         let body = Bytes::copy_from_slice(request.as_bytes());
         let mut request = BatchRequest::read_object(known, &body)?;
         request.complete();
-        self.submit(request).send().await?.answer().await
+        self.submit(request).await
     }
 
     /// Gets fresh info now, which comes after the call. Calls at the same time share it.

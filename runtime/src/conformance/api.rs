@@ -16,7 +16,7 @@ use livepeer_core::payment::session::{Config, LocalAccount};
 use livepeer_core::trickle::Seq;
 use livepeer_core::wire::Params;
 use livepeer_core::{ChainView, Misuse, Pipeline};
-use livepeer_orchestrator::{BatchModel, Orchestrator, Payments, Quirks};
+use livepeer_orchestrator::{BatchModel, Event, Orchestrator, Payments, Quirks};
 
 use super::life::{Full, both};
 use super::pace::Paced;
@@ -109,6 +109,19 @@ impl<R: Runtime> Place<R> {
         self.session()
             .await
             .payments(Config::new(Unit::PixelSeconds))
+    }
+
+    /// Waits until the orchestrator gives a quote.
+    pub(super) async fn quoted(&self) {
+        while !matches!(self.orchestrator.next().await, Some(Event::Quoted { .. })) {}
+    }
+
+    /// How many quotes the orchestrator has given since anybody last counted.
+    pub(super) fn quotes(&self) -> usize {
+        let events = std::iter::from_fn(|| self.orchestrator.try_next());
+        events
+            .filter(|event| matches!(event, Event::Quoted { .. }))
+            .count()
     }
 
     /// Waits until the orchestrator has taken so many payments.

@@ -128,3 +128,18 @@ pub async fn bad_requests_and_unknown_models_are_said<R: Runtime>(runtime: R) {
     };
     assert_eq!(*failed, Failed::UnknownModel);
 }
+
+/// A model that is to be warm has its handshake before there is a job, and the first job needs no other.
+pub async fn a_model_is_warmed_up_before_its_first_job<R: Runtime>(runtime: R) {
+    let place = Place::new(&runtime).await;
+    let gateway = place.gateway();
+    let job = || {
+        let job = gateway.submit(picture()).orchestrator(&place.service);
+        job.signer(&place.signer)
+    };
+    job().warm_up().expect("good settings");
+    place.quoted().await;
+    job().warm_up().expect("good settings");
+    job().await.expect("done");
+    assert_eq!(place.quotes(), 0);
+}

@@ -139,6 +139,7 @@ macro_rules! conformance_tests {
             publishers_that_are_no_good_disturb_no_other
             a_stream_by_whip_goes_through_a_model_to_whep
             a_batch_job_is_answered_and_paid
+            a_model_is_warmed_up_before_its_first_job
             a_stream_is_held_back_and_loses_no_chunk
             a_job_that_is_dropped_disturbs_no_other
             bad_requests_and_unknown_models_are_said

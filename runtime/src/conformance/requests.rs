@@ -5,11 +5,14 @@ use super::api::Place;
 use super::*;
 use crate::api::{
     Answer, AudioToText, BatchFailed, Error, FilePart, ImageToImage, ImageToText, ImageToVideo,
-    Llm, SegmentAnything2, Submission, TextToImage, TextToSpeech, Upscale,
+    Llm, SegmentAnything2, Submission, TaskAnswer, TextToImage, TextToSpeech, Upscale,
 };
 
 /// The job with the orchestrator of the place, paid through its signer.
-fn at<R: Runtime>(place: &Place<R>, submission: Submission<R>) -> Submission<R> {
+fn at<R: Runtime, A: TaskAnswer>(
+    place: &Place<R>,
+    submission: Submission<R, A>,
+) -> Submission<R, A> {
     submission
         .orchestrator(&place.service)
         .signer(&place.signer)
@@ -27,18 +30,12 @@ pub async fn every_pipeline_has_a_struct_and_files_are_measured<R: Runtime>(runt
         model: BATCH_MODEL.into(),
         ..TextToImage::default()
     };
-    let job = at(&place, gateway.submit(picture)).send().await;
-    let drawn = job.expect("a good request").answer().await.expect("done");
-    let Some(Answer::Images(images)) = &drawn.answer else {
-        panic!("{drawn:?}");
-    };
-    assert_eq!(images.len(), 2);
+    let drawn = at(&place, gateway.submit(picture)).await.expect("done");
+    assert_eq!(drawn.images.len(), 2);
+    assert_ne!(drawn.images[0].seed, drawn.images[1].seed);
     assert_eq!(drawn.served.units, 16 * 8 * 2);
     assert!(drawn.served.tickets > 0 && drawn.served.price.is_some());
-    let png = drawn
-        .content(&images[0].url)
-        .expect("brought along")
-        .clone();
+    let png = drawn.images[0].content.clone();
     assert!(png.starts_with(b"\x89PNG"));
 
     let speech = TextToSpeech {
@@ -46,17 +43,13 @@ pub async fn every_pipeline_has_a_struct_and_files_are_measured<R: Runtime>(runt
         model: BATCH_MODEL.into(),
         ..TextToSpeech::default()
     };
-    let job = at(&place, gateway.submit(speech)).send().await;
-    let spoken = job.expect("a good request").answer().await.expect("done");
-    let Some(Answer::Speech { url }) = &spoken.answer else {
-        panic!("{spoken:?}");
-    };
+    let spoken = at(&place, gateway.submit(speech)).await.expect("done");
     assert_eq!(spoken.served.units, 5_000);
-    let wav = spoken.content(url).expect("brought along").clone();
+    let wav = spoken.content;
 
     let file = || FilePart::new("in.png", png.clone());
     let pixels = 16 * 8;
-    let requests: [(crate::api::BatchRequest, u64); 6] = [
+    let requests: [(crate::api::BatchRequest, u64); 3] = [
         (
             ImageToImage {
                 image: file(),
@@ -89,33 +82,6 @@ pub async fn every_pipeline_has_a_struct_and_files_are_measured<R: Runtime>(runt
             .into(),
             pixels,
         ),
-        (
-            SegmentAnything2 {
-                image: file(),
-                box_: Some("[0,0,1,1]".into()),
-                model: BATCH_MODEL.into(),
-                ..SegmentAnything2::default()
-            }
-            .into(),
-            pixels,
-        ),
-        (
-            ImageToText {
-                image: file(),
-                model: BATCH_MODEL.into(),
-                ..ImageToText::default()
-            }
-            .into(),
-            pixels,
-        ),
-        (
-            Llm {
-                model: BATCH_MODEL.into(),
-                ..Llm::new("hi")
-            }
-            .into(),
-            256,
-        ),
     ];
     for (request, units) in requests {
         let pipeline = request.pipeline();
@@ -134,9 +100,36 @@ pub async fn every_pipeline_has_a_struct_and_files_are_measured<R: Runtime>(runt
         model: BATCH_MODEL.into(),
         ..AudioToText::default()
     };
-    let job = at(&place, gateway.submit(heard)).send().await;
-    let heard = job.expect("a good request").answer().await.expect("done");
-    assert!(matches!(heard.answer, Some(Answer::Text { .. })));
+    let heard = at(&place, gateway.submit(heard)).await.expect("done");
+    assert!(!heard.text.is_empty());
+    let masks = SegmentAnything2 {
+        image: file(),
+        box_: Some("[0,0,1,1]".into()),
+        model: BATCH_MODEL.into(),
+        ..SegmentAnything2::default()
+    };
+    let masks = at(&place, gateway.submit(masks)).await.expect("done");
+    assert_eq!(masks.served.units, pixels);
+    assert!(masks.masks.starts_with('[') && masks.scores.starts_with('['));
+    let caption = ImageToText {
+        image: file(),
+        model: BATCH_MODEL.into(),
+        ..ImageToText::default()
+    };
+    let caption = at(&place, gateway.submit(caption)).await.expect("done");
+    assert_eq!(caption.served.units, pixels);
+    assert!(!caption.text.is_empty());
+    // Whoever awaits the answer of a language model wants all of it.
+    for stream in [false, true] {
+        let asked = Llm {
+            stream,
+            model: BATCH_MODEL.into(),
+            ..Llm::new("hi")
+        };
+        let reply = at(&place, gateway.submit(asked)).await.expect("done");
+        assert_eq!(reply.served.units, 256);
+        assert!(!reply.text().is_empty());
+    }
 }
 
 /// A session does any job that is written as JSON, with its own orchestrator and payer.
