@@ -7,10 +7,11 @@ use clap::Args;
 use livepeer_core::Pipeline;
 use livepeer_core::http::Url;
 use livepeer_core::money::Price;
-use livepeer_core::wire::batch::fields::{self, Message};
+use livepeer_core::wire::batch::fields::{self, Message, Value};
 use livepeer_core::wire::batch::{BadRequest, BatchRequest};
 
 use super::pay::PayArgs;
+use super::values::Place;
 use super::{Endpoints, PeerArgs, Runtime, endpoints, values};
 use crate::ui::Failed;
 
@@ -31,9 +32,10 @@ pub(crate) struct RunArgs {
     /// The file to work on: PATH, or image=PATH, or audio=PATH.
     #[arg(long, value_name = "[image=|audio=]PATH")]
     file: Option<Work>,
-    /// The folder for pictures, clips, sound and masks. No file that is there is written over.
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    pub(crate) output: PathBuf,
+    /// The folder for pictures, clips, sound and masks, in which no file that is there is written over; or - for the one
+    /// result on standard output.
+    #[arg(long, value_name = "DIR|-", default_value = ".")]
+    pub(crate) output: Place,
     /// Orchestrators that may do it; repeat the option or separate with commas. Without a scheme, https is meant.
     /// Without this option the token, or else the signer, is asked for a list.
     #[arg(long, value_name = "URL", value_delimiter = ',', value_parser = values::orchestrator)]
@@ -44,7 +46,7 @@ pub(crate) struct RunArgs {
     /// The runtime that drives the job.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,
-    /// Print answer and figures as JSON.
+    /// Print answer and figures as JSON, also of a job that fails or is interrupted.
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -173,6 +175,16 @@ impl RunArgs {
         }
         if self.json && request.is_stream() {
             return usage("--json and stream=true would both write to standard output");
+        }
+        if self.output == Place::Standard {
+            if self.json {
+                return usage("--json and --output - would both write to standard output");
+            }
+            if let Some(Value::Integer(many @ 2..)) = request.get("num_images_per_prompt") {
+                return usage(&format!(
+                    "--output - takes one picture, not {many}: name a folder"
+                ));
+            }
         }
         super::one_payer(&self.peers, &self.pay, "run")?;
         self.endpoints().map(drop)

@@ -1,9 +1,11 @@
 //! `run`: batch jobs of the development network.
 
 use std::fs;
+use std::time::Duration;
 
 use crate::files::Folder;
-use crate::run::{Ended, RUNTIMES, run};
+use crate::process::signal;
+use crate::run::{Ended, RUNTIMES, run, start};
 use crate::server::Devnet;
 
 /// A network whose runners take no time.
@@ -58,6 +60,20 @@ fn a_picture_becomes_a_file_and_no_file_is_written_over() {
             assert!(ended.stderr.contains(fact), "{fact}: {}", ended.stderr);
         }
     }
+    // Standard output takes it as it is.
+    let piped = [
+        "text-to-image",
+        "--set",
+        "prompt=p",
+        "--set",
+        "width=64",
+        "--output",
+        "-",
+    ];
+    let piped = job(&net, &piped);
+    piped.succeeded();
+    let (begin, end) = (b"\x89PNG", b"IEND\xaeB`\x82");
+    assert!(piped.stdout.starts_with(begin) && piped.stdout.ends_with(end));
     // The picture goes on to another pipeline, and figures come as JSON.
     let picture = format!("image={output}/text-to-image-1.png");
     let json = ["--output", &output, "--json"];
@@ -151,6 +167,11 @@ fn a_job_that_cannot_be_done_is_one_line() {
         "{}",
         refused.stderr
     );
+    let told = job(&net, &["text-to-image", "--set", "prompt=p", "--json"]);
+    assert!(told.error().contains("refuses the request"));
+    let told = told.json();
+    assert!(told["error"]["cause"].is_string(), "{told}");
+    assert_eq!(told["orchestrator"], *net.orchestrators[0], "{told}");
     let unknown = job(
         &net,
         &["llm", "--set", "prompt=p", "--model", "nobody/has-it"],
@@ -168,6 +189,30 @@ fn a_job_that_cannot_be_done_is_one_line() {
         "{}",
         unreadable.stderr
     );
+}
+
+#[test]
+fn a_job_that_is_interrupted_prints_its_figures() {
+    let net = network(1, &["--quirk", "runner-silent"]);
+    let orchestrator = &net.orchestrators[0];
+    let peers = ["--orchestrator", orchestrator, "--signer", &net.signer];
+    let ask = ["run", "llm", "--set", "prompt=hi", "--json"];
+    let running = start(&[&ask[..], &peers].concat());
+    loop {
+        let patience = Duration::from_secs(60);
+        let line = net.server.said.recv_timeout(patience);
+        // A ticket comes with the request.
+        if line.expect("the request arrives").contains(" worth ~") {
+            break;
+        }
+    }
+    signal(running.0.id(), "INT");
+    let ended = running.end(Vec::new());
+    assert_eq!(ended.code(), Some(130), "{}", ended.stderr);
+    let told = ended.json();
+    assert_eq!(told["pipeline"], "llm", "{told}");
+    assert_eq!(told["error"]["cause"], "interrupted", "{told}");
+    assert!(told["elapsed_us"].as_u64() > Some(0), "{told}");
 }
 
 #[test]
@@ -192,6 +237,29 @@ fn a_request_that_cannot_be_meant_is_refused_before_anybody_is_asked() {
         (
             &["llm", "--set", "prompt=p", "--set", "stream=true", "--json"],
             "both write",
+        ),
+        (
+            &[
+                "text-to-speech",
+                "--set",
+                "text=t",
+                "--output",
+                "-",
+                "--json",
+            ],
+            "both write",
+        ),
+        (
+            &[
+                "text-to-image",
+                "--set",
+                "prompt=p",
+                "--set",
+                "num_images_per_prompt=2",
+                "--output",
+                "-",
+            ],
+            "takes one picture, not 2",
         ),
     ] {
         let ended = run(&[&["run"], arguments, &peers].concat());

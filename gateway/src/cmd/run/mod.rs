@@ -4,7 +4,7 @@ mod report;
 mod results;
 
 use std::io::Write as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_lite::future;
 use livepeer_core::capabilities::Capabilities;
@@ -17,8 +17,12 @@ use super::purse::Purse;
 use super::stop::Stop;
 use super::{find, on, peers};
 use crate::args::RunArgs;
+use crate::args::values::Place;
 use crate::ui::{self, Failed, Outcome, Progress};
 use report::Report;
+
+/// How long the end of an interrupted job may take.
+const CLOSES_WITHIN: Duration = Duration::from_secs(5);
 
 pub(super) fn run(args: &RunArgs) -> Outcome {
     on::run(args.runtime, Run(args))
@@ -66,24 +70,52 @@ impl on::Work for Run<'_> {
             submission = submission.max_price(price);
         }
         let began = Instant::now();
+        // What is told of a job that is interrupted has to be printed.
+        stop.in_order(CLOSES_WITHIN);
         // Dropping the job closes it, and there is nothing else to close.
-        let done = future::or(done(submission), async {
+        let done = future::or(done(submission, &mut report), async {
             stop.pressed().await;
             Err(Failed::interrupted())
         })
         .await;
+        report.took(began.elapsed());
         peers::save_pins(&driver, &args.peers)?;
-        let mut done = done?;
-        report.served(&done.served, began.elapsed());
-        report.files = results::write(args.pipeline, &mut done, &args.output)?;
+        let outcome = done.and_then(|done| deliver(args, done, &mut report));
         if args.json {
-            report.answer = done.answer.as_ref().map(results::json);
-            return ui::print_json(&report);
+            return ui::print_json_with(&report, outcome);
         }
-        show(&done, &report)?;
+        outcome?;
         ui::tell(&report.to_table());
         Ok(())
     }
+}
+
+/// Writes the results of a job to where they belong.
+fn deliver(args: &RunArgs, mut done: Finished, report: &mut Report) -> Outcome {
+    report.served(&done.served);
+    match &args.output {
+        Place::File(folder) => {
+            report.files = results::write(args.pipeline, &mut done, folder)?;
+        }
+        Place::Standard => match &results::all(&done)[..] {
+            [] => {}
+            [one] => return say(one),
+            all => {
+                return Err(Failed::new(
+                    format_args!(
+                        "there are {} results, and standard output takes one",
+                        all.len()
+                    ),
+                    "Name a folder with --output",
+                ));
+            }
+        },
+    }
+    if args.json {
+        report.answer = done.answer.as_ref().map(results::json);
+        return Ok(());
+    }
+    show(&done, report)
 }
 
 /// The files that a job reads and writes, apart from its results, which are new ones.
@@ -99,13 +131,17 @@ fn files(args: &RunArgs) -> Files {
 }
 
 /// Does the job; the words of a stream go to standard output as they come.
-async fn done<R: Runtime>(submission: Submission<R>) -> Result<Finished, Failed> {
+async fn done<R: Runtime>(
+    submission: Submission<R>,
+    report: &mut Report,
+) -> Result<Finished, Failed> {
     let mut job: BatchJob<R> = submission.send().await?;
     let mut progress = Some(Progress::new("orchestrators asked", None));
     let mut spoken = false;
     while let Some(event) = job.next().await {
         match event {
             BatchEvent::Trying(trying) => {
+                report.trying(&trying);
                 if let Some(progress) = &mut progress {
                     progress.set(trying.attempt.into(), || trying.url.to_string());
                 }
@@ -116,18 +152,19 @@ async fn done<R: Runtime>(submission: Submission<R>) -> Result<Finished, Failed>
                     let words = part.choices.iter().map(|choice| &choice.content[..]);
                     let words: String = words.collect();
                     spoken |= !words.is_empty();
-                    say(&words)?;
+                    say(words.as_bytes())?;
                 }
             }
             BatchEvent::Done(finished) => {
                 if spoken {
-                    say("\n")?;
+                    say(b"\n")?;
                 }
                 return Ok(finished);
             }
             BatchEvent::Failed(failed) => {
+                report.failed(&failed);
                 if spoken {
-                    say("\n")?;
+                    say(b"\n")?;
                 }
                 return Err(livepeer_runtime::api::Error::from(failed).into());
             }
@@ -137,10 +174,10 @@ async fn done<R: Runtime>(submission: Submission<R>) -> Result<Finished, Failed>
     Err(livepeer_runtime::api::Error::Closed.into())
 }
 
-/// Writes words to standard output at once.
-fn say(words: &str) -> Outcome {
+/// Writes to standard output at once.
+fn say(bytes: &[u8]) -> Outcome {
     let mut out = std::io::stdout().lock();
-    let written = out.write_all(words.as_bytes()).and_then(|()| out.flush());
+    let written = out.write_all(bytes).and_then(|()| out.flush());
     match written {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Failed::file("cannot write to", "standard output", &error))

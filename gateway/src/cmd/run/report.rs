@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use livepeer_core::job::batch::{self, Trying};
 use livepeer_core::money::Price;
 use livepeer_core::wire::batch::BatchRequest;
-use livepeer_runtime::api::Served;
+use livepeer_runtime::api::{BatchFailed, Served};
 use serde::{Serialize, Serializer};
 
 use crate::ui::{self, Money, Wei, count, duration, facts};
 
-/// Outcome of a job: who did it and what it cost. Money is left out where nobody pays.
+/// Outcome of a job: who did it and what it cost; of one that failed, who had it last. Money is left out where nobody
+/// pays.
 #[derive(Serialize)]
 pub(super) struct Report {
     pipeline: &'static str,
@@ -31,6 +33,8 @@ pub(super) struct Report {
     #[serde(flatten, serialize_with = "cost")]
     cost: Option<Money>,
     tickets: u32,
+    /// How many times the request was sent.
+    tries: u32,
     /// Orchestrators that were tried before.
     attempts: Vec<Attempt>,
     #[serde(rename = "elapsed_us", serialize_with = "micros")]
@@ -72,6 +76,7 @@ impl Report {
             price: None,
             cost: None,
             tickets: 0,
+            tries: 0,
             attempts: Vec::new(),
             elapsed: Duration::ZERO,
             selecting: Duration::ZERO,
@@ -80,7 +85,37 @@ impl Report {
         }
     }
 
-    pub(super) fn served(&mut self, served: &Served, elapsed: Duration) {
+    /// An orchestrator gets the request.
+    pub(super) fn trying(&mut self, trying: &Trying) {
+        self.orchestrator = trying.url.to_string();
+        self.address = trying.address.checksummed();
+        self.price_wei = trying.price.map(|price| price.fee(1).to_string());
+        self.tries = trying.attempt;
+    }
+
+    /// Nobody did it.
+    pub(super) fn failed(&mut self, failed: &BatchFailed) {
+        if let BatchFailed::NoOrchestrator { attempts, .. }
+        | BatchFailed::TimedOut { attempts }
+        | BatchFailed::ResultLost { attempts, .. } = failed
+        {
+            self.attempts(attempts);
+        }
+    }
+
+    pub(super) fn took(&mut self, elapsed: Duration) {
+        self.elapsed = elapsed;
+    }
+
+    fn attempts(&mut self, attempts: &[batch::Attempt]) {
+        let attempts = attempts.iter().map(|attempt| Attempt {
+            orchestrator: attempt.url.to_string(),
+            reason: attempt.reason.to_string(),
+        });
+        self.attempts = attempts.collect();
+    }
+
+    pub(super) fn served(&mut self, served: &Served) {
         self.orchestrator = served.url.to_string();
         self.address = served.address.checksummed();
         self.units = served.units;
@@ -88,12 +123,7 @@ impl Report {
         self.price = served.price;
         self.cost = served.price.map(|_| Money(served.cost.clone()));
         self.tickets = served.tickets;
-        let attempts = served.attempts.iter().map(|attempt| Attempt {
-            orchestrator: attempt.url.to_string(),
-            reason: attempt.reason.to_string(),
-        });
-        self.attempts = attempts.collect();
-        self.elapsed = elapsed;
+        self.attempts(&served.attempts);
         self.selecting = served.selecting;
         self.paying = served.paying;
         self.upstream = served.upstream;

@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use bytes::Bytes;
 use livepeer_core::Pipeline;
 use livepeer_runtime::api::{Answer, Finished};
 
@@ -36,6 +37,13 @@ pub(super) fn write(
         written.push(create(pipeline, folder, "json", &answer.to_json())?);
     }
     Ok(written)
+}
+
+/// The content of all results.
+pub(super) fn all(done: &Finished) -> Vec<Bytes> {
+    let masks = { done.answer.iter() }.filter(|answer| matches!(answer, Answer::Masks { .. }));
+    let files = done.files.iter().map(|file| file.content.clone());
+    files.chain(masks.map(Answer::to_json)).collect()
 }
 
 /// The answer as JSON.
