@@ -218,10 +218,24 @@ pub(crate) struct DevnetArgs {
     /// Let orchestrators misbehave in batch work: all of them, or the one of a number, the first being 0. Repeat the
     /// option or separate with commas. A wrong name is answered with all there are.
     #[arg(long, value_name = "[N:]QUIRK", value_delimiter = ',')]
-    pub(crate) quirk: Vec<QuirkChoice>,
+    quirk: Vec<QuirkChoice>,
+    /// Have orchestrators that never misbehave. Otherwise, where no quirk is named, they refuse ticket parameters as expired
+    /// and have no room now and then, as those of the real network.
+    #[arg(long, conflicts_with = "quirk")]
+    polite: bool,
     /// The runtime that drives the network.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,
+}
+
+impl DevnetArgs {
+    /// The quirks that orchestrators begin with: those that are named, or else what is usual.
+    pub(crate) fn quirks(&self) -> Vec<QuirkChoice> {
+        if self.polite || !self.quirk.is_empty() {
+            return self.quirk.clone();
+        }
+        devnet::usual_quirks(self.orchestrators.get())
+    }
 }
 
 /// Options of one orchestrator of a `devnet`, in a process of its own.

@@ -226,6 +226,8 @@ pub struct Quirks {
     pub equal_names: bool,
     /// Have no room for batch work.
     pub busy: bool,
+    /// Have no room for every batch request of that number, such as every fifth one.
+    pub busy_every: Option<NonZeroU32>,
     /// Know batch work no more: answer 410.
     pub no_batch: bool,
     /// Tell this price for every model in handshakes that ask for all of them, and quote another.

@@ -142,6 +142,20 @@ impl FromStr for QuirkChoice {
     }
 }
 
+/// The quirks of a network of which nothing is said, as the real one has them: ticket parameters expire, and every
+/// orchestrator but the first, which always takes what the others do not, has no room now and then.
+pub(crate) fn usual_quirks(orchestrators: u8) -> Vec<QuirkChoice> {
+    let all = QuirkChoice {
+        who: None,
+        quirk: Quirk::StaleAtTimes,
+    };
+    let others = (1..orchestrators).map(|n| QuirkChoice {
+        who: Some(n),
+        quirk: Quirk::BusyAtTimes,
+    });
+    std::iter::once(all).chain(others).collect()
+}
+
 /// A way in which an orchestrator of the development network misbehaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Quirk {
@@ -164,11 +178,13 @@ pub(crate) enum Quirk {
     ErrorChunk,
     DyingStream,
     BreakingStream,
+    BusyAtTimes,
+    StaleAtTimes,
 }
 
 impl Quirk {
     /// All of them, with their names on the command line.
-    pub(crate) const ALL: [(Self, &'static str); 19] = [
+    pub(crate) const ALL: [(Self, &'static str); 21] = [
         (Self::Silent, "silent"),
         (Self::Busy, "busy"),
         (Self::Gone, "gone"),
@@ -188,19 +204,24 @@ impl Quirk {
         (Self::ErrorChunk, "error-chunk"),
         (Self::DyingStream, "dying-stream"),
         (Self::BreakingStream, "breaking-stream"),
+        (Self::BusyAtTimes, "busy-at-times"),
+        (Self::StaleAtTimes, "stale-at-times"),
     ];
 
-    /// The quirks that pass and leave no trace: none that keeps a slot for ever, or leaves a payer in debt.
+    /// The quirks that pass and leave no trace: none that keeps a slot for ever, or leaves a payer in debt; and none that
+    /// is usual.
     pub(crate) fn passing() -> impl Iterator<Item = Self> {
-        let lasting = [
+        let others = [
             Self::Silent,
             Self::Overcharge,
             Self::Runner503,
             Self::NoChoices,
             Self::BreakingStream,
+            Self::BusyAtTimes,
+            Self::StaleAtTimes,
         ];
         let all = Self::ALL.into_iter().map(|(quirk, _)| quirk);
-        all.filter(move |quirk| !lasting.contains(quirk))
+        all.filter(move |quirk| !others.contains(quirk))
     }
 
     /// The name on the command line.

@@ -20,6 +20,7 @@ mod sound;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -293,7 +294,13 @@ impl Orchestrator {
             }
         };
         let model = request.model().to_owned();
-        if self.config.quirks.busy || self.free_slots(pipeline, &model) == 0 {
+        self.batch.asked = self.batch.asked.wrapping_add(1);
+        let quirks = &self.config.quirks;
+        let of_number = |every: Option<NonZeroU32>| {
+            every.is_some_and(|every| self.batch.asked.is_multiple_of(every.get()))
+        };
+        let (busy, stale) = (of_number(quirks.busy_every), of_number(quirks.stale_every));
+        if busy || quirks.busy || self.free_slots(pipeline, &model) == 0 {
             return Err(no(503, "insufficient capacity"));
         }
         self.batch.take(pipeline, &model);
@@ -307,11 +314,7 @@ impl Orchestrator {
             media,
             downloads,
         };
-        self.batch.asked = self.batch.asked.wrapping_add(1);
-        if self.till.is_some()
-            && let Some(every) = self.config.quirks.stale_every
-            && self.batch.asked.is_multiple_of(every.get())
-        {
+        if self.till.is_some() && stale {
             self.unslot(&task);
             return Err(no(400, STALE));
         }

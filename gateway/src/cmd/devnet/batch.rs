@@ -86,6 +86,8 @@ pub(super) fn quirks(names: &[Quirk]) -> Quirks {
             Quirk::ErrorChunk => quirks.runner = Some(Mishap::ErrorChunk),
             Quirk::DyingStream => quirks.runner = Some(Mishap::Dies),
             Quirk::BreakingStream => quirks.runner = Some(Mishap::Breaks),
+            Quirk::BusyAtTimes => quirks.busy_every = NonZeroU32::new(5),
+            Quirk::StaleAtTimes => quirks.stale_every = NonZeroU32::new(8),
         }
     }
     quirks

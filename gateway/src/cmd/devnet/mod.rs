@@ -53,7 +53,14 @@ impl on::Work for Devnet<'_> {
                 runtime: args.runtime,
                 work: work.clone(),
             };
-            process::start_all(args.listen, count, &kind, &args.quirk, driver.now(), &tell)?
+            process::start_all(
+                args.listen,
+                count,
+                &kind,
+                &args.quirks(),
+                driver.now(),
+                &tell,
+            )?
         } else {
             Vec::new()
         };
@@ -64,7 +71,7 @@ impl on::Work for Devnet<'_> {
             data: args.data.clone(),
             key,
             work,
-            quirks: args.quirk.clone(),
+            quirks: args.quirks(),
             elsewhere: processes.iter().map(|one| one.url().clone()).collect(),
         };
         let network = Network::start(&driver, options, tell.clone()).await?;
