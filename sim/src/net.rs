@@ -31,9 +31,10 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
-use livepeer_core::http::{Fault, In};
+use livepeer_core::http::{Fault, In, Out};
 use livepeer_core::sign::SignRefused;
 use livepeer_core::spend::Spend;
+use livepeer_core::store::StoreFailed;
 use livepeer_core::{Effect, EffectId, Input, Machine, Seed, Time};
 
 use crate::{Agenda, Dice, Key};
@@ -72,6 +73,8 @@ impl<M> std::fmt::Debug for Node<M> {
 enum Arrival {
     /// At a machine itself.
     Input(usize, Input),
+    /// At the key holder, the store or the purse of a machine, as it asked in one of its lives.
+    Service(usize, u64, EffectId, Effect),
     /// Over an exchange: to the server if `there`.
     Step(u64, bool, In),
     /// Over an exchange: what was held back, in that direction.
@@ -104,6 +107,12 @@ pub struct Net {
     pub trace: bool,
     /// How long a signature or a record takes.
     pub service_time: Duration,
+    /// The most that a signature or a record may take beyond that.
+    pub service_jitter: Duration,
+    /// How many records stores said that they did not keep, as [`Faults::unkept`] wants it.
+    pub store_failures: u32,
+    /// The steps that machines took on their exchanges, if somebody listens.
+    taps: BTreeMap<usize, Vec<Out>>,
 }
 
 impl Net {
@@ -126,6 +135,9 @@ impl Net {
             slow: BTreeMap::new(),
             trace: false,
             service_time: Duration::from_micros(100),
+            service_jitter: Duration::ZERO,
+            store_failures: 0,
+            taps: BTreeMap::new(),
         }
     }
 
@@ -180,9 +192,28 @@ impl Net {
         self.slow.insert(node.index, rate);
     }
 
+    /// The steps that a machine has taken on its exchanges since this was asked last; none before the first time.
+    pub fn tapped<M: Machine + 'static>(&mut self, node: Node<M>) -> Vec<Out> {
+        std::mem::take(self.taps.entry(node.index).or_default())
+    }
+
+    /// A machine dies, for [`Net::restart`] to put another in its place: of the records on their way to its store some
+    /// are kept.
+    pub fn die<M: Machine + 'static>(&mut self, node: Node<M>) {
+        let slot = self.slot(node);
+        slot.life += 1;
+        for record in std::mem::take(&mut slot.unsaved).into_values() {
+            if self.dice.percent(50) {
+                // Whether it was kept is told to nobody.
+                let _ = self.slot(node).keep(record);
+            }
+        }
+    }
+
     /// A machine dies, and another takes its place. Nothing that is under way reaches it, and peers learn a little
-    /// later that their connections broke.
+    /// later that their connections broke. What its store holds stays.
     pub fn restart<M: Machine + 'static>(&mut self, node: Node<M>, machine: M) {
+        self.die(node);
         let slot = self.slot(node);
         slot.machine = machine;
         slot.events.clear();
@@ -369,19 +400,56 @@ impl Net {
     }
 
     fn perform(&mut self, node: usize, id: EffectId, effect: Effect) {
+        match effect {
+            Effect::Http(step) => {
+                if let Some(tap) = self.taps.get_mut(&node) {
+                    tap.push(step.clone());
+                }
+                self.http(node, id, step);
+            }
+            Effect::Spend(Spend::GiveBack { .. }) => {}
+            effect => {
+                let jitter = self.service_jitter.as_nanos() as u64;
+                let jitter = match jitter {
+                    0 => 0,
+                    most => self.dice.below(most),
+                };
+                let takes = self.service_time + Duration::from_nanos(jitter);
+                let life = self.nodes[node].life();
+                if let Effect::Store(record) = &effect {
+                    self.nodes[node].unsaved().insert(id, record.clone());
+                }
+                self.later(takes, Arrival::Service(node, life, id, effect));
+            }
+        }
+    }
+
+    /// Does what a machine asked its own side for, unless it has died since.
+    fn serve_own(&mut self, node: usize, life: u64, id: EffectId, effect: Effect) {
+        if self.nodes[node].life() != life {
+            return;
+        }
         let input = match effect {
-            Effect::Http(step) => return self.http(node, id, step),
-            Effect::Sign(digest) => Input::Signed(
-                id,
-                self.nodes[node]
-                    .key()
-                    .map(|key| key.sign(digest))
-                    .ok_or_else(|| SignRefused("no key".into())),
-            ),
-            Effect::Store(record) => Input::Stored(id, self.nodes[node].keep(record)),
-            Effect::Spend(Spend::Take(_)) => Input::Spent(id, Ok(self.now)),
-            Effect::Spend(Spend::GiveBack { .. }) => return,
+            Effect::Store(record) => {
+                self.nodes[node].unsaved().remove(&id);
+                let fails = self.faults.befalls(self.faults.unkept, &mut self.dice);
+                let kept = match fails && !self.dice.percent(30) {
+                    true => Ok(()),
+                    false => self.nodes[node].keep(record),
+                };
+                let answer = match fails {
+                    true => Err(StoreFailed("the disk is full".into())),
+                    false => kept,
+                };
+                self.store_failures += u32::from(fails);
+                Input::Stored(id, answer)
+            }
+            Effect::Sign(digest) => {
+                let signed = self.nodes[node].key().map(|key| key.sign(digest));
+                Input::Signed(id, signed.ok_or_else(|| SignRefused("no key".into())))
+            }
+            Effect::Spend(_) | Effect::Http(_) => Input::Spent(id, Ok(self.now)),
         };
-        self.later(self.service_time, Arrival::Input(node, input));
+        self.input(node, input);
     }
 }

@@ -52,12 +52,16 @@ pub struct Faults {
     pub stall_most: Duration,
     /// Nothing ever passes, and nobody says so.
     pub hole: u64,
-    /// The request arrives twice; the second copy breaks off soon.
+    /// The request arrives and its answer does not: nobody says so, or somebody in between gives up with a status.
+    pub deaf: u64,
+    /// The request arrives twice; the second copy is no earlier, and breaks off soon.
     pub twice: u64,
     /// Requests with this header never arrive twice.
     pub never_twice: Option<&'static str>,
     /// An answer to an unfinished request is lost with the connection.
     pub lose_early_answers: u64,
+    /// Records, in percent, that a store says it did not keep; of some that is not true.
+    pub unkept: u64,
 }
 
 /// Fate of an exchange.
@@ -70,6 +74,7 @@ pub(super) enum Fate {
     CutAt(Time),
     Stall(Time, Time),
     Hole,
+    Deaf(Option<u16>),
 }
 
 impl Faults {
@@ -91,11 +96,19 @@ impl Faults {
             Fate::Stall(from, from + dice.millis(1, most.max(1)))
         } else if roll < self.cut + self.stall + self.hole {
             Fate::Hole
+        } else if roll < self.cut + self.stall + self.hole + self.deaf {
+            let status = [None, None, None, Some(408), Some(502), Some(504)];
+            Fate::Deaf(status[dice.between(0, 5) as usize])
         } else {
             return Fate::Fine;
         };
         self.budget -= 1;
         fate
+    }
+
+    /// Whether something that happens so often in a hundred cases happens now, while there are faults.
+    pub(super) fn befalls(&self, chance: u64, dice: &mut Dice) -> bool {
+        self.budget > 0 && chance > 0 && dice.percent(chance)
     }
 }
 

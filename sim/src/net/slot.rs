@@ -18,6 +18,8 @@ pub(super) trait Erased {
     fn input(&mut self, now: Time, input: Input);
     fn drain(&mut self, effects: &mut Vec<(EffectId, Effect)>);
     fn wake(&self) -> Option<Time>;
+    fn life(&self) -> u64;
+    fn unsaved(&mut self) -> &mut BTreeMap<EffectId, Record>;
     fn key(&self) -> Option<&Key>;
     fn keep(&mut self, record: Record) -> Result<(), StoreFailed>;
     fn any(&self) -> &dyn Any;
@@ -26,9 +28,13 @@ pub(super) trait Erased {
 
 pub(super) struct Slot<M: Machine> {
     pub(super) machine: M,
+    /// How many machines were here before.
+    pub(super) life: u64,
     pub(super) events: VecDeque<M::Event>,
     pub(super) key: Option<Key>,
     pub(super) store: BTreeMap<String, Bytes>,
+    /// Records on their way to the store.
+    pub(super) unsaved: BTreeMap<EffectId, Record>,
     pub(super) writes: u64,
     /// The writes at which the store fails.
     pub(super) failing: Range<u64>,
@@ -39,9 +45,11 @@ impl<M: Machine> Slot<M> {
     pub(super) const fn new(machine: M) -> Self {
         Self {
             machine,
+            life: 0,
             events: VecDeque::new(),
             key: None,
             store: BTreeMap::new(),
+            unsaved: BTreeMap::new(),
             writes: 0,
             failing: 0..0,
             wake: None,
@@ -73,6 +81,14 @@ where
 
     fn wake(&self) -> Option<Time> {
         self.wake
+    }
+
+    fn life(&self) -> u64 {
+        self.life
+    }
+
+    fn unsaved(&mut self) -> &mut BTreeMap<EffectId, Record> {
+        &mut self.unsaved
     }
 
     fn key(&self) -> Option<&Key> {

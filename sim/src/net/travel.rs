@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use livepeer_core::http::{Body, Fault, Headers, In, Out, Request, Trust};
+use livepeer_core::http::{Body, Fault, Headers, In, Out, Request, Response, Trust};
 use livepeer_core::{EffectId, Input, Time};
 
 use super::link::{Exchange, Fate, Way};
@@ -16,6 +16,7 @@ impl Net {
     pub(super) fn arrive(&mut self, what: Arrival) {
         match what {
             Arrival::Input(node, input) => self.input(node, input),
+            Arrival::Service(node, life, id, effect) => self.serve_own(node, life, id, effect),
             Arrival::Step(key, there, step) => {
                 let now = self.now;
                 let Some(way) = self.way(key, there) else {
@@ -161,6 +162,12 @@ impl Net {
                     self.fail(key, true, now, at);
                     return self.fail(key, false, now, at);
                 }
+                if let Fate::Deaf(Some(status)) = exchange.fate
+                    && !there
+                {
+                    exchange.fate = Fate::Fine;
+                    head = Response::new(status).body(Body::Full("gave up".into()));
+                }
                 let body = std::mem::replace(&mut head.body, Body::Stream);
                 self.travel(key, there, In::Reply(head));
                 self.body(key, there, body);
@@ -215,13 +222,14 @@ impl Net {
             && once.is_none_or(|header| request.headers.get(header).is_none())
             && self.dice.percent(self.faults.twice);
         let copy = copy.then(|| request.clone());
-        let key = self.connect(Some((node, id)), server, authority, fate, request);
+        let key = self.connect(Some((node, id)), server, authority, fate, request, None);
         if let Fate::CutAt(when) = fate {
             self.under_way.enter(when, Arrival::Cut(key));
         }
         if let Some(copy) = copy {
             let authority = copy.url.authority();
-            let key = self.connect(None, server, authority, Fate::Fine, copy);
+            let first = self.exchanges.get(&key).map(|first| first.there.last);
+            let key = self.connect(None, server, authority, Fate::Fine, copy, first);
             let gone = self.now + link.latency + self.dice.millis(1, 400);
             self.fail(key, true, gone, gone);
         }
@@ -234,6 +242,7 @@ impl Net {
         authority: String,
         fate: Fate,
         mut request: Request,
+        no_earlier: Option<Time>,
     ) -> u64 {
         let key = self.opened;
         self.opened += 1;
@@ -245,7 +254,10 @@ impl Net {
                 server: Some(server),
                 authority,
                 fate,
-                there: Way::default(),
+                there: Way {
+                    last: no_earlier.unwrap_or_default(),
+                    ..Way::default()
+                },
                 back: Way::default(),
             },
         );
@@ -364,7 +376,11 @@ impl Net {
             let takes = Duration::from_micros(bytes.len() as u64 * 1_000_000 / rate);
             soonest = soonest.max(exchange.back.last) + takes;
         }
-        let lost = matches!(exchange.fate, Fate::Hole);
+        let lost = match exchange.fate {
+            Fate::Hole => true,
+            Fate::Deaf(_) => !there,
+            _ => false,
+        };
         let way = exchange.way(there);
         if way.over || lost {
             return;

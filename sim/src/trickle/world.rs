@@ -97,6 +97,7 @@ impl Schedule {
                 // A restart said twice is two restarts, whatever the order; nothing on the way repeats such a POST.
                 never_twice: Some(headers::RESET),
                 lose_early_answers: dice.between(0, 100),
+                ..Faults::default()
             };
             slow = (rough && dice.percent(30)).then(|| dice.between(500, 20_000));
         }

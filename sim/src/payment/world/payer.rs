@@ -1,119 +1,91 @@
-//! The payer's machine, its store, and the owner that starts jobs with it.
+//! The payer's machine, and the owner that starts jobs with it.
 
 use std::time::Duration;
 
 use livepeer_core::error::Advice;
-use livepeer_core::http::{Out, Url};
+use livepeer_core::http::{Method, Request, Url};
 use livepeer_core::payment::guard::Budget;
 use livepeer_core::payment::mint::Policy;
-use livepeer_core::payment::session::{Config, Delivered, Event, Fee, LocalAccount, PaymentId};
+use livepeer_core::payment::session::{Config, Delivered, Event, Fee, LocalAccount};
 use livepeer_core::payment::{Payer, PaymentSession};
 use livepeer_core::store::Record;
-use livepeer_core::wire::Payment;
-use livepeer_core::{Effect, EffectId, Input, Machine, Output, Signers};
+use livepeer_core::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER};
+use livepeer_core::{EffectId, Signers, Time};
 
-use super::{Due, World};
+use super::recipient::START_PATH;
+use super::{Due, ORCHESTRATOR, SIGNERS, START_WITHIN, World};
 
 impl World {
-    pub(super) fn payer_input(&mut self, input: Input) {
-        if let Some(payer) = &mut self.payer {
-            payer.handle_input(self.now, input);
+    pub(super) fn with_payer(&mut self, act: impl FnOnce(&mut PaymentSession, Time)) {
+        if let Some(payer) = self.payer {
+            self.net.with(payer, act);
         }
     }
 
     /// A new life: everything is forgotten but the store. Sets out on a new job.
     pub(super) fn begin(&mut self) {
-        if let Some(old) = self.payer.take() {
+        if let Some(old) = self.payer {
             self.settle(old);
+            self.net.die(old);
         }
         self.life += 1;
-        self.open.clear();
+        let store = self.payer.map(|payer| self.net.stored(payer).clone());
+        let store = store.unwrap_or_default();
         let mut config = Config::new(self.settings.unit);
         config.budget_key = Some("spent".into());
         config.budget = Budget::unlimited();
         config.budget.per_job.clone_from(&self.settings.per_job);
-        if let Some(value) = self.payer_store.get("spent") {
-            let record = Record {
-                key: "spent".into(),
-                value: Some(value.clone()),
-            };
-            assert!(config.budget.restore(&record), "the counter is readable");
+        let record = |(key, value): (&String, &bytes::Bytes)| Record {
+            key: key.clone(),
+            value: Some(value.clone()),
+        };
+        if let Some(spent) = store.get_key_value("spent") {
+            let restored = config.budget.restore(&record(spent));
+            assert!(restored, "the counter is readable");
         }
         let payer = if self.settings.own_key {
             let policy = Policy {
                 minting: self.settings.minting,
                 ..Policy::new(self.key.address())
             };
-            let mut account = LocalAccount::new(policy, self.chain.clone(), [self.life as u8; 32]);
-            for (key, value) in &self.payer_store {
-                account.restore(&Record {
-                    key: key.clone(),
-                    value: Some(value.clone()),
-                });
+            let mut account = LocalAccount::new(policy, self.chain.clone(), self.dice.fork());
+            for kept in &store {
+                account.restore(&record(kept));
             }
             Payer::Account(Box::new(account))
         } else {
-            let url = |n| Url::parse(&format!("http://signer-{n}")).expect("a good URL");
-            Payer::Remote(Signers::new(url(0)).or(url(1)))
+            let url = |at| Url::parse(&format!("http://{at}")).expect("a good URL");
+            Payer::Remote(Signers::new(url(SIGNERS[0])).or(url(SIGNERS[1])))
         };
-        let info = self.info();
-        let mut payer =
-            PaymentSession::new(self.now, config, &info, payer, Some(self.key.address()));
-        // A price above what the session may pay ends it at once; then there is nothing to begin.
-        let _ = payer.pay(self.now, Fee::Elapsed);
-        self.payer = Some(payer);
-    }
-
-    pub(super) fn drain_payer(&mut self) {
-        for _ in 0..100_000 {
-            let Some(payer) = &mut self.payer else { return };
-            match payer.poll_output() {
-                Output::Idle(_) => return,
-                Output::Effect(id, Effect::Store(record)) => {
-                    let after = self.dice.millis(0, 20);
-                    self.later(after, Due::PayerStored(self.life, id, record));
-                }
-                Output::Effect(id, Effect::Sign(digest)) => {
-                    let after = self.dice.millis(0, 20);
-                    self.later(after, Due::PayerSigned(self.life, id, digest));
-                }
-                Output::Effect(id, Effect::Http(Out::Request(request))) => {
-                    self.open.insert(id);
-                    self.send(id, request);
-                }
-                Output::Effect(id, Effect::Http(_)) => {
-                    self.open.remove(&id);
-                }
-                Output::Effect(_, Effect::Spend(_)) => panic!("it has a limit of its own"),
-                Output::Event(event) => self.told(event),
+        let (now, info) = (self.net.now(), self.info());
+        let session = PaymentSession::new(now, config, &info, payer, Some(self.key.address()));
+        match self.payer {
+            Some(node) => self.net.restart(node, session),
+            None => {
+                let node = self.net.add(session);
+                self.net.give_key(node, self.key.clone());
+                self.net.tapped(node);
+                self.payer = Some(node);
             }
         }
-        panic!("the payer does not stop to speak");
+        self.with_payer(|payer, now| {
+            // A price above what the session may pay ends it at once; then there is nothing to begin.
+            let _ = payer.pay(now, Fee::Elapsed);
+        });
     }
 
     pub(super) fn told(&mut self, event: Event) {
         match event {
             Event::Ready(id, credentials) => {
-                let payment = Payment::decode(&credentials.payment).expect("our own");
-                self.model.signed(&payment);
-                self.model.sent(&payment, &self.payer_store);
-                let answer = self.fate(EffectId::by_peer(0));
-                let after = self.travel();
-                match answer {
-                    // It never arrives, and the owner gives it up.
-                    None => {
-                        let after = Duration::from_secs(5);
-                        self.later(after, Due::Started(self.life, id, None));
-                    }
-                    Some(answer) => {
-                        if self.faults && self.dice.percent(5) {
-                            let again = Due::Start(id, credentials.clone(), None);
-                            let after = self.travel();
-                            self.later(after, again);
-                        }
-                        self.later(after, Due::Start(id, credentials, Some(answer)));
-                    }
-                }
+                self.leaves(&credentials.payment);
+                let url = format!("https://{ORCHESTRATOR}{START_PATH}");
+                let url = Url::parse(&url).expect("a good URL");
+                let request = Request::new(Method::Post, url)
+                    .header(PAYMENT_HEADER, credentials.payment)
+                    .header(SEGMENT_HEADER, credentials.segment);
+                let start = self.net.with(self.owner, |owner, _| owner.send(request));
+                self.starts.insert(start, (self.life, id));
+                self.later(START_WITHIN, Due::GiveUp(start));
             }
             Event::Paid(_, paid) => {
                 self.summary.paid += 1;
@@ -143,24 +115,26 @@ impl World {
         }
     }
 
-    /// The owner hears of its start request: of a job, or nothing.
-    pub(super) fn started(&mut self, life: u64, id: PaymentId, job: Option<(String, u64)>) {
+    /// The owner hears of its start request, for the first time: of a job with the life of the recipient that it began
+    /// in, or nothing.
+    pub(super) fn started(&mut self, start: EffectId, job: Option<(String, u64)>) {
+        let Some((life, id)) = self.starts.remove(&start) else {
+            return;
+        };
         if life != self.life {
             return;
         }
-        let Some(payer) = &mut self.payer else { return };
-        match job {
-            Some(job) => {
-                payer.set_manifest(job.0.clone());
-                self.job = Some(job);
-                payer.delivered(self.now, id, Delivered::Accepted);
-                // It may have failed in the meantime.
-                let _ = payer.start_pacing(self.now, self.settings.interval);
-            }
-            None => {
-                payer.delivered(self.now, id, Delivered::Refused);
-                self.begin();
-            }
-        }
+        let Some((name, _)) = &job else {
+            self.with_payer(|payer, now| payer.delivered(now, id, Delivered::Refused));
+            return self.begin();
+        };
+        let (name, interval) = (name.clone(), self.settings.interval);
+        self.job = job;
+        self.with_payer(|payer, now| {
+            payer.set_manifest(name);
+            payer.delivered(now, id, Delivered::Accepted);
+            // It may have failed in the meantime.
+            let _ = payer.start_pacing(now, interval);
+        });
     }
 }

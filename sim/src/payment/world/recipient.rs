@@ -1,80 +1,95 @@
-//! The recipient's machine, its store and its endpoints; and the signers, which answer at once.
+//! The recipient: an orchestrator of which nothing is left but how it is paid.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
+use bytes::Bytes;
 use livepeer_core::chain::ChainView;
-use livepeer_core::http::{Body, Fault, Headers, In, Out, Request, Url};
-use livepeer_core::money::{Amount, Price, Wei};
+use livepeer_core::http::{Body, In, Out, Request, Response, Url};
+use livepeer_core::money::{Price, Wei};
 use livepeer_core::payment::ledger::AccountId;
-use livepeer_core::payment::receiver::{self, ReceiptId, Trigger};
-use livepeer_core::payment::session::{Credentials, PaymentId};
-use livepeer_core::payment::{Secret, TicketReceiver, auth};
+use livepeer_core::payment::receiver::{self, Event, ReceiptId, Trigger};
+use livepeer_core::payment::{Secret, TicketReceiver, Unit, auth};
 use livepeer_core::store::Record;
-use livepeer_core::wire::challenge::{Challenge, RefreshRequest};
+use livepeer_core::wire::challenge::{Challenge, REFRESH_PATH, RefreshRequest};
 use livepeer_core::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER, payment_result};
-use livepeer_core::wire::signer::PaymentResponse;
-use livepeer_core::wire::{OrchestratorInfo, Payment};
-use livepeer_core::{Effect, EffectId, Input, Machine, Output, Time};
+use livepeer_core::wire::{AuthToken, OrchestratorInfo, Payment};
+use livepeer_core::{Address, EffectId, Input, Machine, Outbox, Output, Time};
 use livepeer_proto::net;
 use prost::Message as _;
 
-use super::{Answer, Due, ORCHESTRATOR, RECIPIENT, Waiting, World, keep};
-use crate::payment::{Model, Settings};
+use super::{ORCHESTRATOR, RECIPIENT, World};
+use crate::payment::Settings;
 
-impl World {
-    pub(super) fn ask_signer(&mut self, index: usize, mut request: Request) -> (u16, Vec<u8>) {
-        let id = EffectId::by_peer(self.peers);
-        self.peers += 1;
-        let body = std::mem::take(&mut request.body);
-        let Body::Full(body) = body else {
-            panic!("signers are sent a whole body");
-        };
-        let signer = &mut self.signers[index];
-        for step in [
-            In::Request(request),
-            In::Data(body),
-            In::End(Headers::new()),
-        ] {
-            signer.handle_input(self.now, Input::Http(id, step));
-        }
-        loop {
-            match signer.poll_output() {
-                Output::Effect(id, Effect::Sign(digest)) => {
-                    let signature = self.key.sign(digest);
-                    signer.handle_input(self.now, Input::Signed(id, Ok(signature)));
-                }
-                Output::Effect(id, Effect::Store(_)) => {
-                    signer.handle_input(self.now, Input::Stored(id, Ok(())));
-                }
-                Output::Effect(_, Effect::Http(Out::Reply(reply))) => {
-                    let Body::Full(body) = reply.body else {
-                        panic!("signers answer a whole body");
-                    };
-                    if reply.status == 200 {
-                        let made = PaymentResponse::from_json(&body).expect("a payment");
-                        let payment = Payment::decode(&made.payment).expect("a payment");
-                        self.model.signed(&payment);
-                    }
-                    return (reply.status, body.to_vec());
-                }
-                Output::Effect(..) | Output::Event(_) => {}
-                Output::Idle(_) => panic!("the signer waits"),
-            }
+/// The path at which jobs are started.
+pub(super) const START_PATH: &str = "/start";
+
+/// An event of the recipient: a payment's receipt, with its account and the payment, or another.
+pub(super) enum Told {
+    Receipt(Event, AccountId, Box<Payment>),
+    Other(Event),
+}
+
+/// A payment that is looked at.
+struct Waiting {
+    exchange: EffectId,
+    account: AccountId,
+    payment: Payment,
+    /// The token of its credentials; a job is started without one.
+    token: Option<Option<AuthToken>>,
+}
+
+/// See the [module](self).
+pub(super) struct Recipient {
+    now: Time,
+    pub(super) receiver: TicketReceiver,
+    sender: Address,
+    unit: Unit,
+    pub(super) price: i64,
+    pub(super) secret: Secret,
+    /// Whether it knows nothing of `/refresh-payment`.
+    old: bool,
+    /// Counts the tokens, and the jobs that were asked for.
+    tokens: u64,
+    named: u64,
+    /// The requests that are arriving, with their bodies so far.
+    arriving: BTreeMap<EffectId, (Request, Vec<u8>)>,
+    waiting: BTreeMap<ReceiptId, Waiting>,
+    jobs: BTreeSet<String>,
+    out: Outbox<Told>,
+}
+
+impl Recipient {
+    pub(super) fn new(
+        now: Time,
+        settings: &Settings,
+        sender: Address,
+        chain: ChainView,
+        old: bool,
+    ) -> Self {
+        let secret = Secret([3; 32]);
+        Self {
+            now,
+            receiver: receiver(now, settings, &secret, chain, 0),
+            sender,
+            unit: settings.unit,
+            price: settings.price,
+            secret,
+            old,
+            tokens: 0,
+            named: 0,
+            arriving: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            jobs: BTreeSet::new(),
+            out: Outbox::default(),
         }
     }
 
-    pub(super) fn quote(&mut self) -> net::OrchestratorInfo {
-        let price = Price::new(self.price, 1).expect("a price");
-        let sender = self.key.address();
-        let params = self
-            .recipient
-            .quote(self.now, sender, price)
-            .expect("a funded payer");
+    fn quote(&mut self, price: Price) -> net::OrchestratorInfo {
+        let params = self.receiver.quote(self.now, self.sender, price);
+        let params = params.expect("a funded payer");
         self.tokens += 1;
-        let token = self
-            .secret
-            .issue(self.now, format!("session-{}", self.tokens));
+        let token = format!("session-{}", self.tokens);
         net::OrchestratorInfo {
             transcoder: format!("https://{ORCHESTRATOR}"),
             ticket_params: Some(params.to_wire()),
@@ -84,36 +99,50 @@ impl World {
                 ..net::PriceInfo::default()
             }),
             address: RECIPIENT.0.to_vec().into(),
-            auth_token: Some(token.to_wire()),
+            auth_token: Some(self.secret.issue(self.now, token).to_wire()),
             ..net::OrchestratorInfo::default()
         }
     }
 
-    pub(super) fn info(&mut self) -> Arc<OrchestratorInfo> {
-        let raw = self.quote().encode_to_vec().into();
+    fn quote_of_today(&mut self) -> net::OrchestratorInfo {
+        self.quote(Price::new(self.price, 1).expect("a price"))
+    }
+
+    pub(super) fn info(&mut self, now: Time) -> Arc<OrchestratorInfo> {
+        self.now = self.now.max(now);
+        let raw = self.quote_of_today().encode_to_vec().into();
         Arc::new(OrchestratorInfo::decode(raw).expect("our own"))
     }
 
+    fn reply(&mut self, id: EffectId, status: u16, body: impl Into<Bytes>) {
+        let reply = Response::new(status).body(Body::Full(body.into()));
+        self.out.http(id, Out::Reply(reply));
+    }
+
+    fn serve(&mut self, id: EffectId, request: &Request, body: &[u8]) {
+        match request.url.path() {
+            REFRESH_PATH => {
+                let (status, body) = self.refresh(body);
+                self.reply(id, status, body);
+            }
+            path => self.take(id, path == START_PATH, request),
+        }
+    }
+
     /// A quote under the price that a job's first payment fixed.
-    pub(super) fn refresh(&mut self, request: &Request) -> (u16, Vec<u8>) {
-        let Body::Full(body) = &request.body else {
-            panic!("the whole request is sent at once");
-        };
+    fn refresh(&mut self, body: &[u8]) -> (u16, Vec<u8>) {
+        if self.old {
+            return (404, b"404 page not found".to_vec());
+        }
         let asked = RefreshRequest::from_json(body).expect("our own");
-        let pinned = self.recipient.session_price(&AccountId {
+        let pinned = self.receiver.session_price(&AccountId {
             sender: asked.sender,
             session: asked.manifest_id.clone(),
         });
-        let Some(price) = pinned.filter(|_| !self.old) else {
-            return if self.old {
-                (404, b"404 page not found".to_vec())
-            } else {
-                (409, b"fixed price not found for session".to_vec())
-            };
+        let Some(price) = pinned else {
+            return (409, b"fixed price not found for session".to_vec());
         };
-        let today = std::mem::replace(&mut self.price, price.wei());
-        let mut quote = self.quote();
-        self.price = today;
+        let mut quote = self.quote(price);
         let token = self.secret.issue(self.now, asked.manifest_id.clone());
         quote.auth_token = Some(token.to_wire());
         let orchestrator = Url::parse(&format!("https://{ORCHESTRATOR}")).expect("a URL");
@@ -126,208 +155,160 @@ impl World {
         (200, demand.to_json())
     }
 
-    pub(super) fn take_start(
-        &mut self,
-        id: PaymentId,
-        credentials: &Credentials,
-        answer: Option<Answer>,
-    ) {
-        let payment = Payment::decode(&credentials.payment).expect("our own");
-        // The name is the orchestrator's to give; a request that arrives twice makes two jobs.
-        let manifest = format!("job-{}", self.agenda.entered());
-        let receipt = self.recipient.receive(self.now, &manifest, payment.clone());
-        let account = AccountId {
-            sender: payment.sender,
-            session: manifest,
-        };
-        let waiting = Waiting::Start(id, answer);
-        self.waiting.insert(receipt, (account, payment, waiting));
-    }
-
-    pub(super) fn take_payment(&mut self, request: &Request, answer: Option<Answer>) {
+    /// Takes a payment, for a job that it starts or that runs.
+    fn take(&mut self, exchange: EffectId, starts: bool, request: &Request) {
         let header = |name| request.headers.get(name).expect("both headers are there");
         let payment = Payment::decode(header(PAYMENT_HEADER)).expect("our own");
-        let admitted = auth::admit(
-            self.now,
-            header(SEGMENT_HEADER),
-            Some(payment.sender),
-            &self.secret,
-            |_| true,
-            |_| true,
-        );
-        let after = self.travel();
-        let credentials = match admitted {
-            Ok(credentials) => credentials,
-            Err(why) => return self.reply(answer, after, 403, why.to_string().into()),
+        let (sender, segment) = (payment.sender, header(SEGMENT_HEADER));
+        let (session, token) = if starts {
+            // The name is the orchestrator's to give; a request that arrives twice makes two jobs.
+            self.named += 1;
+            (format!("job-{}-{}", self.now.as_nanos(), self.named), None)
+        } else {
+            let admitted = auth::admit(
+                self.now,
+                segment,
+                Some(sender),
+                &self.secret,
+                |_| true,
+                |_| true,
+            );
+            match admitted {
+                Err(why) => return self.reply(exchange, 403, why.to_string()),
+                Ok(of) if !self.jobs.contains(&of.manifest_id) => {
+                    return self.reply(exchange, 404, "no such job");
+                }
+                Ok(of) => (of.manifest_id, Some(of.auth_token)),
+            }
         };
-        let manifest = credentials.manifest_id;
-        if self.jobs.get(&manifest) != Some(&true) {
-            return self.reply(answer, after, 404, b"no such job".to_vec());
-        }
-        let receipt = self.recipient.receive(self.now, &manifest, payment.clone());
-        let account = AccountId {
-            sender: payment.sender,
-            session: manifest,
+        let receipt = self.receiver.receive(self.now, &session, payment.clone());
+        let account = AccountId { sender, session };
+        let waiting = Waiting {
+            exchange,
+            account,
+            payment,
+            token,
         };
-        let waiting = Waiting::Payment(answer);
-        self.waiting.insert(receipt, (account, payment, waiting));
+        self.waiting.insert(receipt, waiting);
     }
 
-    pub(super) fn drain_recipient(&mut self) {
-        for _ in 0..100_000 {
-            match self.recipient.poll_output() {
-                Output::Idle(_) => {
-                    for account in std::mem::take(&mut self.touched) {
-                        self.model
-                            .balance(&account, self.recipient.balance(&account));
-                    }
-                    return;
-                }
-                Output::Effect(id, Effect::Store(record)) => {
-                    let after = self.dice.millis(0, 30);
-                    self.unsaved.push((id, record.clone()));
-                    self.later(after, Due::RecipientStored(self.recipient_life, id, record));
-                }
-                Output::Effect(_, other) => panic!("{other:?}"),
-                Output::Event(event) => self.recipient_told(event),
+    fn on_receiver(&mut self, event: Event) {
+        let (receipt, refused) = match &event {
+            Event::Credited(receipt, _) => (*receipt, None),
+            Event::Rejected(receipt, why) => {
+                (*receipt, Some((why.why.status(), why.why.to_string())))
             }
-        }
-        panic!("the recipient does not stop to speak");
-    }
-
-    pub(super) fn recipient_told(&mut self, event: receiver::Event) {
-        match event {
-            receiver::Event::Credited(receipt, credit) => {
-                self.summary.taken += 1;
-                self.receipt(receipt, credit.tickets, &credit.value, None);
+            Event::Exhausted(account, _) => {
+                self.jobs.remove(&account.session);
+                return self.out.event(Told::Other(event));
             }
-            receiver::Event::Rejected(receipt, why) => {
-                let credited = why.credit.clone();
-                if matches!(why.why, receiver::Refused::Expired) {
-                    let (account, payment, _) = &self.waiting[&receipt];
-                    *self.late.entry(account.clone()).or_default() += &Model::worth(payment);
-                }
-                let refused = (why.why.status(), why.why.to_string());
-                self.receipt(receipt, credited.tickets, &credited.value, Some(refused));
-            }
-            receiver::Event::Won(ticket) => {
-                let key = receiver::winner_key(&ticket.signature);
-                assert!(
-                    self.recipient_store.contains_key(&key),
-                    "a winner was not kept"
-                );
-            }
-            receiver::Event::Metered(account, fee) => {
-                self.model.debited(&account, &fee);
-                self.touched.insert(account);
-            }
-            receiver::Event::Exhausted(account, shortfall) => {
-                self.touched.insert(account.clone());
-                assert!(
-                    shortfall
-                        .balance
-                        .is_none_or(|balance| balance < shortfall.fee)
-                );
-                self.summary.cut += 1;
-                self.jobs.insert(account.session, false);
-            }
-            other => panic!("nobody expects {other:?}"),
-        }
-    }
-
-    pub(super) fn receipt(
-        &mut self,
-        receipt: ReceiptId,
-        tickets: usize,
-        value: &Amount,
-        refused: Option<(u16, String)>,
-    ) {
-        let (account, payment, waiting) = self
-            .waiting
-            .remove(&receipt)
-            .expect("each receipt has one event");
-        let (block, store) = (self.chain.l1_block, &self.recipient_store);
-        self.model
-            .credited(&account, &payment, tickets, value, block, store);
-        self.touched.insert(account.clone());
-        let after = self.travel();
-        match (waiting, refused) {
-            (Waiting::Payment(answer), Some((status, text))) => {
-                self.reply(answer, after, status, text.into_bytes());
-            }
-            (Waiting::Payment(answer), None) => {
-                let mut quote = self.quote();
-                let params = payment.ticket_params.as_ref();
+            _ => return self.out.event(Told::Other(event)),
+        };
+        let waiting = self.waiting.remove(&receipt);
+        let waiting = waiting.expect("each receipt has one event");
+        let account = waiting.account;
+        let told = Told::Receipt(event, account.clone(), Box::new(waiting.payment));
+        self.out.event(told);
+        match (waiting.token, refused) {
+            (_, Some((status, text))) => self.reply(waiting.exchange, status, text),
+            (Some(token), None) => {
+                let mut quote = self.quote_of_today();
                 // The quote in an answer carries the token that the credentials had.
-                let token = self
-                    .payer
-                    .as_ref()
-                    .and_then(|payer| payer.info().auth_token.clone());
                 quote.auth_token = token.map(|token| token.to_wire());
-                assert!(params.is_some());
-                self.reply(answer, after, 200, payment_result(quote).to_vec());
+                self.reply(waiting.exchange, 200, payment_result(quote));
             }
-            (Waiting::Start(id, answer), refused) => {
-                let started = refused.is_none() && self.recipient.may_start(&account);
-                let job = started.then(|| (account.session.clone(), self.recipient_life));
-                if started {
-                    self.jobs.insert(account.session.clone(), true);
-                    let unit = self.settings.unit;
-                    self.recipient
-                        .start_meter(self.now, account, unit, Trigger::Ticker);
+            (None, None) if self.receiver.may_start(&account) => {
+                self.jobs.insert(account.session.clone());
+                self.reply(waiting.exchange, 200, account.session.clone());
+                self.receiver
+                    .start_meter(self.now, account, self.unit, Trigger::Ticker);
+            }
+            (None, None) => self.reply(waiting.exchange, 402, "not enough"),
+        }
+    }
+}
+
+impl Machine for Recipient {
+    type Event = Told;
+
+    fn handle_input(&mut self, now: Time, input: Input) {
+        self.now = self.now.max(now);
+        match input {
+            Input::Http(id, In::Request(request)) => {
+                self.arriving.insert(id, (request, Vec::new()));
+            }
+            Input::Http(id, In::Data(data)) => {
+                if let Some((_, body)) = self.arriving.get_mut(&id) {
+                    body.extend_from_slice(&data);
                 }
-                let Some(answer) = answer else { return };
-                let job = job.filter(|_| !answer.lost);
-                self.later(after, Due::Started(answer.life, id, job));
             }
+            Input::Http(id, In::End(_)) => {
+                if let Some((request, body)) = self.arriving.remove(&id) {
+                    self.serve(id, &request, &body);
+                }
+            }
+            Input::Http(id, In::Failed(_)) => {
+                self.arriving.remove(&id);
+            }
+            Input::Http(..) => {}
+            input => self.receiver.handle_input(now, input),
         }
     }
 
-    /// Crashes the recipient: records not yet durable may be lost or kept; balances are gone, and so are jobs.
+    fn poll_output(&mut self) -> Output<Told> {
+        loop {
+            if let Some(output) = self.out.pop() {
+                return output;
+            }
+            match self.receiver.poll_output() {
+                Output::Effect(id, effect) => return Output::Effect(id, effect),
+                Output::Event(event) => self.on_receiver(event),
+                Output::Idle(wake) => return Output::Idle(wake),
+            }
+        }
+    }
+}
+
+impl World {
+    pub(super) fn info(&mut self) -> Arc<OrchestratorInfo> {
+        self.net
+            .with(self.recipient, |recipient, now| recipient.info(now))
+    }
+
+    /// Crashes the recipient: balances are gone, and so are jobs.
     pub(super) fn crash_recipient(&mut self) {
         self.summary.crashes += 1;
         self.recipient_life += 1;
-        for (_, record) in std::mem::take(&mut self.unsaved) {
-            if self.dice.percent(50) {
-                keep(&mut self.recipient_store, record);
-            }
-        }
-        for (_, (_, _, waiting)) in std::mem::take(&mut self.waiting) {
-            if let Waiting::Payment(Some(answer)) = waiting {
-                let fault = In::Failed(Fault::Broken("crashed".into()));
-                self.later(
-                    Duration::from_millis(1),
-                    Due::Payer(answer.life, answer.exchange, fault),
-                );
-            } else if let Waiting::Start(id, Some(answer)) = waiting {
-                let gone = Due::Started(answer.life, id, None);
-                self.later(Duration::from_millis(1), gone);
-            }
-        }
-        self.jobs.clear();
+        self.net.die(self.recipient);
+        let before = self.net.get(self.recipient);
+        let (mut secret, price, old) = (before.secret.clone(), before.price, before.old);
         if self.dice.percent(30) {
-            self.secret.0[0] = self.secret.0[0].wrapping_add(1);
+            secret.0[0] = secret.0[0].wrapping_add(1);
         }
-        let life = self.recipient_life as u8;
-        self.recipient = recipient(&self.settings, &self.secret, &self.chain, life, self.now);
-        for (key, value) in &self.recipient_store {
-            self.recipient.restore(&Record {
+        let (now, life) = (self.net.now(), self.recipient_life as u8);
+        let (settings, chain) = (&self.settings, self.chain.clone());
+        let mut recipient = Recipient::new(now, settings, self.key.address(), chain.clone(), old);
+        recipient.receiver = receiver(now, settings, &secret, chain, life);
+        (recipient.secret, recipient.price) = (secret, price);
+        for (key, value) in self.net.stored(self.recipient) {
+            recipient.receiver.restore(&Record {
                 key: key.clone(),
                 value: Some(value.clone()),
             });
         }
+        self.net.restart(self.recipient, recipient);
         self.model.recipient_restarted();
     }
 }
 
-pub(super) fn recipient(
+fn receiver(
+    now: Time,
     settings: &Settings,
     secret: &Secret,
-    chain: &ChainView,
+    chain: ChainView,
     life: u8,
-    now: Time,
 ) -> TicketReceiver {
     let mut config = receiver::Config::new(RECIPIENT);
     config.economics.ticket_ev = Wei::from(settings.ticket_ev);
-    TicketReceiver::new(now, config, secret.clone(), chain.clone(), [life; 32])
+    TicketReceiver::new(now, config, secret.clone(), chain, [life; 32])
 }
