@@ -251,19 +251,17 @@ impl<R: Runtime> Hub<R> {
 
     pub(super) fn poll(&self, id: JobId, cx: &Context<'_>) -> Poll<Option<BatchEvent>> {
         let mut inboxes = lock(&self.inboxes);
-        match inboxes.take(id) {
-            Taken::Nobody => Poll::Ready(None),
-            Taken::Nothing(inbox) => {
-                inbox.waker = Some(cx.waker().clone());
-                Poll::Pending
+        if let Some((event, goes_on)) = inboxes.take(id) {
+            if goes_on {
+                self.machine.with(|batch, now| batch.resume(now, id));
             }
-            Taken::Event(event, goes_on) => {
-                if goes_on {
-                    self.machine.with(|batch, now| batch.resume(now, id));
-                }
-                Poll::Ready(Some(event))
-            }
+            return Poll::Ready(Some(event));
         }
+        let Some(inbox) = inboxes.jobs.get_mut(&id) else {
+            return Poll::Ready(None);
+        };
+        inbox.waker = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     /// Carries events to the jobs, until the machine is closed.
@@ -318,16 +316,6 @@ impl<R: Runtime> Hub<R> {
     }
 }
 
-/// What there is for a job.
-enum Taken<'a> {
-    /// The job is unknown.
-    Nobody,
-    /// Nothing yet.
-    Nothing(&'a mut Inbox),
-    /// An event, and whether its stream goes on.
-    Event(BatchEvent, bool),
-}
-
 impl Inboxes {
     /// Puts an event in; true if its stream is to be held back from now on.
     fn put(&mut self, id: JobId, event: BatchEvent) -> bool {
@@ -343,20 +331,17 @@ impl Inboxes {
         full && !std::mem::replace(&mut inbox.paused, true)
     }
 
-    fn take(&mut self, id: JobId) -> Taken<'_> {
-        let Some(inbox) = self.jobs.get_mut(&id) else {
-            return Taken::Nobody;
-        };
-        let Some(event) = inbox.events.pop_front() else {
-            return Taken::Nothing(inbox);
-        };
+    /// Takes an event, if there is one; true beside it if its stream is to go on from now on.
+    fn take(&mut self, id: JobId) -> Option<(BatchEvent, bool)> {
+        let inbox = self.jobs.get_mut(&id)?;
+        let event = inbox.events.pop_front()?;
         let bytes = size(&event);
         self.bytes -= bytes;
         inbox.bytes -= bytes;
         let few = inbox.events.len() <= FEW_CHUNKS && inbox.bytes <= FEW_BYTES;
         let free = few && (self.bytes < MAX_TOTAL || inbox.events.is_empty());
         let goes_on = free && std::mem::take(&mut inbox.paused);
-        Taken::Event(event, goes_on)
+        Some((event, goes_on))
     }
 
     /// Forgets a job; false if it is unknown.
@@ -424,10 +409,7 @@ mod tests {
 
     /// Whether the stream of the event that was taken goes on.
     fn take(all: &mut Inboxes, id: JobId) -> Option<bool> {
-        match all.take(id) {
-            Taken::Event(_, goes_on) => Some(goes_on),
-            _ => None,
-        }
+        all.take(id).map(|(_, goes_on)| goes_on)
     }
 
     #[test]

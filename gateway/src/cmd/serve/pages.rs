@@ -199,6 +199,10 @@ fn object(required: &[&str], mut properties: Value) -> Value {
     for (name, property) in properties.as_object_mut().into_iter().flatten() {
         if !required.contains(&name.as_str()) && property["type"].is_string() {
             property["type"] = json!([property["type"], "null"]);
+        } else if let Some(values) = property["enum"].as_array_mut()
+            && !required.contains(&name.as_str())
+        {
+            values.push(Value::Null);
         }
     }
     json!({ "type": "object", "required": required, "properties": properties })
@@ -232,7 +236,12 @@ fn messages() -> Value {
 /// The schema of a pipeline's request, from its table.
 fn of_fields(pipeline: Pipeline) -> Value {
     let mut properties: BTreeMap<&str, Value> = { fields::of(pipeline).iter() }
-        .map(|field| (field.name, of_field(field)))
+        .map(|field| {
+            (
+                field.name,
+                of_field(field, fields::file_of(pipeline).is_some()),
+            )
+        })
         .collect();
     let mut required = Vec::new();
     if let Some(name) = fields::file_of(pipeline) {
@@ -247,8 +256,8 @@ fn of_fields(pipeline: Pipeline) -> Value {
         Pipeline::TextToSpeech => required.push("text"),
         _ => {}
     }
-    // A required text says something, and work has a size.
-    for name in &required {
+    // A required text says something, and work has a size. A model without a name is the usual one.
+    for name in required.iter().filter(|name| **name != "model") {
         if let Some(property) = properties.get_mut(name) {
             match property["type"].as_str() {
                 Some("string") => property["minLength"] = 1.into(),
@@ -267,11 +276,15 @@ fn of_fields(pipeline: Pipeline) -> Value {
     object(&required, json!(properties))
 }
 
-fn of_field(field: &Field) -> Value {
+fn of_field(field: &Field, form: bool) -> Value {
     let mut schema = match field.kind {
         Kind::Model | Kind::Text => json!({ "type": "string" }),
         Kind::Integer => json!({ "type": "integer", "minimum": i64::MIN, "maximum": i64::MAX }),
         Kind::Float => json!({ "type": "number" }),
+        // As they are written in forms.
+        Kind::Flag if form => {
+            json!({ "enum": [true, false, 1, 0, "1", "0", "t", "f", "T", "F", "true", "false", "TRUE", "FALSE", "True", "False"] })
+        }
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Messages => messages(),
     };
@@ -305,7 +318,7 @@ mod tests {
         assert_eq!(llm["properties"]["messages"]["type"], "array");
         // What a schema can say of what is refused, it says.
         assert_eq!(llm["properties"]["max_tokens"]["minimum"], 1);
-        assert_eq!(llm["properties"]["model"]["minLength"], 1);
+        assert_eq!(llm["properties"]["model"], json!({ "type": "string" }));
         let picture = schema("/text-to-image", JSON);
         assert_eq!(picture["properties"]["prompt"]["minLength"], 1);
         assert_eq!(picture["properties"]["width"]["minimum"], 1);
