@@ -4,7 +4,7 @@ mod catalogue;
 mod config;
 mod door;
 mod folder;
-mod pages;
+pub(super) mod pages;
 mod probe;
 mod rested;
 mod wiring;

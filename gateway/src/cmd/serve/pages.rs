@@ -25,7 +25,7 @@ pub(super) fn operators(door: &Config) -> Config {
 }
 
 /// A page: its status, its type and its text.
-pub(super) type Answer = (u16, &'static str, Bytes);
+pub(in crate::cmd) type Answer = (u16, &'static str, Bytes);
 
 /// How the gateway is: the models in its list, and the requests that are not answered yet.
 pub(super) fn health(models: &Models, in_flight: usize) -> Answer {
@@ -53,6 +53,12 @@ pub(super) fn metrics(front: String, reloads_failed: u64) -> Answer {
     (200, figures::CONTENT_TYPE, text.into())
 }
 
+/// A page that shows the stream which the last part of its path names, and sends a camera under that name.
+pub(in crate::cmd) const fn watch() -> Answer {
+    let page = include_bytes!("../watch.html");
+    (200, "text/html; charset=utf-8", Bytes::from_static(page))
+}
+
 /// The description of all routes as a page.
 pub(super) fn description() -> Answer {
     (200, JSON, describe().to_string().into())
@@ -65,7 +71,7 @@ fn describe() -> Value {
         let Some(route) = row.route else {
             continue;
         };
-        if matches!(route, Route::Page(Page::Metrics)) {
+        if matches!(route, Route::Page(Page::Metrics | Page::Watch)) {
             continue;
         }
         let path = row.path.replace('…', "");
@@ -304,7 +310,7 @@ mod tests {
         let paths = described["paths"].as_object().expect("an object");
         let served = { ROUTES.iter() }.filter(|row| {
             row.route
-                .is_some_and(|route| !matches!(route, Route::Page(Page::Metrics)))
+                .is_some_and(|route| !matches!(route, Route::Page(Page::Metrics | Page::Watch)))
         });
         assert_eq!(paths.len(), served.count());
         let schema = |path: &str, kind: &str| {
