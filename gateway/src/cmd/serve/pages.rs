@@ -205,8 +205,8 @@ fn object(required: &[&str], mut properties: Value) -> Value {
     for (name, property) in properties.as_object_mut().into_iter().flatten() {
         if !required.contains(&name.as_str()) && property["type"].is_string() {
             property["type"] = json!([property["type"], "null"]);
-        } else if let Some(values) = property["enum"].as_array_mut()
-            && !required.contains(&name.as_str())
+        } else if !required.contains(&name.as_str())
+            && let Some(Value::Array(values)) = property.get_mut("enum")
         {
             values.push(Value::Null);
         }
@@ -328,6 +328,11 @@ mod tests {
         let picture = schema("/text-to-image", JSON);
         assert_eq!(picture["properties"]["prompt"]["minLength"], 1);
         assert_eq!(picture["properties"]["width"]["minimum"], 1);
+        // What may be left out may be null, and nothing has a list of values that is none.
+        let form = schema("/upscale", "multipart/form-data");
+        let flags = form["properties"]["safety_check"]["enum"].as_array();
+        assert!(flags.is_some_and(|all| all.contains(&json!("T")) && all.contains(&Value::Null)));
+        assert!(form["properties"]["image"].get("enum").is_none());
         let speech = schema("/text-to-speech", JSON);
         assert_eq!(speech["required"], json!(["text"]));
     }
