@@ -38,6 +38,26 @@ pub(super) fn runner_status(text: &str) -> Option<u16> {
     rest.get(..3)?.parse().ok()
 }
 
+/// An orchestrator's words about a container that did not answer it (jobs spec 4.3).
+pub(super) struct Container {
+    /// The work may have begun.
+    pub(super) reached: bool,
+    /// The time for the work was over.
+    pub(super) timed_out: bool,
+}
+
+/// The news about a container in an orchestrator's text; `None` if it has none. The container's address in it is nobody
+/// else's business.
+pub(super) fn container_of(text: &str) -> Option<Container> {
+    let text = text.to_ascii_lowercase();
+    let (_, why) = text.split_once("job not able to be processed")?;
+    let unreached = ["dial tcp", "no such host", "auth token failed"];
+    Some(Container {
+        reached: !unreached.iter().any(|fragment| why.contains(fragment)),
+        timed_out: why.contains("context canceled") || why.contains("deadline exceeded"),
+    })
+}
+
 /// The ceiling that a signer names when it refuses a price.
 #[must_use]
 pub fn named_ceiling(text: &str) -> Option<&str> {
@@ -55,6 +75,7 @@ const KNOWN: &[(&str, Reason)] = &[
     ("invalid ticket signature", Reason::Signature),
     ("errsegsig", Reason::Signature),
     ("sig check failed", Reason::Signature),
+    ("could not verify job creds", Reason::Signature),
     ("expired auth token", Reason::AuthToken),
     ("invalid auth token", Reason::AuthToken),
     ("missing auth token", Reason::AuthToken),

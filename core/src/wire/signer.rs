@@ -466,10 +466,3 @@ fn runner_json(runner: &Runner) -> Value {
     }
     json
 }
-
-/// The value of the header `Livepeer-Eth-Address`, by which a payer introduces itself to containers that an
-/// operator brought (payments spec 17).
-#[must_use]
-pub fn eth_address_header(address: Address, signature: &Signature) -> String {
-    to_base64(format!("{{\"addr\":\"{address}\",\"sig\":\"{signature:?}\"}}").as_bytes())
-}
