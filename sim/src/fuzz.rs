@@ -5,6 +5,7 @@
 //! beside, the line `livepeer_fuzz::target!(name);` in `fuzz/fuzz_targets/name.rs`, its `[[bin]]` in
 //! `fuzz/Cargo.toml`, and a folder of seeds `fuzz/corpus/name/`; a test says which of these is missing.
 
+pub mod apps;
 pub mod batch;
 pub mod media;
 
@@ -42,11 +43,13 @@ macro_rules! targets {
 
 /// Every target, by the name of its file and of its corpus.
 pub const TARGETS: &[Target] = targets![
+    apps::decode_app,
     batch::decode_batch_answer,
     batch::decode_batch_form,
     batch::decode_batch_json,
     batch::decode_event_stream,
     batch::decode_multipart,
+    apps::decode_byoc,
     decode_chain_answer,
     decode_challenge,
     crate::openai::decode_chat,

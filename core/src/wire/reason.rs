@@ -58,6 +58,28 @@ pub(super) fn container_of(text: &str) -> Option<Container> {
     })
 }
 
+/// Whether an orchestrator says that it did not hand a request to a runner (client-1.0 6.8).
+pub(super) fn is_runner_untouched(text: &str) -> bool {
+    const OWN: [&str; 8] = [
+        "runner not found",
+        "runner session not found",
+        "no capacity available for runner",
+        "runner is not single-shot",
+        "only persistent runners have sessions",
+        "live runner price unavailable",
+        "live runners are not supported",
+        "dial tcp",
+    ];
+    let text = text.to_ascii_lowercase();
+    OWN.iter().any(|words| text.starts_with(words))
+}
+
+/// Whether an orchestrator says that a session is over for good: a runner that it does not find may come back.
+pub(super) fn is_session_over(text: &str) -> bool {
+    text.to_ascii_lowercase()
+        .starts_with("runner session not found")
+}
+
 /// The ceiling that a signer names when it refuses a price.
 #[must_use]
 pub fn named_ceiling(text: &str) -> Option<&str> {

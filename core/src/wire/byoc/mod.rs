@@ -16,6 +16,8 @@ pub use judge::{Grounds, Verdict, judge};
 pub use relay::{Relay, Relayed};
 pub use token::{Sender, Token};
 
+use crate::http::Url;
+
 /// The header that carries a [`JobRequest`].
 pub const JOB_HEADER: &str = "livepeer";
 /// The header by which a payer introduces itself: a [`Sender`].
@@ -33,6 +35,14 @@ pub const METADATA_HEADER: &str = "x-metadata";
 pub const TOKEN_PATH: &str = "/process/token";
 /// Where an orchestrator takes requests; the container's own path follows.
 pub const REQUEST_PATH: &str = "/process/request";
+/// The address of a container's own `path` behind the orchestrator at `service`.
+///
+/// # Errors
+/// If the path does not reach the container as it was written.
+pub fn request_url(service: &Url, path: &str) -> Result<Url, super::app::BadPath> {
+    super::app::app_url(&service.with_path(REQUEST_PATH), path)
+}
+
 /// Where a remote signer signs jobs.
 pub const SIGN_JOB_PATH: &str = "/sign-byoc-job";
 
