@@ -76,6 +76,7 @@ pub const TARGETS: &[Target] = targets![
     crate::openai::decode_wav,
     machine_batch,
     machine_bridge,
+    machine_byoc,
     machine_discovery,
     machine_entry,
     machine_front,
@@ -292,6 +293,12 @@ pub fn machine_batch(data: &[u8]) {
 /// A bridge gives models whole segments whose time only goes forward, whatever senders, clocks and job do.
 pub fn machine_bridge(data: &[u8]) {
     crate::steps::bridge::run(data);
+}
+
+/// Jobs for a container end once each, none runs twice without leave, no nonce leaves twice and nothing is left open,
+/// whatever peers and callers do.
+pub fn machine_byoc(data: &[u8]) {
+    crate::steps::byoc::run(data);
 }
 
 /// A discovery names everybody once and keeps secrets, whatever its sources answer.

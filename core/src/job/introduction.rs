@@ -1,5 +1,6 @@
 //! The payer of jobs whose orchestrators are asked without a handshake: who it is, and its signature to prove it.
 
+use alloc::boxed::Box;
 use core::time::Duration;
 
 use crate::error::{Cause, Failure, Party, Reason};
@@ -87,7 +88,7 @@ impl Introducing {
         out: &mut Outbox<E>,
         id: EffectId,
         step: In,
-    ) -> Option<Result<(), Failure>> {
+    ) -> Option<Result<(), Box<Failure>>> {
         let State::Asking(asking) = &mut self.state else {
             return None;
         };
@@ -99,7 +100,7 @@ impl Introducing {
         &mut self,
         id: EffectId,
         answer: &Result<Signature, SignRefused>,
-    ) -> Option<Result<(), Failure>> {
+    ) -> Option<Result<(), Box<Failure>>> {
         let State::Signing(asked, address, _) = self.state else {
             return None;
         };
@@ -114,7 +115,7 @@ impl Introducing {
         &mut self,
         now: Time,
         out: &mut Outbox<E>,
-    ) -> Option<Result<(), Failure>> {
+    ) -> Option<Result<(), Box<Failure>>> {
         match &mut self.state {
             State::Signing(_, _, until) if *until <= now => Some(self.told(Err(sign_late()))),
             State::Asking(asking) => {
@@ -125,11 +126,11 @@ impl Introducing {
         }
     }
 
-    fn told(&mut self, told: Introduced) -> Result<(), Failure> {
+    fn told(&mut self, told: Introduced) -> Result<(), Box<Failure>> {
         self.learn();
         let (state, said) = match told {
             Ok(payer) => (State::Known(Some(payer)), Ok(())),
-            Err(failure) => (State::Unknown, Err(failure)),
+            Err(failure) => (State::Unknown, Err(Box::new(failure))),
         };
         self.state = state;
         said

@@ -60,7 +60,8 @@ pub(super) fn container_of(text: &str) -> Option<Container> {
 
 /// Whether an orchestrator says that it did not hand a request to a runner (client-1.0 6.8).
 pub(super) fn is_runner_untouched(text: &str) -> bool {
-    const OWN: [&str; 8] = [
+    const OWN: [&str; 9] = [
+        "invalid live runner payment signer address",
         "runner not found",
         "runner session not found",
         "no capacity available for runner",

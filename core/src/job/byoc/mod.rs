@@ -297,7 +297,7 @@ impl Byoc {
         }
     }
 
-    fn on_introduction(&mut self, told: Option<Result<(), Failure>>) {
+    fn on_introduction(&mut self, told: Option<Result<(), Box<Failure>>>) {
         match told {
             None => {}
             Some(Ok(())) => self.introduced(),
@@ -307,7 +307,7 @@ impl Byoc {
                     .iter()
                     .filter(|(_, job)| matches!(job.signed, Signed::Not));
                 for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
-                    self.fail(id, Failed::Ours(Box::new(failure.clone())));
+                    self.fail(id, Failed::Ours(failure.clone()));
                 }
             }
         }

@@ -38,6 +38,8 @@ impl Byoc {
             return;
         };
         let now = self.now;
+        // Whoever waited for it may have gone away.
+        self.finding = self.finding.filter(|until| *until > now);
         let allowed = self
             .peers
             .iter()

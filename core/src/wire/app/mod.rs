@@ -225,7 +225,9 @@ pub fn app_url(app: &Url, path: &str) -> Result<Url, BadPath> {
 #[must_use]
 pub fn is_untouched(status: u16, body: &[u8]) -> bool {
     match status {
-        400 | 404 | 409 | 502 | 503 => super::reason::is_runner_untouched(&error_text(body)),
+        400 | 402 | 404 | 409 | 502 | 503 => {
+            super::reason::is_runner_untouched(&super::error_words(body))
+        }
         _ => false,
     }
 }
@@ -233,11 +235,7 @@ pub fn is_untouched(status: u16, body: &[u8]) -> bool {
 /// Whether an answer of an app's address says that its session is over, and not only away for now.
 #[must_use]
 pub fn is_session_over(status: u16, body: &[u8]) -> bool {
-    status == 404 && super::reason::is_session_over(&error_text(body))
-}
-
-fn error_text(body: &[u8]) -> String {
-    String::from_utf8_lossy(&body[..body.len().min(1024)]).into_owned()
+    status == 404 && super::reason::is_session_over(&super::error_words(body))
 }
 
 /// Whether a header field goes from a client on to an app: not what names us, pays for us or frames the message.

@@ -1,6 +1,7 @@
 //! `vectors/jobs/08`, `09`, and the BYOC cases of `18` and `22`: containers that an operator brought.
 
 mod bytes;
+mod jobs;
 
 use serde_json::Value;
 
