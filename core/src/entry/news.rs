@@ -163,7 +163,7 @@ impl News {
         }
     }
 
-    /// What an operator should know, if anything new.
+    /// News for the operator, if there are any.
     pub(super) fn notice(&mut self) -> Option<Notice> {
         let lost = core::mem::take(&mut self.lost);
         (lost > 0).then_some(Notice::EventsLost(lost))

@@ -170,7 +170,7 @@ pub enum Why {
     Finished,
     /// The job failed, for that reason.
     Failed(String),
-    /// We are shutting down.
+    /// The gateway shuts down.
     Closing,
 }
 
@@ -212,7 +212,7 @@ pub struct Job {
     pub outputs: Vec<String>,
 }
 
-/// What the owner of an [`Entry`](super::Entry) needs to know or do.
+/// News and requests of an [`Entry`](super::Entry) for its owner.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -262,7 +262,7 @@ pub enum Notice {
     NoBeat(String),
     /// A connection at a media server could not be ended, for that reason.
     NoKick(String),
-    /// So many events were dropped, since those who listen take none.
+    /// Events that were dropped, since those who listen take none.
     EventsLost(u64),
 }
 

@@ -1,4 +1,4 @@
-//! Who may send under which name, and what is told of it: live entry, driven by hand.
+//! Live entry, driven by hand: senders and their names, and everything that is told of their streams.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -12,6 +12,8 @@ mod files;
 mod front;
 mod http;
 #[cfg(unix)]
+mod ingest;
+#[cfg(unix)]
 mod jobs;
 #[cfg(unix)]
 mod outputs;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use bytes::Bytes;
+pub use livepeer_core::entry::Denied;
 use livepeer_core::http::{Body, Method, Request, Response};
 pub use livepeer_core::wire::entry::Door;
 use livepeer_core::{EffectId, Time};
@@ -37,42 +38,21 @@ pub struct Call {
     pub body: Bytes,
 }
 
-/// The reasons why a sender is not let in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Denied {
-    /// The token is missing or wrong.
-    Unauthorized,
-    /// The sender is known and may not.
-    Forbidden,
-    /// Somebody else sends under the name, and may not be replaced.
-    Taken,
-    /// The parameters of the job are no JSON object.
-    BadParams,
-    /// There is no room, or we are shutting down.
-    Full,
-    /// Another instance takes it, at that URL.
-    Elsewhere(String),
-    /// No verdict: we could not find out.
-    Failed,
-}
-
-impl Denied {
-    fn response(&self) -> Response {
-        match self {
-            Self::Unauthorized => {
-                plain(401, "a bearer token is required").header("www-authenticate", "Bearer")
-            }
-            Self::Forbidden => plain(403, "Forbidden"),
-            Self::Taken => plain(409, "another sender uses this name"),
-            Self::BadParams => plain(400, "Invalid model params"),
-            Self::Full => plain(503, "no room for another stream").header("retry-after", "5"),
-            Self::Elsewhere(url) => {
-                plain(307, "another instance takes this stream").header("location", url)
-            }
-            Self::Failed => plain(503, "whether you may send could not be found out in time")
-                .header("retry-after", "1"),
+/// The answer to a sender that is not let in.
+fn refusal(denied: &Denied) -> Response {
+    match denied {
+        Denied::Unauthorized => {
+            plain(401, "a bearer token is required").header("www-authenticate", "Bearer")
         }
+        Denied::Forbidden => plain(403, "Forbidden"),
+        Denied::Taken => plain(409, "another sender uses this name"),
+        Denied::BadParams => plain(400, "Invalid model params"),
+        Denied::Full => plain(503, "no room for another stream").header("retry-after", "5"),
+        Denied::Elsewhere(url) => {
+            plain(307, "another instance takes this stream").header("location", url)
+        }
+        Denied::Failed => plain(503, "whether you may send could not be found out in time")
+            .header("retry-after", "1"),
     }
 }
 
@@ -238,7 +218,7 @@ impl Port {
             && let Some(pending) = pending.take()
         {
             self.outputs
-                .push_back(Output::Reply(pending.exchange, denied.response()));
+                .push_back(Output::Reply(pending.exchange, refusal(denied)));
             self.forget(id);
         }
     }

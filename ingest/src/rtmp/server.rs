@@ -410,16 +410,20 @@ impl Server {
         let Some(stream) = self.streams.get_mut(&publishing.publication.name) else {
             return;
         };
+        let Some(connection) = stream.publisher else {
+            return;
+        };
         let Some((found, frames)) = publishing.begin(self.now) else {
             return;
         };
         let id = stream.id;
         let event = if stream.tracks.is_some() {
-            Event::Resumed(id)
+            Event::Resumed(id, connection)
         } else {
             stream.tracks = Some(found);
             Event::Opened {
                 stream: id,
+                connection,
                 publication: publishing.publication.clone(),
                 tracks: found,
             }

@@ -83,13 +83,15 @@ pub enum Event {
     Opened {
         /// The stream.
         stream: StreamId,
+        /// The connection that it comes by.
+        connection: ConnectionId,
         /// The request.
         publication: Publication,
         /// The tracks of the source, once for all.
         tracks: Tracks,
     },
     /// Another connection goes on with the stream: time stamps are on another clock, and a key frame follows.
-    Resumed(StreamId),
+    Resumed(StreamId, ConnectionId),
     /// A picture, in the publisher's time.
     Video(StreamId, AccessUnit),
     /// A frame of sound, in the publisher's time.

@@ -98,7 +98,7 @@ impl Listener {
                 }
             }
             Event::Opened { stream, tracks, .. } => self.opened.push((stream, tracks)),
-            Event::Resumed(stream) => self.resumed.push(stream),
+            Event::Resumed(stream, _) => self.resumed.push(stream),
             Event::Video(stream, unit) => self.video.push((stream, unit)),
             Event::Audio(stream, audio) => self.audio.push((stream, audio)),
             Event::Damaged(..) => self.damaged += 1,

@@ -281,12 +281,13 @@ impl<R: Runtime> Shared<R> {
                 stream,
                 publication,
                 tracks,
+                ..
             } => {
                 let sound = tracks.audio.is_some();
                 lock(&self.state).open(*stream, &publication.name, sound);
                 self.source(*stream);
             }
-            Event::Resumed(stream) => self.source(*stream),
+            Event::Resumed(stream, _) => self.source(*stream),
             Event::Ended(stream, _) => {
                 let ended = lock(&self.state).streams.remove(stream);
                 if let Some((taker, _)) = ended {
@@ -303,7 +304,7 @@ impl<R: Runtime> Shared<R> {
             Event::Audio(stream, audio) => self.hand(stream, Sent::Audio(now, audio)),
             Event::Damaged(stream, _) => self.hand(stream, Sent::Lost),
             // Peers may do this for ever.
-            Event::Closed(..) | Event::Stalled(_) | Event::Resumed(_) if self.news.is_full() => {}
+            Event::Closed(..) | Event::Stalled(_) | Event::Resumed(..) if self.news.is_full() => {}
             event => self.news.push(event),
         }
     }

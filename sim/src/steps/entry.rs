@@ -40,7 +40,7 @@ pub enum Step {
     Fail(u8),
     /// The settings change.
     Change(u8),
-    /// We shut down.
+    /// The gateway shuts down.
     Close(bool),
     /// Time passes: so many tens of milliseconds, squared.
     Pass(u8),

@@ -19,13 +19,13 @@ use livepeer_sim::{Key, World, seeds};
 
 use crate::stage::secs;
 
-pub(crate) const MODEL: &str = "a/model";
+const MODEL: &str = "a/model";
 
-pub(crate) fn service(n: usize) -> Url {
+fn service(n: usize) -> Url {
     Url::parse(&format!("https://orch-{n}:8935")).expect("a URL")
 }
 
-pub(crate) fn config(
+fn config(
     n: usize,
     payee: Payee,
     pipeline: Pipeline,
@@ -74,7 +74,7 @@ fn chat(stream: bool) -> BatchRequest {
 }
 
 /// Work that the orchestrators were asked for and charged for, by number.
-pub(crate) fn worked(world: &World) -> BTreeMap<usize, Vec<Amount>> {
+fn worked(world: &World) -> BTreeMap<usize, Vec<Amount>> {
     let mut all: BTreeMap<usize, Vec<Amount>> = BTreeMap::new();
     for (n, event) in &world.told {
         if let Event::Worked { fee, .. } = event {

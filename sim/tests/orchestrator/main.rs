@@ -1,7 +1,6 @@
 //! The orchestrator does what the specifications say of one, seen from the other end of the wire.
 
 mod batch;
-mod door;
 mod handshake;
 mod jobs;
 mod payments;

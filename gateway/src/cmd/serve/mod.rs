@@ -4,7 +4,8 @@ mod catalogue;
 mod config;
 mod door;
 mod folder;
-pub(super) mod pages;
+mod live;
+mod pages;
 mod probe;
 mod rested;
 mod wiring;
@@ -34,6 +35,7 @@ use crate::args::FrontArgs;
 use crate::ui::{self, Failed, Outcome};
 use catalogue::Catalogue;
 use config::Config;
+use live::{Bound, Live};
 use wiring::Wiring;
 
 /// How long closing may take beyond the times that requests are given.
@@ -75,6 +77,7 @@ impl on::Work for Serve<'_> {
             max_connections: places.connections,
             ..Limits::front_door()
         };
+        let ingest = Bound::open(&driver, &settings.ingest).await?;
         let driver = peers::with_pins_of(driver, settings.pins.as_deref())?;
         let terms = Terms {
             store: settings.store.as_deref(),
@@ -131,12 +134,19 @@ impl on::Work for Serve<'_> {
             urls.push(door.address(shown.is_some())?);
             servers.push(door.serve(&front, shown.as_ref(), limits)?);
         }
+        let bound = urls.iter().find(|url| url.starts_with("http"));
+        let bound = bound.cloned().unwrap_or_default();
+        let ways = ingest.serve(&driver, &wiring.config().settings.ingest, bound)?;
+        let live = Arc::new(Live::new(Arc::clone(&wiring), ways));
         let mut pages = Vec::new();
         for door in ops {
             pages.push(door.address(false)?);
             servers.push(door.serve(&operators, None, limits)?);
         }
-        driver.runtime().spawn(Arc::clone(&wiring).run());
+        let told = Arc::clone(&live);
+        let tell = move |news| told.hear(news);
+        driver.runtime().spawn(Arc::clone(&wiring).run(tell));
+        driver.runtime().spawn(Arc::clone(&live).run());
         driver
             .runtime()
             .spawn(Arc::clone(&wiring).answer(operators.clone()));
@@ -145,10 +155,19 @@ impl on::Work for Serve<'_> {
         driver
             .runtime()
             .spawn(Catalogue::new(Arc::clone(&wiring)).keep(looking));
-        ui::print(&started(&urls, &pages, &wiring))?;
-        let reloading = reload(&wiring, args, shown.as_ref(), &servers, reloads, look);
+        let ways = live.places();
+        ui::print(&started(&urls, &pages, &ways, &wiring))?;
+        let reloading = reload(
+            &wiring,
+            &live,
+            args,
+            shown.as_ref(),
+            &servers,
+            reloads,
+            look,
+        );
         future::or(stop.pressed(), reloading).await;
-        end(&driver, &front, servers, &wiring, drain).await;
+        end(&driver, &front, servers, &wiring, &live, drain).await;
         peers::save_pins_to(&driver, pins.as_deref())?;
         ui::tell("stopped");
         Ok(())
@@ -172,21 +191,28 @@ fn files(settings: &config::Settings) -> Files {
         .reads("payer.password_file", settings.key.password_file.as_deref())
 }
 
-fn started<R: Runtime>(urls: &[String], pages: &[String], wiring: &Wiring<R>) -> String {
+fn started<R: Runtime>(
+    urls: &[String],
+    pages: &[String],
+    ways: &[String],
+    wiring: &Wiring<R>,
+) -> String {
     let payer = wiring.purse().address();
     let pays = payer.map_or_else(String::new, |address| format!("  pays as {address}"));
     let doors = urls.iter().map(|url| format!("serve   {url}{pays}\n"));
+    let ways = ways.iter().map(|way| format!("{way}\n"));
     let ops = pages.iter().map(|url| match url.starts_with("unix:") {
         true => format!("ops     {url}\n"),
         false => format!("ops     {url}/metrics\n"),
     });
-    doors.chain(ops).collect()
+    doors.chain(ways).chain(ops).collect()
 }
 
 /// Reads the configuration anew whenever the process is told to, and the certificate with it. Nothing is taken of one that is wrong, or that needs a
 /// restart.
 async fn reload<R: Runtime>(
     wiring: &Wiring<R>,
+    live: &Live<R>,
     args: &FrontArgs,
     shown: Option<&CurrentIdentity>,
     servers: &[Server<R>],
@@ -243,6 +269,7 @@ async fn reload<R: Runtime>(
             limit.with(|spending, _| spending.set_limits(limits.per_job, limits.per_hour));
         }
         wiring.set_config(config);
+        live.set_config();
         ui::tell(&format!(
             "the configuration changed: {}",
             changes.live.join(", ")
@@ -260,12 +287,15 @@ async fn end<R: Runtime>(
     front: &Handle<Front, R>,
     servers: Vec<Server<R>>,
     wiring: &Wiring<R>,
+    live: &Live<R>,
     drain: Duration,
 ) {
     let grace = wiring.config().settings.front.drain_grace;
     front.with(Front::drain);
     let deadline: Time = driver.now() + grace + drain;
     future::or(wiring.drained(), sleep_until(driver, deadline)).await;
+    let closing = driver.now() + SPARE;
+    future::or(live.end(), sleep_until(driver, closing)).await;
     for server in servers {
         server.shutdown(deadline).await;
     }

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use futures_lite::future;
+use livepeer_core::ChainView;
 use livepeer_core::front::route::Page;
-use livepeer_core::front::{Event, Front, Object, RequestId, Summary, Work};
+use livepeer_core::front::{Call, Event, Front, Object, RequestId, Summary, Work};
 use livepeer_core::handshake::PinChange;
 use livepeer_core::http::Trust;
 use livepeer_core::job::batch::Failed as JobFailed;
@@ -63,6 +64,16 @@ pub(super) struct Wiring<R: Runtime> {
     /// Requests under way; a word to a request's task, or its end when nobody waits any more.
     running: Mutex<BTreeMap<RequestId, Sender<Pace>>>,
     drained: (Sender<()>, Receiver<()>),
+}
+
+/// News for live entry, which knows the live streams.
+pub(super) enum ForLive {
+    /// A request about one of them.
+    Call(RequestId, Box<Call>),
+    /// Nobody waits for that answer any more.
+    Gone(RequestId),
+    /// Another reading of the chain.
+    Chain(Box<ChainView>),
 }
 
 /// A word about a stream's pace.
@@ -139,13 +150,19 @@ impl<R: Runtime> Wiring<R> {
         let _ = self.drained.1.recv().await;
     }
 
+    pub(super) const fn front(&self) -> &Handle<Front, R> {
+        &self.front
+    }
+
     /// Carries events until the front door is closed.
-    pub(super) async fn run(self: Arc<Self>) {
+    pub(super) async fn run(self: Arc<Self>, live: impl Fn(ForLive) + Clone + Send + 'static) {
         if let Some(views) = self.purse.views() {
             let fed = Arc::clone(&self);
+            let live = live.clone();
             self.runtime().spawn(async move {
                 while let Ok(view) = views.recv().await {
                     fed.gateway.set_chain(&view);
+                    live(ForLive::Chain(Box::new(view.clone())));
                     fed.purse.set_chain(view);
                 }
             });
@@ -158,8 +175,10 @@ impl<R: Runtime> Wiring<R> {
                     self.runtime()
                         .spawn(Arc::clone(&self).work(id, work, steered));
                 }
+                Event::Live(id, call) => live(ForLive::Call(id, call)),
                 Event::Gone(id) => {
                     lock(&self.running).remove(&id);
+                    live(ForLive::Gone(id));
                 }
                 Event::Full(id) => self.steer(id, Pace::Stop),
                 Event::Room(id) => self.steer(id, Pace::Go),
@@ -205,7 +224,6 @@ impl<R: Runtime> Wiring<R> {
                 pages::metrics(figures, self.reloads_failed.load(Relaxed))
             }
             Page::OpenApi => pages::description(),
-            Page::Watch => pages::watch(),
         };
         door.with(|front, now| front.page(now, id, status, kind, body));
     }

@@ -4,7 +4,6 @@ mod liar;
 mod output;
 mod peer;
 mod secrets;
-mod senders;
 mod signers;
 
 use std::sync::Mutex;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::args::{Flag, FrontArgs};
 use crate::ui::{self, Failed};
 use said::{All, MAX_PROBLEMS, Origin, Problem, Said, Value, shown};
-pub(super) use settings::{Place, Settings};
+pub(super) use settings::{Ingest, Place, Settings};
 
 /// A configuration that can be meant, and how each of its values came about.
 #[derive(Debug)]
@@ -91,7 +91,9 @@ impl Config {
     pub(super) fn with_origins(&self) -> String {
         let mut text = String::new();
         for (path, said) in &self.said {
-            let secret = path.iter().any(|word| word.ends_with("_headers"));
+            let secret = path
+                .iter()
+                .any(|word| word.ends_with("_headers") || word == "keys" || word.ends_with("_key"));
             let value = if secret {
                 "\"…\"".to_owned()
             } else {

@@ -1,6 +1,7 @@
 //! The settings of `serve`, from what was said.
 
 mod doors;
+mod ingest;
 mod pools;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use livepeer_core::wire::ethereum::{CHAIN_ID, CONTROLLER};
 use livepeer_core::wire::openai::{PerModel, Settings as OpenAi};
 use livepeer_core::wire::preferences;
 
+pub(in crate::cmd::serve) use self::ingest::Ingest;
 use super::said::{All, Origin, Said, Value, shown};
 use crate::args::values::{self, Header};
 use crate::args::{ChainArgs, Endpoints, KeyArgs, Runtime, Signer};
@@ -58,6 +60,7 @@ pub(in crate::cmd::serve) struct Settings {
     pub(in crate::cmd::serve) objects: Option<PathBuf>,
     /// Whether each request is logged.
     pub(in crate::cmd::serve) access: bool,
+    pub(in crate::cmd::serve) ingest: Ingest,
 }
 
 /// The most that is paid for a unit.
@@ -208,6 +211,10 @@ impl Reader<'_> {
     pub(super) fn settings(mut self) -> Settings {
         let objects = self.objects();
         let limits = self.limits();
+        let pools = self.pools();
+        let mut front = self.front(objects.is_some());
+        let ingest = self.ingest(front.public_url.as_deref());
+        front.live = ingest.routes(&pools.pipelines);
         let settings = Settings {
             doors: self.doors(),
             runtime: self
@@ -220,7 +227,7 @@ impl Reader<'_> {
             threads: { self.number("serve.threads", 1..=1024) }
                 .and_then(|threads| NonZeroUsize::new(usize::try_from(threads).ok()?)),
             drain: self.time("serve.drain"),
-            front: self.front(objects.is_some()),
+            front,
             endpoints: self.endpoints(),
             key: KeyArgs {
                 keystore: self.path("payer.keystore"),
@@ -240,12 +247,13 @@ impl Reader<'_> {
             .unwrap_or_default(),
             limits,
             prices: self.prices(),
-            pools: self.pools(),
+            pools,
             refresh: self.refresh(),
             aliases: self.aliases(),
             store: self.path("store.path"),
             objects,
             access: self.flag("log.access"),
+            ingest,
         };
         self.payer(&settings);
         settings

@@ -1,3 +1,5 @@
+use livepeer_core::front::LiveRoutes;
+
 use super::*;
 use crate::args::{Command, tests::parsed};
 
@@ -357,4 +359,71 @@ fn a_reload_knows_what_needs_a_restart() {
         old.changes(&good("[serve]\ndrain = \"1s\"")),
         Changes::default()
     );
+}
+
+#[test]
+fn live_entry_is_what_its_keys_say() {
+    let config = good(
+        r#"
+        [serve]
+        public_url = "https://gw.example"
+        [ingest]
+        rtmp = "1935"
+        webrtc_udp = "0.0.0.0:7000"
+        extra_hosts = ["203.0.113.7", "198.51.100.1:9"]
+        ice_servers = ["stun:stun.example:3478"]
+        takeover = false
+        webhook = "https://auth.example/hook"
+        webhook_key = "k1"
+        [ingest.keys]
+        cam1 = "secret"
+        "*" = "other"
+        [events]
+        webhook = "https://listen.example/"
+        "#,
+    );
+    let ingest = &config.settings.ingest;
+    assert_eq!(ingest.rtmp, "127.0.0.1:1935".parse().ok());
+    let hosts: Vec<_> = { ingest.extra_hosts.iter() }
+        .map(|host| host.with_port(7000).to_string())
+        .collect();
+    assert_eq!(hosts, ["203.0.113.7:7000", "198.51.100.1:9"]);
+    let entry = ingest.entry("http://127.0.0.1:1");
+    assert_eq!(entry.base, "https://gw.example");
+    assert_eq!(entry.playback, "https://gw.example/live/video-to-video/");
+    let webhook = entry.webhook.expect("a webhook");
+    assert_eq!(webhook.headers.get("x-api-key"), Some("k1"));
+    assert_eq!(
+        (&*entry.keys["cam1"], &*entry.keys[""]),
+        ("secret", "other")
+    );
+    assert!(!entry.takeover && entry.events.is_some() && entry.heartbeat.is_none());
+    assert_eq!(config.settings.front.live, LiveRoutes::All);
+    let printed = config.with_origins();
+    assert!(
+        !printed.contains("secret") && !printed.contains("k1\""),
+        "{printed}"
+    );
+
+    let plain = good("");
+    assert_eq!(plain.settings.front.live, LiveRoutes::Hooks);
+    let entry = plain.settings.ingest.entry("http://127.0.0.1:9/");
+    assert_eq!(entry.playback, "http://127.0.0.1:9/live/video-to-video/");
+    let none = good("[pools]\npipelines = [\"llm\"]");
+    assert_eq!(none.settings.front.live, LiveRoutes::None);
+}
+
+#[test]
+fn live_entry_beyond_loopback_needs_a_key_or_a_webhook() {
+    let told = wrong(
+        "[ingest]\nrtmp = \"0.0.0.0:1935\"\nextra_hosts = [\"x\"]\n[ingest.keys]\n\"a b\" = \"k\"",
+    );
+    assert_eq!(told.len(), 3, "{told:#?}");
+    assert!(
+        told[0]
+            .starts_with("gateway.toml:2:8: ingest.rtmp: whoever reaches 0.0.0.0:1935 could spend")
+    );
+    assert!(told[1].contains("it is neither an address nor an address with a port"));
+    assert!(told[2].contains("a stream's name has 1 to 128 letters"));
+    good("[ingest]\nrtmp = \"0.0.0.0:1935\"\nwebhook = \"https://auth.example/\"");
 }

@@ -87,7 +87,7 @@ impl Reader<'_> {
     }
 
     /// The place where a key was said.
-    fn origin(&self, path: &str) -> Origin {
+    pub(super) fn origin(&self, path: &str) -> Origin {
         self.said(path).map_or(Origin::BuiltIn, |said| said.origin)
     }
 

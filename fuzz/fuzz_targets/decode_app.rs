@@ -1,2 +1,0 @@
-#![cfg_attr(fuzzing, no_main)]
-livepeer_fuzz::target!(decode_app);

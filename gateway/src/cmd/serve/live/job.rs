@@ -1,0 +1,269 @@
+//! The task of a stream's job: it begins when live entry says so, carries pictures both ways, and tells how it goes.
+
+use async_channel::Receiver;
+use futures_lite::future;
+use livepeer_core::chain::ChainView;
+use livepeer_core::entry::{Job, JobEnd, StreamId, without_addresses};
+use livepeer_core::pipeline::Pipeline;
+use livepeer_core::wire::{DEFAULT_MODEL, Params};
+use livepeer_runtime::Runtime;
+use livepeer_runtime::api::{
+    Error, JobEvent, LiveVideoJob, LiveVideoJobBuilder, Output, OutputEvent, Over, Payer,
+};
+use livepeer_runtime::ingest::Show;
+use livepeer_runtime::ingest::machines::rtmp::push::{Sound, Target};
+use tracing::{info, warn};
+
+use super::Live;
+use crate::cmd::peers;
+use crate::cmd::serve::config::Settings;
+
+/// A word to the task of a job.
+pub(super) enum Word {
+    /// The job begins.
+    Start(Box<Job>),
+    /// The model has other parameters.
+    Update(Params),
+    /// The chain is as this says.
+    Chain(Box<ChainView>),
+    /// The sender is gone: what it sent still goes through.
+    End,
+    /// The stream is over at once.
+    Stop,
+}
+
+impl<R: Runtime> Live<R> {
+    /// Does all the work of a stream, from its first word to its last.
+    pub(super) async fn work(&self, id: StreamId, show: Show<R>, words: Receiver<Word>) {
+        let Some(job) = first(&words).await else {
+            return show.close();
+        };
+        let starting = async { Some(self.begin(&job, &show).await) };
+        let (started, early) = {
+            let mut early = Vec::new();
+            let stopped = async {
+                while let Ok(word) = words.recv().await {
+                    match word {
+                        // Nothing of it has gone anywhere.
+                        Word::End | Word::Stop => return None,
+                        word => early.push(word),
+                    }
+                }
+                None
+            };
+            let started = future::or(starting, stopped).await;
+            (started, early)
+        };
+        let end = match started {
+            None => Ok(()),
+            Some(Err(error)) => Err(error),
+            Some(Ok((running, input, output))) => {
+                let orchestrator = running.orchestrator();
+                info!(stream = %job.name, %orchestrator, "a live job runs");
+                let url = orchestrator.clone();
+                self.entry.with(|entry, now| entry.started(now, id, url));
+                for word in early {
+                    obey(&running, &show, word).await;
+                }
+                let feeding = async {
+                    show.feed(input).await?;
+                    future::pending().await
+                };
+                let playing = self.play(id, &running, &show, output);
+                let telling = self.tell_events(id, &running);
+                let obeying = async {
+                    while let Ok(word) = words.recv().await {
+                        if obey(&running, &show, word).await {
+                            return Ok(());
+                        }
+                    }
+                    Ok(())
+                };
+                let carried =
+                    future::or(future::or(feeding, playing), future::or(telling, obeying));
+                let carried = carried.await;
+                show.close();
+                let stopped = running.stop().await;
+                carried.and(stopped.or_else(|error| match error {
+                    Error::Ended(_) => Ok(()),
+                    error => Err(error),
+                }))
+            }
+        };
+        show.close();
+        if let Err(error) = &end {
+            warn!(stream = %job.name, %error, "a live job failed");
+        }
+        self.entry.with(|entry, now| {
+            let text;
+            let end = match &end {
+                Ok(()) | Err(Error::Ended(Over::Stopped | Over::Complete)) => JobEnd::Finished,
+                Err(Error::NoOrchestrator(_) | Error::NothingFound(_)) => JobEnd::NoOrchestrator,
+                Err(error) => {
+                    text = words_of(error);
+                    JobEnd::Failed(&text)
+                }
+            };
+            entry.job_over(now, id, end);
+        });
+    }
+
+    /// Starts the job.
+    async fn begin(
+        &self,
+        job: &Job,
+        show: &Show<R>,
+    ) -> Result<(LiveVideoJob<R>, livepeer_runtime::api::Input<R>, Output<R>), Error> {
+        for output in &job.outputs {
+            match Target::parse(output) {
+                // Services such as Twitch take AAC alone; a media server that announced the stream takes both.
+                Ok(target) => show.push(target, Sound::Aac),
+                Err(why) => warn!(stream = %job.name, %why, "an output is left out"),
+            }
+        }
+        self.builder(job)?.start().await
+    }
+
+    /// The job as the configuration has it.
+    fn builder(&self, job: &Job) -> Result<LiveVideoJobBuilder<R>, Error> {
+        let config = self.wiring.config();
+        let settings = &config.settings;
+        let model = model(settings, &job.pipeline);
+        let wiring = &self.wiring;
+        let mut orchestrators = settings.endpoints.orchestrators.clone();
+        if !job.orchestrator.is_empty() {
+            orchestrators.retain(|url| url.to_string().contains(&job.orchestrator));
+            if orchestrators.is_empty() {
+                return Err(Error::NoOrchestrator(Vec::new()));
+            }
+        }
+        let account = wiring.purse().account().map_err(|failed| {
+            warn!("{}", failed.line());
+            Error::Closed
+        })?;
+        let payer: Payer = account.unwrap_or_else(|| peers::payer(&settings.endpoints));
+        let mut builder = wiring
+            .gateway()
+            .live_video(&model)
+            .request_id(&job.request_id)
+            .stream_id(&job.stream_id)
+            .orchestrators(orchestrators)
+            .payer(payer)
+            .trust(wiring.peers().trust)
+            .pin_change(wiring.peers().pin_change);
+        if let Some(params) = &job.params {
+            builder = builder.params(params.clone());
+        }
+        if let Some((url, headers)) = &settings.endpoints.discovery {
+            builder = builder.discovery(&url.to_string());
+            for header in headers {
+                builder = builder.discovery_header(&header.name, &header.value);
+            }
+        }
+        if wiring.peers().open {
+            builder = builder.allow_private();
+        }
+        if let Some(price) = settings.prices.of(Pipeline::LiveVideoToVideo, &model) {
+            builder = builder.max_price(price);
+        }
+        Ok(builder)
+    }
+
+    /// Carries the job's output to those who watch, until there will be no more.
+    async fn play(
+        &self,
+        id: StreamId,
+        job: &LiveVideoJob<R>,
+        show: &Show<R>,
+        mut output: Output<R>,
+    ) -> Result<(), Error> {
+        let mut sent = false;
+        while let Some(event) = show.next(&mut output).await? {
+            sent = self.tell_input(id, job, sent);
+            if let OutputEvent::End(_) = event {
+                self.entry.with(|entry, now| entry.output_seen(now, id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells once that the input is on its way.
+    fn tell_input(&self, id: StreamId, job: &LiveVideoJob<R>, told: bool) -> bool {
+        if told || job.media_figures().begun == 0 {
+            return told;
+        }
+        self.entry.with(|entry, now| entry.input(now, id));
+        true
+    }
+
+    async fn tell_events(&self, id: StreamId, job: &LiveVideoJob<R>) -> Result<(), Error> {
+        let mut events = job.events();
+        let mut sent = false;
+        while let Some(event) = events.next().await {
+            sent = self.tell_input(id, job, sent);
+            match event {
+                JobEvent::Runner(event) => {
+                    self.entry.with(|entry, now| entry.runner(now, id, event));
+                }
+                JobEvent::Swapped(swap) => {
+                    let why = without_addresses(&swap.why);
+                    let to = swap.to.clone();
+                    self.entry
+                        .with(|entry, now| entry.swapped(now, id, &why, to));
+                }
+                JobEvent::PaymentHeld(why) => warn!(%why, "a live job cannot pay for now"),
+                _ => {}
+            }
+        }
+        job.wait().await
+    }
+}
+
+/// The job that a stream begins with; `None` if it is over before.
+async fn first(words: &Receiver<Word>) -> Option<Box<Job>> {
+    loop {
+        match words.recv().await {
+            Ok(Word::Start(job)) => return Some(job),
+            Ok(Word::End | Word::Stop) | Err(_) => return None,
+            Ok(Word::Update(_) | Word::Chain(_)) => {}
+        }
+    }
+}
+
+/// Does what a word says. Whether the job is over with that.
+async fn obey<R: Runtime>(job: &LiveVideoJob<R>, show: &Show<R>, word: Word) -> bool {
+    match word {
+        Word::Start(_) => {}
+        Word::Update(params) => {
+            if let Err(error) = job.update_params(params).await {
+                warn!(%error, "parameters did not reach the model");
+            }
+        }
+        Word::Chain(view) => job.set_chain(*view),
+        Word::End => show.end(),
+        Word::Stop => return true,
+    }
+    false
+}
+
+/// The model that a sender's pipeline means.
+fn model(settings: &Settings, asked: &str) -> String {
+    match settings.aliases.get(asked) {
+        Some((Pipeline::LiveVideoToVideo, model)) => model.clone(),
+        _ if asked.is_empty() => DEFAULT_MODEL.to_owned(),
+        _ => asked.to_owned(),
+    }
+}
+
+/// The words of an error for everybody: without the address of any peer.
+fn words_of(error: &Error) -> String {
+    match error {
+        Error::Failed(failure) => without_addresses(failure),
+        Error::AllFailed(_) => "no orchestrator is left for the job".to_owned(),
+        Error::Rejected(_, why) => format!("the orchestrator does not fit: {why}"),
+        Error::Url { .. } | Error::Options(_) | Error::Input(_) => {
+            "the gateway's configuration does not fit this job".to_owned()
+        }
+        _ => "the job failed".to_owned(),
+    }
+}

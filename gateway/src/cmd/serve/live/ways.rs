@@ -1,0 +1,220 @@
+//! The ways in: what senders by WHIP and RTMP ask and how they leave, and what live entry says to them.
+
+use std::sync::Arc;
+
+use livepeer_core::entry::{Denied, Left, Publish, SenderId, StreamId, Way, Why};
+use livepeer_core::wire::entry::Publication;
+use livepeer_runtime::Runtime;
+use livepeer_runtime::ingest::machines::port::{End, Event as OfPort, SessionId};
+use livepeer_runtime::ingest::machines::rtmp::{Ending, Event as OfRtmp};
+use livepeer_runtime::ingest::{Rtmp, Sent, Taker, Webrtc};
+use tracing::debug;
+
+use super::{Live, Place, denied_words, line, lock, said};
+
+impl<R: Runtime> Live<R> {
+    /// Lets a sender in: its pictures go to the stream.
+    pub(super) fn admit(&self, sender: SenderId, stream: StreamId, playback: &str) {
+        let (place, show) = {
+            let state = lock(&self.state);
+            let place = state.senders.get(&sender).copied();
+            (
+                place,
+                state.streams.get(&stream).map(|one| one.show.clone()),
+            )
+        };
+        let (Some(place), Some(show)) = (place, show) else {
+            return;
+        };
+        match place {
+            // Its request is answered once the first search is over.
+            Place::Hook(_) => {}
+            Place::Whip(session) => {
+                if let Some(webrtc) = &self.ways.webrtc {
+                    let taker = unending(show.whip(webrtc, session));
+                    if !webrtc.admit(session, Some(playback), taker) {
+                        self.left(place, Left::Ended);
+                    }
+                }
+            }
+            Place::Rtmp(connection) => {
+                if let Some(rtmp) = &self.ways.rtmp {
+                    rtmp.admit(connection, unending(show.rtmp()));
+                }
+            }
+        }
+    }
+
+    pub(super) fn refuse(&self, sender: SenderId, denied: &Denied) {
+        match lock(&self.state).senders.remove(&sender) {
+            Some(Place::Hook(request)) => {
+                self.respond(request, line(denied.status(), denied_words(denied)));
+            }
+            Some(Place::Whip(session)) => {
+                if let Some(webrtc) = &self.ways.webrtc {
+                    webrtc.deny(session, denied);
+                }
+            }
+            Some(Place::Rtmp(connection)) => {
+                if let Some(rtmp) = &self.ways.rtmp {
+                    rtmp.refuse(connection, denied_words(denied));
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Closes a sender's connection. One of RTMP is closed with its stream, or by whoever takes that over.
+    pub(super) fn kick(&self, sender: SenderId, why: &Why) {
+        let place = lock(&self.state).senders.remove(&sender);
+        if let (Some(Place::Whip(session)), Some(webrtc)) = (place, &self.ways.webrtc) {
+            webrtc.with(|port, now| port.kick(now, session, &said(why)));
+        }
+    }
+
+    /// A sender left by itself.
+    fn left(&self, place: Place, how: Left) {
+        let sender = {
+            let mut state = lock(&self.state);
+            let found = state.senders.iter().find(|(_, one)| **one == place);
+            let sender = found.map(|(sender, _)| *sender);
+            if let Some(sender) = &sender {
+                state.senders.remove(sender);
+            }
+            sender
+        };
+        if let Some(sender) = sender {
+            self.entry.with(|entry, now| entry.left(now, sender, how));
+        }
+    }
+
+    // ---- WHIP ------------------------------------------------------------------------------------------------
+
+    pub(super) async fn hear_webrtc(self: Arc<Self>, webrtc: Webrtc<R>) {
+        while let Some(event) = webrtc.next().await {
+            match event {
+                OfPort::Asked {
+                    session,
+                    stream,
+                    bearer,
+                    query,
+                } => self.asked(&webrtc, session, &stream, bearer, &query),
+                OfPort::Ended(session, end) => {
+                    debug!(%end, "a sender by WHIP left");
+                    let how = match end {
+                        End::Gone => Left::Lost,
+                        End::NoVideo | End::NoKeyFrame | End::BadVideo(_) => Left::NoVideo,
+                        _ => Left::Ended,
+                    };
+                    self.left(Place::Whip(session), how);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn asked(
+        &self,
+        webrtc: &Webrtc<R>,
+        session: SessionId,
+        stream: &str,
+        bearer: Option<String>,
+        query: &str,
+    ) {
+        // The front door has read the name and the query already.
+        let Ok(asked) = Publication::of_path(stream, query) else {
+            return webrtc.deny(session, &Denied::BadParams);
+        };
+        let publish = Publish {
+            way: Way::Whip,
+            name: asked.name,
+            key: bearer.or(asked.key),
+            query: asked.query,
+        };
+        self.publish(publish, Place::Whip(session));
+    }
+
+    // ---- RTMP ------------------------------------------------------------------------------------------------
+
+    pub(super) async fn hear_rtmp(self: Arc<Self>, rtmp: Rtmp<R>) {
+        while let Some(event) = rtmp.next().await {
+            match event {
+                OfRtmp::Asks {
+                    connection,
+                    publication,
+                    ..
+                } => {
+                    let publish = Publish {
+                        way: Way::Rtmp,
+                        name: publication.name,
+                        key: publication.key,
+                        query: publication.query,
+                    };
+                    self.publish(publish, Place::Rtmp(connection));
+                }
+                other => self.published(&rtmp, other),
+            }
+        }
+    }
+
+    fn published(&self, rtmp: &Rtmp<R>, event: OfRtmp) {
+        match event {
+            OfRtmp::Opened {
+                stream, connection, ..
+            }
+            | OfRtmp::Resumed(stream, connection) => {
+                let mut state = lock(&self.state);
+                let found = state
+                    .senders
+                    .iter()
+                    .find(|(_, one)| **one == Place::Rtmp(connection));
+                match found.map(|(sender, _)| *sender) {
+                    Some(sender) => drop(state.published.insert(stream, sender)),
+                    // Its stream was over before it began.
+                    None => {
+                        drop(state);
+                        rtmp.stop(stream, "the stream is over");
+                    }
+                }
+            }
+            OfRtmp::Ended(stream, ending) => {
+                let place = {
+                    let mut state = lock(&self.state);
+                    let sender = state.published.remove(&stream);
+                    sender.and_then(|sender| state.senders.get(&sender).copied())
+                };
+                // The listener has waited already for one that was lost.
+                let how = match ending {
+                    Ending::CodecChanged => Left::NoVideo,
+                    _ => Left::Ended,
+                };
+                if let Some(place) = place {
+                    self.left(place, how);
+                }
+            }
+            OfRtmp::Closed(connection, why) => {
+                debug!(%why, "a connection of RTMP closed");
+                let place = Place::Rtmp(connection);
+                let begun = {
+                    let state = lock(&self.state);
+                    let mut begun = state.published.values();
+                    begun.any(|sender| state.senders.get(sender) == Some(&place))
+                };
+                // A stream that has begun outlives its connection.
+                if !begun {
+                    self.left(place, Left::Ended);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Takes a sender's stream, but for its end: whether the stream ends with it is for live entry to say.
+fn unending(taker: Arc<dyn Taker>) -> Arc<dyn Taker> {
+    Arc::new(move |sent: Sent| {
+        if !matches!(sent, Sent::Ended) {
+            taker.take(sent);
+        }
+    })
+}
