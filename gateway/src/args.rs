@@ -4,6 +4,7 @@
 mod devnet;
 mod endpoints;
 mod find;
+mod live;
 mod pay;
 mod run;
 mod serve;
@@ -11,6 +12,7 @@ mod signer;
 mod trickle;
 pub(crate) mod values;
 
+use std::net::SocketAddr;
 use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,6 +29,7 @@ use crate::ui::Failed;
 pub(crate) use devnet::{BatchArgs, Quirk, QuirkChoice};
 pub(crate) use endpoints::{Endpoints, Signer};
 pub(crate) use find::{DiscoverArgs, FindArgs, SelectArgs};
+pub(crate) use live::{DOOR, Source};
 pub(crate) use pay::PayArgs;
 pub(crate) use run::RunArgs;
 pub(crate) use serve::{Flag, FrontArgs};
@@ -271,12 +274,18 @@ pub(crate) struct LiveArgs {
     /// Model that the orchestrator runs on the video.
     #[arg(long, value_name = "MODEL", default_value = DEFAULT_MODEL, value_parser = values::model)]
     pub(crate) model_id: String,
-    /// The MPEG-TS stream to send: a file, or - for standard input.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) input: Place,
+    /// The stream to send: a file of MPEG-TS, - for standard input, rtmp://ADDR/live/NAME to listen there for a publisher
+    /// such as OBS or ffmpeg, or whip[://ADDR[/NAME]] to listen for a browser or another sender by WHIP. The job begins
+    /// with the sender and ends with it.
+    #[arg(long, value_name = "FILE|URL")]
+    pub(crate) input: Source,
     /// Where to write the stream that comes back: a file, or - for standard output.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) output: Place,
+    #[arg(long, value_name = "FILE", required_unless_present = "watch")]
+    pub(crate) output: Option<Place>,
+    /// Show the stream that comes back on a page at this address, or at that of --input whip; a browser watches it by
+    /// WHEP, and with --input whip sends its camera from there.
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, require_equals = true)]
+    watch: Option<Option<Listen>>,
     /// Parameters of the model, a JSON object such as {"prompt":"a cat"}.
     #[arg(long, value_name = "JSON", value_parser = values::params)]
     pub(crate) params: Option<Params>,
@@ -319,17 +328,31 @@ impl LiveArgs {
         endpoints::of_job(&self.orchestrator, &self.peers, &self.pay, "live")
     }
 
+    /// Where the page is that shows the result, if there is to be one.
+    pub(crate) fn watch(&self) -> Option<SocketAddr> {
+        let at = match &self.input {
+            Source::Whip { listen, .. } => *listen,
+            Source::Rtmp { .. } | Source::Place(_) => DOOR,
+        };
+        Some(self.watch?.map_or(at, |Listen(at)| at))
+    }
+
     /// Checks what options say together.
     ///
     /// # Errors
     /// If they contradict each other or leave something open.
     fn validate(&self) -> Result<(), Failed> {
         let usage = |cause: &str| Err(Failed::usage(cause, "live"));
-        if self.repeat && self.input == Place::Standard {
-            return usage("--loop needs a file: standard input cannot be started over");
+        if self.repeat && !matches!(self.input, Source::Place(Place::File(_))) {
+            return usage("--loop needs a file: nothing else can be started over");
         }
-        if self.json && self.output == Place::Standard {
+        if self.json && self.output == Some(Place::Standard) {
             return usage("--json and --output - would both write to standard output");
+        }
+        if let (Source::Whip { listen, .. }, Some(watch)) = (&self.input, self.watch())
+            && *listen != watch
+        {
+            return usage("the page of --watch is at the address of --input whip: name only that");
         }
         one_payer(&self.peers, &self.pay, "live")?;
         self.endpoints().map(drop)

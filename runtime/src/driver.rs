@@ -327,6 +327,11 @@ impl<R: Runtime> Server<R> {
         limits: Limits,
     ) -> io::Result<Self> {
         let listener = Listener::local(handle.driver().runtime(), socket)?;
+        let limits = Limits {
+            // All peers are of one address there.
+            max_per_address: usize::MAX,
+            ..limits
+        };
         Self::take(handle, listener, None, limits)
     }
 

@@ -5,6 +5,7 @@
 //! beside, the line `livepeer_fuzz::target!(name);` in `fuzz/fuzz_targets/name.rs`, its `[[bin]]` in
 //! `fuzz/Cargo.toml`, and a folder of seeds `fuzz/corpus/name/`; a test says which of these is missing.
 
+pub mod apps;
 pub mod batch;
 pub mod media;
 
@@ -42,11 +43,13 @@ macro_rules! targets {
 
 /// Every target, by the name of its file and of its corpus.
 pub const TARGETS: &[Target] = targets![
+    apps::decode_app,
     batch::decode_batch_answer,
     batch::decode_batch_form,
     batch::decode_batch_json,
     batch::decode_event_stream,
     batch::decode_multipart,
+    apps::decode_byoc,
     decode_chain_answer,
     decode_challenge,
     crate::openai::decode_chat,
@@ -73,6 +76,7 @@ pub const TARGETS: &[Target] = targets![
     crate::openai::decode_wav,
     machine_batch,
     machine_bridge,
+    machine_byoc,
     machine_discovery,
     machine_entry,
     machine_front,
@@ -289,6 +293,12 @@ pub fn machine_batch(data: &[u8]) {
 /// A bridge gives models whole segments whose time only goes forward, whatever senders, clocks and job do.
 pub fn machine_bridge(data: &[u8]) {
     crate::steps::bridge::run(data);
+}
+
+/// Jobs for a container end once each, none runs twice without leave, no nonce leaves twice and nothing is left open,
+/// whatever peers and callers do.
+pub fn machine_byoc(data: &[u8]) {
+    crate::steps::byoc::run(data);
 }
 
 /// A discovery names everybody once and keeps secrets, whatever its sources answer.

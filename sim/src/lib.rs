@@ -10,6 +10,7 @@ pub mod batch;
 pub mod budget;
 pub mod caller;
 pub mod dice;
+pub mod door;
 pub mod driven;
 pub mod exchanges;
 pub mod fuzz;

@@ -82,6 +82,8 @@ pub enum Page {
     Metrics,
     /// The description of the routes.
     OpenApi,
+    /// A live stream to be watched, and sent, with a browser.
+    Watch,
 }
 
 /// A right that the key of a caller needs.
@@ -212,6 +214,7 @@ pub const ROUTES: &[Row] = &[
     page("/health", Route::Page(Page::Health)),
     page("/metrics", Route::Page(Page::Metrics)),
     page("/openapi.json", Route::Page(Page::OpenApi)),
+    page("/watch/{stream}", Route::Page(Page::Watch)),
     live(&[Method::Put], "/live/video-to-video/smoketest", Live::SmokeTest),
     live(POST, "/live/video-to-video/{stream}/start", Live::Start),
     live(POST_FROM_PAGES, "/live/video-to-video/{stream}/update", Live::Update),

@@ -70,11 +70,11 @@ impl Payer {
 }
 
 /// The result of asking the signers: the payer and its signature, or why no signer gave them.
-pub(super) type Introduced = Result<(Address, Signature), Failure>;
+pub(crate) type Introduced = Result<(Address, Signature), Failure>;
 
 /// Signers being asked who pays.
 #[derive(Debug)]
-pub(super) struct Introduction {
+pub(crate) struct Introduction {
     signers: Signers,
     within: Duration,
     /// The signers that were not asked yet.
@@ -95,7 +95,7 @@ struct Ask {
 }
 
 impl Introduction {
-    pub(super) fn new<E>(
+    pub(crate) fn new<E>(
         now: Time,
         out: &mut Outbox<E>,
         signers: Signers,
@@ -115,23 +115,23 @@ impl Introduction {
     }
 
     /// How signers have been, if something was noted since it was told last.
-    pub(super) fn news(&mut self) -> Option<SignerHealth> {
+    pub(crate) fn news(&mut self) -> Option<SignerHealth> {
         core::mem::take(&mut self.noted).then(|| self.signers.seen().clone())
     }
 
-    pub(super) fn wake(&self) -> Option<Time> {
+    pub(crate) fn wake(&self) -> Option<Time> {
         let late = self.asked.iter().map(|ask| ask.exchange.wake());
         let hedge = (!self.waiting.is_empty()).then_some(self.hedge_at);
         late.fold(hedge, earlier)
     }
 
-    pub(super) fn abort<E>(&mut self, out: &mut Outbox<E>) {
+    pub(crate) fn abort<E>(&mut self, out: &mut Outbox<E>) {
         for mut ask in self.asked.drain(..) {
             ask.exchange.abort(out);
         }
     }
 
-    pub(super) fn tick<E>(&mut self, now: Time, out: &mut Outbox<E>) -> Option<Introduced> {
+    pub(crate) fn tick<E>(&mut self, now: Time, out: &mut Outbox<E>) -> Option<Introduced> {
         while let Some((at, cause)) = self.late(now, out) {
             if let Some(told) = self.failed(now, out, at, cause) {
                 return Some(told);
@@ -149,7 +149,7 @@ impl Introduction {
         asked.find_map(|(at, ask)| Some((at, ask.exchange.late(out, now)?)))
     }
 
-    pub(super) fn handle<E>(
+    pub(crate) fn handle<E>(
         &mut self,
         now: Time,
         out: &mut Outbox<E>,

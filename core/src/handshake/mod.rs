@@ -49,7 +49,7 @@ use crate::wire::grpc::{self, Answer, NoAnswer};
 use crate::wire::{
     OrchestratorAnswer, OrchestratorInfo, check_identity, identity_digest, info_request,
 };
-use identity::{Introduced, Introduction};
+pub(crate) use identity::{Introduced, Introduction};
 
 /// The shortest time between renewals, however short a token lives.
 pub const MIN_RENEW_INTERVAL: Duration = Duration::from_secs(30);

@@ -29,8 +29,10 @@ use crate::payment::guard::Budget;
 use crate::payment::session::{self, Credentials, Delivered, Fee, Paid, PaymentId};
 use crate::payment::{Payer, PaymentSession};
 use crate::pool::{Lease, Outcome};
+use crate::sign::Address;
 use crate::signers::SignerHealth;
 use crate::time::Time;
+use crate::wire::OrchestratorInfo;
 
 /// The money of a job: whose it is, and how much of it may be spent how.
 pub(crate) struct Purse {
@@ -47,12 +49,24 @@ impl Purse {
     /// the one that the handshake named.
     pub(super) fn open(&mut self, now: Time, lease: &Lease) -> PaymentSession {
         self.payer.learn(lease.signer_health());
-        let config = session::Config {
-            capabilities: Some(lease.wanted().clone()),
-            ..self.config.clone()
-        };
         let account = lease.payer().map(|(address, _)| address);
-        PaymentSession::new(now, config, &lease.info, self.payer.clone(), account)
+        let wanted = lease.wanted().clone();
+        self.open_as(now, &lease.info, account, |config| {
+            config.capabilities = Some(wanted);
+        })
+    }
+
+    /// Opens a payment session with the orchestrator of `info`, for work of its own kind. `account` pays.
+    pub(super) fn open_as(
+        &self,
+        now: Time,
+        info: &Arc<OrchestratorInfo>,
+        account: Option<Address>,
+        kind: impl FnOnce(&mut session::Config),
+    ) -> PaymentSession {
+        let mut config = self.config.clone();
+        kind(&mut config);
+        PaymentSession::new(now, config, info, self.payer.clone(), account)
     }
 
     /// Counts what was spent in a session.

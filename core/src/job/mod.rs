@@ -1,7 +1,9 @@
 //! Jobs: the only room where handshake, payment and trickle meet.
 
 pub mod batch;
+pub mod byoc;
 mod hire;
+mod introduction;
 pub mod live;
 mod swaps;
 

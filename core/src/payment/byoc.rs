@@ -3,7 +3,6 @@
 use super::ledger::tickets_for;
 use super::nonce::MAX_NONCES;
 use crate::money::{Amount, Price};
-use crate::sign::Digest;
 
 /// How many seconds' price a payer keeps on its balance.
 pub const LOW_WATER_SECONDS: u64 = 120;
@@ -28,13 +27,4 @@ pub fn tickets_for_job(price: &Price, seconds: u64, balance: &Amount, ev: &Amoun
 #[must_use]
 pub fn charge(price: &Price, took: core::time::Duration) -> Amount {
     price.fee(took.as_nanos().div_ceil(1_000_000_000))
-}
-
-/// The digest of a job that a payer signs: the texts of its request and its parameters, one after the other.
-#[must_use]
-pub fn job_digest(request: &str, parameters: &str) -> Digest {
-    let mut text = alloc::string::String::with_capacity(request.len() + parameters.len());
-    text.push_str(request);
-    text.push_str(parameters);
-    Digest::node(text.as_bytes())
 }

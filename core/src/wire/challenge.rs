@@ -66,9 +66,18 @@ impl Challenge {
         if manifest_id.is_empty() || session != Some(&manifest_id) {
             return Err(bad("manifest_id is not the auth token's session".into()));
         }
+        let orchestrator = match fields.text("orchestrator").map_err(bad)?.as_str() {
+            "" => info.transcoder.clone(),
+            _ => url("orchestrator")?,
+        };
+        // Orchestrators of early 2026 do not say where to pay (client-1.0 D19).
+        let payment_url = match fields.text("payment_url").map_err(bad)?.as_str() {
+            "" => orchestrator.child("payment"),
+            _ => url("payment_url")?,
+        };
         Ok(Some(Self {
-            orchestrator: url("orchestrator")?,
-            payment_url: url("payment_url")?,
+            orchestrator,
+            payment_url,
             manifest_id,
             info,
         }))

@@ -56,7 +56,7 @@ pub fn identity_digest(address: Address) -> Digest {
     Digest::node(address.checksummed().as_bytes())
 }
 
-fn hex_of(text: &str) -> Result<alloc::vec::Vec<u8>, String> {
+pub(super) fn hex_of(text: &str) -> Result<alloc::vec::Vec<u8>, String> {
     let digits = text
         .strip_prefix("0x")
         .or_else(|| text.strip_prefix("0X"))

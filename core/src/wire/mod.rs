@@ -1,6 +1,8 @@
 //! Typed messages that hold only legal states. The only room that reads protobuf, JSON and base64.
 
+pub mod app;
 pub mod batch;
+pub mod byoc;
 mod capabilities;
 pub mod challenge;
 mod changefeed;

@@ -38,6 +38,49 @@ pub(super) fn runner_status(text: &str) -> Option<u16> {
     rest.get(..3)?.parse().ok()
 }
 
+/// An orchestrator's words about a container that did not answer it (jobs spec 4.3).
+pub(super) struct Container {
+    /// The work may have begun.
+    pub(super) reached: bool,
+    /// The time for the work was over.
+    pub(super) timed_out: bool,
+}
+
+/// The news about a container in an orchestrator's text; `None` if it has none. The container's address in it is nobody
+/// else's business.
+pub(super) fn container_of(text: &str) -> Option<Container> {
+    let text = text.to_ascii_lowercase();
+    let (_, why) = text.split_once("job not able to be processed")?;
+    let unreached = ["dial tcp", "no such host", "auth token failed"];
+    Some(Container {
+        reached: !unreached.iter().any(|fragment| why.contains(fragment)),
+        timed_out: why.contains("context canceled") || why.contains("deadline exceeded"),
+    })
+}
+
+/// Whether an orchestrator says that it did not hand a request to a runner (client-1.0 6.8).
+pub(super) fn is_runner_untouched(text: &str) -> bool {
+    const OWN: [&str; 9] = [
+        "invalid live runner payment signer address",
+        "runner not found",
+        "runner session not found",
+        "no capacity available for runner",
+        "runner is not single-shot",
+        "only persistent runners have sessions",
+        "live runner price unavailable",
+        "live runners are not supported",
+        "dial tcp",
+    ];
+    let text = text.to_ascii_lowercase();
+    OWN.iter().any(|words| text.starts_with(words))
+}
+
+/// Whether an orchestrator says that a session is over for good: a runner that it does not find may come back.
+pub(super) fn is_session_over(text: &str) -> bool {
+    text.to_ascii_lowercase()
+        .starts_with("runner session not found")
+}
+
 /// The ceiling that a signer names when it refuses a price.
 #[must_use]
 pub fn named_ceiling(text: &str) -> Option<&str> {
@@ -55,6 +98,7 @@ const KNOWN: &[(&str, Reason)] = &[
     ("invalid ticket signature", Reason::Signature),
     ("errsegsig", Reason::Signature),
     ("sig check failed", Reason::Signature),
+    ("could not verify job creds", Reason::Signature),
     ("expired auth token", Reason::AuthToken),
     ("invalid auth token", Reason::AuthToken),
     ("missing auth token", Reason::AuthToken),

@@ -5,8 +5,8 @@ use alloc::string::{String, ToString};
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
-use num_traits::Signed;
-use serde_json::Value;
+use num_traits::{Signed, ToPrimitive as _};
+use serde_json::{Value, json};
 
 use super::error::cut;
 use crate::http::Url;
@@ -23,6 +23,68 @@ pub enum Mode {
     Persistent,
     /// Every request stands for itself.
     SingleShot,
+}
+
+impl Mode {
+    /// The name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Persistent => "persistent",
+            Self::SingleShot => "single-shot",
+        }
+    }
+
+    /// The mode of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let all = [Self::Persistent, Self::SingleShot];
+        all.into_iter().find(|mode| mode.name() == name)
+    }
+}
+
+/// A GPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gpu {
+    /// The device, as its host calls it.
+    pub id: String,
+    /// The model, which is what people choose by.
+    pub name: String,
+    /// The memory, in megabytes.
+    pub vram_mb: u64,
+}
+
+impl Gpu {
+    /// Reads the object; a bare text is the name. `None` if it is neither.
+    pub(super) fn read(json: &Value) -> Option<Self> {
+        let cut = |text: &str| cut(text).to_string();
+        match json {
+            Value::String(name) => Some(Self {
+                name: cut(name),
+                ..Self::default()
+            }),
+            Value::Object(of) => Some(Self {
+                id: cut(of.get("id").and_then(Value::as_str).unwrap_or_default()),
+                name: cut(of.get("name").and_then(Value::as_str).unwrap_or_default()),
+                vram_mb: of.get("vram_mb").and_then(Value::as_u64).unwrap_or(0),
+            }),
+            _ => None,
+        }
+    }
+
+    /// The object, without what is nothing.
+    pub(super) fn to_json(&self) -> Value {
+        let mut json = serde_json::Map::new();
+        for (name, text) in [("id", &self.id), ("name", &self.name)] {
+            if !text.is_empty() {
+                json.insert(name.into(), text.as_str().into());
+            }
+        }
+        if self.vram_mb != 0 {
+            json.insert("vram_mb".into(), self.vram_mb.into());
+        }
+        Value::Object(json)
+    }
 }
 
 /// A live runner of an orchestrator.
@@ -42,8 +104,8 @@ pub struct Runner {
     pub used: u32,
     /// How many more it takes now.
     pub available: u32,
-    /// The GPU that it runs on; for people.
-    pub gpu: Option<String>,
+    /// The GPU that it runs on.
+    pub gpu: Option<Gpu>,
     /// The runner's own words; for people.
     pub metadata: Option<String>,
     /// The price; `None` off-chain.
@@ -125,18 +187,49 @@ impl Runner {
             url,
             app,
             version: text("version").unwrap_or("").to_string(),
-            mode: match text("mode") {
-                Some("persistent") => Some(Mode::Persistent),
-                Some("single-shot") => Some(Mode::SingleShot),
-                _ => None,
-            },
+            mode: text("mode").and_then(Mode::from_name),
             capacity: count("capacity"),
             used: count("capacity_used"),
             available: count("capacity_available"),
-            gpu: words("gpu").map(|text| cut(&text).to_string()),
+            gpu: of.get("gpu").and_then(Gpu::read),
             metadata,
             price,
         })
+    }
+
+    /// The record, as orchestrators and signers write it.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut json = json!({
+            "url": self.url.to_string(),
+            "app": self.app,
+            "capacity": self.capacity,
+            "capacity_used": self.used,
+            "capacity_available": self.available,
+        });
+        let mut set = |name: &str, value: Value| json[name] = value;
+        if let Some(mode) = self.mode {
+            set("mode", mode.name().into());
+        }
+        if !self.version.is_empty() {
+            set("version", self.version.as_str().into());
+        }
+        if let Some(gpu) = &self.gpu {
+            set("gpu", gpu.to_json());
+        }
+        if let Some(metadata) = &self.metadata {
+            set("metadata", metadata.as_str().into());
+        }
+        if let Some(price) = &self.price {
+            // Only whole wei are listed, and 64 bits hold any price that somebody pays.
+            let wei = price.wei.whole_wei().to_u64().unwrap_or(u64::MAX);
+            let unit = price.unit.advertised();
+            set(
+                "price_info",
+                json!({"price": wei, "currency": "wei", "unit": unit}),
+            );
+        }
+        json
     }
 
     /// Whether we pay what it costs: more than nothing, and at most the ceiling.

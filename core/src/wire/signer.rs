@@ -8,7 +8,7 @@ use bytes::Bytes;
 use livepeer_proto::net;
 use num_bigint::BigInt;
 use num_rational::BigRational;
-use num_traits::{Signed as _, ToPrimitive as _};
+use num_traits::Signed as _;
 use prost::Message as _;
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ use super::error::WireError;
 use super::info::{AuthToken, TicketParams};
 use super::json::{Fields, is_number};
 use super::payment::to_base64;
-use super::runner::{Mode, Runner};
+use super::runner::Runner;
 use crate::money::Price;
 use crate::sign::{Address, Signature};
 use crate::units::Unit;
@@ -423,53 +423,9 @@ pub fn listing_json<'a>(listed: impl Iterator<Item = &'a ListedOrchestrator>) ->
             entry["capabilities"] = one.capabilities.as_slice().into();
         }
         if !one.runners.is_empty() {
-            entry["runners"] = one.runners.iter().map(runner_json).collect();
+            entry["runners"] = one.runners.iter().map(Runner::to_json).collect();
         }
         entry
     });
     line(Value::Array(entries.collect()))
-}
-
-fn runner_json(runner: &Runner) -> Value {
-    let mut json = json!({
-        "url": runner.url.to_string(),
-        "app": runner.app,
-        "capacity": runner.capacity,
-        "capacity_used": runner.used,
-        "capacity_available": runner.available,
-    });
-    let mut set = |name: &str, value: Value| json[name] = value;
-    if let Some(mode) = runner.mode {
-        let mode = match mode {
-            Mode::Persistent => "persistent",
-            Mode::SingleShot => "single-shot",
-        };
-        set("mode", mode.into());
-    }
-    if !runner.version.is_empty() {
-        set("version", runner.version.as_str().into());
-    }
-    if let Some(gpu) = &runner.gpu {
-        set("gpu", gpu.as_str().into());
-    }
-    if let Some(metadata) = &runner.metadata {
-        set("metadata", metadata.as_str().into());
-    }
-    if let Some(price) = &runner.price {
-        // Only whole wei are listed, and 64 bits hold any price that somebody pays.
-        let wei = price.wei.whole_wei().to_u64().unwrap_or(u64::MAX);
-        let unit = price.unit.advertised();
-        set(
-            "price_info",
-            json!({"price": wei, "currency": "wei", "unit": unit}),
-        );
-    }
-    json
-}
-
-/// The value of the header `Livepeer-Eth-Address`, by which a payer introduces itself to containers that an
-/// operator brought (payments spec 17).
-#[must_use]
-pub fn eth_address_header(address: Address, signature: &Signature) -> String {
-    to_base64(format!("{{\"addr\":\"{address}\",\"sig\":\"{signature:?}\"}}").as_bytes())
 }

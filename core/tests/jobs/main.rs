@@ -1,6 +1,8 @@
 //! How orchestrators are found, judged, chosen and kept at hand, and what a live video job does with them.
 
+mod app;
 mod batch;
+mod byoc;
 mod discovery;
 mod entry;
 mod front;

@@ -119,9 +119,8 @@ fn a_demand_that_cannot_be_met_is_an_error() {
         ("payment_params", json!("!!!")),
         ("payment_params", json!("AQ==")),
         ("payment_params", json!(7)),
-        ("orchestrator", json!("")),
         ("orchestrator", json!("ftp://x")),
-        ("payment_url", json!(null)),
+        ("payment_url", json!("ftp://x")),
         ("manifest_id", json!("")),
         ("manifest_id", json!("another")),
     ] {
@@ -132,10 +131,15 @@ fn a_demand_that_cannot_be_met_is_an_error() {
             "{field}"
         );
     }
-    let raw = Challenge::from_json(good.to_string().as_bytes())
-        .unwrap()
-        .unwrap()
-        .info
-        .raw;
-    assert!(OrchestratorInfo::decode(raw).is_ok());
+    let demand = Challenge::from_json(good.to_string().as_bytes());
+    let demand = demand.unwrap().unwrap();
+    // Older orchestrators do not say where to pay, nor where they are.
+    let mut old = good.clone();
+    old["payment_url"] = json!(null);
+    old["orchestrator"] = json!("");
+    let old = Challenge::from_json(old.to_string().as_bytes());
+    let old = old.unwrap().unwrap();
+    assert_eq!(old.payment_url, demand.info.transcoder.child("payment"));
+    assert_eq!(old.orchestrator, demand.info.transcoder);
+    assert!(OrchestratorInfo::decode(demand.info.raw).is_ok());
 }

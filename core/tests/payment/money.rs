@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use livepeer_core::chain::{ChainView, SenderInfo};
 use livepeer_core::money::{Amount, Price, Wei};
-use livepeer_core::payment::byoc::{job_digest, tickets_for_cost};
+use livepeer_core::payment::byoc::tickets_for_cost;
 use livepeer_core::payment::ledger::{AccountId, Balances, Completion, SenderBalance, min_credit};
 use livepeer_core::payment::price::{
     Feed, at_most_doubled, auto_adjusted, runner_price, to_thousandths,
@@ -17,7 +17,8 @@ use livepeer_core::sign::Address;
 use livepeer_core::time::Time;
 use livepeer_core::units::{Rendition, estimated_fee, estimated_pixels};
 use livepeer_core::wire::TicketParams;
-use livepeer_core::wire::signer::{MaxPrice, eth_address_header};
+use livepeer_core::wire::byoc::{JobRequest, Scheme, Sender, SignedBy};
+use livepeer_core::wire::signer::MaxPrice;
 use num_bigint::BigInt;
 use num_rational::BigRational;
 use serde_json::Value;
@@ -483,15 +484,23 @@ fn containers_are_paid_by_the_second_with_at_most_six_hundred_tickets() {
         "job_request" => {
             let key = Key::new(&bytes(&case["private_key"]));
             assert_eq!(key.address(), address(&case["sender"]));
-            let digest = job_digest(text(&case["request"]), text(&case["parameters"]));
+            let job = JobRequest {
+                request: text(&case["request"]).into(),
+                parameters: text(&case["parameters"]).into(),
+                ..JobRequest::default()
+            };
+            let digest = job.digest(Scheme::Texts);
             assert_eq!(key.sign(digest).0.to_vec(), bytes(&case["sig"]));
         }
         "token_request_header" => {
             let json = &case["json"];
             let signature = bytes(&json["sig"]).try_into().unwrap();
-            let header =
-                eth_address_header(address(&json["addr"]), &livepeer_core::Signature(signature));
-            assert_eq!(header, text(&case["value"]));
+            let sender = Sender(Some(SignedBy {
+                sender: address(&json["addr"]),
+                signature: livepeer_core::Signature(signature),
+            }));
+            assert_eq!(sender.to_header(), text(&case["value"]));
+            assert_eq!(Sender::from_header(text(&case["value"])), Ok(sender));
         }
         other => panic!("nobody tests {other}"),
     });

@@ -186,8 +186,9 @@ fn all_options_of_live_are_read() {
     let live = live(
         r#"--orchestrator o:1 --signer http://127.0.0.1:7936 --model-id noop --params {"a":1} --loop --duration 1h30m --speed 2 --runtime smol --max-price 0.25 --pins p --json"#,
     );
-    assert_eq!(live.input, Place::File("in.ts".into()));
-    assert_eq!(live.output, Place::File("out.ts".into()));
+    assert_eq!(live.input, Source::Place(Place::File("in.ts".into())));
+    assert_eq!(live.watch(), None);
+    assert_eq!(live.output, Some(Place::File("out.ts".into())));
     assert_eq!(
         live.params.as_ref().map(Params::to_json).as_deref(),
         Some(r#"{"a":1}"#)
@@ -203,7 +204,7 @@ fn what_cannot_be_meant_is_one_line_with_cause_and_remedy() {
     const LIVE: &str = "live --input a --output b";
     for (line, part) in [
         ("lve", "unrecognized subcommand 'lve'"),
-        ("live --output b --orchestrator o", "--input <FILE>"),
+        ("live --output b --orchestrator o", "--input <FILE|URL>"),
         ("info", "<URL>"),
         ("info ftp://o", "the scheme is neither http nor https"),
         (
@@ -264,7 +265,17 @@ fn what_cannot_be_meant_is_one_line_with_cause_and_remedy() {
         ),
         (
             "live --input - --output b --loop",
-            "standard input cannot be started over",
+            "nothing else can be started over",
+        ),
+        ("live --input whip --output b --loop", "nothing else"),
+        ("live --input whip --signer s --orchestrator o", "--output"),
+        (
+            "live --input rtmp://127.0.0.1/live --watch",
+            "an application",
+        ),
+        (
+            "live --input whip://127.0.0.1:1 --watch=127.0.0.1:2",
+            "name only that",
         ),
         ("live --input a --output - --json", "standard output"),
         (

@@ -37,6 +37,11 @@ impl<R: Runtime> Socket<R> {
         })
     }
 
+    /// The port, also if any free one was asked for.
+    pub(super) const fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// The socket's address for this machine.
     pub(super) fn url(&self, scheme: &str) -> Result<Url, Failed> {
         let mut at = self.address;

@@ -99,6 +99,12 @@ pub(crate) struct Summary {
     pub(crate) swaps: u64,
     /// Segments that a later orchestrator got again.
     pub(crate) segments_again: u64,
+    /// Pictures of a sender that went into the job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pictures_out: Option<u64>,
+    /// Pictures that came back, where somebody could watch them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pictures_in: Option<u64>,
     /// Bytes published.
     pub(crate) bytes_out: u64,
     /// Bytes that came back.
@@ -212,6 +218,10 @@ impl Summary {
         if self.swaps > 0 {
             let swaps = format!("{} / {}", count(self.swaps), count(self.segments_again));
             rows.insert(1, ("orchestrators lost / segments sent again", swaps));
+        }
+        if let Some(back) = self.pictures_in {
+            let out = self.pictures_out.map_or_else(|| "-".to_owned(), count);
+            rows.push(("pictures out / in", format!("{out} / {}", count(back))));
         }
         if let Some(paid) = &self.paid {
             rows.push(("expected value paid", Wei(&paid.0).to_string()));

@@ -179,6 +179,11 @@ fn bad_input_has_one_clear_error_each_and_costs_nobody_anything() {
             llm(r#","stream":false,"max_tokens":0,"messages":[{"role":"user","content":"a"}]"#),
             "max_tokens",
         ),
+        (
+            "/llm",
+            llm(r#","stream":false,"max_tokens":-1,"messages":[{"role":"user","content":"a"}]"#),
+            "max_tokens",
+        ),
         ("/text-to-speech", "{}".to_owned(), "text field is required"),
         (
             "/text-to-speech",
@@ -249,6 +254,7 @@ fn bad_input_has_one_clear_error_each_and_costs_nobody_anything() {
     for (path, more, status, says) in [
         ("/llm", "expect: magic\r\n", 417, "100-continue"),
         ("/llm", "content-encoding: br\r\n", 415, "'br'"),
+        ("/llm", "content-encoding: gzip\r\n", 415, "'gzip'"),
         ("/%zz", "", 400, "malformed path"),
         ("/v1/files", "", 404, "Unknown request URL: POST /v1/files"),
     ] {

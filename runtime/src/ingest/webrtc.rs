@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use livepeer_core::http::{Body, Response};
+use livepeer_core::http::{Body, Method, Response};
 use livepeer_core::{EffectId, Time};
 use livepeer_ingest::bridge::Source;
 use livepeer_ingest::port::{
@@ -21,6 +21,7 @@ use tracing::{debug, warn};
 
 use super::news::News;
 use super::taker::{Sent, Taker};
+use crate::signal::enlist;
 use crate::{Driver, Handle, Runtime, lock, seed};
 
 pub use livepeer_ingest::port::Call;
@@ -79,6 +80,10 @@ struct State {
     lost: u64,
     /// The task that reads the socket.
     task: Option<Waker>,
+    /// Those who wait until it has read all that is there.
+    behind: Vec<Waker>,
+    /// How often it had.
+    caught_up: u64,
     closed: bool,
 }
 
@@ -184,6 +189,10 @@ impl<R: Runtime> Webrtc<R> {
         if shared.news.is_full() {
             return unavailable("too much waits to be decided");
         }
+        // The last pictures were sent before the goodbye, by another way.
+        if call.request.method == Method::Delete {
+            shared.catch_up().await;
+        }
         call.exchange = {
             let mut state = lock(&shared.state);
             state.calls += 1;
@@ -265,7 +274,8 @@ impl<R: Runtime> Shared<R> {
             let mut state = lock(&self.state);
             state.closed = true;
             let waiting = state.waiting.values_mut();
-            let waiting: Vec<_> = waiting.filter_map(|one| one.task.take()).collect();
+            let mut waiting: Vec<_> = waiting.filter_map(|one| one.task.take()).collect();
+            waiting.append(&mut state.behind);
             (
                 state.task.take(),
                 waiting,
@@ -319,6 +329,25 @@ impl<R: Runtime> Shared<R> {
             Event::Stalled(_) | Event::Resumed(_) if self.news.is_full() => {}
             event => self.news.push(event),
         }
+    }
+
+    /// Waits until everything was read that has come by now.
+    async fn catch_up(&self) {
+        let mut since = None;
+        poll_fn(|cx| {
+            let mut state = lock(&self.state);
+            let before = *since.get_or_insert(state.caught_up);
+            // The first turn may have looked before the last datagram came.
+            if state.closed || state.caught_up >= before + 2 {
+                return Poll::Ready(());
+            }
+            enlist(&mut state.behind, cx);
+            let task = state.task.take();
+            drop(state);
+            task.into_iter().for_each(Waker::wake);
+            Poll::Pending
+        })
+        .await;
     }
 
     fn hand(&self, session: SessionId, sent: Sent) {
@@ -425,7 +454,14 @@ impl<R: Runtime> Shared<R> {
         }
         if more {
             cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
+        let behind = {
+            let mut state = lock(&self.state);
+            state.caught_up += 1;
+            std::mem::take(&mut state.behind)
+        };
+        behind.into_iter().for_each(Waker::wake);
         Poll::Pending
     }
 

@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod bridge;
+pub mod byoc;
 pub mod discovery;
 pub mod entry;
 pub mod front;

@@ -19,13 +19,13 @@ use livepeer_sim::{Key, World, seeds};
 
 use crate::stage::secs;
 
-const MODEL: &str = "a/model";
+pub(crate) const MODEL: &str = "a/model";
 
-fn service(n: usize) -> Url {
+pub(crate) fn service(n: usize) -> Url {
     Url::parse(&format!("https://orch-{n}:8935")).expect("a URL")
 }
 
-fn config(
+pub(crate) fn config(
     n: usize,
     payee: Payee,
     pipeline: Pipeline,
@@ -74,7 +74,7 @@ fn chat(stream: bool) -> BatchRequest {
 }
 
 /// Work that the orchestrators were asked for and charged for, by number.
-fn worked(world: &World) -> BTreeMap<usize, Vec<Amount>> {
+pub(crate) fn worked(world: &World) -> BTreeMap<usize, Vec<Amount>> {
     let mut all: BTreeMap<usize, Vec<Amount>> = BTreeMap::new();
     for (n, event) in &world.told {
         if let Event::Worked { fee, .. } = event {

@@ -1,7 +1,7 @@
 //! A live job, and the bridge that feeds one, against orchestrators, runners, senders and an owner that do anything in
 //! any order.
 
-use livepeer_sim::steps::{batch, bridge, live_job};
+use livepeer_sim::steps::{batch, bridge, byoc, live_job};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -74,6 +74,34 @@ fn batch_jobs_end_once_and_their_steps_reach_every_event_and_every_failure() {
             "Caller",
             "NoOrchestrator",
             "UnknownModel",
+            "Broken",
+            "Ours",
+            "Closed",
+        ],
+    );
+}
+
+#[test]
+fn jobs_for_containers_end_once_run_once_without_leave_and_reach_every_event_and_every_failure() {
+    reach(
+        "BYOC_STEPS",
+        &[],
+        60,
+        400,
+        byoc::run,
+        &[
+            "Find",
+            "Trying",
+            "Head",
+            "Chunk",
+            "Done",
+            "Failed",
+            "Paid",
+            "Signers",
+            "Caller",
+            "NoOrchestrator",
+            "Exhausted",
+            "Undecided",
             "Broken",
             "Ours",
             "Closed",

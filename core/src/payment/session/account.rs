@@ -111,6 +111,17 @@ impl PaymentSession {
         self.account.as_ref().map(|account| &account.free)
     }
 
+    /// Takes over the orchestrator's own count of what the payer has left there, unless requests under way change it.
+    pub fn set_balance(&mut self, now: Time, balance: Amount) {
+        self.advance(now);
+        if let Some(account) = &mut self.account
+            && account.open.is_empty()
+            && balance != account.free
+        {
+            account.free = balance.max(Amount::zero());
+        }
+    }
+
     /// Forgets a request that waits for its payment, or for which one is being made. One that was paid for is told by
     /// [`delivered`](Self::delivered).
     pub fn cancel(&mut self, now: Time, id: PaymentId) {
@@ -340,9 +351,13 @@ impl PaymentSession {
             return;
         };
         account.free += &open.set_aside;
-        let change = open.value.clone() - open.fee.clone();
+        let charged = match how {
+            Delivered::Used(units) => self.initial.fee(units),
+            _ => open.fee.clone(),
+        };
+        let change = open.value.clone() - charged;
         match how {
-            Delivered::Accepted => account.free += &change,
+            Delivered::Accepted | Delivered::Used(_) => account.free += &change,
             Delivered::Credited => account.free += &open.value,
             // Whichever is less.
             Delivered::Unknown => {
@@ -358,7 +373,10 @@ impl PaymentSession {
         if how == Delivered::Refused && Arc::ptr_eq(&open.info, &self.info) {
             self.stale = true;
         }
-        if matches!(how, Delivered::Accepted | Delivered::Credited) {
+        if matches!(
+            how,
+            Delivered::Accepted | Delivered::Credited | Delivered::Used(_)
+        ) {
             account.active = self.now;
             if open.tickets > 0 {
                 self.total += &open.value;

@@ -275,7 +275,7 @@ impl PaymentSession {
         }
         match core::mem::replace(&mut self.state, State::Resting) {
             State::AwaitingOwner(minted) => match how {
-                Delivered::Accepted => self.taken(*minted),
+                Delivered::Accepted | Delivered::Used(_) => self.taken(*minted),
                 how => {
                     if how == Delivered::Unsent {
                         self.give_back(&minted.value, minted.counted);

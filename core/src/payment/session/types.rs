@@ -107,6 +107,9 @@ pub enum Delivered {
     /// Where requests pay for themselves, this says that the quote or the token was refused, and no further payment is
     /// made from it; the outcomes below differ from this one for such requests alone.
     Refused,
+    /// The orchestrator took it, and charges these units in place of those that were paid for: where work is charged by the
+    /// time that it took.
+    Used(u64),
     /// The orchestrator took the tickets and did no work: it failed.
     Credited,
     /// The orchestrator looked at no ticket: it had no capacity, or did not understand the request.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use livepeer_core::error::{Cause, Failure, Party};
 use livepeer_core::front::route::{Page, ROUTES, Row};
 use livepeer_core::front::{Config, Event, LiveRoutes, Network, Origins, Transparency};
 use livepeer_core::http::Method;
@@ -253,6 +254,64 @@ fn livepeers_own_routes_say_503_and_openais_name_what_is_near() {
     let named = &seen.json()["error"]["metadata"]["near"][0];
     assert_eq!(named["id"], "meta-llama/Meta-Llama-3.1-8B-Instruct");
     assert_eq!(named["pipelines"], json!(["llm"]));
+}
+
+#[test]
+fn failures_of_jobs_have_their_status_on_each_kind_of_route() {
+    let tried = |reason| {
+        let url = Url::parse("https://orch-a.example:8935").unwrap();
+        vec![Attempt { url, reason }]
+    };
+    let nobody = |reason| Failed::NoOrchestrator {
+        attempts: tried(reason),
+        tried: Vec::new(),
+        again: None,
+    };
+    let lost = Failed::ResultLost {
+        attempts: tried(Left::InvalidAnswer),
+        failure: Box::new(Failure::new(Party::KeyHolder, Cause::Gone("the result"))),
+    };
+    for (failed, native, status, code, again) in [
+        (nobody(Left::Busy), 503, 503, "no_orchestrator", None),
+        (
+            nobody(Left::InvalidAnswer),
+            503,
+            502,
+            "upstream_invalid",
+            Some("false"),
+        ),
+        (lost, 500, 502, "result_unavailable", Some("false")),
+        (
+            Failed::TimedOut {
+                attempts: Vec::new(),
+            },
+            503,
+            504,
+            "upstream_timeout",
+            None,
+        ),
+        (Failed::Closed, 503, 503, "draining", Some("true")),
+    ] {
+        let mut door = Door::new();
+        let asked = door.post("/v1/images/generations", r#"{"prompt":"x"}"#);
+        let (id, _) = door.want();
+        door.tell(|front, now| front.failed(now, id, failed.clone()));
+        let seen = &door.seen[&asked];
+        assert_eq!(
+            (seen.status, &seen.json()["error"]["code"]),
+            (status, &json!(code))
+        );
+        assert_eq!(seen.headers.get("x-should-retry"), again, "{code}");
+        let asked = door.post("/text-to-image", r#"{"prompt":"x"}"#);
+        let (id, _) = door.want();
+        door.tell(|front, now| front.failed(now, id, failed));
+        let seen = &door.seen[&asked];
+        assert_eq!(seen.status, native, "{code}: {}", seen.text());
+        assert_eq!(
+            seen.json()["detail"]["msg"],
+            seen.json()["error"]["message"]
+        );
+    }
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn pipeline(path: &str) -> Option<Pipeline> {
 }
 
 /// A body, in any of the ways in which vectors write one.
-fn body(of: &Value) -> Bytes {
+pub(super) fn body(of: &Value) -> Bytes {
     if let Some(json) = of.get("body_json") {
         json.to_string().into()
     } else if let Some(text) = of["body_text"].as_str() {

@@ -11,7 +11,7 @@ use livepeer_runtime::{Driver, Runtime};
 use super::network::{NOOP, Network, Options};
 use crate::args::{DemoArgs, Join};
 use crate::cmd::files::Late;
-use crate::cmd::live::job::{self, Plan};
+use crate::cmd::live::job::{self, Origin, Plan};
 use crate::cmd::on;
 use crate::cmd::sink::Sink;
 use crate::cmd::source::{self, Input};
@@ -102,7 +102,15 @@ async fn through<R: Runtime>(
         .orchestrators(network.orchestrators().cloned())
         .payer(payer);
     let input = source::start(Input::Bytes(CLIP))?;
-    job::run(driver, builder, &plan, input, sink, stop).await
+    job::run(
+        driver,
+        builder,
+        &plan,
+        Origin::Cuts(input, None),
+        sink,
+        stop,
+    )
+    .await
 }
 
 /// One picture from a text.

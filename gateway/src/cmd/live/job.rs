@@ -13,8 +13,10 @@ use livepeer_runtime::api::{
     Input, JobEvent, LiveVideoJob, LiveVideoJobBuilder, MAX_SEGMENT_BYTES, Matching, Output,
     OutputEvent,
 };
+use livepeer_runtime::ingest::Show;
 use livepeer_runtime::{Driver, Runtime};
 
+use super::stage::Stage;
 use crate::cmd::sink::{Sink, Written};
 use crate::cmd::socket::sleep_until;
 use crate::cmd::source::Cut;
@@ -39,6 +41,23 @@ pub(crate) struct Plan {
     pub(crate) whole: bool,
     /// News of the chain, for those who pay with a key of their own.
     pub(crate) chain: Option<Receiver<ChainView>>,
+}
+
+/// The origin of a job's input.
+pub(crate) enum Origin<R: Runtime> {
+    /// A stream that is cut as it is read, and the stage on which its output is shown too, if it is.
+    Cuts(Receiver<Cut>, Option<Stage<R>>),
+    /// A sender that comes to a stage.
+    Sender(Stage<R>),
+}
+
+impl<R: Runtime> Origin<R> {
+    const fn show(&self) -> Option<&Show<R>> {
+        match self {
+            Self::Sender(stage) | Self::Cuts(_, Some(stage)) => Some(stage.show()),
+            Self::Cuts(_, None) => None,
+        }
+    }
 }
 
 /// Figures of the job so far, as both directions write them down.
@@ -70,13 +89,19 @@ pub(crate) async fn run<R: Runtime>(
     driver: &Driver<R>,
     builder: LiveVideoJobBuilder<R>,
     plan: &Plan,
-    input: Receiver<Cut>,
+    origin: Origin<R>,
     sink: Sink,
     stop: Stop,
 ) -> Result<(Summary, Outcome), Failed> {
+    // Nothing is paid for an input that is no good, or that does not come.
+    let first = match &origin {
+        Origin::Cuts(input, _) => Some(next_cut(input).await?),
+        Origin::Sender(stage) => {
+            stage.begun().await;
+            None
+        }
+    };
     let began = Instant::now();
-    // Nothing is paid for an input that is no good.
-    let first = next_cut(&input).await?;
     stop.in_order(CLOSES_WITHIN);
     let (job, publisher, mut output) = future::or(
         async { builder.start().await.map_err(Failed::from).map(Some) },
@@ -115,10 +140,25 @@ pub(crate) async fn run<R: Runtime>(
             });
         });
     };
-    let publishing = publish(
-        driver, publisher, first, &input, plan, &figures, &stop, &show,
+    let publishing = async {
+        match (&origin, first) {
+            (Origin::Cuts(input, _), Some(first)) => {
+                publish(
+                    driver, publisher, first, input, plan, &figures, &stop, &show,
+                )
+                .await
+            }
+            _ => feed(driver, publisher, origin.show(), plan, &figures, &stop).await,
+        }
+    };
+    let reading = read(
+        &job,
+        (&mut output, origin.show()),
+        &sink,
+        plan.whole,
+        &figures,
+        &show,
     );
-    let reading = read(&job, &mut output, &sink, plan.whole, &figures, &show);
     let carrying = async {
         let (ended, ()) = future::try_zip(publishing, reading).await?;
         Ok(ended)
@@ -185,6 +225,16 @@ pub(crate) async fn run<R: Runtime>(
             Err(failed)
         }
     };
+    if let Some(show) = origin.show() {
+        show.close();
+        let shown = show.figures();
+        summary.pictures_in = Some(shown.pictures);
+        if matches!(origin, Origin::Sender(_)) {
+            summary.pictures_out = Some(shown.input.pictures);
+            summary.segments_out = shown.input.segments;
+            summary.bytes_out = shown.input.bytes;
+        }
+    }
     let finished = sink.finish(ending.is_ok());
     let outcome = ending.and(finished.map(|written| {
         if let Written::UntilClosed(name) = written {
@@ -316,6 +366,36 @@ async fn publish<R: Runtime>(
     Ok(ended)
 }
 
+/// Has the sender's stream go into the job, until it is over.
+async fn feed<R: Runtime>(
+    driver: &Driver<R>,
+    publisher: Input<R>,
+    show: Option<&Show<R>>,
+    plan: &Plan,
+    figures: &Mutex<Figures>,
+    stop: &Stop,
+) -> Result<Ended, Failed> {
+    let Some(show) = show else {
+        return Ok(Ended::Input);
+    };
+    let began = Instant::now();
+    note(figures, |figures| figures.first_out = Some(began));
+    let limit = async {
+        if let Some(limit) = plan.limit {
+            sleep_until(driver, driver.now() + limit).await;
+            show.end();
+        }
+        future::pending().await
+    };
+    let feeding = async {
+        show.feed(publisher).await?;
+        Ok(Ended::Input)
+    };
+    let ended = future::or(feeding, future::or(limit, interrupted(stop))).await;
+    note(figures, |figures| figures.summary.media = began.elapsed());
+    ended
+}
+
 /// Publishes one segment that begins with `first`: how many bytes it had, and how long it plays. What is there at once
 /// leaves at the pace of its time stamps.
 async fn send<R: Runtime>(
@@ -351,14 +431,21 @@ async fn send<R: Runtime>(
 
 async fn read<R: Runtime>(
     job: &LiveVideoJob<R>,
-    output: &mut Output<R>,
+    (output, shown): (&mut Output<R>, Option<&Show<R>>),
     sink: &Sink,
     whole: bool,
     figures: &Mutex<Figures>,
     show: &impl Fn(),
 ) -> Result<(), Failed> {
     let mut held = BytesMut::new();
-    while let Some(event) = output.next().await? {
+    loop {
+        let next = match shown {
+            Some(shown) => shown.next(output).await?,
+            None => output.next().await?,
+        };
+        let Some(event) = next else {
+            return Ok(());
+        };
         match event {
             OutputEvent::Data(_, data) => {
                 note(figures, |figures| {
@@ -387,6 +474,10 @@ async fn read<R: Runtime>(
                 }
                 let media = job.media_figures();
                 note(figures, |figures| {
+                    if let Some(shown) = shown {
+                        let out = &mut figures.summary.segments_out;
+                        *out = shown.figures().input.segments.max(*out);
+                    }
                     figures.summary.segments_in = media.answered;
                     while figures.settled < media.answered + media.missing {
                         figures.settled += 1;
@@ -417,7 +508,6 @@ async fn read<R: Runtime>(
             _ => {}
         }
     }
-    Ok(())
 }
 
 fn note<R>(figures: &Mutex<Figures>, change: impl FnOnce(&mut Figures) -> R) -> R {

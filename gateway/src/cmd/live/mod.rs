@@ -1,6 +1,7 @@
-//! `live`: an MPEG-TS stream through a live video job.
+//! `live`: a stream through a live video job, from a file or from a sender that comes, to a file or a page.
 
 pub(super) mod job;
+mod stage;
 
 use livepeer_core::capabilities::Capabilities;
 use livepeer_runtime::api::Gateway;
@@ -12,9 +13,10 @@ use super::sink::Sink;
 use super::source::{self, Input};
 use super::stop::Stop;
 use super::{find, on, peers};
-use crate::args::{LiveArgs, Place};
+use crate::args::{LiveArgs, Place, Source};
 use crate::ui::{self, Failed, Outcome};
-use job::Plan;
+use job::{Origin, Plan};
+use stage::Stage;
 
 pub(super) fn run(args: &LiveArgs) -> Outcome {
     on::run(args.runtime, Live(args))
@@ -27,7 +29,10 @@ impl on::Work for Live<'_> {
         let args = self.0;
         let endpoints = args.endpoints()?;
         files(args).are_apart("live")?;
-        let input = source::start(Input::from_place(&args.input, args.repeat))?;
+        let input = match &args.input {
+            Source::Place(place) => Some(source::start(Input::from_place(place, args.repeat))?),
+            Source::Rtmp { .. } | Source::Whip { .. } => None,
+        };
         let driver = peers::with_pins(driver, &args.peers)?;
         let purse = Purse::of_job(driver, &args.pay, args.max_price, "live").await?;
         let driver = purse.driver.clone();
@@ -59,8 +64,16 @@ impl on::Work for Live<'_> {
             builder = builder.max_price(price);
         }
         // Only now: no file is made for a command line that is no good.
-        let sink = Sink::open(&args.output)?;
-        let ran = job::run(&driver, builder, &plan, input, sink, stop).await;
+        let sink = match &args.output {
+            Some(place) => Sink::open(place)?,
+            None => Sink::to("nowhere".to_owned(), std::io::sink()),
+        };
+        let origin = match input {
+            None => Origin::Sender(Stage::open(&driver, args).await?),
+            Some(cuts) if args.watch().is_none() => Origin::Cuts(cuts, None),
+            Some(cuts) => Origin::Cuts(cuts, Some(Stage::open(&driver, args).await?)),
+        };
+        let ran = job::run(&driver, builder, &plan, origin, sink, stop).await;
         peers::save_pins(&driver, &args.peers)?;
         let (summary, outcome) = ran?;
         let outcome = outcome.and(if summary.segments_lost > 0 {
@@ -74,8 +87,8 @@ impl on::Work for Live<'_> {
         // Also of a job that failed: it may have cost money.
         match (args.json, &args.output) {
             (true, _) => return ui::print_json_with(&summary, outcome),
-            (false, Place::Standard) => ui::tell(&summary.to_table()),
-            (false, Place::File(_)) => ui::print(&summary.to_table())?,
+            (false, Some(Place::Standard)) => ui::tell(&summary.to_table()),
+            (false, _) => ui::print(&summary.to_table())?,
         }
         outcome
     }
@@ -84,9 +97,14 @@ impl on::Work for Live<'_> {
 /// The files that a job reads and writes.
 fn files(args: &LiveArgs) -> Files {
     let key = &args.pay.key;
-    Files::default()
-        .input("--input", &args.input)
-        .output("--output", &args.output)
+    let mut files = Files::default();
+    if let Source::Place(place) = &args.input {
+        files = files.input("--input", place);
+    }
+    if let Some(place) = &args.output {
+        files = files.output("--output", place);
+    }
+    files
         .writes("--store", args.pay.store.as_deref())
         .writes("--pins", args.peers.pins.as_deref())
         .reads("--keystore", key.keystore.as_deref())

@@ -5,7 +5,7 @@ mod config;
 mod door;
 mod folder;
 mod live;
-mod pages;
+pub(super) mod pages;
 mod probe;
 mod rested;
 mod wiring;

@@ -25,7 +25,7 @@ pub(super) fn operators(door: &Config) -> Config {
 }
 
 /// A page: its status, its type and its text.
-pub(super) type Answer = (u16, &'static str, Bytes);
+pub(in crate::cmd) type Answer = (u16, &'static str, Bytes);
 
 /// How the gateway is: the models in its list, and the requests that are not answered yet.
 pub(super) fn health(models: &Models, in_flight: usize) -> Answer {
@@ -53,9 +53,24 @@ pub(super) fn metrics(front: String, reloads_failed: u64) -> Answer {
     (200, figures::CONTENT_TYPE, text.into())
 }
 
+/// A page that shows the stream which the last part of its path names, and sends a camera under that name.
+pub(in crate::cmd) const fn watch() -> Answer {
+    let page = include_bytes!("../watch.html");
+    (200, "text/html; charset=utf-8", Bytes::from_static(page))
+}
+
 /// The description of all routes as a page.
 pub(super) fn description() -> Answer {
     (200, JSON, describe().to_string().into())
+}
+
+/// Whether a route is for applications. Live streams have clients that know their routes: media servers, encoders,
+/// browsers.
+const fn is_described(route: Route) -> bool {
+    !matches!(
+        route,
+        Route::Page(Page::Metrics | Page::Watch) | Route::Live(_)
+    )
 }
 
 /// The description of all routes, from the tables by which they are served.
@@ -65,8 +80,7 @@ fn describe() -> Value {
         let Some(route) = row.route else {
             continue;
         };
-        // Live streams have clients that know their routes: media servers, encoders, browsers.
-        if matches!(route, Route::Page(Page::Metrics) | Route::Live(_)) {
+        if !is_described(route) {
             continue;
         }
         let path = row.path.replace('…', "");
@@ -199,8 +213,8 @@ fn object(required: &[&str], mut properties: Value) -> Value {
     for (name, property) in properties.as_object_mut().into_iter().flatten() {
         if !required.contains(&name.as_str()) && property["type"].is_string() {
             property["type"] = json!([property["type"], "null"]);
-        } else if let Some(values) = property["enum"].as_array_mut()
-            && !required.contains(&name.as_str())
+        } else if !required.contains(&name.as_str())
+            && let Some(Value::Array(values)) = property.get_mut("enum")
         {
             values.push(Value::Null);
         }
@@ -302,10 +316,7 @@ mod tests {
     fn every_route_that_is_served_is_described() {
         let described = describe();
         let paths = described["paths"].as_object().expect("an object");
-        let served = { ROUTES.iter() }.filter(|row| {
-            row.route
-                .is_some_and(|route| !matches!(route, Route::Page(Page::Metrics)))
-        });
+        let served = { ROUTES.iter() }.filter(|row| row.route.is_some_and(is_described));
         assert_eq!(paths.len(), served.count());
         let schema = |path: &str, kind: &str| {
             described["paths"][path]["post"]["requestBody"]["content"][kind]["schema"].clone()
@@ -322,6 +333,11 @@ mod tests {
         let picture = schema("/text-to-image", JSON);
         assert_eq!(picture["properties"]["prompt"]["minLength"], 1);
         assert_eq!(picture["properties"]["width"]["minimum"], 1);
+        // What may be left out may be null, and nothing has a list of values that is none.
+        let form = schema("/upscale", "multipart/form-data");
+        let flags = form["properties"]["safety_check"]["enum"].as_array();
+        assert!(flags.is_some_and(|all| all.contains(&json!("T")) && all.contains(&Value::Null)));
+        assert!(form["properties"]["image"].get("enum").is_none());
         let speech = schema("/text-to-speech", JSON);
         assert_eq!(speech["required"], json!(["text"]));
     }

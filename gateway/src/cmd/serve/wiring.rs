@@ -224,6 +224,7 @@ impl<R: Runtime> Wiring<R> {
                 pages::metrics(figures, self.reloads_failed.load(Relaxed))
             }
             Page::OpenApi => pages::description(),
+            Page::Watch => pages::watch(),
         };
         door.with(|front, now| front.page(now, id, status, kind, body));
     }

@@ -4,6 +4,7 @@ mod liar;
 mod output;
 mod peer;
 mod secrets;
+mod senders;
 mod signers;
 
 use std::sync::Mutex;

@@ -1,0 +1,282 @@
+//! Settings, orders, events and results of jobs for containers.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use crate::error::{Cause, Failure};
+use crate::http::{Trust, Url};
+use crate::money::Price;
+use crate::payment::Unit;
+use crate::payment::session::{self, Paid};
+use crate::signers::SignerHealth;
+use crate::wire::byoc::{Grounds, JobRequest, Scheme};
+
+/// Settings of a [`Byoc`](super::Byoc).
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Certificates that are good enough for orchestrators.
+    pub trust: Trust,
+    /// Payments: ceilings, and what leaves at most.
+    pub payment: session::Config,
+    /// How an own key signs jobs. A remote signer has its own way.
+    pub scheme: Scheme,
+    /// How long a job looks for an orchestrator, unless it says otherwise.
+    pub search_within: Duration,
+    /// How long an orchestrator may take for a token, unless the job says otherwise.
+    pub token_within: Duration,
+    /// At most this many jobs are under way.
+    pub max_jobs: usize,
+    /// At most this many bytes of an answer that is no stream are kept.
+    pub max_answer: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            trust: Trust::FirstUse,
+            payment: session::Config::new(Unit::Seconds),
+            scheme: Scheme::default(),
+            search_within: Duration::from_secs(1),
+            token_within: Duration::from_millis(500),
+            max_jobs: 1_000,
+            max_answer: 256 << 20,
+        }
+    }
+}
+
+/// A job, with the body of its request.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The job, [checked](JobRequest::check).
+    pub job: JobRequest,
+    /// The container's own path, with its query; may be empty.
+    pub path: String,
+    /// The type of the body; may be empty.
+    pub content_type: String,
+    /// The body.
+    pub body: Bytes,
+    /// Whether another orchestrator may do the job where one may have done it already: it may run, and be paid, twice.
+    pub may_repeat: bool,
+    /// How long to look for an orchestrator, if the job says so.
+    pub search_within: Option<Duration>,
+    /// How long an orchestrator may take for a token, if the job says so.
+    pub token_within: Option<Duration>,
+}
+
+impl Order {
+    /// A job with an empty body, which is done at most once.
+    #[must_use]
+    pub const fn new(job: JobRequest) -> Self {
+        Self {
+            job,
+            path: String::new(),
+            content_type: String::new(),
+            body: Bytes::new(),
+            may_repeat: false,
+            search_within: None,
+            token_within: None,
+        }
+    }
+}
+
+/// Names a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(pub(super) u64);
+
+/// A request that was sent to an orchestrator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trying {
+    /// The orchestrator.
+    pub url: Url,
+    /// The price of a second.
+    pub price: Price,
+    /// The number of the attempt, from one.
+    pub attempt: u32,
+}
+
+/// The head of a good answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// The orchestrator.
+    pub url: Url,
+    /// The type of the body, as the container says it; may be empty.
+    pub content_type: String,
+    /// The container's own words about its answer; may be empty.
+    pub metadata: String,
+    /// The balance that the orchestrator reports, as text; empty if it does not.
+    pub balance: String,
+    /// Whether the body is a stream of events.
+    pub stream: bool,
+    /// The price of a second.
+    pub price: Price,
+    /// The number of tickets that went along.
+    pub tickets: u32,
+    /// Attempts with other orchestrators before.
+    pub attempts: Vec<Attempt>,
+    /// How long it took from the order to this.
+    pub waited: Duration,
+}
+
+/// An orchestrator that did not do a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// The orchestrator.
+    pub url: Url,
+    /// Why it did not.
+    pub left: Left,
+}
+
+/// Why an orchestrator did not do a job. Its own words stay here: they may tell where its containers are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Left {
+    /// No token came, or none that could be read.
+    NoToken,
+    /// The token says that the container takes no more.
+    Full,
+    /// The orchestrator asks more than is paid, or anything where nothing is.
+    TooDear,
+    /// The payment could not be made.
+    Unpaid,
+    /// The orchestrator was not reached.
+    Unreached,
+    /// The link broke after the request was sent.
+    Broken,
+    /// No answer came in time.
+    Timeout,
+    /// The orchestrator refused.
+    Refused(Grounds),
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoToken => f.write_str("it gave no token"),
+            Self::Full => f.write_str("its container takes no more"),
+            Self::TooDear => f.write_str("it asks more than we pay"),
+            Self::Unpaid => f.write_str("it could not be paid"),
+            Self::Unreached => f.write_str("it was not reached"),
+            Self::Broken => f.write_str("the link broke"),
+            Self::Timeout | Self::Refused(Grounds::Timeout) => {
+                f.write_str("the container took too long")
+            }
+            Self::Refused(Grounds::Busy) => f.write_str("it has no room"),
+            Self::Refused(Grounds::Balance) => f.write_str("it counts less money than we do"),
+            Self::Refused(Grounds::Signature) => f.write_str("it does not take our signature"),
+            Self::Refused(Grounds::Payment) => f.write_str("it does not take our payment"),
+            Self::Refused(Grounds::Container) => f.write_str("it lost its container"),
+            Self::Refused(Grounds::Status(status)) => write!(f, "it refused with status {status}"),
+        }
+    }
+}
+
+/// A job that was done.
+#[derive(Clone, Debug)]
+pub struct Done {
+    /// The head of the answer.
+    pub served: Served,
+    /// The whole body, if it is no stream.
+    pub body: Bytes,
+}
+
+/// An event of a [`Byoc`](super::Byoc).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// Find orchestrators and [offer](super::Byoc::offer) them, even if there are none.
+    Find,
+    /// A request was sent.
+    Trying(JobId, Box<Trying>),
+    /// A stream of events begins.
+    Head(JobId, Box<Served>),
+    /// Bytes of a stream of events: whole lines.
+    Chunk(JobId, Bytes),
+    /// The job is done; its last event.
+    Done(JobId, Box<Done>),
+    /// The job failed; its last event.
+    Failed(JobId, Box<Failed>),
+    /// An orchestrator took a payment.
+    Paid(Url, Box<Paid>),
+    /// How remote signers have been, whenever that has changed.
+    Signers(SignerHealth),
+}
+
+/// Why a job was not done.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Failed {
+    /// The container refused the request, with these words.
+    Caller {
+        /// The container's status.
+        status: u16,
+        /// The container's words.
+        text: String,
+    },
+    /// Nobody offers the container.
+    NoOrchestrator {
+        /// Those who were asked.
+        attempts: Vec<Attempt>,
+    },
+    /// Nobody did it.
+    Exhausted {
+        /// Whether at least one was reached.
+        reached: bool,
+        /// Those who were asked.
+        attempts: Vec<Attempt>,
+    },
+    /// The container may have done it, and nobody knows. Others were not asked, for want of leave.
+    Undecided {
+        /// Those who were asked; the last one is the one that may have done it.
+        attempts: Vec<Attempt>,
+    },
+    /// The answer broke off.
+    Broken {
+        /// The orchestrator.
+        url: Url,
+        /// How.
+        cause: Cause,
+    },
+    /// Our own side failed.
+    Ours(Box<Failure>),
+    /// The owner closed everything.
+    Closed,
+}
+
+impl Failed {
+    /// The status to answer a caller with (jobs spec 4.3).
+    #[must_use]
+    pub const fn status(&self) -> u16 {
+        match self {
+            Self::Caller { status, .. } => *status,
+            Self::NoOrchestrator { .. } => 400,
+            Self::Exhausted { reached: true, .. } | Self::Broken { .. } => 502,
+            Self::Exhausted { reached: false, .. } | Self::Closed => 503,
+            Self::Undecided { .. } => 504,
+            Self::Ours(_) => 500,
+        }
+    }
+
+    /// The text to answer a caller with. `capability` is the container's name.
+    #[must_use]
+    pub fn text(&self, capability: &str) -> String {
+        match self {
+            Self::Caller { text, .. } => text.clone(),
+            Self::NoOrchestrator { .. } => {
+                alloc::format!("No orchestrators found for capability {capability}")
+            }
+            Self::Exhausted { .. } => "no orchestrator could process the job".into(),
+            Self::Undecided { .. } => {
+                "no answer came from the orchestrator that has the job; it may have been done"
+                    .into()
+            }
+            Self::Broken { .. } => "the answer broke off".into(),
+            Self::Ours(_) => "the gateway cannot pay for the job".into(),
+            Self::Closed => "the gateway is closing".into(),
+        }
+    }
+}

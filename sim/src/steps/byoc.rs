@@ -1,0 +1,581 @@
+//! Jobs for a container whose orchestrators, signer and callers do as they like.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use livepeer_core::chain::ChainView;
+use livepeer_core::http::{Fault, Headers, In, Out, Request, Response, Url};
+use livepeer_core::job::byoc::{Byoc, Config, Event, Failed, JobId, Order};
+use livepeer_core::money::Price;
+use livepeer_core::sign::SignRefused;
+use livepeer_core::spend::{Spend, SpendRefused};
+use livepeer_core::store::StoreFailed;
+use livepeer_core::wire::byoc::{JobRequest, Scheme, Sender, Token};
+use livepeer_core::wire::payment::PAYMENT_HEADER;
+use livepeer_core::wire::{Payment, TicketParams};
+use livepeer_core::{Digest, Effect, EffectId, Input, Time};
+
+use super::Reel;
+use super::payer::payer;
+use super::payment_session::{GOOD, first_word, quote, signers_answer};
+use super::reel::nth;
+use crate::{Driven, Exchanges, Key};
+
+/// A step of the play.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// Discovery has found those of the four that the bits name.
+    Offer(u8),
+    /// Discovery has found those of the four that the bits name, and no others.
+    Replace(u8),
+    /// A caller orders a job.
+    Submit(u8),
+    /// The n-th caller goes away.
+    Cancel(u8),
+    /// The n-th caller takes nothing more, or takes something again.
+    Hold(u8, bool),
+    /// The n-th exchange is answered in such a way.
+    Answer(u8, u8),
+    /// The n-th exchange goes on, and does not end.
+    Begin(u8, u8),
+    /// The n-th exchange breaks.
+    Fail(u8, bool),
+    /// The n-th record is durable, or was not kept.
+    Stored(u8, bool),
+    /// The n-th signature is made, or refused.
+    Signed(u8, bool),
+    /// Blocks go by.
+    Chain(u8),
+    /// Everybody answers well.
+    Serve,
+    /// Time passes: so many tens of milliseconds, squared.
+    Pass(u8),
+    /// The owner has enough.
+    Close,
+}
+
+impl Step {
+    /// The next step of a reel.
+    #[must_use]
+    pub fn read(reel: &mut Reel<'_>) -> Self {
+        match reel.below(32) {
+            0 => Self::Offer(reel.byte()),
+            1 => Self::Replace(reel.byte()),
+            2..=7 => Self::Submit(reel.byte()),
+            8 => Self::Cancel(reel.byte()),
+            9 => Self::Hold(reel.byte(), true),
+            10 => Self::Hold(reel.byte(), false),
+            11..=17 => Self::Answer(reel.byte(), reel.byte()),
+            18 | 19 => Self::Begin(reel.byte(), reel.byte()),
+            20 => Self::Fail(reel.byte(), true),
+            21 => Self::Fail(reel.byte(), false),
+            22 | 23 => Self::Stored(reel.byte(), !reel.byte().is_multiple_of(8)),
+            24 | 25 => Self::Signed(reel.byte(), !reel.byte().is_multiple_of(8)),
+            26 => Self::Chain(reel.byte()),
+            27 | 28 => Self::Serve,
+            29 | 30 => Self::Pass(reel.byte()),
+            _ if reel.below(16) == 0 => Self::Close,
+            _ => Self::Pass(reel.byte()),
+        }
+    }
+}
+
+/// The side that plays.
+pub struct Player {
+    now: Time,
+    book: Exchanges,
+    byoc: Byoc,
+    key: Key,
+    chain: ChainView,
+    open: BTreeMap<EffectId, Request>,
+    unsaved: Vec<EffectId>,
+    /// Amounts that are to be counted.
+    unspent: Vec<EffectId>,
+    unsigned: Vec<(EffectId, Digest)>,
+    tokens: u32,
+    /// Jobs that have not ended, by the name that they bear in their requests.
+    jobs: BTreeMap<JobId, String>,
+    /// Jobs that may run more than once.
+    repeats: BTreeSet<String>,
+    /// Jobs that an orchestrator may have done: requests that it got and did not refuse.
+    may_have_run: BTreeSet<String>,
+    /// Requests that were refused, as far as their answers came.
+    refused: BTreeSet<EffectId>,
+    /// Streams that somebody answers with.
+    headed: BTreeSet<JobId>,
+    /// The nonces of all tickets that left, by commitment.
+    tickets: BTreeMap<[u8; 32], u32>,
+    submitted: u32,
+    closed: bool,
+    /// How often each event was told.
+    seen: BTreeMap<String, u32>,
+}
+
+const NAME: &str = "text-reversal";
+
+/// How long a job without a word from anybody goes on, at most.
+const PATIENCE: Duration = Duration::from_secs(900);
+
+/// The most jobs at a time.
+const MAX_JOBS: usize = 64;
+
+fn orchestrator(n: u8) -> Url {
+    Url::parse(&format!("https://o{}:8935", n % 4)).expect("a URL")
+}
+
+fn some(bits: u8) -> Vec<Url> {
+    let named = (0..4).filter(|n| bits & (1 << n) != 0);
+    named.map(orchestrator).collect()
+}
+
+impl Player {
+    /// A machine without a job; the byte picks who pays.
+    #[must_use]
+    pub fn new(flavour: u8) -> Self {
+        let now = Time::from_secs(1_790_000_000);
+        let key = Key::named("payer");
+        let chain = ChainView::development();
+        let (payer, _) = payer(flavour, &key, &chain);
+        let config = Config {
+            max_jobs: MAX_JOBS,
+            max_answer: 4_096,
+            scheme: if flavour & 4 == 0 {
+                Scheme::Texts
+            } else {
+                Scheme::Framed
+            },
+            ..Config::default()
+        };
+        let mut player = Self {
+            now,
+            book: Exchanges::default(),
+            byoc: Byoc::new(now, config, NAME, payer, [flavour; 32]),
+            key,
+            chain,
+            open: BTreeMap::new(),
+            unsaved: Vec::new(),
+            unspent: Vec::new(),
+            unsigned: Vec::new(),
+            tokens: 0,
+            jobs: BTreeMap::new(),
+            repeats: BTreeSet::new(),
+            may_have_run: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            headed: BTreeSet::new(),
+            tickets: BTreeMap::new(),
+            submitted: 0,
+            closed: false,
+            seen: BTreeMap::new(),
+        };
+        if flavour & 16 != 0 {
+            player.play(&Step::Offer(15));
+        }
+        player
+    }
+
+    /// Plays one.
+    ///
+    /// # Panics
+    /// If an invariant breaks.
+    pub fn play(&mut self, step: &Step) {
+        let now = self.now;
+        match *step {
+            Step::Offer(bits) => self.byoc.offer(now, some(bits)),
+            Step::Replace(bits) => self.byoc.replace(now, some(bits)),
+            Step::Submit(kind) => self.submit(kind),
+            Step::Cancel(pick) => {
+                if let Some(id) = nth(pick, self.jobs.keys().copied()) {
+                    self.jobs.remove(&id);
+                    self.byoc.cancel(now, id);
+                }
+            }
+            Step::Hold(pick, hold) => {
+                if let Some(id) = nth(pick, self.jobs.keys().copied()) {
+                    match hold {
+                        true => self.byoc.pause(now, id),
+                        false => self.byoc.resume(now, id),
+                    }
+                }
+            }
+            Step::Answer(pick, kind) => self.answer(pick, kind, true),
+            Step::Begin(pick, kind) => self.answer(pick, kind, false),
+            Step::Fail(pick, connected) => {
+                if let Some(id) = nth(pick, self.open.keys().copied()) {
+                    let request = self.open.remove(&id).expect("picked");
+                    let fault = match connected {
+                        true => Fault::Broken("reset".into()),
+                        false => Fault::Connect("refused".into()),
+                    };
+                    if connected {
+                        self.ran(id, &request);
+                    }
+                    self.http(id, In::Failed(fault));
+                }
+            }
+            Step::Stored(pick, keeps) => {
+                let full = || StoreFailed("the disk is full".into());
+                if let Some(at) = usize::from(pick).checked_rem(self.unsaved.len()) {
+                    let id = self.unsaved.remove(at);
+                    self.input(Input::Stored(id, keeps.then_some(()).ok_or_else(full)));
+                } else if let Some(at) = usize::from(pick).checked_rem(self.unspent.len()) {
+                    let id = self.unspent.remove(at);
+                    let refused = || SpendRefused::NotStored(full());
+                    self.input(Input::Spent(id, keeps.then_some(now).ok_or_else(refused)));
+                }
+            }
+            Step::Signed(pick, signs) => {
+                if let Some(at) = usize::from(pick).checked_rem(self.unsigned.len()) {
+                    let (id, digest) = self.unsigned.remove(at);
+                    let signed = match signs {
+                        true => Ok(self.key.sign(digest)),
+                        false => Err(SignRefused("locked".into())),
+                    };
+                    self.input(Input::Signed(id, signed));
+                }
+            }
+            Step::Chain(blocks) => {
+                self.chain.l1_block += u64::from(blocks % 64);
+                self.byoc.set_chain(now, self.chain.clone());
+            }
+            Step::Serve => self.serve(),
+            Step::Pass(tens) => {
+                let tens = u64::from(tens);
+                self.pass(Duration::from_millis(tens * tens * 10));
+            }
+            Step::Close => {
+                self.closed = true;
+                self.byoc.close(now);
+            }
+        }
+        self.drain();
+        assert_eq!(self.byoc.jobs(), self.jobs.len(), "a job was lost");
+    }
+
+    /// Ends the play: nobody answers any more, and all jobs end.
+    ///
+    /// # Panics
+    /// If one does not.
+    pub fn finish(&mut self) {
+        for id in self.jobs.keys().copied().collect::<Vec<_>>() {
+            self.byoc.resume(self.now, id);
+        }
+        self.drain();
+        self.pass(PATIENCE);
+        assert!(self.jobs.is_empty(), "{:?} wait for ever", self.jobs);
+        let now = self.now;
+        self.byoc.close(now);
+        self.closed = true;
+        self.drain();
+        assert!(self.open.is_empty(), "{:?} are open at the end", self.open);
+    }
+
+    fn submit(&mut self, kind: u8) {
+        self.submitted += 1;
+        let name = format!("job-{}", self.submitted);
+        let order = Order {
+            may_repeat: kind & 1 != 0,
+            path: if kind & 2 == 0 {
+                String::new()
+            } else {
+                "/run?x=1".into()
+            },
+            body: vec![kind; 16].into(),
+            ..Order::new(JobRequest {
+                id: name.clone(),
+                request: "{}".into(),
+                parameters: match kind & 4 {
+                    0 => String::new(),
+                    _ => r#"{"orchestrators":{"exclude":["https://o1:8935"]}}"#.into(),
+                },
+                capability: NAME.into(),
+                timeout_seconds: u32::from(kind % 64) + 1,
+            })
+        };
+        let repeats = order.may_repeat;
+        match self.byoc.submit(self.now, order) {
+            Ok(id) => {
+                assert!(!self.closed && self.jobs.insert(id, name.clone()).is_none());
+                if repeats {
+                    self.repeats.insert(name);
+                }
+            }
+            Err(_) => assert!(self.closed || self.jobs.len() >= MAX_JOBS),
+        }
+    }
+
+    /// The exchange that is answered next. Containers take their time after every other job.
+    fn next_to_serve(&self) -> Option<u8> {
+        let slow = self.submitted.is_multiple_of(2);
+        let works = |request: &Request| Self::job_of(request).is_some();
+        let place = self
+            .open
+            .values()
+            .position(|request| !(slow && works(request)))?;
+        u8::try_from(place).ok()
+    }
+
+    /// Lets everybody answer well, until nobody is asked any more.
+    fn serve(&mut self) {
+        let now = self.now;
+        for _ in 0..400 {
+            if let Some((id, digest)) = self.unsigned.pop() {
+                let signed = self.key.sign(digest);
+                self.input(Input::Signed(id, Ok(signed)));
+            } else if let Some(id) = self.unsaved.pop() {
+                self.input(Input::Stored(id, Ok(())));
+            } else if let Some(id) = self.unspent.pop() {
+                self.input(Input::Spent(id, Ok(now)));
+            } else if let Some(pick) = self.next_to_serve() {
+                self.answer(pick, 255, true);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// The job of a request to a container; `None` for other requests.
+    fn job_of(request: &Request) -> Option<String> {
+        let header = request.headers.get("livepeer")?;
+        Some(JobRequest::read_signed(header).expect("our own").0.id)
+    }
+
+    fn ran(&mut self, id: EffectId, request: &Request) {
+        if !self.refused.contains(&id)
+            && let Some(job) = Self::job_of(request)
+        {
+            self.may_have_run.insert(job);
+        }
+    }
+
+    fn token(&mut self, request: &Request, kind: u8) -> Token {
+        self.tokens += 1;
+        let kinds = [kind, GOOD].map(|kind| quote(self.now, 0, kind).ticket_params);
+        let mut params = { kinds.into_iter() }
+            .flatten()
+            .next()
+            .expect("good ones have some");
+        let mut hash = [1; 32];
+        hash[..4].copy_from_slice(&self.tokens.to_be_bytes());
+        params.recipient_rand_hash = hash.to_vec().into();
+        // Some are free, and some sell without saying how to pay.
+        let price = if kind % 8 == 3 {
+            0
+        } else {
+            i64::from(kind % 16) * 100_000_000
+        };
+        Token {
+            service: request.url.with_path("/"),
+            price: Price::new(price, 1).expect("a price"),
+            ticket_params: TicketParams::from_wire(&params)
+                .ok()
+                .filter(|_| kind % 16 != 9),
+            balance: i64::from(kind % 5) * 1_000_000_000,
+            capacity: u32::from(kind % 7 != 2),
+        }
+    }
+
+    fn answer(&mut self, pick: u8, kind: u8, ends: bool) {
+        let Some(id) = nth(pick, self.open.keys().copied()) else {
+            return;
+        };
+        let request = self.open[&id].clone();
+        let path = request.url.path();
+        let (status, content, body) = if path == "/sign-byoc-job" {
+            let job = Self::asked_to_sign(&request);
+            let digest = job.digest(if kind & 1 == 0 {
+                Scheme::Texts
+            } else {
+                Scheme::Framed
+            });
+            let signature = self.key.sign(digest);
+            let address = self.key.address();
+            let body = format!(r#"{{"sender":"{address}","signature":"{signature:?}"}}"#);
+            (
+                if kind % 16 == 1 { 404 } else { 200 },
+                "application/json",
+                body.into_bytes(),
+            )
+        } else if request.url.host() == "signer" {
+            let kind = if kind < 128 { kind } else { GOOD };
+            let (status, body) = signers_answer(self.now, &self.key, &self.chain, &request, kind);
+            (status, "application/json", body)
+        } else if path == "/process/token" {
+            let status = if kind % 32 == 5 { 503 } else { 200 };
+            let body = match kind % 32 {
+                6 => b"{".to_vec(),
+                _ => self
+                    .token(&request, kind)
+                    .to_json(Sender::default())
+                    .to_vec(),
+            };
+            (status, "application/json", body)
+        } else {
+            let (status, content, body) = made(kind);
+            let unasked = body.contains("dial tcp")
+                || body.contains("No capacity")
+                || body.contains("Insufficient");
+            let lost = body.contains("not able") && !unasked;
+            if matches!(status, 200 | 504) || lost {
+                self.ran(id, &request);
+            } else {
+                self.refused.insert(id);
+            }
+            (status, content, body.into_bytes())
+        };
+        let head = Response::new(status)
+            .header("content-type", content)
+            .header("livepeer-balance", "1000000000");
+        self.http(id, In::Reply(head));
+        if self.open.contains_key(&id) {
+            self.http(id, In::Data(body.into()));
+        }
+        if ends && self.open.remove(&id).is_some() {
+            self.http(id, In::End(Headers::new()));
+        }
+    }
+
+    fn asked_to_sign(request: &Request) -> JobRequest {
+        let livepeer_core::http::Body::Full(body) = &request.body else {
+            panic!("a signer is asked in full");
+        };
+        let body: serde_json::Value = serde_json::from_slice(body).expect("JSON");
+        let text = |name: &str| body[name].as_str().expect("a text").to_owned();
+        JobRequest {
+            id: text("id"),
+            request: text("request"),
+            parameters: text("parameters"),
+            capability: text("capability"),
+            timeout_seconds: u32::try_from(body["timeout_seconds"].as_u64().expect("a number"))
+                .expect("small"),
+        }
+    }
+
+    /// No nonce leaves twice.
+    fn check_tickets(&mut self, request: &Request) {
+        let Some(header) = request.headers.get(PAYMENT_HEADER) else {
+            return;
+        };
+        let payment = Payment::decode(header).expect("a payment");
+        assert!(
+            !payment.tickets.is_empty(),
+            "the header goes only with tickets"
+        );
+        let Some(params) = payment.ticket_params else {
+            panic!("tickets of no quote");
+        };
+        let last = self.tickets.entry(params.recipient_rand_hash).or_default();
+        for ticket in payment.tickets {
+            assert!(ticket.nonce > *last, "nonce {} after {last}", ticket.nonce);
+            *last = ticket.nonce;
+        }
+    }
+}
+
+/// A container's answer, or that of its orchestrator.
+fn made(kind: u8) -> (u16, &'static str, String) {
+    let text = |status, text: &str| (status, "text/plain", text.to_owned());
+    let stream = |text: &str| (200, "text/event-stream", text.to_owned());
+    let lost =
+        "job not able to be processed, removing capability err=Post \"http://10.0.0.2/run\": ";
+    match kind % 24 {
+        1 => text(503, "No capacity available for capability\n"),
+        2 => text(400, "Insufficient balance for request\n"),
+        3 => text(400, "Could not verify job creds\n"),
+        4 => text(402, "Could not parse payment\n"),
+        5 => text(422, "text missing\n"),
+        6 => text(429, "slow down\n"),
+        7 => text(500, "x\n"),
+        8 => text(500, &format!("{lost}context canceled\n")),
+        9 => text(500, &format!("{lost}EOF\n")),
+        10 => text(500, &format!("{lost}dial tcp 10.0.0.2:80: refused\n")),
+        11 => text(504, ""),
+        12 => text(301, ""),
+        13 => stream("data: 1\n\n"),
+        14 => stream(&"\n".repeat(100)),
+        15 => stream("data: 1\n\ndata: [DONE]\n\n"),
+        16 => stream(""),
+        17 => text(200, &"x".repeat(5_000)),
+        _ => text(200, "ok"),
+    }
+}
+
+impl Driven for Player {
+    type Machine = Byoc;
+
+    fn parts(&mut self) -> (&mut Byoc, &mut Time) {
+        (&mut self.byoc, &mut self.now)
+    }
+
+    fn book(&mut self) -> &mut Exchanges {
+        &mut self.book
+    }
+
+    fn effect(&mut self, id: EffectId, effect: Effect) {
+        match effect {
+            Effect::Http(Out::Request(request)) => {
+                self.check_tickets(&request);
+                if let Some(job) = Self::job_of(&request) {
+                    let again = self.may_have_run.contains(&job);
+                    assert!(
+                        !again || self.repeats.contains(&job),
+                        "{job} runs twice without leave"
+                    );
+                }
+                self.open.insert(id, request);
+            }
+            Effect::Http(Out::Abort) => {
+                // Who has the request may do the job all the same.
+                if let Some(request) = self.open.remove(&id) {
+                    self.ran(id, &request);
+                }
+            }
+            Effect::Http(_) => {}
+            Effect::Store(_) => self.unsaved.push(id),
+            Effect::Spend(Spend::Take { .. }) => self.unspent.push(id),
+            Effect::Spend(_) => {}
+            Effect::Sign(digest) => self.unsigned.push((id, digest)),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        *self.seen.entry(first_word(&event)).or_default() += 1;
+        match event {
+            Event::Trying(id, _) => assert!(self.jobs.contains_key(&id)),
+            Event::Head(id, _) => {
+                assert!(
+                    self.jobs.contains_key(&id) && self.headed.insert(id),
+                    "one head"
+                );
+            }
+            Event::Chunk(id, chunk) => {
+                assert!(self.jobs.contains_key(&id) && self.headed.contains(&id));
+                assert!(chunk.ends_with(b"\n"), "whole lines");
+            }
+            Event::Done(id, done) => {
+                assert!(self.jobs.remove(&id).is_some(), "a job ends once");
+                assert_eq!(done.served.stream, self.headed.contains(&id));
+            }
+            Event::Failed(id, failed) => {
+                assert!(self.jobs.remove(&id).is_some(), "a job ends once");
+                *self.seen.entry(first_word(&failed)).or_default() += 1;
+                let may_follow = matches!(*failed, Failed::Broken { .. } | Failed::Closed);
+                assert!(may_follow || !self.headed.contains(&id));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Plays what a reel says, and ends the play. Tells how often what happened.
+///
+/// # Panics
+/// If an invariant breaks.
+pub fn run(data: &[u8]) -> BTreeMap<String, u32> {
+    let mut reel = Reel::new(data);
+    let mut player = Player::new(reel.byte());
+    while !reel.is_empty() {
+        player.play(&Step::read(&mut reel));
+    }
+    player.finish();
+    player.seen
+}
