@@ -32,8 +32,11 @@ pub(crate) enum OutBody {
     Serving(Serving),
 }
 
-/// Bytes that hyper may take before the machine hears of it, if more are at hand.
+/// Bytes that hyper may take before the machine hears of it, if more are at hand and the machine is free.
 const REPORT_BYTES: usize = 64 << 10;
+/// Bytes that hyper may take before the machine hears of it in any case: a socket that is full takes no more for long,
+/// and what it took is not to be unknown meanwhile.
+const OVERDUE_BYTES: usize = 256 << 10;
 
 impl OutBody {
     /// All of a body, for an exchange of ours if there is one.
@@ -69,7 +72,9 @@ impl Body for OutBody {
         loop {
             match exchange.lane.pop(cx, eager) {
                 Popped::Data(data, unreported) => {
-                    if unreported >= REPORT_BYTES {
+                    if unreported >= OVERDUE_BYTES {
+                        exchange.report();
+                    } else if unreported >= REPORT_BYTES {
                         exchange.report_early();
                     }
                     return Poll::Ready(Some(Ok(Frame::data(data))));
