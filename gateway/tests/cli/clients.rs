@@ -88,7 +88,7 @@ fn clients_of_others_are_served() {
 }
 
 /// Says something that is seen although the test passes.
-fn tell(what: &str) {
+pub(crate) fn tell(what: &str) {
     let _ = writeln!(std::io::stderr(), "clients of others: {what}");
 }
 
@@ -97,7 +97,7 @@ fn scripts() -> PathBuf {
 }
 
 /// A folder for what is installed; later runs find it there.
-fn place(name: &str) -> PathBuf {
+pub(crate) fn place(name: &str) -> PathBuf {
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::create_dir_all(&place).expect("a folder in the target folder");
     place
@@ -138,7 +138,7 @@ fn node() -> Option<PathBuf> {
     Some(place)
 }
 
-fn install(command: &mut Command) -> Option<()> {
+pub(crate) fn install(command: &mut Command) -> Option<()> {
     match output(command) {
         Ok(_) => Some(()),
         Err(said) => {
@@ -152,7 +152,7 @@ fn install(command: &mut Command) -> Option<()> {
 ///
 /// # Errors
 /// The same, if it did not end well, or the reason why it could not be run.
-fn output(command: &mut Command) -> Result<String, String> {
+pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     let ran = command
         .output()
         .map_err(|error| format!("{command:?}: {error}"))?;

@@ -91,6 +91,13 @@ impl<R: Runtime> Live<R> {
             }
         };
         show.close();
+        let figures = show.figures();
+        info!(
+            stream = %job.name,
+            pictures_in = figures.input.pictures,
+            pictures_out = figures.pictures,
+            "a live job is over"
+        );
         if let Err(error) = &end {
             warn!(stream = %job.name, %error, "a live job failed");
         }
