@@ -300,7 +300,14 @@ fn of_field(field: &Field, form: bool) -> Value {
             json!({ "enum": [true, false, 1, 0, "1", "0", "t", "f", "T", "F", "true", "false", "TRUE", "FALSE", "True", "False"] })
         }
         Kind::Flag => json!({ "type": "boolean" }),
-        Kind::Messages => messages(),
+        Kind::Messages => {
+            let mut all = messages();
+            // As the network reads it: what a message lacks is empty, and the runner judges roles.
+            let text = json!({ "type": ["string", "null"] });
+            all["items"]["required"] = json!([]);
+            all["items"]["properties"] = json!({ "role": text, "content": text });
+            all
+        }
     };
     if !field.default.is_empty() {
         schema["description"] = format!("{} if absent.", field.default).into();
@@ -327,6 +334,8 @@ mod tests {
         let llm = schema("/llm", JSON);
         assert_eq!(llm["properties"]["max_tokens"]["type"], "integer");
         assert_eq!(llm["properties"]["messages"]["type"], "array");
+        let message = &llm["properties"]["messages"]["items"];
+        assert_eq!(message["required"], json!([]));
         // What a schema can say of what is refused, it says.
         assert_eq!(llm["properties"]["max_tokens"]["minimum"], 1);
         assert_eq!(llm["properties"]["model"], json!({ "type": "string" }));
