@@ -43,7 +43,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use self::job::{Job, Signed};
+use self::job::Job;
 use self::paying::Peer;
 use super::hire::Purse;
 use super::introduction::Introducing;
@@ -65,6 +65,7 @@ pub const MAX_PEERS: usize = 1_000;
 const FIND_WITHIN: Duration = Duration::from_secs(10);
 
 /// The jobs for one container. See the [module](self).
+#[doc(alias = "submit_byoc_job")]
 pub struct Byoc {
     config: Config,
     capability: String,
@@ -294,6 +295,10 @@ impl Byoc {
         for id in self.jobs.keys().copied().collect::<Vec<_>>() {
             self.sign(id);
             self.look(id);
+            // One that lost its orchestrator while the payer was unknown.
+            if self.jobs.get(&id).is_some_and(|job| job.begun) {
+                self.go_on(id);
+            }
         }
     }
 
@@ -302,10 +307,8 @@ impl Byoc {
             None => {}
             Some(Ok(())) => self.introduced(),
             Some(Err(failure)) => {
-                let waiting = self
-                    .jobs
-                    .iter()
-                    .filter(|(_, job)| matches!(job.signed, Signed::Not));
+                // Whoever is with an orchestrator has all that it needs.
+                let waiting = self.jobs.iter().filter(|(_, job)| job.engaged.is_none());
                 for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
                     self.fail(id, Failed::Ours(failure.clone()));
                 }

@@ -77,7 +77,7 @@ impl Byoc {
     /// Asks the next ones for a token, and takes the next orchestrator, or says that there is none.
     pub(super) fn go_on(&mut self, id: JobId) {
         let Some(payer) = self.introducing.known() else {
-            return;
+            return self.introducing.ask(self.now, &mut self.out);
         };
         let Some(job) = self.jobs.get_mut(&id) else {
             return;

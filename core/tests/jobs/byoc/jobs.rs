@@ -710,3 +710,34 @@ fn who_goes_away_leaves_nothing_open_and_the_end_is_the_end() {
     };
     assert!(world.byoc.submit(world.now, Order::new(other)).is_err());
 }
+
+#[test]
+fn a_signature_that_is_refused_has_the_signer_asked_again_who_pays() {
+    const WHO: &str = "https://signer.example:443/sign-orchestrator-info";
+    for answers in [true, false] {
+        let mut world = World::new(&Pays::Signer, NAME, &[A.into(), B.into()]);
+        world.submit(order(false));
+        let said = introduction(&world.key);
+        world.answer(WHO, 200, &[], said.clone());
+        world.token(A, 0, 0);
+        let job = order(false).job.to_send();
+        let signed = world.key.sign(job.digest(Scheme::Texts));
+        let sender = world.key.address();
+        let body = format!(r#"{{"sender":"{sender}","signature":"{signed:?}"}}"#);
+        world.answer("https://signer.example:443/sign-byoc-job", 200, &[], body);
+        world.answer(AT_A, 400, &[], "Could not verify job creds\n");
+        if answers {
+            world.answer(WHO, 200, &[], said);
+            world.token(B, 0, 0);
+            world.answer(AT_B, 200, &[], "ok");
+            assert_eq!(world.done.len(), 1);
+        } else {
+            world.answer(WHO, 500, &[], "boom");
+            assert!(
+                matches!(&world.failed[..], [(_, Failed::Ours(_))]),
+                "{:?}",
+                world.failed
+            );
+        }
+    }
+}
