@@ -74,6 +74,7 @@ pub const TARGETS: &[Target] = targets![
     media::decode_ts_frames,
     decode_url,
     crate::openai::decode_wav,
+    machine_app,
     machine_batch,
     machine_bridge,
     machine_byoc,
@@ -283,6 +284,12 @@ pub fn decode_grpc(data: &[u8]) {
         answer.end(&trailers)
     };
     assert_eq!(answer(&[body]), answer(&[head, tail]));
+}
+
+/// A rental ends once, no app runs a call twice without leave, no runner is paid more than three times at first, and nothing
+/// is left open, whatever peers and users do.
+pub fn machine_app(data: &[u8]) {
+    crate::steps::app::run(data);
 }
 
 /// Batch jobs end once each, no nonce leaves twice and nothing is left open, whatever peers and callers do.

@@ -1,7 +1,7 @@
 //! A live job, and the bridge that feeds one, against orchestrators, runners, senders and an owner that do anything in
 //! any order.
 
-use livepeer_sim::steps::{batch, bridge, byoc, live_job};
+use livepeer_sim::steps::{app, batch, bridge, byoc, live_job};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -105,6 +105,34 @@ fn jobs_for_containers_end_once_run_once_without_leave_and_reach_every_event_and
             "Broken",
             "Ours",
             "Closed",
+        ],
+    );
+}
+
+#[test]
+fn a_rental_ends_once_and_its_steps_reach_every_event_and_every_failure() {
+    reach(
+        "APP_STEPS",
+        &[],
+        600,
+        120,
+        app::run,
+        &[
+            "Trying",
+            "Reserved",
+            "Head",
+            "Data",
+            "Done",
+            "Paid",
+            "Trouble",
+            "Signers",
+            "Closed",
+            "Failed",
+            "NoRunner",
+            "Exhausted",
+            "Undecided",
+            "Broken",
+            "Ours",
         ],
     );
 }

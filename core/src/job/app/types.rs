@@ -1,0 +1,175 @@
+//! Settings, wishes, events and results of renting an app.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use crate::error::{Cause, Failure};
+use crate::http::{Headers, Method, Trust, Url};
+use crate::payment::Unit;
+use crate::payment::session::{self, Paid};
+use crate::signers::SignerHealth;
+use crate::wire::app::Session;
+
+/// Settings of a [`Rental`](super::Rental).
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Certificates that are good enough for orchestrators.
+    pub trust: Trust,
+    /// Payments: ceilings, and what leaves at most. The unit is the runner's.
+    pub payment: session::Config,
+    /// How long a listing, a reservation and a stop may take each.
+    pub within: Duration,
+    /// How long the head of an answer to a call may take.
+    pub head_within: Duration,
+    /// How long a call may be silent once its answer has begun.
+    pub silence: Duration,
+    /// At the latest so often metered work is paid.
+    pub interval: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            trust: Trust::FirstUse,
+            payment: session::Config::new(Unit::Seconds),
+            within: Duration::from_secs(5),
+            // Queues of the network's apps take that long.
+            head_within: Duration::from_secs(600),
+            silence: Duration::from_secs(600),
+            // A little before whole seconds, which is how they are billed.
+            interval: Duration::from_millis(4_900),
+        }
+    }
+}
+
+/// The use that is made of an app.
+#[derive(Clone, Debug)]
+pub enum Use {
+    /// A session, until it is closed.
+    Session,
+    /// One request.
+    Call(Call),
+}
+
+/// A request to an app.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The method.
+    pub method: Method,
+    /// The app's own path, with its query; may be empty.
+    pub path: String,
+    /// Header fields. Those that are [ours](crate::wire::app::passes) are left out.
+    pub headers: Headers,
+    /// The body. It is sent again with the payment.
+    pub body: Bytes,
+    /// Whether another runner may get the request where one may have worked on it: it may run, and be paid, twice.
+    pub may_repeat: bool,
+}
+
+impl Call {
+    /// A POST with a body.
+    #[must_use]
+    pub const fn post(path: String, body: Bytes) -> Self {
+        Self {
+            method: Method::Post,
+            path,
+            headers: Headers::new(),
+            body,
+            may_repeat: false,
+        }
+    }
+
+    /// Whether asking twice does no harm.
+    pub(super) const fn is_safe(&self) -> bool {
+        self.may_repeat || matches!(self.method, Method::Get | Method::Head | Method::Options)
+    }
+}
+
+/// The head of an app's answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The runner.
+    pub runner: Url,
+    /// The status; also one by which the app refuses.
+    pub status: u16,
+    /// Header fields that pass.
+    pub headers: Headers,
+}
+
+/// A runner that was not rented, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempt {
+    /// The runner, or the orchestrator whose list could not be had.
+    pub url: Url,
+    /// Why not.
+    pub why: Failure,
+}
+
+/// An event of a [`Rental`](super::Rental).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A runner is asked.
+    Trying(Url),
+    /// A session is there, and paid from now on, if it costs anything.
+    Reserved {
+        /// The session.
+        session: Session,
+        /// The runner.
+        runner: Url,
+    },
+    /// The answer to a call begins.
+    Head(Box<Answer>),
+    /// Bytes of the answer.
+    Data(Bytes),
+    /// The answer to the call is complete; the last event.
+    Done,
+    /// The orchestrator took a payment.
+    Paid(Box<Paid>),
+    /// Payments cannot be made, and why. What was paid lasts for a while.
+    Trouble(Box<Failure>),
+    /// How remote signers have been.
+    Signers(SignerHealth),
+    /// The orchestrator has ended the session; the last event.
+    Released,
+    /// The session was stopped; the last event.
+    Closed,
+    /// There is no session, or no answer; the last event.
+    Failed(Box<Failed>),
+}
+
+/// Why nothing came of it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Failed {
+    /// No listing has a runner that fits.
+    NoRunner {
+        /// Listings that could not be had.
+        attempts: Vec<Attempt>,
+    },
+    /// Nobody took it.
+    Exhausted {
+        /// Those who were asked.
+        attempts: Vec<Attempt>,
+    },
+    /// The app may have worked on the request, and nobody knows. Others were not asked, for want of leave.
+    Undecided {
+        /// The runner.
+        runner: Url,
+        /// The cause.
+        cause: Cause,
+    },
+    /// The answer broke off.
+    Broken {
+        /// The runner.
+        runner: Url,
+        /// How.
+        cause: Cause,
+    },
+    /// Our own side failed.
+    Ours(Box<Failure>),
+}
