@@ -23,6 +23,7 @@ use livepeer_core::http::Url;
 use livepeer_core::money::Price;
 use livepeer_core::wire::{DEFAULT_MODEL, Params};
 use livepeer_media::Speed;
+use livepeer_runtime::ingest::machines::rtmp::push::Target;
 
 use crate::ui::Failed;
 
@@ -280,12 +281,16 @@ pub(crate) struct LiveArgs {
     #[arg(long, value_name = "FILE|URL")]
     pub(crate) input: Source,
     /// Where to write the stream that comes back: a file, or - for standard output.
-    #[arg(long, value_name = "FILE", required_unless_present = "watch")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["watch", "push"])]
     pub(crate) output: Option<Place>,
     /// Show the stream that comes back on a page at this address, or at that of --input whip; a browser watches it by
     /// WHEP, and with --input whip sends its camera from there.
     #[arg(long, value_name = "ADDR", num_args = 0..=1, require_equals = true)]
     watch: Option<Option<Listen>>,
+    /// Send the stream that comes back to another server by RTMP, such as rtmps://live.example/app/KEY; may repeat. Sound
+    /// other than AAC is replaced by silence, since most servers take no other.
+    #[arg(long, value_name = "URL", value_parser = Target::parse)]
+    pub(crate) push: Vec<Target>,
     /// Parameters of the model, a JSON object such as {"prompt":"a cat"}.
     #[arg(long, value_name = "JSON", value_parser = values::params)]
     pub(crate) params: Option<Params>,
@@ -326,6 +331,11 @@ impl LiveArgs {
     /// If token or header fields are malformed, or nobody is named to do the work or to sign for it.
     pub(crate) fn endpoints(&self) -> Result<Endpoints, Failed> {
         endpoints::of_job(&self.orchestrator, &self.peers, &self.pay, "live")
+    }
+
+    /// Whether the result goes elsewhere than to a file.
+    pub(crate) const fn is_shown(&self) -> bool {
+        self.watch.is_some() || !self.push.is_empty()
     }
 
     /// Where the page is that shows the result, if there is to be one.

@@ -19,6 +19,7 @@
 
 mod link;
 mod news;
+mod places;
 mod player;
 mod push;
 mod rtmp;

@@ -9,9 +9,9 @@ use livepeer_core::job::live::media::OutputEvent;
 use livepeer_ingest::rtmp::push::{Sound, Target};
 use livepeer_media::demux::{Demux, Event, IDLE};
 use livepeer_media::frame::{AccessUnit, Audio, Tracks, VideoCodec};
-use livepeer_media::timeline::{Clocks, Timeline};
 use tracing::{debug, warn};
 
+use super::places::Places;
 use super::push::Push;
 use super::webrtc::WeakWebrtc;
 use crate::{Driver, Runtime};
@@ -20,7 +20,7 @@ use crate::{Driver, Runtime};
 pub(super) struct Player<R: Runtime> {
     driver: Driver<R>,
     demux: Demux,
-    timeline: Timeline,
+    places: Places,
     tracks: Option<Tracks>,
     /// The names under which viewers watch.
     watched: Vec<(WeakWebrtc<R>, String)>,
@@ -33,6 +33,8 @@ pub(super) struct Player<R: Runtime> {
     /// Whether the output is no MPEG-TS, as was told.
     unreadable: bool,
     pictures: u64,
+    /// Pictures of other orchestrators that were shown before.
+    again: u64,
     sounds: u64,
     dropped: u64,
 }
@@ -50,7 +52,7 @@ impl<R: Runtime> Player<R> {
         Self {
             driver,
             demux: Demux::new(),
-            timeline: Timeline::new(Clocks::Shared),
+            places: Places::new(),
             tracks: None,
             watched: Vec::new(),
             pushes: Vec::new(),
@@ -59,6 +61,7 @@ impl<R: Runtime> Player<R> {
             alarm: None,
             unreadable: false,
             pictures: 0,
+            again: 0,
             sounds: 0,
             dropped: 0,
         }
@@ -77,9 +80,9 @@ impl<R: Runtime> Player<R> {
         self.open_pushes();
     }
 
-    /// Pictures, frames of sound, and frames that could not be read.
-    pub(super) const fn counts(&self) -> (u64, u64, u64) {
-        (self.pictures, self.sounds, self.dropped)
+    /// Pictures, those that were shown again, frames of sound, and frames that could not be read.
+    pub(super) const fn counts(&self) -> [u64; 4] {
+        [self.pictures, self.again, self.sounds, self.dropped]
     }
 
     /// Takes the next of the output.
@@ -94,10 +97,13 @@ impl<R: Runtime> Player<R> {
                 self.frames();
             }
             // What follows comes from another encoder, or lacks what it refers to.
-            OutputEvent::Anew(..) | OutputEvent::Truncated(..) | OutputEvent::Discontinuity => {
+            OutputEvent::Anew(..)
+            | OutputEvent::Repeated(_)
+            | OutputEvent::Truncated(..)
+            | OutputEvent::Discontinuity => {
                 self.demux.lost();
                 self.unreadable = false;
-                self.timeline.restart(Clocks::Shared);
+                self.places.change();
                 self.needs_key = true;
                 for (webrtc, name) in &self.watched {
                     webrtc.with(|port, _| port.restart_stream(name));
@@ -177,8 +183,9 @@ impl<R: Runtime> Player<R> {
     }
 
     fn video(&mut self, unit: AccessUnit) {
-        self.pictures += 1;
-        let (pts, dts) = self.timeline.video(self.arrival(), unit.pts, unit.dts);
+        let (pts, dts, again) = self.places.video(self.arrival(), unit.pts, unit.dts);
+        self.pictures += u64::from(!again);
+        self.again += u64::from(again);
         let unit = AccessUnit { pts, dts, ..unit };
         for (webrtc, name) in &self.watched {
             webrtc.with(|port, now| port.send_video(now, name, &unit));
@@ -192,10 +199,10 @@ impl<R: Runtime> Player<R> {
     }
 
     fn audio(&mut self, audio: Audio) {
-        self.sounds += 1;
-        let Some(pts) = self.timeline.audio(self.arrival(), audio.pts) else {
+        let Some(pts) = self.places.audio(self.arrival(), audio.pts) else {
             return;
         };
+        self.sounds += 1;
         let audio = Audio { pts, ..audio };
         for (webrtc, name) in &self.watched {
             webrtc.with(|port, now| port.send_audio(now, name, &audio));

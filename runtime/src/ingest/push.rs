@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use livepeer_core::http::{BadUrl, Url};
 use livepeer_ingest::rtmp::push::{self, Attempt, Event, Input, Output, Sound, Target};
 use livepeer_media::frame::{AccessUnit, Audio, Tracks};
+use tracing::{info, warn};
 
 use super::link::{Heard, Line};
 use super::news::News;
@@ -119,6 +120,7 @@ impl<R: Runtime> Shared<R> {
                 }
             }
             Output::Event(event) => {
+                self.log(&event);
                 let over = matches!(event, Event::Over(_));
                 // One that goes on for ever tells no more than somebody reads.
                 if over || !self.news.is_full() {
@@ -129,6 +131,17 @@ impl<R: Runtime> Shared<R> {
                 }
             }
             Output::Idle(_) => {}
+        }
+    }
+
+    fn log(&self, event: &Event) {
+        let server = self.server.authority();
+        match event {
+            Event::Publishing => info!(server, "the output goes there by RTMP"),
+            Event::Lost(why, _) => warn!(server, why, "the output does not get there; tried again"),
+            Event::Slow => warn!(server, "too slow for the output: pictures are dropped"),
+            Event::Over(why) => info!(server, why, "the output goes there no more"),
+            _ => {}
         }
     }
 

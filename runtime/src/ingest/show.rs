@@ -68,6 +68,8 @@ pub struct Figures {
     pub input: bridge::Figures,
     /// Pictures of the job's output.
     pub pictures: u64,
+    /// Pictures that another orchestrator made again.
+    pub again: u64,
     /// Frames of sound of the job's output.
     pub sounds: u64,
     /// Frames of the output that could not be read.
@@ -207,10 +209,11 @@ impl<R: Runtime> Show<R> {
     /// Counts what became of the frames so far.
     #[must_use]
     pub fn figures(&self) -> Figures {
-        let (pictures, sounds, dropped) = lock(&self.0.player).counts();
+        let [pictures, again, sounds, dropped] = lock(&self.0.player).counts();
         Figures {
             input: self.0.bridge.with(|bridge, _| bridge.figures()),
             pictures,
+            again,
             sounds,
             dropped,
             stalled: self.0.stalled.load(Ordering::Relaxed),

@@ -80,7 +80,7 @@ struct State {
     lost: u64,
     /// The task that reads the socket.
     task: Option<Waker>,
-    /// Those who wait until it has read all that is there.
+    /// Callers that wait until it has read all that is there.
     behind: Vec<Waker>,
     /// How often it had.
     caught_up: u64,

@@ -70,7 +70,7 @@ impl on::Work for Live<'_> {
         };
         let origin = match input {
             None => Origin::Sender(Stage::open(&driver, args).await?),
-            Some(cuts) if args.watch().is_none() => Origin::Cuts(cuts, None),
+            Some(cuts) if !args.is_shown() => Origin::Cuts(cuts, None),
             Some(cuts) => Origin::Cuts(cuts, Some(Stage::open(&driver, args).await?)),
         };
         let ran = job::run(&driver, builder, &plan, origin, sink, stop).await;

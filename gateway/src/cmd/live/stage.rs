@@ -10,6 +10,7 @@ use livepeer_core::front::{Call, Config, Event, Front, LiveRoutes, RequestId, Se
 use livepeer_core::http::Response;
 use livepeer_core::wire::entry::{Door, StreamName};
 use livepeer_runtime::http::{Limits, Server};
+use livepeer_runtime::ingest::machines::rtmp::push::Sound;
 use livepeer_runtime::ingest::machines::{bridge, port, rtmp};
 use livepeer_runtime::ingest::{Rtmp, Show, Webrtc};
 use livepeer_runtime::rt::bind_udp;
@@ -55,6 +56,9 @@ impl<R: Runtime> Stage<R> {
     pub(super) async fn open(driver: &Driver<R>, args: &LiveArgs) -> Result<Self, Failed> {
         let (tell, begun) = async_channel::bounded(1);
         let show = Show::new(driver, bridge::Config::default());
+        for target in &args.push {
+            show.push(target.clone(), Sound::Aac);
+        }
         let name = args.input.name();
         let rtmp = match &args.input {
             Source::Rtmp { listen, app, .. } => {
