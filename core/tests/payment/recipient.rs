@@ -365,6 +365,31 @@ fn tickets_that_could_not_be_recorded_count_when_they_come_again() {
 }
 
 #[test]
+fn a_duplicate_is_called_seen_only_once_the_first_is_durable() {
+    let (mut recipient, params) = with_winners(&[], &[1]);
+    let payment = payment(&params, vec![signed(&params, 1)]);
+    for kept in [false, true] {
+        recipient.receive(NOW, "job", payment.clone());
+        let asked = drain(&mut recipient).records;
+        recipient.receive(NOW, "job", payment.clone());
+        let told = drain(&mut recipient);
+        assert_eq!(told.rejected.expect("told").why, Refused::NotStored);
+        let answer = if kept {
+            Ok(())
+        } else {
+            Err(StoreFailed("full".into()))
+        };
+        for (id, _) in asked {
+            recipient.handle_input(NOW, Input::Stored(id, answer.clone()));
+        }
+        assert_eq!(drain(&mut recipient).credited.is_some(), kept);
+    }
+    let again = pay(&mut recipient, payment);
+    let why = again.rejected.expect("it was taken").why;
+    assert!(matches!(why, Refused::Nonce(..)), "{why}");
+}
+
+#[test]
 fn after_a_restart_a_replay_is_refused_by_what_was_stored() {
     let mut before = recipient(0);
     let params = before.quote(NOW, key().address(), price()).unwrap();

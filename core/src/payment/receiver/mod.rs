@@ -11,8 +11,10 @@
 //!                        └── a record failed, or its deadline: nonces given back, Rejected (NotStored)
 //! ```
 //!
-//! Nonces count as used from the moment they are seen, so a duplicate that arrives before the record is durable is
-//! refused. Credit counts only afterwards: a crash in between costs the payer one ticket, never the recipient two.
+//! Nonces count as used from the moment they are seen. A duplicate that arrives before the record is durable is told that
+//! it is not recorded and may come again: called seen, it would count as taken, and the record may still fail
+//! (`a_duplicate_is_called_seen_only_once_the_first_is_durable`).
+//! Credit counts only afterwards: a crash in between costs the payer one ticket, never the recipient two.
 //! A store that fails costs nobody anything: the payer is told that the fault is here, and the same tickets count
 //! when they come again.
 //! Balances live in memory; after a restart they are empty, and the nonces are not.
@@ -68,6 +70,13 @@ struct Pending {
     winners: Vec<SignedTicket>,
 }
 
+impl Pending {
+    /// The nonces that it uses, each with its commitment.
+    fn nonces(&self) -> impl Iterator<Item = (RandHash, u32)> {
+        self.used.iter().map(|nonce| (self.hash, *nonce))
+    }
+}
+
 struct LiveMeter {
     meter: Meter,
     trigger: Trigger,
@@ -85,6 +94,8 @@ pub struct TicketReceiver {
     balances: Balances,
     sweep: Time,
     nonces: NonceWindows,
+    /// Nonces of pending receipts: they are used, and that is not durable yet.
+    unstored: BTreeSet<(RandHash, u32)>,
     /// The records of nonces in the store, by the first nonce in each.
     nonce_records: BTreeMap<RandHash, Vec<u32>>,
     meters: BTreeMap<AccountId, LiveMeter>,
@@ -124,6 +135,7 @@ impl TicketReceiver {
             chain,
             balances,
             nonces: NonceWindows::default(),
+            unstored: BTreeSet::new(),
             nonce_records: BTreeMap::new(),
             meters: BTreeMap::new(),
             pending: BTreeMap::new(),
@@ -442,6 +454,7 @@ impl TicketReceiver {
         } else {
             let ids = pending.unsaved.iter().map(|id| (*id, receipt));
             self.saving.extend(ids);
+            self.unstored.extend(pending.nonces());
             self.pending.insert(receipt, pending);
         }
     }
@@ -475,10 +488,14 @@ impl TicketReceiver {
         used: &mut Vec<u32>,
     ) -> Result<(), Refused> {
         let expires = expiry(params);
-        self.nonces
-            .accept(params.recipient_rand_hash, ticket.sender_nonce, expires)
-            .map_err(|why| Refused::Nonce(why, ticket.sender, ticket.sender_nonce))?;
-        used.push(ticket.sender_nonce);
+        let (hash, nonce) = (params.recipient_rand_hash, ticket.sender_nonce);
+        self.nonces.accept(hash, nonce, expires).map_err(|why| {
+            match self.unstored.contains(&(hash, nonce)) {
+                true => Refused::NotStored,
+                false => Refused::Nonce(why, ticket.sender, nonce),
+            }
+        })?;
+        used.push(nonce);
         if expires <= self.block {
             return Err(Refused::Expired);
         }
@@ -595,6 +612,9 @@ impl TicketReceiver {
             .filter(|first| first.get().deadline <= self.now)
         {
             let late = first.remove();
+            for nonce in late.nonces() {
+                self.unstored.remove(&nonce);
+            }
             self.not_stored(late);
         }
     }
@@ -613,6 +633,9 @@ impl TicketReceiver {
         let Some(done) = self.pending.remove(&receipt) else {
             return;
         };
+        for nonce in done.nonces() {
+            self.unstored.remove(&nonce);
+        }
         match answer {
             Ok(()) => self.speak(done),
             Err(_) => self.not_stored(done),

@@ -143,8 +143,8 @@ pub enum Refused {
     /// Balances or unsaved receipts are as many as may be held.
     #[error("OrchestratorBusy")]
     Busy,
-    /// Our store did not keep what we would have to remember. Nothing was credited, and the same tickets may come
-    /// again.
+    /// Our store did not keep what we would have to remember, or has not kept it yet. Nothing was credited for it, and the
+    /// same tickets may come again.
     #[error("the payment could not be recorded")]
     NotStored,
 }

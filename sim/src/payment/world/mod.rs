@@ -287,8 +287,9 @@ impl World {
             let answer = self.net.get(self.owner).answer(start);
             if answer.is_over() {
                 let taken = answer.fault.is_none() && answer.status == Some(200);
-                let job = taken.then(|| (answer.text(), self.recipient_life));
-                self.started(start, job);
+                let name = answer.text();
+                let life = name.split('-').next().and_then(|life| life.parse().ok());
+                self.started(start, life.filter(|_| taken).map(|life| (name, life)));
             }
         }
         if let Some(payer) = self.payer {

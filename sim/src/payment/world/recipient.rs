@@ -44,6 +44,8 @@ pub(super) struct Recipient {
     now: Time,
     pub(super) receiver: TicketReceiver,
     sender: Address,
+    /// How many recipients were here before; the names of jobs begin with it.
+    life: u64,
     unit: Unit,
     pub(super) price: i64,
     pub(super) secret: Secret,
@@ -72,6 +74,7 @@ impl Recipient {
             now,
             receiver: receiver(now, settings, &secret, chain, 0),
             sender,
+            life: 0,
             unit: settings.unit,
             price: settings.price,
             secret,
@@ -163,7 +166,7 @@ impl Recipient {
         let (session, token) = if starts {
             // The name is the orchestrator's to give; a request that arrives twice makes two jobs.
             self.named += 1;
-            (format!("job-{}-{}", self.now.as_nanos(), self.named), None)
+            (format!("{}-{}", self.life, self.named), None)
         } else {
             let admitted = auth::admit(
                 self.now,
@@ -290,6 +293,7 @@ impl World {
         let mut recipient = Recipient::new(now, settings, self.key.address(), chain.clone(), old);
         recipient.receiver = receiver(now, settings, &secret, chain, life);
         (recipient.secret, recipient.price) = (secret, price);
+        recipient.life = self.recipient_life;
         for (key, value) in self.net.stored(self.recipient) {
             recipient.receiver.restore(&Record {
                 key: key.clone(),
