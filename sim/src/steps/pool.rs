@@ -39,7 +39,7 @@ pub enum Step {
     Stored(u8, bool),
     /// An earlier run saw something.
     Recall(u8),
-    /// So many sessions are wanted from now on.
+    /// Another number of sessions is wanted from now on.
     Ready(u8),
     /// Time passes: so many tens of milliseconds, to the third power.
     Pass(u8),

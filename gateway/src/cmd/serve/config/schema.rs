@@ -195,7 +195,7 @@ pub(super) fn is_table(path: &[String]) -> bool {
     ROWS.iter().any(|row| fits(row.path, path) == Some(false))
 }
 
-/// What is not done yet that a path belongs to.
+/// The feature that is not there yet to which a path belongs.
 pub(super) fn later(path: &[String]) -> Option<&'static str> {
     let found = LATER
         .iter()
