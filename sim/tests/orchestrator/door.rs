@@ -307,7 +307,10 @@ impl Play {
                 .unwrap_or_else(|| panic!("{kind:?}: {answer:?}"));
             let told = match kind {
                 Kind::Impossible | Kind::Nonsense => {
-                    assert!((400..500).contains(&status), "{kind:?}: {status} {text}");
+                    let refused = (400..500).contains(&status);
+                    // Where nobody good can be reached, nobody says that the picture is impossible.
+                    let nobody = !self.calm && *kind == Kind::Impossible && status == 503;
+                    assert!(refused || nobody, "{kind:?}: {status} {text}");
                     continue;
                 }
                 _ if status != 200 => {
@@ -407,7 +410,7 @@ fn play(seed: u64) -> (usize, usize) {
 
 #[test]
 fn every_caller_is_answered_once_and_nobody_is_charged_twice_whoever_dies_vanishes_or_is_slow() {
-    let played = seeds::play("DOOR", &seeds::wanted("DOOR", &[], 12), play);
+    let played = seeds::play("DOOR", &seeds::wanted("DOOR", &[654], 12), play);
     let (full, given_up): (Vec<usize>, Vec<usize>) = played.into_iter().unzip();
     let (full, given_up): (usize, usize) = (full.iter().sum(), given_up.iter().sum());
     println!("{full} times a client was too slow, {given_up} jobs were given up");
