@@ -153,7 +153,7 @@ pub enum Failed {
     },
     /// Nobody took it.
     Exhausted {
-        /// Those who were asked.
+        /// Runners that were asked.
         attempts: Vec<Attempt>,
     },
     /// The app may have worked on the request, and nobody knows. Others were not asked, for want of leave.

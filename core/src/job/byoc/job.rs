@@ -65,7 +65,7 @@ pub(super) enum Signed {
         left: VecDeque<usize>,
         failures: Vec<Failure>,
     },
-    /// It is there; `None` where there is no chain.
+    /// The signature is there; `None` where there is no chain.
     Done(Option<SignedBy>),
 }
 

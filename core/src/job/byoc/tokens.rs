@@ -1,4 +1,4 @@
-//! Who is asked for a token, and who gets the job.
+//! Questions for tokens, and the choice of an orchestrator.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;

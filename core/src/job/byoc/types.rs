@@ -219,19 +219,19 @@ pub enum Failed {
     },
     /// Nobody offers the container.
     NoOrchestrator {
-        /// Those who were asked.
+        /// Orchestrators that were asked.
         attempts: Vec<Attempt>,
     },
     /// Nobody did it.
     Exhausted {
         /// Whether at least one was reached.
         reached: bool,
-        /// Those who were asked.
+        /// Orchestrators that were asked.
         attempts: Vec<Attempt>,
     },
     /// The container may have done it, and nobody knows. Others were not asked, for want of leave.
     Undecided {
-        /// Those who were asked; the last one is the one that may have done it.
+        /// Orchestrators that were asked; the last one may have done it.
         attempts: Vec<Attempt>,
     },
     /// The answer broke off.

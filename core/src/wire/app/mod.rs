@@ -1,5 +1,5 @@
 //! Runner apps behind an orchestrator: listing, sessions and calls as a client sees them (jobs spec 6), and
-//! [registration](registration) as a runner does.
+//! [registration] as a runner does.
 //!
 //! The demand for payment with status 402 is a [`Challenge`](super::challenge::Challenge).
 

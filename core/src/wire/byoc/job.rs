@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::sender::{SignedBy, read_sender};
 use crate::http::Url;
 use crate::sign::{Address, Digest, Signature};
 use crate::wire::error::{WireError, cut};
@@ -246,8 +247,8 @@ impl JobRequest {
         let fields = fields(header)?;
         let text = |name| fields.text(name).map_err(BadJob::Json);
         let job = Self::read(&fields)?;
-        let signed = super::token::read_sender(&text("sender")?, &text("sig")?)
-            .map_err(|err| BadJob::Json(err.why))?;
+        let signed =
+            read_sender(&text("sender")?, &text("sig")?).map_err(|err| BadJob::Json(err.why))?;
         Ok((job, signed))
     }
 }
@@ -273,15 +274,6 @@ pub enum Scheme {
 impl Scheme {
     /// All of them, the common one first.
     pub const ALL: [Self; 2] = [Self::Texts, Self::Framed];
-}
-
-/// The payer that signed something, and its signature.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SignedBy {
-    /// The payer.
-    pub sender: Address,
-    /// The signature.
-    pub signature: Signature,
 }
 
 impl SignedBy {

@@ -43,7 +43,7 @@ pub enum Grounds {
     Status(u16),
 }
 
-/// What an answer with a status from 300 on means.
+/// Says what an answer with a status from 300 on means.
 #[must_use]
 pub fn judge(status: u16, body: &[u8]) -> Verdict {
     let text = String::from_utf8_lossy(body);

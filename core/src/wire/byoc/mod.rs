@@ -8,13 +8,15 @@
 mod job;
 mod judge;
 mod relay;
+mod sender;
 pub mod stream;
 mod token;
 
-pub use job::{BadJob, JobRequest, Scheme, SignRequest, SignedBy, Wishes, read_job_signature};
+pub use job::{BadJob, JobRequest, Scheme, SignRequest, Wishes, read_job_signature};
 pub use judge::{Grounds, Verdict, judge};
 pub use relay::{Relay, Relayed};
-pub use token::{Sender, Token};
+pub use sender::{Sender, SignedBy};
+pub use token::Token;
 
 use crate::http::Url;
 
@@ -26,7 +28,7 @@ pub const SENDER_HEADER: &str = "livepeer-eth-address";
 pub const CAPABILITY_HEADER: &str = "livepeer-capability";
 /// The header with what the payer has left at the orchestrator, in whole wei.
 pub const BALANCE_HEADER: &str = "livepeer-balance";
-/// The same header at the head of a stream of events.
+/// The header with that balance at the head of a stream of events.
 pub const STREAM_BALANCE_HEADER: &str = "livepeer-payment-balance";
 /// The header with the container's own words about its answer.
 pub const METADATA_HEADER: &str = "x-metadata";

@@ -23,7 +23,7 @@ pub struct Relay {
     done: bool,
 }
 
-/// What came of a piece of a stream.
+/// The outcome of a piece of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relayed {
     /// The bytes to pass on; may be empty.

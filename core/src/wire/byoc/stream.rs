@@ -170,7 +170,7 @@ impl StreamChannels {
         Ok(channels)
     }
 
-    /// The same channels at the orchestrator's own host: the one they name may be for runners only.
+    /// The channels at the orchestrator's own host: the host that they name may be for runners only.
     #[must_use]
     pub fn at_home(&self, orchestrator: &Url) -> Self {
         let home = |url: &Option<Url>| url.as_ref().map(|url| orchestrator.with_path(url.path()));

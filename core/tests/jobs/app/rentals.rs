@@ -175,7 +175,7 @@ impl World {
     }
 }
 
-/// What vectors call a runner: its entry in a list, or its address alone.
+/// A runner of the vectors: its entry in a list, or its address alone.
 fn runner(call: &Value) -> Runner {
     let listed = call.get("runner").cloned();
     let bare = || json!({"url": text(call, "runner_url"), "app": "x/y", "mode": "single-shot"});

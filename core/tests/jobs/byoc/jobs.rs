@@ -93,7 +93,7 @@ impl Driven for World {
     }
 }
 
-/// Who pays.
+/// The payer.
 enum Pays {
     Nobody,
     Key,
