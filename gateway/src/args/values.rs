@@ -289,20 +289,18 @@ pub(crate) fn wei(text: &str) -> Result<Wei, &'static str> {
 pub(crate) fn amount(text: &str) -> Result<Amount, &'static str> {
     const WRONG: &str = "it is not an amount such as 50000000000000000 or 0.05ETH";
     const PLACES: usize = 18;
-    let Some(eth) = text.strip_suffix("ETH") else {
-        let wei: i128 = text.parse().map_err(|_| WRONG)?;
-        return (wei >= 0)
-            .then(|| Amount::ratio(wei, 1))
-            .flatten()
-            .ok_or(WRONG);
-    };
-    let (whole, places) = eth.trim().split_once('.').unwrap_or((eth.trim(), "0"));
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    if !digits(whole) || !digits(places) || places.len() > PLACES {
-        return Err(WRONG);
-    }
-    let wei = format!("{whole}{places:0<PLACES$}");
-    let wei: i128 = wei.parse().map_err(|_| WRONG)?;
+    let wei = match text.strip_suffix("ETH").map(str::trim_end) {
+        None => text.to_owned(),
+        Some(eth) => {
+            let (whole, places) = eth.split_once('.').unwrap_or((eth, "0"));
+            if !digits(whole) || !digits(places) || places.len() > PLACES {
+                return Err(WRONG);
+            }
+            format!("{whole}{places:0<PLACES$}")
+        }
+    };
+    let wei: i128 = { wei.parse().ok() }.filter(|_| digits(&wei)).ok_or(WRONG)?;
     Amount::ratio(wei, 1).ok_or(WRONG)
 }
 
