@@ -11,7 +11,8 @@
 //! FRONT and BARE are URLs on loopback, such as `http://127.0.0.1:9935/v1/chat/completions` and
 //! `https://127.0.0.1:18935/llm` of the example `front_mock`; PID is the process of the front. `benches/front.sh` runs
 //! all of it. Every loop is closed: a connection asks again once it has its answer. Every byte of an answer's words is
-//! checked; one that is wrong ends the run.
+//! checked; one that is wrong ends the run. Lines that begin with an equals sign are a figure's name, a value, and where
+//! there were rounds the least and the most of them: times in microseconds, memory in KiB.
 
 mod front_load {
     pub(crate) mod connection;
@@ -177,12 +178,13 @@ fn once(load: &Load, kind: &str, bytes: usize) -> Result<(), Error> {
     let took = ask(&mut connection, &request, &words)?;
     let after = Usage::of(load.pid)?;
     println!(
-        "a request of {} bytes: {:.0} us; memory rose by {} bytes at most, {} more than the request",
+        "a request of {} bytes: {:.0} us; memory rose by {} bytes at most",
         request.len(),
         micros(took),
         after.most.saturating_sub(before.resident),
-        after.most.saturating_sub(before.resident) as i64 - request.len() as i64,
     );
+    let beyond = after.most.saturating_sub(before.resident) as i64 - request.len() as i64;
+    println!("= beyond {}", beyond / 1024);
     Ok(())
 }
 
@@ -201,11 +203,9 @@ fn refused(load: &Load) -> Result<(), Error> {
         count += 1;
     }
     let used = Usage::of(load.pid)?.cpu - before.cpu;
-    println!(
-        "{:.0} refused a second over one connection, {:.0} us CPU each",
-        f64::from(count) / start.elapsed().as_secs_f64(),
-        micros(used) / f64::from(count.max(1)),
-    );
+    let rate = f64::from(count) / start.elapsed().as_secs_f64();
+    println!("= rate {rate:.0}");
+    println!("= cpu {:.0}", micros(used) / f64::from(count.max(1)));
     Ok(())
 }
 
@@ -216,7 +216,7 @@ fn pairs(load: &Load, rounds: u64, kind: &str, bytes: usize) -> Result<(), Error
     let (mut front, mut bare) = (load.front.connect()?, load.bare.connect()?);
     ask(&mut front, &there, &words)?;
     ask(&mut bare, &direct, &words)?;
-    let mut added = (Vec::new(), Vec::new());
+    let mut figures = [(); 4].map(|()| Vec::new());
     for round in 1..=rounds {
         let before = Usage::of(load.pid)?;
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
@@ -230,8 +230,16 @@ fn pairs(load: &Load, rounds: u64, kind: &str, bytes: usize) -> Result<(), Error
         theirs.sort_unstable();
         let quantiles = |share| (quantile(&ours, share), quantile(&theirs, share));
         let ((p50, bare50), (p99, bare99)) = (quantiles(0.5), quantiles(0.99));
-        added.0.push(micros(p50) - micros(bare50));
-        added.1.push(micros(p99) - micros(bare99));
+        let cpu = micros(used.cpu - before.cpu) / ours.len() as f64;
+        let added = [
+            micros(p50) - micros(bare50),
+            micros(p99) - micros(bare99),
+            micros(bare50),
+            cpu,
+        ];
+        for (figure, value) in figures.iter_mut().zip(added) {
+            figure.push(value);
+        }
         println!(
             "round {round}: {} pairs; p50 {:.0} us, bare {:.0}; p99 {:.0} us, bare {:.0}; {:.0} us CPU each; {}",
             ours.len(),
@@ -239,17 +247,16 @@ fn pairs(load: &Load, rounds: u64, kind: &str, bytes: usize) -> Result<(), Error
             micros(bare50),
             micros(p99),
             micros(bare99),
-            micros(used.cpu - before.cpu) / ours.len() as f64,
+            cpu,
             used.memory()
         );
     }
-    let middle = |of: &mut Vec<f64>| {
+    for (name, of) in ["p50", "p99", "bare", "cpu"].into_iter().zip(&mut figures) {
         of.sort_unstable_by(f64::total_cmp);
-        (of[of.len() / 2], of[0], of[of.len() - 1])
-    };
-    for (name, of) in [("p50", &mut added.0), ("p99", &mut added.1)] {
-        let (median, least, most) = middle(of);
-        println!("added {name}: {median:.0} us ({least:.0} to {most:.0})");
+        if let [least, .., most] | [least @ most] = &of[..] {
+            let median = of[of.len() / 2];
+            println!("= {name} {median:.0} {least:.0} {most:.0}");
+        }
     }
     Ok(())
 }
@@ -286,6 +293,7 @@ fn closed(target: &Target, connections: usize, span: Duration) -> Result<Vec<Dur
 /// More and more connections, front and bare in turns; the most requests a second within each limit of the 99th of 100.
 fn frontier(load: &Load, most: usize) -> Result<(), Error> {
     let mut best = [[0.0_f64; 4]; 2];
+    let mut busy = f64::MAX;
     let limits = [1, 5, 10, 50].map(Duration::from_millis);
     let mut connections = 1;
     while connections <= most.min(MAX_CONNECTIONS) {
@@ -296,6 +304,9 @@ fn frontier(load: &Load, most: usize) -> Result<(), Error> {
             let used = Usage::of(load.pid)?.cpu - before.cpu;
             let (p50, p99) = (quantile(&times, 0.5), quantile(&times, 0.99));
             let cpu = micros(used) / times.len().max(1) as f64;
+            if which == 0 {
+                busy = busy.min(cpu);
+            }
             for (best, limit) in best[which].iter_mut().zip(limits) {
                 *best = if p99 <= limit { best.max(rate) } else { *best };
             }
@@ -312,16 +323,20 @@ fn frontier(load: &Load, most: usize) -> Result<(), Error> {
         let (ours, theirs) = (best[0][at], best[1][at]);
         let share = ours / theirs.max(1.0);
         println!("p99 within {limit:?}: {ours:.0}/s, bare {theirs:.0}/s, {share:.2} of it");
+        if limit == Duration::from_millis(5) {
+            println!("= rate {ours:.0}\n= share {share:.2}");
+        }
     }
+    println!("= cpu {busy:.0}");
     Ok(())
 }
 
 /// How late the chunks of streams came.
 #[derive(Default)]
 struct Late {
-    /// Between request and first chunk.
+    /// Between request and first chunk: all streams begin at once, so the last waits for the others.
     first: Vec<Duration>,
-    /// Between a chunk's leaving the orchestrator and its coming here.
+    /// Between a later chunk's leaving the orchestrator and its coming here.
     after: Vec<Duration>,
 }
 
@@ -334,13 +349,14 @@ fn stream(target: &Target, request: &[u8], chunks: u32, late: &mut Late) -> Resu
         let Some((number, nanos)) = front::stamp(line) else {
             return true;
         };
-        if next == 0 {
-            late.first.push(start.elapsed());
-        }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let now = now.unwrap_or_default().as_nanos() as u64;
-        late.after
-            .push(Duration::from_nanos(now.saturating_sub(nanos)));
+        match next {
+            0 => late.first.push(start.elapsed()),
+            _ => late
+                .after
+                .push(Duration::from_nanos(now.saturating_sub(nanos))),
+        }
         let is_next = number == next;
         next += 1;
         is_next
@@ -388,23 +404,30 @@ fn streams(load: &Load, count: usize, chunks: u32) -> Result<(), Error> {
             }
         }
     }
+    let mut p99 = Vec::new();
     for (name, late) in ["bare", "front"].into_iter().zip(&mut all) {
         late.first.sort_unstable();
         late.after.sort_unstable();
+        let of = |times: &[Duration], share| micros(quantile(times, share));
+        p99.push(of(&late.after, 0.99));
         println!(
             "{name}: first chunk p50 {:.0} us, p99 {:.0} us; chunks late p50 {:.0} us, p99 {:.0} us; {} chunks",
-            micros(quantile(&late.first, 0.5)),
-            micros(quantile(&late.first, 0.99)),
-            micros(quantile(&late.after, 0.5)),
-            micros(quantile(&late.after, 0.99)),
+            of(&late.first, 0.5),
+            of(&late.first, 0.99),
+            of(&late.after, 0.5),
+            of(&late.after, 0.99),
             late.after.len()
         );
     }
     let each = memory.saturating_sub(idle.resident) as f64 / 1024.0 / count as f64;
     let lost = lost.load(Ordering::Relaxed);
-    println!(
-        "{count} streams at once, {rounds} times; {lost} lost or out of order; {each:.1} KiB each"
-    );
+    println!("{count} streams at once, {rounds} times");
+    println!("= lost {lost}\n= memory {each:.1}");
+    println!("= late {:.0}", p99[1] - p99[0]);
+    println!("= first {:.0}", {
+        let first = |which: usize| micros(quantile(&all[which].first, 0.5));
+        first(1) - first(0)
+    });
     if lost > 0 {
         return Err("streams were lost".into());
     }
