@@ -197,7 +197,8 @@ impl<E> Outbox<E> {
         self.queue.push_back(Output::Event(event));
     }
 
-    /// Passes on an effect that a [`Child`] stamped.
+    /// Queues an effect under a name that is there already: what a [`Child`] stamped, or a further word about what was
+    /// asked for before.
     pub fn forward(&mut self, id: EffectId, effect: Effect) {
         self.queue.push_back(Output::Effect(id, effect));
     }

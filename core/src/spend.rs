@@ -4,14 +4,22 @@ use alloc::boxed::Box;
 
 use crate::error::Broken;
 use crate::money::Amount;
-use crate::store::StoreFailed;
+use crate::store::{Record, StoreFailed};
 use crate::time::Time;
 
 /// A change of what is spent. Who keeps the count is [`payment::Spending`](crate::payment::Spending).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Spend {
     /// Counts this before it may leave.
-    Take(Amount),
+    Take {
+        /// The amount.
+        value: Amount,
+        /// A fact that has to be durable before it may leave, too: one commit makes both so.
+        record: Option<Record>,
+    },
+    /// Counts what was asked for under this id no more, as soon as it is counted: whoever asked goes on without the
+    /// answer. Has no answer.
+    Cancel,
     /// Counts this no more: it was taken, and never left. Has no answer.
     GiveBack {
         /// The amount that was taken.

@@ -71,7 +71,7 @@ macro_rules! adapter {
         pub use $crate::livepeer_core::handshake::PinChange;
         pub use $crate::livepeer_core::http::{Trust, Url};
         pub use $crate::livepeer_core::money::{Amount, Price, Wei};
-        pub use $crate::livepeer_core::payment::guard::Budget;
+        pub use $crate::livepeer_core::payment::Budget;
         pub use $crate::livepeer_core::payment::session::{LocalAccount, Paid};
         pub use $crate::livepeer_core::pipeline::{Pipeline, WorkUnit};
         pub use $crate::livepeer_core::prefer::Preferences;

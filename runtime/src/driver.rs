@@ -20,8 +20,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use livepeer_core::payment::Spending;
-use livepeer_core::payment::guard::Budget;
+use livepeer_core::payment::{Budget, Spending};
 use livepeer_core::signers::Standing;
 use livepeer_core::{SignerHealth, Time};
 use rustls::ServerConfig;
@@ -92,8 +91,8 @@ impl<R: Runtime> Driver<R> {
     }
 
     /// Limits what all jobs on this driver and its clones spend together. With a key, what was spent is made durable
-    /// under it, in the store of the driver, before a payment leaves; give the budget what was stored before a restart
-    /// ([`Budget::restore`]).
+    /// in records whose keys begin with it, in the store of the driver, before a payment leaves; give the budget what was
+    /// stored before a restart ([`Budget::restore`]).
     #[must_use]
     pub fn with_limit(mut self, budget: Budget, key: Option<String>) -> Self {
         self.services.limit = None;

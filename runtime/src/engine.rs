@@ -1,6 +1,6 @@
 //! The machine behind its lock: feeding, draining, and what is done once the lock is free.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use livepeer_core::http::{self, In, Out};
 use livepeer_core::money::Amount;
-use livepeer_core::spend::Spend;
+use livepeer_core::spend::{Spend, SpendRefused};
 use livepeer_core::store::{Record, StoreFailed};
 use livepeer_core::{Digest, Effect, EffectId, Input, Machine, Output, Time};
 use tracing::{error, trace};
@@ -62,6 +62,8 @@ struct State<M: Drivable> {
     servers: Vec<Weak<Signal>>,
     records: VecDeque<(EffectId, Record)>,
     storing: bool,
+    /// Amounts that are being counted, and still wanted.
+    taking: BTreeSet<EffectId>,
     /// The time at which the machine wants to be woken.
     wake: Option<Time>,
     /// The time at which the timer task will look next; later wake times are left to it.
@@ -78,7 +80,7 @@ struct Todo {
     wakes: Wakes,
     starts: Vec<(Exchange, http::Request)>,
     signs: Vec<(EffectId, Digest)>,
-    takes: Vec<(EffectId, Amount)>,
+    takes: Vec<(EffectId, Amount, Option<Record>)>,
     gives: Vec<(Time, Amount)>,
     store: bool,
     /// Records for which there is no room.
@@ -127,6 +129,7 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
                 servers: Vec::new(),
                 records: VecDeque::new(),
                 storing: false,
+                taking: BTreeSet::new(),
                 wake: None,
                 armed: None,
                 timer: None,
@@ -190,9 +193,14 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
                         todo.unstored.push(id);
                     }
                 }
-                Output::Effect(id, Effect::Spend(Spend::Take(value))) => {
+                Output::Effect(id, Effect::Spend(Spend::Take { value, record })) => {
                     trace!(?id, "out: spend");
-                    todo.takes.push((id, value));
+                    state.taking.insert(id);
+                    todo.takes.push((id, value, record));
+                }
+                Output::Effect(id, Effect::Spend(Spend::Cancel)) => {
+                    trace!(?id, "out: spend no more");
+                    state.taking.remove(&id);
                 }
                 Output::Effect(_, Effect::Spend(Spend::GiveBack { value, at })) => {
                     trace!("out: give back");
@@ -264,16 +272,9 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
                 me.input(Input::Signed(id, answer));
             }));
         }
-        for (id, value) in todo.takes {
+        for (id, value, record) in todo.takes {
             let me = Arc::clone(&me);
-            self.begin(Box::pin(async move {
-                let answer = match &me.services.limit {
-                    Some(limit) => limit.take(value).await,
-                    None => Ok(me.services.now()),
-                };
-                trace!(?id, ok = answer.is_ok(), "in: spent");
-                me.input(Input::Spent(id, answer));
-            }));
+            self.begin(Box::pin(me.take(id, value, record)));
         }
         if let Some(limit) = &self.services.limit {
             for (at, value) in todo.gives {
@@ -332,6 +333,30 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
         }
     }
 
+    /// Has an amount counted, and its record stored. One that is not wanted any more is given back.
+    async fn take(self: Arc<Self>, id: EffectId, value: Amount, record: Option<Record>) {
+        let answer = match (&self.services.limit, record) {
+            (Some(limit), record) => limit.take(value.clone(), record).await,
+            (None, None) => Ok(self.services.now()),
+            (None, Some(record)) => match self.services.store.put(vec![record]).await {
+                Ok(()) => Ok(self.services.now()),
+                Err(error) => Err(SpendRefused::NotStored(not_stored(&error))),
+            },
+        };
+        trace!(?id, ok = answer.is_ok(), "in: spent");
+        let counted = answer.as_ref().ok().copied();
+        let wanted = self.run_with(|state, now| {
+            let wanted = state.taking.remove(&id) && !state.closed;
+            if wanted {
+                state.machine.handle_input(now, Input::Spent(id, answer));
+            }
+            wanted
+        });
+        if let (false, Some(at), Some(limit)) = (wanted, counted, &self.services.limit) {
+            limit.give_back(at, &value);
+        }
+    }
+
     /// Stores what is queued, in order, until nothing is.
     async fn store_records(self: Arc<Self>) {
         loop {
@@ -346,10 +371,7 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
             let (ids, records): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
             let answer = self.services.store.put(records).await;
             // What was not stored is not spoken of: the machine decides what that means.
-            let answer = answer.map_err(|error| {
-                error!(%error, "records were not stored");
-                StoreFailed(error.to_string())
-            });
+            let answer = answer.map_err(|error| not_stored(&error));
             for id in ids {
                 trace!(?id, ok = answer.is_ok(), "in: stored");
                 self.input(Input::Stored(id, answer.clone()));
@@ -543,4 +565,9 @@ impl<M: Drivable, R: Runtime> PeerSink for Engine<M, R> {
         })?;
         Some(Exchange { id, lane, sink })
     }
+}
+
+fn not_stored(error: &std::io::Error) -> StoreFailed {
+    error!(%error, "records were not stored");
+    StoreFailed(error.to_string())
 }

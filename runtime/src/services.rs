@@ -5,6 +5,7 @@ use std::sync::Arc;
 use livepeer_core::Time;
 use livepeer_core::money::Amount;
 use livepeer_core::spend::SpendRefused;
+use livepeer_core::store::Record;
 
 use crate::http::Client;
 use crate::keys::{KeyHolder, Pending};
@@ -30,8 +31,12 @@ impl<R: Runtime> Services<R> {
 
 /// A limit on spending, as those see it who spend.
 pub(crate) trait Purse: Send + Sync {
-    /// Counts an amount, and waits until it may leave.
-    fn take(&self, value: Amount) -> Pending<'_, Result<Time, SpendRefused>>;
+    /// Counts an amount, stores the record with it, and waits until it may leave.
+    fn take(
+        &self,
+        value: Amount,
+        record: Option<Record>,
+    ) -> Pending<'_, Result<Time, SpendRefused>>;
 
     /// Counts an amount no more that was counted at that time.
     fn give_back(&self, at: Time, value: &Amount);

@@ -32,11 +32,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::http::{Fault, In, Out};
+use livepeer_core::money::Amount;
+use livepeer_core::payment::Budget;
 use livepeer_core::sign::SignRefused;
 use livepeer_core::spend::Spend;
 use livepeer_core::store::StoreFailed;
 use livepeer_core::{Effect, EffectId, Input, Machine, Seed, Time};
 
+use crate::purse::recall;
 use crate::{Agenda, Dice, Key};
 use link::Exchange;
 use slot::{Erased, Slot};
@@ -170,6 +173,23 @@ impl Net {
         self.slot(node).key = Some(key);
     }
 
+    /// Limits what a machine spends, over all its lives.
+    pub fn limit<M: Machine + 'static>(&mut self, node: Node<M>, limits: Budget) {
+        let slot = self.slot(node);
+        (slot.limits, slot.purse) = (limits, None);
+    }
+
+    /// The amount that a machine has spent, over all its lives.
+    #[must_use]
+    pub fn spent<M: Machine + 'static>(&self, node: Node<M>) -> Amount {
+        let slot = self.held(node);
+        let purse = slot.purse.as_ref();
+        purse.map_or_else(
+            || recall(Budget::unlimited(), &slot.store).spent(),
+            |purse| purse.budget().spent(),
+        )
+    }
+
     /// Lets the store of a machine fail at those of its writes, counted from zero. What it says it did not keep it did
     /// not keep.
     pub fn fail_store<M: Machine + 'static>(&mut self, node: Node<M>, writes: Range<u64>) {
@@ -202,6 +222,7 @@ impl Net {
     pub fn die<M: Machine + 'static>(&mut self, node: Node<M>) {
         let slot = self.slot(node);
         slot.life += 1;
+        slot.purse = None;
         for record in std::mem::take(&mut slot.unsaved).into_values() {
             if self.dice.percent(50) {
                 // Whether it was kept is told to nobody.
@@ -407,7 +428,9 @@ impl Net {
                 }
                 self.http(node, id, step);
             }
-            Effect::Spend(Spend::GiveBack { .. }) => {}
+            Effect::Spend(change @ (Spend::Cancel | Spend::GiveBack { .. })) => {
+                self.nodes[node].spend(self.now, id, change, true);
+            }
             effect => {
                 let jitter = self.service_jitter.as_nanos() as u64;
                 let jitter = match jitter {
@@ -448,7 +471,16 @@ impl Net {
                 let signed = self.nodes[node].key().map(|key| key.sign(digest));
                 Input::Signed(id, signed.ok_or_else(|| SignRefused("no key".into())))
             }
-            Effect::Spend(_) | Effect::Http(_) => Input::Spent(id, Ok(self.now)),
+            Effect::Spend(change) => {
+                let fails = self.faults.befalls(self.faults.unkept, &mut self.dice);
+                self.store_failures += u32::from(fails);
+                let now = self.now;
+                match self.nodes[node].spend(now, id, change, !fails) {
+                    Some(answer) => answer,
+                    None => return,
+                }
+            }
+            Effect::Http(_) => return,
         };
         self.input(node, input);
     }

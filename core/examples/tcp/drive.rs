@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use livepeer_core::http::{Fault, Headers, In, Out, Request, Response};
 use livepeer_core::sign::SignRefused;
+use livepeer_core::spend::Spend;
 use livepeer_core::{Effect, Input, Machine, Output, Time};
 
 /// Drives a machine that asks with plain GETs, until `done` says that an event was the one it waited for.
@@ -30,7 +31,10 @@ fn drive<M: Machine>(machine: &mut M, mut done: impl FnMut(M::Event) -> bool) {
                 }
                 Output::Effect(id, Effect::Store(_)) => answers.push(Input::Stored(id, Ok(()))),
                 // One with a limit for several machines counts.
-                Output::Effect(id, Effect::Spend(_)) => answers.push(Input::Spent(id, Ok(now()))),
+                Output::Effect(id, Effect::Spend(Spend::Take { .. })) => {
+                    answers.push(Input::Spent(id, Ok(now())));
+                }
+                Output::Effect(_, Effect::Spend(_)) => {}
                 Output::Event(event) => {
                     if done(event) {
                         return;

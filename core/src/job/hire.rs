@@ -13,7 +13,7 @@
 //!                        └──── Failed ────────── Failed ───────────┴──▶ the job ends it
 //! ```
 //!
-//! The hires of a job spend from one [`Purse`].
+//! The hires of a job pay from one [`Purse`].
 
 use alloc::collections::VecDeque;
 use alloc::string::ToString as _;
@@ -25,7 +25,6 @@ use crate::error::{Advice, Broken, Cause, Failure, Party, Reason};
 use crate::handshake::{self, Handshake};
 use crate::machine::{Child, ChildIds, EffectId, Input, Outbox, earlier};
 use crate::money::Price;
-use crate::payment::guard::Budget;
 use crate::payment::session::{self, Credentials, Delivered, Fee, Paid, PaymentId};
 use crate::payment::{Payer, PaymentSession};
 use crate::pool::{Lease, Outcome};
@@ -34,7 +33,7 @@ use crate::signers::SignerHealth;
 use crate::time::Time;
 use crate::wire::OrchestratorInfo;
 
-/// The money of a job: whose it is, and how much of it may be spent how.
+/// The money of a job: whose it is, and how it is paid.
 pub(crate) struct Purse {
     payer: Payer,
     config: session::Config,
@@ -69,18 +68,6 @@ impl Purse {
         PaymentSession::new(now, config, info, self.payer.clone(), account)
     }
 
-    /// Counts what was spent in a session.
-    pub(super) fn count(&mut self, session: &PaymentSession) {
-        self.config.budget = session.budget().clone();
-    }
-
-    /// Remembers what a session has taught.
-    pub(super) fn learn(&mut self, session: &PaymentSession) {
-        // What was spent here counts against the next one too.
-        self.count(session);
-        self.learn_nonces(session);
-    }
-
     /// Remembers what a session has taught of nonces.
     pub(super) fn learn_nonces(&mut self, session: &PaymentSession) {
         if let (Payer::Account(mine), Some(account)) = (&mut self.payer, session.account()) {
@@ -92,11 +79,6 @@ impl Purse {
     /// Remembers how signers have been.
     pub(super) fn learn_signers(&mut self, seen: &SignerHealth) {
         self.payer.learn(seen);
-    }
-
-    /// The budget, as of the last count.
-    pub(super) const fn budget(&self) -> &Budget {
-        &self.config.budget
     }
 
     pub(crate) fn set_chain(&mut self, view: ChainView) {
@@ -201,18 +183,6 @@ impl Hire {
         self.payment.get_mut()
     }
 
-    /// Takes over what was spent from the purse meanwhile.
-    pub(crate) fn follow(&mut self, purse: &Purse) {
-        self.payment
-            .get_mut()
-            .set_budget(purse.config.budget.clone());
-    }
-
-    /// Has the purse know what was spent.
-    pub(crate) fn count(&self, purse: &mut Purse) {
-        purse.count(self.payment.get());
-    }
-
     // ---- the request -----------------------------------------------------------------------------------------
 
     /// Pays for a request.
@@ -279,7 +249,7 @@ impl Hire {
 
     /// Ends the payments and the renewals. The lease is to go back to its pool.
     pub(crate) fn end<E>(mut self, now: Time, purse: &mut Purse, out: &mut Outbox<E>) -> Lease {
-        purse.learn(self.payment.get());
+        purse.learn_nonces(self.payment.get());
         self.payment.get_mut().close(now);
         self.payment.drain(out, |_| ());
         self.handshake.get_mut().close(now);

@@ -1,20 +1,17 @@
 //! The payer's own eyes: what is paid is read before it is sent, whoever signed it.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::string::{String, ToString as _};
 use core::time::Duration;
 
-use num_rational::BigRational;
+use bytes::Bytes;
 
 use super::ledger::worth;
 use super::nonce::{MAX_NONCES, SenderNonces};
 use super::ticket::{Ticket, expected_value};
 use crate::error::{Broken, NamedPrice, Signed};
 use crate::money::{Amount, Price};
-use crate::sign::Address;
-use crate::store::Record;
-use crate::time::Time;
+use crate::sign::{Address, Digest};
 use crate::units::Unit;
 use crate::wire::{AuthToken, Payment, SegmentCredentials, TicketParams};
 
@@ -35,7 +32,12 @@ pub struct Expected<'a> {
     pub nonces: SenderNonces,
     /// The most tickets that we send at once.
     pub max_tickets: usize,
+    /// Credentials whose signature was checked before: those of one job are all alike.
+    pub known: Option<&'a SignedCredentials>,
 }
+
+/// The signature under credentials: their digest, and the bytes of the signature.
+pub type SignedCredentials = (Digest, Bytes);
 
 /// The result of checking a payment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub struct Verified {
     pub nonces: SenderNonces,
     /// The job that the credentials name.
     pub manifest_id: String,
+    /// The signature under them.
+    pub credentials: SignedCredentials,
 }
 
 /// Reads both headers of a payment and compares them with what was asked for.
@@ -69,13 +73,25 @@ pub fn verify(
         what: "segment",
         why: err.to_string(),
     })?;
-    let mut verified = check_tickets(&payment, expected)?;
-    check_credentials(&credentials, expected)?;
-    verified.manifest_id = credentials.manifest_id;
-    Ok(verified)
+    let (ev, nonces) = check_tickets(&payment, expected)?;
+    let signed = check_credentials(&credentials, expected)?;
+    // Bounded by the check.
+    let tickets = payment.tickets.len() as u32;
+    Ok(Verified {
+        tickets,
+        value: worth(tickets.into(), &ev),
+        ev,
+        nonces,
+        manifest_id: credentials.manifest_id,
+        credentials: signed,
+    })
 }
 
-fn check_tickets(payment: &Payment, expected: &Expected<'_>) -> Result<Verified, Box<Broken>> {
+/// The expected value of a ticket, and the nonces used afterwards.
+fn check_tickets(
+    payment: &Payment,
+    expected: &Expected<'_>,
+) -> Result<(Amount, SenderNonces), Box<Broken>> {
     if payment.sender != expected.sender {
         return Err(Box::new(Broken::Sender {
             ours: expected.sender,
@@ -123,14 +139,7 @@ fn check_tickets(payment: &Payment, expected: &Expected<'_>) -> Result<Verified,
         nonces = SenderNonces::new(params.recipient_rand_hash, sent.nonce);
     }
     let ev = expected_value(&params.face_value, &params.win_prob);
-    Ok(Verified {
-        // Bounded above.
-        tickets: payment.tickets.len() as u32,
-        value: worth(payment.tickets.len() as u64, &ev),
-        ev,
-        nonces,
-        manifest_id: String::new(),
-    })
+    Ok((ev, nonces))
 }
 
 /// Whether tickets are made from a quote. A signer fills in the round if the orchestrator left it out.
@@ -147,7 +156,7 @@ fn same_quote(params: &TicketParams, quote: &TicketParams) -> bool {
 fn check_credentials(
     credentials: &SegmentCredentials,
     expected: &Expected<'_>,
-) -> Result<(), Box<Broken>> {
+) -> Result<SignedCredentials, Box<Broken>> {
     if !expected.manifest_id.is_empty() && credentials.manifest_id != expected.manifest_id {
         return Err(Box::new(Broken::Job {
             ours: expected.manifest_id.into(),
@@ -157,9 +166,13 @@ fn check_credentials(
     if credentials.auth_token.as_ref() != expected.auth_token {
         return Err(Box::new(Broken::Token));
     }
-    credentials
-        .verify(expected.sender)
-        .map_err(|_| Box::new(Broken::Signature(Signed::Credentials)))
+    let signed = (credentials.digest(), credentials.signature.clone());
+    if expected.known != Some(&signed) {
+        credentials
+            .verify(expected.sender)
+            .map_err(|_| Box::new(Broken::Signature(Signed::Credentials)))?;
+    }
+    Ok(signed)
 }
 
 /// Whether a payment's value fits the work it is for.
@@ -215,162 +228,6 @@ impl Proportion {
         let carried = core::mem::take(&mut self.carried) + value.clone() - fee.clone();
         if carried.is_positive() {
             self.carried = carried;
-        }
-    }
-}
-
-/// Limits on spending, and the amount spent. Counts tickets at their expected value from the moment they may leave, so
-/// a payment that was lost on the way counts as spent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Budget {
-    /// The limit for the job; `None` for no limit.
-    pub per_job: Option<Amount>,
-    /// The limit for any sixty minutes; `None` for no limit.
-    pub per_hour: Option<Amount>,
-    spent: Amount,
-    recent: VecDeque<(Time, Amount)>,
-}
-
-/// The window of [`Budget::per_hour`].
-const HOUR: Duration = Duration::from_secs(3600);
-
-/// Payments within this time of each other may count as one, at the later time: an hour has at most 361 such times.
-const SLOT: Duration = Duration::from_secs(10);
-
-const fn slot(at: Time) -> u64 {
-    at.as_nanos() / SLOT.as_nanos() as u64
-}
-
-impl Budget {
-    /// No limit, only the count.
-    #[must_use]
-    pub fn unlimited() -> Self {
-        Self::default()
-    }
-
-    /// Sets the limit for all payments.
-    #[must_use]
-    pub fn per_job(mut self, limit: Amount) -> Self {
-        self.per_job = Some(limit);
-        self
-    }
-
-    /// Sets the limit for any sixty minutes.
-    #[must_use]
-    pub fn per_hour(mut self, limit: Amount) -> Self {
-        self.per_hour = Some(limit);
-        self
-    }
-
-    /// The amount spent in all.
-    #[must_use]
-    pub const fn spent(&self) -> &Amount {
-        &self.spent
-    }
-
-    /// The amount spent in the last sixty minutes.
-    #[must_use]
-    pub fn spent_in_hour(&self, now: Time) -> Amount {
-        self.recent
-            .iter()
-            .filter(|(at, _)| *at + HOUR > now)
-            .map(|(_, value)| value.clone())
-            .sum()
-    }
-
-    /// Whether `value` more may be spent.
-    ///
-    /// # Errors
-    /// The limit that it would pass.
-    pub fn check(&self, now: Time, value: &Amount) -> Result<(), Box<Broken>> {
-        let in_all = |_| self.spent.clone();
-        let in_hour = |now| self.spent_in_hour(now);
-        // Summing up an hour costs more than a signature, so it is left where there is no limit.
-        let limits: [(_, _, &dyn Fn(Time) -> Amount); 2] = [
-            ("job", &self.per_job, &in_all),
-            ("hour", &self.per_hour, &in_hour),
-        ];
-        for (per, limit, spent) in limits {
-            let Some(limit) = limit else { continue };
-            let spent = spent(now);
-            if spent.clone() + value.clone() > *limit {
-                return Err(Box::new(Broken::Budget {
-                    per,
-                    spent,
-                    value: value.clone(),
-                    limit: limit.clone(),
-                }));
-            }
-        }
-        Ok(())
-    }
-
-    /// Counts `value` as spent.
-    pub fn spend(&mut self, now: Time, value: &Amount) {
-        self.spent += value;
-        while self.recent.front().is_some_and(|(at, _)| *at + HOUR <= now) {
-            self.recent.pop_front();
-        }
-        match self.recent.back_mut() {
-            Some((at, sum)) if slot(*at) == slot(now) => {
-                *at = now.max(*at);
-                *sum += value;
-            }
-            _ => self.recent.push_back((now, value.clone())),
-        }
-    }
-
-    /// Counts `value` as spent no more: it was counted at that time, and never left.
-    pub fn give_back(&mut self, at: Time, value: &Amount) {
-        self.spent -= value;
-        let counted = { self.recent.iter_mut() }.find(|(when, _)| slot(*when) == slot(at));
-        if let Some((_, sum)) = counted.filter(|(_, sum)| *sum >= *value) {
-            *sum -= value;
-        }
-    }
-
-    /// The record, under `key`, of the spending that has to survive a crash.
-    #[must_use]
-    pub fn to_record(&self, key: String) -> Record {
-        let mut text = self.spent.to_string();
-        for (at, value) in &self.recent {
-            text.push_str(&alloc::format!("\n{} {value}", at.as_nanos()));
-        }
-        Record {
-            key,
-            value: Some(text.into_bytes().into()),
-        }
-    }
-
-    /// Begins another job: what was spent before counts for the hour only.
-    #[must_use]
-    pub fn next_job(mut self) -> Self {
-        self.spent = Amount::zero();
-        self
-    }
-
-    /// Takes back what survived; says whether the record was readable. Limits stay as they are.
-    pub fn restore(&mut self, record: &Record) -> bool {
-        let read = || {
-            let text = core::str::from_utf8(record.value.as_ref()?).ok()?;
-            let mut lines = text.lines();
-            let spent: BigRational = lines.next()?.parse().ok()?;
-            let recent = lines
-                .map(|line| {
-                    let (at, value) = line.split_once(' ')?;
-                    let value: BigRational = value.parse().ok()?;
-                    Some((Time::from_nanos(at.parse().ok()?), Amount::from(value)))
-                })
-                .collect::<Option<VecDeque<_>>>()?;
-            Some((Amount::from(spent), recent))
-        };
-        match read() {
-            Some((spent, recent)) => {
-                self.spent = spent;
-                self.recent = recent;
-                true
-            }
-            None => false,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Probabilistic micropayments, both sides of them (payments spec).
 
 pub mod auth;
+pub mod budget;
 pub mod byoc;
 pub mod guard;
 pub mod ledger;
@@ -19,6 +20,7 @@ pub mod ticket;
 
 pub use crate::units::{Meter, Unit};
 pub use auth::Secret;
+pub use budget::Budget;
 pub use receiver::TicketReceiver;
 pub use remote::SignerServer;
 pub use session::{Payer, PaymentSession};

@@ -1,18 +1,20 @@
 //! Invariants of the payments spec (19), for numbers drawn at random.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use livepeer_core::capabilities::Ceilings;
 use livepeer_core::error::Broken;
 use livepeer_core::money::{Amount, Price, Wei};
-use livepeer_core::payment::guard::{Budget, Proportion};
+use livepeer_core::payment::guard::Proportion;
 use livepeer_core::payment::mint::{Policy, plan};
 use livepeer_core::payment::ticket::{certain, expected_value, recipient_rand_hash, wins};
-use livepeer_core::payment::{Meter, Unit};
+use livepeer_core::payment::{Budget, Meter, Spending, Unit, spending};
 use livepeer_core::rng::Rng;
+use livepeer_core::store::Record;
 use livepeer_core::units::PIXELS_PER_SECOND;
 use livepeer_core::wire::signer::PaymentRequest;
-use livepeer_core::{ChainView, Time};
+use livepeer_core::{ChainView, Effect, Input, Machine as _, Output, Time};
 use livepeer_proto::net;
 use num_bigint::BigUint;
 use proptest::prelude::*;
@@ -136,7 +138,9 @@ proptest! {
         payments in prop::collection::vec((prop_oneof![0_u64..1_200, 0_u64..9], 1_u64..50), 1..80),
         limit in 20_u64..200,
     ) {
-        let mut budget = Budget::unlimited().per_hour(wei(limit)).per_job(wei(limit * 3));
+        let limits = Budget::unlimited().per_hour(wei(limit)).per_job(wei(limit * 3));
+        let mut spending = Spending::new(NOW, limits.clone(), Some("spent".into()));
+        let mut store: BTreeMap<String, Record> = BTreeMap::new();
         let mut spent: Vec<(Time, u64)> = Vec::new();
         let mut now = NOW;
         for (after, value) in payments {
@@ -145,12 +149,12 @@ proptest! {
             let since = |hour| -> u64 { spent.iter().filter(|(at, _)| *at + hour > now).map(|(_, v)| v).sum() };
             let (recent, most) = (since(hour), since(hour + Duration::from_secs(10)));
             let all: u64 = spent.iter().map(|(_, v)| v).sum();
+            let budget = spending.budget();
             prop_assert!(budget.spent_in_hour(now) >= wei(recent) && budget.spent_in_hour(now) <= wei(most));
-            prop_assert_eq!(budget.spent(), &wei(all));
-            match budget.check(now, &wei(value)) {
-                Ok(()) => {
+            prop_assert_eq!(budget.spent(), wei(all));
+            match spending.take(now, &wei(value), None) {
+                Ok(_) => {
                     prop_assert!(recent + value <= limit && all + value <= limit * 3);
-                    budget.spend(now, &wei(value));
                     spent.push((now, value));
                 }
                 Err(broken) => {
@@ -159,9 +163,30 @@ proptest! {
                     prop_assert!(told);
                 }
             }
-            let mut again = Budget::unlimited();
-            prop_assert!(again.restore(&budget.to_record("spent".into())));
-            prop_assert_eq!(again.spent_in_hour(now), budget.spent_in_hour(now));
+            let (mut written, mut told) = (0, false);
+            loop {
+                match spending.poll_output() {
+                    Output::Effect(id, Effect::Store(record)) => {
+                        written += 1;
+                        match record.value {
+                            Some(_) => store.insert(record.key.clone(), record),
+                            None => store.remove(&record.key),
+                        };
+                        spending.handle_input(now, Input::Stored(id, Ok(())));
+                    }
+                    Output::Event(spending::Event::Taken(..)) => told = true,
+                    Output::Idle(_) => break,
+                    other => panic!("{other:?}"),
+                }
+            }
+            // A portion, what has left the hour, and the portions that left it before.
+            prop_assert!(written <= 2 + spent.len() && told == (written > 0));
+            prop_assert!(store.len() <= 725);
+            let kept: Vec<_> = store.values().cloned().collect();
+            let mut again = limits.clone();
+            prop_assert!(again.restore("spent", &kept).is_some());
+            prop_assert_eq!(again.spent(), spending.budget().spent());
+            prop_assert_eq!(again.spent_in_hour(now), spending.budget().spent_in_hour(now));
         }
     }
 

@@ -6,7 +6,7 @@ use clap::Args;
 use livepeer_core::Address;
 use livepeer_core::capabilities::Ceilings;
 use livepeer_core::money::{Amount, Price, Wei};
-use livepeer_core::payment::guard::Budget;
+use livepeer_core::payment::Budget;
 use livepeer_core::payment::mint::Policy;
 
 use super::signer::{ChainArgs, KeyArgs, TicketArgs};

@@ -7,7 +7,7 @@ use async_channel::Receiver;
 use livepeer_core::Address;
 use livepeer_core::chain::ChainView;
 use livepeer_core::money::Price;
-use livepeer_core::payment::guard::Budget;
+use livepeer_core::payment::Budget;
 use livepeer_core::payment::mint::Policy;
 use livepeer_core::payment::{nonce::NONCE_KEY, session::LocalAccount};
 use livepeer_runtime::api::Payer;
@@ -18,7 +18,7 @@ use super::{chain, key, lock};
 use crate::args::{ChainArgs, KeyArgs, PayArgs};
 use crate::ui::Failed;
 
-/// The record of what was spent.
+/// The beginning of the keys of records of what was spent.
 const SPENT_KEY: &str = "spent";
 
 /// The options and settings that a purse is opened by.
@@ -83,7 +83,8 @@ impl<R: Runtime> Purse<R> {
         let mut store = None;
         if let Some(path) = terms.store {
             let opened = Sqlite::open(path).map_err(|error| Failed::store(path, &error))?;
-            if recall_spending(&opened, path, &mut budget)? && terms.one_job {
+            recall_spending(&opened, path, &mut budget).await?;
+            if terms.one_job {
                 budget = budget.next_job();
             }
             driver = driver.with_store(opened.clone());
@@ -164,15 +165,15 @@ fn plain(own: &Own) -> LocalAccount {
     LocalAccount::new(own.policy.clone(), lock(&own.view).clone(), seed())
 }
 
-/// Restores to `budget` what the store says was spent, if it says so; whether it does.
-fn recall_spending(store: &Sqlite, path: &Path, budget: &mut Budget) -> Result<bool, Failed> {
-    let records = store.load(SPENT_KEY);
-    let records = records.map_err(|error| Failed::store(path, &error))?;
-    let Some(record) = records.iter().find(|record| record.key == SPENT_KEY) else {
-        return Ok(false);
+/// Restores to `budget` what the store says was spent, and writes in today's form what an earlier version wrote.
+async fn recall_spending(store: &Sqlite, path: &Path, budget: &mut Budget) -> Result<(), Failed> {
+    let unusable = |error: &dyn std::fmt::Display| Failed::store(path, error);
+    let records = store.load(SPENT_KEY).map_err(|error| unusable(&error))?;
+    let Some(anew) = budget.restore(SPENT_KEY, &records) else {
+        return Err(unusable(&"what was spent cannot be read"));
     };
-    if !budget.restore(record) {
-        return Err(Failed::store(path, &"what was spent cannot be read"));
+    if !anew.is_empty() {
+        store.put(anew).await.map_err(|error| unusable(&error))?;
     }
-    Ok(true)
+    Ok(())
 }

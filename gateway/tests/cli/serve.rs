@@ -75,6 +75,17 @@ impl Serve {
     fn chat(&self, model: &str) -> (u16, String) {
         chat(&self.door, model)
     }
+
+    /// Has the configuration read anew, and waits until that is said of it.
+    fn reload(&self, what: &str) {
+        signal(self.server.running.0.id(), "HUP");
+        while let Ok(line) = self.server.said.recv_timeout(Duration::from_secs(30)) {
+            if line.contains(what) {
+                return;
+            }
+        }
+        panic!("it never said {what:?}");
+    }
 }
 
 /// A short conversation: its answer.
@@ -249,21 +260,11 @@ fn a_reload_under_load_takes_what_may_change_and_nothing_of_what_may_not() {
     let mut serve = Serve::start(&["--config", &file]);
     serve.knows_models();
     assert_eq!(serve.chat("short").0, 404);
-    let id = serve.server.running.0.id();
-    let says = |serve: &Serve, what: &str| {
-        while let Ok(line) = serve.server.said.recv_timeout(Duration::from_secs(30)) {
-            if line.contains(what) {
-                return;
-            }
-        }
-        panic!("it never said {what:?}");
-    };
     thread::scope(|scope| {
         let door = serve.door.clone();
         let load = scope.spawn(move || (0..20).map(|_| chat(&door, LLM).0).collect::<Vec<_>>());
         write(&format!("[models.alias]\nshort = \"llm/{LLM}\""));
-        signal(id, "HUP");
-        says(&serve, "the configuration changed: models.alias.short");
+        serve.reload("the configuration changed: models.alias.short");
         assert!(
             load.join()
                 .expect("it ends")
@@ -277,20 +278,63 @@ fn a_reload_under_load_takes_what_may_change_and_nothing_of_what_may_not() {
         thread::sleep(Duration::from_millis(50));
     }
     write("[serve]\nthreads = 3");
-    signal(id, "HUP");
-    says(&serve, "serve.threads cannot change without a restart");
+    serve.reload("serve.threads cannot change without a restart");
     write("[serve]\nlissten = 3");
-    signal(id, "HUP");
-    says(&serve, "did you mean `listen`?");
+    serve.reload("did you mean `listen`?");
     // Nothing of either was taken.
     assert_eq!(serve.chat("short").0, 200);
-    signal(id, "TERM");
+    signal(serve.server.running.0.id(), "TERM");
     let ended = serve.server.running.wait(Duration::from_secs(60));
     assert!(ended.success(), "{ended}");
 }
 
-/// The most that the test below spends in an hour, in wei: twenty tickets of the usual value.
-const SPEND: u128 = 160_000_000_000;
+#[test]
+fn all_models_spend_from_one_limit_and_a_reload_changes_it_and_forgets_nothing() {
+    let devnet = Devnet::start(1, &[]);
+    let folder = Folder::new("serve-limit");
+    let file = folder.path("gateway.toml");
+    let write = |limit: &str| {
+        let text = format!(
+            "[payer]\nsigners = [\"{}\"]\nmax_spend_per_hour = \"{limit}\"\n[orchestrators]\nlist = [\"{}\"]\n",
+            devnet.signer, devnet.orchestrators[0]
+        );
+        fs::write(&file, text).expect("there is room");
+    };
+    // Room for one ticket of eight gwei, which the first request to each model costs.
+    write("0.000000009ETH");
+    let serve = Serve::start(&["--config", &file]);
+    serve.knows_models();
+    let picture = || {
+        serve.post(
+            "/text-to-image",
+            r#"{"prompt":"a hat","width":64,"height":64}"#,
+        )
+    };
+    let speech = || serve.post("/text-to-speech", r#"{"text":"hi"}"#);
+    assert_eq!(serve.chat(LLM).0, 200);
+    let (status, body) = picture();
+    assert_eq!(status, 402, "{body}");
+    assert!(
+        body.contains("The spending limit of this gateway is reached."),
+        "{body}"
+    );
+    write("18000000000");
+    serve.reload("the configuration changed: payer.max_spend_per_hour");
+    let (status, body) = picture();
+    assert_eq!(status, 200, "{body}");
+    let (status, body) = speech();
+    assert_eq!(status, 402, "two tickets were spent: {body}");
+    write("0.000000008ETH");
+    serve.reload("the configuration changed: payer.max_spend_per_hour");
+    assert_eq!(speech().0, 402);
+    write("1ETH");
+    serve.reload("the configuration changed: payer.max_spend_per_hour");
+    let (status, body) = speech();
+    assert_eq!(status, 200, "{body}");
+}
+
+/// The most that the test below spends in an hour, in wei: forty tickets of the usual value, since callers who come at a time each need one.
+const SPEND: u128 = 320_000_000_000;
 
 #[test]
 fn a_gateway_with_a_key_that_is_killed_under_load_uses_no_nonce_twice_and_forgets_nothing_it_spent()

@@ -180,7 +180,6 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
             max_price: self.max_price,
         };
         let driver = self.fleet.driver();
-        self.config.payment.shared_limit |= driver.limit().is_some();
         let now = driver.now();
         let (settings, identity) = (self.pool.clone(), self.identity.take());
         let member = self.fleet.join(kind, |kind| {

@@ -165,14 +165,10 @@ impl<R: Runtime> Hub<R> {
     pub(super) fn start(
         driver: &Driver<R>,
         kind: &Kind,
-        Settings {
-            mut config,
-            selector,
-        }: Settings,
+        Settings { config, selector }: Settings,
         payer: Payer,
         search: Search,
     ) -> Arc<Self> {
-        config.payment.shared_limit |= driver.limit().is_some();
         let batch = Batch::new(
             driver.now(),
             config,

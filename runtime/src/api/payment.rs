@@ -93,9 +93,8 @@ impl<R: Runtime> OrchestratorSession<R> {
 }
 
 impl<R: Runtime> PaymentSession<R> {
-    fn new(session: OrchestratorSession<R>, mut config: Config) -> Self {
+    fn new(session: OrchestratorSession<R>, config: Config) -> Self {
         let driver = session.handle().driver().clone();
-        config.shared_limit |= driver.limit().is_some();
         let info = session.info();
         let mut payer = session.payer().clone();
         payer.learn(&driver.signer_health());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use livepeer_core::http::{Body, In, Out, Response};
 use livepeer_core::money::Amount;
-use livepeer_core::payment::guard::Budget;
+use livepeer_core::payment::Budget;
 use livepeer_core::spend::Spend;
 use livepeer_core::store::Record;
 use livepeer_core::{Address, Digest};
@@ -295,13 +295,16 @@ pub async fn a_store_that_fails_answers_too<R: Runtime>(runtime: R) {
 /// All machines of a driver and of its clones spend from one limit, and what was spent is in the store before it leaves.
 pub async fn all_machines_of_a_driver_spend_from_one_limit<R: Runtime>(runtime: R) {
     let wei = |n| Amount::ratio(n, 1).expect("an amount");
-    let take = |n| Spend::Take(wei(n));
+    let take = |n| Spend::Take {
+        value: wei(n),
+        record: None,
+    };
     let store = Full::default();
     let spent = || {
         let mut budget = Budget::unlimited();
         let records = store.kept.records();
-        assert!(records.iter().all(|record| budget.restore(record)));
-        budget.spent().clone()
+        assert_eq!(budget.restore("spent", &records), Some(Vec::new()));
+        budget.spent()
     };
     let driver = Driver::new(runtime)
         .with_store(store.clone())
@@ -319,12 +322,83 @@ pub async fn all_machines_of_a_driver_spend_from_one_limit<R: Runtime>(runtime: 
     assert_eq!((spend(&other, take(2)), spent()), (Some(true), wei(5)));
     let value = wei(3);
     spend(&one, Spend::GiveBack { value, at });
+    assert_eq!(spent(), wei(2), "stored without a further payment");
     store.full.store(true, Ordering::Relaxed);
     assert_eq!(spend(&other, take(1)), Some(false), "it is not stored");
     store.full.store(false, Ordering::Relaxed);
     assert_eq!((spend(&other, take(3)), spent()), (Some(true), wei(5)));
-    let free = Side::new(&Driver::new(driver.runtime().clone()), Habits::Tell);
-    assert_eq!(spend(&free, take(1_000)), Some(true), "nobody set a limit");
+    let unlimited = Driver::new(driver.runtime().clone()).with_store(store.clone());
+    for (driver, value, taken) in [
+        (&driver, 1, false),
+        (&driver, 0, true),
+        (&unlimited, 9, true),
+    ] {
+        let key = format!("nonce:{value}");
+        let record = Some(Record {
+            key: key.clone(),
+            value: Some(Bytes::from_static(b"1")),
+        });
+        let value = wei(value);
+        let side = Side::new(driver, Habits::Tell);
+        assert_eq!(spend(&side, Spend::Take { value, record }), Some(taken));
+        assert_eq!(
+            store.kept.get(&key).is_some(),
+            taken,
+            "stored before it leaves"
+        );
+    }
+}
+
+/// A store that keeps nothing before it is told to.
+struct Slow(MemoryStore, async_channel::Receiver<()>);
+
+impl Store for Slow {
+    fn put(&self, records: Vec<Record>) -> Pending<'_, io::Result<()>> {
+        Box::pin(async move {
+            let _ = self.1.recv().await;
+            self.0.put(records).await
+        })
+    }
+
+    fn load(&self, prefix: &str) -> io::Result<Vec<Record>> {
+        self.0.load(prefix)
+    }
+}
+
+/// What is counted for nobody, since it is wanted no more or its machine is gone, is given back.
+pub async fn an_amount_that_nobody_waits_for_is_given_back<R: Runtime>(runtime: R) {
+    let (go, going) = async_channel::bounded(8);
+    let kept = MemoryStore::default();
+    let driver = Driver::new(runtime.clone())
+        .with_store(Slow(kept.clone(), going))
+        .with_limit(Budget::unlimited(), Some("spent".into()));
+    let take = |n| Spend::Take {
+        value: Amount::ratio(n, 1).expect("an amount"),
+        record: None,
+    };
+    let [stays, leaves, dies] = [(); 3].map(|()| Side::new(&driver, Habits::Tell));
+    stays.handle.with(|m, _| m.spend(take(1)));
+    let given_up = leaves.handle.with(|m, _| m.spend(take(2)));
+    leaves.handle.with(|m, _| m.spend_no_more(given_up));
+    dies.handle.with(|m, _| m.spend(take(4)));
+    dies.handle.close();
+    let limit = driver.limit().expect("there is one");
+    let spent = || limit.with(|all, _| all.budget().spent().whole_wei());
+    assert_eq!(spent(), 7.into(), "all of it may be on its way");
+    let recalled = || {
+        let mut budget = Budget::unlimited();
+        let read = budget.restore("spent", &kept.records());
+        (read.is_some(), budget.spent().whole_wei())
+    };
+    let waits = async {
+        while spent() != 1.into() || recalled() != (true, 1.into()) {
+            let _ = go.try_send(());
+            rest(&runtime, Duration::from_millis(2)).await;
+        }
+    };
+    within(&runtime, Duration::from_secs(10), "giving back", waits).await;
+    let answers = |side: &Side<R>| side.handle.with(|m, _| m.answers.len());
+    assert_eq!([&stays, &leaves, &dies].map(answers), [1, 0, 0]);
 }
 
 /// A store that never answers.

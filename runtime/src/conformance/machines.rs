@@ -99,6 +99,10 @@ impl Script {
         self.out.open(Effect::Spend(spend))
     }
 
+    pub(super) fn spend_no_more(&mut self, id: EffectId) {
+        self.out.forward(id, Effect::Spend(Spend::Cancel));
+    }
+
     pub(super) fn wake_in(&mut self, now: Time, after: Duration) {
         self.alarms.push((now + after, EffectId::by_peer(0)));
         self.alarms.sort();

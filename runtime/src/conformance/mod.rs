@@ -111,6 +111,7 @@ macro_rules! conformance_tests {
             signatures_and_records_are_answered
             a_store_that_fails_answers_too
             all_machines_of_a_driver_spend_from_one_limit
+            an_amount_that_nobody_waits_for_is_given_back
             a_store_that_hangs_holds_a_bounded_number_of_records
             shutdown_lets_exchanges_end
             an_abort_closes_the_connection

@@ -10,6 +10,7 @@ use livepeer_core::money::Amount;
 use livepeer_core::payment::Spending;
 use livepeer_core::payment::spending::{Event, TakeId};
 use livepeer_core::spend::SpendRefused;
+use livepeer_core::store::Record;
 
 use super::Handle;
 use crate::keys::Pending;
@@ -35,8 +36,8 @@ impl<R: Runtime> Limit<R> {
         &self.spending
     }
 
-    async fn taken(&self, value: Amount) -> Result<Time, SpendRefused> {
-        let taken = self.spending.with(|all, now| all.take(now, &value));
+    async fn taken(&self, value: Amount, record: Option<Record>) -> Result<Time, SpendRefused> {
+        let taken = self.spending.with(|all, now| all.take(now, &value, record));
         let id = taken.map_err(SpendRefused::Limit)?;
         poll_fn(|cx| {
             // Under one lock: whoever takes the answer of another has filed it before the other looks.
@@ -57,8 +58,12 @@ impl<R: Runtime> Limit<R> {
 }
 
 impl<R: Runtime> Purse for Limit<R> {
-    fn take(&self, value: Amount) -> Pending<'_, Result<Time, SpendRefused>> {
-        Box::pin(self.taken(value))
+    fn take(
+        &self,
+        value: Amount,
+        record: Option<Record>,
+    ) -> Pending<'_, Result<Time, SpendRefused>> {
+        Box::pin(self.taken(value, record))
     }
 
     fn give_back(&self, at: Time, value: &Amount) {

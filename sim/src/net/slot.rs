@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use bytes::Bytes;
+use livepeer_core::payment::Budget;
+use livepeer_core::spend::Spend;
 use livepeer_core::store::{Record, StoreFailed};
 use livepeer_core::{Effect, EffectId, Input, Machine, Output, Time};
 
-use crate::Key;
+use crate::{Key, Purse};
 
 /// At most this many steps while time stands still; a machine that takes more spins.
 const MAX_STEPS_AT_ONCE: u32 = 1_000_000;
@@ -22,6 +24,8 @@ pub(super) trait Erased {
     fn unsaved(&mut self) -> &mut BTreeMap<EffectId, Record>;
     fn key(&self) -> Option<&Key>;
     fn keep(&mut self, record: Record) -> Result<(), StoreFailed>;
+    /// Changes what is spent, with a store that keeps what it is given or does not. The answer, if there is one.
+    fn spend(&mut self, now: Time, id: EffectId, change: Spend, keeps: bool) -> Option<Input>;
     fn any(&self) -> &dyn Any;
     fn any_mut(&mut self) -> &mut dyn Any;
 }
@@ -38,11 +42,14 @@ pub(super) struct Slot<M: Machine> {
     pub(super) writes: u64,
     /// The writes at which the store fails.
     pub(super) failing: Range<u64>,
+    /// The limits on what is spent, and the count, once something is.
+    pub(super) limits: Budget,
+    pub(super) purse: Option<Purse>,
     wake: Option<Time>,
 }
 
 impl<M: Machine> Slot<M> {
-    pub(super) const fn new(machine: M) -> Self {
+    pub(super) fn new(machine: M) -> Self {
         Self {
             machine,
             life: 0,
@@ -52,6 +59,8 @@ impl<M: Machine> Slot<M> {
             unsaved: BTreeMap::new(),
             writes: 0,
             failing: 0..0,
+            limits: Budget::unlimited(),
+            purse: None,
             wake: None,
         }
     }
@@ -106,6 +115,18 @@ where
             None => self.store.remove(&record.key),
         };
         Ok(())
+    }
+
+    fn spend(&mut self, now: Time, id: EffectId, change: Spend, keeps: bool) -> Option<Input> {
+        let known = self.purse.take();
+        let mut purse =
+            known.unwrap_or_else(|| Purse::restored(now, self.limits.clone(), &self.store));
+        let answer = purse.spend_with(now, id, change, |record| match keeps {
+            true => self.keep(record),
+            false => Err(StoreFailed("the disk is full".into())),
+        });
+        self.purse = Some(purse);
+        answer
     }
 
     fn any(&self) -> &dyn Any {

@@ -4,18 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use livepeer_core::money::Amount;
+use livepeer_core::payment::Budget;
 use livepeer_core::payment::Ticket;
-use livepeer_core::payment::guard::Budget;
 use livepeer_core::payment::ledger::AccountId;
 use livepeer_core::payment::nonce::MAX_NONCES;
 use livepeer_core::payment::ticket::expected_value;
-use livepeer_core::store::Record;
 use livepeer_core::wire::Payment;
 
-type Hash = [u8; 32];
+use crate::purse::recall;
 
-/// The key under which the payer keeps what it spent.
-pub(super) const SPENT: &str = "spent";
+type Hash = [u8; 32];
 
 /// See the [module](super).
 #[derive(Debug, Default)]
@@ -85,15 +83,9 @@ impl Model {
             first.nonce
         );
         self.total_sent += &Self::worth(payment);
-        let mut counter = Budget::unlimited();
-        let spent = store.get(SPENT).is_some_and(|value| {
-            counter.restore(&Record {
-                key: SPENT.into(),
-                value: Some(value.clone()),
-            })
-        });
+        let counted = recall(Budget::unlimited(), store).spent();
         assert!(
-            spent && *counter.spent() >= self.total_sent,
+            counted >= self.total_sent,
             "a payment left before it was recorded"
         );
     }

@@ -8,15 +8,13 @@ use livepeer_core::chain::ChainView;
 use livepeer_core::http::{Fault, Headers, In, Out, Request, Response, Url};
 use livepeer_core::job::batch::{Batch, Config, Event, Failed, JobId};
 use livepeer_core::money::{Amount, Wei};
-use livepeer_core::payment::Spending;
-use livepeer_core::payment::guard::Budget;
+use livepeer_core::payment::Budget;
 use livepeer_core::payment::ledger::worth;
 use livepeer_core::payment::ticket::expected_value;
 use livepeer_core::pipeline::Pipeline;
 use livepeer_core::pool::Quickest;
 use livepeer_core::prefer::Preferences;
 use livepeer_core::sign::SignRefused;
-use livepeer_core::spend::{Spend, SpendRefused};
 use livepeer_core::store::StoreFailed;
 use livepeer_core::wire::Payment;
 use livepeer_core::wire::batch::BatchRequest;
@@ -27,7 +25,8 @@ use super::Reel;
 use super::payer::payer;
 use super::payment_session::{GOOD, first_word, quote, signers_answer};
 use super::reel::nth;
-use crate::{Driven, Exchanges, Key};
+use crate::purse::Wish;
+use crate::{Driven, Exchanges, Key, Purse};
 
 /// A step of the play.
 #[derive(Clone, Copy, Debug)]
@@ -101,10 +100,9 @@ pub struct Player {
     chain: ChainView,
     open: BTreeMap<EffectId, Request>,
     unsaved: Vec<EffectId>,
-    /// Amounts that the shared limit was asked for, and its answers.
-    unspent: Vec<(EffectId, Result<Time, SpendRefused>)>,
-    limit: Spending,
-    shared_limit: bool,
+    /// The limit on spending, and records of it that are not answered.
+    purse: Purse,
+    uncounted: Vec<EffectId>,
     /// The worth of all tickets that left.
     worth: Amount,
     unsigned: Vec<(EffectId, Digest)>,
@@ -160,9 +158,9 @@ impl Player {
             0 => Pipeline::Llm,
             _ => Pipeline::TextToImage,
         };
-        let mut config = config();
-        config.payment.budget_key = (flavour & 8 != 0).then(|| "spent".into());
-        config.payment.shared_limit = flavour & 32 != 0;
+        let config = config();
+        let mut limits = Budget::unlimited();
+        limits.per_job = (flavour & 32 != 0).then(|| Amount::from(&Wei::from(LIMIT)));
         let batch = Batch::new(
             now,
             config,
@@ -182,13 +180,8 @@ impl Player {
             chain,
             open: BTreeMap::new(),
             unsaved: Vec::new(),
-            unspent: Vec::new(),
-            limit: Spending::new(
-                now,
-                Budget::unlimited().per_job(Amount::from(&Wei::from(LIMIT))),
-                None,
-            ),
-            shared_limit: flavour & 32 != 0,
+            purse: Purse::new(now, limits, flavour & 8 != 0),
+            uncounted: Vec::new(),
             worth: Amount::zero(),
             unsigned: Vec::new(),
             quotes: 0,
@@ -257,11 +250,9 @@ impl Player {
                 if let Some(at) = usize::from(pick).checked_rem(self.unsaved.len()) {
                     let id = self.unsaved.remove(at);
                     self.input(Input::Stored(id, keeps.then_some(()).ok_or_else(full)));
-                } else if let Some(at) = usize::from(pick).checked_rem(self.unspent.len()) {
-                    let (id, answer) = self.unspent.remove(at);
-                    let kept = keeps.then_some(answer);
-                    let answer = kept.unwrap_or_else(|| Err(SpendRefused::NotStored(full())));
-                    self.input(Input::Spent(id, answer));
+                } else if !self.uncounted.is_empty() {
+                    let id = self.uncounted.remove(0);
+                    self.counted(id, keeps.then_some(()).ok_or_else(full));
                 }
             }
             Step::Signed(pick, signs) => {
@@ -317,6 +308,12 @@ impl Player {
         self.closed = true;
         self.drain();
         assert!(self.open.is_empty(), "{:?} are open at the end", self.open);
+        self.purse.forsake(self.now);
+        assert_eq!(
+            self.purse.budget().spent(),
+            self.worth,
+            "what left, and no more"
+        );
     }
 
     fn request(&self, kind: u8) -> BatchRequest {
@@ -359,6 +356,21 @@ impl Player {
         info
     }
 
+    fn counted(&mut self, id: EffectId, answer: Result<(), StoreFailed>) {
+        let wishes = self.purse.stored(self.now, id, answer);
+        self.perform(wishes);
+        self.drain();
+    }
+
+    fn perform(&mut self, wishes: Vec<Wish>) {
+        for wish in wishes {
+            match wish {
+                Wish::Store(id, _) => self.uncounted.push(id),
+                Wish::Answer(input) => self.feed(input),
+            }
+        }
+    }
+
     /// Lets everybody answer well, until nobody is asked any more.
     fn serve(&mut self) {
         for _ in 0..200 {
@@ -367,8 +379,9 @@ impl Player {
                 self.input(Input::Signed(id, Ok(signed)));
             } else if let Some(id) = self.unsaved.pop() {
                 self.input(Input::Stored(id, Ok(())));
-            } else if let Some((id, answer)) = self.unspent.pop() {
-                self.input(Input::Spent(id, answer));
+            } else if !self.uncounted.is_empty() {
+                let id = self.uncounted.remove(0);
+                self.counted(id, Ok(()));
             } else if !self.open.is_empty() {
                 self.answer(0, 255, true);
             } else {
@@ -475,8 +488,7 @@ impl Player {
         };
         let ev = expected_value(&params.face_value, &params.win_prob);
         self.worth += &worth(payment.tickets.len() as u64, &ev);
-        // What failed to be stored was counted here, too.
-        assert!(!self.shared_limit || self.worth <= *self.limit.budget().spent());
+        assert!(self.worth <= self.purse.budget().spent());
         let last = self.tickets.entry(params.recipient_rand_hash).or_default();
         for ticket in payment.tickets {
             assert!(ticket.nonce > *last, "nonce {} after {last}", ticket.nonce);
@@ -507,13 +519,9 @@ impl Driven for Player {
             }
             Effect::Http(_) => {}
             Effect::Store(_) => self.unsaved.push(id),
-            Effect::Spend(Spend::Take(value)) => {
-                assert!(self.shared_limit);
-                let taken = self.limit.take(self.now, &value).map(|_| self.now);
-                self.unspent.push((id, taken.map_err(SpendRefused::Limit)));
-            }
-            Effect::Spend(Spend::GiveBack { value, at }) => {
-                self.limit.give_back(self.now, at, &value);
+            Effect::Spend(change) => {
+                let wishes = self.purse.spend(self.now, id, change);
+                self.perform(wishes);
             }
             Effect::Sign(digest) => self.unsigned.push((id, digest)),
         }

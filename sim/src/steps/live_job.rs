@@ -13,8 +13,7 @@ use livepeer_core::job::SwapLimit;
 use livepeer_core::job::live::media::{self, Owed};
 use livepeer_core::job::live::{Config, Event, LiveVideoJob};
 use livepeer_core::money::{Amount, Price, Wei};
-use livepeer_core::payment::Ticket;
-use livepeer_core::payment::guard::Budget;
+use livepeer_core::payment::{Budget, Ticket};
 use livepeer_core::pool::{self, Lease, Outcome, Quickest, SessionPool};
 use livepeer_core::sign::SignRefused;
 use livepeer_core::store::StoreFailed;
@@ -29,9 +28,8 @@ use super::Reel;
 use super::payer::payer;
 use super::payment_session::{GOOD, PRICE, first_word, quote};
 use super::reel::{count_all, nth};
-use crate::Key;
-use crate::heard;
-use crate::{Driven, Exchanges};
+use crate::purse::Wish;
+use crate::{Driven, Exchanges, Key, Purse, heard};
 
 /// A step of the play.
 #[derive(Clone, Debug)]
@@ -128,6 +126,9 @@ pub struct Player {
     /// The worth of all tickets that left.
     spent: Amount,
     limit: Amount,
+    /// The limit on spending, and records of it that are not answered.
+    purse: Purse,
+    uncounted: Vec<EffectId>,
     ended: bool,
     /// How often each event was told, and each cause of a loss.
     seen: BTreeMap<String, u32>,
@@ -164,8 +165,7 @@ impl Player {
             ..Config::default()
         };
         config.payment.ceilings = Ceilings::of(Price::new(PRICE + 5, 1).expect("a price"));
-        config.payment.budget = Budget::unlimited().per_job(limit.clone());
-        config.payment.budget_key = (flavour & 8 != 0).then(|| "spent".into());
+        let limits = Budget::unlimited().per_job(limit.clone());
         let (payer, identity) = payer(flavour, &key, &chain);
         let request = StartRequest {
             model_id: "noop".into(),
@@ -189,6 +189,8 @@ impl Player {
             tickets: BTreeMap::new(),
             spent: Amount::zero(),
             limit,
+            purse: Purse::new(now, limits, flavour & 8 != 0),
+            uncounted: Vec::new(),
             ended: false,
             seen: BTreeMap::new(),
         };
@@ -248,13 +250,17 @@ impl Player {
                 }
             }
             Step::Stored(pick, keeps) => {
+                let kept = match keeps {
+                    true => Ok(()),
+                    false => Err(StoreFailed("the disk is full".into())),
+                };
                 if let Some(at) = usize::from(pick).checked_rem(self.unsaved.len()) {
                     let id = self.unsaved.remove(at);
-                    let kept = match keeps {
-                        true => Ok(()),
-                        false => Err(StoreFailed("the disk is full".into())),
-                    };
                     self.input(Input::Stored(id, kept));
+                } else if !self.uncounted.is_empty() {
+                    let id = self.uncounted.remove(0);
+                    let wishes = self.purse.stored(self.now, id, kept);
+                    self.perform(wishes);
                 }
             }
             Step::Signed(pick, signs) => {
@@ -397,9 +403,18 @@ impl Player {
     }
 
     fn keep_and_sign(&mut self) {
-        while !(self.unsaved.is_empty() && self.unsigned.is_empty()) {
+        while !(self.unsaved.is_empty() && self.uncounted.is_empty() && self.unsigned.is_empty()) {
             self.play(&Step::Stored(0, true));
             self.play(&Step::Signed(0, true));
+        }
+    }
+
+    fn perform(&mut self, wishes: Vec<Wish>) {
+        for wish in wishes {
+            match wish {
+                Wish::Store(id, _) => self.uncounted.push(id),
+                Wish::Answer(input) => self.feed(input),
+            }
         }
     }
 
@@ -557,7 +572,10 @@ impl Driven for Player {
             Effect::Http(Out::End(_) | Out::Pause | Out::Resume) => {}
             Effect::Http(other) => panic!("{other:?}"),
             Effect::Store(_) => self.unsaved.push(id),
-            Effect::Spend(spend) => panic!("{spend:?}"),
+            Effect::Spend(change) => {
+                let wishes = self.purse.spend(self.now, id, change);
+                self.perform(wishes);
+            }
             Effect::Sign(digest) => self.unsigned.push((id, digest)),
         }
     }

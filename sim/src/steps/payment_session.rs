@@ -9,13 +9,12 @@ use livepeer_core::chain::ChainView;
 use livepeer_core::error::{Cause, Failure, Party};
 use livepeer_core::http::{Body, Fault, Headers, In, Out, Request, Response, Url};
 use livepeer_core::money::{Amount, Price, Wei};
-use livepeer_core::payment::guard::Budget;
+use livepeer_core::payment::Budget;
 use livepeer_core::payment::mint::{Policy, plan};
 use livepeer_core::payment::session::{Config, Delivered, Event, Fee, LocalAccount, PaymentId};
 use livepeer_core::payment::ticket::certain;
-use livepeer_core::payment::{Payer, PaymentSession, Spending, Ticket, Unit};
+use livepeer_core::payment::{Payer, PaymentSession, Ticket, Unit};
 use livepeer_core::sign::SignRefused;
-use livepeer_core::spend::{Spend, SpendRefused};
 use livepeer_core::store::StoreFailed;
 use livepeer_core::wire::challenge::{Challenge, REFRESH_PATH};
 use livepeer_core::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER, payment_result};
@@ -27,8 +26,8 @@ use prost::Message as _;
 
 use super::Reel;
 use super::reel::{count_all, nth};
-use crate::Key;
-use crate::{Driven, Exchanges};
+use crate::purse::Wish;
+use crate::{Driven, Exchanges, Key, Purse};
 
 /// A step of the play.
 #[derive(Clone, Debug)]
@@ -95,10 +94,11 @@ pub struct Player {
     chain: ChainView,
     open: BTreeMap<EffectId, Request>,
     unsaved: Vec<EffectId>,
-    /// Amounts that the shared limit was asked for.
-    unspent: Vec<(EffectId, Amount)>,
-    /// A limit that others share, in place of the session's own.
-    shared: Option<Spending>,
+    /// The limit on spending, and records of it that are not answered.
+    purse: Purse,
+    uncounted: Vec<EffectId>,
+    /// The worth of each payment that left.
+    left: BTreeMap<String, Amount>,
     unsigned: Vec<(EffectId, Digest)>,
     quotes: u8,
     /// The quote that is in use.
@@ -282,10 +282,7 @@ impl Player {
         let limit = Amount::from(&Wei::from(10 * 27_648_000 * 60 * 7));
         let mut config = Config::new(Unit::PixelSeconds);
         config.ceilings = Ceilings::of(Price::new(CEILING, 1).expect("a price"));
-        let budget = Budget::unlimited().per_job(limit.clone());
-        config.budget = budget.clone();
-        config.budget_key = (flavour & 4 == 0).then(|| "spent".into());
-        config.shared_limit = flavour & 16 != 0;
+        let limits = Budget::unlimited().per_job(limit.clone());
         let payer = match flavour % 4 {
             0 => Payer::Offchain,
             1 => {
@@ -308,8 +305,9 @@ impl Player {
             chain,
             open: BTreeMap::new(),
             unsaved: Vec::new(),
-            unspent: Vec::new(),
-            shared: (flavour & 16 != 0).then(|| Spending::new(now, budget, None)),
+            purse: Purse::new(now, limits, flavour & 4 == 0),
+            uncounted: Vec::new(),
+            left: BTreeMap::new(),
             unsigned: Vec::new(),
             quotes: 0,
             info,
@@ -409,16 +407,12 @@ impl Player {
                         Err(StoreFailed("the disk is full".into()))
                     };
                     self.input(Input::Stored(id, answer));
-                } else if let Some((id, value)) = self.unspent.pop() {
-                    let shared = self.shared.as_mut().expect("it is asked");
-                    let answer = if keeps {
-                        let taken = shared.take(self.now, &value).map(|_| self.now);
-                        taken.map_err(SpendRefused::Limit)
-                    } else {
-                        let why = StoreFailed("the disk is full".into());
-                        Err(SpendRefused::NotStored(why))
-                    };
-                    self.input(Input::Spent(id, answer));
+                } else if !self.uncounted.is_empty() {
+                    let id = self.uncounted.remove(0);
+                    let full = || StoreFailed("the disk is full".into());
+                    let answer = keeps.then_some(()).ok_or_else(full);
+                    let wishes = self.purse.stored(self.now, id, answer);
+                    self.perform(wishes);
                 }
             }
             Step::Signed(pick, signs) => {
@@ -439,6 +433,15 @@ impl Player {
             }
         }
         self.drain();
+    }
+
+    fn perform(&mut self, wishes: Vec<Wish>) {
+        for wish in wishes {
+            match wish {
+                Wish::Store(id, _) => self.uncounted.push(id),
+                Wish::Answer(input) => self.feed(input),
+            }
+        }
     }
 
     fn renew(&mut self, kind: u8) {
@@ -528,8 +531,8 @@ impl Player {
     }
 
     /// Checks that a payment that leaves is what the quote asks for, signed, and no more than a few minutes' worth.
-    fn leaves(&self, payment: &str, segment: &str) {
-        let payment = Payment::decode(payment).expect("readable");
+    fn leaves(&mut self, header: &str, segment: &str) {
+        let payment = Payment::decode(header).expect("readable");
         let credentials = SegmentCredentials::decode(segment).expect("readable");
         let payer = self.key.address();
         assert_eq!(payment.sender, payer);
@@ -546,10 +549,13 @@ impl Player {
         let params = payment.ticket_params.as_ref().expect("there are tickets");
         assert_eq!(params.recipient, Address([0x0e; 20]));
         assert!(payment.tickets.len() <= 100);
+        let mut worth = Amount::zero();
         for sent in &payment.tickets {
             let ticket = Ticket::new(params, payer, sent.nonce);
             ticket.verify(&sent.signature).expect("signed by the payer");
+            worth += &ticket.expected_value();
         }
+        self.left.insert(header.to_owned(), worth);
         let price = payment.expected_price.expect("a price");
         assert!(price <= Price::new(CEILING, 1).expect("a price"));
     }
@@ -561,7 +567,7 @@ impl Player {
     pub fn finish(&mut self) {
         self.session.pause();
         self.unsaved.clear();
-        self.unspent.clear();
+        self.uncounted.clear();
         for _ in 0..1_000 {
             if self.drain().is_none() {
                 break;
@@ -573,6 +579,9 @@ impl Player {
         self.session.close(self.now);
         self.drain();
         assert_eq!(self.session.pay(self.now, Fee::Elapsed), Err(Misuse::Ended));
+        self.purse.forsake(self.now);
+        let left: Amount = self.left.values().cloned().sum();
+        assert_eq!(self.purse.budget().spent(), left, "what left, and no more");
     }
 }
 
@@ -599,7 +608,8 @@ impl Driven for Player {
                 assert!(!self.failed && !self.closed, "it speaks after its end");
                 if let Some(payment) = request.headers.get(PAYMENT_HEADER) {
                     let segment = request.headers.get(SEGMENT_HEADER).expect("both");
-                    self.leaves(payment, segment);
+                    let (payment, segment) = (payment.to_owned(), segment.to_owned());
+                    self.leaves(&payment, &segment);
                 }
                 self.open.insert(id, request);
                 assert!(self.open.len() <= 1, "one exchange at a time");
@@ -609,8 +619,10 @@ impl Driven for Player {
             }
             Effect::Http(other) => panic!("{other:?}"),
             Effect::Store(_) => self.unsaved.push(id),
-            Effect::Spend(Spend::Take(value)) => self.unspent.push((id, value)),
-            Effect::Spend(Spend::GiveBack { .. }) => panic!("all that was made has left"),
+            Effect::Spend(change) => {
+                let wishes = self.purse.spend(self.now, id, change);
+                self.perform(wishes);
+            }
             Effect::Sign(digest) => self.unsigned.push((id, digest)),
         }
     }
@@ -652,10 +664,9 @@ impl Driven for Player {
     }
 
     fn idle(&mut self, wake: Option<Time>) {
-        let shared = self.shared.as_ref();
-        let budget = shared.map_or_else(|| self.session.budget(), Spending::budget);
-        assert!(*budget.spent() <= self.limit, "above the limit");
-        assert!(self.session.total() <= budget.spent());
+        let spent = self.purse.budget().spent();
+        assert!(spent <= self.limit, "above the limit");
+        assert!(*self.session.total() <= spent);
         if self.failed || self.closed {
             assert_eq!(wake, None, "an ended session sleeps");
         }

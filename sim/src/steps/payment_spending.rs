@@ -1,31 +1,33 @@
 //! A limit that many sessions share, with a store that fails and crashes at any time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use bytes::Bytes;
 use livepeer_core::money::{Amount, Wei};
-use livepeer_core::payment::guard::Budget;
+use livepeer_core::payment::Budget;
 use livepeer_core::payment::spending::{Event, Spending, TakeId};
 use livepeer_core::store::{Record, StoreFailed};
 use livepeer_core::{Effect, EffectId, Input, Machine as _, Output, Time};
 
 use super::Reel;
+use crate::purse::{SPENT, recall};
 
 /// A step of the play.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
-    /// A session wants to spend this.
+    /// A session wants to spend this, with a record of its own if it is odd.
     Take(u8),
     /// The n-th amount that may leave never does.
     GiveBack(u8),
-    /// The store answers.
+    /// The store answers as to the oldest record.
     Stored(bool),
     /// An answer comes that nobody waits for.
     Stray,
     /// Time passes: so many times ten seconds.
     Pass(u8),
-    /// The program ends, and begins anew with what the store has. The record under way may be in it.
-    Crash(bool),
+    /// The program ends, and begins anew with what the store has. So many of the records under way are in it.
+    Crash(u8),
 }
 
 impl Step {
@@ -38,12 +40,14 @@ impl Step {
             8..=11 => Self::Stored(!reel.byte().is_multiple_of(4)),
             12 => Self::Stray,
             13 | 14 => Self::Pass(reel.byte()),
-            _ => Self::Crash(reel.byte().is_multiple_of(2)),
+            _ => Self::Crash(reel.byte()),
         }
     }
 }
 
-const KEY: &str = "spent";
+/// At most this many records: one for each ten seconds of an hour and two at its ends, as many that are to be taken away,
+/// and one for what was before.
+const MAX_RECORDS: usize = 725;
 const HOUR: Duration = Duration::from_secs(3_600);
 const PER_HOUR: u64 = 1_000;
 const IN_ALL: u64 = 2_500;
@@ -63,13 +67,14 @@ pub struct Player {
     now: Time,
     machine: Spending,
     durable: bool,
-    /// Amounts without an answer.
-    asked: BTreeMap<TakeId, (Time, u64)>,
+    /// Amounts without an answer, and the records that came with them.
+    asked: BTreeMap<TakeId, (Time, u64, Option<String>)>,
+    takes: u32,
     /// Amounts that may leave, and those that have left: nobody gives back the latter.
     may_leave: Vec<(Time, u64)>,
     left: Vec<(Time, u64)>,
-    saving: Option<(EffectId, Record)>,
-    stored: Option<Record>,
+    saving: VecDeque<(EffectId, Record)>,
+    stored: BTreeMap<String, Bytes>,
 }
 
 impl Player {
@@ -78,16 +83,17 @@ impl Player {
     pub fn new(flavour: u8) -> Self {
         let now = Time::from_secs(1_790_000_000);
         let durable = flavour.is_multiple_of(2);
-        let key = durable.then(|| KEY.to_owned());
+        let key = durable.then(|| SPENT.to_owned());
         Self {
             now,
             machine: Spending::new(now, limits(), key),
             durable,
             asked: BTreeMap::new(),
+            takes: 0,
             may_leave: Vec::new(),
             left: Vec::new(),
-            saving: None,
-            stored: None,
+            saving: VecDeque::new(),
+            stored: BTreeMap::new(),
         }
     }
 
@@ -99,11 +105,22 @@ impl Player {
         match step {
             Step::Take(value) => {
                 let value = u64::from(value) + 1;
-                let before = self.machine.budget().clone();
-                if let Ok(id) = self.machine.take(self.now, &wei(value)) {
-                    self.asked.insert(id, (self.now, value));
-                } else {
-                    assert_eq!(*self.machine.budget(), before, "a refusal counts nothing");
+                let record = value.is_multiple_of(2).then(|| {
+                    self.takes += 1;
+                    let key = format!("nonce:{}", self.takes);
+                    let value = Some(Bytes::from_static(b"1"));
+                    Record { key, value }
+                });
+                let key = record.as_ref().map(|record| record.key.clone());
+                let before = self.machine.budget().spent();
+                match self.machine.take(self.now, &wei(value), record) {
+                    Ok(id) => {
+                        self.asked.insert(id, (self.now, value, key));
+                    }
+                    Err(_) => {
+                        let after = self.machine.budget().spent();
+                        assert_eq!(after, before, "a refusal counts nothing");
+                    }
                 }
             }
             Step::GiveBack(pick) => {
@@ -113,15 +130,12 @@ impl Player {
                 }
             }
             Step::Stored(keeps) => {
-                if let Some((id, record)) = self.saving.take() {
-                    let answer = match keeps {
-                        true => Ok(()),
-                        false => Err(StoreFailed("the disk is full".into())),
-                    };
+                if let Some((id, record)) = self.saving.pop_front() {
+                    let full = || StoreFailed("the disk is full".into());
                     if keeps {
-                        self.stored = Some(record);
+                        self.keep(record);
                     }
-                    self.input(Input::Stored(id, answer));
+                    self.input(Input::Stored(id, keeps.then_some(()).ok_or_else(full)));
                 }
             }
             Step::Stray => self.input(Input::Stored(EffectId::by_peer(1), Ok(()))),
@@ -139,38 +153,43 @@ impl Player {
         self.machine.handle_input(self.now, input);
     }
 
-    fn crash(&mut self, written: bool) {
+    fn keep(&mut self, record: Record) {
+        match record.value {
+            Some(value) => self.stored.insert(record.key, value),
+            None => self.stored.remove(&record.key),
+        };
+    }
+
+    fn crash(&mut self, written: u8) {
         if !self.durable {
             return;
         }
-        if let Some((_, record)) = self.saving.take().filter(|_| written) {
-            self.stored = Some(record);
+        for _ in 0..written {
+            if let Some((_, record)) = self.saving.pop_front() {
+                self.keep(record);
+            }
         }
+        self.saving.clear();
         self.asked.clear();
         self.left.append(&mut self.may_leave);
-        let mut budget = limits();
-        if let Some(record) = &self.stored {
-            assert!(budget.restore(record), "a record of ours is readable");
-        }
-        self.machine = Spending::new(self.now, budget, Some(KEY.to_owned()));
+        let budget = recall(limits(), &self.stored);
+        self.machine = Spending::new(self.now, budget, Some(SPENT.to_owned()));
     }
 
     fn drain(&mut self) {
         loop {
             match self.machine.poll_output() {
-                Output::Effect(id, Effect::Store(record)) => {
-                    // One that was late is written after all, or never.
-                    self.saving = Some((id, record));
-                }
+                Output::Effect(id, Effect::Store(record)) => self.saving.push_back((id, record)),
                 Output::Effect(_, other) => panic!("{other:?}"),
                 Output::Event(Event::Taken(id, at)) => {
-                    let taken = self.asked.remove(&id).expect("each is told once");
-                    assert_eq!(at, taken.0);
-                    self.may_leave.push(taken);
+                    let (asked, value, key) = self.asked.remove(&id).expect("each is told once");
+                    assert_eq!(at, asked);
+                    assert!(key.is_none_or(|key| self.stored.contains_key(&key)));
+                    self.may_leave.push((at, value));
                 }
                 Output::Event(Event::NotStored(id, _)) => {
-                    assert!(self.durable);
-                    assert!(self.asked.remove(&id).is_some(), "each is told once");
+                    let (_, _, key) = self.asked.remove(&id).expect("each is told once");
+                    assert!(self.durable || key.is_some());
                 }
                 Output::Event(other) => panic!("{other:?}"),
                 Output::Idle(wake) => {
@@ -195,18 +214,38 @@ impl Player {
         let (all, recent) = (self.gone(None), self.gone(Some(hour)));
         assert!(all <= IN_ALL && recent <= PER_HOUR, "{all}, {recent}");
         let budget = self.machine.budget();
-        assert!(*budget.spent() >= wei(all), "{budget:?}");
+        assert!(budget.spent() >= wei(all), "{budget:?}");
         assert!(budget.spent_in_hour(self.now) >= wei(recent));
         if !self.durable {
-            assert_eq!(*budget.spent(), wei(all));
+            let asked: u64 = self.asked.values().map(|(_, value, _)| value).sum();
+            assert_eq!(budget.spent(), wei(all + asked));
+            return;
         }
-        if self.durable && self.gone(None) > 0 {
-            let mut kept = limits();
-            assert!(self.stored.as_ref().is_some_and(|one| kept.restore(one)));
-            assert!(
-                *kept.spent() >= wei(all),
-                "the store knows of all that left"
-            );
+        let kept = recall(limits(), &self.stored);
+        assert!(kept.spent() >= wei(all), "the store knows of all that left");
+        assert!(kept.spent_in_hour(self.now) >= wei(recent));
+        let portions = { self.stored.keys() }.filter(|key| key.starts_with(SPENT));
+        assert!(
+            portions.count() <= MAX_RECORDS,
+            "old records are taken away"
+        );
+    }
+
+    /// The store does what it is asked for; then it knows what the limit knows.
+    fn finish(&mut self) {
+        while !self.saving.is_empty() {
+            self.play(Step::Stored(true));
+        }
+        // What failed earlier goes along with what is taken next.
+        self.play(Step::Take(1));
+        while !self.saving.is_empty() {
+            self.play(Step::Stored(true));
+        }
+        if self.durable && !self.machine.budget().spent().is_zero() {
+            let kept = recall(limits(), &self.stored);
+            if self.may_leave.last().is_some_and(|(at, _)| *at == self.now) {
+                assert_eq!(kept, *self.machine.budget(), "restored exactly");
+            }
         }
     }
 }
@@ -217,7 +256,10 @@ impl Player {
 /// If an invariant breaks.
 pub fn run(data: &[u8]) {
     Reel::new(data).play_each(Player::new, |player, reel| {
-        let Some(reel) = reel else { return true };
+        let Some(reel) = reel else {
+            player.finish();
+            return true;
+        };
         player.play(Step::read(reel));
         false
     });

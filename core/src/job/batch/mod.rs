@@ -77,8 +77,6 @@ pub struct Batch<S> {
     purse: Purse,
     /// How remote signers have been, as far as handshakes and payments know.
     health: SignerHealth,
-    /// Counts changes of the purse's budget.
-    turn: u64,
     retained: BTreeMap<Url, Retained>,
     jobs: BTreeMap<JobId, Job>,
     /// The jobs of exchanges with orchestrators, and of downloads.
@@ -162,7 +160,6 @@ impl<S: Selector> Batch<S> {
             pool: Nested::new(pool),
             purse: Purse::new(payer, payment),
             health: SignerHealth::default(),
-            turn: 0,
             retained: BTreeMap::new(),
             jobs: BTreeMap::new(),
             exchanges: BTreeMap::new(),

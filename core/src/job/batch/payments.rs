@@ -113,7 +113,6 @@ impl<S: Selector> Batch<S> {
             seen: Arc::clone(&lease.info),
             payments: BTreeMap::new(),
             ended: None,
-            turn: self.turn,
             used: self.now,
         };
         self.retained.insert(url.clone(), retained);
@@ -135,7 +134,7 @@ impl<S: Selector> Batch<S> {
         }
     }
 
-    /// Does something with the payments to an orchestrator: they spend from the common purse.
+    /// Does something with the payments to an orchestrator.
     pub(super) fn pay_with<T>(
         &mut self,
         url: &Url,
@@ -151,10 +150,6 @@ impl<S: Selector> Batch<S> {
     ) -> Option<T> {
         let retained = self.retained.get_mut(url)?;
         let payment = &mut retained.payment;
-        if retained.turn != self.turn {
-            payment.get_mut().set_budget(self.purse.budget().clone());
-            retained.turn = self.turn;
-        }
         let done = act(payment);
         let (news, ended) = (&mut self.news, &mut retained.ended);
         payment.drain(&mut self.out, |event| {
@@ -163,11 +158,6 @@ impl<S: Selector> Batch<S> {
             }
             news.push_back(News::Payment(url.clone(), event));
         });
-        if retained.payment.get().budget().spent() != self.purse.budget().spent() {
-            self.purse.count(retained.payment.get());
-            self.turn += 1;
-            retained.turn = self.turn;
-        }
         Some(done)
     }
 

@@ -26,8 +26,6 @@ pub(super) struct Retained {
     pub(super) payments: BTreeMap<PaymentId, JobId>,
     /// Why there will be no more payments.
     pub(super) ended: Option<Failure>,
-    /// The turn of the purse whose budget the payments know.
-    pub(super) turn: u64,
     /// When a job last came here.
     pub(super) used: Time,
 }

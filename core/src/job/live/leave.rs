@@ -186,11 +186,7 @@ impl LiveVideoJob {
     /// Ends payments to the orchestrator and its handshake. Its lease is left.
     fn part(&mut self) -> Option<Lease> {
         let hire = self.seat.hire.take()?;
-        let lease = hire.end(self.now, &mut self.purse, &mut self.out);
-        if let Some(other) = self.standby.as_mut().and_then(|seat| seat.hire.as_mut()) {
-            other.follow(&self.purse);
-        }
-        Some(lease)
+        Some(hire.end(self.now, &mut self.purse, &mut self.out))
     }
 
     pub(super) fn end_with(&mut self, ending: Ending) {

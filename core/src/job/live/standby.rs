@@ -165,18 +165,11 @@ impl LiveVideoJob {
         Some(seat.running()?.session)
     }
 
-    /// Seats change places. Both spend from one budget, so the one that comes forward learns what the other spent.
+    /// Seats change places.
     fn change_places(&mut self) {
-        let Some(seat) = &mut self.standby else {
-            return;
-        };
-        if let Some(hire) = &self.seat.hire {
-            hire.count(&mut self.purse);
-            if let Some(other) = &mut seat.hire {
-                other.follow(&self.purse);
-            }
+        if let Some(seat) = &mut self.standby {
+            core::mem::swap(&mut self.seat, seat);
         }
-        core::mem::swap(&mut self.seat, seat);
     }
 
     /// The standby gave output, and the orchestrator at work is still silent.

@@ -291,10 +291,12 @@ impl Plan {
 
     /// The digests to sign for the payment itself, in order: each ticket, then the credentials.
     pub fn digests(&self, payer: Address) -> impl Iterator<Item = Digest> {
-        self.nonces
-            .clone()
-            .map(move |nonce| Ticket::new(&self.params, payer, nonce).digest())
-            .chain([self.credentials.digest()])
+        self.tickets(payer).chain([self.credentials.digest()])
+    }
+
+    /// The digests of the tickets, in order.
+    pub(super) fn tickets(&self, payer: Address) -> impl Iterator<Item = Digest> {
+        { self.nonces.clone() }.map(move |nonce| Ticket::new(&self.params, payer, nonce).digest())
     }
 
     /// The values of the payment header and the segment header, once all is signed. `None` if the number of

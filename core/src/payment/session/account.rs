@@ -75,8 +75,8 @@ struct Open {
     set_aside: Amount,
     tickets: u32,
     value: Amount,
-    /// When a limit that others share counted its payment.
-    counted: Time,
+    /// When its payment was counted as spent, if there is one.
+    counted: Option<Time>,
     info: Arc<OrchestratorInfo>,
 }
 
@@ -205,7 +205,7 @@ impl PaymentSession {
                 fee,
                 tickets: 0,
                 value: Amount::zero(),
-                counted: self.now,
+                counted: None,
                 info,
             },
         );
@@ -345,7 +345,7 @@ impl PaymentSession {
             return;
         };
         if how == Delivered::Unsent {
-            self.give_back(&open.value, open.counted);
+            self.give_back(open.counted, &open.value);
         }
         let Some(account) = &mut self.account else {
             return;

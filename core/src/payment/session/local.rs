@@ -6,11 +6,14 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::chain::ChainView;
+use crate::error::Broken;
 use crate::machine::{Effect, EffectId, Outbox};
+use crate::money::Amount;
 use crate::payment::mint::{Facts, Order, Plan, Policy, Refusal, decide, introduction};
 use crate::payment::nonce::SpentNonces;
 use crate::rng::{Rng, Seed};
 use crate::sign::{Address, Digest, SignRefused, Signature};
+use crate::spend::{Spend, SpendRefused};
 use crate::store::{Record, STORE_WITHIN, StoreFailed};
 use crate::time::Time;
 use crate::wire::signer::Quote;
@@ -57,8 +60,8 @@ impl LocalAccount {
 }
 
 enum Step {
-    /// The nonces are being made durable. They are spent once they are: nothing is signed before.
-    AwaitingStored(EffectId, Time),
+    /// The value is being counted as spent, and the nonces made durable with it: nothing is signed before.
+    AwaitingCount(EffectId, Time),
     AwaitingSignatures {
         asked: Vec<EffectId>,
         signatures: Vec<Option<Signature>>,
@@ -67,18 +70,23 @@ enum Step {
 }
 
 impl Step {
+    /// Has tickets and credentials signed, unless the signature under these credentials is known.
     fn sign<E>(
         now: Time,
         out: &mut Outbox<E>,
         within: Duration,
-        digests: impl Iterator<Item = Digest>,
+        tickets: impl Iterator<Item = Digest>,
+        credentials: Result<Signature, Digest>,
     ) -> Self {
+        let digests = tickets.chain(credentials.err());
         let asked: Vec<EffectId> = digests
             .map(|digest| out.open(Effect::Sign(digest)))
             .collect();
+        let mut signatures = alloc::vec![None; asked.len()];
+        signatures.extend(credentials.ok().map(Some));
         Self::AwaitingSignatures {
-            signatures: alloc::vec![None; asked.len()],
             asked,
+            signatures,
             until: now + within,
         }
     }
@@ -105,6 +113,8 @@ struct Making {
     work: Work,
     /// How long the key holder has.
     sign_within: Duration,
+    /// When the value was counted as spent.
+    counted: Option<Time>,
     step: Step,
 }
 
@@ -114,6 +124,8 @@ pub(super) struct Made {
     pub(super) segment: String,
     /// `None` if nothing is paid.
     pub(super) state: Option<SignerState>,
+    /// When how much of it was counted as spent; `None` if nothing is paid.
+    pub(super) spent: Option<(Time, Amount)>,
 }
 
 /// The outcome of signing.
@@ -121,6 +133,9 @@ pub(super) enum Outcome {
     Made(Box<Made>),
     Refused(SignRefused),
     TimedOut,
+    /// The limit on spending that it would pass.
+    Limit(Box<Broken>),
+    /// Neither the count nor the nonces would survive a crash.
     NotStored(StoreFailed),
 }
 
@@ -128,6 +143,8 @@ pub(super) struct Minter {
     account: LocalAccount,
     rng: Rng,
     making: Option<Making>,
+    /// The signature under the last credentials: those of one job are all alike.
+    signed: Option<(Digest, Signature)>,
 }
 
 impl Minter {
@@ -136,6 +153,7 @@ impl Minter {
             rng: Rng::new(account.seed),
             account,
             making: None,
+            signed: None,
         }
     }
 
@@ -184,14 +202,15 @@ impl Minter {
         };
         let plan = decide(facts, &mut self.rng, committed.cloned(), order)?;
         let hash = plan.params.recipient_rand_hash;
-        let record = SpentNonces::record(&hash, *plan.nonces.end());
+        let asked = out.open(Effect::Spend(Spend::Take {
+            value: plan.value.clone(),
+            record: Some(SpentNonces::record(&hash, *plan.nonces.end())),
+        }));
         self.making = Some(Making {
             work: Work::Payment(Box::new(plan)),
             sign_within: patience(SIGN_DEADLINE),
-            step: Step::AwaitingStored(
-                out.open(Effect::Store(record)),
-                now + patience(STORE_WITHIN),
-            ),
+            counted: None,
+            step: Step::AwaitingCount(asked, now + patience(STORE_WITHIN)),
         });
         Ok(())
     }
@@ -205,43 +224,57 @@ impl Minter {
         order: Order,
     ) {
         let credentials = introduction(&mut self.rng, info.auth_token.clone(), order);
+        let digest = credentials.digest();
         self.making = Some(Making {
-            step: Step::sign(now, out, SIGN_DEADLINE, [credentials.digest()].into_iter()),
+            step: Step::sign(now, out, SIGN_DEADLINE, core::iter::empty(), Err(digest)),
             work: Work::Introduction(Box::new(credentials)),
             sign_within: SIGN_DEADLINE,
+            counted: None,
         });
     }
 
-    pub(super) fn stored<E>(
+    /// Learns whether the payment is counted, and has it signed if so.
+    pub(super) fn counted<E>(
         &mut self,
         now: Time,
         id: EffectId,
-        answer: Result<(), StoreFailed>,
+        answer: Result<Time, SpendRefused>,
         out: &mut Outbox<E>,
     ) -> Option<Outcome> {
         let address = self.address();
         if let Some(making) = &mut self.making
-            && matches!(making.step, Step::AwaitingStored(waited, _) if waited == id)
+            && matches!(making.step, Step::AwaitingCount(waited, _) if waited == id)
             && let Work::Payment(plan) = &making.work
         {
-            if let Err(why) = answer {
-                self.making = None;
-                return Some(Outcome::NotStored(why));
+            match answer {
+                Ok(at) => making.counted = Some(at),
+                Err(refused) => {
+                    self.making = None;
+                    return Some(match refused {
+                        SpendRefused::Limit(broken) => Outcome::Limit(broken),
+                        SpendRefused::NotStored(why) => Outcome::NotStored(why),
+                    });
+                }
             }
             // A failed send never gives nonces back.
             let hash = plan.params.recipient_rand_hash;
             if let Some(forgotten) = self.account.used.spend(hash, *plan.nonces.end()) {
                 out.open(Effect::Store(forgotten));
             }
-            making.step = Step::sign(now, out, making.sign_within, plan.digests(address));
+            let credentials = plan.credentials.digest();
+            let known = self.signed.filter(|(digest, _)| *digest == credentials);
+            let credentials = known.map_or(Err(credentials), |(_, signature)| Ok(signature));
+            let tickets = plan.tickets(address);
+            making.step = Step::sign(now, out, making.sign_within, tickets, credentials);
         }
         None
     }
 
-    pub(super) fn signed(
+    pub(super) fn signed<E>(
         &mut self,
         id: EffectId,
         answer: Result<Signature, SignRefused>,
+        out: &mut Outbox<E>,
     ) -> Option<Outcome> {
         let Some(Making {
             step: Step::AwaitingSignatures {
@@ -255,21 +288,26 @@ impl Minter {
         let slot = asked.iter().position(|one| *one == id)?;
         match answer {
             Err(refused) => {
-                self.making = None;
+                self.abort(out);
                 return Some(Outcome::Refused(refused));
             }
             Ok(signature) => signatures[slot] = Some(signature),
         }
         let all = signatures.iter().copied().collect::<Option<Vec<_>>>()?;
         let payer = self.address();
-        let made = match self.making.take()?.work {
+        let Making { work, counted, .. } = self.making.take()?;
+        let made = match work {
             Work::Payment(plan) => {
                 let (payment, segment) = plan
                     .headers(payer, &all)
                     .expect("one signature was awaited for each digest");
+                let plan = *plan;
+                let signature = all.last().copied();
+                self.signed = signature.map(|one| (plan.credentials.digest(), one));
                 Made {
                     payment,
                     segment,
+                    spent: counted.map(|at| (at, plan.value)),
                     state: Some(plan.state),
                 }
             }
@@ -287,29 +325,45 @@ impl Minter {
                     payment: payment.encode(),
                     segment: credentials.encode(),
                     state: None,
+                    spent: None,
                 }
             }
         };
         Some(Outcome::Made(Box::new(made)))
     }
 
-    pub(super) fn tick(&mut self, now: Time) -> Option<Outcome> {
+    pub(super) fn tick<E>(&mut self, now: Time, out: &mut Outbox<E>) -> Option<Outcome> {
         if self.wake().is_none_or(|until| until > now) {
             return None;
         }
-        Some(match self.making.take()?.step {
-            Step::AwaitingStored(..) => Outcome::NotStored(StoreFailed::late()),
+        let outcome = match self.making.as_ref()?.step {
+            Step::AwaitingCount(..) => Outcome::NotStored(StoreFailed::late()),
             Step::AwaitingSignatures { .. } => Outcome::TimedOut,
-        })
+        };
+        self.abort(out);
+        Some(outcome)
     }
 
     pub(super) fn wake(&self) -> Option<Time> {
         match self.making.as_ref()?.step {
-            Step::AwaitingStored(_, until) | Step::AwaitingSignatures { until, .. } => Some(until),
+            Step::AwaitingCount(_, until) | Step::AwaitingSignatures { until, .. } => Some(until),
         }
     }
 
-    pub(super) fn abort(&mut self) {
-        self.making = None;
+    /// Gives up what is being made. It never leaves, so it counts as spent no more.
+    pub(super) fn abort<E>(&mut self, out: &mut Outbox<E>) {
+        let Some(making) = self.making.take() else {
+            return;
+        };
+        match (making.step, making.work, making.counted) {
+            (Step::AwaitingCount(asked, _), ..) => {
+                out.forward(asked, Effect::Spend(Spend::Cancel));
+            }
+            (_, Work::Payment(plan), Some(at)) => {
+                let value = plan.value;
+                out.open(Effect::Spend(Spend::GiveBack { value, at }));
+            }
+            _ => {}
+        }
     }
 }

@@ -141,7 +141,7 @@ impl PaymentSession {
                         payment: response.payment,
                         segment: response.segment,
                     };
-                    self.minted(party, credentials, Memory::Blob(response.state));
+                    self.minted(party, credentials, Memory::Blob(response.state), None);
                 }
                 // Another signer may have its wits about it.
                 Err(err) => self.mint_failed(Failure::new(party, err.into())),
@@ -236,41 +236,52 @@ impl PaymentSession {
         }
     }
 
-    /// Reads what was minted, and lets it go if it keeps the rules.
-    pub(super) fn minted(&mut self, party: Party, credentials: Credentials, memory: Memory) {
+    /// Reads what was minted, and lets it go if it keeps the rules and is counted as spent. An own key had it counted
+    /// before it signed.
+    pub(super) fn minted(
+        &mut self,
+        party: Party,
+        credentials: Credentials,
+        memory: Memory,
+        spent: Option<(Time, Amount)>,
+    ) {
         match self.inspect(credentials, memory) {
-            Err(broken) => self.refuse(Failure::new(party, Cause::Guard(broken))),
-            Ok(minted) if minted.tickets == 0 => self.send(Box::new(minted)),
-            Ok(minted) => {
-                if !self.config.shared_limit {
-                    self.config.budget.spend(self.now, &minted.value);
+            Err(broken) => {
+                if let Some((at, value)) = spent {
+                    self.give_back(Some(at), &value);
                 }
+                self.refuse(Failure::new(party, Cause::Guard(broken)));
+            }
+            Ok(mut minted) => {
                 if let Some(current) = &mut self.current {
                     current.tries = 0;
                 }
-                self.save(Box::new(minted));
+                minted.counted = spent.map(|(at, _)| at);
+                self.signed = minted.signed.take().or(self.signed.take());
+                let free = minted.tickets == 0 || minted.counted.is_some();
+                let minted = Box::new(minted);
+                match free {
+                    true => self.send(minted),
+                    false => self.count(minted),
+                }
             }
         }
     }
 
-    /// Has the payment counted where others count theirs, or makes the own count durable, and only then lets it go.
-    pub(super) fn save(&mut self, minted: Box<Minted>) {
-        let effect = if self.config.shared_limit {
-            Effect::Spend(Spend::Take(minted.value.clone()))
-        } else if let Some(key) = &self.config.budget_key {
-            Effect::Store(self.config.budget.to_record(key.clone()))
-        } else {
-            return self.send(minted);
-        };
-        let saving = self.out.open(effect);
+    /// Has the payment counted, and only then lets it go.
+    pub(super) fn count(&mut self, minted: Box<Minted>) {
+        let asked = self.out.open(Effect::Spend(Spend::Take {
+            value: minted.value.clone(),
+            record: None,
+        }));
         let within = self.coverage.patience(self.now, STORE_WITHIN);
-        self.state = State::Saving(minted, saving, self.now + within);
+        self.state = State::Counting(minted, asked, self.now + within);
     }
 
-    /// The spending counter may not survive a crash: the payment waits, and the store is asked again.
-    pub(super) fn not_saved(&mut self, minted: Box<Minted>, why: StoreFailed) {
+    /// The count may not survive a crash: the payment waits, and the store is asked again.
+    pub(super) fn not_counted(&mut self, minted: Box<Minted>, why: StoreFailed) {
         if let Some(until) = self.own_failed(not_stored("what was spent", why)) {
-            self.state = State::PausingSave(minted, until);
+            self.state = State::PausingCount(minted, until);
         }
     }
 
@@ -278,10 +289,10 @@ impl PaymentSession {
     pub(super) fn counted(&mut self, mut minted: Box<Minted>, answer: Result<Time, SpendRefused>) {
         match answer {
             Ok(at) => {
-                minted.counted = at;
+                minted.counted = Some(at);
                 self.send(minted);
             }
-            Err(SpendRefused::NotStored(why)) => self.not_saved(minted, why),
+            Err(SpendRefused::NotStored(why)) => self.not_counted(minted, why),
             Err(SpendRefused::Limit(broken)) => {
                 self.refuse(Failure::new(self.payer_party(), Cause::Guard(broken)));
             }
@@ -289,8 +300,8 @@ impl PaymentSession {
     }
 
     /// Counts a payment no more that never left.
-    pub(super) fn give_back(&mut self, value: &Amount, at: Time) {
-        if self.config.shared_limit && !value.is_zero() {
+    pub(super) fn give_back(&mut self, counted: Option<Time>, value: &Amount) {
+        if let Some(at) = counted {
             let value = value.clone();
             self.out.open(Effect::Spend(Spend::GiveBack { value, at }));
         }
@@ -324,11 +335,12 @@ impl PaymentSession {
                 credentials,
                 memory,
                 at: current.asked,
-                counted: self.now,
+                counted: None,
                 tickets: 0,
                 value: Amount::zero(),
                 charge: Charge::default(),
                 nonces: self.nonces,
+                signed: None,
             });
         };
         let initial = self.initial;
@@ -339,6 +351,7 @@ impl PaymentSession {
             sender,
             manifest_id: &self.manifest_id,
             nonces: self.nonces,
+            known: self.signed.as_ref(),
             max_tickets: match &self.source {
                 Source::Local { minter, .. } => minter.max_tickets(),
                 _ => self.config.max_tickets,
@@ -353,9 +366,6 @@ impl PaymentSession {
         let elapsed = self.last_minted.map(|last| current.asked.since(last));
         self.proportion
             .check(&verified.value, &verified.ev, unit, units, elapsed, initial)?;
-        if !self.config.shared_limit {
-            self.config.budget.check(self.now, &verified.value)?;
-        }
         let charge = match units {
             Some(units) => Charge::counted(initial.fee(units)),
             None => Charge::elapsed(unit, initial, elapsed),
@@ -364,11 +374,12 @@ impl PaymentSession {
             credentials,
             memory,
             at: current.asked,
-            counted: self.now,
+            counted: None,
             tickets: verified.tickets,
             value: verified.value,
             charge,
             nonces: verified.nonces,
+            signed: Some(verified.credentials),
         })
     }
 
@@ -382,7 +393,10 @@ impl PaymentSession {
                 let memory = made
                     .state
                     .map_or(Memory::Nothing, |state| Memory::State(Box::new(state)));
-                return self.minted(Party::KeyHolder, credentials, memory);
+                return self.minted(Party::KeyHolder, credentials, memory, made.spent);
+            }
+            local::Outcome::Limit(broken) => {
+                return self.refuse(Failure::new(Party::KeyHolder, Cause::Guard(broken)));
             }
             local::Outcome::Refused(why) => declined(why.to_string()),
             local::Outcome::TimedOut => Failure::new(
@@ -392,7 +406,7 @@ impl PaymentSession {
                     after: local::SIGN_DEADLINE,
                 },
             ),
-            local::Outcome::NotStored(why) => not_stored("the nonces of a payment", why),
+            local::Outcome::NotStored(why) => not_stored("what was spent", why),
         };
         if let Some(until) = self.own_failed(failure) {
             self.state = State::PausingMint(until);

@@ -4,9 +4,9 @@
 //!  pay(), or the pace ─▶ Minting ◀─────────────── a quote, renew() ────────┐
 //!        ▲                 │ │ └─ 480, or the quote is worn ─▶ Refreshing ──┤ none: NeedQuote ─▶ AwaitingQuote
 //!        │                 │ └─ nobody answers ─▶ Pausing ─▶ Minting        ▲ discard
-//!        │                 │ minted, read, within budget                    │
+//!        │                 │ minted, read                                   │
 //!        │                 ▼                                                │
-//!        │     (spending counter durable: Saving)                           │
+//!        │     (counted as spent: Counting)                                 │
 //!        │        pay()│            │the pace                               │
 //!        │             ▼            ▼                                       │
 //!        │  Ready: AwaitingOwner   Delivering ─ 400 expired, nonce; 403 token┤
@@ -17,6 +17,9 @@
 //!  482: Skipped, nothing changes. A payment that cannot be made: Held, tried again at the pace while the last one
 //!  lasts; then, and before the first one: Failed ─▶ Ended. So too if the orchestrator wants no more payments.
 //! ```
+//!
+//! Nothing leaves that is not counted ([`Effect::Spend`](crate::Effect::Spend)). An own key counts before it signs, for the
+//! nonces are stored together with the count.
 //!
 //! The signer's blob, or our own memory with an own key, is committed only when the orchestrator took the payment.
 //! A payment that was minted and not taken is discarded together with its quote, because the orchestrator may have seen
@@ -43,15 +46,15 @@ use self::deliver::Delivery as Post;
 use self::pace::Coverage;
 use self::quotes::Unusable;
 use self::refresh::Refresh;
-use super::guard::{Budget, Proportion};
+use super::guard::{Proportion, SignedCredentials};
 use super::nonce::SenderNonces;
 use crate::chain::ChainView;
 use crate::error::{Cause, Failure, Misuse, Party};
 use crate::http;
-use crate::machine::{EffectId, Input, Machine, Outbox, Output, earlier};
+use crate::machine::{Effect, EffectId, Input, Machine, Outbox, Output, earlier};
 use crate::money::{Amount, Price};
 use crate::sign::Address;
-use crate::spend::SpendRefused;
+use crate::spend::{Spend, SpendRefused};
 use crate::store::StoreFailed;
 use crate::time::Time;
 use crate::units::Unit;
@@ -96,12 +99,13 @@ struct Minted {
     credentials: Credentials,
     memory: Memory,
     at: Time,
-    /// When a limit that others share counted it.
-    counted: Time,
+    /// When it was counted as spent; `None` if it is not, or costs nothing.
+    counted: Option<Time>,
     tickets: u32,
     value: Amount,
     charge: Charge,
     nonces: SenderNonces,
+    signed: Option<SignedCredentials>,
 }
 
 /// The payment under way.
@@ -120,8 +124,8 @@ struct Current {
 enum State {
     Resting,
     Minting,
-    Saving(Box<Minted>, EffectId, Time),
-    PausingSave(Box<Minted>, Time),
+    Counting(Box<Minted>, EffectId, Time),
+    PausingCount(Box<Minted>, Time),
     /// The job's own quote is asked for; the signer may have said where else.
     Refreshing(Refresh, Option<http::Url>),
     AwaitingQuote(Time),
@@ -158,6 +162,8 @@ pub struct PaymentSession {
     held: Option<Failure>,
     manifest_id: String,
     nonces: SenderNonces,
+    /// The last credentials whose signature was checked.
+    signed: Option<SignedCredentials>,
     last_minted: Option<Time>,
     proportion: Proportion,
     coverage: Coverage,
@@ -220,6 +226,7 @@ impl PaymentSession {
             held: None,
             manifest_id: config.manifest_id.clone(),
             nonces: SenderNonces::new([0; 32], 0),
+            signed: None,
             last_minted: None,
             proportion: Proportion::default(),
             coverage: Coverage::new(config.unit, Price::FREE),
@@ -278,7 +285,7 @@ impl PaymentSession {
                 Delivered::Accepted | Delivered::Used(_) => self.taken(*minted),
                 how => {
                     if how == Delivered::Unsent {
-                        self.give_back(&minted.value, minted.counted);
+                        self.give_back(minted.counted, &minted.value);
                     }
                     self.abandon(&minted, how == Delivered::Unknown);
                     self.stale = true;
@@ -361,17 +368,6 @@ impl PaymentSession {
             Source::Local { minter, .. } => Some(minter.account()),
             _ => None,
         }
-    }
-
-    /// Spends from this budget from now on: another session has spent from the same.
-    pub fn set_budget(&mut self, budget: Budget) {
-        self.config.budget = budget;
-    }
-
-    /// The budget: the amount spent, with its limits.
-    #[must_use]
-    pub const fn budget(&self) -> &Budget {
-        &self.config.budget
     }
 
     /// All that the orchestrator is known to have taken; it may have taken what is [`undecided`](Self::undecided) besides.
@@ -458,6 +454,7 @@ impl PaymentSession {
                 post.abort(&mut self.out);
             }
             State::Refreshing(mut refresh, _) => refresh.abort(&mut self.out),
+            State::Counting(_, asked, _) => self.out.forward(asked, Effect::Spend(Spend::Cancel)),
             _ => {}
         }
         self.stop_minting();
@@ -467,9 +464,12 @@ impl PaymentSession {
 
     /// Abandons the payment that is being minted: it is of no use any more.
     fn stop_minting(&mut self) {
+        if let State::Counting(_, asked, _) = self.state {
+            self.out.forward(asked, Effect::Spend(Spend::Cancel));
+        }
         match &mut self.source {
             Source::Remote { client, .. } => client.abort(&mut self.out),
-            Source::Local { minter, .. } => minter.abort(),
+            Source::Local { minter, .. } => minter.abort(&mut self.out),
             Source::Offchain => {}
         }
     }
@@ -478,7 +478,7 @@ impl PaymentSession {
         self.now = self.now.max(now);
         let (client, minter) = match &mut self.source {
             Source::Remote { client, .. } => (client.tick(self.now, &mut self.out), None),
-            Source::Local { minter, .. } => (None, minter.tick(self.now)),
+            Source::Local { minter, .. } => (None, minter.tick(self.now, &mut self.out)),
             Source::Offchain => (None, None),
         };
         if let Some(outcome) = client {
@@ -489,9 +489,10 @@ impl PaymentSession {
         }
         match core::mem::replace(&mut self.state, State::Resting) {
             State::PausingMint(until) if until <= self.now => self.mint(),
-            State::PausingSave(minted, until) if until <= self.now => self.save(minted),
-            State::Saving(minted, _, until) if until <= self.now => {
-                self.not_saved(minted, StoreFailed::late());
+            State::PausingCount(minted, until) if until <= self.now => self.count(minted),
+            State::Counting(minted, asked, until) if until <= self.now => {
+                self.out.forward(asked, Effect::Spend(Spend::Cancel));
+                self.not_counted(minted, StoreFailed::late());
             }
             State::PausingDelivery(minted, post, until) if until <= self.now => {
                 self.post(minted, post);
@@ -563,23 +564,13 @@ impl PaymentSession {
 
     fn on_spent(&mut self, id: EffectId, answer: Result<Time, SpendRefused>) {
         match core::mem::replace(&mut self.state, State::Resting) {
-            State::Saving(minted, asked, _) if asked == id => self.counted(minted, answer),
-            other => self.state = other,
-        }
-    }
-
-    fn on_stored(&mut self, id: EffectId, answer: Result<(), StoreFailed>) {
-        match core::mem::replace(&mut self.state, State::Resting) {
-            State::Saving(minted, saving, _) if saving == id => {
-                return match answer {
-                    Ok(()) => self.send(minted),
-                    Err(why) => self.not_saved(minted, why),
-                };
+            State::Counting(minted, asked, _) if asked == id => {
+                return self.counted(minted, answer);
             }
             other => self.state = other,
         }
         let outcome = match &mut self.source {
-            Source::Local { minter, .. } => minter.stored(self.now, id, answer, &mut self.out),
+            Source::Local { minter, .. } => minter.counted(self.now, id, answer, &mut self.out),
             _ => None,
         };
         if let Some(outcome) = outcome {
@@ -594,13 +585,13 @@ impl Machine for PaymentSession {
     fn handle_input(&mut self, now: Time, input: Input) {
         self.advance(now);
         match input {
-            Input::Tick => {}
+            // Of what is stored on its own, nothing is waited for: it only takes room.
+            Input::Tick | Input::Stored(..) => {}
             Input::Http(id, step) => self.on_http(id, step),
-            Input::Stored(id, answer) => self.on_stored(id, answer),
             Input::Spent(id, answer) => self.on_spent(id, answer),
             Input::Signed(id, answer) => {
                 let outcome = match &mut self.source {
-                    Source::Local { minter, .. } => minter.signed(id, answer),
+                    Source::Local { minter, .. } => minter.signed(id, answer, &mut self.out),
                     _ => None,
                 };
                 if let Some(outcome) = outcome {
@@ -622,8 +613,8 @@ impl Machine for PaymentSession {
         let state = match &self.state {
             State::AwaitingQuote(until)
             | State::PausingMint(until)
-            | State::PausingSave(_, until)
-            | State::Saving(_, _, until)
+            | State::PausingCount(_, until)
+            | State::Counting(_, _, until)
             | State::PausingDelivery(_, _, until) => Some(*until),
             State::Delivering(_, post) => post.wake(),
             State::Refreshing(refresh, _) => refresh.wake(),

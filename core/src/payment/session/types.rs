@@ -9,7 +9,6 @@ use crate::capabilities::{Capabilities, Ceilings};
 use crate::error::Failure;
 use crate::http::{Trust, Url};
 use crate::money::{Amount, Price};
-use crate::payment::guard::Budget;
 use crate::payment::mint::MAX_TICKETS;
 use crate::signers::SignerHealth;
 use crate::time::Time;
@@ -51,20 +50,14 @@ pub struct Config {
     pub ceilings: Ceilings,
     /// The most tickets in one payment.
     pub max_tickets: usize,
-    /// The budget of the job. Take it back with [`budget`](super::PaymentSession::budget) to go on with it elsewhere.
-    pub budget: Budget,
     /// Whether requests pay for themselves, many at a time, from one balance under the name of the session: batch jobs.
     /// Such requests are paid for by [`Fee::Units`].
     pub by_request: bool,
-    /// The key under which the spending counter is made durable before a payment leaves; `None` does without.
-    pub budget_key: Option<String>,
-    /// Whether a limit that other sessions share is asked before a payment leaves ([`Effect::Spend`](crate::Effect::Spend)).
-    /// The budget above is not counted then.
-    pub shared_limit: bool,
 }
 
 impl Config {
-    /// A job billed by `unit`: no ceilings, no spending limits, but every payment is read before it is sent.
+    /// A job billed by `unit`: no ceilings, but every payment is read, and counted ([`Effect::Spend`](crate::Effect::Spend)),
+    /// before it is sent.
     #[must_use]
     pub fn new(unit: Unit) -> Self {
         Self {
@@ -76,10 +69,7 @@ impl Config {
             trust: Trust::FirstUse,
             ceilings: Ceilings::default(),
             max_tickets: MAX_TICKETS as usize,
-            budget: Budget::unlimited(),
             by_request: false,
-            budget_key: None,
-            shared_limit: false,
         }
     }
 }

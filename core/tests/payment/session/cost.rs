@@ -79,10 +79,9 @@ fn a_job_is_prepaid_once_however_long_it_runs() {
 #[test]
 fn a_spending_limit_is_used_up_before_the_job_ends() {
     let mut net = at(100, Unit::PixelSeconds);
-    let mut config = Config::new(Unit::PixelSeconds);
     let limit = Amount::from(&Wei::from(360_000_000_000));
-    config.budget = Budget::unlimited().per_job(limit.clone());
-    let mut session = net.session(config);
+    net.spending.set_limits(Some(limit.clone()), None);
+    let mut session = net.session(Config::new(Unit::PixelSeconds));
     net.start(&mut session, 5);
     let mut seconds = 0;
     let told = loop {

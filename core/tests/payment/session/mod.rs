@@ -16,7 +16,6 @@ use livepeer_core::chain::MAX_AGE;
 use livepeer_core::error::{Advice, Broken, Cause, Failure, Misuse, Party, Reason};
 use livepeer_core::http::{self, Body, Fault, Headers, Reach, Request, Response, Url};
 use livepeer_core::money::{Amount, Price, Wei};
-use livepeer_core::payment::guard::Budget;
 use livepeer_core::payment::ledger::AccountId;
 use livepeer_core::payment::mint::Policy;
 use livepeer_core::payment::receiver::{self, Trigger};
@@ -24,7 +23,8 @@ use livepeer_core::payment::session::{
     Charge, Config, Credentials, Delivered, Event, FIRST_PATIENCE, Fee, LocalAccount,
 };
 use livepeer_core::payment::{
-    Payer, PaymentSession, Secret, SignerServer, Spending, TicketReceiver, Unit, remote,
+    Budget, Payer, PaymentSession, Secret, SignerServer, Spending, TicketReceiver, Unit, remote,
+    spending,
 };
 use livepeer_core::sign::SignRefused;
 use livepeer_core::signers::{FIRST_REST, SignerHealth, Signers, Standing};
@@ -42,6 +42,8 @@ use prost::Message as _;
 use crate::support::*;
 
 const ORCHESTRATOR: Address = Address([0x0e; 20]);
+/// The key under which the limit keeps what was spent.
+const SPENT: &str = "spent";
 
 /// Everything around the session.
 struct Net {
@@ -68,10 +70,12 @@ struct Net {
     cut: bool,
     store: Plan,
     key_holder: Plan,
+    /// How much the key holder signed.
+    signed: u32,
     /// The records that the store kept.
     stored: BTreeMap<String, Record>,
-    /// The limit that sessions share.
-    shared: Spending,
+    /// The limit on spending, which is stored.
+    spending: Spending,
 }
 
 /// A behaviour of our own side when it is asked.
@@ -143,8 +147,9 @@ impl Net {
             cut: false,
             store: Plan(VecDeque::new(), Own::Works),
             key_holder: Plan(VecDeque::new(), Own::Works),
+            signed: 0,
             stored: BTreeMap::new(),
-            shared: Spending::new(START, Budget::unlimited(), None),
+            spending: Spending::new(START, Budget::unlimited(), Some(SPENT.into())),
         }
     }
 
@@ -228,43 +233,106 @@ impl Net {
                 Output::Effect(_, Effect::Http(_)) => {}
                 Output::Effect(id, Effect::Sign(digest)) => {
                     let answer = match self.key_holder.next() {
-                        Own::Works => Ok(self.key.sign(digest)),
+                        Own::Works => {
+                            self.signed += 1;
+                            Ok(self.key.sign(digest))
+                        }
                         Own::Fails => Err(SignRefused("locked".into())),
                         Own::Hangs => continue,
                     };
                     session.handle_input(self.now, Input::Signed(id, answer));
                 }
                 Output::Effect(id, Effect::Store(record)) => {
-                    let answer = match self.store.next() {
-                        Own::Works => Ok(()),
-                        Own::Fails => Err(StoreFailed("the disk is full".into())),
-                        Own::Hangs => continue,
-                    };
-                    if answer.is_ok() {
-                        self.stored.insert(record.key.clone(), record);
+                    if let Some(answer) = self.keep([record]) {
+                        session.handle_input(self.now, Input::Stored(id, answer));
                     }
-                    session.handle_input(self.now, Input::Stored(id, answer));
                 }
-                Output::Effect(id, Effect::Spend(Spend::Take(value))) => {
-                    let answer = match self.store.next() {
-                        Own::Works => self.shared.take(self.now, &value).map(|_| self.now),
-                        Own::Fails => {
-                            let why = SpendRefused::NotStored(StoreFailed("full".into()));
-                            session.handle_input(self.now, Input::Spent(id, Err(why)));
-                            continue;
-                        }
-                        Own::Hangs => continue,
-                    };
-                    let record = self.shared.budget().to_record("spent".into());
-                    self.stored.insert(record.key.clone(), record);
-                    let answer = answer.map_err(SpendRefused::Limit);
-                    session.handle_input(self.now, Input::Spent(id, answer));
+                Output::Effect(id, Effect::Spend(Spend::Take { value, record })) => {
+                    if let Some(answer) = self.take(&value, record) {
+                        session.handle_input(self.now, Input::Spent(id, answer));
+                    }
                 }
+                // Nothing is counted of what the store does not answer.
+                Output::Effect(_, Effect::Spend(Spend::Cancel)) => {}
                 Output::Effect(_, Effect::Spend(Spend::GiveBack { value, at })) => {
-                    self.shared.give_back(self.now, at, &value);
+                    self.spending.give_back(self.now, at, &value);
+                    self.save();
                 }
             }
         }
+    }
+
+    /// Stores all of these, or none: the answer of the store, if it has one.
+    fn keep(
+        &mut self,
+        records: impl IntoIterator<Item = Record>,
+    ) -> Option<Result<(), StoreFailed>> {
+        match self.store.next() {
+            Own::Works => {}
+            Own::Fails => return Some(Err(StoreFailed("the disk is full".into()))),
+            Own::Hangs => return None,
+        }
+        for record in records {
+            match record.value {
+                Some(_) => self.stored.insert(record.key.clone(), record),
+                None => self.stored.remove(&record.key),
+            };
+        }
+        Some(Ok(()))
+    }
+
+    /// Stores what the limit asks for, all at once. False if the store hangs.
+    fn save(&mut self) -> bool {
+        let (mut ids, mut records) = (Vec::new(), Vec::new());
+        while let Output::Effect(id, Effect::Store(record)) = self.spending.poll_output() {
+            ids.push(id);
+            records.push(record);
+        }
+        if ids.is_empty() {
+            return true;
+        }
+        let Some(answer) = self.keep(records) else {
+            // As the driver would once it is too late.
+            let late = StoreFailed("no answer in time".into());
+            let late = Input::Stored(ids[0], Err(late));
+            self.spending.handle_input(self.now, late);
+            return false;
+        };
+        for id in ids {
+            let answer = Input::Stored(id, answer.clone());
+            self.spending.handle_input(self.now, answer);
+        }
+        true
+    }
+
+    /// The answer to whoever wants to spend, if there is one.
+    fn take(
+        &mut self,
+        value: &Amount,
+        record: Option<Record>,
+    ) -> Option<Result<Time, SpendRefused>> {
+        if let Err(broken) = self.spending.take(self.now, value, record) {
+            return Some(Err(SpendRefused::Limit(broken)));
+        }
+        let answered = self.save();
+        let Output::Event(event) = self.spending.poll_output() else {
+            panic!("each is answered");
+        };
+        answered.then_some(match event {
+            spending::Event::Taken(_, at) => Ok(at),
+            spending::Event::NotStored(_, why) => Err(SpendRefused::NotStored(why)),
+            other => panic!("{other:?}"),
+        })
+    }
+
+    /// The amount spent, which the store knows as well.
+    fn spent(&self) -> Amount {
+        let spent = self.spending.budget().spent();
+        let kept: Vec<_> = self.stored.values().cloned().collect();
+        let mut recalled = Budget::unlimited();
+        assert!(recalled.restore(SPENT, &kept).is_some());
+        assert_eq!(recalled.spent(), spent);
+        spent
     }
 
     fn exchange(&mut self, request: Request) -> Vec<http::In> {

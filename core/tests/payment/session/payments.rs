@@ -140,11 +140,7 @@ fn a_gateway_that_gave_up_on_a_payment_leaves_it_open_whether_it_counts() {
         let events = net.run(&mut session, 300);
         assert!(net.plan.is_empty() && paid(&events) > 2, "{events:?}");
         let total: Amount = session.total().clone();
-        assert_eq!(
-            *session.budget().spent(),
-            total,
-            "{status}: nothing is paid twice"
-        );
+        assert_eq!(net.spent(), total, "{status}: nothing is paid twice");
         let metered = net.price.fee(27_648_000_u64 * 300);
         assert_eq!(
             net.balance() + metered,
@@ -179,7 +175,7 @@ fn a_payment_of_which_nobody_can_tell_whether_it_was_taken_is_counted_apart() {
         assert!(undecided.is_positive(), "{last:?}");
         let known = session.total().clone();
         assert_eq!(
-            *session.budget().spent(),
+            net.spent(),
             known.clone() + undecided.clone(),
             "{last:?}: all that was sent is known or undecided"
         );

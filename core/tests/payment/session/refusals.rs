@@ -69,24 +69,13 @@ fn refusals_of_the_orchestrator_end_the_session() {
 #[test]
 fn spending_limits_stop_the_job_and_say_by_how_much() {
     let limit = Amount::from(&Wei::from(200_000_000_000));
-    let budgets = [
+    for limits in [
         Budget::unlimited().per_job(limit.clone()),
         Budget::unlimited().per_hour(limit.clone()),
-    ];
-    for (budget, shared) in budgets
-        .into_iter()
-        .flat_map(|one| [(one.clone(), false), (one, true)])
-    {
+    ] {
         let mut net = Net::new();
-        let mut config = Config::new(Unit::PixelSeconds);
-        config.shared_limit = shared;
-        if shared {
-            net.shared = Spending::new(net.now, budget, None);
-        } else {
-            config.budget = budget;
-            config.budget_key = Some("spent:job".into());
-        }
-        let mut session = net.session(config);
+        net.spending = Spending::new(net.now, limits, Some(SPENT.into()));
+        let mut session = net.session(Config::new(Unit::PixelSeconds));
         net.start(&mut session, 5);
         let (failure, left) = left_at_the_end(&mut net, &mut session);
         assert!(left > Duration::ZERO, "all that was paid is used");

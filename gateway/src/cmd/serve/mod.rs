@@ -19,7 +19,7 @@ use livepeer_core::Time;
 use livepeer_core::front::Front;
 use livepeer_core::handshake::PinChange;
 use livepeer_core::http::Trust;
-use livepeer_core::payment::guard::Budget;
+use livepeer_core::payment::Budget;
 use livepeer_runtime::api::Gateway;
 use livepeer_runtime::http::{Limits, Server};
 use livepeer_runtime::tls::CurrentIdentity;

@@ -382,8 +382,8 @@ impl World {
         // What is under way may or may not arrive.
         self.net.with(payer, |payer, now| payer.close(now));
         self.watch();
+        self.summary.spent = self.net.spent(payer);
         let payer = self.net.get(payer);
-        self.summary.spent = payer.budget().spent().clone();
         self.summary.undecided += payer.undecided();
         if let Some((manifest, life)) = self.job.take()
             && life == self.recipient_life

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use livepeer_core::error::Advice;
 use livepeer_core::http::{Method, Request, Url};
-use livepeer_core::payment::guard::Budget;
+use livepeer_core::payment::Budget;
 use livepeer_core::payment::mint::Policy;
 use livepeer_core::payment::session::{Config, Delivered, Event, Fee, LocalAccount};
 use livepeer_core::payment::{Payer, PaymentSession};
@@ -31,18 +31,11 @@ impl World {
         self.life += 1;
         let store = self.payer.map(|payer| self.net.stored(payer).clone());
         let store = store.unwrap_or_default();
-        let mut config = Config::new(self.settings.unit);
-        config.budget_key = Some("spent".into());
-        config.budget = Budget::unlimited();
-        config.budget.per_job.clone_from(&self.settings.per_job);
+        let config = Config::new(self.settings.unit);
         let record = |(key, value): (&String, &bytes::Bytes)| Record {
             key: key.clone(),
             value: Some(value.clone()),
         };
-        if let Some(spent) = store.get_key_value("spent") {
-            let restored = config.budget.restore(&record(spent));
-            assert!(restored, "the counter is readable");
-        }
         let payer = if self.settings.own_key {
             let policy = Policy {
                 minting: self.settings.minting,
@@ -65,6 +58,9 @@ impl World {
                 let node = self.net.add(session);
                 self.net.give_key(node, self.key.clone());
                 self.net.tapped(node);
+                let mut limits = Budget::unlimited();
+                limits.per_job.clone_from(&self.settings.per_job);
+                self.net.limit(node, limits);
                 self.payer = Some(node);
             }
         }
