@@ -71,16 +71,26 @@ impl Entry {
         }
     }
 
-    /// Publishes the recording up to its last words. The connection stays open.
+    /// Publishes the recording up to its last words, in twelve seconds, so that reports of the model see it. The
+    /// connection stays open.
     fn publish(&self) -> TcpStream {
-        let mut stream = TcpStream::connect(&self.rtmp).expect("it listens");
+        let stream = TcpStream::connect(&self.rtmp).expect("it listens");
         let words = b"FCUnpublish";
         let at = RECORDING
             .windows(words.len())
             .position(|some| some == words);
         // The head of its message is before it.
         let sent = &RECORDING[..at.expect("last words") - 15];
-        stream.write_all(sent).expect("it is taken");
+        let mut writer = stream.try_clone().expect("a second hand");
+        thread::spawn(move || {
+            for piece in sent.chunks(sent.len() / 24) {
+                // It may be refused, or replaced.
+                if writer.write_all(piece).is_err() {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(500));
+            }
+        });
         stream
     }
 }
@@ -129,8 +139,21 @@ fn a_stream_by_rtmp_goes_through_a_model_and_can_be_watched() {
         (unknown.status, unknown.field("retry-after")),
         (404, Some("1"))
     );
-    let _sender = entry.publish();
+    let mut first = entry.publish();
+    let before = entry.status("key", is_online);
+    // Another publisher takes the name over, and the job goes on; the end of another stream is none of theirs.
+    let _second = entry.publish();
+    let form = "source_id=a1&source_type=rtmpConn";
+    assert_eq!(
+        entry.ask("POST", "cam1/start", &[URLENCODED], form).status,
+        200
+    );
+    assert_eq!(entry.ask("POST", "cam1/stop", &[], "").status, 200);
+    let mut said = Vec::new();
+    first.read_to_end(&mut said).expect("it is closed");
+    assert!(String::from_utf8_lossy(&said).contains("replaced"));
     let told = entry.status("key", is_online);
+    assert_eq!(told["gateway_status"], before["gateway_status"]);
     assert!(
         !told.to_string().contains("orchestrator_info\":{\"url"),
         "{told}"

@@ -45,9 +45,11 @@ pub(super) struct Live<R: Runtime> {
 
 struct State<R: Runtime> {
     senders: BTreeMap<SenderId, Place>,
+    /// The streams that those senders were let in for.
+    admitted: BTreeMap<SenderId, StreamId>,
     streams: BTreeMap<StreamId, Stream<R>>,
-    /// Streams that a publisher of RTMP has begun, and the sender that is heard.
-    published: BTreeMap<rtmp::StreamId, SenderId>,
+    /// Streams that a publisher of RTMP has begun: the sender that is heard, and what it was let in for.
+    published: BTreeMap<rtmp::StreamId, (SenderId, StreamId)>,
     /// Requests of WHIP and WHEP that wait for their answer.
     waiting: BTreeMap<RequestId, Sender<()>>,
 }
@@ -56,10 +58,19 @@ impl<R: Runtime> Default for State<R> {
     fn default() -> Self {
         Self {
             senders: BTreeMap::new(),
+            admitted: BTreeMap::new(),
             streams: BTreeMap::new(),
             published: BTreeMap::new(),
             waiting: BTreeMap::new(),
         }
+    }
+}
+
+impl<R: Runtime> State<R> {
+    /// Forgets a sender: where it was.
+    fn forget(&mut self, sender: SenderId) -> Option<Place> {
+        self.admitted.remove(&sender);
+        self.senders.remove(&sender)
     }
 }
 
@@ -170,7 +181,7 @@ impl<R: Runtime> Live<R> {
             Event::Refuse(sender, denied) => self.refuse(sender, &denied),
             Event::Start(id, job) => self.start(id, job),
             Event::Settled(sender) => {
-                let place = lock(&self.state).senders.remove(&sender);
+                let place = lock(&self.state).forget(sender);
                 if let Some(Place::Hook(request)) = place {
                     self.respond(request, Response::new(200));
                 }
@@ -225,11 +236,8 @@ impl<R: Runtime> Live<R> {
         info!(?why, "a live stream is over");
         let published: Vec<_> = {
             let state = lock(&self.state);
-            let mine = state.published.iter();
-            // Those whose sender has been forgotten are of streams that are over.
-            mine.filter(|(_, sender)| !state.senders.contains_key(sender))
-                .map(|(stream, _)| *stream)
-                .collect()
+            let mine = state.published.iter().filter(|(_, (_, of))| *of == id);
+            mine.map(|(stream, _)| *stream).collect()
         };
         if let Some(rtmp) = &self.ways.rtmp {
             for stream in published {

@@ -16,8 +16,11 @@ impl<R: Runtime> Live<R> {
     /// Lets a sender in: its pictures go to the stream.
     pub(super) fn admit(&self, sender: SenderId, stream: StreamId, playback: &str) {
         let (place, show) = {
-            let state = lock(&self.state);
+            let mut state = lock(&self.state);
             let place = state.senders.get(&sender).copied();
+            if place.is_some() {
+                state.admitted.insert(sender, stream);
+            }
             (
                 place,
                 state.streams.get(&stream).map(|one| one.show.clone()),
@@ -46,7 +49,7 @@ impl<R: Runtime> Live<R> {
     }
 
     pub(super) fn refuse(&self, sender: SenderId, denied: &Denied) {
-        match lock(&self.state).senders.remove(&sender) {
+        match lock(&self.state).forget(sender) {
             Some(Place::Hook(request)) => {
                 self.respond(request, line(denied.status(), denied_words(denied)));
             }
@@ -66,7 +69,7 @@ impl<R: Runtime> Live<R> {
 
     /// Closes a sender's connection. One of RTMP is closed with its stream, or by whoever takes that over.
     pub(super) fn kick(&self, sender: SenderId, why: &Why) {
-        let place = lock(&self.state).senders.remove(&sender);
+        let place = lock(&self.state).forget(sender);
         if let (Some(Place::Whip(session)), Some(webrtc)) = (place, &self.ways.webrtc) {
             webrtc.with(|port, now| port.kick(now, session, &said(why)));
         }
@@ -78,8 +81,8 @@ impl<R: Runtime> Live<R> {
             let mut state = lock(&self.state);
             let found = state.senders.iter().find(|(_, one)| **one == place);
             let sender = found.map(|(sender, _)| *sender);
-            if let Some(sender) = &sender {
-                state.senders.remove(sender);
+            if let Some(sender) = sender {
+                state.forget(sender);
             }
             sender
         };
@@ -168,8 +171,10 @@ impl<R: Runtime> Live<R> {
                     .senders
                     .iter()
                     .find(|(_, one)| **one == Place::Rtmp(connection));
-                match found.map(|(sender, _)| *sender) {
-                    Some(sender) => drop(state.published.insert(stream, sender)),
+                let found = found.map(|(sender, _)| *sender);
+                let of = found.and_then(|sender| Some((sender, *state.admitted.get(&sender)?)));
+                match of {
+                    Some(of) => drop(state.published.insert(stream, of)),
                     // Its stream was over before it began.
                     None => {
                         drop(state);
@@ -180,8 +185,8 @@ impl<R: Runtime> Live<R> {
             OfRtmp::Ended(stream, ending) => {
                 let place = {
                     let mut state = lock(&self.state);
-                    let sender = state.published.remove(&stream);
-                    sender.and_then(|sender| state.senders.get(&sender).copied())
+                    let published = state.published.remove(&stream);
+                    published.and_then(|(sender, _)| state.senders.get(&sender).copied())
                 };
                 // The listener has waited already for one that was lost.
                 let how = match ending {
@@ -198,7 +203,7 @@ impl<R: Runtime> Live<R> {
                 let begun = {
                     let state = lock(&self.state);
                     let mut begun = state.published.values();
-                    begun.any(|sender| state.senders.get(sender) == Some(&place))
+                    begun.any(|(sender, _)| state.senders.get(sender) == Some(&place))
                 };
                 // A stream that has begun outlives its connection.
                 if !begun {
