@@ -18,7 +18,7 @@
 //!  lasts; then, and before the first one: Failed ─▶ Ended. So too if the orchestrator wants no more payments.
 //! ```
 //!
-//! Nothing leaves that is not counted ([`Effect::Spend`](crate::Effect::Spend)). An own key counts before it signs, for the
+//! Nothing leaves that is not counted ([`Effect::Spend`]). An own key counts before it signs, for the
 //! nonces are stored together with the count.
 //!
 //! The signer's blob, or our own memory with an own key, is committed only when the orchestrator took the payment.
