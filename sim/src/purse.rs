@@ -46,7 +46,7 @@ impl Purse {
         }
     }
 
-    /// A purse with what is left of these limits according to a store.
+    /// A purse with these limits, and the amount spent according to a store.
     ///
     /// # Panics
     /// If the store's records cannot be read.
@@ -55,7 +55,7 @@ impl Purse {
         Self::new(now, recall(limits, store), true)
     }
 
-    /// What was spent.
+    /// The amount spent, and its limits.
     #[must_use]
     pub const fn budget(&self) -> &Budget {
         self.spending.budget()
@@ -159,7 +159,7 @@ impl Purse {
     }
 }
 
-/// What is left of these limits according to a store.
+/// These limits, with the amount spent according to a store.
 ///
 /// # Panics
 /// If the store's records cannot be read.

@@ -52,7 +52,7 @@ pub struct Budget {
     last_before: Slot,
     /// The sum of the portions below.
     in_hour: Amount,
-    /// What was spent in the last hour, each with the latest time of its slot at which something was.
+    /// Amounts spent in the last hour, each with the latest time of its slot at which something was.
     portions: BTreeMap<Slot, (Time, Amount)>,
     /// The amount spent when the job began.
     earlier: Amount,
