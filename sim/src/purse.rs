@@ -159,7 +159,7 @@ impl Purse {
     }
 }
 
-/// These limits, with the amount spent according to a store.
+/// Limits as these, with the amount spent according to a store.
 ///
 /// # Panics
 /// If the store's records cannot be read.

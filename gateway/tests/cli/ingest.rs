@@ -256,7 +256,7 @@ const TEST: &[&str] = &[
 /// The pictures in it.
 const PICTURES: usize = 120;
 
-/// What ffmpeg sends by RTMP and by WHIP goes through the model, every picture of it, and what is pushed by RTMP can be
+/// Video that ffmpeg sends by RTMP and by WHIP goes through the model, every picture of it, and what is pushed by RTMP can be
 /// decoded.
 #[test]
 fn ffmpeg_sends_and_every_picture_goes_through_the_model() {

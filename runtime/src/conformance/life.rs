@@ -365,7 +365,7 @@ impl Store for Slow {
     }
 }
 
-/// What is counted for nobody, since it is wanted no more or its machine is gone, is given back.
+/// An amount that is counted for nobody, since it is wanted no more or its machine is gone, is given back.
 pub async fn an_amount_that_nobody_waits_for_is_given_back<R: Runtime>(runtime: R) {
     let (go, going) = async_channel::bounded(8);
     let kept = MemoryStore::default();
