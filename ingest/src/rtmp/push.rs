@@ -10,8 +10,9 @@
 //! any: a refusal of name or application, or stop ──▶ Over
 //! ```
 //!
-//! A connection begins with metadata, configurations and a key frame. A server that reads too slowly loses pictures up to
-//! the next key frame, and never more than [`MAX_QUEUE`] or [`MAX_DELAY`] lies between us and it.
+//! A connection begins with metadata, configurations and a key frame. Frames that come while it is being made wait for it,
+//! from a key frame on, so that a server misses nothing of a stream that begins. One that reads too slowly loses pictures up
+//! to the next key frame, and never more than [`MAX_QUEUE`] or [`MAX_DELAY`] lies between us and it.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -39,6 +40,8 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 pub const GOOD: Duration = Duration::from_secs(60);
 /// Bytes that wait to be sent, at most.
 pub const MAX_QUEUE: usize = 4 << 20;
+/// Bytes of frames that wait for a connection, at most; with more, they are dropped up to the next key frame.
+pub const MAX_EARLY: usize = 3 << 20;
 /// How long bytes wait to be sent before further pictures are dropped.
 pub const MAX_DELAY: Duration = Duration::from_secs(3);
 /// How long bytes wait to be sent before the connection is given up.
@@ -190,7 +193,7 @@ pub enum Output {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// The server takes the stream; it begins with the next key frame.
+    /// The server takes the stream; it begins with the first key frame since the connection is being made.
     Publishing,
     /// The connection is lost; another attempt follows at that time.
     Lost(String, Time),
@@ -215,8 +218,22 @@ pub struct Push {
     followed: bool,
     /// Messages of the server at hand that could not be read.
     unreadable: u32,
+    early: Early,
     out: VecDeque<Output>,
     dropped: u64,
+}
+
+/// Frames that came before the server let us publish, from a key frame on.
+#[derive(Debug, Default)]
+struct Early {
+    frames: Vec<Frame>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum Frame {
+    Video(AccessUnit),
+    Audio(Audio),
 }
 
 #[derive(Debug)]
@@ -259,6 +276,7 @@ impl Push {
             pause: FIRST_PAUSE,
             followed: false,
             unreadable: 0,
+            early: Early::default(),
             out: VecDeque::new(),
             dropped: 0,
         };
@@ -317,6 +335,9 @@ impl Push {
         self.now = self.now.max(now);
         let silent = self.is_silent();
         let State::Publishing(publishing) = &mut self.state else {
+            if self.is_connected() && (unit.key || !self.early.frames.is_empty()) {
+                self.keep(Frame::Video(unit.clone()), unit.data.len());
+            }
             return;
         };
         if unit.key && publishing.has_room(self.now) {
@@ -358,6 +379,9 @@ impl Push {
         self.now = self.now.max(now);
         let silent = self.is_silent();
         let State::Publishing(publishing) = &mut self.state else {
+            if self.is_connected() && !silent && !self.early.frames.is_empty() {
+                self.keep(Frame::Audio(audio.clone()), audio.data.len());
+            }
             return;
         };
         if silent || !publishing.begun {
@@ -375,6 +399,16 @@ impl Push {
     pub fn stop(&mut self, now: Time) {
         self.now = self.now.max(now);
         self.over("stopped");
+    }
+
+    /// Keeps a frame until the server lets us publish.
+    fn keep(&mut self, frame: Frame, bytes: usize) {
+        self.early.bytes += bytes;
+        self.early.frames.push(frame);
+        if self.early.bytes > MAX_EARLY {
+            self.dropped += self.early.frames.len() as u64;
+            self.early = Early::default();
+        }
     }
 
     /// Whether silence stands for the output's sound.
@@ -464,6 +498,12 @@ impl Push {
                     queued: 0,
                 }));
                 self.out.push_back(Output::Event(Event::Publishing));
+                for frame in std::mem::take(&mut self.early).frames {
+                    match frame {
+                        Frame::Video(unit) => self.video(self.now, &unit),
+                        Frame::Audio(audio) => self.audio(self.now, &audio),
+                    }
+                }
             }
             other => self.state = other,
         }
@@ -511,6 +551,7 @@ impl Push {
             self.pause = FIRST_PAUSE;
             self.followed = false;
         }
+        self.early = Early::default();
         // A little later, and each push at another time: a server that restarts is not asked by all of them at once.
         let share = u32::try_from(self.chance.below(256)).unwrap_or(0);
         let again = self.now + self.pause + self.pause * share / 1024;
@@ -526,6 +567,7 @@ impl Push {
             State::Waiting(_) => {}
             _ => self.out.push_back(Output::Close(self.attempt)),
         }
+        self.early = Early::default();
         self.state = State::Over;
         self.out
             .push_back(Output::Event(Event::Over(why.to_owned())));

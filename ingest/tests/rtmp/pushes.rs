@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use livepeer_core::Time;
 use livepeer_ingest::rtmp::push::{
-    Attempt, Event, FIRST_PAUSE, GOOD, Input, LONGEST_PAUSE, MAX_DELAY, MAX_QUEUE, Output,
-    PATIENCE, Push, STUCK, Sound, Target,
+    Attempt, Event, FIRST_PAUSE, GOOD, Input, LONGEST_PAUSE, MAX_DELAY, MAX_EARLY, MAX_QUEUE,
+    Output, PATIENCE, Push, STUCK, Sound, Target,
 };
 use livepeer_ingest::rtmp::{Config, ConnectionId, LAST_WORDS};
 use livepeer_media::aac;
@@ -127,10 +127,32 @@ impl Pushing {
     /// The connection breaks.
     fn cut(&mut self) {
         let (attempt, peer) = self.link.take().unwrap();
+        self.unsent.clear();
         self.listener
             .input(livepeer_ingest::rtmp::Input::Closed(peer));
         self.input(Input::Closed(attempt, "reset".to_owned()));
         self.drain();
+    }
+
+    /// The network takes what it did not take before.
+    fn flow(&mut self) {
+        self.flows = true;
+        let (attempt, peer) = self.link.expect("a connection");
+        for bytes in std::mem::take(&mut self.unsent) {
+            self.listener.data(peer, &bytes);
+            self.input(Input::Sent(attempt, bytes.len()));
+        }
+        self.drain();
+    }
+
+    /// A push that connects again after a loss, to a server that does not let it publish yet.
+    fn connecting(audio: Option<AudioCodec>) -> Self {
+        let mut pushing = Self::new(audio, Sound::AacAndOpus);
+        pushing.cut();
+        pushing.flows = false;
+        pushing.pass(FIRST_PAUSE + FIRST_PAUSE / 4);
+        assert!(pushing.link.is_some());
+        pushing
     }
 
     fn video(&mut self, millis: i64, key: bool) {
@@ -214,6 +236,54 @@ fn frames_arrive_as_they_were_from_a_key_frame_on() {
         Some(&Event::Over("stopped".to_owned()))
     );
     assert_eq!(pushing.listener.server.connections(), 0);
+}
+
+#[test]
+fn frames_that_come_while_the_connection_is_made_wait_for_it() {
+    let mut pushing = Pushing::connecting(Some(AudioCodec::Opus));
+    pushing.video(0, false);
+    pushing.sound(0, OPUS);
+    pushing.video(40, true);
+    pushing.sound(50, OPUS);
+    pushing.video(80, false);
+    assert!(pushing.listener.video.is_empty());
+    pushing.flow();
+    pushing.video(120, false);
+    let stamps = pushing.listener.video.iter().map(|(_, unit)| unit.dts);
+    let stamps: Vec<_> = stamps.collect();
+    assert_eq!(stamps.len(), 3, "{stamps:?}");
+    assert_eq!(stamps[2] - stamps[0], Ticks::from_millis(80));
+    assert_eq!(pushing.listener.audio.len(), 1);
+    assert_eq!(pushing.push.dropped(), 0);
+}
+
+#[test]
+fn frames_that_wait_for_a_connection_are_bounded() {
+    let mut pushing = Pushing::connecting(None);
+    pushing.video(0, true);
+    let large = picture(40, false, 1 << 20);
+    for _ in 0..3 {
+        pushing.push.video(pushing.listener.now, &large);
+    }
+    assert!(3 * large.data.len() > MAX_EARLY);
+    assert_eq!(pushing.push.dropped(), 4);
+    // They begin anew with a key frame.
+    pushing.video(80, false);
+    pushing.video(120, true);
+    pushing.flow();
+    pushing.pass(Duration::from_secs(1));
+    assert_eq!(pushing.listener.video.len(), 1);
+    // Nothing waits for a server that is not there.
+    let mut pushing = Pushing::connecting(None);
+    pushing.video(0, true);
+    pushing.cut();
+    pushing.video(40, true);
+    pushing.pass(3 * FIRST_PAUSE);
+    pushing.flow();
+    pushing.video(80, true);
+    pushing.pass(Duration::from_secs(1));
+    let found = &pushing.listener.video;
+    assert_eq!(found.len(), 1);
 }
 
 #[test]
