@@ -124,6 +124,10 @@ fn a_stream_that_a_media_server_announces_is_started_changed_told_and_stopped() 
     let told = entry.ask("GET", "cam1/status", &[], "");
     assert_eq!(told.status, 200, "for a while");
     assert!(!told.text().contains("127.0.0.1:89"), "{}", told.text());
+    // Next to it, a page for people.
+    let page = fetch(&entry.serve.door, "GET", "/watch/cam1", &[], b"");
+    assert_eq!(page.status, 200);
+    assert!(page.text().contains("RTCPeerConnection"), "{}", page.text());
     let missing = entry.ask("POST", "cam1/start", &[URLENCODED], "source_type=rtmpConn");
     assert_eq!(
         (missing.status, missing.text()),

@@ -11,7 +11,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use livepeer_core::front::{self, Network, Origins, Transparency};
+use livepeer_core::front::route::Page;
+use livepeer_core::front::{self, LiveRoutes, Network, Origins, Transparency};
 use livepeer_core::http::Url;
 use livepeer_core::money::{Amount, Price};
 use livepeer_core::pipeline::Pipeline;
@@ -215,6 +216,9 @@ impl Reader<'_> {
         let mut front = self.front(objects.is_some());
         let ingest = self.ingest(front.public_url.as_deref());
         front.live = ingest.routes(&pools.pipelines);
+        if front.live == LiveRoutes::All {
+            front.pages.push(Page::Watch);
+        }
         let settings = Settings {
             doors: self.doors(),
             runtime: self
@@ -322,7 +326,7 @@ impl Reader<'_> {
                 .unwrap_or_default(),
             server_timing: self.flag("transparency.server_timing"),
             figures_per_model: self.flag("metrics.per_model"),
-            pages: vec![front::route::Page::Health, front::route::Page::OpenApi],
+            pages: vec![Page::Health, Page::OpenApi],
             done_on_native: self.flag("sse.done_on_native"),
             early_head: self.time("sse.early_head"),
             keep_alive: self.time("sse.keep_alive"),

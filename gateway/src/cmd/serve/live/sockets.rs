@@ -98,9 +98,14 @@ impl<R: Runtime> Ways<R> {
             let at = rtmp.local_addr();
             format!("rtmp    rtmp://{at}/live/NAME")
         });
-        let webrtc = self.webrtc.iter().map(|webrtc| {
+        let webrtc = self.webrtc.iter().flat_map(|webrtc| {
             let (base, at) = (self.bound.trim_end_matches('/'), webrtc.local_addr());
-            format!("whip    {base}/live/video-to-video/NAME/whip  (media by UDP at {at})")
+            [
+                format!("whip    {base}/live/video-to-video/NAME/whip  (media by UDP at {at})"),
+                format!(
+                    "watch   {base}/watch/NAME  (a page that sends a camera and shows the result)"
+                ),
+            ]
         });
         rtmp.chain(webrtc).collect()
     }
