@@ -438,6 +438,18 @@ fn a_configuration_is_checked_and_shown_without_a_start() {
         "{told}"
     );
     assert!(told.contains("nothing was started"), "{told}");
+    fs::write(
+        &file,
+        "[payer]\noffchain = true\n[orchestrators]\nlist = [\"o.example:1\"]",
+    )
+    .expect("there is room");
+    let ran = gateway()
+        .args(["serve", "--check", "--config", &file])
+        .output()
+        .expect("it runs");
+    let told = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success(), "{told}");
+    assert_eq!(told, "the configuration can be used\n");
     let ran = gateway()
         .args([
             "serve",

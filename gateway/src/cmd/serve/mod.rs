@@ -48,7 +48,7 @@ pub(super) fn run(args: &FrontArgs) -> Outcome {
         return ui::print(&config.with_origins());
     }
     if args.check {
-        return Ok(());
+        return ui::print("the configuration can be used");
     }
     let settings = &config.settings;
     let (runtime, threads) = (settings.runtime, settings.threads);
