@@ -35,6 +35,8 @@
 //! Nothing that is told in a status names an orchestrator's address.
 
 mod asking;
+mod exchanges;
+mod jobs;
 mod news;
 mod stream;
 mod told;
@@ -59,28 +61,21 @@ use self::news::News;
 use self::stream::Stream;
 use self::told::Remembered;
 use crate::exchange::{Bounds, Exchange};
-use crate::http::{Body, Headers, In, Method, Request, Url};
-use crate::machine::{EffectId, Input, Machine, Outbox, Output, earlier};
+use crate::http::{Headers, Method, Request};
+use crate::machine::{Input, Machine, Outbox, Output};
 use crate::rng::{Rng, Seed};
 use crate::time::Time;
+use crate::wire::Params;
 use crate::wire::entry::{
-    GatewayStatus, IngestMetrics, JobQuery, OutputName, Refusal, StreamName, TraceKind,
-    basic_credentials, error_event, heartbeat, ingest_metrics_event, params_event, read_heartbeat,
+    GatewayStatus, JobQuery, OutputName, Refusal, StreamName, TraceKind, basic_credentials,
+    error_event, params_event,
 };
-use crate::wire::{Params, RunnerEvent};
 
 const KICK: Bounds = Bounds {
     doing: "the end of a connection at a media server",
     what: "the media server's answer in bytes",
     limit: 64 << 10,
     within: KICK_WITHIN,
-    redirects: false,
-};
-const BEAT: Bounds = Bounds {
-    doing: "a heartbeat",
-    what: "the heartbeat's answer in bytes",
-    limit: 1 << 20,
-    within: BEAT_EVERY,
     redirects: false,
 };
 
@@ -441,102 +436,6 @@ impl Entry {
         }
     }
 
-    // ---- jobs ------------------------------------------------------------------------------------------------
-
-    /// Tells that an orchestrator works for a stream.
-    pub fn started(&mut self, now: Time, id: StreamId, orchestrator: Url) {
-        self.advance(now);
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return;
-        };
-        stream.orchestrator = Some(orchestrator);
-        stream.runs = true;
-        let kept = stream.params.take();
-        if let Some(sender) = stream.waiting.take() {
-            self.senders.remove(&sender);
-            self.out.event(Event::Settled(sender));
-        }
-        if let Some(params) = kept {
-            self.change(id, params);
-        }
-    }
-
-    /// Tells that another orchestrator works for a stream, and in which words the one before was lost.
-    pub fn swapped(&mut self, now: Time, id: StreamId, why: &str, orchestrator: Url) {
-        self.advance(now);
-        if let Some(stream) = self.streams.get_mut(&id) {
-            stream.swaps += 1;
-            self.trace(id, TraceKind::OrchestratorSwap, Some(why));
-        }
-        if let Some(stream) = self.streams.get_mut(&id) {
-            stream.orchestrator = Some(orchestrator);
-        }
-    }
-
-    /// Passes on what a runner said.
-    pub fn runner(&mut self, now: Time, id: StreamId, event: RunnerEvent) {
-        self.advance(now);
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return;
-        };
-        let event = event.for_pipeline(&stream.job.pipeline_id);
-        let (queue, text) = event.told();
-        if event.is_status() {
-            stream.status = Some(event.merged_over(stream.status.as_ref()));
-        }
-        self.report(queue, text);
-    }
-
-    /// Tells that a segment of the input is on its way.
-    pub fn input(&mut self, now: Time, id: StreamId) {
-        self.advance(now);
-        if let Some(stream) = self.streams.get_mut(&id)
-            && !core::mem::replace(&mut stream.has_input, true)
-        {
-            self.trace(id, TraceKind::SendFirstIngestSegment, None);
-        }
-    }
-
-    /// Tells that a segment of the output is there.
-    pub fn output_seen(&mut self, now: Time, id: StreamId) {
-        self.advance(now);
-        if let Some(stream) = self.streams.get_mut(&id) {
-            stream.outputs = stream.outputs.saturating_add(1);
-            match stream.outputs {
-                1 => self.trace(id, TraceKind::ReceiveFirstProcessedSegment, None),
-                3 => self.trace(id, TraceKind::ReceiveFewProcessedSegments, None),
-                _ => {}
-            }
-        }
-    }
-
-    /// Tells how the input of a stream arrives.
-    pub fn metrics(&mut self, now: Time, id: StreamId, metrics: IngestMetrics) {
-        let now = self.advance(now);
-        if let Some(stream) = self.streams.get_mut(&id) {
-            let event = ingest_metrics_event(&stream.context(), now, &metrics);
-            stream.gateway.ingest = Some(metrics);
-            self.report("stream_ingest_metrics", event);
-        }
-    }
-
-    /// Tells that the job of a stream is over, or that none came about.
-    pub fn job_over(&mut self, now: Time, id: StreamId, end: JobEnd<'_>) {
-        self.advance(now);
-        let Some(stream) = self.streams.get(&id) else {
-            return;
-        };
-        let why = match end {
-            JobEnd::Finished => Why::Finished,
-            JobEnd::NoOrchestrator => Why::NoOrchestrator,
-            JobEnd::Failed(text) if stream.swaps > 0 => {
-                Why::Failed(alloc::format!("Too many swaps: {text}"))
-            }
-            JobEnd::Failed(text) => Why::Failed(text.to_string()),
-        };
-        self.end(id, why);
-    }
-
     // ---- the end ---------------------------------------------------------------------------------------------
 
     /// Ends a stream, and gives its name back if it has it still.
@@ -626,175 +525,9 @@ impl Entry {
         }
     }
 
-    // ---- time and exchanges ----------------------------------------------------------------------------------
-
     fn mint(&mut self) -> u64 {
         self.minted += 1;
         self.minted
-    }
-
-    /// Takes time forward and does what is due.
-    fn advance(&mut self, now: Time) -> Time {
-        self.now = self.now.max(now);
-        let now = self.now;
-        while let Some((_, id)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
-            let sent = self
-                .streams
-                .get(&id)
-                .is_some_and(|one| one.sender.is_some());
-            let why = if sent {
-                Why::Disconnected
-            } else {
-                Why::NoVideo
-            };
-            self.end(id, why);
-        }
-        let out = &mut self.out;
-        let late = self.asking.iter_mut();
-        let late: Vec<_> = late
-            .filter_map(|(id, asking)| Some((*id, asking.late(out, now)?)))
-            .collect();
-        for (id, verdict) in late {
-            self.judged(id, verdict);
-        }
-        let mut failed = Vec::new();
-        let out = &mut self.out;
-        self.kicks.retain_mut(|kick| match kick.late(out, now) {
-            Some(cause) => {
-                failed.push(Notice::NoKick(cause.to_string()));
-                false
-            }
-            None => true,
-        });
-        if let Some(cause) = self.beat.as_mut().and_then(|beat| beat.late(out, now)) {
-            failed.push(Notice::NoBeat(cause.to_string()));
-            self.rest();
-        }
-        for notice in failed {
-            self.out_notice(Some(notice));
-        }
-        if self.next_beat.is_some_and(|at| at <= now) {
-            self.next_beat = None;
-            self.tell_beat();
-        }
-        self.remembered.tick(now);
-        self.news.tick(&mut self.out, now);
-        self.tell_news();
-        now
-    }
-
-    fn tell_news(&mut self) {
-        let config = Arc::clone(&self.config);
-        self.news
-            .send(&mut self.out, self.now, config.events.as_ref());
-        let lost = self.news.notice();
-        self.out_notice(lost);
-    }
-
-    fn tell_beat(&mut self) {
-        let Some(to) = &self.config.heartbeat else {
-            return;
-        };
-        let body = heartbeat(self.streams.values().map(Stream::id));
-        let mut request = Request::new(Method::Post, to.url.clone())
-            .header("content-type", "application/json")
-            .body(Body::Full(body));
-        for (name, value) in to.headers.iter() {
-            request.headers.push_any(name, value);
-        }
-        self.beat = Some(Exchange::start(&mut self.out, self.now, request, BEAT));
-    }
-
-    /// Waits for the next heartbeat.
-    fn rest(&mut self) {
-        self.beat = None;
-        let told = self.config.heartbeat.is_some();
-        self.next_beat = told.then_some(self.now + BEAT_EVERY);
-    }
-
-    /// Takes the answer to a heartbeat, which may end streams.
-    fn beaten(&mut self, step: In) {
-        let Some(beat) = &mut self.beat else {
-            return;
-        };
-        let Some(answer) = beat.step(&mut self.out, step) else {
-            return;
-        };
-        self.rest();
-        match answer {
-            Ok(reply) => {
-                if !reply.is_success() {
-                    let why = alloc::format!("it answered {}", reply.status);
-                    self.out_notice(Some(Notice::NoBeat(why)));
-                }
-                for ended in read_heartbeat(reply.status, &reply.body) {
-                    let of_id = |(_, one): &(&StreamId, &Stream)| one.id() == ended;
-                    let all: Vec<_> = self
-                        .streams
-                        .iter()
-                        .filter(of_id)
-                        .map(|(id, _)| *id)
-                        .collect();
-                    for id in all {
-                        self.end(id, Why::Terminated);
-                    }
-                }
-            }
-            Err(cause) => self.out_notice(Some(Notice::NoBeat(cause.to_string()))),
-        }
-    }
-
-    fn kicked(&mut self, at: usize, step: In) {
-        let Some(answer) = self.kicks[at].step(&mut self.out, step) else {
-            return;
-        };
-        self.kicks.swap_remove(at);
-        let why = match answer {
-            // The connection may be gone already.
-            Ok(reply) if reply.status < 400 || reply.status == 404 => return,
-            Ok(reply) => alloc::format!("it answered {}", reply.status),
-            Err(cause) => cause.to_string(),
-        };
-        self.out_notice(Some(Notice::NoKick(why)));
-    }
-
-    fn heard(&mut self, id: EffectId, step: In) {
-        let asked = self
-            .asking
-            .iter_mut()
-            .find(|(_, one)| one.exchange.owns(id));
-        if let Some((sender, asking)) = asked {
-            let sender = *sender;
-            if let Some(verdict) = asking.step(&mut self.out, step) {
-                self.judged(sender, verdict);
-            }
-        } else if self.beat.as_ref().is_some_and(|beat| beat.owns(id)) {
-            self.beaten(step);
-        } else if let Some(at) = self.kicks.iter().position(|kick| kick.owns(id)) {
-            self.kicked(at, step);
-        } else if self.news.owns(id) {
-            self.news.step(&mut self.out, self.now, step);
-            self.tell_news();
-        }
-    }
-
-    fn wake(&self) -> Option<Time> {
-        let asking = self.asking.values().filter_map(|one| one.exchange.wake());
-        let kicks = self.kicks.iter().filter_map(Exchange::wake);
-        let beat = self.beat.as_ref().and_then(Exchange::wake);
-        let due = self.due.first().map(|(at, _)| *at);
-        let others = [
-            beat,
-            self.next_beat,
-            due,
-            self.remembered.wake(),
-            self.news.wake(),
-        ];
-        asking
-            .chain(kicks)
-            .map(Some)
-            .chain(others)
-            .fold(None, earlier)
     }
 }
 
