@@ -31,7 +31,7 @@ const SLOT: Duration = Duration::from_secs(10);
 /// A number for ten seconds of time.
 pub(super) type Slot = u64;
 
-const fn slot(at: Time) -> Slot {
+pub(super) const fn slot(at: Time) -> Slot {
     at.as_nanos() / SLOT.as_nanos() as u64
 }
 
@@ -140,21 +140,20 @@ impl Budget {
         Ok(())
     }
 
-    /// Counts `value` as spent at that time, and names its portion. A clock that went back by more than an hour adds to
-    /// no portion that has left it.
-    pub(super) fn spend(&mut self, at: Time, value: &Amount) -> Slot {
+    /// Counts `value` as spent at that time, or later: a clock that went back by more than an hour adds to no portion that
+    /// has left it. Tells the time that it counts at.
+    pub(super) fn spend(&mut self, at: Time, value: &Amount) -> Time {
         let at = at.max(begin(self.last_before + 1));
         self.in_hour += value;
         let (latest, sum) = { self.portions.entry(slot(at)) }.or_insert((at, Amount::zero()));
         *latest = at.max(*latest);
         *sum += value;
-        slot(at)
+        at
     }
 
-    /// Counts `value` as spent no more: it was counted at that time, and never left. Names the portion that it belonged
-    /// to; `None` if that has left the hour.
+    /// Counts `value` as spent no more: it counted at that time, as [`spend`](Self::spend) told, and never left. Names the
+    /// portion that it belonged to; `None` if that has left the hour.
     pub(super) fn give_back(&mut self, at: Time, value: &Amount) -> Option<Slot> {
-        let at = at.max(begin(self.last_before + 1));
         let Some((_, sum)) = self.portions.get_mut(&slot(at)) else {
             self.before -= value;
             return None;
@@ -335,9 +334,20 @@ mod tests {
         assert_eq!(anew, Some(alloc::vec![removed]));
         assert_eq!(again, budget);
         // A clock that went back by hours adds to what counts.
-        again.spend(at(0), &wei(5));
-        assert_eq!(again.give_back(at(0), &wei(5)), Some(slot(at(10))));
+        assert_eq!(again.spend(at(0), &wei(5)), at(10));
+        assert_eq!(again.give_back(at(10), &wei(5)), Some(slot(at(10))));
         assert_eq!(again.spent(), budget.spent());
+    }
+
+    #[test]
+    fn an_amount_of_more_than_an_hour_ago_is_given_back_to_no_later_portion() {
+        let mut budget = Budget::unlimited();
+        budget.spend(at(0), &wei(3));
+        budget.spend(at(10), &wei(4));
+        assert_eq!(budget.pass(at(3_600)), [slot(at(0))]);
+        assert_eq!(budget.give_back(at(0), &wei(3)), None);
+        assert_eq!(budget.spent_in_hour(at(3_600)), wei(4));
+        assert_eq!(budget.spent(), wei(4));
     }
 
     #[test]

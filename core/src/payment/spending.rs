@@ -19,7 +19,7 @@ use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::budget::{Budget, Slot};
+use super::budget::{Budget, Slot, slot};
 use crate::error::Broken;
 use crate::machine::{Effect, EffectId, Input, Machine, Outbox, Output};
 use crate::money::Amount;
@@ -119,16 +119,17 @@ impl Spending {
         self.before_changed |= !gone.is_empty();
         self.gone.extend(gone);
         self.budget.check(value)?;
-        self.changed.insert(self.budget.spend(self.now, value));
+        let at = self.budget.spend(self.now, value);
+        self.changed.insert(slot(at));
         let id = TakeId(self.taken);
         self.taken += 1;
         if self.key.is_none() && record.is_none() {
-            self.out.event(Event::Taken(id, self.now));
+            self.out.event(Event::Taken(id, at));
             return Ok(id);
         }
         self.fresh.push(Fresh {
             id,
-            at: self.now,
+            at,
             value: value.clone(),
             record,
         });
