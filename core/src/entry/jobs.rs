@@ -1,4 +1,4 @@
-//! What the job of a stream tells.
+//! News of the jobs of streams.
 
 use alloc::string::ToString as _;
 
