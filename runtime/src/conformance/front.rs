@@ -208,7 +208,7 @@ pub async fn a_front_door_listens_at_a_unix_socket<R: Runtime>(runtime: R) {
     assert!(!path.exists());
 }
 
-/// Of a request with a length and chunks the chunks count, and it is the last one on its connection: what a proxy that
+/// Chunks count where a request has a length beside them, and it is the last one on its connection: what a proxy that
 /// believed the length would take for the next request is none (RFC 9112 6.3).
 pub async fn a_request_with_two_lengths_ends_its_connection<R: Runtime>(runtime: R) {
     let socket = door(&runtime, Limits::front_door()).await;

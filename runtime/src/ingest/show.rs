@@ -1,4 +1,4 @@
-//! One live stream from its sender through a job to those who watch it.
+//! A live stream from its sender through a job to those who watch it.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -20,7 +20,7 @@ use crate::{Driver, Handle, Runtime, lock};
 
 /// A live stream: its sender, the job that it goes through, and those who watch it. Clones are one.
 ///
-/// It begins before the job does: [`Show::whip`] and [`Show::rtmp`] give what the port and the listener want to know of a
+/// A show begins before its job does: [`Show::whip`] and [`Show::rtmp`] give what the port and the listener want to know of a
 /// sender that is let in, and frames are kept while the job starts. [`Show::run`] joins it to the job. Dropping the last
 /// clone closes it, but a sender counts as one as long as it is there.
 pub struct Show<R: Runtime>(Arc<Shared<R>>);

@@ -51,7 +51,7 @@ impl Default for Config {
 pub enum Use {
     /// A session, until it is closed.
     Session,
-    /// One request.
+    /// A single request.
     Call(Call),
 }
 
