@@ -121,7 +121,6 @@ impl Front {
             received: now,
             held,
             state,
-            wake: now,
         };
         self.exchanges.insert(exchange, id);
         self.running.insert(id, running);

@@ -45,7 +45,7 @@ pub use types::{
 };
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -60,6 +60,7 @@ use self::reply::Greeting;
 use self::route::Target;
 use self::shapes::{Asked, Stream};
 use self::videos::Videos;
+use crate::alarms::Alarms;
 use crate::http::{self, Headers, Request};
 use crate::intake::{Held, Intake};
 use crate::job::batch::{Attempt, Served};
@@ -86,8 +87,6 @@ struct Running {
     received: Time,
     held: Held,
     state: State,
-    /// When it is looked at next, at the latest.
-    wake: Time,
 }
 
 /// The parts of a request's head that are needed later.
@@ -150,8 +149,8 @@ pub struct Front {
     intake: Intake,
     running: BTreeMap<RequestId, Running>,
     exchanges: BTreeMap<EffectId, RequestId>,
-    /// The requests that are looked at, and when.
-    due: BTreeSet<(Time, RequestId)>,
+    /// When requests are looked at, at the latest.
+    due: Alarms<RequestId>,
     objects: Objects,
     videos: Videos,
     /// Since when new work is refused, or will be.
@@ -172,7 +171,7 @@ impl Front {
             intake: Intake::new(config.max_in_flight, config.max_held),
             running: BTreeMap::new(),
             exchanges: BTreeMap::new(),
-            due: BTreeSet::new(),
+            due: Alarms::new(),
             objects: Objects::new(config.max_kept),
             videos: Videos::default(),
             closing: None,
@@ -310,7 +309,7 @@ impl Front {
         let Some(running) = self.running.remove(&id) else {
             return;
         };
-        self.due.remove(&(running.wake, id));
+        self.due.set(id, None);
         if let Some(exchange) = running.exchange {
             self.exchanges.remove(&exchange);
         }
@@ -377,9 +376,7 @@ impl Front {
     fn advance(&mut self, now: Time) -> Time {
         self.now = self.now.max(now);
         let now = self.now;
-        while let Some((at, id)) = self.due.first().copied()
-            && at <= now
-        {
+        while let Some(id) = self.due.ring(now) {
             self.look(id);
         }
         self.objects.tick(now);
@@ -436,15 +433,14 @@ impl Front {
             },
         };
         // To be looked at too early does no harm, and spares a change for every byte.
-        if running.wake <= self.now || next < running.wake {
-            self.due.remove(&(running.wake, id));
-            running.wake = next;
-            self.due.insert((next, id));
+        let set = self.due.of(id).filter(|at| *at > self.now);
+        if set.is_none_or(|at| next < at) {
+            self.due.set(id, Some(next));
         }
     }
 
     fn wake(&self) -> Option<Time> {
-        let requests = self.due.first().map(|(at, _)| *at);
+        let requests = self.due.next();
         let closing = self.closing.filter(|at| *at > self.now);
         let kept = earlier(self.objects.next(), self.videos.next());
         earlier(earlier(requests, closing), kept)

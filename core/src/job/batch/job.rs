@@ -56,8 +56,6 @@ pub(super) struct Job {
     pub(super) silent: Vec<Silent>,
     pub(super) served: Option<Box<Served>>,
     pub(super) stage: Stage,
-    /// The job's entry among the timers.
-    pub(super) wake: Option<Time>,
 }
 
 /// The orchestrator that a job is with.

@@ -48,6 +48,7 @@ use core::time::Duration;
 use self::job::{Job, Stage};
 use self::retained::Retained;
 use super::hire::Purse;
+use crate::alarms::Alarms;
 use crate::capabilities::Capabilities;
 use crate::chain::ChainView;
 use crate::error::{Failure, Misuse};
@@ -83,7 +84,7 @@ pub struct Batch<S> {
     exchanges: BTreeMap<EffectId, JobId>,
     /// Jobs without an orchestrator.
     selecting: BTreeSet<JobId>,
-    timers: BTreeSet<(Time, JobId)>,
+    timers: Alarms<JobId>,
     /// Since when the owner looks for orchestrators.
     finding: Option<Time>,
     /// When the owner last found some, or nobody.
@@ -164,7 +165,7 @@ impl<S: Selector> Batch<S> {
             jobs: BTreeMap::new(),
             exchanges: BTreeMap::new(),
             selecting: BTreeSet::new(),
-            timers: BTreeSet::new(),
+            timers: Alarms::new(),
             finding: None,
             found: None,
             ids: ChildIds::beside(),
@@ -288,7 +289,6 @@ impl<S: Selector> Batch<S> {
             silent: Vec::new(),
             served: None,
             stage: Stage::Selecting,
-            wake: None,
         };
         self.jobs.insert(id, job);
         self.select(id);
@@ -436,26 +436,14 @@ impl<S: Selector> Batch<S> {
 
     /// Has a job woken then, and at no other time.
     fn set_wake(&mut self, id: JobId, at: Option<Time>) {
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        if job.wake == at {
-            return;
-        }
-        if let Some(before) = core::mem::replace(&mut job.wake, at) {
-            self.timers.remove(&(before, id));
-        }
-        if let Some(at) = at {
-            self.timers.insert((at, id));
+        if self.jobs.contains_key(&id) {
+            self.timers.set(id, at);
         }
     }
 
     /// Does what is due.
     fn tick(&mut self) {
-        while let Some((at, id)) = self.timers.first().copied()
-            && at <= self.now
-        {
-            self.set_wake(id, None);
+        while let Some(id) = self.timers.ring(self.now) {
             self.wake_job(id);
             self.run();
         }
@@ -481,7 +469,7 @@ impl<S: Selector> Batch<S> {
     }
 
     fn wake(&self) -> Option<Time> {
-        let job = self.timers.first().map(|(at, _)| *at);
+        let job = self.timers.next();
         let retained = self.retained.values().filter_map(Retained::wake).min();
         earlier(earlier(job, retained), self.pool.wake())
     }

@@ -41,8 +41,6 @@ pub(super) struct Job {
     pub(super) paused: bool,
     pub(super) engaged: Option<Engaged>,
     pub(super) flight: Option<Flight>,
-    /// The job's entry among the timers.
-    pub(super) woken_at: Option<Time>,
 }
 
 /// A token, and when it came.
@@ -113,7 +111,6 @@ impl Job {
             paused: false,
             engaged: None,
             flight: None,
-            woken_at: None,
         }
     }
 

@@ -47,6 +47,7 @@ use self::job::Job;
 use self::paying::Peer;
 use super::hire::Purse;
 use super::introduction::Introducing;
+use crate::alarms::Alarms;
 use crate::capabilities::{Capabilities, Capability};
 use crate::chain::ChainView;
 use crate::error::{Failure, Misuse};
@@ -77,7 +78,7 @@ pub struct Byoc {
     jobs: BTreeMap<JobId, Job>,
     /// The jobs of exchanges and signatures.
     effects: BTreeMap<EffectId, JobId>,
-    timers: BTreeSet<(Time, JobId)>,
+    timers: Alarms<JobId>,
     /// Until when the owner looks for orchestrators.
     finding: Option<Time>,
     ids: ChildIds,
@@ -130,7 +131,7 @@ impl Byoc {
             peers: BTreeMap::new(),
             jobs: BTreeMap::new(),
             effects: BTreeMap::new(),
-            timers: BTreeSet::new(),
+            timers: Alarms::new(),
             finding: None,
             ids: ChildIds::default(),
             submitted: 0,
@@ -352,25 +353,13 @@ impl Byoc {
     }
 
     fn set_wake(&mut self, id: JobId, at: Option<Time>) {
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        if job.woken_at == at {
-            return;
-        }
-        if let Some(before) = core::mem::replace(&mut job.woken_at, at) {
-            self.timers.remove(&(before, id));
-        }
-        if let Some(at) = at {
-            self.timers.insert((at, id));
+        if self.jobs.contains_key(&id) {
+            self.timers.set(id, at);
         }
     }
 
     fn tick(&mut self) {
-        while let Some((at, id)) = self.timers.first().copied()
-            && at <= self.now
-        {
-            self.set_wake(id, None);
+        while let Some(id) = self.timers.ring(self.now) {
             self.wake_job(id);
             self.arm(id);
             self.run();
@@ -478,7 +467,7 @@ impl Machine for Byoc {
         if let Some(output) = self.out.pop() {
             return output;
         }
-        let timers = self.timers.first().map(|(at, _)| *at);
+        let timers = self.timers.next();
         let payments = self.peers.values().filter_map(|peer| peer.payment.as_ref());
         let payments = payments.map(|payment| payment.wake()).fold(None, earlier);
         Output::Idle(earlier(earlier(timers, payments), self.introducing.wake()))
