@@ -4,22 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use livepeer_core::chain::ChainView;
-use livepeer_core::http::{Fault, Headers, In, Method, Out, Request, Response, Url};
+use livepeer_core::http::{Headers, In, Method, Out, Request, Response, Url};
 use livepeer_core::job::app::{Call, Config, Event, Failed, History, Rental, Use, Wanted};
 use livepeer_core::money::{Amount, Wei};
-use livepeer_core::payment::Unit;
-use livepeer_core::sign::SignRefused;
-use livepeer_core::spend::{Spend, SpendRefused};
-use livepeer_core::store::StoreFailed;
+use livepeer_core::payment::{Budget, Unit};
 use livepeer_core::wire::app::{Session, listing_json};
 use livepeer_core::wire::challenge::Challenge;
 use livepeer_core::wire::payment::PAYMENT_HEADER;
 use livepeer_core::wire::runner::{Mode, Runner, RunnerPrice};
 use livepeer_core::wire::{OrchestratorInfo, Payment};
-use livepeer_core::{Digest, Effect, EffectId, Input, Time};
+use livepeer_core::{Effect, EffectId, Time};
 use prost::Message as _;
 
 use super::Reel;
+use super::ours::{Ours, fault};
 use super::payer::payer;
 use super::payment_session::{GOOD, first_word, quote, signers_answer};
 use super::reel::nth;
@@ -81,12 +79,9 @@ pub struct Player {
     free: Option<&'static str>,
     /// Whether work is billed by the second.
     metered: bool,
-    key: Key,
+    ours: Ours,
     chain: ChainView,
     open: BTreeMap<EffectId, Request>,
-    unsaved: Vec<EffectId>,
-    unspent: Vec<EffectId>,
-    unsigned: Vec<(EffectId, Digest)>,
     demands: u32,
     /// Payments that each runner got along with requests.
     payments: BTreeMap<String, BTreeSet<String>>,
@@ -146,12 +141,9 @@ impl Player {
             slow: flavour & 32 != 0,
             free: (flavour & 128 != 0).then_some("o0"),
             metered: flavour & 64 == 0,
-            key,
+            ours: Ours::new(now, key, Budget::unlimited(), true),
             chain,
             open: BTreeMap::new(),
-            unsaved: Vec::new(),
-            unspent: Vec::new(),
-            unsigned: Vec::new(),
             demands: 0,
             payments: BTreeMap::new(),
             may_have_run: false,
@@ -181,35 +173,20 @@ impl Player {
             Step::Fail(pick, connected) => {
                 if let Some(id) = nth(pick, self.open.keys().copied()) {
                     let request = self.open.remove(&id).expect("picked");
-                    let fault = match connected {
-                        true => Fault::Broken("reset".into()),
-                        false => Fault::Connect("refused".into()),
-                    };
                     if connected {
                         self.ran(id, &request);
                     }
-                    self.http(id, In::Failed(fault));
+                    self.http(id, In::Failed(fault(connected)));
                 }
             }
             Step::Stored(pick, keeps) => {
-                let full = || StoreFailed("the disk is full".into());
-                if let Some(at) = usize::from(pick).checked_rem(self.unsaved.len()) {
-                    let id = self.unsaved.remove(at);
-                    self.input(Input::Stored(id, keeps.then_some(()).ok_or_else(full)));
-                } else if let Some(at) = usize::from(pick).checked_rem(self.unspent.len()) {
-                    let id = self.unspent.remove(at);
-                    let refused = || SpendRefused::NotStored(full());
-                    self.input(Input::Spent(id, keeps.then_some(now).ok_or_else(refused)));
+                for stored in self.ours.stored(now, pick, keeps) {
+                    self.input(stored);
                 }
             }
             Step::Signed(pick, signs) => {
-                if let Some(at) = usize::from(pick).checked_rem(self.unsigned.len()) {
-                    let (id, digest) = self.unsigned.remove(at);
-                    let signed = match signs {
-                        true => Ok(self.key.sign(digest)),
-                        false => Err(SignRefused("locked".into())),
-                    };
-                    self.input(Input::Signed(id, signed));
+                if let Some(signed) = self.ours.signed(pick, signs) {
+                    self.input(signed);
                 }
             }
             Step::Hold(held) => self.rental.hold(now, held),
@@ -264,16 +241,9 @@ impl Player {
     /// Our own side does what it was asked for.
     fn sign_and_store(&mut self) {
         for _ in 0..100 {
-            let now = self.now;
-            if let Some((id, digest)) = self.unsigned.pop() {
-                let signed = self.key.sign(digest);
-                self.input(Input::Signed(id, Ok(signed)));
-            } else if let Some(id) = self.unsaved.pop() {
-                self.input(Input::Stored(id, Ok(())));
-            } else if let Some(id) = self.unspent.pop() {
-                self.input(Input::Spent(id, Ok(now)));
-            } else {
-                return;
+            match self.ours.serve(self.now) {
+                Some(done) => done.into_iter().for_each(|input| self.input(input)),
+                None => return,
             }
         }
     }
@@ -356,14 +326,14 @@ impl Player {
         let good = kind >= 128;
         if path == "/sign-orchestrator-info" && good {
             self.open.remove(&id);
-            let key = self.key.clone();
+            let key = self.ours.key().clone();
             return self.identify(id, &key);
         }
         let paid = request.headers.get(PAYMENT_HEADER).is_some();
         let free = self.free == Some(request.url.host());
         let (status, body) = if request.url.host() == "signer" {
             let kind = if good { GOOD } else { kind };
-            signers_answer(self.now, &self.key, &self.chain, &request, kind)
+            signers_answer(self.now, self.ours.key(), &self.chain, &request, kind)
         } else if path.starts_with("/discovery") {
             match kind % 16 {
                 3 if !good => (404, b"live runners are not supported\n".to_vec()),
@@ -502,10 +472,11 @@ impl Driven for Player {
                 }
             }
             Effect::Http(_) => {}
-            Effect::Store(_) => self.unsaved.push(id),
-            Effect::Spend(Spend::Take { .. }) => self.unspent.push(id),
-            Effect::Spend(_) => {}
-            Effect::Sign(digest) => self.unsigned.push((id, digest)),
+            ours => {
+                for input in self.ours.asked(self.now, id, ours) {
+                    self.feed(input);
+                }
+            }
         }
     }
 

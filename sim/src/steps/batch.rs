@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::chain::ChainView;
-use livepeer_core::http::{Fault, Headers, In, Out, Request, Response, Url};
+use livepeer_core::http::{Headers, In, Out, Request, Response, Url};
 use livepeer_core::job::batch::{Batch, Config, Event, Failed, JobId};
 use livepeer_core::money::{Amount, Wei};
 use livepeer_core::payment::Budget;
@@ -14,19 +14,17 @@ use livepeer_core::payment::ticket::expected_value;
 use livepeer_core::pipeline::Pipeline;
 use livepeer_core::pool::Quickest;
 use livepeer_core::prefer::Preferences;
-use livepeer_core::sign::SignRefused;
-use livepeer_core::store::StoreFailed;
 use livepeer_core::wire::Payment;
 use livepeer_core::wire::batch::BatchRequest;
 use livepeer_core::wire::payment::PAYMENT_HEADER;
-use livepeer_core::{Digest, Effect, EffectId, Input, Time};
+use livepeer_core::{Effect, EffectId, Time};
 
 use super::Reel;
+use super::ours::{Ours, fault};
 use super::payer::payer;
 use super::payment_session::{GOOD, first_word, quote, signers_answer};
 use super::reel::nth;
-use crate::purse::Wish;
-use crate::{Driven, Exchanges, Key, Purse};
+use crate::{Driven, Exchanges, Key};
 
 /// A step of the play.
 #[derive(Clone, Copy, Debug)]
@@ -96,16 +94,11 @@ pub struct Player {
     book: Exchanges,
     batch: Batch<Quickest>,
     pipeline: Pipeline,
-    key: Key,
+    ours: Ours,
     chain: ChainView,
     open: BTreeMap<EffectId, Request>,
-    unsaved: Vec<EffectId>,
-    /// The limit on spending, and records of it that are not answered.
-    purse: Purse,
-    uncounted: Vec<EffectId>,
     /// The worth of all tickets that left.
     worth: Amount,
-    unsigned: Vec<(EffectId, Digest)>,
     quotes: u32,
     /// Jobs that have not ended.
     jobs: BTreeSet<JobId>,
@@ -176,14 +169,10 @@ impl Player {
             book: Exchanges::default(),
             batch,
             pipeline,
-            key,
+            ours: Ours::new(now, key, limits, flavour & 8 != 0),
             chain,
             open: BTreeMap::new(),
-            unsaved: Vec::new(),
-            purse: Purse::new(now, limits, flavour & 8 != 0),
-            uncounted: Vec::new(),
             worth: Amount::zero(),
-            unsigned: Vec::new(),
             quotes: 0,
             jobs: BTreeSet::new(),
             headed: BTreeSet::new(),
@@ -238,31 +227,17 @@ impl Player {
             Step::Fail(pick, connected) => {
                 if let Some(id) = nth(pick, self.open.keys().copied()) {
                     self.open.remove(&id);
-                    let fault = match connected {
-                        true => Fault::Broken("reset".into()),
-                        false => Fault::Connect("refused".into()),
-                    };
-                    self.http(id, In::Failed(fault));
+                    self.http(id, In::Failed(fault(connected)));
                 }
             }
             Step::Stored(pick, keeps) => {
-                let full = || StoreFailed("the disk is full".into());
-                if let Some(at) = usize::from(pick).checked_rem(self.unsaved.len()) {
-                    let id = self.unsaved.remove(at);
-                    self.input(Input::Stored(id, keeps.then_some(()).ok_or_else(full)));
-                } else if !self.uncounted.is_empty() {
-                    let id = self.uncounted.remove(0);
-                    self.counted(id, keeps.then_some(()).ok_or_else(full));
+                for stored in self.ours.stored(now, pick, keeps) {
+                    self.input(stored);
                 }
             }
             Step::Signed(pick, signs) => {
-                if let Some(at) = usize::from(pick).checked_rem(self.unsigned.len()) {
-                    let (id, digest) = self.unsigned.remove(at);
-                    let signed = match signs {
-                        true => Ok(self.key.sign(digest)),
-                        false => Err(SignRefused("locked".into())),
-                    };
-                    self.input(Input::Signed(id, signed));
+                if let Some(signed) = self.ours.signed(pick, signs) {
+                    self.input(signed);
                 }
             }
             Step::Chain(blocks) => {
@@ -308,9 +283,9 @@ impl Player {
         self.closed = true;
         self.drain();
         assert!(self.open.is_empty(), "{:?} are open at the end", self.open);
-        self.purse.forsake(self.now);
+        self.ours.forsake(self.now);
         assert_eq!(
-            self.purse.budget().spent(),
+            self.ours.budget().spent(),
             self.worth,
             "what left, and no more"
         );
@@ -356,32 +331,11 @@ impl Player {
         info
     }
 
-    fn counted(&mut self, id: EffectId, answer: Result<(), StoreFailed>) {
-        let wishes = self.purse.stored(self.now, id, answer);
-        self.perform(wishes);
-        self.drain();
-    }
-
-    fn perform(&mut self, wishes: Vec<Wish>) {
-        for wish in wishes {
-            match wish {
-                Wish::Store(id, _) => self.uncounted.push(id),
-                Wish::Answer(input) => self.feed(input),
-            }
-        }
-    }
-
     /// Lets everybody answer well, until nobody is asked any more.
     fn serve(&mut self) {
         for _ in 0..200 {
-            if let Some((id, digest)) = self.unsigned.pop() {
-                let signed = self.key.sign(digest);
-                self.input(Input::Signed(id, Ok(signed)));
-            } else if let Some(id) = self.unsaved.pop() {
-                self.input(Input::Stored(id, Ok(())));
-            } else if !self.uncounted.is_empty() {
-                let id = self.uncounted.remove(0);
-                self.counted(id, Ok(()));
+            if let Some(done) = self.ours.serve(self.now) {
+                done.into_iter().for_each(|input| self.input(input));
             } else if !self.open.is_empty() {
                 self.answer(0, 255, true);
             } else {
@@ -405,7 +359,8 @@ impl Player {
         }
         let (status, content, body) = if request.url.host() == "signer" {
             let kind = if kind == 128 { GOOD } else { kind };
-            let (status, body) = signers_answer(self.now, &self.key, &self.chain, &request, kind);
+            let (status, body) =
+                signers_answer(self.now, self.ours.key(), &self.chain, &request, kind);
             (status, "application/json", body)
         } else if path.starts_with("/stream/") {
             let status = if kind % 8 == 1 { 404 } else { 200 };
@@ -488,7 +443,7 @@ impl Player {
         };
         let ev = expected_value(&params.face_value, &params.win_prob);
         self.worth += &worth(payment.tickets.len() as u64, &ev);
-        assert!(self.worth <= self.purse.budget().spent());
+        assert!(self.worth <= self.ours.budget().spent());
         let last = self.tickets.entry(params.recipient_rand_hash).or_default();
         for ticket in payment.tickets {
             assert!(ticket.nonce > *last, "nonce {} after {last}", ticket.nonce);
@@ -518,12 +473,11 @@ impl Driven for Player {
                 self.open.remove(&id);
             }
             Effect::Http(_) => {}
-            Effect::Store(_) => self.unsaved.push(id),
-            Effect::Spend(change) => {
-                let wishes = self.purse.spend(self.now, id, change);
-                self.perform(wishes);
+            ours => {
+                for input in self.ours.asked(self.now, id, ours) {
+                    self.feed(input);
+                }
             }
-            Effect::Sign(digest) => self.unsigned.push((id, digest)),
         }
     }
 

@@ -4,18 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use livepeer_core::chain::ChainView;
-use livepeer_core::http::{Fault, Headers, In, Out, Request, Response, Url};
+use livepeer_core::http::{Headers, In, Out, Request, Response, Url};
 use livepeer_core::job::byoc::{Byoc, Config, Event, Failed, JobId, Order};
 use livepeer_core::money::Price;
-use livepeer_core::sign::SignRefused;
-use livepeer_core::spend::{Spend, SpendRefused};
-use livepeer_core::store::StoreFailed;
+use livepeer_core::payment::Budget;
 use livepeer_core::wire::byoc::{JobRequest, Scheme, Sender, Token};
 use livepeer_core::wire::payment::PAYMENT_HEADER;
 use livepeer_core::wire::{Payment, TicketParams};
-use livepeer_core::{Digest, Effect, EffectId, Input, Time};
+use livepeer_core::{Effect, EffectId, Time};
 
 use super::Reel;
+use super::ours::{Ours, fault};
 use super::payer::payer;
 use super::payment_session::{GOOD, first_word, quote, signers_answer};
 use super::reel::nth;
@@ -85,13 +84,9 @@ pub struct Player {
     now: Time,
     book: Exchanges,
     byoc: Byoc,
-    key: Key,
+    ours: Ours,
     chain: ChainView,
     open: BTreeMap<EffectId, Request>,
-    unsaved: Vec<EffectId>,
-    /// Amounts that are to be counted.
-    unspent: Vec<EffectId>,
-    unsigned: Vec<(EffectId, Digest)>,
     tokens: u32,
     /// Jobs that have not ended, by the name that they bear in their requests.
     jobs: BTreeMap<JobId, String>,
@@ -150,12 +145,9 @@ impl Player {
             now,
             book: Exchanges::default(),
             byoc: Byoc::new(now, config, NAME, payer, [flavour; 32]),
-            key,
+            ours: Ours::new(now, key, Budget::unlimited(), true),
             chain,
             open: BTreeMap::new(),
-            unsaved: Vec::new(),
-            unspent: Vec::new(),
-            unsigned: Vec::new(),
             tokens: 0,
             jobs: BTreeMap::new(),
             repeats: BTreeSet::new(),
@@ -202,35 +194,20 @@ impl Player {
             Step::Fail(pick, connected) => {
                 if let Some(id) = nth(pick, self.open.keys().copied()) {
                     let request = self.open.remove(&id).expect("picked");
-                    let fault = match connected {
-                        true => Fault::Broken("reset".into()),
-                        false => Fault::Connect("refused".into()),
-                    };
                     if connected {
                         self.ran(id, &request);
                     }
-                    self.http(id, In::Failed(fault));
+                    self.http(id, In::Failed(fault(connected)));
                 }
             }
             Step::Stored(pick, keeps) => {
-                let full = || StoreFailed("the disk is full".into());
-                if let Some(at) = usize::from(pick).checked_rem(self.unsaved.len()) {
-                    let id = self.unsaved.remove(at);
-                    self.input(Input::Stored(id, keeps.then_some(()).ok_or_else(full)));
-                } else if let Some(at) = usize::from(pick).checked_rem(self.unspent.len()) {
-                    let id = self.unspent.remove(at);
-                    let refused = || SpendRefused::NotStored(full());
-                    self.input(Input::Spent(id, keeps.then_some(now).ok_or_else(refused)));
+                for stored in self.ours.stored(now, pick, keeps) {
+                    self.input(stored);
                 }
             }
             Step::Signed(pick, signs) => {
-                if let Some(at) = usize::from(pick).checked_rem(self.unsigned.len()) {
-                    let (id, digest) = self.unsigned.remove(at);
-                    let signed = match signs {
-                        true => Ok(self.key.sign(digest)),
-                        false => Err(SignRefused("locked".into())),
-                    };
-                    self.input(Input::Signed(id, signed));
+                if let Some(signed) = self.ours.signed(pick, signs) {
+                    self.input(signed);
                 }
             }
             Step::Chain(blocks) => {
@@ -316,15 +293,9 @@ impl Player {
 
     /// Lets everybody answer well, until nobody is asked any more.
     fn serve(&mut self) {
-        let now = self.now;
         for _ in 0..400 {
-            if let Some((id, digest)) = self.unsigned.pop() {
-                let signed = self.key.sign(digest);
-                self.input(Input::Signed(id, Ok(signed)));
-            } else if let Some(id) = self.unsaved.pop() {
-                self.input(Input::Stored(id, Ok(())));
-            } else if let Some(id) = self.unspent.pop() {
-                self.input(Input::Spent(id, Ok(now)));
+            if let Some(done) = self.ours.serve(self.now) {
+                done.into_iter().for_each(|input| self.input(input));
             } else if let Some(pick) = self.next_to_serve() {
                 self.answer(pick, 255, true);
             } else {
@@ -382,7 +353,7 @@ impl Player {
         let path = request.url.path();
         if path == "/sign-orchestrator-info" && !kind.is_multiple_of(8) {
             self.open.remove(&id);
-            let key = self.key.clone();
+            let key = self.ours.key().clone();
             return self.identify(id, &key);
         }
         let (status, content, body) = if path == "/sign-byoc-job" {
@@ -392,8 +363,8 @@ impl Player {
             } else {
                 Scheme::Framed
             });
-            let signature = self.key.sign(digest);
-            let address = self.key.address();
+            let signature = self.ours.key().sign(digest);
+            let address = self.ours.key().address();
             let body = format!(r#"{{"sender":"{address}","signature":"{signature:?}"}}"#);
             (
                 if kind % 16 == 1 { 404 } else { 200 },
@@ -402,7 +373,8 @@ impl Player {
             )
         } else if request.url.host() == "signer" {
             let kind = if kind < 128 { kind } else { GOOD };
-            let (status, body) = signers_answer(self.now, &self.key, &self.chain, &request, kind);
+            let (status, body) =
+                signers_answer(self.now, self.ours.key(), &self.chain, &request, kind);
             (status, "application/json", body)
         } else if path == "/process/token" {
             let status = if kind % 32 == 5 { 503 } else { 200 };
@@ -535,10 +507,11 @@ impl Driven for Player {
                 }
             }
             Effect::Http(_) => {}
-            Effect::Store(_) => self.unsaved.push(id),
-            Effect::Spend(Spend::Take { .. }) => self.unspent.push(id),
-            Effect::Spend(_) => {}
-            Effect::Sign(digest) => self.unsigned.push((id, digest)),
+            ours => {
+                for input in self.ours.asked(self.now, id, ours) {
+                    self.feed(input);
+                }
+            }
         }
     }
 

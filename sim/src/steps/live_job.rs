@@ -8,28 +8,26 @@ use std::time::Duration;
 use livepeer_core::capabilities::{Capabilities, Ceilings};
 use livepeer_core::chain::ChainView;
 use livepeer_core::handshake::Identity;
-use livepeer_core::http::{Fault, Headers, In, Method, Out, Request, Url};
+use livepeer_core::http::{Headers, In, Method, Out, Request, Url};
 use livepeer_core::job::SwapLimit;
 use livepeer_core::job::live::media::{self, Owed};
 use livepeer_core::job::live::{Config, Event, LiveVideoJob};
 use livepeer_core::money::{Amount, Price, Wei};
 use livepeer_core::payment::{Budget, Ticket};
 use livepeer_core::pool::{self, Lease, Outcome, Quickest, SessionPool};
-use livepeer_core::sign::SignRefused;
-use livepeer_core::store::StoreFailed;
 use livepeer_core::wire::payment::PAYMENT_HEADER;
 use livepeer_core::wire::{Params, Payment, StartRequest};
 use livepeer_core::{
-    Cause, Digest, Effect, EffectId, Failure, Input, Machine as _, Misuse, Output, Party, Time,
+    Cause, Effect, EffectId, Failure, Input, Machine as _, Misuse, Output, Party, Time,
 };
 use livepeer_proto::net;
 
 use super::Reel;
+use super::ours::{Ours, fault};
 use super::payer::payer;
 use super::payment_session::{GOOD, PRICE, first_word, quote};
 use super::reel::{count_all, nth};
-use crate::purse::Wish;
-use crate::{Driven, Exchanges, Key, Purse, heard};
+use crate::{Driven, Exchanges, Key, heard};
 
 /// A step of the play.
 #[derive(Clone, Debug)]
@@ -106,12 +104,10 @@ pub struct Player {
     now: Time,
     book: Exchanges,
     job: LiveVideoJob,
-    key: Key,
+    ours: Ours,
     identity: Identity,
     chain: ChainView,
     open: BTreeMap<EffectId, Asked>,
-    unsaved: Vec<EffectId>,
-    unsigned: Vec<(EffectId, Digest)>,
     /// Quotes made so far: each has a secret of its own.
     quotes: u32,
     /// Leases that have not come home.
@@ -126,9 +122,6 @@ pub struct Player {
     /// The worth of all tickets that left.
     spent: Amount,
     limit: Amount,
-    /// The limit on spending, and records of it that are not answered.
-    purse: Purse,
-    uncounted: Vec<EffectId>,
     ended: bool,
     /// How often each event was told, and each cause of a loss.
     seen: BTreeMap<String, u32>,
@@ -175,12 +168,10 @@ impl Player {
             now,
             book: Exchanges::default(),
             job: LiveVideoJob::new(now, config, request, payer),
-            key,
+            ours: Ours::new(now, key, limits, flavour & 8 != 0),
             identity,
             chain,
             open: BTreeMap::new(),
-            unsaved: Vec::new(),
-            unsigned: Vec::new(),
             quotes: 0,
             lent: 0,
             swaps: 0,
@@ -189,8 +180,6 @@ impl Player {
             tickets: BTreeMap::new(),
             spent: Amount::zero(),
             limit,
-            purse: Purse::new(now, limits, flavour & 8 != 0),
-            uncounted: Vec::new(),
             ended: false,
             seen: BTreeMap::new(),
         };
@@ -242,35 +231,17 @@ impl Player {
             Step::Fail(pick, connected) => {
                 if let Some(id) = nth(pick, self.open.keys().copied()) {
                     self.open.remove(&id);
-                    let fault = match connected {
-                        true => Fault::Broken("reset".into()),
-                        false => Fault::Connect("refused".into()),
-                    };
-                    self.http(id, In::Failed(fault));
+                    self.http(id, In::Failed(fault(connected)));
                 }
             }
             Step::Stored(pick, keeps) => {
-                let kept = match keeps {
-                    true => Ok(()),
-                    false => Err(StoreFailed("the disk is full".into())),
-                };
-                if let Some(at) = usize::from(pick).checked_rem(self.unsaved.len()) {
-                    let id = self.unsaved.remove(at);
-                    self.input(Input::Stored(id, kept));
-                } else if !self.uncounted.is_empty() {
-                    let id = self.uncounted.remove(0);
-                    let wishes = self.purse.stored(self.now, id, kept);
-                    self.perform(wishes);
+                for stored in self.ours.stored(self.now, pick, keeps) {
+                    self.input(stored);
                 }
             }
             Step::Signed(pick, signs) => {
-                if let Some(at) = usize::from(pick).checked_rem(self.unsigned.len()) {
-                    let (id, digest) = self.unsigned.remove(at);
-                    let signed = match signs {
-                        true => Ok(self.key.sign(digest)),
-                        false => Err(SignRefused("locked".into())),
-                    };
-                    self.input(Input::Signed(id, signed));
+                if let Some(signed) = self.ours.signed(pick, signs) {
+                    self.input(signed);
                 }
             }
             Step::Pass(tens) => {
@@ -403,18 +374,9 @@ impl Player {
     }
 
     fn keep_and_sign(&mut self) {
-        while !(self.unsaved.is_empty() && self.uncounted.is_empty() && self.unsigned.is_empty()) {
+        while !self.ours.is_idle() {
             self.play(&Step::Stored(0, true));
             self.play(&Step::Signed(0, true));
-        }
-    }
-
-    fn perform(&mut self, wishes: Vec<Wish>) {
-        for wish in wishes {
-            match wish {
-                Wish::Store(id, _) => self.uncounted.push(id),
-                Wish::Answer(input) => self.feed(input),
-            }
         }
     }
 
@@ -571,12 +533,11 @@ impl Driven for Player {
             }
             Effect::Http(Out::End(_) | Out::Pause | Out::Resume) => {}
             Effect::Http(other) => panic!("{other:?}"),
-            Effect::Store(_) => self.unsaved.push(id),
-            Effect::Spend(change) => {
-                let wishes = self.purse.spend(self.now, id, change);
-                self.perform(wishes);
+            ours => {
+                for input in self.ours.asked(self.now, id, ours) {
+                    self.feed(input);
+                }
             }
-            Effect::Sign(digest) => self.unsigned.push((id, digest)),
         }
     }
 

@@ -13,6 +13,7 @@ pub mod front;
 pub mod handshake;
 pub mod live_job;
 pub mod orchestrator;
+mod ours;
 mod payer;
 pub mod payment_ledger;
 pub mod payment_receiver;

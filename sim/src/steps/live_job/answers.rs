@@ -20,7 +20,7 @@ impl Player {
         if request.url.host() == "signer" {
             return of(signers_answer(
                 self.now,
-                &self.key,
+                self.ours.key(),
                 &self.chain,
                 request,
                 kind,
