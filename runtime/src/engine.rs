@@ -484,7 +484,8 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
 
 impl<M: Drivable> State<M> {
     fn step(&mut self, now: Time, id: EffectId, lane: &Lane, step: Option<In>, last: bool) {
-        if self.closed {
+        // An exchange may have something to say just as the machine gives it up (`an_abort_closes_the_connection`).
+        if self.closed || lane.is_aborted() {
             return;
         }
         if last {

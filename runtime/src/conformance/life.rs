@@ -172,13 +172,18 @@ pub async fn an_abort_closes_the_connection<R: Runtime>(runtime: R) {
         rest(&runtime, Duration::from_millis(20)).await;
         assert!(client.handle.try_next().is_none());
     }
-    // Also while it still connects: nothing comes of it. Without a network it has failed at once.
+    // Also while it still connects, and while its failure is on the way: nothing comes of it once it was given up.
     let nowhere = Url::parse("http://192.0.2.1:9/").expect("a URL");
-    let id = client.open(get(nowhere));
-    client.step(id, Out::Abort);
-    while client.handle.try_next().is_some() {}
-    rest(&runtime, Duration::from_millis(20)).await;
-    assert!(client.handle.try_next().is_none());
+    let (server, closed) = Side::server(&runtime, None).await;
+    let refused = url(&closed, false, "/");
+    drop((server, closed));
+    for to in std::iter::once(nowhere).chain(std::iter::repeat_n(refused, 200)) {
+        let id = client.open(get(to));
+        client.step(id, Out::Abort);
+        while client.handle.try_next().is_some() {}
+        rest(&runtime, Duration::from_millis(1)).await;
+        assert!(client.handle.try_next().is_none());
+    }
 }
 
 /// Alarms set in any order ring in theirs, and never early.
