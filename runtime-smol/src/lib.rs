@@ -10,13 +10,12 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use livepeer_runtime::http::FuturesIo;
 use livepeer_runtime::{Clock, Runtime};
-use smol::net::{TcpListener, TcpStream};
 use smol::{Async, Timer};
 
 livepeer_runtime::adapter!(SmolRuntime);
@@ -64,20 +63,25 @@ impl Future for Sleep {
     }
 }
 
-fn stream(stream: TcpStream) -> io::Result<FuturesIo<TcpStream>> {
-    stream.set_nodelay(true)?;
+/// A socket as smol's reactor has it, not as `smol::net` wraps it.
+///
+/// A `smol::net::TcpStream` forgets its waker as soon as a write succeeds. hyper, told to wait by one write, tries
+/// another before it returns, and counts on being woken even if that one went through: an upload to a peer that read
+/// between the two would stand still for ever (`sent_follows_what_the_peer_takes`).
+fn stream(stream: Async<TcpStream>) -> io::Result<FuturesIo<Async<TcpStream>>> {
+    stream.get_ref().set_nodelay(true)?;
     Ok(FuturesIo(stream))
 }
 
 impl Runtime for SmolRuntime {
-    type Stream = FuturesIo<TcpStream>;
+    type Stream = FuturesIo<Async<TcpStream>>;
     type Sleep = Sleep;
-    type Listener = TcpListener;
+    type Listener = Async<TcpListener>;
     type Udp = Async<UdpSocket>;
     #[cfg(unix)]
-    type LocalStream = FuturesIo<smol::net::unix::UnixStream>;
+    type LocalStream = FuturesIo<Async<std::os::unix::net::UnixStream>>;
     #[cfg(unix)]
-    type LocalListener = smol::net::unix::UnixListener;
+    type LocalListener = Async<std::os::unix::net::UnixListener>;
 
     fn now(&self) -> Time {
         self.clock.now()
@@ -96,15 +100,15 @@ impl Runtime for SmolRuntime {
     }
 
     async fn connect(&self, to: SocketAddr) -> io::Result<Self::Stream> {
-        stream(TcpStream::connect(to).await?)
+        stream(Async::<TcpStream>::connect(to).await?)
     }
 
     async fn bind(&self, at: SocketAddr) -> io::Result<Self::Listener> {
-        TcpListener::bind(at).await
+        Async::<TcpListener>::bind(at)
     }
 
     fn local_addr(&self, listener: &Self::Listener) -> io::Result<SocketAddr> {
-        listener.local_addr()
+        listener.get_ref().local_addr()
     }
 
     async fn accept(&self, listener: &Self::Listener) -> io::Result<(Self::Stream, SocketAddr)> {
@@ -154,7 +158,7 @@ impl Runtime for SmolRuntime {
         &self,
         socket: std::os::unix::net::UnixListener,
     ) -> io::Result<Self::LocalListener> {
-        smol::Async::new(socket).map(Into::into)
+        Async::new(socket)
     }
 
     #[cfg(unix)]
