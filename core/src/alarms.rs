@@ -6,14 +6,21 @@ use crate::time::Time;
 
 /// The alarms of things that are named by `I`: at most one each.
 #[derive(Debug)]
-pub(crate) struct Alarms<I> {
+pub struct Alarms<I> {
     set: BTreeMap<I, Time>,
     due: BTreeSet<(Time, I)>,
 }
 
+impl<I: Copy + Ord> Default for Alarms<I> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<I: Copy + Ord> Alarms<I> {
     /// No alarm is set.
-    pub(crate) const fn new() -> Self {
+    #[must_use]
+    pub const fn new() -> Self {
         Self {
             set: BTreeMap::new(),
             due: BTreeSet::new(),
@@ -21,7 +28,7 @@ impl<I: Copy + Ord> Alarms<I> {
     }
 
     /// Sets the alarm of `id` to that time and to no other, or takes it away.
-    pub(crate) fn set(&mut self, id: I, at: Option<Time>) {
+    pub fn set(&mut self, id: I, at: Option<Time>) {
         let before = match at {
             Some(at) => self.set.insert(id, at),
             None => self.set.remove(&id),
@@ -38,17 +45,19 @@ impl<I: Copy + Ord> Alarms<I> {
     }
 
     /// The alarm of `id`.
-    pub(crate) fn of(&self, id: I) -> Option<Time> {
+    #[must_use]
+    pub fn of(&self, id: I) -> Option<Time> {
         self.set.get(&id).copied()
     }
 
     /// The earliest alarm of all.
-    pub(crate) fn next(&self) -> Option<Time> {
+    #[must_use]
+    pub fn next(&self) -> Option<Time> {
         self.due.first().map(|(at, _)| *at)
     }
 
     /// Takes away the earliest alarm that is due, and names the thing that it was for.
-    pub(crate) fn ring(&mut self, now: Time) -> Option<I> {
+    pub fn ring(&mut self, now: Time) -> Option<I> {
         let (_, id) = self.due.first().copied().filter(|(at, _)| *at <= now)?;
         self.set(id, None);
         Some(id)

@@ -92,7 +92,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-mod alarms;
+pub mod alarms;
 pub mod capabilities;
 pub mod chain;
 pub mod discovery;
