@@ -11,7 +11,9 @@ use livepeer_core::payment::Secret;
 use livepeer_core::trickle::Start;
 use livepeer_core::{Address, Pipeline};
 
+use super::apps::App;
 use super::batch::{BatchModel, Measure, Mishap, Models, measure_simple};
+use super::byoc::Container;
 use super::pipeline::PipelineFactory;
 
 /// How an orchestrator is set up. [`Config::new`] has production's numbers.
@@ -27,6 +29,14 @@ pub struct Config {
     pub models: BTreeMap<String, ModelConfig>,
     /// The models of batch work, by pipeline and name.
     pub batch: BTreeMap<Pipeline, BTreeMap<String, BatchModel>>,
+    /// The containers that an operator brought, by name.
+    pub containers: BTreeMap<String, Container>,
+    /// The apps that are rented out, by the name of their runner in addresses.
+    pub apps: BTreeMap<String, App>,
+    /// The word by which programs may register as containers and runners; `None` lets none do so.
+    pub register_secret: Option<String>,
+    /// How many wei a dollar is, for runners that state their price in dollars; `None` leaves those without a price.
+    pub wei_per_usd: Option<u64>,
     /// The node's software version, as gateways compare it.
     pub version: String,
     /// Further instances to name in answers.
@@ -54,6 +64,10 @@ impl Config {
             payments: None,
             models: BTreeMap::new(),
             batch: Models::new(),
+            containers: BTreeMap::new(),
+            apps: BTreeMap::new(),
+            register_secret: None,
+            wei_per_usd: Some(WEI_PER_USD),
             version: "0.9.1".to_owned(),
             nodes: Vec::new(),
             idle: Duration::from_secs(300),
@@ -91,7 +105,24 @@ impl Config {
         models.insert(name.into(), model);
         self
     }
+
+    /// Adds a container, or replaces the one of that name.
+    #[must_use]
+    pub fn with_container(mut self, name: impl Into<String>, container: Container) -> Self {
+        self.containers.insert(name.into(), container);
+        self
+    }
+
+    /// Adds an app under that name of its runner, or replaces the one there.
+    #[must_use]
+    pub fn with_app(mut self, runner: impl Into<String>, app: App) -> Self {
+        self.apps.insert(runner.into(), app);
+        self
+    }
 }
+
+/// The wei of a dollar when an ether is 2,500 of them.
+const WEI_PER_USD: u64 = 400_000_000_000_000;
 
 /// When and where a runner begins to read the input of its session.
 ///
@@ -236,6 +267,17 @@ pub struct Quirks {
     pub stale_every: Option<NonZeroU32>,
     /// Charge batch work this many times over.
     pub overcharge: Option<u16>,
+    /// Keep a container's place for ever when whoever asked leaves, when the time for a job is over, and when its request is
+    /// not JSON.
+    pub leaky_places: bool,
+    /// Write blank lines after a container's stream has ended, until the time for the job is over.
+    pub flood: bool,
+    /// Turn every status of a container below 400 into 200.
+    pub flat_status: bool,
+    /// Refuse the signature `0x`, which gateways without a chain send.
+    pub refuse_0x: bool,
+    /// Say of every known runner's sign of life of that number that there is no such runner.
+    pub forget_every: Option<NonZeroU32>,
     /// Every answer comes later by this. Channels are not slowed.
     pub delay: Duration,
 }

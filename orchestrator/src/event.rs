@@ -2,6 +2,7 @@
 
 use std::iter::Sum;
 
+use bytes::Bytes;
 use livepeer_core::money::{Amount, Price, Wei};
 use livepeer_core::{Address, Pipeline};
 
@@ -78,6 +79,48 @@ pub enum Event {
         /// The balance left, which may be below zero; `None` off-chain.
         balance: Option<Amount>,
     },
+    /// A request was handed to the program of a container or an app.
+    HandedOn {
+        /// [`Surface::Container`] or [`Surface::App`].
+        surface: Surface,
+        /// The container, or the runner.
+        to: String,
+        /// The payer; zero off-chain.
+        payer: Address,
+        /// The path for the program.
+        path: String,
+        /// The body of the request.
+        body: Bytes,
+    },
+    /// A fee was taken for a container's work, or for an app that is paid once.
+    Billed {
+        /// The container, or the runner.
+        to: String,
+        /// The payer; zero off-chain.
+        payer: Address,
+        /// The fee.
+        fee: Amount,
+        /// The balance left, which may be below zero; `None` off-chain.
+        balance: Option<Amount>,
+    },
+    /// A place of a runner was rented.
+    Rented {
+        /// The runner.
+        runner: String,
+        /// The session; of a single call, too.
+        session: String,
+        /// The payer; zero off-chain.
+        payer: Address,
+    },
+    /// The place of a runner is free again.
+    Released {
+        /// The runner.
+        runner: String,
+        /// The session.
+        session: String,
+    },
+    /// A runner registered, under this name.
+    Registered(String),
     /// A ticket won: this much will be claimed on chain.
     Won {
         /// The account that has to pay.
@@ -121,6 +164,10 @@ pub enum Surface {
     RefreshPayment,
     /// Batch work.
     Batch,
+    /// Containers that an operator brought.
+    Container,
+    /// Apps that are rented out.
+    App,
     /// Any other.
     Other,
 }

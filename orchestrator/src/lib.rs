@@ -3,7 +3,7 @@
 //!
 //! The orchestrator is a machine like those of the core, so the same one serves tests under virtual time, fuzzers and,
 //! behind sockets, the development network. Peers' exchanges come in under ids that the driver mints with
-//! [`EffectId::by_peer`]; it opens no exchange of its own.
+//! [`EffectId::by_peer`]; of its own it opens those with the programs of containers and runners that are elsewhere.
 //!
 //! The stages of a request:
 //!
@@ -18,14 +18,17 @@
 //!                       └── READ_WITHIN, too long ──────────────────────────────────────────────▶ ────┘
 //! ```
 //!
-//! A session's own diagram is in `session.rs`, that of batch work in `batch`, a receipt's in
+//! A session's own diagram is in `session.rs`, those of batch work, containers and apps in `batch`, `byoc`, `apps` and
+//! `workers`, a receipt's in
 //! [`livepeer_core::payment::receiver`].
 //!
 //! Deviations from the reference, on purpose: an unknown model is refused before the payment is taken; metering runs
 //! on time from the first input segment on, not on input alone; the output channel outlives the input until its
 //! readers have had it; a gateway that is cut off for want of money is told so in a last event.
 
+mod apps;
 mod batch;
+mod byoc;
 mod config;
 mod event;
 mod info;
@@ -34,6 +37,7 @@ mod pipeline;
 mod session;
 mod surface;
 mod wire;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -54,18 +58,25 @@ use livepeer_core::trickle::server::{self, Removal};
 use livepeer_core::wire::Params;
 use livepeer_core::{Address, Child, EffectId, Input, Machine, Outbox, Output, Rng, Seed, Time};
 
+pub use apps::{App, AppPrice, MAX_RUNNERS, MAX_SESSIONS};
 pub use batch::{
     BatchModel, MAX_BATCH_BYTES, MAX_FILE_BYTES, MAX_FILES, MAX_PIXELS, MAX_SIDE, Measure, Mishap,
     measure_simple,
 };
+pub use byoc::{Container, MAX_CONTAINERS};
 pub use config::{Config, Join, ModelConfig, Payments, Quirks};
 pub use event::{EndReason, Event, Figures, Surface};
 pub use pipeline::{Noop, Pipeline, PipelineFactory};
 pub use session::{DRAINED_AFTER, LINGER, MAX_LINGER, STATUS_EVERY};
 
+pub use workers::{MAX_WORK_BYTES, Tempo, Worker};
+
+use apps::Apps;
 use batch::Batch;
+use byoc::Containers;
 use session::{Plan, Session};
 use surface::{Exchange, Waiting};
+use workers::Works;
 
 /// The path of the channels.
 pub const TRICKLE: &str = "/ai/trickle/";
@@ -102,6 +113,9 @@ pub struct Orchestrator {
     intake: Intake,
     receipts: BTreeMap<ReceiptId, Waiting>,
     batch: Batch,
+    containers: Containers,
+    apps: Apps,
+    works: Works,
     /// Answers that [`Quirks::delay`] holds back.
     late: BTreeMap<(Time, u64), (EffectId, Vec<Out>)>,
     held_back: u64,
@@ -162,10 +176,12 @@ impl Orchestrator {
                 ..server::Config::default()
             },
         );
+        let tokens = secret(b"tokens");
+        let apps = Apps::new(&config.apps, || rng.fork());
         Self {
             now,
             rng,
-            tokens: secret(b"tokens"),
+            tokens,
             till,
             server,
             server_wake: None,
@@ -175,6 +191,9 @@ impl Orchestrator {
             intake: Intake::new(MAX_EXCHANGES, MAX_HELD),
             receipts: BTreeMap::new(),
             batch: Batch::default(),
+            containers: Containers::new(&config.containers),
+            apps,
+            works: Works::default(),
             late: BTreeMap::new(),
             held_back: 0,
             quotes: 0,
@@ -231,6 +250,8 @@ impl Orchestrator {
             self.give_up(now, id);
         }
         self.close_batch();
+        self.close_apps(now);
+        self.close_works();
         self.server.close(now);
         self.settle(now);
     }
@@ -395,8 +416,11 @@ impl Orchestrator {
                     .iter()
                     .find(|(_, session)| session.reads(reader))
                     .map(|(manifest_id, _)| manifest_id.clone());
-                if let Some(manifest_id) = found {
-                    self.attend(now, &manifest_id);
+                match found {
+                    Some(manifest_id) => self.attend(now, &manifest_id),
+                    None => {
+                        self.copy(now, reader);
+                    }
                 }
             }
             server::Event::Removed(name, how) => {
@@ -444,7 +468,9 @@ impl Orchestrator {
             }
             receiver::Event::Exhausted(account, shortfall) => {
                 let text = shortfall.to_string();
-                self.end(now, &account.session, EndReason::Unpaid(text));
+                if !self.session_exhausted(now, account.sender, &account.session) {
+                    self.end(now, &account.session, EndReason::Unpaid(text));
+                }
             }
             receiver::Event::WantSender(payer) => self.out.event(Event::PayerUnknown(payer)),
             _ => {}
@@ -477,7 +503,7 @@ impl Orchestrator {
         for id in overdue {
             self.give_up(now, id);
         }
-        while self.batch_due(now) {}
+        while self.batch_due(now) || self.works_due(now) || self.apps_due(now) {}
         if self.server_wake.is_some_and(|due| due <= now) {
             self.server.handle_input(now, Input::Tick);
         }
@@ -525,7 +551,7 @@ impl Orchestrator {
                 self.on_till(now, event);
             }
             // A receipt may have let work begin that takes no time.
-            while self.batch_due(now) {}
+            while self.batch_due(now) || self.works_due(now) {}
         }
         if self.closed && self.closing && self.late.is_empty() {
             self.closing = false;
@@ -578,7 +604,12 @@ impl Orchestrator {
             let path = path.to_owned();
             return self.download(id, &request, &path);
         }
-        match Exchange::open(now, &request, self.config.quirks.no_refresh) {
+        let opened = match Exchange::of_program(now, &request, self.has_apps()) {
+            Some(Err(answer)) => return self.answer(now, id, vec![answer]),
+            Some(Ok(exchange)) => Ok(exchange),
+            None => Exchange::open(now, &request, self.config.quirks.no_refresh),
+        };
+        match opened {
             Ok(mut exchange) => match self.intake.admit(&request) {
                 Ok(held) => {
                     exchange.held = Some(held);
@@ -622,10 +653,13 @@ impl Machine for Orchestrator {
                     self.exchange(now, id, step);
                 } else if self.batch.has(id) {
                     self.batch_step(now, id, &step);
+                } else if self.works.has(id) {
+                    self.task_step(now, id, &step);
                 } else {
                     self.server.handle_input(now, Input::Http(id, step));
                 }
             }
+            Input::Http(id, step) if id.owner() == 0 => self.program_step(now, id, step),
             Input::Signed(id, answer) if id.owner() == 0 => self.signed(now, id, answer),
             other => {
                 if let Some(till) = &mut self.till {
@@ -645,9 +679,17 @@ impl Machine for Orchestrator {
         let exchanges = self.exchanges.values().map(|exchange| exchange.until).min();
         let late = self.late.keys().next().map(|(due, _)| *due);
         Output::Idle(
-            [till, sessions, exchanges, late, self.batch.wake()]
-                .into_iter()
-                .fold(self.server_wake, earlier),
+            [
+                till,
+                sessions,
+                exchanges,
+                late,
+                self.batch.wake(),
+                self.works.wake(),
+                self.apps.wake(),
+            ]
+            .into_iter()
+            .fold(self.server_wake, earlier),
         )
     }
 }

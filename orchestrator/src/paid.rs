@@ -3,6 +3,7 @@
 use super::event::Surface;
 
 /// The two headers of paid work; absent ones are empty.
+#[derive(Clone, Default)]
 pub(super) struct Headers {
     pub(super) payment: String,
     pub(super) segment: String,

@@ -20,7 +20,8 @@ use super::batch::{self, MAX_BATCH_BYTES};
 use super::event::{Event, Surface};
 use super::paid::{Headers, No};
 use super::wire::{self, Names};
-use super::{Orchestrator, READ_WITHIN, TRICKLE, account};
+use super::workers::MAX_WORK_BYTES;
+use super::{Orchestrator, READ_WITHIN, TRICKLE, account, apps, byoc};
 
 /// A longer body of a plain request is refused: parameters have their own limit, and little else is in there.
 pub(super) const MAX_BODY_BYTES: usize = MAX_MESSAGE_BYTES + (64 << 10);
@@ -43,6 +44,8 @@ enum Ask {
     Payment(Headers),
     RefreshPayment,
     Batch(Box<batch::Ask>),
+    Container(Box<byoc::Ask>),
+    App(Box<apps::Ask>),
 }
 
 impl Ask {
@@ -50,6 +53,7 @@ impl Ask {
     const fn body_limit(&self) -> usize {
         match self {
             Self::Batch(_) => MAX_BATCH_BYTES,
+            Self::Container(_) | Self::App(_) => MAX_WORK_BYTES,
             _ => MAX_BODY_BYTES,
         }
     }
@@ -82,6 +86,8 @@ pub(super) enum Then {
     },
     Payment(Box<net::OrchestratorInfo>),
     Batch(Box<batch::Task>),
+    Job(Box<byoc::Pending>),
+    Rent(Box<apps::Renting>),
 }
 
 impl Waiting {
@@ -89,12 +95,23 @@ impl Waiting {
     pub(super) fn model(&self) -> Option<&str> {
         match &self.then {
             Then::Start { model, .. } => Some(model),
-            Then::Payment(_) | Then::Batch(_) => None,
+            Then::Payment(_) | Then::Batch(_) | Then::Job(_) | Then::Rent(_) => None,
         }
     }
 }
 
 impl Exchange {
+    /// A request, as its head tells its purpose.
+    fn new(now: Time, ask: Ask, body: Body) -> Self {
+        Self {
+            until: now + READ_WITHIN,
+            grpc: matches!(body, Body::Call(_)),
+            ask: Some(ask),
+            body,
+            held: None,
+        }
+    }
+
     /// Knows what a request is for.
     ///
     /// # Errors
@@ -131,9 +148,6 @@ impl Exchange {
                 "/live-video-to-video" => Ask::Start(headers()),
                 "/payment" => Ask::Payment(headers()),
                 "/refresh-payment" if !no_refresh => Ask::RefreshPayment,
-                "/discovery" => {
-                    return Err(elsewhere(404, "live runners are not supported"));
-                }
                 _ => match batch::Ask::of(path, request, headers()) {
                     Some(ask) => Ask::Batch(Box::new(ask)),
                     None => return Err(elsewhere(404, "404 page not found")),
@@ -144,13 +158,33 @@ impl Exchange {
             }
             (ask, Body::Plain(Vec::new()))
         };
-        Ok(Self {
-            until: now + READ_WITHIN,
-            grpc: matches!(body, Body::Call(_)),
-            ask: Some(ask),
-            body,
-            held: None,
-        })
+        Ok(Self::new(now, ask, body))
+    }
+
+    /// Knows a request about containers or apps. `None` if it is about neither.
+    ///
+    /// # Errors
+    /// The answer, if no body can change it.
+    pub(super) fn of_program(
+        now: Time,
+        request: &Request,
+        apps: bool,
+    ) -> Option<Result<Self, Out>> {
+        let path = request.url.path();
+        let path = path.split('?').next().unwrap_or("");
+        let header = |name| request.headers.get(name).unwrap_or("").to_owned();
+        let paid = Headers {
+            payment: header(PAYMENT_HEADER),
+            segment: header(SEGMENT_HEADER),
+        };
+        let ask = match byoc::Ask::of(path, request, &paid) {
+            Some(ask) => ask.map(|ask| Ask::Container(Box::new(ask))),
+            None => match apps::Ask::of(request, &paid)? {
+                _ if !apps => Err(wire::text_reply(404, "live runners are not supported")),
+                ask => ask.map(|ask| Ask::App(Box::new(ask))),
+            },
+        };
+        Some(ask.map(|ask| Self::new(now, ask, Body::Plain(Vec::new()))))
     }
 }
 
@@ -212,6 +246,10 @@ impl Orchestrator {
             (Ask::Start(headers), Body::Plain(body)) => self.start_asked(now, id, &headers, &body),
             (Ask::Payment(headers), _) => self.payment_asked(now, id, &headers),
             (Ask::Batch(ask), Body::Plain(body)) => self.batch_asked(now, id, *ask, body.into()),
+            (Ask::Container(ask), Body::Plain(body)) => {
+                self.container_asked(now, id, *ask, body.into())
+            }
+            (Ask::App(ask), Body::Plain(body)) => self.app_asked(now, id, *ask, body.into()),
             (_, Body::Plain(body)) => self.refresh_asked(now, &body).map(Some),
             _ => Ok(None),
         };
@@ -231,7 +269,7 @@ impl Orchestrator {
         };
         if matches!(
             no.surface,
-            Surface::Start | Surface::Payment | Surface::Batch
+            Surface::Start | Surface::Payment | Surface::Batch | Surface::Container | Surface::App
         ) {
             self.figures.refused += 1;
         }
@@ -488,13 +526,30 @@ impl Orchestrator {
         id: EffectId,
         headers: &Headers,
     ) -> Result<Option<Vec<Out>>, No> {
-        let surface = Surface::Payment;
+        self.payment_of(now, id, Surface::Payment, headers, None)
+    }
+
+    /// A payment, for that session alone if one is named.
+    pub(super) fn payment_of(
+        &mut self,
+        now: Time,
+        id: EffectId,
+        surface: Surface,
+        headers: &Headers,
+        session: Option<&str>,
+    ) -> Result<Option<Vec<Out>>, No> {
         let no = |status, text| No {
             surface,
             status,
             text,
         };
         let (payment, credentials) = self.admit(now, surface, headers)?;
+        if session.is_some_and(|session| session != credentials.manifest_id) {
+            return Err(no(
+                403,
+                "mismatched session and payment manifest".to_owned(),
+            ));
+        }
         let payer = payment.sender;
         let token = credentials
             .auth_token
@@ -541,6 +596,8 @@ impl Orchestrator {
             Then::Start { .. } => Surface::Start,
             Then::Payment(_) => Surface::Payment,
             Then::Batch(_) => Surface::Batch,
+            Then::Job(_) => Surface::Container,
+            Then::Rent(_) => Surface::App,
         };
         if credit.tickets > 0 {
             self.figures.tickets += credit.tickets as u64;
@@ -553,19 +610,34 @@ impl Orchestrator {
                 balance: credit.balance,
             });
         }
-        // Whoever has gone gets no session: it would hold a place until it is swept.
-        let Some(id) = waiting.id else {
-            if let Then::Batch(task) = &waiting.then {
-                self.unslot(task);
-            }
-            return;
-        };
         let no = |status, text: String| No {
             surface,
             status,
             text,
         };
-        let told = match (refused, waiting.then) {
+        let then = match waiting.then {
+            Then::Rent(renting) => {
+                let refused = refused.map(|why| no(why.status(), why.to_string()));
+                let told = self.rent_paid(now, waiting.id, *renting, refused);
+                return self.tell(now, waiting.id, told);
+            }
+            Then::Job(pending) if waiting.id.is_none() => return self.drop_pending_job(&pending),
+            then => then,
+        };
+        // Whoever has gone gets no session: it would hold a place until it is swept.
+        let Some(id) = waiting.id else {
+            if let Then::Batch(task) = &then {
+                self.unslot(task);
+            }
+            return;
+        };
+        let told = match (refused, then) {
+            // The balance decides.
+            (_, Then::Job(pending)) => {
+                let told = self.job_paid(now, id, *pending).map(|()| None);
+                return self.tell(now, Some(id), told);
+            }
+            (_, Then::Rent(_)) => return,
             (Some(why), Then::Batch(task)) => {
                 self.unslot(&task);
                 Err(no(why.status(), why.to_string()))
@@ -602,11 +674,18 @@ impl Orchestrator {
                 }
             }
         };
+        self.tell(now, Some(id), told.map(Some));
+    }
+
+    /// Tells whoever paid, and is still there, what came of it.
+    fn tell(&mut self, now: Time, id: Option<EffectId>, told: Result<Option<Vec<Out>>, No>) {
+        if told.is_ok() {
+            self.figures.payments += 1;
+        }
+        let Some(id) = id else { return };
         match told {
-            Ok(steps) => {
-                self.figures.payments += 1;
-                self.answer(now, id, steps);
-            }
+            Ok(Some(steps)) => self.answer(now, id, steps),
+            Ok(None) => {}
             Err(no) => self.refuse(now, id, no),
         }
     }

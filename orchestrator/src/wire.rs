@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use livepeer_core::Time;
-use livepeer_core::http::{Body, Out, Response};
+use livepeer_core::http::{Body, Method, Out, Response};
 use livepeer_core::wire::{Params, Payment};
 use livepeer_proto::net;
 use prost::Message as _;
@@ -47,11 +47,7 @@ pub(super) fn started(base: &str, manifest_id: &str, names: &Names, without: Opt
 
 /// An answer in JSON.
 pub(super) fn json_reply(status: u16, value: &Value) -> Out {
-    Out::Reply(
-        Response::new(status)
-            .header("content-type", "application/json")
-            .body(Body::Full(value.to_string().into())),
-    )
+    bytes_reply(status, JSON, value.to_string().into())
 }
 
 /// A refusal in JSON. As at the reference, the texts of our own faults are ours alone.
@@ -64,14 +60,27 @@ pub(super) fn error_reply(status: u16, text: &str) -> Out {
     json_reply(status, &json!({ "error": { "message": message } }))
 }
 
+/// The media type of JSON.
+pub(super) const JSON: &str = "application/json";
+
+/// An answer of that media type.
+pub(super) fn bytes_reply(status: u16, content: &'static str, body: Bytes) -> Out {
+    Out::Reply(
+        Response::new(status)
+            .header("content-type", content)
+            .body(Body::Full(body)),
+    )
+}
+
 /// A refusal of any other method.
 pub(super) fn only_post() -> Out {
-    Out::Reply(
-        Response::new(405)
-            .header("allow", "POST")
-            .header("content-type", "text/plain; charset=utf-8")
-            .body(Body::Full("Method Not Allowed\n".into())),
-    )
+    not_allowed(&[Method::Post])
+}
+
+/// A refusal of any method but these.
+pub(super) fn not_allowed(others: &[Method]) -> Out {
+    let names: Vec<&str> = others.iter().map(|method| method.as_str()).collect();
+    Out::Reply(text_response(405, "Method Not Allowed").header("allow", names.join(", ")))
 }
 
 /// Reads a payment header; the errors are those of the reference.
@@ -100,11 +109,14 @@ pub(super) fn payment(header: &str) -> Result<Payment, String> {
 
 /// An answer in words, as Go's `http.Error` gives it.
 pub(super) fn text_reply(status: u16, text: &str) -> Out {
-    Out::Reply(
-        Response::new(status)
-            .header("content-type", "text/plain; charset=utf-8")
-            .body(Body::Full(format!("{text}\n").into())),
-    )
+    Out::Reply(text_response(status, text))
+}
+
+/// The head and body of such an answer.
+pub(super) fn text_response(status: u16, text: &str) -> Response {
+    Response::new(status)
+        .header("content-type", "text/plain; charset=utf-8")
+        .body(Body::Full(format!("{text}\n").into()))
 }
 
 /// An answer in protobuf.

@@ -19,6 +19,7 @@ pub mod net;
 pub mod network;
 pub mod openai;
 pub mod payment;
+pub mod programs;
 pub mod purse;
 pub mod seeds;
 pub mod steps;

@@ -54,11 +54,11 @@ pub(crate) fn on_chain() -> Config {
     off_chain().on_chain(Payments::new(recipient, price, ChainView::development()))
 }
 
-pub(crate) fn ms(ms: u64) -> Duration {
+pub(crate) const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-pub(crate) fn secs(secs: u64) -> Duration {
+pub(crate) const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::batch::{asked, nonsense, with_batch};
 use crate::stage::{Paid, Stage, off_chain, service};
 
-fn cases(file: &str) -> Vec<Value> {
+pub(crate) fn cases(file: &str) -> Vec<Value> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../core/tests/vectors/jobs/");
     let text = std::fs::read_to_string(format!("{folder}{file}.json")).expect(file);
     let mut vectors: Value = serde_json::from_str(&text).expect(file);

@@ -1,0 +1,490 @@
+//! A job in a container, from its header to its bill.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use livepeer_core::http::{Headers, Method, Out, Response};
+use livepeer_core::money::{Amount, Price};
+use livepeer_core::payment::byoc::charge;
+use livepeer_core::wire::byoc::{
+    BALANCE_HEADER, BadJob, JobRequest, METADATA_HEADER, STREAM_BALANCE_HEADER, Scheme,
+};
+use livepeer_core::wire::sse;
+use livepeer_core::{Address, EffectId, Time};
+
+use super::{MAX_TIME, no};
+use crate::event::{Event, Surface};
+use crate::paid::No;
+use crate::surface::{Then, Waiting};
+use crate::workers::{Lost, News, Order, Purpose};
+use crate::{Orchestrator, account, wire};
+
+/// A payer has to have this many seconds' price on account when a job begins.
+const LEAST_SECONDS: u64 = 60;
+
+/// A stream is billed this often.
+const BILLED_EVERY: Duration = Duration::from_secs(5);
+
+/// A longer answer that is not a stream is not handed on.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// A longer line ends a stream.
+const MAX_LINE_BYTES: usize = 64 << 10;
+
+/// A job that a container does.
+pub(crate) struct Job {
+    container: String,
+    payer: Address,
+    price: Price,
+    began: Time,
+    /// How many seconds of a stream were billed.
+    billed: u64,
+    answer: Answer,
+}
+
+/// The answer of a container, so far.
+enum Answer {
+    None,
+    Whole {
+        head: Response,
+        body: Vec<u8>,
+    },
+    /// A stream, and the beginning of a line whose end has not come.
+    Lines(Vec<u8>),
+}
+
+/// A job whose payment is looked at.
+pub(crate) struct Pending {
+    pub(crate) container: String,
+    payer: Address,
+    price: Price,
+    job: JobRequest,
+    order: Order,
+}
+
+impl Orchestrator {
+    /// A job is complete.
+    #[expect(clippy::too_many_arguments, reason = "all parts of one request")]
+    pub(super) fn job_asked(
+        &mut self,
+        now: Time,
+        id: EffectId,
+        header: &str,
+        payment: &str,
+        path: String,
+        content_type: String,
+        body: Bytes,
+    ) -> Result<Option<Vec<Out>>, No> {
+        let unverified = || no(400, "Could not verify job creds".into());
+        let (job, signed) = JobRequest::read_signed(header).map_err(|err| match err {
+            BadJob::NoTimeout => no(
+                400,
+                "no timeout_seconds set with request, timeout_seconds is required".into(),
+            ),
+            _ => unverified(),
+        })?;
+        // Orchestrators of today know one way of signing.
+        let honest = match &signed {
+            Some(by) => self.till.is_none() || by.scheme(&job) == Some(Scheme::Texts),
+            None => self.till.is_none() && !self.refuses_signature(header),
+        };
+        if !honest {
+            return Err(unverified());
+        }
+        if self.containers.free(&job.capability) == 0 {
+            return Err(no(503, "No capacity available for capability".into()));
+        }
+        let Some(offered) = self.containers.get(&job.capability) else {
+            return Err(no(503, "No capacity available for capability".into()));
+        };
+        let mut headers = Headers::new();
+        headers.push("content-type", content_type);
+        if !offered.container.token.is_empty() {
+            headers.push(
+                "authorization",
+                format!("Bearer {}", offered.container.token),
+            );
+        }
+        let pending = Pending {
+            container: job.capability.clone(),
+            payer: signed.map(|by| by.sender).unwrap_or_default(),
+            price: self.seconds_price(&job.capability),
+            order: Order {
+                method: Method::Post,
+                path,
+                headers,
+                body,
+            },
+            job,
+        };
+        self.containers.take(&pending.container);
+        if let Some(till) = &mut self.till
+            && !pending.price.is_free()
+            && !payment.is_empty()
+            && let Ok(payment) = wire::payment(payment)
+        {
+            let payer = payment.sender;
+            let receipt = till.get_mut().receive(now, &pending.container, payment);
+            let waiting = Waiting {
+                id: Some(id),
+                payer,
+                manifest_id: pending.container.clone(),
+                then: Then::Job(Box::new(pending)),
+            };
+            self.receipts.insert(receipt, waiting);
+            return Ok(None);
+        }
+        self.job_paid(now, id, pending).map(|()| None)
+    }
+
+    /// The payment of a job was looked at. What it was worth shows in the balance.
+    pub(crate) fn job_paid(&mut self, now: Time, id: EffectId, pending: Pending) -> Result<(), No> {
+        let Pending {
+            container,
+            payer,
+            price,
+            job,
+            order,
+        } = pending;
+        let least = price.fee(LEAST_SECONDS);
+        if !price.is_free()
+            && self
+                .balance(payer, &container)
+                .is_none_or(|left| *left < least)
+        {
+            self.containers.give_back(&container);
+            return Err(no(400, "Insufficient balance for request".into()));
+        }
+        if let Err(err) = serde_json::from_str::<serde_json::Map<_, _>>(&job.request) {
+            if !self.config.quirks.leaky_places {
+                self.containers.give_back(&container);
+            }
+            return Err(no(
+                400,
+                format!("Unable to unmarshal job request details err={err}"),
+            ));
+        }
+        let Some(offered) = self.containers.get(&container) else {
+            return Err(no(503, "No capacity available for capability".into()));
+        };
+        let doer = offered.container.worker.prepare(order.clone());
+        self.out.event(Event::HandedOn {
+            surface: Surface::Container,
+            to: container.clone(),
+            payer,
+            path: order.path,
+            body: order.body,
+        });
+        let task = Job {
+            container,
+            payer,
+            price,
+            began: now,
+            billed: 0,
+            answer: Answer::None,
+        };
+        let within = Duration::from_secs(job.timeout_seconds.into()).min(MAX_TIME);
+        self.hand_on(now, id, Purpose::Job(Box::new(task)), doer, within);
+        Ok(())
+    }
+
+    /// A payment came for a job that nobody waits for any more.
+    pub(crate) fn drop_pending_job(&mut self, pending: &Pending) {
+        if !self.config.quirks.leaky_places {
+            self.containers.give_back(&pending.container);
+        }
+    }
+
+    /// News of a container that does a job.
+    pub(crate) fn job_news(&mut self, now: Time, id: EffectId, news: News) {
+        match news {
+            News::Head(head) => self.job_head(now, id, head),
+            News::Data(bytes) => self.job_data(now, id, &bytes),
+            News::End => self.job_answered(now, id),
+            News::Lost(lost) => self.job_lost(now, id, &lost),
+        }
+    }
+
+    fn job(&mut self, id: EffectId) -> Option<&mut Job> {
+        match &mut self.works.get_mut(id)?.purpose {
+            Purpose::Job(job) => Some(job),
+            Purpose::Call(_) => None,
+        }
+    }
+
+    fn job_head(&mut self, now: Time, id: EffectId, head: Response) {
+        if head.status == 401 {
+            return self.container_lost(now, id, "worker auth token failed");
+        }
+        let content = head.headers.get("content-type").unwrap_or("");
+        if !content.contains(sse::CONTENT_TYPE) {
+            if let Some(job) = self.job(id) {
+                let body = Vec::new();
+                job.answer = Answer::Whole { head, body };
+            }
+            return;
+        }
+        let balance = self.told_balance(id);
+        let answer = Response::new(200)
+            .header("content-type", sse::CONTENT_TYPE)
+            .header("cache-control", "no-cache")
+            .header(
+                METADATA_HEADER,
+                head.headers.get(METADATA_HEADER).unwrap_or(""),
+            )
+            .header(STREAM_BALANCE_HEADER, balance);
+        self.begin_answer(id, answer);
+        if let Some(job) = self.job(id) {
+            job.answer = Answer::Lines(Vec::new());
+            if !job.price.is_free() {
+                self.works.bill(id, Some(now + BILLED_EVERY));
+            }
+        }
+    }
+
+    fn job_data(&mut self, now: Time, id: EffectId, bytes: &[u8]) {
+        let Some(job) = self.job(id) else { return };
+        match &mut job.answer {
+            Answer::None => {}
+            Answer::Whole { body, .. } if body.len() + bytes.len() > MAX_ANSWER_BYTES => {
+                self.fail_job(now, id, "the answer of the worker is too long");
+            }
+            Answer::Whole { body, .. } => body.extend_from_slice(bytes),
+            Answer::Lines(line) => {
+                let mut rest = std::mem::take(line);
+                rest.extend_from_slice(bytes);
+                while let Some(end) = rest.iter().position(|b| *b == b'\n') {
+                    let after = rest.split_off(end + 1);
+                    let line = std::mem::replace(&mut rest, after);
+                    if self.job_line(now, id, &line) {
+                        return;
+                    }
+                }
+                if rest.len() > MAX_LINE_BYTES {
+                    self.stream_over(now, id);
+                } else if let Some(Job {
+                    answer: Answer::Lines(line),
+                    ..
+                }) = self.job(id)
+                {
+                    *line = rest;
+                }
+            }
+        }
+    }
+
+    /// Passes on a line of a stream, with its end. True if it was the last.
+    fn job_line(&mut self, now: Time, id: EffectId, line: &[u8]) -> bool {
+        let last = line.windows(6).any(|six| six == b"[DONE]");
+        if last {
+            self.last_words(id);
+            self.stream_over(now, id);
+        } else {
+            self.pass(id, Bytes::copy_from_slice(line));
+        }
+        last
+    }
+
+    /// Tells the balance, and that nothing comes after it.
+    fn last_words(&mut self, id: EffectId) {
+        let balance = self.balance_of_job(id);
+        let ratio = balance.as_ratio();
+        let thousandths = (ratio.numer() * 1_000_i64 / ratio.denom()).to_string();
+        let (sign, digits) = match thousandths.strip_prefix('-') {
+            Some(digits) => ("-", digits),
+            None => ("", thousandths.as_str()),
+        };
+        let digits = format!("{digits:0>4}");
+        let (whole, part) = digits.split_at(digits.len() - 3);
+        let text = format!("data: {{\"balance\": {sign}{whole}.{part}}}\n\ndata: [DONE]\n\n");
+        self.pass(id, text.into());
+    }
+
+    /// A stream ends: at once, or in blank lines for as long as there is time.
+    fn stream_over(&mut self, now: Time, id: EffectId) {
+        if self.config.quirks.flood {
+            return self.flood(now, id);
+        }
+        self.bill_rest(now, id);
+        self.out.http(id, Out::End(Headers::new()));
+        self.finish_job(id, true);
+    }
+
+    /// The answer of a container is complete.
+    fn job_answered(&mut self, now: Time, id: EffectId) {
+        let Some(job) = self.job(id) else { return };
+        let (head, body) = match std::mem::replace(&mut job.answer, Answer::None) {
+            Answer::Lines(rest) => {
+                let over = !rest.is_empty() && self.job_line(now, id, &[&rest[..], b"\n"].concat());
+                if !over {
+                    self.stream_over(now, id);
+                }
+                return;
+            }
+            Answer::None => return,
+            Answer::Whole { head, body } => (head, body),
+        };
+        self.bill_rest(now, id);
+        let balance = self.told_balance(id);
+        let flat = self.config.quirks.flat_status && head.status < 400;
+        let status = if flat { 200 } else { head.status };
+        let answer = if status >= 400 {
+            let text = String::from_utf8_lossy(&body);
+            wire::text_response(status, &text)
+        } else {
+            let field = |name| head.headers.get(name).unwrap_or("").to_owned();
+            Response::new(status)
+                .header("content-type", field("content-type"))
+                .header(METADATA_HEADER, field(METADATA_HEADER))
+                .body(livepeer_core::http::Body::Full(body.into()))
+        };
+        self.finish_job(id, true);
+        self.answer(
+            now,
+            id,
+            vec![Out::Reply(answer.header(BALANCE_HEADER, balance))],
+        );
+    }
+
+    fn job_lost(&mut self, now: Time, id: EffectId, lost: &Lost) {
+        let Some(job) = self.job(id) else { return };
+        match job.answer {
+            Answer::None => {
+                let why = format!("Post \"{}\": {}", lost.url, lost.why);
+                self.container_lost(now, id, &why);
+            }
+            Answer::Whole { .. } => self.fail_job(now, id, "unexpected EOF"),
+            Answer::Lines(_) => self.stream_over(now, id),
+        }
+    }
+
+    /// A container is not what it was: nobody gets it until it registers again.
+    fn container_lost(&mut self, now: Time, id: EffectId, why: &str) {
+        if let Some(job) = self.job(id) {
+            let name = job.container.clone();
+            self.containers.remove(&name);
+        }
+        self.fail_job(now, id, &removing(why));
+    }
+
+    /// A job took longer than it may.
+    pub(crate) fn job_over_time(&mut self, now: Time, id: EffectId) {
+        let keeps = self.config.quirks.leaky_places;
+        let streams = { self.job(id) }.is_some_and(|job| matches!(job.answer, Answer::Lines(_)));
+        if streams {
+            self.bill_rest(now, id);
+            if !self.config.quirks.flood {
+                self.last_words(id);
+            }
+            self.out.http(id, Out::End(Headers::new()));
+            self.finish_job(id, true);
+            return;
+        }
+        self.bill_rest(now, id);
+        let balance = self.told_balance(id);
+        self.finish_job(id, !keeps);
+        let text = removing("Post \"http://10.0.0.2:9000/\": context canceled");
+        self.refuse_job(now, id, &text, balance);
+    }
+
+    /// Whoever asked has gone.
+    pub(crate) fn job_deserted(&mut self, now: Time, id: EffectId) {
+        self.bill_rest(now, id);
+        let keeps = self.config.quirks.leaky_places;
+        self.finish_job(id, !keeps);
+    }
+
+    /// A job ends without an answer of its container.
+    fn fail_job(&mut self, now: Time, id: EffectId, text: &str) {
+        self.bill_rest(now, id);
+        let balance = self.told_balance(id);
+        self.finish_job(id, true);
+        self.refuse_job(now, id, text, balance);
+    }
+
+    fn refuse_job(&mut self, now: Time, id: EffectId, text: &str, balance: String) {
+        self.out.event(Event::Rejected {
+            surface: Surface::Container,
+            status: 500,
+            text: text.to_owned(),
+        });
+        let answer = wire::text_response(500, text).header(BALANCE_HEADER, balance);
+        self.answer(now, id, vec![Out::Reply(answer)]);
+    }
+
+    fn finish_job(&mut self, id: EffectId, place_is_free: bool) {
+        if let Some(task) = self.end_task(id)
+            && let Purpose::Job(job) = task.purpose
+        {
+            self.figures.jobs += 1;
+            if place_is_free {
+                self.containers.give_back(&job.container);
+            }
+        }
+    }
+
+    // ---- money -----------------------------------------------------------------------------------------------
+
+    /// A stream is billed for what went by, and ends if that is not there.
+    pub(crate) fn bill_job(&mut self, now: Time, id: EffectId) {
+        let Some(job) = self.job(id) else { return };
+        job.billed += BILLED_EVERY.as_secs();
+        let fee = job.price.fee(BILLED_EVERY.as_secs());
+        self.take_fee(now, id, &fee);
+        if self.balance_of_job(id) < Amount::zero() {
+            let text = "event: insufficient balance\ndata: {\"balance\": 0}\n\ndata: [DONE]\n\n";
+            self.pass(id, Bytes::from_static(text.as_bytes()));
+            self.out.http(id, Out::End(Headers::new()));
+            return self.finish_job(id, true);
+        }
+        self.works.bill(id, Some(now + BILLED_EVERY));
+    }
+
+    /// Bills what was not billed yet.
+    fn bill_rest(&mut self, now: Time, id: EffectId) {
+        let Some(job) = self.job(id) else { return };
+        let billed = job.price.fee(job.billed);
+        let whole = charge(&job.price, now.since(job.began));
+        let fee = if whole > billed {
+            whole - billed
+        } else {
+            Amount::zero()
+        };
+        self.take_fee(now, id, &fee);
+    }
+
+    fn take_fee(&mut self, now: Time, id: EffectId, fee: &Amount) {
+        let Some(job) = self.job(id) else { return };
+        let (container, payer) = (job.container.clone(), job.payer);
+        let mut balance = None;
+        if let Some(till) = &mut self.till {
+            balance = till.get_mut().charge(now, &account(payer, &container), fee);
+        }
+        self.figures.billed += fee;
+        self.out.event(Event::Billed {
+            to: container,
+            payer,
+            fee: fee.clone(),
+            balance,
+        });
+    }
+
+    fn balance_of_job(&mut self, id: EffectId) -> Amount {
+        let Some(job) = self.job(id) else {
+            return Amount::zero();
+        };
+        let (container, payer) = (job.container.clone(), job.payer);
+        self.balance(payer, &container)
+            .cloned()
+            .unwrap_or_else(Amount::zero)
+    }
+
+    fn told_balance(&mut self, id: EffectId) -> String {
+        self.balance_of_job(id).whole_wei().to_string()
+    }
+}
+
+/// The reference's words for a container that did not answer, also where it stays.
+fn removing(why: &str) -> String {
+    format!("job not able to be processed, removing capability err={why}")
+}

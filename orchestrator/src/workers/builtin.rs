@@ -1,0 +1,103 @@
+//! Programs that are built in, so that work can be had without a program beside the orchestrator.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use livepeer_core::http::{Headers, Response};
+use serde_json::{Value, json};
+
+/// How fast a program works that is built in. The default takes no time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tempo {
+    /// How long it takes before an answer begins.
+    pub takes: Duration,
+    /// How long it takes from one event of a stream to the next.
+    pub pace: Duration,
+}
+
+/// An answer of a program that is built in.
+pub(crate) struct Made {
+    /// `None` once it has left, or if it never does.
+    pub(super) head: Option<Response>,
+    pub(super) pieces: VecDeque<Bytes>,
+    pub(super) tempo: Tempo,
+    /// Whether it is silent for ever.
+    pub(super) silent: bool,
+    /// Whether it goes on when the transport has taken some.
+    pub(super) waits: bool,
+}
+
+impl Made {
+    fn new(status: u16, content: &str, pieces: VecDeque<Bytes>, tempo: Tempo) -> Self {
+        Self {
+            head: Some(Response::new(status).header("content-type", content)),
+            pieces,
+            tempo,
+            silent: false,
+            waits: false,
+        }
+    }
+
+    /// An answer in JSON.
+    pub(crate) fn json(status: u16, value: &Value, tempo: Tempo) -> Self {
+        let body = Bytes::from(value.to_string());
+        Self::new(status, "application/json", [body].into(), tempo)
+    }
+}
+
+/// The program that says back what it is told:
+///
+/// | path | answer |
+/// |---|---|
+/// | ends in `/events`, or the body is JSON with `"stream": true` | a stream of events, one for each word of the body, and `[DONE]` |
+/// | ends in `/status/418` | that status, with a text |
+/// | ends in `/silent` | none, ever |
+/// | any other | the body, of its own media type; of an empty one, method and path as JSON |
+pub(crate) fn echo(
+    method: &str,
+    target: &str,
+    headers: &Headers,
+    body: Bytes,
+    tempo: Tempo,
+) -> Made {
+    let path = target.split('?').next().unwrap_or("");
+    let mut segments = path.rsplit('/');
+    let (last, before) = (segments.next(), segments.next());
+    let told: Option<Value> = serde_json::from_slice(&body).ok();
+    let streams = told.as_ref().is_some_and(|told| told["stream"] == true);
+    if last == Some("events") || streams {
+        return events(told.as_ref(), &body, tempo);
+    }
+    if last == Some("silent") {
+        return Made {
+            silent: true,
+            ..Made::new(200, "text/plain", VecDeque::new(), tempo)
+        };
+    }
+    if let (Some("status"), Some(Ok(status @ 200..=599))) = (before, last.map(str::parse)) {
+        let text = Bytes::from(format!("the program answers {status}"));
+        return Made::new(status, "text/plain; charset=utf-8", [text].into(), tempo);
+    }
+    if body.is_empty() {
+        return Made::json(200, &json!({ "method": method, "path": target }), tempo);
+    }
+    let content = headers
+        .get("content-type")
+        .unwrap_or("application/octet-stream");
+    Made::new(200, content, [body].into(), tempo)
+}
+
+/// The words of a text as events; of JSON, those of its member `text`.
+fn events(told: Option<&Value>, body: &[u8], tempo: Tempo) -> Made {
+    let whole = String::from_utf8_lossy(body);
+    let text = told
+        .and_then(|told| told["text"].as_str())
+        .unwrap_or(&whole);
+    let words = text.split_whitespace().enumerate();
+    let mut pieces: VecDeque<Bytes> = words
+        .map(|(n, word)| Bytes::from(format!("data: {}\n\n", json!({ "n": n, "text": word }))))
+        .collect();
+    pieces.push_back(Bytes::from_static(b"data: [DONE]\n\n"));
+    Made::new(200, livepeer_core::wire::sse::CONTENT_TYPE, pieces, tempo)
+}

@@ -1,0 +1,797 @@
+//! Apps that are rented out: the answers of the reference, recorded, and what becomes of sessions, places and money.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use livepeer_core::Address;
+use livepeer_core::http::{Body, Method, Request, Url};
+use livepeer_core::payment::Unit;
+use livepeer_core::trickle::Start;
+use livepeer_core::wire::app::registration::SessionNews;
+use livepeer_core::wire::app::{SESSION_TOKEN_HEADER, Session};
+use livepeer_core::wire::challenge::{Challenge, PAYER_ADDRESS_HEADER};
+use livepeer_core::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER};
+use livepeer_core::wire::runner::Mode;
+use livepeer_orchestrator::{App, AppPrice, Config, Event, Quirks, Tempo, Worker};
+use livepeer_sim::{Answer, Node};
+use serde_json::{Value, json};
+
+use crate::program::{PROGRAM, Program};
+use crate::stage::{Paid, SERVICE, Stage, ms, off_chain, on_chain, secs, service};
+use crate::vectors::cases;
+
+/// The word by which runners register.
+const BOOT: &str = "boot";
+
+fn open(config: Config) -> Config {
+    Config {
+        register_secret: Some(BOOT.to_owned()),
+        ..config
+    }
+}
+
+fn ask(
+    stage: &mut Stage,
+    method: Method,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: &str,
+) -> Answer {
+    let mut request = Request::new(method, service().with_path(path));
+    for (name, value) in fields {
+        request.headers.push_any(name, *value);
+    }
+    stage.ask(request.body(Body::Full(Bytes::copy_from_slice(body.as_bytes()))))
+}
+
+fn post(stage: &mut Stage, path: &str) -> Answer {
+    ask(stage, Method::Post, path, &[], "")
+}
+
+fn text(answer: &Answer) -> (Option<u16>, String) {
+    (answer.status, answer.text())
+}
+
+fn json_of(answer: &Answer) -> Value {
+    serde_json::from_slice(&answer.body).unwrap_or_else(|_| panic!("JSON: {}", answer.text()))
+}
+
+/// Lets a runner say that it lives; the answer has its secret the first time.
+fn beat(stage: &mut Stage, secret: &str, fields: &Value) -> Answer {
+    let body = fields.to_string();
+    ask(
+        stage,
+        Method::Post,
+        "/runners/heartbeat",
+        &[("authorization", secret)],
+        &body,
+    )
+}
+
+/// Wants a session, and gets the demand for its payment.
+fn demand(stage: &mut Stage, path: &str) -> Challenge {
+    let payer = stage.payer.address().checksummed();
+    let answer = ask(
+        stage,
+        Method::Post,
+        path,
+        &[(PAYER_ADDRESS_HEADER, &payer)],
+        "",
+    );
+    assert_eq!(answer.status, Some(402), "{}", answer.text());
+    let challenge = Challenge::from_json(&answer.body).expect("a demand that can be met");
+    challenge.expect("a demand")
+}
+
+fn paid(stage: &mut Stage, path: &str, paid: &Paid, body: &str) -> Answer {
+    let fields = [
+        (PAYMENT_HEADER, &*paid.payment),
+        (SEGMENT_HEADER, &*paid.segment),
+    ];
+    ask(stage, Method::Post, path, &fields, body)
+}
+
+/// Pays for a session with as many tickets.
+fn rent(stage: &mut Stage, runner: &str, tickets: u32) -> Session {
+    let path = format!("/apps/{runner}/session");
+    let challenge = demand(stage, &path);
+    let with = stage.pay(&challenge.info, &challenge.manifest_id, 1..=tickets);
+    let answer = paid(stage, &path, &with, "");
+    assert_eq!(answer.status, Some(200), "{}", answer.text());
+    let url = service().with_path(&path);
+    Session::from_json(&answer.body, &url).expect("a session")
+}
+
+// ---- the reference's answers ----
+
+/// Whether a text is of a pattern: characters of a class as often as said, and anything.
+fn fits(pattern: &str, text: &str) -> bool {
+    if pattern.is_empty() {
+        return text.is_empty();
+    }
+    if let Some(rest) = pattern.strip_prefix(".*") {
+        return (0..=text.len()).any(|n| text.get(n..).is_some_and(|text| fits(rest, text)));
+    }
+    if let Some(class) = pattern.strip_prefix('[') {
+        let (class, rest) = class.split_once("]{").expect("a class with a count");
+        let (count, rest) = rest.split_once('}').expect("a count");
+        let count: usize = count.parse().expect("a number");
+        let of = |c: char| match class {
+            "a-z2-7" => c.is_ascii_lowercase() || ('2'..='7').contains(&c),
+            "0-9a-f" => c.is_ascii_digit() || ('a'..='f').contains(&c),
+            other => panic!("{other}"),
+        };
+        let head = text.get(..count);
+        return head.is_some_and(|head| head.chars().all(of)) && fits(rest, &text[count..]);
+    }
+    let first = pattern.chars().next();
+    text.chars().next() == first && fits(&pattern[1..], &text[1..])
+}
+
+fn same(told: &Value, expected: &Value, id: &str) {
+    match (told, expected) {
+        (Value::String(told), Value::String(expected)) => match expected.strip_prefix("re:") {
+            Some(pattern) => assert!(fits(pattern, told), "{id}: {told}"),
+            None if expected.starts_with('<') => {}
+            None => assert_eq!(told, expected, "{id}"),
+        },
+        (Value::Object(told), Value::Object(expected)) => {
+            let names = |of: &serde_json::Map<_, _>| of.keys().cloned().collect::<Vec<String>>();
+            assert_eq!(names(told), names(expected), "{id}");
+            for (name, expected) in expected {
+                same(&told[name], expected, id);
+            }
+        }
+        (Value::Array(told), Value::Array(expected)) => {
+            assert_eq!(told.len(), expected.len(), "{id}");
+            for (told, expected) in told.iter().zip(expected) {
+                same(told, expected, id);
+            }
+        }
+        _ => assert_eq!(told, expected, "{id}"),
+    }
+}
+
+/// A recorded situation, made again: names that chance chose stand in for those of the recording.
+struct Replay {
+    stage: Stage,
+    program: Node<Program>,
+    names: BTreeMap<String, String>,
+    token: String,
+}
+
+impl Replay {
+    fn new(setup: &Value) -> Self {
+        let on = setup["onchain"] == true;
+        let config = if on { on_chain() } else { off_chain() };
+        let config = if setup["live_runners"] == false {
+            config
+        } else {
+            open(config)
+        };
+        let mut stage = Stage::new(config);
+        let program = Program::serve(&mut stage);
+        let names = [("https://orch-a.example:8935".to_owned(), SERVICE.to_owned())].into();
+        let token = String::new();
+        let mut this = Self {
+            stage,
+            program,
+            names,
+            token,
+        };
+        if let Some(runner) = setup["runner"].as_object() {
+            let mut fields = json!({ "app": "x/y", "runner_id": runner["route"] });
+            for name in ["mode", "capacity", "runner_url", "proxy"] {
+                if let Some(value) = runner.get(name) {
+                    fields[name] = value.clone();
+                }
+            }
+            match setup.get("price") {
+                Some(Value::Null) => {
+                    fields["price_info"] = json!({ "price": 1, "currency": "eur", "unit": "hour" });
+                }
+                Some(price) => fields["price_info"] = price.clone(),
+                None => {}
+            }
+            this.register(&fields, setup);
+            if let Some(status) = runner.get("status") {
+                fields["status"] = status.clone();
+                let secret = this.names["hs"].clone();
+                assert_eq!(beat(&mut this.stage, &secret, &fields).status, Some(200));
+            }
+        }
+        for (name, known) in setup["known"].as_object().into_iter().flatten() {
+            let url = format!("http://{PROGRAM}");
+            let fields = json!({ "app": "x/y", "runner_id": name, "mode": "persistent", "capacity": 4, "runner_url": url });
+            this.register(&fields, known);
+        }
+        for name in setup["channels"].as_array().into_iter().flatten() {
+            let session = this.names["5e551d00"].clone();
+            let path = format!("/runner/r1/session/{session}/channels");
+            let body =
+                json!({ "channels": [{ "name": name, "mime_type": "video/MP2T" }] }).to_string();
+            let token = this.token.clone();
+            let fields = [(SESSION_TOKEN_HEADER, &*token)];
+            let made = ask(&mut this.stage, Method::Post, &path, &fields, &body);
+            assert_eq!(made.status, Some(200), "{}", made.text());
+        }
+        if let Some(ago) = setup["last_heartbeat_ms_ago"].as_u64() {
+            this.stage.net.run_for(ms(ago));
+        }
+        if setup.get("app").is_some() {
+            this.stage.net.link(PROGRAM).down = true;
+        }
+        this
+    }
+
+    fn register(&mut self, fields: &Value, setup: &Value) {
+        let answer = beat(&mut self.stage, BOOT, fields);
+        assert_eq!(answer.status, Some(200), "{}", answer.text());
+        let secret = json_of(&answer)["heartbeat_secret"]
+            .as_str()
+            .expect("a secret")
+            .to_owned();
+        self.names.insert("hs".to_owned(), secret);
+        let runner = fields["runner_id"].as_str().expect("a name");
+        for name in setup["sessions"].as_array().into_iter().flatten() {
+            let name = name.as_str().expect("text").to_owned();
+            if fields["mode"] == "single-shot" {
+                let url = service().with_path(&format!("/apps/{runner}/app/silent"));
+                self.stage.send(Request::new(Method::Post, url));
+                self.stage.net.run_for(ms(50));
+                continue;
+            }
+            let session = if setup["onchain"] == true {
+                rent(&mut self.stage, runner, 2)
+            } else {
+                let path = format!("/apps/{runner}/session");
+                let answer = post(&mut self.stage, &path);
+                Session::from_json(&answer.body, &service().with_path(&path)).expect("a session")
+            };
+            if let Some(proxy) = session.app.path().strip_prefix("/run/") {
+                self.names
+                    .insert("jf4vpa3nlmkpck2fiqvenbir4u".to_owned(), proxy.to_owned());
+            }
+            // The secret of a session is in what its app is asked.
+            let path = format!("/apps/{runner}/session/{}/app/", session.id);
+            assert_eq!(post(&mut self.stage, &path).status, Some(200));
+            let seen = self.stage.net.get(self.program).last();
+            let token = seen.request.headers.get(SESSION_TOKEN_HEADER);
+            self.token = token.expect("a secret").to_owned();
+            self.names.insert(name, session.id);
+        }
+    }
+
+    /// A text of the recording, with our names.
+    fn ours(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (theirs, ours) in self.names.iter().filter(|(theirs, _)| *theirs != "hs") {
+            text = text.replace(theirs, ours);
+        }
+        text
+    }
+
+    fn ask(&mut self, id: &str, asked: &Value) -> Answer {
+        let mut fields = Vec::new();
+        let mut with = None;
+        if asked["headers"]["livepeer-payment"] == "<set>" {
+            // Sessions that are over, or were never there, are paid for under another's demand.
+            let mut challenge = demand(&mut self.stage, "/apps/r1/session");
+            let known = self.names.get("5e551d00").cloned();
+            let manifest = known.unwrap_or_else(|| challenge.manifest_id.clone());
+            self.names.insert("5e551d00".to_owned(), manifest.clone());
+            if id == "fixed-price-off" {
+                challenge.info.price = livepeer_core::money::Price::new(499, 1);
+            }
+            let last = if id == "fixed-short" { 0 } else { 2 };
+            let named = if id.contains("mismatch") {
+                "00000000"
+            } else {
+                &manifest
+            };
+            if let Some(token) = &mut challenge.info.auth_token
+                && id == "paid-twice"
+            {
+                *token = self.token_of(&manifest);
+            }
+            let mut set = self.stage.pay(&challenge.info, named, 1..=last);
+            if id == "paid-tickets-bad" {
+                let stolen = self.stage.pay(&challenge.info, named, 1..=2).payment;
+                self.stage.net.run_for(ms(1));
+                set.payment = stolen;
+                // The same tickets again, to another session: their nonces are used.
+                let again = demand(&mut self.stage, "/apps/r1/session");
+                set.segment = self
+                    .stage
+                    .credentials(&again.info, &again.manifest_id)
+                    .encode();
+                let first = paid(&mut self.stage, "/apps/r1/session", &set, "");
+                assert_eq!(first.status, Some(200), "{}", first.text());
+                let stop = format!("/apps/r1/session/{}/stop", again.manifest_id);
+                assert_eq!(post(&mut self.stage, &stop).status, Some(204));
+                set.segment = self.stage.credentials(&challenge.info, &manifest).encode();
+            }
+            with = Some(set);
+        }
+        for (name, value) in asked["headers"].as_object().into_iter().flatten() {
+            let value = match (&**name, value.as_str().expect("text"), &with) {
+                ("livepeer-payment", "<set>", Some(with)) => with.payment.clone(),
+                ("livepeer-segment", _, Some(with)) => with.segment.clone(),
+                (_, "<token of the session>", _) => self.token.clone(),
+                (_, "hs", _) => self.names["hs"].clone(),
+                (_, other, _) => self.ours(other),
+            };
+            fields.push((name.clone(), value));
+        }
+        let mut body = match (asked.get("body_json"), asked["body_text"].as_str()) {
+            (Some(json), _) => self.ours(&json.to_string()),
+            (None, text) => text.unwrap_or_default().to_owned(),
+        };
+        body = body.replace("<1025 bytes>", &"x".repeat(1025));
+        let fields: Vec<_> = fields
+            .iter()
+            .map(|(name, value)| (&**name, &**value))
+            .collect();
+        let method = Method::from_name(asked["method"].as_str().expect("text")).expect("a method");
+        let path = self.ours(asked["path"].as_str().expect("text"));
+        ask(&mut self.stage, method, &path, &fields, &body)
+    }
+
+    /// The leave to use a session that runs.
+    fn token_of(&mut self, session: &str) -> livepeer_core::wire::AuthToken {
+        let sender = self.stage.payer.address().checksummed();
+        let body = json!({ "sender": sender, "manifest_id": session }).to_string();
+        let answer = ask(
+            &mut self.stage,
+            Method::Post,
+            "/refresh-payment",
+            &[],
+            &body,
+        );
+        let fresh = Challenge::from_json(&answer.body)
+            .expect("a demand")
+            .expect("a demand");
+        fresh.info.auth_token.expect("a token")
+    }
+
+    fn check(&mut self, id: &str, answer: &Answer, out: &Value) {
+        let out: Value = serde_json::from_str(&self.ours(&out.to_string())).expect("JSON");
+        let reply = &out["reply"];
+        let status = reply["status"].as_u64().unwrap_or(307);
+        assert_eq!(
+            answer.status.map(u64::from),
+            Some(status),
+            "{id}: {}",
+            answer.text()
+        );
+        for (name, value) in reply["headers"].as_object().into_iter().flatten() {
+            assert_eq!(answer.headers.get(name), value.as_str(), "{id}: {name}");
+        }
+        if let Some(expected) = reply.get("body_json") {
+            same(&json_of(answer), expected, id);
+        }
+        for (name, expected) in reply["body_json_subset"].as_object().into_iter().flatten() {
+            same(&json_of(answer)[name], expected, id);
+        }
+        for name in reply["body_json_keys"].as_array().into_iter().flatten() {
+            assert!(
+                json_of(answer).get(name.as_str().expect("text")).is_some(),
+                "{id}"
+            );
+        }
+        if let Some(expected) = reply["body_text"].as_str() {
+            let expected = expected.trim_end();
+            match expected.strip_prefix("re:") {
+                Some(pattern) => assert!(
+                    fits(pattern.trim_end(), &answer.text()),
+                    "{id}: {}",
+                    answer.text()
+                ),
+                None => assert_eq!(answer.text(), expected, "{id}"),
+            }
+        }
+        if reply["from"] == "app" {
+            assert_eq!(answer.text(), "the app's words", "{id}");
+        }
+        let after = &out["after"];
+        let orch = self.stage.net.get(self.stage.orch);
+        if let Some(reserved) = after["reserved"].as_u64() {
+            let taken = if id == "challenge-full" { 1 } else { 0 } + reserved;
+            assert_eq!(orch.rented().count() as u64, taken, "{id}");
+        }
+        for session in after["sessions"].as_array().into_iter().flatten() {
+            let session = session.as_str().expect("text");
+            assert!(orch.rented().any(|(_, rented)| rented == session), "{id}");
+        }
+        let at_app = &after["request_at_app"];
+        if at_app.is_null() {
+            return;
+        }
+        let seen = self.stage.net.get(self.program).last();
+        if let Some(method) = at_app["method"].as_str() {
+            assert_eq!(seen.request.method.as_str(), method, "{id}");
+        }
+        if let Some(target) = at_app["target"].as_str() {
+            assert_eq!(seen.request.url.path(), target, "{id}");
+        }
+        for (name, value) in at_app["headers"].as_object().into_iter().flatten() {
+            let told = seen.request.headers.get(name).unwrap_or("");
+            same(&told.into(), value, id);
+        }
+        for name in at_app["absent"].as_array().into_iter().flatten() {
+            assert_eq!(
+                seen.request.headers.get(name.as_str().expect("text")),
+                None,
+                "{id}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_request_about_apps_is_answered_as_the_reference_does() {
+    let mut seen = 0;
+    for case in cases("21-runner-orchestrator") {
+        let id = case["id"].as_str().expect("text");
+        // Fresh ticket parameters, and money that runs out, have tests of their own.
+        if id.starts_with("refresh-") || id == "shot-dry" {
+            continue;
+        }
+        let mut replay = Replay::new(&case["in"]["setup"]);
+        let answer = replay.ask(id, &case["in"]["request"]);
+        replay.check(id, &answer, &case["out"]);
+        seen += 1;
+    }
+    assert_eq!(seen, 65);
+}
+
+// ---- sessions, places and money ----
+
+/// Wei for a second: a ticket of the usual worth lasts for eight of them.
+const SECOND: i64 = 1_000_000_000;
+
+fn priced(mode: Mode, unit: Unit, wei: i64) -> App {
+    App {
+        capacity: 1,
+        price: Some(AppPrice { wei, unit }),
+        ..App::new(
+            "x/y",
+            mode,
+            Worker::At(Url::parse(&format!("http://{PROGRAM}")).expect("a URL")),
+        )
+    }
+}
+
+fn stage(mode: Mode, unit: Unit, wei: i64) -> (Stage, Node<Program>) {
+    let mut stage = Stage::new(on_chain().with_app("r1", priced(mode, unit, wei)));
+    let program = Program::serve(&mut stage);
+    (stage, program)
+}
+
+/// The balance of a session in wei, to the nearest ten: tickets are worth a little less than they should.
+fn on_account(stage: &Stage, payer: Address, session: &str) -> i64 {
+    let balance = stage.net.get(stage.orch).balance(payer, session);
+    let wei: i64 = balance
+        .expect("an account")
+        .whole_wei()
+        .to_string()
+        .parse()
+        .expect("few wei");
+    (wei + 5) / 10 * 10
+}
+
+fn sessions(stage: &Stage) -> usize {
+    stage.net.get(stage.orch).rented().count()
+}
+
+#[test]
+fn the_listing_tells_places_and_prices() {
+    let (mut stage, _) = stage(Mode::Persistent, Unit::Seconds, SECOND);
+    let listing = |stage: &mut Stage| json_of(&ask(stage, Method::Get, "/discovery", &[], ""));
+    let runner = |used: u32| {
+        json!([{ "address": SERVICE, "runners": [{
+            "url": format!("{SERVICE}/apps/r1/session"), "app": "x/y", "mode": "persistent",
+            "capacity": 1, "capacity_used": used, "capacity_available": 1 - used,
+            "price_info": { "price": SECOND, "currency": "wei", "unit": "seconds" },
+        }] }])
+    };
+    assert_eq!(listing(&mut stage), runner(0));
+    rent(&mut stage, "r1", 2);
+    assert_eq!(listing(&mut stage), runner(1));
+}
+
+#[test]
+fn a_metered_session_lasts_as_long_as_it_is_paid() {
+    let (mut stage, program) = stage(Mode::Persistent, Unit::Seconds, SECOND);
+    let challenge = demand(&mut stage, "/apps/r1/session");
+    let first = stage.pay(&challenge.info, &challenge.manifest_id, 1..=2);
+    let reserved = paid(&mut stage, "/apps/r1/session", &first, "");
+    assert_eq!(reserved.status, Some(200));
+    let session = Session::from_json(&reserved.body, &challenge.orchestrator).expect("a session");
+    let payer = stage.payer.address();
+    stage.net.run_for(secs(12));
+    let balance = |stage: &Stage, wei: i64| {
+        assert_eq!(on_account(stage, payer, &session.id), wei);
+    };
+    balance(&stage, 16_000_000_000 - 10 * SECOND);
+    // Sixteen seconds were paid; one more ticket, where the demand says, is eight more.
+    let more = stage.pay(&challenge.info, &challenge.manifest_id, 3..=3);
+    let taken = paid(&mut stage, challenge.payment_url.path(), &more, "");
+    assert_eq!(taken.status, Some(200), "{}", taken.text());
+    stage.net.run_for(secs(9));
+    balance(&stage, 24_000_000_000 - 20 * SECOND);
+    assert_eq!(sessions(&stage), 1);
+    stage.net.run_for(secs(5));
+    assert_eq!(
+        sessions(&stage),
+        0,
+        "the next five seconds are not on account"
+    );
+    let late = paid(&mut stage, challenge.payment_url.path(), &more, "");
+    assert_eq!(
+        text(&late),
+        (Some(404), "runner session not found".to_owned())
+    );
+    let path = format!("{}/x", session.app.path());
+    assert_eq!(
+        text(&post(&mut stage, &path)),
+        (Some(404), "runner session not found".to_owned())
+    );
+    assert!(stage.net.get(program).seen.is_empty(), "it was never used");
+}
+
+#[test]
+fn a_reservation_whose_answer_was_lost_is_told_apart_by_its_name() {
+    let (mut stage, _) = stage(Mode::Persistent, Unit::Seconds, SECOND);
+    let challenge = demand(&mut stage, "/apps/r1/session");
+    let with = stage.pay(&challenge.info, &challenge.manifest_id, 1..=2);
+    for (status, words) in [(200, ""), (409, "session already exists")] {
+        let answer = paid(&mut stage, "/apps/r1/session", &with, "");
+        assert_eq!(answer.status, Some(status));
+        assert!(answer.text().contains(words));
+    }
+    let stop = format!("/apps/r1/session/{}/stop", challenge.manifest_id);
+    assert_eq!(post(&mut stage, &stop).status, Some(204));
+    assert_eq!(sessions(&stage), 0);
+    let events = stage.events();
+    let credited = events
+        .iter()
+        .filter(|event| matches!(event, Event::Credited { .. }));
+    assert_eq!(credited.count(), 1, "the second payment was not looked at");
+}
+
+#[test]
+fn a_fixed_price_is_taken_once_and_before_the_app_is_asked() {
+    let wei = 5_000_000_000;
+    let (mut stage, program) = stage(Mode::SingleShot, Unit::Fixed, wei);
+    let challenge = demand(&mut stage, "/apps/r1/app/x");
+    let with = stage.pay(&challenge.info, &challenge.manifest_id, 1..=1);
+    let answer = paid(&mut stage, "/apps/r1/app/x?y=z", &with, "body");
+    assert_eq!(text(&answer), (Some(200), "the app's words".to_owned()));
+    let seen = stage.net.get(program).last();
+    assert_eq!(
+        (seen.request.url.path(), &seen.body[..]),
+        ("/x?y=z", &b"body"[..])
+    );
+    let left = on_account(&stage, stage.payer.address(), &challenge.manifest_id);
+    assert_eq!(left, 8_000_000_000 - wei);
+    assert_eq!(sessions(&stage), 0, "the place is free again");
+}
+
+#[test]
+fn a_single_call_is_cut_when_its_money_is_gone() {
+    // One ticket is seven seconds: two bills of five are too much.
+    let (mut stage, program) = stage(Mode::SingleShot, Unit::Seconds, 8_000_000_000 / 7);
+    let challenge = demand(&mut stage, "/apps/r1/app/slow");
+    let with = stage.pay(&challenge.info, &challenge.manifest_id, 1..=1);
+    let request = Request::new(Method::Post, service().with_path("/apps/r1/app/slow"))
+        .header(PAYMENT_HEADER, with.payment)
+        .header(SEGMENT_HEADER, with.segment);
+    let id = stage.send(request);
+    stage.net.run_for(ms(9_900));
+    let caller = stage.caller;
+    assert_eq!(stage.net.get(caller).answer(id).status, None);
+    stage.net.run_for(ms(300));
+    let answer = stage.answer(id);
+    assert_eq!(text(&answer), (Some(502), "context canceled".to_owned()));
+    assert!(stage.net.get(program).last().gone, "the app is told");
+    assert_eq!(sessions(&stage), 0);
+}
+
+#[test]
+fn a_caller_that_leaves_frees_the_place_of_its_call() {
+    let app = App {
+        capacity: 1,
+        ..App::new(
+            "x/y",
+            Mode::SingleShot,
+            Worker::Echo(Tempo {
+                takes: secs(60),
+                pace: ms(1),
+            }),
+        )
+    };
+    let mut stage = Stage::new(off_chain().with_app("r1", app));
+    let id = stage.send(Request::new(
+        Method::Post,
+        service().with_path("/apps/r1/app/x"),
+    ));
+    stage.net.run_for(ms(100));
+    assert_eq!(sessions(&stage), 1);
+    assert_eq!(post(&mut stage, "/apps/r1/app/x").status, Some(503));
+    let caller = stage.caller;
+    let gone = livepeer_core::http::Out::Abort;
+    stage.net.with(caller, |caller, _| caller.step(id, gone));
+    stage.net.run_for(ms(100));
+    assert_eq!(sessions(&stage), 0);
+}
+
+#[test]
+fn an_answer_that_is_not_taken_stops_the_app() {
+    let words = "word ".repeat(40_000);
+    let app = App::new("x/y", Mode::SingleShot, Worker::Echo(Tempo::default()));
+    let mut stage = Stage::new(off_chain().with_app("r1", app));
+    let caller = stage.caller;
+    stage.net.slow_down(caller, 200_000);
+    let request = Request::new(Method::Post, service().with_path("/apps/r1/app/events"));
+    let id = stage.send(request.body(Body::Full(words.clone().into())));
+    stage.net.run_for(secs(1));
+    assert_eq!(sessions(&stage), 1, "the rest waits");
+    stage
+        .net
+        .run_while(secs(60), |net| !net.get(caller).answer(id).is_over());
+    let answer = stage.net.get(caller).answer(id);
+    assert!(answer.end.is_some());
+    let events = answer.text();
+    assert_eq!(events.matches("data: ").count(), 40_001, "none is lost");
+    assert!(events.ends_with("data: [DONE]"));
+}
+
+#[test]
+fn a_live_session_sends_its_channel_out_again() {
+    let app = App::new("x/live", Mode::Persistent, Worker::Live(Tempo::default()));
+    let mut stage = Stage::new(off_chain().with_app("live", app));
+    let reserved = post(&mut stage, "/apps/live/session");
+    let session = Session::from_json(&reserved.body, &service()).expect("a session");
+    let start = format!("{}/start", session.app.path());
+    let started = json_of(&post(&mut stage, &start));
+    let url = |name: &str| Url::parse(started[name].as_str().expect("text")).expect("a URL");
+    let (input, output) = (url("publish_url"), url("subscribe_url"));
+    assert_eq!(input.path(), format!("/ai/trickle/{}-in", session.id));
+    let reader = stage.reader(&output, Start::Next);
+    let publisher = stage.publisher(&input, false);
+    for segment in [b"first segment", b"other segment"] {
+        assert!(stage.publish(publisher, segment, ms(40)));
+    }
+    stage.net.run_for(ms(200));
+    let (segments, over) = stage.read(reader);
+    assert_eq!(
+        segments,
+        [b"first segment".to_vec(), b"other segment".to_vec()]
+    );
+    assert!(!over);
+    let again = json_of(&post(&mut stage, &start));
+    assert_eq!(again, started, "the channels stay what they are");
+    assert_eq!(
+        post(&mut stage, session.stop_url().path()).status,
+        Some(204)
+    );
+    stage.net.run_for(secs(1));
+    assert!(stage.read(reader).1, "the channels end with the session");
+}
+
+// ---- runners ----
+
+fn runner(name: &str) -> Value {
+    let url = format!("http://{PROGRAM}/base");
+    json!({ "app": "x/y", "runner_id": name, "mode": "persistent", "capacity": 2, "runner_url": url })
+}
+
+fn registered() -> (Stage, Value) {
+    let mut stage = Stage::new(open(off_chain()));
+    let answer = beat(&mut stage, BOOT, &runner("r1"));
+    assert_eq!(answer.status, Some(200), "{}", answer.text());
+    let told = json_of(&answer);
+    (stage, told)
+}
+
+#[test]
+fn a_runner_hears_of_its_sessions() {
+    let (mut stage, told) = registered();
+    let news = Url::parse(told["o2r"]["url"].as_str().expect("text")).expect("a URL");
+    let reader = stage.reader(&news, Start::At(livepeer_core::trickle::Seq::ZERO));
+    let answer = post(&mut stage, "/apps/r1/session");
+    let session = Session::from_json(&answer.body, &service()).expect("a session");
+    assert_eq!(
+        post(&mut stage, session.stop_url().path()).status,
+        Some(204)
+    );
+    stage.net.run_for(secs(11));
+    let (heard, over) = stage.read(reader);
+    let heard: Vec<_> = heard
+        .iter()
+        .map(|message| SessionNews::from_json(message))
+        .collect();
+    let expected = [
+        SessionNews::Reserved(session.id.clone()),
+        SessionNews::Released(session.id),
+        SessionNews::Nothing,
+    ];
+    assert_eq!((&heard[..], over), (&expected[..], false));
+    // Twenty seconds of silence, and at most five more until somebody looks.
+    stage.net.run_for(secs(15));
+    assert!(stage.read(reader).1);
+    assert_eq!(post(&mut stage, "/apps/r1/session").status, Some(404));
+}
+
+#[test]
+fn a_silent_runner_loses_its_sessions_and_may_come_again() {
+    let (mut stage, told) = registered();
+    let secret = told["heartbeat_secret"].as_str().expect("text").to_owned();
+    assert_eq!(post(&mut stage, "/apps/r1/session").status, Some(200));
+    for _ in 0..3 {
+        stage.net.run_for(secs(15));
+        assert_eq!(beat(&mut stage, &secret, &runner("r1")).status, Some(200));
+    }
+    stage.net.run_for(secs(21));
+    assert_eq!(sessions(&stage), 1, "nobody has looked yet");
+    assert_eq!(beat(&mut stage, &secret, &runner("r1")).status, Some(404));
+    stage.net.run_for(secs(5));
+    assert_eq!(sessions(&stage), 0);
+    assert_eq!(beat(&mut stage, &secret, &runner("r1")).status, Some(401));
+    assert_eq!(beat(&mut stage, BOOT, &runner("r1")).status, Some(200));
+}
+
+#[test]
+fn a_node_may_forget_a_runner() {
+    let (mut stage, told) = registered();
+    let secret = told["heartbeat_secret"].as_str().expect("text").to_owned();
+    let forget_every = std::num::NonZeroU32::new(2);
+    let quirks = Quirks {
+        forget_every,
+        ..Quirks::default()
+    };
+    stage
+        .net
+        .with(stage.orch, |orch, now| orch.set_quirks(now, quirks));
+    let statuses: Vec<_> = (0..4)
+        .map(|_| beat(&mut stage, &secret, &runner("r1")).status)
+        .collect();
+    assert_eq!(statuses, [Some(404), Some(200), Some(404), Some(200)]);
+}
+
+#[test]
+fn names_that_nobody_reaches_and_targets_that_lose_a_part_are_refused() {
+    let mut stage = Stage::new(open(off_chain()));
+    for name in ["a/b", "a b", " a", "..", "a#b"] {
+        let answer = beat(&mut stage, BOOT, &runner(name));
+        assert_eq!(answer.status, Some(400), "{name:?}");
+    }
+    let mut replay = Replay::new(&json!({
+        "runner": { "route": "r1", "mode": "persistent", "capacity": 1, "runner_url": format!("http://{PROGRAM}/base") },
+        "sessions": ["5e551d00"],
+    }));
+    let session = replay.names["5e551d00"].clone();
+    let path = format!("/runner/r1/session/{session}/proxy");
+    let token = replay.token.clone();
+    let mut target = |url: &str| {
+        let body = json!({ "target_url": url }).to_string();
+        let fields = [(SESSION_TOKEN_HEADER, &*token)];
+        ask(&mut replay.stage, Method::Post, &path, &fields, &body)
+    };
+    let refused = target("http://10.0.0.2:8080/ui#top");
+    assert_eq!(
+        text(&refused),
+        (Some(400), "target_url must not have a fragment".to_owned())
+    );
+    let made = json_of(&target("http://10.0.0.2:8080/ui"));
+    let url = Url::parse(made["url"].as_str().expect("text")).expect("a URL");
+    let id = made["proxy_id"].as_str().expect("text");
+    assert_eq!(url.path(), format!("/run/{id}"));
+    assert_eq!(
+        post(&mut replay.stage, &format!("/run/{id}/a?b")).status,
+        Some(200)
+    );
+    let seen = replay.stage.net.get(replay.program).last();
+    assert_eq!(seen.request.url.path(), "/ui/a?b");
+}
