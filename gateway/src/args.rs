@@ -27,7 +27,7 @@ use livepeer_runtime::ingest::machines::rtmp::push::Target;
 
 use crate::ui::Failed;
 
-pub(crate) use devnet::{BatchArgs, Quirk, QuirkChoice};
+pub(crate) use devnet::{AppChoice, BatchArgs, ProgramArgs, Quirk, QuirkChoice};
 pub(crate) use endpoints::{Endpoints, Signer};
 pub(crate) use find::{DiscoverArgs, FindArgs, SelectArgs};
 pub(crate) use live::{DOOR, Source};
@@ -219,12 +219,15 @@ pub(crate) struct DevnetArgs {
     pub(crate) data: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) batch: BatchArgs,
-    /// Let orchestrators misbehave in batch work: all of them, or the one of a number, the first being 0. Repeat the
+    #[command(flatten)]
+    pub(crate) programs: ProgramArgs,
+    /// Let orchestrators misbehave: all of them, or the one of a number, the first being 0. Repeat the
     /// option or separate with commas. A wrong name is answered with all there are.
     #[arg(long, value_name = "[N:]QUIRK", value_delimiter = ',')]
     quirk: Vec<QuirkChoice>,
     /// Have orchestrators that never misbehave. Otherwise, where no quirk is named, they refuse ticket parameters as expired
-    /// and have no room now and then, as those of the real network.
+    /// and have no room now and then, end containers' streams in blank lines and turn their statuses into 200, as those of the
+    /// real network.
     #[arg(long, conflicts_with = "quirk")]
     polite: bool,
     /// The runtime that drives the network.
@@ -256,6 +259,8 @@ pub(crate) struct DevnetOrchestratorArgs {
     pub(crate) offchain: bool,
     #[command(flatten)]
     pub(crate) batch: BatchArgs,
+    #[command(flatten)]
+    pub(crate) programs: ProgramArgs,
     /// How the orchestrator misbehaves.
     #[arg(long, value_delimiter = ',')]
     pub(crate) quirk: Vec<Quirk>,

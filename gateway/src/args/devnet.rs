@@ -1,4 +1,5 @@
-//! Batch work of the development network: its models, and the ways in which its orchestrators misbehave.
+//! Work of the development network: its batch models, containers and apps, and the ways in which its orchestrators
+//! misbehave.
 
 use std::fmt;
 use std::str::FromStr;
@@ -116,6 +117,91 @@ impl fmt::Display for ModelChoice {
     }
 }
 
+/// Options of containers and apps, the same for a network and for an orchestrator of it.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ProgramArgs {
+    /// Containers to offer, each a program that says back what it is told: names, or none. Repeat the option or separate
+    /// with commas.
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        default_value = "echo"
+    )]
+    containers: Vec<String>,
+    /// Apps to rent out: echo (single calls, a fixed price), session (sessions, paid by the second), live (sessions with
+    /// channels), or none. Repeat the option or separate with commas.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "APP",
+        value_delimiter = ',',
+        default_value = "echo,session,live"
+    )]
+    apps: Vec<AppChoice>,
+    /// Let programs that know this word register as containers and runners.
+    #[arg(long, value_name = "WORD")]
+    pub(crate) register_secret: Option<String>,
+}
+
+impl Default for ProgramArgs {
+    /// The defaults of the command line.
+    fn default() -> Self {
+        Self {
+            containers: vec!["echo".to_owned()],
+            apps: vec![AppChoice::Echo, AppChoice::Session, AppChoice::Live],
+            register_secret: None,
+        }
+    }
+}
+
+impl ProgramArgs {
+    /// The names of the containers.
+    pub(crate) fn containers(&self) -> impl Iterator<Item = &str> {
+        let names = self.containers.iter().map(String::as_str);
+        names.filter(|name| !matches!(*name, NONE | ""))
+    }
+
+    /// The apps.
+    pub(crate) fn apps(&self) -> impl Iterator<Item = AppChoice> {
+        let apps = self.apps.iter().copied();
+        apps.filter(|app| *app != AppChoice::None)
+    }
+
+    /// The options as they are written on a command line.
+    pub(crate) fn to_words(&self) -> Vec<String> {
+        let containers = self
+            .containers
+            .iter()
+            .map(|name| format!("--containers={name}"));
+        let apps = self.apps.iter().map(|app| format!("--apps={}", app.name()));
+        let secret = self.register_secret.iter();
+        let secret = secret.map(|word| format!("--register-secret={word}"));
+        containers.chain(apps).chain(secret).collect()
+    }
+}
+
+/// An app of the development network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum AppChoice {
+    Echo,
+    Session,
+    Live,
+    None,
+}
+
+impl AppChoice {
+    /// The name of the app's runner, and the one on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Session => "session",
+            Self::Live => "live",
+            Self::None => NONE,
+        }
+    }
+}
+
 /// A way to misbehave, and who does so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct QuirkChoice {
@@ -142,18 +228,19 @@ impl FromStr for QuirkChoice {
     }
 }
 
-/// The quirks of a network of which nothing is said, as the real one has them: ticket parameters expire, and every
-/// orchestrator but the first, which always takes what the others do not, has no room now and then.
+/// The quirks of a network of which nothing is said, as the real one has them: ticket parameters expire, containers'
+/// streams end in blank lines and their statuses become 200, and every orchestrator but the first, which always takes what
+/// the others do not, has no room now and then.
 pub(crate) fn usual_quirks(orchestrators: u8) -> Vec<QuirkChoice> {
-    let all = QuirkChoice {
-        who: None,
-        quirk: Quirk::StaleAtTimes,
-    };
+    let all = [Quirk::StaleAtTimes, Quirk::BlankLines, Quirk::FlatStatus];
+    let all = all
+        .into_iter()
+        .map(|quirk| QuirkChoice { who: None, quirk });
     let others = (1..orchestrators).map(|n| QuirkChoice {
         who: Some(n),
         quirk: Quirk::BusyAtTimes,
     });
-    std::iter::once(all).chain(others).collect()
+    all.chain(others).collect()
 }
 
 /// A way in which an orchestrator of the development network misbehaves.
@@ -180,11 +267,16 @@ pub(crate) enum Quirk {
     BreakingStream,
     BusyAtTimes,
     StaleAtTimes,
+    LeakyPlaces,
+    BlankLines,
+    FlatStatus,
+    Refuse0x,
+    ForgetRunners,
 }
 
 impl Quirk {
     /// All of them, with their names on the command line.
-    pub(crate) const ALL: [(Self, &'static str); 21] = [
+    pub(crate) const ALL: [(Self, &'static str); 26] = [
         (Self::Silent, "silent"),
         (Self::Busy, "busy"),
         (Self::Gone, "gone"),
@@ -206,6 +298,11 @@ impl Quirk {
         (Self::BreakingStream, "breaking-stream"),
         (Self::BusyAtTimes, "busy-at-times"),
         (Self::StaleAtTimes, "stale-at-times"),
+        (Self::LeakyPlaces, "leaky-places"),
+        (Self::BlankLines, "blank-lines"),
+        (Self::FlatStatus, "flat-status"),
+        (Self::Refuse0x, "refuse-0x"),
+        (Self::ForgetRunners, "forget-runners"),
     ];
 
     /// The quirks that pass and leave no trace: none that keeps a slot for ever, or leaves a payer in debt; and none that
@@ -219,6 +316,9 @@ impl Quirk {
             Self::BreakingStream,
             Self::BusyAtTimes,
             Self::StaleAtTimes,
+            Self::LeakyPlaces,
+            Self::BlankLines,
+            Self::FlatStatus,
         ];
         let all = Self::ALL.into_iter().map(|(quirk, _)| quirk);
         all.filter(move |quirk| !others.contains(quirk))

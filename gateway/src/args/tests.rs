@@ -105,6 +105,24 @@ fn batch_models_and_quirks_are_chosen_and_written_again() {
         assert_eq!(some.batch.capacity, 2);
         assert_eq!(some.batch.work_time, Duration::from_secs(1));
     }
+    let names = |devnet: &DevnetArgs| {
+        let programs = &devnet.programs;
+        let apps: Vec<_> = programs.apps().map(AppChoice::name).collect();
+        let containers: Vec<_> = programs.containers().map(str::to_owned).collect();
+        (
+            containers.join(" "),
+            apps.join(" "),
+            programs.register_secret.clone(),
+        )
+    };
+    let none = (String::new(), String::new(), None);
+    assert_eq!(names(&devnet("--containers none --apps none")), none);
+    let some = devnet("--containers a,b --apps live --register-secret w");
+    let words = some.programs.to_words().join(" ");
+    for some in [some, devnet(&words)] {
+        let expected = ("a b".to_owned(), "live".to_owned(), Some("w".to_owned()));
+        assert_eq!(names(&some), expected);
+    }
     for (quirk, name) in Quirk::ALL {
         let quirks = devnet(&format!("--quirk 3:{name},{name}")).quirk;
         let [three, all] = &quirks[..] else {

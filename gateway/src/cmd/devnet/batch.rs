@@ -88,6 +88,11 @@ pub(super) fn quirks(names: &[Quirk]) -> Quirks {
             Quirk::BreakingStream => quirks.runner = Some(Mishap::Breaks),
             Quirk::BusyAtTimes => quirks.busy_every = NonZeroU32::new(5),
             Quirk::StaleAtTimes => quirks.stale_every = NonZeroU32::new(8),
+            Quirk::LeakyPlaces => quirks.leaky_places = true,
+            Quirk::BlankLines => quirks.flood = true,
+            Quirk::FlatStatus => quirks.flat_status = true,
+            Quirk::Refuse0x => quirks.refuse_0x = true,
+            Quirk::ForgetRunners => quirks.forget_every = NonZeroU32::new(3),
         }
     }
     quirks

@@ -6,6 +6,7 @@ pub(super) mod demo;
 mod network;
 mod past;
 pub(super) mod process;
+mod programs;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -46,6 +47,7 @@ impl on::Work for Devnet<'_> {
             join: args.join,
             offchain: args.offchain,
             batch: args.batch.clone(),
+            programs: args.programs.clone(),
         };
         let processes = if args.processes || args.chaos.is_some() {
             let count = args.orchestrators.get();
@@ -115,6 +117,12 @@ fn introduction<R: Runtime>(
     let signer = network.signer();
     for (pipeline, model) in args.batch.models() {
         line(format!("batch         {pipeline}  model {model}"));
+    }
+    for container in args.programs.containers() {
+        line(format!("container     {container}"));
+    }
+    for app in args.programs.apps() {
+        line(format!("app           {}", programs::name(app)));
     }
     let paid = if args.offchain {
         line(format!("list          {signer}/discover-orchestrators"));

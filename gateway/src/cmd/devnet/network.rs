@@ -33,9 +33,9 @@ use livepeer_runtime::{
 };
 use zeroize::Zeroizing;
 
-use super::batch;
 use super::past::Past;
-use crate::args::{BatchArgs, Join, Listen, Quirk, QuirkChoice};
+use super::{batch, programs};
+use crate::args::{BatchArgs, Join, Listen, ProgramArgs, Quirk, QuirkChoice};
 use crate::cmd::chain::next_block;
 use crate::cmd::socket::{Socket, sleep_until};
 use crate::ui::{Failed, Wei};
@@ -82,6 +82,8 @@ pub(super) struct Work {
     pub(super) offchain: bool,
     /// The batch models.
     pub(super) batch: BatchArgs,
+    /// The containers and apps.
+    pub(super) programs: ProgramArgs,
 }
 
 impl Work {
@@ -117,6 +119,7 @@ impl Options {
                 join,
                 offchain: false,
                 batch: BatchArgs::default(),
+                programs: ProgramArgs::default(),
             },
             quirks: Vec::new(),
             elsewhere: Vec::new(),
@@ -360,6 +363,7 @@ impl<R: Runtime> Node<R> {
                 ModelConfig::default().running(PipelineFactory::new(Retime::default)),
             );
         config = batch::with_models(config, &work.batch);
+        config = programs::with_programs(config, &work.programs, &work.batch);
         config.join = match work.join {
             Join::Late => livepeer_orchestrator::Join::late(),
             Join::Next => livepeer_orchestrator::Join {
@@ -502,6 +506,18 @@ fn line(event: &Event) -> Option<String> {
             let unit = pipeline.work_unit();
             format!("{pipeline}: {units} {unit}s of {model}{paid}")
         }
+        Event::HandedOn { to, path, .. } => format!("{to} is asked for {path:?}"),
+        Event::Billed {
+            to,
+            fee,
+            balance: Some(balance),
+            ..
+        } => format!("{to} for {}, {} left on account", Wei(fee), Wei(balance)),
+        Event::Rented {
+            runner, session, ..
+        } => format!("{runner} is rented as {session}"),
+        Event::Released { runner, session } => format!("{runner} is free of {session}"),
+        Event::Registered(runner) => format!("the runner {runner} registered"),
         Event::Rejected { status, text, .. } => format!("refused with status {status}: {text}"),
         Event::Won { payer, face_value } => {
             format!("a ticket of {payer} won {}", Wei(&Amount::from(face_value)))

@@ -72,6 +72,7 @@ impl on::Work for Orchestrator<'_> {
             join: args.join,
             offchain: args.offchain,
             batch: args.batch.clone(),
+            programs: args.programs.clone(),
         };
         let node = Node::start(&driver, socket, past, paid, &work, tell)?;
         node.misbehave(&args.quirk);
@@ -248,6 +249,7 @@ impl Process {
             .args(["--join", self.kind.work.join.name()])
             .args(self.kind.work.offchain.then_some("--offchain"))
             .args(self.kind.work.batch.to_words())
+            .args(self.kind.work.programs.to_words())
             .args(
                 self.quirks
                     .iter()
