@@ -151,7 +151,8 @@ impl<R: Runtime> Client<R> {
         loop {
             let (connection, reused) = match self.pool.take_http1(&key) {
                 Some(connection) => (connection, true),
-                None => (self.open_http1(request).await?, false),
+                // In a box of its own, which is gone when the connection stands.
+                None => (Box::pin(self.open_http1(request)).await?, false),
             };
             let opened = connection.opened.clone();
             let talk = pin!(self.talk_http1(exchange, &key, connection, reused, head));
@@ -183,7 +184,7 @@ impl<R: Runtime> Client<R> {
         &self,
         exchange: &Exchange,
         key: &Key,
-        connection: Http1<R>,
+        connection: Box<Http1<R>>,
         reused: bool,
         head: hyper::Request<OutBody>,
     ) -> Result<Option<hyper::Request<OutBody>>, Fault> {
@@ -213,7 +214,7 @@ impl<R: Runtime> Client<R> {
         }
     }
 
-    async fn open_http1(&self, request: &Request) -> Result<Http1<R>, Fault> {
+    async fn open_http1(&self, request: &Request) -> Result<Box<Http1<R>>, Fault> {
         let heard = Heard::default();
         let (io, opened) = self.connect(request, heard.clone()).await?;
         let (sender, connection) = http1::Builder::new()
@@ -223,12 +224,12 @@ impl<R: Runtime> Client<R> {
             .handshake(io)
             .await
             .map_err(|error| convert::fault(&error, Protocol::Http1))?;
-        Ok(Http1 {
+        Ok(Box::new(Http1 {
             sender,
             connection,
             opened,
             heard,
-        })
+        }))
     }
 
     async fn run_http2(
@@ -243,7 +244,7 @@ impl<R: Runtime> Client<R> {
             let (connection, end) = match shared.take() {
                 Some(connection) => (connection, None),
                 None => {
-                    let (connection, end) = self.open_http2(request, &key).await?;
+                    let (connection, end) = Box::pin(self.open_http2(request, &key)).await?;
                     (connection, Some(end))
                 }
             };
@@ -372,12 +373,12 @@ impl End {
 struct Talk<'a, R: Runtime> {
     exchange: &'a Exchange,
     protocol: Protocol,
-    http1: Option<Http1<R>>,
+    http1: Option<Box<Http1<R>>>,
     closed: bool,
 }
 
 impl<'a, R: Runtime> Talk<'a, R> {
-    fn new(exchange: &'a Exchange, protocol: Protocol, http1: Option<Http1<R>>) -> Self {
+    fn new(exchange: &'a Exchange, protocol: Protocol, http1: Option<Box<Http1<R>>>) -> Self {
         Self {
             exchange,
             protocol,
@@ -414,7 +415,7 @@ impl<'a, R: Runtime> Talk<'a, R> {
     }
 
     /// The connection, if the exchange left it in a state for another.
-    async fn reusable(mut self) -> Option<Http1<R>> {
+    async fn reusable(mut self) -> Option<Box<Http1<R>>> {
         // What was left unsent when the answer was complete, nobody wants any more.
         let ready = self.is_ready() || self.is_alive().await;
         if ready { self.http1 } else { None }

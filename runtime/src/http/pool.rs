@@ -23,7 +23,8 @@ pub(crate) const MAX_IDLE_PER_PEER: usize = 64;
 /// How many connections wait at most in all.
 pub(crate) const MAX_IDLE_CONNECTIONS: usize = 1024;
 
-/// A connection with one exchange at a time. Whoever has it also polls it.
+/// A connection with one exchange at a time, which also polls it. It is handed on in a box: an exchange has to remember
+/// each place that it passes through, and a thousand streams are a thousand exchanges.
 pub(super) struct Http1<R: Runtime> {
     pub(super) sender: http1::SendRequest<OutBody>,
     pub(super) connection: http1::Connection<Io<Wire<R::Stream>>, OutBody>,
@@ -82,7 +83,7 @@ pub(super) struct Pool<R: Runtime> {
 }
 
 struct State<R: Runtime> {
-    http1: BTreeMap<Key, Vec<Idle<Http1<R>>>>,
+    http1: BTreeMap<Key, Vec<Idle<Box<Http1<R>>>>>,
     http2: BTreeMap<Key, Idle<Http2>>,
     waiting: usize,
     sweeping: bool,
@@ -108,14 +109,14 @@ impl<R: Runtime> Pool<R> {
     }
 
     /// The connection that waited least, if any. It may be dead by now.
-    pub(super) fn take_http1(&self, key: &Key) -> Option<Http1<R>> {
+    pub(super) fn take_http1(&self, key: &Key) -> Option<Box<Http1<R>>> {
         let mut state = lock(&self.state);
         let idle = state.http1.get_mut(key)?.pop()?;
         state.waiting -= 1;
         Some(idle.connection)
     }
 
-    pub(super) fn put_http1(&self, key: Key, connection: Http1<R>) {
+    pub(super) fn put_http1(&self, key: Key, connection: Box<Http1<R>>) {
         let since = self.runtime.now();
         let mut state = lock(&self.state);
         if state.waiting >= MAX_IDLE_CONNECTIONS {
