@@ -367,18 +367,18 @@ pub async fn output_and_events_are_streams<R: Runtime>(runtime: R) {
         }
         assert_eq!(input.close().await.delivered, 3);
     };
-    // Whole segments.
+    // Whole segments. A first one takes what is owed until the model is seen reading, so there may be fewer.
     let (job, input, mut output) = place.job().await;
     both(publish(input), async {
-        let mut back = output.segments();
-        for (n, segment) in segments.iter().enumerate() {
-            let (seq, data) = item(&mut back)
-                .await
-                .expect("a segment")
-                .expect("it comes back");
-            assert_eq!((seq, &data), (Seq::new(n as u64), segment));
+        let (mut back, mut all) = (output.segments(), Vec::new());
+        let mut expected = Seq::new(0);
+        while let Some(segment) = item(&mut back).await {
+            let (seq, data) = segment.expect("it comes back");
+            assert_eq!(seq, expected);
+            expected = expected.next();
+            all.extend_from_slice(&data);
         }
-        assert!(item(&mut back).await.is_none());
+        assert!(all == segments.concat() && expected <= Seq::new(3));
     })
     .await;
     job.wait().await.expect("its output is complete");
@@ -397,7 +397,10 @@ pub async fn output_and_events_are_streams<R: Runtime>(runtime: R) {
                 _ => {}
             }
         }
-        assert_eq!((ended, bytes), (3, 3000));
+        assert!(
+            (1..=3).contains(&ended) && bytes == 3000,
+            "{ended}, {bytes}"
+        );
     })
     .await;
     job.wait().await.expect("its output is complete");
@@ -450,7 +453,8 @@ pub async fn mpeg_ts_is_cut_and_comes_back<R: Runtime>(runtime: R) {
             back.len(),
             clip.len()
         );
-        assert_eq!(first, [true; 12]);
+        // A first segment takes what is owed until the model is seen reading, so there may be fewer than twelve.
+        assert!((1..=12).contains(&first.len()) && first.iter().all(|tables| *tables));
     };
     let mut flushed = None;
     both(async { flushed = Some(publish.await) }, read).await;
