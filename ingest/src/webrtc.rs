@@ -3,6 +3,7 @@
 //! The engine is deterministic but for its keys and numbers: those come from the crypto library's source of entropy, and
 //! no driver can have a say in that.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use str0m::error::RtcError;
 use str0m::format::{Codec, CodecConfig, FormatParams};
 use str0m::media::{Frequency, KeyframeRequestKind, MediaData, MediaTime, Mid, Pt};
 use str0m::net::{Protocol, Receive};
-use str0m::rtp::{Extension, ExtensionMap};
+use str0m::rtp::{Extension, ExtensionMap, Ssrc};
 use str0m::{Candidate, IceCreds, Input, Output, Rtc};
 
 use crate::sdp::{Answer, Kind, Offer, Role, Sender, Setup, Taken};
@@ -24,6 +25,9 @@ use crate::sdp::{Answer, Kind, Offer, Role, Sender, Setup, Taken};
 /// How long after our first ClientHello we repeat it. ffmpeg 9 always loses the first one, and the engine's own
 /// repetition comes after a second. Repeating any later record stops ffmpeg's media for half a minute.
 const HELLO_AGAIN: Duration = Duration::from_millis(30);
+/// How often a viewer is told what time the stamps of pictures and of sound mean: Chromium keeps them in step from the second
+/// report on.
+const REPORTS_EVERY: Duration = Duration::from_secs(1);
 /// How many packets out of order are held: more than the largest key frame has, or the engine would give up on it.
 const REORDERED_VIDEO: usize = 512;
 /// At most this many errors of the engine in a row end a session that is connected.
@@ -127,6 +131,8 @@ struct Track {
     mid: Mid,
     payload: Pt,
     pli: bool,
+    /// The sources that we send from, as long as nothing was sent.
+    undeclared: Option<(Ssrc, Option<Ssrc>)>,
 }
 
 #[derive(Debug)]
@@ -141,6 +147,8 @@ pub(crate) struct Peer {
     connected: bool,
     errors: u32,
     deadline: Option<Time>,
+    /// Outputs of the engine that had to be taken before they were asked for.
+    early: VecDeque<Out>,
 }
 
 /// Our names in ICE.
@@ -178,7 +186,10 @@ impl Peer {
             .set_reordering_size_video(REORDERED_VIDEO)
             .set_extension_map(extensions(offer));
         if offer.role() == Role::Whep {
-            config = config.set_stats_interval(Some(Duration::from_secs(1)));
+            config = config
+                .set_stats_interval(Some(Duration::from_secs(1)))
+                .set_rtcp_report_interval_audio(REPORTS_EVERY)
+                .set_rtcp_report_interval_video(REPORTS_EVERY);
         }
         *config.codec_config() = codecs(offer);
         let mut rtc = config.build(common.clock.instant(now));
@@ -204,22 +215,30 @@ impl Peer {
                 continue;
             };
             let mid = Mid::from(name);
+            let mut undeclared = None;
             check(&rtc, mid, taken)?;
             if offer.role() == Role::Whep {
                 let mut api = rtc.direct_api();
                 let stream = api.stream_tx_by_mid(mid, None);
                 let stream = stream.ok_or_else(|| Unmade(format!("no stream for {name}")))?;
+                let (ssrc, repair) = (stream.ssrc(), stream.rtx());
                 senders.push(Sender {
                     kind,
-                    ssrc: *stream.ssrc(),
-                    repair: stream.rtx().map(|ssrc| *ssrc),
+                    ssrc: *ssrc,
+                    repair: repair.map(|ssrc| *ssrc),
                 });
+                // The engine reports of a stream with a stamp of zero as long as nothing was sent, and viewers then take
+                // many seconds to have pictures and sound in step: it is declared with the first that is sent
+                // (`reports_say_when_pictures_and_sound_were_captured`).
+                api.remove_stream_tx(ssrc);
+                undeclared = Some((ssrc, repair));
             }
             tracks.push(Track {
                 kind,
                 mid,
                 payload: Pt::new_with_value(taken.formats[0].number),
                 pli: taken.formats.iter().any(|format| format.has_pli()),
+                undeclared,
             });
         }
         let fingerprint = rtc.direct_api().local_dtls_fingerprint().bytes.clone();
@@ -248,6 +267,7 @@ impl Peer {
             connected: false,
             errors: 0,
             deadline: Some(now),
+            early: VecDeque::new(),
         };
         Ok((peer, answer))
     }
@@ -320,6 +340,10 @@ impl Peer {
 
     /// The next output; `None` when drained.
     pub(crate) fn poll(&mut self) -> Option<Out> {
+        self.early.pop_front().or_else(|| self.poll_engine())
+    }
+
+    fn poll_engine(&mut self) -> Option<Out> {
         if matches!(self.hello, Hello::Again(_)) {
             let Hello::Again(datagram) = std::mem::replace(&mut self.hello, Hello::None) else {
                 return None;
@@ -446,9 +470,16 @@ impl Peer {
     }
 
     fn send(&mut self, kind: Kind, captured: Time, time: MediaTime, data: Arc<[u8]>) {
-        let (Some(track), true) = (self.track(kind), self.connected) else {
+        let mut tracks = self.tracks.iter_mut();
+        let (Some(track), true) = (tracks.find(|track| track.kind == kind), self.connected) else {
             return;
         };
+        let undeclared = track.undeclared.take();
+        if let Some((ssrc, repair)) = undeclared {
+            let mut api = self.rtc.direct_api();
+            api.declare_stream_tx(ssrc, repair, track.mid, None);
+        }
+        let track = *track;
         let wallclock = self.clock.instant(captured);
         self.deadline = Some(self.now);
         let Some(writer) = self.rtc.writer(track.mid) else {
@@ -466,6 +497,12 @@ impl Peer {
         let input = Input::Timeout(self.clock.instant(self.now));
         if let Err(error) = self.rtc.handle_input(input) {
             self.note(&error);
+        }
+        if undeclared.is_some() {
+            // The engine learns the clock of a stream, which its reports go by, from the first packet that is polled.
+            while let Some(out) = self.poll_engine() {
+                self.early.push_back(out);
+            }
         }
     }
 

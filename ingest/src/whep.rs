@@ -40,7 +40,8 @@ pub(crate) struct Stream {
     offset: Ticks,
     last: Option<Ticks>,
     broken: bool,
-    /// When the frame with a stamp of zero would have been captured.
+    /// When the frame with a stamp of zero would have been captured: the earliest time that any frame speaks for, since
+    /// the first may have been held up, and the engine reports of no frame that was captured after now.
     origin: Option<Time>,
 }
 
@@ -84,12 +85,9 @@ impl Stream {
             self.offset = next - pts;
         }
         let pts = pts + self.offset;
-        if self.origin.is_none() {
-            let since = pts.to_duration();
-            self.origin = Some(Time::from_nanos(
-                now.as_nanos().saturating_sub(since.as_nanos() as u64),
-            ));
-        }
+        let since = pts.to_duration().as_nanos() as u64;
+        let origin = Time::from_nanos(now.as_nanos().saturating_sub(since));
+        self.origin = Some(self.origin.map_or(origin, |known| known.min(origin)));
         pts
     }
 
@@ -349,4 +347,23 @@ impl Viewer {
 /// A packet of RTP; control packets have a type of 64 to 95 (RFC 5761).
 fn is_media(data: &[u8]) -> bool {
     matches!(data, [128..=191, second, ..] if !matches!(second & 0x7f, 64..=95))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_frame_was_captured_later_than_it_came() {
+        let mut stream = Stream::default();
+        let begun = Time::from_secs(5);
+        // The first was held up while the job started, and the others come sooner.
+        for (after, millis) in [(0, 0), (10, 500), (20, 1_000), (300, 1_020)] {
+            let now = begun + Duration::from_millis(after);
+            let pts = stream.place(now, Ticks(90 * millis));
+            assert!(stream.captured(pts) <= now, "{millis}");
+        }
+        let first = stream.captured(Ticks(0));
+        assert_eq!(begun.since(first), Duration::from_millis(980));
+    }
 }

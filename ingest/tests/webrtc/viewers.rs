@@ -1,6 +1,6 @@
 //! Sessions of viewers: what of a stream reaches them, and when.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use livepeer_core::http::Method;
 use livepeer_ingest::port::{Door, End, Event};
@@ -52,6 +52,42 @@ fn a_viewer_gets_every_frame_from_its_first_key_frame_on() {
     assert!(frames.1 - got(client, MediaKind::Audio).len() < 3);
     let stamps: Vec<_> = video.iter().map(|data| data.time.numer()).collect();
     assert!(stamps.is_sorted());
+}
+
+/// Viewers keep pictures and sound in step by these reports: one that speaks of other stamps than are sent, as before anything
+/// was sent, has Chromium out of step for half a minute.
+#[test]
+fn reports_say_when_pictures_and_sound_were_captured() {
+    let mut world = World::new();
+    world.port.open_stream("cam-out");
+    world.loop_to = Some("cam-out".to_owned());
+    // The viewer is there before there is anything to see.
+    let (viewer, _) = world.join(Door::Whep, "cam-out");
+    world.run(Duration::from_secs(2));
+    let (sender, _) = world.join(Door::Whip, "cam");
+    world.play(sender, &clip());
+    world.run(Duration::from_secs(8));
+    let client = &world.clients[viewer];
+    let mut lags = Vec::new();
+    for (kind, rate) in [(MediaKind::Video, 90_000), (MediaKind::Audio, 48_000)] {
+        let mut reported = 0;
+        for data in got(client, kind) {
+            let Some(report) = &data.last_sender_info else {
+                continue;
+            };
+            reported += 1;
+            let ticks = (data.time.numer() as u32).wrapping_sub(report.rtp_time.numer() as u32);
+            let ticks = i64::from(ticks.cast_signed());
+            assert!(ticks.abs() < 10 * rate, "{kind:?}: {ticks}");
+            let told = report.ntp_time.duration_since(SystemTime::UNIX_EPOCH);
+            let captured = told.unwrap().as_millis() as i64 + ticks * 1_000 / rate;
+            let arrived = data.network_time.duration_since(client.got[0].network_time);
+            lags.push(captured - arrived.as_millis() as i64);
+        }
+        assert!(reported > 60, "{kind:?}: {reported}");
+    }
+    let (least, most) = (lags.iter().min().unwrap(), lags.iter().max().unwrap());
+    assert!(most - least < 150, "{least} to {most}");
 }
 
 #[test]
