@@ -46,10 +46,32 @@ struct State<R: Runtime> {
 
 /// The way from the bridge to the job.
 enum Way<R: Runtime> {
-    /// The job has not begun: what goes into it, at most what the bridge gives while it is blocked.
-    Kept(Vec<Event>),
+    /// The job has not begun.
+    Kept(Kept),
     Open(Input<R>),
     Over,
+}
+
+/// Bytes that wait at most for a job to begin: half a minute of 2 Mbit/s. With more, the bridge is told that the job takes no
+/// more, and goes on for as long and as much as it does then.
+const MAX_KEPT: usize = 8 << 20;
+
+/// The stream as long as its job has not begun, however slowly that does.
+#[derive(Default)]
+struct Kept {
+    events: Vec<Event>,
+    bytes: usize,
+}
+
+impl Kept {
+    /// Keeps an event. Whether there is room for more.
+    fn push(&mut self, event: Event) -> bool {
+        if let Event::Write(data) = &event {
+            self.bytes += data.len();
+        }
+        self.events.push(event);
+        self.bytes <= MAX_KEPT
+    }
 }
 
 /// The way to the encoder of a sender.
@@ -87,7 +109,7 @@ impl<R: Runtime> Show<R> {
             heard: AtomicU64::new(0),
             stalled: AtomicBool::new(false),
             state: Mutex::new(State {
-                way: Way::Kept(Vec::new()),
+                way: Way::Kept(Kept::default()),
                 blocked: false,
                 keys: None,
                 task: None,
@@ -315,7 +337,7 @@ impl<R: Runtime> Shared<R> {
     fn join(&self, input: Input<R>) {
         let mut state = lock(&self.state);
         let kept = match std::mem::replace(&mut state.way, Way::Open(input)) {
-            Way::Kept(kept) => kept,
+            Way::Kept(kept) => kept.events,
             Way::Open(_) | Way::Over => Vec::new(),
         };
         for event in kept {
@@ -360,11 +382,7 @@ impl<R: Runtime> Way<R> {
     /// Carries an event into the job's input. Whether that takes more.
     fn carry(&mut self, event: Event) -> bool {
         let input = match self {
-            // The stream has begun, and the job has not.
-            Self::Kept(kept) => {
-                kept.push(event);
-                return false;
-            }
+            Self::Kept(kept) => return kept.push(event),
             Self::Open(input) => input,
             Self::Over => return true,
         };
@@ -382,5 +400,26 @@ impl<R: Runtime> Way<R> {
             _ => return true,
         }
         input.has_room()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// Only so is a stream whole whose job takes seconds to begin: a bridge that is told of no room drops pictures after one.
+    #[test]
+    fn a_stream_waits_for_its_job_as_long_as_there_is_room() {
+        let mut kept = Kept::default();
+        let piece = Bytes::from(vec![0; 64 << 10]);
+        let pieces = MAX_KEPT / piece.len();
+        assert!(kept.push(Event::Begin));
+        for _ in 0..pieces {
+            assert!(kept.push(Event::Write(piece.clone())));
+        }
+        assert!(!kept.push(Event::Write(piece)), "8 MiB are enough");
+        assert_eq!(kept.events.len(), pieces + 2, "and nothing is lost of them");
     }
 }
