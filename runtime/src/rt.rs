@@ -16,7 +16,8 @@ use crate::steering::Steering;
 /// the project knows which one runs.
 pub trait Runtime: Clone + Send + Sync + Unpin + 'static {
     /// A connected TCP stream with `TCP_NODELAY` on: readers of trickle see bytes only through flushes
-    /// (trickle spec 6.2-4).
+    /// (trickle spec 6.2-4). A write that has to wait wakes its task once there is room, even if another write went
+    /// through in between (conformance `a_write_that_had_to_wait_wakes_its_task`).
     type Stream: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static;
     /// Waits for a point in time.
     type Sleep: Future<Output = ()> + Send + 'static;

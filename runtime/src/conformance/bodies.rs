@@ -1,5 +1,8 @@
 //! Bodies: streaming, flushing, pressure, and what heads may look like.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -337,6 +340,51 @@ pub async fn sent_follows_what_the_peer_takes<R: Runtime>(runtime: R) {
         rest(&runtime, Duration::from_millis(5)).await;
     }
     assert_eq!(count(&client), CHUNKS << 16);
+}
+
+/// A write that had to wait wakes its task once there is room, also if another one went through meanwhile: hyper, told to
+/// wait, tries once more before it returns, and goes on only when it is woken.
+pub async fn a_write_that_had_to_wait_wakes_its_task<R: Runtime>(runtime: R) {
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+    let listener = std::net::TcpListener::bind(LOOPBACK).expect("a free port");
+    let at = listener.local_addr().expect("it has an address");
+    let mut ours = runtime.connect(at).await.expect("it listens");
+    let (mut peer, _) = listener.accept().expect("a connection");
+    peer.set_nonblocking(true).expect("a socket");
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut cx = Context::from_waker(&waker);
+    let mut some = vec![0; 1 << 20];
+    for _ in 0..20 {
+        loop {
+            woken.0.store(false, Ordering::Release);
+            if Pin::new(&mut ours).poll_write(&mut cx, &some).is_pending() {
+                break;
+            }
+        }
+        // Nothing else runs here between the peer's read and the second write, if that needs nobody's help.
+        loop {
+            let _ = std::io::Read::read(&mut peer, &mut some);
+            if Pin::new(&mut ours)
+                .poll_write(&mut cx, b"little")
+                .is_ready()
+            {
+                break;
+            }
+            rest(&runtime, Duration::from_millis(1)).await;
+        }
+        // A third of the buffer has to be free before there is room.
+        while !woken.0.load(Ordering::Acquire) {
+            let _ = std::io::Read::read(&mut peer, &mut some);
+            rest(&runtime, Duration::from_millis(1)).await;
+        }
+    }
 }
 
 /// Payment headers come to 58 kB; heads beyond the bound are refused with a status.

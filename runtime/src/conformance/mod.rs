@@ -84,6 +84,7 @@ macro_rules! conformance_tests {
             pause_stops_one_exchange_and_resume_goes_on
             nobody_reading_events_bounds_memory
             sent_follows_what_the_peer_takes
+            a_write_that_had_to_wait_wakes_its_task
             a_thousand_exchanges_reuse_connections
             a_stale_connection_is_replaced_unnoticed
             connection_close_is_honoured
