@@ -62,6 +62,8 @@ pub fn judge(status: u16, body: &[u8]) -> Verdict {
             status,
             text: text.to_string(),
         },
+        // In between, somebody lost the orchestrator that has the job.
+        (502, _) => other(true, Grounds::Status(status)),
         (504, _) => other(true, Grounds::Timeout),
         (500, _) => match container_of(text) {
             None => other(false, Grounds::Status(status)),

@@ -385,6 +385,7 @@ fn refusals_say_who_may_do_it_instead() {
         (500, "x\n", other(false, Grounds::Status(500))),
         (500, unreached, other(false, Grounds::Container)),
         (500, unknown, other(false, Grounds::Container)),
+        (502, "", other(true, Grounds::Status(502))),
         (504, "", other(true, Grounds::Timeout)),
         (307, "", other(false, Grounds::Status(307))),
     ] {
