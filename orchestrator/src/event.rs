@@ -119,6 +119,22 @@ pub enum Event {
         /// The session.
         session: String,
     },
+    /// A stream of a container runs; its channels exist.
+    StreamStarted {
+        /// The container.
+        container: String,
+        /// The stream's id.
+        stream: String,
+        /// The payer; zero off-chain.
+        payer: Address,
+    },
+    /// A stream of a container is over.
+    StreamEnded {
+        /// The container.
+        container: String,
+        /// The stream's id.
+        stream: String,
+    },
     /// A runner registered, under this name.
     Registered(String),
     /// A ticket won: this much will be claimed on chain.

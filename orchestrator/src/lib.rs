@@ -30,6 +30,7 @@ mod apps;
 mod batch;
 mod byoc;
 mod config;
+mod copies;
 mod event;
 mod info;
 mod paid;
@@ -54,7 +55,7 @@ use livepeer_core::payment::{Secret, TicketReceiver, Unit};
 use livepeer_core::sign::keccak;
 use livepeer_core::store::Record;
 use livepeer_core::trickle::Server;
-use livepeer_core::trickle::server::{self, Removal};
+use livepeer_core::trickle::server::{self, ReaderId, Removal};
 use livepeer_core::wire::Params;
 use livepeer_core::{Address, Child, EffectId, Input, Machine, Outbox, Output, Rng, Seed, Time};
 
@@ -73,7 +74,8 @@ pub use workers::{MAX_WORK_BYTES, Tempo, Worker};
 
 use apps::Apps;
 use batch::Batch;
-use byoc::Containers;
+use byoc::{Containers, Streams};
+use copies::Copying;
 use session::{Plan, Session};
 use surface::{Exchange, Waiting};
 use workers::Works;
@@ -116,6 +118,8 @@ pub struct Orchestrator {
     containers: Containers,
     apps: Apps,
     works: Works,
+    streams: Streams,
+    copies: BTreeMap<ReaderId, Copying>,
     /// Answers that [`Quirks::delay`] holds back.
     late: BTreeMap<(Time, u64), (EffectId, Vec<Out>)>,
     held_back: u64,
@@ -194,6 +198,8 @@ impl Orchestrator {
             containers: Containers::new(&config.containers),
             apps,
             works: Works::default(),
+            streams: Streams::default(),
+            copies: BTreeMap::new(),
             late: BTreeMap::new(),
             held_back: 0,
             quotes: 0,
@@ -251,6 +257,7 @@ impl Orchestrator {
         }
         self.close_batch();
         self.close_apps(now);
+        self.close_streams(now);
         self.close_works();
         self.server.close(now);
         self.settle(now);
@@ -418,9 +425,7 @@ impl Orchestrator {
                     .map(|(manifest_id, _)| manifest_id.clone());
                 match found {
                     Some(manifest_id) => self.attend(now, &manifest_id),
-                    None => {
-                        self.copy(now, reader);
-                    }
+                    None => self.copy(now, reader),
                 }
             }
             server::Event::Removed(name, how) => {
@@ -484,6 +489,14 @@ impl Orchestrator {
         self.now
     }
 
+    fn do_what_is_due(&mut self, now: Time) {
+        while self.batch_due(now)
+            || self.works_due(now)
+            || self.apps_due(now)
+            || self.streams_due(now)
+        {}
+    }
+
     /// Does what is due, then lets the children speak until they have nothing more to say.
     fn settle(&mut self, now: Time) {
         while let Some(((due, _), _)) = self.late.first_key_value() {
@@ -503,7 +516,7 @@ impl Orchestrator {
         for id in overdue {
             self.give_up(now, id);
         }
-        while self.batch_due(now) || self.works_due(now) || self.apps_due(now) {}
+        self.do_what_is_due(now);
         if self.server_wake.is_some_and(|due| due <= now) {
             self.server.handle_input(now, Input::Tick);
         }
@@ -551,7 +564,7 @@ impl Orchestrator {
                 self.on_till(now, event);
             }
             // A receipt may have let work begin that takes no time.
-            while self.batch_due(now) || self.works_due(now) {}
+            self.do_what_is_due(now);
         }
         if self.closed && self.closing && self.late.is_empty() {
             self.closing = false;
@@ -687,6 +700,7 @@ impl Machine for Orchestrator {
                 self.batch.wake(),
                 self.works.wake(),
                 self.apps.wake(),
+                self.streams.wake(),
             ]
             .into_iter()
             .fold(self.server_wake, earlier),

@@ -634,7 +634,7 @@ impl Orchestrator {
         let told = match (refused, then) {
             // The balance decides.
             (_, Then::Job(pending)) => {
-                let told = self.job_paid(now, id, *pending).map(|()| None);
+                let told = self.job_paid(now, id, *pending);
                 return self.tell(now, Some(id), told);
             }
             (_, Then::Rent(_)) => return,

@@ -90,6 +90,7 @@ pub const TARGETS: &[Target] = targets![
     machine_payment_signer,
     machine_payment_spending,
     machine_pool,
+    machine_programs,
     machine_trickle_publisher,
     machine_trickle_server,
     machine_trickle_subscriber,
@@ -332,6 +333,11 @@ pub fn machine_pool(data: &[u8]) {
 /// An orchestrator answers once, credits once and overdraws nobody, whatever gateways do.
 pub fn machine_orchestrator(data: &[u8]) {
     crate::steps::orchestrator::run(data);
+}
+
+/// Programs of an orchestrator are asked once, places come back and sessions end, whatever gateways, programs and runners do.
+pub fn machine_programs(data: &[u8]) {
+    crate::steps::programs::run(data);
 }
 
 /// A payment that is read comes out as it went in, and its tickets have hashes.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use livepeer_core::Time;
 use livepeer_core::http::Url;
 use livepeer_core::job::app::{self, History, Rental, Use, Wanted};
-use livepeer_core::job::byoc::{self, Byoc, JobId, Order};
+use livepeer_core::job::byoc::{self, Attempt, Byoc, Failed, JobId, Left, Order};
 
 use crate::world::{Payee, World};
 use crate::{Net, Node};
@@ -30,8 +30,19 @@ pub struct Programs {
 pub struct JobLog {
     /// Bytes of a stream.
     pub stream: Vec<u8>,
+    /// Why orchestrators did not do it.
+    pub left: Vec<Left>,
     /// How it ended.
-    pub ended: Option<Result<Bytes, byoc::Failed>>,
+    pub ended: Option<Result<Bytes, Failed>>,
+}
+
+impl JobLog {
+    fn note(&mut self, attempts: &[Attempt]) {
+        self.left = attempts
+            .iter()
+            .map(|attempt| attempt.left.clone())
+            .collect();
+    }
 }
 
 /// Events of a rental.
@@ -123,11 +134,28 @@ impl Programs {
                     log.stream.extend_from_slice(&bytes);
                     continue;
                 }
-                byoc::Event::Done(id, done) => (id, Ok(done.body)),
+                byoc::Event::Head(id, served) => {
+                    let log = self.jobs.get_mut(&id).expect("a job of ours");
+                    log.note(&served.attempts);
+                    continue;
+                }
+                byoc::Event::Done(id, done) => {
+                    let log = self.jobs.get_mut(&id).expect("a job of ours");
+                    log.note(&done.served.attempts);
+                    (id, Ok(done.body))
+                }
                 byoc::Event::Failed(id, failed) => (id, Err(*failed)),
                 _ => continue,
             };
             let log = self.jobs.get_mut(&id).expect("a job of ours");
+            if let Err(
+                Failed::NoOrchestrator { attempts }
+                | Failed::Exhausted { attempts, .. }
+                | Failed::Undecided { attempts },
+            ) = &ended
+            {
+                log.note(attempts);
+            }
             let before = log.ended.replace(ended);
             assert!(before.is_none(), "a job ends once");
         }

@@ -2,8 +2,6 @@
 
 use livepeer_core::Time;
 use livepeer_core::http::Method;
-use livepeer_core::trickle::Start;
-use livepeer_core::trickle::server::{Read, ReaderId};
 use serde_json::{Value, json};
 
 use crate::Orchestrator;
@@ -46,14 +44,12 @@ impl Orchestrator {
             .apps
             .rented_mut(runner, session)
             .is_some_and(|r| !r.copies.is_empty());
+        let to = Some(output.channel_name.clone());
         if !copied
-            && let Ok(reader) = self
-                .server
-                .subscribe(now, &input.channel_name, Start::Current)
+            && let Some(reader) = self.begin_copy(now, &input.channel_name, to, None)
             && let Some(rented) = self.apps.rented_mut(runner, session)
         {
-            rented.copies.push((reader, output.channel_name.clone()));
-            self.copy(now, reader);
+            rented.copies.push(reader);
         }
         let answer = json!({
             "publish_url": input.url.to_string(),
@@ -61,35 +57,5 @@ impl Orchestrator {
             "mime_type": mime_type,
         });
         Some(Made::json(200, &answer, *tempo))
-    }
-
-    /// Sends out what has come in. False if the reader belongs to no session.
-    pub(crate) fn copy(&mut self, now: Time, reader: ReaderId) -> bool {
-        let rented = self
-            .apps
-            .runners
-            .values()
-            .flat_map(|runner| runner.sessions.values());
-        let mut copies = rented.flat_map(|rented| &rented.copies);
-        let Some(to) = copies
-            .find(|(of, _)| *of == reader)
-            .map(|(_, to)| to.clone())
-        else {
-            return false;
-        };
-        loop {
-            // Errors: somebody deleted the channel, and wants nothing.
-            let _ = match self.server.read(now, reader) {
-                Read::Begin(..) => self.server.begin(now, &to).map(|_| ()),
-                Read::Data(_, bytes) => self.server.write(now, &to, bytes),
-                Read::End(_) => self.server.end(now, &to),
-                Read::Gap(_) | Read::Discontinuity => Ok(()),
-                Read::Ended => {
-                    self.server.delete_channel(now, &to);
-                    return true;
-                }
-                _ => return true,
-            };
-        }
     }
 }

@@ -28,7 +28,7 @@ use livepeer_core::http::{Method, Out};
 use livepeer_core::machine::earlier;
 use livepeer_core::payment::Unit;
 use livepeer_core::wire::app::{Session, listing_json};
-use livepeer_core::wire::runner::{Gpu, Mode};
+use livepeer_core::wire::runner::{Gpu, Mode, Runner as Listed};
 use livepeer_core::{Address, EffectId, Time};
 
 use super::event::{Event, Surface};
@@ -203,7 +203,10 @@ impl Orchestrator {
         body: Bytes,
     ) -> Result<Option<Vec<Out>>, No> {
         let answer = match &ask.route {
-            Route::Listing => wire::bytes_reply(200, wire::JSON, self.listing(now)),
+            Route::Listing => {
+                let listed = listing_json(&self.config.service, &self.runners(now));
+                wire::bytes_reply(200, wire::JSON, listed)
+            }
             Route::Reserve { runner } => return self.reserve(now, id, &runner.clone(), ask),
             Route::Payment { runner, session } => {
                 return self.session_payment(now, id, runner, session, &ask.paid);
@@ -254,18 +257,15 @@ impl Orchestrator {
         Ok(Some(vec![answer]))
     }
 
-    fn listing(&self, now: Time) -> Bytes {
+    /// The runners that take work, as the listing has them.
+    #[must_use]
+    pub fn runners(&self, now: Time) -> Vec<Listed> {
         let service = &self.config.service;
-        let ready = self
-            .apps
-            .runners
-            .iter()
-            .filter(|(_, runner)| runner.ready && !runner.is_gone(now));
-        let priced = self.till.is_some();
-        let listed: Vec<_> = ready
-            .filter_map(|(name, runner)| runner.listed(service, name, priced))
-            .collect();
-        listing_json(service, &listed)
+        let ready = self.apps.runners.iter();
+        ready
+            .filter(|(_, runner)| runner.ready && !runner.is_gone(now))
+            .filter_map(|(name, runner)| runner.listed(service, name, self.till.is_some()))
+            .collect()
     }
 
     /// Where the sessions of a runner are reserved.
@@ -330,8 +330,8 @@ impl Orchestrator {
         for proxy in rented.proxies.keys() {
             self.apps.proxies.remove(proxy);
         }
-        for (reader, _) in &rented.copies {
-            self.server.unsubscribe(*reader);
+        for reader in &rented.copies {
+            self.end_copy(*reader);
         }
         for channel in rented.channels.values() {
             self.server.delete_channel(now, &channel.channel_name);

@@ -51,8 +51,8 @@ pub(super) struct Rented {
     pub(super) proxies: BTreeMap<String, Option<Url>>,
     /// Channels, by the names that the runner gave them.
     pub(super) channels: BTreeMap<String, ChannelInfo>,
-    /// Readers whose segments are sent out again, and into which channel.
-    pub(super) copies: Vec<(ReaderId, String)>,
+    /// Readers whose segments are sent out again.
+    pub(super) copies: Vec<ReaderId>,
     /// The call that it was rented for.
     pub(super) shot: Option<EffectId>,
 }

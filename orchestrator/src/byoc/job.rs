@@ -12,11 +12,12 @@ use livepeer_core::wire::byoc::{
 use livepeer_core::wire::sse;
 use livepeer_core::{Address, EffectId, Time};
 
+use super::stream::About;
 use super::{MAX_TIME, no};
 use crate::event::{Event, Surface};
 use crate::paid::No;
 use crate::surface::{Then, Waiting};
-use crate::workers::{Lost, News, Order, Purpose};
+use crate::workers::{Doer, Lost, News, Order, Purpose};
 use crate::{Orchestrator, account, wire};
 
 /// A payer has to have this many seconds' price on account when a job begins.
@@ -31,11 +32,57 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// A longer line ends a stream.
 const MAX_LINE_BYTES: usize = 64 << 10;
 
+/// The purpose of a request that names a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// The job itself, at this path of the program.
+    Request(String),
+    /// A stream is to begin.
+    Start,
+    /// The program of a stream gets parameters.
+    Update,
+    /// A stream is paid for.
+    Payment,
+    /// A stream is to end.
+    Stop,
+}
+
+impl What {
+    /// Whether it takes a place of the container.
+    const fn takes_place(&self) -> bool {
+        matches!(self, Self::Request(_) | Self::Start)
+    }
+
+    /// A refusal as the reference words it for this purpose.
+    fn refusal(&self, no: No) -> No {
+        let (status, text) = match self {
+            Self::Request(_) => (no.status, no.text),
+            Self::Start if no.text.starts_with("Insufficient balance") => (402, no.text),
+            Self::Start if no.status == 503 => (400, no.text),
+            Self::Start => (no.status, no.text),
+            Self::Payment => {
+                let text = format!(
+                    "Failed to process payment, request not valid err={}",
+                    no.text
+                );
+                (400, text)
+            }
+            Self::Update | Self::Stop => {
+                let text = format!("Failed to stop stream, request not valid err={}", no.text);
+                (400, text)
+            }
+        };
+        No { status, text, ..no }
+    }
+}
+
 /// A job that a container does.
 pub(crate) struct Job {
-    container: String,
-    payer: Address,
-    price: Price,
+    pub(super) container: String,
+    pub(super) payer: Address,
+    pub(super) price: Price,
+    /// The stream that it is about.
+    about: Option<About>,
     began: Time,
     /// How many seconds of a stream were billed.
     billed: u64,
@@ -58,24 +105,36 @@ pub(crate) struct Pending {
     pub(crate) container: String,
     payer: Address,
     price: Price,
-    job: JobRequest,
-    order: Order,
+    pub(super) job: JobRequest,
+    pub(super) what: What,
+    /// Fields for the program.
+    pub(super) headers: Headers,
+    pub(super) body: Bytes,
 }
 
 impl Orchestrator {
-    /// A job is complete.
-    #[expect(clippy::too_many_arguments, reason = "all parts of one request")]
+    /// A request that names a job is complete.
     pub(super) fn job_asked(
         &mut self,
         now: Time,
         id: EffectId,
-        header: &str,
-        payment: &str,
-        path: String,
-        content_type: String,
+        asked: super::Asked,
+        body: Bytes,
+    ) -> Result<Option<Vec<Out>>, No> {
+        let what = asked.what.clone();
+        let told = self.job_checked(now, id, asked, body);
+        told.map_err(|no| what.refusal(no))
+    }
+
+    fn job_checked(
+        &mut self,
+        now: Time,
+        id: EffectId,
+        asked: super::Asked,
         body: Bytes,
     ) -> Result<Option<Vec<Out>>, No> {
         let unverified = || no(400, "Could not verify job creds".into());
+        let header = &asked.job;
         let (job, signed) = JobRequest::read_signed(header).map_err(|err| match err {
             BadJob::NoTimeout => no(
                 400,
@@ -91,14 +150,13 @@ impl Orchestrator {
         if !honest {
             return Err(unverified());
         }
-        if self.containers.free(&job.capability) == 0 {
-            return Err(no(503, "No capacity available for capability".into()));
-        }
-        let Some(offered) = self.containers.get(&job.capability) else {
+        let full = asked.what.takes_place() && self.containers.free(&job.capability) == 0;
+        let offered = self.containers.get(&job.capability).filter(|_| !full);
+        let Some(offered) = offered else {
             return Err(no(503, "No capacity available for capability".into()));
         };
         let mut headers = Headers::new();
-        headers.push("content-type", content_type);
+        headers.push("content-type", asked.content_type);
         if !offered.container.token.is_empty() {
             headers.push(
                 "authorization",
@@ -109,19 +167,18 @@ impl Orchestrator {
             container: job.capability.clone(),
             payer: signed.map(|by| by.sender).unwrap_or_default(),
             price: self.seconds_price(&job.capability),
-            order: Order {
-                method: Method::Post,
-                path,
-                headers,
-                body,
-            },
+            what: asked.what,
+            headers,
+            body,
             job,
         };
-        self.containers.take(&pending.container);
+        if pending.what.takes_place() {
+            self.containers.take(&pending.container);
+        }
         if let Some(till) = &mut self.till
             && !pending.price.is_free()
-            && !payment.is_empty()
-            && let Ok(payment) = wire::payment(payment)
+            && !asked.payment.is_empty()
+            && let Ok(payment) = wire::payment(&asked.payment)
         {
             let payer = payment.sender;
             let receipt = till.get_mut().receive(now, &pending.container, payment);
@@ -134,64 +191,133 @@ impl Orchestrator {
             self.receipts.insert(receipt, waiting);
             return Ok(None);
         }
-        self.job_paid(now, id, pending).map(|()| None)
+        self.job_covered(now, id, pending)
     }
 
     /// The payment of a job was looked at. What it was worth shows in the balance.
-    pub(crate) fn job_paid(&mut self, now: Time, id: EffectId, pending: Pending) -> Result<(), No> {
+    pub(crate) fn job_paid(
+        &mut self,
+        now: Time,
+        id: EffectId,
+        pending: Pending,
+    ) -> Result<Option<Vec<Out>>, No> {
+        let what = pending.what.clone();
+        let told = self.job_covered(now, id, pending);
+        told.map_err(|no| what.refusal(no))
+    }
+
+    fn job_covered(
+        &mut self,
+        now: Time,
+        id: EffectId,
+        pending: Pending,
+    ) -> Result<Option<Vec<Out>>, No> {
         let Pending {
             container,
             payer,
             price,
-            job,
-            order,
-        } = pending;
+            ..
+        } = &pending;
         let least = price.fee(LEAST_SECONDS);
-        if !price.is_free()
+        // An end is an end, paid or not.
+        let matters = !price.is_free() && pending.what != What::Stop;
+        if matters
             && self
-                .balance(payer, &container)
+                .balance(*payer, container)
                 .is_none_or(|left| *left < least)
         {
-            self.containers.give_back(&container);
+            self.give_back_place(&pending);
             return Err(no(400, "Insufficient balance for request".into()));
         }
-        if let Err(err) = serde_json::from_str::<serde_json::Map<_, _>>(&job.request) {
+        if let Err(err) = serde_json::from_str::<serde_json::Map<_, _>>(&pending.job.request) {
             if !self.config.quirks.leaky_places {
-                self.containers.give_back(&container);
+                self.give_back_place(&pending);
             }
             return Err(no(
                 400,
                 format!("Unable to unmarshal job request details err={err}"),
             ));
         }
-        let Some(offered) = self.containers.get(&container) else {
-            return Err(no(503, "No capacity available for capability".into()));
+        match &pending.what {
+            What::Request(path) => {
+                let Some(offered) = self.containers.get(container) else {
+                    return Err(no(503, "No capacity available for capability".into()));
+                };
+                let order = Order {
+                    method: Method::Post,
+                    path: path.clone(),
+                    headers: pending.headers.clone(),
+                    body: pending.body.clone(),
+                };
+                let doer = offered.container.worker.prepare(order);
+                self.hand_job(now, id, pending, doer, None);
+            }
+            What::Payment => {
+                let left = self.balance(*payer, container).map(Amount::whole_wei);
+                let left = left.map_or_else(|| "0".to_owned(), |left| left.to_string());
+                let answer = Response::new(200).header(BALANCE_HEADER, left);
+                return Ok(Some(vec![Out::Reply(answer)]));
+            }
+            What::Start => self.start_stream(now, id, pending)?,
+            What::Update | What::Stop => self.tell_stream(now, id, pending)?,
+        }
+        Ok(None)
+    }
+
+    /// Hands a job to its program.
+    pub(super) fn hand_job(
+        &mut self,
+        now: Time,
+        id: EffectId,
+        pending: Pending,
+        doer: Doer,
+        about: Option<About>,
+    ) {
+        let Pending {
+            container,
+            payer,
+            price,
+            job,
+            what,
+            body,
+            ..
+        } = pending;
+        let path = match what {
+            What::Request(path) => path,
+            What::Start => "/stream/start".to_owned(),
+            What::Stop => "/stream/stop".to_owned(),
+            What::Update | What::Payment => "/stream/params".to_owned(),
         };
-        let doer = offered.container.worker.prepare(order.clone());
         self.out.event(Event::HandedOn {
             surface: Surface::Container,
             to: container.clone(),
             payer,
-            path: order.path,
-            body: order.body,
+            path,
+            body,
         });
         let task = Job {
             container,
             payer,
             price,
+            about,
             began: now,
             billed: 0,
             answer: Answer::None,
         };
         let within = Duration::from_secs(job.timeout_seconds.into()).min(MAX_TIME);
         self.hand_on(now, id, Purpose::Job(Box::new(task)), doer, within);
-        Ok(())
+    }
+
+    fn give_back_place(&mut self, pending: &Pending) {
+        if pending.what.takes_place() {
+            self.containers.give_back(&pending.container);
+        }
     }
 
     /// A payment came for a job that nobody waits for any more.
     pub(crate) fn drop_pending_job(&mut self, pending: &Pending) {
         if !self.config.quirks.leaky_places {
-            self.containers.give_back(&pending.container);
+            self.give_back_place(pending);
         }
     }
 
@@ -205,7 +331,7 @@ impl Orchestrator {
         }
     }
 
-    fn job(&mut self, id: EffectId) -> Option<&mut Job> {
+    pub(super) fn job(&mut self, id: EffectId) -> Option<&mut Job> {
         match &mut self.works.get_mut(id)?.purpose {
             Purpose::Job(job) => Some(job),
             Purpose::Call(_) => None,
@@ -213,11 +339,12 @@ impl Orchestrator {
     }
 
     fn job_head(&mut self, now: Time, id: EffectId, head: Response) {
-        if head.status == 401 {
+        let of_stream = self.job(id).is_some_and(|job| job.about.is_some());
+        if head.status == 401 && !of_stream {
             return self.container_lost(now, id, "worker auth token failed");
         }
         let content = head.headers.get("content-type").unwrap_or("");
-        if !content.contains(sse::CONTENT_TYPE) {
+        if of_stream || !content.contains(sse::CONTENT_TYPE) {
             if let Some(job) = self.job(id) {
                 let body = Vec::new();
                 job.answer = Answer::Whole { head, body };
@@ -324,6 +451,12 @@ impl Orchestrator {
             Answer::None => return,
             Answer::Whole { head, body } => (head, body),
         };
+        if let Some(about) = job_about(self, id) {
+            if !matches!(about, About::Update | About::Stop(_)) {
+                self.bill_rest(now, id);
+            }
+            return self.stream_told(now, id, about, Some((head.status, body)));
+        }
         self.bill_rest(now, id);
         let balance = self.told_balance(id);
         let flat = self.config.quirks.flat_status && head.status < 400;
@@ -347,6 +480,9 @@ impl Orchestrator {
     }
 
     fn job_lost(&mut self, now: Time, id: EffectId, lost: &Lost) {
+        if let Some(about) = job_about(self, id) {
+            return self.stream_told(now, id, about, None);
+        }
         let Some(job) = self.job(id) else { return };
         match job.answer {
             Answer::None => {
@@ -358,17 +494,25 @@ impl Orchestrator {
         }
     }
 
-    /// A container is not what it was: nobody gets it until it registers again.
-    fn container_lost(&mut self, now: Time, id: EffectId, why: &str) {
+    /// Nobody gets the container of a job until it registers again.
+    pub(super) fn remove_container_of(&mut self, id: EffectId) {
         if let Some(job) = self.job(id) {
             let name = job.container.clone();
             self.containers.remove(&name);
         }
+    }
+
+    /// A container is not what it was.
+    fn container_lost(&mut self, now: Time, id: EffectId, why: &str) {
+        self.remove_container_of(id);
         self.fail_job(now, id, &removing(why));
     }
 
     /// A job took longer than it may.
     pub(crate) fn job_over_time(&mut self, now: Time, id: EffectId) {
+        if let Some(about) = job_about(self, id) {
+            return self.stream_told(now, id, about, None);
+        }
         let keeps = self.config.quirks.leaky_places;
         let streams = { self.job(id) }.is_some_and(|job| matches!(job.answer, Answer::Lines(_)));
         if streams {
@@ -389,6 +533,13 @@ impl Orchestrator {
 
     /// Whoever asked has gone.
     pub(crate) fn job_deserted(&mut self, now: Time, id: EffectId) {
+        let about = job_about(self, id);
+        if let Some(about) = &about {
+            self.drop_stream(now, about);
+        }
+        if matches!(about, Some(About::Update | About::Stop(_))) {
+            return self.finish_job(id, false);
+        }
         self.bill_rest(now, id);
         let keeps = self.config.quirks.leaky_places;
         self.finish_job(id, !keeps);
@@ -412,7 +563,7 @@ impl Orchestrator {
         self.answer(now, id, vec![Out::Reply(answer)]);
     }
 
-    fn finish_job(&mut self, id: EffectId, place_is_free: bool) {
+    pub(super) fn finish_job(&mut self, id: EffectId, place_is_free: bool) {
         if let Some(task) = self.end_task(id)
             && let Purpose::Job(job) = task.purpose
         {
@@ -479,9 +630,14 @@ impl Orchestrator {
             .unwrap_or_else(Amount::zero)
     }
 
-    fn told_balance(&mut self, id: EffectId) -> String {
+    pub(super) fn told_balance(&mut self, id: EffectId) -> String {
         self.balance_of_job(id).whole_wei().to_string()
     }
+}
+
+/// Takes the stream that a job is about, once.
+fn job_about(orchestrator: &mut Orchestrator, id: EffectId) -> Option<About> {
+    orchestrator.job(id)?.about.take()
 }
 
 /// The reference's words for a container that did not answer, also where it stays.

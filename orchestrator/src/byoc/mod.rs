@@ -2,12 +2,13 @@
 //!
 //! A job is decided on in this order: its header and signature 400, the container 503, the payment, the balance 400, its
 //! request 400. Then it is [handed on](super::workers). Seconds are charged, rounded up, also for jobs that fail; all jobs of
-//! a payer for one container share one balance, under the container's name.
+//! a payer for one container share one balance, under the container's name. Streams of media are in `stream.rs`.
 //!
 //! Differences from the reference, on purpose: a container takes no more jobs than it says, a stream is charged for the part
 //! of its last five seconds, and payment that cannot be read is no reason to break the connection.
 
 mod job;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use livepeer_core::Time;
 use livepeer_core::http::{Method, Out, Request};
 use livepeer_core::money::Price;
+use livepeer_core::wire::byoc::stream::{PAYMENT_PATH, START_PATH, STOP_PATH, UPDATE_PATH};
 use livepeer_core::wire::byoc::{
     CAPABILITY_HEADER, JOB_HEADER, REQUEST_PATH, SENDER_HEADER, Sender, TOKEN_PATH, Token,
 };
@@ -27,7 +29,9 @@ use super::paid::{Headers, No};
 use super::workers::Worker;
 use super::{Orchestrator, account, wire};
 
+use job::What;
 pub(super) use job::{Job, Pending};
+pub(super) use stream::Streams;
 
 /// Where containers register.
 const REGISTER_PATH: &str = "/capability/register";
@@ -119,23 +123,19 @@ impl Containers {
 
 /// Head of a request about containers.
 pub(super) enum Ask {
-    Token {
-        sender: String,
-        container: String,
-    },
-    /// The header of the job, its payment, the path for the program, and the media type.
-    Job {
-        job: String,
-        payment: String,
-        path: String,
-        content_type: String,
-    },
-    Register {
-        secret: String,
-    },
-    Unregister {
-        secret: String,
-    },
+    Token { sender: String, container: String },
+    Job(Box<Asked>),
+    Register { secret: String },
+    Unregister { secret: String },
+}
+
+/// Head of a request that names a job.
+pub(super) struct Asked {
+    what: What,
+    /// The header with the job.
+    job: String,
+    payment: String,
+    content_type: String,
 }
 
 impl Ask {
@@ -158,18 +158,25 @@ impl Ask {
             ),
             REGISTER_PATH => (Method::Post, Self::Register { secret: secret() }),
             UNREGISTER_PATH => (Method::Post, Self::Unregister { secret: secret() }),
-            _ => (
-                Method::Post,
-                Self::Job {
-                    job: header(JOB_HEADER),
-                    payment: paid.payment.clone(),
-                    path: match worker_path? {
+            _ => {
+                let what = match path {
+                    START_PATH => What::Start,
+                    UPDATE_PATH => What::Update,
+                    PAYMENT_PATH => What::Payment,
+                    STOP_PATH => What::Stop,
+                    _ => What::Request(match worker_path? {
                         "/" => String::new(),
                         rest => rest.to_owned(),
-                    },
+                    }),
+                };
+                let asked = Asked {
+                    what,
+                    job: header(JOB_HEADER),
+                    payment: paid.payment.clone(),
                     content_type: header("content-type"),
-                },
-            ),
+                };
+                (Method::Post, Self::Job(Box::new(asked)))
+            }
         };
         if request.method != method {
             return Some(Err(wire::text_reply(405, "Method not allowed")));
@@ -210,12 +217,7 @@ impl Orchestrator {
                     token,
                 )]))
             }
-            Ask::Job {
-                job,
-                payment,
-                path,
-                content_type,
-            } => self.job_asked(now, id, &job, &payment, path, content_type, body),
+            Ask::Job(asked) => self.job_asked(now, id, *asked, body),
             Ask::Register { secret } => {
                 self.check_secret(&secret)?;
                 let (name, container) = read_registration(&body)?;

@@ -63,6 +63,17 @@ pub(super) enum Doer {
 }
 
 impl Worker {
+    /// How fast a program works that is built in.
+    pub(super) const fn tempo(&self) -> Tempo {
+        match self {
+            Self::At(_) => Tempo {
+                takes: Duration::ZERO,
+                pace: Duration::ZERO,
+            },
+            Self::Echo(tempo) | Self::Live(tempo) => *tempo,
+        }
+    }
+
     /// Prepares a request for this program.
     pub(super) fn prepare(&self, order: Order) -> Doer {
         let Order {
@@ -136,6 +147,8 @@ enum Source {
     At {
         exchange: EffectId,
         url: Url,
+        /// Whether the head of its answer is here.
+        answers: bool,
         paused: bool,
     },
     BuiltIn(Made),
@@ -228,10 +241,11 @@ impl Orchestrator {
                 let url = request.url.clone();
                 let exchange = self.out.request(request);
                 self.works.asked.insert(exchange, id);
-                let paused = false;
+                let (answers, paused) = (false, false);
                 Source::At {
                     exchange,
                     url,
+                    answers,
                     paused,
                 }
             }
@@ -275,18 +289,18 @@ impl Orchestrator {
         let Some(&id) = self.works.asked.get(&exchange) else {
             return;
         };
+        let task = self.works.tasks.get_mut(&id);
+        let Some(Source::At { url, answers, .. }) = task.map(|task| &mut task.source) else {
+            return;
+        };
+        let broken = || Fault::Broken("no answer".to_owned());
         let news = match step {
-            In::Reply(head) => News::Head(head),
-            In::Data(bytes) => News::Data(bytes),
-            In::End(_) => News::End,
-            In::Failed(fault) => {
-                let url = match self.works.tasks.get(&id).map(|task| &task.source) {
-                    Some(Source::At { url, .. }) => url.clone(),
-                    _ => self.config.service.clone(),
-                };
-                News::Lost(Lost::new(url, &fault))
-            }
-            In::Request(_) | In::Sent(_) => return,
+            In::Reply(head) if !std::mem::replace(answers, true) => News::Head(head),
+            In::Data(bytes) if *answers => News::Data(bytes),
+            In::End(_) if *answers => News::End,
+            In::End(_) => News::Lost(Lost::new(url.clone(), &broken())),
+            In::Failed(fault) => News::Lost(Lost::new(url.clone(), &fault)),
+            In::Reply(_) | In::Data(_) | In::Request(_) | In::Sent(_) => return,
         };
         if matches!(news, News::End | News::Lost(_)) {
             self.works.asked.remove(&exchange);

@@ -20,6 +20,7 @@ use livepeer_core::money::{Amount, Price};
 use livepeer_core::payment::mint::Policy;
 use livepeer_core::payment::remote::{self, SignerServer};
 use livepeer_core::trickle::Start;
+use livepeer_core::wire::runner::Runner;
 use livepeer_core::wire::signer::ListedOrchestrator;
 use livepeer_core::{Address, Pipeline, Time};
 use livepeer_media::Retimer;
@@ -231,12 +232,12 @@ impl<R: Runtime> Network<R> {
             driver.now(),
             orchestrators
                 .iter()
-                .map(|node| &node.url)
-                .chain(&options.elsewhere)
-                .map(|url| ListedOrchestrator {
+                .map(|node| (&node.url, node.runners()))
+                .chain(options.elsewhere.iter().map(|url| (url, Vec::new())))
+                .map(|(url, runners)| ListedOrchestrator {
                     address: url.to_string(),
                     capabilities: options.work.listed(),
-                    runners: Vec::new(),
+                    runners,
                 })
                 .collect(),
         );
@@ -416,6 +417,11 @@ impl<R: Runtime> Node<R> {
         &self.url
     }
 
+    /// The runners of the orchestrator.
+    fn runners(&self) -> Vec<Runner> {
+        self.handle.with(|machine, now| machine.runners(now))
+    }
+
     /// Misbehaves in these ways from now on.
     pub(super) fn misbehave(&self, quirks: &[Quirk]) {
         let quirks = batch::quirks(quirks);
@@ -517,6 +523,12 @@ fn line(event: &Event) -> Option<String> {
             runner, session, ..
         } => format!("{runner} is rented as {session}"),
         Event::Released { runner, session } => format!("{runner} is free of {session}"),
+        Event::StreamStarted {
+            container, stream, ..
+        } => format!("{container} has the stream {stream}"),
+        Event::StreamEnded { container, stream } => {
+            format!("{container}: the stream {stream} is over")
+        }
         Event::Registered(runner) => format!("the runner {runner} registered"),
         Event::Rejected { status, text, .. } => format!("refused with status {status}: {text}"),
         Event::Won { payer, face_value } => {

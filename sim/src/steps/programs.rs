@@ -1,0 +1,823 @@
+//! Whoever has jobs done in containers and rents apps of an orchestrator, the programs behind them, and runners that register.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use livepeer_core::chain::ChainView;
+use livepeer_core::http::{Body, Fault, Headers, In, Method, Out, Request, Response, Url};
+use livepeer_core::money::{Amount, Price};
+use livepeer_core::payment::{Ticket, Unit};
+use livepeer_core::store::StoreFailed;
+use livepeer_core::wire::app::SESSION_TOKEN_HEADER;
+use livepeer_core::wire::byoc::{
+    JOB_HEADER, JobRequest, SENDER_HEADER, Scheme, Sender, SignedBy, Token,
+};
+use livepeer_core::wire::challenge::{Challenge, PAYER_ADDRESS_HEADER};
+use livepeer_core::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER};
+use livepeer_core::wire::runner::Mode;
+use livepeer_core::wire::{
+    Payment, SegmentCredentials, SenderParams, TicketParams, identity_digest,
+};
+use livepeer_core::{Effect, EffectId, Input, Time};
+use livepeer_orchestrator::{
+    App, AppPrice, Config, Container, Event, Orchestrator, Payments, Quirks, Tempo, Worker,
+};
+
+use super::Reel;
+use super::reel::nth;
+use crate::{Driven, Exchanges, Key};
+
+/// A step of the play. The first byte of most says which one of several it is about.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Somebody asks for a token; the second byte says what is wrong with that.
+    Token(u8, u8),
+    /// A job: container, path, tickets from a nonce on, and what is wrong with it.
+    Job(u8, u8, u8, u8),
+    /// A session is wanted, or a single call: the app, tickets from a nonce on, and what is wrong with it.
+    Rent(u8, u8, u8),
+    /// A request of the n-th session.
+    Call(u8, u8),
+    /// The n-th session is paid on, with tickets from a nonce on.
+    Pay(u8, u8),
+    /// The n-th session is stopped.
+    Stop(u8),
+    /// A runner does something with its n-th session.
+    Manage(u8, u8),
+    /// A runner says that it lives, or goes.
+    Beat(u8),
+    /// A container registers, or goes.
+    Register(u8),
+    /// The n-th program does something.
+    Program(u8, u8),
+    /// The n-th open exchange takes what it was sent, less some bytes.
+    Take(u8, u8),
+    /// Whoever asked with the n-th open exchange goes.
+    Break(u8),
+    /// The orchestrator misbehaves in the n-th way from now on.
+    Quirk(u8),
+    /// The oldest record is durable, or was not kept.
+    Stored(bool),
+    /// Time passes: so many tenths of a second.
+    Pass(u8),
+}
+
+impl Step {
+    /// The next step of a reel.
+    #[must_use]
+    pub fn read(reel: &mut Reel<'_>) -> Self {
+        match reel.below(20) {
+            0 => Self::Token(reel.byte(), reel.byte()),
+            1..=3 => Self::Job(reel.byte(), reel.byte(), reel.below(16), reel.byte()),
+            4..=6 => Self::Rent(reel.byte(), reel.below(16), reel.byte()),
+            7 => Self::Call(reel.byte(), reel.byte()),
+            8 => Self::Pay(reel.byte(), reel.below(24)),
+            9 => Self::Stop(reel.byte()),
+            10 => Self::Manage(reel.byte(), reel.byte()),
+            11 => Self::Beat(reel.byte()),
+            12 => Self::Register(reel.byte()),
+            13 | 14 => Self::Program(reel.byte(), reel.byte()),
+            15 => Self::Take(reel.byte(), reel.byte()),
+            16 => Self::Break(reel.byte()),
+            17 => Self::Quirk(reel.byte()),
+            18 => Self::Stored(reel.below(8) != 0),
+            _ => Self::Pass(reel.byte()),
+        }
+    }
+}
+
+/// An answer to a peer, so far.
+#[derive(Debug, Default)]
+struct Answer {
+    path: String,
+    status: Option<u16>,
+    stream: bool,
+    over: bool,
+    body: Vec<u8>,
+    /// The bytes of the body that the peer has not taken yet.
+    unsent: usize,
+}
+
+/// Plays steps against an orchestrator.
+pub struct Player {
+    now: Time,
+    book: Exchanges,
+    machine: Orchestrator,
+    payer: Key,
+    paid: bool,
+    answers: BTreeMap<EffectId, Answer>,
+    open: Vec<EffectId>,
+    minted: u64,
+    unsaved: Vec<EffectId>,
+    /// Requests at programs, with the time when they came, and the secret of each session.
+    programs: Vec<(EffectId, Time)>,
+    secrets: BTreeMap<String, String>,
+    tokens: Vec<Token>,
+    demands: Vec<Challenge>,
+    /// The runner of each session that is rented.
+    rented: BTreeMap<String, String>,
+    runner_secret: String,
+    /// Tickets that were sent with a good signature: commitment and nonce.
+    sent: BTreeSet<([u8; 32], u32)>,
+    tickets: usize,
+    credited: Amount,
+    billed: Amount,
+    /// Requests for programs that were sent, and those that were handed on.
+    asked: (u32, u32),
+    /// Whether a place may be lost for ever.
+    leaky: bool,
+    storing: bool,
+    closed: bool,
+}
+
+const CONTAINERS: [&str; 2] = ["in", "out"];
+
+/// The apps that the operator set up: persistent ones first.
+const APPS: [&str; 4] = ["live", "out", "shot", "timed"];
+
+/// Places of each.
+const PLACES: u32 = 2;
+
+const PROGRAM: &str = "http://program:1";
+
+/// All channels that a stream may have.
+const WISHES: &str =
+    r#"{"enable_video_ingress":true,"enable_video_egress":true,"enable_data_output":true}"#;
+
+impl Player {
+    /// An orchestrator; the byte says whether it is paid, and its prices.
+    #[must_use]
+    pub fn new(flavour: u8) -> Self {
+        let now = Time::from_secs(1_700_000_000);
+        let account = Key::named("node").address();
+        let paid = flavour & 1 == 1;
+        let wei = i64::from(flavour) * 10_000_000 + 1;
+        let mut config = Config {
+            register_secret: Some("boot".to_owned()),
+            idle: Duration::from_secs(20),
+            ..Config::new(url("/"), account)
+        };
+        if paid {
+            let price = Price::new(1, 1).expect("a price");
+            config = config.on_chain(Payments::new(account, price, ChainView::development()));
+        }
+        let outside = || Worker::At(Url::parse(PROGRAM).expect("a URL"));
+        let tempo = Tempo {
+            takes: Duration::from_millis(300),
+            pace: Duration::from_millis(50),
+        };
+        for (name, worker) in CONTAINERS.into_iter().zip([Worker::Echo(tempo), outside()]) {
+            let container = Container {
+                capacity: PLACES,
+                price: Price::new(wei, 1).expect("a price"),
+                ..Container::new(worker)
+            };
+            config = config.with_container(name, container);
+        }
+        for (name, mode, worker, unit) in [
+            (
+                APPS[0],
+                Mode::Persistent,
+                Worker::Live(tempo),
+                Unit::Seconds,
+            ),
+            (APPS[1], Mode::Persistent, outside(), Unit::Seconds),
+            (APPS[2], Mode::SingleShot, Worker::Echo(tempo), Unit::Fixed),
+            (APPS[3], Mode::SingleShot, outside(), Unit::Seconds),
+        ] {
+            let app = App {
+                capacity: PLACES,
+                price: Some(AppPrice { wei, unit }),
+                proxy: name == APPS[1],
+                ..App::new("x/y", mode, worker)
+            };
+            config = config.with_app(name, app);
+        }
+        Self {
+            now,
+            book: Exchanges::default(),
+            machine: Orchestrator::new(now, config, [flavour; 32]),
+            payer: Key::named("payer"),
+            paid,
+            answers: BTreeMap::new(),
+            open: Vec::new(),
+            minted: 0,
+            unsaved: Vec::new(),
+            programs: Vec::new(),
+            secrets: BTreeMap::new(),
+            tokens: Vec::new(),
+            demands: Vec::new(),
+            rented: BTreeMap::new(),
+            runner_secret: String::new(),
+            sent: BTreeSet::new(),
+            tickets: 0,
+            credited: Amount::zero(),
+            billed: Amount::zero(),
+            asked: (0, 0),
+            leaky: false,
+            storing: false,
+            closed: false,
+        }
+    }
+
+    /// Plays one.
+    ///
+    /// # Panics
+    /// If an invariant breaks.
+    pub fn play(&mut self, step: &Step) {
+        match *step {
+            Step::Token(container, wrong) => self.token(container, wrong),
+            Step::Job(container, path, nonce, wrong) => self.job(container, path, nonce, wrong),
+            Step::Rent(app, nonce, wrong) => self.rent(app, nonce, wrong),
+            Step::Call(session, path) => {
+                let Some((session, runner)) = self.session(session) else {
+                    return;
+                };
+                let what = ["app/x?y", "app/start", "app/events", "app//x", "app"];
+                let path = what[usize::from(path) % what.len()];
+                self.asked.0 += 1;
+                self.send(
+                    &format!("/apps/{runner}/session/{session}/{path}"),
+                    &[],
+                    "one two",
+                );
+            }
+            Step::Pay(session, nonce) => {
+                let Some((session, runner)) = self.session(session) else {
+                    return;
+                };
+                let demand = self
+                    .demands
+                    .iter()
+                    .find(|demand| demand.manifest_id == session);
+                let Some(demand) = demand.cloned() else {
+                    return;
+                };
+                let paid = self.pay(&demand, nonce, 0);
+                let path = format!("/apps/{runner}/session/{session}/payment");
+                self.send(&path, &paid, "");
+            }
+            Step::Stop(session) => {
+                if let Some((session, runner)) = self.session(session) {
+                    self.send(&format!("/apps/{runner}/session/{session}/stop"), &[], "");
+                }
+            }
+            Step::Manage(session, what) => self.manage(session, what),
+            Step::Beat(what) => self.beat(what),
+            Step::Register(what) => {
+                let secret = if what > 240 { "wrong" } else { "boot" };
+                let name = CONTAINERS[usize::from(what) % 2];
+                let fields = [("authorization", secret.to_owned())];
+                if what.is_multiple_of(8) {
+                    // Its jobs go on, and their places with it.
+                    self.leaky = true;
+                    self.send("/capability/unregister", &fields, name);
+                } else {
+                    self.leaky = true;
+                    let body = format!(r#"{{"name":"{name}","url":"{PROGRAM}","capacity":2}}"#);
+                    self.send("/capability/register", &fields, &body);
+                }
+            }
+            Step::Program(which, what) => self.program(which, what),
+            Step::Take(which, less) => {
+                if let Some(id) = self.exchange(which)
+                    && let Some(answer) = self.answers.get_mut(&id)
+                {
+                    let taken = answer.unsent.saturating_sub(usize::from(less));
+                    answer.unsent -= taken;
+                    self.http(id, In::Sent(taken));
+                }
+            }
+            Step::Break(which) => {
+                if let Some(id) = self.exchange(which) {
+                    self.leave(id);
+                }
+            }
+            Step::Quirk(way) => {
+                let quirks = quirks(way);
+                self.leaky |= quirks.leaky_places;
+                self.machine.set_quirks(self.now, quirks);
+                self.drain();
+            }
+            Step::Stored(keeps) => self.stored(keeps),
+            Step::Pass(tenths) => {
+                // A program that is silent for longer than anybody else may be has died.
+                let now = self.now;
+                let silent =
+                    |(_, since): &&(EffectId, Time)| now.since(*since) > Duration::from_secs(80);
+                let silent: Vec<_> = self
+                    .programs
+                    .iter()
+                    .filter(silent)
+                    .map(|(id, _)| *id)
+                    .collect();
+                for id in silent {
+                    self.programs.retain(|(program, _)| *program != id);
+                    self.http(id, In::Failed(Fault::Broken("gone".into())));
+                }
+                self.leap(Duration::from_millis(u64::from(tenths) * 100));
+            }
+        }
+    }
+
+    /// Everybody goes home, and nothing may be left.
+    ///
+    /// # Panics
+    /// If something is.
+    pub fn finish(mut self) {
+        while !self.unsaved.is_empty() {
+            self.stored(true);
+        }
+        for id in std::mem::take(&mut self.open) {
+            self.http(id, In::Failed(Fault::Broken("gone".into())));
+        }
+        for (id, _) in std::mem::take(&mut self.programs) {
+            self.http(id, In::Failed(Fault::Broken("gone".into())));
+        }
+        for _ in 0..80 {
+            self.leap(Duration::from_secs(1));
+        }
+        for container in CONTAINERS {
+            let free = self.machine.free_places(container);
+            let whole = free == PLACES || self.leaky || free == 0;
+            assert!(whole, "{container} has {free} places");
+        }
+        assert_eq!(
+            self.machine.streams().count(),
+            0,
+            "no stream outlives its channels"
+        );
+        let singles = APPS[2..].iter().map(|app| self.machine.free_sessions(app));
+        assert_eq!(singles.sum::<u32>(), 2 * PLACES, "every call is over");
+        let figures = self.machine.figures();
+        assert_eq!(
+            (figures.credited, figures.billed),
+            (self.credited.clone(), self.billed.clone())
+        );
+        self.machine.close(self.now);
+        self.drain();
+        assert!(self.closed, "the last event is that it closed");
+        assert!(self.rented.is_empty(), "all sessions are over");
+    }
+
+    fn token(&mut self, container: u8, wrong: u8) {
+        let sender = self.payer.address();
+        let mut signature = self.payer.sign(identity_digest(sender));
+        signature.0[0] ^= u8::from(wrong > 240);
+        let sender = Sender((wrong < 200).then_some(SignedBy { sender, signature }));
+        let url = url("/process/token");
+        let request = Request::new(Method::Get, url)
+            .header(SENDER_HEADER, sender.to_header())
+            .header(
+                "livepeer-capability",
+                CONTAINERS[usize::from(container) % 2],
+            )
+            .body(Body::Stream);
+        let id = self.request(request);
+        self.http(id, In::End(Headers::new()));
+    }
+
+    fn job(&mut self, container: u8, path: u8, nonce: u8, wrong: u8) {
+        let job = JobRequest {
+            id: format!("s{}", wrong % 3),
+            request: match wrong {
+                250 => "x".to_owned(),
+                _ => format!(r#"{{"stream_id":"s{}"}}"#, wrong % 3),
+            },
+            parameters: match wrong {
+                255 => String::new(),
+                _ => WISHES.to_owned(),
+            },
+            capability: CONTAINERS[usize::from(container) % 2].to_owned(),
+            timeout_seconds: 1 + u32::from(wrong % 8),
+        };
+        let scheme = if wrong == 251 {
+            Scheme::Framed
+        } else {
+            Scheme::Texts
+        };
+        let signed = SignedBy {
+            sender: self.payer.address(),
+            signature: self.payer.sign(job.digest(scheme)),
+        };
+        let header = job.to_header((self.paid && wrong != 252).then_some(&signed));
+        let mut fields = vec![(JOB_HEADER, header)];
+        if let Some(token) = nth(wrong, &self.tokens).cloned()
+            && let Some(params) = token.ticket_params
+        {
+            let (payment, _) = self.tickets(&params, Some(token.price), nonce, wrong);
+            fields.push((PAYMENT_HEADER, payment.encode()));
+        }
+        let paths = [
+            "/process/request/x",
+            "/process/request/events",
+            "/process/request/status/422",
+            "/process/request/status/401",
+            "/process/request/silent",
+            "/process/request/",
+            "/ai/stream/start",
+            "/ai/stream/start",
+            "/ai/stream/update",
+            "/ai/stream/payment",
+            "/ai/stream/stop",
+        ];
+        let path = paths[usize::from(path) % paths.len()];
+        let body = match path.starts_with("/ai/") {
+            true => r#"{"params":{"a":1}}"#.to_owned(),
+            false => "word ".repeat(usize::from(wrong)),
+        };
+        self.asked.0 += 1;
+        self.send(path, &fields, &body);
+    }
+
+    fn rent(&mut self, app: u8, nonce: u8, wrong: u8) {
+        let app = APPS[usize::from(app) % APPS.len()];
+        let single = app == APPS[2] || app == APPS[3];
+        let path = if single { "app/events" } else { "session" };
+        let path = format!("/apps/{app}/{path}");
+        let begins = format!("/apps/{app}/");
+        let demand = self.demands.iter().rev();
+        let mut demand = demand.filter(|demand| demand.payment_url.path().starts_with(&begins));
+        let demand = demand.nth(usize::from(wrong % 2)).cloned();
+        let fields = match demand.filter(|_| !wrong.is_multiple_of(4)) {
+            Some(demand) => self.pay(&demand, nonce, wrong),
+            None if wrong == 248 => Vec::new(),
+            None => vec![(PAYER_ADDRESS_HEADER, self.payer.address().checksummed())],
+        };
+        self.asked.0 += u32::from(single);
+        self.send(&path, &fields, "one two three");
+    }
+
+    /// Payment and credentials under a demand, with whatever is wrong with them.
+    fn pay(&mut self, demand: &Challenge, nonce: u8, wrong: u8) -> Vec<(&'static str, String)> {
+        let Some(params) = demand.info.ticket_params.clone() else {
+            return Vec::new();
+        };
+        let (payment, _) = self.tickets(&params, demand.info.price, nonce, wrong);
+        let token = demand.info.auth_token.clone();
+        let mut manifest = demand.manifest_id.clone();
+        if wrong == 249 {
+            manifest.push('x');
+        }
+        let mut credentials = SegmentCredentials::for_payment(manifest, token, None);
+        let signature = self.payer.sign(credentials.digest());
+        credentials.signature = Bytes::copy_from_slice(&signature.0);
+        vec![
+            (PAYMENT_HEADER, payment.encode()),
+            (SEGMENT_HEADER, credentials.encode()),
+        ]
+    }
+
+    /// Two tickets; none if there is something wrong with that.
+    fn tickets(
+        &mut self,
+        params: &TicketParams,
+        price: Option<Price>,
+        nonce: u8,
+        wrong: u8,
+    ) -> (Payment, usize) {
+        let sender = self.payer.address();
+        let first = u32::from(nonce) * 2 + 1;
+        let count = if wrong == 253 { 0 } else { 2 };
+        let mut tickets = Vec::new();
+        for nonce in first..first + count {
+            let mut signature = self
+                .payer
+                .sign(Ticket::new(params, sender, nonce).digest())
+                .0;
+            if wrong == 254 {
+                signature[3] ^= 4;
+            } else {
+                self.sent.insert((params.recipient_rand_hash, nonce));
+            }
+            let signature = Bytes::copy_from_slice(&signature);
+            tickets.push(SenderParams { nonce, signature });
+        }
+        let count = tickets.len();
+        let payment = Payment {
+            sender,
+            tickets,
+            expected_price: price,
+            ticket_params: Some(params.clone()),
+        };
+        (payment, count)
+    }
+
+    fn manage(&mut self, session: u8, what: u8) {
+        let Some((session, runner)) = self.session(session) else {
+            return;
+        };
+        let secret = self.secrets.get(&session).cloned().unwrap_or_default();
+        let fields = [(SESSION_TOKEN_HEADER, secret)];
+        let path = |what: &str| format!("/runner/{runner}/session/{session}/{what}");
+        let channels = r#"{"channels":[{"name":"a/b"},{"name":"c","mime_type":"x/y"}]}"#;
+        match what % 8 {
+            0 => self.send(&path("stop"), &fields, ""),
+            1 => self.send(
+                &path("proxy"),
+                &fields,
+                r#"{"target_url":"http://program:1/ui"}"#,
+            ),
+            2 => self.send(
+                &path("proxy"),
+                &fields,
+                r#"{"target_url":"http://program:1/#x"}"#,
+            ),
+            3 => {
+                let mut request = post(&path("channels"), &fields);
+                request.method = Method::Delete;
+                let id = self.request(request);
+                self.http(id, In::Data(r#"{"channels":["c"]}"#.into()));
+                self.http(id, In::End(Headers::new()));
+            }
+            _ => self.send(&path("channels"), &fields, channels),
+        }
+    }
+
+    fn beat(&mut self, what: u8) {
+        let secret = match what % 4 {
+            0 => "boot".to_owned(),
+            _ => self.runner_secret.clone(),
+        };
+        let fields = [("authorization", secret)];
+        if what > 220 {
+            return self.send("/runners/mine/unregister", &fields, "");
+        }
+        let status = if what % 16 == 15 { "loading" } else { "ready" };
+        let price = r#"{"price":0.5,"currency":"usd","unit":"hour"}"#;
+        let body = format!(
+            r#"{{"runner_id":"mine","runner_url":"{PROGRAM}","app":"x/y","mode":"persistent","capacity":2,"status":"{status}","price_info":{price}}}"#
+        );
+        self.send("/runners/heartbeat", &fields, &body);
+    }
+
+    fn program(&mut self, which: u8, what: u8) {
+        let Some(&(id, _)) = nth(which, &self.programs) else {
+            return;
+        };
+        for (program, since) in &mut self.programs {
+            if *program == id {
+                *since = self.now;
+            }
+        }
+        let head = |status, content: &str| {
+            In::Reply(Response::new(status).header("content-type", content))
+        };
+        let data = |text: &'static str| In::Data(Bytes::from_static(text.as_bytes()));
+        let step = match what % 12 {
+            0 => head(200, "text/plain"),
+            1 => head(200, "text/event-stream"),
+            2 => head(401, "text/plain"),
+            3 => head(302, "text/plain"),
+            4 | 5 => data("data: x\n\ndata: "),
+            6 => data("data: [DONE]\n\n"),
+            7 => data("\n\n\n\n"),
+            8 => In::Data(Bytes::from(vec![b'x'; 70_000])),
+            9 | 10 => In::End(Headers::new()),
+            _ => In::Failed(Fault::Connect("refused".into())),
+        };
+        if matches!(step, In::End(_) | In::Failed(_)) {
+            self.programs.retain(|(program, _)| *program != id);
+        }
+        self.http(id, step);
+    }
+
+    fn stored(&mut self, keeps: bool) {
+        if self.unsaved.is_empty() {
+            return;
+        }
+        let id = self.unsaved.remove(0);
+        self.storing = keeps;
+        let answer = if keeps {
+            Ok(())
+        } else {
+            Err(StoreFailed("the disk is full".into()))
+        };
+        self.input(Input::Stored(id, answer));
+        self.storing = false;
+    }
+
+    fn session(&self, which: u8) -> Option<(String, String)> {
+        let found = nth(which, &self.rented)?;
+        Some((found.0.clone(), found.1.clone()))
+    }
+
+    fn exchange(&self, which: u8) -> Option<EffectId> {
+        nth(which, self.open.iter().copied())
+    }
+
+    fn send(&mut self, path: &str, fields: &[(&'static str, String)], body: &str) {
+        let id = self.request(post(path, fields));
+        self.http(id, In::Data(Bytes::copy_from_slice(body.as_bytes())));
+        self.http(id, In::End(Headers::new()));
+    }
+
+    fn request(&mut self, request: Request) -> EffectId {
+        let id = EffectId::by_peer(self.minted);
+        self.minted += 1;
+        let answer = Answer {
+            path: request.url.path().to_owned(),
+            ..Answer::default()
+        };
+        self.answers.insert(id, answer);
+        self.open.push(id);
+        self.http(id, In::Request(request));
+        id
+    }
+
+    fn leave(&mut self, id: EffectId) {
+        self.open.retain(|open| *open != id);
+        self.http(id, In::Failed(Fault::Broken("gone".into())));
+    }
+
+    /// The orchestrator says something to a peer.
+    fn answer(&mut self, id: EffectId, step: Out) {
+        let answer = self
+            .answers
+            .get_mut(&id)
+            .expect("only who asked is answered");
+        match step {
+            Out::Reply(head) => {
+                assert!(answer.status.is_none(), "one answer for each request");
+                answer.status = Some(head.status);
+                match head.body {
+                    Body::Stream => answer.stream = true,
+                    Body::Full(bytes) => {
+                        answer.body = bytes.to_vec();
+                        answer.over = true;
+                    }
+                    Body::Pieces(_) | Body::Empty => answer.over = true,
+                }
+            }
+            Out::Data(bytes) => {
+                assert!(answer.stream && !answer.over, "bytes belong to a body");
+                answer.unsent += bytes.len();
+            }
+            Out::End(_) => {
+                assert!(answer.stream && !answer.over, "a body ends once");
+                answer.over = true;
+            }
+            Out::Abort => answer.over = true,
+            Out::Pause | Out::Resume | Out::Report => {}
+            Out::Request(_) => panic!("a peer's exchange is not opened again"),
+        }
+        if answer.over {
+            self.open.retain(|open| *open != id);
+            self.answered(id);
+        }
+    }
+
+    fn answered(&mut self, id: EffectId) {
+        let Some(Answer {
+            path, status, body, ..
+        }) = self.answers.get(&id)
+        else {
+            return;
+        };
+        match (status, &**path) {
+            (Some(200), "/process/token") => {
+                let token = Token::from_json(body, &url("/"));
+                self.tokens.push(token.expect("what it says can be read"));
+            }
+            (Some(402), _) => {
+                let demand = Challenge::from_json(body).expect("what it says can be read");
+                self.demands.extend(demand);
+            }
+            (Some(200), "/runners/heartbeat") => {
+                let told: serde_json::Value = serde_json::from_slice(body).expect("JSON");
+                if let Some(secret) = told["heartbeat_secret"].as_str() {
+                    secret.clone_into(&mut self.runner_secret);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The orchestrator says something to a program.
+    fn tell_program(&mut self, id: EffectId, step: &Out) {
+        match step {
+            Out::Request(request) => {
+                assert_eq!(request.url.host(), "program");
+                let field = |name| request.headers.get(name).map(str::to_owned);
+                if let (Some(session), Some(secret)) =
+                    (field("livepeer-session-id"), field(SESSION_TOKEN_HEADER))
+                {
+                    self.secrets.insert(session, secret);
+                }
+                self.programs.push((id, self.now));
+            }
+            Out::Abort => self.programs.retain(|(program, _)| *program != id),
+            Out::Pause | Out::Resume => {}
+            other => panic!("a program is not told {other:?}"),
+        }
+    }
+}
+
+fn url(path: &str) -> Url {
+    Url::parse("https://orch:8935")
+        .expect("a URL")
+        .with_path(path)
+}
+
+fn post(path: &str, fields: &[(&'static str, String)]) -> Request {
+    let mut request = Request::new(Method::Post, url(path)).body(Body::Stream);
+    for (name, value) in fields {
+        request.headers.push(name, value.as_str());
+    }
+    request
+}
+
+/// The ways to misbehave.
+fn quirks(way: u8) -> Quirks {
+    let mut quirks = Quirks::default();
+    match way % 10 {
+        0 => quirks.leaky_places = true,
+        1 | 2 => quirks.flood = true,
+        3 => quirks.flat_status = true,
+        4 => quirks.refuse_0x = true,
+        5 => quirks.forget_every = std::num::NonZeroU32::new(2),
+        6 => quirks.delay = Duration::from_millis(500),
+        7 => quirks.refuse_payments = Some((400, "TicketParams expired".to_owned())),
+        _ => {}
+    }
+    quirks
+}
+
+impl Driven for Player {
+    type Machine = Orchestrator;
+
+    const PATIENT: bool = true;
+
+    fn parts(&mut self) -> (&mut Orchestrator, &mut Time) {
+        (&mut self.machine, &mut self.now)
+    }
+
+    fn book(&mut self) -> &mut Exchanges {
+        &mut self.book
+    }
+
+    fn is_over(&self) -> bool {
+        self.closed
+    }
+
+    fn effect(&mut self, id: EffectId, effect: Effect) {
+        match effect {
+            Effect::Http(step) if id.is_by_peer() => self.answer(id, step),
+            Effect::Http(step) => self.tell_program(id, &step),
+            Effect::Store(_) => self.unsaved.push(id),
+            Effect::Spend(_) => panic!("an orchestrator spends nothing"),
+            Effect::Sign(_) => panic!("nobody asked for a signature"),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Credited { tickets, value, .. } => {
+                assert!(self.storing, "nothing is credited before it is durable");
+                self.tickets += tickets;
+                self.credited += &value;
+                assert!(self.tickets <= self.sent.len(), "no ticket counts twice");
+            }
+            Event::Metered { fee, balance, .. } => {
+                self.billed += &fee;
+                assert!(balance >= Amount::zero(), "metering never overdraws");
+            }
+            Event::Billed { fee, .. } => self.billed += &fee,
+            Event::HandedOn { .. } => {
+                self.asked.1 += 1;
+                assert!(
+                    self.asked.1 <= self.asked.0,
+                    "no request is handed on twice"
+                );
+            }
+            Event::Rented {
+                runner, session, ..
+            } => {
+                let before = self.rented.insert(session, runner);
+                assert!(before.is_none(), "a session is rented once");
+            }
+            Event::Released { session, .. } => {
+                assert!(self.rented.remove(&session).is_some(), "and released once");
+            }
+            Event::Closed => self.closed = true,
+            _ => {}
+        }
+    }
+
+    fn idle(&mut self, _: Option<Time>) {
+        let most = PLACES as usize * (APPS.len() + 1);
+        assert!(self.rented.len() <= most, "no more sessions than places");
+    }
+}
+
+/// Plays what the bytes say.
+///
+/// # Panics
+/// If an invariant breaks.
+pub fn run(data: &[u8]) {
+    let mut reel = Reel::new(data);
+    let mut player = Player::new(reel.byte());
+    reel.play(Step::read, |step| player.play(step));
+    player.finish();
+}
