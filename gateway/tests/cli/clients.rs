@@ -18,6 +18,10 @@ const PYTHON: [&str; 3] = [
 ];
 /// The packages of Node, likewise.
 const NODE: [&str; 2] = ["openai@6.49.0", "@livepeer/ai@0.6.2"];
+/// The Python client of orchestrators; it names an older Python as too old for it, and runs there all the same.
+const GATEWAY: &str = "livepeer-gateway==1.0.0";
+/// The packages that it stands on.
+const UNDER_IT: [&str; 4] = ["aiohttp", "av", "grpcio", "protobuf"];
 /// How many examples schemathesis makes for each operation.
 const EXAMPLES: &str = "25";
 
@@ -54,6 +58,27 @@ fn clients_of_others_are_served() {
     for name in ["livepeer_ai_sdk.py", "openai_sdk.py"] {
         let tool = python.as_ref().map(|bin| bin.join("python"));
         judge(name, tool.map(|tool| script(&tool, name)));
+    }
+    let client = python_client();
+    for more in [&["--offchain"][..], &[]] {
+        let secret = ["--register-secret", "word"];
+        let network = Devnet::start(2, &[&secret, more].concat());
+        let signer = if more.is_empty() {
+            &*network.signer
+        } else {
+            "offchain"
+        };
+        judge(
+            "gateway_sdk.py",
+            client.as_ref().map(|tool| {
+                let mut command = Command::new(tool);
+                command.arg(scripts().join("gateway_sdk.py"));
+                command
+                    .arg(network.orchestrators.join(","))
+                    .args([signer, "word"]);
+                command
+            }),
+        );
     }
     let node = node();
     for name in ["livepeer_ai_sdk.mjs", "openai_sdk.mjs"] {
@@ -116,6 +141,28 @@ fn python() -> Option<PathBuf> {
             .args(PYTHON),
     )?;
     Some(bin)
+}
+
+/// A Python that has the client of orchestrators, or nothing where it cannot be had.
+fn python_client() -> Option<PathBuf> {
+    let place = place("clients-gateway");
+    let bin = place.join("bin");
+    if !bin.join("pip").exists() {
+        install(Command::new("python3").args(["-m", "venv"]).arg(&place))?;
+    }
+    let pip = |args: &[&str]| {
+        let mut command = Command::new(bin.join("pip"));
+        command.args(["install", "--quiet"]).args(args);
+        command
+    };
+    let built = ["--only-binary=:all:"];
+    install(&mut pip(&[&built[..], &UNDER_IT].concat()))?;
+    install(&mut pip(&[
+        "--no-deps",
+        "--ignore-requires-python",
+        GATEWAY,
+    ]))?;
+    Some(bin.join("python"))
 }
 
 /// A folder with Node's packages and the scripts that use them, or nothing where they cannot be had.
