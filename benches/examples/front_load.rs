@@ -16,7 +16,6 @@
 
 mod front_load {
     pub(crate) mod connection;
-    pub(crate) mod process;
 }
 
 use std::process::ExitCode;
@@ -26,8 +25,8 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use front_load::connection::{Connection, Target};
-use front_load::process::{Usage, steal};
 use livepeer_benches::front;
+use livepeer_benches::process::{Usage, steal};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 

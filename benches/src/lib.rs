@@ -5,3 +5,4 @@
 pub mod front;
 pub mod index;
 pub mod payment;
+pub mod process;

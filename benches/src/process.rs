@@ -6,16 +6,23 @@ use std::time::Duration;
 
 /// Processor time and memory of a process so far.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Usage {
-    pub(crate) cpu: Duration,
-    /// Bytes in memory now, and at most so far.
-    pub(crate) resident: u64,
-    pub(crate) most: u64,
+pub struct Usage {
+    /// Processor time.
+    pub cpu: Duration,
+    /// Bytes in memory now.
+    pub resident: u64,
+    /// Of those, the bytes that no file backs.
+    pub anonymous: u64,
+    /// Bytes in memory at most so far.
+    pub most: u64,
 }
 
 impl Usage {
-    /// Linux, with its usual hundred ticks a second.
-    pub(crate) fn of(pid: u32) -> io::Result<Self> {
+    /// The use of the process with that number, on a Linux with its usual hundred ticks a second.
+    ///
+    /// # Errors
+    /// If there is no such process.
+    pub fn of(pid: u32) -> io::Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let fields = stat.rsplit(')').next().unwrap_or_default();
         let ticks = fields.split_whitespace().skip(11).take(2);
@@ -29,12 +36,14 @@ impl Usage {
         Ok(Self {
             cpu: Duration::from_millis(ticks * 10),
             resident: bytes("VmRSS:"),
+            anonymous: bytes("RssAnon:"),
             most: bytes("VmHWM:"),
         })
     }
 
     /// The memory in words.
-    pub(crate) fn memory(&self) -> String {
+    #[must_use]
+    pub fn memory(&self) -> String {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         format!(
             "memory {:.1} MiB, at most {:.1}",
@@ -44,15 +53,26 @@ impl Usage {
     }
 }
 
+/// The files and sockets that a process has open.
+///
+/// # Errors
+/// If there is no such process.
+pub fn open_files(pid: u32) -> io::Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+}
+
 /// Ticks of the machine, and those that others on its host took.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ticks {
+pub struct Ticks {
     all: u64,
     stolen: u64,
 }
 
 /// The ticks so far.
-pub(crate) fn steal() -> io::Result<Ticks> {
+///
+/// # Errors
+/// Where the system is not Linux.
+pub fn steal() -> io::Result<Ticks> {
     let stat = fs::read_to_string("/proc/stat")?;
     let first = stat.lines().next().unwrap_or_default();
     let ticks: Vec<u64> = first
@@ -69,7 +89,8 @@ pub(crate) fn steal() -> io::Result<Ticks> {
 
 impl Ticks {
     /// The share that was stolen since.
-    pub(crate) fn since(&self, before: &Self) -> f64 {
+    #[must_use]
+    pub fn since(&self, before: &Self) -> f64 {
         (self.stolen - before.stolen) as f64 / (self.all - before.all).max(1) as f64
     }
 }
