@@ -176,6 +176,11 @@ impl Demux {
         self.events.pop_front()
     }
 
+    /// The PID of the video that is followed.
+    pub(crate) fn video_pid(&self) -> Option<u16> {
+        self.video.as_ref().map(|(pid, _)| *pid)
+    }
+
     /// The sequence parameter set of the pictures that came last.
     #[must_use]
     pub const fn sps(&self) -> Option<&h264::Sps> {

@@ -4,7 +4,7 @@
 //!
 //! - Streams that are MPEG-TS already stay as they are. [`segmenter`] is fed bytes and hands out segments; [`pace`] says
 //!   when a segment is due; [`retime`] is what the development network does to a stream so that its output can be told
-//!   from its input.
+//!   from its input, and [`overlay`] draws into it.
 //! - Frames come from and go to WebRTC and RTMP. [`h264`], [`opus`] and [`aac`] know what is in them, [`timeline`] gives
 //!   them a time that only goes forward, [`mux`] writes MPEG-TS as models read it soonest, [`demux`] takes a model's
 //!   output apart, and [`gop`] keeps what a viewer who comes later begins with.
@@ -45,6 +45,7 @@ pub mod h264;
 mod keyframe;
 pub mod mux;
 pub mod opus;
+pub mod overlay;
 pub mod pace;
 #[cfg(feature = "probe")]
 pub mod probe;
@@ -61,6 +62,7 @@ pub use error::{InputError, Warnings};
 pub use frame::{AccessUnit, Audio, AudioCodec, AudioTrack, Ticks, Tracks, VideoCodec};
 pub use gop::Gop;
 pub use mux::Mux;
+pub use overlay::Overlay;
 pub use pace::{Pacer, Speed};
 pub use retime::Retimer;
 pub use segmenter::{Segment, Segmenter};

@@ -214,50 +214,74 @@ impl Mux {
 
     fn packet_head(&mut self, out: &mut BytesMut, pid: Pid, starts: bool, control: u8) {
         let counter = &mut self.counters[pid as usize];
-        let [high, low] = pid.number().to_be_bytes();
-        out.put_slice(&[SYNC, u8::from(starts) << 6 | high, low, control | *counter]);
-        *counter = (*counter + 1) & 0xf;
+        packet_head(out, (pid.number(), counter), starts, control);
     }
 
-    /// Spreads `parts` over packets, the first of which has that adaptation field.
     fn packets(&mut self, out: &mut BytesMut, pid: Pid, adaptation: &[u8], parts: [&[u8]; 3]) {
-        let mut left: usize = parts.iter().map(|part| part.len()).sum();
-        let mut parts = parts.into_iter();
-        let mut part: &[u8] = &[];
-        let mut adaptation = Some(adaptation);
-        while left > 0 {
-            let starts = adaptation.is_some();
-            let field = adaptation.take().unwrap_or(&[]);
-            let used = if field.is_empty() { 0 } else { 1 + field.len() };
-            let room = PACKET - 4 - used;
-            let stuffing = room.saturating_sub(left);
-            let has_field = used + stuffing > 0;
-            self.packet_head(out, pid, starts, if has_field { 0x30 } else { 0x10 });
-            if has_field {
-                out.put_u8((used + stuffing - 1) as u8); // at most 183
-                out.put_slice(field);
-                match stuffing {
-                    // The length alone is one byte of stuffing, the flags, none of them set, another.
-                    stuffing if used > 0 => out.put_bytes(0xff, stuffing),
-                    0 | 1 => {}
-                    stuffing => {
-                        out.put_u8(0);
-                        out.put_bytes(0xff, stuffing - 2);
-                    }
+        let counter = &mut self.counters[pid as usize];
+        packets(out, (pid.number(), counter), adaptation, parts);
+    }
+}
+
+/// The packets of one more picture on a PID with that counter, for a stream that another multiplexer wrote.
+pub(crate) fn picture(out: &mut BytesMut, pid: u16, counter: &mut u8, unit: &AccessUnit) {
+    let mut head = BytesMut::with_capacity(PES_HEAD + 10);
+    let stamps = (unit.pts, (unit.pts != unit.dts).then_some(unit.dts));
+    let content = DELIMITER.len() + unit.data.len();
+    pes_head(&mut head, VIDEO_STREAM_ID, stamps, content);
+    packets(out, (pid, counter), &[], [&head, &DELIMITER, &unit.data]);
+}
+
+fn packet_head(out: &mut BytesMut, (pid, counter): (u16, &mut u8), starts: bool, control: u8) {
+    let [high, low] = pid.to_be_bytes();
+    out.put_slice(&[SYNC, u8::from(starts) << 6 | high, low, control | *counter]);
+    *counter = (*counter + 1) & 0xf;
+}
+
+/// Spreads `parts` over packets, the first of which has that adaptation field.
+fn packets(
+    out: &mut BytesMut,
+    (pid, counter): (u16, &mut u8),
+    adaptation: &[u8],
+    parts: [&[u8]; 3],
+) {
+    let mut left: usize = parts.iter().map(|part| part.len()).sum();
+    let mut parts = parts.into_iter();
+    let mut part: &[u8] = &[];
+    let mut adaptation = Some(adaptation);
+    while left > 0 {
+        let starts = adaptation.is_some();
+        let field = adaptation.take().unwrap_or(&[]);
+        let used = if field.is_empty() { 0 } else { 1 + field.len() };
+        let room = PACKET - 4 - used;
+        let stuffing = room.saturating_sub(left);
+        let has_field = used + stuffing > 0;
+        let control = if has_field { 0x30 } else { 0x10 };
+        packet_head(out, (pid, counter), starts, control);
+        if has_field {
+            out.put_u8((used + stuffing - 1) as u8); // at most 183
+            out.put_slice(field);
+            match stuffing {
+                // The length alone is one byte of stuffing, the flags, none of them set, another.
+                stuffing if used > 0 => out.put_bytes(0xff, stuffing),
+                0 | 1 => {}
+                stuffing => {
+                    out.put_u8(0);
+                    out.put_bytes(0xff, stuffing - 2);
                 }
             }
-            let mut take = room - stuffing;
-            left -= take;
-            while take > 0 {
-                if part.is_empty() {
-                    part = parts.next().unwrap_or(&[]);
-                    continue;
-                }
-                let (now, rest) = part.split_at(take.min(part.len()));
-                out.put_slice(now);
-                part = rest;
-                take -= now.len();
+        }
+        let mut take = room - stuffing;
+        left -= take;
+        while take > 0 {
+            if part.is_empty() {
+                part = parts.next().unwrap_or(&[]);
+                continue;
             }
+            let (now, rest) = part.split_at(take.min(part.len()));
+            out.put_slice(now);
+            part = rest;
+            take -= now.len();
         }
     }
 }

@@ -3,8 +3,8 @@
 //! Shifting is the second pipeline of the development network: its output is a valid stream that is not its input.
 //! PTS and DTS, PCR and OPCR, ESCR and the DTS of a seamless splice move by the same offset, modulo 2^33 ticks;
 //! the 27 MHz extensions of the clocks stay, since the offset is in ticks of 90 kHz. No stamp changes its width,
-//! so packets keep their places and their number. The picture stays as it is: to change it takes a decoder and an
-//! encoder, and of the latter there is none in Rust alone that compresses H.264.
+//! so packets keep their places and their number. The picture stays as it is; [`overlay`](crate::overlay) is what draws
+//! over it.
 //!
 //! Bytes go in as they come and leave as soon as they are final: a PES header that does not end in its first
 //! packet holds back what follows until the rest came, at most [`MAX_HELD`] bytes. Bytes outside of packets pass

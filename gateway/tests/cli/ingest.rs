@@ -288,9 +288,12 @@ fn ffmpeg_sends_and_every_picture_goes_through_the_model() {
         entry.rtmp
     );
     let whip = format!("http://{door}{LIVE}/cam2/whip");
-    for (name, form, sound, url) in [
-        ("cam1", "flv", "aac", rtmp),
-        ("cam2", "whip", "libopus", whip),
+    let drawn = format!("rtmp://{}/live/cam3?pipeline=clock", entry.rtmp);
+    // A clock is drawn into a second picture after each.
+    for (name, form, sound, url, made) in [
+        ("cam1", "flv", "aac", rtmp, 1),
+        ("cam2", "whip", "libopus", whip, 1),
+        ("cam3", "flv", "aac", drawn, 2),
     ] {
         let mut sender = Command::new(&program);
         sender.args(TEST).args(["-c:a", sound, "-f", form, &url]);
@@ -299,8 +302,8 @@ fn ffmpeg_sends_and_every_picture_goes_through_the_model() {
         let over = said
             .find(|line| line.contains("a live job is over"))
             .expect("its end");
-        for way in ["in", "out"] {
-            let wanted = format!("pictures_{way}={PICTURES}");
+        for (way, pictures) in [("in", PICTURES), ("out", made * PICTURES)] {
+            let wanted = format!("pictures_{way}={pictures}");
             assert!(over.contains(&wanted), "{name}: {over}");
         }
     }

@@ -3,11 +3,15 @@
 //! [`Stream`] takes one access unit after the other, in either form, and gives back Annex B: slices, SEI and parameter
 //! sets after four-byte start codes. Delimiters and filler are left out, parameter sets are remembered and put before an
 //! IDR picture that comes without, and a picture size beyond [`MAX_SIDE`] and [`MAX_PIXELS`] is refused.
+//!
+//! [`Drawing`] draws over pictures without a codec.
 
+mod draw;
 mod sps;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+pub use self::draw::{BLOCK, Block, Drawing};
 pub use self::sps::{BadSps, MAX_PIXELS, MAX_REORDER, MAX_SIDE, Sps};
 
 /// Bytes that an access unit has at most.

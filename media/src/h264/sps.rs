@@ -39,6 +39,33 @@ pub struct Sps {
     pub height: u32,
     /// Pictures that come before another which is shown earlier, at most; 0 if the stream does not say.
     pub reorder: u32,
+    /// How the slices of its pictures are written.
+    pub(super) slices: Slices,
+}
+
+/// Everything that has to be known to read the beginning of a slice, and to write one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slices {
+    /// The number of the set.
+    pub(super) set: u32,
+    /// The bits of a picture's number.
+    pub(super) number_bits: u32,
+    pub(super) order: Order,
+    /// Macroblocks in a row, and rows.
+    pub(super) size: (u32, u32),
+    /// Whether pictures are whole frames of eight bits, with half as much colour each way.
+    pub(super) plain: bool,
+}
+
+/// How the order in which pictures are shown is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// By a number of so many bits in each slice.
+    Counted(u32),
+    /// By rules that few use.
+    Ruled,
+    /// Pictures are shown in the order in which they are decoded.
+    Decoded,
 }
 
 impl Sps {
@@ -54,8 +81,9 @@ impl Sps {
 
 fn parse(bits: &mut Bits<'_>) -> Result<Sps, BadSps> {
     let (profile, constraints, level) = (bits.byte()?, bits.byte()?, bits.byte()?);
-    bits.number(31)?;
+    let set = bits.number(31)?;
     let mut chroma = 1;
+    let mut plain = true;
     if matches!(
         profile,
         100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135
@@ -64,16 +92,16 @@ fn parse(bits: &mut Bits<'_>) -> Result<Sps, BadSps> {
         if chroma == 3 {
             bits.skip(1)?; // planes of their own
         }
-        bits.number(6)?;
-        bits.number(6)?;
+        let deeper = bits.number(6)? + bits.number(6)?;
+        plain = chroma == 1 && deeper == 0;
         bits.skip(1)?;
         if bits.flag()? {
             scaling_lists(bits, if chroma == 3 { 12 } else { 8 })?;
         }
     }
-    bits.number(12)?;
-    match bits.number(2)? {
-        0 => _ = bits.number(12)?,
+    let number_bits = bits.number(12)? + 4;
+    let order = match bits.number(2)? {
+        0 => Order::Counted(bits.number(12)? + 4),
         1 => {
             bits.skip(1)?;
             bits.signed()?;
@@ -81,9 +109,10 @@ fn parse(bits: &mut Bits<'_>) -> Result<Sps, BadSps> {
             for _ in 0..bits.number(255)? {
                 bits.signed()?;
             }
+            Order::Ruled
         }
-        _ => {}
-    }
+        _ => Order::Decoded,
+    };
     bits.number(16)?;
     bits.skip(1)?;
     let wide = u64::from(bits.number(u32::MAX - 1)?) + 1;
@@ -125,6 +154,13 @@ fn parse(bits: &mut Bits<'_>) -> Result<Sps, BadSps> {
         height: height as u32, // likewise
         // Encoders that say nothing, or break off here, do not reorder.
         reorder: reorder(bits).ok().flatten().unwrap_or(0),
+        slices: Slices {
+            set,
+            number_bits,
+            order,
+            size: (wide as u32, high as u32), // both below MAX_SIDE
+            plain: plain && frames_only,
+        },
     })
 }
 
@@ -209,7 +245,7 @@ pub(super) fn first_number(payload: &[u8]) -> Option<u32> {
 }
 
 /// Bits of a NAL unit; the bytes that prevent start codes are passed over.
-struct Bits<'a> {
+pub(super) struct Bits<'a> {
     bytes: &'a [u8],
     at: usize,
     /// The bit of the byte that comes next, from the top.
@@ -218,7 +254,7 @@ struct Bits<'a> {
 }
 
 impl<'a> Bits<'a> {
-    const fn new(bytes: &'a [u8]) -> Self {
+    pub(super) const fn new(bytes: &'a [u8]) -> Self {
         Self {
             bytes,
             at: 0,
@@ -252,7 +288,7 @@ impl<'a> Bits<'a> {
     }
 
     /// An unsigned exp-Golomb number of at most `most`.
-    fn number(&mut self, most: u32) -> Result<u32, BadSps> {
+    pub(super) fn number(&mut self, most: u32) -> Result<u32, BadSps> {
         let mut zeros = 0;
         while !self.flag()? {
             zeros += 1;
@@ -268,6 +304,11 @@ impl<'a> Bits<'a> {
             .ok()
             .filter(|number| *number <= most)
             .ok_or(BadSps::Unreadable)
+    }
+
+    /// A number of that many bits, at most 32.
+    pub(super) fn bits(&mut self, count: u32) -> Result<u32, BadSps> {
+        (0..count).try_fold(0, |number, _| Ok(number << 1 | u32::from(self.flag()?)))
     }
 
     fn signed(&mut self) -> Result<i32, BadSps> {

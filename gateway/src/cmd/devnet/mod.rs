@@ -19,7 +19,7 @@ use super::stop::Stop;
 use crate::args::DevnetArgs;
 use crate::ui::{self, Failed, Outcome};
 use chaos::Crowd;
-use network::{CLOSES_WITHIN, NOOP, Network, Options, RETIME, Tell, Work, fresh_key};
+use network::{CLOCK, CLOSES_WITHIN, LIVE, NOOP, Network, Options, RETIME, Tell, Work, fresh_key};
 use process::{Kind, Process};
 
 /// Where a key for the signer may be given; command lines are seen by everybody on the machine.
@@ -103,15 +103,16 @@ fn introduction<R: Runtime>(
         text.push('\n');
     };
     for url in network.orchestrators() {
-        line(format!("orchestrator  {url}  models {NOOP}, {RETIME}"));
+        line(format!("orchestrator  {url}  models {}", LIVE.join(", ")));
     }
     for one in processes {
         let id = one
             .id()
             .map_or_else(String::new, |id| format!("  process {id}"));
         line(format!(
-            "orchestrator  {}  models {NOOP}, {RETIME}{id}",
-            one.url()
+            "orchestrator  {}  models {}{id}",
+            one.url(),
+            LIVE.join(", ")
         ));
     }
     let signer = network.signer();
@@ -153,7 +154,11 @@ fn introduction<R: Runtime>(
             &format!(" {paid}")
         };
         line(format!("  {me} info {url}{asks}"));
-        for (model, output) in [(NOOP, "out.ts"), (RETIME, "retimed.ts")] {
+        for (model, output) in [
+            (NOOP, "out.ts"),
+            (RETIME, "retimed.ts"),
+            (CLOCK, "clock.ts"),
+        ] {
             line(format!(
                 "  {me} live --orchestrator {url} {paid} --model-id {model} \
                  --input {input} --output {output}"

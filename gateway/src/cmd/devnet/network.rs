@@ -23,7 +23,7 @@ use livepeer_core::trickle::Start;
 use livepeer_core::wire::runner::Runner;
 use livepeer_core::wire::signer::ListedOrchestrator;
 use livepeer_core::{Address, Pipeline, Time};
-use livepeer_media::Retimer;
+use livepeer_media::{Overlay, Retimer};
 use livepeer_orchestrator::{
     EndReason, Event, Figures, ModelConfig, Orchestrator, Payments, PipelineFactory,
 };
@@ -45,6 +45,10 @@ use crate::ui::{Failed, Wei};
 pub(super) const NOOP: &str = "noop";
 /// The model that shifts every time stamp, so that its output can be told from its input.
 pub(super) const RETIME: &str = "retime";
+/// The model that draws a clock into every picture, so that its output can be seen to come from it.
+pub(super) const CLOCK: &str = "clock";
+/// The models of live video.
+pub(super) const LIVE: [&str; 3] = [NOOP, RETIME, CLOCK];
 /// The shift of the time stamps, in ticks of 90 kHz: an hour.
 const SHIFT: i64 = 3600 * 90_000;
 
@@ -90,7 +94,7 @@ pub(super) struct Work {
 impl Work {
     /// The models, as `pipeline/model`.
     fn listed(&self) -> Vec<String> {
-        let live = [NOOP, RETIME].map(|model| (Pipeline::LiveVideoToVideo, model));
+        let live = LIVE.map(|model| (Pipeline::LiveVideoToVideo, model));
         live.into_iter()
             .chain(self.batch.models())
             .map(|(pipeline, model)| format!("{pipeline}/{model}"))
@@ -362,6 +366,10 @@ impl<R: Runtime> Node<R> {
             .with_model(
                 RETIME,
                 ModelConfig::default().running(PipelineFactory::new(Retime::default)),
+            )
+            .with_model(
+                CLOCK,
+                ModelConfig::default().running(PipelineFactory::new(Clock::default)),
             );
         config = batch::with_models(config, &work.batch);
         config = programs::with_programs(config, &work.programs, &work.batch);
@@ -548,6 +556,20 @@ impl Default for Retime {
 }
 
 impl livepeer_orchestrator::Pipeline for Retime {
+    fn data(&mut self, bytes: &Bytes) -> Bytes {
+        self.0.push(bytes)
+    }
+
+    fn end(&mut self) -> Bytes {
+        self.0.finish()
+    }
+}
+
+/// The pipeline of [`CLOCK`].
+#[derive(Default)]
+struct Clock(Overlay);
+
+impl livepeer_orchestrator::Pipeline for Clock {
     fn data(&mut self, bytes: &Bytes) -> Bytes {
         self.0.push(bytes)
     }
