@@ -30,6 +30,12 @@ const HELLO_AGAIN: Duration = Duration::from_millis(30);
 const REPORTS_EVERY: Duration = Duration::from_secs(1);
 /// How many packets out of order are held: more than the largest key frame has, or the engine would give up on it.
 const REORDERED_VIDEO: usize = 512;
+/// At most this many packets of video are kept, and for how long, to be sent again to a viewer that lost them. The engine
+/// keeps three seconds of itself, a MiB of each stream of 2 Mbit/s; what is older than this is of no use to anybody who
+/// watches live.
+const KEPT_PACKETS: (usize, Duration) = (1_000, Duration::from_secs(1));
+/// The part of what is sent, of 1, that may be packets which are sent again: the engine's own.
+const MAX_REPEATED: f32 = 0.15;
 /// At most this many errors of the engine in a row end a session that is connected.
 const MAX_ERRORS: u32 = 32;
 
@@ -477,7 +483,11 @@ impl Peer {
         let undeclared = track.undeclared.take();
         if let Some((ssrc, repair)) = undeclared {
             let mut api = self.rtc.direct_api();
-            api.declare_stream_tx(ssrc, repair, track.mid, None);
+            let stream = api.declare_stream_tx(ssrc, repair, track.mid, None);
+            if kind == Kind::Video {
+                let (packets, time) = KEPT_PACKETS;
+                stream.set_rtx_cache(packets, time, Some(MAX_REPEATED));
+            }
         }
         let track = *track;
         let wallclock = self.clock.instant(captured);
