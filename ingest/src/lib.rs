@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bridge;
+mod fragments;
 pub mod port;
 pub mod rtmp;
 pub mod sdp;

@@ -347,6 +347,11 @@ impl Port {
             session.wake = None;
             self.settle(id, Ok(()));
         }
+        self.forget_over();
+    }
+
+    /// Forgets the sessions that ended long ago, or before too many others.
+    fn forget_over(&mut self) {
         while let Some((at, id)) = self.over.front().copied()
             && (at <= self.now || self.over.len() > MAX_REMEMBERED)
         {
@@ -599,6 +604,7 @@ impl Port {
             self.wakes.remove(&(at, id));
         }
         self.over.push_back((self.now + REMEMBERED, id));
+        self.forget_over();
     }
 
     /// How many senders wait for their peers: all, and those of one name.
@@ -637,3 +643,6 @@ impl Machine for Port {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

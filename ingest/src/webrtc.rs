@@ -17,9 +17,10 @@ use str0m::error::RtcError;
 use str0m::format::{Codec, CodecConfig, FormatParams};
 use str0m::media::{Frequency, KeyframeRequestKind, MediaData, MediaTime, Mid, Pt};
 use str0m::net::{Protocol, Receive};
-use str0m::rtp::{Extension, ExtensionMap, Ssrc};
+use str0m::rtp::{Extension, ExtensionMap, RawPacket, Ssrc};
 use str0m::{Candidate, IceCreds, Input, Output, Rtc};
 
+use crate::fragments::Fragments;
 use crate::sdp::{Answer, Kind, Offer, Role, Sender, Setup, Taken};
 
 /// How long after our first ClientHello we repeat it. ffmpeg 9 always loses the first one, and the engine's own
@@ -96,6 +97,10 @@ pub(crate) enum Happened {
     Connected,
     /// A picture or a packet of sound.
     Media(Kind, Box<MediaData>),
+    /// A picture whose packets do not make whole NAL units.
+    Torn,
+    /// Video of which nothing will ever be made.
+    Endless,
     /// The sender has been silent for a while, or is heard again.
     Paused(bool),
     /// The viewer asks for a key frame.
@@ -149,6 +154,8 @@ pub(crate) struct Peer {
     /// The local address that the engine believes in, one a family.
     ours: Vec<SocketAddr>,
     tracks: Vec<Track>,
+    /// Of each payload type of a sender's video: the engine joins each on its own.
+    fragments: Vec<(Pt, Fragments)>,
     hello: Hello,
     connected: bool,
     errors: u32,
@@ -191,12 +198,14 @@ impl Peer {
             })
             .set_reordering_size_video(REORDERED_VIDEO)
             .set_extension_map(extensions(offer));
-        if offer.role() == Role::Whep {
-            config = config
+        config = match offer.role() {
+            // A copy of each packet is little beside its decryption: see `fragments` for what it is good for.
+            Role::Whip { .. } => config.enable_raw_packets(true),
+            Role::Whep => config
                 .set_stats_interval(Some(Duration::from_secs(1)))
                 .set_rtcp_report_interval_audio(REPORTS_EVERY)
-                .set_rtcp_report_interval_video(REPORTS_EVERY);
-        }
+                .set_rtcp_report_interval_video(REPORTS_EVERY),
+        };
         *config.codec_config() = codecs(offer);
         let mut rtc = config.build(common.clock.instant(now));
         let mut ours = Vec::<SocketAddr>::new();
@@ -266,6 +275,7 @@ impl Peer {
             now,
             ours,
             tracks,
+            fragments: fragments(offer),
             hello: match offer.setup {
                 Setup::Active => Hello::Waiting,
                 Setup::Passive => Hello::None,
@@ -391,6 +401,10 @@ impl Peer {
                     if let Some(text) = self.note(&error) {
                         return Some(Out::Happened(Happened::Broken(text)));
                     }
+                    if matches!(error, RtcError::Packet(mid, ..) if self.kind(mid) == Some(Kind::Video))
+                    {
+                        return Some(Out::Happened(Happened::Torn));
+                    }
                 }
             }
         }
@@ -416,9 +430,25 @@ impl Peer {
                 self.connected = true;
                 Happened::Connected
             }
+            Event::RawPacket(packet) => {
+                let RawPacket::RtpRx(head, payload) = *packet else {
+                    return None;
+                };
+                let fragments = self.fragments(head.payload_type)?;
+                fragments.see(head.sequence_number, &payload);
+                if !fragments.is_endless() {
+                    return None;
+                }
+                Happened::Endless
+            }
             Event::MediaData(media) => {
                 self.errors = 0;
                 let kind = self.kind(media.mid)?;
+                let numbers = **media.seq_range.start()..=**media.seq_range.end();
+                let fragments = self.fragments(media.pt);
+                if fragments.is_some_and(|fragments| !fragments.claim(numbers)) {
+                    return Some(Happened::Torn);
+                }
                 Happened::Media(kind, Box::new(media))
             }
             Event::StreamPaused(paused) if self.kind(paused.mid) == Some(Kind::Video) => {
@@ -438,6 +468,12 @@ impl Peer {
             .iter()
             .find(|track| track.mid == mid)
             .map(|track| track.kind)
+    }
+
+    fn fragments(&mut self, payload: Pt) -> Option<&mut Fragments> {
+        let mut all = self.fragments.iter_mut();
+        all.find(|(of, _)| *of == payload)
+            .map(|(_, fragments)| fragments)
     }
 
     fn track(&self, kind: Kind) -> Option<Track> {
@@ -583,6 +619,17 @@ fn codecs(offer: &Offer) -> CodecConfig {
         }
     }
     config
+}
+
+fn fragments(offer: &Offer) -> Vec<(Pt, Fragments)> {
+    let video = match offer.role() {
+        Role::Whip { .. } => offer.section(Kind::Video),
+        Role::Whep => None,
+    };
+    let formats = video.into_iter().flat_map(|(_, taken)| &taken.formats);
+    formats
+        .map(|format| (Pt::new_with_value(format.number), Fragments::default()))
+        .collect()
 }
 
 fn extensions(offer: &Offer) -> ExtensionMap {

@@ -249,7 +249,7 @@ impl Viewer {
                 return Err(End::NotConnected("DTLS failed"));
             }
             Happened::Broken(text) => return Err(End::Broken(text)),
-            Happened::Media(..) | Happened::Paused(_) => {}
+            Happened::Media(..) | Happened::Torn | Happened::Endless | Happened::Paused(_) => {}
         }
         Ok(())
     }

@@ -36,6 +36,8 @@ pub const CONSENT: Duration = Duration::from_secs(10);
 pub const KEY_FRAME_PAUSE: Duration = Duration::from_millis(500);
 /// At most this many bytes a second come from a sender, over [`RATE_WINDOW`].
 pub const MAX_BYTES_A_SECOND: u64 = 50_000_000 / 8;
+/// Bytes that a datagram counts for at least: small ones cost as much work.
+pub const LEAST_COUNTED: usize = 512;
 /// How long a sender's rate is measured.
 pub const RATE_WINDOW: Duration = Duration::from_secs(2);
 /// At most this many bytes of pictures are held until the tracks are known.
@@ -201,7 +203,7 @@ impl Whip {
         if now.since(*since) >= RATE_WINDOW {
             (*since, *bytes) = (now, 0);
         }
-        *bytes += datagram.data.len() as u64;
+        *bytes += datagram.data.len().max(LEAST_COUNTED) as u64;
         if *bytes > MAX_BYTES_A_SECOND * RATE_WINDOW.as_secs() {
             return Err(End::InputRate);
         }
@@ -302,6 +304,11 @@ impl Whip {
                 }
             }
             Happened::Media(kind, media) => self.media(now, kind, &media)?,
+            Happened::Endless => {
+                return Err(End::BadVideo("a NAL unit without an end".to_owned()));
+            }
+            // As good as none.
+            Happened::Torn => self.unit(now, Ticks::ZERO, &[])?,
             Happened::Paused(true) => {
                 self.stalled = true;
                 self.said.push_back(Said::Stalled);
@@ -357,7 +364,12 @@ impl Whip {
         }
         let stamp = webrtc::ticks(media.time);
         let pts = Ticks(self.microseconds.next(now.since(Time::ZERO), stamp.0));
-        match self.video.annex_b(&media.data) {
+        self.unit(now, pts, &media.data)
+    }
+
+    /// Takes an access unit.
+    fn unit(&mut self, now: Time, pts: Ticks, data: &[u8]) -> Result<(), End> {
+        match self.video.annex_b(data) {
             Ok(Some(picture)) => {
                 if picture.key {
                     self.key_due = None;

@@ -1,6 +1,7 @@
 //! WHIP and WHEP: offers and answers, the port, sessions.
 
 mod doors;
+mod hostile;
 mod offers;
 mod senders;
 mod viewers;

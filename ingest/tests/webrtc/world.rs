@@ -18,7 +18,7 @@ use str0m::media::{
     Direction, Frequency, KeyframeRequestKind, MediaData, MediaKind, MediaTime, Mid,
 };
 use str0m::net::{Protocol, Receive};
-use str0m::rtp::Extension;
+use str0m::rtp::{Extension, RtpWrite};
 use str0m::{Candidate, Input, Rtc};
 
 pub(crate) const PORT: &str = "192.0.2.1:8189";
@@ -185,7 +185,27 @@ impl World {
         change: impl FnOnce(&str) -> String,
     ) -> (usize, SessionId) {
         let at = SocketAddr::from(([192, 0, 2, 2], 5_000 + self.clients.len() as u16));
-        let mut client = Client::new(self.instant(), at, door);
+        let client = Client::new(self.instant(), at, door);
+        self.join_as(client, door, stream, change)
+    }
+
+    /// Lets in a sender whose packets are written one by one.
+    pub(crate) fn join_by_packets(&mut self, stream: &str) -> (usize, SessionId) {
+        let at = SocketAddr::from(([192, 0, 2, 2], 5_000 + self.clients.len() as u16));
+        let client = Client::of_packets(self.instant(), at);
+        let joined = self.join_as(client, Door::Whip, stream, str::to_owned);
+        self.run(Duration::from_millis(200));
+        assert!(self.clients[joined.0].connected.is_some());
+        joined
+    }
+
+    fn join_as(
+        &mut self,
+        mut client: Client,
+        door: Door,
+        stream: &str,
+        change: impl FnOnce(&str) -> String,
+    ) -> (usize, SessionId) {
         let name = if door == Door::Whip { "whip" } else { "whep" };
         let exchange = self.post(
             door,
@@ -233,6 +253,13 @@ impl World {
             .collect();
         script.sort_by_key(|(at, ..)| *at);
         self.clients[client].script = script.into();
+    }
+
+    /// Sends a packet of a sender that writes its own, and lets a millisecond pass.
+    pub(crate) fn send(&mut self, client: usize, packet: Packet<'_>) {
+        let now = self.instant();
+        self.clients[client].write(now, packet);
+        self.run(Duration::from_millis(1));
     }
 
     pub(crate) fn run(&mut self, time: Duration) {
@@ -340,6 +367,16 @@ impl World {
     }
 }
 
+/// A packet of RTP as a sender of packets writes it.
+#[derive(Clone, Copy)]
+pub(crate) struct Packet<'a> {
+    pub(crate) video: bool,
+    pub(crate) number: u64,
+    pub(crate) stamp: u32,
+    pub(crate) marker: bool,
+    pub(crate) payload: &'a [u8],
+}
+
 pub(crate) fn text(reply: &Response) -> String {
     match &reply.body {
         Body::Full(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
@@ -349,8 +386,18 @@ pub(crate) fn text(reply: &Response) -> String {
 
 impl Client {
     pub(crate) fn new(now: Instant, at: SocketAddr, door: Door) -> Self {
+        Self::made(now, at, door, false)
+    }
+
+    /// A sender whose packets are written one by one.
+    fn of_packets(now: Instant, at: SocketAddr) -> Self {
+        Self::made(now, at, Door::Whip, true)
+    }
+
+    fn made(now: Instant, at: SocketAddr, door: Door, packets: bool) -> Self {
         let extension = Extension::PlayoutDelay;
-        let mut rtc = Rtc::builder().set_extension(9, extension).build(now);
+        let config = Rtc::builder().set_extension(9, extension);
+        let mut rtc = config.set_rtp_mode(packets).build(now);
         rtc.add_local_candidate(Candidate::host(at, "udp").unwrap());
         let direction = match door {
             Door::Whip => Direction::SendOnly,
@@ -384,6 +431,21 @@ impl Client {
             .sdp_api()
             .accept_answer(self.pending.take().unwrap(), answer)
             .unwrap();
+    }
+
+    fn write(&mut self, now: Instant, packet: Packet<'_>) {
+        let mid = if packet.video {
+            self.mids.0
+        } else {
+            self.mids.1
+        };
+        let payload_type = self.rtc.media(mid).unwrap().remote_pts()[0];
+        let number = packet.number.into();
+        let written = RtpWrite::new(payload_type, number, packet.stamp, now, packet.payload);
+        let mut api = self.rtc.direct_api();
+        let stream = api.stream_tx_by_mid(mid, None).unwrap();
+        stream.set_unpaced(true);
+        stream.write_rtp(written.marker(packet.marker));
     }
 
     pub(crate) fn ask_for_key_frame(&mut self) {
