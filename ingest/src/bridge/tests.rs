@@ -281,6 +281,7 @@ fn sound_is_announced_if_it_comes_in_half_a_second_and_never_later() {
     assert!(times(&early.frames(), false).is_empty());
 }
 
+/// Media spec 8, row 24.
 #[test]
 fn sound_that_stops_is_followed_by_silence_until_it_comes_again() {
     let mut played = Played::new(true);

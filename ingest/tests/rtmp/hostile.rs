@@ -40,6 +40,7 @@ fn chunk_head(chunk_stream: u16, kind: u8, length: usize) -> Vec<u8> {
     head
 }
 
+/// Media spec 8, row 30.
 #[test]
 fn what_is_not_rtmp_is_closed_at_its_first_byte() {
     for bytes in [
@@ -53,6 +54,7 @@ fn what_is_not_rtmp_is_closed_at_its_first_byte() {
     }
 }
 
+/// Media spec 8, row 31.
 #[test]
 fn a_peer_that_says_one_byte_is_closed_after_five_seconds() {
     let (mut listener, peer) = heard(&[3]);
@@ -62,6 +64,7 @@ fn a_peer_that_says_one_byte_is_closed_after_five_seconds() {
     assert!(listener.is_closed(peer));
 }
 
+/// Media spec 8, rows 32 and 33.
 #[test]
 fn announced_lengths_are_bounded() {
     let begun = publish("live", "cam1");
@@ -89,6 +92,7 @@ fn announced_lengths_are_bounded() {
     assert!(is_refused(&with(&most)));
 }
 
+/// Media spec 8, row 34.
 #[test]
 fn impossible_chunk_sizes_are_refused_and_huge_ones_taken() {
     let size = |size: u32| {
@@ -108,6 +112,7 @@ fn impossible_chunk_sizes_are_refused_and_huge_ones_taken() {
     );
 }
 
+/// Media spec 8, row 35.
 #[test]
 fn commands_that_cannot_be_read_are_refused() {
     let with = |payload: &[u8]| [handshake(), message(msg_type::COMMAND_AMF0, 0, payload)].concat();
@@ -133,6 +138,7 @@ fn commands_that_cannot_be_read_are_refused() {
     );
 }
 
+/// Media spec 8, row 36.
 #[test]
 fn little_is_taken_before_publish() {
     let begun = [handshake(), connect("live")].concat();
@@ -163,6 +169,7 @@ fn little_is_taken_before_publish() {
     assert!(listener.is_closed(peer));
 }
 
+/// Media spec 8, row 37.
 #[test]
 fn commands_in_the_wrong_order_are_refused() {
     let publish = command(
@@ -211,6 +218,7 @@ fn commands_in_the_wrong_order_are_refused() {
     }
 }
 
+/// Media spec 8, row 38.
 #[test]
 fn acknowledgements_have_a_floor_and_pings_an_answer() {
     let mut listener = Listener::new(Config::default());
@@ -241,6 +249,7 @@ fn acknowledgements_have_a_floor_and_pings_an_answer() {
     assert!(listener.take_sent(client.id).is_empty() && !listener.is_closed(client.id));
 }
 
+/// Media spec 8, row 40.
 #[test]
 fn eight_damaged_tags_in_a_row_close_the_connection() {
     let mut listener = Listener::new(Config::default());
@@ -267,6 +276,7 @@ fn eight_damaged_tags_in_a_row_close_the_connection() {
     assert_eq!(listener.stalled.len(), 1, "it may come back");
 }
 
+/// Media spec 8, row 44.
 #[test]
 fn script_data_are_not_believed() {
     let mut listener = Listener::new(Config::default());

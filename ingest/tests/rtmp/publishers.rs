@@ -349,6 +349,7 @@ fn connections_are_bounded_in_all_and_by_address() {
     assert!(!listener.is_closed(other));
 }
 
+/// Media spec 8, row 39.
 #[test]
 fn an_address_that_guesses_keys_has_to_wait() {
     let mut listener = Listener::new(Config::default());

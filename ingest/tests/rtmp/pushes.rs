@@ -12,7 +12,9 @@ use livepeer_ingest::rtmp::{Config, ConnectionId, LAST_WORDS};
 use livepeer_media::aac;
 use livepeer_media::frame::{AccessUnit, Audio, AudioCodec, AudioTrack, Ticks, Tracks, VideoCodec};
 
-use super::peer::{Listener, VIDEO_CONFIG};
+use rtmp_runtime::amf0::Amf0Value;
+
+use super::peer::{Listener, VIDEO_CONFIG, command, text};
 
 const TARGET: &str = "rtmp://out.example/live/cam1?token=abc";
 
@@ -346,6 +348,7 @@ fn attempts_are_repeated_after_growing_pauses() {
     assert!(waits <= FIRST_PAUSE + FIRST_PAUSE / 4, "{waits:?}");
 }
 
+/// Media spec 8, row 59.
 #[test]
 fn a_refused_name_is_the_end() {
     let mut pushing = Pushing::new(None, Sound::AacAndOpus);
@@ -378,6 +381,7 @@ fn a_server_that_says_nothing_is_given_up() {
     assert_eq!(lost, Some("no answer to publish in time"));
 }
 
+/// Media spec 8, row 59.
 #[test]
 fn a_slow_server_loses_pictures_up_to_the_next_key_frame_and_holds_little() {
     let mut pushing = Pushing::new(None, Sound::AacAndOpus);
@@ -521,5 +525,31 @@ fn a_server_that_cannot_be_understood_is_left() {
         matches!(pushing.events[..], [Event::Lost(..)]),
         "{:?}",
         pushing.events
+    );
+}
+
+/// Media spec 8, row 59: somewhere else, again and again.
+#[test]
+fn a_server_that_asks_to_connect_again_is_followed_once() {
+    let info = [
+        ("level", text("error")),
+        ("code", text("NetConnection.Connect.ReconnectRequest")),
+        ("description", text("rtmp://elsewhere.example/live")),
+    ];
+    let info = Amf0Value::Object(info.map(|(key, value)| (key.to_owned(), value)).into());
+    let mut pushing = Pushing::new(None, Sound::AacAndOpus);
+    pushing.odd = command("onStatus", 0.0, &[Amf0Value::Null, info]).leak();
+    pushing.cut();
+    pushing.events.clear();
+    pushing.pass(2 * FIRST_PAUSE);
+    assert!(
+        matches!(pushing.events[..], [Event::Lost(..)]),
+        "{:?}",
+        pushing.events
+    );
+    assert_eq!(
+        pushing.listener.over.len(),
+        3,
+        "the first, and two after it"
     );
 }

@@ -176,6 +176,7 @@ fn a_recording_in_one_piece_gives_the_same_frames() {
     }
 }
 
+/// Media spec 8, row 43.
 #[test]
 fn codecs_that_live_jobs_do_not_take_are_refused_by_name() {
     for name in NAMES {

@@ -163,6 +163,7 @@ fn requests_that_are_none_of_ours_get_their_statuses() {
     }
 }
 
+/// Media spec 8, row 28.
 #[test]
 fn guesses_at_sessions_are_slowed_down() {
     let mut world = World::new();
@@ -175,6 +176,7 @@ fn guesses_at_sessions_are_slowed_down() {
     assert_eq!(world.ask(Method::Delete, Door::Whip, &guess).status, 404);
 }
 
+/// Media spec 8, row 29.
 #[test]
 fn candidates_of_the_peer_are_taken_and_thrown_away() {
     let mut world = World::new();
@@ -220,6 +222,7 @@ fn candidates_of_the_peer_are_taken_and_thrown_away() {
     assert!(statuses.contains(&429), "{statuses:?}");
 }
 
+/// Media spec 8, row 10.
 #[test]
 fn offers_without_peers_are_bounded() {
     let mut world = World::new();

@@ -193,6 +193,7 @@ fn packetization_mode_0_is_taken_if_there_is_no_other() {
     }
 }
 
+/// Media spec 8, rows 1, 6 and 8.
 #[test]
 fn text_that_is_no_offer_is_refused_as_such() {
     let whole = ffmpeg();
@@ -246,6 +247,7 @@ fn text_that_is_no_offer_is_refused_as_such() {
     );
 }
 
+/// Media spec 8, row 7.
 #[test]
 fn offers_that_cannot_be_served_are_refused_with_a_reason() {
     let whole = ffmpeg();
@@ -366,6 +368,7 @@ fn a_data_channel_is_rejected_and_the_media_beside_it_is_taken() {
     assert!(answer.contains("a=group:BUNDLE 0 1\r\n"));
 }
 
+/// Media spec 8, rows 2 to 5.
 #[test]
 fn endless_offers_are_refused_and_the_engine_sees_little_of_any() {
     let whole = ffmpeg();

@@ -121,6 +121,7 @@ fn who_never_connects_is_dropped_in_time() {
     );
 }
 
+/// Media spec 8, row 9.
 #[test]
 fn a_certificate_that_was_not_announced_ends_the_session() {
     let mut world = World::new();
@@ -148,6 +149,7 @@ fn a_certificate_that_was_not_announced_ends_the_session() {
     assert_eq!(world.frames(), (0, 0));
 }
 
+/// Media spec 8, row 20.
 #[test]
 fn who_sends_no_video_or_no_key_frame_is_told_so() {
     let mut world = World::new();
@@ -289,6 +291,7 @@ fn our_first_hello_is_repeated_once_and_nothing_else_is() {
     assert_eq!(once.len(), records.len());
 }
 
+/// Media spec 8, row 12.
 #[test]
 fn an_address_is_believed_only_after_the_checksum() {
     let mut world = World::new();
@@ -339,6 +342,7 @@ fn an_address_is_believed_only_after_the_checksum() {
     assert!(world.sent.iter().all(|sent| sent.peer != thief));
 }
 
+/// Media spec 8, row 13.
 #[test]
 fn a_phone_that_changes_its_network_is_followed_and_addresses_are_bounded() {
     let mut world = World::new();
@@ -373,6 +377,7 @@ fn a_phone_that_changes_its_network_is_followed_and_addresses_are_bounded() {
     assert!(ended(&world).is_empty(), "{:?}", ended(&world));
 }
 
+/// Media spec 8, row 18.
 #[test]
 fn a_flood_of_media_ends_the_session() {
     let mut world = World::new();

@@ -115,6 +115,7 @@ fn who_joins_later_gets_the_pictures_since_the_last_key_frame_at_once() {
     assert!(gaps.is_empty(), "{gaps:?} of {}", video.len());
 }
 
+/// Media spec 8, row 25.
 #[test]
 fn a_viewer_that_lost_its_picture_gets_the_group_once() {
     let (mut world, _) = looped();
@@ -156,6 +157,7 @@ fn a_break_of_the_stream_keeps_viewers_and_their_stamps_going() {
     assert!(stamps.is_sorted(), "stamps go on");
 }
 
+/// Media spec 8, row 26.
 #[test]
 fn viewers_are_bounded_and_leave_room() {
     let (mut world, _) = looped();

@@ -52,6 +52,7 @@ const VIDEO_ONLY: Tracks = Tracks {
     ..BOTH
 };
 
+/// Media spec 8, row 49.
 #[test]
 fn recordings_give_the_frames_that_another_reader_counts() {
     // Pictures, packets of sound and times of key frames as ffprobe tells them.
@@ -285,6 +286,7 @@ fn a_gap_drops_the_frames_that_it_broke_off_and_no_others() {
     assert!(pictures(&before).len() > 5 && pictures(&after).len() > 20);
 }
 
+/// Media spec 8, row 45.
 #[test]
 fn without_tables_nothing_is_told_but_that() {
     let events = events_of(ts!("no-tables"), 1000);
@@ -313,6 +315,7 @@ fn damage_costs_the_frames_that_it_hit() {
     assert_eq!(same.count(), whole.len() - 2);
 }
 
+/// Media spec 8, row 50.
 #[test]
 fn other_codecs_are_told_and_left_out() {
     let events = events_of(ts!("hevc-opus"), 1000);
@@ -358,6 +361,7 @@ fn other_codecs_are_told_and_left_out() {
     assert_eq!(sounds[1].pts - sounds[0].pts, Ticks(1920));
 }
 
+/// Media spec 8, row 46.
 #[test]
 fn of_many_programs_and_streams_the_first_is_followed() {
     let mut mux = testing::Mux::default();
@@ -387,6 +391,7 @@ fn of_many_programs_and_streams_the_first_is_followed() {
     assert_eq!(pictures(&events)[0].pts, Ticks(i64::from(VIDEO)));
 }
 
+/// Media spec 8, row 46.
 #[test]
 fn tables_with_a_wrong_checksum_are_ignored() {
     let mut bytes = ts!("h264-only").to_vec();
@@ -396,6 +401,7 @@ fn tables_with_a_wrong_checksum_are_ignored() {
     assert_eq!(pictures(&events).len(), 30, "from the second tables on");
 }
 
+/// Media spec 8, row 48.
 #[test]
 fn junk_is_searched_for_packets_and_given_up_in_time() {
     let mut demux = Demux::new();
@@ -416,6 +422,7 @@ fn junk_is_searched_for_packets_and_given_up_in_time() {
     assert!(hopeless.buffer.len() <= 2 * junk.len());
 }
 
+/// Media spec 8, row 48.
 #[test]
 fn packets_that_nobody_can_read_are_left_out() {
     let mut bytes = ts!("bounded-h264-opus").to_vec();
@@ -459,6 +466,7 @@ fn events_after(pes: &[u8]) -> Vec<Event> {
     events
 }
 
+/// Media spec 8, row 47.
 #[test]
 fn a_bad_pes_costs_itself_alone() {
     let dropped = |reason| vec![Event::Dropped(reason)];
@@ -482,6 +490,7 @@ fn a_bad_pes_costs_itself_alone() {
     assert_eq!(events_after(&huge), dropped(Dropped::TooLarge));
 }
 
+/// Media spec 8, row 47.
 #[test]
 fn a_picture_without_a_time_follows_the_last_one() {
     let mut mux = testing::Mux::default();
@@ -502,6 +511,7 @@ fn a_picture_without_a_time_follows_the_last_one() {
     assert_eq!(times, [9000, 12_000, 15_000, 20_000]);
 }
 
+/// Media spec 8, row 51.
 #[test]
 fn several_packets_of_opus_may_share_a_pes_and_bad_ones_end_it() {
     let good = [0x7f, 0xe0, 3, 0xfc, 0xff, 0xfe];

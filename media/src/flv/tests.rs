@@ -71,6 +71,7 @@ fn configurations_and_end_tags_do_not_count_as_time() {
     assert_eq!(second.dts, Ticks::from_millis(16_776_212));
 }
 
+/// Media spec 8, row 42.
 #[test]
 fn stamps_wrap_at_31_bits_and_at_32() {
     for wrap in [1_u64 << 31, 1 << 32] {
@@ -90,6 +91,7 @@ fn stamps_wrap_at_31_bits_and_at_32() {
     }
 }
 
+/// Media spec 8, row 42.
 #[test]
 fn composition_times_are_believed_up_to_ten_seconds() {
     let mut reader = configured();
@@ -119,6 +121,7 @@ fn a_key_frame_is_marked_as_one_and_has_an_idr_picture() {
     }
 }
 
+/// Media spec 8, row 43.
 #[test]
 fn codecs_that_are_not_carried_are_named() {
     let video = |body: &'static [u8]| {
@@ -218,6 +221,7 @@ fn enhanced_tags_are_read_behind_extensions_and_within_tracks() {
     }
 }
 
+/// Media spec 8, rows 40 and 41.
 #[test]
 fn damaged_tags_are_dropped_and_eight_in_a_row_are_the_end() {
     let extensions = [&[0x97][..], &b"\x00x\x07".repeat(MAX_MOD_EX + 1)].concat();

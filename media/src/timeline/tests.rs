@@ -38,6 +38,7 @@ fn a_job_begins_at_one_second_and_time_goes_on_as_the_stamps_do() {
     assert_eq!(timeline.jumps(), 0);
 }
 
+/// Media spec 8, rows 19 and 49.
 #[test]
 fn a_jump_of_either_direction_counts_as_one_frame() {
     for jump in [-1, -1_000_000_000, MAX_STEP.0 + 1, 1 << 60] {
@@ -119,6 +120,7 @@ fn sound_with_a_clock_of_its_own_is_placed_by_arrival_and_moved_by_reports() {
     );
 }
 
+/// Media spec 8, row 25.
 #[test]
 fn absurd_reports_are_not_believed() {
     for micros in [3_000_000 + 5_001_000, -6_000_000, i64::MIN, i64::MAX] {

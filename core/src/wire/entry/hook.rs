@@ -289,6 +289,7 @@ mod tests {
         assert_eq!(plain.input(), "rtmp://10.0.0.9/ai/cam1");
     }
 
+    /// Media spec 8, row 58.
     #[test]
     fn hostile_hooks_are_refused() {
         for id in [

@@ -36,6 +36,7 @@ fn a_body_that_is_too_large_is_refused_before_it_is_read() {
     door.http(grows, In::End(Headers::new()));
 }
 
+/// Media spec 8, row 11.
 #[test]
 fn a_body_that_stops_or_takes_too_long_is_answered_with_408() {
     let mut door = Door::new();
