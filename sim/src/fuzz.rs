@@ -7,6 +7,7 @@
 
 pub mod apps;
 pub mod batch;
+pub mod ingest;
 pub mod media;
 
 use base64::Engine as _;
@@ -55,6 +56,7 @@ pub const TARGETS: &[Target] = targets![
     crate::openai::decode_chat,
     decode_credentials,
     decode_event,
+    ingest::decode_flv,
     decode_grpc,
     media::decode_h264,
     decode_image,
@@ -64,6 +66,9 @@ pub const TARGETS: &[Target] = targets![
     decode_params,
     decode_payment,
     crate::openai::decode_preferences,
+    ingest::decode_rtmp,
+    ingest::decode_rtp,
+    ingest::decode_sdp,
     decode_signer_answer,
     decode_signer_request,
     decode_signer_state,
@@ -91,9 +96,11 @@ pub const TARGETS: &[Target] = targets![
     machine_payment_spending,
     machine_pool,
     machine_programs,
+    ingest::machine_rtmp,
     machine_trickle_publisher,
     machine_trickle_server,
     machine_trickle_subscriber,
+    ingest::machine_webrtc,
     media::mux_frames,
     crate::openai::rebuild_stream,
 ];

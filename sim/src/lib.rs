@@ -24,6 +24,7 @@ pub mod purse;
 pub mod seeds;
 pub mod steps;
 pub mod trickle;
+pub mod webrtc;
 pub mod world;
 
 pub use agenda::Agenda;

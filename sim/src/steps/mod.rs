@@ -23,8 +23,10 @@ pub mod payment_spending;
 pub mod pool;
 pub mod programs;
 mod reel;
+pub mod rtmp;
 pub mod trickle_publisher;
 pub mod trickle_server;
 pub mod trickle_subscriber;
+pub mod webrtc;
 
 pub use reel::Reel;

@@ -5,6 +5,7 @@ mod entry;
 mod finding;
 mod forms;
 mod front;
+mod ingest;
 mod job;
 mod orchestrator;
 mod payment;

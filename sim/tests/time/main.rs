@@ -2,5 +2,6 @@
 //! [`STEP_BUDGET`](livepeer_sim::budget::STEP_BUDGET).
 
 mod decoders;
+mod ingest;
 mod machines;
 mod shapes;
