@@ -3,6 +3,7 @@
 //!
 //! `MEDIA_SEEDS=10000` plays more of them, `MEDIA_SEED=n` one. Troubles of all other kinds are in `troubles.rs`.
 
+mod shows;
 mod troubles;
 
 use std::time::Duration;
