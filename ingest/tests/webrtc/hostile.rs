@@ -311,8 +311,9 @@ fn torn_packets_cost_their_picture_and_ask_for_a_key_frame() {
     assert!(matches!(sender.end(), Some(End::BadVideo(_))));
     // Nothing but padding: packets, and no picture.
     let mut sender = Sender::live();
-    (0..50).for_each(|_| sender.picture(&[&[]]));
+    (0..50).for_each(|_| sender.video(false, &[]));
     sender.picture(&[SLICE]);
+    sender.world.run(Duration::from_secs(1));
     assert_eq!((sender.pictures().len(), sender.end()), (1, None));
 }
 
@@ -464,7 +465,7 @@ fn a_viewer_that_loses_most_is_let_go_and_one_that_says_nothing_costs_little() {
         let once = clip();
         let length = |video: bool| {
             let of_kind = || once.iter().filter(|frame| frame.0 == video);
-            let stamps = (of_kind().next(), of_kind().last());
+            let stamps = (of_kind().next(), of_kind().next_back());
             stamps.1.unwrap().2 - stamps.0.unwrap().2 + if video { 3_000 } else { 960 }
         };
         let spans = (length(true), length(false));
