@@ -143,9 +143,9 @@ impl Step {
                 Self::Junk(reel.byte(), (0..count).map(|_| reel.byte()).collect())
             }
             22 => Self::Close(reel.byte()),
-            23..=27 => Self::Answer(reel.byte(), reel.below(6) != 0),
+            23..=27 => Self::Answer(reel.byte(), reel.below(3) != 0),
             28 if reel.below(4) == 0 => Self::Stop(reel.byte()),
-            29 => Self::Pass(reel.byte()),
+            29 if reel.below(8) == 0 => Self::Pass(reel.byte()),
             _ => Self::Pass(reel.below(30)),
         }
     }
@@ -253,7 +253,7 @@ impl Player {
         self.opened += 1;
         let id = ConnectionId(self.opened);
         self.connections.insert(id);
-        let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, address % 4));
+        let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, address % 2));
         let opened = Input::Opened(id, address);
         self.server.handle_input(self.now, opened);
         self.drain();
@@ -363,7 +363,7 @@ impl Driven for Player {
 
     fn idle(&mut self, _: Option<Time>) {
         let connections = self.server.connections();
-        assert!(connections <= MAX_CONNECTIONS.min(4 * MAX_PER_ADDRESS));
+        assert!(connections <= MAX_CONNECTIONS.min(2 * MAX_PER_ADDRESS));
         assert!(self.server.streams() <= 3, "as many as there are names");
     }
 }

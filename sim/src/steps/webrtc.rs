@@ -34,7 +34,7 @@ pub enum Step {
     Connect(u8),
     /// The n-th peer sends pictures and sound as they should be, for so many frames.
     Frames(u8, u8),
-    /// The n-th peer sends a packet of its own: stamp, marker and content as the bytes say.
+    /// The n-th peer sends a packet of its own: stamp, marker and content as the bytes say, or a key frame.
     Packet(u8, u8, Vec<u8>),
     /// The n-th peer asks for a key frame.
     Key(u8),
@@ -198,7 +198,9 @@ impl Player {
             Step::Stream(pick, what) => self.stream(*pick, *what),
             Step::Show(pick, what) => self.show(*pick, *what),
             Step::Kick(pick) => match nth(*pick, self.sessions.keys().copied()) {
-                Some(session) if pick % 8 != 0 => self.port.kick(self.now, session, "kicked"),
+                Some(session) if !pick.is_multiple_of(8) => {
+                    self.port.kick(self.now, session, "kicked")
+                }
                 _ => self.port.kick_all(self.now, "kicked"),
             },
             Step::Pass(tens) => {
@@ -249,7 +251,7 @@ impl Player {
         let waiting = self.sessions.iter().filter(waiting).map(|(id, _)| *id);
         let waiting = nth(pick, waiting).or_else(|| nth(pick, self.sessions.keys().copied()));
         let Some(id) = waiting else { return };
-        if how % 4 != 0 {
+        if !how.is_multiple_of(4) {
             let asks = self.session(id).asks.take();
             let let_in = self
                 .port
@@ -304,7 +306,7 @@ impl Player {
             number: frame,
             stamp: u32::from(bits >> 3) * 3_000,
             marker: bits & 2 == 0,
-            payload,
+            payload: if bits & 4 == 0 { KEY_FRAME } else { payload },
         };
         if peer.connected {
             peer.packet(now, packet);
@@ -331,7 +333,7 @@ impl Player {
         self.frame += 1;
         let pts = Ticks(3_000 * self.frame as i64);
         let now = self.now;
-        if what % 3 == 0 {
+        if what.is_multiple_of(3) {
             let audio = Audio {
                 pts,
                 track: AudioTrack::Opus { channels: 2 },
@@ -509,6 +511,13 @@ impl Player {
         self.note(name);
     }
 }
+
+/// Parameter sets of 320x180 as x264 writes them, and an IDR picture, in one packet (STAP-A).
+const KEY_FRAME: &[u8] = &[
+    0x78, 0, 22, 0x67, 0x42, 0xc0, 0x0d, 0xda, 0x05, 0x06, 0x7e, 0x78, 0x40, 0x00, 0x00, 0x03,
+    0x00, 0x40, 0x00, 0x00, 0x0f, 0x23, 0xc5, 0x0a, 0xa8, 0, 4, 0x68, 0xce, 0x3c, 0x80, 0, 4, 0x65,
+    0x88, 0x84, 0x01,
+];
 
 /// The name of a variant.
 fn variant(debug: &str) -> &str {

@@ -357,7 +357,7 @@ impl Run {
         }
         sender.next = now + FRAME;
         let (frame, by, piece) = (sender.frames, sender.by, sender.piece);
-        let key = frame % GROUP == 0;
+        let key = frame.is_multiple_of(GROUP);
         match by {
             By::Rtmp(id) => {
                 sender.frames += 1;

@@ -477,7 +477,7 @@ impl Live {
         let finished = ended == Some(Ending::Finished);
         let end = match &ended {
             Some(Ending::Failed(_)) => JobEnd::Failed("it failed"),
-            Some(Ending::NoOrchestrator(_)) => JobEnd::NoOrchestrator,
+            Some(Ending::NoOrchestrator) => JobEnd::NoOrchestrator,
             _ => JobEnd::Finished,
         };
         world
