@@ -9,6 +9,7 @@ use livepeer_core::http::Url;
 use livepeer_core::money::{Price, Wei};
 use livepeer_core::payment::Secret;
 use livepeer_core::trickle::Start;
+use livepeer_core::wire::byoc::Scheme;
 use livepeer_core::{Address, Pipeline};
 
 use super::apps::App;
@@ -31,6 +32,8 @@ pub struct Config {
     pub batch: BTreeMap<Pipeline, BTreeMap<String, BatchModel>>,
     /// The containers that an operator brought, by name.
     pub containers: BTreeMap<String, Container>,
+    /// The ways in which jobs may be signed. Orchestrators of today know the first one.
+    pub job_schemes: Vec<Scheme>,
     /// The apps that are rented out, by the name of their runner in addresses.
     pub apps: BTreeMap<String, App>,
     /// The word by which programs may register as containers and runners; `None` lets none do so.
@@ -65,6 +68,7 @@ impl Config {
             models: BTreeMap::new(),
             batch: Models::new(),
             containers: BTreeMap::new(),
+            job_schemes: vec![Scheme::default()],
             apps: BTreeMap::new(),
             register_secret: None,
             wei_per_usd: Some(WEI_PER_USD),

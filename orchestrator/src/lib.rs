@@ -35,6 +35,7 @@ mod event;
 mod info;
 mod paid;
 mod pipeline;
+mod receipts;
 mod session;
 mod surface;
 mod wire;
@@ -76,8 +77,9 @@ use apps::Apps;
 use batch::Batch;
 use byoc::{Containers, Streams};
 use copies::Copying;
+use receipts::Waiting;
 use session::{Plan, Session};
-use surface::{Exchange, Waiting};
+use surface::Exchange;
 use workers::Works;
 
 /// The path of the channels.

@@ -15,7 +15,7 @@ use super::runner::{Rented, short};
 use super::{AppPrice, no};
 use crate::event::Surface;
 use crate::paid::{Headers, No};
-use crate::surface::{Then, Waiting};
+use crate::receipts::{Then, Waiting};
 use crate::workers::Order;
 use crate::{Orchestrator, account, wire};
 

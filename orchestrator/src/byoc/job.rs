@@ -5,26 +5,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use livepeer_core::http::{Headers, Method, Out, Response};
 use livepeer_core::money::{Amount, Price};
-use livepeer_core::payment::byoc::charge;
 use livepeer_core::wire::byoc::{
-    BALANCE_HEADER, BadJob, JobRequest, METADATA_HEADER, STREAM_BALANCE_HEADER, Scheme,
+    BALANCE_HEADER, BadJob, JobRequest, METADATA_HEADER, STREAM_BALANCE_HEADER,
 };
 use livepeer_core::wire::sse;
 use livepeer_core::{Address, EffectId, Time};
 
+use super::bill::BILLED_EVERY;
 use super::stream::About;
 use super::{MAX_TIME, no};
 use crate::event::{Event, Surface};
 use crate::paid::No;
-use crate::surface::{Then, Waiting};
+use crate::receipts::{Then, Waiting};
 use crate::workers::{Doer, Lost, News, Order, Purpose};
-use crate::{Orchestrator, account, wire};
+use crate::{Orchestrator, wire};
 
 /// A payer has to have this many seconds' price on account when a job begins.
 const LEAST_SECONDS: u64 = 60;
-
-/// A stream is billed this often.
-const BILLED_EVERY: Duration = Duration::from_secs(5);
 
 /// A longer answer that is not a stream is not handed on.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
@@ -83,9 +80,9 @@ pub(crate) struct Job {
     pub(super) price: Price,
     /// The stream that it is about.
     about: Option<About>,
-    began: Time,
+    pub(super) began: Time,
     /// How many seconds of a stream were billed.
-    billed: u64,
+    pub(super) billed: u64,
     answer: Answer,
 }
 
@@ -142,9 +139,9 @@ impl Orchestrator {
             ),
             _ => unverified(),
         })?;
-        // Orchestrators of today know one way of signing.
+        let known = |scheme| self.config.job_schemes.contains(&scheme);
         let honest = match &signed {
-            Some(by) => self.till.is_none() || by.scheme(&job) == Some(Scheme::Texts),
+            Some(by) => self.till.is_none() || by.scheme(&job).is_some_and(known),
             None => self.till.is_none() && !self.refuses_signature(header),
         };
         if !honest {
@@ -572,66 +569,6 @@ impl Orchestrator {
                 self.containers.give_back(&job.container);
             }
         }
-    }
-
-    // ---- money -----------------------------------------------------------------------------------------------
-
-    /// A stream is billed for what went by, and ends if that is not there.
-    pub(crate) fn bill_job(&mut self, now: Time, id: EffectId) {
-        let Some(job) = self.job(id) else { return };
-        job.billed += BILLED_EVERY.as_secs();
-        let fee = job.price.fee(BILLED_EVERY.as_secs());
-        self.take_fee(now, id, &fee);
-        if self.balance_of_job(id) < Amount::zero() {
-            let text = "event: insufficient balance\ndata: {\"balance\": 0}\n\ndata: [DONE]\n\n";
-            self.pass(id, Bytes::from_static(text.as_bytes()));
-            self.out.http(id, Out::End(Headers::new()));
-            return self.finish_job(id, true);
-        }
-        self.works.bill(id, Some(now + BILLED_EVERY));
-    }
-
-    /// Bills what was not billed yet.
-    fn bill_rest(&mut self, now: Time, id: EffectId) {
-        let Some(job) = self.job(id) else { return };
-        let billed = job.price.fee(job.billed);
-        let whole = charge(&job.price, now.since(job.began));
-        let fee = if whole > billed {
-            whole - billed
-        } else {
-            Amount::zero()
-        };
-        self.take_fee(now, id, &fee);
-    }
-
-    fn take_fee(&mut self, now: Time, id: EffectId, fee: &Amount) {
-        let Some(job) = self.job(id) else { return };
-        let (container, payer) = (job.container.clone(), job.payer);
-        let mut balance = None;
-        if let Some(till) = &mut self.till {
-            balance = till.get_mut().charge(now, &account(payer, &container), fee);
-        }
-        self.figures.billed += fee;
-        self.out.event(Event::Billed {
-            to: container,
-            payer,
-            fee: fee.clone(),
-            balance,
-        });
-    }
-
-    fn balance_of_job(&mut self, id: EffectId) -> Amount {
-        let Some(job) = self.job(id) else {
-            return Amount::zero();
-        };
-        let (container, payer) = (job.container.clone(), job.payer);
-        self.balance(payer, &container)
-            .cloned()
-            .unwrap_or_else(Amount::zero)
-    }
-
-    pub(super) fn told_balance(&mut self, id: EffectId) -> String {
-        self.balance_of_job(id).whole_wei().to_string()
     }
 }
 

@@ -7,6 +7,7 @@
 //! Differences from the reference, on purpose: a container takes no more jobs than it says, a stream is charged for the part
 //! of its last five seconds, and payment that cannot be read is no reason to break the connection.
 
+mod bill;
 mod job;
 mod stream;
 

@@ -2,6 +2,7 @@
 
 use livepeer_core::money::Price;
 use livepeer_core::payment::Unit;
+use livepeer_core::wire::byoc::Scheme;
 use livepeer_core::wire::runner::Mode;
 use livepeer_orchestrator::{App, AppPrice, Config, Container, Tempo, Worker};
 
@@ -42,6 +43,8 @@ pub(super) fn with_programs(mut config: Config, args: &ProgramArgs, batch: &Batc
         };
         config = config.with_app(choice.name(), app);
     }
+    // Remote signers sign in the newer way, and payers with a key of their own in the one of today.
+    config.job_schemes = Scheme::ALL.to_vec();
     config.register_secret.clone_from(&args.register_secret);
     config
 }
