@@ -1,19 +1,4 @@
 //! Drawing over the pictures of a stream without decoding or encoding any of them.
-//!
-//! A picture that is predicted from the one before may say of a macroblock that it is the same as there, in a fraction of a
-//! bit, or give its samples as they are. So a picture which shows the last one with something drawn over it needs no codec:
-//!
-//! ```text
-//!   stream    I     P     P     P          every bit of it stays
-//!   drawn       p'    p'    p'    p'       the same picture with blocks over it; nothing refers to it
-//! ```
-//! The drawn picture follows at once, and is what is seen until the next one comes. Nothing is predicted from it, so the
-//! stream goes on as if it were not there, and what was drawn leaves no trace. The price: twice as many pictures, and 384
-//! bytes for each block. A level in which the stream just fits is exceeded by the number of pictures.
-//!
-//! The drawn pictures have a picture parameter set of their own, which says how they are coded: so it does not matter how the
-//! stream is. Pictures after which one cannot be drawn: those that none may refer to, fields, other formats than 4:2:0 with
-//! eight bits, and those whose order is told by rules or leaves no place between two.
 
 use std::collections::BTreeMap;
 
@@ -31,10 +16,25 @@ pub const BLOCK: usize = 256 + 64 + 64;
 const MAX_SET: u32 = 255;
 /// A predicted slice, as all of the picture are.
 const PREDICTED: u32 = 5;
-/// In such a slice, a macroblock whose samples follow.
+/// A macroblock of such a slice whose samples follow.
 const SAMPLES: u32 = 5 + 25;
 
-/// Draws over the pictures of one stream. See the [module](self).
+/// Draws over the pictures of one stream without a codec.
+///
+/// A picture that is predicted from the one before may say of a macroblock that it is the same as there, in a fraction of a
+/// bit, or give its samples as they are. So a picture which shows the last one with something drawn over it needs no codec:
+///
+/// ```text
+///   stream    I     P     P     P          every bit of it stays
+///   drawn       p'    p'    p'    p'       the same picture with blocks over it; nothing refers to it
+/// ```
+/// The drawn picture follows at once, and is what is seen until the next one comes. Nothing is predicted from it, so the
+/// stream goes on as if it were not there, and what was drawn leaves no trace. The price: twice as many pictures, and 384
+/// bytes for each block. A level in which the stream just fits is exceeded by the number of pictures.
+///
+/// The drawn pictures have a picture parameter set of their own, which says how they are coded: so it does not matter how the
+/// stream is. Pictures after which one cannot be drawn: those that none may refer to, fields, other formats than 4:2:0 with
+/// eight bits, and those whose order is told by rules or leaves no place between two.
 #[derive(Debug, Default)]
 pub struct Drawing {
     sequences: BTreeMap<u32, Slices>,
@@ -153,7 +153,7 @@ fn parameters(set: u32, sequence: u32) -> Vec<u8> {
     bits.finish()
 }
 
-/// The one slice of a picture that is the last one, but for `blocks`.
+/// Writes the only slice of a picture that is the last one, but for `blocks`.
 fn slice(
     set: u32,
     slices: &Slices,
