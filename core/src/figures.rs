@@ -1,8 +1,11 @@
 //! Figures in the text format of Prometheus: one place for all that count.
 //!
-//! A metric is a [`Family`] of series, one for each set of labels. Callers and peers choose some of those labels, such as
-//! the names of models, so a family has at most [`MAX_SERIES`]; what comes later counts under `other`. No label names a
-//! customer.
+//! Front door, signer and relay write their pages with these types, and what more than one of them counts has its names
+//! in `payments`. A metric is a [`Family`] of series, one for each set of labels. Callers and peers choose some of those
+//! labels, such as the names of models, so a family has at most [`MAX_SERIES`]; what comes later counts under `other`. No
+//! label names a customer.
+
+pub(crate) mod payments;
 
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
@@ -22,21 +25,23 @@ pub const OTHER: &str = "other";
 /// The longest label that is kept, in characters.
 pub const MAX_LABEL: usize = 128;
 
+/// The path of a page, where one is served.
+pub const PATH: &str = "/metrics";
+/// The beginning of every name.
+const PREFIX: &str = "livepeer_";
+
 /// A page under construction.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Page {
-    prefix: &'static str,
     text: String,
 }
 
 impl Page {
-    /// An empty page whose names all begin so: `livepeer_signer_`.
+    /// An empty page. All names on it begin with `livepeer_`.
     #[must_use]
-    pub const fn new(prefix: &'static str) -> Self {
-        Self {
-            prefix,
-            text: String::new(),
-        }
+    pub const fn new() -> Self {
+        let text = String::new();
+        Self { text }
     }
 
     /// The page so far.
@@ -47,17 +52,16 @@ impl Page {
 
     /// Begins a metric.
     pub fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let prefix = self.prefix;
         // Writing to a string cannot fail.
         let _ = writeln!(
             self.text,
-            "# HELP {prefix}{name} {help}\n# TYPE {prefix}{name} {kind}"
+            "# HELP {PREFIX}{name} {help}\n# TYPE {PREFIX}{name} {kind}"
         );
     }
 
     /// Writes one series of the metric that was begun.
     pub fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        let _ = write!(self.text, "{}{name}", self.prefix);
+        let _ = write!(self.text, "{PREFIX}{name}");
         for (at, (label, text)) in labels.iter().enumerate() {
             let before = if at == 0 { '{' } else { ',' };
             let _ = write!(self.text, "{before}{label}=\"");
@@ -268,11 +272,11 @@ mod tests {
         // A series that is there goes on.
         *family.at(["llm", "m0"]) += 1;
         assert_eq!(family.get(["llm", "m0"]), Some(&2));
-        let mut page = Page::new("x_");
+        let mut page = Page::new();
         family.write(&mut page);
         let text = page.finish();
-        assert!(text.starts_with("# HELP x_asked Asked.\n# TYPE x_asked counter\n"));
-        assert!(text.contains("x_asked{pipeline=\"llm\",model_name=\"a\\\"\\\\\\n\"} 1\n"));
+        assert!(text.starts_with("# HELP livepeer_asked Asked.\n# TYPE livepeer_asked counter\n"));
+        assert!(text.contains("livepeer_asked{pipeline=\"llm\",model_name=\"a\\\"\\\\\\n\"} 1\n"));
         let long = "m".repeat(MAX_LABEL + 9);
         *family.at(["long", &long]) += 1;
         assert!(family.iter().all(|(key, _)| key[1].len() <= MAX_LABEL));
@@ -284,16 +288,16 @@ mod tests {
         for micros in [1, 500, 501, 400_000_000] {
             times.add(Duration::from_micros(micros));
         }
-        let mut page = Page::new("");
+        let mut page = Page::new();
         times.write(&mut page, "t", &[("route", "r")]);
         let text = page.finish();
         for line in [
-            "t_bucket{route=\"r\",le=\"0.0005\"} 2\n",
-            "t_bucket{route=\"r\",le=\"0.001\"} 3\n",
-            "t_bucket{route=\"r\",le=\"300\"} 3\n",
-            "t_bucket{route=\"r\",le=\"+Inf\"} 4\n",
-            "t_sum{route=\"r\"} 400.001002\n",
-            "t_count{route=\"r\"} 4\n",
+            "livepeer_t_bucket{route=\"r\",le=\"0.0005\"} 2\n",
+            "livepeer_t_bucket{route=\"r\",le=\"0.001\"} 3\n",
+            "livepeer_t_bucket{route=\"r\",le=\"300\"} 3\n",
+            "livepeer_t_bucket{route=\"r\",le=\"+Inf\"} 4\n",
+            "livepeer_t_sum{route=\"r\"} 400.001002\n",
+            "livepeer_t_count{route=\"r\"} 4\n",
         ] {
             assert!(text.contains(line), "{line}{text}");
         }

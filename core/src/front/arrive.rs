@@ -10,7 +10,7 @@ use super::incoming::Incoming;
 use super::reply::{self, Greeting};
 use super::route::{self, Route, Target};
 use super::types::{self, Event, Outcome, RequestId, Summary, Work};
-use super::{Front, Job, Running, Sent, State};
+use super::{Admission, Front, Job, Running, Sent, State};
 use crate::http::{Body, Method, Out, Request, Response};
 use crate::intake::Full;
 use crate::machine::EffectId;
@@ -30,6 +30,7 @@ impl Front {
             id,
             greeting: &greeting,
             route: None,
+            state: Admission::New,
             is_retry: is_retry(request),
         };
         if !expects_only_leave(request) {
@@ -68,12 +69,16 @@ impl Front {
             ..turned_away
         };
         let shape = target.shape;
-        if let Err(refused) = self.admit(exchange, id, request, target, greeting.clone()) {
+        if let Err((state, refused)) = self.admit(exchange, id, request, target, greeting.clone()) {
+            let turned_away = Away {
+                state,
+                ..turned_away
+            };
             self.turn_away_with(turned_away, shape, &refused);
         }
     }
 
-    /// Lets a request in, or says why not.
+    /// Lets a request in, or says why not, and at which state.
     fn admit(
         &mut self,
         exchange: EffectId,
@@ -81,14 +86,42 @@ impl Front {
         request: &Request,
         target: Target,
         greeting: Greeting,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), (Admission, Refused)> {
         let now = self.now;
         let route = target.route;
+        let state = self.first_state(request, route);
+        let state = state.map_err(|refused| (Admission::New, refused))?;
+        let held = self.intake.admit(request);
+        let held = held.map_err(|full| (Admission::Limiting, too_many(full)))?;
+        let running = Running {
+            exchange: Some(exchange),
+            target,
+            greeting,
+            sent: Sent::new(request, &self.config, route),
+            config: self.config.clone(),
+            began: now,
+            received: now,
+            held,
+            state,
+        };
+        self.exchanges.insert(exchange, id);
+        self.running.insert(id, running);
+        if route.has_body() {
+            self.arm(id);
+        } else {
+            self.read(id);
+        }
+        Ok(())
+    }
+
+    /// The state of a request that is let in, by its head.
+    fn first_state(&self, request: &Request, route: Route) -> Result<State, Refused> {
+        let now = self.now;
         if route.makes_work() && self.closing.is_some_and(|at| at <= now) {
             let text = "This instance is shutting down; try again.";
             return Err(Refused::new(Code::Draining, text));
         }
-        let state = if route.has_body() {
+        Ok(if route.has_body() {
             let encoding = request
                 .headers
                 .get("content-encoding")
@@ -109,27 +142,7 @@ impl Front {
             State::Reading(Incoming::new(now, limit, request.length)?)
         } else {
             State::Fetching
-        };
-        let held = self.intake.admit(request).map_err(too_many)?;
-        let running = Running {
-            exchange: Some(exchange),
-            target,
-            greeting,
-            sent: Sent::new(request, &self.config, route),
-            config: self.config.clone(),
-            began: now,
-            received: now,
-            held,
-            state,
-        };
-        self.exchanges.insert(exchange, id);
-        self.running.insert(id, running);
-        if route.has_body() {
-            self.arm(id);
-        } else {
-            self.read(id);
-        }
-        Ok(())
+        })
     }
 
     /// Answers a request that reads something, or has the shell do that.
@@ -160,10 +173,7 @@ impl Front {
                 let list = models::list(&self.models, &self.config.settings);
                 self.tell_version(id, list);
             }
-            Route::Models => {
-                let text = "No orchestrator has been asked for its models yet; try again.";
-                self.refuse(id, &Refused::new(Code::NoOrchestrator, text));
-            }
+            Route::Models => self.refuse(id, &not_discovered()),
             Route::Model => match models::one(part(0), &self.models) {
                 Ok(model) => self.tell(id, 200, model),
                 Err(refused) => self.refuse(id, &refused),
@@ -244,7 +254,9 @@ impl Front {
         let State::Reading(_) = running.state else {
             return;
         };
-        let State::Reading(body) = core::mem::replace(&mut running.state, State::Fetching) else {
+        let State::Reading(body) =
+            core::mem::replace(&mut running.state, State::Parsed(Bytes::new()))
+        else {
             return;
         };
         running.received = now;
@@ -258,9 +270,33 @@ impl Front {
             }
             _ => {}
         }
+        self.look_at(id, body);
+    }
+
+    /// Looks at a whole body, and has the shell do what it asks for.
+    fn look_at(&mut self, id: RequestId, body: Bytes) {
         match self.translate(id, &body) {
             Ok(work) => self.want(id, work),
+            Err(refused) if refused.code == Code::ModelNotFound && !self.models.is_discovered() => {
+                if let Some(running) = self.running.get_mut(&id) {
+                    running.state = State::Parsed(body);
+                    self.waiting.push(id);
+                    self.arm(id);
+                }
+            }
             Err(refused) => self.refuse(id, &refused),
+        }
+    }
+
+    /// Looks again at the requests that waited for the first search.
+    pub(super) fn look_again(&mut self) {
+        for id in core::mem::take(&mut self.waiting) {
+            if let Some(running) = self.running.get_mut(&id)
+                && let State::Parsed(body) = &mut running.state
+            {
+                let body = core::mem::take(body);
+                self.look_at(id, body);
+            }
         }
     }
 
@@ -338,6 +374,7 @@ impl Front {
         self.finished(Summary {
             id: away.id,
             route: away.route,
+            state: away.state,
             status: Some(status),
             error,
             outcome: Outcome::Refused,
@@ -358,6 +395,7 @@ struct Away<'a> {
     id: RequestId,
     greeting: &'a Greeting,
     route: Option<Route>,
+    state: Admission,
     is_retry: bool,
 }
 
@@ -400,6 +438,11 @@ fn expects_only_leave(request: &Request) -> bool {
 fn is_form(content_type: &str) -> bool {
     let kind = content_type.split(';').next().unwrap_or_default();
     kind.trim().eq_ignore_ascii_case("multipart/form-data")
+}
+
+pub(super) fn not_discovered() -> Refused {
+    let text = "No orchestrator has been asked for its models yet; try again.";
+    Refused::new(Code::NoOrchestrator, text)
 }
 
 fn too_many(full: Full) -> Refused {

@@ -7,13 +7,11 @@ use alloc::string::{String, ToString as _};
 use num_bigint::BigInt;
 use num_traits::ToPrimitive as _;
 
+use super::admission::Admission;
 use super::route::Route;
 use super::types::{Outcome, Summary};
-use crate::figures::{Family, Page, Times};
+use crate::figures::{Family, Page, Times, payments};
 use crate::job::batch::Served;
-
-/// The beginning of every name.
-const PREFIX: &str = "livepeer_";
 
 /// Counters since the start. Names that Go's gateway has too keep its words and labels, but for the text of errors: that
 /// is told by the reason, since texts of peers would be labels without bound.
@@ -21,6 +19,8 @@ const PREFIX: &str = "livepeer_";
 pub(super) struct Figures {
     requests: Family<u64, 5>,
     refused: Family<u64, 1>,
+    /// Ends by state and outcome.
+    ended: Family<u64, 2>,
     client_retries: u64,
     seconds: Family<Times, 1>,
     overhead: Family<Times, 1>,
@@ -40,8 +40,8 @@ pub(super) struct Figures {
 pub(super) struct Gauges {
     /// Requests that are not answered yet, by route.
     pub(super) in_flight: BTreeMap<Route, u64>,
-    /// Streams among them that have begun.
-    pub(super) streams: u64,
+    /// The same, by state.
+    pub(super) states: BTreeMap<Admission, u64>,
 }
 
 impl Default for Figures {
@@ -64,6 +64,11 @@ impl Default for Figures {
                 "front_refused_total",
                 ["reason"],
                 "Requests that were answered with an error.",
+            ),
+            ended: Family::new(
+                "front_ended_total",
+                ["state", "outcome"],
+                "Requests that are over, by the state that they were in.",
             ),
             client_retries: 0,
             seconds: Family::new("front_seconds", ["route"], "How long requests took."),
@@ -121,6 +126,7 @@ impl Figures {
         if let Some(reason) = of.error {
             *self.refused.at([reason]) += 1;
         }
+        *self.ended.at([of.state.name(), of.outcome.name()]) += 1;
         self.client_retries += u64::from(of.is_retry);
         self.seconds.at([route]).add(of.took);
         if let Some(overhead) = of.overhead {
@@ -177,9 +183,10 @@ impl Figures {
 
     /// Writes the page.
     pub(super) fn to_prometheus(&self, gauges: &Gauges) -> String {
-        let mut page = Page::new(PREFIX);
+        let mut page = Page::new();
         self.requests.write(&mut page);
         self.refused.write(&mut page);
+        self.ended.write(&mut page);
         page.value(
             "front_client_retries_total",
             "counter",
@@ -201,20 +208,23 @@ impl Figures {
             "front_streams",
             "gauge",
             "Streams that are being written.",
-            gauges.streams,
+            gauges.states.get(&Admission::Answering).unwrap_or(&0),
         );
+        page.family(
+            "front_state",
+            "gauge",
+            "Requests that are not answered yet, by the state of their admission.",
+        );
+        for (state, count) in &gauges.states {
+            page.line("front_state", &[("state", state.name())], count);
+        }
         page.value(
             "front_charge_wei_total",
             "counter",
             "Fees of served jobs, each rounded up.",
             &self.charged,
         );
-        page.value(
-            "tickets_sent",
-            "counter",
-            "Tickets of served jobs.",
-            self.tickets,
-        );
+        payments::tickets_sent(&mut page, self.tickets);
         self.models_requested.write(&mut page);
         self.latency_score.write(&mut page);
         self.price.write(&mut page);
@@ -244,6 +254,7 @@ mod tests {
         Summary {
             id: RequestId::draw(Time::ZERO, &mut Rng::new([1; 32])),
             route: Some(Route::Chat),
+            state: Admission::Working,
             status: Some(200),
             error: None,
             outcome: Outcome::Answered,
@@ -301,7 +312,7 @@ mod tests {
         );
         let page = figures.to_prometheus(&Gauges {
             in_flight: BTreeMap::from([(Route::Chat, 3)]),
-            streams: 2,
+            states: BTreeMap::from([(Admission::Reading, 1), (Admission::Answering, 2)]),
         });
         let chat = Route::Chat.name();
         for line in [
@@ -314,6 +325,8 @@ mod tests {
             &format!("front_overhead_seconds_bucket{{route=\"{chat}\",le=\"0.0005\"}} 1"),
             &format!("front_inflight{{route=\"{chat}\"}} 3"),
             "front_streams 2",
+            "front_state{state=\"reading\"} 1",
+            "front_ended_total{state=\"working\",outcome=\"refused\"} 1",
             "front_charge_wei_total 4",
             "tickets_sent 2",
             "ai_models_requested{pipeline=\"llm\",model_name=\"m\"} 1",

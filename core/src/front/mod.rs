@@ -22,8 +22,10 @@
 //! it goes. A request that is refused reaches no orchestrator, and holds nothing when its answer is out.
 //!
 //! Callers are not told apart yet. Keys, quotas and budgets belong between the head and [`Event::Want`], at the steps
-//! that front-door spec 7.1 names: who, scope and place before the body is read, units and budget after.
+//! that front-door spec 7.1 names: who, scope and place before the body is read, units and budget after. [`Admission`]
+//! has the states of that table.
 
+mod admission;
 mod answer;
 mod arrive;
 mod figures;
@@ -37,11 +39,12 @@ mod shapes;
 mod types;
 mod videos;
 
+pub use admission::Admission;
 pub use objects::Object;
 pub use types::{
-    BODY_GAP, BODY_WITHIN, Call, Config, Event, JOB_GRACE, LIVE_WITHIN, LiveRoutes, MAX_AUDIO,
-    MAX_EDIT, MAX_UNSENT, MAX_VIDEOS, Network, Origins, Outcome, PAGE_WITHIN, RequestId, Session,
-    Summary, Transparency, Work,
+    BODY_GAP, BODY_WITHIN, Call, Config, Event, FIRST_SEARCH, JOB_GRACE, LIVE_WITHIN, LiveRoutes,
+    MAX_AUDIO, MAX_EDIT, MAX_UNSENT, MAX_VIDEOS, Network, Origins, Outcome, PAGE_WITHIN, RequestId,
+    Session, Summary, Transparency, Work,
 };
 
 use alloc::boxed::Box;
@@ -109,6 +112,8 @@ struct Sent {
 #[derive(Debug)]
 enum State {
     Reading(Incoming),
+    /// The body is there, and looked at; it waits if its model may become known soon.
+    Parsed(Bytes),
     /// The shell brings a page or a file.
     Fetching,
     /// The shell answers, for a live stream.
@@ -151,6 +156,8 @@ pub struct Front {
     exchanges: BTreeMap<EffectId, RequestId>,
     /// When requests are looked at, at the latest.
     due: Alarms<RequestId>,
+    /// Requests whose models may become known soon, in order.
+    waiting: Vec<RequestId>,
     objects: Objects,
     videos: Videos,
     /// Since when new work is refused, or will be.
@@ -172,6 +179,7 @@ impl Front {
             running: BTreeMap::new(),
             exchanges: BTreeMap::new(),
             due: Alarms::new(),
+            waiting: Vec::new(),
             objects: Objects::new(config.max_kept),
             videos: Videos::default(),
             closing: None,
@@ -193,6 +201,9 @@ impl Front {
     pub fn set_models(&mut self, now: Time, models: Models) {
         self.advance(now);
         self.models = models;
+        if self.models.is_discovered() {
+            self.look_again();
+        }
     }
 
     /// Begins to shut down: new work is refused after [`Config::drain_grace`], and [`Event::Drained`] says that none is
@@ -207,6 +218,12 @@ impl Front {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.running.len()
+    }
+
+    /// How many of them are in each state; those without any are left out.
+    #[must_use]
+    pub fn states(&self) -> BTreeMap<Admission, u64> {
+        admission::count(self.running.values())
     }
 
     /// Bytes of requests that are held.
@@ -224,12 +241,12 @@ impl Front {
     /// The figures of the front door and of the jobs behind it, in the text format of Prometheus.
     #[must_use]
     pub fn to_prometheus(&self) -> String {
-        let mut gauges = Gauges::default();
+        let mut gauges = Gauges {
+            states: self.states(),
+            ..Gauges::default()
+        };
         for running in self.running.values() {
             *gauges.in_flight.entry(running.target.route).or_default() += 1;
-            if let State::Working(job) = &running.state {
-                gauges.streams += u64::from(job.stream.is_some());
-            }
         }
         self.figures.to_prometheus(&gauges)
     }
@@ -313,10 +330,15 @@ impl Front {
         if let Some(exchange) = running.exchange {
             self.exchanges.remove(&exchange);
         }
+        let state = running.admission();
+        if state == Admission::Parsed {
+            self.waiting.retain(|waits| *waits != id);
+        }
         self.intake.release(running.held);
         let mut finished = Summary {
             id,
             route: Some(running.target.route),
+            state,
             status,
             error,
             outcome,
@@ -397,6 +419,10 @@ impl Front {
                     return self.refuse(id, &refused);
                 }
             }
+            State::Parsed(_) if now >= running.received + FIRST_SEARCH => {
+                return self.refuse(id, &arrive::not_discovered());
+            }
+            State::Parsed(_) => {}
             State::Fetching => {
                 let text = "The gateway did not find out in time.";
                 return self.refuse(id, &Refused::new(Code::InternalError, text));
@@ -424,6 +450,7 @@ impl Front {
         };
         let next = match &running.state {
             State::Reading(body) => body.next(),
+            State::Parsed(_) => running.received + FIRST_SEARCH,
             State::Fetching => running.began + PAGE_WITHIN,
             State::Calling => running.received + LIVE_WITHIN,
             State::Working(job) => match &job.stream {

@@ -9,6 +9,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use super::admission::Admission;
 use super::objects::Object;
 use super::route::{Live, Page, Route};
 use crate::http::Request;
@@ -164,6 +165,8 @@ pub struct Summary {
     pub id: RequestId,
     /// The route; `None` if no route fits.
     pub route: Option<Route>,
+    /// The state that it was in when it ended.
+    pub state: Admission,
     /// The status that was answered; `None` if the client went away before.
     pub status: Option<u16>,
     /// The code of the error that was answered, in the head or in the stream.
@@ -369,6 +372,8 @@ pub const MAX_AUDIO: usize = 64 << 20;
 pub const BODY_GAP: Duration = Duration::from_secs(30);
 /// How long a body may take.
 pub const BODY_WITHIN: Duration = Duration::from_secs(300);
+/// How long a request waits for the first search for orchestrators, if its model is not known before.
+pub const FIRST_SEARCH: Duration = Duration::from_secs(2);
 /// How long the shell may take over a page or a file.
 pub const PAGE_WITHIN: Duration = Duration::from_secs(10);
 /// How long the shell may take over a request about a live stream: as long as the first search for an orchestrator.

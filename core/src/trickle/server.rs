@@ -12,6 +12,7 @@
 //! told so with a 500, if the socket still takes it (trickle spec 5.4-5); otherwise the driver drops it.
 
 mod channel;
+mod figures;
 mod local;
 mod peers;
 mod slab;
@@ -32,6 +33,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use self::channel::{Blocks, Channel, ChannelKey, Outside, Place, Seat, Shared, text};
+use self::figures::Figures;
 use self::local::Local;
 use self::peers::{refuse, unavailable};
 use self::slab::Slab;
@@ -71,6 +73,7 @@ pub struct Server {
     next_sweep: Time,
     closing: bool,
     closed: bool,
+    figures: Figures,
 }
 
 impl Server {
@@ -100,6 +103,7 @@ impl Server {
             next_sweep: now + sweep,
             closing: false,
             closed: false,
+            figures: Figures::default(),
         };
         if changefeed {
             server.make(now, CHANGES.into(), ContentType::new(ContentType::JSON));
@@ -333,6 +337,7 @@ impl Server {
             .channels
             .insert_with(|key| Box::new(Channel::new(now, key, name.clone(), content)));
         self.names.insert(name.clone(), key);
+        self.figures.created();
         self.feed(now, "added", &name);
         self.shared.out.event(Event::Created(name));
         key
@@ -344,6 +349,7 @@ impl Server {
         };
         if let Some(channel) = self.channels.get_mut(key) {
             channel.close(now, &mut self.shared);
+            self.figures.removed(why, channel.received);
         }
         self.bury(key);
         self.feed(now, "removed", &name);

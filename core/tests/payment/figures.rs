@@ -81,6 +81,12 @@ fn figures_are_counted_by_endpoint_and_status_and_nothing_a_caller_says_becomes_
         "livepeer_signer_payment_seconds_count 3",
         "livepeer_signer_tickets_total 0",
         "livepeer_signer_deposit_wei 10000000000000000000",
+        "livepeer_tickets_sent 0",
+        "livepeer_ticket_value_sent 0",
+        "livepeer_payment_create_errors 2",
+        "livepeer_gateway_deposit 10000000000",
+        "livepeer_broadcaster_reserve 10000000000",
+        "livepeer_round 100",
         "# TYPE livepeer_signer_payment_seconds histogram",
     ] {
         assert!(text.lines().any(|have| have == line), "{line}\n{text}");

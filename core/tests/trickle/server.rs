@@ -611,3 +611,44 @@ fn who_waits_for_the_segment_that_a_restart_begins_with_goes_on_waiting() {
     let next = world.get("c/1");
     assert_eq!(world.status(next), None);
 }
+
+#[test]
+fn figures_tell_of_all_channels_together_and_name_none() {
+    let mut world = World::new(Config {
+        figures: true,
+        ..Config::default()
+    });
+    let reader = world.get("c/1");
+    world.publish("0123456789");
+    let another = world
+        .server
+        .create_channel(world.now, "secret", "x/y".into());
+    another.expect("there is room");
+    let publish = world.server.publish(world.now, "secret", "01234".into());
+    publish.expect("it is there");
+    world.server.delete_channel(world.now, "secret");
+    let page = |world: &mut World| {
+        let id = EffectId::by_peer(2_000);
+        let url = Url::parse("http://s/metrics").unwrap();
+        world.http(id, In::Request(Request::new(Method::Get, url)));
+        let text = String::from_utf8(world.body(id).to_vec()).expect("text");
+        (world.status(id), text)
+    };
+    let (status, text) = page(&mut world);
+    assert_eq!(status, Some(200));
+    for line in [
+        "livepeer_trickle_channels 1",
+        "livepeer_trickle_channels_created_total 2",
+        "livepeer_trickle_channels_removed_total{reason=\"owner\"} 1",
+        "livepeer_trickle_received_bytes_total 15",
+        "livepeer_trickle_guests 1",
+        "livepeer_trickle_waiting 1",
+        "livepeer_trickle_outside_bytes 0",
+    ] {
+        assert!(text.lines().any(|have| have == line), "{line}\n{text}");
+    }
+    assert!(!text.contains("secret"));
+    world.gone(reader);
+    let mut plain = World::new(Config::default());
+    assert_eq!(page(&mut plain).0, Some(404));
+}

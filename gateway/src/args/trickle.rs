@@ -77,6 +77,9 @@ pub(crate) struct ServeArgs {
     /// Tell of channels that come and go on the channel _changes.
     #[arg(long)]
     pub(crate) changefeed: bool,
+    /// Answer GET /metrics with the figures of the server.
+    #[arg(long)]
+    pub(crate) metrics: bool,
     /// Remove channels that nobody wrote to for this long.
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = values::duration)]
     pub(crate) idle: Duration,

@@ -4,7 +4,7 @@
 //! work is wanted only for whole requests that nobody has answered, every place is given back, and when nobody moves any
 //! more all of it comes to an end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use livepeer_core::error::{Cause, Failure, Party};
 use livepeer_core::front::route::Page;
 use livepeer_core::front::{
-    Config, Event, Front, LiveRoutes, MAX_UNSENT, Origins, Outcome, RequestId, Work,
+    Admission, Config, Event, Front, LiveRoutes, MAX_UNSENT, Origins, Outcome, RequestId, Work,
 };
 use livepeer_core::http::{Body, Fault, Headers, In, Method, Out, Request, Response, Url};
 use livepeer_core::job::batch::{Attempt, Failed, File, Finished, Left, RefusedBy, Served};
@@ -96,6 +96,8 @@ pub struct Player {
     opened: u64,
     /// The exchange that is being fed.
     feeding: Option<EffectId>,
+    /// Callers whose bodies wait for the first search, in order.
+    waiting: VecDeque<EffectId>,
     /// Work that is wanted and not over.
     jobs: BTreeMap<RequestId, Box<Work>>,
     /// Jobs whose client has its answer and comes back.
@@ -143,6 +145,7 @@ impl Player {
             callers: BTreeMap::new(),
             opened: 0,
             feeding: None,
+            waiting: VecDeque::new(),
             jobs: BTreeMap::new(),
             background: BTreeSet::new(),
             over: Vec::new(),
@@ -174,7 +177,11 @@ impl Player {
                     if let Some(caller) = self.callers.get_mut(&id) {
                         caller.ended = true;
                     }
+                    let waited = self.waits();
                     self.say(id, In::End(Headers::new()));
+                    if self.waits() > waited {
+                        self.waiting.push_back(id);
+                    }
                 }
             }
             Step::Leave(pick) => {
@@ -442,6 +449,12 @@ impl Player {
         }
     }
 
+    /// How many requests wait for the first search.
+    fn waits(&self) -> u64 {
+        let states = self.front.states();
+        states.get(&Admission::Parsed).copied().unwrap_or_default()
+    }
+
     /// The answer of an exchange is over.
     fn ended(&mut self, id: EffectId) {
         let caller = self.callers.remove(&id).expect("one answer for one caller");
@@ -499,7 +512,15 @@ impl Driven for Player {
         match event {
             Event::Want(id, work) => {
                 self.note("Want");
-                let exchange = self.feeding.expect("a body has just ended");
+                let exchange = self.feeding.unwrap_or_else(|| {
+                    let is_there = |id: &EffectId| self.callers.contains_key(id);
+                    let waits = self.waiting.iter().position(is_there);
+                    let waits = waits.expect("a body has just ended, or has waited");
+                    self.waiting
+                        .drain(..=waits)
+                        .next_back()
+                        .expect("at least that")
+                });
                 match self.callers.get_mut(&exchange) {
                     Some(caller) => {
                         assert!(caller.ended && !caller.head, "whole, and not answered");
@@ -535,6 +556,9 @@ impl Driven for Player {
                 self.note(summary.outcome.name());
                 self.background.remove(&summary.id);
                 self.calls.remove(&summary.id);
+                let worked = summary.state >= Admission::Working;
+                assert!(worked || summary.job.is_none(), "nobody works before that");
+                assert!(worked || summary.outcome != Outcome::Answered);
                 let answered = summary.status.is_some();
                 assert_eq!(answered, summary.outcome != Outcome::Gone || answered);
                 // Its job may go on to its end by itself, and nobody hears of it.
@@ -558,6 +582,11 @@ impl Driven for Player {
             self.callers.len() + self.background.len(),
             "a place for everybody who waits"
         );
+        let states = self.front.states();
+        assert_eq!(states.values().sum::<u64>(), places as u64);
+        let passing = [Admission::New, Admission::Limiting];
+        let rests = passing.iter().any(|state| states.contains_key(state));
+        assert!(!rests, "nothing waits there: {states:?}");
         assert!(places > 0 || self.front.held() == 0, "all is given back");
         assert!(self.front.held() <= self.config.max_held);
         assert!(self.front.kept() <= self.config.max_kept);

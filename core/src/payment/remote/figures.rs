@@ -1,21 +1,20 @@
 //! Figures that a signer counts, in the text format of Prometheus.
 
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::{String, ToString as _};
+use core::fmt::Display;
 use core::time::Duration;
 
 use num_bigint::BigInt;
 
 use super::{Event, HEALTH_PATH, METRICS_PATH};
 use crate::chain::ChainView;
-use crate::figures::{Figure as _, Page, Times};
+use crate::figures::{Figure as _, Page, Times, payments};
 use crate::machine::EffectId;
 use crate::sign::Address;
 use crate::time::Time;
-use crate::wire::signer::{DISCOVERY_PATH, PAYMENT_PATH, SIGN_INFO_PATH};
-
-/// The beginning of every name.
-const PREFIX: &str = "livepeer_signer_";
+use crate::wire::signer::{DISCOVERY_PATH, PAYMENT_PATH, SIGN_INFO_PATH, STATUS_NO_TICKETS};
 
 /// Counters of a signer since its start.
 #[derive(Clone, Debug, Default)]
@@ -98,73 +97,99 @@ impl Figures {
         }
     }
 
+    /// Payments that were asked for and not made.
+    fn refused(&self) -> u64 {
+        // Neither is a wrong method a payment, nor was one due where no ticket was.
+        let fine = |status: u16| status < 400 || [405, STATUS_NO_TICKETS].contains(&status);
+        let answers = self.answers.iter();
+        let refused = answers.filter(|((path, status), _)| *path == PAYMENT_PATH && !fine(*status));
+        refused.map(|(_, count)| count).sum()
+    }
+
     pub(super) fn to_prometheus(&self, gauges: &Gauges<'_>) -> String {
-        let mut page = Page::new(PREFIX);
-        page.family("requests_total", "counter", "Requests answered.");
+        let mut page = Page::new();
+        let name = "signer_requests_total";
+        page.family(name, "counter", "Requests answered.");
         for ((endpoint, status), count) in &self.answers {
             let status = status.to_string();
             let labels = [("endpoint", *endpoint), ("status", status.as_str())];
-            page.line("requests_total", &labels, count);
+            page.line(name, &labels, count);
         }
-        let name = "payment_seconds";
+        let name = "signer_payment_seconds";
         page.family(name, Times::KIND, "How long requests for payments took.");
         self.times.write(&mut page, name, &[]);
-        page.value("tickets_total", "counter", "Tickets made.", self.tickets);
-        page.value(
-            "tickets_wei_total",
-            "counter",
-            "What the tickets made are worth on average.",
-            &self.value,
-        );
-        page.value("fees_wei_total", "counter", "What was billed.", &self.fees);
-        page.value(
-            "open_requests",
-            "gauge",
-            "Requests without an answer yet.",
-            gauges.open,
-        );
-        page.value(
-            "listed_orchestrators",
-            "gauge",
-            "Orchestrators listed.",
-            gauges.listed,
-        );
-        page.value(
-            "chain_l1_block",
-            "gauge",
-            "The last L1 block seen.",
-            gauges.chain.l1_block,
-        );
-        page.value(
-            "chain_round",
-            "gauge",
-            "The last round seen.",
-            gauges.chain.round,
-        );
-        if let Some(age) = gauges.chain_age {
-            let help = "How long ago the chain was read.";
-            page.value("chain_age_seconds", "gauge", help, age.as_secs_f64());
+        let counters: [(_, _, &dyn Display); 3] = [
+            ("tickets_total", "Tickets made.", &self.tickets),
+            (
+                "tickets_wei_total",
+                "What the tickets made are worth on average.",
+                &self.value,
+            ),
+            ("fees_wei_total", "What was billed.", &self.fees),
+        ];
+        for (name, help, value) in counters {
+            page.value(&format!("signer_{name}"), "counter", help, value);
         }
-        if let Some(payer) = gauges.chain.sender(gauges.payer) {
-            page.value(
-                "deposit_wei",
-                "gauge",
-                "The payer's deposit.",
-                &payer.deposit,
-            );
-            page.value(
-                "reserve_wei",
-                "gauge",
-                "What is left of the payer's reserve.",
-                &payer.reserve_remaining,
-            );
-            page.value(
-                "withdraw_round",
-                "gauge",
-                "The round from which the payer may withdraw, 0 if it did not ask to.",
-                payer.withdraw_round,
-            );
-        }
+        payments::tickets_sent(&mut page, self.tickets);
+        payments::ticket_value_sent(&mut page, &self.value);
+        payments::payment_create_errors(&mut page, self.refused());
+        self.write_gauges(&mut page, gauges);
         page.finish()
+    }
+
+    fn write_gauges(&self, page: &mut Page, gauges: &Gauges<'_>) {
+        let age = gauges.chain_age.map(|age| age.as_secs_f64());
+        let payer = gauges.chain.sender(gauges.payer);
+        let all: [(_, _, Option<&dyn Display>); 8] = [
+            (
+                "open_requests",
+                "Requests without an answer yet.",
+                Some(&gauges.open),
+            ),
+            (
+                "listed_orchestrators",
+                "Orchestrators listed.",
+                Some(&gauges.listed),
+            ),
+            (
+                "chain_l1_block",
+                "The last L1 block seen.",
+                Some(&gauges.chain.l1_block),
+            ),
+            (
+                "chain_round",
+                "The last round seen.",
+                Some(&gauges.chain.round),
+            ),
+            (
+                "chain_age_seconds",
+                "How long ago the chain was read.",
+                age.as_ref().map(|age| age as &dyn Display),
+            ),
+            (
+                "deposit_wei",
+                "The payer's deposit.",
+                payer.map(|payer| &payer.deposit as &dyn Display),
+            ),
+            (
+                "reserve_wei",
+                "What is left of the payer's reserve.",
+                payer.map(|payer| &payer.reserve_remaining as &dyn Display),
+            ),
+            (
+                "withdraw_round",
+                "The round from which the payer may withdraw, 0 if it did not ask to.",
+                payer.map(|payer| &payer.withdraw_round as &dyn Display),
+            ),
+        ];
+        for (name, help, value) in all {
+            if let Some(value) = value {
+                page.value(&format!("signer_{name}"), "gauge", help, value);
+            }
+        }
+        payments::chain(page, gauges.chain.round, gauges.chain_age);
+        if let Some(payer) = payer {
+            payments::funds(page, payer);
+        }
     }
 }

@@ -58,7 +58,7 @@ pub use webhook::{Webhook, is_due};
 /// Says whether all is well.
 pub const HEALTH_PATH: &str = "/healthz";
 /// Tells figures, in the text format of Prometheus.
-pub const METRICS_PATH: &str = "/metrics";
+pub const METRICS_PATH: &str = crate::figures::PATH;
 
 /// Methods that read a path: a caller that may read it may also ask how long it is.
 const READ: (&[Method], &str) = (&[Method::Get, Method::Head], "GET, HEAD");

@@ -11,6 +11,7 @@ use super::{
     ANSWER_WITHIN, Event, Gate, MAX_EARLY_BYTES, Pending, Place, Refusal, Removal, Seat, Server,
     Wish, text,
 };
+use crate::figures;
 use crate::http::{Body, Method, Out, Request, Response};
 use crate::machine::EffectId;
 use crate::time::Time;
@@ -33,6 +34,11 @@ impl Server {
         if let Some(clean) = cleaned(path) {
             let reply = Response::new(307).header(headers::LOCATION, clean);
             return self.reply(id, reply);
+        }
+        if self.shared.config.figures && request.method == Method::Get && path == figures::PATH {
+            let page = self.to_prometheus();
+            let reply = Response::new(200).header("content-type", figures::CONTENT_TYPE);
+            return self.reply(id, reply.body(Body::Full(page.into())));
         }
         let Some(rest) = path.strip_prefix(&*self.shared.config.base) else {
             return self.reply(id, not_found());

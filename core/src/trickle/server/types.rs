@@ -36,6 +36,8 @@ pub struct Config {
     pub autocreate: bool,
     /// Whether `_changes` exists.
     pub changefeed: bool,
+    /// Whether `GET /metrics`, beside the channels, tells the figures of the server.
+    pub figures: bool,
     /// A channel without a new byte for this long is removed by the next sweep.
     pub idle: Duration,
     /// The time between sweeps; at least a millisecond.
@@ -73,6 +75,7 @@ impl Default for Config {
             base: "/ai/trickle/".to_string(),
             autocreate: false,
             changefeed: false,
+            figures: false,
             idle: Duration::from_secs(300),
             sweep: Duration::from_secs(60),
             orphan_grace: Duration::from_secs(2),

@@ -1,13 +1,16 @@
 //! Limits on what callers send, on how long they take, and on how many there are.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use livepeer_core::front::{Config, Event, Outcome};
+use livepeer_core::front::{Admission, Config, Event, Outcome};
 use livepeer_core::http::{Headers, In, Method};
+use livepeer_core::job::batch::{Failed, Finished};
 use livepeer_sim::Driven;
 
-use super::{Door, request};
+use super::streams::begun;
+use super::{CHAT, Door, payload, request};
 
 #[test]
 fn a_body_that_is_too_large_is_refused_before_it_is_read() {
@@ -145,6 +148,62 @@ fn a_shutdown_takes_no_new_work_and_says_when_all_is_done() {
     }
     assert!(matches!(door.others[..], [Event::Drained]));
     assert_eq!(door.seen[&running].status, 503);
+}
+
+#[test]
+fn a_request_has_the_state_that_its_admission_has_come_to() {
+    let mut door = Door::with(Config {
+        max_in_flight: 2,
+        drain_grace: Duration::from_secs(5),
+        ..Config::default()
+    });
+    let open = door.open(request(Method::Post, "/v1/chat/completions"));
+    assert_eq!(
+        door.front.states(),
+        BTreeMap::from([(Admission::Reading, 1)])
+    );
+    let (_, id, served) = begun(&mut door, "/v1/chat/completions");
+    let states = [(Admission::Reading, 1), (Admission::Working, 1)];
+    assert_eq!(
+        door.front.states(),
+        BTreeMap::from(states),
+        "a head waits for the first event"
+    );
+    door.post("/v1/chat/completions", CHAT);
+    door.tell(|front, now| front.chunk(now, id, &payload("hi", "")));
+    let states = [(Admission::Reading, 1), (Admission::Answering, 1)];
+    assert_eq!(door.front.states(), BTreeMap::from(states));
+    let finished = Finished {
+        answer: None,
+        files: Vec::new(),
+        served,
+    };
+    door.tell(|front, now| front.done(now, id, finished));
+    door.leave(open);
+    door.post("/v1/chat/completions", "{");
+    door.get("/nowhere");
+    door.post("/text-to-image", r#"{"prompt":"x"}"#);
+    let (id, _) = door.want();
+    door.tell(|front, now| front.failed(now, id, Failed::UnknownModel));
+    door.tell(|front, now| front.drain(now));
+    door.pass(Duration::from_secs(5));
+    door.post("/v1/chat/completions", CHAT);
+    let ends: Vec<_> = { door.finished.iter() }
+        .map(|summary| (summary.state, summary.outcome))
+        .collect();
+    let expected = [
+        (Admission::Limiting, Outcome::Refused),
+        (Admission::Answering, Outcome::Answered),
+        (Admission::Reading, Outcome::Gone),
+        (Admission::Parsed, Outcome::Refused),
+        (Admission::New, Outcome::Refused),
+        (Admission::Working, Outcome::Refused),
+        (Admission::New, Outcome::Refused),
+    ];
+    assert_eq!(ends, expected);
+    let page = door.front.to_prometheus();
+    let line = "\nlivepeer_front_ended_total{state=\"parsed\",outcome=\"refused\"} 1\n";
+    assert!(page.contains(line), "{page}");
 }
 
 #[test]

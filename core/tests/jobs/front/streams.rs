@@ -14,7 +14,7 @@ use livepeer_sim::Driven as _;
 use super::{CHAT, Door, payload, served};
 
 /// A stream whose orchestrator has sent its head.
-fn begun(door: &mut Door, path: &str) -> (EffectId, RequestId, Served) {
+pub(super) fn begun(door: &mut Door, path: &str) -> (EffectId, RequestId, Served) {
     let body = if path == "/llm" {
         r#"{"model":"m","stream":true,"max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#
     } else {

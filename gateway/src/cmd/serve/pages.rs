@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use livepeer_core::figures;
 use livepeer_core::front::route::{Page, ROUTES, Route};
-use livepeer_core::front::{Config, LiveRoutes};
+use livepeer_core::front::{Admission, Config, LiveRoutes};
 use livepeer_core::http::Method;
 use livepeer_core::models::Models;
 use livepeer_core::pipeline::Pipeline;
@@ -27,28 +27,27 @@ pub(super) fn operators(door: &Config) -> Config {
 /// A page: its status, its type and its text.
 pub(in crate::cmd) type Answer = (u16, &'static str, Bytes);
 
-/// How the gateway is: the models in its list, and the requests that are not answered yet.
-pub(super) fn health(models: &Models, in_flight: usize) -> Answer {
+/// How the gateway is: the models in its list, and the requests that are not answered yet, by state.
+pub(super) fn health(models: &Models, states: &BTreeMap<Admission, u64>) -> Answer {
+    let by_name: BTreeMap<_, _> = { states.iter() }
+        .map(|(state, count)| (state.name(), count))
+        .collect();
     let health = json!({
         "status": "ok",
         "version": env!("CARGO_PKG_VERSION"),
         "models": models.iter().count(),
         "discovered": models.is_discovered(),
-        "in_flight": in_flight,
+        "in_flight": states.values().sum::<u64>(),
+        "states": by_name,
     });
     (200, JSON, health.to_string().into())
 }
 
 /// The figures of the front door, and how many configurations were refused on reload.
 pub(super) fn metrics(front: String, reloads_failed: u64) -> Answer {
-    let mut more = figures::Page::new("livepeer_config_");
-    let name = "reload_failed_total";
-    more.family(
-        name,
-        "counter",
-        "Configurations that were refused on reload.",
-    );
-    more.line(name, &[], reloads_failed);
+    let mut more = figures::Page::new();
+    let help = "Configurations that were refused on reload.";
+    more.value("config_reload_failed_total", "counter", help, reloads_failed);
     let text = front + &more.finish();
     (200, figures::CONTENT_TYPE, text.into())
 }

@@ -216,8 +216,8 @@ impl<R: Runtime> Wiring<R> {
     fn page(&self, door: &Handle<Front, R>, id: RequestId, page: Page) {
         let (status, kind, body) = match page {
             Page::Health => {
-                let in_flight = self.front.with(|front, _| front.in_flight());
-                pages::health(&lock(&self.models), in_flight)
+                let states = self.front.with(|front, _| front.states());
+                pages::health(&lock(&self.models), &states)
             }
             Page::Metrics => {
                 let figures = self.front.with(|front, _| front.to_prometheus());

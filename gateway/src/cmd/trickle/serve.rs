@@ -65,6 +65,7 @@ fn config(args: &ServeArgs) -> Config {
         base: args.base.clone(),
         autocreate: args.autocreate,
         changefeed: args.changefeed,
+        figures: args.metrics,
         idle: args.idle,
         sweep: args.sweep,
         max_segment_bytes: args.max_segment.get(),
