@@ -95,6 +95,7 @@ extern crate std;
 pub mod alarms;
 pub mod capabilities;
 pub mod chain;
+pub mod currency;
 pub mod discovery;
 pub mod entry;
 pub mod error;

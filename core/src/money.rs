@@ -123,6 +123,13 @@ impl From<BigRational> for Amount {
     }
 }
 
+/// The price of one unit.
+impl From<Price> for Amount {
+    fn from(price: Price) -> Self {
+        price.of_one()
+    }
+}
+
 impl From<&Wei> for Amount {
     fn from(wei: &Wei) -> Self {
         Self(BigRational::from_integer(wei.0.clone().into()))

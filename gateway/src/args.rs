@@ -52,26 +52,38 @@ pub(crate) use values::{Listen, Place};
     max_term_width = 100
 )]
 pub(crate) struct Cli {
-    /// Level of the log on stderr: error, warn, info, debug, trace, off, or a filter such as livepeer_core=trace,warn.
+    /// Level of the log on stderr: error, warn, info, debug, trace, off, or a filter such as livepeer_core=trace,warn;
+    /// warn if nothing is said.
     #[arg(
         long,
         global = true,
         value_name = "LEVEL",
-        default_value = "warn",
         env = "LIVEPEER_LOG",
         help_heading = "Logging"
     )]
-    pub(crate) log: String,
+    log: Option<String>,
 
     #[command(subcommand)]
     command: Option<Command>,
 }
 
 impl Cli {
+    /// The level of the log.
+    pub(crate) fn log_level(&self) -> &str {
+        self.log.as_deref().unwrap_or("warn")
+    }
+
     /// The command to run.
     pub(crate) fn command(self) -> Command {
-        self.command
-            .unwrap_or_else(|| Command::Demo(DemoArgs::default()))
+        match self.command {
+            // A level that is said goes over that of the configuration.
+            Some(Command::Serve(mut args)) => {
+                args.log = self.log;
+                Command::Serve(args)
+            }
+            Some(command) => command,
+            None => Command::Demo(DemoArgs::default()),
+        }
     }
 }
 

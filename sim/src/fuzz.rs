@@ -95,6 +95,7 @@ pub const TARGETS: &[Target] = targets![
     machine_payment_signer,
     machine_payment_spending,
     machine_pool,
+    machine_price_feed,
     machine_programs,
     ingest::machine_rtmp,
     machine_trickle_publisher,
@@ -314,6 +315,11 @@ pub fn machine_bridge(data: &[u8]) {
 /// whatever peers and callers do.
 pub fn machine_byoc(data: &[u8]) {
     crate::steps::byoc::run(data);
+}
+
+/// A price feed asks one question at a time, and its price stays until there is a newer good one.
+pub fn machine_price_feed(data: &[u8]) {
+    crate::steps::price_feed::run(data);
 }
 
 /// A discovery names everybody once and keeps secrets, whatever its sources answer.

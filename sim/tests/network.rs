@@ -65,7 +65,7 @@ fn no_job_that_cannot_be_served_hangs() {
         ..Scenario::default()
     };
     // Nobody is cheap enough.
-    scenario.pool.handshake.terms.ceilings.base = livepeer_core::money::Price::new(0, 1);
+    scenario.pool.handshake.terms.ceilings.base = Some(livepeer_core::money::Amount::zero());
     seeds::play(KIND, &seeds::wanted(KIND, &FOUND, 10), |seed| {
         let report = play(&scenario, seed);
         assert_eq!((report.done, report.given_up.len()), (0, scenario.jobs));

@@ -102,10 +102,7 @@ fn query() -> impl Strategy<Value = Query> {
         proptest::collection::vec((capability(), model_name(), price()), 0..2),
     )
         .prop_map(|(base, models)| {
-            let base = Ceilings {
-                base,
-                per_model: BTreeMap::new(),
-            };
+            let base = base.map(Ceilings::of).unwrap_or_default();
             models
                 .into_iter()
                 .fold(base, |all, (id, model, price)| all.and(id, model, price))

@@ -47,10 +47,10 @@ pub fn prices_by_model(listed: &[ModelPrice]) -> BTreeMap<(Capability, &str), Pr
 /// The most that we pay (handshake spec 6.3).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ceilings {
-    /// The ceiling for anything that no entry below covers; `None` is no limit.
-    pub base: Option<Price>,
+    /// The ceiling for anything that no entry below covers, in wei per unit; `None` is no limit.
+    pub base: Option<Amount>,
     /// Per capability and model; the model [`Ceilings::DEFAULT`] covers the others of its capability.
-    pub per_model: BTreeMap<Capability, BTreeMap<String, Price>>,
+    pub per_model: BTreeMap<Capability, BTreeMap<String, Amount>>,
 }
 
 impl Ceilings {
@@ -59,20 +59,23 @@ impl Ceilings {
 
     /// A single ceiling for everything.
     #[must_use]
-    pub fn of(base: Price) -> Self {
+    pub fn of(base: impl Into<Amount>) -> Self {
         Self {
-            base: Some(base),
+            base: Some(base.into()),
             per_model: BTreeMap::new(),
         }
     }
 
     /// Adds a limit for one model.
     #[must_use]
-    pub fn and(mut self, capability: Capability, model: impl Into<String>, price: Price) -> Self {
-        self.per_model
-            .entry(capability)
-            .or_default()
-            .insert(model.into(), price);
+    pub fn and(
+        mut self,
+        capability: Capability,
+        model: impl Into<String>,
+        price: impl Into<Amount>,
+    ) -> Self {
+        let models = self.per_model.entry(capability).or_default();
+        models.insert(model.into(), price.into());
         self
     }
 
@@ -85,12 +88,12 @@ impl Ceilings {
                 let models = self.per_model.get(&capability)?;
                 models.get(model).or_else(|| models.get(Self::DEFAULT))
             })
-            .map(Price::of_one)
+            .cloned()
             .sum();
         if sum.is_positive() {
             Some(sum)
         } else {
-            self.base.as_ref().map(Price::of_one)
+            self.base.clone()
         }
     }
 

@@ -26,7 +26,7 @@ mod plan;
 
 pub use crate::exchange::MAX_REDIRECTS;
 pub use chain::{ChainSource, MAX_POOL};
-pub use plan::{Order, Origin, Source, Wishes, plan, subgraph_url};
+pub use plan::{Choice, Order, Origin, Source, Wishes, plan, subgraph_url};
 
 use alloc::vec::Vec;
 use core::time::Duration;

@@ -5,6 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::Combine;
 use super::chain::ChainSource;
 use crate::capabilities::Capabilities;
 use crate::http::{Headers, Url};
@@ -139,6 +140,52 @@ impl fmt::Display for Origin {
             Self::Stats => "statistics",
             Self::Chain => "chain",
         })
+    }
+}
+
+/// A choice of sources, and of their order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The kinds of sources that are asked, in this order.
+    pub order: Vec<Origin>,
+    /// Whether the first source that answers is enough.
+    pub combine: Combine,
+    /// A subgraph, for [`Origin::Subgraph`].
+    pub subgraph: Option<Url>,
+    /// The contracts, for [`Origin::Chain`].
+    pub chain: Option<ChainSource>,
+}
+
+impl Choice {
+    /// Whether a list at hand is all that is ever asked, if there is one.
+    #[must_use]
+    pub fn is_list_enough(&self) -> bool {
+        self.order.first() == Some(&Origin::List) && self.combine == Combine::First
+    }
+
+    /// The sources of a [`plan`] that are chosen, in the order of the choice. What the token names counts as named.
+    ///
+    /// # Errors
+    /// If none of them is.
+    pub fn arrange(
+        &self,
+        mut planned: Vec<(Origin, Source)>,
+    ) -> Result<Vec<(Origin, Source)>, WireError> {
+        let place = |origin: Origin| {
+            let named = match origin {
+                Origin::TokenList => Origin::List,
+                Origin::TokenEndpoint => Origin::Endpoint,
+                origin => origin,
+            };
+            self.order.iter().position(|chosen| *chosen == named)
+        };
+        planned.retain(|(origin, _)| place(*origin).is_some());
+        planned.sort_by_key(|(origin, _)| place(*origin));
+        if planned.is_empty() {
+            let why = "none of the chosen sources of orchestrators is named";
+            return Err(WireError::new("the options", why));
+        }
+        Ok(planned)
     }
 }
 

@@ -7,6 +7,7 @@ use core::time::Duration;
 use super::types::{Config, Origins, RequestId, Transparency};
 use bytes::Bytes;
 
+use crate::currency::in_usd;
 use crate::http::{Body, Headers, Method, Request, Response};
 use crate::job::batch::Served;
 use crate::pipeline::Pipeline;
@@ -144,6 +145,9 @@ impl Done<'_> {
             "livepeer-cost-wei",
             served.cost.as_ratio().ceil().to_integer().to_string(),
         );
+        if let Some(dollar) = &config.settings.terms.wei_per_usd {
+            headers.push("livepeer-cost-usd", in_usd(&served.cost, dollar));
+        }
         if config.transparency == Transparency::Full {
             let before = &served.attempts;
             headers.push("livepeer-attempts", (before.len() + 1).to_string());

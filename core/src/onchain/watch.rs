@@ -18,6 +18,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::DOING;
 use crate::chain::ChainView;
 use crate::error::{Cause, Failure, Party, Reason};
 use crate::exchange::{Bounds, Exchange, Reply};
@@ -41,8 +42,6 @@ const MAX_BACK_OFF: Duration = Duration::from_secs(5 * 60);
 /// How far endpoints may lag behind each other: a quarter of an hour, or a round.
 const LAG_BLOCKS: u64 = 75;
 const LAG_ROUNDS: u64 = 1;
-
-const DOING: &str = "a question to the chain";
 
 /// Settings of a [`ChainWatch`]: the contracts and the payer to watch, and the endpoints to ask.
 #[derive(Clone, Debug)]

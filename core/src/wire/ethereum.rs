@@ -4,8 +4,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use num_bigint::BigUint;
-use num_traits::ToPrimitive as _;
+use num_bigint::{BigInt, BigUint};
+use num_traits::{Signed as _, ToPrimitive as _};
 
 use super::error::WireError;
 use super::json::Fields;
@@ -152,6 +152,33 @@ pub fn read_sender_info(data: &[u8]) -> Result<SenderInfo, WireError> {
         reserve_remaining: Wei::from(read_uint(data, 2)?),
         reserve_claimed: Wei::from(read_uint(data, 3)?),
         ..SenderInfo::default()
+    })
+}
+
+/// A round of a price feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedRound {
+    /// The number of the round.
+    pub round: BigUint,
+    /// The price; `None` if it is not above zero.
+    pub answer: Option<BigInt>,
+    /// When the price was got, in Unix seconds.
+    pub updated_at: u64,
+    /// The round in which it was.
+    pub answered_in: BigUint,
+}
+
+/// The answer of a price feed to `latestRoundData()`.
+///
+/// # Errors
+/// If it is too short, or the time has more than 64 bits.
+pub fn read_feed_round(data: &[u8]) -> Result<FeedRound, WireError> {
+    let answer = BigInt::from_signed_bytes_be(&word(data, 1)?);
+    Ok(FeedRound {
+        round: read_uint(data, 0)?,
+        answer: Some(answer).filter(BigInt::is_positive),
+        updated_at: read_u64(data, 3)?,
+        answered_in: read_uint(data, 4)?,
     })
 }
 

@@ -45,14 +45,16 @@ impl Fields {
         Ok(fields.unwrap_or(Self(Vec::new())))
     }
 
+    /// The last member of that name in any case, as it is written.
+    pub(super) fn written(&self, name: &str) -> Option<&str> {
+        let mut latest = self.0.iter().rev();
+        let member = latest.find(|(key, _)| key.eq_ignore_ascii_case(name));
+        member.map(|(_, value)| value.get())
+    }
+
     /// The last member of that name in any case, unless it is `null`.
     fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .rev()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.get())
-            .filter(|value| *value != "null")
+        self.written(name).filter(|value| *value != "null")
     }
 
     fn typed<'a, T: Deserialize<'a>>(
@@ -113,6 +115,11 @@ impl Fields {
         } else {
             Err(alloc::format!("{name} must be a number"))
         }
+    }
+
+    /// Nested objects; `None` if absent.
+    pub(super) fn objects(&self, name: &str) -> Result<Option<Vec<Self>>, String> {
+        self.typed(name, "a list of objects")
     }
 
     /// A nested object; `None` if absent.

@@ -21,6 +21,7 @@ pub mod multipart;
 pub mod openai;
 pub mod payment;
 pub mod preferences;
+pub mod price_list;
 mod reason;
 pub mod refused;
 pub mod replies;

@@ -60,16 +60,15 @@ fn a_price_is_looked_up_by_capability_and_model_then_in_general() {
 #[test]
 fn the_ceiling_of_a_job_is_the_sum_over_its_models() {
     for case in &counted("capabilities/selection.json", "max_price", 11) {
-        let mut per_model: BTreeMap<Capability, BTreeMap<String, Price>> = BTreeMap::new();
+        let base = price(&case["base_max"]);
+        let mut ceilings = base.map(Ceilings::of).unwrap_or_default();
         for (key, models) in case["per_capability"].as_object().unwrap() {
-            let models = models.as_object().unwrap().iter();
-            let models = models.filter_map(|(model, of)| Some((model.clone(), price(of)?)));
-            per_model.insert(id(key), models.collect());
+            for (model, of) in models.as_object().unwrap() {
+                if let Some(price) = price(of) {
+                    ceilings = ceilings.and(id(key), model.as_str(), price);
+                }
+            }
         }
-        let ceilings = Ceilings {
-            base: price(&case["base_max"]),
-            per_model,
-        };
         let mut wanted = Capabilities::default();
         for (key, models) in case["request"].as_object().into_iter().flatten() {
             for model in models.as_array().unwrap() {

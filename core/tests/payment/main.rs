@@ -6,6 +6,7 @@ mod challenge;
 mod figures;
 mod invariants;
 mod money;
+mod prices;
 mod recipient;
 mod secrets;
 mod session;

@@ -60,6 +60,9 @@ pub(crate) struct FrontArgs {
     pub(crate) peers: PeerArgs,
     #[command(flatten)]
     pub(crate) pay: PayArgs,
+    /// The level of the log, if the command line or its variable says one.
+    #[arg(skip)]
+    pub(super) log: Option<String>,
 }
 
 impl FrontArgs {
@@ -118,6 +121,7 @@ impl FrontArgs {
                 self.runtime.map(|one| one.name().to_owned()),
                 "--runtime",
             ),
+            ("log.level", self.log.clone(), "--log"),
             ("store.objects", self.objects.clone(), "--objects"),
             ("store.path", path(&pay.store), "--store"),
             ("prices.max", self.max_price.clone(), "--max-price"),

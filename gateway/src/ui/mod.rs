@@ -6,6 +6,7 @@
 mod fail;
 mod format;
 mod latency;
+pub(crate) mod log;
 mod output;
 mod progress;
 mod summary;
@@ -14,9 +15,7 @@ mod table;
 pub(crate) use fail::{Failed, Outcome};
 pub(crate) use format::{Wei, bytes, count, duration};
 pub(crate) use latency::Latencies;
-pub(crate) use output::{
-    LogWriter, json, print, print_json, print_json_error, print_json_with, report, tell,
-};
+pub(crate) use output::{json, print, print_json, print_json_error, print_json_with, report, tell};
 pub(crate) use progress::Progress;
 pub(crate) use summary::{BatchSummary, Money, Summary, wei};
 pub(crate) use table::{facts, table};

@@ -106,7 +106,7 @@ pub(crate) fn report(outcome: Outcome) -> ExitCode {
 
 /// Standard error for logs: lines go above the progress bars.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct LogWriter;
+pub(super) struct LogWriter;
 
 impl Write for LogWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {

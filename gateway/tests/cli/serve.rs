@@ -1,13 +1,14 @@
 //! The front door as applications meet it, before the development network.
 
 use std::fs;
+use std::io::{BufReader, Write as _};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use livepeer_runtime::tls::Identity;
 
 use crate::files::Folder;
-use crate::http::{call, try_fetch};
+use crate::http::{Request, call, fetch, listen, try_fetch};
 use crate::process::{gateway, signal};
 use crate::server::{Devnet, Server};
 
@@ -283,9 +284,124 @@ fn a_reload_under_load_takes_what_may_change_and_nothing_of_what_may_not() {
     serve.reload("did you mean `listen`?");
     // Nothing of either was taken.
     assert_eq!(serve.chat("short").0, 200);
+    // Whom the gateway blocks is not the caller's affair.
+    write(&format!("block = [\"{}\"]", devnet.orchestrators[0]));
+    serve.reload("the configuration changed: models.alias.short, orchestrators.block");
+    let (status, body) = serve.chat(LLM);
+    assert_eq!(status, 503, "{body}");
+    let list = folder.path("prices.json");
+    let prices = |price: &str| {
+        let text =
+            format!(r#"{{"capabilities_prices":[{{"pipeline":"llm","price_per_unit":{price}}}]}}"#);
+        fs::write(&list, text).expect("there is room");
+    };
+    prices("1e-9");
+    let file_of_prices = format!("[prices]\nfile = {list:?}");
+    write(&file_of_prices);
+    serve.reload("the configuration changed: orchestrators.block, prices.file");
+    let (status, body) = serve.chat(LLM);
+    // Nobody is as cheap as that, and soon no such model is listed.
+    assert!([404, 503].contains(&status), "{body}");
+    prices("1e18");
+    serve.reload("the configuration changed: the prices of prices.file");
+    serve.knows_models();
+    let (status, body) = serve.chat(LLM);
+    assert_eq!(status, 200, "{body}");
     signal(serve.server.running.0.id(), "TERM");
     let ended = serve.server.running.wait(Duration::from_secs(60));
     assert!(ended.success(), "{ended}");
+}
+
+/// A place that knows that orchestrator, and an endpoint of a chain on which an ETH costs 2,000 dollars.
+fn knows(orchestrator: &str) -> String {
+    let listed = format!(r#"[{{"address":"{orchestrator}"}}]"#);
+    listen(move |stream| {
+        let mut reader = BufReader::new(&stream);
+        while let Ok(request) = Request::read(&mut reader) {
+            let text = match serde_json::from_slice::<Vec<serde_json::Value>>(&request.body) {
+                Ok(asked) => chain(&asked),
+                Err(_) => listed.clone(),
+            };
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", text.len());
+            if (&stream).write_all((head + &text).as_bytes()).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// The answers of a contract that says the price of ETH.
+fn chain(asked: &[serde_json::Value]) -> String {
+    let word = |number: u64| format!("{number:064x}");
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("it is later");
+    let answer = |one: &serde_json::Value| {
+        let result = match one["params"][0]["data"].as_str() {
+            None => "0xa4b1".to_owned(),
+            Some("0x7284e416") => format!("0x{}{}{:0<64}", word(32), word(9), "455448202f20555344"),
+            Some("0x313ce567") => format!("0x{}", word(8)),
+            Some(_) => {
+                let round = [1, 200_000_000_000, 1, now.as_secs(), 1];
+                format!("0x{}", round.map(word).concat())
+            }
+        };
+        serde_json::json!({"id": one["id"], "result": result})
+    };
+    serde_json::json!(asked.iter().map(answer).collect::<Vec<_>>()).to_string()
+}
+
+#[test]
+fn orchestrators_prices_and_the_log_are_as_the_configuration_says() {
+    let devnet = Devnet::start(1, &[]);
+    let folder = Folder::new("serve-rows");
+    let file = folder.path("gateway.toml");
+    let place = knows(&devnet.orchestrators[0]);
+    let feed = "0x639Fe6ab55C921f74e7fac1ee960C0B6293ba612";
+    // The list leads nowhere, and another place is asked first.
+    let text = format!(
+        r#"
+        [payer]
+        signers = ["{}"]
+        [orchestrators]
+        sources = ["discovery", "list"]
+        list = ["https://127.0.0.1:9"]
+        discovery = "{place}"
+        [prices]
+        llm = "1000USD"
+        [chain]
+        rpc = ["{place}"]
+        price_feed = "{feed}"
+        [log]
+        level = "info"
+        format = "json"
+        "#,
+        devnet.signer
+    );
+    fs::write(&file, text).expect("there is room");
+    let serve = Serve::start(&["--config", &file]);
+    serve.knows_models();
+    let body = format!(r#"{{"model":"{LLM}","messages":[{{"role":"user","content":"hi"}}]}}"#);
+    let path = "/v1/chat/completions";
+    let answer = fetch(&serve.door, "POST", path, &[JSON], body.as_bytes());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let usd = answer.field("livepeer-cost-usd");
+    assert!(usd.is_some_and(|usd| usd.starts_with("0.0000")), "{usd:?}");
+    let line = loop {
+        let line = serve.server.said.recv_timeout(Duration::from_secs(30));
+        let line = line.expect("each request is logged");
+        match serde_json::from_str::<serde_json::Value>(&line) {
+            Ok(line) if line["message"] == "request" && line["route"] == path => break line,
+            _ => {}
+        }
+    };
+    assert_eq!(line["status"], 200);
+    assert_eq!(line["level"], "INFO");
+    let (_, figures) = call(&serve.ops, "GET", "/metrics", &[], b"");
+    let price = figures
+        .lines()
+        .find(|line| line.starts_with("livepeer_price_feed_value "));
+    assert_eq!(price, Some("livepeer_price_feed_value 2000"), "{figures}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use livepeer_core::capabilities::{Capabilities, Ceilings};
 use livepeer_core::handshake::PinChange;
 use livepeer_core::http::Trust;
 use livepeer_core::job::batch::{Config, Finished, JobId};
-use livepeer_core::money::Price;
+use livepeer_core::money::Amount;
 use livepeer_core::pipeline::Pipeline;
 use livepeer_core::prefer::Preferences;
 use livepeer_core::selection::{Balanced, Strengths};
@@ -46,7 +46,7 @@ pub struct Submission<R: Runtime, A = Finished> {
     preferences: Preferences,
     peers: Peers,
     settings: Settings,
-    max_price: Option<Price>,
+    max_price: Option<Amount>,
     answer: PhantomData<fn() -> A>,
 }
 
@@ -65,6 +65,7 @@ impl<R: Runtime, A: TaskAnswer> Submission<R, A> {
 
     peer_settings!();
     peer_settings!(payer);
+    peer_settings!(choice);
 
     /// Sets who may do this job, and in which order.
     pub fn preferences(mut self, preferences: Preferences) -> Self {
@@ -86,10 +87,12 @@ impl<R: Runtime, A: TaskAnswer> Submission<R, A> {
 
     /// Sets the most to pay per unit, in wei: pixels, tokens, milliseconds or thousandths of a character, as the
     /// pipeline has it.
-    pub fn max_price(mut self, price: Price) -> Self {
+    pub fn max_price(mut self, price: impl Into<Amount>) -> Self {
+        let price = price.into();
+        let ceilings = Ceilings::of(price.clone());
+        self.settings.config.pool.handshake.terms.ceilings = ceilings.clone();
+        self.settings.config.payment.ceilings = ceilings;
         self.max_price = Some(price);
-        self.settings.config.pool.handshake.terms.ceilings = Ceilings::of(price);
-        self.settings.config.payment.ceilings = Ceilings::of(price);
         self
     }
 
@@ -145,7 +148,7 @@ impl<R: Runtime, A: TaskAnswer> Submission<R, A> {
         let kind = Kind {
             pipeline: request.pipeline(),
             model: request.model().to_owned(),
-            orchestrators: { orchestrators.iter() }
+            listed: { self.peers.listed()?.into_iter() }
                 .map(|url| (url.clone(), url.reach()))
                 .collect(),
             places: self.peers.places(),
@@ -159,7 +162,7 @@ impl<R: Runtime, A: TaskAnswer> Submission<R, A> {
             let capability = kind.pipeline.capability();
             let wanted = Capabilities::for_model(capability, kind.model.as_str());
             let search = if orchestrators.is_empty() {
-                Search::Sources(self.peers.sources(&wanted)?)
+                Search::Sources(self.peers.combine(), self.peers.sources(&wanted)?)
             } else {
                 Search::Named(orchestrators)
             };

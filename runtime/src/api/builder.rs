@@ -11,7 +11,7 @@ use livepeer_core::job::LiveVideoJob as Machine;
 use livepeer_core::job::live::media::{self, Media};
 use livepeer_core::job::live::{Config, Ending};
 use livepeer_core::job::{MAX_SWAPS, SWAP_SPACING, SwapLimit};
-use livepeer_core::money::Price;
+use livepeer_core::money::Amount;
 use livepeer_core::pool::{self, SessionPool};
 use livepeer_core::selection::Balanced;
 use livepeer_core::trickle::{publisher, subscriber};
@@ -41,7 +41,7 @@ pub struct LiveVideoJobBuilder<R: Runtime> {
     pub(super) identity: Option<Identity>,
     config: Config,
     pool: pool::Config,
-    max_price: Option<Price>,
+    max_price: Option<Amount>,
     input: publisher::Config,
     output: subscriber::Config,
 }
@@ -80,6 +80,7 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
 
     peer_settings!();
     peer_settings!(payer);
+    peer_settings!(choice);
 
     /// Sets the model's first parameters.
     pub fn params(mut self, params: Params) -> Self {
@@ -113,10 +114,12 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
     }
 
     /// Sets the most to pay per pixel, in wei.
-    pub fn max_price(mut self, price: Price) -> Self {
+    pub fn max_price(mut self, price: impl Into<Amount>) -> Self {
+        let price = price.into();
+        let ceilings = Ceilings::of(price.clone());
+        self.pool.handshake.terms.ceilings = ceilings.clone();
+        self.config.payment.ceilings = ceilings;
         self.max_price = Some(price);
-        self.pool.handshake.terms.ceilings = Ceilings::of(price);
-        self.config.payment.ceilings = Ceilings::of(price);
         self
     }
 
@@ -170,14 +173,14 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
         self.pool.handshake.ignore_capacity = true;
         let kind = Kind {
             wanted: wanted.clone(),
-            orchestrators: { orchestrators.iter() }
+            listed: { self.peers.listed()?.into_iter() }
                 .map(|url| (url.clone(), url.reach()))
                 .collect(),
             places: self.peers.places(),
             payer: Account::of(&payer),
             trust: self.config.trust,
             pin_change: self.pool.handshake.pin_change,
-            max_price: self.max_price,
+            max_price: self.max_price.take(),
         };
         let driver = self.fleet.driver();
         let now = driver.now();
@@ -239,10 +242,13 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
         Ok((LiveVideoJob::new(shared, started), input, output))
     }
 
-    /// Asks the discovery endpoint or the signer for orchestrators.
+    /// Asks the sources for orchestrators.
     async fn find(&self, wanted: &Capabilities) -> Result<Vec<Url>, Error> {
         let sources = self.peers.sources(wanted)?;
-        let config = discovery::Config::default();
+        let config = discovery::Config {
+            combine: self.peers.combine(),
+            ..discovery::Config::default()
+        };
         let discovered = discover(self.fleet.driver(), config, sources, discovery::WITHIN).await;
         if discovered.found.is_empty() {
             return Err(Error::NothingFound(Box::new(discovered)));

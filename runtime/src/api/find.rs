@@ -44,6 +44,7 @@ impl<R: Runtime> Search<R> {
 
     peer_settings!();
     peer_settings!(payer);
+    peer_settings!(choice);
 
     /// Asks for orchestrators that offer live video with this model.
     pub fn model(mut self, model: &str) -> Self {
@@ -74,8 +75,11 @@ impl<R: Runtime> Search<R> {
     ///
     /// # Errors
     /// If the settings are no good.
-    pub async fn find(self) -> Result<Discovered, Error> {
+    pub async fn find(mut self) -> Result<Discovered, Error> {
         let sources = self.peers.sources(&self.wanted)?;
+        if self.peers.combine() == Combine::All {
+            self.config.combine = Combine::All;
+        }
         Ok(discover(&self.driver, self.config, sources, self.within).await)
     }
 }

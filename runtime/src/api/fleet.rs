@@ -9,7 +9,7 @@ use livepeer_core::Time;
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::handshake::PinChange;
 use livepeer_core::http::{Reach, Trust, Url};
-use livepeer_core::money::Price;
+use livepeer_core::money::Amount;
 use livepeer_core::pool::{Event, SessionPool};
 use livepeer_core::selection::Balanced;
 
@@ -75,12 +75,12 @@ enum Search {
 pub(super) struct Kind {
     pub(super) wanted: Capabilities,
     /// The orchestrators that are named; none if they are found in those places.
-    pub(super) orchestrators: Vec<(Url, Reach)>,
+    pub(super) listed: Vec<(Url, Reach)>,
     pub(super) places: Places,
     pub(super) payer: Account,
     pub(super) trust: Trust,
     pub(super) pin_change: PinChange,
-    pub(super) max_price: Option<Price>,
+    pub(super) max_price: Option<Amount>,
 }
 
 impl<R: Runtime> Clone for Fleet<R> {

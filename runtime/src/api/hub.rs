@@ -6,11 +6,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use livepeer_core::chain::ChainView;
-use livepeer_core::discovery::{self, Origin, Source};
+use livepeer_core::discovery::{self, Combine, Origin, Source};
 use livepeer_core::handshake::PinChange;
 use livepeer_core::http::{Reach, Trust, Url};
 use livepeer_core::job::batch::{Batch, Config, Event, Failed, JobId};
-use livepeer_core::money::Price;
+use livepeer_core::money::Amount;
 use livepeer_core::pipeline::Pipeline;
 use livepeer_core::pool::Offered;
 use livepeer_core::prefer::Preferences;
@@ -53,12 +53,12 @@ const MAX_TOTAL: usize = 64 << 20;
 pub(super) struct Kind {
     pub(super) pipeline: Pipeline,
     pub(super) model: String,
-    pub(super) orchestrators: Vec<(Url, Reach)>,
+    pub(super) listed: Vec<(Url, Reach)>,
     pub(super) places: Places,
     pub(super) payer: Account,
     pub(super) trust: Trust,
     pub(super) pin_change: PinChange,
-    pub(super) max_price: Option<Price>,
+    pub(super) max_price: Option<Amount>,
 }
 
 /// The machines of batch jobs, those that were used last at the end.
@@ -133,7 +133,7 @@ pub(super) struct Settings {
 /// Where orchestrators come from.
 pub(super) enum Search {
     Named(Vec<Url>),
-    Sources(Vec<(Origin, Source)>),
+    Sources(Combine, Vec<(Origin, Source)>),
 }
 
 /// A machine, and the jobs that wait for its events.
@@ -287,15 +287,18 @@ impl<R: Runtime> Hub<R> {
 
     /// Looks for orchestrators once.
     async fn find(self: Arc<Self>) {
-        let sources = match &self.search {
+        let (combine, sources) = match &self.search {
             Search::Named(urls) => {
                 self.machine
                     .with(|batch, now| batch.offer(now, urls.clone()));
                 return;
             }
-            Search::Sources(sources) => sources.clone(),
+            Search::Sources(combine, sources) => (*combine, sources.clone()),
         };
-        let config = discovery::Config::default();
+        let config = discovery::Config {
+            combine,
+            ..discovery::Config::default()
+        };
         let driver = self.machine.driver();
         let found = discover(driver, config, sources, discovery::WITHIN)
             .await

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use livepeer_core::Signers;
 use livepeer_core::capabilities::Capabilities;
-use livepeer_core::discovery::{Order, Origin, Source, Wishes, plan};
+use livepeer_core::discovery::{Choice, Combine, Order, Origin, Source, Wishes, plan};
 use livepeer_core::http::{Headers, Url};
 use livepeer_core::wire::Token;
 
@@ -21,6 +21,7 @@ pub(super) struct Peers {
     discovery: Option<String>,
     discovery_headers: Headers,
     token: Token,
+    choice: Option<Choice>,
     open: bool,
 }
 
@@ -30,6 +31,7 @@ pub(super) struct Places {
     discovery: Option<String>,
     discovery_headers: Headers,
     token: Token,
+    choice: Option<Choice>,
     open: bool,
 }
 
@@ -71,6 +73,16 @@ impl Peers {
 
     pub(super) fn set_token(&mut self, token: &Token) {
         self.token = token.clone();
+    }
+
+    pub(super) fn set_choice(&mut self, choice: Choice) {
+        self.choice = Some(choice);
+    }
+
+    /// Whether the first source that answers is enough.
+    pub(super) fn combine(&self) -> Combine {
+        let choice = self.choice.as_ref();
+        choice.map_or(Combine::First, |choice| choice.combine)
     }
 
     /// Lets all of them be, name and lead to private addresses.
@@ -130,6 +142,14 @@ impl Peers {
 
     /// The orchestrators that are named, each once; none if they have to be found.
     pub(super) fn orchestrators(&self) -> Result<Vec<Url>, Error> {
+        match &self.choice {
+            Some(choice) if !choice.is_list_enough() => Ok(Vec::new()),
+            _ => self.listed(),
+        }
+    }
+
+    /// The orchestrators that are named, each once.
+    pub(super) fn listed(&self) -> Result<Vec<Url>, Error> {
         let mut all = Vec::new();
         for named in &self.orchestrators {
             all.push(match named {
@@ -156,13 +176,15 @@ impl Peers {
             discovery: self.discovery.clone(),
             discovery_headers: self.discovery_headers.clone(),
             token: self.token.clone(),
+            choice: self.choice.clone(),
             open: self.open,
         }
     }
 
-    /// The places to ask for orchestrators: the named ones, then discovery endpoints, then the signers.
+    /// The places to ask for orchestrators: the named ones, then discovery endpoints, then the signers; or those that
+    /// were chosen.
     pub(super) fn sources(&self, wanted: &Capabilities) -> Result<Vec<(Origin, Source)>, Error> {
-        let mut urls = self.orchestrators()?.into_iter().map(|url| url.to_string());
+        let mut urls = self.listed()?.into_iter().map(|url| url.to_string());
         let mut wishes = Wishes {
             orchestrators: urls
                 .next()
@@ -182,7 +204,14 @@ impl Peers {
             discovery_headers: self.token.discovery_headers.clone(),
             ..Token::default()
         };
-        let sources = plan(Order::Ours, &token, &wishes, wanted)?;
+        if let Some(choice) = &self.choice {
+            wishes.subgraph = choice.subgraph.as_ref().map(Url::to_string);
+            wishes.chain.clone_from(&choice.chain);
+        }
+        let mut sources = plan(Order::Ours, &token, &wishes, wanted)?;
+        if let Some(choice) = &self.choice {
+            sources = choice.arrange(sources)?;
+        }
         let own = |source: Source| if self.open { source.opened() } else { source };
         Ok(sources
             .into_iter()
@@ -226,6 +255,14 @@ macro_rules! peer_settings {
         #[doc(alias = "discovery_headers")]
         pub fn discovery_header(mut self, name: &str, value: &str) -> Self {
             self.peers.add_discovery_header(name, value);
+            self
+        }
+    };
+    (choice) => {
+        /// Chooses the sources that are asked for orchestrators, and their order. Those that are named are one of them, and
+        /// without this setting the only one.
+        pub fn sources(mut self, choice: livepeer_core::discovery::Choice) -> Self {
+            self.peers.set_choice(choice);
             self
         }
     };

@@ -21,6 +21,7 @@ pub mod payment_session;
 pub mod payment_signer;
 pub mod payment_spending;
 pub mod pool;
+pub mod price_feed;
 pub mod programs;
 mod reel;
 pub mod rtmp;

@@ -1,6 +1,6 @@
-//! Handshake, session pool and discovery against peers and jobs that do anything in any order.
+//! Handshake, session pool, discovery and price feed against peers and jobs that do anything in any order.
 
-use livepeer_sim::steps::{discovery, handshake, pool};
+use livepeer_sim::steps::{discovery, handshake, pool, price_feed};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -21,6 +21,13 @@ proptest! {
         data in vec(any::<u8>(), 0..500)
     ) {
         pool::run(&data);
+    }
+
+    #[test]
+    fn a_price_feed_asks_one_question_at_a_time_and_keeps_the_last_good_price(
+        data in vec(any::<u8>(), 0..300)
+    ) {
+        price_feed::run(&data);
     }
 
     #[test]

@@ -87,12 +87,7 @@ impl Rental {
             Amount::from(padded)
         };
         let listed = runner.price.as_ref().map(|price| pad(&price.wei));
-        let own = self
-            .config
-            .payment
-            .ceilings
-            .base
-            .map(|price| price.of_one());
+        let own = self.config.payment.ceilings.base.clone();
         let ceilings = [listed, self.wanted.max_price.clone(), own];
         let ceiling = ceilings.into_iter().flatten().min();
         match ceiling {

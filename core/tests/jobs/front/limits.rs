@@ -153,7 +153,8 @@ fn a_shutdown_takes_no_new_work_and_says_when_all_is_done() {
 #[test]
 fn a_request_has_the_state_that_its_admission_has_come_to() {
     let mut door = Door::with(Config {
-        max_in_flight: 2,
+        // Two of them for one address.
+        max_in_flight: 4,
         drain_grace: Duration::from_secs(5),
         ..Config::default()
     });

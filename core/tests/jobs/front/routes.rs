@@ -4,9 +4,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use livepeer_core::currency::wei_per_usd;
 use livepeer_core::error::{Cause, Failure, Party};
 use livepeer_core::front::route::{Page, ROUTES, Row};
-use livepeer_core::front::{Config, Event, LiveRoutes, Network, Origins, Transparency};
+use livepeer_core::front::{
+    Admission, Config, Event, FIRST_SEARCH, LiveRoutes, Network, Origins, Transparency,
+};
 use livepeer_core::http::Method;
 use livepeer_core::http::Url;
 use livepeer_core::job::batch::{Attempt, Failed, File, Finished, Left};
@@ -14,7 +17,8 @@ use livepeer_core::wire::batch::{Answer, Image};
 use livepeer_sim::Driven;
 use serde_json::json;
 
-use super::{Door, request, served};
+use super::{CHAT, Door, request, served};
+use crate::openai::models;
 
 fn pictures(count: usize) -> (Answer, Vec<File>) {
     let url = |n: usize| format!("https://orch-a.example:8935/stream/aa11bb22/{n}.png");
@@ -170,6 +174,7 @@ fn a_video_in_the_background_is_accepted_made_and_fetched() {
         // Its client may go: the video is made all the same.
         door.leave(accepted);
         assert!(door.gone.is_empty());
+        assert_eq!(door.front.states().get(&Admission::Detached), Some(&1));
         let body = json!({ "request_id": name }).to_string();
         let pending = door.post("/image-to-video/result", &body);
         assert_eq!(
@@ -321,11 +326,13 @@ fn who_was_tried_is_told_in_header_fields_as_far_as_the_operator_likes() {
         (Transparency::Cost, false, true),
         (Transparency::None, false, false),
     ] {
-        let mut door = Door::with(Config {
+        let mut config = Config {
             transparency,
             server_timing: true,
             ..Config::default()
-        });
+        };
+        config.settings.terms.wei_per_usd = wei_per_usd("2000");
+        let mut door = Door::with(config);
         let asked = door.post("/text-to-image", r#"{"prompt":"x","width":64,"height":64}"#);
         let (id, work) = door.want();
         let url = Url::parse("https://orch-b.example:8935").unwrap();
@@ -350,6 +357,7 @@ fn who_was_tried_is_told_in_header_fields_as_far_as_the_operator_likes() {
         assert_eq!(value("livepeer-units"), some.then_some("4096"));
         assert_eq!(value("livepeer-price"), some.then_some("100"));
         assert_eq!(value("livepeer-cost-wei"), some.then_some("409600"));
+        assert_eq!(value("livepeer-cost-usd"), some.then_some("0.000000001"));
         assert_eq!(value("server-timing").is_some(), some);
     }
 }
@@ -483,6 +491,20 @@ fn models_have_a_version_and_are_unknown_before_the_first_search() {
     door.tell(|front, now| front.set_models(now, livepeer_core::models::Models::new()));
     let unknown = door.get("/v1/models");
     assert_eq!(door.seen[&unknown].status, 503);
+    // Who names a model meanwhile waits a little, for what the first search finds.
+    let early = door.post("/v1/chat/completions", CHAT);
+    let other = CHAT.replace("\"model\":\"", "\"model\":\"no/");
+    let other = door.post("/v1/chat/completions", &other);
+    door.pass(FIRST_SEARCH / 2);
+    assert!(!door.seen.contains_key(&early) && door.wanted.is_empty());
+    door.tell(|front, now| front.set_models(now, models()));
+    door.want();
+    assert_eq!(door.seen[&other].status, 404, "nobody has it");
+    door.tell(|front, now| front.set_models(now, livepeer_core::models::Models::new()));
+    let late = door.post("/v1/chat/completions", CHAT);
+    door.pass(FIRST_SEARCH);
+    assert_eq!(door.seen[&late].status, 503);
+    assert!(door.wanted.is_empty());
 }
 
 #[test]

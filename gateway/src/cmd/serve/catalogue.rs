@@ -7,7 +7,6 @@ use std::time::Duration;
 use async_channel::Receiver;
 use futures_lite::future;
 use livepeer_core::capabilities::Capabilities;
-use livepeer_core::http::Reach;
 use livepeer_core::models::{Alias, MAX_LISTED, Models, Offer};
 use livepeer_core::pipeline::Pipeline;
 use livepeer_core::pool::{self, Offered};
@@ -129,13 +128,8 @@ impl<R: Runtime> Catalogue<R> {
         let config = self.wiring.config();
         let settings = &config.settings;
         let driver = self.wiring.gateway().driver();
-        let found: Vec<Offered> = if settings.endpoints.orchestrators.is_empty() {
-            let found = self.found(settings).await?;
-            found.iter().map(Offered::from).collect()
-        } else {
-            let named = settings.endpoints.orchestrators.iter();
-            named.cloned().map(Offered::from).collect()
-        };
+        let found = self.found(settings).await?;
+        let found = found.iter().map(Offered::from).collect();
         let mut pool = pool::Config::default();
         pool.handshake.trust = self.wiring.peers().trust;
         pool.handshake.pin_change = self.wiring.peers().pin_change;
@@ -157,14 +151,14 @@ impl<R: Runtime> Catalogue<R> {
     }
 
     async fn found(&self, settings: &Settings) -> Option<Vec<livepeer_core::wire::listing::Found>> {
-        let places = settings.endpoints.discovery.iter().map(|(url, _)| url);
-        let mut places = places.chain(settings.endpoints.signer.iter().map(|signer| &signer.url));
         let mut search = self
             .wiring
             .gateway()
             .discover()
+            .orchestrators(settings.endpoints.orchestrators.iter().cloned())
+            .sources(settings.sources.clone())
             .payer(peers::payer(&settings.endpoints));
-        if places.any(|url| url.reach() == Reach::Open) {
+        if self.wiring.peers().open {
             search = search.allow_private();
         }
         if let Some((url, headers)) = &settings.endpoints.discovery {
@@ -208,10 +202,7 @@ impl<R: Runtime> Catalogue<R> {
                     continue;
                 }
                 let price = prices(capability, name).map(|price| price.of_one());
-                let ceiling = settings
-                    .prices
-                    .of(pipeline, name)
-                    .map(|price| price.of_one());
+                let ceiling = self.wiring.ceiling(pipeline, name);
                 if price
                     .as_ref()
                     .zip(ceiling.as_ref())

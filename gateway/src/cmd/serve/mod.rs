@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod config;
+mod dollar;
 mod door;
 mod folder;
 mod live;
@@ -35,6 +36,7 @@ use crate::args::FrontArgs;
 use crate::ui::{self, Failed, Outcome};
 use catalogue::Catalogue;
 use config::Config;
+use dollar::Dollar;
 use live::{Bound, Live};
 use wiring::Wiring;
 
@@ -48,9 +50,12 @@ pub(super) fn run(args: &FrontArgs) -> Outcome {
         return ui::print(&config.with_origins());
     }
     if args.check {
+        config.tell_warnings();
         return ui::print("the configuration can be used");
     }
+    config.tell_warnings();
     let settings = &config.settings;
+    ui::log::set(&settings.log.level, settings.log.form)?;
     let (runtime, threads) = (settings.runtime, settings.threads);
     on::run_with(runtime, threads, Serve { args, config })
 }
@@ -152,6 +157,8 @@ impl on::Work for Serve<'_> {
             .spawn(Arc::clone(&wiring).answer(operators.clone()));
         driver.runtime().spawn(Arc::clone(&wiring).keep_warm());
         let (look, looking) = async_channel::bounded(1);
+        let dollar = Arc::new(Dollar::new(Arc::clone(&wiring), look));
+        driver.runtime().spawn(Arc::clone(&dollar).run());
         driver
             .runtime()
             .spawn(Catalogue::new(Arc::clone(&wiring)).keep(looking));
@@ -160,11 +167,11 @@ impl on::Work for Serve<'_> {
         let reloading = reload(
             &wiring,
             &live,
+            &dollar,
             args,
             shown.as_ref(),
             &servers,
             reloads,
-            look,
         );
         future::or(stop.pressed(), reloading).await;
         end(&driver, &front, servers, &wiring, &live, drain).await;
@@ -213,11 +220,11 @@ fn started<R: Runtime>(
 async fn reload<R: Runtime>(
     wiring: &Wiring<R>,
     live: &Live<R>,
+    dollar: &Dollar<R>,
     args: &FrontArgs,
     shown: Option<&CurrentIdentity>,
     servers: &[Server<R>],
     asked: Receiver<()>,
-    look: async_channel::Sender<()>,
 ) {
     while asked.recv().await.is_ok() {
         let config = match Config::load(args) {
@@ -259,23 +266,29 @@ async fn reload<R: Runtime>(
         for server in servers {
             server.set_max_connections(places.connections);
         }
+        config.tell_warnings();
         if changes.live.is_empty() {
             ui::tell("the configuration is read anew: nothing changed");
             continue;
         }
         info!(keys = changes.live.join(", "), "the configuration changed");
+        let log = &config.settings.log;
+        if let Err(failed) = ui::log::set(&log.level, log.form) {
+            warn!("{}", failed.line());
+        }
         let limits = budget(args, &config.settings);
         if let Some(limit) = wiring.gateway().driver().limit() {
             limit.with(|spending, _| spending.set_limits(limits.per_job, limits.per_hour));
         }
         wiring.set_config(config);
         live.set_config();
+        dollar.set_config();
         ui::tell(&format!(
             "the configuration changed: {}",
             changes.live.join(", ")
         ));
         // Names, prices and places may be others now.
-        let _ = look.try_send(());
+        dollar.look();
     }
     // Nobody can ask any more.
     future::pending().await

@@ -1,6 +1,7 @@
 //! Pages of the gateway: how it is, its figures, and the description of its routes.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::figures;
@@ -43,11 +44,23 @@ pub(super) fn health(models: &Models, states: &BTreeMap<Admission, u64>) -> Answ
     (200, JSON, health.to_string().into())
 }
 
-/// The figures of the front door, and how many configurations were refused on reload.
-pub(super) fn metrics(front: String, reloads_failed: u64) -> Answer {
+/// The figures of the front door, how many configurations were refused on reload, and the price of ETH in dollars with its
+/// age, if one is read.
+pub(super) fn metrics(front: String, reloads_failed: u64, feed: Option<(f64, Duration)>) -> Answer {
     let mut more = figures::Page::new();
     let help = "Configurations that were refused on reload.";
-    more.value("config_reload_failed_total", "counter", help, reloads_failed);
+    more.value(
+        "config_reload_failed_total",
+        "counter",
+        help,
+        reloads_failed,
+    );
+    if let Some((price, age)) = feed {
+        let help = "Price of ETH in USD, as the contract says it.";
+        more.value("price_feed_value", "gauge", help, price);
+        let help = "How long ago the contract got that price.";
+        more.value("price_feed_age_seconds", "gauge", help, age.as_secs_f64());
+    }
     let text = front + &more.finish();
     (200, figures::CONTENT_TYPE, text.into())
 }

@@ -16,6 +16,8 @@ use livepeer_core::handshake::PinChange;
 use livepeer_core::http::Trust;
 use livepeer_core::job::batch::Failed as JobFailed;
 use livepeer_core::models::Models;
+use livepeer_core::money::Amount;
+use livepeer_core::onchain::feed::Reading;
 use livepeer_core::pipeline::Pipeline;
 use livepeer_core::prefer::Preferences;
 use livepeer_core::wire::batch::fields::file_of;
@@ -24,7 +26,7 @@ use livepeer_runtime::api::{BatchEvent, BatchJob, Error, Gateway, Payer, Submiss
 use livepeer_runtime::{Handle, Runtime};
 use tracing::{info, warn};
 
-use super::config::Config;
+use super::config::{Config, Dollar};
 use super::folder::Folder;
 use super::lock;
 use super::pages;
@@ -54,6 +56,8 @@ pub(super) struct Wiring<R: Runtime> {
     front: Handle<Front, R>,
     config: Mutex<Arc<Config>>,
     models: Mutex<Models>,
+    /// The price of a dollar, as it was read last.
+    dollar: Mutex<Option<Reading>>,
     purse: Purse<R>,
     used: Mutex<Used>,
     peers: Peers,
@@ -102,6 +106,7 @@ impl<R: Runtime> Wiring<R> {
             front,
             config: Mutex::new(Arc::new(config)),
             models: Mutex::new(Models::new()),
+            dollar: Mutex::default(),
             purse,
             used: Mutex::default(),
             peers,
@@ -119,9 +124,40 @@ impl<R: Runtime> Wiring<R> {
 
     /// Goes by another configuration from now on. Requests that run keep the one they began with.
     pub(super) fn set_config(&self, config: Config) {
-        let door = Arc::new(config.settings.front.clone());
         *lock(&self.config) = Arc::new(config);
+        // Other settings mean other machines: what they need to know of earlier work is in the store.
+        *lock(&self.used) = Used::default();
+        self.set_door();
+    }
+
+    /// Goes by another price of a dollar from now on, or by none.
+    pub(super) fn set_dollar(&self, read: Option<Reading>) {
+        *lock(&self.dollar) = read;
+        self.set_door();
+    }
+
+    fn set_door(&self) {
+        let mut door = self.config().settings.front.clone();
+        door.settings.terms.wei_per_usd = self.wei_per_usd();
+        let door = Arc::new(door);
         self.front.with(|front, now| front.set_config(now, door));
+    }
+
+    /// The price of a dollar in wei, if it is known.
+    fn wei_per_usd(&self) -> Option<Amount> {
+        match &self.config().settings.dollar {
+            Dollar::Unknown => None,
+            Dollar::Fixed(wei) => Some(wei.clone()),
+            Dollar::Feed(_) => lock(&self.dollar)
+                .as_ref()
+                .map(|read| read.wei_per_usd.clone()),
+        }
+    }
+
+    /// The most that is paid for a unit of a model, if there is such a limit.
+    pub(super) fn ceiling(&self, pipeline: Pipeline, model: &str) -> Option<Amount> {
+        let prices = &self.config().settings.prices;
+        prices.of(pipeline, model, self.wei_per_usd().as_ref())
     }
 
     pub(super) fn set_models(&self, models: Models) {
@@ -221,7 +257,10 @@ impl<R: Runtime> Wiring<R> {
             }
             Page::Metrics => {
                 let figures = self.front.with(|front, _| front.to_prometheus());
-                pages::metrics(figures, self.reloads_failed.load(Relaxed))
+                let now = self.gateway.driver().now();
+                let read = lock(&self.dollar).clone();
+                let feed = read.map(|read| (read.usd_per_eth(), now.since(read.updated_at)));
+                pages::metrics(figures, self.reloads_failed.load(Relaxed), feed)
             }
             Page::OpenApi => pages::description(),
             Page::Watch => pages::watch(),
@@ -302,24 +341,12 @@ impl<R: Runtime> Wiring<R> {
     fn submission(
         &self,
         request: BatchRequest,
-        mut preferences: Preferences,
+        preferences: Preferences,
     ) -> Result<Submission<R>, crate::ui::Failed> {
         let config = self.config();
         let settings = &config.settings;
         let (pipeline, model) = (request.pipeline(), request.model().to_owned());
         let payer = self.payer(settings, pipeline, &model)?;
-        preferences
-            .limits
-            .ignore
-            .extend(settings.limits.ignore.iter().cloned());
-        if let Some(allowed) = &settings.limits.only {
-            // A caller may choose among those, and nobody else.
-            let only = preferences
-                .limits
-                .only
-                .get_or_insert_with(|| allowed.clone());
-            only.retain(|one| allowed.contains(one));
-        }
         let (answer, silence) = (settings.front.answer, settings.front.stream_silence);
         let pools = &settings.pools;
         let mut submission = self
@@ -327,10 +354,13 @@ impl<R: Runtime> Wiring<R> {
             .submit(request)
             .preferences(preferences)
             .orchestrators(settings.endpoints.orchestrators.iter().cloned())
+            .sources(settings.sources.clone())
             .payer(payer)
             .trust(self.peers.trust)
             .pin_change(self.peers.pin_change)
             .config(|job| {
+                // Callers choose among those that these leave, and are not told of them.
+                job.limits = settings.limits.clone();
                 job.answer_within = answer;
                 job.stream_silence = silence;
                 job.standby_after = pools.standby;
@@ -348,7 +378,7 @@ impl<R: Runtime> Wiring<R> {
         if self.peers.open {
             submission = submission.allow_private();
         }
-        if let Some(price) = settings.prices.of(pipeline, &model) {
+        if let Some(price) = self.ceiling(pipeline, &model) {
             submission = submission.max_price(price);
         }
         Ok(submission)
@@ -448,7 +478,7 @@ impl<R: Runtime> Wiring<R> {
     }
 
     fn finished(&self, summary: &Summary) {
-        if !self.config().settings.access {
+        if !self.config().settings.log.access {
             return;
         }
         let (pipeline, model) = match &summary.job {

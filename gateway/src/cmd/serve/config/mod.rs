@@ -11,12 +11,14 @@ use std::path::{Path, PathBuf};
 use crate::args::{Flag, FrontArgs};
 use crate::ui::{self, Failed};
 use said::{All, MAX_PROBLEMS, Origin, Problem, Said, Value, shown};
-pub(super) use settings::{Ingest, Place, Settings};
+pub(super) use settings::{Dollar, Ingest, Place, Settings};
 
 /// A configuration that can be meant, and how each of its values came about.
 #[derive(Debug)]
 pub(super) struct Config {
     pub(super) settings: Settings,
+    /// What can be meant, and is probably not.
+    warnings: Vec<Problem>,
     said: std::collections::BTreeMap<Vec<String>, Said>,
 }
 
@@ -77,14 +79,23 @@ impl Config {
         };
         let settings = reader.settings();
         if all.problems.is_empty() {
+            all.warnings.sort();
             return Ok(Self {
                 settings,
+                warnings: all.warnings,
                 said: all.said,
             });
         }
         all.problems.sort();
         all.problems.dedup();
         Err(Problems(all.problems))
+    }
+
+    /// Tells what is probably not meant.
+    pub(super) fn tell_warnings(&self) {
+        for warning in &self.warnings {
+            ui::tell(&format!("warning: {warning}"));
+        }
     }
 
     /// Every value with the place where it was said.
@@ -119,6 +130,11 @@ impl Config {
                 _ => &mut changes.fixed,
             };
             list.push(shown(path));
+        }
+        let named = |key: &String| key.starts_with("prices.");
+        if self.settings.prices != new.settings.prices && !changes.live.iter().any(named) {
+            // Under the same name the file has others.
+            changes.live.push("the prices of prices.file".to_owned());
         }
         changes
     }

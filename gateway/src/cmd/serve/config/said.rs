@@ -73,6 +73,8 @@ impl fmt::Display for Problem {
 pub(super) struct All {
     pub(super) said: BTreeMap<Path, Said>,
     pub(super) problems: Vec<Problem>,
+    /// What can be meant, and is probably not.
+    pub(super) warnings: Vec<Problem>,
 }
 
 /// A path as a configuration writes it.
@@ -106,6 +108,10 @@ impl All {
 
     pub(super) fn wrong(&mut self, origin: Origin, text: String) {
         self.problems.push(Problem { origin, text });
+    }
+
+    pub(super) fn warn(&mut self, origin: Origin, text: String) {
+        self.warnings.push(Problem { origin, text });
     }
 
     /// Takes what a file says. `name` is how it is called in messages.

@@ -2,7 +2,11 @@
 
 mod doors;
 mod ingest;
+mod log;
 mod pools;
+mod prices;
+mod sources;
+mod warnings;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -11,10 +15,11 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use livepeer_core::discovery::Choice;
 use livepeer_core::front::route::Page;
 use livepeer_core::front::{self, LiveRoutes, Network, Origins, Transparency};
 use livepeer_core::http::Url;
-use livepeer_core::money::{Amount, Price};
+use livepeer_core::money::Amount;
 use livepeer_core::pipeline::Pipeline;
 use livepeer_core::prefer::{Limits, Named};
 use livepeer_core::wire::ethereum::{CHAIN_ID, CONTROLLER};
@@ -26,7 +31,9 @@ use super::said::{All, Origin, Said, Value, shown};
 use crate::args::values::{self, Header};
 use crate::args::{ChainArgs, Endpoints, KeyArgs, Runtime, Signer};
 pub(in crate::cmd::serve) use doors::{Doors, Place};
+pub(in crate::cmd::serve) use log::Log;
 pub(in crate::cmd::serve) use pools::Pools;
+pub(in crate::cmd::serve) use prices::{Dollar, Prices};
 
 /// The sides of a picture, in pixels.
 const SIDES: std::ops::RangeInclusive<u32> = 64..=4096;
@@ -42,6 +49,8 @@ pub(in crate::cmd::serve) struct Settings {
     /// Settings of the front door, those for OpenAI's routes included.
     pub(in crate::cmd::serve) front: front::Config,
     pub(in crate::cmd::serve) endpoints: Endpoints,
+    /// The sources that are asked for orchestrators.
+    pub(in crate::cmd::serve) sources: Choice,
     pub(in crate::cmd::serve) key: KeyArgs,
     pub(in crate::cmd::serve) chain: ChainArgs,
     /// The most that all work may spend in any sixty minutes.
@@ -51,6 +60,8 @@ pub(in crate::cmd::serve) struct Settings {
     /// Orchestrators that may work for anybody.
     pub(in crate::cmd::serve) limits: Limits,
     pub(in crate::cmd::serve) prices: Prices,
+    /// The source of the price of a dollar.
+    pub(in crate::cmd::serve) dollar: Dollar,
     pub(in crate::cmd::serve) pools: Pools,
     /// How often everybody is asked for models.
     pub(in crate::cmd::serve) refresh: Duration,
@@ -59,27 +70,8 @@ pub(in crate::cmd::serve) struct Settings {
     pub(in crate::cmd::serve) store: Option<PathBuf>,
     /// The folder of results; memory if there is none.
     pub(in crate::cmd::serve) objects: Option<PathBuf>,
-    /// Whether each request is logged.
-    pub(in crate::cmd::serve) access: bool,
+    pub(in crate::cmd::serve) log: Log,
     pub(in crate::cmd::serve) ingest: Ingest,
-}
-
-/// The most that is paid for a unit.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::cmd::serve) struct Prices {
-    max: Option<Price>,
-    pipelines: BTreeMap<Pipeline, Price>,
-    models: BTreeMap<(Pipeline, String), Price>,
-}
-
-impl Prices {
-    /// The ceiling of a model: its own, or its pipeline's, or that of all.
-    pub(in crate::cmd::serve) fn of(&self, pipeline: Pipeline, model: &str) -> Option<Price> {
-        let own = self.models.get(&(pipeline, model.to_owned()));
-        own.or_else(|| self.pipelines.get(&pipeline))
-            .copied()
-            .or(self.max)
-    }
 }
 
 /// Reads what was said, and notes what cannot be meant.
@@ -97,6 +89,10 @@ impl Reader<'_> {
 
     fn wrong(&mut self, origin: Origin, path: impl Display, why: impl Display) {
         self.all.wrong(origin, format!("{path}: {why}"));
+    }
+
+    fn warn(&mut self, origin: Origin, path: impl Display, why: impl Display) {
+        self.all.warn(origin, format!("{path}: {why}"));
     }
 
     /// The values of a table whose keys are free, by key.
@@ -213,12 +209,17 @@ impl Reader<'_> {
         let objects = self.objects();
         let limits = self.limits();
         let pools = self.pools();
+        let dollar = self.dollar();
         let mut front = self.front(objects.is_some());
+        if let Dollar::Fixed(wei) = &dollar {
+            front.settings.terms.wei_per_usd = Some(wei.clone());
+        }
         let ingest = self.ingest(front.public_url.as_deref());
         front.live = ingest.routes(&pools.pipelines);
         if front.live == LiveRoutes::All {
             front.pages.push(Page::Watch);
         }
+        let (endpoints, chain) = (self.endpoints(), self.chain());
         let settings = Settings {
             doors: self.doors(),
             runtime: self
@@ -232,13 +233,14 @@ impl Reader<'_> {
                 .and_then(|threads| NonZeroUsize::new(usize::try_from(threads).ok()?)),
             drain: self.time("serve.drain"),
             front,
-            endpoints: self.endpoints(),
+            sources: self.sources(&endpoints, &chain),
+            endpoints,
             key: KeyArgs {
                 keystore: self.path("payer.keystore"),
                 password_file: self.path("payer.password_file"),
                 key_file: self.path("payer.key_file"),
             },
-            chain: self.chain(),
+            chain,
             max_spend_per_hour: self.read("payer.max_spend_per_hour", values::amount),
             pins: self.path("orchestrators.pins"),
             ca_trust: {
@@ -250,16 +252,18 @@ impl Reader<'_> {
             }
             .unwrap_or_default(),
             limits,
-            prices: self.prices(),
+            prices: self.prices(&dollar),
+            dollar,
             pools,
             refresh: self.refresh(),
             aliases: self.aliases(),
             store: self.path("store.path"),
             objects,
-            access: self.flag("log.access"),
+            log: self.log(),
             ingest,
         };
         self.payer(&settings);
+        self.doubts(&settings);
         settings
     }
 
@@ -461,7 +465,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Sees to it that exactly one pays, and that somebody can be found.
+    /// Sees to it that exactly one pays.
     fn payer(&mut self, settings: &Settings) {
         let keys = [
             "payer.signers",
@@ -502,44 +506,6 @@ impl Reader<'_> {
             let why = "an own key has to know the chain: name an endpoint, or set chain.static for development";
             self.wrong(Origin::BuiltIn, "chain.rpc", why);
         }
-        let nowhere = ["orchestrators.list", "payer.signers"];
-        if nowhere.iter().all(|path| self.list(path).is_empty())
-            && self.text("orchestrators.discovery").is_none()
-        {
-            let why = "no orchestrator is named: set list or discovery, or pay through a signer that knows some";
-            self.wrong(Origin::BuiltIn, "orchestrators", why);
-        }
-    }
-
-    fn prices(&mut self) -> Prices {
-        let mut prices = Prices::default();
-        for (name, said) in self.table("prices") {
-            let Value::Text(text) = said.value else {
-                continue;
-            };
-            let path = format!("prices.{}", shown(std::slice::from_ref(&name)));
-            let price = self.value(&path, &text, said.origin.clone(), |text| {
-                if text.contains("USD") {
-                    return Err("it needs a price of ETH, which is not supported yet; give wei");
-                }
-                values::price(text)
-            });
-            let Some(price) = price else {
-                continue;
-            };
-            match (name.as_str(), name.split_once('/')) {
-                ("max", _) => prices.max = Some(price),
-                (_, None) => match pipeline(&name) {
-                    Ok(pipeline) => drop(prices.pipelines.insert(pipeline, price)),
-                    Err(why) => self.wrong(said.origin, path, why),
-                },
-                (_, Some(_)) => match pipeline_model(&name) {
-                    Ok(model) => drop(prices.models.insert(model, price)),
-                    Err(why) => self.wrong(said.origin, path, why),
-                },
-            }
-        }
-        prices
     }
 
     fn aliases(&mut self) -> BTreeMap<String, (Pipeline, String)> {

@@ -1,4 +1,7 @@
+use livepeer_core::discovery::{Combine, Origin as From};
 use livepeer_core::front::LiveRoutes;
+use livepeer_core::money::Amount;
+use livepeer_core::pipeline::Pipeline;
 
 use super::*;
 use crate::args::{Command, tests::parsed};
@@ -62,7 +65,7 @@ fn what_a_file_does_not_say_is_as_the_table_has_it() {
     assert_eq!(settings.front.settings.size, (1024, 1024));
     assert_eq!(settings.front.max_in_flight, 4096);
     assert_eq!(settings.front.keep.as_secs(), 3600);
-    assert!(settings.access && settings.store.is_none() && settings.objects.is_none());
+    assert!(settings.log.access && settings.store.is_none() && settings.objects.is_none());
 }
 
 #[test]
@@ -129,16 +132,12 @@ fn everything_that_is_served_today_can_be_said_in_a_file() {
         Some("https://gw.example")
     );
     assert_eq!(settings.limits.ignore.len(), 1);
-    let price = |model: &str| {
-        settings
-            .prices
-            .of(livepeer_core::pipeline::Pipeline::Llm, model)
-    };
-    let fraction = |wei, per| livepeer_core::money::Price::new(wei, per);
+    let price = |model: &str| settings.prices.of(Pipeline::Llm, model, None);
+    let fraction = |wei: i64, per: i64| Amount::ratio(wei, per);
     assert_eq!(price("a/b.c"), fraction(1, 3));
     assert_eq!(price("other"), fraction(5, 10));
-    let pictures = livepeer_core::pipeline::Pipeline::TextToImage;
-    assert_eq!(settings.prices.of(pictures, "x"), fraction(1200, 1));
+    let pictures = settings.prices.of(Pipeline::TextToImage, "x", None);
+    assert_eq!(pictures, fraction(1200, 1));
     assert_eq!(settings.aliases["gpt-4o-mini"].1, "a/b.c");
     let model = &settings.front.settings.per_model["a/b.c"];
     assert_eq!(
@@ -159,7 +158,7 @@ fn all_that_is_wrong_is_told_at_once_by_its_line() {
         "gateway.toml:2:1: unknown key `lissten` in [serve] (did you mean `listen`?)",
         "gateway.toml:3:11: serve.threads: a whole number belongs here, not the string \"two\"",
         "gateway.toml:4:9: serve.drain: \"soon\": it is not a time such as 90s, 10m or 1h30m",
-        "gateway.toml:6:7: prices.max: \"0.50USD/1000000\": it needs a price of ETH, which is not supported yet; give wei",
+        "gateway.toml:6:7: prices.max: \"0.50USD/1000000\": it needs a price of ETH: set chain.price_feed or chain.eth_usd",
         "gateway.toml:7:8: prices.lllm: there is no pipeline of that name (did you mean llm?)",
         "gateway.toml:9:12: limits.inflight: 0 is not from 1 to 1000000",
         "gateway.toml:11:5: models.alias.a: \"b\": it is an alias itself; name the model",
@@ -191,11 +190,6 @@ fn what_belongs_to_later_releases_says_so() {
         (
             "[ops]\nconsole = true",
             "gateway.toml:2:1: the key `ops.console` belongs to the console, which serve does not have yet; leave it out",
-        ),
-        (
-            "[chain]\neth_usd = \"1\"",
-            "gateway.toml:2:1: the key `chain.eth_usd` belongs to prices in USD, which serve does not have yet; leave it \
-             out",
         ),
     ] {
         assert_eq!(wrong(file), [told]);
@@ -426,4 +420,199 @@ fn live_entry_beyond_loopback_needs_a_key_or_a_webhook() {
     assert!(told[1].contains("it is neither an address nor an address with a port"));
     assert!(told[2].contains("a stream's name has 1 to 128 letters"));
     good("[ingest]\nrtmp = \"0.0.0.0:1935\"\nwebhook = \"https://auth.example/\"");
+}
+
+/// A file of its own, removed at the end.
+struct File(PathBuf);
+
+impl File {
+    fn new(name: &str, text: &str) -> Self {
+        let name = format!("livepeer-config-{}-{name}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::write(&path, text).expect("there is room");
+        Self(path)
+    }
+
+    fn name(&self) -> &str {
+        self.0.to_str().expect("plain names")
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn prices_come_from_a_file_too_and_in_dollars() {
+    let list = |price: &str| {
+        format!(
+            r#"{{"capabilities_prices":[{{"pipeline":"llm","price_per_unit":{price},"currency":"USD","pixels_per_unit":1000}},
+               {{"pipeline":"llm","model_id":"a/b","price_per_unit":7}},{{"pipeline":"upscale"}}]}}"#
+        )
+    };
+    let file = File::new("prices.json", &list("2"));
+    let more = format!(
+        "[chain]\neth_usd = \"2000\"\n[prices]\nfile = {:?}\nmax = \"9\"\n\"llm/c\" = \"1ETH\"",
+        file.name()
+    );
+    let config = good(&more);
+    let settings = &config.settings;
+    let Dollar::Fixed(dollar) = &settings.dollar else {
+        panic!("{:?}", settings.dollar)
+    };
+    let price = |pipeline, model: &str| settings.prices.of(pipeline, model, Some(dollar));
+    let wei = |wei: i64| Amount::ratio(wei, 1);
+    assert_eq!(price(Pipeline::Llm, "x"), wei(1_000_000_000_000));
+    assert_eq!(price(Pipeline::Llm, "a/b"), wei(7));
+    assert_eq!(price(Pipeline::Llm, "c"), wei(1_000_000_000_000_000_000));
+    assert_eq!(price(Pipeline::Upscale, "x"), wei(9), "as all are");
+    assert_eq!(
+        settings.prices.of(Pipeline::Llm, "x", None),
+        wei(0),
+        "nobody is cheap enough"
+    );
+    assert_eq!(
+        settings.front.settings.terms.wei_per_usd.as_ref(),
+        Some(dollar)
+    );
+    // The same name, and others in it.
+    fs::write(&file.0, list("3")).expect("there is room");
+    assert_eq!(
+        config.changes(&good(&more)).live,
+        ["the prices of prices.file"]
+    );
+    fs::write(&file.0, list("\"3\"")).expect("there is room");
+    let told = wrong(&more);
+    let expected = format!(
+        "gateway.toml:4:8: prices.file: {:?}: entry 1: price_per_unit must be a number, not \"3\"",
+        file.name()
+    );
+    assert_eq!(told, [expected]);
+    let told = wrong("[prices]\nfile = \"/nowhere/prices.json\"");
+    assert!(
+        told[0].starts_with(
+            "gateway.toml:2:8: prices.file: \"/nowhere/prices.json\": cannot be read: "
+        ),
+        "{told:?}"
+    );
+    let told = wrong("[chain]\neth_usd = \"0\"\nprice_feed = \"0x639F\"");
+    let expected = [
+        "gateway.toml:2:11: chain.eth_usd: \"0\": it is not the price of an ETH in USD, such as 2500",
+        "gateway.toml:3:14: chain.price_feed: \"0x639F\": ",
+    ];
+    assert!(
+        told.iter()
+            .zip(expected)
+            .all(|(told, begin)| told.starts_with(begin)),
+        "{told:?}"
+    );
+    let feed = "price_feed = \"0x639Fe6ab55C921f74e7fac1ee960C0B6293ba612\"";
+    let told = wrong(&format!("[chain]\n{feed}\neth_usd = \"1\""));
+    let expected = [
+        "gateway.toml:2:14: chain.price_feed: a contract is read through an endpoint: name one in chain.rpc",
+        "gateway.toml:2:14: chain.price_feed: chain.eth_usd is set too (gateway.toml:3:11); keep one",
+    ];
+    assert_eq!(told, expected);
+    let config = good(&format!("[chain]\n{feed}\nrpc = [\"https://rpc.example\"]"));
+    assert!(matches!(config.settings.dollar, Dollar::Feed(_)));
+}
+
+#[test]
+fn sources_are_asked_in_the_order_that_is_said_and_have_to_be_there() {
+    let order = |config: &Config| config.settings.sources.order.clone();
+    let config = good("");
+    assert_eq!(order(&config), [From::List, From::Signer]);
+    assert_eq!(config.settings.sources.combine, Combine::First);
+    let payer = "[payer]\noffchain = true\n[chain]\nrpc = [\"https://rpc.example/key\"]\n";
+    let chosen =
+        "[orchestrators]\nsources = [\"chain\", \"list\"]\nall = true\nlist = [\"o.example:1\"]";
+    let config = read(&format!("{payer}{chosen}"), &[], "").expect("it can be meant");
+    assert_eq!(order(&config), [From::Chain, From::List]);
+    assert_eq!(config.settings.sources.combine, Combine::All);
+    let config = read(payer, &[], "").expect("the chain knows some");
+    assert_eq!(order(&config), [From::Chain]);
+    let told = read(
+        &format!("{payer}[orchestrators]\nsources = [\"chain\", \"signer\", \"lists\"]"),
+        &[],
+        "",
+    );
+    let expected = [
+        "gateway.toml:6:11: orchestrators.sources: \"lists\": it is neither list, discovery, signer, subgraph nor chain",
+        "gateway.toml:6:11: orchestrators.sources: \"signer\": payer.signers names nobody to ask",
+    ];
+    assert_eq!(told.expect_err("there is no signer"), expected);
+}
+
+#[test]
+fn the_log_has_a_level_and_a_form() {
+    let config = good("[log]\nlevel = \"livepeer_core=trace,info\"\nformat = \"json\"");
+    let log = &config.settings.log;
+    assert_eq!(log.level, "livepeer_core=trace,info");
+    assert_eq!(log.form, ui::log::Form::Json);
+    let said = format!("{PEERS}[log]\nlevel = \"info\"");
+    let config = read(&said, &[], "--log error").expect("it can be meant");
+    assert_eq!(config.settings.log.level, "error");
+    let told = wrong("[log]\nlevel = \"info,=\"\nformat = \"xml\"");
+    assert!(
+        told[0].starts_with("gateway.toml:2:9: log.level: \"info,=\": "),
+        "{told:?}"
+    );
+    assert_eq!(
+        told[1],
+        "gateway.toml:3:10: log.format: \"xml\": it is neither text nor json"
+    );
+    let changes = good("").changes(&config_of_log("info", "json"));
+    assert_eq!(
+        (changes.live, changes.fixed),
+        (vec!["log.level".to_owned()], vec!["log.format".to_owned()])
+    );
+}
+
+fn config_of_log(level: &str, format: &str) -> Config {
+    good(&format!("[log]\nlevel = {level:?}\nformat = {format:?}"))
+}
+
+fn warnings(file: &str) -> Vec<String> {
+    let config = good(file);
+    config.warnings.iter().map(Problem::to_string).collect()
+}
+
+#[test]
+fn what_can_be_meant_and_has_no_effect_is_warned_of() {
+    assert!(warnings("").is_empty());
+    assert_eq!(
+        warnings(
+            "[models.alias]\nshort = \"llm/a\"\n\"a.b\" = \"upscale/x\"\n[pools]\npipelines = [\"llm\"]"
+        ),
+        [
+            "gateway.toml:8:9: models.alias.\"a.b\": it is never used: pools.pipelines leaves out upscale"
+        ]
+    );
+    assert_eq!(
+        warnings("[prices]\nmax = \"0.5USD\"\n[chain]\neth_usd = \"2500\""),
+        [
+            "gateway.toml:9:11: chain.eth_usd: some prices are in USD, and this price of ETH stays as it is; \
+             chain.price_feed follows it"
+        ]
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_secret_that_others_can_read_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let file = File::new("password", "secret");
+    let more = format!("[media.mediamtx]\npassword_file = {:?}", file.name());
+    let with = |mode: u32| {
+        fs::set_permissions(&file.0, fs::Permissions::from_mode(mode)).expect("it is ours");
+        warnings(&more)
+    };
+    let expected = format!(
+        "gateway.toml:7:17: media.mediamtx.password_file: {:?} can be read by others; chmod 600 keeps it to its owner",
+        file.name()
+    );
+    assert_eq!(with(0o640), [expected]);
+    assert!(with(0o600).is_empty());
 }

@@ -158,6 +158,9 @@ impl<R: Runtime> Live<R> {
             .payer(payer)
             .trust(wiring.peers().trust)
             .pin_change(wiring.peers().pin_change);
+        if job.orchestrator.is_empty() {
+            builder = builder.sources(settings.sources.clone());
+        }
         if let Some(params) = &job.params {
             builder = builder.params(params.clone());
         }
@@ -170,7 +173,7 @@ impl<R: Runtime> Live<R> {
         if wiring.peers().open {
             builder = builder.allow_private();
         }
-        if let Some(price) = settings.prices.of(Pipeline::LiveVideoToVideo, &model) {
+        if let Some(price) = wiring.ceiling(Pipeline::LiveVideoToVideo, &model) {
             builder = builder.max_price(price);
         }
         Ok(builder)

@@ -1,0 +1,155 @@
+//! The most that is paid for a unit, and the price of a dollar.
+
+use std::collections::BTreeMap;
+
+use livepeer_core::Address;
+use livepeer_core::currency::{Currency, PriceTag, wei_per_usd};
+use livepeer_core::money::Amount;
+use livepeer_core::pipeline::Pipeline;
+use livepeer_core::wire::price_list::read_price_list;
+
+use super::super::said::{Origin, shown};
+use super::{Reader, Value, pipeline, pipeline_model};
+
+/// The most that is paid for a unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::cmd::serve) struct Prices {
+    max: Option<PriceTag>,
+    pipelines: BTreeMap<Pipeline, PriceTag>,
+    models: BTreeMap<(Pipeline, String), PriceTag>,
+}
+
+impl Prices {
+    /// The ceiling of a model in wei: its own, or its pipeline's, or that of all. One in dollars whose price is not known
+    /// lets nobody work who wants to be paid.
+    pub(in crate::cmd::serve) fn of(
+        &self,
+        pipeline: Pipeline,
+        model: &str,
+        wei_per_usd: Option<&Amount>,
+    ) -> Option<Amount> {
+        let own = self.models.get(&(pipeline, model.to_owned()));
+        let tag = own.or_else(|| self.pipelines.get(&pipeline));
+        let tag = tag.or(self.max.as_ref())?;
+        Some(tag.of_one(wei_per_usd).unwrap_or_else(Amount::zero))
+    }
+
+    /// Whether any of them is in dollars.
+    fn has_dollars(&self) -> bool {
+        let all = self.pipelines.values().chain(self.models.values());
+        all.chain(&self.max)
+            .any(|tag| tag.currency() == Currency::Usd)
+    }
+}
+
+/// The source of the price of a dollar in wei.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::cmd::serve) enum Dollar {
+    /// Nobody says.
+    #[default]
+    Unknown,
+    /// It stays the same.
+    Fixed(Amount),
+    /// A contract that is read from time to time.
+    Feed(Address),
+}
+
+impl Reader<'_> {
+    pub(super) fn dollar(&mut self) -> Dollar {
+        let fixed = self.read("chain.eth_usd", |text| {
+            wei_per_usd(text).ok_or("it is not the price of an ETH in USD, such as 2500")
+        });
+        let feed: Option<Address> = self.read("chain.price_feed", str::parse);
+        if feed.is_some() && self.list("chain.rpc").is_empty() {
+            let why = "a contract is read through an endpoint: name one in chain.rpc";
+            self.wrong(self.origin("chain.price_feed"), "chain.price_feed", why);
+        }
+        match (fixed, feed) {
+            (Some(_), Some(_)) => {
+                let why = format!(
+                    "chain.eth_usd is set too ({}); keep one",
+                    self.origin("chain.eth_usd")
+                );
+                self.wrong(self.origin("chain.price_feed"), "chain.price_feed", why);
+                Dollar::Unknown
+            }
+            (Some(fixed), None) => Dollar::Fixed(fixed),
+            (None, Some(feed)) => Dollar::Feed(feed),
+            (None, None) => Dollar::Unknown,
+        }
+    }
+
+    pub(super) fn prices(&mut self, dollar: &Dollar) -> Prices {
+        let mut prices = Prices {
+            max: self.price("prices.max", dollar),
+            ..Prices::default()
+        };
+        self.price_list(&mut prices, dollar);
+        // What the configuration says itself goes over what the file says.
+        for (name, said) in self.table("prices") {
+            if ["max", "file"].contains(&name.as_str()) {
+                continue;
+            }
+            let path = format!("prices.{}", shown(std::slice::from_ref(&name)));
+            let Value::Text(text) = &said.value else {
+                continue;
+            };
+            let Some(price) = self.tag(&path, text, said.origin.clone(), dollar) else {
+                continue;
+            };
+            if name.contains('/') {
+                match pipeline_model(&name) {
+                    Ok(model) => drop(prices.models.insert(model, price)),
+                    Err(why) => self.wrong(said.origin, path, why),
+                }
+            } else {
+                match pipeline(&name) {
+                    Ok(pipeline) => drop(prices.pipelines.insert(pipeline, price)),
+                    Err(why) => self.wrong(said.origin, path, why),
+                }
+            }
+        }
+        if prices.has_dollars() && matches!(dollar, Dollar::Fixed(_)) {
+            let why = "some prices are in USD, and this price of ETH stays as it is; chain.price_feed follows it";
+            self.warn(self.origin("chain.eth_usd"), "chain.eth_usd", why);
+        }
+        prices
+    }
+
+    fn price(&mut self, path: &str, dollar: &Dollar) -> Option<PriceTag> {
+        let (text, origin) = self.text(path)?;
+        self.tag(path, &text, origin, dollar)
+    }
+
+    fn tag(&mut self, path: &str, text: &str, origin: Origin, dollar: &Dollar) -> Option<PriceTag> {
+        self.value(path, text, origin, |text| match PriceTag::parse(text) {
+            Some(tag) if tag.currency() == Currency::Usd && *dollar == Dollar::Unknown => {
+                Err(NO_DOLLAR)
+            }
+            Some(tag) => Ok(tag),
+            None => Err("it is not a price such as 1200, 0.5, 1/3 or 0.50USD/1000000"),
+        })
+    }
+
+    /// Takes the prices of the file, if there is one.
+    fn price_list(&mut self, prices: &mut Prices, dollar: &Dollar) {
+        let base = prices.max.clone();
+        let listed = self.read("prices.file", |file| {
+            let text = std::fs::read(file).map_err(|error| format!("cannot be read: {error}"))?;
+            let listed = read_price_list(&text, base.as_ref()).map_err(|error| error.why)?;
+            let in_dollars = |tag: &PriceTag| tag.currency() == Currency::Usd;
+            if *dollar == Dollar::Unknown && listed.iter().any(|one| in_dollars(&one.price)) {
+                return Err(NO_DOLLAR.to_owned());
+            }
+            Ok(listed)
+        });
+        for one in listed.into_iter().flatten() {
+            match one.model {
+                None => drop(prices.pipelines.insert(one.pipeline, one.price)),
+                Some(model) => drop(prices.models.insert((one.pipeline, model), one.price)),
+            }
+        }
+    }
+}
+
+const NO_DOLLAR: &str = "it needs a price of ETH: set chain.price_feed or chain.eth_usd";
