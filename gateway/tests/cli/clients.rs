@@ -19,7 +19,7 @@ const PYTHON: [&str; 3] = [
 /// The packages of Node, likewise.
 const NODE: [&str; 2] = ["openai@6.49.0", "@livepeer/ai@0.6.2"];
 /// The Python client of orchestrators; it names an older Python as too old for it, and runs there all the same.
-const GATEWAY: &str = "livepeer-gateway==1.0.0";
+pub(crate) const GATEWAY: &str = "livepeer-gateway==1.0.0";
 /// The packages that it stands on.
 const UNDER_IT: [&str; 4] = ["aiohttp", "av", "grpcio", "protobuf"];
 /// How many examples schemathesis makes for each operation.
@@ -49,7 +49,7 @@ fn clients_of_others_are_served() {
             Err(said) => failed.push(format!("{name}:\n{said}")),
         },
     };
-    let python = python();
+    let python = python("clients-python", &PYTHON);
     let script = |tool: &Path, name: &str| {
         let mut command = Command::new(tool);
         command.arg(scripts().join(name)).arg(url);
@@ -80,7 +80,7 @@ fn clients_of_others_are_served() {
             }),
         );
     }
-    let node = node();
+    let node = node("clients-node", &NODE);
     for name in ["livepeer_ai_sdk.mjs", "openai_sdk.mjs"] {
         judge(
             name,
@@ -117,7 +117,8 @@ pub(crate) fn tell(what: &str) {
     let _ = writeln!(std::io::stderr(), "clients of others: {what}");
 }
 
-fn scripts() -> PathBuf {
+/// The folder of the scripts that drive clients.
+pub(crate) fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
 
@@ -128,9 +129,9 @@ pub(crate) fn place(name: &str) -> PathBuf {
     place
 }
 
-/// The folder of the programs of an environment with Python's packages, or nothing where they cannot be had.
-fn python() -> Option<PathBuf> {
-    let place = place("clients-python");
+/// The folder of the programs of an environment with packages of Python, or nothing where they cannot be had.
+pub(crate) fn python(name: &str, packages: &[&str]) -> Option<PathBuf> {
+    let place = place(name);
     let bin = place.join("bin");
     if !bin.join("pip").exists() {
         install(Command::new("python3").args(["-m", "venv"]).arg(&place))?;
@@ -138,36 +139,29 @@ fn python() -> Option<PathBuf> {
     install(
         Command::new(bin.join("pip"))
             .args(["install", "--quiet"])
-            .args(PYTHON),
+            .args(packages),
     )?;
     Some(bin)
 }
 
 /// A Python that has the client of orchestrators, or nothing where it cannot be had.
 fn python_client() -> Option<PathBuf> {
-    let place = place("clients-gateway");
-    let bin = place.join("bin");
-    if !bin.join("pip").exists() {
-        install(Command::new("python3").args(["-m", "venv"]).arg(&place))?;
-    }
-    let pip = |args: &[&str]| {
-        let mut command = Command::new(bin.join("pip"));
-        command.args(["install", "--quiet"]).args(args);
-        command
-    };
-    let built = ["--only-binary=:all:"];
-    install(&mut pip(&[&built[..], &UNDER_IT].concat()))?;
-    install(&mut pip(&[
+    let built = [&["--only-binary=:all:"][..], &UNDER_IT].concat();
+    let bin = python("clients-gateway", &built)?;
+    let mut pip = Command::new(bin.join("pip"));
+    pip.args([
+        "install",
+        "--quiet",
         "--no-deps",
         "--ignore-requires-python",
-        GATEWAY,
-    ]))?;
+    ]);
+    install(pip.arg(GATEWAY))?;
     Some(bin.join("python"))
 }
 
-/// A folder with Node's packages and the scripts that use them, or nothing where they cannot be had.
-fn node() -> Option<PathBuf> {
-    let place = place("clients-node");
+/// A folder with packages of Node and the scripts that use them, or nothing where they cannot be had.
+pub(crate) fn node(name: &str, packages: &[&str]) -> Option<PathBuf> {
+    let place = place(name);
     for file in std::fs::read_dir(scripts()).expect("the scripts are there") {
         let file = file.expect("a file").path();
         if file.extension().is_some_and(|ending| ending == "mjs") {
@@ -179,7 +173,7 @@ fn node() -> Option<PathBuf> {
     install(
         Command::new("npm")
             .args(quiet)
-            .args(NODE)
+            .args(packages)
             .current_dir(&place),
     )?;
     Some(place)

@@ -17,7 +17,7 @@ use crate::http::{Whole, fetch};
 use crate::serve::{Serve, json};
 use crate::server::Devnet;
 
-const LIVE: &str = "/live/video-to-video";
+pub(crate) const LIVE: &str = "/live/video-to-video";
 /// Everything that ffmpeg 9 sent to a server to publish 60 pictures and their sound as `live/key?token=abc`.
 const RECORDING: &[u8] =
     include_bytes!("../../../ingest/tests/vectors/rtmp/ffmpeg9-h264-aac.c2s.bin");
@@ -27,14 +27,14 @@ const SDP: (&str, &str) = ("content-type", "application/sdp");
 const URLENCODED: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 
 /// A gateway before a development network that takes live video.
-struct Entry {
-    serve: Serve,
-    rtmp: String,
-    _devnet: Devnet,
+pub(crate) struct Entry {
+    pub(crate) serve: Serve,
+    pub(crate) rtmp: String,
+    pub(crate) devnet: Devnet,
 }
 
 impl Entry {
-    fn start(more: &str) -> Self {
+    pub(crate) fn start(more: &str) -> Self {
         let folder = Folder::new("ingest");
         let file = folder.path("gateway.toml");
         let ingest =
@@ -48,7 +48,7 @@ impl Entry {
         Self {
             rtmp,
             serve,
-            _devnet: devnet,
+            devnet,
         }
     }
 

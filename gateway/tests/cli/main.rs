@@ -16,6 +16,8 @@ mod ingest;
 #[cfg(unix)]
 mod jobs;
 #[cfg(unix)]
+mod live_clients;
+#[cfg(unix)]
 mod outputs;
 #[path = "../support/process.rs"]
 mod process;
