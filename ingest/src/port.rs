@@ -445,7 +445,9 @@ impl Port {
         else {
             return;
         };
-        let pts = watched.stream.audio(self.now, audio);
+        let Some(pts) = watched.stream.audio(self.now, audio) else {
+            return;
+        };
         let data = Arc::<[u8]>::from(&audio.data[..]);
         self.show(name, |viewer, now, stream, _| {
             viewer.audio(now, stream, pts, &data);

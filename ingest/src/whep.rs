@@ -25,6 +25,11 @@ const BURST: u32 = 12;
 const PACKETS_A_MS: u32 = 10;
 /// A viewer that asks for a key frame waits for the next one if it is due within this time.
 const KEY_FRAME_SOON: Duration = Duration::from_millis(500);
+/// How much sound of the past viewers are given where a stream begins with a burst, as one does that waited for its job. They show
+/// pictures at once, but play sound no faster than it was made, and would have it late from then on.
+const SOUND_AHEAD: Duration = Duration::from_millis(100);
+/// Sound that comes sooner than any before, by half a packet, is of a burst: its successors are there already.
+const SOONER: Duration = Duration::from_millis(10);
 /// The step over a break of the stream.
 const STEP: Ticks = Ticks(3_000);
 
@@ -43,6 +48,8 @@ pub(crate) struct Stream {
     /// When the frame with a stamp of zero would have been captured: the earliest time that any frame speaks for, since
     /// the first may have been held up, and the engine reports of no frame that was captured after now.
     origin: Option<Time>,
+    /// The same by the first packet of sound since the last break, and by the soonest.
+    sound: Option<(Time, Time)>,
 }
 
 impl Stream {
@@ -64,14 +71,21 @@ impl Stream {
         unit
     }
 
-    pub(crate) fn audio(&mut self, now: Time, audio: &Audio) -> Ticks {
-        self.place(now, audio.pts)
+    /// Places sound on the viewers' timeline; nothing if it is too old to be played with the pictures.
+    pub(crate) fn audio(&mut self, now: Time, audio: &Audio) -> Option<Ticks> {
+        let pts = self.place(now, audio.pts);
+        let begun = begun(now, pts);
+        let (first, soonest) = *self.sound.get_or_insert((begun, begun));
+        self.sound = Some((first, soonest.min(begun)));
+        let in_time = first.since(begun) <= SOUND_AHEAD || soonest.since(begun) < SOONER;
+        in_time.then_some(pts)
     }
 
     /// The source continues elsewhere: stamps go on from here, and pictures from the next key frame.
     pub(crate) fn restart(&mut self) {
         self.gop.clear();
         self.group_start = None;
+        self.sound = None;
         self.broken = true;
     }
 
@@ -85,8 +99,7 @@ impl Stream {
             self.offset = next - pts;
         }
         let pts = pts + self.offset;
-        let since = pts.to_duration().as_nanos() as u64;
-        let origin = Time::from_nanos(now.as_nanos().saturating_sub(since));
+        let origin = begun(now, pts);
         self.origin = Some(self.origin.map_or(origin, |known| known.min(origin)));
         pts
     }
@@ -104,6 +117,12 @@ impl Stream {
         let due = start + time - last;
         due.0 >= 0 && due.to_duration() <= KEY_FRAME_SOON
     }
+}
+
+/// When a stream began whose frame of that stamp is captured now.
+fn begun(now: Time, pts: Ticks) -> Time {
+    let since = pts.to_duration().as_nanos() as u64;
+    Time::from_nanos(now.as_nanos().saturating_sub(since))
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -351,6 +370,9 @@ fn is_media(data: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use livepeer_media::frame::AudioTrack;
+
     use super::*;
 
     #[test]
@@ -365,5 +387,33 @@ mod tests {
         }
         let first = stream.captured(Ticks(0));
         assert_eq!(begun.since(first), Duration::from_millis(980));
+    }
+
+    #[test]
+    fn old_sound_of_a_burst_is_left_out_and_what_follows_is_in_step() {
+        let mut stream = Stream::default();
+        let begun = Time::from_secs(5);
+        let play = |stream: &mut Stream, after: u64, millis: i64| {
+            let audio = Audio {
+                pts: Ticks(90 * millis),
+                track: AudioTrack::Opus { channels: 2 },
+                data: Bytes::new(),
+            };
+            let now = begun + Duration::from_millis(after);
+            stream.audio(now, &audio).is_some()
+        };
+        // Three seconds wait for the job, and come at once.
+        let burst = (0..3_000).step_by(20);
+        let given = burst.filter(|millis| play(&mut stream, 0, *millis));
+        assert_eq!(given.count(), 6, "100 ms");
+        // From then on sound comes as it is made, some of it late and some of it sooner than before.
+        for packet in 0..100 {
+            let late = [0, 7, 30, 2][packet as usize % 4];
+            let after = 20 * (packet + 1) + late;
+            let millis = 2_980 + 20 * (packet as i64 + 1);
+            assert!(play(&mut stream, after, millis), "{packet}");
+        }
+        stream.restart();
+        assert!(play(&mut stream, 9_000, 0), "a break begins anew");
     }
 }
