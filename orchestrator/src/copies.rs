@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Orchestrator;
 
-/// What becomes of the segments that a reader gets.
+/// The fate of the segments that a reader gets.
 pub(super) struct Copying {
     /// The channel into which they go, if any.
     to: Option<String>,

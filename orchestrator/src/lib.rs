@@ -19,7 +19,7 @@
 //! ```
 //!
 //! A session's own diagram is in `session.rs`, those of batch work, containers and apps in `batch`, `byoc`, `apps` and
-//! `workers`, a receipt's in
+//! `works`, a receipt's in
 //! [`livepeer_core::payment::receiver`].
 //!
 //! Deviations from the reference, on purpose: an unknown model is refused before the payment is taken; metering runs
@@ -40,6 +40,7 @@ mod session;
 mod surface;
 mod wire;
 mod workers;
+mod works;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -80,7 +81,7 @@ use copies::Copying;
 use receipts::Waiting;
 use session::{Plan, Session};
 use surface::Exchange;
-use workers::Works;
+use works::Works;
 
 /// The path of the channels.
 pub const TRICKLE: &str = "/ai/trickle/";

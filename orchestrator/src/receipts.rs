@@ -32,6 +32,24 @@ pub(super) enum Then {
     Rent(Box<apps::Renting>),
 }
 
+impl From<batch::Task> for Then {
+    fn from(task: batch::Task) -> Self {
+        Self::Batch(Box::new(task))
+    }
+}
+
+impl From<byoc::Pending> for Then {
+    fn from(pending: byoc::Pending) -> Self {
+        Self::Job(Box::new(pending))
+    }
+}
+
+impl From<apps::Renting> for Then {
+    fn from(renting: apps::Renting) -> Self {
+        Self::Rent(Box::new(renting))
+    }
+}
+
 impl Waiting {
     /// The model of live video whose place is kept meanwhile.
     pub(super) fn model(&self) -> Option<&str> {
@@ -43,23 +61,23 @@ impl Waiting {
 }
 
 impl Orchestrator {
-    /// A batch request waits for its receipt.
-    pub(super) fn await_batch_receipt(
+    /// A payment is looked at, for the account of this name, and a request waits for that.
+    pub(super) fn await_receipt(
         &mut self,
         now: Time,
         id: EffectId,
         payment: Payment,
-        balance: String,
-        task: batch::Task,
+        manifest_id: String,
+        then: impl Into<Then>,
     ) {
         let Some(till) = &mut self.till else { return };
         let payer = payment.sender;
-        let receipt = till.get_mut().receive(now, &balance, payment);
+        let receipt = till.get_mut().receive(now, &manifest_id, payment);
         let waiting = Waiting {
             id: Some(id),
             payer,
-            manifest_id: balance,
-            then: Then::Batch(Box::new(task)),
+            manifest_id,
+            then: then.into(),
         };
         self.receipts.insert(receipt, waiting);
     }

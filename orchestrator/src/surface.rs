@@ -18,7 +18,7 @@ use serde_json::json;
 use super::batch::{self, MAX_BATCH_BYTES};
 use super::event::{Event, Surface};
 use super::paid::{Headers, No};
-use super::receipts::{Then, Waiting};
+use super::receipts::Then;
 use super::wire::{self, Names};
 use super::workers::MAX_WORK_BYTES;
 use super::{Orchestrator, READ_WITHIN, TRICKLE, account, apps, byoc};
@@ -421,29 +421,17 @@ impl Orchestrator {
             .or(self.config.payments.as_ref().map(|payments| payments.price));
         let manifest_id = self.name();
         let payer = payment.sender;
-        match &mut self.till {
-            None => {
-                let steps =
-                    self.started(now, manifest_id, payer, request.model_id, request.params)?;
-                Ok(Some(steps))
-            }
-            Some(till) => {
-                let receipt = till.get_mut().receive(now, &manifest_id, payment);
-                let then = Then::Start {
-                    model: request.model_id,
-                    params: request.params,
-                    free: price.is_none_or(|price| price.is_free()),
-                };
-                let waiting = Waiting {
-                    id: Some(id),
-                    payer,
-                    manifest_id,
-                    then,
-                };
-                self.receipts.insert(receipt, waiting);
-                Ok(None)
-            }
+        if self.till.is_none() {
+            let steps = self.started(now, manifest_id, payer, request.model_id, request.params)?;
+            return Ok(Some(steps));
         }
+        let then = Then::Start {
+            model: request.model_id,
+            params: request.params,
+            free: price.is_none_or(|price| price.is_free()),
+        };
+        self.await_receipt(now, id, payment, manifest_id, then);
+        Ok(None)
     }
 
     pub(super) fn started(
@@ -507,25 +495,13 @@ impl Orchestrator {
         let info = self
             .info(now, payer, Some(&wanted), token)
             .map_err(|text| no(500, text))?;
-        match &mut self.till {
-            None => {
-                let result = net::PaymentResult { info: Some(info) };
-                Ok(Some(vec![wire::protobuf_reply(&result)]))
-            }
-            Some(till) => {
-                let receipt = till
-                    .get_mut()
-                    .receive(now, &credentials.manifest_id, payment);
-                let waiting = Waiting {
-                    id: Some(id),
-                    payer,
-                    manifest_id: credentials.manifest_id,
-                    then: Then::Payment(Box::new(info)),
-                };
-                self.receipts.insert(receipt, waiting);
-                Ok(None)
-            }
+        if self.till.is_none() {
+            let result = net::PaymentResult { info: Some(info) };
+            return Ok(Some(vec![wire::protobuf_reply(&result)]));
         }
+        let then = Then::Payment(Box::new(info));
+        self.await_receipt(now, id, payment, credentials.manifest_id, then);
+        Ok(None)
     }
 
     /// A fresh quote under the price that a session's first payment fixed (payments spec 11.4).

@@ -15,7 +15,7 @@ use super::no;
 use super::route::Ask;
 use crate::event::{Event, Surface};
 use crate::paid::No;
-use crate::workers::{Doer, News, Order, Purpose, Worker};
+use crate::workers::{Doer, News, Order, Worker};
 use crate::{Orchestrator, wire};
 
 /// How long an app may take for one request, its answer included.
@@ -145,7 +145,7 @@ impl Orchestrator {
             session,
             single,
         };
-        self.hand_on(now, id, Purpose::Call(Box::new(call)), doer, CALL_WITHIN);
+        self.hand_on(now, id, call, doer, CALL_WITHIN);
     }
 
     /// News of an app that answers a request.
@@ -169,7 +169,7 @@ impl Orchestrator {
         self.break_call(now, id, "context canceled");
     }
 
-    /// Whoever asked has gone.
+    /// The peer that asked has gone.
     pub(crate) fn call_deserted(&mut self, now: Time, id: EffectId) {
         self.end_call(now, id);
     }
@@ -186,9 +186,7 @@ impl Orchestrator {
     }
 
     fn end_call(&mut self, now: Time, id: EffectId) {
-        if let Some(task) = self.end_task(id)
-            && let Purpose::Call(call) = task.purpose
-        {
+        if let Some(call) = self.end_task(id).and_then(|task| task.into_call()) {
             self.figures.jobs += 1;
             if call.single {
                 self.release(now, &call.runner, &call.session);

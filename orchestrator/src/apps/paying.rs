@@ -3,7 +3,6 @@
 use livepeer_core::http::Out;
 use livepeer_core::payment::receiver::Trigger;
 use livepeer_core::wire::OrchestratorInfo;
-use livepeer_core::wire::Payment;
 use livepeer_core::wire::challenge::Challenge;
 use livepeer_core::wire::runner::Mode;
 use livepeer_core::{Address, EffectId, Time};
@@ -15,7 +14,6 @@ use super::runner::{Rented, short};
 use super::{AppPrice, no};
 use crate::event::Surface;
 use crate::paid::{Headers, No};
-use crate::receipts::{Then, Waiting};
 use crate::workers::Order;
 use crate::{Orchestrator, account, wire};
 
@@ -90,20 +88,8 @@ impl Orchestrator {
             shot,
         };
         self.rent(now, name, session, Rented::new(payment.sender, Some(price)))?;
-        self.await_rent(now, id, payment, renting);
+        self.await_receipt(now, id, payment, renting.session.clone(), renting);
         Ok(None)
-    }
-
-    fn await_rent(&mut self, now: Time, id: EffectId, payment: Payment, renting: Renting) {
-        let Some(till) = &mut self.till else { return };
-        let receipt = till.get_mut().receive(now, &renting.session, payment);
-        let waiting = Waiting {
-            id: Some(id),
-            payer: renting.payer,
-            manifest_id: renting.session.clone(),
-            then: Then::Rent(Box::new(renting)),
-        };
-        self.receipts.insert(receipt, waiting);
     }
 
     fn rented_free(

@@ -415,7 +415,9 @@ fn priced(stated: &StatedPrice, wei_per_usd: Option<u64>) -> Result<Option<AppPr
     /// The parts of a unit of money that are told apart.
     const PARTS: i128 = 1_000_000_000_000;
     let parts = decimal(&stated.price, 12).ok_or("the price is not a number")?;
-    if parts == 0 {
+    // A price that is too small is not nothing.
+    let mantissa = stated.price.split(['e', 'E']).next().unwrap_or("");
+    if !mantissa.contains(|digit| ('1'..='9').contains(&digit)) {
         return Ok(None);
     }
     let wei_per = match stated.currency.as_str() {

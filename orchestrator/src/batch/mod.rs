@@ -319,7 +319,7 @@ impl Orchestrator {
             return Err(no(400, STALE));
         }
         if self.till.is_some() {
-            self.await_batch_receipt(now, id, payment, bucket, task);
+            self.await_receipt(now, id, payment, bucket, task);
         } else {
             self.work(now, id, task);
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use livepeer_core::http::{Headers, Method, Out, Response};
 use livepeer_core::money::{Amount, Price};
+use livepeer_core::wire::byoc::stream::StreamChannels;
 use livepeer_core::wire::byoc::{
     BALANCE_HEADER, BadJob, JobRequest, METADATA_HEADER, STREAM_BALANCE_HEADER,
 };
@@ -12,12 +13,10 @@ use livepeer_core::wire::sse;
 use livepeer_core::{Address, EffectId, Time};
 
 use super::bill::BILLED_EVERY;
-use super::stream::About;
 use super::{MAX_TIME, no};
 use crate::event::{Event, Surface};
 use crate::paid::No;
-use crate::receipts::{Then, Waiting};
-use crate::workers::{Doer, Lost, News, Order, Purpose};
+use crate::workers::{Doer, Lost, News, Order};
 use crate::{Orchestrator, wire};
 
 /// A payer has to have this many seconds' price on account when a job begins.
@@ -71,6 +70,22 @@ impl What {
         };
         No { status, text, ..no }
     }
+}
+
+/// A request about a stream that its program is told of.
+pub(crate) enum About {
+    /// The stream is to begin with these channels.
+    Start(Box<Plan>),
+    Update,
+    Stop(String),
+}
+
+/// A stream that is to begin.
+pub(crate) struct Plan {
+    pub(super) id: String,
+    pub(super) channels: StreamChannels,
+    pub(super) names: Vec<String>,
+    pub(super) built_in: bool,
 }
 
 /// A job that a container does.
@@ -172,20 +187,12 @@ impl Orchestrator {
         if pending.what.takes_place() {
             self.containers.take(&pending.container);
         }
-        if let Some(till) = &mut self.till
+        if self.till.is_some()
             && !pending.price.is_free()
             && !asked.payment.is_empty()
             && let Ok(payment) = wire::payment(&asked.payment)
         {
-            let payer = payment.sender;
-            let receipt = till.get_mut().receive(now, &pending.container, payment);
-            let waiting = Waiting {
-                id: Some(id),
-                payer,
-                manifest_id: pending.container.clone(),
-                then: Then::Job(Box::new(pending)),
-            };
-            self.receipts.insert(receipt, waiting);
+            self.await_receipt(now, id, payment, pending.container.clone(), pending);
             return Ok(None);
         }
         self.job_covered(now, id, pending)
@@ -302,7 +309,7 @@ impl Orchestrator {
             answer: Answer::None,
         };
         let within = Duration::from_secs(job.timeout_seconds.into()).min(MAX_TIME);
-        self.hand_on(now, id, Purpose::Job(Box::new(task)), doer, within);
+        self.hand_on(now, id, task, doer, within);
     }
 
     fn give_back_place(&mut self, pending: &Pending) {
@@ -329,10 +336,7 @@ impl Orchestrator {
     }
 
     pub(super) fn job(&mut self, id: EffectId) -> Option<&mut Job> {
-        match &mut self.works.get_mut(id)?.purpose {
-            Purpose::Job(job) => Some(job),
-            Purpose::Call(_) => None,
-        }
+        self.works.get_mut(id)?.job_mut()
     }
 
     fn job_head(&mut self, now: Time, id: EffectId, head: Response) {
@@ -528,7 +532,7 @@ impl Orchestrator {
         self.refuse_job(now, id, &text, balance);
     }
 
-    /// Whoever asked has gone.
+    /// The peer that asked has gone.
     pub(crate) fn job_deserted(&mut self, now: Time, id: EffectId) {
         let about = job_about(self, id);
         if let Some(about) = &about {
@@ -561,9 +565,7 @@ impl Orchestrator {
     }
 
     pub(super) fn finish_job(&mut self, id: EffectId, place_is_free: bool) {
-        if let Some(task) = self.end_task(id)
-            && let Purpose::Job(job) = task.purpose
-        {
+        if let Some(job) = self.end_task(id).and_then(|task| task.into_job()) {
             self.figures.jobs += 1;
             if place_is_free {
                 self.containers.give_back(&job.container);

@@ -1,7 +1,7 @@
 //! Containers that an operator brought (BYOC, jobs spec 4): who offers one, what a job in it costs, and jobs.
 //!
 //! A job is decided on in this order: its header and signature 400, the container 503, the payment, the balance 400, its
-//! request 400. Then it is [handed on](super::workers). Seconds are charged, rounded up, also for jobs that fail; all jobs of
+//! request 400. Then it is [handed on](super::works). Seconds are charged, rounded up, also for jobs that fail; all jobs of
 //! a payer for one container share one balance, under the container's name. Streams of media are in `stream.rs`.
 //!
 //! Differences from the reference, on purpose: a container takes no more jobs than it says, a stream is charged for the part

@@ -21,7 +21,7 @@ use livepeer_core::wire::byoc::{BALANCE_HEADER, Wishes};
 use livepeer_core::{Address, EffectId, Time};
 use serde_json::{Value, json};
 
-use super::job::{Job, Pending, What};
+use super::job::{About, Job, Pending, Plan, What};
 use super::no;
 use crate::event::Event;
 use crate::paid::No;
@@ -71,22 +71,6 @@ impl Streams {
             .map(|one| earlier(Some(one.next_bill), one.next_sign));
         wakes.fold(None, earlier)
     }
-}
-
-/// A request about a stream that its program is told of.
-pub(crate) enum About {
-    /// The stream is to begin with these channels.
-    Start(Box<Plan>),
-    Update,
-    Stop(String),
-}
-
-/// A stream that is to begin.
-pub(crate) struct Plan {
-    id: String,
-    channels: StreamChannels,
-    names: Vec<String>,
-    built_in: bool,
 }
 
 /// The channels of a stream: suffix of the name, media type, and whether it is wanted.

@@ -19,13 +19,13 @@ pub struct Tempo {
 /// An answer of a program that is built in.
 pub(crate) struct Made {
     /// `None` once it has left, or if it never does.
-    pub(super) head: Option<Response>,
-    pub(super) pieces: VecDeque<Bytes>,
-    pub(super) tempo: Tempo,
+    pub(crate) head: Option<Response>,
+    pub(crate) pieces: VecDeque<Bytes>,
+    pub(crate) tempo: Tempo,
     /// Whether it is silent for ever.
-    pub(super) silent: bool,
+    pub(crate) silent: bool,
     /// Whether it goes on when the transport has taken some.
-    pub(super) waits: bool,
+    pub(crate) waits: bool,
 }
 
 impl Made {

@@ -1,4 +1,4 @@
-//! Whoever has jobs done in containers and rents apps of an orchestrator, the programs behind them, and runners that register.
+//! A gateway that has jobs done in containers and rents apps of an orchestrator, the programs behind them, and runners that register.
 
 mod step;
 
