@@ -1,5 +1,6 @@
 //! Jobs: the only room where handshake, payment and trickle meet.
 
+mod account;
 pub mod app;
 pub mod batch;
 pub mod byoc;

@@ -2,6 +2,7 @@
 
 mod app;
 mod batch;
+mod by_hand;
 mod byoc;
 mod discovery;
 mod entry;

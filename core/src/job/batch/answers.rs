@@ -39,7 +39,7 @@ impl<S: Selector> Batch<S> {
             .trust(self.config.trust);
         let bill = engaged.payment.and_then(|payment| {
             let retained = self.retained.get(&engaged.url)?;
-            retained.payment.get().bill(payment)
+            retained.account.payments().bill(payment)
         });
         let exchange = self.out.request(request);
         self.exchanges.insert(exchange, id);
@@ -172,7 +172,7 @@ impl<S: Selector> Batch<S> {
             self.tell_head(id);
         }
         if let Some(payment) = payment {
-            self.tell(&url, payment, Delivered::Accepted);
+            self.settle(&url, payment, Delivered::Accepted);
         }
     }
 
@@ -262,7 +262,7 @@ impl<S: Selector> Batch<S> {
         let payment =
             engaged.and_then(|engaged| Some((engaged.url.clone(), engaged.payment.take()?)));
         if let Some((url, payment)) = payment {
-            self.tell(&url, payment, Delivered::Untouched);
+            self.settle(&url, payment, Delivered::Untouched);
         }
     }
 
@@ -377,7 +377,7 @@ impl<S: Selector> Batch<S> {
         let payment =
             engaged.and_then(|engaged| Some((engaged.url.clone(), engaged.payment.take()?)));
         if let Some((url, payment)) = payment {
-            self.tell(&url, payment, Delivered::Refused);
+            self.settle(&url, payment, Delivered::Refused);
         }
         self.pay(id);
     }

@@ -47,6 +47,7 @@ use core::time::Duration;
 
 use self::job::{Job, Stage};
 use self::retained::Retained;
+use super::account::Notice;
 use super::hire::Purse;
 use crate::alarms::Alarms;
 use crate::capabilities::Capabilities;
@@ -103,6 +104,12 @@ enum News {
     Pool(pool::Event),
     Payment(Url, session::Event),
     Quote(Url, handshake::Event),
+}
+
+impl From<Notice> for News {
+    fn from((url, event): Notice) -> Self {
+        Self::Payment(url, event)
+    }
 }
 
 impl<S> core::fmt::Debug for Batch<S> {
@@ -221,7 +228,7 @@ impl<S: Selector> Batch<S> {
     /// The payments to the orchestrator at `url`, for questions.
     #[must_use]
     pub fn payments(&self, url: &Url) -> Option<&PaymentSession> {
-        Some(self.retained.get(url)?.payment.get())
+        Some(self.retained.get(url)?.account.payments())
     }
 
     /// Makes orchestrators known: the answer to [`Event::Find`], or whenever there are some.

@@ -1,21 +1,22 @@
 //! Orchestrators under contract from job to job: paying for requests, and fresh quotes.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
-use super::job::{Engaged, Job, Stage};
+use super::job::{Engaged, Stage};
 use super::retained::{MAX_RETAINED, Retained};
 use super::types::{Event, Failed, JobId, Left};
 use super::{Batch, News};
-use crate::error::{Advice, Cause, Failure, Party};
+use crate::error::{Advice, Failure, Party};
 use crate::handshake;
 use crate::http::Url;
+use crate::job::account::{Account, Told, gone};
 use crate::job::hire::verdict;
-use crate::machine::{Child, Input};
+use crate::machine::Input;
 use crate::payment::PaymentSession;
-use crate::payment::session::{self, Delivered, Fee, PaymentId};
+use crate::payment::session::{self, Delivered, PaymentId};
 use crate::pool::{Lease, Outcome, Selector};
+use crate::time::Time;
 
 impl<S: Selector> Batch<S> {
     /// Takes on the orchestrator of a lease for a job, and pays for the request.
@@ -56,33 +57,22 @@ impl<S: Selector> Batch<S> {
         let Some(url) = job.engaged.as_ref().map(|engaged| engaged.url.clone()) else {
             return;
         };
-        let now = self.now;
-        let paying = self.pay_with(&url, |payment| payment.pay(now, Fee::Units(units)));
-        match paying {
-            Some(Ok(payment)) => {
-                if let Some(retained) = self.retained.get_mut(&url) {
-                    retained.payments.insert(payment, id);
-                }
+        let paying = self.with_account(&url, |account, now| account.pay(now, units, id));
+        let no_account = || Err(Box::new(gone(&url, "the session")));
+        match paying.unwrap_or_else(no_account) {
+            Ok(payment) => {
                 if let Some(engaged) = self.jobs.get_mut(&id).and_then(|job| job.engaged.as_mut()) {
                     engaged.payment = Some(payment);
                 }
             }
-            _ => {
-                // The session was over as soon as it began, and has said why.
-                let ended = self
-                    .retained
-                    .get(&url)
-                    .and_then(|known| known.ended.clone());
-                let gone = || Failure::new(Party::Orchestrator(url), Cause::Gone("the session"));
-                self.engagement_failed(id, ended.unwrap_or_else(gone));
-            }
+            Err(failure) => self.engagement_failed(id, *failure),
         }
     }
 
     /// Keeps the payments to an orchestrator, with its latest quote.
     fn retain(&mut self, url: &Url, lease: &Lease) {
         if let Some(retained) = self.retained.get_mut(url)
-            && retained.ended.is_none()
+            && !retained.account.has_ended()
         {
             retained.used = self.now;
             if !Arc::ptr_eq(&retained.seen, &lease.info) {
@@ -90,11 +80,8 @@ impl<S: Selector> Batch<S> {
                 let (now, info) = (self.now, Arc::clone(&lease.info));
                 self.pay_with(url, |payment| payment.renew(now, &info));
             }
-            if self
-                .retained
-                .get(url)
-                .is_some_and(|one| one.ended.is_none())
-            {
+            let known = self.retained.get(url);
+            if known.is_some_and(|one| !one.account.has_ended()) {
                 return;
             }
         }
@@ -108,11 +95,9 @@ impl<S: Selector> Batch<S> {
         }
         let session = self.purse.open(self.now, lease);
         let retained = Retained {
-            payment: self.ids.adopt(session),
+            account: Account::new(url.clone(), self.ids.adopt(session)),
             handshake: None,
             seen: Arc::clone(&lease.info),
-            payments: BTreeMap::new(),
-            ended: None,
             used: self.now,
         };
         self.retained.insert(url.clone(), retained);
@@ -122,12 +107,11 @@ impl<S: Selector> Batch<S> {
 
     /// Ends the payments to an orchestrator.
     pub(super) fn forget(&mut self, url: &Url) {
-        let Some(mut retained) = self.retained.remove(url) else {
+        let Some(retained) = self.retained.remove(url) else {
             return;
         };
-        self.purse.learn_nonces(retained.payment.get());
-        retained.payment.get_mut().close(self.now);
-        retained.payment.drain(&mut self.out, |_| ());
+        let account = retained.account;
+        account.close(self.now, &mut self.purse, &mut self.out);
         if let Some(mut handshake) = retained.handshake {
             handshake.get_mut().close(self.now);
             handshake.drain(&mut self.out, |_| ());
@@ -140,24 +124,18 @@ impl<S: Selector> Batch<S> {
         url: &Url,
         act: impl FnOnce(&mut PaymentSession) -> T,
     ) -> Option<T> {
-        self.with_payment(url, |payment| act(payment.get_mut()))
+        self.with_account(url, |account, _| act(account.payments_mut()))
     }
 
-    fn with_payment<T>(
+    /// Does something with the account with an orchestrator.
+    fn with_account<T>(
         &mut self,
         url: &Url,
-        act: impl FnOnce(&mut Child<PaymentSession>) -> T,
+        act: impl FnOnce(&mut Account<JobId>, Time) -> T,
     ) -> Option<T> {
-        let retained = self.retained.get_mut(url)?;
-        let payment = &mut retained.payment;
-        let done = act(payment);
-        let (news, ended) = (&mut self.news, &mut retained.ended);
-        payment.drain(&mut self.out, |event| {
-            if let session::Event::Failed(failure) = &event {
-                *ended = Some(failure.clone());
-            }
-            news.push_back(News::Payment(url.clone(), event));
-        });
+        let account = &mut self.retained.get_mut(url)?.account;
+        let done = act(account, self.now);
+        account.drain(&mut self.out, &mut self.news);
         Some(done)
     }
 
@@ -166,7 +144,7 @@ impl<S: Selector> Batch<S> {
         let Some(retained) = self.retained.get_mut(url) else {
             return;
         };
-        let handshake = input.id().is_none_or(|id| !retained.payment.owns(id));
+        let handshake = input.id().is_none_or(|id| !retained.account.owns(id));
         if handshake && let Some(handshake) = &mut retained.handshake {
             handshake.handle_input(self.now, input.clone());
             let news = &mut self.news;
@@ -174,72 +152,29 @@ impl<S: Selector> Batch<S> {
                 news.push_back(News::Quote(url.clone(), event));
             });
         }
-        let now = self.now;
-        self.with_payment(url, |payment| payment.handle_input(now, input));
+        self.with_account(url, |account, now| account.feed(now, input));
     }
 
     pub(super) fn on_payment(&mut self, url: &Url, event: session::Event) {
-        match event {
-            session::Event::Ready(payment, credentials) => {
-                match self.job_of(url, payment) {
-                    Some(id) => self.send(id, &credentials),
-                    None => {
-                        // Whoever wanted it went away.
-                        self.tell(url, payment, Delivered::Unsent);
-                    }
+        let account = self.retained.get_mut(url).map(|one| &mut one.account);
+        match Told::read(account, event) {
+            Told::Ready(id, _, credentials) => self.send(id, &credentials),
+            Told::Unwanted(payment) => self.settle(url, payment, Delivered::Unsent),
+            Told::Unpaid(jobs, failure) => {
+                for id in jobs {
+                    self.engagement_failed(id, failure.clone());
                 }
             }
-            session::Event::Held(payment, failure) => {
-                if let Some(id) = self.job_of(url, payment) {
-                    self.engagement_failed(id, failure);
-                }
-            }
-            session::Event::Signers(seen) => self.note_signers(&seen),
-            session::Event::NeedQuote(_) => self.renew(url),
-            session::Event::Paid(_, paid) => {
-                self.out.event(Event::Paid(url.clone(), Box::new(paid)))
-            }
-            session::Event::Failed(failure) => {
-                let Some(retained) = self.retained.get(url) else {
-                    return;
-                };
-                for id in retained
-                    .payments
-                    .values()
-                    .copied()
-                    .collect::<alloc::vec::Vec<_>>()
-                {
-                    let is_paid = |job: &Job| {
-                        let engaged = job.engaged.as_ref();
-                        let here = engaged.is_some_and(|engaged| engaged.url == *url);
-                        here && matches!(job.stage, Stage::Paying)
-                    };
-                    if self.jobs.get(&id).is_some_and(is_paid) {
-                        self.engagement_failed(id, failure.clone());
-                    }
-                }
-            }
-            session::Event::Skipped(payment) => {
-                if let Some(id) = self.job_of(url, payment) {
-                    let cause = Cause::Gone("the payment");
-                    self.engagement_failed(id, Failure::new(Party::KeyHolder, cause));
-                }
-            }
-            session::Event::Requoted(_) | session::Event::Repriced { .. } => {}
+            Told::NeedQuote => self.renew(url),
+            Told::Paid(paid) => self.out.event(Event::Paid(url.clone(), Box::new(paid))),
+            Told::Signers(seen) => self.note_signers(&seen),
+            Told::Nothing => {}
         }
-    }
-
-    fn job_of(&self, url: &Url, payment: PaymentId) -> Option<JobId> {
-        self.retained.get(url)?.payments.get(&payment).copied()
     }
 
     /// Tells the payments what became of one.
-    pub(super) fn tell(&mut self, url: &Url, payment: PaymentId, how: Delivered) {
-        if let Some(retained) = self.retained.get_mut(url) {
-            retained.payments.remove(&payment);
-        }
-        let now = self.now;
-        self.pay_with(url, |payments| payments.delivered(now, payment, how));
+    pub(super) fn settle(&mut self, url: &Url, payment: PaymentId, how: Delivered) {
+        self.with_account(url, |account, now| account.settle(now, payment, how));
     }
 
     /// The payments need a fresh quote: the orchestrator is asked for one.
@@ -249,12 +184,10 @@ impl<S: Selector> Batch<S> {
             return;
         };
         let jobs = &mut self.jobs;
-        let fresh = { retained.payments.values() }
-            .find_map(|id| Some(jobs.get_mut(id)?.lease_of(url)?.handshake(now)));
+        let fresh = { retained.account.jobs() }
+            .find_map(|id| Some(jobs.get_mut(&id)?.lease_of(url)?.handshake(now)));
         let Some(fresh) = fresh else {
-            let cause = Cause::Gone("the job");
-            let failure = Failure::new(Party::Orchestrator(url.clone()), cause);
-            self.pay_with(url, |payment| payment.no_quote(now, failure));
+            self.with_account(url, |account, now| account.no_quote(now, "the job"));
             return;
         };
         if retained.handshake.is_none() {
@@ -377,9 +310,7 @@ impl<S: Selector> Batch<S> {
     /// Says to the payments how it went with an orchestrator, and gives its lease back.
     pub(super) fn part(&mut self, engaged: Engaged, how: Delivered, outcome: Outcome) {
         if let Some(payment) = engaged.payment {
-            let now = self.now;
-            self.pay_with(&engaged.url, |payments| payments.cancel(now, payment));
-            self.tell(&engaged.url, payment, how);
+            self.settle(&engaged.url, payment, how);
         }
         let now = self.now;
         self.pool.get_mut().give_back(now, engaged.lease, outcome);

@@ -1,14 +1,11 @@
-//! The payments to one orchestrator, which last from job to job.
+//! An orchestrator that was hired before, and what is kept of it from job to job.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
 use super::types::JobId;
-use crate::error::Failure;
 use crate::handshake::Handshake;
+use crate::job::account::Account;
 use crate::machine::{Child, EffectId, earlier};
-use crate::payment::PaymentSession;
-use crate::payment::session::PaymentId;
 use crate::time::Time;
 use crate::wire::OrchestratorInfo;
 
@@ -17,22 +14,18 @@ pub(super) const MAX_RETAINED: usize = 1_024;
 
 /// An orchestrator that was hired before and may be hired again, under one balance.
 pub(super) struct Retained {
-    pub(super) payment: Child<PaymentSession>,
+    pub(super) account: Account<JobId>,
     /// Brings the quote that the payments need.
     pub(super) handshake: Option<Child<Handshake>>,
     /// The info that came with the last lease.
     pub(super) seen: Arc<OrchestratorInfo>,
-    /// The payments that jobs wait for, or that went along with their requests.
-    pub(super) payments: BTreeMap<PaymentId, JobId>,
-    /// Why there will be no more payments.
-    pub(super) ended: Option<Failure>,
     /// When a job last came here.
     pub(super) used: Time,
 }
 
 impl Retained {
     pub(super) fn owns(&self, id: EffectId) -> bool {
-        self.payment.owns(id)
+        self.account.owns(id)
             || self
                 .handshake
                 .as_ref()
@@ -41,11 +34,11 @@ impl Retained {
 
     pub(super) fn wake(&self) -> Option<Time> {
         let handshake = self.handshake.as_ref().and_then(Child::wake);
-        earlier(self.payment.wake(), handshake)
+        earlier(self.account.wake(), handshake)
     }
 
     /// Whether it may be forgotten.
     pub(super) fn is_idle(&self) -> bool {
-        self.payments.is_empty() && self.handshake.is_none()
+        self.account.is_idle() && self.handshake.is_none()
     }
 }

@@ -45,6 +45,7 @@ use core::time::Duration;
 
 use self::job::Job;
 use self::paying::Peer;
+use super::account::{Account, Notice};
 use super::hire::Purse;
 use super::introduction::Introducing;
 use crate::alarms::Alarms;
@@ -84,7 +85,7 @@ pub struct Byoc {
     ids: ChildIds,
     submitted: u64,
     rng: Rng,
-    news: VecDeque<(Url, session::Event)>,
+    news: VecDeque<Notice>,
     closed: bool,
     now: Time,
     out: Outbox<Event>,
@@ -158,7 +159,7 @@ impl Byoc {
     /// The payments to the orchestrator at `url`, for questions.
     #[must_use]
     pub fn payments(&self, url: &Url) -> Option<&crate::payment::PaymentSession> {
-        Some(self.peers.get(url)?.payment.as_ref()?.get())
+        Some(self.peers.get(url)?.account.as_ref()?.payments())
     }
 
     /// Makes orchestrators known: the answer to [`Event::Find`], or whenever there are some.
@@ -181,7 +182,7 @@ impl Byoc {
             peer.listed = found.contains(url);
         }
         self.peers
-            .retain(|_, peer| peer.listed || peer.payment.is_some());
+            .retain(|_, peer| peer.listed || peer.account.is_some());
         self.offer(now, found);
     }
 
@@ -367,13 +368,13 @@ impl Byoc {
         let told = self.introducing.tick(self.now, &mut self.out);
         self.on_introduction(told);
         let now = self.now;
-        let due = |peer: &Peer| peer.payment.as_ref().and_then(|payment| payment.wake());
+        let due = |peer: &Peer| peer.account.as_ref().and_then(Account::wake);
         let due = self
             .peers
             .iter()
             .filter(|(_, peer)| due(peer).is_some_and(|at| at <= now));
         for url in due.map(|(url, _)| url.clone()).collect::<Vec<_>>() {
-            self.feed(&url, Input::Tick);
+            self.with_account(&url, |account, now| account.feed(now, Input::Tick));
         }
         self.run();
     }
@@ -421,14 +422,11 @@ impl Byoc {
     /// Feeds the payments that own an input.
     fn feed_owner(&mut self, input: Input) {
         let Some(id) = input.id() else { return };
-        let owns = |peer: &Peer| {
-            peer.payment
-                .as_ref()
-                .is_some_and(|payment| payment.owns(id))
-        };
+        let owns =
+            |peer: &Peer| { peer.account.as_ref() }.is_some_and(|account| account.owns(id));
         let owner = self.peers.iter().find(|(_, peer)| owns(peer));
         if let Some(url) = owner.map(|(url, _)| url.clone()) {
-            self.feed(&url, input);
+            self.with_account(&url, |account, now| account.feed(now, input));
         }
     }
 }
@@ -468,8 +466,8 @@ impl Machine for Byoc {
             return output;
         }
         let timers = self.timers.next();
-        let payments = self.peers.values().filter_map(|peer| peer.payment.as_ref());
-        let payments = payments.map(|payment| payment.wake()).fold(None, earlier);
+        let accounts = self.peers.values().filter_map(|peer| peer.account.as_ref());
+        let payments = accounts.map(Account::wake).fold(None, earlier);
         Output::Idle(earlier(earlier(timers, payments), self.introducing.wake()))
     }
 }

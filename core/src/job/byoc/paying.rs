@@ -1,9 +1,7 @@
 //! Payments from one balance at each orchestrator, by the second.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::time::Duration;
 
 use num_traits::ToPrimitive as _;
@@ -11,13 +9,13 @@ use num_traits::ToPrimitive as _;
 use super::Byoc;
 use super::job::{Engaged, Offer};
 use super::types::{Event, Failed, JobId, Left};
-use crate::error::{Advice, Cause, Failure, Party};
+use crate::error::{Advice, Cause, Failure};
 use crate::http::Url;
-use crate::machine::{Child, Input};
+use crate::job::account::{Account, Told, gone};
 use crate::money::Amount;
 use crate::payment::PaymentSession;
 use crate::payment::byoc::LOW_WATER_SECONDS;
-use crate::payment::session::{self, Delivered, Fee, PaymentId};
+use crate::payment::session::{self, Delivered, PaymentId};
 use crate::payment::ticket::expected_value;
 use crate::time::Time;
 use crate::wire::byoc::Token;
@@ -36,11 +34,8 @@ const LONGEST_REST: Duration = Duration::from_secs(30 * 60);
 
 /// An orchestrator, the payments to it, and how it has been.
 pub(super) struct Peer {
-    pub(super) payment: Option<Child<PaymentSession>>,
-    /// The jobs of payments that are awaited, or that went along with requests.
-    payments: BTreeMap<PaymentId, JobId>,
-    /// Why there will be no more payments.
-    ended: Option<Failure>,
+    /// `None` where nothing was paid so far.
+    pub(super) account: Option<Account<JobId>>,
     /// Whether it is on the list of those there are.
     pub(super) listed: bool,
     /// Faults in a row.
@@ -51,9 +46,7 @@ pub(super) struct Peer {
 impl Default for Peer {
     fn default() -> Self {
         Self {
-            payment: None,
-            payments: BTreeMap::new(),
-            ended: None,
+            account: None,
             listed: true,
             faults: 0,
             rests_until: None,
@@ -99,23 +92,15 @@ impl Byoc {
         }
         self.retain(&url, &token);
         let units = self.units(&url, &token, seconds);
-        let now = self.now;
-        match self.pay_with(&url, |payment| payment.pay(now, Fee::Units(units))) {
-            Some(Ok(payment)) => {
-                if let Some(peer) = self.peers.get_mut(&url) {
-                    peer.payments.insert(payment, id);
-                }
+        let paying = self.with_account(&url, |account, now| account.pay(now, units, id));
+        let no_account = || Err(Box::new(gone(&url, "the session")));
+        match paying.unwrap_or_else(no_account) {
+            Ok(payment) => {
                 if let Some(engaged) = self.jobs.get_mut(&id).and_then(|job| job.engaged.as_mut()) {
                     engaged.payment = Some(payment);
                 }
             }
-            _ => {
-                // The session was over as soon as it began, and has said why.
-                let ended = self.peers.get(&url).and_then(|peer| peer.ended.clone());
-                let gone =
-                    || Failure::new(Party::Orchestrator(url.clone()), Cause::Gone("the session"));
-                self.unpaid(id, &ended.unwrap_or_else(gone));
-            }
+            Err(failure) => self.unpaid(id, &failure),
         }
     }
 
@@ -123,9 +108,8 @@ impl Byoc {
     /// where they lie there already, and what one payment cannot hold is not asked for.
     fn units(&self, url: &Url, token: &Token, seconds: u64) -> u64 {
         let balance = self
-            .peers
-            .get(url)
-            .and_then(|peer| peer.payment.as_ref()?.get().balance().cloned());
+            .payments(url)
+            .and_then(|payments| payments.balance().cloned());
         let low_water = token.price.fee(LOW_WATER_SECONDS);
         if balance.is_some_and(|balance| balance >= low_water) {
             return seconds.min(LOW_WATER_SECONDS);
@@ -144,11 +128,8 @@ impl Byoc {
         let info = Arc::new(token.to_info(&self.capability, self.now + QUOTE_LASTS));
         let now = self.now;
         self.pay_with(url, |payment| payment.renew(now, &info));
-        if self
-            .peers
-            .get(url)
-            .is_some_and(|peer| peer.payment.is_none() || peer.ended.is_some())
-        {
+        let account = self.peers.get(url).and_then(|peer| peer.account.as_ref());
+        if account.is_none_or(Account::has_ended) {
             self.forget(url);
             let account = self
                 .introducing
@@ -158,7 +139,7 @@ impl Byoc {
             let session = self.purse.open_as(now, &info, account, |_| ());
             let payment = self.ids.adopt(session);
             if let Some(peer) = self.peers.get_mut(url) {
-                (peer.payment, peer.ended) = (Some(payment), None);
+                peer.account = Some(Account::new(url.clone(), payment));
             }
             // One that fails says so now.
             self.pay_with(url, |_| ());
@@ -175,14 +156,9 @@ impl Byoc {
 
     /// Ends the payments to an orchestrator.
     pub(super) fn forget(&mut self, url: &Url) {
-        let Some(peer) = self.peers.get_mut(url) else {
-            return;
-        };
-        peer.payments.clear();
-        if let Some(mut payment) = peer.payment.take() {
-            self.purse.learn_nonces(payment.get());
-            payment.get_mut().close(self.now);
-            payment.drain(&mut self.out, |_| ());
+        let account = self.peers.get_mut(url).and_then(|peer| peer.account.take());
+        if let Some(account) = account {
+            account.close(self.now, &mut self.purse, &mut self.out);
         }
     }
 
@@ -192,106 +168,52 @@ impl Byoc {
         url: &Url,
         act: impl FnOnce(&mut PaymentSession) -> T,
     ) -> Option<T> {
-        self.with_payment(url, |payment| act(payment.get_mut()))
+        self.with_account(url, |account, _| act(account.payments_mut()))
     }
 
-    fn with_payment<T>(
+    /// Does something with the account with an orchestrator.
+    pub(super) fn with_account<T>(
         &mut self,
         url: &Url,
-        act: impl FnOnce(&mut Child<PaymentSession>) -> T,
+        act: impl FnOnce(&mut Account<JobId>, Time) -> T,
     ) -> Option<T> {
-        let peer = self.peers.get_mut(url)?;
-        let payment = peer.payment.as_mut()?;
-        let done = act(payment);
-        let (news, ended) = (&mut self.news, &mut peer.ended);
-        payment.drain(&mut self.out, |event| {
-            if let session::Event::Failed(failure) = &event {
-                *ended = Some(failure.clone());
-            }
-            news.push_back((url.clone(), event));
-        });
+        let account = self.peers.get_mut(url)?.account.as_mut()?;
+        let done = act(account, self.now);
+        account.drain(&mut self.out, &mut self.news);
         Some(done)
     }
 
-    /// Takes an input for the payments to an orchestrator.
-    pub(super) fn feed(&mut self, url: &Url, input: Input) {
-        let now = self.now;
-        self.with_payment(url, |payment| payment.handle_input(now, input));
-    }
-
     pub(super) fn on_payment(&mut self, url: &Url, event: session::Event) {
-        match event {
-            session::Event::Ready(payment, credentials) => {
-                let bill = { self.peers.get(url) }
-                    .and_then(|peer| peer.payment.as_ref()?.get().bill(payment));
+        let account = { self.peers.get_mut(url) }.and_then(|peer| peer.account.as_mut());
+        match Told::read(account, event) {
+            Told::Ready(id, payment, credentials) => {
+                let bill = self.payments(url).and_then(|all| all.bill(payment));
                 let tickets = bill.map_or(0, |bill| bill.tickets);
-                match self.job_of(url, payment) {
-                    Some(id) => {
-                        if let Some(engaged) =
-                            self.jobs.get_mut(&id).and_then(|job| job.engaged.as_mut())
-                        {
-                            engaged.tickets = tickets;
-                        }
-                        // A request without a ticket goes without the header.
-                        self.send(id, (tickets > 0).then_some(credentials));
-                    }
-                    // Whoever wanted it went away.
-                    None => self.tell(url, payment, Delivered::Unsent),
+                if let Some(engaged) = self.jobs.get_mut(&id).and_then(|job| job.engaged.as_mut()) {
+                    engaged.tickets = tickets;
                 }
+                // A request without a ticket goes without the header.
+                self.send(id, (tickets > 0).then_some(credentials));
             }
-            session::Event::Held(payment, failure) => {
-                if let Some(id) = self.job_of(url, payment) {
+            Told::Unwanted(payment) => self.settle(url, payment, Delivered::Unsent),
+            Told::Unpaid(jobs, failure) => {
+                for id in jobs {
                     self.unpaid(id, &failure);
                 }
             }
-            session::Event::Skipped(payment) => {
-                if let Some(id) = self.job_of(url, payment) {
-                    let failure = Failure::new(Party::KeyHolder, Cause::Gone("the payment"));
-                    self.unpaid(id, &failure);
-                }
+            // The token is as new as can be: somebody else's may be better.
+            Told::NeedQuote => {
+                self.with_account(url, |account, now| account.no_quote(now, "the quote"));
             }
-            session::Event::NeedQuote(_) => {
-                // The token is as new as can be: somebody else's may be better.
-                let failure =
-                    Failure::new(Party::Orchestrator(url.clone()), Cause::Gone("the quote"));
-                let now = self.now;
-                self.pay_with(url, |payment| payment.no_quote(now, failure));
-            }
-            session::Event::Paid(_, paid) => {
-                self.out.event(Event::Paid(url.clone(), Box::new(paid)));
-            }
-            session::Event::Failed(failure) => {
-                let waiting = self
-                    .peers
-                    .get_mut(url)
-                    .map(|peer| core::mem::take(&mut peer.payments));
-                let waiting: Vec<JobId> = waiting.into_iter().flatten().map(|(_, id)| id).collect();
-                for id in waiting {
-                    let pays = |job: &super::Job| job.flight.is_none();
-                    if self.jobs.get(&id).is_some_and(pays) {
-                        self.unpaid(id, &failure);
-                    }
-                }
-            }
-            session::Event::Signers(seen) => self.note_signers(&seen),
-            session::Event::Requoted(_) | session::Event::Repriced { .. } => {}
+            Told::Paid(paid) => self.out.event(Event::Paid(url.clone(), Box::new(paid))),
+            Told::Signers(seen) => self.note_signers(&seen),
+            Told::Nothing => {}
         }
-    }
-
-    fn job_of(&self, url: &Url, payment: PaymentId) -> Option<JobId> {
-        self.peers.get(url)?.payments.get(&payment).copied()
     }
 
     /// Tells the payments what became of one.
-    pub(super) fn tell(&mut self, url: &Url, payment: PaymentId, how: Delivered) {
-        if let Some(peer) = self.peers.get_mut(url) {
-            peer.payments.remove(&payment);
-        }
-        let now = self.now;
-        self.pay_with(url, |payments| {
-            payments.cancel(now, payment);
-            payments.delivered(now, payment, how);
-        });
+    fn settle(&mut self, url: &Url, payment: PaymentId, how: Delivered) {
+        self.with_account(url, |account, now| account.settle(now, payment, how));
     }
 
     /// The request cannot be paid for at the orchestrator that a job is with.
@@ -326,7 +248,7 @@ impl Byoc {
             return;
         };
         if let Some(payment) = engaged.payment {
-            self.tell(&engaged.url, payment, how);
+            self.settle(&engaged.url, payment, how);
         }
     }
 }

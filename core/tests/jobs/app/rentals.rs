@@ -1,15 +1,13 @@
 //! Rentals: the free cases of the vectors, and payments by hand.
 
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use bytes::Bytes;
-use livepeer_core::chain::ChainView;
-use livepeer_core::http::{Body, Fault, Headers, In, Method, Out, Request, Response, Url};
+use livepeer_core::http::{Body, Fault, Headers, In, Method, Request, Response, Url};
 use livepeer_core::job::app::{Answer, Call, Config, Event, Failed, History, Rental, Use, Wanted};
 use livepeer_core::money::{Price, Wei};
 use livepeer_core::payment::Payer;
-use livepeer_core::payment::mint::Policy;
-use livepeer_core::payment::session::LocalAccount;
 use livepeer_core::sign::Address;
 use livepeer_core::time::Time;
 use livepeer_core::wire::app::Session;
@@ -17,31 +15,42 @@ use livepeer_core::wire::challenge::Challenge;
 use livepeer_core::wire::payment::PAYMENT_HEADER;
 use livepeer_core::wire::runner::Runner;
 use livepeer_core::wire::{AuthToken, OrchestratorInfo, TicketParams};
-use livepeer_core::{Effect, EffectId, Input, Machine};
+use livepeer_core::{Effect, EffectId};
 use livepeer_proto::net;
-use livepeer_sim::{Driven, Exchanges, Key};
+use livepeer_sim::{Driven, Exchanges};
 use num_bigint::BigUint;
 use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::{CALL, SESSION, text, texts};
+use crate::by_hand::{ByHand as _, Outside};
 use crate::cases;
 use crate::peers::url;
 
 struct World {
     rental: Rental,
-    key: Key,
+    outside: Outside,
     now: Time,
-    book: Exchanges,
-    asked: Vec<(EffectId, Request)>,
-    sent: Vec<String>,
-    aborted: Vec<EffectId>,
     session: Option<Session>,
     head: Option<Answer>,
     data: Vec<u8>,
     last: Option<Event>,
     troubles: usize,
     paid: usize,
+}
+
+impl Deref for World {
+    type Target = Outside;
+
+    fn deref(&self) -> &Outside {
+        &self.outside
+    }
+}
+
+impl DerefMut for World {
+    fn deref_mut(&mut self) -> &mut Outside {
+        &mut self.outside
+    }
 }
 
 impl Driven for World {
@@ -52,29 +61,12 @@ impl Driven for World {
     }
 
     fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
+        &mut self.outside.book
     }
 
     fn effect(&mut self, id: EffectId, effect: Effect) {
-        let now = self.now;
-        match effect {
-            Effect::Http(Out::Request(request)) => {
-                self.sent
-                    .push(format!("{} {}", request.method.as_str(), request.url));
-                self.asked.push((id, request));
-            }
-            Effect::Http(Out::Abort) => {
-                self.asked.retain(|(asked, _)| *asked != id);
-                self.aborted.push(id);
-            }
-            Effect::Http(_) => {}
-            Effect::Sign(digest) => {
-                let signed = self.key.sign(digest);
-                self.rental.handle_input(now, Input::Signed(id, Ok(signed)));
-            }
-            Effect::Store(_) => self.rental.handle_input(now, Input::Stored(id, Ok(()))),
-            Effect::Spend(_) => self.rental.handle_input(now, Input::Spent(id, Ok(now))),
-        }
+        let (machine, now) = (&mut self.rental, self.now);
+        self.outside.effect(machine, now, id, effect);
     }
 
     fn event(&mut self, event: Event) {
@@ -94,21 +86,15 @@ impl Driven for World {
 impl World {
     fn new(pays: bool, make: impl FnOnce(Time, Config, Payer) -> Rental) -> Self {
         let now = Time::from_secs(1_790_000_000);
-        let key = Key::new(&[7; 32]);
-        let policy = Policy::own_key(key.address());
-        let account = LocalAccount::new(policy, ChainView::development(), [1; 32]);
+        let outside = Outside::default();
         let payer = match pays {
-            true => Payer::Account(Box::new(account)),
+            true => outside.account(),
             false => Payer::Offchain,
         };
         let mut world = Self {
             rental: make(now, Config::default(), payer),
-            key,
+            outside,
             now,
-            book: Exchanges::default(),
-            asked: Vec::new(),
-            sent: Vec::new(),
-            aborted: Vec::new(),
             session: None,
             head: None,
             data: Vec::new(),
@@ -136,37 +122,9 @@ impl World {
         })
     }
 
-    fn find(&self, at: &str) -> Option<EffectId> {
-        let fits = |(_, request): &&(EffectId, Request)| {
-            format!("{} {}", request.method.as_str(), request.url).starts_with(at)
-        };
-        self.asked.iter().find(fits).map(|(id, _)| *id)
-    }
-
-    fn take(&mut self, at: &str) -> (EffectId, Request) {
-        let id = self
-            .find(at)
-            .unwrap_or_else(|| panic!("{at} was not asked: {:?}", self.sent));
-        let place = self
-            .asked
-            .iter()
-            .position(|(asked, _)| *asked == id)
-            .expect("found");
-        self.asked.remove(place)
-    }
-
     fn answer(&mut self, at: &str, status: u16, content: &str, body: impl Into<Bytes>) -> Request {
-        let (id, request) = self.take(at);
-        self.http(
-            id,
-            In::Reply(Response::new(status).header("content-type", content)),
-        );
-        for step in [In::Data(body.into()), In::End(Headers::new())] {
-            if !self.aborted.contains(&id) {
-                self.http(id, step);
-            }
-        }
-        request
+        let head = Response::new(status).header("content-type", content);
+        self.reply(at, head, body)
     }
 
     fn close(&mut self) {

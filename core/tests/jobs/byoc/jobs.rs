@@ -1,26 +1,25 @@
 //! Jobs: those of the vectors, and the rest of the table of states.
 
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use bytes::Bytes;
-use livepeer_core::chain::ChainView;
-use livepeer_core::http::{Body, Fault, Headers, In, Out, Request, Response, Url};
+use livepeer_core::http::{Body, Fault, Headers, In, Request, Response, Url};
 use livepeer_core::job::byoc::{Byoc, Config, Done, Event, Failed, JobId, Left, Order};
 use livepeer_core::money::{Price, Wei};
-use livepeer_core::payment::mint::Policy;
-use livepeer_core::payment::session::LocalAccount;
 use livepeer_core::payment::{Payer, Unit, session};
-use livepeer_core::sign::{Address, SignRefused};
+use livepeer_core::sign::Address;
 use livepeer_core::wire::TicketParams;
 use livepeer_core::wire::byoc::{Grounds, JobRequest, Scheme, Sender, SignedBy, Token};
 use livepeer_core::wire::payment::PAYMENT_HEADER;
 use livepeer_core::wire::{Payment, sse};
-use livepeer_core::{Effect, EffectId, Input, Machine, Signers, Time};
-use livepeer_sim::{Driven, Exchanges, Key};
+use livepeer_core::{Effect, EffectId, Signers, Time};
+use livepeer_sim::{Driven, Exchanges};
 use num_bigint::BigUint;
 use serde_json::Value;
 
 use super::{EXCHANGE, REAL_NODE, fits, text};
+use crate::by_hand::{ByHand as _, Outside};
 use crate::of_kind;
 use crate::peers::{introduction, url};
 
@@ -29,20 +28,27 @@ const NAME: &str = "text-reversal";
 /// A machine, and a world that signs, stores and counts whatever it wants.
 struct World {
     byoc: Byoc,
-    key: Key,
-    signs: bool,
+    outside: Outside,
     now: Time,
-    book: Exchanges,
-    /// Requests that the test has to answer.
-    asked: Vec<(EffectId, Request)>,
-    /// All that was asked, as method and address.
-    sent: Vec<String>,
-    aborted: Vec<EffectId>,
     finds: usize,
     heads: usize,
     chunks: Vec<u8>,
     done: Vec<(JobId, Done)>,
     failed: Vec<(JobId, Failed)>,
+}
+
+impl Deref for World {
+    type Target = Outside;
+
+    fn deref(&self) -> &Outside {
+        &self.outside
+    }
+}
+
+impl DerefMut for World {
+    fn deref_mut(&mut self) -> &mut Outside {
+        &mut self.outside
+    }
 }
 
 impl Driven for World {
@@ -53,32 +59,12 @@ impl Driven for World {
     }
 
     fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
+        &mut self.outside.book
     }
 
     fn effect(&mut self, id: EffectId, effect: Effect) {
-        let now = self.now;
-        match effect {
-            Effect::Http(Out::Request(request)) => {
-                self.sent
-                    .push(format!("{} {}", request.method.as_str(), request.url));
-                self.asked.push((id, request));
-            }
-            Effect::Http(Out::Abort) => {
-                self.asked.retain(|(asked, _)| *asked != id);
-                self.aborted.push(id);
-            }
-            Effect::Http(_) => {}
-            Effect::Sign(digest) => {
-                let signed = match self.signs {
-                    true => Ok(self.key.sign(digest)),
-                    false => Err(SignRefused("locked".into())),
-                };
-                self.byoc.handle_input(now, Input::Signed(id, signed));
-            }
-            Effect::Store(_) => self.byoc.handle_input(now, Input::Stored(id, Ok(()))),
-            Effect::Spend(_) => self.byoc.handle_input(now, Input::Spent(id, Ok(now))),
-        }
+        let (machine, now) = (&mut self.byoc, self.now);
+        self.outside.effect(machine, now, id, effect);
     }
 
     fn event(&mut self, event: Event) {
@@ -103,14 +89,10 @@ enum Pays {
 impl World {
     fn new(pays: &Pays, capability: &str, orchestrators: &[String]) -> Self {
         let now = Time::from_secs(1_790_000_000);
-        let key = Key::new(&[7; 32]);
+        let outside = Outside::default();
         let payer = match pays {
             Pays::Nobody => Payer::Offchain,
-            Pays::Key => {
-                let policy = Policy::own_key(key.address());
-                let account = LocalAccount::new(policy, ChainView::development(), [1; 32]);
-                Payer::Account(Box::new(account))
-            }
+            Pays::Key => outside.account(),
             Pays::Signer => Payer::Remote(Signers::new(url("https://signer.example"))),
         };
         let config = Config {
@@ -121,13 +103,8 @@ impl World {
         byoc.offer(now, orchestrators.iter().map(|at| url(at)));
         let mut world = Self {
             byoc,
-            key,
-            signs: true,
+            outside,
             now,
-            book: Exchanges::default(),
-            asked: Vec::new(),
-            sent: Vec::new(),
-            aborted: Vec::new(),
             finds: 0,
             heads: 0,
             chunks: Vec::new(),
@@ -150,24 +127,6 @@ impl World {
         id
     }
 
-    /// The request under way at that address.
-    fn find(&self, at: &str) -> Option<EffectId> {
-        let fits = |(_, request): &&(EffectId, Request)| request.url.to_string().starts_with(at);
-        self.asked.iter().find(fits).map(|(id, _)| *id)
-    }
-
-    fn take(&mut self, at: &str) -> (EffectId, Request) {
-        let id = self
-            .find(at)
-            .unwrap_or_else(|| panic!("{at} was not asked: {:?}", self.sent));
-        let place = self
-            .asked
-            .iter()
-            .position(|(asked, _)| *asked == id)
-            .expect("found");
-        self.asked.remove(place)
-    }
-
     fn answer(
         &mut self,
         at: &str,
@@ -175,24 +134,11 @@ impl World {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Request {
-        let (id, request) = self.take(at);
         let mut head = Response::new(status);
         for (name, value) in headers {
             head.headers.push_any(name, *value);
         }
-        self.http(id, In::Reply(head));
-        if !self.aborted.contains(&id) {
-            self.http(id, In::Data(body.into()));
-        }
-        if !self.aborted.contains(&id) {
-            self.http(id, In::End(Headers::new()));
-        }
-        request
-    }
-
-    fn fail(&mut self, at: &str, fault: Fault) {
-        let (id, _) = self.take(at);
-        self.http(id, In::Failed(fault));
+        self.reply(at, head, body)
     }
 
     /// Answers the question for a token at that host.
