@@ -15,6 +15,9 @@ use livepeer_core::payment::ticket::certain;
 use livepeer_core::payment::{SignerServer, Ticket, Unit};
 use livepeer_core::sign::SignRefused;
 use livepeer_core::store::{Record, StoreFailed};
+use livepeer_core::wire::byoc::{
+    JobRequest, SIGN_JOB_PATH, Scheme, SignRequest, read_job_signature,
+};
 use livepeer_core::wire::signer::{
     DISCOVERY_PATH, MaxPrice, PAYMENT_PATH, PaymentRequest, PaymentResponse, SIGN_INFO_PATH,
     StateBlob,
@@ -208,6 +211,7 @@ impl Player {
             0 => SIGN_INFO_PATH,
             1 => DISCOVERY_PATH,
             2 => "/other",
+            4 => SIGN_JOB_PATH,
             _ => PAYMENT_PATH,
         };
         let method = match kind % 16 {
@@ -236,6 +240,16 @@ impl Player {
     fn body(&self, kind: u8, pieces: &[u8]) -> Vec<u8> {
         if kind / 16 == 0 {
             return pieces.to_vec();
+        }
+        if kind % 16 == 4 {
+            let job = JobRequest {
+                id: "job".into(),
+                request: ["{}", "{\"a\":1}", "", "["][usize::from(pieces[0] % 4)].into(),
+                capability: "turn".into(),
+                timeout_seconds: u32::from(pieces[1] % 8),
+                ..JobRequest::default()
+            };
+            return SignRequest(job).to_json().to_vec();
         }
         let ev = 8_000_000_000_u64;
         let bytes = |wei: u64| Wei::from(wei).to_be_bytes().into();
@@ -366,6 +380,13 @@ impl Player {
         }
         if let Ok((address, _)) = read_identity(&body) {
             assert_eq!(address, self.key.address());
+            return;
+        }
+        if let Ok(SignRequest(job)) = SignRequest::from_json(&caller.body) {
+            let signed = read_job_signature(&body, &job);
+            let (signed, scheme) = signed.expect("signed");
+            assert_eq!((signed.sender, scheme), (self.key.address(), Scheme::Texts));
+            assert!(caller.ended);
             return;
         }
         let made = PaymentResponse::from_json(&body).expect("a payment");

@@ -14,6 +14,7 @@ use crate::figures::{Figure as _, Page, Times, payments};
 use crate::machine::EffectId;
 use crate::sign::Address;
 use crate::time::Time;
+use crate::wire::byoc::SIGN_JOB_PATH;
 use crate::wire::signer::{DISCOVERY_PATH, PAYMENT_PATH, SIGN_INFO_PATH, STATUS_NO_TICKETS};
 
 /// Counters of a signer since its start.
@@ -60,6 +61,7 @@ impl Figures {
         let known = [
             PAYMENT_PATH,
             SIGN_INFO_PATH,
+            SIGN_JOB_PATH,
             DISCOVERY_PATH,
             HEALTH_PATH,
             METRICS_PATH,

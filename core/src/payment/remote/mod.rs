@@ -9,6 +9,7 @@
 //!      └───────────────────────────────────────────────────────────────────┘
 //! ```
 //!
+//! `POST /sign-byoc-job` goes the same way without plan and nonces: a job for a container is signed, and nothing is paid.
 //! `GET /healthz` and `GET /metrics` are answered too, if the configuration says so.
 //!
 //! A session's state travels in a blob that the server signs, so that any server with the same key can go on with it.
@@ -36,16 +37,17 @@ use crate::exchange;
 use crate::http::{self, Body, Headers, Method, Request, Response};
 use crate::intake::{Full, Held, Intake};
 use crate::machine::{EffectId, Input, Machine, Outbox, Output};
-use crate::money::Amount;
+use crate::money::{Amount, Price};
 use crate::rng::{Rng, Seed};
 use crate::sign::{Address, Signature};
 use crate::store::{Record, StoreFailed};
 use crate::time::Time;
-use crate::wire::identity_digest;
+use crate::wire::byoc::{JobRequest, SIGN_JOB_PATH, Scheme, SignRequest};
 use crate::wire::signer::{
     DISCOVERY_PATH, ListedOrchestrator, MAX_SIGNER_BODY, ORCHESTRATOR_URL_HEADER, PAYMENT_PATH,
     PaymentRequest, SIGN_INFO_PATH, error_json, identity_json, listing_json,
 };
+use crate::wire::{SignerState, identity_digest};
 use bytes::Bytes;
 
 use figures::Gauges;
@@ -90,6 +92,8 @@ pub struct Config {
     pub discovery: bool,
     /// Whether `/healthz` and `/metrics` are answered.
     pub figures: bool,
+    /// How jobs for containers are signed.
+    pub job_scheme: Scheme,
     /// A reading of the chain older than this is unhealthy; `None` if it does not come from the chain.
     pub chain_fresh: Option<Duration>,
 }
@@ -103,6 +107,7 @@ impl Config {
             webhook: None,
             discovery: false,
             figures: false,
+            job_scheme: Scheme::Texts,
             chain_fresh: None,
         }
     }
@@ -124,6 +129,13 @@ pub enum Event {
         value: Amount,
         /// The fee that was billed.
         fee: Amount,
+    },
+    /// A job for a container was signed.
+    JobSigned {
+        /// The container.
+        capability: String,
+        /// The caller, if known.
+        auth_id: String,
     },
     /// A request was answered with an error. The message is the unmasked one.
     Refused(Refusal),
@@ -147,9 +159,35 @@ struct Exchange {
     opened: Vec<EffectId>,
     /// The caller's.
     headers: Headers,
-    /// The payment to sign, once that is decided. `None` if we are asked for our identity.
-    plan: Option<Box<Plan>>,
+    wanted: Wanted,
     held: Held,
+}
+
+/// The thing that a caller wants signed.
+enum Wanted {
+    /// The words of who we are.
+    Identity,
+    /// A payment; `None` before it is planned.
+    Payment(Option<Box<Plan>>),
+    /// A job for a container; `None` before it is read.
+    Job(Option<Box<Job>>),
+}
+
+/// A job for a container, and what the webhook is told of it.
+struct Job {
+    request: JobRequest,
+    state: SignerState,
+}
+
+impl Wanted {
+    /// The state that the webhook is asked about, and the price of a payment.
+    fn state(&mut self) -> Option<(&mut SignerState, Option<Price>)> {
+        match self {
+            Self::Payment(Some(plan)) => Some((&mut plan.state, Some(plan.price))),
+            Self::Job(Some(job)) => Some((&mut job.state, None)),
+            Self::Identity | Self::Payment(None) | Self::Job(None) => None,
+        }
+    }
 }
 
 /// See the [module](self).
@@ -239,7 +277,7 @@ impl SignerServer {
         let (path, query) = url.split_once('?').unwrap_or((url, ""));
         self.figures.begin(id, path, self.now);
         let (methods, allow): (&[Method], _) = match path {
-            SIGN_INFO_PATH | PAYMENT_PATH => (&[Method::Post], "POST"),
+            SIGN_INFO_PATH | PAYMENT_PATH | SIGN_JOB_PATH => (&[Method::Post], "POST"),
             DISCOVERY_PATH if self.config.discovery => READ,
             HEALTH_PATH | METRICS_PATH if self.config.figures => READ,
             _ => return self.refuse(id, Refusal::new(404, "not found")),
@@ -258,7 +296,12 @@ impl SignerServer {
             METRICS_PATH => return self.tell_figures(id),
             _ => {}
         }
-        let asks_who = path == SIGN_INFO_PATH;
+        let wanted = match path {
+            SIGN_INFO_PATH => Wanted::Identity,
+            SIGN_JOB_PATH => Wanted::Job(None),
+            _ => Wanted::Payment(None),
+        };
+        let asks_who = matches!(wanted, Wanted::Identity);
         let held = match self.intake.admit(&request) {
             Ok(held) => held,
             Err(full) => return self.refuse(id, too_much(full)),
@@ -268,7 +311,7 @@ impl SignerServer {
             deadline: self.now + BODY_DEADLINE,
             opened: Vec::new(),
             headers: request.headers,
-            plan: None,
+            wanted,
             held,
         };
         self.exchanges.insert(id, exchange);
@@ -348,23 +391,31 @@ impl SignerServer {
             return;
         };
         let body = core::mem::take(body);
-        let planned = PaymentRequest::from_json(&body)
-            .map_err(|err| Refusal::new(400, err.to_string()))
-            .and_then(|request| {
-                plan_knowing(
-                    self.now,
-                    &self.config.policy,
-                    &self.chain,
-                    &mut self.rng,
-                    &request,
-                    |digest, signature| self.recent.has(digest, signature),
-                    |hash| self.spent.last(hash),
-                )
-            });
-        match planned {
+        let wanted = match exchange.wanted {
+            Wanted::Identity => return,
+            Wanted::Payment(_) => self.plan(&body),
+            Wanted::Job(_) => read_job(&body),
+        };
+        match wanted {
             Err(refusal) => self.refuse(id, refusal),
-            Ok(plan) => self.authorize(id, Box::new(plan), body.len()),
+            Ok(wanted) => self.authorize(id, wanted, body.len()),
         }
+    }
+
+    /// Plans the payment that a request asks for.
+    fn plan(&mut self, body: &[u8]) -> Result<Wanted, Refusal> {
+        let request = PaymentRequest::from_json(body);
+        let request = request.map_err(|err| Refusal::new(400, err.to_string()))?;
+        let plan = plan_knowing(
+            self.now,
+            &self.config.policy,
+            &self.chain,
+            &mut self.rng,
+            &request,
+            |digest, signature| self.recent.has(digest, signature),
+            |hash| self.spent.last(hash),
+        )?;
+        Ok(Wanted::Payment(Some(Box::new(plan))))
     }
 
     fn refuse(&mut self, id: EffectId, refusal: Refusal) {
@@ -436,6 +487,18 @@ impl SignerServer {
             self.refuse(id, refusal);
         }
     }
+}
+
+/// Reads the job that a request wants signed.
+fn read_job(body: &[u8]) -> Result<Wanted, Refusal> {
+    let SignRequest(request) =
+        SignRequest::from_json(body).map_err(|bad| Refusal::new(400, bad.to_string()))?;
+    let state = SignerState {
+        app: alloc::format!("byoc/{}", request.capability),
+        job_type: "byoc".into(),
+        ..SignerState::default()
+    };
+    Ok(Wanted::Job(Some(Box::new(Job { request, state }))))
 }
 
 fn too_much(full: Full) -> Refusal {

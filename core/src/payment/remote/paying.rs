@@ -1,40 +1,44 @@
-//! The way of a payment from its plan to its answer.
+//! The way of a payment, or of a job that is signed, from its plan to its answer.
 
-use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::ToString as _;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::webhook::{self, is_due};
-use super::{Event, MAX_WEBHOOK_ANSWER, SIGN_DEADLINE, SignerServer, State, WEBHOOK_DEADLINE};
+use super::{
+    Event, Job, MAX_WEBHOOK_ANSWER, SIGN_DEADLINE, SignerServer, State, WEBHOOK_DEADLINE, Wanted,
+};
 use crate::error::Cause;
 use crate::exchange::{Bounds, Exchange, Reply};
 use crate::http::{self, Body, Headers, Method, Request};
 use crate::machine::{Effect, EffectId};
-use crate::payment::mint::{Plan, Refusal};
+use crate::payment::mint::Refusal;
 use crate::payment::nonce::SpentNonces;
 use crate::sign::{Digest, SignRefused, Signature};
 use crate::store::{STORE_WITHIN, StoreFailed};
+use crate::wire::byoc::{SignedBy, job_signature_json};
 use crate::wire::signer::{PaymentResponse, StateBlob};
 use crate::wire::webhook::webhook_question;
 
 impl SignerServer {
-    /// Decides on a payment for a body of that length: asks the webhook first, if that is due.
-    pub(super) fn authorize(&mut self, id: EffectId, mut plan: Box<Plan>, length: usize) {
+    /// Decides on what a caller wants with a body of that length: asks the webhook first, if that is due.
+    pub(super) fn authorize(&mut self, id: EffectId, wanted: Wanted, length: usize) {
         let Some(exchange) = self.exchanges.get_mut(&id) else {
             return;
         };
+        exchange.wanted = wanted;
+        let Some((state, _)) = exchange.wanted.state() else {
+            return;
+        };
         let hook = self.config.webhook.as_ref();
-        let Some(hook) = hook.filter(|_| is_due(&plan.state, self.now)) else {
-            let identified = webhook::identify(&exchange.headers, None, &mut plan.state);
-            exchange.plan = Some(plan);
-            return match identified {
-                Ok(()) => self.spend(id),
+        let Some(hook) = hook.filter(|_| is_due(state, self.now)) else {
+            return match webhook::identify(&exchange.headers, None, state) {
+                Ok(()) => self.allow(id),
                 Err(refusal) => self.refuse(id, refusal),
             };
         };
-        let body = webhook_question(&exchange.headers, length, &plan.state);
+        let body = webhook_question(&exchange.headers, length, state);
         let url = hook.url.clone().hide_path();
         let mut request = Request::new(Method::Post, url).body(Body::Full(body.into()));
         for (name, value) in hook.headers.iter() {
@@ -43,7 +47,6 @@ impl SignerServer {
         if request.headers.get("content-type").is_none() {
             request.headers.push("content-type", "application/json");
         }
-        exchange.plan = Some(plan);
         let bounds = Bounds {
             doing: "the auth webhook",
             what: "the answer of the auth webhook",
@@ -79,28 +82,36 @@ impl SignerServer {
         let Some(exchange) = self.exchanges.get_mut(&id) else {
             return;
         };
-        let Some(plan) = &mut exchange.plan else {
+        let Some((state, price)) = exchange.wanted.state() else {
             return;
         };
-        let verdict = webhook::apply(reply.status, &reply.body, plan).and_then(|answer| {
-            webhook::identify(&exchange.headers, Some(&answer), &mut plan.state)
-        });
+        let verdict = webhook::apply(reply.status, &reply.body, price.as_ref(), state)
+            .and_then(|answer| webhook::identify(&exchange.headers, Some(&answer), state));
         for asked in exchange.opened.drain(..) {
             self.opened.remove(&asked);
         }
         match verdict {
-            Ok(()) => self.spend(id),
+            Ok(()) => self.allow(id),
             Err(refusal) => self.refuse(id, refusal),
+        }
+    }
+
+    /// Goes on with what is let through.
+    fn allow(&mut self, id: EffectId) {
+        match self.exchanges.get(&id).map(|exchange| &exchange.wanted) {
+            Some(Wanted::Payment(_)) => self.spend(id),
+            Some(Wanted::Job(Some(job))) => {
+                let digest = job.request.digest(self.config.job_scheme);
+                self.sign(id, &[digest]);
+            }
+            Some(Wanted::Identity | Wanted::Job(None)) | None => {}
         }
     }
 
     /// Spends the nonces of a plan that is let through.
     fn spend(&mut self, id: EffectId) {
-        let Some(plan) = self
-            .exchanges
-            .get_mut(&id)
-            .and_then(|one| one.plan.as_mut())
-        else {
+        let wanted = self.exchanges.get_mut(&id).map(|one| &mut one.wanted);
+        let Some(Wanted::Payment(Some(plan))) = wanted else {
             return;
         };
         let hash = plan.params.recipient_rand_hash;
@@ -123,7 +134,8 @@ impl SignerServer {
         let Some((id, _)) = self.opened.remove(&asked) else {
             return;
         };
-        let Some(plan) = self.exchanges.get(&id).and_then(|one| one.plan.as_ref()) else {
+        let wanted = self.exchanges.get(&id).map(|one| &one.wanted);
+        let Some(Wanted::Payment(Some(plan))) = wanted else {
             return;
         };
         if let Err(why) = answer {
@@ -182,17 +194,21 @@ impl SignerServer {
                 *missing -= 1;
                 if *missing == 0 {
                     let signatures = signatures.drain(..).flatten().collect();
-                    let plan = exchange.plan.take();
-                    self.signed(id, plan, signatures);
+                    let wanted = core::mem::replace(&mut exchange.wanted, Wanted::Identity);
+                    self.signed(id, wanted, signatures);
                 }
             }
         }
     }
 
-    fn signed(&mut self, id: EffectId, plan: Option<Box<Plan>>, signatures: Vec<Signature>) {
-        let Some(plan) = plan else {
-            self.identity = signatures.first().copied();
-            return self.sign_info(id);
+    fn signed(&mut self, id: EffectId, wanted: Wanted, signatures: Vec<Signature>) {
+        let plan = match wanted {
+            Wanted::Payment(Some(plan)) => plan,
+            Wanted::Job(Some(job)) => return self.job_signed(id, *job, &signatures),
+            Wanted::Identity | Wanted::Payment(None) | Wanted::Job(None) => {
+                self.identity = signatures.first().copied();
+                return self.sign_info(id);
+            }
         };
         let minted = Event::Minted {
             orchestrator: plan.state.orchestrator,
@@ -220,5 +236,17 @@ impl SignerServer {
         self.figures.minted(&minted);
         self.out.event(minted);
         self.reply(id, 200, Headers::new(), response.to_json());
+    }
+    fn job_signed(&mut self, id: EffectId, job: Job, signatures: &[Signature]) {
+        let Some(signature) = signatures.first().copied() else {
+            return;
+        };
+        let sender = self.config.policy.address;
+        self.out.event(Event::JobSigned {
+            capability: job.request.capability,
+            auth_id: job.state.auth_id,
+        });
+        let body = job_signature_json(&SignedBy { sender, signature });
+        self.reply(id, 200, Headers::new(), body);
     }
 }

@@ -1,10 +1,11 @@
-//! Asking somebody else whether a caller may have a payment (payments spec 12.5).
+//! Asking somebody else whether a caller may have a payment, or a job signed (payments spec 12.5).
 
 use alloc::format;
 use alloc::string::{String, ToString as _};
 
 use crate::http::{Headers, Url};
-use crate::payment::mint::{Plan, Refusal};
+use crate::money::Price;
+use crate::payment::mint::Refusal;
 use crate::payment::price::{Ceiling, check_ceilings};
 use crate::time::Time;
 use crate::units::Unit;
@@ -12,10 +13,10 @@ use crate::wire::SignerState;
 use crate::wire::signer::{AUTH_ID_HEADER, STATUS_PRICE};
 use crate::wire::webhook::WebhookAnswer;
 
-/// The webhook to ask before a payment.
+/// The webhook to ask before anything is signed.
 #[derive(Clone, Debug)]
 pub struct Webhook {
-    /// Gets a POST for each payment.
+    /// Gets a POST for each payment and each job.
     pub url: Url,
     /// Sent along.
     pub headers: Headers,
@@ -28,11 +29,16 @@ pub fn is_due(state: &SignerState, now: Time) -> bool {
     state.auth_expiry == 0 || now > state.auth_expiry
 }
 
-/// Applies the webhook's answer to a plan.
+/// Applies the webhook's answer to what is known of the caller; `price` is that of a payment.
 ///
 /// # Errors
-/// If the caller may not have the payment, or the answer is malformed.
-pub(super) fn apply(status: u16, body: &[u8], plan: &mut Plan) -> Result<WebhookAnswer, Refusal> {
+/// If the caller may not have it, or the answer is malformed.
+pub(super) fn apply(
+    status: u16,
+    body: &[u8],
+    price: Option<&Price>,
+    state: &mut SignerState,
+) -> Result<WebhookAnswer, Refusal> {
     let broken = |why: String| Refusal::new(500, format!("signer auth webhook: {why}"));
     if status != 200 {
         return Err(broken(format!("HTTP status {status}")));
@@ -55,18 +61,18 @@ pub(super) fn apply(status: u16, body: &[u8], plan: &mut Plan) -> Result<Webhook
             return Err(Refusal::new(status, message));
         }
     }
-    if let Some(max) = &answer.max_price {
+    if let (Some(max), Some(asked)) = (&answer.max_price, price) {
         let price = max
-            .parse(Unit::from_signer_type(&plan.state.job_type))
+            .parse(Unit::from_signer_type(&state.job_type))
             .map_err(|err| Refusal::new(502, format!("signer auth invalid maxPrice: {err}")))?;
         let ceiling = Ceiling {
             name: "auth webhook maxPrice",
             price,
         };
-        check_ceilings(plan.price.of_one().as_ratio(), [ceiling])
+        check_ceilings(asked.of_one().as_ratio(), [ceiling])
             .map_err(|err| Refusal::new(STATUS_PRICE, err.to_string()))?;
     }
-    plan.state.auth_expiry = answer.expiry;
+    state.auth_expiry = answer.expiry;
     Ok(answer)
 }
 

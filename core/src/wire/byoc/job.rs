@@ -67,6 +67,9 @@ pub enum BadJob {
         u32::MAX
     )]
     Timeout,
+    /// The request to sign it names no job.
+    #[error("Unable to parse job request, err=no id set with request, id is required")]
+    NoId,
     /// The header names no container.
     #[error(
         "Unable to parse job request, err=no capability set with request, capability is required"
@@ -308,6 +311,32 @@ impl SignRequest {
         .to_string()
         .into()
     }
+}
+
+impl SignRequest {
+    /// Reads the body of such a request. Text of the job that is not JSON is refused: whatever else this key signs is none.
+    ///
+    /// # Errors
+    /// If it names no job.
+    pub fn from_json(body: &[u8]) -> Result<Self, BadJob> {
+        let fields = Fields::only(body).map_err(BadJob::Json)?;
+        let job = JobRequest::read(&fields)?;
+        if job.id.is_empty() {
+            return Err(BadJob::NoId);
+        }
+        job.check()?;
+        Ok(Self(job))
+    }
+}
+
+/// A remote signer's answer with the signature under a job.
+#[must_use]
+pub fn job_signature_json(signed: &SignedBy) -> Vec<u8> {
+    let sender = signed.sender.checksummed();
+    let signature = format!("{:?}", signed.signature);
+    json!({"sender": sender, "signature": signature})
+        .to_string()
+        .into_bytes()
 }
 
 /// Reads a remote signer's answer, and finds out in which way it signed `job`.

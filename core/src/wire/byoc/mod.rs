@@ -12,7 +12,9 @@ mod sender;
 pub mod stream;
 mod token;
 
-pub use job::{BadJob, JobRequest, Scheme, SignRequest, Wishes, read_job_signature};
+pub use job::{
+    BadJob, JobRequest, Scheme, SignRequest, Wishes, job_signature_json, read_job_signature,
+};
 pub use judge::{Grounds, Verdict, judge};
 pub use relay::{Relay, Relayed};
 pub use sender::{Sender, SignedBy};
@@ -32,6 +34,12 @@ pub const BALANCE_HEADER: &str = "livepeer-balance";
 pub const STREAM_BALANCE_HEADER: &str = "livepeer-payment-balance";
 /// The header with the container's own words about its answer.
 pub const METADATA_HEADER: &str = "x-metadata";
+/// The header by which a gateway tells its client which orchestrator has the job.
+pub const ORCHESTRATOR_HEADER: &str = "x-orchestrator-url";
+/// The header by which a client says how long a gateway may look for an orchestrator.
+pub const SEARCH_TIMEOUT_HEADER: &str = "livepeer-orch-search-timeout";
+/// The header by which a client says how long an orchestrator may take for a token.
+pub const TOKEN_TIMEOUT_HEADER: &str = "livepeer-orch-search-resp-timeout";
 
 /// Where an orchestrator gives tokens.
 pub const TOKEN_PATH: &str = "/process/token";

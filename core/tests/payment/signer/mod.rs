@@ -1,6 +1,7 @@
 //! The remote signer against its vectors: accounting, exact bytes, and every answer over HTTP.
 
 mod books;
+mod jobs;
 mod nonces;
 mod service;
 mod webhook;
