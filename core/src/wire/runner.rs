@@ -152,6 +152,23 @@ pub enum BadRunner {
 }
 
 impl Runner {
+    /// A runner of which nothing but the address, and what it runs, is known.
+    #[must_use]
+    pub fn at(url: Url, app: impl Into<String>, mode: Option<Mode>) -> Self {
+        Self {
+            url,
+            app: app.into(),
+            version: String::new(),
+            mode,
+            capacity: 0,
+            used: 0,
+            available: 0,
+            gpu: None,
+            metadata: None,
+            price: None,
+        }
+    }
+
     /// Reads a runner record. A missing price is fine: off-chain runners have none.
     ///
     /// # Errors

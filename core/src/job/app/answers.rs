@@ -114,7 +114,7 @@ impl Rental {
             }
         }
         match &self.plan {
-            Use::Session => self.on_session(status, &body),
+            Use::Session | Use::List => self.on_session(status, &body),
             Use::Call(_) => self.on_refusal(status, &body),
         }
     }
@@ -231,7 +231,7 @@ impl Rental {
                 deal.resent = true;
                 self.ask();
             }
-            Use::Session => self.reject(cause),
+            Use::Session | Use::List => self.reject(cause),
             // Whoever demands money does so before it hands on anything.
             Use::Call(call)
                 if unreached || call.is_safe() || (!paid && deal.runner.price.is_some()) =>

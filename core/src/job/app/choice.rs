@@ -50,6 +50,15 @@ impl History {
         self.of(now, runner).failed = Some(now);
     }
 
+    /// Takes over what another rental saw since.
+    pub fn merge(&mut self, other: &Self) {
+        for (url, seen) in &other.0 {
+            if self.0.get(url).is_none_or(|known| known.used < seen.used) {
+                *self.of(seen.used, url) = seen.clone();
+            }
+        }
+    }
+
     fn of(&mut self, now: Time, runner: &Url) -> &mut Past {
         if !self.0.contains_key(runner) && self.0.len() >= MAX_REMEMBERED {
             let oldest = self.0.iter().min_by_key(|(_, past)| past.used);
@@ -73,11 +82,12 @@ impl History {
 }
 
 /// The runners that fit, best first: those that did not just fail, have room, cost nothing, cost less, and were quicker;
-/// otherwise as they are listed. One that does not say how one works with it, as serverless ones do, fits both ways.
+/// otherwise as they are listed. One that does not say how one works with it, as
+/// serverless ones do, fits both ways; without a `mode` all do.
 pub(super) fn choose(
     now: Time,
     wanted: &Wanted,
-    mode: Mode,
+    mode: Option<Mode>,
     history: &History,
     listed: impl IntoIterator<Item = Runner>,
 ) -> Vec<Runner> {
@@ -88,7 +98,7 @@ pub(super) fn choose(
         let gpu = runner.gpu.as_ref().map_or("", |gpu| gpu.name.as_str());
         let price = runner.price.as_ref().map(|price| &price.wei);
         let dear = |ceiling: &Amount| price.is_some_and(|price| price > ceiling);
-        if runner.mode.is_none_or(|own| own == mode)
+        if (mode.is_none() || runner.mode.is_none() || runner.mode == mode)
             && named(&wanted.apps, &runner.app)
             && named(&wanted.gpus, gpu)
             && !wanted.max_price.as_ref().is_some_and(dear)

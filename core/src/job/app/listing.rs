@@ -1,7 +1,7 @@
 //! Lists of runners, and the candidates among them.
 
 use super::choice::choose;
-use super::types::{Attempt, Use};
+use super::types::{Attempt, Event, Use};
 use super::{MAX_LISTING, Rental, State, refused};
 use crate::error::{Cause, Failure, Party};
 use crate::exchange::{Bounds, Exchange};
@@ -13,7 +13,9 @@ use crate::wire::runner::Mode;
 
 impl Rental {
     pub(super) fn begin(&mut self) {
-        self.introducing.ask(self.now, &mut self.out);
+        if !matches!(self.plan, Use::List) {
+            self.introducing.ask(self.now, &mut self.out);
+        }
         self.list();
         self.run();
     }
@@ -38,15 +40,20 @@ impl Rental {
                 self.listing.insert(id, (orchestrator, exchange));
             }
         }
-        if !self.listing.is_empty() || self.introducing.known().is_none() {
+        let mode = match self.plan {
+            Use::Session => Some(Mode::Persistent),
+            Use::Call(_) => Some(Mode::SingleShot),
+            Use::List => None,
+        };
+        let asks_for_work = mode.is_some();
+        if !self.listing.is_empty() || (asks_for_work && self.introducing.known().is_none()) {
             return;
         }
-        let mode = match self.plan {
-            Use::Session => Mode::Persistent,
-            Use::Call(_) => Mode::SingleShot,
-        };
         let listed = core::mem::take(&mut self.listed);
         let chosen = choose(self.now, &self.wanted, mode, &self.history, listed);
+        if !asks_for_work && !chosen.is_empty() {
+            return self.end(Event::Listed(chosen));
+        }
         self.candidates = chosen.into();
         self.next();
     }

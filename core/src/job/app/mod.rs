@@ -11,6 +11,7 @@
 //! | asking | head of an app's answer | answering | [`Event::Head`], also where the app refuses |
 //! | asking | the orchestrator's own refusal, not reached | asking | the next runner |
 //! | asking | no answer, a broken link | asking | a paid reservation once more, then the next runner |
+//! | asking | no answer to a free reservation | asking | the next runner; the answer is awaited beside it, and its session stopped |
 //! | asking | the same, and an app may have worked | end | [`Failed::Undecided`]; with leave to repeat: the next runner |
 //! | paying | credentials | asking | the same request, with them |
 //! | paying | the quote is stale, fewer than three demands | asking | the same request, without payment |
@@ -22,10 +23,12 @@
 //! | active | closed | stopping | the session is stopped: free ones have no other end |
 //!
 //! Nothing goes along with a redirect, and a call is paid for while its app thinks. A reservation that may have succeeded
-//! is stopped, as far as its name is known; a free one whose answer was lost has no name, and its slot stays taken.
+//! is stopped, as far as its name is known: a paid one has it from the demand, and of a free one the late answer brings it. A
+//! free one whose answer was lost with its link has no name that anybody knows, and its slot stays taken.
 
 mod answers;
 mod choice;
+mod late;
 mod listing;
 mod paying;
 mod types;
@@ -41,6 +44,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use self::late::Late;
 use super::hire::Purse;
 use super::introduction::Introducing;
 use crate::chain::ChainView;
@@ -51,7 +55,7 @@ use crate::machine::{Child, ChildIds, EffectId, Input, Machine, Outbox, Output, 
 use crate::payment::session::{self, Credentials, Delivered, PaymentId};
 use crate::payment::{Payer, PaymentSession};
 use crate::time::Time;
-use crate::wire::app::{MAX_SESSION_BYTES, Session, app_url, passing};
+use crate::wire::app::{Session, app_url, passing};
 use crate::wire::challenge::PAYER_ADDRESS_HEADER;
 use crate::wire::payment::{PAYMENT_HEADER, SEGMENT_HEADER};
 use crate::wire::runner::Runner;
@@ -89,6 +93,8 @@ pub struct Rental {
     attempts: Vec<Attempt>,
     asked_any: bool,
     deal: Option<Deal>,
+    /// Reservations that nobody waits for any more.
+    late: BTreeMap<EffectId, Late>,
     state: State,
     ids: ChildIds,
     now: Time,
@@ -123,6 +129,8 @@ enum State {
     },
     /// A session is stopped; after that the next runner is asked, or it is the end.
     Stopping(Exchange, bool),
+    /// All is over but for late answers; the last event follows them.
+    Leaving(Box<Event>),
     Ended,
 }
 
@@ -208,6 +216,7 @@ impl Rental {
             attempts: Vec::new(),
             asked_any: false,
             deal: None,
+            late: BTreeMap::new(),
             state: State::Listing,
             ids: ChildIds::default(),
             now,
@@ -219,6 +228,12 @@ impl Rental {
     #[must_use]
     pub const fn history(&self) -> &History {
         &self.history
+    }
+
+    /// The settings.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
     }
 
     /// The payments, for questions.
@@ -262,7 +277,6 @@ impl Rental {
         match core::mem::replace(&mut self.state, State::Listing) {
             State::Active { session, .. } => self.stop(&session, false),
             State::Asking(ask) => {
-                self.out.abort(ask.exchange);
                 let deal = self.deal.as_ref();
                 let paid = deal.filter(|deal| deal.credentials.is_some());
                 let named =
@@ -270,11 +284,20 @@ impl Rental {
                 match (&self.plan, named) {
                     // The answer may be on its way.
                     (Use::Session, Some((runner, id))) => {
-                        self.stop(&Session::at(&runner, &id), false)
+                        self.out.abort(ask.exchange);
+                        self.stop(&Session::at(&runner, &id), false);
                     }
-                    _ => self.end(Event::Closed),
+                    (Use::Session, None) => {
+                        self.await_late(ask);
+                        self.end(Event::Closed);
+                    }
+                    _ => {
+                        self.out.abort(ask.exchange);
+                        self.end(Event::Closed);
+                    }
                 }
             }
+            State::Leaving(event) => self.state = State::Leaving(event),
             State::Stopping(exchange, _) => self.state = State::Stopping(exchange, false),
             State::Ended => self.state = State::Ended,
             State::Listing | State::Paying => self.end(Event::Closed),
@@ -319,7 +342,7 @@ impl Rental {
         let payer = self.introducing.known().flatten();
         let Some(deal) = &self.deal else { return };
         let (mut request, within) = match &self.plan {
-            Use::Session => {
+            Use::Session | Use::List => {
                 let request = Request::new(Method::Post, deal.runner.url.clone())
                     .header("content-type", "application/json")
                     .body(Body::Full(Bytes::from_static(b"{}")));
@@ -415,8 +438,7 @@ impl Rental {
             exchange.abort(&mut self.out);
         }
         self.introducing.close(&mut self.out);
-        self.state = State::Ended;
-        self.out.event(event);
+        self.leave_with(event);
     }
 
     /// Stops a session; then the next runner is asked, or it is the end.
@@ -424,12 +446,8 @@ impl Rental {
         if !goes_on {
             self.part(Delivered::Unknown);
         }
-        let request = Request::new(Method::Post, session.stop_url()).trust(self.config.trust);
-        let bounds = self.bounds("a request to stop the session", MAX_SESSION_BYTES);
-        self.state = State::Stopping(
-            Exchange::start(&mut self.out, self.now, request, bounds),
-            goes_on,
-        );
+        let (_, exchange) = self.stop_request(session);
+        self.state = State::Stopping(exchange, goes_on);
     }
 
     fn stopped(&mut self, goes_on: bool) {
@@ -473,19 +491,26 @@ impl Rental {
             }
             self.list();
         }
+        self.late_tick();
         match &mut self.state {
             State::Asking(ask) if ask.until <= now => {
                 let (exchange, handed) = (ask.exchange, ask.handed);
                 let late = match (handed, &self.plan) {
                     (true, _) => self.config.silence,
-                    (false, Use::Session) => self.config.within,
+                    (false, Use::Session | Use::List) => self.config.within,
                     (false, Use::Call(_)) => self.config.head_within,
                 };
                 let cause = Cause::TimedOut {
                     doing: REQUEST,
                     after: late,
                 };
-                self.out.abort(exchange);
+                if matches!(self.plan, Use::Session)
+                    && let State::Asking(ask) = core::mem::replace(&mut self.state, State::Listing)
+                {
+                    self.await_late(ask);
+                } else {
+                    self.out.abort(exchange);
+                }
                 match handed {
                     true => self.broke(cause),
                     false => self.unanswered(cause, false),
@@ -534,6 +559,7 @@ impl Machine for Rental {
         match input {
             Input::Tick => {}
             Input::Http(id, step) if self.listing.contains_key(&id) => self.on_listed(id, step),
+            Input::Http(id, step) if self.late.contains_key(&id) => self.on_late(id, step),
             Input::Http(id, step) => {
                 let asked = matches!(&self.state, State::Asking(ask) if ask.exchange == id);
                 if asked {
@@ -575,8 +601,9 @@ impl Machine for Rental {
             State::Asking(ask) => earlier(Some(ask.until), ask.taken_at),
             State::Active { until, .. } => *until,
             State::Stopping(exchange, _) => exchange.wake(),
-            State::Listing | State::Paying | State::Ended => None,
+            State::Listing | State::Paying | State::Leaving(_) | State::Ended => None,
         };
+        let own = earlier(own, self.late_wake());
         let payment = self.deal.as_ref().and_then(|deal| deal.payment.as_ref());
         let payment = payment.and_then(Child::wake);
         Output::Idle(earlier(earlier(own, listing), payment))

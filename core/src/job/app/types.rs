@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use core::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use crate::payment::Unit;
 use crate::payment::session::{self, Paid};
 use crate::signers::SignerHealth;
 use crate::wire::app::Session;
+use crate::wire::runner::Runner;
 
 /// Settings of a [`Rental`](super::Rental).
 #[derive(Clone, Debug)]
@@ -53,6 +55,8 @@ pub enum Use {
     Session,
     /// A single request.
     Call(Call),
+    /// None: the runners that fit are told.
+    List,
 }
 
 /// A request to an app.
@@ -81,6 +85,29 @@ impl Call {
             body,
             may_repeat: false,
         }
+    }
+
+    /// A request without a body.
+    #[must_use]
+    pub fn new(method: Method, path: impl Into<String>) -> Self {
+        Self {
+            method,
+            ..Self::post(path.into(), Bytes::new())
+        }
+    }
+
+    /// Adds a header field.
+    #[must_use]
+    pub fn with_header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push_any(name, value);
+        self
+    }
+
+    /// Sets the body, and its type.
+    #[must_use]
+    pub fn with_body(mut self, content_type: &str, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self.with_header("content-type", content_type)
     }
 
     /// Whether asking twice does no harm.
@@ -113,6 +140,8 @@ pub struct Attempt {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
+    /// The runners that fit, best first; the last event.
+    Listed(Vec<Runner>),
     /// A runner is asked.
     Trying(Url),
     /// A session is there, and paid from now on, if it costs anything.
@@ -172,4 +201,34 @@ pub enum Failed {
     },
     /// Our own side failed.
     Ours(Box<Failure>),
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let attempts = match self {
+            Self::NoRunner { attempts } => {
+                f.write_str("no orchestrator lists a runner that fits")?;
+                attempts
+            }
+            Self::Exhausted { attempts } => {
+                write!(f, "no runner took it ({} asked)", attempts.len())?;
+                attempts
+            }
+            Self::Undecided { runner, cause } => {
+                return write!(
+                    f,
+                    "the app at {runner} did not answer, and may have worked on the request, which may be made to another \
+                     one if it may run twice: {cause}"
+                );
+            }
+            Self::Broken { runner, cause } => {
+                return write!(f, "the answer of {runner} broke off: {cause}");
+            }
+            Self::Ours(failure) => return write!(f, "{failure}"),
+        };
+        for Attempt { url, why } in attempts {
+            write!(f, "; {url}: {}", why.cause)?;
+        }
+        Ok(())
+    }
 }

@@ -35,7 +35,9 @@ mod signing;
 mod tokens;
 mod types;
 
-pub use types::{Attempt, Config, Done, Event, Failed, JobId, Left, Order, Served, Trying};
+pub use types::{
+    Attempt, BadOrder, Config, Done, Event, Failed, JobId, Left, Order, Served, Trying,
+};
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -190,7 +192,7 @@ impl Byoc {
     ///
     /// # Errors
     /// [`Misuse::Ended`] after the end; [`Misuse::StillOpen`] while [`Config::max_jobs`] are under way;
-    /// [`Misuse::NotOpen`] if the order is for another container, or none that can be [sent](crate::wire::byoc::JobRequest::check).
+    /// [`Misuse::NotOpen`] if the order is for another container, or none that can be [sent](Order::check).
     pub fn submit(&mut self, now: Time, order: Order) -> Result<JobId, Misuse> {
         self.advance(now);
         if self.closed {
@@ -199,13 +201,10 @@ impl Byoc {
         if self.jobs.len() >= self.config.max_jobs {
             return Err(Misuse::StillOpen);
         }
-        let wishes = order.job.check().and_then(|()| order.job.wishes());
-        let Ok(wishes) = wishes else {
+        let (Ok(()), Ok(wishes)) = (order.check(), order.job.wishes()) else {
             return Err(Misuse::NotOpen);
         };
-        if order.job.capability != self.capability
-            || crate::wire::byoc::request_url(&any_url(), &order.path).is_err()
-        {
+        if order.job.capability != self.capability {
             return Err(Misuse::NotOpen);
         }
         let id = JobId(self.submitted);
@@ -422,18 +421,12 @@ impl Byoc {
     /// Feeds the payments that own an input.
     fn feed_owner(&mut self, input: Input) {
         let Some(id) = input.id() else { return };
-        let owns =
-            |peer: &Peer| { peer.account.as_ref() }.is_some_and(|account| account.owns(id));
+        let owns = |peer: &Peer| { peer.account.as_ref() }.is_some_and(|account| account.owns(id));
         let owner = self.peers.iter().find(|(_, peer)| owns(peer));
         if let Some(url) = owner.map(|(url, _)| url.clone()) {
             self.with_account(&url, |account, now| account.feed(now, input));
         }
     }
-}
-
-/// A place for paths to be tried on.
-fn any_url() -> Url {
-    Url::parse("https://h").expect("a URL")
 }
 
 impl Machine for Byoc {

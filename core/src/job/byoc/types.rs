@@ -14,7 +14,9 @@ use crate::money::Price;
 use crate::payment::Unit;
 use crate::payment::session::{self, Paid};
 use crate::signers::SignerHealth;
-use crate::wire::byoc::{Grounds, JobRequest, Scheme};
+use crate::wire::app::BadPath;
+use crate::wire::byoc::{BadJob, Grounds, JobRequest, Scheme, request_url};
+use crate::wire::cut;
 
 /// Settings of a [`Byoc`](super::Byoc).
 #[derive(Clone, Debug)]
@@ -82,6 +84,28 @@ impl Order {
             token_within: None,
         }
     }
+
+    /// Checks whether the job can be sent at all.
+    ///
+    /// # Errors
+    /// If the job is none, or the path does not reach a container as it was written.
+    pub fn check(&self) -> Result<(), BadOrder> {
+        self.job.check()?;
+        request_url(&Url::parse("https://h").expect("a URL"), &self.path)?;
+        Ok(())
+    }
+}
+
+/// Why an order cannot be sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadOrder {
+    /// The job is none.
+    #[error("{0}")]
+    Job(#[from] BadJob),
+    /// The path does not reach a container as it was written.
+    #[error("{0}")]
+    Path(#[from] BadPath),
 }
 
 /// Names a job.
@@ -278,5 +302,47 @@ impl Failed {
             Self::Ours(_) => "the gateway cannot pay for the job".into(),
             Self::Closed => "the gateway is closing".into(),
         }
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let attempts = match self {
+            Self::Caller { status, text } => {
+                let text = cut(text.trim());
+                return write!(f, "the container refused the request ({status}): {text}");
+            }
+            Self::Broken { url, cause } => {
+                return write!(f, "the answer of {url} broke off: {cause}");
+            }
+            Self::Ours(failure) => return write!(f, "{failure}"),
+            Self::Closed => return f.write_str("everything was closed"),
+            Self::NoOrchestrator { attempts } if attempts.is_empty() => {
+                return f.write_str("no orchestrator was found");
+            }
+            Self::NoOrchestrator { attempts } => {
+                write!(
+                    f,
+                    "no orchestrator offers the container ({} asked)",
+                    attempts.len()
+                )?;
+                attempts
+            }
+            Self::Exhausted { attempts, .. } => {
+                write!(f, "no orchestrator did the job ({} asked)", attempts.len())?;
+                attempts
+            }
+            Self::Undecided { attempts } => {
+                f.write_str(
+                    "the orchestrator that has the job did not answer, and may have done it; it may be given to another \
+                     one if it may run twice",
+                )?;
+                attempts
+            }
+        };
+        for Attempt { url, left } in attempts {
+            write!(f, "; {url}: {left}")?;
+        }
+        Ok(())
     }
 }

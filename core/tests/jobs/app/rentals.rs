@@ -716,3 +716,59 @@ fn an_answer_that_breaks_off_goes_to_nobody_else() {
         assert_eq!(world.aborted.contains(&id), silent);
     }
 }
+
+const FREE: &str = "https://o:8935/apps/r1/session";
+
+/// A world that has asked for a free session, and the exchange.
+fn asked_for_free() -> (World, EffectId) {
+    let runner = Runner::at(url(FREE), "x/y", None);
+    let world = World::with(false, &runner, Use::Session);
+    let id = world.find(&format!("POST {FREE}")).expect("it asks");
+    (world, id)
+}
+
+#[test]
+fn a_free_session_whose_answer_is_late_is_stopped() {
+    for closed in [true, false] {
+        let (mut world, id) = asked_for_free();
+        match closed {
+            true => world.close(),
+            false => world.pass(Duration::from_secs(6)),
+        }
+        assert!(world.last.is_none(), "{:?}", world.last);
+        assert!(!world.aborted.contains(&id), "its answer is awaited");
+        let session = Session::at(&url(FREE), "s7").to_json();
+        world.answer(&format!("POST {FREE}"), 200, JSON, session);
+        world.answer(&format!("POST {FREE}/s7/stop"), 204, JSON, "");
+        match world.last {
+            Some(Event::Closed) => assert!(closed),
+            Some(Event::Failed(failed)) => {
+                assert!(!closed && matches!(*failed, Failed::Exhausted { .. }));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(world.session.is_none());
+    }
+}
+
+#[test]
+fn a_late_answer_is_not_awaited_for_ever_and_a_refusal_not_at_all() {
+    let (mut world, id) = asked_for_free();
+    world.close();
+    world.pass(Duration::from_secs(11));
+    assert!(world.aborted.contains(&id));
+    assert!(matches!(world.last, Some(Event::Closed)));
+    for (status, body) in [(503, "full\n"), (200, "not json")] {
+        let (mut world, _) = asked_for_free();
+        world.close();
+        world.answer(&format!("POST {FREE}"), status, JSON, body);
+        assert!(matches!(world.last, Some(Event::Closed)), "{status}");
+    }
+    // One that names its session and nothing more is stopped all the same.
+    let (mut world, _) = asked_for_free();
+    world.close();
+    let body = r#"{"session_id":"s8"}"#;
+    world.answer(&format!("POST {FREE}"), 200, JSON, body);
+    world.answer(&format!("POST {FREE}/s8/stop"), 204, JSON, "");
+    assert!(matches!(world.last, Some(Event::Closed)));
+}
