@@ -86,7 +86,7 @@ impl PriceTag {
         &self.per
     }
 
-    /// The same amount for another number of units; `None` if that is not positive.
+    /// Gives the same amount for another number of units; `None` if that is not positive.
     #[must_use]
     pub fn for_units(&self, per: BigRational) -> Option<Self> {
         Self::new(self.amount.clone(), self.currency, per)

@@ -48,7 +48,7 @@ pub(crate) struct Stream {
     /// When the frame with a stamp of zero would have been captured: the earliest time that any frame speaks for, since
     /// the first may have been held up, and the engine reports of no frame that was captured after now.
     origin: Option<Time>,
-    /// The same by the first packet of sound since the last break, and by the soonest.
+    /// For sound, the same by the first packet since the last break, and by the soonest.
     sound: Option<(Time, Time)>,
 }
 

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// The time between packets of sound.
 pub(crate) const SOUND_EVERY: Duration = Duration::from_millis(20);
 
-/// What a peer does.
+/// The part of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Sends,

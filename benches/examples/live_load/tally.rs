@@ -50,9 +50,9 @@ impl Tally {
 pub(crate) struct Stream {
     /// Pictures that were given to the sender.
     pub(crate) sent: Mutex<u64>,
-    /// What the model has whole.
+    /// Pictures that the model has whole.
     pub(crate) wire: Mutex<Tally>,
-    /// What the viewer has whole.
+    /// Pictures that the viewer has whole.
     pub(crate) shown: Mutex<Tally>,
 }
 

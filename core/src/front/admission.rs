@@ -12,13 +12,13 @@ pub enum Admission {
     New,
     /// A place among the requests at a time is asked for.
     Limiting,
-    /// Its body comes in.
+    /// The body comes in.
     Reading,
-    /// Its body is looked at. It waits there for the first search, if nobody is known yet who has its model.
+    /// The body is looked at. The request waits there for the first search, if nobody is known yet who has its model.
     Parsed,
     /// The shell does what it asks for, and the client has nothing yet.
     Working,
-    /// The same, and the client comes back for the result.
+    /// Work is under way, and the client comes back for the result.
     Detached,
     /// The client has the beginning of its answer.
     Answering,

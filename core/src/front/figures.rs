@@ -40,7 +40,7 @@ pub(super) struct Figures {
 pub(super) struct Gauges {
     /// Requests that are not answered yet, by route.
     pub(super) in_flight: BTreeMap<Route, u64>,
-    /// The same, by state.
+    /// Requests by state.
     pub(super) states: BTreeMap<Admission, u64>,
 }
 

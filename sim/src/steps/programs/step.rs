@@ -31,7 +31,7 @@ pub enum Step {
     Program(u8, u8),
     /// The n-th open exchange takes what it was sent, less some bytes.
     Take(u8, u8),
-    /// Whoever asked with the n-th open exchange goes.
+    /// The peer with the n-th open exchange goes.
     Break(u8),
     /// The orchestrator misbehaves in the n-th way from now on.
     Quirk(u8),

@@ -17,7 +17,7 @@ pub(super) use settings::{Dollar, Ingest, Place, Settings};
 #[derive(Debug)]
 pub(super) struct Config {
     pub(super) settings: Settings,
-    /// What can be meant, and is probably not.
+    /// Settings that can be meant, and probably are not.
     warnings: Vec<Problem>,
     said: std::collections::BTreeMap<Vec<String>, Said>,
 }

@@ -73,7 +73,7 @@ impl fmt::Display for Problem {
 pub(super) struct All {
     pub(super) said: BTreeMap<Path, Said>,
     pub(super) problems: Vec<Problem>,
-    /// What can be meant, and is probably not.
+    /// Settings that can be meant, and probably are not.
     pub(super) warnings: Vec<Problem>,
 }
 

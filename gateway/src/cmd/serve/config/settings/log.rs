@@ -1,4 +1,4 @@
-//! What is logged, and in which form.
+//! The log: from which level on, and in which form.
 
 use super::Reader;
 use crate::ui::log;

@@ -48,7 +48,7 @@ pub(in crate::cmd::serve) enum Dollar {
     /// Nobody says.
     #[default]
     Unknown,
-    /// It stays the same.
+    /// The file stays the same.
     Fixed(Amount),
     /// A contract that is read from time to time.
     Feed(Address),
