@@ -1,6 +1,6 @@
 //! Preferences about who does a job: those of one request, and the policies of a gateway (front-door spec 2).
 
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use crate::http::Url;
@@ -19,6 +19,8 @@ pub enum Named {
     Origin(String),
     /// The host, and its port unless any will do.
     Host(String, Option<u16>),
+    /// A text that is somewhere in its URL, as senders of live video name it.
+    Part(String),
 }
 
 impl Named {
@@ -31,6 +33,7 @@ impl Named {
             Self::Host(host, port) => {
                 url.host().eq_ignore_ascii_case(host) && port.is_none_or(|port| url.port() == port)
             }
+            Self::Part(part) => url.to_string().contains(part.as_str()),
         }
     }
 }

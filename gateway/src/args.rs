@@ -304,6 +304,10 @@ pub(crate) struct LiveArgs {
     /// WHEP, and with --input whip sends its camera from there.
     #[arg(long, value_name = "ADDR", num_args = 0..=1, require_equals = true)]
     watch: Option<Option<Listen>>,
+    /// Let web pages of that origin send by WHIP and watch by WHEP too, such as https://app.example, or * for all of them;
+    /// may repeat.
+    #[arg(long, value_name = "ORIGIN", value_parser = values::origin)]
+    pub(crate) cors: Vec<String>,
     /// Send the stream that comes back to another server by RTMP, such as rtmps://live.example/app/KEY; may repeat. Sound
     /// other than AAC is replaced by silence, since most servers take no other.
     #[arg(long, value_name = "URL", value_parser = Target::parse)]
@@ -375,6 +379,10 @@ impl LiveArgs {
         }
         if self.json && self.output == Some(Place::Standard) {
             return usage("--json and --output - would both write to standard output");
+        }
+        let is_web = matches!(self.input, Source::Whip { .. }) || self.watch.is_some();
+        if !self.cors.is_empty() && !is_web {
+            return usage("--cors is for the page of --watch and for --input whip");
         }
         if let (Source::Whip { listen, .. }, Some(watch)) = (&self.input, self.watch())
             && *listen != watch

@@ -2,6 +2,7 @@
 //! and the segments of a job.
 #![forbid(unsafe_code)]
 
+mod arrival;
 pub mod bridge;
 mod fragments;
 pub mod port;

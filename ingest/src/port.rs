@@ -21,6 +21,7 @@ use std::time::Duration;
 use livepeer_core::http::Response;
 use livepeer_core::machine::{self, Input};
 use livepeer_core::rng::Rng;
+use livepeer_core::wire::entry::IngestMetrics;
 use livepeer_core::{EffectId, Machine, Time};
 use livepeer_media::frame::{AccessUnit, Audio, AudioCodec};
 
@@ -375,6 +376,15 @@ impl Port {
         {
             whip.want_key_frame(self.now);
             self.settle(id, Ok(()));
+        }
+    }
+
+    /// How the stream of a sender arrives so far; `None` if it is not there. What its job makes of it is not known here.
+    #[must_use]
+    pub fn metrics(&self, id: SessionId) -> Option<IngestMetrics> {
+        match &self.sessions.get(&id)?.part {
+            Part::Whip(whip, None) => Some(whip.metrics()),
+            _ => None,
         }
     }
 

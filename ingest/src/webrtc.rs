@@ -20,6 +20,7 @@ use str0m::net::{Protocol, Receive};
 use str0m::rtp::{Extension, ExtensionMap, RawPacket, Ssrc};
 use str0m::{Candidate, IceCreds, Input, Output, Rtc};
 
+use crate::arrival::Arrival;
 use crate::fragments::Fragments;
 use crate::sdp::{Answer, Kind, Offer, Role, Sender, Setup, Taken};
 
@@ -156,6 +157,7 @@ pub(crate) struct Peer {
     tracks: Vec<Track>,
     /// Of each payload type of a sender's video: the engine joins each on its own.
     fragments: Vec<(Pt, Fragments)>,
+    arrival: Arrival,
     hello: Hello,
     connected: bool,
     errors: u32,
@@ -269,7 +271,13 @@ impl Peer {
             addresses: &common.addresses,
             senders: &senders,
         });
+        let payloads = |kind| {
+            let formats = offer.section(kind).map(|(_, taken)| &taken.formats);
+            let formats = formats.into_iter().flatten();
+            formats.map(|format| format.number).collect()
+        };
         let peer = Self {
+            arrival: Arrival::new(payloads),
             rtc,
             clock: common.clock,
             now,
@@ -304,9 +312,15 @@ impl Peer {
         Some(Input::Receive(now, received))
     }
 
+    /// Counts of what came of the peer and what went to it.
+    pub(crate) const fn arrival(&self) -> &Arrival {
+        &self.arrival
+    }
+
     /// Takes in a datagram from the peer. Whether it was one that the engine could read.
     pub(crate) fn receive(&mut self, now: Time, from: SocketAddr, data: &[u8]) -> bool {
         self.now = self.now.max(now);
+        self.arrival.came(self.now, data);
         let instant = self.clock.instant(self.now);
         if matches!(data, [20..=63, ..]) {
             self.hello = Hello::None;
@@ -383,6 +397,7 @@ impl Peer {
                     return None;
                 }
                 Ok(Output::Transmit(transmit)) => {
+                    self.arrival.went(transmit.contents.len());
                     let datagram = Datagram {
                         peer: transmit.destination,
                         data: transmit.contents.into(),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::Time;
+use livepeer_core::wire::entry::IngestMetrics;
 use livepeer_media::frame::{AccessUnit, Audio, AudioTrack, Ticks};
 use livepeer_media::timeline::Microseconds;
 use livepeer_media::{h264, opus};
@@ -242,6 +243,11 @@ impl Whip {
         }
         self.peer.tick(now);
         Ok(())
+    }
+
+    /// How the stream arrives so far.
+    pub(crate) fn metrics(&self) -> IngestMetrics {
+        self.peer.arrival().metrics()
     }
 
     /// Whether the answer waited too long for leave.

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::stream::Stream;
-use super::{BEAT_EVERY, Entry, Notice, StreamId, Why};
+use super::{BEAT_EVERY, Entry, Event, MEASURE_EVERY, Notice, StreamId, Why};
 use crate::exchange::{Bounds, Exchange};
 use crate::http::{Body, In, Method, Request};
 use crate::machine::{EffectId, earlier};
@@ -65,6 +65,9 @@ impl Entry {
             self.next_beat = None;
             self.tell_beat();
         }
+        if self.next_measure.is_some_and(|at| at <= now) {
+            self.measure();
+        }
         self.remembered.tick(now);
         self.news.tick(&mut self.out, now);
         self.tell_news();
@@ -77,6 +80,20 @@ impl Entry {
             .send(&mut self.out, self.now, config.events.as_ref());
         let lost = self.news.notice();
         self.out_notice(lost);
+    }
+
+    /// Asks how the media of all senders arrive, and again later if there are any.
+    fn measure(&mut self) {
+        let mut all = Vec::new();
+        for (id, stream) in &self.streams {
+            all.extend(stream.sender.map(|sender| (*id, sender)));
+        }
+        // One that is waited for has left.
+        all.retain(|(_, sender)| self.senders.contains_key(sender));
+        self.next_measure = (!all.is_empty()).then_some(self.now + MEASURE_EVERY);
+        for (id, sender) in all {
+            self.out.event(Event::Measure(id, sender));
+        }
     }
 
     fn tell_beat(&mut self) {
@@ -174,6 +191,7 @@ impl Entry {
         let others = [
             beat,
             self.next_beat,
+            self.next_measure,
             due,
             self.remembered.wake(),
             self.news.wake(),

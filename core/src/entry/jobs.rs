@@ -23,7 +23,7 @@ impl Entry {
             self.out.event(Event::Settled(sender));
         }
         if let Some(params) = kept {
-            self.change(id, params);
+            self.change(id, params, None);
         }
     }
 

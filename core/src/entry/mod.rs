@@ -46,8 +46,8 @@ pub use news::{MAX_BATCH, MAX_TRIES, MAX_WAITING, MAX_WAITING_BYTES};
 pub use stream::without_addresses;
 pub use types::{
     AUTH_WITHIN, BEAT_EVERY, Config, Denied, Event, GRACE, Hook, Job, JobEnd, KICK_WITHIN,
-    LARGE_UPDATE, Left, MAX_ASKING, MAX_KICKS, MAX_REMEMBERED, MEDIA_WITHIN, MediaServer, Notice,
-    Publish, REMEMBERED, SenderId, StreamId, Way, Why,
+    LARGE_UPDATE, Left, MAX_ASKING, MAX_KICKS, MAX_REMEMBERED, MEASURE_EVERY, MEDIA_WITHIN,
+    MediaServer, Notice, Publish, REMEMBERED, SenderId, StreamId, UpdateId, Updated, Way, Why,
 };
 
 use alloc::boxed::Box;
@@ -98,6 +98,8 @@ pub struct Entry {
     kicks: Vec<Exchange>,
     beat: Option<Exchange>,
     next_beat: Option<Time>,
+    /// When to look how the media of senders arrive.
+    next_measure: Option<Time>,
     news: News,
     closing: bool,
 }
@@ -123,6 +125,7 @@ impl Entry {
             remembered: Remembered::default(),
             kicks: Vec::new(),
             beat: None,
+            next_measure: None,
             news,
             closing: false,
         }
@@ -185,8 +188,8 @@ impl Entry {
     /// Reads what a sender wants, as far as that needs nobody else.
     fn hear(&self, publish: &Publish) -> Result<JobQuery, Denied> {
         let is_new = !self.names.contains_key(&publish.name);
-        let no_room = is_new && self.streams.len() >= self.config.max_streams;
-        if self.closing || no_room || self.asking.len() >= MAX_ASKING {
+        let no_room = self.closing || self.streams.len() >= self.config.max_streams;
+        if (is_new && no_room) || self.asking.len() >= MAX_ASKING {
             return Err(Denied::Full);
         }
         let job = asking::job(publish)?;
@@ -256,7 +259,6 @@ impl Entry {
         let (judged, notice) = verdict;
         self.out_notice(notice);
         match judged {
-            _ if self.closing => self.refuse(id, &publish.way, Denied::Full),
             Ok(job) => self.admit(id, publish, job, request_id),
             Err(denied) => self.refuse(id, &publish.way, denied),
         }
@@ -269,9 +271,13 @@ impl Entry {
             if self.streams[&older].goes_on_with(&publish.way, &job) {
                 return self.go_on(id, older, job);
             }
+            if self.closing {
+                // Its stream would be a new one.
+                return self.refuse(id, &publish.way, Denied::Full);
+            }
             self.end(older, Why::TakenOver);
-        } else if self.streams.len() >= self.config.max_streams {
-            // Others were let in while it asked.
+        } else if self.closing || self.streams.len() >= self.config.max_streams {
+            // Others were let in while it asked, or we began to shut down.
             return self.refuse(id, &publish.way, Denied::Full);
         }
         let stream_id = StreamId(self.mint());
@@ -304,6 +310,8 @@ impl Entry {
         self.senders.insert(id, stream_id);
         if announced {
             self.wait(stream_id, self.now + MEDIA_WITHIN);
+        } else {
+            self.next_measure.get_or_insert(self.now + MEASURE_EVERY);
         }
         self.out.event(Event::Admit {
             sender: id,
@@ -336,20 +344,22 @@ impl Entry {
             playback: stream.playback.clone(),
             goes_on: true,
         });
+        let later = self.now + MEASURE_EVERY;
+        self.next_measure.get_or_insert(later);
         if let Some(params) = job.params
             && stream.job.params.as_ref() != Some(&params)
         {
-            self.change(stream_id, params);
+            self.change(stream_id, params, None);
         }
     }
 
     // ---- requests about streams ------------------------------------------------------------------------------
 
-    /// Changes the parameters of a stream's model. `name` is the stream's name, or its id.
+    /// Changes the parameters of a stream's model, which gets them as they came. `name` is the stream's name, or its id.
     ///
     /// # Errors
     /// 404 if there is no such stream, 400 if the text is not a JSON object.
-    pub fn update(&mut self, now: Time, name: &str, params: &str) -> Result<StreamId, Refusal> {
+    pub fn update(&mut self, now: Time, name: &str, params: &str) -> Result<Updated, Refusal> {
         self.advance(now);
         let id = self.find(name).ok_or(Refusal::UNKNOWN_STREAM)?;
         let read = Params::parse(params).map_err(|_| Refusal::BAD_PARAMS)?;
@@ -358,18 +368,23 @@ impl Entry {
             let notice = Notice::LargeUpdate(name, params.len());
             self.out.event(Event::Notice(notice));
         }
-        self.change(id, read);
-        Ok(id)
+        if !self.streams[&id].runs {
+            self.change(id, read, None);
+            return Ok(Updated::Kept);
+        }
+        let update = UpdateId(self.mint());
+        self.change(id, read, Some(update));
+        Ok(Updated::Sent(update))
     }
 
-    fn change(&mut self, id: StreamId, params: Params) {
+    fn change(&mut self, id: StreamId, params: Params, update: Option<UpdateId>) {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
         stream.job.params = Some(params.clone());
         if stream.runs {
             let event = params_event(&stream.context(), &params);
-            self.out.event(Event::Update(id, params));
+            self.out.event(Event::Update(id, params, update));
             self.report("ai_stream_events", event);
         } else {
             stream.params = Some(params);
@@ -421,7 +436,7 @@ impl Entry {
         named.or_else(|| of_id().map(|(id, _)| *id))
     }
 
-    /// Takes in no sender any more.
+    /// Takes in no new stream any more. Those that there are go on, with a sender that comes back, too.
     pub fn close(&mut self, now: Time) {
         self.advance(now);
         self.closing = true;

@@ -16,6 +16,8 @@ use crate::wire::entry::{MediaSource, StartHook, StreamName};
 pub const AUTH_WITHIN: Duration = Duration::from_secs(5);
 /// How long between two heartbeats, and how long the answer to one may take.
 pub const BEAT_EVERY: Duration = Duration::from_secs(5);
+/// How long between two looks at how the media of senders arrive.
+pub const MEASURE_EVERY: Duration = Duration::from_secs(5);
 /// How long a media server may take to end a connection.
 pub const KICK_WITHIN: Duration = Duration::from_secs(30);
 /// How long a stream waits for its sender to come back, after that went without a word.
@@ -40,6 +42,19 @@ pub struct SenderId(pub(super) u64);
 /// Names a stream and its job. A stream that is taken over and the one that takes it over are two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub(super) u64);
+
+/// Names a change of parameters that somebody asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UpdateId(pub(super) u64);
+
+/// What becomes of parameters that somebody sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Updated {
+    /// Nobody works for the stream yet: whoever does gets them.
+    Kept,
+    /// [`Event::Update`] of that name follows: whoever asked is answered once the orchestrator has them.
+    Sent(UpdateId),
+}
 
 /// The way in of a sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -233,10 +248,12 @@ pub enum Event {
     Start(StreamId, Box<Job>),
     /// The first search for an orchestrator is over: whoever announced the stream is answered.
     Settled(SenderId),
-    /// The model has other parameters.
-    Update(StreamId, Params),
+    /// The model has other parameters. Somebody may wait until the orchestrator has them.
+    Update(StreamId, Params, Option<UpdateId>),
     /// The stream is over: stop its job.
     Stop(StreamId, Why),
+    /// How do the media of this stream's sender arrive? Whoever knows tells [`Entry::metrics`](super::Entry::metrics).
+    Measure(StreamId, SenderId),
     /// Close the sender's connection.
     Kick(SenderId, Why),
     /// An event for those who listen: its queue and its JSON.

@@ -257,7 +257,7 @@ impl Route {
                 | Self::Edits
                 | Self::Transcriptions
                 | Self::Speech
-                | Self::Live(Live::Start | Live::Door(Door::Whip))
+                | Self::Live(Live::Start | Live::SmokeTest | Live::Door(Door::Whip))
         )
     }
 

@@ -247,6 +247,16 @@ pub enum Origins {
 }
 
 impl Origins {
+    /// The origins of a list, in which `*` stands for every page.
+    #[must_use]
+    pub fn of(list: Vec<String>) -> Self {
+        match &list[..] {
+            [] => Self::None,
+            some if some.iter().any(|one| one == "*") => Self::Any,
+            _ => Self::These(list),
+        }
+    }
+
     /// Whether a page of that origin may call.
     #[must_use]
     pub fn has(&self, origin: &str) -> bool {

@@ -293,14 +293,6 @@ impl<S: Selector> SessionPool<S> {
         lease
     }
 
-    /// As [`take`](Self::take), for a job that has leases of the orchestrators `but` already, and wants another.
-    pub fn take_but(&mut self, now: Time, but: &[Url]) -> Option<Lease> {
-        self.take_by(now, |selector, rng, from| {
-            let fit = |one: &Candidate<'_>| !but.contains(one.url);
-            among(from, fit, |from| selector.select(rng, from))
-        })
-    }
-
     /// Takes a lease home.
     pub fn give_back(&mut self, now: Time, lease: Lease, outcome: Outcome) {
         self.pass(now);

@@ -2,12 +2,15 @@
 //! (jobs spec 3.2, 3.3).
 
 use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::error::WireError;
@@ -27,9 +30,10 @@ pub const MAX_START_ANSWER_BYTES: usize = 64 << 10;
 /// The text that keeps a runner's control channel alive; runners ignore only exactly this text.
 pub const KEEP_ALIVE: &str = r#"{"keep":"alive"}"#;
 
-/// A JSON object that parameterises a model: what `params` and control messages are.
+/// A JSON object that parameterises a model: what `params` and control messages are. Its text stays as it came, since a
+/// reader of it may know numbers and an order of fields that we do not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Params(Map<String, Value>);
+pub struct Params(Arc<str>);
 
 impl Params {
     /// Reads a JSON object.
@@ -42,7 +46,7 @@ impl Params {
             return Err(WireError::new(WHAT, "longer than 1 MiB"));
         }
         match serde_json::from_str(text) {
-            Ok(Value::Object(map)) => Ok(Self(map)),
+            Ok(Value::Object(_)) => Ok(Self(text.into())),
             Ok(_) => Err(WireError::new(
                 WHAT,
                 r#"not a JSON object such as {"prompt":"a cat"}"#,
@@ -51,14 +55,15 @@ impl Params {
         }
     }
 
-    pub(super) const fn as_map(&self) -> &Map<String, Value> {
-        &self.0
-    }
-
-    /// The object as compact JSON.
+    /// The object as it came, byte for byte.
     #[must_use]
     pub fn to_json(&self) -> String {
-        Value::Object(self.0.clone()).to_string()
+        (*self.0).into()
+    }
+
+    /// The object for a place in other JSON.
+    pub(in crate::wire) fn to_raw(&self) -> &RawValue {
+        serde_json::from_str(&self.0).expect("it was read as JSON before")
     }
 }
 
@@ -87,13 +92,13 @@ impl StartRequest {
         #[derive(Deserialize)]
         struct Body {
             model_id: Option<String>,
-            params: Option<Value>,
+            params: Option<Box<RawValue>>,
             gateway_request_id: Option<String>,
             stream_id: Option<String>,
         }
         let body: Body = serde_json::from_slice(body)
             .map_err(|err| WireError::new("start request", format!("{err}")))?;
-        let params = body.params.map(|params| Params::parse(&params.to_string()));
+        let params = body.params.map(|params| Params::parse(params.get()));
         let present = |text: Option<String>| text.filter(|text| !text.is_empty());
         Ok(Self {
             model_id: present(body.model_id).unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
@@ -110,7 +115,7 @@ impl StartRequest {
         struct Body<'a> {
             model_id: &'a str,
             #[serde(skip_serializing_if = "Option::is_none")]
-            params: Option<&'a Map<String, Value>>,
+            params: Option<&'a RawValue>,
             #[serde(skip_serializing_if = "Option::is_none")]
             gateway_request_id: Option<&'a str>,
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -122,7 +127,7 @@ impl StartRequest {
             } else {
                 &self.model_id
             },
-            params: self.params.as_ref().map(|params| &params.0),
+            params: self.params.as_ref().map(Params::to_raw),
             gateway_request_id: self.request_id.as_deref(),
             stream_id: self.stream_id.as_deref(),
         };

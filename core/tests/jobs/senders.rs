@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::entry::{
-    AUTH_WITHIN, BEAT_EVERY, Config, Denied, Entry, Event, GRACE, Hook, Job, JobEnd, Left,
-    MEDIA_WITHIN, MediaServer, Notice, Publish, REMEMBERED, SenderId, StreamId, Way, Why,
-    key_headers, without_addresses,
+    AUTH_WITHIN, BEAT_EVERY, Config, Denied, Entry, Event, GRACE, Hook, Job, JobEnd, LARGE_UPDATE,
+    Left, MEASURE_EVERY, MEDIA_WITHIN, MediaServer, Notice, Publish, REMEMBERED, SenderId,
+    StreamId, Updated, Way, Why, key_headers, without_addresses,
 };
 use livepeer_core::error::{Cause, Failure, Party};
 use livepeer_core::http::{Body, Fault, Headers, In, Out, Request, Url};
@@ -112,7 +112,7 @@ impl Desk {
 
     fn updates(&self) -> Vec<String> {
         let updates = self.said.iter().filter_map(|event| match event {
-            Event::Update(_, params) => Some(params.to_json()),
+            Event::Update(_, params, _) => Some(params.to_json()),
             _ => None,
         });
         updates.collect()
@@ -461,14 +461,31 @@ fn a_stream_lives_as_its_table_has_it() {
         "the hook waits for the first search"
     );
     let updated = desk.tell(|entry, now| entry.update(now, "cam1", r#"{"a":1}"#));
-    assert_eq!(updated, Ok(stream));
+    assert_eq!(updated, Ok(Updated::Kept), "nobody has to wait");
     assert!(desk.updates().is_empty(), "kept until somebody works");
     desk.tell(|entry, now| entry.started(now, stream, url()));
     assert_eq!(desk.settled(), [sender]);
     assert_eq!(desk.updates(), [r#"{"a":1}"#]);
-    desk.tell(|entry, now| entry.update(now, "s1", r#"{"prompt":"dog"}"#))
-        .unwrap();
-    assert_eq!(desk.updates().last().unwrap(), r#"{"prompt":"dog"}"#);
+    let came = " {\"prompt\":\"dog\",\"a\" : 1.0}";
+    let updated = desk.tell(|entry, now| entry.update(now, "s1", came));
+    assert_eq!(desk.updates().last().unwrap(), came, "byte for byte");
+    let told = desk.said.iter().rev().find_map(|event| match event {
+        Event::Update(of, _, Some(update)) if *of == stream => Some(*update),
+        _ => None,
+    });
+    assert_eq!(updated, Ok(Updated::Sent(told.expect("somebody waits"))));
+    assert_eq!(desk.notices, []);
+    let large = format!(r#"{{"prompt":"{}"}}"#, "x".repeat(LARGE_UPDATE - 12));
+    for text in [&large[..], &format!("{large} ")] {
+        let updated = desk.tell(|entry, now| entry.update(now, "cam1", text));
+        assert!(
+            matches!(updated, Ok(Updated::Sent(_))),
+            "it is sent all the same"
+        );
+    }
+    let name = StreamName::parse("cam1").unwrap();
+    assert_eq!(large.len(), LARGE_UPDATE);
+    assert_eq!(desk.notices, [Notice::LargeUpdate(name, LARGE_UPDATE + 1)]);
 
     desk.tell(|entry, now| entry.input(now, stream));
     for _ in 0..4 {
@@ -664,6 +681,46 @@ fn a_status_is_told_with_ours_beside_it_and_for_a_while_after_the_end() {
 }
 
 #[test]
+fn how_media_arrive_is_asked_for_as_long_as_somebody_sends() {
+    let mut desk = Desk::new();
+    let hook = desk.publish(announced("cam0", "source_id=a&source_type=rtmpConn"));
+    desk.pass(MEASURE_EVERY);
+    let measured = |desk: &mut Desk| {
+        let mut found = Vec::new();
+        desk.said.retain(|event| match event {
+            Event::Measure(stream, sender) => {
+                found.push((*stream, *sender));
+                false
+            }
+            _ => true,
+        });
+        found
+    };
+    assert_eq!(measured(&mut desk), [], "its media are at the media server");
+    let (first, of_first) = desk.whip("cam1", "");
+    desk.pass(Duration::from_secs(2));
+    let (second, of_second) = desk.whip("cam2", "");
+    desk.pass(Duration::from_secs(3));
+    let both = [(of_first, first), (of_second, second)];
+    assert_eq!(measured(&mut desk), both);
+    desk.tell(|entry, now| entry.left(now, first, Left::Lost));
+    desk.pass(MEASURE_EVERY);
+    assert_eq!(measured(&mut desk), both[1..]);
+    let back = desk.publish(by(Way::Whip, "cam1", ""));
+    desk.pass(MEASURE_EVERY);
+    assert_eq!(measured(&mut desk), [(of_first, back), both[1]]);
+    for sender in [back, second] {
+        desk.tell(|entry, now| entry.left(now, sender, Left::Ended));
+    }
+    desk.pass(MEASURE_EVERY);
+    assert_eq!(measured(&mut desk), []);
+    assert!(
+        desk.jobs().len() == 3 && desk.settled().is_empty(),
+        "{hook:?}"
+    );
+}
+
+#[test]
 fn a_runner_names_no_queue_of_its_own() {
     let mut desk = Desk::new();
     let (_, stream) = desk.whip("cam1", "");
@@ -788,9 +845,18 @@ fn a_shutdown_lets_nobody_in_and_ends_what_is_left() {
     let late = desk.publish(by(Way::Whip, "cam2", ""));
     assert_eq!(desk.refused(late), Some(&Denied::Full));
     assert_eq!(desk.entry.len(), 1, "what runs goes on");
+    let other = desk.publish(by(Way::Whip, "cam1", "pipeline=other"));
+    assert_eq!(
+        desk.refused(other),
+        Some(&Denied::Full),
+        "other work is new"
+    );
+    desk.tell(|entry, now| entry.left(now, sender, Left::Lost));
+    let back = desk.publish(by(Way::Whip, "cam1", ""));
+    assert_eq!(desk.admitted(back), stream, "a sender may come back");
     desk.tell(Entry::stop_all);
     assert_eq!(desk.stopped(), [(stream, Why::Closing)]);
-    assert_eq!(desk.kicked(), [sender]);
+    assert_eq!(desk.kicked(), [back]);
 }
 
 #[test]

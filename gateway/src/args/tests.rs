@@ -295,6 +295,15 @@ fn what_cannot_be_meant_is_one_line_with_cause_and_remedy() {
             "live --input whip://127.0.0.1:1 --watch=127.0.0.1:2",
             "name only that",
         ),
+        ("live --input a --output b --cors *", "--cors is for"),
+        (
+            "live --input whip --watch --cors https://a/b",
+            "scheme, host and port",
+        ),
+        (
+            "live --input whip --watch --cors app.example",
+            "scheme, host and port",
+        ),
         ("live --input a --output - --json", "standard output"),
         (
             "live --input a --output b --model-id \u{1b}",

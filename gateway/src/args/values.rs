@@ -191,6 +191,22 @@ pub(crate) fn peer(text: &str) -> Result<Url, String> {
     url.map_err(|error| error.to_string())
 }
 
+/// The origin of web pages, as browsers write it, or `*` for all of them.
+pub(crate) fn origin(text: &str) -> Result<String, &'static str> {
+    const WHY: &str = "it is neither scheme, host and port such as https://app.example nor *";
+    if text == "*" {
+        return Ok(text.to_owned());
+    }
+    let (scheme, host) = text.split_once("://").ok_or(WHY)?;
+    let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.:[]".contains(&b);
+    let is_one = matches!(scheme, "http" | "https") && !host.is_empty();
+    if is_one && host.bytes().all(is_plain) {
+        Ok(text.to_owned())
+    } else {
+        Err(WHY)
+    }
+}
+
 /// The name of a model.
 pub(crate) fn model(text: &str) -> Result<String, &'static str> {
     match text.trim() {

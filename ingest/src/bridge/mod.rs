@@ -140,6 +140,8 @@ pub struct Figures {
     pub silences: u64,
     /// Jumps of the sources' time stamps.
     pub jumps: u64,
+    /// The place of the last picture and of the last frame of sound in the time of the job; zero if there was none.
+    pub last: [Ticks; 2],
 }
 
 /// The bridge of one job. See the [module](self).
@@ -376,6 +378,7 @@ impl Bridge {
         let Some(segments) = &mut self.segments else {
             return;
         };
+        self.figures.last[0] = dts;
         if matches!(self.state, State::Parked { stalled: true, .. }) {
             self.out.event(Event::Flows);
         }
@@ -408,6 +411,7 @@ impl Bridge {
             return;
         };
         if let Some(pts) = self.timeline.audio(arrival(arrived), audio.pts) {
+            self.figures.last[1] = pts;
             segments.sounds(pts, duration, audio, &mut self.out, &mut self.figures);
         }
     }

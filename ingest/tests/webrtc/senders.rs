@@ -1,9 +1,12 @@
 //! Sessions of senders: connecting, media, and every way to end.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use livepeer_core::http::Method;
 use livepeer_ingest::port::{Datagram, Door, End, Event, Frame, MAX_ADDRESSES, MAX_NEW_ADDRESSES};
+use livepeer_ingest::sdp::Kind;
 use livepeer_ingest::whip::{CONNECTING, CONSENT, KEY_FRAME, VIDEO};
 
 use crate::world::{World, clip};
@@ -78,6 +81,49 @@ fn a_sender_without_its_sound_is_taken_after_half_a_second() {
         (frames.len(), 0),
         "none is lost while the sound is waited for"
     );
+}
+
+#[test]
+fn what_arrives_of_a_sender_is_counted_and_so_is_what_does_not() {
+    let mut world = World::new();
+    let (client, session) = world.join(Door::Whip, "cam");
+    world.play(client, &clip());
+    let (mut sent, mut lost) = ([0_i64; 2], [0_i64; 2]);
+    let counts = Rc::new(Cell::new((sent, lost)));
+    let told = Rc::clone(&counts);
+    // Repairs of what was lost are packets of another kind.
+    let sound = world.clients[client].payload(Kind::Audio);
+    let video = world.clients[client].payload(Kind::Video);
+    world.loses = Box::new(move |to_port, datagram| {
+        let payload = datagram.data[1] & 0x7f;
+        let track = [video, sound].iter().position(|kind| *kind == payload);
+        let Some(track) = track.filter(|_| to_port && datagram.data[0] >> 6 == 2) else {
+            return false;
+        };
+        sent[track] += 1;
+        let is_lost = sent[track] % 10 == 0;
+        lost[track] += i64::from(is_lost);
+        told.set((sent, lost));
+        is_lost
+    });
+    world.run(Duration::from_secs(4));
+    let metrics = world.port.metrics(session).expect("it is there");
+    let (sent, lost) = counts.get();
+    let tracks = metrics.tracks.iter();
+    let tracks: Vec<_> = tracks
+        .map(|one| (one.video, one.received, one.lost))
+        .collect();
+    // Of a loss is known once a later packet has come.
+    let known = |at: usize| lost[at] - i64::from(sent[at] % 10 == 0);
+    let wanted = [true, false].map(|is_video| {
+        let at = usize::from(!is_video);
+        (is_video, sent[at] - lost[at], known(at))
+    });
+    assert_eq!(tracks, wanted);
+    assert!(sent[0] > 100 && metrics.received > 100_000 && metrics.sent > 1_000);
+    assert!(metrics.tracks.iter().all(|track| track.jitter < 5.0));
+    world.port.kick(world.now, session, "over");
+    assert_eq!(world.port.metrics(session), None);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use livepeer_core::{EffectId, Time};
 use livepeer_ingest::port::{
     Call, Certificate, Clock, Config, Datagram, Door, Event, Frame, Output, Port, SessionId,
 };
-use livepeer_media::timeline::{Clocks, Timeline};
+use livepeer_media::timeline::{Clocks, Kind, Timeline};
 use livepeer_media::{AccessUnit, Audio};
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::media::{
@@ -446,6 +446,17 @@ impl Client {
         let stream = api.stream_tx_by_mid(mid, None).unwrap();
         stream.set_unpaced(true);
         stream.write_rtp(written.marker(packet.marker));
+    }
+
+    /// The payload type of what it sends of a kind.
+    pub(crate) fn payload(&mut self, kind: Kind) -> u8 {
+        let mid = match kind {
+            Kind::Video => self.mids.0,
+            Kind::Audio => self.mids.1,
+        };
+        let writer = self.rtc.writer(mid).expect("answered");
+        let payload = writer.payload_params().next().expect("a codec").pt();
+        *payload
     }
 
     pub(crate) fn ask_for_key_frame(&mut self) {

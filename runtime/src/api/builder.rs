@@ -13,6 +13,7 @@ use livepeer_core::job::live::{Config, Ending};
 use livepeer_core::job::{MAX_SWAPS, SWAP_SPACING, SwapLimit};
 use livepeer_core::money::Amount;
 use livepeer_core::pool::{self, SessionPool};
+use livepeer_core::prefer::Limits;
 use livepeer_core::selection::Balanced;
 use livepeer_core::trickle::{publisher, subscriber};
 use livepeer_core::wire::{Params, StartRequest};
@@ -120,6 +121,12 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
         self.pool.handshake.terms.ceilings = ceilings.clone();
         self.config.payment.ceilings = ceilings;
         self.max_price = Some(price);
+        self
+    }
+
+    /// Adds limits on who may do the job. All that are added hold.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.config.limits.push(limits);
         self
     }
 

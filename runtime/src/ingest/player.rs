@@ -8,7 +8,7 @@ use livepeer_core::Time;
 use livepeer_core::job::live::media::OutputEvent;
 use livepeer_ingest::rtmp::push::{Sound, Target};
 use livepeer_media::demux::{Demux, Event, IDLE};
-use livepeer_media::frame::{AccessUnit, Audio, Tracks, VideoCodec};
+use livepeer_media::frame::{AccessUnit, Audio, Ticks, Tracks, VideoCodec};
 use tracing::{debug, warn};
 
 use super::places::Places;
@@ -37,6 +37,8 @@ pub(super) struct Player<R: Runtime> {
     again: u64,
     sounds: u64,
     dropped: u64,
+    /// The stamps of the last picture and of the last frame of sound, as the model has them.
+    last: [Ticks; 2],
 }
 
 /// Another server that the output goes to.
@@ -64,6 +66,7 @@ impl<R: Runtime> Player<R> {
             again: 0,
             sounds: 0,
             dropped: 0,
+            last: [Ticks::ZERO; 2],
         }
     }
 
@@ -83,6 +86,11 @@ impl<R: Runtime> Player<R> {
     /// Pictures, those that were shown again, frames of sound, and frames that could not be read.
     pub(super) const fn counts(&self) -> [u64; 4] {
         [self.pictures, self.again, self.sounds, self.dropped]
+    }
+
+    /// The stamps of the last picture and of the last frame of sound; zero if there was none.
+    pub(super) const fn last(&self) -> [Ticks; 2] {
+        self.last
     }
 
     /// Takes the next of the output.
@@ -183,6 +191,7 @@ impl<R: Runtime> Player<R> {
     }
 
     fn video(&mut self, unit: AccessUnit) {
+        self.last[0] = unit.dts;
         let (pts, dts, again) = self.places.video(self.arrival(), unit.pts, unit.dts);
         self.pictures += u64::from(!again);
         self.again += u64::from(again);
@@ -199,6 +208,7 @@ impl<R: Runtime> Player<R> {
     }
 
     fn audio(&mut self, audio: Audio) {
+        self.last[1] = audio.pts;
         let Some(pts) = self.places.audio(self.arrival(), audio.pts) else {
             return;
         };

@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 
 use livepeer_core::job::live::media::OutputEvent;
+use livepeer_core::wire::entry::IngestMetrics;
 use livepeer_ingest::bridge::{self, Bridge, Config, Event};
 use livepeer_ingest::port::SessionId;
 use livepeer_ingest::rtmp::push::{Sound, Target};
+use livepeer_media::frame::Ticks;
 
 use super::player::Player;
 use super::taker::{Sent, Taker};
@@ -226,6 +228,22 @@ impl<R: Runtime> Show<R> {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.0.bridge.with(|bridge, _| bridge.has_ended())
+    }
+
+    /// How the stream of a sender by WHIP arrives, and how far the job is with it; `None` if the sender is gone.
+    #[must_use]
+    pub fn metrics(&self, webrtc: &Webrtc<R>, session: SessionId) -> Option<IngestMetrics> {
+        let mut metrics = webrtc.with(|port, _| port.metrics(session))?;
+        let input = self.0.bridge.with(|bridge, _| bridge.figures().last);
+        let output = lock(&self.0.player).last();
+        for track in &mut metrics.tracks {
+            let seconds = |last: [Ticks; 2]| {
+                let last = last[usize::from(!track.video)];
+                last.to_duration().as_secs_f64()
+            };
+            (track.last_input, track.last_output) = (seconds(input), seconds(output));
+        }
+        Some(metrics)
     }
 
     /// Counts what became of the frames so far.

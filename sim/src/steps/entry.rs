@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use livepeer_core::entry::{
     BEAT_EVERY, Config, Entry, Event, Hook, JobEnd, Left, MAX_WAITING, MAX_WAITING_BYTES,
-    MediaServer, Notice, Publish, SenderId, StreamId, Way, Why, key_headers,
+    MediaServer, Notice, Publish, SenderId, StreamId, UpdateId, Updated, Way, Why, key_headers,
 };
 use livepeer_core::http::{Fault, In, Out, Url};
 use livepeer_core::wire::entry::{IngestMetrics, OutputName, StartHook, StreamName};
@@ -98,6 +98,8 @@ pub struct Player {
     streams: BTreeMap<StreamId, Running>,
     over: Vec<StreamId>,
     names: BTreeMap<StreamName, StreamId>,
+    /// Updates that are sent, and that nobody was told of.
+    updates: BTreeSet<UpdateId>,
     open: BTreeMap<EffectId, String>,
     closing: bool,
     seen: BTreeMap<String, u32>,
@@ -142,6 +144,7 @@ impl Player {
             streams: BTreeMap::new(),
             over: Vec::new(),
             names: BTreeMap::new(),
+            updates: BTreeSet::new(),
             open: BTreeMap::new(),
             closing: false,
             seen: BTreeMap::new(),
@@ -262,14 +265,14 @@ impl Player {
                 let stopped = self.entry.stop(now, text);
                 assert!(stopped.is_ok() || !known);
             }
-            1 | 2 => {
-                let updated = self.entry.update(now, text, r#"{"prompt":"dog"}"#);
+            what @ 1..=3 => {
+                let size = if what == 3 { 33 << 10 } else { 3 };
+                let params = format!(r#"{{"prompt":"{}"}}"#, "x".repeat(size));
+                let updated = self.entry.update(now, text, &params);
                 assert!(updated.is_ok() || !known);
-            }
-            3 => {
-                let large = format!(r#"{{"prompt":"{}"}}"#, "x".repeat(33 << 10));
-                let updated = self.entry.update(now, text, &large);
-                assert!(updated.is_ok() || !known);
+                if let Ok(Updated::Sent(update)) = updated {
+                    self.updates.insert(update);
+                }
             }
             4 => assert!(self.entry.update(now, text, "[1]").is_err()),
             5 => {
@@ -390,7 +393,7 @@ impl Driven for Player {
                 goes_on,
             } => {
                 self.note(if goes_on { "goes on" } else { "Admit" });
-                assert!(!self.closing || goes_on || self.streams.len() <= self.config.max_streams);
+                assert!(!self.closing || goes_on, "a new stream while it shuts down");
                 let knocked = self.senders.get_mut(&sender);
                 let knocked = knocked.expect("it knocked, and did not leave");
                 assert!(knocked.stream.replace(stream).is_none(), "let in once");
@@ -431,8 +434,9 @@ impl Driven for Player {
                     self.senders.remove(&sender);
                 }
             }
-            Event::Update(stream, _) => {
+            Event::Update(stream, _, update) => {
                 self.note("Update");
+                assert!(update.is_none_or(|update| self.updates.remove(&update)));
                 assert!(self.streams[&stream].begun, "there is a job to tell");
             }
             Event::Stop(stream, why) => {
@@ -442,6 +446,11 @@ impl Driven for Player {
                 let name = running.name.expect("a name");
                 assert_eq!(self.names.remove(&name), Some(stream), "it had the name");
                 self.over.push(stream);
+            }
+            Event::Measure(stream, sender) => {
+                self.note("Measure");
+                assert!(self.streams.contains_key(&stream), "it is not over");
+                assert_eq!(self.senders[&sender].stream, Some(stream));
             }
             Event::Kick(sender, why) => {
                 self.note("Kick");
@@ -471,6 +480,7 @@ impl Driven for Player {
 
     fn idle(&mut self, _: Option<Time>) {
         assert_eq!(self.entry.len(), self.streams.len());
+        assert!(self.updates.is_empty(), "somebody waits for ever");
         let (events, bytes) = self.entry.waiting();
         assert!(events <= MAX_WAITING && bytes <= MAX_WAITING_BYTES);
         let named: BTreeSet<_> = self.names.values().collect();

@@ -33,6 +33,7 @@ use crate::job::hire::{Hire, Purse};
 use crate::machine::{Child, ChildIds, EffectId, Input, Machine, Outbox, Output};
 use crate::payment::{Payer, session};
 use crate::pool::{Attempts, Lease, Tried};
+use crate::prefer::Limits;
 use crate::time::Time;
 use crate::trickle::message::Messages;
 use crate::trickle::{Publisher, Subscriber};
@@ -387,6 +388,12 @@ impl LiveVideoJob {
             .chain(spare)
             .map(|lease| lease.url().clone())
             .collect()
+    }
+
+    /// The limits on who may do the job.
+    #[must_use]
+    pub fn limits(&self) -> &[Limits] {
+        &self.config.limits
     }
 
     /// How many parameter updates were taken so far. An update has the number that this is after it.

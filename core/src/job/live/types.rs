@@ -1,6 +1,7 @@
 //! Values that a live video job takes and tells.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::error::Failure;
@@ -9,6 +10,7 @@ use crate::job::SwapLimit;
 use crate::money::Price;
 use crate::payment::{Unit, session};
 use crate::pool::{Lease, Outcome, TryLimit};
+use crate::prefer::Limits;
 use crate::signers::SignerHealth;
 use crate::time::Time;
 use crate::wire::{Channels, RunnerEvent};
@@ -52,6 +54,8 @@ pub struct Config {
     pub input_stall: Duration,
     /// Orchestrators that may be lost in quick succession.
     pub swap_limit: SwapLimit,
+    /// Limits on who may do the job; all of them hold. The price of a unit is the only one that can be compared.
+    pub limits: Vec<Limits>,
     /// Whether an orchestrator that cannot be connected to is left at once, rather than after some tries: for jobs
     /// with somewhere else to go.
     pub leave_dead: bool,
@@ -81,6 +85,7 @@ impl Default for Config {
             drain_within: Duration::from_secs(10),
             input_stall: Duration::from_secs(5),
             swap_limit: SwapLimit::default(),
+            limits: Vec::new(),
             leave_dead: false,
         }
     }

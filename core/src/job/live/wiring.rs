@@ -5,9 +5,19 @@ use alloc::vec::Vec;
 use super::media::{self, Media};
 use super::{Event, LiveVideoJob};
 use crate::http::Url;
-use crate::pool::{self, Outcome, Selector, SessionPool};
+use crate::pipeline::Pipeline;
+use crate::pool::{self, Candidate, Outcome, Selector, SessionPool, among};
+use crate::prefer::{Limits, Preferences};
+use crate::selection::{Preferring, Size};
 use crate::time::Time;
 use crate::trickle::{Seq, Start, Subscriber, subscriber};
+
+/// A live job has no size that a price for all of it could be compared with.
+const SIZE: Size = Size {
+    units: 0,
+    unit: Pipeline::LiveVideoToVideo.work_unit(),
+    pictures: 0,
+};
 
 /// Access to the machines of a job, wherever they are, and what goes from one to the other.
 pub trait Wires {
@@ -73,9 +83,25 @@ pub trait Wires {
 
     /// Lends the job a session, if it waits for one and there is one.
     fn lend(&mut self) {
-        let wish = self.with_job(|job, _| job.needs_lease().then(|| job.orchestrators()));
-        if let Some(has) = wish
-            && let Some(lease) = self.with_pool(|pool, now| pool.take_but(now, &has))
+        let wish = self.with_job(|job, _| {
+            let wish = || (job.orchestrators(), job.limits().to_vec());
+            job.needs_lease().then(wish)
+        });
+        let take = |(has, limits): (Vec<Url>, Vec<Limits>)| {
+            self.with_pool(|pool, now| {
+                pool.take_by(now, |selector, rng, from| {
+                    let mut within = Preferring {
+                        policies: &limits.iter().collect::<Vec<_>>(),
+                        preferences: &Preferences::default(),
+                        size: SIZE,
+                        inner: selector,
+                    };
+                    let another = |one: &Candidate<'_>| !has.contains(one.url);
+                    among(from, another, |from| within.select(rng, from))
+                })
+            })
+        };
+        if let Some(lease) = wish.and_then(take)
             && let Err(lease) = self.with_job(|job, now| job.assign(now, lease))
         {
             self.with_pool(|pool, now| pool.give_back(now, lease, Outcome::Unused));

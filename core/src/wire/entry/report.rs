@@ -7,6 +7,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::http::Url;
@@ -250,16 +252,26 @@ impl TraceContext<'_> {
 /// An event for the queue `ai_stream_events`: the model has other parameters.
 #[must_use]
 pub fn params_event(about: &TraceContext<'_>, params: &Params) -> String {
-    json!({
-        "type": "params_update",
-        "stream_id": about.stream_id,
-        "request_id": about.request_id,
-        "pipeline": about.pipeline,
-        "pipeline_id": about.pipeline_id,
-        "params": params.as_map(),
-        "orchestrator_info": about.orchestrator_info(),
-    })
-    .to_string()
+    #[derive(Serialize)]
+    struct Event<'a> {
+        r#type: &'a str,
+        stream_id: &'a str,
+        request_id: &'a str,
+        pipeline: &'a str,
+        pipeline_id: &'a str,
+        params: &'a RawValue,
+        orchestrator_info: Value,
+    }
+    let event = Event {
+        r#type: "params_update",
+        stream_id: about.stream_id,
+        request_id: about.request_id,
+        pipeline: about.pipeline,
+        pipeline_id: about.pipeline_id,
+        params: params.to_raw(),
+        orchestrator_info: about.orchestrator_info(),
+    };
+    serde_json::to_string(&event).expect("strings and JSON always serialise")
 }
 
 /// An event as those who listen get it, in the envelope of the reference. `random` names it; `event` is JSON.

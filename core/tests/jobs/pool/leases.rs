@@ -151,7 +151,9 @@ fn a_job_that_waits_is_told_that_there_is_nobody_although_another_got_a_session(
     let mut world = World::offering(one_ready(), &nodes);
     world.ms(5);
     // It has that one already, and wants another.
-    let other = world.pool.take_but(world.now, &[url("a")]);
+    let other = world.pool.take_by(world.now, |_, _, from| {
+        from.iter().position(|one| *one.url != url("a"))
+    });
     world.drain();
     assert!(other.is_none(), "b has not answered yet");
     let lease = world.take().expect("a second job takes what is there");

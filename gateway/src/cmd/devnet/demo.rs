@@ -19,7 +19,7 @@ use crate::cmd::stop::Stop;
 use crate::ui::{self, BatchSummary, Failed, Money, Outcome, Summary};
 
 /// Twelve seconds of 640 x 360, H.264 and AAC, a key frame a second.
-const CLIP: &[u8] = include_bytes!("../../../media/testsrc-360p30-12s.ts");
+pub(in crate::cmd) const CLIP: &[u8] = include_bytes!("../../../media/testsrc-360p30-12s.ts");
 
 /// The segments that it makes.
 const SEGMENTS: u64 = 12;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_channel::{Receiver, Sender};
 use livepeer_core::EffectId;
 use livepeer_core::front::route::Page;
-use livepeer_core::front::{Call, Config, Event, Front, LiveRoutes, RequestId, Session};
+use livepeer_core::front::{Call, Config, Event, Front, LiveRoutes, Origins, RequestId, Session};
 use livepeer_core::http::Response;
 use livepeer_core::wire::entry::{Door, StreamName};
 use livepeer_runtime::http::{Limits, Server};
@@ -77,7 +77,10 @@ impl<R: Runtime> Stage<R> {
             _ => args.watch(),
         };
         let web = match at {
-            Some(at) => Some(Web::open(driver, at, &show, &name, sends, tell).await?),
+            Some(at) => {
+                let cors = Origins::of(args.cors.clone());
+                Some(Web::open(driver, at, cors, &show, &name, (sends, tell)).await?)
+            }
             None => None,
         };
         if let Some(web) = &web {
@@ -163,10 +166,10 @@ impl<R: Runtime> Web<R> {
     async fn open(
         driver: &Driver<R>,
         at: SocketAddr,
+        cors: Origins,
         show: &Show<R>,
         name: &StreamName,
-        sends: bool,
-        tell: Sender<()>,
+        (sends, tell): (bool, Sender<()>),
     ) -> Result<Self, Failed> {
         let option = if sends { "--input" } else { "--watch" };
         let socket = Socket::open(driver, at, option).await?;
@@ -178,6 +181,7 @@ impl<R: Runtime> Web<R> {
         let config = Config {
             live: LiveRoutes::All,
             pages: vec![Page::Watch],
+            cors,
             ..Config::default()
         };
         let front = Front::new(driver.now(), Arc::new(config), seed());

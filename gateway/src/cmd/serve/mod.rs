@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use async_channel::Receiver;
 use futures_lite::future;
-use livepeer_core::Time;
 use livepeer_core::front::Front;
 use livepeer_core::handshake::PinChange;
 use livepeer_core::http::Trust;
@@ -35,7 +34,7 @@ use super::{lock, on, peers};
 use crate::args::FrontArgs;
 use crate::ui::{self, Failed, Outcome};
 use catalogue::Catalogue;
-use config::Config;
+use config::{Config, Drain};
 use dollar::Dollar;
 use live::{Bound, Live};
 use wiring::Wiring;
@@ -112,7 +111,8 @@ impl on::Work for Serve<'_> {
             .map(folder::Folder::open)
             .transpose()?;
         let reloads = stop.reloads();
-        stop.in_order(settings.front.drain_grace + drain + SPARE);
+        let last = drain.work.max(drain.live);
+        stop.in_order(settings.front.drain_grace + last + SPARE);
         let door = Arc::new(settings.front.clone());
         let front = driver.drive(Front::new(driver.now(), Arc::clone(&door), seed()));
         let operators = driver.drive(Front::new(
@@ -301,15 +301,21 @@ async fn end<R: Runtime>(
     servers: Vec<Server<R>>,
     wiring: &Wiring<R>,
     live: &Live<R>,
-    drain: Duration,
+    drain: Drain,
 ) {
-    let grace = wiring.config().settings.front.drain_grace;
     front.with(Front::drain);
-    let deadline: Time = driver.now() + grace + drain;
-    future::or(wiring.drained(), sleep_until(driver, deadline)).await;
+    // Balancers and senders that know of nothing yet are served so long.
+    let taken = driver.now() + wiring.config().settings.front.drain_grace;
+    let working = future::or(wiring.drained(), sleep_until(driver, taken + drain.work));
+    let showing = async {
+        sleep_until(driver, taken).await;
+        live.close();
+        future::or(live.drained(), sleep_until(driver, taken + drain.live)).await;
+    };
+    future::zip(working, showing).await;
     let closing = driver.now() + SPARE;
     future::or(live.end(), sleep_until(driver, closing)).await;
     for server in servers {
-        server.shutdown(deadline).await;
+        server.shutdown(closing.max(taken + drain.work)).await;
     }
 }

@@ -263,6 +263,7 @@ pub async fn a_stream_by_whip_goes_through_a_model_to_whep<R: Runtime>(runtime: 
     let frames: Vec<_> = clip().into_iter().take(100).collect();
     let shown = frames.iter().filter(|frame| frame.video).count();
     let mut told = Vec::new();
+    let admitted = Mutex::new(None);
     let letting_in = async {
         let session = loop {
             match webrtc.next().await.expect("the port is open") {
@@ -272,6 +273,7 @@ pub async fn a_stream_by_whip_goes_through_a_model_to_whep<R: Runtime>(runtime: 
         };
         let taker = tap.before(show.whip(&webrtc, session));
         assert!(webrtc.admit(session, Some("/out/whep"), taker));
+        *lock(&admitted) = Some(session);
     };
     both(letting_in, async {
         viewer.join(&webrtc, "out").await;
@@ -279,6 +281,7 @@ pub async fn a_stream_by_whip_goes_through_a_model_to_whep<R: Runtime>(runtime: 
     })
     .await;
     let (job, input, output) = place.job().await;
+    let mut arrived = None;
     let running = async {
         show.run(input, output).await.expect("the job goes on");
         job.wait().await.expect("it ends with its input");
@@ -291,7 +294,10 @@ pub async fn a_stream_by_whip_goes_through_a_model_to_whep<R: Runtime>(runtime: 
                 .await
         };
         sender.during(sent).await;
+        let session = lock(&admitted).expect("it was let in");
+        arrived = show.metrics(&webrtc, session);
         sender.leave(&webrtc).await;
+        assert_eq!(show.metrics(&webrtc, session), None, "it is gone");
     };
     let watching = async { viewer.watch().await };
     both(running, async { both(sending, watching).await }).await;
@@ -301,6 +307,24 @@ pub async fn a_stream_by_whip_goes_through_a_model_to_whep<R: Runtime>(runtime: 
     assert_eq!(
         figures.sounds,
         figures.input.sounds + figures.input.silences
+    );
+    let arrived = arrived.expect("it was there");
+    let [video, sound] = &arrived.tracks[..] else {
+        panic!("{arrived:?}")
+    };
+    assert!(video.video && !sound.video);
+    assert!(
+        video.received >= shown as i64 && sound.received > 0,
+        "{arrived:?}"
+    );
+    assert!(
+        arrived.received > 10_000 && arrived.sent > 100,
+        "{arrived:?}"
+    );
+    // The job begins at the first second.
+    assert!(
+        video.last_input > 2.0 && sound.last_input > 2.0,
+        "{arrived:?}"
     );
     assert_eq!(viewer.pictures(), shown, "{figures:?}");
     assert!(viewer.sounds() > 0);

@@ -54,6 +54,7 @@ pub(super) const ROWS: &[Row] = &[
     live("serve.cors", Form::List, ""),
     live("serve.drain_grace", Form::Text, "5s"),
     live("serve.drain", Form::Text, "30s"),
+    live("serve.drain_live", Form::Text, "10m"),
     fixed("serve.allow_no_auth", Form::Flag, "false"),
     fixed("serve.socket_mode", Form::Text, "0600"),
     live("serve.tls.cert", Form::Text, ""),
@@ -152,7 +153,6 @@ pub(super) const ROWS: &[Row] = &[
 /// Keys and tables that belong to what `serve` does not do yet, and what that is.
 pub(super) const LATER: &[(&str, &str)] = &[
     ("serve.tls.client_ca", "certificates of clients"),
-    ("serve.drain_live", "live video"),
     ("ops.admin_token_file", "keys of operators"),
     ("ops.cli", "routes for livepeer_cli"),
     ("ops.console", "the console"),

@@ -39,13 +39,22 @@ pub(in crate::cmd::serve) use prices::{Dollar, Prices};
 const SIDES: std::ops::RangeInclusive<u32> = 64..=4096;
 const SIDE_STEP: u32 = 8;
 
+/// How long work may go on after no new work is taken any more.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cmd::serve) struct Drain {
+    /// Requests and their answers.
+    pub(in crate::cmd::serve) work: Duration,
+    /// Live streams.
+    pub(in crate::cmd::serve) live: Duration,
+}
+
 /// Settings that can be meant.
 #[derive(Debug)]
 pub(in crate::cmd::serve) struct Settings {
     pub(in crate::cmd::serve) doors: Doors,
     pub(in crate::cmd::serve) runtime: Runtime,
     pub(in crate::cmd::serve) threads: Option<NonZeroUsize>,
-    pub(in crate::cmd::serve) drain: Duration,
+    pub(in crate::cmd::serve) drain: Drain,
     /// Settings of the front door, those for OpenAI's routes included.
     pub(in crate::cmd::serve) front: front::Config,
     pub(in crate::cmd::serve) endpoints: Endpoints,
@@ -231,7 +240,10 @@ impl Reader<'_> {
                 .unwrap_or_default(),
             threads: { self.number("serve.threads", 1..=1024) }
                 .and_then(|threads| NonZeroUsize::new(usize::try_from(threads).ok()?)),
-            drain: self.time("serve.drain"),
+            drain: Drain {
+                work: self.time("serve.drain"),
+                live: self.time("serve.drain_live"),
+            },
             front,
             sources: self.sources(&endpoints, &chain),
             endpoints,
@@ -315,11 +327,12 @@ impl Reader<'_> {
                 }
             }),
             trusted_proxies: self.items("serve.trusted_proxies", network),
-            cors: match self.list("serve.cors") {
-                list if list.is_empty() => Origins::None,
-                list if list.iter().any(|(text, _)| text == "*") => Origins::Any,
-                list => Origins::These(list.into_iter().map(|(text, _)| text).collect()),
-            },
+            cors: Origins::of(
+                self.list("serve.cors")
+                    .into_iter()
+                    .map(|(text, _)| text)
+                    .collect(),
+            ),
             transparency: self
                 .read("transparency.headers", |text| match text {
                     "full" => Ok(Transparency::Full),

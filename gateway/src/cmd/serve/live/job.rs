@@ -1,10 +1,11 @@
 //! The task of a stream's job: it begins when live entry says so, carries pictures both ways, and tells how it goes.
 
-use async_channel::Receiver;
+use async_channel::{Receiver, Sender};
 use futures_lite::future;
 use livepeer_core::chain::ChainView;
 use livepeer_core::entry::{Job, JobEnd, StreamId, without_addresses};
 use livepeer_core::pipeline::Pipeline;
+use livepeer_core::prefer::{Limits, Named};
 use livepeer_core::wire::{DEFAULT_MODEL, Params};
 use livepeer_runtime::Runtime;
 use livepeer_runtime::api::{
@@ -22,8 +23,8 @@ use crate::cmd::serve::config::Settings;
 pub(super) enum Word {
     /// The job begins.
     Start(Box<Job>),
-    /// The model has other parameters.
-    Update(Params),
+    /// The model has other parameters. Somebody may wait to hear whether the orchestrator has them.
+    Update(Change),
     /// The chain is as this says.
     Chain(Box<ChainView>),
     /// The sender is gone: what it sent still goes through.
@@ -62,8 +63,26 @@ impl<R: Runtime> Live<R> {
                 info!(stream = %job.name, %orchestrator, "a live job runs");
                 let url = orchestrator.clone();
                 self.entry.with(|entry, now| entry.started(now, id, url));
+                let (updates, changed) = async_channel::unbounded();
+                let obey = |word| match word {
+                    Word::Start(_) => false,
+                    Word::Update(change) => {
+                        // They wait behind each other, and nothing else waits behind them.
+                        let _ = updates.try_send(change);
+                        false
+                    }
+                    Word::Chain(view) => {
+                        running.set_chain(*view);
+                        false
+                    }
+                    Word::End => {
+                        show.end();
+                        false
+                    }
+                    Word::Stop => true,
+                };
                 for word in early {
-                    obey(&running, &show, word).await;
+                    obey(word);
                 }
                 let feeding = async {
                     show.feed(input).await?;
@@ -73,15 +92,16 @@ impl<R: Runtime> Live<R> {
                 let telling = self.tell_events(id, &running);
                 let obeying = async {
                     while let Ok(word) = words.recv().await {
-                        if obey(&running, &show, word).await {
+                        if obey(word) {
                             return Ok(());
                         }
                     }
                     Ok(())
                 };
+                let updating = update(&running, &changed);
                 let carried =
                     future::or(future::or(feeding, playing), future::or(telling, obeying));
-                let carried = carried.await;
+                let carried = future::or(carried, updating).await;
                 show.close();
                 let stopped = running.stop().await;
                 carried.and(stopped.or_else(|error| match error {
@@ -137,13 +157,6 @@ impl<R: Runtime> Live<R> {
         let settings = &config.settings;
         let model = model(settings, &job.pipeline);
         let wiring = &self.wiring;
-        let mut orchestrators = settings.endpoints.orchestrators.clone();
-        if !job.orchestrator.is_empty() {
-            orchestrators.retain(|url| url.to_string().contains(&job.orchestrator));
-            if orchestrators.is_empty() {
-                return Err(Error::NoOrchestrator(Vec::new()));
-            }
-        }
         let account = wiring.purse().account().map_err(|failed| {
             warn!("{}", failed.line());
             Error::Closed
@@ -154,12 +167,18 @@ impl<R: Runtime> Live<R> {
             .live_video(&model)
             .request_id(&job.request_id)
             .stream_id(&job.stream_id)
-            .orchestrators(orchestrators)
+            .orchestrators(settings.endpoints.orchestrators.clone())
+            .sources(settings.sources.clone())
+            .limits(settings.limits.clone())
             .payer(payer)
             .trust(wiring.peers().trust)
             .pin_change(wiring.peers().pin_change);
-        if job.orchestrator.is_empty() {
-            builder = builder.sources(settings.sources.clone());
+        if !job.orchestrator.is_empty() {
+            let named = Named::Part(job.orchestrator.clone());
+            builder = builder.limits(Limits {
+                only: Some(vec![named]),
+                ..Limits::default()
+            });
         }
         if let Some(params) = &job.params {
             builder = builder.params(params.clone());
@@ -240,20 +259,24 @@ async fn first(words: &Receiver<Word>) -> Option<Box<Job>> {
     }
 }
 
-/// Does what a word says. Whether the job is over with that.
-async fn obey<R: Runtime>(job: &LiveVideoJob<R>, show: &Show<R>, word: Word) -> bool {
-    match word {
-        Word::Start(_) => {}
-        Word::Update(params) => {
-            if let Err(error) = job.update_params(params).await {
-                warn!(%error, "parameters did not reach the model");
-            }
+/// Parameters on their way to the model, and who waits to hear that the orchestrator has them.
+type Change = (Params, Option<Sender<Result<(), String>>>);
+
+/// Sends parameters to the model, one after the other.
+async fn update<R: Runtime>(
+    job: &LiveVideoJob<R>,
+    changes: &Receiver<Change>,
+) -> Result<(), Error> {
+    while let Ok((params, tell)) = changes.recv().await {
+        let updated = job.update_params(params).await;
+        if let Err(error) = &updated {
+            warn!(%error, "parameters did not reach the model");
         }
-        Word::Chain(view) => job.set_chain(*view),
-        Word::End => show.end(),
-        Word::Stop => return true,
+        if let Some(tell) = tell {
+            let _ = tell.try_send(updated.map_err(|error| words_of(&error)));
+        }
     }
-    false
+    future::pending().await
 }
 
 /// The model that a sender's pipeline means.

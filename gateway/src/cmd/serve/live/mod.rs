@@ -9,6 +9,7 @@
 //! ```
 
 mod job;
+mod smoke;
 mod sockets;
 mod ways;
 
@@ -17,10 +18,12 @@ use std::sync::{Arc, Mutex};
 
 use async_channel::{Receiver, Sender};
 use futures_lite::future;
-use livepeer_core::entry::{Denied, Entry, Event, Notice, Publish, SenderId, StreamId, Way, Why};
+use livepeer_core::entry::{
+    Denied, Entry, Event, Notice, Publish, SenderId, StreamId, UpdateId, Updated, Way, Why,
+};
 use livepeer_core::front::{Call, Front, RequestId, Session};
 use livepeer_core::http::{Body, Response};
-use livepeer_core::wire::entry::{Door, OutputName, Refusal, StartHook};
+use livepeer_core::wire::entry::{Door, OutputName, Refusal, SmokeTest, StartHook};
 use livepeer_runtime::ingest::machines::bridge;
 use livepeer_runtime::ingest::machines::port::SessionId;
 use livepeer_runtime::ingest::machines::rtmp::{self, ConnectionId};
@@ -29,9 +32,13 @@ use livepeer_runtime::{Handle, Runtime, seed};
 use tracing::{info, warn};
 
 use self::job::Word;
+use self::smoke::{MAX_TESTS, Test};
 pub(super) use self::sockets::{Bound, Ways};
 use super::lock;
 use super::wiring::{ForLive, Wiring};
+
+/// The answer to parameters that no orchestrator was there to take.
+const NOT_UPDATED: &str = "the stream was over before the orchestrator had the parameters";
 
 /// Live entry. See the [module](self).
 pub(super) struct Live<R: Runtime> {
@@ -41,6 +48,8 @@ pub(super) struct Live<R: Runtime> {
     state: Mutex<State<R>>,
     /// Said when the last stream is over.
     idle: (Sender<()>, Receiver<()>),
+    /// The places of test streams: one that is sent has put something in.
+    tests: (Sender<()>, Receiver<()>),
 }
 
 struct State<R: Runtime> {
@@ -52,6 +61,8 @@ struct State<R: Runtime> {
     published: BTreeMap<rtmp::StreamId, (SenderId, StreamId)>,
     /// Requests of WHIP and WHEP that wait for their answer.
     waiting: BTreeMap<RequestId, Sender<()>>,
+    /// Whoever waits until an orchestrator has new parameters, before those are on their way.
+    updates: BTreeMap<UpdateId, Sender<Result<(), String>>>,
 }
 
 impl<R: Runtime> Default for State<R> {
@@ -62,6 +73,7 @@ impl<R: Runtime> Default for State<R> {
             streams: BTreeMap::new(),
             published: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            updates: BTreeMap::new(),
         }
     }
 }
@@ -103,6 +115,7 @@ impl<R: Runtime> Live<R> {
             wiring,
             state: Mutex::default(),
             idle: async_channel::bounded(1),
+            tests: async_channel::bounded(MAX_TESTS),
         }
     }
 
@@ -136,12 +149,23 @@ impl<R: Runtime> Live<R> {
         }
     }
 
-    /// Ends all streams, and the sockets with them once their jobs are over.
-    pub(super) async fn end(&self) {
-        self.entry.with(Entry::stop_all);
+    /// Takes in no sender of another stream any more.
+    pub(super) fn close(&self) {
+        self.entry.with(Entry::close);
+    }
+
+    /// Waits until no stream is left.
+    pub(super) async fn drained(&self) {
         while !lock(&self.state).streams.is_empty() {
             let _ = self.idle.1.recv().await;
         }
+    }
+
+    /// Ends all streams, and the sockets with them once their jobs are over.
+    pub(super) async fn end(&self) {
+        self.tests.0.close();
+        self.entry.with(Entry::stop_all);
+        self.drained().await;
         if let Some(webrtc) = &self.ways.webrtc {
             webrtc.close();
         }
@@ -186,8 +210,12 @@ impl<R: Runtime> Live<R> {
                     self.respond(request, Response::new(200));
                 }
             }
-            Event::Update(id, params) => self.tell(id, Word::Update(params)),
+            Event::Update(id, params, update) => {
+                let waits = update.and_then(|update| lock(&self.state).updates.remove(&update));
+                self.tell(id, Word::Update((params, waits)));
+            }
             Event::Stop(id, why) => self.stop(id, &why),
+            Event::Measure(stream, sender) => self.measure(stream, sender),
             Event::Kick(sender, why) => self.kick(sender, &why),
             Event::Report { queue, event } => info!(queue, event, "live"),
             Event::Notice(notice) => noticed(&notice),
@@ -268,16 +296,7 @@ impl<R: Runtime> Live<R> {
     fn call(self: &Arc<Self>, id: RequestId, call: Call) {
         match call {
             Call::Start(hook) => self.announced(id, hook),
-            Call::Update { stream, params } => {
-                let text = String::from_utf8_lossy(&params);
-                let updated = self
-                    .entry
-                    .with(|entry, now| entry.update(now, &stream, &text));
-                match updated {
-                    Ok(_) => self.respond(id, Response::new(200)),
-                    Err(refusal) => self.refused(id, &refusal),
-                }
-            }
+            Call::Update { stream, params } => self.update(id, &stream, &params),
             Call::Status { stream } => match self.entry.with(|entry, _| entry.status(&stream)) {
                 Ok(status) => {
                     let answer = Response::new(200)
@@ -291,9 +310,10 @@ impl<R: Runtime> Live<R> {
                 Ok(()) => self.respond(id, Response::new(200)),
                 Err(refusal) => self.refused(id, &refusal),
             },
-            Call::SmokeTest(_) => {
-                let text = "this gateway has no test stream of its own; send one with ffmpeg";
-                self.respond(id, line(501, text));
+            Call::SmokeTest(asked) => {
+                let begun = self.test(&asked);
+                let text = begun.err().map(|(status, text)| line(status, &text));
+                self.respond(id, text.unwrap_or_else(|| Response::new(200)));
             }
             Call::Whip(name, session) => {
                 self.at_door(id, Door::Whip, name.as_str().to_owned(), *session);
@@ -301,6 +321,55 @@ impl<R: Runtime> Live<R> {
             Call::Whep(output, session) => self.watched(id, &output, *session),
             _ => self.respond(id, line(501, "not served by this gateway")),
         }
+    }
+
+    /// Changes a model's parameters, and answers once the orchestrator has them, or at once if none works yet.
+    fn update(self: &Arc<Self>, id: RequestId, stream: &str, params: &[u8]) {
+        let text = String::from_utf8_lossy(params);
+        let told = {
+            // The event waits for the lock.
+            let mut state = lock(&self.state);
+            let update = |entry: &mut Entry, now| entry.update(now, stream, &text);
+            match self.entry.with(update) {
+                Err(refusal) => {
+                    drop(state);
+                    return self.refused(id, &refusal);
+                }
+                Ok(Updated::Kept) => None,
+                Ok(Updated::Sent(update)) => {
+                    let (tell, told) = async_channel::bounded(1);
+                    state.updates.insert(update, tell);
+                    Some(told)
+                }
+            }
+        };
+        let Some(told) = told else {
+            return self.respond(id, Response::new(200));
+        };
+        let live = Arc::clone(self);
+        self.runtime().spawn(async move {
+            match told.recv().await {
+                Ok(Ok(())) => live.respond(id, Response::new(200)),
+                Ok(Err(why)) => live.respond(id, line(500, &why)),
+                // The stream was over before.
+                Err(_) => live.respond(id, line(500, NOT_UPDATED)),
+            }
+        });
+    }
+
+    /// Begins to send a test stream; if it cannot, the status and the words that say so.
+    fn test(&self, asked: &SmokeTest) -> Result<(), (u16, String)> {
+        let test = Test::read(asked).map_err(|bad| (400, format!("stream_url is {bad}")))?;
+        let (place, taken) = self.tests.clone();
+        place
+            .try_send(())
+            .map_err(|_| (503, format!("{MAX_TESTS} test streams are being sent")))?;
+        let driver = self.entry.driver().clone();
+        self.runtime().spawn(async move {
+            test.send(driver, place).await;
+            let _ = taken.try_recv();
+        });
+        Ok(())
     }
 
     fn announced(&self, id: RequestId, hook: Box<StartHook>) {

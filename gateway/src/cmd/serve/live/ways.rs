@@ -67,6 +67,22 @@ impl<R: Runtime> Live<R> {
         }
     }
 
+    /// Tells how the media of a sender arrive. Only those of WHIP are measured, as in the reference.
+    pub(super) fn measure(&self, stream: StreamId, sender: SenderId) {
+        let (place, show) = {
+            let state = lock(&self.state);
+            let show = state.streams.get(&stream).map(|one| one.show.clone());
+            (state.senders.get(&sender).copied(), show)
+        };
+        if let (Some(Place::Whip(session)), Some(show), Some(webrtc)) =
+            (place, show, &self.ways.webrtc)
+            && let Some(metrics) = show.metrics(webrtc, session)
+        {
+            self.entry
+                .with(|entry, now| entry.metrics(now, stream, metrics));
+        }
+    }
+
     /// Closes a sender's connection. One of RTMP is closed with its stream, or by whoever takes that over.
     pub(super) fn kick(&self, sender: SenderId, why: &Why) {
         let place = lock(&self.state).forget(sender);
