@@ -42,6 +42,7 @@ pub mod flv;
 pub mod frame;
 pub mod gop;
 pub mod h264;
+pub mod hls;
 mod keyframe;
 pub mod mux;
 pub mod opus;

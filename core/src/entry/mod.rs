@@ -12,7 +12,7 @@
 //!    ▼ admitted
 //!    ├── the stream of that name goes on with it ──▶ Admit, Update if it has parameters
 //!    ▼ otherwise an older stream of the name: Stop(TakenOver)
-//!  Admit ────────────────────────────────────────────────▶ Searching   Event::Start
+//!  Admit ────────────────────────────────────────────────▶ Searching   Event::Start, Pull at a media server
 //!                                                             │ started ──▶ Settled, Update if some came meanwhile
 //!                                                             ▼
 //!                                                           Running ──── swapped ──▶ Running
@@ -26,6 +26,7 @@
 //! | any | sender ended, no video | over | Stop; Kick at a media server |
 //! | any | sender lost | waiting | - |
 //! | waiting | a sender of the name, for the same work | as before | Admit |
+//! | announced | its media are fetched at the media server | Searching, Running | - |
 //! | waiting | time is over | over | Stop |
 //! | Searching, Running | nobody took the job, or it failed | over | Stop, Kick, Settled |
 //! | over | - | - | status for [`REMEMBERED`], unless it was taken over |
@@ -294,6 +295,7 @@ impl Entry {
             request_id,
             playback: playback.clone(),
             sender: (!announced).then_some(id),
+            pulled: false,
             waiting: announced.then_some(id),
             orchestrator: None,
             runs: false,
@@ -305,6 +307,10 @@ impl Entry {
             until: None,
         };
         let job = stream.to_job();
+        let source = match &stream.way {
+            Way::Hook(hook) => Some(hook.input()),
+            Way::Whip | Way::Rtmp => None,
+        };
         self.names.insert(publish.name, stream_id);
         self.streams.insert(stream_id, stream);
         self.senders.insert(id, stream_id);
@@ -321,6 +327,29 @@ impl Entry {
         });
         self.trace(stream_id, TraceKind::ReceiveStreamRequest, None);
         self.out.event(Event::Start(stream_id, job));
+        if let Some(source) = source {
+            self.out.event(Event::Pull(stream_id, source));
+        }
+    }
+
+    /// Tells that the media of an announced stream come, which are fetched at its media server: they have a sender of
+    /// their own from here on. `None` if nobody wants them: the stream is over, or somebody sends for it.
+    pub fn pulled(&mut self, now: Time, id: StreamId) -> Option<SenderId> {
+        self.advance(now);
+        let stream = self.streams.get_mut(&id)?;
+        let has_sender = |sender: &SenderId| self.senders.contains_key(sender);
+        if !matches!(stream.way, Way::Hook(_)) || stream.sender.as_ref().is_some_and(has_sender) {
+            return None;
+        }
+        if let Some(until) = stream.until.take() {
+            self.due.remove(&(until, id));
+        }
+        self.minted += 1;
+        let sender = SenderId(self.minted);
+        (stream.sender, stream.pulled) = (Some(sender), true);
+        self.senders.insert(sender, id);
+        self.next_measure.get_or_insert(self.now + MEASURE_EVERY);
+        Some(sender)
     }
 
     /// Lets a sender go on with a stream that there is.
@@ -331,6 +360,7 @@ impl Entry {
         if let Some(until) = stream.until.take() {
             self.due.remove(&(until, stream_id));
         }
+        stream.pulled = false;
         // One that left by itself is not among them any more.
         if let Some(older) = stream.sender.replace(id)
             && self.senders.remove(&older).is_some()

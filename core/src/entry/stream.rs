@@ -22,6 +22,8 @@ pub(super) struct Stream {
     pub(super) playback: String,
     /// The sender whose media it is; none while it waits for one.
     pub(super) sender: Option<SenderId>,
+    /// Whether its media are fetched at the media server that announced it.
+    pub(super) pulled: bool,
     /// A sender that is answered once the first search for an orchestrator is over.
     pub(super) waiting: Option<SenderId>,
     /// The orchestrator at work, or the last one.
@@ -85,7 +87,7 @@ impl Stream {
     /// Whether a newer sender goes on with the job of this one: it brings the media that a media server announced, it
     /// came back, or it replaces another publisher of RTMP; and it wants the same work.
     pub(super) fn goes_on_with(&self, way: &Way, job: &JobQuery) -> bool {
-        let announced = matches!(self.way, Way::Hook(_)) && self.sender.is_none();
+        let announced = matches!(self.way, Way::Hook(_)) && (self.sender.is_none() || self.pulled);
         let same_work = self.job.pipeline == job.pipeline
             && self.job.orchestrator == job.orchestrator
             && self.job.rtmp_output == job.rtmp_output;

@@ -246,6 +246,9 @@ pub enum Event {
     Refuse(SenderId, Denied),
     /// Start this job, and tell how it goes.
     Start(StreamId, Box<Job>),
+    /// Fetch the media of this stream there by RTMP: a media server announced it. Whoever does tells
+    /// [`Entry::pulled`](super::Entry::pulled) when they come, and [`Entry::left`](super::Entry::left) when they are over.
+    Pull(StreamId, String),
     /// The first search for an orchestrator is over: whoever announced the stream is answered.
     Settled(SenderId),
     /// The model has other parameters. Somebody may wait until the orchestrator has them.

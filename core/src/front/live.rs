@@ -5,8 +5,8 @@ use alloc::string::String;
 
 use bytes::Bytes;
 
-use super::route::{Live, Route};
-use super::types::{Call, Event, Outcome, RequestId, Session};
+use super::route::{LIST, Live, Route, SEGMENT};
+use super::types::{Call, Event, Hls, Outcome, RequestId, Session};
 use super::{Front, State, reply};
 use crate::http::{Method, Request, Response};
 use crate::time::Time;
@@ -74,6 +74,10 @@ fn read(
         Live::Status => Call::Status { stream },
         Live::Stop => Call::Stop { stream },
         Live::SmokeTest => Call::SmokeTest(SmokeTest::read(&body)?),
+        Live::Hls => {
+            let (output, part) = hls(parts).ok_or(Refusal::NO_MEDIA)?;
+            Call::Hls(output, part)
+        }
         Live::Door(door) | Live::Session(door) => {
             let session = Box::new(Session {
                 name: parts.get(1).cloned(),
@@ -89,6 +93,20 @@ fn read(
             }
         }
     }))
+}
+
+/// The output that a player of HLS means, and which part of it.
+fn hls(parts: &[String]) -> Option<(OutputName, Hls)> {
+    let (output, part) = match parts {
+        [list] => (list.strip_suffix(LIST)?, Hls::Master),
+        [output, list] => (&**output, Hls::List(list.strip_suffix(LIST)?.into())),
+        [output, rendition, segment] => {
+            let number = segment.strip_suffix(SEGMENT)?.parse().ok()?;
+            (&**output, Hls::Segment(rendition.clone(), number))
+        }
+        _ => return None,
+    };
+    Some((OutputName::parse(output)?, part))
 }
 
 /// The name of a sender's stream. The parameters of its job are looked at before an offer is.

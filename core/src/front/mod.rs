@@ -42,9 +42,9 @@ mod videos;
 pub use admission::Admission;
 pub use objects::Object;
 pub use types::{
-    BODY_GAP, BODY_WITHIN, Call, Config, Event, FIRST_SEARCH, JOB_GRACE, LIVE_WITHIN, LiveRoutes,
-    MAX_AUDIO, MAX_EDIT, MAX_UNSENT, MAX_VIDEOS, Network, Origins, Outcome, PAGE_WITHIN, RequestId,
-    Session, Summary, Transparency, Work,
+    BODY_GAP, BODY_WITHIN, Call, Config, Event, FIRST_SEARCH, Hls, JOB_GRACE, LIVE_WITHIN,
+    LiveRoutes, MAX_AUDIO, MAX_EDIT, MAX_UNSENT, MAX_VIDEOS, Network, Origins, Outcome,
+    PAGE_WITHIN, RequestId, Session, Summary, Transparency, Work,
 };
 
 use alloc::boxed::Box;

@@ -71,6 +71,8 @@ pub enum Live {
     Door(Door),
     /// A session of WHIP or WHEP changes or ends.
     Session(Door),
+    /// A part of the output, for players of HLS.
+    Hls,
 }
 
 /// A page whose content the front door does not know.
@@ -197,6 +199,9 @@ pub const ROUTES: &[Row] = &[
     batch("/image-to-text", Pipeline::ImageToText),
     batch("/text-to-speech", Pipeline::TextToSpeech),
     row(POST, "/image-to-video/result", Some(Route::VideoResult), Some(Scope::Batch), Shape::Native),
+    row(GET, "/stream/{list.m3u8}", Some(Route::Live(Live::Hls)), None, Shape::Plain),
+    row(GET, "/stream/{mid}/{list.m3u8}", Some(Route::Live(Live::Hls)), None, Shape::Plain),
+    row(GET, "/stream/{mid}/{profile}/{number.ts}", Some(Route::Live(Live::Hls)), None, Shape::Plain),
     row(GET, "/stream/{hex}/{name}", Some(Route::ResultFile), None, Shape::Plain),
     open_ai("/v1/chat/completions", Route::Chat, Scope::Chat),
     row(GET, "/v1/models", Some(Route::Models), Some(Scope::Models), Shape::OpenAi),
@@ -266,7 +271,7 @@ impl Route {
     pub const fn has_body(self) -> bool {
         match self {
             Self::VideoResult | Self::Embeddings | Self::Rerank => true,
-            Self::Live(live) => !matches!(live, Live::Status | Live::Stop),
+            Self::Live(live) => !matches!(live, Live::Status | Live::Stop | Live::Hls),
             _ => self.makes_work(),
         }
     }
@@ -300,7 +305,7 @@ impl Live {
             Self::Start => 4 * MAX_QUERY_BYTES,
             Self::Update => MAX_MESSAGE_BYTES,
             Self::Door(_) | Self::Session(_) => MAX_OFFER,
-            Self::SmokeTest | Self::Status | Self::Stop => MAX_SMALL,
+            Self::SmokeTest | Self::Status | Self::Stop | Self::Hls => MAX_SMALL,
         }
     }
 
@@ -361,6 +366,9 @@ pub fn find(method: Method, target: &str) -> Result<Target, (Shape, Refused)> {
     })
 }
 
+/// The end of the name of a list of HLS, and of a segment.
+pub(super) const LIST: &str = ".m3u8";
+pub(super) const SEGMENT: &str = ".ts";
 /// At most this many characters of a path that is unknown are told back.
 const MAX_SHOWN: usize = 256;
 
@@ -388,6 +396,8 @@ fn parts(pattern: &str, segments: &[Cow<'_, str>]) -> Option<Vec<String>> {
         }
         let fits = match want {
             "{hex}" => first.len() == 8 && first.bytes().all(is_hex),
+            "{list.m3u8}" => first.ends_with(LIST),
+            "{number.ts}" => first.ends_with(SEGMENT),
             "{secret}" => first.len() == 32 && first.bytes().all(|b| b.is_ascii_alphanumeric()),
             _ if want.starts_with('{') => !first.is_empty(),
             _ => want == *first,

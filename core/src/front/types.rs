@@ -117,6 +117,19 @@ pub enum Call {
     Whip(StreamName, Box<Session>),
     /// A viewer's request of WHEP, for that output.
     Whep(OutputName, Box<Session>),
+    /// A player of HLS fetches a part of that output.
+    Hls(OutputName, Hls),
+}
+
+/// A part of a stream for players of HLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hls {
+    /// The list of its renditions.
+    Master,
+    /// The list of the segments of the rendition of that name.
+    List(String),
+    /// A segment of the rendition of that name, by its number.
+    Segment(String, u64),
 }
 
 /// A request of WHIP or WHEP. Its method, its type and its offer have not been looked at.

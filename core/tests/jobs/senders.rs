@@ -475,7 +475,7 @@ fn a_stream_lives_as_its_table_has_it() {
     });
     assert_eq!(updated, Ok(Updated::Sent(told.expect("somebody waits"))));
     assert_eq!(desk.notices, []);
-    let large = format!(r#"{{"prompt":"{}"}}"#, "x".repeat(LARGE_UPDATE - 12));
+    let large = format!(r#"{{"prompt":"{}"}}"#, "x".repeat(LARGE_UPDATE - 13));
     for text in [&large[..], &format!("{large} ")] {
         let updated = desk.tell(|entry, now| entry.update(now, "cam1", text));
         assert!(

@@ -12,6 +12,9 @@ use livepeer_media::{Segment, Warnings};
 use crate::args::Place;
 use crate::ui::Failed;
 
+/// The bundled clip: twelve seconds of 640 x 360, H.264 and AAC, a key frame a second.
+pub(super) const CLIP: &[u8] = include_bytes!("../../media/testsrc-360p30-12s.ts");
+
 /// Segments, or pieces of them, that are cut ahead of time. The thread waits when there are so many.
 const AHEAD: usize = 2;
 /// At most this many bytes are read at once.

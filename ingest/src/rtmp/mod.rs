@@ -23,7 +23,10 @@
 
 mod chunk;
 mod connection;
+pub mod dial;
 mod dialogue;
+mod messages;
+pub mod pull;
 pub mod push;
 mod refusals;
 mod server;
@@ -34,7 +37,7 @@ pub use self::connection::{
     AUDIO_WAIT, AUTHORIZING, BEFORE_PUBLISH, HANDSHAKE, KEY_FRAME_WAIT, LAST_WORDS,
     MAX_BEFORE_ANSWER, MAX_BEFORE_PUBLISH, MAX_RATE, RATE_WINDOW, SILENCE, VIDEO_WAIT,
 };
-pub use self::dialogue::{BadPeer, MIN_WINDOW};
+pub use self::messages::{BadPeer, MIN_WINDOW};
 pub use self::refusals::{MAX_REFUSALS, WINDOW as REFUSAL_WINDOW};
 pub use self::server::{ACTIVE, MAX_CONNECTIONS, MAX_PER_ADDRESS, Server};
 pub use self::types::{Config, ConnectionId, Ending, Event, HOLD, Input, Output, StreamId, Why};

@@ -15,10 +15,8 @@
 //! to the next key frame, and never more than [`MAX_QUEUE`] or [`MAX_DELAY`] lies between us and it.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
 use livepeer_core::rng::{Rng, Seed};
 use livepeer_core::{Machine, Time, machine};
 use livepeer_media::aac;
@@ -29,6 +27,10 @@ use livepeer_media::timeline::Kind;
 use rtmp_runtime::RtmpError;
 use rtmp_runtime::amf0::Amf0Value;
 use rtmp_runtime::client::{ClientConfig, ClientEvent, ClientSession};
+
+use super::dial::{self, Dial};
+
+pub use super::dial::{Attempt, BadTarget, Input, Target};
 
 /// How long it takes to connect, and again until the server lets us publish, at most.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -65,87 +67,6 @@ const SILENCE: (u32, u8) = (48_000, 2);
 /// The sequence parameter set among NAL units.
 const SPS: u8 = 7;
 
-/// Where the output goes: `rtmp://host[:port]/app/name`, or `rtmps`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Target {
-    /// Whether TLS is spoken.
-    pub secure: bool,
-    /// The host: a name, or an address, that of IPv6 without brackets.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// The application, the first part of the path.
-    pub app: String,
-    /// The rest of the path with the query: the stream's name, which is a secret at most services.
-    pub name: String,
-}
-
-/// The name is a secret.
-impl fmt::Debug for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/<hidden>", self.application())
-    }
-}
-
-/// A text that is not the address of an RTMP server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not an address such as rtmp://host/app/name")]
-pub struct BadTarget;
-
-impl Target {
-    /// Reads an address.
-    ///
-    /// # Errors
-    /// If it is not one of RTMP, or names no host or application.
-    pub fn parse(text: &str) -> Result<Self, BadTarget> {
-        let (scheme, rest) = text.split_once("://").ok_or(BadTarget)?;
-        let secure = match scheme.to_ascii_lowercase().as_str() {
-            "rtmp" => false,
-            "rtmps" => true,
-            _ => return Err(BadTarget),
-        };
-        let (authority, path) = rest.split_once('/').ok_or(BadTarget)?;
-        let (host, port) = match authority.strip_prefix('[') {
-            Some(six) => six.split_once(']').ok_or(BadTarget)?,
-            None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
-        };
-        let port = match port.strip_prefix(':') {
-            Some(port) => port.parse().map_err(|_| BadTarget)?,
-            None if !port.is_empty() => return Err(BadTarget),
-            None if secure => 443,
-            None => 1935,
-        };
-        let (app, name) = path.split_once('/').unwrap_or((path, ""));
-        let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
-        if host.is_empty() || host.contains('@') || app.is_empty() || port == 0 || !printable {
-            return Err(BadTarget);
-        }
-        Ok(Self {
-            secure,
-            host: host.to_owned(),
-            port,
-            app: app.to_owned(),
-            name: name.to_owned(),
-        })
-    }
-
-    /// The address without the stream's name.
-    #[must_use]
-    pub fn application(&self) -> String {
-        let scheme = if self.secure { "rtmps" } else { "rtmp" };
-        let (open, close) = if self.host.contains(':') {
-            ("[", "]")
-        } else {
-            ("", "")
-        };
-        let port = match (self.secure, self.port) {
-            (false, 1935) | (true, 443) => String::new(),
-            (_, port) => format!(":{port}"),
-        };
-        format!("{scheme}://{open}{}{close}{port}/{}", self.host, self.app)
-    }
-}
-
 /// Sound that a server takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sound {
@@ -155,39 +76,8 @@ pub enum Sound {
     AacAndOpus,
 }
 
-/// Names a connection. What is told of one that is not the latest is ignored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Attempt(u64);
-
-/// A fact from outside.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// Nothing but time has passed.
-    Tick,
-    /// The connection is made.
-    Connected(Attempt),
-    /// Bytes came.
-    Data(Attempt, Bytes),
-    /// The operating system took so many of the bytes that were to be written.
-    Sent(Attempt, usize),
-    /// The connection is over, or could not be made; why.
-    Closed(Attempt, String),
-}
-
 /// An output of the machine.
-#[derive(Debug)]
-pub enum Output {
-    /// Connect to the target. Answered by [`Input::Connected`] or [`Input::Closed`].
-    Connect(Attempt),
-    /// Send these bytes.
-    Write(Attempt, Bytes),
-    /// Close the connection, or give up making it, with all that is unsent.
-    Close(Attempt),
-    /// Know this.
-    Event(Event),
-    /// Drained. Send [`Input::Tick`] at that time, if no other input comes before it; `None` waits for input only.
-    Idle(Option<Time>),
-}
+pub type Output = dial::Output<Event>;
 
 /// News for the owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -271,7 +161,7 @@ impl Push {
             tracks,
             sound,
             state: State::Over,
-            attempt: Attempt(0),
+            attempt: Attempt::default(),
             chance: Rng::new(seed),
             pause: FIRST_PAUSE,
             followed: false,
@@ -282,12 +172,6 @@ impl Push {
         };
         push.connect();
         push
-    }
-
-    /// Where it goes.
-    #[must_use]
-    pub const fn target(&self) -> &Target {
-        &self.target
     }
 
     /// Pictures and frames of sound that a slow server did not get.
@@ -301,26 +185,6 @@ impl Push {
     pub fn warning(&self) -> Option<&'static str> {
         let replaced = self.is_silent() && self.tracks.audio.is_some();
         replaced.then_some("the server takes no Opus: sound is replaced by silence")
-    }
-
-    /// Takes in one fact.
-    pub fn handle_input(&mut self, now: Time, input: Input) {
-        self.now = self.now.max(now);
-        let latest = self.attempt;
-        match input {
-            Input::Connected(attempt) if attempt == latest => self.connected(),
-            Input::Data(attempt, bytes) if attempt == latest => self.data(&bytes),
-            Input::Sent(attempt, count) if attempt == latest => {
-                if let State::Publishing(publishing) = &mut self.state {
-                    publishing.sent(count);
-                }
-            }
-            Input::Closed(attempt, why) if attempt == latest && self.is_connected() => {
-                self.wait(&why)
-            }
-            _ => {}
-        }
-        self.expire();
     }
 
     /// The next thing to do or know. Call it until it answers [`Output::Idle`].
@@ -395,12 +259,6 @@ impl Push {
         self.send(tags);
     }
 
-    /// The job is over: so is the push.
-    pub fn stop(&mut self, now: Time) {
-        self.now = self.now.max(now);
-        self.over("stopped");
-    }
-
     /// Keeps a frame until the server lets us publish.
     fn keep(&mut self, frame: Frame, bytes: usize) {
         self.early.bytes += bytes;
@@ -421,7 +279,7 @@ impl Push {
     }
 
     fn connect(&mut self) {
-        self.attempt.0 += 1;
+        self.attempt = self.attempt.next();
         self.out.push_back(Output::Connect(self.attempt));
         self.state = State::Connecting(self.now + PATIENCE);
     }
@@ -597,11 +455,43 @@ impl Push {
     }
 }
 
+impl Dial for Push {
+    type News = Event;
+
+    fn target(&self) -> &Target {
+        &self.target
+    }
+
+    fn hear(&mut self, now: Time, input: Input) {
+        self.now = self.now.max(now);
+        let latest = self.attempt;
+        match input {
+            Input::Connected(attempt) if attempt == latest => self.connected(),
+            Input::Data(attempt, bytes) if attempt == latest => self.data(&bytes),
+            Input::Sent(attempt, count) if attempt == latest => {
+                if let State::Publishing(publishing) = &mut self.state {
+                    publishing.sent(count);
+                }
+            }
+            Input::Closed(attempt, why) if attempt == latest && self.is_connected() => {
+                self.wait(&why)
+            }
+            _ => {}
+        }
+        self.expire();
+    }
+
+    fn stop(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        self.over("stopped");
+    }
+}
+
 impl Machine for Push {
     type Event = Output;
 
     fn handle_input(&mut self, now: Time, _: machine::Input) {
-        Self::handle_input(self, now, Input::Tick);
+        self.hear(now, Input::Tick);
     }
 
     fn poll_output(&mut self) -> machine::Output<Output> {

@@ -9,7 +9,7 @@ use livepeer_core::wire::entry::Publication;
 use livepeer_media::flv::{self, Refused};
 use livepeer_media::frame::{AccessUnit, Audio, Tracks};
 
-use super::dialogue::BadPeer;
+use super::messages::BadPeer;
 
 /// How long a stream waits for its publisher to come back.
 pub const HOLD: Duration = Duration::from_secs(10);

@@ -4,5 +4,6 @@ mod hostile;
 mod peer;
 mod programs;
 mod publishers;
+mod pulls;
 mod pushes;
 mod recordings;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::Time;
+use livepeer_ingest::rtmp::dial::Dial as _;
 use livepeer_ingest::rtmp::push::{
     Attempt, Event, FIRST_PAUSE, GOOD, Input, LONGEST_PAUSE, MAX_DELAY, MAX_EARLY, MAX_QUEUE,
     Output, PATIENCE, Push, STUCK, Sound, Target,
@@ -112,7 +113,7 @@ impl Pushing {
     }
 
     fn input(&mut self, input: Input) {
-        self.push.handle_input(self.listener.now, input);
+        self.push.hear(self.listener.now, input);
     }
 
     fn pass(&mut self, time: Duration) {
@@ -180,7 +181,7 @@ impl Pushing {
     }
 }
 
-fn picture(millis: i64, key: bool, size: usize) -> AccessUnit {
+pub(crate) fn picture(millis: i64, key: bool, size: usize) -> AccessUnit {
     let at = Ticks::from_millis(millis);
     let mut data = Vec::new();
     let mut put = |nal: &[u8]| {

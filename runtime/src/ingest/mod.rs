@@ -3,7 +3,8 @@
 //! ```text
 //!   WHIP ──▶ Webrtc ──┐                                                 ┌──▶ Webrtc ──▶ WHEP
 //!                     ├─ Taker ─▶ Show ─▶ Input ─ job ─ Output ─▶ Show ─┤
-//!   RTMP ──▶ Rtmp ────┘                                                 └──▶ Push ──▶ RTMP
+//!   RTMP ──▶ Rtmp ────┤                                                 └──▶ Push ──▶ RTMP
+//!        ◀── Pull ────┘
 //! ```
 //!
 //! Frames go from the socket to the job without a task in between: whoever reads a datagram or a connection's bytes
@@ -17,10 +18,12 @@
 //! | connection of RTMP | until it closes | bytes, room for ours |
 //! | show | as long as its job | output of the job; room in its input, if there was none |
 
+mod dial;
 mod link;
 mod news;
 mod places;
 mod player;
+mod pull;
 mod push;
 mod rtmp;
 mod show;
@@ -29,6 +32,7 @@ mod webrtc;
 
 pub use livepeer_ingest as machines;
 
+pub use pull::Pull;
 pub use push::Push;
 pub use rtmp::Rtmp;
 pub use show::{Figures, Show};

@@ -9,6 +9,7 @@ use livepeer_core::job::live::media::OutputEvent;
 use livepeer_ingest::rtmp::push::{Sound, Target};
 use livepeer_media::demux::{Demux, Event, IDLE};
 use livepeer_media::frame::{AccessUnit, Audio, Ticks, Tracks, VideoCodec};
+use livepeer_media::hls::Packager;
 use tracing::{debug, warn};
 
 use super::places::Places;
@@ -25,6 +26,8 @@ pub(super) struct Player<R: Runtime> {
     /// The names under which viewers watch.
     watched: Vec<(WeakWebrtc<R>, String)>,
     pushes: Vec<Pushed<R>>,
+    /// The segments for players of HLS, if they are wanted.
+    packager: Option<Packager>,
     /// Servers by RTMP get nothing before the next key frame.
     needs_key: bool,
     /// When the last bytes came, unless frames were taken to be complete since.
@@ -58,6 +61,7 @@ impl<R: Runtime> Player<R> {
             tracks: None,
             watched: Vec::new(),
             pushes: Vec::new(),
+            packager: None,
             needs_key: true,
             moved: None,
             alarm: None,
@@ -81,6 +85,15 @@ impl<R: Runtime> Player<R> {
             push: None,
         });
         self.open_pushes();
+    }
+
+    /// Has segments of that time, at least, made and kept.
+    pub(super) fn package(&mut self, least: Duration) {
+        self.packager.get_or_insert_with(|| Packager::new(least));
+    }
+
+    pub(super) const fn packager(&self) -> Option<&Packager> {
+        self.packager.as_ref()
     }
 
     /// Pictures, those that were shown again, frames of sound, and frames that could not be read.
@@ -112,6 +125,9 @@ impl<R: Runtime> Player<R> {
                 self.demux.lost();
                 self.unreadable = false;
                 self.places.change();
+                if let Some(packager) = &mut self.packager {
+                    packager.lost();
+                }
                 self.needs_key = true;
                 for (webrtc, name) in &self.watched {
                     webrtc.with(|port, _| port.restart_stream(name));
@@ -154,6 +170,9 @@ impl<R: Runtime> Player<R> {
                         warn!("the output of the job is H.265: it cannot be watched");
                     }
                     self.tracks = Some(tracks);
+                    if let Some(packager) = &mut self.packager {
+                        packager.tracks(tracks);
+                    }
                     self.open_pushes();
                 }
                 Event::Video(unit) => self.video(unit),
@@ -199,6 +218,9 @@ impl<R: Runtime> Player<R> {
         for (webrtc, name) in &self.watched {
             webrtc.with(|port, now| port.send_video(now, name, &unit));
         }
+        if let Some(packager) = &mut self.packager {
+            packager.video(&unit);
+        }
         self.needs_key &= !unit.key;
         if !self.needs_key {
             for push in self.pushes.iter().filter_map(|pushed| pushed.push.as_ref()) {
@@ -217,6 +239,9 @@ impl<R: Runtime> Player<R> {
         for (webrtc, name) in &self.watched {
             webrtc.with(|port, now| port.send_audio(now, name, &audio));
         }
+        if let Some(packager) = &mut self.packager {
+            packager.audio(&audio);
+        }
         for push in self.pushes.iter().filter_map(|pushed| pushed.push.as_ref()) {
             push.audio(&audio);
         }
@@ -230,5 +255,8 @@ impl<R: Runtime> Player<R> {
             webrtc.with(|port, now| port.close_stream(now, &name));
         }
         self.pushes.clear();
+        if let Some(packager) = &mut self.packager {
+            packager.end();
+        }
     }
 }

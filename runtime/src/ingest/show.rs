@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use livepeer_core::job::live::media::OutputEvent;
 use livepeer_core::wire::entry::IngestMetrics;
@@ -13,6 +14,7 @@ use livepeer_ingest::bridge::{self, Bridge, Config, Event};
 use livepeer_ingest::port::SessionId;
 use livepeer_ingest::rtmp::push::{Sound, Target};
 use livepeer_media::frame::Ticks;
+use livepeer_media::hls::Packager;
 
 use super::player::Player;
 use super::taker::{Sent, Taker};
@@ -156,6 +158,16 @@ impl<R: Runtime> Show<R> {
     /// Sends the output to another server too, as soon as there is some.
     pub fn push(&self, target: Target, sound: Sound) {
         lock(&self.0.player).push(target, sound);
+    }
+
+    /// Has segments for players of HLS made of the output and kept, each of that time at least.
+    pub fn package(&self, least: Duration) {
+        lock(&self.0.player).package(least);
+    }
+
+    /// Looks at those segments; `None` if none are made.
+    pub fn packaged<T>(&self, look: impl FnOnce(&Packager) -> T) -> Option<T> {
+        lock(&self.0.player).packager().map(look)
     }
 
     /// Joins the show to its job, whose input begins with what was kept, and carries the output to those who watch it

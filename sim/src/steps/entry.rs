@@ -324,6 +324,19 @@ impl Player {
                 self.entry.runner(now, id, event);
             }
             7 => self.entry.metrics(now, id, IngestMetrics::default()),
+            8 if what >= 120 => {
+                if let Some(sender) = self.entry.pulled(now, id) {
+                    self.note("pulled");
+                    let running = self.streams.get(&id).expect("it is not over");
+                    let knocked = Knocked {
+                        name: running.name.clone().expect("a name"),
+                        hook: false,
+                        stream: Some(id),
+                        settled: false,
+                    };
+                    assert!(self.senders.insert(sender, knocked).is_none(), "a new name");
+                }
+            }
             8 => self.entry.job_over(now, id, JobEnd::NoOrchestrator),
             _ if (what / 10) & 1 == 0 => self.entry.job_over(now, id, JobEnd::Finished),
             _ => self.entry.job_over(now, id, JobEnd::Failed("it broke")),
@@ -424,6 +437,11 @@ impl Driven for Player {
                 assert!(!std::mem::replace(&mut running.told, true), "started once");
                 assert_eq!(running.name.as_ref(), Some(&job.name));
                 assert!(!job.stream_id.is_empty());
+            }
+            Event::Pull(stream, from) => {
+                self.note("Pull");
+                assert!(self.streams[&stream].told, "it was started");
+                assert!(from.starts_with("rtmp://10.0.0.9/"), "{from}");
             }
             Event::Settled(sender) => {
                 self.note("Settled");

@@ -57,6 +57,8 @@ impl From<BadStreamName> for Refusal {
 impl Refusal {
     /// A stream that is not known by this name or id.
     pub const UNKNOWN_STREAM: Self = Self::new(404, "Stream not found");
+    /// There is no such part of a stream for players of HLS.
+    pub const NO_MEDIA: Self = Self::new(404, "ErrNotFound");
     /// An output's name that cannot be read.
     pub const MALFORMED_OUTPUT: Self = Self::new(404, "Malformed stream ID");
     /// A stream that the webhook or the key check refused.

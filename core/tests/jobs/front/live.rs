@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::front::route::ROUTES;
-use livepeer_core::front::{Call, Config, Event, LIVE_WITHIN, LiveRoutes, Origins, RequestId};
+use livepeer_core::front::{Call, Config, Event, Hls, LIVE_WITHIN, LiveRoutes, Origins, RequestId};
 use livepeer_core::http::{Body, Method, Request, Response};
 use livepeer_sim::Driven;
 use serde_json::Value;
@@ -280,4 +280,51 @@ fn a_shutdown_takes_no_new_senders_and_lets_sessions_end() {
     door.send(request(Method::Delete, &format!("{LIVE}/cam1/whip/0a")), "");
     let (_, call) = called(&mut door);
     assert!(matches!(call, Call::Whip(..)));
+}
+
+#[test]
+fn players_of_hls_reach_the_shell_with_names_that_make_sense() {
+    let mut door = door();
+    let source = || "source".to_owned();
+    for (path, name, part) in [
+        ("/stream/cam1-out.m3u8", "cam1-out", Hls::Master),
+        (
+            "/stream/my-cam-0a1b2c3d-out/source.m3u8",
+            "my-cam-0a1b2c3d-out",
+            Hls::List(source()),
+        ),
+        (
+            "/stream/cam1-out/source/7.ts",
+            "cam1-out",
+            Hls::Segment(source(), 7),
+        ),
+    ] {
+        let exchange = door.get(path);
+        let (id, call) = called(&mut door);
+        let Call::Hls(output, asked) = call else {
+            panic!("{call:?}")
+        };
+        let named = output.request_id.map_or_else(
+            || format!("{}-out", output.stream),
+            |request| output.stream.output_of(&request),
+        );
+        assert_eq!((named.as_str(), asked), (name, part), "{path}");
+        let answer = Response::new(200).header("access-control-allow-origin", "*");
+        door.tell(|front, now| front.respond(now, id, answer));
+        let seen = &door.seen[&exchange];
+        assert_eq!(seen.headers.get("access-control-allow-origin"), Some("*"));
+    }
+    for path in [
+        "/stream/cam1.m3u8",
+        "/stream/.m3u8",
+        "/stream/cam1-out/source/x.ts",
+        "/stream/cam1-out/source/99999999999999999999.ts",
+        "/stream/../../etc",
+        "/stream/%2e%2e/%2e%2e/passwd.ts",
+        "/stream/cam1-out/source/0.mp4",
+    ] {
+        let exchange = door.get(path);
+        assert!(door.others.is_empty(), "{path}");
+        assert_eq!(door.seen[&exchange].status, 404, "{path}");
+    }
 }

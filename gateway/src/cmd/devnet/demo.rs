@@ -14,12 +14,9 @@ use crate::cmd::files::Late;
 use crate::cmd::live::job::{self, Origin, Plan};
 use crate::cmd::on;
 use crate::cmd::sink::Sink;
-use crate::cmd::source::{self, Input};
+use crate::cmd::source::{self, CLIP, Input};
 use crate::cmd::stop::Stop;
 use crate::ui::{self, BatchSummary, Failed, Money, Outcome, Summary};
-
-/// Twelve seconds of 640 x 360, H.264 and AAC, a key frame a second.
-pub(in crate::cmd) const CLIP: &[u8] = include_bytes!("../../../media/testsrc-360p30-12s.ts");
 
 /// The segments that it makes.
 const SEGMENTS: u64 = 12;

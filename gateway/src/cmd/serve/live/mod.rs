@@ -8,6 +8,7 @@
 //!                         Rtmp  ──── asks, ends ────┴──▶ Rtmp
 //! ```
 
+mod hls;
 mod job;
 mod smoke;
 mod sockets;
@@ -36,6 +37,7 @@ use self::smoke::{MAX_TESTS, Test};
 pub(super) use self::sockets::{Bound, Ways};
 use super::lock;
 use super::wiring::{ForLive, Wiring};
+use crate::cmd::socket::sleep_until;
 
 /// The answer to parameters that no orchestrator was there to take.
 const NOT_UPDATED: &str = "the stream was over before the orchestrator had the parameters";
@@ -57,6 +59,8 @@ struct State<R: Runtime> {
     /// The streams that those senders were let in for.
     admitted: BTreeMap<SenderId, StreamId>,
     streams: BTreeMap<StreamId, Stream<R>>,
+    /// The shows that players of HLS see, by the names of their outputs.
+    listed: BTreeMap<String, Show<R>>,
     /// Streams that a publisher of RTMP has begun: the sender that is heard, and what it was let in for.
     published: BTreeMap<rtmp::StreamId, (SenderId, StreamId)>,
     /// Requests of WHIP and WHEP that wait for their answer.
@@ -71,6 +75,7 @@ impl<R: Runtime> Default for State<R> {
             senders: BTreeMap::new(),
             admitted: BTreeMap::new(),
             streams: BTreeMap::new(),
+            listed: BTreeMap::new(),
             published: BTreeMap::new(),
             waiting: BTreeMap::new(),
             updates: BTreeMap::new(),
@@ -93,6 +98,8 @@ enum Place {
     Hook(RequestId),
     Whip(SessionId),
     Rtmp(ConnectionId),
+    /// At a media server, where the stream is fetched.
+    Pulled(StreamId),
 }
 
 /// A stream that is not over.
@@ -102,6 +109,8 @@ struct Stream<R: Runtime> {
     output: String,
     /// Words to the task of its job.
     words: Sender<Word>,
+    /// As long as this is there, the stream may be fetched at the media server that announced it.
+    pulling: Option<Sender<()>>,
 }
 
 impl<R: Runtime> Live<R> {
@@ -204,6 +213,7 @@ impl<R: Runtime> Live<R> {
             }
             Event::Refuse(sender, denied) => self.refuse(sender, &denied),
             Event::Start(id, job) => self.start(id, job),
+            Event::Pull(id, from) => self.pull(id, &from),
             Event::Settled(sender) => {
                 let place = lock(&self.state).forget(sender);
                 if let Some(Place::Hook(request)) = place {
@@ -238,20 +248,39 @@ impl<R: Runtime> Live<R> {
         if let Some(webrtc) = &self.ways.webrtc {
             show.watch(webrtc, &output);
         }
+        let listed = self
+            .wiring
+            .config()
+            .settings
+            .ingest
+            .hls
+            .then(|| output.clone());
+        if let Some(name) = &listed {
+            show.package(hls::LEAST);
+            lock(&self.state).listed.insert(name.clone(), show.clone());
+        }
         let (words, heard) = async_channel::unbounded();
         let stream = Stream {
             show: show.clone(),
             output,
             words,
+            pulling: None,
         };
         lock(&self.state).streams.insert(id, stream);
         let live = Arc::clone(self);
         self.runtime().spawn(async move {
             live.work(id, show, heard).await;
-            let mut state = lock(&live.state);
-            state.streams.remove(&id);
-            if state.streams.is_empty() {
-                let _ = live.idle.0.try_send(());
+            {
+                let mut state = lock(&live.state);
+                state.streams.remove(&id);
+                if state.streams.is_empty() {
+                    let _ = live.idle.0.try_send(());
+                }
+            }
+            if let Some(name) = listed {
+                let driver = live.entry.driver();
+                sleep_until(driver, driver.now() + hls::AFTER_THE_END).await;
+                lock(&live.state).listed.remove(&name);
             }
         });
     }
@@ -272,6 +301,9 @@ impl<R: Runtime> Live<R> {
                 lock(&self.state).published.remove(&stream);
                 rtmp.stop(stream, &said(why));
             }
+        }
+        if let Some(stream) = lock(&self.state).streams.get_mut(&id) {
+            stream.pulling = None;
         }
         // What was sent still goes through the job, unless somebody else has the name now.
         let word = match why {
@@ -319,6 +351,7 @@ impl<R: Runtime> Live<R> {
                 self.at_door(id, Door::Whip, name.as_str().to_owned(), *session);
             }
             Call::Whep(output, session) => self.watched(id, &output, *session),
+            Call::Hls(output, part) => self.fetched(id, &output, &part),
             _ => self.respond(id, line(501, "not served by this gateway")),
         }
     }

@@ -12,8 +12,8 @@ use livepeer_runtime::ingest::machines::rtmp::push::{self, BadTarget, Sound, Tar
 use livepeer_runtime::{Driver, Runtime};
 use tracing::{info, warn};
 
-use crate::cmd::devnet::demo::CLIP;
 use crate::cmd::socket::sleep_until;
+use crate::cmd::source::CLIP;
 
 /// At most this many test streams are sent at a time.
 pub(super) const MAX_TESTS: usize = 4;

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use futures_lite::future;
+
 use livepeer_core::entry::{Denied, Left, Publish, SenderId, StreamId, Way, Why};
 use livepeer_core::wire::entry::Publication;
 use livepeer_runtime::Runtime;
 use livepeer_runtime::ingest::machines::port::{End, Event as OfPort, SessionId};
-use livepeer_runtime::ingest::machines::rtmp::{Ending, Event as OfRtmp};
-use livepeer_runtime::ingest::{Rtmp, Sent, Taker, Webrtc};
-use tracing::debug;
+use livepeer_runtime::ingest::machines::rtmp::push::Target;
+use livepeer_runtime::ingest::machines::rtmp::{Ending, Event as OfRtmp, pull};
+use livepeer_runtime::ingest::{Pull, Rtmp, Sent, Taker, Webrtc};
+use tracing::{debug, warn};
 
 use super::{Live, Place, denied_words, line, lock, said};
 
@@ -31,7 +34,7 @@ impl<R: Runtime> Live<R> {
         };
         match place {
             // Its request is answered once the first search is over.
-            Place::Hook(_) => {}
+            Place::Hook(_) | Place::Pulled(_) => {}
             Place::Whip(session) => {
                 if let Some(webrtc) = &self.ways.webrtc {
                     let taker = unending(show.whip(webrtc, session));
@@ -63,7 +66,7 @@ impl<R: Runtime> Live<R> {
                     rtmp.refuse(connection, denied_words(denied));
                 }
             }
-            None => {}
+            Some(Place::Pulled(_)) | None => {}
         }
     }
 
@@ -86,8 +89,16 @@ impl<R: Runtime> Live<R> {
     /// Closes a sender's connection. One of RTMP is closed with its stream, or by whoever takes that over.
     pub(super) fn kick(&self, sender: SenderId, why: &Why) {
         let place = lock(&self.state).forget(sender);
-        if let (Some(Place::Whip(session)), Some(webrtc)) = (place, &self.ways.webrtc) {
-            webrtc.with(|port, now| port.kick(now, session, &said(why)));
+        match (place, &self.ways.webrtc) {
+            (Some(Place::Whip(session)), Some(webrtc)) => {
+                webrtc.with(|port, now| port.kick(now, session, &said(why)));
+            }
+            (Some(Place::Pulled(stream)), _) => {
+                if let Some(stream) = lock(&self.state).streams.get_mut(&stream) {
+                    stream.pulling = None;
+                }
+            }
+            _ => {}
         }
     }
 
@@ -105,6 +116,57 @@ impl<R: Runtime> Live<R> {
         if let Some(sender) = sender {
             self.entry.with(|entry, now| entry.left(now, sender, how));
         }
+    }
+
+    // ---- media servers -----------------------------------------------------------------------------------------
+
+    /// Fetches a stream at the media server that announced it, until it is over or somebody sends it.
+    pub(super) fn pull(self: &Arc<Self>, id: StreamId, from: &str) {
+        let (pulling, until) = async_channel::bounded::<()>(1);
+        let show = {
+            let mut state = lock(&self.state);
+            let Some(stream) = state.streams.get_mut(&id) else {
+                return;
+            };
+            stream.pulling = Some(pulling);
+            stream.show.clone()
+        };
+        let opened = Target::parse(from).map(|target| {
+            let driver = self.entry.driver();
+            Pull::open(driver, target, unending(show.rtmp()))
+        });
+        let pull = match opened {
+            Ok(Ok(pull)) => pull,
+            Ok(Err(why)) => return warn!(%why, "a stream cannot be fetched"),
+            Err(why) => return warn!(%why, "a stream cannot be fetched"),
+        };
+        let live = Arc::clone(self);
+        self.runtime().spawn(async move {
+            let place = Place::Pulled(id);
+            let hearing = async {
+                while let Some(event) = pull.next().await {
+                    if event == pull::Event::Playing && !live.is_pulled(id, place) {
+                        return;
+                    }
+                }
+                live.left(place, Left::Ended);
+            };
+            let stopped = async {
+                let _ = until.recv().await;
+            };
+            future::or(hearing, stopped).await;
+        });
+    }
+
+    /// Whether the media of an announced stream, which come now, are wanted.
+    fn is_pulled(&self, id: StreamId, place: Place) -> bool {
+        let mut state = lock(&self.state);
+        if state.senders.values().any(|one| *one == place) {
+            return true;
+        }
+        let sender = self.entry.with(|entry, now| entry.pulled(now, id));
+        state.senders.extend(sender.map(|sender| (sender, place)));
+        sender.is_some()
     }
 
     // ---- WHIP ------------------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ pub(in crate::cmd::serve) struct Ingest {
     pub(in crate::cmd::serve) extra_hosts: Vec<Host>,
     pub(in crate::cmd::serve) ice_servers: Vec<String>,
     pub(in crate::cmd::serve) max_viewers: usize,
+    /// Whether outputs are there for players of HLS too.
+    pub(in crate::cmd::serve) hls: bool,
 }
 
 /// An address with the port of the socket, or with one of its own.
@@ -111,6 +113,7 @@ impl Reader<'_> {
             extra_hosts: self.items("ingest.extra_hosts", host),
             ice_servers: self.items("ingest.ice_servers", ice_server),
             max_viewers: count(self.number("ingest.max_viewers", 0..=100_000)).unwrap_or(0),
+            hls: self.flag("media.hls"),
         }
     }
 
