@@ -304,7 +304,7 @@ pub(crate) struct LiveArgs {
     /// WHEP, and with --input whip sends its camera from there.
     #[arg(long, value_name = "ADDR", num_args = 0..=1, require_equals = true)]
     watch: Option<Option<Listen>>,
-    /// Let web pages of that origin send by WHIP and watch by WHEP too, such as https://app.example, or * for all of them;
+    /// Let web pages of that origin send by WHIP and watch by WHEP too, such as `https://app.example`, or * for all of them;
     /// may repeat.
     #[arg(long, value_name = "ORIGIN", value_parser = values::origin)]
     pub(crate) cors: Vec<String>,

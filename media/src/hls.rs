@@ -192,7 +192,7 @@ impl Packager {
         self.announced = tracks.audio;
     }
 
-    /// What comes next lacks what is before it, or is made by another encoder.
+    /// The next segment lacks what is before it, or is made by another encoder.
     pub fn lost(&mut self) {
         self.breaks = true;
         self.held.clear();

@@ -47,7 +47,7 @@ pub struct StreamId(pub(super) u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UpdateId(pub(super) u64);
 
-/// What becomes of parameters that somebody sent.
+/// The fate of parameters that somebody sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Updated {
     /// Nobody works for the stream yet: whoever does gets them.

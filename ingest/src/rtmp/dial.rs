@@ -91,7 +91,7 @@ impl Target {
 pub struct Attempt(u64);
 
 impl Attempt {
-    /// The one after this.
+    /// The next one.
     #[must_use]
     pub(super) const fn next(self) -> Self {
         Self(self.0 + 1)

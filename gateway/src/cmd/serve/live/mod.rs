@@ -65,7 +65,7 @@ struct State<R: Runtime> {
     published: BTreeMap<rtmp::StreamId, (SenderId, StreamId)>,
     /// Requests of WHIP and WHEP that wait for their answer.
     waiting: BTreeMap<RequestId, Sender<()>>,
-    /// Whoever waits until an orchestrator has new parameters, before those are on their way.
+    /// Callers who wait until an orchestrator has new parameters, before those are on their way.
     updates: BTreeMap<UpdateId, Sender<Result<(), String>>>,
 }
 
