@@ -155,7 +155,12 @@ mod tests {
     #[test]
     fn the_clip_begins_with_a_key_frame_and_can_be_repeated() {
         let clip = Clip::read();
-        assert!(matches!(&clip.frames[0], Frame::Video(unit) if unit.key));
+        // Sound may come before it.
+        let first = { clip.frames.iter() }.find_map(|frame| match frame {
+            Frame::Video(unit) => Some(unit.key),
+            Frame::Audio(_) => None,
+        });
+        assert_eq!(first, Some(true));
         assert_eq!(clip.length, Ticks(12 * Ticks::SECOND.0));
         assert!(clip.tracks.video.is_some());
     }
