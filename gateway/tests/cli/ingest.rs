@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::clients::{install, output, place, tell};
 use crate::files::Folder;
 use crate::http::{Whole, fetch};
+use crate::process::signal;
 use crate::serve::{Serve, json};
 use crate::server::Devnet;
 
@@ -23,8 +24,8 @@ const RECORDING: &[u8] =
     include_bytes!("../../../ingest/tests/vectors/rtmp/ffmpeg9-h264-aac.c2s.bin");
 const SENDER: &str = include_str!("../../../ingest/tests/vectors/sdp/ffmpeg9-whip.offer.sdp");
 const VIEWER: &str = include_str!("../../../ingest/tests/vectors/sdp/chromium-whep.offer.sdp");
-const SDP: (&str, &str) = ("content-type", "application/sdp");
-const URLENCODED: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+pub(crate) const SDP: (&str, &str) = ("content-type", "application/sdp");
+pub(crate) const URLENCODED: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 
 /// A gateway before a development network that takes live video.
 pub(crate) struct Entry {
@@ -35,13 +36,24 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn start(more: &str) -> Self {
+        Self::before(Devnet::start(1, &[]), true, more)
+    }
+
+    /// Starts before a network of others, which are named or else found.
+    fn before(devnet: Devnet, named: bool, more: &str) -> Self {
         let folder = Folder::new("ingest");
         let file = folder.path("gateway.toml");
         let ingest =
             format!("[ingest]\nrtmp = \"127.0.0.1:0\"\nwebrtc_udp = \"127.0.0.1:0\"\n{more}");
         fs::write(&file, ingest).expect("a folder that can be written");
-        let devnet = Devnet::start(1, &[]);
-        let serve = Serve::before(&devnet, &["--config", &file, "--log", "info"]);
+        let more = ["--config", &file, "--log", "info"];
+        let serve = if named {
+            Serve::before(&devnet, &more)
+        } else {
+            let serve = Serve::start(&[&["--signer", &devnet.signer], &more[..]].concat());
+            serve.knows_models();
+            serve
+        };
         let place = { serve.server.introduction.lines() }
             .find_map(|line| line.split("rtmp://").nth(1)?.split('/').next());
         let rtmp = place.expect("a place for RTMP").to_owned();
@@ -52,7 +64,13 @@ impl Entry {
         }
     }
 
-    fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Whole {
+    pub(crate) fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Whole {
         let path = format!("{LIVE}/{path}");
         fetch(&self.serve.door, method, &path, headers, body.as_bytes())
     }
@@ -68,6 +86,26 @@ impl Entry {
             }
             assert!(Instant::now() < until, "{}", answer.text());
             thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Has a media server announce a stream. The status of the answer.
+    fn announce(&self, name: &str, query: &str) -> u16 {
+        let form = format!("source_id=a1&source_type=rtmpConn&query={query}");
+        let path = format!("{name}/start");
+        self.ask("POST", &path, &[URLENCODED], &form).status
+    }
+
+    /// The next line of the log with that text.
+    fn logged(&self, text: &str) -> String {
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let line = self.serve.server.said.recv_timeout(left);
+            let line = line.unwrap_or_else(|_| panic!("never said: {text}"));
+            if line.contains(text) {
+                return line;
+            }
         }
     }
 
@@ -133,6 +171,171 @@ fn a_stream_that_a_media_server_announces_is_started_changed_told_and_stopped() 
         (missing.status, missing.text()),
         (400, "Missing source_id\n")
     );
+}
+
+#[test]
+fn parameters_reach_the_model_as_they_came_and_long_ones_are_warned_of() {
+    let entry = Entry::start("");
+    assert_eq!(entry.announce("cam1", "pipeline%3Dnoop"), 200);
+    let long = format!("{{\"prompt\":\"{}\"}}", "x".repeat(40 << 10));
+    for params in ["{\"b\" : 1.10,\n \"a\":12345678901234567890123}", &long] {
+        let updated = entry.ask("POST", "cam1/update", &[], params);
+        assert_eq!((updated.status, updated.text()), (200, ""));
+        if params.len() > 32 << 10 {
+            entry.logged("parameters above 32 KiB");
+        }
+        // The runner tells of each byte that reached it.
+        let hash = livepeer_core::sign::keccak(&[params.as_bytes()]);
+        entry.logged(&hex::encode(&hash[..8]));
+    }
+}
+
+#[test]
+fn a_test_stream_goes_through_a_model_for_as_long_as_was_asked() {
+    let entry = Entry::start("");
+    let asked = |url: &str| format!("{{\"stream_url\":\"{url}\",\"duration_secs\":3}}");
+    let ours = format!("rtmp://{}/live/test", entry.rtmp);
+    for (method, body, status, text) in [
+        ("POST", asked(&ours), 405, None),
+        (
+            "PUT",
+            "x".to_owned(),
+            400,
+            Some("Failed to parse request body\n"),
+        ),
+        ("PUT", "{}".to_owned(), 400, Some("Missing stream url\n")),
+        (
+            "PUT",
+            asked("http://127.0.0.1/live"),
+            400,
+            Some("stream_url is not an address such as rtmp://host/app/name\n"),
+        ),
+        ("PUT", asked(&ours), 200, Some("")),
+    ] {
+        let answer = entry.ask(method, "smoketest", &[], &body);
+        assert_eq!(answer.status, status, "{body}");
+        assert!(
+            text.is_none_or(|text| answer.text() == text),
+            "{}",
+            answer.text()
+        );
+    }
+    let over = entry.logged("a live job is over");
+    for way in ["pictures_in=90", "pictures_out=90"] {
+        assert!(over.contains(way), "{over}");
+    }
+}
+
+#[test]
+fn the_output_is_there_for_players_of_hls_and_so_is_its_end() {
+    let entry = Entry::start("[media]\nhls = true\n");
+    let get = |path: &str| fetch(&entry.serve.door, "GET", path, &[], b"");
+    assert_eq!(get("/stream/test-out.m3u8").status, 404);
+    let body = format!(
+        "{{\"stream_url\":\"rtmp://{}/live/test\",\"duration_secs\":5}}",
+        entry.rtmp
+    );
+    assert_eq!(entry.ask("PUT", "smoketest", &[], &body).status, 200);
+    let until = Instant::now() + Duration::from_secs(60);
+    let master = loop {
+        let master = get("/stream/test-out.m3u8");
+        if master.status == 200 {
+            break master;
+        }
+        assert!(Instant::now() < until, "{}", master.text());
+        thread::sleep(Duration::from_millis(50));
+    };
+    assert_eq!(master.field("content-type"), Some("application/x-mpegURL"));
+    assert_eq!(master.field("access-control-allow-origin"), Some("*"));
+    let list = master
+        .text()
+        .lines()
+        .last()
+        .expect("a rendition")
+        .to_owned();
+    assert!(
+        master.text().contains("RESOLUTION=640x360"),
+        "{}",
+        master.text()
+    );
+    // The stream may be over by the time that its list is read, by its name alone.
+    let path = format!("/stream/{list}");
+    entry.logged("a live job is over");
+    let list = get(&path);
+    let wanted = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-TARGETDURATION:2\n#EXTINF:2.000,\n";
+    assert!(list.text().starts_with(wanted), "{}", list.text());
+    assert!(list.text().ends_with("#EXT-X-ENDLIST\n"), "{}", list.text());
+    let segments: Vec<_> = list
+        .text()
+        .lines()
+        .filter(|line| line.ends_with(".ts"))
+        .collect();
+    assert_eq!(segments.len(), 3, "{}", list.text());
+    for segment in segments {
+        let segment = get(segment);
+        assert_eq!(
+            (segment.status, segment.field("content-type")),
+            (200, Some("video/mp2t"))
+        );
+        assert!(segment.body.len() > 10_000 && segment.body.len() % 188 == 0);
+    }
+    assert_eq!(get(&path.replace("source", "other")).status, 404);
+}
+
+#[test]
+fn the_lists_of_orchestrators_hold_for_live_jobs_too() {
+    let devnet = Devnet::start(2, &[]);
+    let hosts: Vec<_> = { devnet.orchestrators.iter() }
+        .map(|url| {
+            url.trim_start_matches("https://")
+                .trim_end_matches('/')
+                .to_owned()
+        })
+        .collect();
+    let block = format!("[orchestrators]\nblock = [\"{}\"]\n", hosts[0]);
+    let entry = Entry::before(devnet, false, &block);
+    for name in ["cam1", "cam2"] {
+        assert_eq!(entry.announce(name, ""), 200);
+        let line = entry.logged("a live job runs");
+        assert!(line.contains(&hosts[1]), "{line}");
+    }
+    let port = |at: usize| hosts[at].rsplit(':').next().expect("a port");
+    assert_eq!(
+        entry.announce("cam3", &format!("orchestrator%3D{}", port(1))),
+        200
+    );
+    let line = entry.logged("a live job runs");
+    assert!(line.contains(&hosts[1]), "{line}");
+    // The hook waits until that is known.
+    assert_eq!(
+        entry.announce("cam4", &format!("orchestrator%3D{}", port(0))),
+        200
+    );
+    let nobody = |told: &Value| {
+        told["gateway_status"]["error"]["error_message"] == "no orchestrators available"
+    };
+    entry.status("cam4", nobody);
+}
+
+#[test]
+fn streams_go_on_while_the_gateway_shuts_down_and_new_ones_are_refused() {
+    let drain = "[serve]\ndrain_grace = \"1s\"\ndrain = \"1s\"\ndrain_live = \"2m\"\n";
+    let mut entry = Entry::start(drain);
+    let _sender = entry.publish();
+    entry.status("key", is_online);
+    signal(entry.serve.server.running.0.id(), "TERM");
+    let until = Instant::now() + Duration::from_secs(60);
+    // One that makes no sense, so that none begins meanwhile.
+    while entry.ask("POST", "cam1/start", &[URLENCODED], "").status != 503 {
+        assert!(Instant::now() < until, "new streams are taken");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let updated = entry.ask("POST", "key/update", &[], "{\"a\":1}");
+    assert_eq!(updated.status, 200, "{}", updated.text());
+    entry.status("key", is_online);
+    assert_eq!(entry.ask("POST", "key/stop", &[], "").status, 200);
+    let ended = entry.serve.server.running.wait(Duration::from_secs(60));
+    assert!(ended.success(), "{ended}");
 }
 
 #[test]

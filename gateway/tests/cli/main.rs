@@ -21,6 +21,8 @@ mod live_clients;
 mod outputs;
 #[path = "../support/process.rs"]
 mod process;
+#[cfg(unix)]
+mod rows;
 mod run;
 #[cfg(unix)]
 mod serve;
