@@ -15,7 +15,7 @@
 #   8  memory at rest
 #
 # On a machine that does other work, too, RUN='chrt -f 10' (as root) lets what is measured go first; FIRST_PORT moves the
-# ports.
+# ports. PROFILE=dist measures what is shipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-8}
@@ -23,8 +23,9 @@ rounds=${2:-3}
 first=${FIRST_PORT:-18935}
 read -ra run <<<"${RUN:-}"
 
-cargo build --release --quiet --workspace --bin livepeer-gateway --example front_load --example front_mock
-bin=${CARGO_TARGET_DIR:-$PWD/target}/release
+profile=${PROFILE:-release}
+cargo build --profile "$profile" --quiet --workspace --bin livepeer-gateway --example front_load --example front_mock
+bin=${CARGO_TARGET_DIR:-$PWD/target}/$profile
 work=$(mktemp -d)
 started=()
 end() {

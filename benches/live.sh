@@ -8,7 +8,7 @@
 # run that tells of more than 5 % steal is thrown away.
 #
 # On a machine that does other work, too, RUN='chrt -f 10' (as root) lets what is measured go first; FIRST_PORT moves the
-# ports, THREADS gives `serve` more than one.
+# ports, THREADS gives `serve` more than one. PROFILE=dist measures what is shipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-20}
@@ -16,8 +16,9 @@ streams=${2:-50}
 minutes=${3:-0}
 read -ra run <<<"${RUN:-}"
 
-cargo build --release --quiet --workspace --bin livepeer-gateway --example live_load
-bin=${CARGO_TARGET_DIR:-$PWD/target}/release
+profile=${PROFILE:-release}
+cargo build --profile "$profile" --quiet --workspace --bin livepeer-gateway --example live_load
+bin=${CARGO_TARGET_DIR:-$PWD/target}/$profile
 work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT
 
