@@ -6,6 +6,7 @@
 use alloc::collections::BTreeMap;
 use core::time::Duration;
 
+use crate::currency::WEI_PER_ETH;
 use crate::money::Wei;
 use crate::sign::Address;
 use crate::time::Time;
@@ -71,7 +72,6 @@ impl ChainView {
     /// A view for development: everybody is funded, and nothing moves but what is pushed.
     #[must_use]
     pub fn development() -> Self {
-        const ETHER: u64 = 1_000_000_000_000_000_000;
         Self {
             l1_block: 1_000,
             round: 100,
@@ -83,8 +83,8 @@ impl ChainView {
             senders: BTreeMap::new(),
             read_at: None,
             anyone: Some(SenderInfo {
-                deposit: Wei::from(10 * ETHER),
-                reserve_remaining: Wei::from(10 * ETHER),
+                deposit: Wei::from(10 * WEI_PER_ETH),
+                reserve_remaining: Wei::from(10 * WEI_PER_ETH),
                 ..SenderInfo::default()
             }),
         }

@@ -104,11 +104,42 @@ impl PriceTag {
     }
 }
 
+/// The answer of a price feed: how much of one currency one unit of the other is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Feed {
+    /// Dollars for one ether.
+    UsdPerEth(BigRational),
+    /// Ether for one dollar.
+    EthPerUsd(BigRational),
+}
+
+impl Feed {
+    /// Dollars in wei, exactly. `None` if the feed says that ether is worth nothing.
+    #[must_use]
+    pub fn wei(&self, usd: &BigRational) -> Option<Amount> {
+        let wei_per_eth = BigInt::from(WEI_PER_ETH);
+        match self {
+            Self::UsdPerEth(price) if price.is_positive() => {
+                Some(Amount::from(usd * wei_per_eth / price))
+            }
+            Self::EthPerUsd(price) if price.is_positive() => {
+                Some(Amount::from(usd * price * wei_per_eth))
+            }
+            _ => None,
+        }
+    }
+
+    /// The price of a dollar in wei, likewise.
+    #[must_use]
+    pub fn wei_per_usd(&self) -> Option<Amount> {
+        self.wei(&BigRational::one())
+    }
+}
+
 /// The price of a dollar in wei, from that of an ETH in dollars; `None` if that is not a decimal above zero.
 #[must_use]
 pub fn wei_per_usd(usd_per_eth: &str) -> Option<Amount> {
-    let usd = decimal(usd_per_eth).filter(BigRational::is_positive)?;
-    Some((BigRational::from_integer(WEI_PER_ETH.into()) / usd).into())
+    Feed::UsdPerEth(decimal(usd_per_eth)?).wei_per_usd()
 }
 
 /// An amount in dollars with nine places, rounded up: what is dearer than nothing is not shown as nothing. The price of a

@@ -21,7 +21,7 @@ use num_rational::BigRational;
 use num_traits::ToPrimitive as _;
 
 use super::DOING;
-use crate::currency::WEI_PER_ETH;
+use crate::currency::{Feed, WEI_PER_ETH};
 use crate::error::{Cause, Failure, Party, Reason};
 use crate::exchange::{Bounds, Exchange, Reply};
 use crate::http::{Body, In, Method, Request, Trust, Url};
@@ -268,15 +268,16 @@ impl PriceFeed {
         let round = read_feed_round(round)?;
         self.rest();
         let updated_at = Time::from_secs(round.updated_at);
-        let why = match round.answer.as_ref() {
+        let price = round.answer.as_ref();
+        let why = match price.and_then(|answer| pair.price(answer).wei_per_usd()) {
             None => "its answer is not above zero",
             Some(_) if round.answered_in < round.round => "its answer is of an earlier round",
             Some(_) if updated_at > self.now + AHEAD => "its answer is of a time to come",
-            Some(answer) => {
+            Some(wei_per_usd) => {
                 let last = self.reading.as_ref();
                 if last.is_none_or(|last| last.updated_at < updated_at) {
                     self.priced(Reading {
-                        wei_per_usd: pair.wei_per_usd(answer),
+                        wei_per_usd,
                         updated_at,
                     });
                 }
@@ -419,15 +420,13 @@ impl Pair {
         }
     }
 
-    /// The price of a dollar in wei; the answer is not zero.
-    fn wei_per_usd(self, answer: &BigInt) -> Amount {
-        let scale = BigInt::from(10).pow(self.decimals);
-        let wei = BigInt::from(WEI_PER_ETH);
-        let ratio = if self.of_a_dollar {
-            BigRational::new(answer * wei, scale)
+    /// The price that an answer says.
+    fn price(self, answer: &BigInt) -> Feed {
+        let price = BigRational::new(answer.clone(), BigInt::from(10).pow(self.decimals));
+        if self.of_a_dollar {
+            Feed::EthPerUsd(price)
         } else {
-            BigRational::new(scale * wei, answer.clone())
-        };
-        ratio.into()
+            Feed::UsdPerEth(price)
+        }
     }
 }

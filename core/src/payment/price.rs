@@ -11,35 +11,6 @@ use num_traits::{One, Signed, ToPrimitive as _, Zero};
 use crate::money::{Amount, Price};
 use crate::units::{PIXELS_PER_SECOND, Unit};
 
-/// A price feed's answer: how much of one currency one unit of the other is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Feed {
-    /// Dollars for one ether.
-    UsdPerEth(BigRational),
-    /// Ether for one dollar.
-    EthPerUsd(BigRational),
-}
-
-fn wei_per_eth() -> BigInt {
-    BigInt::from(1_000_000_000_000_000_000_u64)
-}
-
-impl Feed {
-    /// Dollars in wei, exactly. `None` if the feed says that ether is worth nothing.
-    #[must_use]
-    pub fn wei(&self, usd: &BigRational) -> Option<Amount> {
-        match self {
-            Self::UsdPerEth(price) if price.is_positive() => {
-                Some(Amount::from(usd * wei_per_eth() / price))
-            }
-            Self::EthPerUsd(price) if price.is_positive() => {
-                Some(Amount::from(usd * price * wei_per_eth()))
-            }
-            _ => None,
-        }
-    }
-}
-
 /// Whole wei per unit that a live runner advertises for its price in wei: per hour for what is metered, per use
 /// for [`Unit::Fixed`]. `None` below one wei.
 #[must_use]

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use livepeer_core::chain::{ChainView, SenderInfo};
+use livepeer_core::currency::Feed;
 use livepeer_core::money::{Amount, Price, Wei};
 use livepeer_core::payment::byoc::tickets_for_cost;
 use livepeer_core::payment::ledger::{AccountId, Balances, Completion, SenderBalance, min_credit};
-use livepeer_core::payment::price::{
-    Feed, at_most_doubled, auto_adjusted, runner_price, to_thousandths,
-};
+use livepeer_core::payment::price::{at_most_doubled, auto_adjusted, runner_price, to_thousandths};
 use livepeer_core::payment::quote::{Bound, Economics, max_float, reserve_alloc};
 use livepeer_core::payment::sender::{SenderLimits, check_params};
 use livepeer_core::payment::ticket::{expected_value, pad32, recipient_rand_hash};

@@ -3,9 +3,9 @@
 use livepeer_core::http::{Out, Response, Url};
 use livepeer_core::money::Amount;
 use livepeer_core::payment::Unit;
+use livepeer_core::payment::price::runner_price;
 use livepeer_core::sign::keccak;
 use livepeer_core::trickle::ContentType;
-use livepeer_core::units::PIXELS_PER_SECOND;
 use livepeer_core::wire::app::registration::{
     ChannelInfo, HEARTBEAT_INTERVAL, HEARTBEAT_TTL, Heartbeat, MAX_CHANNELS, Registered,
     SessionNews, StatedPrice, channels_answer,
@@ -425,19 +425,22 @@ fn priced(stated: &StatedPrice, wei_per_usd: Option<u64>) -> Result<Option<AppPr
         "usd" | "" => i128::from(wei_per_usd.ok_or("no price of a dollar is known")?),
         _ => return Err(format!("unknown currency {:?}", stated.currency)),
     };
-    let (unit, units) = match stated.unit.as_str() {
-        "hour" | "" => (Unit::Seconds, 3600),
-        "720p" => (Unit::PixelSeconds, 3600 * i128::from(PIXELS_PER_SECOND)),
+    // Of the others the price is for one unit, as for one use.
+    let (unit, divided_as) = match stated.unit.as_str() {
+        "hour" | "" => (Unit::Seconds, Unit::Seconds),
+        "720p" => (Unit::PixelSeconds, Unit::PixelSeconds),
         other => match Unit::from_advertised(other) {
-            Some(unit) => (unit, 1),
+            Some(unit) => (unit, Unit::Fixed),
             None => return Err(format!("unknown unit {other:?}")),
         },
     };
-    let wei = parts.checked_mul(wei_per).map(|wei| wei / PARTS / units);
-    let wei = wei
-        .and_then(|wei| i64::try_from(wei).ok())
-        .filter(|wei| *wei > 0);
-    let wei = wei.ok_or("converted live runner price must be at least one wei")?;
+    let wei = parts
+        .checked_mul(wei_per)
+        .and_then(|wei| Amount::ratio(wei, PARTS));
+    let price = wei.and_then(|wei| runner_price(&wei, divided_as));
+    let wei = price
+        .ok_or("converted live runner price must be at least one wei")?
+        .wei();
     Ok(Some(AppPrice { wei, unit }))
 }
 
