@@ -20,18 +20,17 @@ use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::ToPrimitive as _;
 
-use super::DOING;
 use crate::currency::{Feed, WEI_PER_ETH};
-use crate::error::{Cause, Failure, Party, Reason};
-use crate::exchange::{Bounds, Exchange, Reply};
-use crate::http::{Body, In, Method, Request, Trust, Url};
+use crate::error::{Cause, Failure};
+use crate::exchange::{Exchange, Reply};
+use crate::http::{In, Trust, Url};
 use crate::machine::{EffectId, Input, Machine, Outbox, Output, earlier};
 use crate::money::Amount;
 use crate::sign::Address;
 use crate::time::Time;
+use crate::wire::WireError;
 use crate::wire::ethereum::{call, read_feed_round, read_text, read_u64};
-use crate::wire::jsonrpc::{Ask, Asking, BatchLimit, MAX_ANSWER_BYTES, Told};
-use crate::wire::{WireError, error_words};
+use crate::wire::jsonrpc::{Ask, Asking, BatchLimit, Told};
 
 /// A price that is older than this is told to be stale: feeds are silent for a day at most.
 pub const STALE: Duration = Duration::from_secs(24 * 3600);
@@ -191,22 +190,10 @@ impl PriceFeed {
 
     /// Asks what is left to ask.
     fn ask_on(&mut self, asking: Asking) {
-        let url = self.config.endpoints[self.at].clone();
-        let request = Request::new(Method::Post, url)
-            .header("content-type", "application/json")
-            .trust(self.config.trust)
-            .body(Body::Full(asking.body(self.limits[self.at])));
-        let bounds = Bounds {
-            doing: DOING,
-            what: "the answer in bytes",
-            limit: MAX_ANSWER_BYTES,
-            within: WITHIN,
-            redirects: false,
-        };
-        self.state = State::Asking {
-            asking,
-            exchange: Exchange::start(&mut self.out, self.now, request, bounds),
-        };
+        let to = (&self.config.endpoints[self.at], self.config.trust, WITHIN);
+        let limit = self.limits[self.at];
+        let exchange = super::ask(&mut self.out, self.now, to, &asking, limit);
+        self.state = State::Asking { asking, exchange };
     }
 
     fn answered(&mut self, mut asking: Asking, reply: &Reply) {
@@ -215,12 +202,7 @@ impl PriceFeed {
             if asking.refused(limit, reply.status) {
                 return self.ask_on(asking);
             }
-            return self.endpoint_failed(Cause::Refused {
-                doing: DOING,
-                status: reply.status,
-                reason: Reason::Other,
-                text: error_words(&reply.body),
-            });
+            return self.endpoint_failed(super::refusal(reply));
         }
         match asking.answered(limit, &reply.body) {
             Ok(None) => self.ask_on(asking),
@@ -315,9 +297,7 @@ impl PriceFeed {
     }
 
     fn endpoint_failed(&mut self, cause: Cause) {
-        // Keys are part of paths, and of queries.
-        let who = Party::Chain(self.config.endpoints[self.at].with_path("/"));
-        let failure = Failure::new(who, cause);
+        let failure = super::failure(&self.config.endpoints[self.at], cause);
         self.out.event(Event::EndpointFailed(failure));
         self.at = (self.at + 1) % self.config.endpoints.len();
         self.failed += 1;

@@ -18,20 +18,19 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::DOING;
 use crate::chain::ChainView;
-use crate::error::{Cause, Failure, Party, Reason};
-use crate::exchange::{Bounds, Exchange, Reply};
-use crate::http::{Body, In, Method, Request, Trust, Url};
+use crate::error::{Cause, Failure};
+use crate::exchange::{Exchange, Reply};
+use crate::http::{In, Trust, Url};
 use crate::machine::{EffectId, Input, Machine, Outbox, Output, earlier};
 use crate::sign::Address;
 use crate::time::Time;
+use crate::wire::WireError;
 use crate::wire::ethereum::{
     CHAIN_ID, CONTROLLER, call, get_contract, get_sender_info, read_contract, read_hash,
     read_sender_info, read_u64,
 };
-use crate::wire::jsonrpc::{self, Ask, Asking, BatchLimit, MAX_ANSWER_BYTES, Told};
-use crate::wire::{WireError, error_words};
+use crate::wire::jsonrpc::{self, Ask, Asking, BatchLimit, Told};
 
 /// A reading older than this is not news any more: a few blocks have gone by unseen.
 pub const FRESH: Duration = Duration::from_secs(60);
@@ -233,21 +232,12 @@ impl ChainWatch {
     /// Asks what is left to ask.
     fn ask_on(&mut self, question: Question, asking: Asking) {
         let Endpoint { url, limit, .. } = &self.endpoints[self.at];
-        let request = Request::new(Method::Post, url.clone())
-            .header("content-type", "application/json")
-            .trust(self.config.trust)
-            .body(Body::Full(asking.body(*limit)));
-        let bounds = Bounds {
-            doing: DOING,
-            what: "the answer in bytes",
-            limit: MAX_ANSWER_BYTES,
-            within: self.config.within,
-            redirects: false,
-        };
+        let to = (url, self.config.trust, self.config.within);
+        let exchange = super::ask(&mut self.out, self.now, to, &asking, *limit);
         self.state = State::Asking {
             question,
             asking,
-            exchange: Exchange::start(&mut self.out, self.now, request, bounds),
+            exchange,
         };
     }
 
@@ -288,12 +278,7 @@ impl ChainWatch {
             let pause = retry_after.unwrap_or(doubled.min(MAX_BACK_OFF));
             endpoint.rests_until = self.now + pause;
         }
-        self.failed(Cause::Refused {
-            doing: DOING,
-            status,
-            reason: Reason::Other,
-            text: error_words(&reply.body),
-        });
+        self.failed(super::refusal(reply));
     }
 
     /// Takes an answer; the next question, or `None` if the view is complete.
@@ -351,10 +336,8 @@ impl ChainWatch {
     }
 
     fn failed(&mut self, cause: Cause) {
-        // Keys are part of paths, and of queries.
-        let who = Party::Chain(self.endpoints[self.at].url.with_path("/"));
-        self.out
-            .event(Event::EndpointFailed(Failure::new(who, cause)));
+        let failure = super::failure(&self.endpoints[self.at].url, cause);
+        self.out.event(Event::EndpointFailed(failure));
         self.contracts = None;
         self.failed += 1;
         self.at = (self.at + 1) % self.endpoints.len();
