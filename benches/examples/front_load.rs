@@ -27,6 +27,7 @@ use std::time::{Duration, Instant, SystemTime};
 use front_load::connection::{Connection, Target};
 use livepeer_benches::front;
 use livepeer_benches::process::{Usage, steal};
+use livepeer_benches::times::quantile;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -148,12 +149,6 @@ fn ask(connection: &mut Connection, request: &[u8], expected: &str) -> Result<Du
         return Err(format!("status {status}, the words {found} times: {text}").into());
     }
     Ok(took)
-}
-
-/// The value that such a share of all stays below.
-fn quantile(sorted: &[Duration], share: f64) -> Duration {
-    let at = ((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1));
-    sorted.get(at).copied().unwrap_or_default()
 }
 
 fn micros(time: Duration) -> f64 {

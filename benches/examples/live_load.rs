@@ -31,9 +31,10 @@ use live_load::clip::{Clip, nanos};
 use live_load::gateway::Gateway;
 use live_load::peer::{Part, Peer};
 use live_load::sender::{Sender, Way};
-use live_load::tally::{Stream, lock, quantile};
+use live_load::tally::{Stream, lock};
 use live_load::{churn, model};
 use livepeer_benches::process::{Usage, steal};
+use livepeer_benches::times::quantile;
 use tokio::time::{sleep, timeout};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;

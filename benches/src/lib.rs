@@ -6,3 +6,4 @@ pub mod front;
 pub mod index;
 pub mod payment;
 pub mod process;
+pub mod times;

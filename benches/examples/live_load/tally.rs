@@ -60,9 +60,3 @@ pub(crate) struct Stream {
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// The value that such a share of all stays below.
-pub(crate) fn quantile(sorted: &[Duration], share: f64) -> Duration {
-    let at = ((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1));
-    sorted.get(at).copied().unwrap_or_default()
-}
