@@ -17,7 +17,7 @@ mod headers;
 mod reach;
 mod url;
 
-pub use headers::Headers;
+pub use headers::{Headers, is_of_connection};
 pub use reach::{Forbidden, Kind, Rule};
 pub use url::{BadUrl, MAX_URL_BYTES, Reach, Url};
 

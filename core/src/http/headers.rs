@@ -51,6 +51,24 @@ impl Headers {
     }
 }
 
+/// Whether a field of that name, in lower case, is of one connection alone (RFC 9110, 7.6.1), whatever `Connection` names
+/// besides.
+#[must_use]
+pub fn is_of_connection(name: &str) -> bool {
+    const OF_CONNECTION: [&str; 9] = [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    OF_CONNECTION.contains(&name)
+}
+
 /// Fields whose values are shown in logs. All others may carry a secret: an authorization, a payment, a token.
 const SHOWN: [&str; 6] = [
     "accept",

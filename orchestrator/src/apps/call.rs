@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use livepeer_core::http::{Headers, Out};
+use livepeer_core::http::{Headers, Out, is_of_connection};
 use livepeer_core::wire::app::registration::SessionControl;
 use livepeer_core::wire::app::{
     ROUTE_HEADER, SESSION_CONTROL_HEADER, SESSION_HEADER, SESSION_TOKEN_HEADER,
@@ -233,17 +233,6 @@ fn from_app(from: &Headers) -> Headers {
 
 /// The fields that are not of one connection alone.
 fn end_to_end(headers: &Headers) -> impl Iterator<Item = (&str, &str)> {
-    const OF_CONNECTION: [&str; 9] = [
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ];
     let named = headers.get("connection").unwrap_or("");
     let named: Vec<String> = named
         .split(',')
@@ -251,7 +240,7 @@ fn end_to_end(headers: &Headers) -> impl Iterator<Item = (&str, &str)> {
         .collect();
     headers
         .iter()
-        .filter(move |(name, _)| !OF_CONNECTION.contains(name) && !named.iter().any(|n| n == name))
+        .filter(move |(name, _)| !is_of_connection(name) && !named.iter().any(|n| n == name))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::error::{WireError, cut};
 use super::json::Fields;
 use super::runner::Runner;
-use crate::http::{Headers, Url};
+use crate::http::{Headers, Url, is_of_connection};
 
 /// Where an orchestrator lists its runners.
 pub const DISCOVERY_PATH: &str = "/discovery";
@@ -241,22 +241,9 @@ pub fn is_session_over(status: u16, body: &[u8]) -> bool {
 /// Whether a header field goes from a client on to an app: not what names us, pays for us or frames the message.
 #[must_use]
 pub fn passes(name: &str) -> bool {
-    const OURS: [&str; 13] = [
-        "connection",
-        "content-length",
-        "expect",
-        "forwarded",
-        "host",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ];
-    !name.starts_with("livepeer-")
+    const OURS: [&str; 4] = ["content-length", "expect", "forwarded", "host"];
+    !is_of_connection(name)
+        && !name.starts_with("livepeer-")
         && !name.starts_with("x-forwarded-")
         && name != "livepeer"
         && !OURS.contains(&name)
