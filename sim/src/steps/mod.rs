@@ -3,6 +3,7 @@
 //! Property tests draw steps, fuzzers read them from bytes, a failing list of them is a regression test. Players
 //! check what holds after each step and at the end, and panic if it does not.
 
+mod answer;
 pub mod app;
 pub mod batch;
 pub mod bridge;

@@ -23,6 +23,7 @@ use livepeer_core::{Effect, EffectId, Input, Machine, Pipeline, Time};
 use livepeer_proto::net;
 
 use super::Reel;
+use super::answer::Answer;
 use super::reel::nth;
 use crate::Key;
 use crate::{Driven, Exchanges};
@@ -30,18 +31,13 @@ use livepeer_orchestrator::{BatchModel, Config, Event, ModelConfig, Orchestrator
 use step::quirks;
 
 /// State of an exchange: its purpose, and how far its answer is.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Exchange {
     hello: bool,
     start: bool,
     /// Batch work, and whether its request names no model: then its handler dies before it takes a slot.
     batch: Option<bool>,
-    status: Option<u16>,
-    stream: bool,
-    over: bool,
-    body: Vec<u8>,
-    /// The bytes of the body that the peer has not taken yet.
-    unsent: usize,
+    answer: Answer,
 }
 
 /// Plays steps against an orchestrator.
@@ -176,8 +172,7 @@ impl Player {
                 if let Some(id) = self.exchange(*which)
                     && let Some(exchange) = self.exchanges.get_mut(&id)
                 {
-                    let taken = exchange.unsent.saturating_sub(usize::from(*less));
-                    exchange.unsent -= taken;
+                    let taken = exchange.answer.taken(usize::from(*less));
                     self.http(id, In::Sent(taken));
                 }
             }
@@ -459,19 +454,7 @@ impl Player {
     fn request(&mut self, request: Request) -> EffectId {
         let id = EffectId::by_peer(self.minted);
         self.minted += 1;
-        self.exchanges.insert(
-            id,
-            Exchange {
-                hello: false,
-                start: false,
-                batch: None,
-                status: None,
-                stream: false,
-                over: false,
-                body: Vec::new(),
-                unsent: 0,
-            },
-        );
+        self.exchanges.insert(id, Exchange::default());
         self.open.push(id);
         self.http(id, In::Request(request));
         id
@@ -488,39 +471,13 @@ impl Player {
             .get_mut(&id)
             .expect("only who asked is answered");
         match step {
-            Out::Reply(head) => {
-                assert!(exchange.status.is_none(), "one answer for each request");
-                exchange.status = Some(head.status);
-                match head.body {
-                    Body::Stream => exchange.stream = true,
-                    Body::Full(bytes) => {
-                        exchange.body = bytes.to_vec();
-                        exchange.over = true;
-                    }
-                    Body::Pieces(pieces) => {
-                        exchange.body = pieces.concat();
-                        exchange.over = true;
-                    }
-                    Body::Empty => exchange.over = true,
-                }
-            }
-            Out::Data(bytes) => {
-                assert!(exchange.stream && !exchange.over, "bytes belong to a body");
-                exchange.unsent += bytes.len();
-                exchange.body.extend_from_slice(&bytes);
-            }
-            Out::End(_) => {
-                assert!(exchange.stream && !exchange.over, "a body ends once");
-                exchange.over = true;
-            }
             Out::Abort if exchange.batch.is_some() => {
                 self.died += u32::from(exchange.batch == Some(false));
-                exchange.over = true;
+                exchange.answer.over = true;
             }
-            Out::Abort | Out::Pause | Out::Resume | Out::Report => {}
-            Out::Request(_) => panic!("an orchestrator calls nobody"),
+            step => exchange.answer.take(step),
         }
-        if exchange.over {
+        if exchange.answer.over {
             self.open.retain(|open| *open != id);
             self.answered(id);
         }
@@ -530,14 +487,14 @@ impl Player {
         let Some(exchange) = self.exchanges.get(&id) else {
             return;
         };
-        if exchange.hello && exchange.body.len() > 5 {
-            let raw = Bytes::copy_from_slice(&exchange.body[5..]);
+        if exchange.hello && exchange.answer.body.len() > 5 {
+            let raw = Bytes::copy_from_slice(&exchange.answer.body[5..]);
             let info = OrchestratorInfo::decode(raw).expect("what it says can be read");
             self.quotes.push(info);
         }
-        if exchange.start && exchange.status == Some(200) {
+        if exchange.start && exchange.answer.status == Some(200) {
             let url = Url::parse("https://orch:8935").expect("a URL");
-            let channels = Channels::from_json(&exchange.body, &url).expect("all channels");
+            let channels = Channels::from_json(&exchange.answer.body, &url).expect("all channels");
             self.sessions.push(channels);
         }
     }

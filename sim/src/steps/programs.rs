@@ -29,21 +29,10 @@ use livepeer_orchestrator::{
 };
 
 use super::Reel;
+use super::answer::Answer;
 use super::reel::nth;
 use crate::{Driven, Exchanges, Key};
 use step::quirks;
-
-/// An answer to a peer, so far.
-#[derive(Debug, Default)]
-struct Answer {
-    path: String,
-    status: Option<u16>,
-    stream: bool,
-    over: bool,
-    body: Vec<u8>,
-    /// The bytes of the body that the peer has not taken yet.
-    unsent: usize,
-}
 
 /// Plays steps against an orchestrator.
 pub struct Player {
@@ -52,7 +41,8 @@ pub struct Player {
     machine: Orchestrator,
     payer: Key,
     paid: bool,
-    answers: BTreeMap<EffectId, Answer>,
+    /// The path of each request, and its answer.
+    answers: BTreeMap<EffectId, (String, Answer)>,
     open: Vec<EffectId>,
     minted: u64,
     unsaved: Vec<EffectId>,
@@ -228,10 +218,9 @@ impl Player {
             Step::Program(which, what) => self.program(which, what),
             Step::Take(which, less) => {
                 if let Some(id) = self.exchange(which)
-                    && let Some(answer) = self.answers.get_mut(&id)
+                    && let Some((_, answer)) = self.answers.get_mut(&id)
                 {
-                    let taken = answer.unsent.saturating_sub(usize::from(less));
-                    answer.unsent -= taken;
+                    let taken = answer.taken(usize::from(less));
                     self.http(id, In::Sent(taken));
                 }
             }
@@ -562,11 +551,8 @@ impl Player {
     fn request(&mut self, request: Request) -> EffectId {
         let id = EffectId::by_peer(self.minted);
         self.minted += 1;
-        let answer = Answer {
-            path: request.url.path().to_owned(),
-            ..Answer::default()
-        };
-        self.answers.insert(id, answer);
+        let path = request.url.path().to_owned();
+        self.answers.insert(id, (path, Answer::default()));
         self.open.push(id);
         self.http(id, In::Request(request));
         id
@@ -579,34 +565,13 @@ impl Player {
 
     /// The orchestrator says something to a peer.
     fn answer(&mut self, id: EffectId, step: Out) {
-        let answer = self
+        let (_, answer) = self
             .answers
             .get_mut(&id)
             .expect("only who asked is answered");
         match step {
-            Out::Reply(head) => {
-                assert!(answer.status.is_none(), "one answer for each request");
-                answer.status = Some(head.status);
-                match head.body {
-                    Body::Stream => answer.stream = true,
-                    Body::Full(bytes) => {
-                        answer.body = bytes.to_vec();
-                        answer.over = true;
-                    }
-                    Body::Pieces(_) | Body::Empty => answer.over = true,
-                }
-            }
-            Out::Data(bytes) => {
-                assert!(answer.stream && !answer.over, "bytes belong to a body");
-                answer.unsent += bytes.len();
-            }
-            Out::End(_) => {
-                assert!(answer.stream && !answer.over, "a body ends once");
-                answer.over = true;
-            }
             Out::Abort => answer.over = true,
-            Out::Pause | Out::Resume | Out::Report => {}
-            Out::Request(_) => panic!("a peer's exchange is not opened again"),
+            step => answer.take(step),
         }
         if answer.over {
             self.open.retain(|open| *open != id);
@@ -615,10 +580,7 @@ impl Player {
     }
 
     fn answered(&mut self, id: EffectId) {
-        let Some(Answer {
-            path, status, body, ..
-        }) = self.answers.get(&id)
-        else {
+        let Some((path, Answer { status, body, .. })) = self.answers.get(&id) else {
             return;
         };
         match (status, &**path) {
