@@ -447,6 +447,9 @@ const TEST: &[&str] = &[
     "sine=sample_rate=48000",
     "-t",
     "4",
+];
+/// How ffmpeg encodes pictures as live senders do.
+pub(crate) const VIDEO: [&str; 10] = [
     "-c:v",
     "libx264",
     "-profile:v",
@@ -457,8 +460,6 @@ const TEST: &[&str] = &[
     "30",
     "-pix_fmt",
     "yuv420p",
-    "-ac",
-    "2",
 ];
 /// The pictures in it.
 const PICTURES: usize = 120;
@@ -499,7 +500,10 @@ fn ffmpeg_sends_and_every_picture_goes_through_the_model() {
         ("cam3", "flv", "aac", drawn, 2),
     ] {
         let mut sender = Command::new(&program);
-        sender.args(TEST).args(["-c:a", sound, "-f", form, &url]);
+        sender
+            .args(TEST)
+            .args(VIDEO)
+            .args(["-ac", "2", "-c:a", sound, "-f", form, &url]);
         output(&mut sender).unwrap_or_else(|said| panic!("{name}: {said}"));
         let mut said = entry.serve.server.said.iter();
         let over = said

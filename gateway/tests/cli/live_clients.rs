@@ -1,7 +1,7 @@
 //! Senders and viewers of others, unchanged, against `serve` on a development network: every picture that is sent is
 //! decoded by all who watch, and sound is in step.
 //!
-//! They are installed by name from the package registries, which takes minutes, so only where `LIVEPEER_CLIENTS=1` asks
+//! Senders and viewers are installed by name from the package registries, which takes minutes, so only where `LIVEPEER_CLIENTS=1` asks
 //! for it; one that cannot be had is told. With `LIVEPEER_CLIENTS=required` that fails the test.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::clients::{GATEWAY, install, node, output, python, scripts, tell};
 use crate::files::Folder;
-use crate::ingest::{Entry, LIVE};
+use crate::ingest::{Entry, LIVE, VIDEO};
 use crate::process::Running;
 
 /// The packages of Python that bring ffmpeg 9, aiortc, and what Livepeer's own client needs.
@@ -163,20 +163,6 @@ impl Programs {
     }
 }
 
-/// How ffmpeg encodes pictures as live senders do.
-const VIDEO: [&str; 10] = [
-    "-c:v",
-    "libx264",
-    "-profile:v",
-    "baseline",
-    "-tune",
-    "zerolatency",
-    "-g",
-    "30",
-    "-pix_fmt",
-    "yuv420p",
-];
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sender {
     OldFfmpeg,
@@ -285,7 +271,7 @@ fn line_with(said: &Receiver<String>, words: &[&str]) -> String {
     }
 }
 
-/// One stream: its sender, everybody who watches, and the faults of what they saw.
+/// Carries a stream from its sender to everybody who watches. The faults of what they saw.
 fn carry(programs: &Programs, entry: &Entry, kind: Sender, at: usize) -> Option<Vec<String>> {
     let name = format!("cam{at}");
     let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
