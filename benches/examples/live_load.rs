@@ -148,10 +148,10 @@ impl Load {
 /// The times that joining took.
 #[derive(Default)]
 struct Joins {
-    /// Of a sender: to its answer, and to its connection.
+    /// A sender's: to its answer, and to its connection.
     answered: Vec<Duration>,
     connected: Vec<Duration>,
-    /// Of a viewer: to its answer, and to its first picture.
+    /// A viewer's: to its answer, and to its first picture.
     watching: Vec<Duration>,
     first: Vec<Duration>,
 }

@@ -11,7 +11,7 @@ pub struct Usage {
     pub cpu: Duration,
     /// Bytes in memory now.
     pub resident: u64,
-    /// Of those, the bytes that no file backs.
+    /// Bytes in memory now that no file backs.
     pub anonymous: u64,
     /// Bytes in memory at most so far.
     pub most: u64,

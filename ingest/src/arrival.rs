@@ -1,7 +1,7 @@
 //! Counts of what arrives of a peer's packets: how many, how many are missing, and how evenly (RFC 3550, A.1, A.3, A.8).
 //!
-//! They are read from the heads of datagrams that came by a session's own addresses, before anything has checked them,
-//! so that packets that are repaired later count as lost, as in the reference. Nothing is decided by them.
+//! The heads of datagrams are read that came by a session's own addresses, before anything has checked them, so that packets
+//! that are repaired later count as lost, as in the reference. Nothing is decided by the counts.
 
 use std::time::Duration;
 

@@ -155,7 +155,7 @@ pub(crate) struct Peer {
     /// The local address that the engine believes in, one a family.
     ours: Vec<SocketAddr>,
     tracks: Vec<Track>,
-    /// Of each payload type of a sender's video: the engine joins each on its own.
+    /// The fragments of each payload type of a sender's video: the engine joins each on its own.
     fragments: Vec<(Pt, Fragments)>,
     arrival: Arrival,
     hello: Hello,

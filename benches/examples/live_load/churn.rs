@@ -31,7 +31,7 @@ struct Counts {
     senders: AtomicU64,
     viewers: AtomicU64,
     pictures: AtomicU64,
-    /// Of those, which could not join.
+    /// Senders and viewers that could not join.
     refused: AtomicU64,
 }
 

@@ -1,6 +1,6 @@
 //! Clients of others, unchanged, against `serve` on a development network.
 //!
-//! They are installed by name from the package registries, which takes minutes, so only where `LIVEPEER_CLIENTS=1` asks
+//! Clients are installed by name from the package registries, which takes minutes, so only where `LIVEPEER_CLIENTS=1` asks
 //! for it; one that cannot be installed is told. With `LIVEPEER_CLIENTS=required` it fails the test.
 
 use std::io::Write as _;
