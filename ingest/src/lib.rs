@@ -8,6 +8,7 @@ mod fragments;
 pub mod port;
 pub mod rtmp;
 pub mod sdp;
+mod session;
 mod webrtc;
 mod whep;
 pub mod whip;

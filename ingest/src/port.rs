@@ -32,7 +32,8 @@ use crate::whep::{Stream, Viewer};
 use crate::whip::{Patience, Said, Whip};
 
 pub use self::doors::{Call, Denied, Door, MAX_FRAGMENT};
-pub use crate::webrtc::{Certificate, Clock, Datagram, End, SessionId};
+pub use crate::session::{End, SessionId};
+pub use crate::webrtc::{Certificate, Clock, Datagram};
 pub use crate::whip::Frame;
 
 /// At most this many bytes has a datagram that is looked at.

@@ -10,7 +10,8 @@ use livepeer_media::Gop;
 use livepeer_media::frame::{AccessUnit, Audio, Ticks};
 
 use crate::sdp::Kind;
-use crate::webrtc::{Datagram, End, Happened, Out, Peer};
+use crate::session::End;
+use crate::webrtc::{Datagram, Happened, Out, Peer};
 use crate::whip::{CONSENT, Connecting};
 
 /// At most this many bytes wait to be sent to a viewer.

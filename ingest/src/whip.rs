@@ -18,7 +18,8 @@ use livepeer_media::{h264, opus};
 use str0m::media::MediaData;
 
 use crate::sdp::Kind;
-use crate::webrtc::{self, Datagram, End, Happened, Out, Peer};
+use crate::session::End;
+use crate::webrtc::{self, Datagram, Happened, Out, Peer};
 
 /// How long an answer waits for leave to be given.
 pub const ADMISSION: Duration = Duration::from_secs(5);

@@ -1,0 +1,222 @@
+//! Leave to send, as the webhook, the keys and the media server have it.
+
+use super::*;
+
+/// The starts of the vectors: what the webhook is asked, what follows of its answer, and who is kicked.
+#[test]
+fn starts_go_as_the_vectors_have_it() {
+    let mut played = 0;
+    for case in cases("jobs/06-live-entry.json", "cases") {
+        let (given, wanted) = (&case["in"], &case["out"]);
+        let path = given["request"]["path"].as_str().unwrap_or_default();
+        let Some(upstream) = wanted["upstream"].as_array().filter(|all| !all.is_empty()) else {
+            continue;
+        };
+        let Some(stream) = path.strip_suffix("/start") else {
+            continue;
+        };
+        played += 1;
+        let mut desk = Desk::with(Config {
+            webhook: given["webhook"]
+                .as_str()
+                .and_then(|url| hooked(url, given["webhook_key"].as_str().unwrap())),
+            ..config()
+        });
+        let stream = stream.rsplit_once('/').unwrap().1;
+        let form = given["request"]["body_text"].as_str().unwrap();
+        let sender = desk.publish(announced(stream, form));
+        let mut upstream = upstream.iter();
+        if let Some((id, asked)) = desk.asked.pop_front() {
+            is_request(&asked, upstream.next().unwrap());
+            let reply = &given["peers"][0]["reply"];
+            let body = match reply["body_text"].as_str() {
+                Some(text) => text.to_owned(),
+                None => reply["body_json"].to_string(),
+            };
+            desk.respond(id, reply["status"].as_u64().unwrap() as u16, body);
+        }
+        let status = wanted["reply"]["status"].as_u64().unwrap();
+        if status == 200 {
+            let stream = desk.admitted(sender);
+            desk.tell(|entry, now| entry.job_over(now, stream, JobEnd::NoOrchestrator));
+            assert_eq!(desk.settled(), [sender], "it is answered");
+        } else {
+            let denied = desk.refused(sender).expect("it is refused");
+            assert_eq!(u64::from(denied.status()), status);
+        }
+        let (_, kick) = desk.asked.pop_front().expect("a kick");
+        is_request(&kick, upstream.next().unwrap());
+        assert!(upstream.next().is_none() && desk.asked.is_empty());
+        for trace in wanted["traces"].as_array().into_iter().flatten() {
+            assert!(desk.traces().contains(&trace.as_str().unwrap()), "{trace}");
+        }
+    }
+    assert_eq!(played, 5);
+}
+
+#[test]
+fn a_heartbeat_ends_the_streams_that_its_answer_names() {
+    let mut played = 0;
+    for case in cases("jobs/06-live-entry.json", "cases") {
+        let (given, wanted) = (&case["in"], &case["out"]);
+        if given["tick"] != "heartbeat" {
+            continue;
+        }
+        played += 1;
+        let mut headers = Headers::new();
+        for (name, value) in given["heartbeat_headers"].as_object().unwrap() {
+            headers.push_any(name, value.as_str().unwrap());
+        }
+        let mut desk = Desk::with(Config {
+            heartbeat: Some(Hook {
+                url: Url::parse(given["heartbeat_url"].as_str().unwrap()).unwrap(),
+                headers,
+            }),
+            ..config()
+        });
+        let mut ids = BTreeMap::new();
+        for (name, stream) in given["streams"].as_object().unwrap() {
+            let id = stream["stream_id"].as_str().unwrap();
+            let (_, stream) = desk.whip(name, &format!("streamId={id}"));
+            ids.insert(stream, name.clone());
+        }
+        desk.pass(BEAT_EVERY);
+        let (id, beat) = desk.asked.pop_front().expect("a beat");
+        is_request(&beat, &wanted["upstream"][0]);
+        let reply = &given["peers"][0]["reply"];
+        let body = match reply["body_text"].as_str() {
+            Some(text) => text.to_owned(),
+            None => reply["body_json"].to_string(),
+        };
+        desk.respond(id, reply["status"].as_u64().unwrap() as u16, body);
+        let ended: Vec<_> = desk.stopped();
+        let stopped = wanted["stopped"].as_array().unwrap();
+        assert_eq!(ended.len(), stopped.len());
+        for ((id, why), stopped) in ended.iter().zip(stopped) {
+            assert_eq!(
+                (ids[id].as_str(), why),
+                (stopped["stream"].as_str().unwrap(), &Why::Terminated)
+            );
+            assert_eq!(desk.errors(), [stopped["reason"].as_str().unwrap()]);
+        }
+        desk.pass(BEAT_EVERY);
+        assert_eq!(desk.asked.len(), 1, "and again");
+    }
+    assert_eq!(played, 2);
+}
+
+#[test]
+fn an_answer_of_the_webhook_says_what_the_job_is() {
+    let mut desk = Desk::with(Config {
+        webhook: hooked("https://auth.example/hook", "k1"),
+        ..config()
+    });
+    let sender = desk.publish(by(Way::Whip, "cam1", "pipeline=noop&streamId=s1"));
+    let (id, asked) = desk.asked.pop_front().expect("a question");
+    assert_eq!(full(&asked)["type"], "livepeer-whip");
+    assert!(desk.said.is_empty(), "nobody is let in before the answer");
+    let answer = json!({ "pipeline": "sd", "pipeline_id": "p9", "rtmp_output_url": "rtmp://out/x",
+        "pipeline_parameters": { "a": 1 } });
+    desk.respond(id, 200, answer.to_string());
+    desk.admitted(sender);
+    let [job] = desk.jobs()[..] else {
+        panic!("{:?}", desk.said)
+    };
+    assert_eq!(
+        (&*job.pipeline, &*job.stream_id, &job.outputs[..]),
+        ("sd", "s1", &["rtmp://out/x".to_owned()][..])
+    );
+    assert_eq!(job.params.as_ref().unwrap().to_json(), r#"{"a":1}"#);
+    assert_eq!(desk.reports[0].1["pipeline_id"], "p9");
+}
+
+#[test]
+fn a_webhook_that_says_nothing_lets_nobody_in_and_is_not_waited_for() {
+    for (way, kicks) in [("whip", 0), ("hook", 1)] {
+        let mut desk = Desk::with(Config {
+            webhook: hooked("https://auth.example/hook", "k1"),
+            ..config()
+        });
+        let publish = match way {
+            "whip" => by(Way::Whip, "cam1", ""),
+            _ => announced("cam1", "source_id=a&source_type=rtmpConn"),
+        };
+        let late = desk.publish(publish.clone());
+        desk.pass(AUTH_WITHIN - Duration::from_millis(1));
+        assert_eq!(desk.refused(late), None);
+        desk.pass(Duration::from_millis(1));
+        assert_eq!(desk.refused(late), Some(&Denied::Failed));
+        assert!(matches!(&desk.notices[..], [Notice::NoVerdict(_)]));
+        assert_eq!(desk.asked.len(), kicks);
+        let broken = desk.publish(publish);
+        let (id, _) = desk.asked.pop_back().unwrap();
+        desk.http(id, In::Failed(Fault::Connect("refused".into())));
+        assert_eq!(desk.refused(broken), Some(&Denied::Failed));
+    }
+}
+
+#[test]
+fn a_sender_that_goes_before_the_answer_is_forgotten() {
+    let mut desk = Desk::with(Config {
+        webhook: hooked("https://auth.example/hook", ""),
+        ..config()
+    });
+    let sender = desk.publish(by(Way::Rtmp, "cam1", ""));
+    let (_, asked) = &desk.asked[0];
+    assert_eq!(full(asked)["type"], "rtmp");
+    assert_eq!(asked.headers.get("x-api-key"), None);
+    desk.tell(|entry, now| entry.left(now, sender, Left::Ended));
+    assert!(desk.asked.is_empty() && desk.said.is_empty() && desk.entry.is_empty());
+}
+
+#[test]
+fn keys_are_asked_for_where_there_are_any() {
+    let mut desk = Desk::with(Config {
+        keys: [
+            ("cam1".to_owned(), "k1".to_owned()),
+            (String::new(), "k2".to_owned()),
+        ]
+        .into(),
+        ..config()
+    });
+    for (name, key, fits) in [
+        ("cam1", Some("k1"), true),
+        ("cam1", Some("k2"), false),
+        ("cam1", None, false),
+        ("other", Some("k2"), true),
+        ("other", Some(""), false),
+    ] {
+        let mut publish = by(Way::Whip, name, "");
+        publish.key = key.map(str::to_owned);
+        let sender = desk.publish(publish);
+        let wanted = (!fits).then_some(&Denied::Unauthorized);
+        assert_eq!(desk.refused(sender), wanted, "{name} {key:?}");
+    }
+    let hook = desk.publish(announced("cam2", "source_id=a&source_type=rtmpConn"));
+    assert_eq!(
+        desk.refused(hook),
+        None,
+        "the media server knows its senders"
+    );
+}
+
+#[test]
+fn a_media_server_is_told_who_asks() {
+    let mut desk = Desk::with(Config {
+        media_server: Some(MediaServer {
+            user: "admin".into(),
+            password: "pw".into(),
+        }),
+        ..config()
+    });
+    let sender = desk.publish(announced("cam1", "source_id=a&source_type=webRTCSession"));
+    desk.admitted(sender);
+    desk.tell(|entry, now| entry.stop(now, "cam1")).unwrap();
+    let (id, kick) = desk.asked.pop_front().unwrap();
+    assert_eq!(
+        kick.headers.get("authorization"),
+        Some("Basic YWRtaW46cHc=")
+    );
+    desk.respond(id, 401, "");
+    assert!(matches!(&desk.notices[..], [Notice::NoKick(_)]));
+}

@@ -1,0 +1,218 @@
+//! The life of a stream: takeovers, returns, and the end.
+
+use super::*;
+
+/// The states of jobs spec 11.2.
+#[test]
+fn a_stream_lives_as_its_table_has_it() {
+    let mut desk = Desk::new();
+    let sender = desk.publish(announced(
+        "cam1",
+        "source_id=a&source_type=rtmpConn&query=streamId%3Ds1",
+    ));
+    let stream = desk.admitted(sender);
+    assert!(
+        desk.settled().is_empty(),
+        "the hook waits for the first search"
+    );
+    let updated = desk.tell(|entry, now| entry.update(now, "cam1", r#"{"a":1}"#));
+    assert_eq!(updated, Ok(Updated::Kept), "nobody has to wait");
+    assert!(desk.updates().is_empty(), "kept until somebody works");
+    desk.tell(|entry, now| entry.started(now, stream, url()));
+    assert_eq!(desk.settled(), [sender]);
+    assert_eq!(desk.updates(), [r#"{"a":1}"#]);
+    let came = " {\"prompt\":\"dog\",\"a\" : 1.0}";
+    let updated = desk.tell(|entry, now| entry.update(now, "s1", came));
+    assert_eq!(desk.updates().last().unwrap(), came, "byte for byte");
+    let told = desk.said.iter().rev().find_map(|event| match event {
+        Event::Update(of, _, Some(update)) if *of == stream => Some(*update),
+        _ => None,
+    });
+    assert_eq!(updated, Ok(Updated::Sent(told.expect("somebody waits"))));
+    assert_eq!(desk.notices, []);
+    let large = format!(r#"{{"prompt":"{}"}}"#, "x".repeat(LARGE_UPDATE - 13));
+    for text in [&large[..], &format!("{large} ")] {
+        let updated = desk.tell(|entry, now| entry.update(now, "cam1", text));
+        assert!(
+            matches!(updated, Ok(Updated::Sent(_))),
+            "it is sent all the same"
+        );
+    }
+    let name = StreamName::parse("cam1").unwrap();
+    assert_eq!(large.len(), LARGE_UPDATE);
+    assert_eq!(desk.notices, [Notice::LargeUpdate(name, LARGE_UPDATE + 1)]);
+
+    desk.tell(|entry, now| entry.input(now, stream));
+    for _ in 0..4 {
+        desk.tell(|entry, now| entry.input(now, stream));
+        desk.tell(|entry, now| entry.output_seen(now, stream));
+    }
+    let other = Url::parse("https://orch-b.example:8935").unwrap();
+    desk.tell(|entry, now| entry.swapped(now, stream, "silent", other));
+    desk.tell(|entry, now| entry.stop(now, "cam1")).unwrap();
+    assert_eq!(
+        desk.traces(),
+        [
+            "gateway_receive_stream_request",
+            "gateway_send_first_ingest_segment",
+            "gateway_receive_first_processed_segment",
+            "gateway_receive_few_processed_segments",
+            "orchestrator_swap",
+            "gateway_ingest_stream_closed",
+        ]
+    );
+    let swap = desk
+        .reports
+        .iter()
+        .find(|(_, one)| one["type"] == "orchestrator_swap");
+    let swap = &swap.unwrap().1;
+    assert_eq!(
+        swap["orchestrator_info"]["url"], ORCH,
+        "the one that was lost"
+    );
+    assert_eq!(swap["message"], "silent");
+    assert_eq!(desk.stopped(), [(stream, Why::Asked)]);
+    let (_, kick) = desk.asked.pop_front().unwrap();
+    assert_eq!(
+        kick.url.to_string(),
+        "http://10.0.0.9:9997/v3/rtmpconns/kick/a"
+    );
+    assert!(desk.tell(|entry, now| entry.stop(now, "cam1")).is_err());
+    // What is still told of it changes nothing.
+    desk.said.clear();
+    desk.tell(|entry, now| entry.started(now, stream, url()));
+    desk.tell(|entry, now| entry.job_over(now, stream, JobEnd::Failed("late")));
+    assert!(desk.said.is_empty() && desk.entry.is_empty());
+}
+
+#[test]
+fn a_newer_sender_takes_the_name_at_once_and_quietly() {
+    let mut desk = Desk::new();
+    let (old_sender, old) = desk.whip("cam1", "streamId=s1");
+    desk.tell(|entry, now| entry.started(now, old, url()));
+    let (_, new) = desk.whip("cam1", "streamId=s1");
+    assert_ne!(old, new);
+    assert_eq!(desk.stopped(), [(old, Why::TakenOver)]);
+    assert_eq!(desk.kicked(), [old_sender]);
+    assert!(desk.errors().is_empty(), "nobody needs to know");
+    // The older one's last words do not reach the newer one.
+    desk.tell(|entry, now| entry.left(now, old_sender, Left::Ended));
+    desk.tell(|entry, now| {
+        entry.job_over(now, old, JobEnd::Failed("control channel does not exist"))
+    });
+    assert_eq!(desk.status("s1")["gateway_status"]["error"], Value::Null);
+    let output = OutputName::parse("cam1-out").unwrap();
+    assert_eq!(desk.entry.output(&output), Ok(new));
+    let request = &desk.jobs()[0].request_id;
+    let output = OutputName::parse(&format!("cam1-{request}-out")).unwrap();
+    assert_eq!(
+        desk.entry.output(&output).unwrap_err().status,
+        404,
+        "of the older request"
+    );
+}
+
+#[test]
+fn without_takeover_a_name_is_free_once_its_sender_is_gone() {
+    let mut desk = Desk::with(Config {
+        takeover: false,
+        ..config()
+    });
+    let (first, _) = desk.whip("cam1", "");
+    let second = desk.publish(by(Way::Rtmp, "cam1", ""));
+    assert_eq!(desk.refused(second), Some(&Denied::Taken));
+    desk.tell(|entry, now| entry.left(now, first, Left::Ended));
+    desk.whip("cam1", "");
+}
+
+#[test]
+fn a_sender_that_vanished_may_come_back_for_the_same_work() {
+    let mut desk = Desk::new();
+    let (sender, stream) = desk.whip("cam1", "");
+    desk.tell(|entry, now| entry.left(now, sender, Left::Lost));
+    desk.pass(GRACE - Duration::from_millis(1));
+    assert!(desk.stopped().is_empty());
+    let back = desk.publish(by(Way::Whip, "cam1", "params=%7B%22a%22%3A1%7D"));
+    assert_eq!(desk.admitted(back), stream, "the job goes on");
+    desk.tell(|entry, now| entry.started(now, stream, url()));
+    assert_eq!(desk.updates(), [r#"{"a":1}"#]);
+    desk.pass(GRACE);
+    assert!(desk.stopped().is_empty());
+
+    desk.tell(|entry, now| entry.left(now, back, Left::Lost));
+    let other = desk.publish(by(Way::Whip, "cam1", "pipeline=other"));
+    assert_ne!(desk.admitted(other), stream, "other work is another job");
+
+    desk.tell(|entry, now| entry.left(now, other, Left::Lost));
+    desk.pass(GRACE);
+    assert_eq!(desk.stopped().last().unwrap().1, Why::Disconnected);
+    assert_eq!(desk.errors(), ["whip disconnected"]);
+}
+
+#[test]
+fn media_joins_the_stream_that_a_media_server_announced() {
+    let mut desk = Desk::new();
+    let hook = desk.publish(announced(
+        "cam1",
+        "source_id=a&source_type=rtmpConn&query=pipeline%3Dsd",
+    ));
+    let stream = desk.admitted(hook);
+    let sender = desk.publish(by(Way::Rtmp, "cam1", ""));
+    assert_eq!(desk.admitted(sender), stream);
+    assert_eq!(desk.jobs().len(), 1);
+    desk.pass(MEDIA_WITHIN);
+    assert!(desk.stopped().is_empty(), "there is media");
+    // Another publisher of RTMP goes on with it, and the first one is closed.
+    let next = desk.publish(by(Way::Rtmp, "cam1", ""));
+    assert_ne!(
+        desk.admitted(next),
+        stream,
+        "it wants other work than the announcement"
+    );
+    assert_eq!(desk.kicked(), [sender]);
+    let again = desk.publish(by(Way::Rtmp, "cam1", ""));
+    assert_eq!(desk.admitted(again), desk.admitted(next));
+    assert_eq!(desk.kicked(), [sender, next]);
+
+    let lonely = desk.publish(announced("cam2", "source_id=b&source_type=srtConn"));
+    desk.admitted(lonely);
+    desk.pass(MEDIA_WITHIN);
+    assert_eq!(desk.stopped().last().unwrap().1, Why::NoVideo);
+    assert_eq!(desk.errors().last(), Some(&"missing video"));
+    let (_, kick) = desk.asked.back().unwrap();
+    assert_eq!(kick.url.path(), "/v3/srtconns/kick/b");
+}
+
+#[test]
+fn a_shutdown_lets_nobody_in_and_ends_what_is_left() {
+    let mut desk = Desk::new();
+    let (sender, stream) = desk.whip("cam1", "");
+    desk.tell(|entry, now| entry.close(now));
+    let late = desk.publish(by(Way::Whip, "cam2", ""));
+    assert_eq!(desk.refused(late), Some(&Denied::Full));
+    assert_eq!(desk.entry.len(), 1, "what runs goes on");
+    let other = desk.publish(by(Way::Whip, "cam1", "pipeline=other"));
+    assert_eq!(
+        desk.refused(other),
+        Some(&Denied::Full),
+        "other work is new"
+    );
+    desk.tell(|entry, now| entry.left(now, sender, Left::Lost));
+    let back = desk.publish(by(Way::Whip, "cam1", ""));
+    assert_eq!(desk.admitted(back), stream, "a sender may come back");
+    desk.tell(Entry::stop_all);
+    assert_eq!(desk.stopped(), [(stream, Why::Closing)]);
+    assert_eq!(desk.kicked(), [back]);
+}
+
+#[test]
+fn there_is_room_for_so_many_streams() {
+    let mut desk = Desk::with(Config {
+        max_streams: 1,
+        ..config()
+    });
+    desk.whip("cam1", "");
+    let more = desk.publish(by(Way::Whip, "cam2", ""));
+    assert_eq!(desk.refused(more), Some(&Denied::Full));
+    desk.whip("cam1", "");
+}
