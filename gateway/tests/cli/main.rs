@@ -5,8 +5,11 @@ mod batch;
 mod chaos;
 #[cfg(unix)]
 mod clients;
+#[cfg(unix)]
+mod crash;
 mod discover;
-#[path = "../support/files.rs"]
+#[cfg(unix)]
+mod failover;
 mod files;
 #[cfg(unix)]
 mod front;
@@ -19,14 +22,12 @@ mod jobs;
 mod live_clients;
 #[cfg(unix)]
 mod outputs;
-#[path = "../support/process.rs"]
 mod process;
 #[cfg(unix)]
 mod rows;
 mod run;
 #[cfg(unix)]
 mod serve;
-#[path = "../support/server.rs"]
 mod server;
 mod signer;
 #[cfg(unix)]

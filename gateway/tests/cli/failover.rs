@@ -1,19 +1,14 @@
 //! Orchestrators die while a stream runs: real processes, real sockets, SIGKILL.
 
-#[path = "support/process.rs"]
-mod process;
-#[path = "support/server.rs"]
-mod server;
-
 use std::io::Read as _;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::process::{CLIP, Running, gateway, signal};
+use crate::server::Devnet;
 use livepeer_core::job::live::media::stamps::{Scanner, TICKS_PER_SECOND, distance};
-use process::{CLIP, Running, gateway, signal};
-use server::Devnet;
 
 /// Nobody may wait longer for a segment than this beyond its time.
 const GAP: Duration = Duration::from_millis(500);

@@ -4,13 +4,6 @@
 //!
 //! `LIVEPEER_CRASHES` says how often (4 times unless said otherwise), `LIVEPEER_CRASH_SEED` which moments.
 
-#![cfg(unix)]
-
-#[path = "support/files.rs"]
-mod files;
-#[path = "support/process.rs"]
-mod process;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::net::TcpListener;
@@ -20,11 +13,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use files::Folder;
+use crate::files::Folder;
+use crate::process::{CLIP, Running, gateway, signal};
 use livepeer_core::payment::SignedTicket;
 use livepeer_core::rng::Rng;
 use livepeer_runtime::store::{Sqlite, Store as _};
-use process::{CLIP, Running, gateway, signal};
 
 const KEY: &str = "0707070707070707070707070707070707070707070707070707070707070707";
 
