@@ -6,7 +6,8 @@ use core::fmt;
 use core::iter::Sum;
 use core::ops::{Add, AddAssign, Neg, Sub, SubAssign};
 
-use num_bigint::{BigInt, BigUint};
+use num_bigint::{BigInt, BigUint, Sign};
+use num_integer::Integer as _;
 use num_rational::BigRational;
 use num_traits::{Signed, Zero};
 
@@ -69,8 +70,16 @@ impl fmt::Debug for Wei {
 }
 
 /// An exact, signed rational number of wei: fees, expected values, balances.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// A number is kept over the denominator that it comes with. The values of tickets are fractions of `2^256 - 1`, and to
+/// look for a common divisor of two such numbers takes a hundred times as long as to add them. Equality and order are
+/// those of the number, and it is displayed in lowest terms.
+#[derive(Clone)]
 pub struct Amount(BigRational);
+
+/// At most this many bits are in the denominator of a sum that is not in lowest terms: those of a win probability and of
+/// a few prices (`amounts_are_exact_whatever_they_are_kept_over`).
+const MAX_DENOMINATOR: u64 = 512;
 
 impl Amount {
     /// The amount of zero.
@@ -82,11 +91,15 @@ impl Amount {
     /// `numerator / denominator`; `None` if the denominator is zero.
     #[must_use]
     pub fn ratio(numerator: impl Into<BigInt>, denominator: impl Into<BigInt>) -> Option<Self> {
-        let denominator = denominator.into();
-        (!denominator.is_zero()).then(|| Self(BigRational::new(numerator.into(), denominator)))
+        let (numerator, denominator) = (numerator.into(), denominator.into());
+        match denominator.sign() {
+            Sign::NoSign => None,
+            Sign::Plus => Some(Self(BigRational::new_raw(numerator, denominator))),
+            Sign::Minus => Some(Self(BigRational::new_raw(-numerator, -denominator))),
+        }
     }
 
-    /// The number itself.
+    /// The number itself, perhaps not in lowest terms.
     #[must_use]
     pub const fn as_ratio(&self) -> &BigRational {
         &self.0
@@ -102,6 +115,23 @@ impl Amount {
     #[must_use]
     pub fn is_positive(&self) -> bool {
         self.0.is_positive()
+    }
+
+    /// As many times the amount.
+    #[must_use]
+    pub fn times(&self, count: impl Into<BigInt>) -> Self {
+        let numerator = self.0.numer() * count.into();
+        Self(BigRational::new_raw(numerator, self.0.denom().clone()))
+    }
+
+    /// How many times `part` goes into the amount, rounded up.
+    ///
+    /// # Panics
+    /// If `part` is zero.
+    #[must_use]
+    pub fn div_ceil(&self, part: &Self) -> BigInt {
+        let (all, part) = (&self.0, &part.0);
+        (all.numer() * part.denom()).div_ceil(&(all.denom() * part.numer()))
     }
 
     /// Whole wei, cut towards zero; only for people to read.
@@ -136,15 +166,49 @@ impl From<&Wei> for Amount {
     }
 }
 
-/// `a + b`. With a whole number on either side the sum is in lowest terms already; the general way looks for a common
-/// divisor of numbers of hundreds of bits, which is most of what a payment costs beside its signatures.
-fn sum(a: &BigRational, b: &BigRational) -> BigRational {
-    let (whole, other) = if a.is_integer() { (a, b) } else { (b, a) };
-    if !whole.is_integer() {
-        return a + b;
+impl PartialEq for Amount {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
     }
-    let numerator = whole.numer() * other.denom() + other.numer();
-    BigRational::new_raw(numerator, other.denom().clone())
+}
+
+impl Eq for Amount {}
+
+impl PartialOrd for Amount {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Amount {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (one, two) = (&self.0, &other.0);
+        if one.denom() == two.denom() {
+            return one.numer().cmp(two.numer());
+        }
+        (one.numer() * two.denom()).cmp(&(two.numer() * one.denom()))
+    }
+}
+
+/// `one + two`. Mostly the denominator of one of them is a multiple of the other's.
+fn sum(one: &BigRational, two: &BigRational) -> BigRational {
+    let (long, short) = match one.denom() < two.denom() {
+        true => (two, one),
+        false => (one, two),
+    };
+    let (times, rest) = long.denom().div_rem(short.denom());
+    let total = if rest.is_zero() {
+        let numerator = long.numer() + short.numer() * times;
+        BigRational::new_raw(numerator, long.denom().clone())
+    } else {
+        let common = long.denom().lcm(short.denom());
+        let over_it = |part: &BigRational| part.numer() * (&common / part.denom());
+        BigRational::new_raw(over_it(long) + over_it(short), common)
+    };
+    match total.denom().bits() > MAX_DENOMINATOR {
+        true => total.reduced(),
+        false => total,
+    }
 }
 
 impl Add for Amount {
@@ -157,14 +221,15 @@ impl Add for Amount {
 impl Sub for Amount {
     type Output = Self;
     fn sub(self, other: Self) -> Self {
-        Self(sum(&self.0, &-other.0))
+        self + -other
     }
 }
 
 impl Neg for Amount {
     type Output = Self;
     fn neg(self) -> Self {
-        Self(-self.0)
+        let (numerator, denominator) = self.0.into_raw();
+        Self(BigRational::new_raw(-numerator, denominator))
     }
 }
 
@@ -176,35 +241,26 @@ impl AddAssign<&Self> for Amount {
 
 impl SubAssign<&Self> for Amount {
     fn sub_assign(&mut self, other: &Self) {
-        self.0 = sum(&self.0, &-&other.0);
+        *self += &-other.clone();
     }
 }
 
 impl Sum for Amount {
-    /// Amounts over one denominator, such as the values of tickets, are brought to lowest terms once, at the end.
     fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
-        let mut total = BigRational::zero();
-        for Self(next) in all {
-            total = if total.denom() == next.denom() {
-                BigRational::new_raw(total.numer() + next.numer(), next.into_raw().1)
-            } else {
-                sum(&total.reduced(), &next)
-            };
-        }
-        Self(total.reduced())
+        all.fold(Self::zero(), Add::add)
     }
 }
 
 impl fmt::Display for Amount {
     /// `numerator/denominator` in lowest terms, without the denominator if it is one: also the state blob's form.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
+        fmt::Display::fmt(&self.0.reduced(), f)
     }
 }
 
 impl fmt::Debug for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} wei", self.0)
+        write!(f, "{self} wei")
     }
 }
 
@@ -253,7 +309,10 @@ impl Price {
     /// The price of `units`: `wei x units / per`, exactly.
     #[must_use]
     pub fn fee(&self, units: impl Into<BigInt>) -> Amount {
-        Amount(BigRational::new(units.into() * self.wei, self.per.into()))
+        Amount(BigRational::new_raw(
+            units.into() * self.wei,
+            self.per.into(),
+        ))
     }
 
     /// The price of one unit.
@@ -301,62 +360,5 @@ impl fmt::Display for Price {
 impl fmt::Debug for Price {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{} wei", self.wei, self.per)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sum_of_many_is_in_lowest_terms() {
-        let all = [
-            (1, 6),
-            (1, 6),
-            (5, 6),
-            (2, 1),
-            (1, 3),
-            (-1, 3),
-            (7, 2),
-            (1, 2),
-        ];
-        let all = all.map(|(a, b)| Amount::ratio(a, b).expect("not divided by zero"));
-        for length in 0..=all.len() {
-            let parts = || all[..length].iter().cloned();
-            let (ours, theirs) = (
-                parts().sum::<Amount>(),
-                parts().fold(Amount::zero(), Add::add),
-            );
-            assert_eq!(ours.to_string(), theirs.to_string());
-        }
-    }
-
-    #[test]
-    fn sums_are_in_lowest_terms_whoever_is_whole() {
-        let parts = [0, 1, -1, 6, -6, 7, 30];
-        for (a, b) in parts.iter().flat_map(|a| parts.map(|b| (*a, b))) {
-            for (c, d) in [(1, 1), (1, 6), (6, 1), (6, 6), (6, 4), (35, 21)] {
-                let (left, right) = (
-                    BigRational::new(a.into(), c.into()),
-                    BigRational::new(b.into(), d.into()),
-                );
-                let (plus, minus) = (&left + &right, &left - &right);
-                let (left, right) = (Amount(left), Amount(right));
-                let (mut more, mut less) = (left.clone(), left.clone());
-                more += &right;
-                less -= &right;
-                for (ours, theirs) in [
-                    (left.clone() + right.clone(), &plus),
-                    (left - right, &minus),
-                    (more, &plus),
-                    (less, &minus),
-                ] {
-                    assert_eq!(
-                        (ours.0.numer(), ours.0.denom()),
-                        (theirs.numer(), theirs.denom())
-                    );
-                }
-            }
-        }
     }
 }

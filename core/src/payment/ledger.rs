@@ -6,8 +6,7 @@ use alloc::string::String;
 use core::time::Duration;
 
 use num_bigint::BigInt;
-use num_integer::Integer as _;
-use num_traits::{Signed as _, ToPrimitive as _};
+use num_traits::ToPrimitive as _;
 
 use crate::money::{Amount, Price};
 use crate::sign::Address;
@@ -24,26 +23,17 @@ pub fn min_credit(fee: &Amount, ev: &Amount) -> Amount {
 /// nothing. Saturates.
 #[must_use]
 pub fn tickets_for(wanted: &Amount, existing: &Amount, ev: &Amount) -> u64 {
-    let (wanted, existing, ev) = (wanted.as_ratio(), existing.as_ratio(), ev.as_ratio());
-    // What is missing, not in lowest terms: for one division that would cost more than it spares.
-    let missing = wanted.numer() * existing.denom() - existing.numer() * wanted.denom();
+    let missing = wanted.clone() - existing.clone();
     if !missing.is_positive() || !ev.is_positive() {
         return 0;
     }
-    let (numerator, denominator) = (
-        missing * ev.denom(),
-        wanted.denom() * existing.denom() * ev.numer(),
-    );
-    numerator
-        .div_ceil(&denominator)
-        .to_u64()
-        .unwrap_or(u64::MAX)
+    missing.div_ceil(ev).to_u64().unwrap_or(u64::MAX)
 }
 
 /// The worth of `tickets` tickets.
 #[must_use]
 pub fn worth(tickets: u64, ev: &Amount) -> Amount {
-    Amount::from(ev.as_ratio() * BigInt::from(tickets))
+    ev.times(tickets)
 }
 
 /// A payer's credit with one recipient.

@@ -156,7 +156,7 @@ impl Bound<'_> {
     /// from what a payment carries.
     #[must_use]
     pub fn recipient_rand(&self, secret: &Secret) -> [u8; 32] {
-        let price = self.price.of_one();
+        let price = self.price.of_one().as_ratio().reduced();
         let minimal = |number: &BigUint| Wei::from(number.clone()).to_be_bytes();
         hmac(
             &secret.0,
@@ -166,8 +166,8 @@ impl Bound<'_> {
                 &self.face_value.to_be_bytes(),
                 &minimal(self.win_prob),
                 &minimal(self.expiration_block),
-                &minimal(price.as_ratio().numer().magnitude()),
-                &minimal(price.as_ratio().denom().magnitude()),
+                &minimal(price.numer().magnitude()),
+                &minimal(price.denom().magnitude()),
                 &aux_data(self.creation_round, self.creation_round_block_hash),
             ],
         )

@@ -3,8 +3,6 @@
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
-use num_bigint::BigInt;
-
 use crate::money::Amount;
 use crate::pipeline::{Pipeline, WorkUnit};
 use crate::pool::{Candidate, Selector};
@@ -209,11 +207,11 @@ impl Size {
 
     /// Whether a price per unit is within a limit; equal is within.
     fn is_within(&self, limit: &MaxPrice, price: &Amount) -> bool {
-        let whole = times(price, self.units);
+        let whole = price.times(self.units);
         let within = |limit: &Option<Amount>, count| {
             limit
                 .as_ref()
-                .is_none_or(|limit| whole <= times(limit, count))
+                .is_none_or(|limit| whole <= limit.times(count))
         };
         limit.unit.as_ref().is_none_or(|limit| price <= limit)
             && within(&limit.request, 1)
@@ -221,10 +219,6 @@ impl Size {
             && (self.pictures == 0 || within(&limit.image, self.pictures))
             && (self.unit != WorkUnit::Millisecond || within(&limit.millisecond, self.units))
     }
-}
-
-fn times(amount: &Amount, count: u64) -> Amount {
-    Amount::from(amount.as_ratio() * BigInt::from(count))
 }
 
 fn is(named: &Named, candidate: &Candidate<'_>) -> bool {

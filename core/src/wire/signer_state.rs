@@ -4,7 +4,6 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use num_bigint::BigInt;
-use num_rational::BigRational;
 
 use super::error::WireError;
 use super::json::{Fields, push_go_string};
@@ -124,7 +123,8 @@ fn rational(text: &str) -> Option<Amount> {
     let (numerator, denominator) = text.split_once('/').unwrap_or((text, "1"));
     let numerator: BigInt = numerator.parse().ok()?;
     let denominator: BigInt = denominator.parse().ok()?;
-    (denominator > BigInt::ZERO).then(|| Amount::from(BigRational::new(numerator, denominator)))
+    let positive = denominator > BigInt::ZERO;
+    Amount::ratio(numerator, denominator).filter(|_| positive)
 }
 
 const ZERO_TIME: &str = "0001-01-01T00:00:00Z";

@@ -16,7 +16,10 @@ use livepeer_core::units::PIXELS_PER_SECOND;
 use livepeer_core::wire::signer::PaymentRequest;
 use livepeer_core::{ChainView, Effect, Input, Machine as _, Output, Time};
 use livepeer_proto::net;
-use num_bigint::BigUint;
+use num_bigint::{BigInt, BigUint};
+use num_integer::Integer as _;
+use num_rational::BigRational;
+use num_traits::{Signed as _, Zero as _};
 use proptest::prelude::*;
 use prost::Message as _;
 
@@ -28,7 +31,60 @@ fn wei(n: u64) -> Amount {
     Amount::from(&Wei::from(n))
 }
 
+/// A fraction of one of the denominators that amounts have, or of any.
+fn fraction() -> impl Strategy<Value = (BigInt, BigInt)> {
+    let of_256 = || BigInt::from(certain());
+    let known = [
+        1.into(),
+        6.into(),
+        1_000.into(),
+        3_600.into(),
+        of_256(),
+        of_256() * 1_000,
+    ];
+    let any_other = any::<u128>().prop_map(|n| BigInt::from(n) * u128::MAX + 1);
+    let denominator = prop_oneof![3 => prop::sample::select(known.to_vec()), 1 => any_other];
+    let numerator = prop_oneof![
+        any::<i128>().prop_map(BigInt::from),
+        (-9_i64..9).prop_map(BigInt::from)
+    ];
+    (numerator, denominator)
+}
+
 proptest! {
+    /// However amounts are kept, they are the numbers that they stand for, and no longer than those or a few prices need.
+    #[test]
+    fn amounts_are_exact_whatever_they_are_kept_over(
+        parts in prop::collection::vec((fraction(), any::<bool>(), 0_u64..9), 1..20),
+    ) {
+        let (mut ours, mut exact) = (Amount::zero(), BigRational::zero());
+        for ((above, below), less, count) in parts {
+            let part = Amount::ratio(above.clone(), below.clone()).expect("above nothing");
+            let number = BigRational::new(above, below);
+            prop_assert_eq!(part.cmp(&ours), number.cmp(&exact));
+            prop_assert_eq!(part == ours, number == exact);
+            prop_assert_eq!(part.is_positive(), number.is_positive());
+            prop_assert_eq!(part.times(count).to_string(), (&number * BigInt::from(count)).to_string());
+            if number.is_positive() {
+                let rounded = (&exact / &number).ceil().to_integer();
+                prop_assert_eq!(ours.div_ceil(&part), rounded);
+            }
+            if less {
+                ours -= &part;
+                exact -= &number;
+            } else {
+                ours = ours + part;
+                exact += &number;
+            }
+            prop_assert_eq!(ours.to_string(), exact.to_string());
+            prop_assert_eq!(ours.clone(), Amount::from(exact.clone()));
+            prop_assert_eq!(ours.whole_wei(), exact.to_integer());
+            let longest = exact.denom().bits().max(512);
+            prop_assert!(ours.as_ratio().denom().bits() <= longest, "{:?}", ours.as_ratio());
+            prop_assert!(ours.as_ratio().denom().is_multiple_of(exact.denom()));
+        }
+    }
+
     /// 19-8: however an interval is cut into readings, the units differ from rate times time by less than one for
     /// the last fraction and a billionth of the rate for each reading.
     #[test]

@@ -19,8 +19,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use num_integer::Integer as _;
-use num_traits::{One as _, Signed as _, ToPrimitive as _};
+use num_traits::ToPrimitive as _;
 
 use super::{
     Charge, Credentials, Current, Delivered, Event, Fee, Memory, Minted, Paid, PaymentId,
@@ -280,15 +279,10 @@ impl PaymentSession {
         };
         let lacking = target - account.free.clone() + account.counted.clone();
         let price = self.initial.of_one();
-        let (lacking, price) = (lacking.as_ratio(), price.as_ratio());
         if !lacking.is_positive() || !price.is_positive() {
             return 1;
         }
-        let units = (lacking.numer() * price.denom()).div_ceil(&(lacking.denom() * price.numer()));
-        units
-            .max(num_bigint::BigInt::one())
-            .to_u64()
-            .unwrap_or(u64::MAX)
+        lacking.div_ceil(&price).to_u64().unwrap_or(u64::MAX)
     }
 
     /// Hands out a payment that was made. The next one is made from its memory, whatever becomes of it: no nonce is used

@@ -124,7 +124,7 @@ fn units_and_fees_are_those_of_the_vectors() {
         let price = |key: &str| input["price"][key].as_i64().unwrap();
         let price = Price::new(price("pricePerUnit"), price("pixelsPerUnit")).unwrap();
         let fee = price.fee(units);
-        let fee = fee.as_ratio();
+        let fee = fee.as_ratio().reduced();
         assert_eq!(
             format!("{}/{}", fee.numer(), fee.denom()),
             text(out, "fee_wei"),
