@@ -264,6 +264,11 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
             self.services.runtime.spawn(task);
         }
         let Some(me) = self.me.upgrade() else { return };
+        // Before anything is signed: a store works in a thread of its own meanwhile.
+        for (id, value, record) in todo.takes {
+            let me = Arc::clone(&me);
+            self.begin(Box::pin(me.take(id, value, record)));
+        }
         for (id, digest) in todo.signs {
             let me = Arc::clone(&me);
             self.begin(Box::pin(async move {
@@ -271,10 +276,6 @@ impl<M: Drivable, R: Runtime> Engine<M, R> {
                 trace!(?id, ok = answer.is_ok(), "in: signed");
                 me.input(Input::Signed(id, answer));
             }));
-        }
-        for (id, value, record) in todo.takes {
-            let me = Arc::clone(&me);
-            self.begin(Box::pin(me.take(id, value, record)));
         }
         if let Some(limit) = &self.services.limit {
             for (at, value) in todo.gives {

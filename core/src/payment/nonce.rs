@@ -185,7 +185,7 @@ impl SpentNonces {
         self.last.get(hash).map_or(0, |(last, _)| *last)
     }
 
-    /// The record that has to be stored before anything is signed with nonces up to `last`.
+    /// The record that has to be stored before anything leaves that is signed with nonces up to `last`.
     #[must_use]
     pub fn record(hash: &RandHash, last: u32) -> Record {
         Record {

@@ -59,37 +59,15 @@ impl LocalAccount {
     }
 }
 
-enum Step {
-    /// The value is being counted as spent, and the nonces made durable with it: nothing is signed before.
-    AwaitingCount(EffectId, Time),
-    AwaitingSignatures {
-        asked: Vec<EffectId>,
-        signatures: Vec<Option<Signature>>,
-        until: Time,
-    },
-}
-
-impl Step {
-    /// Has tickets and credentials signed, unless the signature under these credentials is known.
-    fn sign<E>(
-        now: Time,
-        out: &mut Outbox<E>,
-        within: Duration,
-        tickets: impl Iterator<Item = Digest>,
-        credentials: Result<Signature, Digest>,
-    ) -> Self {
-        let digests = tickets.chain(credentials.err());
-        let asked: Vec<EffectId> = digests
-            .map(|digest| out.open(Effect::Sign(digest)))
-            .collect();
-        let mut signatures = alloc::vec![None; asked.len()];
-        signatures.extend(credentials.ok().map(Some));
-        Self::AwaitingSignatures {
-            asked,
-            signatures,
-            until: now + within,
-        }
-    }
+/// Whether the value of a payment is counted as spent, and its nonces are durable with it. Nothing leaves before.
+#[derive(Clone, Copy)]
+pub(super) enum Count {
+    /// Nobody was asked, or there is nothing to count.
+    Open,
+    /// Asked for, and until when it may take.
+    Asked(EffectId, Time),
+    /// Counted, at that time.
+    Done(Time),
 }
 
 fn quoted(info: &OrchestratorInfo) -> Quote {
@@ -111,11 +89,37 @@ enum Work {
 
 struct Making {
     work: Work,
-    /// How long the key holder has.
-    sign_within: Duration,
-    /// When the value was counted as spent.
-    counted: Option<Time>,
-    step: Step,
+    count: Count,
+    /// The signatures under tickets and credentials, and what was asked for them.
+    signatures: Vec<Option<Signature>>,
+    asked: Vec<EffectId>,
+    sign_until: Time,
+}
+
+impl Making {
+    /// Has tickets and credentials signed, unless the signature under these credentials is known.
+    fn sign<E>(
+        work: Work,
+        count: Count,
+        out: &mut Outbox<E>,
+        tickets: impl Iterator<Item = Digest>,
+        credentials: Result<Signature, Digest>,
+        sign_until: Time,
+    ) -> Self {
+        let digests = tickets.chain(credentials.err());
+        let asked: Vec<EffectId> = digests
+            .map(|digest| out.open(Effect::Sign(digest)))
+            .collect();
+        let mut signatures = alloc::vec![None; asked.len()];
+        signatures.extend(credentials.ok().map(Some));
+        Self {
+            work,
+            count,
+            signatures,
+            asked,
+            sign_until,
+        }
+    }
 }
 
 /// A payment that is signed.
@@ -124,8 +128,8 @@ pub(super) struct Made {
     pub(super) segment: String,
     /// `None` if nothing is paid.
     pub(super) state: Option<SignerState>,
-    /// When how much of it was counted as spent; `None` if nothing is paid.
-    pub(super) spent: Option<(Time, Amount)>,
+    pub(super) value: Amount,
+    pub(super) count: Count,
 }
 
 /// The outcome of signing.
@@ -202,16 +206,24 @@ impl Minter {
         };
         let plan = decide(facts, &mut self.rng, committed.cloned(), order)?;
         let hash = plan.params.recipient_rand_hash;
-        let asked = out.open(Effect::Spend(Spend::Take {
+        // Asked first: the store works while the key holder does.
+        let counting = out.open(Effect::Spend(Spend::Take {
             value: plan.value.clone(),
             record: Some(SpentNonces::record(&hash, *plan.nonces.end())),
         }));
-        self.making = Some(Making {
-            work: Work::Payment(Box::new(plan)),
-            sign_within: patience(SIGN_DEADLINE),
-            counted: None,
-            step: Step::AwaitingCount(asked, now + patience(STORE_WITHIN)),
-        });
+        let credentials = plan.credentials.digest();
+        let known = self.signed.filter(|(digest, _)| *digest == credentials);
+        let credentials = known.map_or(Err(credentials), |(_, signature)| Ok(signature));
+        let plan = Box::new(plan);
+        let tickets: Vec<_> = plan.tickets(self.address()).collect();
+        self.making = Some(Making::sign(
+            Work::Payment(plan),
+            Count::Asked(counting, now + patience(STORE_WITHIN)),
+            out,
+            tickets.into_iter(),
+            credentials,
+            now + patience(SIGN_DEADLINE),
+        ));
         Ok(())
     }
 
@@ -225,49 +237,39 @@ impl Minter {
     ) {
         let credentials = introduction(&mut self.rng, info.auth_token.clone(), order);
         let digest = credentials.digest();
-        self.making = Some(Making {
-            step: Step::sign(now, out, SIGN_DEADLINE, core::iter::empty(), Err(digest)),
-            work: Work::Introduction(Box::new(credentials)),
-            sign_within: SIGN_DEADLINE,
-            counted: None,
-        });
+        self.making = Some(Making::sign(
+            Work::Introduction(Box::new(credentials)),
+            Count::Open,
+            out,
+            core::iter::empty(),
+            Err(digest),
+            now + SIGN_DEADLINE,
+        ));
     }
 
-    /// Learns whether the payment is counted, and has it signed if so.
-    pub(super) fn counted<E>(
+    /// Learns whether the payment that is being signed is counted.
+    pub(super) fn counted(
         &mut self,
-        now: Time,
         id: EffectId,
         answer: Result<Time, SpendRefused>,
-        out: &mut Outbox<E>,
     ) -> Option<Outcome> {
-        let address = self.address();
-        if let Some(making) = &mut self.making
-            && matches!(making.step, Step::AwaitingCount(waited, _) if waited == id)
-            && let Work::Payment(plan) = &making.work
-        {
-            match answer {
-                Ok(at) => making.counted = Some(at),
-                Err(refused) => {
-                    self.making = None;
-                    return Some(match refused {
-                        SpendRefused::Limit(broken) => Outcome::Limit(broken),
-                        SpendRefused::NotStored(why) => Outcome::NotStored(why),
-                    });
-                }
-            }
-            // A failed send never gives nonces back.
-            let hash = plan.params.recipient_rand_hash;
-            if let Some(forgotten) = self.account.used.spend(hash, *plan.nonces.end()) {
-                out.open(Effect::Store(forgotten));
-            }
-            let credentials = plan.credentials.digest();
-            let known = self.signed.filter(|(digest, _)| *digest == credentials);
-            let credentials = known.map_or(Err(credentials), |(_, signature)| Ok(signature));
-            let tickets = plan.tickets(address);
-            making.step = Step::sign(now, out, making.sign_within, tickets, credentials);
+        let making = self.making.as_mut()?;
+        if !matches!(making.count, Count::Asked(asked, _) if asked == id) {
+            return None;
         }
-        None
+        match answer {
+            Ok(at) => {
+                making.count = Count::Done(at);
+                None
+            }
+            Err(refused) => {
+                self.making = None;
+                Some(match refused {
+                    SpendRefused::Limit(broken) => Outcome::Limit(broken),
+                    SpendRefused::NotStored(why) => Outcome::NotStored(why),
+                })
+            }
+        }
     }
 
     pub(super) fn signed<E>(
@@ -276,26 +278,18 @@ impl Minter {
         answer: Result<Signature, SignRefused>,
         out: &mut Outbox<E>,
     ) -> Option<Outcome> {
-        let Some(Making {
-            step: Step::AwaitingSignatures {
-                asked, signatures, ..
-            },
-            ..
-        }) = &mut self.making
-        else {
-            return None;
-        };
-        let slot = asked.iter().position(|one| *one == id)?;
+        let making = self.making.as_mut()?;
+        let slot = making.asked.iter().position(|one| *one == id)?;
         match answer {
             Err(refused) => {
                 self.abort(out);
                 return Some(Outcome::Refused(refused));
             }
-            Ok(signature) => signatures[slot] = Some(signature),
+            Ok(signature) => making.signatures[slot] = Some(signature),
         }
-        let all = signatures.iter().copied().collect::<Option<Vec<_>>>()?;
+        let all = { making.signatures.iter().copied() }.collect::<Option<Vec<_>>>()?;
         let payer = self.address();
-        let Making { work, counted, .. } = self.making.take()?;
+        let Making { work, count, .. } = self.making.take()?;
         let made = match work {
             Work::Payment(plan) => {
                 let (payment, segment) = plan
@@ -304,11 +298,17 @@ impl Minter {
                 let plan = *plan;
                 let signature = all.last().copied();
                 self.signed = signature.map(|one| (plan.credentials.digest(), one));
+                // Nothing gives nonces back under which something is signed.
+                let hash = plan.params.recipient_rand_hash;
+                if let Some(forgotten) = self.account.used.spend(hash, *plan.nonces.end()) {
+                    out.open(Effect::Store(forgotten));
+                }
                 Made {
                     payment,
                     segment,
-                    spent: counted.map(|at| (at, plan.value)),
                     state: Some(plan.state),
+                    value: plan.value,
+                    count,
                 }
             }
             Work::Introduction(credentials) => {
@@ -325,7 +325,8 @@ impl Minter {
                     payment: payment.encode(),
                     segment: credentials.encode(),
                     state: None,
-                    spent: None,
+                    value: Amount::zero(),
+                    count,
                 }
             }
         };
@@ -336,34 +337,41 @@ impl Minter {
         if self.wake().is_none_or(|until| until > now) {
             return None;
         }
-        let outcome = match self.making.as_ref()?.step {
-            Step::AwaitingCount(..) => Outcome::NotStored(StoreFailed::late()),
-            Step::AwaitingSignatures { .. } => Outcome::TimedOut,
+        let outcome = match self.making.as_ref()?.count {
+            Count::Asked(_, until) if until <= now => Outcome::NotStored(StoreFailed::late()),
+            _ => Outcome::TimedOut,
         };
         self.abort(out);
         Some(outcome)
     }
 
     pub(super) fn wake(&self) -> Option<Time> {
-        match self.making.as_ref()?.step {
-            Step::AwaitingCount(_, until) | Step::AwaitingSignatures { until, .. } => Some(until),
-        }
+        let making = self.making.as_ref()?;
+        Some(match making.count {
+            Count::Asked(_, until) => until.min(making.sign_until),
+            _ => making.sign_until,
+        })
     }
 
-    /// Gives up what is being made. It never leaves, so it counts as spent no more.
+    /// Gives up what is being made.
     pub(super) fn abort<E>(&mut self, out: &mut Outbox<E>) {
-        let Some(making) = self.making.take() else {
-            return;
-        };
-        match (making.step, making.work, making.counted) {
-            (Step::AwaitingCount(asked, _), ..) => {
-                out.forward(asked, Effect::Spend(Spend::Cancel));
-            }
-            (_, Work::Payment(plan), Some(at)) => {
-                let value = plan.value;
+        if let Some(making) = self.making.take()
+            && let Work::Payment(plan) = making.work
+        {
+            making.count.take_back(plan.value, out);
+        }
+    }
+}
+
+impl Count {
+    /// Counts a payment no more that never leaves.
+    pub(super) fn take_back<E>(self, value: Amount, out: &mut Outbox<E>) {
+        match self {
+            Self::Open => {}
+            Self::Asked(asked, _) => out.forward(asked, Effect::Spend(Spend::Cancel)),
+            Self::Done(at) => {
                 out.open(Effect::Spend(Spend::GiveBack { value, at }));
             }
-            _ => {}
         }
     }
 }

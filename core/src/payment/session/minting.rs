@@ -5,6 +5,7 @@ use alloc::string::{String, ToString as _};
 
 use bytes::Bytes;
 
+use super::local::Count;
 use super::types::{MINT_ROUNDS, OWN_TRIES};
 use super::{
     Charge, Credentials, Event, Fee, Memory, Minted, PaymentSession, Source, State, local, pause,
@@ -18,6 +19,7 @@ use crate::machine::Effect;
 use crate::money::Amount;
 use crate::payment::guard::{Expected, verify};
 use crate::payment::mint::{Billed, Order, Refusal};
+use crate::payment::nonce::SpentNonces;
 use crate::spend::{Spend, SpendRefused};
 use crate::store::{STORE_WITHIN, StoreFailed};
 use crate::time::Time;
@@ -141,7 +143,8 @@ impl PaymentSession {
                         payment: response.payment,
                         segment: response.segment,
                     };
-                    self.minted(party, credentials, Memory::Blob(response.state), None);
+                    let memory = Memory::Blob(response.state);
+                    self.minted(party, credentials, memory, Amount::zero(), Count::Open);
                 }
                 // Another signer may have its wits about it.
                 Err(err) => self.mint_failed(Failure::new(party, err.into())),
@@ -236,43 +239,47 @@ impl PaymentSession {
         }
     }
 
-    /// Reads what was minted, and lets it go if it keeps the rules and is counted as spent. An own key had it counted
-    /// before it signed.
+    /// Reads what was minted, and lets it go if it keeps the rules and is counted as spent. That of an own key has `count`
+    /// asked for already.
     pub(super) fn minted(
         &mut self,
         party: Party,
         credentials: Credentials,
         memory: Memory,
-        spent: Option<(Time, Amount)>,
+        value: Amount,
+        count: Count,
     ) {
         match self.inspect(credentials, memory) {
             Err(broken) => {
-                if let Some((at, value)) = spent {
-                    self.give_back(Some(at), &value);
-                }
+                count.take_back(value, &mut self.out);
                 self.refuse(Failure::new(party, Cause::Guard(broken)));
             }
             Ok(mut minted) => {
                 if let Some(current) = &mut self.current {
                     current.tries = 0;
                 }
-                minted.counted = spent.map(|(at, _)| at);
                 self.signed = minted.signed.take().or(self.signed.take());
-                let free = minted.tickets == 0 || minted.counted.is_some();
                 let minted = Box::new(minted);
-                match free {
-                    true => self.send(minted),
-                    false => self.count(minted),
+                match count {
+                    _ if minted.tickets == 0 => self.send(minted),
+                    Count::Open => self.count(minted),
+                    Count::Asked(asked, until) => {
+                        self.state = State::Counting(minted, asked, until);
+                    }
+                    Count::Done(at) => self.counted(minted, Ok(at)),
                 }
             }
         }
     }
 
-    /// Has the payment counted, and only then lets it go.
+    /// Has the payment counted, and only then lets it go. The nonces of an own key are stored with it.
     pub(super) fn count(&mut self, minted: Box<Minted>) {
+        let own = matches!(self.source, Source::Local { .. });
+        let nonces = minted.nonces;
+        let record = own.then(|| SpentNonces::record(&nonces.hash(), nonces.last()));
         let asked = self.out.open(Effect::Spend(Spend::Take {
             value: minted.value.clone(),
-            record: None,
+            record,
         }));
         let within = self.coverage.patience(self.now, STORE_WITHIN);
         self.state = State::Counting(minted, asked, self.now + within);
@@ -393,7 +400,8 @@ impl PaymentSession {
                 let memory = made
                     .state
                     .map_or(Memory::Nothing, |state| Memory::State(Box::new(state)));
-                return self.minted(Party::KeyHolder, credentials, memory, made.spent);
+                let (value, count) = (made.value, made.count);
+                return self.minted(Party::KeyHolder, credentials, memory, value, count);
             }
             local::Outcome::Limit(broken) => {
                 return self.refuse(Failure::new(Party::KeyHolder, Cause::Guard(broken)));

@@ -18,8 +18,8 @@
 //!  lasts; then, and before the first one: Failed ─▶ Ended. So too if the orchestrator wants no more payments.
 //! ```
 //!
-//! Nothing leaves that is not counted ([`Effect::Spend`]). An own key counts before it signs, for the
-//! nonces are stored together with the count.
+//! Nothing leaves that is not counted ([`Effect::Spend`]). What an own key signs is counted meanwhile, and its nonces are
+//! stored together with the count: what was signed when a crash came has never left.
 //!
 //! The signer's blob, or our own memory with an own key, is committed only when the orchestrator took the payment.
 //! A payment that was minted and not taken is discarded together with its quote, because the orchestrator may have seen
@@ -570,7 +570,7 @@ impl PaymentSession {
             other => self.state = other,
         }
         let outcome = match &mut self.source {
-            Source::Local { minter, .. } => minter.counted(self.now, id, answer, &mut self.out),
+            Source::Local { minter, .. } => minter.counted(id, answer),
             _ => None,
         };
         if let Some(outcome) = outcome {

@@ -353,3 +353,40 @@ fn credentials_of_one_job_are_signed_once_and_each_ticket_by_itself() {
     );
     assert!(!net.cut);
 }
+
+#[test]
+fn what_is_signed_leaves_when_it_is_counted_and_its_nonces_are_stored_whichever_comes_first() {
+    for counted_first in [true, false] {
+        let mut net = Net::new();
+        let mut session = own_key(&mut net);
+        session.pay(net.now, Fee::Elapsed).unwrap();
+        let (mut counting, mut signing) = (None, Vec::new());
+        loop {
+            match session.poll_output() {
+                Output::Effect(id, Effect::Spend(Spend::Take { record, .. })) => {
+                    assert!(signing.is_empty(), "the store is asked first");
+                    assert!(record.is_some_and(|record| record.key.starts_with("nonce:")));
+                    counting = Some(id);
+                }
+                Output::Effect(id, Effect::Sign(digest)) => signing.push((id, digest)),
+                Output::Idle(_) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        let mut inputs: Vec<_> = { signing.into_iter() }
+            .map(|(id, digest)| Input::Signed(id, Ok(net.key.sign(digest))))
+            .collect();
+        let at = if counted_first { 0 } else { inputs.len() };
+        inputs.insert(at, Input::Spent(counting.expect("asked"), Ok(net.now)));
+        let last = inputs.pop().expect("several");
+        for input in inputs {
+            session.handle_input(net.now, input);
+            assert!(matches!(session.poll_output(), Output::Idle(_)));
+        }
+        session.handle_input(net.now, last);
+        assert!(matches!(
+            session.poll_output(),
+            Output::Event(Event::Ready(..))
+        ));
+    }
+}
