@@ -5,6 +5,11 @@
 //! The machine receives [`In::Sent`] as body bytes leave, one [`In::Reply`] (possibly before its own body is
 //! done), any number of [`In::Data`] and one [`In::End`]. As server it is the same with the sides swapped.
 //! [`In::Failed`] may come at any point and ends the exchange, as does [`Out::Abort`] from our side.
+//!
+//! A request with the field `upgrade` asks to leave HTTP, over HTTP/1.1 and with an empty body. A reply with status
+//! [`SWITCHING`], that field and [`Body::Stream`] grants it: bodies begin anew on both sides then, bytes that nobody
+//! frames, with the same steps, the same pressure and no trailers. Whoever asked may end its side first; the exchange is
+//! over when the side that granted it ends.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -20,6 +25,9 @@ mod url;
 pub use headers::{Headers, is_of_connection};
 pub use reach::{Forbidden, Kind, Rule};
 pub use url::{BadUrl, MAX_URL_BYTES, Reach, Url};
+
+/// The status of a reply that leaves HTTP for the protocol that its field `upgrade` names.
+pub const SWITCHING: u16 = 101;
 
 /// A step that a machine asks for.
 #[derive(Clone)]
@@ -201,7 +209,7 @@ pub struct Request {
     pub method: Method,
     /// Where. As server: the path and the query count; the authority is the driver's, whomever the peer meant to reach.
     pub url: Url,
-    /// Header fields, without the ones that belong to framing.
+    /// Header fields, without the ones that belong to framing. As server: `upgrade` is among them only if it can be granted.
     pub headers: Headers,
     /// The body that follows the head.
     pub body: Body,
@@ -246,6 +254,12 @@ impl Request {
     pub fn body(mut self, body: Body) -> Self {
         self.body = body;
         self
+    }
+
+    /// The protocol that the request asks to leave HTTP for.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<&str> {
+        self.headers.get("upgrade")
     }
 
     /// Sets the trust.

@@ -9,13 +9,16 @@
 //! [`Gateway::discover`](api::Gateway::discover) a search. The rest of the protocol is [`core`], MPEG-TS is [`media`].
 
 use std::future::Future;
-use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::io::{self, IoSlice};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+#[cfg(unix)]
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use livepeer_runtime::http::FuturesIo;
 use livepeer_runtime::{Clock, Runtime};
+use smol::io::{AsyncRead, AsyncWrite};
 use smol::{Async, Timer};
 
 livepeer_runtime::adapter!(SmolRuntime);
@@ -63,25 +66,94 @@ impl Future for Sleep {
     }
 }
 
+/// A socket as smol's reactor has it, whose write side closes when it is told to: the reactor alone would only flush it,
+/// and a peer would wait for the end of what we say (`an_exchange_that_leaves_http_carries_bytes_both_ways`).
+#[derive(Debug)]
+pub struct Socket<S>(Async<S>);
+
+/// A socket whose write side can be closed.
+trait ShutDown {
+    fn shut_down(&self) -> io::Result<()>;
+}
+
+impl ShutDown for TcpStream {
+    fn shut_down(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+#[cfg(unix)]
+impl ShutDown for UnixStream {
+    fn shut_down(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl<S> AsyncRead for Socket<S>
+where
+    Async<S>: AsyncRead + Unpin,
+{
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl<S: ShutDown> AsyncWrite for Socket<S>
+where
+    Async<S>: AsyncWrite + Unpin,
+{
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(match self.0.get_ref().shut_down() {
+            // The peer was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            closed => closed,
+        })
+    }
+}
+
 /// A socket as smol's reactor has it, not as `smol::net` wraps it.
 ///
 /// A `smol::net::TcpStream` forgets its waker as soon as a write succeeds. hyper, told to wait by one write, tries
 /// another before it returns, and counts on being woken even if that one went through: an upload to a peer that read
 /// between the two would stand still for ever (`sent_follows_what_the_peer_takes`).
-fn stream(stream: Async<TcpStream>) -> io::Result<FuturesIo<Async<TcpStream>>> {
+fn stream(stream: Async<TcpStream>) -> io::Result<FuturesIo<Socket<TcpStream>>> {
     stream.get_ref().set_nodelay(true)?;
-    Ok(FuturesIo(stream))
+    Ok(FuturesIo(Socket(stream)))
 }
 
 impl Runtime for SmolRuntime {
-    type Stream = FuturesIo<Async<TcpStream>>;
+    type Stream = FuturesIo<Socket<TcpStream>>;
     type Sleep = Sleep;
     type Listener = Async<TcpListener>;
     type Udp = Async<UdpSocket>;
     #[cfg(unix)]
-    type LocalStream = FuturesIo<Async<std::os::unix::net::UnixStream>>;
+    type LocalStream = FuturesIo<Socket<UnixStream>>;
     #[cfg(unix)]
-    type LocalListener = Async<std::os::unix::net::UnixListener>;
+    type LocalListener = Async<UnixListener>;
 
     fn now(&self) -> Time {
         self.clock.now()
@@ -154,15 +226,12 @@ impl Runtime for SmolRuntime {
     }
 
     #[cfg(unix)]
-    fn take_local(
-        &self,
-        socket: std::os::unix::net::UnixListener,
-    ) -> io::Result<Self::LocalListener> {
+    fn take_local(&self, socket: UnixListener) -> io::Result<Self::LocalListener> {
         Async::new(socket)
     }
 
     #[cfg(unix)]
     async fn accept_local(&self, listener: &Self::LocalListener) -> io::Result<Self::LocalStream> {
-        Ok(FuturesIo(listener.accept().await?.0))
+        Ok(FuturesIo(Socket(listener.accept().await?.0)))
     }
 }

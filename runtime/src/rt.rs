@@ -17,7 +17,8 @@ use crate::steering::Steering;
 pub trait Runtime: Clone + Send + Sync + Unpin + 'static {
     /// A connected TCP stream with `TCP_NODELAY` on: readers of trickle see bytes only through flushes
     /// (trickle spec 6.2-4). A write that has to wait wakes its task once there is room, even if another write went
-    /// through in between (conformance `a_write_that_had_to_wait_wakes_its_task`).
+    /// through in between (conformance `a_write_that_had_to_wait_wakes_its_task`). Shut down, it says so to the peer and
+    /// goes on reading (conformance `an_exchange_that_leaves_http_carries_bytes_both_ways`).
     type Stream: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static;
     /// Waits for a point in time.
     type Sleep: Future<Output = ()> + Send + 'static;

@@ -225,7 +225,7 @@ pub async fn every_chunk_is_flushed_as_it_comes<R: Runtime>(runtime: R) {
 }
 
 /// How many body bytes wait among the events.
-fn drain<R: Runtime>(side: &Side<R>) -> usize {
+pub(super) fn drain<R: Runtime>(side: &Side<R>) -> usize {
     let mut bytes = 0;
     while let Some((_, step)) = side.handle.try_next() {
         if let In::Data(data) = step {

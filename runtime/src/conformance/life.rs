@@ -19,7 +19,7 @@ use crate::signal::enlist;
 use crate::store::{MemoryStore, Store};
 
 /// Waits until a server has no more than `count` connections.
-async fn connections<R: Runtime>(runtime: &R, socket: &Server<R>, count: usize) {
+pub(super) async fn connections<R: Runtime>(runtime: &R, socket: &Server<R>, count: usize) {
     let wait = async {
         while socket.connections() > count {
             rest(runtime, Duration::from_millis(2)).await;

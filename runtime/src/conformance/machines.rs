@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use livepeer_core::http::{Body, Headers, In, Out, Request, Response};
+use livepeer_core::http::{Body, Headers, In, Out, Request, Response, SWITCHING};
 use livepeer_core::spend::Spend;
 use livepeer_core::store::Record;
 use livepeer_core::{Digest, Effect, EffectId, Input, Machine, Outbox, Output, Time};
@@ -18,7 +18,7 @@ pub enum Habits {
     ///
     /// | path | answer |
     /// |---|---|
-    /// | `/echo` | 200, the request's body as it comes |
+    /// | `/echo` | 200, the request's body as it comes; asked to leave HTTP: 101, and the bytes that come |
     /// | `/sink` | 200 when the body has ended, its length as text |
     /// | `/source/N` | 200, N bytes of zeros, as fast as they are taken |
     /// | `/early` | 200 at the first body byte |
@@ -54,6 +54,8 @@ struct Serving {
     to_send: usize,
     in_flight: usize,
     replied: bool,
+    /// The end of the request is still to come, and of what follows it the beginning.
+    asks: bool,
 }
 
 /// How much a source has on its way.
@@ -128,9 +130,13 @@ impl Script {
                     to_send = number();
                 }
                 let replied = path == "/echo" || path.starts_with("/source/");
+                let asks = request.upgrade();
                 if replied {
-                    let reply = Response::new(200).body(Body::Stream);
-                    self.out.http(id, Out::Reply(reply));
+                    let reply = match asks {
+                        Some(protocol) => Response::new(SWITCHING).header("upgrade", protocol),
+                        None => Response::new(200),
+                    };
+                    self.out.http(id, Out::Reply(reply.body(Body::Stream)));
                 }
                 let serving = Serving {
                     path,
@@ -138,6 +144,7 @@ impl Script {
                     to_send,
                     in_flight: 0,
                     replied,
+                    asks: asks.is_some(),
                 };
                 self.serving.insert(id, serving);
                 self.send(id);
@@ -162,9 +169,12 @@ impl Script {
                 self.send(id);
             }
             In::End(_) => {
-                let Some(serving) = self.serving.get(&id) else {
+                let Some(serving) = self.serving.get_mut(&id) else {
                     return;
                 };
+                if std::mem::take(&mut serving.asks) {
+                    return;
+                }
                 let length = Bytes::from(serving.received.to_string());
                 match serving.path.as_str() {
                     "/echo" => self.out.http(id, Out::End(Headers::new())),

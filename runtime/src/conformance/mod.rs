@@ -19,6 +19,7 @@ mod requests;
 mod silence;
 mod trickle;
 mod trust;
+mod upgrades;
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -53,6 +54,7 @@ pub use requests::*;
 pub use silence::*;
 pub use trickle::*;
 pub use trust::*;
+pub use upgrades::*;
 
 /// How long a scenario may take before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -96,6 +98,12 @@ macro_rules! conformance_tests {
             public_trust_wants_a_known_root
             what_a_peer_names_is_not_dialled_on_this_machine
             pins_hold_for_odd_names
+            an_exchange_that_leaves_http_carries_bytes_both_ways
+            a_client_made_by_hand_leaves_http
+            a_wish_to_leave_http_that_is_not_granted_changes_nothing
+            bytes_beyond_http_are_held_back
+            an_abort_closes_a_connection_that_left_http
+            nobody_leaves_http_unasked
             refused_connections_and_unknown_names_are_told_apart
             a_peer_without_tls_is_named
             a_peer_without_http2_is_named

@@ -1,24 +1,28 @@
 //! An exchange as client, from the request to its end.
 
 use std::future::Future;
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper::StatusCode;
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::header::UPGRADE;
 use livepeer_core::Time;
 #[cfg(feature = "ingest")]
 use livepeer_core::http::Url;
-use livepeer_core::http::{self, Body, Fault, Headers, In, Protocol, Request, Trust};
+use livepeer_core::http::{Body, Fault, Headers, In, Protocol, Request, Trust};
 use rustls::RootCertStore;
 
 use super::body::{OutBody, Sending};
 use super::connect::connect;
-use super::io::Heard;
+use super::io::{Heard, Rewound};
 use super::pool::{Http1, Http2, Key, Pool};
 use super::timer::Timer;
+use super::tunnel::{self, Side};
 use super::{
     CLIENT_BUF_BYTES, CONNECTION_WINDOW, Executor, MAX_HEAD_BYTES, MAX_HEADERS, PING_EVERY,
     PING_WITHIN, STREAM_WINDOW, convert,
@@ -193,11 +197,26 @@ impl<R: Runtime> Client<R> {
         if reused && !talk.is_alive().await {
             return Ok(Some(head));
         }
+        let asks = head.headers().contains_key(UPGRADE);
         let http1 = talk.http1.as_mut().expect("it was just put there");
         let reply = http1.sender.try_send_request(head);
         let reply = talk.head(reply).await;
         drop(doubt);
         match reply {
+            Ok(reply) if reply.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                if !asks {
+                    let why = "it leaves HTTP for another protocol, unasked";
+                    return Err(Fault::Protocol(why.into()));
+                }
+                exchange.feed(In::Reply(convert::reply(&reply.into_parts().0)));
+                let stream = talk.leave_http().await?;
+                // In a box of its own: few exchanges leave HTTP.
+                let passed = Box::pin(tunnel::pass(exchange, stream, Side::Asked));
+                let broke = |error: io::Error| Fault::Broken(error.to_string());
+                passed.await.map_err(broke)?;
+                exchange.feed_last(In::End(Headers::new()));
+                Ok(None)
+            }
             Ok(reply) => {
                 let ending = talk.body(reply).await?;
                 if let Some(connection) = talk.reusable().await {
@@ -414,6 +433,21 @@ impl<'a, R: Runtime> Talk<'a, R> {
         .await
     }
 
+    /// The stream of a connection whose peer has left HTTP.
+    async fn leave_http(mut self) -> Result<Rewound<super::ClientIo<R>>, Fault> {
+        std::future::poll_fn(|cx| {
+            self.poll_connection(cx);
+            match self.closed {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+        let lost = || Fault::Broken("it closed the connection".into());
+        let parts = self.http1.ok_or_else(lost)?.connection.into_parts();
+        Ok(Rewound::new(parts.read_buf, parts.io))
+    }
+
     /// The connection, if the exchange left it in a state for another.
     async fn reusable(mut self) -> Option<Box<Http1<R>>> {
         // What was left unsent when the answer was complete, nobody wants any more.
@@ -438,11 +472,7 @@ impl<'a, R: Runtime> Talk<'a, R> {
     /// Feeds the reply and its body, and answers with what is to be fed last.
     async fn body(&mut self, reply: hyper::Response<Incoming>) -> Result<In, Fault> {
         let (head, mut body) = reply.into_parts();
-        self.exchange.feed(In::Reply(http::Response {
-            status: head.status.as_u16(),
-            headers: convert::headers(&head.headers),
-            body: Body::Stream,
-        }));
+        self.exchange.feed(In::Reply(convert::reply(&head)));
         let mut trailers = Headers::new();
         std::future::poll_fn(|cx| {
             for _ in 0..FRAMES_PER_TURN {

@@ -7,7 +7,7 @@ use hyper::ext::ReasonPhrase;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
 use hyper::{StatusCode, Uri, Version};
-use livepeer_core::http::{Fault, Headers, Method, Protocol, Request, Response, Url};
+use livepeer_core::http::{Body, Fault, Headers, Method, Protocol, Request, Response, Url};
 
 /// Fields that are hyper's business, in both directions.
 fn is_framing(name: &HeaderName) -> bool {
@@ -15,7 +15,6 @@ fn is_framing(name: &HeaderName) -> bool {
         header::CONTENT_LENGTH,
         header::TRANSFER_ENCODING,
         header::HOST,
-        header::UPGRADE,
     ]
     .contains(name)
         || name == "keep-alive"
@@ -32,10 +31,14 @@ pub(crate) fn fields(from: &Headers, to: &mut HeaderMap, version: Version) {
             tracing::warn!(name, "a header field that HTTP cannot carry was left out");
             continue;
         };
-        let skip = is_framing(&name) || (version == Version::HTTP_2 && name == header::CONNECTION);
+        let of_http1 = name == header::CONNECTION || name == header::UPGRADE;
+        let skip = is_framing(&name) || (version == Version::HTTP_2 && of_http1);
         if !skip {
             to.append(name, value);
         }
+    }
+    if to.contains_key(header::UPGRADE) {
+        to.append(header::CONNECTION, HeaderValue::from_static("upgrade"));
     }
 }
 
@@ -43,7 +46,7 @@ pub(crate) fn fields(from: &Headers, to: &mut HeaderMap, version: Version) {
 pub(super) fn headers(from: &HeaderMap) -> Headers {
     let mut to = Headers::new();
     for (name, value) in from {
-        if !is_framing(name) {
+        if !is_framing(name) && name != header::UPGRADE {
             to.push_any(
                 name.as_str(),
                 String::from_utf8_lossy(value.as_bytes()).into_owned(),
@@ -51,6 +54,33 @@ pub(super) fn headers(from: &HeaderMap) -> Headers {
         }
     }
     to
+}
+
+/// The protocol that a message leaves HTTP/1.1 for, or asks to. Another version of HTTP is not one: what a peer says in it
+/// would pass by all checks of its requests.
+fn upgrade(fields: &HeaderMap, version: Version) -> Option<String> {
+    let named = |name, wanted: &str| {
+        let mut words = fields.get_all(name).iter().filter_map(|v| v.to_str().ok());
+        words.any(|words| {
+            words
+                .split(',')
+                .any(|w| w.trim().eq_ignore_ascii_case(wanted))
+        })
+    };
+    let asked = fields.get(header::UPGRADE)?.to_str().ok()?;
+    let can = version == Version::HTTP_11 && named(header::CONNECTION, "upgrade");
+    let http = { asked.split(',') }.any(|one| one.trim().eq_ignore_ascii_case("h2c"));
+    (can && !http).then(|| asked.to_owned())
+}
+
+/// The head of a reply as a machine sees it.
+pub(super) fn reply(head: &hyper::http::response::Parts) -> Response {
+    let mut reply = Response::new(head.status.as_u16()).body(Body::Stream);
+    reply.headers = headers(&head.headers);
+    if let Some(protocol) = upgrade(&head.headers, head.version) {
+        reply.headers.push("upgrade", protocol);
+    }
+    reply
 }
 
 /// The request for hyper to send.
@@ -103,8 +133,13 @@ pub(super) fn request(
     if !names_hosts(from.headers(), from.uri(), from.version()) {
         return Err(StatusCode::BAD_REQUEST);
     }
-    let mut request = Request::new(method, url).body(livepeer_core::http::Body::Stream);
+    let mut request = Request::new(method, url).body(Body::Stream);
     request.headers = headers(from.headers());
+    if from.body().is_end_stream()
+        && let Some(protocol) = upgrade(from.headers(), from.version())
+    {
+        request.headers.push("upgrade", protocol);
+    }
     request.host = host(from);
     request.length = from.body().size_hint().exact();
     if from.version() == Version::HTTP_2 {

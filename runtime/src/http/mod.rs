@@ -13,6 +13,7 @@ mod pool;
 mod serve;
 mod server;
 mod timer;
+mod tunnel;
 mod turns;
 mod unread;
 

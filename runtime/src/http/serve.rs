@@ -3,20 +3,24 @@
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
-use hyper::header::EXPECT;
+use hyper::header::{EXPECT, UPGRADE};
+use hyper::rt::{Read, Write};
 use hyper::{StatusCode, Version};
-use livepeer_core::http::{self, Body, Fault, Headers, In};
+use livepeer_core::http::{self, Body, Fault, Headers, In, SWITCHING};
+use tracing::{debug, warn};
 
 use super::accept::{Pulse, Running};
 use super::body::{Aborted, OutBody};
 use super::convert;
+use super::tunnel::{self, Side};
 use super::unread::Unread;
 use crate::lane::{Order, PeerSink, Serving};
+use crate::lock;
 use crate::rt::Runtime;
 
 /// How many frames of a body are read before other tasks run.
@@ -30,6 +34,38 @@ pub(super) struct Front<R> {
     pub(super) secure: bool,
     pub(super) from: IpAddr,
     pub(super) pulse: Arc<Pulse>,
+    pub(super) granted: Granting,
+}
+
+/// Room for the exchange that has a connection leave HTTP.
+#[derive(Clone, Default)]
+pub(super) struct Granting(Arc<Mutex<Option<Granted>>>);
+
+/// An exchange that leaves HTTP, once its head is out.
+pub(super) struct Granted {
+    serving: Serving,
+    running: Option<Running>,
+}
+
+impl Granting {
+    pub(super) fn take(&self) -> Option<Granted> {
+        lock(&self.0).take()
+    }
+}
+
+impl Granted {
+    /// Passes bytes both ways until the machine ends its side, or the connection breaks.
+    pub(super) async fn pass(self, stream: impl Read + Write + Unpin) {
+        // The peer is not to lose our last word by what it says itself meanwhile.
+        if let Some(running) = &self.running {
+            running.leave_unread();
+        }
+        let passed = tunnel::pass(self.serving.get(), stream, Side::Granted).await;
+        match passed {
+            Ok(()) => self.serving.finish(),
+            Err(error) => debug!(%error, "a connection broke that had left HTTP"),
+        }
+    }
 }
 
 impl<R: Runtime> hyper::service::Service<hyper::Request<Incoming>> for Front<R> {
@@ -57,6 +93,10 @@ impl<R: Runtime> hyper::service::Service<hyper::Request<Incoming>> for Front<R> 
             runtime: self.runtime.clone(),
             state,
             waits_for_leave: request.headers().contains_key(EXPECT),
+            granting: request
+                .headers()
+                .contains_key(UPGRADE)
+                .then(|| self.granted.clone()),
             body: (!bare).then(|| request.into_body()),
             trailers: Headers::new(),
             version,
@@ -73,6 +113,8 @@ pub(super) struct Serve<R: Runtime> {
     body: Option<Incoming>,
     /// The peer sends its body only if it is told to.
     waits_for_leave: bool,
+    /// If the peer asks to leave HTTP.
+    granting: Option<Granting>,
     trailers: Headers,
     version: Version,
     running: Option<Running>,
@@ -182,6 +224,9 @@ impl<R: Runtime> Serve<R> {
         mut reply: http::Response,
         cx: &mut Context<'_>,
     ) -> Poll<hyper::Response<ReplyBody<R>>> {
+        if reply.status == SWITCHING {
+            return self.leave_http(serving, &reply, cx);
+        }
         let body = match std::mem::take(&mut reply.body) {
             Body::Stream => OutBody::Serving(serving),
             Body::Full(data) => {
@@ -198,6 +243,27 @@ impl<R: Runtime> Serve<R> {
             }
         };
         self.answer(&reply, body, cx)
+    }
+
+    /// Grants that HTTP is left: the task of the connection goes on with the exchange when the head is out.
+    fn leave_http(
+        &mut self,
+        serving: Serving,
+        reply: &http::Response,
+        cx: &mut Context<'_>,
+    ) -> Poll<hyper::Response<ReplyBody<R>>> {
+        let Some(Granting(granted)) = self.granting.take().filter(|_| self.body.is_none()) else {
+            warn!("a reply leaves HTTP for a request that did not ask for it");
+            return self.refuse(http::Response::new(500), cx);
+        };
+        let head = convert::response_head(reply, self.version);
+        let running = self.running.take();
+        *lock(&granted) = Some(Granted { serving, running });
+        Poll::Ready(head.map(|()| ReplyBody {
+            body: OutBody::Empty,
+            unread: None,
+            running: None,
+        }))
     }
 
     /// Answers a request that cannot go on, and closes the connection.

@@ -22,7 +22,7 @@ use super::accept::{Idle, LOOK_EVERY, Listening, Pulse, sniff};
 use super::io::{Accepted, HyperIo, Io, Rewound};
 #[cfg(unix)]
 use super::local::{LocalSocket, SocketFile};
-use super::serve::Front;
+use super::serve::{Front, Granting};
 use super::timer::Timer;
 use super::turns::Turns;
 use super::{CONNECTION_WINDOW, Executor, Limits, PING_EVERY, PING_WITHIN, STREAM_WINDOW};
@@ -373,12 +373,14 @@ impl<R: Runtime> Shared<R> {
         };
         pulse.http2.store(http2, Relaxed);
         let stream = Rewound::new(ahead, stream);
+        let granted = Granting::default();
         let service = Front {
             runtime: self.runtime.clone(),
             peers: Arc::clone(&self.peers),
             secure: self.tls.is_some(),
             from,
             pulse,
+            granted: granted.clone(),
         };
         if http2 {
             let connection = http2::Builder::new(Executor(self.runtime.clone()))
@@ -399,18 +401,20 @@ impl<R: Runtime> Shared<R> {
             // Of a request with both a length and chunks hyper drops the length before anybody sees it, so that it cannot
             // be refused here. hyper reads the chunks and closes the connection after the answer, so that nothing is taken
             // for a next request: `conformance::a_request_with_two_lengths_ends_its_connection`.
-            let connection = http1::Builder::new()
+            let mut connection = http1::Builder::new()
                 .max_buf_size(self.limits.buffer.max(MIN_BUF_BYTES))
                 .max_header_size(self.limits.max_head)
                 .max_headers(self.limits.max_fields)
                 .header_read_timeout(None)
                 .serve_connection(stream, service);
-            run(
-                pin!(connection),
-                http1::Connection::graceful_shutdown,
-                signal,
-            )
-            .await;
+            let finish = http1::Connection::graceful_shutdown;
+            run(Pin::new(&mut connection), finish, signal).await;
+            if let Some(granted) = granted.take() {
+                let parts = connection.into_parts();
+                let stream = Rewound::new(parts.read_buf, parts.io);
+                // In a box of its own: few connections leave HTTP.
+                Box::pin(granted.pass(stream)).await;
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use livepeer_core::http::{Body, Fault, Headers, In, Out, Request, Response, Trust};
+use livepeer_core::http::{Body, Fault, Headers, In, Out, Request, Response, SWITCHING, Trust};
 use livepeer_core::{EffectId, Input, Time};
 
 use super::link::{Exchange, Fate, Way};
@@ -167,6 +167,10 @@ impl Net {
                 {
                     exchange.fate = Fate::Fine;
                     head = Response::new(status).body(Body::Full("gave up".into()));
+                }
+                if head.status == SWITCHING && exchange.there.until.is_none() {
+                    // The request is over, and what follows it may come.
+                    exchange.there.over = false;
                 }
                 let body = std::mem::replace(&mut head.body, Body::Stream);
                 self.travel(key, there, In::Reply(head));
