@@ -6,22 +6,26 @@
 //! ```
 //!
 //! Jobs for containers and calls of apps differ in what they make of heads, bytes and failures: the purpose of a task
-//! decides (`byoc/job.rs`, `apps/call.rs`). Bytes that whoever asked does not take stop the program.
+//! decides (`byoc/job.rs`, `apps/call.rs`). Bytes that whoever asked does not take stop the program. Where a program leaves
+//! HTTP, bytes pass the other way too, and those that it does not take stop whoever asked.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::alarms::Alarms;
-use livepeer_core::http::{Body, Fault, In, Out, Response, Url};
+use livepeer_core::http::{Body, Fault, Headers, In, Out, Response, SWITCHING, Url};
 use livepeer_core::intake::Held;
 use livepeer_core::{EffectId, Time};
 
 use super::workers::{Doer, Lost, Made, News};
 use super::{Orchestrator, apps, byoc, wire};
 
-/// A program whose peer has not taken this many bytes of its answer waits.
+/// A program whose peer has not taken this many bytes of its answer waits; so does a peer beyond HTTP.
 const MAX_UNSENT: usize = 64 << 10;
+
+/// How long a program may go on beyond HTTP once its peer has ended.
+const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// Blank lines at a time, and how long after the last ones, of a stream that floods.
 const FLOOD: &[u8] = &[b'\n'; 1024];
@@ -54,6 +58,17 @@ pub(super) struct Task {
     unsent: usize,
     /// Whether the head of the answer has gone out.
     pub(super) begun: bool,
+    /// What comes of the peer, once HTTP was left.
+    beyond: Option<Beyond>,
+}
+
+/// Bytes of a peer beyond HTTP.
+#[derive(Default)]
+struct Beyond {
+    /// Bytes that the program has not taken yet.
+    untaken: usize,
+    /// Whether the peer is held back.
+    held: bool,
 }
 
 impl Task {
@@ -174,6 +189,7 @@ impl Orchestrator {
             source,
             unsent: 0,
             begun: false,
+            beyond: None,
         };
         self.works.tasks.insert(id, task);
     }
@@ -210,7 +226,8 @@ impl Orchestrator {
             In::End(_) if *answers => News::End,
             In::End(_) => News::Lost(Lost::new(url.clone(), &broken())),
             In::Failed(fault) => News::Lost(Lost::new(url.clone(), &fault)),
-            In::Reply(_) | In::Data(_) | In::Request(_) | In::Sent(_) => return,
+            In::Sent(bytes) => return self.taken(id, bytes),
+            In::Reply(_) | In::Data(_) | In::Request(_) => return,
         };
         if matches!(news, News::End | News::Lost(_)) {
             self.works.asked.remove(&exchange);
@@ -256,6 +273,8 @@ impl Orchestrator {
                         News::Head(head)
                     } else if let Some(piece) = made.pieces.pop_front() {
                         News::Data(piece)
+                    } else if made.socket.as_ref().is_some_and(|s| !s.is_over()) {
+                        return;
                     } else {
                         task.source = Source::Over;
                         News::End
@@ -281,6 +300,7 @@ impl Orchestrator {
         head.body = Body::Stream;
         if let Some(task) = self.works.tasks.get_mut(&id) {
             task.begun = true;
+            task.beyond = (head.status == SWITCHING).then(Beyond::default);
             self.out.http(id, Out::Reply(head));
         }
     }
@@ -361,12 +381,91 @@ impl Orchestrator {
                         if std::mem::take(waits) {
                             self.works.alarms.set((id, Alarm::Next), Some(now));
                         }
+                        if task.beyond.is_some() {
+                            self.taken(id, 0);
+                        }
                     }
                     Source::Over => {}
                 }
             }
+            (In::Data(bytes), _) => self.hear(now, id, bytes),
+            (In::End(_), _) => self.heard_all(now, id),
             _ => {}
         }
+    }
+
+    // ---- beyond HTTP -----------------------------------------------------------------------------------------
+
+    /// Passes bytes of whoever asked to the program, and holds whoever asked back if they are not taken.
+    fn hear(&mut self, now: Time, id: EffectId, bytes: &Bytes) {
+        let Some(task) = self.works.tasks.get_mut(&id) else {
+            return;
+        };
+        let Some(beyond) = &mut task.beyond else {
+            return;
+        };
+        let full = match &mut task.source {
+            Source::At { exchange, .. } => {
+                beyond.untaken += bytes.len();
+                let full = beyond.untaken >= MAX_UNSENT;
+                self.out.http(*exchange, Out::Data(bytes.clone()));
+                if full {
+                    self.out.http(*exchange, Out::Report);
+                }
+                full
+            }
+            Source::BuiltIn(Made {
+                socket: Some(socket),
+                pieces,
+                waits,
+                ..
+            }) => {
+                pieces.push_back(socket.answer(bytes));
+                if !*waits {
+                    self.works.alarms.set((id, Alarm::Next), Some(now));
+                }
+                *waits
+            }
+            _ => return,
+        };
+        if full && !std::mem::replace(&mut beyond.held, true) {
+            self.out.http(id, Out::Pause);
+        }
+    }
+
+    /// The program, or the transport to it, took so many bytes.
+    fn taken(&mut self, id: EffectId, bytes: usize) {
+        let task = self.works.tasks.get_mut(&id);
+        let Some(beyond) = task.and_then(|task| task.beyond.as_mut()) else {
+            return;
+        };
+        beyond.untaken = beyond.untaken.saturating_sub(bytes);
+        if beyond.untaken < MAX_UNSENT && std::mem::take(&mut beyond.held) {
+            self.out.http(id, Out::Resume);
+        }
+    }
+
+    /// Whoever asked says no more: the program may end in its turn.
+    fn heard_all(&mut self, now: Time, id: EffectId) {
+        let Some(task) = self.works.tasks.get_mut(&id) else {
+            return;
+        };
+        if task.beyond.is_none() {
+            return;
+        }
+        match &mut task.source {
+            Source::At { exchange, .. } => self.out.http(*exchange, Out::End(Headers::new())),
+            Source::BuiltIn(Made {
+                socket: Some(socket),
+                ..
+            }) => {
+                socket.end();
+                self.works.alarms.set((id, Alarm::Next), Some(now));
+            }
+            _ => return,
+        }
+        let cut = Some(now + END_WITHIN);
+        self.works.alarms.set((id, Alarm::Cut), cut);
     }
 
     /// Answers what can be answered still, since the orchestrator closes.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use livepeer_core::http::{Headers, Out, is_of_connection};
+use livepeer_core::http::{Headers, Out, SWITCHING, is_of_connection};
 use livepeer_core::wire::app::registration::SessionControl;
 use livepeer_core::wire::app::{
     ROUTE_HEADER, SESSION_CONTROL_HEADER, SESSION_HEADER, SESSION_TOKEN_HEADER,
@@ -18,7 +18,7 @@ use crate::paid::No;
 use crate::workers::{Doer, News, Order, Worker};
 use crate::{Orchestrator, wire};
 
-/// How long an app may take for one request, its answer included.
+/// How long an app may take for one request, its answer included, and all that passes beyond HTTP.
 const CALL_WITHIN: Duration = Duration::from_secs(3600);
 
 /// A request that an app answers.
@@ -127,6 +127,9 @@ impl Orchestrator {
         ] {
             headers.push(name, value);
         }
+        if let Some(protocol) = order.headers.get("upgrade") {
+            headers.push("upgrade", protocol);
+        }
         order.headers = headers;
         let payer = { known.sessions.get(&session) }.map_or_else(Default::default, |s| s.payer);
         self.out.event(Event::HandedOn {
@@ -152,7 +155,11 @@ impl Orchestrator {
     pub(crate) fn call_news(&mut self, now: Time, id: EffectId, news: News) {
         match news {
             News::Head(mut head) => {
-                head.headers = from_app(&head.headers);
+                let mut headers = from_app(&head.headers);
+                if let (SWITCHING, Some(protocol)) = (head.status, head.headers.get("upgrade")) {
+                    headers.push("upgrade", protocol);
+                }
+                head.headers = headers;
                 self.begin_answer(id, head);
             }
             News::Data(bytes) => self.pass(id, bytes),

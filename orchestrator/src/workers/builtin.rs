@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use livepeer_core::http::{Headers, Response};
+use livepeer_core::http::{Headers, Response, SWITCHING};
 use serde_json::{Value, json};
+
+use super::socket::{self, Socket};
 
 /// How fast a program works that is built in. The default takes no time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub(crate) struct Made {
     pub(crate) silent: bool,
     /// Whether it goes on when the transport has taken some.
     pub(crate) waits: bool,
+    /// The socket that it is, once it has left HTTP.
+    pub(crate) socket: Option<Socket>,
 }
 
 impl Made {
@@ -36,6 +40,7 @@ impl Made {
             tempo,
             silent: false,
             waits: false,
+            socket: None,
         }
     }
 
@@ -53,6 +58,7 @@ impl Made {
 /// | ends in `/events`, or the body is JSON with `"stream": true` | a stream of events, one for each word of the body, and `[DONE]` |
 /// | ends in `/status/418` | that status, with a text |
 /// | ends in `/silent` | none, ever |
+/// | any, asked for a WebSocket | 101, and each message as it comes |
 /// | any other | the body, of its own media type; of an empty one, method and path as JSON |
 pub(crate) fn echo(
     method: &str,
@@ -61,6 +67,13 @@ pub(crate) fn echo(
     body: Bytes,
     tempo: Tempo,
 ) -> Made {
+    if let Some(opening) = socket::opening(headers) {
+        return Made {
+            head: Some(opening),
+            socket: Some(Socket::default()),
+            ..Made::new(SWITCHING, "", VecDeque::new(), tempo)
+        };
+    }
     let path = target.split('?').next().unwrap_or("");
     let mut segments = path.rsplit('/');
     let (last, before) = (segments.next(), segments.next());

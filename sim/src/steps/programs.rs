@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::chain::ChainView;
-use livepeer_core::http::{Body, Fault, Headers, In, Method, Out, Request, Response, Url};
+use livepeer_core::http::{
+    Body, Fault, Headers, In, Method, Out, Request, Response, SWITCHING, Url,
+};
 use livepeer_core::money::{Amount, Price};
 use livepeer_core::payment::{Ticket, Unit};
 use livepeer_core::store::StoreFailed;
@@ -48,6 +50,9 @@ pub struct Player {
     unsaved: Vec<EffectId>,
     /// Requests at programs, with the time when they came, and the secret of each session.
     programs: Vec<(EffectId, Time)>,
+    /// Programs that may leave HTTP, and those that did, with the bytes that they have not taken yet.
+    may_leave: BTreeSet<EffectId>,
+    beyond: BTreeMap<EffectId, usize>,
     secrets: BTreeMap<String, String>,
     tokens: Vec<Token>,
     demands: Vec<Challenge>,
@@ -141,6 +146,8 @@ impl Player {
             minted: 0,
             unsaved: Vec::new(),
             programs: Vec::new(),
+            may_leave: BTreeSet::new(),
+            beyond: BTreeMap::new(),
             secrets: BTreeMap::new(),
             tokens: Vec::new(),
             demands: Vec::new(),
@@ -171,13 +178,19 @@ impl Player {
                     return;
                 };
                 let what = ["app/x?y", "app/start", "app/events", "app//x", "app"];
+                let leaves = path > 160;
                 let path = what[usize::from(path) % what.len()];
                 self.asked.0 += 1;
-                self.send(
-                    &format!("/apps/{runner}/session/{session}/{path}"),
-                    &[],
-                    "one two",
-                );
+                let path = format!("/apps/{runner}/session/{session}/{path}");
+                if !leaves {
+                    return self.send(&path, &[], "one two");
+                }
+                let request = Request::new(Method::Get, url(&path))
+                    .header("upgrade", "websocket")
+                    .header("sec-websocket-key", "a key")
+                    .body(Body::Stream);
+                let id = self.request(request);
+                self.http(id, In::End(Headers::new()));
             }
             Step::Pay(session, nonce) => {
                 let Some((session, runner)) = self.session(session) else {
@@ -221,7 +234,11 @@ impl Player {
                     && let Some((_, answer)) = self.answers.get_mut(&id)
                 {
                     let taken = answer.taken(usize::from(less));
+                    let beyond = answer.status == Some(SWITCHING);
                     self.http(id, In::Sent(taken));
+                    if beyond && self.open.contains(&id) {
+                        self.say(id, less);
+                    }
                 }
             }
             Step::Break(which) => {
@@ -487,10 +504,25 @@ impl Player {
         self.send("/runners/heartbeat", &fields, &body);
     }
 
+    /// A peer beyond HTTP says something, or that it says no more.
+    fn say(&mut self, id: EffectId, what: u8) {
+        let step = match what {
+            240.. => In::End(Headers::new()),
+            128.. => In::Data(Bytes::from(vec![0x82; 40_000])),
+            // An empty ping, and the beginning of some text.
+            _ => In::Data(Bytes::from_static(&[0x89, 0x80, 1, 2, 3, 4, 0x81, 0x85, 9])),
+        };
+        self.http(id, step);
+    }
+
     fn program(&mut self, which: u8, what: u8) {
         let Some(&(id, _)) = nth(which, &self.programs) else {
             return;
         };
+        if let Some(untaken) = self.beyond.get_mut(&id) {
+            let taken = std::mem::take(untaken);
+            self.http(id, In::Sent(taken));
+        }
         for (program, since) in &mut self.programs {
             if *program == id {
                 *since = self.now;
@@ -501,6 +533,10 @@ impl Player {
         };
         let data = |text: &'static str| In::Data(Bytes::from_static(text.as_bytes()));
         let step = match what % 12 {
+            _ if what > 200 && self.may_leave.remove(&id) => {
+                self.beyond.insert(id, 0);
+                In::Reply(Response::new(SWITCHING).header("upgrade", "websocket"))
+            }
             0 => head(200, "text/plain"),
             1 => head(200, "text/event-stream"),
             2 => head(401, "text/plain"),
@@ -614,7 +650,16 @@ impl Player {
                     self.secrets.insert(session, secret);
                 }
                 self.programs.push((id, self.now));
+                if request.upgrade().is_some() {
+                    self.may_leave.insert(id);
+                }
             }
+            Out::Data(bytes) if self.beyond.contains_key(&id) => {
+                let untaken = self.beyond.entry(id).or_default();
+                *untaken += bytes.len();
+                assert!(*untaken < 256 << 10, "a peer is held back");
+            }
+            Out::End(_) | Out::Report if self.beyond.contains_key(&id) => {}
             Out::Abort => self.programs.retain(|(program, _)| *program != id),
             Out::Pause | Out::Resume => {}
             other => panic!("a program is not told {other:?}"),

@@ -304,6 +304,121 @@ fn an_answer_that_is_not_taken_stops_the_app() {
     assert!(events.ends_with("data: [DONE]"));
 }
 
+// ---- beyond HTTP ----
+
+fn socket(path: &str) -> Request {
+    Request::new(Method::Get, service().with_path(path))
+        .header("upgrade", "websocket")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .header("sec-websocket-protocol", "chat")
+}
+
+/// The answer to a request that leaves HTTP, so far.
+fn so_far(stage: &mut Stage, id: livepeer_core::EffectId) -> Answer {
+    stage.net.run_for(ms(200));
+    stage.net.get(stage.caller).answer(id).clone()
+}
+
+fn say(stage: &mut Stage, id: livepeer_core::EffectId, bytes: impl Into<Bytes>) {
+    let bytes = bytes.into();
+    stage
+        .net
+        .with(stage.caller, |caller, _| caller.write(id, bytes));
+}
+
+#[test]
+fn a_socket_of_an_app_passes_and_is_the_session_of_a_single_call() {
+    let (mut stage, program) = stage(Mode::SingleShot, Unit::Seconds, SECOND);
+    let challenge = {
+        let payer = stage.payer.address().checksummed();
+        let asked = socket("/apps/r1/app/x").header(PAYER_ADDRESS_HEADER, payer);
+        let answer = stage.ask(asked);
+        assert_eq!(answer.status, Some(402), "money first");
+        let challenge = Challenge::from_json(&answer.body).expect("a demand that can be met");
+        challenge.expect("a demand")
+    };
+    let with = stage.pay(&challenge.info, &challenge.manifest_id, 1..=3);
+    let paid = socket("/apps/r1/app/x")
+        .header(PAYMENT_HEADER, with.payment)
+        .header(SEGMENT_HEADER, with.segment);
+    let id = stage.send(paid);
+    let answer = so_far(&mut stage, id);
+    assert_eq!(answer.status, Some(101));
+    assert_eq!(answer.headers.get("upgrade"), Some("websocket"));
+    let seen = stage.net.get(program).last();
+    assert_eq!(seen.request.upgrade(), Some("websocket"));
+    let protocol = seen.request.headers.get("sec-websocket-protocol");
+    assert_eq!(protocol, Some("chat"));
+    say(&mut stage, id, "hello");
+    assert_eq!(so_far(&mut stage, id).body, b"HELLO");
+    assert_eq!(sessions(&stage), 1);
+    let end = |caller: &mut livepeer_sim::Caller, _: livepeer_core::Time| caller.end(id);
+    stage.net.with(stage.caller, end);
+    assert!(so_far(&mut stage, id).end.is_some(), "the app ended too");
+    assert_eq!(sessions(&stage), 0, "the call is over");
+}
+
+#[test]
+fn a_socket_ends_when_its_money_does_and_when_its_app_stays() {
+    let (mut stage, program) = stage(Mode::SingleShot, Unit::Seconds, SECOND);
+    let challenge = demand(&mut stage, "/apps/r1/app/x");
+    let with = stage.pay(&challenge.info, &challenge.manifest_id, 1..=1);
+    let id = stage.send(
+        socket("/apps/r1/app/x")
+            .header(PAYMENT_HEADER, with.payment)
+            .header(SEGMENT_HEADER, with.segment),
+    );
+    assert_eq!(so_far(&mut stage, id).status, Some(101));
+    stage.net.run_for(secs(20));
+    assert!(so_far(&mut stage, id).fault.is_some(), "nobody paid on");
+    assert!(stage.net.get(program).last().gone, "the app hears of it");
+    // For nothing, with an app that goes on when its peer has ended.
+    let app = App::new(
+        "x/y",
+        Mode::SingleShot,
+        Worker::At(Url::parse(&format!("http://{PROGRAM}")).expect("a URL")),
+    );
+    let mut stage = Stage::new(off_chain().with_app("r1", app));
+    let program = Program::serve(&mut stage);
+    stage
+        .net
+        .with(program, |program, _| program.stubborn = true);
+    let id = stage.send(socket("/apps/r1/app/x"));
+    assert_eq!(so_far(&mut stage, id).status, Some(101));
+    let end = |caller: &mut livepeer_sim::Caller, _: livepeer_core::Time| caller.end(id);
+    stage.net.with(stage.caller, end);
+    stage.net.run_for(secs(9));
+    assert_eq!(sessions(&stage), 1);
+    stage.net.run_for(secs(2));
+    assert_eq!(sessions(&stage), 0);
+}
+
+#[test]
+fn the_app_that_is_built_in_says_back_what_comes_over_a_socket() {
+    let app = App::new("x/y", Mode::SingleShot, Worker::Echo(Tempo::default()));
+    let mut stage = Stage::new(off_chain().with_app("r1", app));
+    let id = stage.send(socket("/apps/r1/app/x"));
+    let answer = so_far(&mut stage, id);
+    let accept = answer.headers.get("sec-websocket-accept");
+    assert_eq!(accept, Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    // A message of 200,000 zeros under a mask of zeros, which the client does not take at once.
+    let caller = stage.caller;
+    stage.net.slow_down(caller, 100_000);
+    let mut frame = vec![0x82, 0xff, 0, 0, 0, 0, 0, 3, 0x0d, 0x40, 0, 0, 0, 0];
+    frame.resize(frame.len() + 200_000, 0);
+    for piece in frame.chunks(10_000) {
+        say(&mut stage, id, piece.to_vec());
+    }
+    say(&mut stage, id, vec![0x88, 0x80, 0, 0, 0, 0]);
+    stage.net.run_for(secs(1));
+    assert_eq!(sessions(&stage), 1, "the rest waits");
+    let answer = stage.answer(id);
+    assert_eq!(answer.body.len(), 200_000 + 10 + 2);
+    assert!(answer.body.ends_with(&[0x88, 0]), "it ends as it was told");
+    assert!(answer.end.is_some());
+    assert_eq!(sessions(&stage), 0);
+}
+
 #[test]
 fn a_live_session_sends_its_channel_out_again() {
     let app = App::new("x/live", Mode::Persistent, Worker::Live(Tempo::default()));

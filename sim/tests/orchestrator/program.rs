@@ -1,9 +1,9 @@
 //! A program behind a container or a runner: it remembers what it is asked, and answers as the path says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use livepeer_core::http::{Body, Headers, In, Out, Request, Response};
+use livepeer_core::http::{Body, Headers, In, Out, Request, Response, SWITCHING};
 use livepeer_core::{EffectId, Input, Machine, Outbox, Output, Time};
 use livepeer_sim::Node;
 
@@ -16,6 +16,10 @@ pub(crate) const PROGRAM: &str = "10.0.0.2:8080";
 pub(crate) struct Program {
     pub(crate) seen: Vec<Seen>,
     open: BTreeMap<EffectId, Seen>,
+    /// Requests that left HTTP: whatever comes goes back in capitals.
+    sockets: BTreeSet<EffectId>,
+    /// It does not end when its peer has.
+    pub(crate) stubborn: bool,
     out: Outbox<()>,
 }
 
@@ -40,7 +44,7 @@ impl Program {
         self.seen.last().expect("a request")
     }
 
-    /// Sends a part of an answer that was begun with the path `/open`.
+    /// Sends a part of an answer that was begun with the path `/open`, or of what goes on beyond HTTP.
     pub(crate) fn say(&mut self, id: EffectId, text: &str) {
         self.out
             .http(id, Out::Data(Bytes::copy_from_slice(text.as_bytes())));
@@ -54,8 +58,14 @@ impl Program {
     fn answer(&mut self, seen: Seen) {
         let path = seen.request.url.path().to_owned();
         let id = seen.id;
+        let seen_upgrade = seen.request.upgrade().map(str::to_owned);
         self.seen.push(seen);
         let head = |status| Response::new(status).header("content-type", "text/plain");
+        if let Some(protocol) = seen_upgrade {
+            let reply = Response::new(SWITCHING).header("upgrade", protocol);
+            self.sockets.insert(id);
+            return self.out.http(id, Out::Reply(reply.body(Body::Stream)));
+        }
         if path.ends_with("/silent") || path.ends_with("/slow") {
             return;
         }
@@ -91,6 +101,13 @@ impl Machine for Program {
                         gone,
                     },
                 );
+            }
+            In::Data(bytes) if self.sockets.contains(&id) => {
+                self.out
+                    .http(id, Out::Data(bytes.to_ascii_uppercase().into()));
+            }
+            In::End(_) if self.sockets.contains(&id) && !self.stubborn => {
+                self.out.http(id, Out::End(Headers::new()));
             }
             In::Data(bytes) => {
                 if let Some(seen) = self.open.get_mut(&id) {

@@ -29,7 +29,7 @@ pub enum Step {
     Register(u8),
     /// The n-th program does something.
     Program(u8, u8),
-    /// The n-th open exchange takes what it was sent, less some bytes.
+    /// The n-th open exchange takes what it was sent, less some bytes; beyond HTTP it says something, too.
     Take(u8, u8),
     /// The peer with the n-th open exchange goes.
     Break(u8),
