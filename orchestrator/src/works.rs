@@ -58,7 +58,7 @@ pub(super) struct Task {
     unsent: usize,
     /// Whether the head of the answer has gone out.
     pub(super) begun: bool,
-    /// What comes of the peer, once HTTP was left.
+    /// Bytes of the peer, once HTTP was left.
     beyond: Option<Beyond>,
 }
 
@@ -445,7 +445,7 @@ impl Orchestrator {
         }
     }
 
-    /// Whoever asked says no more: the program may end in its turn.
+    /// Takes note that whoever asked says no more: the program may end in its turn.
     fn heard_all(&mut self, now: Time, id: EffectId) {
         let Some(task) = self.works.tasks.get_mut(&id) else {
             return;

@@ -43,7 +43,9 @@ impl Exchanges {
             Out::End(_) if id.is_by_peer() => {
                 self.open.remove(&id);
             }
-            Out::Reply(_) | Out::Data(_) | Out::Report if id.is_by_peer() => self.hear(id, now),
+            Out::Reply(_) | Out::Report if id.is_by_peer() => self.hear(id, now),
+            // Of ours, beyond HTTP, any word ends a silence.
+            Out::Data(_) => self.hear(id, now),
             Out::End(_) => self.update(id, |open| {
                 open.due = true;
                 open.heard = now;
@@ -53,7 +55,7 @@ impl Exchanges {
                 open.held = false;
                 open.heard = now;
             }),
-            Out::Reply(_) | Out::Data(_) | Out::Report => {}
+            Out::Reply(_) | Out::Report => {}
         }
     }
 

@@ -113,7 +113,7 @@ pub async fn a_wish_to_leave_http_that_is_not_granted_changes_nothing<R: Runtime
     }
 }
 
-/// Whoever takes nothing holds the other side back, in both directions.
+/// A side that takes nothing holds the other one back, in both directions.
 pub async fn bytes_beyond_http_are_held_back<R: Runtime>(runtime: R) {
     const ALL: usize = 32 << 20;
     let (server, socket) = Side::serving(&runtime, None, Habits::Tell).await;

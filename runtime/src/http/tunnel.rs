@@ -20,9 +20,9 @@ const PIECES_PER_TURN: usize = 32;
 /// The side of an exchange that is ours.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
-    /// We asked to leave HTTP: it is over when the peer ends.
+    /// The side that asked to leave HTTP: it is over when the peer ends.
     Asked,
-    /// The peer asked, and the machine granted it: it is over when the machine ends.
+    /// The side that granted it: it is over when the machine ends.
     Granted,
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct Program {
     open: BTreeMap<EffectId, Seen>,
     /// Requests that left HTTP: whatever comes goes back in capitals.
     sockets: BTreeSet<EffectId>,
-    /// It does not end when its peer has.
+    /// Whether it goes on when its peer has ended.
     pub(crate) stubborn: bool,
     out: Outbox<()>,
 }
