@@ -50,7 +50,8 @@ impl Running {
                 Some(stream) if stream.pace.is_head_out() => Admission::Answering,
                 _ => Admission::Working,
             },
-            State::Fetching | State::Calling => Admission::Working,
+            State::Relaying(Some(_)) => Admission::Answering,
+            State::Fetching | State::Calling | State::Relaying(None) => Admission::Working,
         }
     }
 }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::objects::objects;
-use super::pace::Due;
+use super::pace::{Due, Pace};
 use super::reply::Done;
 use super::shapes::{self, Said, Stream, Written};
 use super::types::{Event, Outcome, RequestId};
@@ -302,15 +302,24 @@ impl Front {
     }
 
     /// Has the driver say how much of a stream is out.
-    fn ask_report(&mut self, id: RequestId) {
+    pub(super) fn ask_report(&mut self, id: RequestId) {
         let now = self.now;
         let Some(exchange) = self.running.get(&id).and_then(|running| running.exchange) else {
             return;
         };
-        if let Some(stream) = self.job(id).and_then(|job| job.stream.as_mut()) {
-            stream.pace.ask(now);
+        if let Some(pace) = self.pace_of(id) {
+            pace.ask(now);
             self.out.http(exchange, Out::Report);
             self.arm(id);
+        }
+    }
+
+    /// The pace of an answer that goes out as it comes.
+    fn pace_of(&mut self, id: RequestId) -> Option<&mut Pace> {
+        match &mut self.running.get_mut(&id)?.state {
+            State::Working(job) => Some(&mut job.stream.as_mut()?.pace),
+            State::Relaying(relayed) => Some(&mut relayed.as_mut()?.pace),
+            _ => None,
         }
     }
 
@@ -319,11 +328,11 @@ impl Front {
         let Some(id) = self.exchanges.get(&exchange).copied() else {
             return;
         };
-        let Some(stream) = self.job(id).and_then(|job| job.stream.as_mut()) else {
+        let Some(pace) = self.pace_of(id) else {
             return;
         };
-        let caught_up = stream.pace.sent(now, bytes);
-        let asks_again = stream.pace.needs_report();
+        let caught_up = pace.sent(now, bytes);
+        let asks_again = pace.needs_report();
         if caught_up {
             self.out.event(Event::Room(id));
         }
@@ -385,7 +394,7 @@ impl Front {
 }
 
 /// Adds header fields that keep proxies from holding events back.
-fn tell_events(headers: &mut Headers) {
+pub(super) fn tell_events(headers: &mut Headers) {
     headers.push("cache-control", "no-cache");
     headers.push("x-accel-buffering", "no");
 }

@@ -51,6 +51,8 @@ impl Front {
             let is_served = match target.route {
                 Route::Page(page) => self.config.pages.contains(&page),
                 Route::Live(live) => self.config.live.has(live),
+                Route::Container => self.config.containers,
+                Route::App => !self.config.apps.is_empty(),
                 _ => true,
             };
             if is_served {
@@ -102,6 +104,7 @@ impl Front {
             began: now,
             received: now,
             held,
+            session: None,
             state,
         };
         self.exchanges.insert(exchange, id);
@@ -264,6 +267,8 @@ impl Front {
         match running.target.route {
             Route::VideoResult => return self.tell_video(id, &body),
             Route::Live(_) => return self.call(id, body),
+            Route::Container => return self.order(id, body),
+            Route::App => return self.app(id, body),
             Route::Embeddings | Route::Rerank => {
                 let refused = backend::refuse(&body, &self.models);
                 return self.refuse(id, &refused);
@@ -418,7 +423,8 @@ impl Sent {
             } else {
                 String::new()
             },
-            head: matches!(route, Route::Live(_)).then(|| Box::new(request.clone())),
+            head: matches!(route, Route::Live(_) | Route::Container | Route::App)
+                .then(|| Box::new(request.clone())),
         }
     }
 }

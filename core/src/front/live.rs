@@ -15,12 +15,15 @@ use crate::wire::entry::{
 };
 
 impl Front {
-    /// Answers a request that [`Event::Live`] told of. The body of the answer is empty or whole. Unknown requests are
-    /// ignored.
+    /// Answers a request that [`Event::Live`], [`Event::Order`] or [`Event::App`] told of. The body of the answer is empty or whole. Unknown
+    /// requests are ignored.
     pub fn respond(&mut self, now: Time, id: RequestId, response: Response) {
         self.advance(now);
         let running = self.running.get(&id);
-        if running.is_some_and(|running| matches!(running.state, State::Calling)) {
+        let waits = |running: &super::Running| {
+            matches!(running.state, State::Calling | State::Relaying(None))
+        };
+        if running.is_some_and(waits) {
             let outcome = match response.status {
                 400.. => Outcome::Refused,
                 _ => Outcome::Answered,

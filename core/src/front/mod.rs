@@ -5,6 +5,7 @@
 //!              │
 //!              ├──▶ a page or a file ──▶ answered, if need be with what the shell brings
 //!              ├──▶ about a live stream, and whole ──▶ Event::Live ──▶ answered as the shell says
+//!              ├──▶ for a container or an app, and whole ──▶ Event::Order, App ──▶ what it says is passed on as it comes
 //!              ▼
 //!           Reading ── too large, stops, too slow ──▶ 413, 408
 //!              │ whole, and it makes sense (else 400, 404)
@@ -27,12 +28,14 @@
 
 mod admission;
 mod answer;
+mod apps;
 mod arrive;
 mod figures;
 mod incoming;
 mod live;
 mod objects;
 mod pace;
+mod relay;
 mod reply;
 pub mod route;
 mod shapes;
@@ -40,11 +43,13 @@ mod types;
 mod videos;
 
 pub use admission::Admission;
+pub use apps::{SESSION_HEADER, app_head};
 pub use objects::Object;
+pub use relay::{done_answer, failed_answer, served_head};
 pub use types::{
-    BODY_GAP, BODY_WITHIN, Call, Config, Event, FIRST_SEARCH, Hls, JOB_GRACE, LIVE_WITHIN,
-    LiveRoutes, MAX_AUDIO, MAX_EDIT, MAX_UNSENT, MAX_VIDEOS, Network, Origins, Outcome,
-    PAGE_WITHIN, RequestId, Session, Summary, Transparency, Work,
+    AppRequest, AppSessionId, BODY_GAP, BODY_WITHIN, Call, Config, Event, FIRST_SEARCH, Hls,
+    JOB_GRACE, LIVE_WITHIN, LiveRoutes, MAX_AUDIO, MAX_EDIT, MAX_UNSENT, MAX_VIDEOS, Network,
+    Origins, Outcome, PAGE_WITHIN, RELAY_WITHIN, RequestId, Session, Summary, Transparency, Work,
 };
 
 use alloc::boxed::Box;
@@ -56,9 +61,11 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use self::apps::Sessions;
 use self::figures::{Figures, Gauges};
 use self::incoming::Incoming;
 use self::objects::Objects;
+use self::relay::Relayed;
 use self::reply::Greeting;
 use self::route::Target;
 use self::shapes::{Asked, Stream};
@@ -89,6 +96,8 @@ struct Running {
     /// When the last byte of the request came.
     received: Time,
     held: Held,
+    /// The session with an app that it uses.
+    session: Option<AppSessionId>,
     state: State,
 }
 
@@ -118,6 +127,8 @@ enum State {
     Fetching,
     /// The shell answers, for a live stream.
     Calling,
+    /// The shell passes on an answer as it comes; `None` before its head.
+    Relaying(Option<Relayed>),
     Working(Box<Job>),
 }
 
@@ -160,6 +171,7 @@ pub struct Front {
     waiting: Vec<RequestId>,
     objects: Objects,
     videos: Videos,
+    sessions: Sessions,
     /// Since when new work is refused, or will be.
     closing: Option<Time>,
     drained: bool,
@@ -182,6 +194,7 @@ impl Front {
             waiting: Vec::new(),
             objects: Objects::new(config.max_kept),
             videos: Videos::default(),
+            sessions: Sessions::default(),
             closing: None,
             drained: false,
             figures: Figures::default(),
@@ -335,6 +348,10 @@ impl Front {
             self.waiting.retain(|waits| *waits != id);
         }
         self.intake.release(running.held);
+        if let Some(session) = running.session {
+            let until = self.now + running.config.app_idle;
+            self.sessions.end(session, until);
+        }
         let mut finished = Summary {
             id,
             route: Some(running.target.route),
@@ -386,7 +403,7 @@ impl Front {
         let Some(id) = self.exchanges.get(&exchange).copied() else {
             return;
         };
-        if let State::Working(_) | State::Calling = self.running[&id].state {
+        if let State::Working(_) | State::Calling | State::Relaying(_) = self.running[&id].state {
             self.out.event(Event::Gone(id));
         }
         self.over(id, None, Outcome::Gone, None);
@@ -403,6 +420,9 @@ impl Front {
         }
         self.objects.tick(now);
         self.videos.tick(now);
+        for over in self.sessions.tick(now) {
+            self.out.event(Event::EndSession(over));
+        }
         self.settle();
         now
     }
@@ -432,7 +452,17 @@ impl Front {
                 let text = "The stream was not settled in time.";
                 return self.refuse(id, &Refused::new(Code::UpstreamTimeout, text));
             }
-            State::Calling => {}
+            State::Relaying(None) if now >= running.received + RELAY_WITHIN => {
+                self.out.event(Event::Gone(id));
+                let text = "No answer came in time.";
+                return self.refuse(id, &Refused::new(Code::UpstreamTimeout, text));
+            }
+            State::Relaying(Some(relayed)) => {
+                if let Some(due) = relayed.pace.due(now) {
+                    self.pace(id, due);
+                }
+            }
+            State::Calling | State::Relaying(None) => {}
             State::Working(job) => match job.stream.as_ref().map(|stream| stream.pace.due(now)) {
                 // It may still look at other requests that are due now; this one has moved.
                 Some(Some(due)) => self.pace(id, due),
@@ -453,6 +483,8 @@ impl Front {
             State::Parsed(_) => running.received + FIRST_SEARCH,
             State::Fetching => running.began + PAGE_WITHIN,
             State::Calling => running.received + LIVE_WITHIN,
+            State::Relaying(None) => running.received + RELAY_WITHIN,
+            State::Relaying(Some(relayed)) => relayed.pace.next(),
             State::Working(job) => match &job.stream {
                 Some(stream) => stream.pace.next(),
                 // The job knows more of why it is late.
@@ -470,6 +502,7 @@ impl Front {
         let requests = self.due.next();
         let closing = self.closing.filter(|at| *at > self.now);
         let kept = earlier(self.objects.next(), self.videos.next());
+        let kept = earlier(kept, self.sessions.next());
         earlier(earlier(requests, closing), kept)
     }
 }

@@ -13,6 +13,9 @@ use core::time::Duration;
 use super::types::{Config, JOB_GRACE, MAX_UNSENT};
 use crate::time::Time;
 
+/// Longer than any answer takes.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+
 /// The clock and the meter of one streamed answer.
 #[derive(Debug)]
 pub(super) struct Pace {
@@ -59,6 +62,22 @@ impl Pace {
             early_head: config.early_head,
             keep_alive: config.keep_alive,
             silence: config.stream_silence,
+            stall: config.write_stall,
+        }
+    }
+
+    /// The pace of an answer that is passed on as it comes, and whose head is out: whoever brings it knows of its silence.
+    pub(super) const fn of_relay(now: Time, config: &Config) -> Self {
+        Self {
+            heard: now,
+            wrote: now,
+            head_out: true,
+            unsent: 0,
+            clogged: false,
+            awaited: None,
+            early_head: NEVER,
+            keep_alive: NEVER,
+            silence: NEVER,
             stall: config.write_stall,
         }
     }

@@ -52,6 +52,10 @@ pub enum Route {
     Page(Page),
     /// A request about a live stream.
     Live(Live),
+    /// A job for a container that operators brought.
+    Container,
+    /// A call of an app that orchestrators rent out.
+    App,
 }
 
 /// A request about a live stream (jobs spec 3.1).
@@ -234,11 +238,11 @@ pub const ROUTES: &[Row] = &[
     reserved(POST, "/v1/responses", Some(Scope::Chat), Shape::OpenAi),
     reserved(POST, "/v1/completions", Some(Scope::Chat), Shape::OpenAi),
     reserved(GET, "/v1/apps", Some(Scope::Apps), Shape::OpenAi),
-    reserved(ANY, "/apps/{app}/{path…}", Some(Scope::Apps), Shape::OpenAi),
+    row(ANY, "/apps/{path…}", Some(Route::App), Some(Scope::Apps), Shape::OpenAi),
     reserved(POST, "/v1/sessions", Some(Scope::Apps), Shape::OpenAi),
     reserved(&[Method::Get, Method::Delete], "/v1/sessions/{id}", Some(Scope::Apps), Shape::OpenAi),
     reserved(ANY, "/v1/sessions/{id}/app/{path…}", Some(Scope::Apps), Shape::OpenAi),
-    reserved(POST, "/process/request/{route…}", Some(Scope::Byoc), Shape::Plain),
+    row(POST, "/process/request/{route…}", Some(Route::Container), Some(Scope::Byoc), Shape::Plain),
     reserved(ANY, "/process/stream/{path…}", Some(Scope::Byoc), Shape::Plain),
     reserved(ANY, "/live/video-to-video/{path…}", Some(Scope::Live), Shape::Plain),
     reserved(&[Method::Patch, Method::Delete], "/whip/{resource}", None, Shape::Plain),
@@ -263,6 +267,8 @@ impl Route {
                 | Self::Transcriptions
                 | Self::Speech
                 | Self::Live(Live::Start | Live::SmokeTest | Live::Door(Door::Whip))
+                | Self::Container
+                | Self::App
         )
     }
 
@@ -276,11 +282,13 @@ impl Route {
         }
     }
 
-    /// Whether the body is or may be a form; of all other routes but those of live streams it is JSON.
+    /// Whether the body is or may be a form; of all other routes but those of live streams, containers and apps it is JSON.
     #[must_use]
     pub fn takes_form(self) -> bool {
         match self {
-            Self::Edits | Self::Transcriptions | Self::Live(_) => true,
+            Self::Edits | Self::Transcriptions | Self::Live(_) | Self::Container | Self::App => {
+                true
+            }
             Self::Batch(pipeline) => file_of(pipeline).is_some(),
             _ => false,
         }

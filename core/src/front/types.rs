@@ -13,7 +13,9 @@ use super::admission::Admission;
 use super::objects::Object;
 use super::route::{Live, Page, Route};
 use crate::http::Request;
+use crate::job::app::Call as AppCall;
 use crate::job::batch::{Attempt, Served};
+use crate::job::byoc::Order;
 use crate::pipeline::Pipeline;
 use crate::prefer::Preferences;
 use crate::rng::Rng;
@@ -143,6 +145,23 @@ pub struct Session {
     pub body: Bytes,
 }
 
+/// Names the session of a client with an app. The shell reserves it with its first use, if the app has sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AppSessionId(pub(super) u64);
+
+/// A call of an app.
+#[derive(Debug)]
+pub struct AppRequest {
+    /// The app's name.
+    pub app: String,
+    /// The request.
+    pub call: AppCall,
+    /// The session that it belongs to, if the app has sessions.
+    pub session: AppSessionId,
+    /// The client's key to that session.
+    pub key: String,
+}
+
 /// An event of a [`Front`](super::Front). The shell acts on all but the last two, and answers those that ask.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -152,6 +171,13 @@ pub enum Event {
     Want(RequestId, Box<Work>),
     /// A request about a live stream: answered by [`Front::respond`](super::Front::respond).
     Live(RequestId, Box<Call>),
+    /// A job for a container: answered by [`Front::respond`](super::Front::respond) or, as it comes, by
+    /// [`Front::relay_head`](super::Front::relay_head), `relay`, and `relay_end` or `relay_broke`.
+    Order(RequestId, Box<Order>),
+    /// A call of an app: answered as an order, or by [`Front::app_failed`](super::Front::app_failed).
+    App(RequestId, Box<AppRequest>),
+    /// A session that nobody has used for long enough: it is to be stopped, if there is one.
+    EndSession(AppSessionId),
     /// Nobody waits for this work, or for this answer, any more.
     Gone(RequestId),
     /// The client is slow: tell no more of this stream until there is [`Event::Room`].
@@ -355,6 +381,12 @@ pub struct Config {
     pub pages: Vec<Page>,
     /// Routes about live streams.
     pub live: LiveRoutes,
+    /// Whether jobs for containers are taken; otherwise their route is an unknown path.
+    pub containers: bool,
+    /// Names of apps that may be called; a star stands for any one segment. Without any, their route is an unknown path.
+    pub apps: Vec<String>,
+    /// How long a client's session with an app is held without use.
+    pub app_idle: Duration,
     /// Whether a stream of `/llm` ends with `[DONE]`.
     pub done_on_native: bool,
     /// How long after the orchestrator's head a stream's own may wait for the first event.
@@ -401,6 +433,8 @@ pub const FIRST_SEARCH: Duration = Duration::from_secs(2);
 pub const PAGE_WITHIN: Duration = Duration::from_secs(10);
 /// How long the shell may take over a request about a live stream: as long as the first search for an orchestrator.
 pub const LIVE_WITHIN: Duration = Duration::from_secs(60);
+/// How long the answer of a container or an app may be awaited: whoever waits for it has limits of its own.
+pub const RELAY_WITHIN: Duration = Duration::from_secs(3_600);
 /// Bytes of a stream that may wait for a slow client; beyond, the orchestrator is no longer read.
 pub const MAX_UNSENT: usize = 256 << 10;
 /// How long beyond the limits of its own a job may take to say how it ended.
@@ -419,6 +453,9 @@ impl Default for Config {
             figures_per_model: true,
             pages: Vec::new(),
             live: LiveRoutes::None,
+            containers: false,
+            apps: Vec::new(),
+            app_idle: Duration::from_secs(30),
             done_on_native: false,
             early_head: Duration::from_secs(10),
             keep_alive: Duration::from_secs(15),

@@ -13,7 +13,8 @@ use bytes::Bytes;
 use livepeer_core::error::{Cause, Failure, Party};
 use livepeer_core::front::route::Page;
 use livepeer_core::front::{
-    Admission, Config, Event, Front, LiveRoutes, MAX_UNSENT, Origins, Outcome, RequestId, Work,
+    Admission, AppSessionId, Config, Event, Front, LiveRoutes, MAX_UNSENT, Origins, Outcome,
+    RequestId, SESSION_HEADER, Work,
 };
 use livepeer_core::http::{Body, Fault, Headers, In, Method, Out, Request, Response, Url};
 use livepeer_core::job::batch::{Attempt, Failed, File, Finished, Left, RefusedBy, Served};
@@ -21,6 +22,7 @@ use livepeer_core::models::{Models, Offer};
 use livepeer_core::money::{Amount, Price};
 use livepeer_core::pipeline::Pipeline;
 use livepeer_core::wire::batch::{Answer, BadRequest, Image, Media, Probe, read_answer};
+use livepeer_core::wire::byoc::{JOB_HEADER, JobRequest};
 use livepeer_core::{Address, Effect, EffectId, Time};
 
 use super::Reel;
@@ -108,6 +110,10 @@ pub struct Player {
     asked: Vec<RequestId>,
     /// Requests about live streams that nobody has answered.
     calls: BTreeSet<RequestId>,
+    /// Orders for containers whose answers are not over.
+    orders: BTreeSet<RequestId>,
+    /// Sessions with apps that are held.
+    used: BTreeSet<AppSessionId>,
     draining: bool,
     drained: bool,
     config: Config,
@@ -133,6 +139,8 @@ impl Player {
             max_kept: if flavour & 32 != 0 { 100 } else { 1 << 20 },
             pages: vec![Page::Metrics],
             live: LiveRoutes::All,
+            containers: true,
+            apps: vec!["a/*".into()],
             max_json: 2_000,
             ..Config::default()
         };
@@ -152,6 +160,8 @@ impl Player {
             full: BTreeSet::new(),
             asked: Vec::new(),
             calls: BTreeSet::new(),
+            orders: BTreeSet::new(),
+            used: BTreeSet::new(),
             draining: false,
             drained: false,
             config,
@@ -247,7 +257,7 @@ impl Player {
                        content-disposition: form-data; name=\"prompt\"\r\n\r\nx\r\n--B--\r\n";
         let sdp = "application/sdp";
         let hook = "application/x-www-form-urlencoded";
-        let live = 20 + kind % 8;
+        let live = 20 + kind % 10;
         let kind = if kind >= 216 { live } else { kind % 20 };
         let (method, path, content_type, body) = match kind {
             0 | 1 => (Method::Post, "/text-to-image", "", r#"{"prompt":"x"}"#),
@@ -297,6 +307,8 @@ impl Player {
                 "v=0",
             ),
             27 => (Method::Options, "/live/video-to-video/cam/update", "", ""),
+            28 => (Method::Post, "/process/request/turn", "", "{}"),
+            29 => (Method::Post, "/apps/a/b/draw?x=1", "", "{}"),
             _ => (Method::Head, "/healthz", "", ""),
         };
         let url = Url::parse("http://h").expect("a URL").with_path(path);
@@ -310,6 +322,20 @@ impl Player {
             1 => format!("{body}{}", " ".repeat(3_000)).into(),
             _ => Bytes::from(body.to_owned()),
         };
+        if kind == 28 && bits[0] & 3 != 0 {
+            let job = JobRequest {
+                request: "{}".into(),
+                capability: "turn".into(),
+                timeout_seconds: 9,
+                ..JobRequest::default()
+            };
+            request.headers.push(JOB_HEADER, job.to_header(None));
+        }
+        if kind == 29 && bits[0] & 3 != 0 {
+            request
+                .headers
+                .push(SESSION_HEADER, format!("{}", bits[0] & 3));
+        }
         if bits[2] & 8 != 0 {
             request.length = Some(body.len() as u64);
         }
@@ -437,6 +463,9 @@ impl Player {
             return;
         };
         let content = Bytes::from_static(b"content");
+        if self.orders.contains(&id) {
+            return self.relay(id, what);
+        }
         if self.calls.contains(&id) {
             let status = [200, 201, 404, 503][usize::from(what % 4)];
             let response = Response::new(status).body(Body::Full(content));
@@ -453,6 +482,29 @@ impl Player {
     fn waits(&self) -> u64 {
         let states = self.front.states();
         states.get(&Admission::Parsed).copied().unwrap_or_default()
+    }
+
+    /// A container says something.
+    fn relay(&mut self, id: RequestId, what: u8) {
+        let now = self.now;
+        match what % 8 {
+            0 | 1 => self.front.relay_head(now, id, Response::new(200)),
+            2..=4 => {
+                let much = Bytes::from(vec![7; MAX_UNSENT / 2]);
+                for _ in 0..4 {
+                    if !self.full.contains(&id) {
+                        self.front.relay(self.now, id, much.clone());
+                        self.drain();
+                    }
+                }
+            }
+            5 => self.front.relay_end(now, id),
+            6 => self.front.relay_broke(now, id),
+            _ => {
+                let response = Response::new(502).body(Body::Full("no".into()));
+                self.front.respond(now, id, response);
+            }
+        }
     }
 
     /// The answer of an exchange is over.
@@ -535,9 +587,31 @@ impl Driven for Player {
                 self.asked.push(id);
                 assert!(self.calls.insert(id), "told once");
             }
+            Event::Order(id, order) => {
+                self.note("Order");
+                let exchange = self.feeding.expect("a body has just ended");
+                let caller = self.callers.get_mut(&exchange).expect("who waits");
+                assert!(caller.ended && !caller.head, "whole, and not answered");
+                caller.request = Some(id);
+                order.check().expect("it makes sense");
+                self.asked.push(id);
+                assert!(self.orders.insert(id), "told once");
+            }
+            Event::App(id, request) => {
+                self.note("App");
+                assert_eq!((&*request.app, &*request.call.path), ("a/b", "draw?x=1"));
+                self.used.insert(request.session);
+                self.asked.push(id);
+                assert!(self.orders.insert(id), "told once");
+            }
+            Event::EndSession(id) => {
+                self.note("EndSession");
+                assert!(self.used.remove(&id), "one that was used, and once");
+            }
             Event::Gone(id) => {
                 self.note("Gone");
                 self.calls.remove(&id);
+                self.orders.remove(&id);
                 if self.jobs.remove(&id).is_some() {
                     self.over.push(id);
                 }
@@ -556,6 +630,7 @@ impl Driven for Player {
                 self.note(summary.outcome.name());
                 self.background.remove(&summary.id);
                 self.calls.remove(&summary.id);
+                self.orders.remove(&summary.id);
                 let worked = summary.state >= Admission::Working;
                 assert!(worked || summary.job.is_none(), "nobody works before that");
                 let looked = summary.state >= Admission::Parsed;

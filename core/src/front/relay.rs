@@ -1,0 +1,183 @@
+//! Answers that are passed on as they come; and jobs for containers, whose orders are read here (jobs spec 4).
+
+use alloc::boxed::Box;
+use alloc::string::ToString as _;
+
+use bytes::Bytes;
+
+use super::answer::tell_events;
+use super::pace::Pace;
+use super::types::{Event, Outcome, RequestId};
+use super::{Front, State};
+use crate::http::{Body, Headers, Out, Request, Response};
+use crate::job::byoc::{BadOrder, Done, Failed, Order, Served};
+use crate::time::Time;
+use crate::wire::app::registration::go_duration;
+use crate::wire::byoc::{
+    BALANCE_HEADER, JOB_HEADER, JobRequest, METADATA_HEADER, ORCHESTRATOR_HEADER, REQUEST_PATH,
+    SEARCH_TIMEOUT_HEADER, TOKEN_TIMEOUT_HEADER,
+};
+use crate::wire::refused::{Code, Refused, Shape};
+
+/// An answer that is being passed on.
+#[derive(Debug)]
+pub(super) struct Relayed {
+    status: u16,
+    pub(super) pace: Pace,
+}
+
+impl Front {
+    /// Has the shell do a job for a container, if it is one.
+    pub(super) fn order(&mut self, id: RequestId, body: Bytes) {
+        let Some(running) = self.running.get_mut(&id) else {
+            return;
+        };
+        let Some(head) = running.sent.head.take() else {
+            return;
+        };
+        match read(&head, body) {
+            Ok(order) => {
+                running.state = State::Relaying(None);
+                self.out.event(Event::Order(id, Box::new(order)));
+                self.arm(id);
+            }
+            Err(bad) => self.refuse(id, &Refused::new(Code::InvalidValue, bad.to_string())),
+        }
+    }
+
+    /// Begins an answer whose body follows as it comes.
+    pub fn relay_head(&mut self, now: Time, id: RequestId, mut head: Response) {
+        let now = self.advance(now);
+        let Some(running) = self.running.get_mut(&id) else {
+            return;
+        };
+        let (State::Relaying(relayed @ None), Some(exchange)) =
+            (&mut running.state, running.exchange)
+        else {
+            return;
+        };
+        if running.greeting.is_bodiless() || matches!(head.status, 204 | 304) {
+            let outcome = outcome(head.status);
+            return self.answer(id, head, outcome, None);
+        }
+        *relayed = Some(Relayed {
+            status: head.status,
+            pace: Pace::of_relay(now, &running.config),
+        });
+        head.body = Body::Stream;
+        running.greeting.write(&mut head.headers);
+        self.out.http(exchange, Out::Reply(head));
+        self.arm(id);
+    }
+
+    /// Passes on bytes of such an answer.
+    pub fn relay(&mut self, now: Time, id: RequestId, bytes: Bytes) {
+        let now = self.advance(now);
+        let Some(running) = self.running.get_mut(&id) else {
+            return;
+        };
+        let (State::Relaying(Some(relayed)), Some(exchange)) =
+            (&mut running.state, running.exchange)
+        else {
+            return;
+        };
+        if bytes.is_empty() {
+            return;
+        }
+        let falls_behind = relayed.pace.write(now, bytes.len());
+        self.out.http(exchange, Out::Data(bytes));
+        if falls_behind {
+            self.out.event(Event::Full(id));
+            self.ask_report(id);
+        }
+        self.arm(id);
+    }
+
+    /// Ends such an answer.
+    pub fn relay_end(&mut self, now: Time, id: RequestId) {
+        self.advance(now);
+        if let Some((exchange, status)) = self.relayed(id) {
+            self.out.http(exchange, Out::End(Headers::new()));
+            self.over(id, Some(status), outcome(status), None);
+        }
+    }
+
+    /// Breaks such an answer off: its client is to know that something is missing.
+    pub fn relay_broke(&mut self, now: Time, id: RequestId) {
+        self.advance(now);
+        if let Some((exchange, status)) = self.relayed(id) {
+            self.out.http(exchange, Out::Abort);
+            let error = Some(Code::UpstreamStreamBroken.name());
+            self.over(id, Some(status), Outcome::Broken, error);
+        }
+    }
+
+    fn relayed(&self, id: RequestId) -> Option<(crate::machine::EffectId, u16)> {
+        let running = self.running.get(&id)?;
+        match &running.state {
+            State::Relaying(Some(relayed)) => Some((running.exchange?, relayed.status)),
+            _ => None,
+        }
+    }
+}
+
+const fn outcome(status: u16) -> Outcome {
+    match status {
+        400.. => Outcome::Refused,
+        _ => Outcome::Answered,
+    }
+}
+
+/// Reads a job for a container from its request.
+fn read(head: &Request, body: Bytes) -> Result<Order, BadOrder> {
+    let field = |name| head.headers.get(name).unwrap_or_default();
+    let path = head.url.path();
+    let path = path.strip_prefix(REQUEST_PATH).unwrap_or(path);
+    let order = Order {
+        path: path.strip_prefix('/').unwrap_or(path).into(),
+        content_type: field("content-type").into(),
+        body,
+        search_within: go_duration(field(SEARCH_TIMEOUT_HEADER)),
+        token_within: go_duration(field(TOKEN_TIMEOUT_HEADER)),
+        ..Order::new(JobRequest::from_header(field(JOB_HEADER))?)
+    };
+    order.check()?;
+    Ok(order)
+}
+
+/// The head of the answer to a job that a container has done, or does.
+#[must_use]
+pub fn served_head(served: &Served) -> Response {
+    let mut head = Response::new(200);
+    let fields = [
+        ("content-type", served.content_type.as_str()),
+        (BALANCE_HEADER, &served.balance),
+        (METADATA_HEADER, &served.metadata),
+    ];
+    for (name, value) in fields.into_iter().filter(|(_, value)| !value.is_empty()) {
+        head.headers.push(name, value);
+    }
+    head.headers.push(ORCHESTRATOR_HEADER, served.url.origin());
+    if served.stream {
+        tell_events(&mut head.headers);
+    }
+    head
+}
+
+/// The answer to a job that a container has done at once.
+#[must_use]
+pub fn done_answer(done: Done) -> Response {
+    served_head(&done.served).body(Body::Full(done.body))
+}
+
+/// The answer to a job that failed. `capability` is the container's name.
+#[must_use]
+pub fn failed_answer(failed: &Failed, capability: &str) -> Response {
+    let mut text = failed.text(capability);
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    let mut answer = Response::new(failed.status()).body(Body::Full(text.into()));
+    answer.headers = super::typed(Shape::Plain.content_type());
+    answer
+}
