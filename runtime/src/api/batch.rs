@@ -10,24 +10,108 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_core::Stream;
 use livepeer_core::capabilities::{Capabilities, Ceilings};
+use livepeer_core::chain::ChainView;
 use livepeer_core::handshake::PinChange;
-use livepeer_core::http::Trust;
-use livepeer_core::job::batch::{Config, Finished, JobId};
+use livepeer_core::http::{Reach, Trust, Url};
+use livepeer_core::job::batch::{Batch, Config, Event, Failed, Finished, JobId};
 use livepeer_core::money::Amount;
 use livepeer_core::pipeline::Pipeline;
+use livepeer_core::pool::Offered;
 use livepeer_core::prefer::Preferences;
 use livepeer_core::selection::{Balanced, Strengths};
 use livepeer_core::wire::batch::BatchRequest;
+use livepeer_core::{Misuse, Time};
 
 use super::Error;
 use super::account::Account;
 use super::answers::TaskAnswer;
 use super::event::BatchEvent;
 use super::fleet::Fleet;
-use super::hub::{Hub, Kind, Search, Settings};
-use super::peers::{Peers, peer_settings};
+use super::hub::{Held, Hub, Jobs, Search, Told};
+use super::peers::{Peers, Places, peer_settings};
 use super::requests::measure;
-use crate::Runtime;
+use crate::{Runtime, seed};
+
+/// The settings that decide which machine does a job.
+#[derive(Clone, PartialEq)]
+pub(super) struct Kind {
+    pipeline: Pipeline,
+    model: String,
+    listed: Vec<(Url, Reach)>,
+    places: Places,
+    payer: Account,
+    trust: Trust,
+    pin_change: PinChange,
+    max_price: Option<Amount>,
+}
+
+/// How jobs are done, as far as it decides no machine.
+#[derive(Clone, Debug, Default)]
+struct Settings {
+    config: Config,
+    selector: Balanced,
+}
+
+impl Jobs for Batch<Balanced> {
+    type Kind = Kind;
+    type Id = JobId;
+    type News = BatchEvent;
+
+    fn told(event: Event) -> Told<JobId, BatchEvent> {
+        match event {
+            Event::Find => Told::Find,
+            Event::Trying(id, trying) => Told::Of(id, BatchEvent::Trying(*trying)),
+            Event::Head(id, served) => Told::Of(id, BatchEvent::Head(*served)),
+            Event::Chunk(id, chunk) => Told::Of(id, BatchEvent::Chunk(chunk)),
+            Event::Done(id, finished) => Told::Of(id, BatchEvent::Done(*finished)),
+            Event::Failed(id, failed) => Told::Of(id, BatchEvent::Failed(*failed)),
+            Event::Signers(health) => Told::Signers(health),
+            _ => Told::Nothing,
+        }
+    }
+
+    fn closed() -> BatchEvent {
+        BatchEvent::Failed(Failed::Closed)
+    }
+
+    fn is_last(news: &BatchEvent) -> bool {
+        matches!(news, BatchEvent::Done(_) | BatchEvent::Failed(_))
+    }
+
+    fn bytes(news: &BatchEvent) -> usize {
+        match news {
+            BatchEvent::Chunk(chunk) => chunk.len(),
+            _ => 0,
+        }
+    }
+
+    fn offer(&mut self, now: Time, found: Vec<Offered>) {
+        self.offer(now, found);
+    }
+
+    fn replace(&mut self, now: Time, found: Vec<Offered>) {
+        self.replace(now, found);
+    }
+
+    fn cancel(&mut self, now: Time, id: JobId) {
+        self.cancel(now, id);
+    }
+
+    fn hold(&mut self, now: Time, id: JobId, held: bool) {
+        match held {
+            true => self.pause(now, id),
+            false => self.resume(now, id),
+        }
+    }
+
+    fn set_chain(&mut self, now: Time, view: ChainView) {
+        self.set_chain(now, view);
+    }
+
+    fn close(&mut self, now: Time) {
+        self.close(now);
+    }
+}
 
 /// The settings of a batch job. Their order makes no difference; [`Submission::send`] judges them. Made by
 /// [`Gateway::submit`](super::Gateway::submit).
@@ -120,13 +204,15 @@ impl<R: Runtime, A: TaskAnswer> Submission<R, A> {
         let preferences = std::mem::take(&mut self.preferences);
         let (fleet, settings) = (self.fleet.clone(), self.settings.clone());
         let hub = self.hub(&request)?;
-        let id = hub.submit(&request, preferences, settings)?;
-        Ok(BatchJob {
-            hub,
-            id,
-            ended: false,
-            _fleet: fleet,
-        })
+        let job = hub.submit(|batch, now| {
+            batch.set_config(now, settings.config, settings.selector);
+            batch.submit(now, &request, preferences)
+        });
+        let job = job.map_err(|misuse| match misuse {
+            Misuse::StillOpen => Error::Options("too many jobs of this model are under way"),
+            misuse => misuse.into(),
+        })?;
+        Ok(BatchJob { job, _fleet: fleet })
     }
 
     /// Makes orchestrators ready for jobs like this one, and begins none: they are looked for, unless they are named, and
@@ -137,12 +223,15 @@ impl<R: Runtime, A: TaskAnswer> Submission<R, A> {
     pub fn warm_up(mut self) -> Result<(), Error> {
         let request = std::mem::replace(&mut self.request, BatchRequest::new(Pipeline::Llm));
         let settings = self.settings.clone();
-        self.hub(&request)?.warm_up(settings);
+        self.hub(&request)?.warm_up(|batch, now| {
+            batch.set_config(now, settings.config, settings.selector);
+            batch.pool().sessions().is_empty()
+        });
         Ok(())
     }
 
     /// The machine for this job: one that is there already, or a new one.
-    fn hub(self, request: &BatchRequest) -> Result<Arc<Hub<R>>, Error> {
+    fn hub(self, request: &BatchRequest) -> Result<Arc<Hub<Batch<Balanced>, R>>, Error> {
         let mut payer = self.peers.payer()?;
         let orchestrators = self.peers.orchestrators()?;
         let kind = Kind {
@@ -167,7 +256,18 @@ impl<R: Runtime, A: TaskAnswer> Submission<R, A> {
                 Search::Named(orchestrators)
             };
             payer.learn(&driver.signer_health());
-            Ok(Hub::start(driver, kind, self.settings, payer, search))
+            let Settings { config, selector } = self.settings;
+            let batch = Batch::new(
+                driver.now(),
+                config,
+                kind.pipeline,
+                kind.model.as_str(),
+                payer.identity(),
+                payer,
+                selector,
+                seed(),
+            );
+            Ok(Hub::start(driver, batch, search))
         })
     }
 }
@@ -197,9 +297,7 @@ impl<R: Runtime, A> fmt::Debug for Submission<R, A> {
 
 /// A batch job under way. Dropping it ends the job; nobody is blamed.
 pub struct BatchJob<R: Runtime> {
-    hub: Arc<Hub<R>>,
-    id: JobId,
-    ended: bool,
+    job: Held<Batch<Balanced>, R>,
     /// The machines live as long as a gateway or a job does.
     _fleet: Fleet<R>,
 }
@@ -212,15 +310,7 @@ impl<R: Runtime> BatchJob<R> {
 
     /// Polls for an event as [`BatchJob::next`] does, by hand.
     pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<BatchEvent>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        let event = std::task::ready!(self.hub.poll(self.id, cx));
-        self.ended = matches!(
-            event,
-            None | Some(BatchEvent::Done(_) | BatchEvent::Failed(_))
-        );
-        Poll::Ready(event)
+        self.job.poll(cx)
     }
 
     /// Waits for the end: the answer, its results as bytes, who gave it and what it cost. Chunks of a stream are passed
@@ -246,17 +336,10 @@ impl<R: Runtime> BatchJob<R> {
     }
 }
 
-impl<R: Runtime> Drop for BatchJob<R> {
-    fn drop(&mut self) {
-        self.hub.cancel(self.id);
-    }
-}
-
 impl<R: Runtime> fmt::Debug for BatchJob<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BatchJob")
-            .field("id", &self.id)
-            .field("ended", &self.ended)
+            .field("id", &self.job.id())
             .finish_non_exhaustive()
     }
 }

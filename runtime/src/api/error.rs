@@ -7,9 +7,11 @@ use livepeer_core::handshake::Rejection;
 use livepeer_core::http::{BadUrl, Url};
 use livepeer_core::job::batch::Failed;
 use livepeer_core::job::live::Ending;
+use livepeer_core::job::{app, byoc};
 use livepeer_core::pool::{self, Tried};
 use livepeer_core::trickle::Seq;
 use livepeer_core::wire::WireError;
+use livepeer_core::wire::app::BadPath;
 use livepeer_core::wire::batch::BadRequest;
 use livepeer_core::{Advice, Failure, Misuse};
 use livepeer_media::InputError;
@@ -60,6 +62,26 @@ pub enum Error {
     /// A batch job failed.
     #[error("{0}")]
     Batch(#[source] Box<Failed>),
+    /// The order of a job for a container is no good; nobody was asked.
+    #[error("{0}")]
+    Order(#[from] byoc::BadOrder),
+    /// A job for a container failed.
+    #[error("{0}")]
+    Byoc(Box<byoc::Failed>),
+    /// The path of a request does not reach an app as it was written.
+    #[error("{0}")]
+    Path(#[from] BadPath),
+    /// No app was rented, or nothing came of it.
+    #[doc(alias = "NoRunnerAvailableError")]
+    #[doc(alias = "RunnerRejection")]
+    #[error("{0}")]
+    App(Box<app::Failed>),
+    /// The answer of an app is larger than the caller takes.
+    #[error("the answer is larger than {limit} bytes: read it as a stream, or allow more")]
+    AnswerTooLarge {
+        /// The most bytes that the caller takes.
+        limit: usize,
+    },
     /// The call does not fit what was called before.
     #[error("{0}")]
     Misuse(#[from] Misuse),
@@ -138,8 +160,20 @@ impl Error {
                 Failed::Caller { .. } | Failed::NoMatch { .. } => Advice::Stop,
                 _ => Advice::Retry,
             },
+            Self::Byoc(failed) => match &**failed {
+                byoc::Failed::Ours(failure) => failure.advice(),
+                byoc::Failed::Caller { .. } => Advice::Stop,
+                _ => Advice::Retry,
+            },
+            Self::App(failed) => match &**failed {
+                app::Failed::Ours(failure) => failure.advice(),
+                _ => Advice::Retry,
+            },
             Self::Url { .. }
             | Self::Request(_)
+            | Self::Order(_)
+            | Self::Path(_)
+            | Self::AnswerTooLarge { .. }
             | Self::Input(_)
             | Self::Options(_)
             | Self::Misuse(_)
@@ -160,6 +194,18 @@ impl From<Failure> for Error {
 impl From<Failed> for Error {
     fn from(failed: Failed) -> Self {
         Self::Batch(Box::new(failed))
+    }
+}
+
+impl From<byoc::Failed> for Error {
+    fn from(failed: byoc::Failed) -> Self {
+        Self::Byoc(Box::new(failed))
+    }
+}
+
+impl From<app::Failed> for Error {
+    fn from(failed: app::Failed) -> Self {
+        Self::App(Box::new(failed))
     }
 }
 

@@ -46,6 +46,16 @@ pub struct Spent {
     pub charge: Charge,
 }
 
+impl Spent {
+    /// Counts a payment.
+    pub(super) fn add(&mut self, paid: &Paid) {
+        self.payments += 1;
+        self.tickets += u64::from(paid.tickets);
+        self.expected_value += &paid.value;
+        self.charge += &paid.charge;
+    }
+}
+
 /// The job went on with another orchestrator.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -76,4 +86,18 @@ pub enum BatchEvent {
     Done(Finished),
     /// The job failed.
     Failed(Failed),
+}
+
+/// News of a session with an app.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum AppEvent {
+    /// A runner was asked.
+    Trying(Url),
+    /// The orchestrator took a payment.
+    Paid(Paid),
+    /// Payments cannot be made, and why. What was paid lasts for a while.
+    Trouble(Failure),
+    /// The orchestrator has ended the session.
+    Released,
 }

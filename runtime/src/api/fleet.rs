@@ -7,16 +7,20 @@ use std::time::Duration;
 
 use livepeer_core::Time;
 use livepeer_core::capabilities::Capabilities;
+use livepeer_core::chain::ChainView;
 use livepeer_core::handshake::PinChange;
 use livepeer_core::http::{Reach, Trust, Url};
+use livepeer_core::job::batch::Batch;
+use livepeer_core::job::byoc::Byoc;
 use livepeer_core::money::Amount;
 use livepeer_core::pool::{Event, SessionPool};
 use livepeer_core::selection::Balanced;
 
 use super::account::Account;
 use super::board::Board;
-use super::hub::Batches;
+use super::hub::Machines;
 use super::peers::Places;
+use super::rentals::Rentals;
 use crate::{Driver, Handle, Runtime, lock};
 
 /// At most this many pools wait for another job; of more, the one that has waited longest is closed.
@@ -25,11 +29,13 @@ const MAX_IDLE: usize = 16;
 /// How long orchestrators that were found do for further jobs, before they are looked for again.
 const FOUND_FOR: Duration = Duration::from_secs(60);
 
-/// A driver, the pools of live jobs, and the machines of batch jobs. Clones are one fleet.
+/// A driver, the pools of live jobs, the machines of other jobs, and apps that are rented. Clones are one fleet.
 pub(super) struct Fleet<R: Runtime> {
     driver: Driver<R>,
     pools: Arc<Pools<R>>,
-    batches: Arc<Batches<R>>,
+    batches: Arc<Machines<Batch<Balanced>, R>>,
+    containers: Arc<Machines<Byoc, R>>,
+    rentals: Arc<Rentals<R>>,
 }
 
 /// The pools, those that a job joined or left last at the end.
@@ -89,6 +95,8 @@ impl<R: Runtime> Clone for Fleet<R> {
             driver: self.driver.clone(),
             pools: Arc::clone(&self.pools),
             batches: Arc::clone(&self.batches),
+            containers: Arc::clone(&self.containers),
+            rentals: Arc::clone(&self.rentals),
         }
     }
 }
@@ -99,12 +107,31 @@ impl<R: Runtime> Fleet<R> {
             driver,
             pools: Arc::new(Pools(Mutex::default())),
             batches: Arc::default(),
+            containers: Arc::default(),
+            rentals: Arc::default(),
         }
     }
 
     /// The machines of batch jobs.
-    pub(super) fn batches(&self) -> &Batches<R> {
+    pub(super) fn batches(&self) -> &Machines<Batch<Balanced>, R> {
         &self.batches
+    }
+
+    /// The machines of jobs for containers.
+    pub(super) fn containers(&self) -> &Machines<Byoc, R> {
+        &self.containers
+    }
+
+    /// The apps that are rented.
+    pub(super) const fn rentals(&self) -> &Arc<Rentals<R>> {
+        &self.rentals
+    }
+
+    /// Tells all that pay with an own key of a new reading of the chain.
+    pub(super) fn set_chain(&self, view: &ChainView) {
+        self.batches.set_chain(view);
+        self.containers.set_chain(view);
+        self.rentals.set_chain(view);
     }
 
     pub(super) const fn driver(&self) -> &Driver<R> {

@@ -2,9 +2,12 @@
 
 use livepeer_core::chain::ChainView;
 
+use super::ByocOrder;
 use super::answers::Task;
+use super::app::AppBuilder;
 use super::batch::Submission;
 use super::builder::LiveVideoJobBuilder;
+use super::byoc::ByocSubmission;
 use super::find::Search;
 use super::fleet::Fleet;
 use super::orchestrator::OrchestratorSessionBuilder;
@@ -16,6 +19,8 @@ use crate::{Driver, Runtime};
 /// |---|---|
 /// | [`Gateway::live_video`] | a [`LiveVideoJob`](super::LiveVideoJob), its [`Input`](super::Input) and its [`Output`](super::Output) |
 /// | [`Gateway::submit`] | a [`BatchJob`](super::BatchJob): pictures, transcripts, answers of language models |
+/// | [`Gateway::byoc`] | a [`ByocJob`](super::ByocJob): whatever a container does that an operator brought |
+/// | [`Gateway::app`] | an [`AppAnswer`](super::AppAnswer), or an [`AppSession`](super::AppSession) with an app that an orchestrator rents out |
 /// | [`Gateway::orchestrator`] | an [`OrchestratorSession`](super::OrchestratorSession), from which a [`PaymentSession`](super::PaymentSession) and live video jobs are made |
 /// | [`Gateway::discover`] | a list of orchestrators |
 ///
@@ -86,10 +91,61 @@ impl<R: Runtime> Gateway<R> {
         Submission::new(&self.fleet, request.into())
     }
 
-    /// Pushes a new reading of the chain to all batch jobs: for those that pay with an own key
-    /// ([`Payer::Account`](super::Payer::Account)).
+    /// Configures a job for the container that orchestrators know by that name: one request, and its answer or a stream of
+    /// events.
+    ///
+    /// ```no_run
+    /// # use livepeer_runtime::api::{Error, Gateway};
+    /// # async fn turn<R: livepeer_runtime::Runtime>(gateway: Gateway<R>) -> Result<(), Error> {
+    /// let job = gateway.byoc("text-reversal").path("text-reverse");
+    /// let done = job.json(r#"{"text":"abc"}"#).signer("http://127.0.0.1:7936").await?;
+    /// println!("{} answered {} bytes", done.served.url, done.body.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "submit_byoc_job")]
+    #[doc(alias = "capability")]
+    pub fn byoc(&self, capability: &str) -> ByocSubmission<R> {
+        ByocSubmission::new(&self.fleet, capability)
+    }
+
+    /// As [`Gateway::byoc`], for an order that was put together elsewhere: it is sent as it is.
+    pub fn order(&self, order: ByocOrder) -> ByocSubmission<R> {
+        ByocSubmission::of(&self.fleet, order)
+    }
+
+    /// Configures the rent of an app, such as `live-video-to-video/scope`, for a single call or for a session.
+    ///
+    /// ```no_run
+    /// # use livepeer_runtime::api::{AppCall, Error, Gateway};
+    /// # async fn draw<R: livepeer_runtime::Runtime>(gateway: Gateway<R>) -> Result<(), Error> {
+    /// let app = gateway.app("my/painter").signer("http://127.0.0.1:7936");
+    /// let session = app.reserve().await?;
+    /// let call = AppCall::post("v1/draw".into(), r#"{"prompt":"a coffee shop"}"#.into());
+    /// let answer = session.call(call).await?.bytes(1 << 20).await?;
+    /// session.stop().await;
+    /// println!("{} bytes", answer.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "reserve_session")]
+    #[doc(alias = "call_runner")]
+    #[doc(alias = "runner_selector")]
+    #[doc(alias = "discover_runners")]
+    #[doc(alias = "start_scope")]
+    pub fn app(&self, name: &str) -> AppBuilder<R> {
+        AppBuilder::new(&self.fleet, name)
+    }
+
+    /// As [`Gateway::app`], for any app: to list them.
+    pub fn apps(&self) -> AppBuilder<R> {
+        AppBuilder::any(&self.fleet)
+    }
+
+    /// Pushes a new reading of the chain to batch jobs, jobs for containers and rented apps: for those that pay with an own
+    /// key ([`Payer::Account`](super::Payer::Account)).
     pub fn set_chain(&self, view: &ChainView) {
-        self.fleet.batches().set_chain(view);
+        self.fleet.set_chain(view);
     }
 
     /// Configures a session with the orchestrator at `url` (`HOST:PORT` or a URL).

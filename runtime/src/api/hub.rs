@@ -1,32 +1,23 @@
-//! Machines of batch jobs, shared by the jobs that agree on pipeline, model, orchestrators and payer.
+//! Machines that do many jobs at a time, shared by the jobs that agree on what is wanted, orchestrators and payer.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use livepeer_core::Time;
 use livepeer_core::chain::ChainView;
 use livepeer_core::discovery::{self, Combine, Origin, Source};
-use livepeer_core::handshake::PinChange;
-use livepeer_core::http::{Reach, Trust, Url};
-use livepeer_core::job::batch::{Batch, Config, Event, Failed, JobId};
-use livepeer_core::money::Amount;
-use livepeer_core::pipeline::Pipeline;
+use livepeer_core::http::Url;
 use livepeer_core::pool::Offered;
-use livepeer_core::prefer::Preferences;
-use livepeer_core::selection::Balanced;
-use livepeer_core::wire::batch::BatchRequest;
-use livepeer_core::{Misuse, Time};
+use livepeer_core::signers::SignerHealth;
 
-use super::account::Account;
-use super::event::BatchEvent;
+use super::Error;
 use super::find::discover;
-use super::peers::Places;
-use super::{Error, Payer};
-use crate::{Driver, Handle, Runtime, lock, seed};
+use crate::{Drivable, Driver, Handle, Runtime, lock};
 
-/// At most this many machines are kept, one for each pipeline, model, payer and set of orchestrators; of more, the idle
-/// one that has waited longest is closed.
+/// At most this many machines of a sort are kept, one for each kind of job; of more, the idle one that has waited longest
+/// is closed.
 const MAX_MACHINES: usize = 64;
 
 /// A machine without a job for this long is closed when the next job begins.
@@ -48,39 +39,78 @@ const FEW_BYTES: usize = MAX_BYTES / 4;
 /// until its own reader has taken all.
 const MAX_TOTAL: usize = 64 << 20;
 
-/// The settings that decide which machine does a job.
-#[derive(Clone, PartialEq)]
-pub(super) struct Kind {
-    pub(super) pipeline: Pipeline,
-    pub(super) model: String,
-    pub(super) listed: Vec<(Url, Reach)>,
-    pub(super) places: Places,
-    pub(super) payer: Account,
-    pub(super) trust: Trust,
-    pub(super) pin_change: PinChange,
-    pub(super) max_price: Option<Amount>,
+/// A machine that does many jobs at a time.
+pub(super) trait Jobs: Drivable {
+    /// The settings that decide which machine does a job.
+    type Kind: Clone + PartialEq + Send;
+    /// The name of a job.
+    type Id: Copy + Ord + Send + Sync;
+    /// An event of a job.
+    type News: Send;
+
+    /// The meaning of an event.
+    fn told(event: Self::Event) -> Told<Self::Id, Self::News>;
+
+    /// The event of a job that ends because everything does.
+    fn closed() -> Self::News;
+
+    /// Whether an event is the last one of its job.
+    fn is_last(news: &Self::News) -> bool;
+
+    /// The bytes of a chunk; other events are few and small, but for the one that ends a job.
+    fn bytes(news: &Self::News) -> usize;
+
+    /// Makes orchestrators known.
+    fn offer(&mut self, now: Time, found: Vec<Offered>);
+
+    /// Makes orchestrators known, as all there are.
+    fn replace(&mut self, now: Time, found: Vec<Offered>);
+
+    /// Ends a job without an event.
+    fn cancel(&mut self, now: Time, id: Self::Id);
+
+    /// Holds back the stream of a job, or lets it go on.
+    fn hold(&mut self, now: Time, id: Self::Id, held: bool);
+
+    /// Takes a new reading of the chain.
+    fn set_chain(&mut self, now: Time, view: ChainView);
+
+    /// Ends everything.
+    fn close(&mut self, now: Time);
 }
 
-/// The machines of batch jobs, those that were used last at the end.
-pub(super) struct Batches<R: Runtime>(Mutex<Vec<Kept<R>>>);
+/// The meaning of an event of [`Jobs`].
+pub(super) enum Told<I, N> {
+    /// Find orchestrators.
+    Find,
+    /// News of a job.
+    Of(I, N),
+    /// How signers have been, which is for all.
+    Signers(SignerHealth),
+    /// Nothing for an application.
+    Nothing,
+}
+
+/// The machines of one sort, those that were used last at the end.
+pub(super) struct Machines<M: Jobs, R: Runtime>(Mutex<Vec<Kept<M, R>>>);
 
 /// A machine, what it is for, and when a job last began.
-type Kept<R> = (Kind, Time, Arc<Hub<R>>);
+type Kept<M, R> = (<M as Jobs>::Kind, Time, Arc<Hub<M, R>>);
 
-impl<R: Runtime> Default for Batches<R> {
+impl<M: Jobs, R: Runtime> Default for Machines<M, R> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<R: Runtime> Batches<R> {
+impl<M: Jobs, R: Runtime> Machines<M, R> {
     /// The machine of that kind, made if there is none. Idle ones that waited for long are closed.
     pub(super) fn get(
         &self,
         now: Time,
-        kind: Kind,
-        make: impl FnOnce(&Kind) -> Result<Arc<Hub<R>>, Error>,
-    ) -> Result<Arc<Hub<R>>, Error> {
+        kind: M::Kind,
+        make: impl FnOnce(&M::Kind) -> Result<Arc<Hub<M, R>>, Error>,
+    ) -> Result<Arc<Hub<M, R>>, Error> {
         let mut all = lock(&self.0);
         let known = all.iter().position(|(known, _, _)| *known == kind);
         let hub = match known {
@@ -110,24 +140,17 @@ impl<R: Runtime> Batches<R> {
     pub(super) fn set_chain(&self, view: &ChainView) {
         for (_, _, hub) in lock(&self.0).iter() {
             hub.machine
-                .with(|batch, now| batch.set_chain(now, view.clone()));
+                .with(|machine, now| machine.set_chain(now, view.clone()));
         }
     }
 }
 
-impl<R: Runtime> Drop for Batches<R> {
+impl<M: Jobs, R: Runtime> Drop for Machines<M, R> {
     fn drop(&mut self) {
         for (_, _, hub) in lock(&self.0).drain(..) {
             hub.close();
         }
     }
-}
-
-/// How jobs are done, as far as it decides no machine.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Settings {
-    pub(super) config: Config,
-    pub(super) selector: Balanced,
 }
 
 /// Where orchestrators come from.
@@ -137,88 +160,81 @@ pub(super) enum Search {
 }
 
 /// A machine, and the jobs that wait for its events.
-pub(super) struct Hub<R: Runtime> {
-    machine: Handle<Batch<Balanced>, R>,
+pub(super) struct Hub<M: Jobs, R: Runtime> {
+    machine: Handle<M, R>,
     search: Search,
-    inboxes: Mutex<Inboxes>,
+    inboxes: Mutex<Inboxes<M>>,
 }
 
 /// The events that jobs have not taken yet.
-#[derive(Default)]
-struct Inboxes {
-    jobs: BTreeMap<JobId, Inbox>,
+struct Inboxes<M: Jobs> {
+    jobs: BTreeMap<M::Id, Inbox<M>>,
     /// Bytes of chunks in all of them.
     bytes: usize,
 }
 
 /// The events of one job that it has not taken yet.
-#[derive(Default)]
-struct Inbox {
-    events: VecDeque<BatchEvent>,
+struct Inbox<M: Jobs> {
+    events: VecDeque<M::News>,
     /// Bytes of chunks among them.
     bytes: usize,
     paused: bool,
     waker: Option<Waker>,
 }
 
-impl<R: Runtime> Hub<R> {
-    pub(super) fn start(
-        driver: &Driver<R>,
-        kind: &Kind,
-        Settings { config, selector }: Settings,
-        payer: Payer,
-        search: Search,
-    ) -> Arc<Self> {
-        let batch = Batch::new(
-            driver.now(),
-            config,
-            kind.pipeline,
-            kind.model.as_str(),
-            payer.identity(),
-            payer,
-            selector,
-            seed(),
-        );
+impl<M: Jobs> Default for Inboxes<M> {
+    fn default() -> Self {
+        let jobs = BTreeMap::new();
+        Self { jobs, bytes: 0 }
+    }
+}
+
+impl<M: Jobs> Default for Inbox<M> {
+    fn default() -> Self {
+        Self {
+            events: VecDeque::new(),
+            bytes: 0,
+            paused: false,
+            waker: None,
+        }
+    }
+}
+
+impl<M: Jobs, R: Runtime> Hub<M, R> {
+    pub(super) fn start(driver: &Driver<R>, machine: M, search: Search) -> Arc<Self> {
         let hub = Arc::new(Self {
-            machine: driver.drive(batch),
+            machine: driver.drive(machine),
             search,
             inboxes: Mutex::default(),
         });
         if let Search::Named(urls) = &hub.search {
             hub.machine
-                .with(|batch, now| batch.replace(now, urls.clone()));
+                .with(|machine, now| machine.replace(now, offered(urls)));
         }
         driver.runtime().spawn(Arc::clone(&hub).pump());
         hub
     }
 
-    pub(super) fn submit(
-        &self,
-        request: &BatchRequest,
-        preferences: Preferences,
-        settings: Settings,
-    ) -> Result<JobId, Error> {
+    /// Begins a job, as `submit` does, for whoever holds it.
+    pub(super) fn submit<E>(
+        self: Arc<Self>,
+        submit: impl FnOnce(&mut M, Time) -> Result<M::Id, E>,
+    ) -> Result<Held<M, R>, E> {
         // One lock in the other: events may be there before the call returns.
         let mut inboxes = lock(&self.inboxes);
-        let id = self.machine.with(|batch, now| {
-            batch.set_config(now, settings.config, settings.selector);
-            batch.submit(now, request, preferences)
-        });
-        let id = id.map_err(|misuse| match misuse {
-            Misuse::StillOpen => Error::Options("too many jobs of this model are under way"),
-            misuse => misuse.into(),
-        })?;
+        let id = self.machine.with(submit)?;
         inboxes.jobs.insert(id, Inbox::default());
-        Ok(id)
+        drop(inboxes);
+        Ok(Held {
+            hub: self,
+            id,
+            ended: false,
+        })
     }
 
-    /// Has orchestrators shake hands before there is a job, unless some have.
-    pub(super) fn warm_up(self: &Arc<Self>, settings: Settings) {
-        let anybody = self.machine.with(|batch, now| {
-            batch.set_config(now, settings.config, settings.selector);
-            !batch.pool().sessions().is_empty()
-        });
-        if !anybody {
+    /// Has orchestrators found before there is a job, if `wanted` says so.
+    pub(super) fn warm_up(self: &Arc<Self>, wanted: impl FnOnce(&mut M, Time) -> bool) {
+        if self.machine.with(wanted) {
             let runtime = self.machine.driver().runtime();
             runtime.spawn(Arc::clone(self).find());
         }
@@ -229,27 +245,28 @@ impl<R: Runtime> Hub<R> {
         lock(&self.inboxes).jobs.is_empty()
     }
 
-    pub(super) fn cancel(&self, id: JobId) {
+    fn cancel(&self, id: M::Id) {
         let mut inboxes = lock(&self.inboxes);
         if inboxes.remove(id) {
-            self.machine.with(|batch, now| batch.cancel(now, id));
+            self.machine.with(|machine, now| machine.cancel(now, id));
         }
     }
 
     /// Ends the machine: jobs under way fail.
     fn close(&self) {
-        self.machine.with(Batch::close);
+        self.machine.with(M::close);
         self.machine.close();
         for inbox in lock(&self.inboxes).jobs.values_mut() {
-            inbox.push(BatchEvent::Failed(Failed::Closed));
+            inbox.push(M::closed());
         }
     }
 
-    pub(super) fn poll(&self, id: JobId, cx: &Context<'_>) -> Poll<Option<BatchEvent>> {
+    fn poll(&self, id: M::Id, cx: &Context<'_>) -> Poll<Option<M::News>> {
         let mut inboxes = lock(&self.inboxes);
         if let Some((event, goes_on)) = inboxes.take(id) {
             if goes_on {
-                self.machine.with(|batch, now| batch.resume(now, id));
+                self.machine
+                    .with(|machine, now| machine.hold(now, id, false));
             }
             return Poll::Ready(Some(event));
         }
@@ -264,24 +281,20 @@ impl<R: Runtime> Hub<R> {
     async fn pump(self: Arc<Self>) {
         let driver = self.machine.driver().clone();
         while let Some(event) = self.machine.next().await {
-            match event {
-                Event::Find => driver.runtime().spawn(Arc::clone(&self).find()),
-                Event::Trying(id, trying) => self.deliver(id, BatchEvent::Trying(*trying)),
-                Event::Head(id, served) => self.deliver(id, BatchEvent::Head(*served)),
-                Event::Chunk(id, chunk) => self.deliver(id, BatchEvent::Chunk(chunk)),
-                Event::Done(id, finished) => self.deliver(id, BatchEvent::Done(*finished)),
-                Event::Failed(id, failed) => self.deliver(id, BatchEvent::Failed(*failed)),
-                // What handshakes and payments saw of signers is for all.
-                Event::Signers(health) => driver.learn_signers(&health),
-                _ => {}
+            match M::told(event) {
+                Told::Find => driver.runtime().spawn(Arc::clone(&self).find()),
+                Told::Of(id, news) => self.deliver(id, news),
+                Told::Signers(health) => driver.learn_signers(&health),
+                Told::Nothing => {}
             }
         }
     }
 
-    fn deliver(&self, id: JobId, event: BatchEvent) {
+    fn deliver(&self, id: M::Id, event: M::News) {
         let mut inboxes = lock(&self.inboxes);
         if inboxes.put(id, event) {
-            self.machine.with(|batch, now| batch.pause(now, id));
+            self.machine
+                .with(|machine, now| machine.hold(now, id, true));
         }
     }
 
@@ -290,7 +303,7 @@ impl<R: Runtime> Hub<R> {
         let (combine, sources) = match &self.search {
             Search::Named(urls) => {
                 self.machine
-                    .with(|batch, now| batch.offer(now, urls.clone()));
+                    .with(|machine, now| machine.offer(now, offered(urls)));
                 return;
             }
             Search::Sources(combine, sources) => (*combine, sources.clone()),
@@ -304,24 +317,58 @@ impl<R: Runtime> Hub<R> {
             .await
             .found;
         let found: Vec<Offered> = found.iter().map(Offered::from).collect();
-        self.machine.with(|batch, now| {
+        self.machine.with(|machine, now| {
             if found.is_empty() {
                 // A place that is silent for a moment ends nothing.
-                batch.offer(now, found);
+                machine.offer(now, found);
             } else {
-                batch.replace(now, found);
+                machine.replace(now, found);
             }
         });
     }
 }
 
-impl Inboxes {
+fn offered(urls: &[Url]) -> Vec<Offered> {
+    urls.iter().cloned().map(Offered::from).collect()
+}
+
+/// A job under way, for whoever holds it: dropping it ends the job.
+pub(super) struct Held<M: Jobs, R: Runtime> {
+    hub: Arc<Hub<M, R>>,
+    id: M::Id,
+    ended: bool,
+}
+
+impl<M: Jobs, R: Runtime> Held<M, R> {
+    /// The name of the job.
+    pub(super) const fn id(&self) -> M::Id {
+        self.id
+    }
+
+    /// The next event; `None` after the last one.
+    pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<Option<M::News>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let event = std::task::ready!(self.hub.poll(self.id, cx));
+        self.ended = event.as_ref().is_none_or(M::is_last);
+        Poll::Ready(event)
+    }
+}
+
+impl<M: Jobs, R: Runtime> Drop for Held<M, R> {
+    fn drop(&mut self) {
+        self.hub.cancel(self.id);
+    }
+}
+
+impl<M: Jobs> Inboxes<M> {
     /// Puts an event in; true if its stream is to be held back from now on.
-    fn put(&mut self, id: JobId, event: BatchEvent) -> bool {
+    fn put(&mut self, id: M::Id, event: M::News) -> bool {
         let Some(inbox) = self.jobs.get_mut(&id) else {
             return false;
         };
-        let bytes = size(&event);
+        let bytes = M::bytes(&event);
         self.bytes += bytes;
         inbox.bytes += bytes;
         inbox.push(event);
@@ -331,10 +378,10 @@ impl Inboxes {
     }
 
     /// Takes an event, if there is one; true beside it if its stream is to go on from now on.
-    fn take(&mut self, id: JobId) -> Option<(BatchEvent, bool)> {
+    fn take(&mut self, id: M::Id) -> Option<(M::News, bool)> {
         let inbox = self.jobs.get_mut(&id)?;
         let event = inbox.events.pop_front()?;
-        let bytes = size(&event);
+        let bytes = M::bytes(&event);
         self.bytes -= bytes;
         inbox.bytes -= bytes;
         let few = inbox.events.len() <= FEW_CHUNKS && inbox.bytes <= FEW_BYTES;
@@ -344,23 +391,15 @@ impl Inboxes {
     }
 
     /// Forgets a job; false if it is unknown.
-    fn remove(&mut self, id: JobId) -> bool {
+    fn remove(&mut self, id: M::Id) -> bool {
         let inbox = self.jobs.remove(&id);
         self.bytes -= inbox.as_ref().map_or(0, |inbox| inbox.bytes);
         inbox.is_some()
     }
 }
 
-/// The bytes of a chunk; other events are few and small, but for the one that ends a job.
-const fn size(event: &BatchEvent) -> usize {
-    match event {
-        BatchEvent::Chunk(chunk) => chunk.len(),
-        _ => 0,
-    }
-}
-
-impl Inbox {
-    fn push(&mut self, event: BatchEvent) {
+impl<M: Jobs> Inbox<M> {
+    fn push(&mut self, event: M::News) {
         self.events.push_back(event);
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -371,9 +410,17 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use livepeer_core::handshake::Identity;
+    use livepeer_core::job::batch::{Batch, Config, JobId};
+    use livepeer_core::pipeline::Pipeline;
+    use livepeer_core::prefer::Preferences;
+    use livepeer_core::selection::Balanced;
+    use livepeer_core::wire::batch::BatchRequest;
     use livepeer_core::wire::batch::fields::Message;
 
+    use super::super::{BatchEvent, Payer};
     use super::*;
+
+    type Inboxes = super::Inboxes<Batch<Balanced>>;
 
     /// The inboxes of so many jobs.
     fn inboxes(many: usize) -> (Inboxes, Vec<JobId>) {

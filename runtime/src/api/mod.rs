@@ -1,5 +1,5 @@
 //! The classes that applications speak. [`Gateway`] is the entry; from it come [`LiveVideoJob`] with its [`Input`] and
-//! [`Output`], [`BatchJob`], [`OrchestratorSession`] with its [`PaymentSession`], and [`Search`].
+//! [`Output`], [`BatchJob`], [`ByocJob`], [`AppSession`], [`OrchestratorSession`] with its [`PaymentSession`], and [`Search`].
 //!
 //! These classes hold no protocol decision: each is a handle on machines of `livepeer-core` that a
 //! [`Driver`](crate::Driver) runs. The adapters re-export them with their runtime filled in.
@@ -10,9 +10,11 @@
 mod account;
 mod address;
 mod answers;
+mod app;
 mod batch;
 mod board;
 mod builder;
+mod byoc;
 mod error;
 mod event;
 mod find;
@@ -28,22 +30,27 @@ mod output;
 mod payment;
 mod peers;
 mod pump;
+mod rentals;
 mod requests;
 mod ring;
 mod ts;
 
 pub use address::{orchestrator_url, service_url};
 pub use answers::{Caption, Images, Masks, Picture, Reply, Speech, Task, TaskAnswer, Transcript};
+pub use app::{AppAnswer, AppBuilder, AppSession};
 pub use batch::{BatchJob, Chunks, Submission};
 pub use builder::LiveVideoJobBuilder;
+pub use byoc::{ByocChunks, ByocEvent, ByocJob, ByocSubmission};
 pub use error::{Error, Over};
-pub use event::{BatchEvent, JobEvent, Spent, Swapped};
+pub use event::{AppEvent, BatchEvent, JobEvent, Spent, Swapped};
 pub use find::{Search, Survey, discover};
 pub use found::Discovered;
 pub use gateway::Gateway;
 pub use input::{Flushed, Input, Segment};
 pub use live::{Events, LiveVideoJob};
+pub use livepeer_core::job::app::{Call as AppCall, Failed as AppFailed};
 pub use livepeer_core::job::batch::{Failed as BatchFailed, Finished, Served};
+pub use livepeer_core::job::byoc::{Done as ByocDone, Failed as ByocFailed, Served as ByocServed};
 pub use livepeer_core::job::live::media::{Figures as MediaFigures, Matching, OutputEvent};
 pub use livepeer_core::payment::Payer;
 pub use livepeer_core::wire::batch::fields::Message;

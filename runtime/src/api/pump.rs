@@ -183,10 +183,7 @@ impl<R: Runtime> Shared<R> {
         match event {
             Event::Started(started) => self.on_started(*started),
             Event::Paid(paid) => self.with(|state| {
-                state.spent.payments += 1;
-                state.spent.tickets += u64::from(paid.tickets);
-                state.spent.expected_value += &paid.value;
-                state.spent.charge += &paid.charge;
+                state.spent.add(&paid);
                 state.events.push(JobEvent::Paid(paid));
             }),
             Event::PaymentHeld(why) => {

@@ -15,8 +15,11 @@ use livepeer_core::payment::remote::{self, SignerServer};
 use livepeer_core::payment::session::{Config, LocalAccount};
 use livepeer_core::trickle::Seq;
 use livepeer_core::wire::Params;
+use livepeer_core::wire::runner::Mode;
 use livepeer_core::{ChainView, Misuse, Pipeline};
-use livepeer_orchestrator::{BatchModel, Event, Orchestrator, Payments, Quirks};
+use livepeer_orchestrator::{
+    App, AppPrice, BatchModel, Container, Event, Orchestrator, Payments, Quirks, Tempo, Worker,
+};
 
 use super::life::{Full, both};
 use super::pace::Paced;
@@ -30,6 +33,9 @@ use crate::seed;
 
 /// The model that a [`Place`] has for every pipeline.
 pub(super) const BATCH_MODEL: &str = "a/model";
+
+/// The container that a [`Place`] has.
+pub(super) const CONTAINER: &str = "echo";
 
 /// An orchestrator and a signer behind sockets of their own.
 pub(super) struct Place<R: Runtime> {
@@ -65,6 +71,22 @@ impl<R: Runtime> Place<R> {
         let config = Pipeline::batch().fold(config, |config, pipeline| {
             config.with_batch_model(pipeline, BATCH_MODEL, BatchModel::default())
         });
+        let second = AppPrice {
+            wei: wei * 1_000_000,
+            unit: Unit::Seconds,
+        };
+        let app = |name: &str, mode| App {
+            price: Some(second),
+            ..App::new(format!("test/{name}"), mode, Worker::Echo(Tempo::default()))
+        };
+        let container = Container {
+            price: Price::new(second.wei, 1).expect("a price"),
+            ..Container::new(Worker::Echo(Tempo::default()))
+        };
+        let config = config
+            .with_container(CONTAINER, container)
+            .with_app("once", app("once", Mode::SingleShot))
+            .with_app("held", app("held", Mode::Persistent));
         let orchestrator = Driver::new(runtime.clone())
             .with_key(node)
             .drive(Orchestrator::new(runtime.now(), config, seed()));

@@ -11,6 +11,7 @@ mod entry;
 mod faults;
 mod frames;
 mod front;
+mod hired;
 mod hostile;
 mod life;
 mod machines;
@@ -47,6 +48,7 @@ pub use datagrams::*;
 pub use entry::*;
 pub use faults::*;
 pub use front::*;
+pub use hired::*;
 pub use hostile::*;
 pub use life::*;
 pub use machines::{Habits, Script};
@@ -155,6 +157,9 @@ macro_rules! conformance_tests {
             bad_requests_and_unknown_models_are_said
             every_pipeline_has_a_struct_and_files_are_measured
             a_session_does_jobs_that_are_written_as_json
+            a_container_answers_streams_and_is_left
+            an_app_is_listed_called_and_held
+            hired_work_is_paid_through_a_signer
         }
     };
     ($runtime:expr, $block_on:expr; $($name:ident)+) => {

@@ -1,0 +1,317 @@
+//! Jobs for containers, and apps that are rented, against an orchestrator that a task plays.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use livepeer_core::Advice;
+use livepeer_core::http::Response;
+use livepeer_core::job::{app, byoc};
+use livepeer_core::money::Price;
+use livepeer_core::wire::app::{Session, listing_json};
+use livepeer_core::wire::byoc::{Sender, Token};
+use livepeer_core::wire::runner::{Mode, Runner};
+
+use super::api::{CONTAINER, Place};
+use super::*;
+use crate::api::{AppCall, ByocEvent, Error, Gateway};
+use crate::lock;
+
+/// An orchestrator off-chain: a container that answers, streams or never does, and two runners.
+struct Played<R: Runtime> {
+    side: Side<R>,
+    url: Url,
+    /// All that was asked, and what was given up.
+    seen: Mutex<Vec<String>>,
+    _server: Server<R>,
+}
+
+impl<R: Runtime> Played<R> {
+    async fn new(runtime: &R) -> Arc<Self> {
+        let tls = tls(&identity(runtime));
+        let (side, server) = Side::serving(runtime, tls, Habits::Tell).await;
+        let url = format!("https://{}/", server.local_addr());
+        let played = Arc::new(Self {
+            side,
+            url: Url::parse(&url).expect("the URL of a socket"),
+            seen: Mutex::default(),
+            _server: server,
+        });
+        runtime.spawn(Arc::clone(&played).play());
+        played
+    }
+
+    async fn play(self: Arc<Self>) {
+        let mut open = BTreeMap::new();
+        while let Some((id, step)) = self.side.handle.next().await {
+            match step {
+                In::Request(request) => {
+                    let path = request.url.path().to_owned();
+                    self.note(format!("{} {path}", request.method.as_str()));
+                    open.insert(id, path.clone());
+                    self.reply(id, &path);
+                }
+                In::Failed(_) => {
+                    let path = open.remove(&id).unwrap_or_default();
+                    self.note(format!("gone {path}"));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn reply(&self, id: EffectId, path: &str) {
+        let runner = |name: &str, mode: Mode, end: &str| {
+            let at = self.url.with_path(&format!("/apps/{name}/{end}"));
+            Runner {
+                capacity: 2,
+                available: 2,
+                ..Runner::at(at, format!("test/{name}"), Some(mode))
+            }
+        };
+        let plain = path.split('?').next().unwrap_or(path);
+        let (kind, body): (&str, Bytes) = match plain {
+            "/process/token" => {
+                let token = Token {
+                    service: self.url.clone(),
+                    price: Price::new(0, 1).expect("a price"),
+                    ticket_params: None,
+                    balance: 0,
+                    capacity: 1,
+                };
+                ("application/json", token.to_json(Sender::default()))
+            }
+            "/process/request/tell" => {
+                let head = Response::new(200).header("content-type", "text/event-stream");
+                self.side.step(id, Out::Reply(head.body(Body::Stream)));
+                for event in ["data: 1\n\n", "data: 2\n\n", "\n\n\n", "data: [DONE]\n\n"] {
+                    self.side.step(id, Out::Data(event.into()));
+                }
+                return;
+            }
+            "/discovery" => {
+                let runners = [
+                    runner("once", Mode::SingleShot, "app"),
+                    runner("held", Mode::Persistent, "session"),
+                ];
+                ("application/json", listing_json(&self.url, &runners))
+            }
+            "/apps/held/session" => {
+                let at = self.url.with_path(path);
+                ("application/json", Session::at(&at, "s1").to_json())
+            }
+            "/apps/held/session/s1/stop" => {
+                return self.side.step(id, Out::Reply(Response::new(204)));
+            }
+            "/apps/held/session/s1/app/refuse" => {
+                let head = Response::new(418).body(Body::Full("no\n".into()));
+                return self.side.step(id, Out::Reply(head));
+            }
+            plain if plain.ends_with("/wait") => return,
+            _ => ("text/plain", path.to_owned().into()),
+        };
+        let head = Response::new(200).header("content-type", kind);
+        self.side.step(id, Out::Reply(head.body(Body::Full(body))));
+    }
+
+    fn note(&self, line: String) {
+        lock(&self.seen).push(line);
+    }
+
+    /// Waits until that was asked so often.
+    async fn saw(&self, line: &str, times: usize) {
+        let count = || {
+            let seen = lock(&self.seen);
+            seen.iter().filter(|seen| **seen == line).count()
+        };
+        while count() < times {
+            rest(&self.side.runtime, Duration::from_millis(5)).await;
+        }
+        assert_eq!(count(), times, "{line}");
+    }
+
+    fn gateway(&self) -> Gateway<R> {
+        Gateway::from(Driver::new(self.side.runtime.clone()))
+    }
+}
+
+/// A container's answer comes whole or as it is told, and a job that nobody wants any more ends at its orchestrator.
+pub async fn a_container_answers_streams_and_is_left<R: Runtime>(runtime: R) {
+    let played = Played::new(&runtime).await;
+    let gateway = played.gateway();
+    let job = |path: &str| {
+        let job = gateway.byoc("turn").path(path).json("{}");
+        job.orchestrators([played.url.clone()])
+    };
+    let done = job("one?x=1").await.expect("an answer");
+    assert_eq!(&done.body[..], b"/process/request/one?x=1");
+    assert_eq!(done.served.content_type, "text/plain");
+    assert_eq!(done.served.url, played.url);
+
+    let mut told = job("tell").send().expect("a good order");
+    let (mut heads, mut lines) = (0, Vec::new());
+    while let Some(event) = told.next().await {
+        match event {
+            ByocEvent::Head(served) => heads += usize::from(served.stream),
+            ByocEvent::Chunk(chunk) => lines.extend_from_slice(&chunk),
+            ByocEvent::Failed(failed) => panic!("{failed}"),
+            _ => {}
+        }
+    }
+    assert_eq!(heads, 1);
+    let lines = String::from_utf8(lines).expect("text");
+    assert_eq!(lines, "data: 1\n\ndata: 2\n\ndata: [DONE]\n\n");
+
+    let waiting = job("wait").send().expect("a good order");
+    played.saw("POST /process/request/wait", 1).await;
+    drop(waiting);
+    played.saw("gone /process/request/wait", 1).await;
+
+    let error = job("a//b").await.expect_err("no such path reaches it");
+    assert!(matches!(error, Error::Order(_)), "{error}");
+    assert_eq!(error.advice(), Some(Advice::Stop));
+    let dear = gateway.byoc("turn").orchestrator("https://127.0.0.1:9");
+    let error = dear.await.expect_err("nobody is there");
+    let Error::Byoc(failed) = &error else {
+        panic!("{error}");
+    };
+    assert!(matches!(&**failed, byoc::Failed::NoOrchestrator { attempts } if attempts.len() == 1));
+    assert_eq!(error.advice(), Some(Advice::Retry));
+}
+
+/// An app is listed, called once, and held in a session that takes any number of calls; a session that is stopped or
+/// dropped is stopped at its orchestrator.
+pub async fn an_app_is_listed_called_and_held<R: Runtime>(runtime: R) {
+    let played = Played::new(&runtime).await;
+    let gateway = played.gateway();
+    let app = |name: &str| gateway.app(name).orchestrators([played.url.clone()]);
+    let listed = gateway.apps().orchestrators([played.url.clone()]).list();
+    let listed = listed.await.expect("a list");
+    let names: Vec<_> = listed.iter().map(|runner| runner.app.as_str()).collect();
+    assert_eq!(names, ["test/once", "test/held"]);
+
+    let call = |path: &str| AppCall::post(path.into(), "{}".into());
+    let answer = app("test/once")
+        .call(call("v1/run"))
+        .await
+        .expect("it runs");
+    assert_eq!(answer.status(), 200);
+    let body = answer.bytes(64).await.expect("it is whole");
+    assert_eq!(&body[..], b"/apps/once/app/v1/run");
+    let large = app("test/once")
+        .call(call("v1/run"))
+        .await
+        .expect("it runs");
+    let error = large.bytes(4).await.expect_err("too much");
+    assert!(matches!(error, Error::AnswerTooLarge { limit: 4 }));
+
+    for stopped in [true, false] {
+        let session = app("test/held").reserve().await.expect("there is room");
+        assert_eq!(session.session().id, "s1");
+        for path in ["first", "second"] {
+            let answer = session.call(call(path)).await.expect("it answers");
+            let body = answer.bytes(64).await.expect("it is whole");
+            let wanted = format!("/apps/held/session/s1/app/{path}");
+            assert_eq!(String::from_utf8_lossy(&body), wanted);
+        }
+        // An app that refuses is an answer, and the session goes on.
+        let refused = session.call(call("refuse")).await.expect("an answer");
+        assert_eq!(refused.status(), 418);
+        drop(refused);
+        // A call that is left ends at the app, and the session goes on.
+        let left = Box::pin(session.call(call("wait")));
+        let asked = played.saw(
+            "POST /apps/held/session/s1/app/wait",
+            1 + usize::from(!stopped),
+        );
+        both(left, asked).await;
+        played
+            .saw(
+                "gone /apps/held/session/s1/app/wait",
+                1 + usize::from(!stopped),
+            )
+            .await;
+        match stopped {
+            true => session.stop().await,
+            false => drop(session),
+        }
+        let times = 1 + usize::from(!stopped);
+        played.saw("POST /apps/held/session/s1/stop", times).await;
+    }
+
+    let nobody = app("test/nobody").reserve().await.expect_err("no such app");
+    let Error::App(failed) = &nobody else {
+        panic!("{nobody}");
+    };
+    assert!(matches!(**failed, app::Failed::NoRunner { .. }), "{nobody}");
+    assert_eq!(nobody.advice(), Some(Advice::Retry));
+    let error = app("test/once").call(call("%41")).await;
+    assert!(matches!(error, Err(Error::Path(_))));
+}
+
+/// Polls `first` until `second` is done, then drops it.
+async fn both<T: std::fmt::Debug>(
+    mut first: Pin<Box<impl Future<Output = T>>>,
+    second: impl Future<Output = ()>,
+) {
+    let mut second = pin!(second);
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(answer) = first.as_mut().poll(cx) {
+            panic!("it was to wait: {answer:?}");
+        }
+        second.as_mut().poll(cx)
+    })
+    .await;
+}
+
+/// Containers are paid by the second and sessions while they last, through a signer that holds the key.
+pub async fn hired_work_is_paid_through_a_signer<R: Runtime>(runtime: R) {
+    let place = Place::new(&runtime).await;
+    let gateway = place.gateway();
+    for _ in 0..2 {
+        let job = gateway.byoc(CONTAINER).path("say").json("\"words\"");
+        let job = job.orchestrator(&place.service).signer(&place.signer);
+        let done = job.within(Duration::from_secs(10)).await;
+        let done = done.expect("an answer");
+        assert_eq!(&done.body[..], b"\"words\"");
+        assert!(!done.served.price.is_free());
+        assert!(!done.served.balance.is_empty(), "it says what is left");
+    }
+    let app = |name: &str| {
+        let app = gateway.app(name).orchestrator(&place.service);
+        app.signer(&place.signer)
+    };
+    let call = || AppCall::post("say".into(), "words".into());
+    let mut once = app("test/once").call(call()).await.expect("it answers");
+    assert_eq!(once.status(), 200);
+    let mut body = Vec::new();
+    while let Some(data) = once.next().await {
+        body.extend_from_slice(&data.expect("it is whole"));
+    }
+    assert_eq!((&body[..], once.spent().payments), (&b"words"[..], 1));
+    let session = app("test/held").reserve().await.expect("there is room");
+    for _ in 0..2 {
+        let answer = session.call(call()).await.expect("it answers");
+        assert_eq!(answer.spent().payments, 0, "the session is paid for");
+        assert_eq!(answer.bytes(64).await.expect("whole"), &b"words"[..]);
+    }
+    assert!(session.spent().payments >= 1);
+    session.stop().await;
+    // Nobody pays more than was said.
+    let dear = gateway.byoc(CONTAINER).orchestrator(&place.service);
+    let cheap = Price::new(1, 1).expect("a price");
+    let error = dear.signer(&place.signer).max_price(cheap).await;
+    let Err(Error::Byoc(failed)) = error else {
+        panic!("{error:?}");
+    };
+    assert!(
+        matches!(*failed, byoc::Failed::NoOrchestrator { .. }),
+        "{failed}"
+    );
+    // Of an app that says its price it is known before anybody is asked.
+    let error = app("test/held").max_price(cheap).reserve().await;
+    let Err(Error::App(failed)) = error else {
+        panic!("{error:?}");
+    };
+    assert!(matches!(*failed, app::Failed::NoRunner { .. }), "{failed}");
+}
