@@ -4,6 +4,7 @@
 mod devnet;
 mod endpoints;
 mod find;
+mod hire;
 mod live;
 mod pay;
 mod run;
@@ -30,6 +31,10 @@ use crate::ui::Failed;
 pub(crate) use devnet::{AppChoice, BatchArgs, ProgramArgs, Quirk, QuirkChoice};
 pub(crate) use endpoints::{Endpoints, Signer};
 pub(crate) use find::{DiscoverArgs, FindArgs, SelectArgs};
+pub(crate) use hire::{
+    AppArgs, AppCallArgs, AppCommand, AppListArgs, AppSessionArgs, BodyArgs, ByocArgs, ByocCommand,
+    ByocRunArgs, CallArgs, HireArgs,
+};
 pub(crate) use live::{DOOR, Source};
 pub(crate) use pay::PayArgs;
 pub(crate) use run::RunArgs;
@@ -102,6 +107,10 @@ pub(crate) enum Command {
     Live(Box<LiveArgs>),
     /// Do one batch job: draw, transcribe, describe, speak, or ask a language model.
     Run(Box<RunArgs>),
+    /// Do a job in a container that operators brought.
+    Byoc(ByocArgs),
+    /// Use an app that orchestrators rent out: list its runners, call it, or hold a session with it.
+    App(AppArgs),
     /// Serve Livepeer's batch routes and those of OpenAI to applications, and have orchestrators do the work.
     Serve(Box<FrontArgs>),
     /// Ask an orchestrator for its capabilities, models, price and ticket parameters.
@@ -121,6 +130,8 @@ impl Command {
             Self::Demo(args) => args.json,
             Self::Live(args) => args.json,
             Self::Run(args) => args.json,
+            Self::Byoc(args) => args.wants_json(),
+            Self::App(args) => args.wants_json(),
             Self::Info(args) => args.json,
             Self::Discover(args) => args.find.json,
             Self::Select(args) => args.find.json,
@@ -497,6 +508,8 @@ pub(crate) fn parse(
             match &cli.command {
                 Some(Command::Live(live)) => live.validate()?,
                 Some(Command::Run(run)) => run.validate()?,
+                Some(Command::Byoc(byoc)) => byoc.validate()?,
+                Some(Command::App(app)) => app.validate()?,
                 Some(Command::Signer(signer)) => signer.validate()?,
                 Some(Command::Trickle(trickle)) => trickle.validate()?,
                 Some(Command::Info(info)) => drop(info.endpoints()?),
@@ -537,8 +550,8 @@ fn command_in(arguments: &[std::ffi::OsString]) -> &'static str {
         .iter()
         .find_map(|argument| {
             [
-                "demo", "devnet", "signer", "serve", "live", "run", "info", "discover", "select",
-                "trickle",
+                "demo", "devnet", "signer", "serve", "live", "run", "byoc", "app", "info",
+                "discover", "select", "trickle",
             ]
             .into_iter()
             .find(|command| argument == command)

@@ -411,3 +411,62 @@ fn values_are_read() {
     let any: Listen = "0".parse().expect("any free port");
     assert_eq!(any.plus(5).map(|a| a.port()), Some(0));
 }
+
+#[test]
+fn work_for_containers_and_apps_says_what_is_meant() {
+    let byoc =
+        |line: &str| match parsed(&format!("byoc run turn {line} --offchain --orchestrator o")) {
+            Ok(Command::Byoc(ByocArgs {
+                command: ByocCommand::Run(run),
+            })) => *run,
+            other => panic!("{line}: {other:?}"),
+        };
+    let run = byoc("a/path?x=1 --data {} --within 90s --may-repeat");
+    assert_eq!((&*run.capability, &*run.path), ("turn", "a/path?x=1"));
+    assert_eq!(run.within, Duration::from_secs(90));
+    assert!(run.may_repeat && run.body.is_some());
+    // Standard output takes the answer, or the figures.
+    assert_eq!(run.output(), Some(&Place::Standard));
+    assert_eq!(byoc("--json").output(), None);
+    let call =
+        |line: &str| match parsed(&format!("app call a/b {line} --offchain --orchestrator o")) {
+            Ok(Command::App(AppArgs {
+                command: AppCommand::Call(call),
+            })) => *call,
+            other => panic!("{line}: {other:?}"),
+        };
+    use livepeer_core::http::Method;
+    assert_eq!(call("x").call.method(), Method::Get);
+    assert_eq!(call("x --data 1").call.method(), Method::Post);
+    assert_eq!(call("x --data 1 --method put").call.method(), Method::Put);
+    for (line, words) in [
+        ("byoc run turn --orchestrator o", "signer"),
+        (
+            "byoc run turn --offchain --orchestrator o --json --output -",
+            "standard output",
+        ),
+        (
+            "byoc run turn --offchain --orchestrator o --within 0s",
+            "longer than 0s",
+        ),
+        (
+            "byoc run turn --offchain --orchestrator o --data 1 --file f",
+            "cannot be used with",
+        ),
+        (
+            "app call a/b x --offchain --orchestrator o --method BREW",
+            "the methods are GET",
+        ),
+        (
+            "app call a/b x --offchain --orchestrator o --header a",
+            "no colon",
+        ),
+        (
+            "app session a/b --offchain --orchestrator o --method GET",
+            "name the path",
+        ),
+    ] {
+        let said = complaint(line);
+        assert!(said.contains(words), "{line}: {said}");
+    }
+}

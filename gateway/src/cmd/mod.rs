@@ -4,6 +4,7 @@ mod chain;
 mod devnet;
 mod files;
 mod find;
+mod hire;
 mod key;
 mod live;
 mod on;
@@ -43,6 +44,8 @@ fn perform(command: &Command) -> Outcome {
         Command::Serve(args) => serve::run(args),
         Command::Live(args) => live::run(args),
         Command::Run(args) => run::run(args),
+        Command::Byoc(args) => hire::byoc::run(args),
+        Command::App(args) => hire::app::run(args),
         Command::Info(args) => find::info::run(args),
         Command::Discover(args) => find::discover::run(args),
         Command::Select(args) => find::select::run(args),

@@ -7,7 +7,7 @@ use std::path::Path;
 use livepeer_core::error::{Broken, Reason};
 use livepeer_core::handshake::Rejection;
 use livepeer_core::http::Fault;
-use livepeer_core::job::batch;
+use livepeer_core::job::{app, batch, byoc};
 use livepeer_core::pool::{Tried, Why};
 use livepeer_core::wire::WireError;
 use livepeer_core::{Cause, Failure, Misuse, Party};
@@ -230,6 +230,16 @@ impl From<Error> for Failed {
                 batch::Failed::Ours(failure) => (*failure).into(),
                 failed => Self::new(&failed, about_batch(&failed)),
             },
+            Error::Order(ref bad) => Self::new(bad, "Change the job as that says"),
+            Error::Path(ref bad) => Self::new(bad, "Write a plain path"),
+            Error::Byoc(failed) => match *failed {
+                byoc::Failed::Ours(failure) => (*failure).into(),
+                failed => Self::new(&failed, about_byoc(&failed)),
+            },
+            Error::App(failed) => match *failed {
+                app::Failed::Ours(failure) => (*failure).into(),
+                failed => Self::new(&failed, about_app(&failed)),
+            },
             Error::Url { .. } => Self::new(&error, "Write it as https://HOST:PORT"),
             _ => Self::new(&error, "Start again; --log info shows what went before"),
         }
@@ -246,6 +256,33 @@ const fn about_batch(failed: &batch::Failed) -> &'static str {
         batch::Failed::NoOrchestrator { .. } => {
             "See what is served with: livepeer-gateway info URL; name others with --orchestrator, \
              another --model, or raise --max-price"
+        }
+        _ => "Try again, or name another with --orchestrator",
+    }
+}
+
+/// The advice for a job for a container that failed.
+const fn about_byoc(failed: &byoc::Failed) -> &'static str {
+    match failed {
+        byoc::Failed::Caller { .. } => "Change the request as that says",
+        byoc::Failed::NoOrchestrator { .. } => {
+            "Check the container's name, name other orchestrators with --orchestrator, or raise --max-price"
+        }
+        byoc::Failed::Undecided { .. } => {
+            "Look whether it was done; or allow it to run twice with --may-repeat"
+        }
+        _ => "Try again, or name another with --orchestrator",
+    }
+}
+
+/// The advice for an app that was not rented.
+const fn about_app(failed: &app::Failed) -> &'static str {
+    match failed {
+        app::Failed::NoRunner { .. } => {
+            "See what is offered with: livepeer-gateway app list; name other orchestrators with --orchestrator, or raise --max-price"
+        }
+        app::Failed::Undecided { .. } => {
+            "Look whether it was done; or allow it to run twice with --may-repeat"
         }
         _ => "Try again, or name another with --orchestrator",
     }

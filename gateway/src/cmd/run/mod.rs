@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use futures_lite::future;
 use livepeer_core::capabilities::Capabilities;
 use livepeer_core::wire::batch::{Chunk, FilePart, read_chunk};
-use livepeer_runtime::api::{Answer, BatchEvent, BatchJob, Finished, Gateway, Submission};
+use livepeer_runtime::api::{Answer, BatchEvent, BatchJob, Finished, Submission};
 use livepeer_runtime::{Driver, Runtime};
 
 use super::files::Files;
-use super::purse::Purse;
+use super::hire::Desk;
 use super::stop::Stop;
-use super::{find, on, peers};
+use super::{on, peers};
 use crate::args::RunArgs;
 use crate::args::values::Place;
 use crate::ui::{self, Failed, Outcome, Progress};
@@ -44,26 +44,15 @@ impl on::Work for Run<'_> {
             let set = request.set_file(FilePart::new(file, content));
             set.map_err(|bad| Failed::usage(bad, "run"))?;
         }
-        let driver = peers::with_pins(driver, &args.peers)?;
-        let purse = Purse::of_job(driver, &args.pay, args.max_price, "run").await?;
-        let driver = purse.driver.clone();
         let wanted = Capabilities::for_model(args.pipeline.capability(), request.model());
-        let orchestrators = find::orchestrators(&driver, &endpoints, &wanted).await?;
-        let gateway = Gateway::from(driver.clone());
-        if let Some(chain) = purse.views() {
-            let gateway = gateway.clone();
-            driver.runtime().spawn(async move {
-                while let Ok(view) = chain.recv().await {
-                    gateway.set_chain(&view);
-                }
-            });
-        }
+        let (of, pay, price) = (&args.peers, &args.pay, args.max_price);
+        let desk = Desk::open(driver, of, pay, price, &endpoints, &wanted, "run").await?;
         let mut report = Report::new(&request);
-        let payer = purse.account()?;
-        let mut submission = gateway
+        let mut submission = desk
+            .gateway
             .submit(request)
-            .orchestrators(orchestrators)
-            .payer(payer.unwrap_or_else(|| peers::payer(&endpoints)))
+            .orchestrators(desk.orchestrators.clone())
+            .payer(desk.payer.clone())
             .trust(peers::trust(&args.peers))
             .pin_change(peers::pin_change(&args.peers));
         if let Some(price) = args.max_price {
@@ -79,7 +68,7 @@ impl on::Work for Run<'_> {
         })
         .await;
         report.took(began.elapsed());
-        peers::save_pins(&driver, &args.peers)?;
+        peers::save_pins(&desk.driver, &args.peers)?;
         let outcome = done.and_then(|done| deliver(args, done, &mut report));
         if args.json {
             return ui::print_json_with(&report, outcome);
