@@ -13,6 +13,8 @@ mod failover;
 mod files;
 #[cfg(unix)]
 mod front;
+#[cfg(unix)]
+mod hired;
 mod http;
 #[cfg(unix)]
 mod ingest;

@@ -12,7 +12,7 @@ use livepeer_core::capabilities::{Capabilities, Ceilings};
 use livepeer_core::discovery;
 use livepeer_core::http::{Headers, Trust, Url};
 use livepeer_core::job::app::{Answer, Call, Config, Event, Rental, Use, Wanted};
-use livepeer_core::money::Price;
+use livepeer_core::money::Amount;
 use livepeer_core::wire::app::{Session, app_url};
 use livepeer_core::wire::runner::Runner;
 
@@ -51,6 +51,7 @@ impl<R: Runtime> AppBuilder<R> {
 
     peer_settings!();
     peer_settings!(payer);
+    peer_settings!(choice);
 
     /// Adds an app that does as well.
     pub fn or(mut self, app: &str) -> Self {
@@ -65,9 +66,10 @@ impl<R: Runtime> AppBuilder<R> {
     }
 
     /// Sets the most to pay per unit of the runner, in wei.
-    pub fn max_price(mut self, price: Price) -> Self {
-        self.wanted.max_price = Some(price.of_one());
-        self.config.payment.ceilings = Ceilings::of(price);
+    pub fn max_price(mut self, price: impl Into<Amount>) -> Self {
+        let price = price.into();
+        self.config.payment.ceilings = Ceilings::of(price.clone());
+        self.wanted.max_price = Some(price);
         self
     }
 
@@ -144,7 +146,10 @@ impl<R: Runtime> AppBuilder<R> {
         let driver = self.fleet.driver();
         if orchestrators.is_empty() {
             let sources = self.peers.sources(&Capabilities::default())?;
-            let config = discovery::Config::default();
+            let config = discovery::Config {
+                combine: self.peers.combine(),
+                ..discovery::Config::default()
+            };
             let mut all = discover(driver, config, sources, discovery::WITHIN).await;
             if all.found.is_empty() {
                 return Err(Error::NothingFound(Box::new(all)));

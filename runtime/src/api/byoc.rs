@@ -13,7 +13,7 @@ use livepeer_core::capabilities::{Capabilities, Ceilings};
 use livepeer_core::chain::ChainView;
 use livepeer_core::http::{Reach, Trust, Url};
 use livepeer_core::job::byoc::{Byoc, Config, Done, Event, Failed, JobId, Order, Served, Trying};
-use livepeer_core::money::Price;
+use livepeer_core::money::Amount;
 use livepeer_core::pool::Offered;
 use livepeer_core::wire::byoc::JobRequest;
 use livepeer_core::{Misuse, Time};
@@ -48,11 +48,11 @@ pub enum ByocEvent {
 #[derive(Clone, PartialEq)]
 pub(super) struct Kind {
     capability: String,
-    orchestrators: Vec<(Url, Reach)>,
+    listed: Vec<(Url, Reach)>,
     places: Places,
     payer: Account,
     trust: Trust,
-    max_price: Option<Price>,
+    max_price: Option<Amount>,
 }
 
 impl Jobs for Byoc {
@@ -128,7 +128,7 @@ pub struct ByocSubmission<R: Runtime> {
     within: Duration,
     peers: Peers,
     config: Config,
-    max_price: Option<Price>,
+    max_price: Option<Amount>,
 }
 
 impl<R: Runtime> ByocSubmission<R> {
@@ -159,6 +159,7 @@ impl<R: Runtime> ByocSubmission<R> {
 
     peer_settings!();
     peer_settings!(payer);
+    peer_settings!(choice);
 
     /// Sets the container's own path, with its query.
     pub fn path(mut self, path: &str) -> Self {
@@ -219,9 +220,10 @@ impl<R: Runtime> ByocSubmission<R> {
     }
 
     /// Sets the most to pay for a second, in wei.
-    pub fn max_price(mut self, price: Price) -> Self {
+    pub fn max_price(mut self, price: impl Into<Amount>) -> Self {
+        let price = price.into();
+        self.config.payment.ceilings = Ceilings::of(price.clone());
         self.max_price = Some(price);
-        self.config.payment.ceilings = Ceilings::of(price);
         self
     }
 
@@ -262,7 +264,7 @@ impl<R: Runtime> ByocSubmission<R> {
         let orchestrators = self.peers.orchestrators()?;
         let kind = Kind {
             capability: self.order.job.capability,
-            orchestrators: { orchestrators.iter() }
+            listed: { self.peers.listed()?.into_iter() }
                 .map(|url| (url.clone(), url.reach()))
                 .collect(),
             places: self.peers.places(),
@@ -274,7 +276,10 @@ impl<R: Runtime> ByocSubmission<R> {
         self.fleet.containers().get(driver.now(), kind, |kind| {
             let search = match orchestrators.is_empty() {
                 // Who offers a container is known to orchestrators alone.
-                true => Search::Sources(self.peers.sources(&Capabilities::default())?),
+                true => Search::Sources(
+                    self.peers.combine(),
+                    self.peers.sources(&Capabilities::default())?,
+                ),
                 false => Search::Named(orchestrators),
             };
             payer.learn(&driver.signer_health());

@@ -16,7 +16,7 @@ use livepeer_runtime::api::Survey;
 use tracing::warn;
 
 use super::config::Settings;
-use super::wiring::Wiring;
+use super::wiring::{Wiring, with_places};
 use crate::cmd::peers;
 use crate::cmd::socket::sleep_until;
 
@@ -151,22 +151,9 @@ impl<R: Runtime> Catalogue<R> {
     }
 
     async fn found(&self, settings: &Settings) -> Option<Vec<livepeer_core::wire::listing::Found>> {
-        let mut search = self
-            .wiring
-            .gateway()
-            .discover()
-            .orchestrators(settings.endpoints.orchestrators.iter().cloned())
-            .sources(settings.sources.clone())
+        let search = self.wiring.gateway().discover();
+        let search = with_places!(search, settings, self.wiring.peers())
             .payer(peers::payer(&settings.endpoints));
-        if self.wiring.peers().open {
-            search = search.allow_private();
-        }
-        if let Some((url, headers)) = &settings.endpoints.discovery {
-            search = search.discovery(&url.to_string());
-            for header in headers {
-                search = search.discovery_header(&header.name, &header.value);
-            }
-        }
         match search.within(WITHIN).find().await {
             Ok(discovered) => Some(discovered.found),
             Err(error) => {

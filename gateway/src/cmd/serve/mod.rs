@@ -1,7 +1,9 @@
 //! `serve`: the front door that applications call, and the work behind it.
 
+mod apps;
 mod catalogue;
 mod config;
+mod containers;
 mod dollar;
 mod door;
 mod folder;
@@ -9,6 +11,7 @@ mod live;
 pub(super) mod pages;
 mod probe;
 mod rested;
+mod sessions;
 mod wiring;
 
 use std::sync::Arc;

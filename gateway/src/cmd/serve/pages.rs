@@ -20,6 +20,8 @@ const JSON: &str = "application/json";
 pub(super) fn operators(door: &Config) -> Config {
     Config {
         pages: vec![Page::Health, Page::Metrics],
+        containers: false,
+        apps: Vec::new(),
         live: LiveRoutes::None,
         ..door.clone()
     }
@@ -76,12 +78,12 @@ pub(super) fn description() -> Answer {
     (200, JSON, describe().to_string().into())
 }
 
-/// Whether a route is for applications. Live streams have clients that know their routes: media servers, encoders,
-/// browsers.
+/// Whether a route is for applications and has a form. Live streams have clients that know their routes: media servers,
+/// encoders, browsers; and what a container or an app takes is its own.
 const fn is_described(route: Route) -> bool {
     !matches!(
         route,
-        Route::Page(Page::Metrics | Page::Watch) | Route::Live(_)
+        Route::Page(Page::Metrics | Page::Watch) | Route::Live(_) | Route::Container | Route::App
     )
 }
 

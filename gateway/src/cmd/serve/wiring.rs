@@ -32,6 +32,7 @@ use super::lock;
 use super::pages;
 use super::probe::Prober;
 use super::rested::Used;
+use super::sessions::{Apps, Pace};
 use crate::cmd::peers;
 use crate::cmd::purse::Purse;
 use crate::cmd::socket::sleep_until;
@@ -50,6 +51,28 @@ pub(super) struct Peers {
     pub(super) open: bool,
 }
 
+/// Names the places where orchestrators are found, as the configuration has them. The builders of jobs have these settings
+/// alike, and no trait for them.
+macro_rules! with_places {
+    ($builder:expr, $settings:expr, $peers:expr) => {{
+        let endpoints = &$settings.endpoints;
+        let mut builder = $builder
+            .orchestrators(endpoints.orchestrators.iter().cloned())
+            .sources($settings.sources.clone());
+        if let Some((url, headers)) = &endpoints.discovery {
+            builder = builder.discovery(&url.to_string());
+            for header in headers {
+                builder = builder.discovery_header(&header.name, &header.value);
+            }
+        }
+        match $peers.open {
+            true => builder.allow_private(),
+            false => builder,
+        }
+    }};
+}
+pub(super) use with_places;
+
 /// Everything that the work of a request needs.
 pub(super) struct Wiring<R: Runtime> {
     gateway: Gateway<R>,
@@ -60,6 +83,7 @@ pub(super) struct Wiring<R: Runtime> {
     dollar: Mutex<Option<Reading>>,
     purse: Purse<R>,
     used: Mutex<Used>,
+    apps: Apps,
     peers: Peers,
     prober: Prober,
     folder: Option<Sender<Kept>>,
@@ -78,12 +102,6 @@ pub(super) enum ForLive {
     Gone(RequestId),
     /// Another reading of the chain.
     Chain(Box<ChainView>),
-}
-
-/// A word about a stream's pace.
-enum Pace {
-    Stop,
-    Go,
 }
 
 /// Something for the folder.
@@ -109,6 +127,7 @@ impl<R: Runtime> Wiring<R> {
             dollar: Mutex::default(),
             purse,
             used: Mutex::default(),
+            apps: Apps::new(),
             peers,
             prober: Prober::start(),
             folder: folder.map(keeper),
@@ -144,7 +163,7 @@ impl<R: Runtime> Wiring<R> {
     }
 
     /// The price of a dollar in wei, if it is known.
-    fn wei_per_usd(&self) -> Option<Amount> {
+    pub(super) fn wei_per_usd(&self) -> Option<Amount> {
         match &self.config().settings.dollar {
             Dollar::Unknown => None,
             Dollar::Fixed(wei) => Some(wei.clone()),
@@ -171,6 +190,10 @@ impl<R: Runtime> Wiring<R> {
 
     pub(super) const fn gateway(&self) -> &Gateway<R> {
         &self.gateway
+    }
+
+    pub(super) const fn apps(&self) -> &Apps {
+        &self.apps
     }
 
     pub(super) const fn peers(&self) -> &Peers {
@@ -211,6 +234,19 @@ impl<R: Runtime> Wiring<R> {
                     self.runtime()
                         .spawn(Arc::clone(&self).work(id, work, steered));
                 }
+                Event::Order(id, order) => {
+                    let (steer, steered) = async_channel::unbounded();
+                    lock(&self.running).insert(id, steer);
+                    let done = Arc::clone(&self).order(id, *order, steered);
+                    self.runtime().spawn(done);
+                }
+                Event::App(id, request) => {
+                    let (steer, steered) = async_channel::unbounded();
+                    lock(&self.running).insert(id, steer);
+                    let called = Arc::clone(&self).app(id, request, steered);
+                    self.runtime().spawn(called);
+                }
+                Event::EndSession(id) => self.apps.end(id),
                 Event::Live(id, call) => live(ForLive::Call(id, call)),
                 Event::Gone(id) => {
                     lock(&self.running).remove(&id);
@@ -227,7 +263,11 @@ impl<R: Runtime> Wiring<R> {
                 }
                 Event::Finished(summary) => self.finished(&summary),
                 Event::Drained => {
-                    let _ = self.drained.0.try_send(());
+                    let over = Arc::clone(&self);
+                    self.runtime().spawn(async move {
+                        over.apps.end_all().await;
+                        let _ = over.drained.0.try_send(());
+                    });
                 }
                 _ => {}
             }
@@ -268,7 +308,7 @@ impl<R: Runtime> Wiring<R> {
         door.with(|front, now| front.page(now, id, status, kind, body));
     }
 
-    fn runtime(&self) -> &R {
+    pub(super) fn runtime(&self) -> &R {
         self.gateway.driver().runtime()
     }
 
@@ -276,6 +316,11 @@ impl<R: Runtime> Wiring<R> {
         if let Some(request) = lock(&self.running).get(&id) {
             let _ = request.try_send(pace);
         }
+    }
+
+    /// Nobody waits for that request any more, or all was said.
+    pub(super) fn over(&self, id: RequestId) {
+        lock(&self.running).remove(&id);
     }
 
     /// One request's work, from its file to its last word.
@@ -349,12 +394,9 @@ impl<R: Runtime> Wiring<R> {
         let payer = self.payer(settings, pipeline, &model)?;
         let (answer, silence) = (settings.front.answer, settings.front.stream_silence);
         let pools = &settings.pools;
-        let mut submission = self
-            .gateway
-            .submit(request)
+        let submission = with_places!(self.gateway.submit(request), settings, self.peers);
+        let mut submission = submission
             .preferences(preferences)
-            .orchestrators(settings.endpoints.orchestrators.iter().cloned())
-            .sources(settings.sources.clone())
             .payer(payer)
             .trust(self.peers.trust)
             .pin_change(self.peers.pin_change)
@@ -369,15 +411,6 @@ impl<R: Runtime> Wiring<R> {
                 job.pool.extra_nodes = pools.extra_nodes;
             })
             .strengths(pools.strengths);
-        if let Some((url, headers)) = &settings.endpoints.discovery {
-            submission = submission.discovery(&url.to_string());
-            for header in headers {
-                submission = submission.discovery_header(&header.name, &header.value);
-            }
-        }
-        if self.peers.open {
-            submission = submission.allow_private();
-        }
         if let Some(price) = self.ceiling(pipeline, &model) {
             submission = submission.max_price(price);
         }

@@ -112,6 +112,8 @@ pub(super) const ROWS: &[Row] = &[
     live("defaults.size", Form::Text, "1024x1024"),
     live("audio.substitute_wav", Form::Flag, "false"),
     live("audio.voices.*", Form::Text, ""),
+    live("apps.allow", Form::List, ""),
+    live("apps.idle", Form::Text, "30s"),
     live("images.keep", Form::Text, "60m"),
     live("images.nsfw", Form::Text, "flag"),
     live("sse.keep_alive", Form::Text, "15s"),
@@ -157,9 +159,12 @@ pub(super) const LATER: &[(&str, &str)] = &[
     ("ops.admin_token_file", "keys of operators"),
     ("ops.cli", "routes for livepeer_cli"),
     ("ops.console", "the console"),
-    ("orchestrators.runners", "live-runner apps"),
+    (
+        "orchestrators.runners",
+        "a list of runners apart from orchestrators",
+    ),
     ("models.backend", "backends that speak OpenAI's language"),
-    ("apps", "live-runner apps"),
+    ("apps.replay_body", "another limit on calls of apps"),
     ("tenants", "keys of tenants"),
     (
         "media.mediamtx.api",

@@ -1,5 +1,6 @@
 //! The settings of `serve`, from what was said.
 
+mod apps;
 mod doors;
 mod ingest;
 mod log;
@@ -344,6 +345,9 @@ impl Reader<'_> {
             server_timing: self.flag("transparency.server_timing"),
             figures_per_model: self.flag("metrics.per_model"),
             pages: vec![Page::Health, Page::OpenApi],
+            containers: true,
+            apps: self.apps(),
+            app_idle: self.time("apps.idle"),
             done_on_native: self.flag("sse.done_on_native"),
             early_head: self.time("sse.early_head"),
             keep_alive: self.time("sse.keep_alive"),

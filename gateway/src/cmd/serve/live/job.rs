@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use super::Live;
 use crate::cmd::peers;
 use crate::cmd::serve::config::Settings;
+use crate::cmd::serve::wiring::with_places;
 
 /// A word to the task of a job.
 pub(super) enum Word {
@@ -162,13 +163,10 @@ impl<R: Runtime> Live<R> {
             Error::Closed
         })?;
         let payer: Payer = account.unwrap_or_else(|| peers::payer(&settings.endpoints));
-        let mut builder = wiring
-            .gateway()
-            .live_video(&model)
+        let builder = wiring.gateway().live_video(&model);
+        let mut builder = with_places!(builder, settings, wiring.peers())
             .request_id(&job.request_id)
             .stream_id(&job.stream_id)
-            .orchestrators(settings.endpoints.orchestrators.clone())
-            .sources(settings.sources.clone())
             .limits(settings.limits.clone())
             .payer(payer)
             .trust(wiring.peers().trust)
@@ -182,15 +180,6 @@ impl<R: Runtime> Live<R> {
         }
         if let Some(params) = &job.params {
             builder = builder.params(params.clone());
-        }
-        if let Some((url, headers)) = &settings.endpoints.discovery {
-            builder = builder.discovery(&url.to_string());
-            for header in headers {
-                builder = builder.discovery_header(&header.name, &header.value);
-            }
-        }
-        if wiring.peers().open {
-            builder = builder.allow_private();
         }
         if let Some(price) = wiring.ceiling(Pipeline::LiveVideoToVideo, &model) {
             builder = builder.max_price(price);

@@ -17,11 +17,14 @@ pub(in crate::cmd::serve) struct Prices {
     max: Option<PriceTag>,
     pipelines: BTreeMap<Pipeline, PriceTag>,
     models: BTreeMap<(Pipeline, String), PriceTag>,
+    /// Of containers, by name; that of all others under the empty name.
+    containers: BTreeMap<String, PriceTag>,
+    /// Of apps, likewise.
+    apps: BTreeMap<String, PriceTag>,
 }
 
 impl Prices {
-    /// The ceiling of a model in wei: its own, or its pipeline's, or that of all. One in dollars whose price is not known
-    /// lets nobody work who wants to be paid.
+    /// The ceiling of a model in wei: its own, or its pipeline's, or that of all.
     pub(in crate::cmd::serve) fn of(
         &self,
         pipeline: Pipeline,
@@ -30,16 +33,47 @@ impl Prices {
     ) -> Option<Amount> {
         let own = self.models.get(&(pipeline, model.to_owned()));
         let tag = own.or_else(|| self.pipelines.get(&pipeline));
+        self.in_wei(tag, wei_per_usd)
+    }
+
+    /// The ceiling of a container for a second: its own, or that of all containers, or that of all.
+    pub(in crate::cmd::serve) fn of_container(
+        &self,
+        name: &str,
+        wei_per_usd: Option<&Amount>,
+    ) -> Option<Amount> {
+        self.in_wei(named(&self.containers, name), wei_per_usd)
+    }
+
+    /// The ceiling of an app for a unit of its runners, found likewise.
+    pub(in crate::cmd::serve) fn of_app(
+        &self,
+        name: &str,
+        wei_per_usd: Option<&Amount>,
+    ) -> Option<Amount> {
+        self.in_wei(named(&self.apps, name), wei_per_usd)
+    }
+
+    /// A ceiling, or that of all, in wei. One in dollars whose price is not known lets nobody work who wants to be paid.
+    fn in_wei(&self, tag: Option<&PriceTag>, wei_per_usd: Option<&Amount>) -> Option<Amount> {
         let tag = tag.or(self.max.as_ref())?;
         Some(tag.of_one(wei_per_usd).unwrap_or_else(Amount::zero))
     }
 
     /// Whether any of them is in dollars.
     fn has_dollars(&self) -> bool {
-        let all = self.pipelines.values().chain(self.models.values());
-        all.chain(&self.max)
+        let batch = self.pipelines.values().chain(self.models.values());
+        let hired = self.containers.values().chain(self.apps.values());
+        batch
+            .chain(hired)
+            .chain(&self.max)
             .any(|tag| tag.currency() == Currency::Usd)
     }
+}
+
+/// The price under a name, or that of all others.
+fn named<'a>(prices: &'a BTreeMap<String, PriceTag>, name: &str) -> Option<&'a PriceTag> {
+    prices.get(name).or_else(|| prices.get(""))
 }
 
 /// The source of the price of a dollar in wei.
@@ -97,16 +131,19 @@ impl Reader<'_> {
             let Some(price) = self.tag(&path, text, said.origin.clone(), dollar) else {
                 continue;
             };
-            if name.contains('/') {
-                match pipeline_model(&name) {
+            match (name.as_str(), name.split_once('/')) {
+                ("byoc", _) => drop(prices.containers.insert(String::new(), price)),
+                ("app", _) => drop(prices.apps.insert(String::new(), price)),
+                (_, Some(("byoc", one))) => drop(prices.containers.insert(one.to_owned(), price)),
+                (_, Some(("app", one))) => drop(prices.apps.insert(one.to_owned(), price)),
+                (_, Some(_)) => match pipeline_model(&name) {
                     Ok(model) => drop(prices.models.insert(model, price)),
                     Err(why) => self.wrong(said.origin, path, why),
-                }
-            } else {
-                match pipeline(&name) {
+                },
+                (_, None) => match pipeline(&name) {
                     Ok(pipeline) => drop(prices.pipelines.insert(pipeline, price)),
                     Err(why) => self.wrong(said.origin, path, why),
-                }
+                },
             }
         }
         if prices.has_dollars() && matches!(dollar, Dollar::Fixed(_)) {

@@ -1,0 +1,211 @@
+//! The wires between the front door and apps that orchestrators rent out: a call is made, or made in the session of its
+//! client, and what the app says is handed back as it comes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_channel::Receiver;
+use futures_lite::future;
+use livepeer_core::front::{AppRequest, AppSessionId, RequestId, app_head};
+use livepeer_core::wire::runner::{Mode, Runner};
+use livepeer_runtime::Runtime;
+use livepeer_runtime::api::{AppAnswer, AppBuilder, AppFailed, AppSession, Error};
+use tracing::warn;
+
+use super::lock;
+use super::sessions::{Pace, Use};
+use super::wiring::{Wiring, with_places};
+use crate::cmd::peers;
+
+/// How long it is remembered whether an app has sessions.
+const KNOWN_FOR: Duration = Duration::from_secs(30);
+
+impl<R: Runtime> Wiring<R> {
+    /// One call, to the end of its answer.
+    pub(super) async fn app(
+        self: Arc<Self>,
+        id: RequestId,
+        request: Box<AppRequest>,
+        steered: Receiver<Pace>,
+    ) {
+        let held = match self.is_held(&request.app).await {
+            Ok(held) => held,
+            Err(error) => return self.not_called(id, &error),
+        };
+        let called = Use {
+            id,
+            request,
+            steered,
+        };
+        if held {
+            return self.call_in_session(called);
+        }
+        match self.renting(&called.request.app) {
+            Ok(app) => match app.call(called.request.call.clone()).await {
+                Ok(answer) => self.pass_on(&called, answer, None).await,
+                Err(error) => self.not_called(id, &error),
+            },
+            Err(failed) => {
+                warn!(%id, "{}", failed.line());
+                self.not_called(id, &Error::Closed);
+            }
+        }
+    }
+
+    /// Whether an app is held in sessions.
+    async fn is_held(&self, app: &str) -> Result<bool, Error> {
+        let now = self.gateway().driver().now();
+        let known = lock(&self.apps().held).get(app).copied();
+        if let Some((held, at)) = known
+            && now < at + KNOWN_FOR
+        {
+            return Ok(held);
+        }
+        let renting = self.renting(app).map_err(|failed| {
+            warn!("{}", failed.line());
+            Error::Closed
+        })?;
+        let listed = renting.list().await?;
+        let single = |runner: &Runner| runner.mode != Some(Mode::Persistent);
+        let held = !listed.iter().any(single);
+        lock(&self.apps().held).insert(app.to_owned(), (held, now));
+        Ok(held)
+    }
+
+    /// Gives a call to the task of its session, which begins with the first one.
+    fn call_in_session(self: Arc<Self>, called: Use) {
+        let (session, app) = (called.request.session, called.request.app.clone());
+        let Some(holding) = lock(&self.apps().holding).clone() else {
+            return self.not_called(called.id, &Error::Closed);
+        };
+        let mut sessions = lock(&self.apps().sessions);
+        let sender = sessions.entry(session).or_insert_with(|| {
+            let (sender, calls) = async_channel::unbounded();
+            let held = Arc::clone(&self).hold(session, app, calls);
+            self.runtime().spawn(async move {
+                held.await;
+                drop(holding);
+            });
+            sender
+        });
+        let _ = sender.try_send(called);
+    }
+
+    /// Reserves a session, and has calls made in it until it is over.
+    async fn hold(self: Arc<Self>, id: AppSessionId, app: String, calls: Receiver<Use>) {
+        let reserved = match self.renting(&app) {
+            Ok(renting) => renting.reserve().await,
+            Err(failed) => {
+                warn!("{}", failed.line());
+                Err(Error::Closed)
+            }
+        };
+        let session = match reserved {
+            Ok(session) => Arc::new(session),
+            Err(error) => {
+                self.lost(id);
+                calls.close();
+                while let Ok(called) = calls.try_recv() {
+                    self.not_called(called.id, &error);
+                }
+                return;
+            }
+        };
+        loop {
+            let over = async {
+                session.ended().await;
+                None
+            };
+            let next = async { calls.recv().await.ok() };
+            let Some(called) = future::or(next, over).await else {
+                break;
+            };
+            let made = Arc::clone(&self).in_session(called, Arc::clone(&session));
+            self.runtime().spawn(made);
+        }
+        self.lost(id);
+        calls.close();
+        while let Ok(called) = calls.try_recv() {
+            self.not_called(called.id, &Error::Closed);
+        }
+        // Otherwise it is stopped when the last call in it is over.
+        if let Ok(session) = Arc::try_unwrap(session) {
+            session.stop().await;
+        }
+    }
+
+    async fn in_session(self: Arc<Self>, called: Use, session: Arc<AppSession<R>>) {
+        match session.call(called.request.call.clone()).await {
+            Ok(answer) => {
+                self.pass_on(&called, answer, Some(&called.request.key))
+                    .await;
+            }
+            Err(error) => self.not_called(called.id, &error),
+        }
+    }
+
+    /// A session is over, or never came to be.
+    fn lost(&self, id: AppSessionId) {
+        self.apps().end(id);
+        self.front().with(|front, now| front.session_over(now, id));
+    }
+
+    /// The rent of an app, as the configuration has it.
+    fn renting(&self, app: &str) -> Result<AppBuilder<R>, crate::ui::Failed> {
+        let config = self.config();
+        let settings = &config.settings;
+        let own = self.purse().account()?;
+        let mut renting = with_places!(self.gateway().app(app), settings, self.peers())
+            .payer(own.unwrap_or_else(|| peers::payer(&settings.endpoints)))
+            .trust(self.peers().trust);
+        if let Some(price) = settings.prices.of_app(app, self.wei_per_usd().as_ref()) {
+            renting = renting.max_price(price);
+        }
+        Ok(renting)
+    }
+
+    /// Hands an answer to the front door, until it is over or nobody waits any more.
+    async fn pass_on(&self, called: &Use, mut answer: AppAnswer<R>, key: Option<&str>) {
+        let id = called.id;
+        let head = app_head(answer.head(), &called.request.app, key);
+        self.front()
+            .with(|front, now| front.relay_head(now, id, head));
+        let mut goes = true;
+        loop {
+            let pace = async { Err(called.steered.recv().await.ok()) };
+            let told = match goes {
+                true => future::or(pace, async { Ok(answer.next().await) }).await,
+                false => pace.await,
+            };
+            match told {
+                Err(Some(pace)) => goes = matches!(pace, Pace::Go),
+                // Dropping the answer closes the exchange.
+                Err(None) => return,
+                Ok(Some(Ok(data))) => self.front().with(|front, now| front.relay(now, id, data)),
+                Ok(Some(Err(error))) => {
+                    warn!(%id, %error, "an app's answer broke off");
+                    self.front().with(|front, now| front.relay_broke(now, id));
+                    return self.over(id);
+                }
+                Ok(None) => {
+                    self.front().with(|front, now| front.relay_end(now, id));
+                    return self.over(id);
+                }
+            }
+        }
+    }
+
+    fn not_called(&self, id: RequestId, error: &Error) {
+        warn!(%id, %error, "an app was not called");
+        let failed = match error {
+            Error::App(failed) => (**failed).clone(),
+            // Nobody was found, or the session ended meanwhile.
+            _ => AppFailed::Exhausted {
+                attempts: Vec::new(),
+            },
+        };
+        self.front()
+            .with(|front, now| front.app_failed(now, id, &failed));
+        self.over(id);
+    }
+}

@@ -1,0 +1,103 @@
+//! The wires between the front door and containers: an order is submitted, and what the container says is handed back as it
+//! comes. Nothing is decided here.
+
+use std::sync::Arc;
+
+use async_channel::Receiver;
+use futures_lite::future;
+use livepeer_core::front::{RequestId, done_answer, failed_answer, served_head};
+use livepeer_core::job::byoc::{Failed, Order};
+use livepeer_runtime::Runtime;
+use livepeer_runtime::api::{ByocEvent, ByocJob, ByocSubmission, Error};
+use tracing::warn;
+
+use super::sessions::Pace;
+use super::wiring::{Wiring, with_places};
+use crate::cmd::peers;
+
+impl<R: Runtime> Wiring<R> {
+    /// One order, to its last word.
+    pub(super) async fn order(
+        self: Arc<Self>,
+        id: RequestId,
+        order: Order,
+        steered: Receiver<Pace>,
+    ) {
+        let capability = order.job.capability.clone();
+        let submitted = self.container(order);
+        match submitted.and_then(|job| job.send().map_err(crate::ui::Failed::from)) {
+            Ok(job) => self.relay(id, job, &capability, &steered).await,
+            Err(failed) => {
+                warn!(%id, "{}", failed.line());
+                let answer = failed_answer(&Failed::Closed, &capability);
+                self.front()
+                    .with(|front, now| front.respond(now, id, answer));
+            }
+        }
+        self.over(id);
+    }
+
+    /// A job as the configuration has it.
+    fn container(&self, order: Order) -> Result<ByocSubmission<R>, crate::ui::Failed> {
+        let config = self.config();
+        let settings = &config.settings;
+        let own = self.purse().account()?;
+        let price = settings
+            .prices
+            .of_container(&order.job.capability, self.wei_per_usd().as_ref());
+        let mut job = with_places!(self.gateway().order(order), settings, self.peers())
+            .payer(own.unwrap_or_else(|| peers::payer(&settings.endpoints)))
+            .trust(self.peers().trust);
+        if let Some(price) = price {
+            job = job.max_price(price);
+        }
+        Ok(job)
+    }
+
+    /// Hands what the container says to the front door, until it is over or nobody waits any more.
+    async fn relay(
+        &self,
+        id: RequestId,
+        mut job: ByocJob<R>,
+        capability: &str,
+        steered: &Receiver<Pace>,
+    ) {
+        let mut goes = true;
+        loop {
+            let pace = async { Err(steered.recv().await.ok()) };
+            let told = match goes {
+                true => future::or(pace, async { Ok(job.next().await) }).await,
+                false => pace.await,
+            };
+            let event = match told {
+                Err(Some(pace)) => {
+                    goes = matches!(pace, Pace::Go);
+                    continue;
+                }
+                // Dropping the job cancels it.
+                Err(None) | Ok(None) => return,
+                Ok(Some(event)) => event,
+            };
+            let last = matches!(event, ByocEvent::Done(_) | ByocEvent::Failed(_));
+            if let ByocEvent::Failed(failed @ Failed::Ours(_)) = &event {
+                let error = Error::from(failed.clone());
+                warn!(%id, %error, "a job for a container failed");
+            }
+            self.front().with(|front, now| match event {
+                ByocEvent::Head(served) => front.relay_head(now, id, served_head(&served)),
+                ByocEvent::Chunk(chunk) => front.relay(now, id, chunk),
+                ByocEvent::Done(done) if done.served.stream => front.relay_end(now, id),
+                ByocEvent::Done(done) => front.respond(now, id, done_answer(done)),
+                ByocEvent::Failed(failed) => {
+                    // Of an answer that has begun the client sees that it is not whole.
+                    front.relay_broke(now, id);
+                    front.respond(now, id, failed_answer(&failed, capability));
+                }
+                _ => {}
+            });
+            if last {
+                return;
+            }
+        }
+    }
+}

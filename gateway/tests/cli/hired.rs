@@ -1,0 +1,85 @@
+//! Containers and apps, from the command line and through the front door, before the development network.
+
+use livepeer_core::wire::byoc::{JOB_HEADER, JobRequest};
+
+use crate::files::Folder;
+use crate::http::call;
+use crate::run::run;
+use crate::serve::Serve;
+use crate::server::Devnet;
+
+#[test]
+fn containers_and_apps_work_from_the_command_line_and_through_the_door() {
+    let devnet = Devnet::start(1, &["--models", "llm", "--work-time", "1ms"]);
+    let peers = [
+        "--signer",
+        &devnet.signer,
+        "--orchestrator",
+        &devnet.orchestrators[0],
+    ];
+    let hire = |arguments: &[&str]| run(&[arguments, &peers].concat());
+
+    let said = hire(&["byoc", "run", "echo", "say", "--data", "\"words\""]);
+    said.succeeded();
+    assert_eq!(said.text(), "\"words\"");
+    assert!(said.stderr.contains("tickets"), "{}", said.stderr);
+    let told = hire(&["byoc", "run", "echo", "events", "--data", "one two"]);
+    told.succeeded();
+    assert!(told.text().trim_end().ends_with("data: [DONE]"), "{told:?}");
+    let json = hire(&["byoc", "run", "echo", "say", "--data", "[1]", "--json"]).json();
+    assert_eq!(json["answer"], serde_json::json!([1]));
+    assert_eq!(json["price_wei"], "100000000");
+    let nobody = hire(&["byoc", "run", "nothing"]);
+    assert!(
+        nobody
+            .error()
+            .contains("no orchestrator offers the container")
+    );
+
+    let listed = hire(&["app", "list", "--json"]).json();
+    let apps: Vec<_> = { listed.as_array().expect("a list").iter() }
+        .map(|runner| runner["app"].as_str().expect("a name"))
+        .collect();
+    assert!(apps.contains(&"devnet/echo") && apps.contains(&"devnet/session"));
+    let called = hire(&["app", "call", "devnet/echo", "say", "--data", "words"]);
+    called.succeeded();
+    assert_eq!(called.text(), "words");
+    let refused = hire(&["app", "call", "devnet/echo", "status/418"]);
+    assert!(refused.error().contains("418"), "{refused:?}");
+    let session = ["app", "session", "devnet/session"];
+    let said = hire(&[&session[..], &["say", "--data", "words", "--json"]].concat()).json();
+    assert_eq!(said["answer"], "words");
+    assert!(said["session"]["id"].is_string() && said["tickets"].as_u64() > Some(0));
+    let held = hire(&[&session[..], &["--for", "100ms"]].concat());
+    held.succeeded();
+    assert!(held.text().contains("/app"), "{held:?}");
+    let nobody = hire(&["app", "session", "devnet/nothing"]);
+    assert!(nobody.error().contains("no orchestrator lists a runner"));
+
+    let folder = Folder::new("hired");
+    let config = folder.private("gateway.toml", "[apps]\nallow = [\"devnet/*\"]\n");
+    let serve = Serve::before(&devnet, &["--config", &config]);
+    let post =
+        |path: &str, fields: &[(&str, &str)]| call(&serve.door, "POST", path, fields, b"words");
+    let job = JobRequest {
+        request: "{}".into(),
+        capability: "echo".into(),
+        timeout_seconds: 10,
+        ..JobRequest::default()
+    };
+    let header = job.to_header(None);
+    let (status, body) = post("/process/request/say", &[(JOB_HEADER, &header)]);
+    assert_eq!((status, &*body), (200, "words"));
+    let (status, body) = post("/process/request/say", &[]);
+    assert_eq!(status, 400, "{body}");
+    // What an app says is passed on as it comes.
+    let (status, body) = post("/apps/devnet/echo/say", &[]);
+    assert!(status == 200 && body.contains("words"), "{status} {body}");
+    for _ in 0..2 {
+        let key = [("livepeer-session", "mine")];
+        let (status, body) = post("/apps/devnet/session/say", &key);
+        assert!(status == 200 && body.contains("words"), "{status} {body}");
+    }
+    let (status, _) = post("/apps/other/echo/say", &[]);
+    assert_eq!(status, 404);
+}
