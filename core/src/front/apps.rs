@@ -287,7 +287,7 @@ pub fn app_head(answer: &Answer, app: &str, key: Option<&str>) -> Response {
         match rest.filter(|_| name == "location") {
             Some(rest) => head
                 .headers
-                .push_any(name, &format!("{APPS_PATH}{app}{rest}")),
+                .push_any(name, format!("{APPS_PATH}{app}{rest}")),
             None => head.headers.push_any(name, value),
         }
     }

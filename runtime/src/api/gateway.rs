@@ -1,8 +1,8 @@
 //! The entry for applications.
 
 use livepeer_core::chain::ChainView;
+use livepeer_core::job::byoc::Order;
 
-use super::ByocOrder;
 use super::answers::Task;
 use super::app::AppBuilder;
 use super::batch::Submission;
@@ -110,7 +110,7 @@ impl<R: Runtime> Gateway<R> {
     }
 
     /// As [`Gateway::byoc`], for an order that was put together elsewhere: it is sent as it is.
-    pub fn order(&self, order: ByocOrder) -> ByocSubmission<R> {
+    pub fn order(&self, order: Order) -> ByocSubmission<R> {
         ByocSubmission::of(&self.fleet, order)
     }
 

@@ -50,7 +50,9 @@ pub use input::{Flushed, Input, Segment};
 pub use live::{Events, LiveVideoJob};
 pub use livepeer_core::job::app::{Call as AppCall, Failed as AppFailed};
 pub use livepeer_core::job::batch::{Failed as BatchFailed, Finished, Served};
-pub use livepeer_core::job::byoc::{Done as ByocDone, Failed as ByocFailed, Served as ByocServed};
+pub use livepeer_core::job::byoc::{
+    Done as ByocDone, Failed as ByocFailed, Order as ByocOrder, Served as ByocServed,
+};
 pub use livepeer_core::job::live::media::{Figures as MediaFigures, Matching, OutputEvent};
 pub use livepeer_core::payment::Payer;
 pub use livepeer_core::wire::batch::fields::Message;

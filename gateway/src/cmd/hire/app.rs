@@ -106,11 +106,7 @@ impl on::Work for Call<'_> {
         call.may_repeat = args.may_repeat;
         let desk = Desk::hired(driver, hire, "app call").await?;
         let app = builder(&desk, Some(&args.app), &args.gpu, hire);
-        let mut report = Report {
-            app: Some(args.app.clone()),
-            tries: 1,
-            ..Report::default()
-        };
+        let mut report = Report::of_app(&args.app);
         let began = Instant::now();
         let mut answer = Answer::open(output)?;
         stop.in_order(CLOSES_WITHIN);
@@ -145,11 +141,7 @@ impl on::Work for Session<'_> {
         };
         let desk = Desk::hired(driver, hire, "app session").await?;
         let app = builder(&desk, Some(&args.app), &args.gpu, hire);
-        let mut report = Report {
-            app: Some(args.app.clone()),
-            tries: 1,
-            ..Report::default()
-        };
+        let mut report = Report::of_app(&args.app);
         let began = Instant::now();
         let mut answer = match wants {
             true => Some(Answer::open(output)?),

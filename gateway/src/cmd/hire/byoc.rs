@@ -48,10 +48,7 @@ impl on::Work for Run<'_> {
         if args.may_repeat {
             job = job.may_repeat();
         }
-        let mut report = Report {
-            capability: Some(args.capability.clone()),
-            ..Report::default()
-        };
+        let mut report = Report::of_container(&args.capability);
         let began = Instant::now();
         let mut answer = Answer::open(args.output())?;
         stop.in_order(CLOSES_WITHIN);

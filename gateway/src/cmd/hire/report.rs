@@ -15,9 +15,9 @@ use crate::ui::{self, Money, Wei, bytes, count, duration, facts};
 #[derive(Default, Serialize)]
 pub(super) struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) capability: Option<String>,
+    capability: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) app: Option<String>,
+    app: Option<String>,
     /// The orchestrator, or the runner behind it.
     pub(super) served_by: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,6 +70,21 @@ fn micros<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Err
 }
 
 impl Report {
+    pub(super) fn of_container(name: &str) -> Self {
+        Self {
+            capability: Some(name.to_owned()),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn of_app(name: &str) -> Self {
+        Self {
+            app: Some(name.to_owned()),
+            tries: 1,
+            ..Self::default()
+        }
+    }
+
     /// The head of a container's answer.
     pub(super) fn served(&mut self, served: &ByocServed) {
         self.served_by = served.url.to_string();
