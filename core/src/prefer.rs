@@ -77,6 +77,15 @@ pub struct Limits {
     pub require_warm: bool,
 }
 
+impl Limits {
+    /// Whether the lists of names admit an orchestrator at that URL, paid at that account.
+    #[must_use]
+    pub fn admit(&self, url: &Url, account: Address) -> bool {
+        let named = |list: &[Named]| list.iter().any(|named| named.is(url, account));
+        self.only.as_deref().is_none_or(named) && !named(&self.ignore)
+    }
+}
+
 /// The preferences of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preferences {

@@ -50,8 +50,8 @@ impl Running {
                 Some(stream) if stream.pace.is_head_out() => Admission::Answering,
                 _ => Admission::Working,
             },
-            State::Relaying(Some(_)) => Admission::Answering,
-            State::Fetching | State::Calling | State::Relaying(None) => Admission::Working,
+            State::Relaying(_) => Admission::Answering,
+            State::Fetching | State::Calling(_) => Admission::Working,
         }
     }
 }

@@ -318,7 +318,7 @@ impl Front {
     fn pace_of(&mut self, id: RequestId) -> Option<&mut Pace> {
         match &mut self.running.get_mut(&id)?.state {
             State::Working(job) => Some(&mut job.stream.as_mut()?.pace),
-            State::Relaying(relayed) => Some(&mut relayed.as_mut()?.pace),
+            State::Relaying(relayed) => Some(&mut relayed.pace),
             _ => None,
         }
     }

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::types::{AppRequest, AppSessionId, Event, RequestId, draw_secret};
+use super::types::{APP_WITHIN, AppRequest, AppSessionId, Event, RequestId, draw_secret};
 use super::{Front, State};
 use crate::http::{Headers, Method, Request, Response, Url};
 use crate::job::app::{Answer, Call, Failed};
@@ -24,6 +24,16 @@ pub const SESSION_HEADER: &str = "livepeer-session";
 const SESSION_COOKIE: &str = "lp_session";
 /// The header whose value an app gets as `authorization`: the client's own is for the gateway.
 const APP_AUTHORIZATION: &str = "livepeer-app-authorization";
+/// The methods by which an app can be called.
+pub const APP_METHODS: [Method; 7] = [
+    Method::Get,
+    Method::Head,
+    Method::Post,
+    Method::Put,
+    Method::Patch,
+    Method::Delete,
+    Method::Options,
+];
 /// Where apps are called.
 const APPS_PATH: &str = "/apps/";
 /// At most this many sessions are held.
@@ -117,9 +127,8 @@ impl Front {
     /// Tells that nothing came of a call.
     pub fn app_failed(&mut self, now: Time, id: RequestId, failed: &Failed) {
         self.advance(now);
-        let waits = |running: &super::Running| matches!(running.state, State::Relaying(None));
-        match self.running.get(&id) {
-            Some(running) if waits(running) => self.refuse(id, &refused(failed)),
+        match self.running.get(&id).map(|running| &running.state) {
+            Some(State::Calling(_)) => self.refuse(id, &refused(failed)),
             _ => self.relay_broke(now, id),
         }
     }
@@ -143,7 +152,7 @@ impl Front {
             return self.refuse(id, &Refused::new(Code::Overloaded, text));
         };
         running.session = Some(session);
-        running.state = State::Relaying(None);
+        running.state = State::Calling(running.received + APP_WITHIN);
         let request = AppRequest {
             app,
             call,
@@ -178,17 +187,8 @@ fn read(head: &Request, body: Bytes, allowed: &[String]) -> Result<(String, Call
         return Err(Refused::new(Code::ModelNotFound, text));
     };
     let (app, rest) = segments.split_at(length);
-    let methods = [
-        Method::Get,
-        Method::Head,
-        Method::Post,
-        Method::Put,
-        Method::Patch,
-        Method::Delete,
-        Method::Options,
-    ];
-    if !methods.contains(&head.method) {
-        let names: Vec<_> = methods.iter().map(|method| method.as_str()).collect();
+    if !APP_METHODS.contains(&head.method) {
+        let names: Vec<_> = APP_METHODS.iter().map(|method| method.as_str()).collect();
         return Err(Refused::method(
             head.method.as_str(),
             plain,

@@ -129,7 +129,8 @@ impl Front {
                 .headers
                 .get("content-encoding")
                 .unwrap_or("identity");
-            if !encoding.eq_ignore_ascii_case("identity") {
+            // What an app makes of a body is its own matter; a container is told of the type alone.
+            if route != Route::App && !encoding.eq_ignore_ascii_case("identity") {
                 let text = alloc::format!(
                     "Unsupported content encoding '{}'; send the body without one.",
                     reply::printable(encoding)

@@ -6,7 +6,7 @@ use alloc::string::String;
 use bytes::Bytes;
 
 use super::route::{LIST, Live, Route, SEGMENT};
-use super::types::{Call, Event, Hls, Outcome, RequestId, Session};
+use super::types::{Call, Event, Hls, LIVE_WITHIN, Outcome, RequestId, Session};
 use super::{Front, State, reply};
 use crate::http::{Method, Request, Response};
 use crate::time::Time;
@@ -15,19 +15,13 @@ use crate::wire::entry::{
 };
 
 impl Front {
-    /// Answers a request that [`Event::Live`], [`Event::Order`] or [`Event::App`] told of. The body of the answer is empty or whole. Unknown
-    /// requests are ignored.
+    /// Answers a request that [`Event::Live`], [`Event::Order`] or [`Event::App`] told of. The body of the answer is empty
+    /// or whole. Unknown requests are ignored.
     pub fn respond(&mut self, now: Time, id: RequestId, response: Response) {
         self.advance(now);
         let running = self.running.get(&id);
-        let waits = |running: &super::Running| {
-            matches!(running.state, State::Calling | State::Relaying(None))
-        };
-        if running.is_some_and(waits) {
-            let outcome = match response.status {
-                400.. => Outcome::Refused,
-                _ => Outcome::Answered,
-            };
+        if running.is_some_and(|running| matches!(running.state, State::Calling(_))) {
+            let outcome = Outcome::of(response.status);
             self.answer(id, response, outcome, None);
         }
     }
@@ -46,7 +40,7 @@ impl Front {
         }
         match read(live, &running.target.parts, *head, body) {
             Ok(Some(call)) => {
-                running.state = State::Calling;
+                running.state = State::Calling(running.received + LIVE_WITHIN);
                 self.out.event(Event::Live(id, Box::new(call)));
                 self.arm(id);
             }

@@ -43,13 +43,13 @@ mod types;
 mod videos;
 
 pub use admission::Admission;
-pub use apps::{SESSION_HEADER, app_head};
+pub use apps::{APP_METHODS, SESSION_HEADER, app_head};
 pub use objects::Object;
 pub use relay::{done_answer, failed_answer, served_head};
 pub use types::{
-    AppRequest, AppSessionId, BODY_GAP, BODY_WITHIN, Call, Config, Event, FIRST_SEARCH, Hls,
-    JOB_GRACE, LIVE_WITHIN, LiveRoutes, MAX_AUDIO, MAX_EDIT, MAX_UNSENT, MAX_VIDEOS, Network,
-    Origins, Outcome, PAGE_WITHIN, RELAY_WITHIN, RequestId, Session, Summary, Transparency, Work,
+    APP_WITHIN, AppRequest, AppSessionId, BODY_GAP, BODY_WITHIN, Call, Config, Event, FIRST_SEARCH,
+    Hls, JOB_GRACE, LIVE_WITHIN, LiveRoutes, MAX_AUDIO, MAX_EDIT, MAX_UNSENT, MAX_VIDEOS, Network,
+    Origins, Outcome, PAGE_WITHIN, RequestId, Session, Summary, Transparency, Work,
 };
 
 use alloc::boxed::Box;
@@ -125,10 +125,10 @@ enum State {
     Parsed(Bytes),
     /// The shell brings a page or a file.
     Fetching,
-    /// The shell answers, for a live stream.
-    Calling,
-    /// The shell passes on an answer as it comes; `None` before its head.
-    Relaying(Option<Relayed>),
+    /// The shell answers, for a live stream, a container or an app, until then at the latest.
+    Calling(Time),
+    /// The shell passes on an answer as it comes.
+    Relaying(Relayed),
     Working(Box<Job>),
 }
 
@@ -403,7 +403,8 @@ impl Front {
         let Some(id) = self.exchanges.get(&exchange).copied() else {
             return;
         };
-        if let State::Working(_) | State::Calling | State::Relaying(_) = self.running[&id].state {
+        if let State::Working(_) | State::Calling(_) | State::Relaying(_) = self.running[&id].state
+        {
             self.out.event(Event::Gone(id));
         }
         self.over(id, None, Outcome::Gone, None);
@@ -447,22 +448,17 @@ impl Front {
                 let text = "The gateway did not find out in time.";
                 return self.refuse(id, &Refused::new(Code::InternalError, text));
             }
-            State::Calling if now >= running.received + LIVE_WITHIN => {
-                self.out.event(Event::Gone(id));
-                let text = "The stream was not settled in time.";
-                return self.refuse(id, &Refused::new(Code::UpstreamTimeout, text));
-            }
-            State::Relaying(None) if now >= running.received + RELAY_WITHIN => {
+            State::Calling(until) if now >= *until => {
                 self.out.event(Event::Gone(id));
                 let text = "No answer came in time.";
                 return self.refuse(id, &Refused::new(Code::UpstreamTimeout, text));
             }
-            State::Relaying(Some(relayed)) => {
+            State::Calling(_) => {}
+            State::Relaying(relayed) => {
                 if let Some(due) = relayed.pace.due(now) {
                     self.pace(id, due);
                 }
             }
-            State::Calling | State::Relaying(None) => {}
             State::Working(job) => match job.stream.as_ref().map(|stream| stream.pace.due(now)) {
                 // It may still look at other requests that are due now; this one has moved.
                 Some(Some(due)) => self.pace(id, due),
@@ -482,9 +478,8 @@ impl Front {
             State::Reading(body) => body.next(),
             State::Parsed(_) => running.received + FIRST_SEARCH,
             State::Fetching => running.began + PAGE_WITHIN,
-            State::Calling => running.received + LIVE_WITHIN,
-            State::Relaying(None) => running.received + RELAY_WITHIN,
-            State::Relaying(Some(relayed)) => relayed.pace.next(),
+            State::Calling(until) => *until,
+            State::Relaying(relayed) => relayed.pace.next(),
             State::Working(job) => match &job.stream {
                 Some(stream) => stream.pace.next(),
                 // The job knows more of why it is late.

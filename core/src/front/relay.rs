@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::string::ToString as _;
+use core::time::Duration;
 
 use bytes::Bytes;
 
@@ -11,6 +12,7 @@ use super::types::{Event, Outcome, RequestId};
 use super::{Front, State};
 use crate::http::{Body, Headers, Out, Request, Response};
 use crate::job::byoc::{BadOrder, Done, Failed, Order, Served};
+use crate::machine::EffectId;
 use crate::time::Time;
 use crate::wire::app::registration::go_duration;
 use crate::wire::byoc::{
@@ -18,6 +20,10 @@ use crate::wire::byoc::{
     SEARCH_TIMEOUT_HEADER, TOKEN_TIMEOUT_HEADER,
 };
 use crate::wire::refused::{Code, Refused, Shape};
+
+/// How long beyond its own time and search a job for a container may take to say how it ended: its link, its payment and
+/// its last attempt have limits of their own.
+const ORDER_GRACE: Duration = Duration::from_secs(120);
 
 /// An answer that is being passed on.
 #[derive(Debug)]
@@ -37,7 +43,10 @@ impl Front {
         };
         match read(&head, body) {
             Ok(order) => {
-                running.state = State::Relaying(None);
+                // Whoever does the job knows more of why it is late.
+                let works = Duration::from_secs(order.job.timeout_seconds.into());
+                let looks = order.search_within.unwrap_or_default();
+                running.state = State::Calling(running.received + works + looks + ORDER_GRACE);
                 self.out.event(Event::Order(id, Box::new(order)));
                 self.arm(id);
             }
@@ -51,16 +60,14 @@ impl Front {
         let Some(running) = self.running.get_mut(&id) else {
             return;
         };
-        let (State::Relaying(relayed @ None), Some(exchange)) =
-            (&mut running.state, running.exchange)
-        else {
+        let (State::Calling(_), Some(exchange)) = (&running.state, running.exchange) else {
             return;
         };
         if running.greeting.is_bodiless() || matches!(head.status, 204 | 304) {
-            let outcome = outcome(head.status);
+            let outcome = Outcome::of(head.status);
             return self.answer(id, head, outcome, None);
         }
-        *relayed = Some(Relayed {
+        running.state = State::Relaying(Relayed {
             status: head.status,
             pace: Pace::of_relay(now, &running.config),
         });
@@ -76,8 +83,7 @@ impl Front {
         let Some(running) = self.running.get_mut(&id) else {
             return;
         };
-        let (State::Relaying(Some(relayed)), Some(exchange)) =
-            (&mut running.state, running.exchange)
+        let (State::Relaying(relayed), Some(exchange)) = (&mut running.state, running.exchange)
         else {
             return;
         };
@@ -98,7 +104,7 @@ impl Front {
         self.advance(now);
         if let Some((exchange, status)) = self.relayed(id) {
             self.out.http(exchange, Out::End(Headers::new()));
-            self.over(id, Some(status), outcome(status), None);
+            self.over(id, Some(status), Outcome::of(status), None);
         }
     }
 
@@ -112,19 +118,13 @@ impl Front {
         }
     }
 
-    fn relayed(&self, id: RequestId) -> Option<(crate::machine::EffectId, u16)> {
+    /// The exchange and the status of an answer that is being passed on.
+    fn relayed(&self, id: RequestId) -> Option<(EffectId, u16)> {
         let running = self.running.get(&id)?;
         match &running.state {
-            State::Relaying(Some(relayed)) => Some((running.exchange?, relayed.status)),
+            State::Relaying(relayed) => Some((running.exchange?, relayed.status)),
             _ => None,
         }
-    }
-}
-
-const fn outcome(status: u16) -> Outcome {
-    match status {
-        400.. => Outcome::Refused,
-        _ => Outcome::Answered,
     }
 }
 

@@ -243,6 +243,7 @@ pub const ROUTES: &[Row] = &[
     reserved(&[Method::Get, Method::Delete], "/v1/sessions/{id}", Some(Scope::Apps), Shape::OpenAi),
     reserved(ANY, "/v1/sessions/{id}/app/{path…}", Some(Scope::Apps), Shape::OpenAi),
     row(POST, "/process/request/{route…}", Some(Route::Container), Some(Scope::Byoc), Shape::Plain),
+    row(POST, "/process/request", Some(Route::Container), Some(Scope::Byoc), Shape::Plain),
     reserved(ANY, "/process/stream/{path…}", Some(Scope::Byoc), Shape::Plain),
     reserved(ANY, "/live/video-to-video/{path…}", Some(Scope::Live), Shape::Plain),
     reserved(&[Method::Patch, Method::Delete], "/whip/{resource}", None, Shape::Plain),

@@ -13,6 +13,7 @@ use livepeer_core::discovery;
 use livepeer_core::http::{Headers, Trust, Url};
 use livepeer_core::job::app::{Answer, Call, Config, Event, Rental, Use, Wanted};
 use livepeer_core::money::Amount;
+use livepeer_core::prefer::Limits;
 use livepeer_core::wire::app::{Session, app_url};
 use livepeer_core::wire::runner::Runner;
 
@@ -230,7 +231,11 @@ impl<R: Runtime> AppSession<R> {
         }
         let (app, mode) = (String::new(), None);
         let runner = Runner::at(self.session.app.clone(), app, mode);
-        let config = rented.machine.with(|rental, _| rental.config().clone());
+        let config = Config {
+            // It was admitted, wherever its app is.
+            limits: Limits::default(),
+            ..rented.machine.with(|rental, _| rental.config().clone())
+        };
         let now = rented.machine.now();
         let driver = rented.machine.driver();
         let call = Rented::start(&rented.rentals, driver, |history| {

@@ -7,6 +7,7 @@ use crate::error::{Cause, Failure, Party};
 use crate::exchange::{Bounds, Exchange};
 use crate::http::{In, Method, Request, Url};
 use crate::machine::EffectId;
+use crate::sign::Address;
 use crate::wire::app::{DISCOVERY_PATH, discovery_url};
 use crate::wire::listing::{MAX_LIST_BYTES, read_runners};
 use crate::wire::runner::Mode;
@@ -49,7 +50,9 @@ impl Rental {
         if !self.listing.is_empty() || (asks_for_work && self.introducing.known().is_none()) {
             return;
         }
-        let listed = core::mem::take(&mut self.listed);
+        let limits = &self.config.limits;
+        let listed = core::mem::take(&mut self.listed).into_iter();
+        let listed = listed.filter(|runner| limits.admit(&runner.url, Address::ZERO));
         let chosen = choose(self.now, &self.wanted, mode, &self.history, listed);
         if !asks_for_work && !chosen.is_empty() {
             return self.end(Event::Listed(chosen));

@@ -12,6 +12,7 @@ use crate::error::{Cause, Failure};
 use crate::http::{Headers, Method, Trust, Url};
 use crate::payment::Unit;
 use crate::payment::session::{self, Paid};
+use crate::prefer::Limits;
 use crate::signers::SignerHealth;
 use crate::wire::app::Session;
 use crate::wire::runner::Runner;
@@ -21,6 +22,9 @@ use crate::wire::runner::Runner;
 pub struct Config {
     /// Certificates that are good enough for orchestrators.
     pub trust: Trust,
+    /// Orchestrators whose runners may work, by the lists of names: a runner has the host of its orchestrator, and tells no
+    /// account.
+    pub limits: Limits,
     /// Payments: ceilings, and what leaves at most. The unit is the runner's.
     pub payment: session::Config,
     /// How long a listing, a reservation and a stop may take each.
@@ -37,6 +41,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             trust: Trust::FirstUse,
+            limits: Limits::default(),
             payment: session::Config::new(Unit::Seconds),
             within: Duration::from_secs(5),
             // Queues of the network's apps take that long.

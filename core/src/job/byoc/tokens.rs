@@ -10,6 +10,7 @@ use super::{Byoc, FIND_WITHIN};
 use crate::exchange::{Bounds, Exchange};
 use crate::http::{In, Method, Request, Url};
 use crate::machine::EffectId;
+use crate::sign::Address;
 use crate::wire::byoc::{
     CAPABILITY_HEADER, MAX_TOKEN_BYTES, SENDER_HEADER, Sender, SignedBy, TOKEN_PATH, Token,
 };
@@ -162,7 +163,11 @@ impl Byoc {
         let affordable = self.affordable(&token);
         let at = self.now;
         if let Some(job) = self.jobs.get_mut(&id) {
-            if token.capacity == 0 {
+            let account =
+                { token.ticket_params.as_ref() }.map_or(Address::ZERO, |params| params.recipient);
+            if !self.config.limits.admit(&url, account) {
+                job.left(url, Left::Excluded);
+            } else if token.capacity == 0 {
                 job.left(url, Left::Full);
             } else if !affordable {
                 job.left(url, Left::TooDear);

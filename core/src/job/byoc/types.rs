@@ -13,6 +13,7 @@ use crate::http::{Trust, Url};
 use crate::money::Price;
 use crate::payment::Unit;
 use crate::payment::session::{self, Paid};
+use crate::prefer::Limits;
 use crate::signers::SignerHealth;
 use crate::wire::app::BadPath;
 use crate::wire::byoc::{BadJob, Grounds, JobRequest, Scheme, request_url};
@@ -27,6 +28,8 @@ pub struct Config {
     pub payment: session::Config,
     /// How an own key signs jobs. A remote signer has its own way.
     pub scheme: Scheme,
+    /// Orchestrators that may work, by the lists of names. One that wants no money tells no account.
+    pub limits: Limits,
     /// How long a job looks for an orchestrator, unless it says otherwise.
     pub search_within: Duration,
     /// How long an orchestrator may take for a token, unless the job says otherwise.
@@ -43,6 +46,7 @@ impl Default for Config {
             trust: Trust::FirstUse,
             payment: session::Config::new(Unit::Seconds),
             scheme: Scheme::default(),
+            limits: Limits::default(),
             search_within: Duration::from_secs(1),
             token_within: Duration::from_millis(500),
             max_jobs: 1_000,
@@ -161,6 +165,8 @@ pub struct Attempt {
 pub enum Left {
     /// No token came, or none that could be read.
     NoToken,
+    /// The limits admit others only.
+    Excluded,
     /// The token says that the container takes no more.
     Full,
     /// The orchestrator asks more than is paid, or anything where nothing is.
@@ -181,6 +187,7 @@ impl fmt::Display for Left {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoToken => f.write_str("it gave no token"),
+            Self::Excluded => f.write_str("it is excluded"),
             Self::Full => f.write_str("its container takes no more"),
             Self::TooDear => f.write_str("it asks more than we pay"),
             Self::Unpaid => f.write_str("it could not be paid"),

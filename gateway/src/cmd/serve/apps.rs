@@ -157,7 +157,8 @@ impl<R: Runtime> Wiring<R> {
         let own = self.purse().account()?;
         let mut renting = with_places!(self.gateway().app(app), settings, self.peers())
             .payer(own.unwrap_or_else(|| peers::payer(&settings.endpoints)))
-            .trust(self.peers().trust);
+            .trust(self.peers().trust)
+            .config(|rental| rental.limits = settings.limits.clone());
         if let Some(price) = settings.prices.of_app(app, self.wei_per_usd().as_ref()) {
             renting = renting.max_price(price);
         }

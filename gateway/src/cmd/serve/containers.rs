@@ -47,7 +47,8 @@ impl<R: Runtime> Wiring<R> {
             .of_container(&order.job.capability, self.wei_per_usd().as_ref());
         let mut job = with_places!(self.gateway().order(order), settings, self.peers())
             .payer(own.unwrap_or_else(|| peers::payer(&settings.endpoints)))
-            .trust(self.peers().trust);
+            .trust(self.peers().trust)
+            .config(|job| job.limits = settings.limits.clone());
         if let Some(price) = price {
             job = job.max_price(price);
         }

@@ -6,12 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use livepeer_core::figures;
 use livepeer_core::front::route::{Page, ROUTES, Route};
-use livepeer_core::front::{Admission, Config, LiveRoutes};
+use livepeer_core::front::{APP_METHODS, Admission, Config, LiveRoutes};
 use livepeer_core::http::Method;
 use livepeer_core::models::Models;
 use livepeer_core::pipeline::Pipeline;
 use livepeer_core::wire::batch::MAX_MESSAGES;
 use livepeer_core::wire::batch::fields::{self, Field, Kind};
+use livepeer_core::wire::byoc::JobRequest;
 use serde_json::{Value, json};
 
 const JSON: &str = "application/json";
@@ -73,41 +74,44 @@ pub(in crate::cmd) const fn watch() -> Answer {
     (200, "text/html; charset=utf-8", Bytes::from_static(page))
 }
 
-/// The description of all routes as a page.
-pub(super) fn description() -> Answer {
-    (200, JSON, describe().to_string().into())
+/// The description of the routes of a door as a page.
+pub(super) fn description(door: &Config) -> Answer {
+    (200, JSON, describe(door).to_string().into())
 }
 
-/// Whether a route is for applications and has a form. Live streams have clients that know their routes: media servers,
-/// encoders, browsers; and what a container or an app takes is its own.
-const fn is_described(route: Route) -> bool {
-    !matches!(
-        route,
-        Route::Page(Page::Metrics | Page::Watch) | Route::Live(_) | Route::Container | Route::App
-    )
+/// Whether a route is for applications. Live streams have clients that know their routes: media servers, encoders,
+/// browsers.
+fn is_described(route: Route, door: &Config) -> bool {
+    match route {
+        Route::Page(Page::Metrics | Page::Watch) | Route::Live(_) => false,
+        Route::Container => door.containers,
+        Route::App => !door.apps.is_empty(),
+        _ => true,
+    }
 }
 
-/// The description of all routes, from the tables by which they are served.
-fn describe() -> Value {
+/// The description of the routes, from the tables by which they are served.
+fn describe(door: &Config) -> Value {
     let mut paths: BTreeMap<String, Value> = BTreeMap::new();
     for row in ROUTES {
         let Some(route) = row.route else {
             continue;
         };
-        if !is_described(route) {
+        if !is_described(route, door) {
             continue;
         }
         let path = row.path.replace('…', "");
         let path = path
             .replace("{hex}", "{request}")
             .replace("{secret}", "{token}");
-        let methods = row.methods.iter().map(|method| {
-            let name = if *method == Method::Get {
-                "get"
-            } else {
-                "post"
-            };
-            (name.to_owned(), operation(route, &path))
+        let methods: &[Method] = match route {
+            Route::App => &APP_METHODS,
+            _ => row.methods,
+        };
+        let methods = methods.iter().map(|method| {
+            let name = method.as_str().to_lowercase();
+            let operation = operation(route, &path, *method);
+            (name, operation)
         });
         paths.insert(path.clone(), Value::Object(methods.collect()));
     }
@@ -116,26 +120,36 @@ fn describe() -> Value {
         "info": {
             "title": "Livepeer gateway",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Livepeer's batch routes, and those of OpenAI that orchestrators can serve.",
+            "description": "Livepeer's batch routes, those of OpenAI that orchestrators can serve, containers and apps.",
         },
         "paths": paths,
     })
 }
 
-fn operation(route: Route, path: &str) -> Value {
-    let parameters: Vec<Value> = { path.split('/') }
+fn operation(route: Route, path: &str, method: Method) -> Value {
+    let mut parameters: Vec<Value> = { path.split('/') }
         .filter_map(|word| word.strip_prefix('{')?.strip_suffix('}'))
         .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string", "minLength": 1 } }))
         .collect();
+    if route == Route::Container {
+        parameters.push(job_header());
+    }
     let content = |kind: &str| json!({ kind: {} });
     let good = match route {
-        Route::ResultFile | Route::File | Route::Speech => json!({ "*/*": {} }),
+        Route::ResultFile | Route::File | Route::Speech | Route::Container | Route::App => {
+            json!({ "*/*": {} })
+        }
         Route::Chat | Route::Batch(Pipeline::Llm) => json!({ JSON: {}, "text/event-stream": {} }),
         Route::Transcriptions => json!({ JSON: {}, "text/plain": {}, "text/event-stream": {} }),
         _ => content(JSON),
     };
+    let name = path.trim_matches('/').replace(['/', '{', '}', '-'], "_");
+    let name = match route {
+        Route::App => format!("{}_{name}", method.as_str().to_lowercase()),
+        _ => name,
+    };
     let mut operation = json!({
-        "operationId": path.trim_matches('/').replace(['/', '{', '}', '-'], "_"),
+        "operationId": name,
         "parameters": parameters,
         "responses": {
             "200": { "description": "The answer.", "content": good },
@@ -148,9 +162,32 @@ fn operation(route: Route, path: &str) -> Value {
     operation
 }
 
+/// The header that names a job for a container.
+fn job_header() -> Value {
+    let job = JobRequest {
+        request: "{}".into(),
+        parameters: "{}".into(),
+        capability: "text-reversal".into(),
+        timeout_seconds: 30,
+        ..JobRequest::default()
+    };
+    json!({
+        "name": "Livepeer",
+        "in": "header",
+        "required": true,
+        "description": "The job as JSON in base64: request and parameters (JSON in texts), capability, timeout_seconds.",
+        "schema": { "type": "string", "format": "byte", "minLength": 1 },
+        "example": job.to_header(None),
+    })
+}
+
 /// The body of a request; `None` for routes without one.
 fn body(route: Route) -> Option<Value> {
     let schema = match route {
+        // What a container or an app takes is its own.
+        Route::Container | Route::App => {
+            return Some(json!({ "content": { "*/*": {} } }));
+        }
         Route::Batch(pipeline) => of_fields(pipeline),
         Route::VideoResult => object(
             &["request_id"],
@@ -335,10 +372,24 @@ mod tests {
 
     #[test]
     fn every_route_that_is_served_is_described() {
-        let described = describe();
+        let door = Config {
+            containers: true,
+            apps: vec!["acme/*".into()],
+            ..Config::default()
+        };
+        let described = describe(&door);
         let paths = described["paths"].as_object().expect("an object");
-        let served = { ROUTES.iter() }.filter(|row| row.route.is_some_and(is_described));
+        let served = { ROUTES.iter() }
+            .filter(|row| row.route.is_some_and(|route| is_described(route, &door)));
         assert_eq!(paths.len(), served.count());
+        let closed = describe(&Config::default());
+        for path in ["/process/request/{route}", "/apps/{path}"] {
+            assert!(paths.contains_key(path) && closed["paths"].get(path).is_none());
+        }
+        // The job that is shown is one that is taken.
+        let header = &paths["/process/request/{route}"]["post"]["parameters"][1]["example"];
+        let job = JobRequest::from_header(header.as_str().expect("a text"));
+        assert_eq!(job.expect("a job").capability, "text-reversal");
         let schema = |path: &str, kind: &str| {
             described["paths"][path]["post"]["requestBody"]["content"][kind]["schema"].clone()
         };

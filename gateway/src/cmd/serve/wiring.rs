@@ -302,7 +302,7 @@ impl<R: Runtime> Wiring<R> {
                 let feed = read.map(|read| (read.usd_per_eth(), now.since(read.updated_at)));
                 pages::metrics(figures, self.reloads_failed.load(Relaxed), feed)
             }
-            Page::OpenApi => pages::description(),
+            Page::OpenApi => pages::description(&self.config().settings.front),
             Page::Watch => pages::watch(),
         };
         door.with(|front, now| front.page(now, id, status, kind, body));
