@@ -236,6 +236,7 @@ impl Front {
             Due::Report => self.ask_report(id),
             Due::Silent => {
                 self.out.event(Event::Gone(id));
+                self.abort_relay(id);
                 self.fail(id, shapes::broken_off());
             }
             Due::Stalled => {

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::types::{APP_WITHIN, AppRequest, AppSessionId, Event, RequestId, draw_secret};
+use super::types::{AppRequest, AppSessionId, Event, RELAY_WITHIN, RequestId, draw_secret};
 use super::{Front, State};
 use crate::http::{Headers, Method, Request, Response, Url};
 use crate::job::app::{Answer, Call, Failed};
@@ -152,7 +152,7 @@ impl Front {
             return self.refuse(id, &Refused::new(Code::Overloaded, text));
         };
         running.session = Some(session);
-        running.state = State::Calling(running.received + APP_WITHIN);
+        running.state = State::Calling(running.received + RELAY_WITHIN);
         let request = AppRequest {
             app,
             call,

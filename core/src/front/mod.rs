@@ -47,9 +47,9 @@ pub use apps::{APP_METHODS, SESSION_HEADER, app_head};
 pub use objects::Object;
 pub use relay::{done_answer, failed_answer, served_head};
 pub use types::{
-    APP_WITHIN, AppRequest, AppSessionId, BODY_GAP, BODY_WITHIN, Call, Config, Event, FIRST_SEARCH,
-    Hls, JOB_GRACE, LIVE_WITHIN, LiveRoutes, MAX_AUDIO, MAX_EDIT, MAX_UNSENT, MAX_VIDEOS, Network,
-    Origins, Outcome, PAGE_WITHIN, RequestId, Session, Summary, Transparency, Work,
+    AppRequest, AppSessionId, BODY_GAP, BODY_WITHIN, Call, Config, Event, FIRST_SEARCH, Hls,
+    JOB_GRACE, LIVE_WITHIN, LiveRoutes, MAX_AUDIO, MAX_EDIT, MAX_UNSENT, MAX_VIDEOS, Network,
+    Origins, Outcome, PAGE_WITHIN, RELAY_WITHIN, RequestId, Session, Summary, Transparency, Work,
 };
 
 use alloc::boxed::Box;

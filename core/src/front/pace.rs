@@ -10,7 +10,7 @@
 
 use core::time::Duration;
 
-use super::types::{Config, JOB_GRACE, MAX_UNSENT};
+use super::types::{Config, JOB_GRACE, MAX_UNSENT, RELAY_WITHIN};
 use crate::time::Time;
 
 /// Longer than any answer takes.
@@ -66,7 +66,7 @@ impl Pace {
         }
     }
 
-    /// The pace of an answer that is passed on as it comes, and whose head is out: whoever brings it knows of its silence.
+    /// The pace of an answer that is passed on as it comes, and whose head is out.
     pub(super) const fn of_relay(now: Time, config: &Config) -> Self {
         Self {
             heard: now,
@@ -77,7 +77,7 @@ impl Pace {
             awaited: None,
             early_head: NEVER,
             keep_alive: NEVER,
-            silence: NEVER,
+            silence: RELAY_WITHIN,
             stall: config.write_stall,
         }
     }

@@ -90,6 +90,7 @@ impl Front {
         if bytes.is_empty() {
             return;
         }
+        relayed.pace.hear(now);
         let falls_behind = relayed.pace.write(now, bytes.len());
         self.out.http(exchange, Out::Data(bytes));
         if falls_behind {
@@ -111,6 +112,10 @@ impl Front {
     /// Breaks such an answer off: its client is to know that something is missing.
     pub fn relay_broke(&mut self, now: Time, id: RequestId) {
         self.advance(now);
+        self.abort_relay(id);
+    }
+
+    pub(super) fn abort_relay(&mut self, id: RequestId) {
         if let Some((exchange, status)) = self.relayed(id) {
             self.out.http(exchange, Out::Abort);
             let error = Some(Code::UpstreamStreamBroken.name());

@@ -441,8 +441,9 @@ pub const FIRST_SEARCH: Duration = Duration::from_secs(2);
 pub const PAGE_WITHIN: Duration = Duration::from_secs(10);
 /// How long the shell may take over a request about a live stream: as long as the first search for an orchestrator.
 pub const LIVE_WITHIN: Duration = Duration::from_secs(60);
-/// How long an app's answer may be awaited: whoever waits for it has a limit of its own, which is shorter.
-pub const APP_WITHIN: Duration = Duration::from_secs(3_600);
+/// How long an app's answer may be awaited, and any answer that is passed on may be silent: whoever brings it has limits of
+/// its own, which are shorter.
+pub const RELAY_WITHIN: Duration = Duration::from_secs(3_600);
 /// Bytes of a stream that may wait for a slow client; beyond, the orchestrator is no longer read.
 pub const MAX_UNSENT: usize = 256 << 10;
 /// How long beyond the limits of its own a job may take to say how it ended.

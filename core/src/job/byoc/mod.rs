@@ -193,7 +193,7 @@ impl Byoc {
     /// # Errors
     /// [`Misuse::Ended`] after the end; [`Misuse::StillOpen`] while [`Config::max_jobs`] are under way;
     /// [`Misuse::NotOpen`] if the order is for another container, or none that can be [sent](Order::check).
-    pub fn submit(&mut self, now: Time, order: Order) -> Result<JobId, Misuse> {
+    pub fn submit(&mut self, now: Time, mut order: Order) -> Result<JobId, Misuse> {
         self.advance(now);
         if self.closed {
             return Err(Misuse::Ended);
@@ -209,6 +209,10 @@ impl Byoc {
         }
         let id = JobId(self.submitted);
         self.submitted += 1;
+        if order.job.id.is_empty() {
+            // Signers want a name, for their logs.
+            order.job.id = hex::encode(&self.rng.bytes32()[..4]);
+        }
         self.jobs.insert(id, Job::new(self.now, order, wishes));
         self.introducing.ask(self.now, &mut self.out);
         self.introduced();

@@ -10,7 +10,9 @@ use livepeer_core::money::{Price, Wei};
 use livepeer_core::payment::{Payer, Unit, session};
 use livepeer_core::sign::Address;
 use livepeer_core::wire::TicketParams;
-use livepeer_core::wire::byoc::{Grounds, JobRequest, Scheme, Sender, SignedBy, Token};
+use livepeer_core::wire::byoc::{
+    Grounds, JobRequest, Scheme, Sender, SignRequest, SignedBy, Token, job_signature_json,
+};
 use livepeer_core::wire::payment::PAYMENT_HEADER;
 use livepeer_core::wire::{Payment, sse};
 use livepeer_core::{Effect, EffectId, Signers, Time};
@@ -24,6 +26,7 @@ use crate::of_kind;
 use crate::peers::{introduction, url};
 
 const NAME: &str = "text-reversal";
+const SIGNS: &str = "https://signer.example:443/sign-byoc-job";
 
 /// A machine, and a world that signs, stores and counts whatever it wants.
 struct World {
@@ -152,6 +155,20 @@ impl World {
         };
         let body = token.to_json(Sender::default());
         self.answer(&format!("{at}/process/token"), 200, &[], body)
+    }
+
+    /// Signs the job that the signer is asked to sign, as signers do: one without a name is none.
+    fn sign(&mut self, scheme: Scheme) {
+        let asked = self.asked.iter();
+        let mut asked = asked.filter(|(_, request)| request.url.to_string() == SIGNS);
+        let Body::Full(body) = &asked.next().expect("the signer is asked").1.body else {
+            panic!("a body");
+        };
+        let SignRequest(job) = SignRequest::from_json(body).expect("a job");
+        let signature = self.key.sign(job.digest(scheme));
+        let sender = self.key.address();
+        let signed = SignedBy { sender, signature };
+        self.answer(SIGNS, 200, &[], job_signature_json(&signed));
     }
 }
 
@@ -569,12 +586,7 @@ fn nobody_runs_a_job_that_is_not_signed() {
                 )
             }
         };
-        world.answer(
-            "https://signer.example:443/sign-byoc-job",
-            status,
-            &[],
-            body,
-        );
+        world.answer(SIGNS, status, &[], body);
         assert!(
             matches!(&world.failed[..], [(_, Failed::Ours(_))]),
             "{:?}",
@@ -593,11 +605,7 @@ fn nobody_runs_a_job_that_is_not_signed() {
         said,
     );
     world.token(A, 0, 0);
-    let job = order(false).job.to_send();
-    let signed = world.key.sign(job.digest(Scheme::Framed));
-    let sender = world.key.address();
-    let body = format!(r#"{{"sender":"{sender}","signature":"{signed:?}"}}"#);
-    world.answer("https://signer.example:443/sign-byoc-job", 200, &[], body);
+    world.sign(Scheme::Framed);
     world.answer(AT_A, 200, &[], "ok");
     assert_eq!(world.done.len(), 1);
 }
@@ -666,11 +674,7 @@ fn a_signature_that_is_refused_has_the_signer_asked_again_who_pays() {
         let said = introduction(&world.key);
         world.answer(WHO, 200, &[], said.clone());
         world.token(A, 0, 0);
-        let job = order(false).job.to_send();
-        let signed = world.key.sign(job.digest(Scheme::Texts));
-        let sender = world.key.address();
-        let body = format!(r#"{{"sender":"{sender}","signature":"{signed:?}"}}"#);
-        world.answer("https://signer.example:443/sign-byoc-job", 200, &[], body);
+        world.sign(Scheme::Texts);
         world.answer(AT_A, 400, &[], "Could not verify job creds\n");
         if answers {
             world.answer(WHO, 200, &[], said);

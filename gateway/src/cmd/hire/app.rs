@@ -80,7 +80,8 @@ impl on::Work for List<'_> {
         }
         let rows = listed.iter().map(|one| {
             let price = match (&one.price_wei, one.unit) {
-                (Some(wei), Some(unit)) => format!("{wei} wei per {unit}"),
+                (Some(wei), Some("fixed")) => format!("{wei} wei per call"),
+                (Some(wei), Some(unit)) => format!("{wei} wei per {}", unit.trim_end_matches('s')),
                 _ => "free".to_owned(),
             };
             vec![
