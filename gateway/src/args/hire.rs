@@ -101,7 +101,7 @@ pub(crate) struct ByocRunArgs {
     /// A JSON object for the orchestrator beside the body.
     #[arg(long, value_name = "JSON", default_value = "{}")]
     pub(crate) request: String,
-    /// A JSON object with wishes, such as {"orchestrators":{"exclude":["https://one.example:8935"]}}.
+    /// A JSON object with wishes, such as {"orchestrators":{"exclude":["URL"]}}.
     #[arg(long, value_name = "JSON", default_value = "")]
     pub(crate) parameters: String,
     /// How long the container may work, which is paid in advance: 90s, 5m.
