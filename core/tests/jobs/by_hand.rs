@@ -22,6 +22,9 @@ pub(crate) struct Outside {
     /// All that was asked, as method and address.
     pub(crate) sent: Vec<String>,
     pub(crate) aborted: Vec<EffectId>,
+    /// Bytes that followed the heads of requests, and how many of these said that there are no more.
+    pub(crate) said: Vec<u8>,
+    pub(crate) said_all: usize,
 }
 
 impl Default for Outside {
@@ -33,6 +36,8 @@ impl Default for Outside {
             asked: Vec::new(),
             sent: Vec::new(),
             aborted: Vec::new(),
+            said: Vec::new(),
+            said_all: 0,
         }
     }
 }
@@ -61,6 +66,8 @@ impl Outside {
                 self.asked.retain(|(asked, _)| *asked != id);
                 self.aborted.push(id);
             }
+            Effect::Http(Out::Data(bytes)) => self.said.extend_from_slice(&bytes),
+            Effect::Http(Out::End(_)) => self.said_all += 1,
             Effect::Http(_) => {}
             Effect::Sign(digest) => {
                 let signed = match self.signs {

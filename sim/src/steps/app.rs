@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use livepeer_core::chain::ChainView;
-use livepeer_core::http::{Headers, In, Method, Out, Request, Response, Url};
+use livepeer_core::http::{Headers, In, Method, Out, Request, Response, SWITCHING, Url};
 use livepeer_core::job::app::{Call, Config, Event, Failed, History, Rental, Use, Wanted};
 use livepeer_core::money::{Amount, Wei};
 use livepeer_core::payment::{Budget, Unit};
@@ -38,6 +38,8 @@ pub enum Step {
     Signed(u8, bool),
     /// The user takes nothing more, or takes something again.
     Hold(bool),
+    /// The user says so many bytes to an app beyond HTTP; that there are no more; or the transport takes what it has.
+    Say(u8),
     /// Everybody answers well.
     Serve,
     /// Time passes: so many tens of milliseconds, squared.
@@ -61,6 +63,7 @@ impl Step {
             22 => Self::Hold(false),
             23..=25 => Self::Serve,
             26 if reel.below(8) == 0 => Self::Close,
+            27 => Self::Say(reel.byte()),
             _ => Self::Pass(reel.byte()),
         }
     }
@@ -92,6 +95,9 @@ pub struct Player {
     reserved: BTreeSet<String>,
     tickets: BTreeMap<[u8; 32], u32>,
     headed: bool,
+    /// Whether the call asks to leave HTTP, and once it has: bytes that the transport has not taken, and whether more come.
+    leaves: bool,
+    beyond: Option<(EffectId, usize, bool)>,
     over: bool,
     seen: BTreeMap<String, u32>,
 }
@@ -113,10 +119,12 @@ impl Player {
         let (payer, _) = payer(flavour, &key, &chain);
         let session = flavour & 4 == 0;
         let may_repeat = flavour & 8 != 0;
+        let leaves = flavour & 15 == 7;
         let plan = match session {
             true => Use::Session,
             false => Use::Call(Call {
                 may_repeat,
+                upgrade: leaves.then(|| "websocket".to_owned()),
                 ..Call::post("v1/run?x=1".into(), vec![flavour; 8].into())
             }),
         };
@@ -151,6 +159,8 @@ impl Player {
             reserved: BTreeSet::new(),
             tickets: BTreeMap::new(),
             headed: false,
+            leaves,
+            beyond: None,
             over: false,
             seen: BTreeMap::new(),
         };
@@ -190,6 +200,19 @@ impl Player {
                 }
             }
             Step::Hold(held) => self.rental.hold(now, held),
+            Step::Say(255) => self.rental.say_no_more(now),
+            Step::Say(200..) => {
+                if let Some((id, untaken, _)) = &mut self.beyond
+                    && self.open.contains_key(id)
+                {
+                    let (id, taken) = (*id, std::mem::take(untaken));
+                    self.http(id, In::Sent(taken));
+                }
+            }
+            Step::Say(bytes) => {
+                self.rental
+                    .say(now, vec![0; usize::from(bytes) * 1024].into());
+            }
             Step::Serve => self.serve(),
             Step::Pass(tens) => {
                 let tens = u64::from(tens);
@@ -362,7 +385,11 @@ impl Player {
         } else {
             self.made(id, &request, kind)
         };
-        let head = Response::new(status).header("content-type", "application/json");
+        let mut head = Response::new(status).header("content-type", "application/json");
+        if status == SWITCHING {
+            head.headers.push("upgrade", "websocket");
+            self.beyond = Some((id, 0, true));
+        }
         self.http(id, In::Reply(head));
         if self.open.contains_key(&id) {
             self.http(id, In::Data(body.into()));
@@ -394,7 +421,8 @@ impl Player {
         }
         if !self.session {
             self.ran(id, request);
-            return own(if kind == 7 { 500 } else { 200 }, "ok");
+            let good = if self.leaves { SWITCHING } else { 200 };
+            return own(if kind == 7 { 500 } else { good }, "ok");
         }
         let session = Session::at(&request.url, &format!("s{}", self.demands.max(1)));
         match kind {
@@ -470,6 +498,15 @@ impl Driven for Player {
                 if let Some(request) = self.open.remove(&id) {
                     self.ran(id, &request);
                 }
+            }
+            Effect::Http(Out::Data(bytes)) => {
+                let (of, untaken, more) = self.beyond.as_mut().expect("HTTP was left");
+                assert!(*of == id && *more, "nothing follows the end");
+                *untaken += bytes.len();
+            }
+            Effect::Http(Out::End(_)) => {
+                let (of, _, more) = self.beyond.as_mut().expect("HTTP was left");
+                assert!(*of == id && std::mem::take(more), "one end");
             }
             Effect::Http(_) => {}
             ours => {

@@ -2,10 +2,11 @@
 
 use alloc::boxed::Box;
 
+use super::beyond::Beyond;
 use super::types::{Answer, Event, Failed, Use};
 use super::{Rental, State, refused};
 use crate::error::{Cause, Reason};
-use crate::http::{Fault, In, Response};
+use crate::http::{Fault, In, Response, SWITCHING};
 use crate::payment::session::Delivered;
 use crate::wire::app::{Session, is_untouched, passing};
 use crate::wire::challenge::{Challenge, MAX_CHALLENGE_BYTES};
@@ -21,7 +22,7 @@ impl Rental {
         match step {
             In::Reply(head) => self.on_head(head),
             In::Data(data) if ask.handed => {
-                ask.until = self.now + self.config.silence;
+                ask.pass(self.now, self.config.silence);
                 self.out.event(Event::Data(data));
             }
             In::Data(data) => {
@@ -37,7 +38,8 @@ impl Rental {
             In::End(_) if ask.handed => self.done(),
             In::End(_) => self.on_whole(),
             In::Failed(fault) => self.on_broken(&fault),
-            In::Sent(_) | In::Request(_) => {}
+            In::Sent(bytes) => self.taken(bytes),
+            In::Request(_) => {}
         }
     }
 
@@ -67,11 +69,18 @@ impl Rental {
         };
         ask.handed = true;
         ask.taken_at = None;
-        ask.until = now + self.config.silence;
+        let mut headers = passing(&ask.headers);
+        if ask.status == SWITCHING {
+            ask.beyond = Some(Beyond::new(now + self.config.socket_within));
+            if let Some(protocol) = ask.headers.get("upgrade") {
+                headers.push("upgrade", protocol);
+            }
+        }
+        ask.pass(now, self.config.silence);
         let answer = Answer {
             runner: deal.runner.url.clone(),
             status: ask.status,
-            headers: passing(&ask.headers),
+            headers,
         };
         let body = core::mem::take(&mut ask.body);
         self.history

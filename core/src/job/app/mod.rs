@@ -18,6 +18,7 @@
 //! | paying | refused, too dear | asking | the next runner, or [`Failed::Ours`] |
 //! | answering | bytes, end | answering, end | [`Event::Data`], [`Event::Done`] |
 //! | answering | broken, silent | end | [`Failed::Broken`] |
+//! | answering | HTTP was left: bytes of the caller | answering | they pass; [`Event::Room`] once they were taken again |
 //! | active | payment gone | end | [`Event::Released`] |
 //! | active | payment refused | active | [`Event::Trouble`]; stopped when what was paid is used up |
 //! | active | closed | stopping | the session is stopped: free ones have no other end |
@@ -27,12 +28,14 @@
 //! free one whose answer was lost with its link has no name that anybody knows, and its slot stays taken.
 
 mod answers;
+mod beyond;
 mod choice;
 mod late;
 mod listing;
 mod paying;
 mod types;
 
+pub use beyond::MAX_UNTAKEN;
 pub use choice::{History, Wanted};
 pub use types::{Answer, Attempt, Call, Config, Event, Failed, Use};
 
@@ -44,6 +47,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use self::beyond::Beyond;
 use self::late::Late;
 use super::hire::Purse;
 use super::introduction::Introducing;
@@ -144,6 +148,8 @@ struct Ask {
     body: Vec<u8>,
     /// Whether the answer is handed on as it comes.
     handed: bool,
+    /// Set once the call has left HTTP.
+    beyond: Option<Beyond>,
 }
 
 impl core::fmt::Debug for Rental {
@@ -256,7 +262,7 @@ impl Rental {
         {
             let step = if held { Out::Pause } else { Out::Resume };
             // Silence that is ours is nobody's fault.
-            ask.until = self.now + self.config.silence;
+            ask.pass(self.now, self.config.silence);
             self.out.http(ask.exchange, step);
         }
     }
@@ -359,7 +365,9 @@ impl Rental {
                 };
                 let mut request = Request::new(call.method, url);
                 request.headers = passing(&call.headers);
-                if !call.body.is_empty() {
+                if let Some(protocol) = &call.upgrade {
+                    request.headers.push("upgrade", protocol.as_str());
+                } else if !call.body.is_empty() {
                     request = request.body(Body::Full(call.body.clone()));
                 }
                 (request, self.config.head_within)
@@ -392,6 +400,7 @@ impl Rental {
             headers: Headers::new(),
             body: Vec::new(),
             handed: false,
+            beyond: None,
         });
     }
 
@@ -496,6 +505,7 @@ impl Rental {
             State::Asking(ask) if ask.until <= now => {
                 let (exchange, handed) = (ask.exchange, ask.handed);
                 let late = match (handed, &self.plan) {
+                    (true, _) if ask.is_over_time() => self.config.socket_within,
                     (true, _) => self.config.silence,
                     (false, Use::Session | Use::List) => self.config.within,
                     (false, Use::Call(_)) => self.config.head_within,

@@ -31,8 +31,10 @@ pub struct Config {
     pub within: Duration,
     /// How long the head of an answer to a call may take.
     pub head_within: Duration,
-    /// How long a call may be silent once its answer has begun.
+    /// How long a call may be silent once its answer has begun; beyond HTTP, neither side says anything.
     pub silence: Duration,
+    /// How long a call may last that has left HTTP.
+    pub socket_within: Duration,
     /// At the latest so often metered work is paid.
     pub interval: Duration,
 }
@@ -47,6 +49,7 @@ impl Default for Config {
             // Queues of the network's apps take that long.
             head_within: Duration::from_secs(600),
             silence: Duration::from_secs(600),
+            socket_within: Duration::from_secs(24 * 3_600),
             // A little before whole seconds, which is how they are billed.
             interval: Duration::from_millis(4_900),
         }
@@ -75,6 +78,9 @@ pub struct Call {
     pub headers: Headers,
     /// The body. It is sent again with the payment.
     pub body: Bytes,
+    /// The protocol to leave HTTP for, such as `websocket`: the request has no body then. An app that grants it answers
+    /// with status [101](crate::http::SWITCHING), and bytes pass both ways.
+    pub upgrade: Option<String>,
     /// Whether another runner may get the request where one may have worked on it: it may run, and be paid, twice.
     pub may_repeat: bool,
 }
@@ -88,6 +94,7 @@ impl Call {
             path,
             headers: Headers::new(),
             body,
+            upgrade: None,
             may_repeat: false,
         }
     }
@@ -113,6 +120,13 @@ impl Call {
     pub fn with_body(mut self, content_type: &str, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self.with_header("content-type", content_type)
+    }
+
+    /// Sets the protocol to leave HTTP for.
+    #[must_use]
+    pub fn with_upgrade(mut self, protocol: impl Into<String>) -> Self {
+        self.upgrade = Some(protocol.into());
+        self
     }
 
     /// Whether asking twice does no harm.
@@ -158,8 +172,10 @@ pub enum Event {
     },
     /// The answer to a call begins.
     Head(Box<Answer>),
-    /// Bytes of the answer.
+    /// Bytes of the answer; beyond HTTP, of the app.
     Data(Bytes),
+    /// The app of a call that has left HTTP takes bytes again.
+    Room,
     /// The answer to the call is complete; the last event.
     Done,
     /// The orchestrator took a payment.

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::http::{Body, Fault, Headers, In, Method, Request, Response, Url};
-use livepeer_core::job::app::{Answer, Call, Config, Event, Failed, History, Rental, Use, Wanted};
+use livepeer_core::job::app::{
+    Answer, Call, Config, Event, Failed, History, MAX_UNTAKEN, Rental, Use, Wanted,
+};
 use livepeer_core::money::{Price, Wei};
 use livepeer_core::payment::Payer;
 use livepeer_core::sign::Address;
@@ -37,6 +39,7 @@ struct World {
     last: Option<Event>,
     troubles: usize,
     paid: usize,
+    rooms: usize,
 }
 
 impl Deref for World {
@@ -77,6 +80,7 @@ impl Driven for World {
             Event::Data(data) => self.data.extend_from_slice(&data),
             Event::Trouble(_) => self.troubles += 1,
             Event::Paid(_) => self.paid += 1,
+            Event::Room => self.rooms += 1,
             Event::Trying(_) | Event::Signers(_) => {}
             last => self.last = Some(last),
         }
@@ -101,6 +105,7 @@ impl World {
             last: None,
             troubles: 0,
             paid: 0,
+            rooms: 0,
         };
         world.drain();
         world
@@ -302,15 +307,11 @@ fn free_calls_of_the_vectors() {
         } else {
             payload.into()
         };
-        let mut headers = Headers::new();
-        headers.push("livepeer-payment", "a client's own");
-        let plan = Use::Call(Call {
-            method,
-            path: String::new(),
-            headers,
+        let call_of = Call {
             body: body.clone(),
-            may_repeat: false,
-        });
+            ..Call::new(method, "")
+        };
+        let plan = Use::Call(call_of.with_header(PAYMENT_HEADER, "a client's own"));
         let mut world = World::with(false, &runner(call), plan);
         let (_, request) = world.asked.first().expect("asked at once");
         assert_eq!(request.headers.get(PAYMENT_HEADER), None, "{id}");
@@ -629,11 +630,8 @@ fn a_call_that_may_have_run_goes_to_nobody_else_without_leave() {
         (false, Method::Get),
     ] {
         let plan = Use::Call(Call {
-            method,
-            path: "x".into(),
-            headers: Headers::new(),
-            body: Bytes::new(),
             may_repeat,
+            ..Call::new(method, "x")
         });
         let runners = [free(ONCE), free(other)];
         let mut world = World::new(false, |now, config, payer| {
@@ -693,6 +691,135 @@ fn a_call_that_may_have_run_goes_to_nobody_else_without_leave() {
     let mut world = World::with(false, &free(ONCE), call());
     world.answer(&format!("POST {ONCE}"), 503, "text/plain", "loading\n");
     assert_eq!(world.head.map(|head| head.status), Some(503));
+}
+
+/// A paid call that has left HTTP.
+fn socket() -> (World, EffectId) {
+    let call = Call::new(Method::Get, "ws").with_upgrade("websocket");
+    let runner = priced(ONCE, 12_345, "seconds");
+    let mut world = World::with(true, &runner, Use::Call(call));
+    let body = demand(world.now, "s1", 12_345);
+    let first = world.answer(&format!("GET {ONCE}/ws"), 402, JSON, body);
+    assert_eq!(
+        first.upgrade(),
+        Some("websocket"),
+        "it is asked for at once"
+    );
+    let (id, paid) = world.take(&format!("GET {ONCE}/ws"));
+    assert_eq!(paid.upgrade(), Some("websocket"));
+    assert!(paid.headers.get(PAYMENT_HEADER).is_some());
+    assert!(!world.rental.has_room(), "nothing is granted yet");
+    let granted = Response::new(101)
+        .header("upgrade", "websocket")
+        .header("sec-websocket-accept", "x");
+    world.http(id, In::Reply(granted));
+    let head = world.head.as_ref().expect("a head");
+    assert_eq!(head.status, 101);
+    assert_eq!(head.headers.get("upgrade"), Some("websocket"));
+    assert_eq!(head.headers.get("sec-websocket-accept"), Some("x"));
+    (world, id)
+}
+
+fn say(world: &mut World, bytes: Vec<u8>) {
+    world.rental.say(world.now, bytes.into());
+    world.drain();
+}
+
+#[test]
+fn bytes_pass_both_ways_beyond_http_and_are_paid_for_until_the_app_ends() {
+    let (mut world, id) = socket();
+    say(&mut world, b"there".to_vec());
+    world.http(id, In::Data("and back".into()));
+    assert_eq!(
+        (&*world.said, &*world.data),
+        (&b"there"[..], &b"and back"[..])
+    );
+    world.pass(Duration::from_secs(12));
+    let payment = format!("POST {PRICED}/s1/payment");
+    world.answer(&payment, 200, "application/octet-stream", "");
+    assert!(world.paid > 1, "it is paid for while it is open");
+    // Bytes that are not taken stop whoever says them.
+    say(&mut world, vec![0; MAX_UNTAKEN]);
+    assert!(!world.rental.has_room());
+    world.http(id, In::Sent(5));
+    assert_eq!((world.rooms, world.rental.has_room()), (0, false));
+    world.http(id, In::Sent(1));
+    assert_eq!((world.rooms, world.rental.has_room()), (1, true));
+    // Whoever has ended may still listen.
+    world.rental.say_no_more(world.now);
+    say(&mut world, b"too late".to_vec());
+    assert_eq!((world.said_all, world.said.len()), (1, 5 + MAX_UNTAKEN));
+    world.http(id, In::Data(", once more".into()));
+    world.http(id, In::End(Headers::new()));
+    assert_eq!(world.data, b"and back, once more");
+    assert!(matches!(world.last, Some(Event::Done)));
+    assert!(
+        world.asked.is_empty(),
+        "paying has ended: {:?}",
+        world.asked
+    );
+}
+
+#[test]
+fn what_goes_on_beyond_http_is_bounded_in_time() {
+    let (silence, socket_within) = (Duration::from_secs(100), Duration::from_secs(3_600));
+    let broke = |world: &World, id| {
+        let Some(Event::Failed(failed)) = &world.last else {
+            panic!("{:?}", world.last);
+        };
+        assert!(matches!(**failed, Failed::Broken { .. }));
+        assert!(world.aborted.contains(&id));
+    };
+    // Either side's word ends a silence.
+    let call = Call::new(Method::Get, "ws").with_upgrade("websocket");
+    let mut free = priced(ONCE, 1, "seconds");
+    free.price = None;
+    let open = || {
+        let (runner, plan) = (free.clone(), Use::Call(call.clone()));
+        let mut world = World::new(false, |now, config, payer| {
+            let config = Config {
+                silence,
+                socket_within,
+                ..config
+            };
+            let (wanted, history) = (Wanted::default(), History::default());
+            Rental::of(now, config, [runner], wanted, plan, payer, history)
+        });
+        let (id, _) = world.take(&format!("GET {ONCE}/ws"));
+        world.http(id, In::Reply(Response::new(101)));
+        (world, id)
+    };
+    let (mut world, id) = open();
+    for ours in [true, false, true] {
+        world.pass(silence - Duration::from_secs(1));
+        match ours {
+            true => say(&mut world, vec![1]),
+            false => world.http(id, In::Data("x".into())),
+        }
+    }
+    assert!(world.last.is_none());
+    world.pass(silence);
+    broke(&world, id);
+    // An app that does not end when its caller has.
+    let (mut world, id) = open();
+    world.rental.say_no_more(world.now);
+    world.drain();
+    world.pass(Duration::from_secs(10));
+    broke(&world, id);
+    // One that never does.
+    let (mut world, id) = open();
+    for _ in 0..36 {
+        assert!(world.last.is_none());
+        world.pass(silence - Duration::from_secs(1));
+        world.http(id, In::Data("x".into()));
+    }
+    world.pass(silence);
+    broke(&world, id);
+    // Its caller may be gone at any time.
+    let (mut world, id) = open();
+    world.close();
+    assert!(world.aborted.contains(&id));
+    assert!(matches!(world.last, Some(Event::Closed)));
 }
 
 #[test]
