@@ -143,11 +143,11 @@ impl Mirror {
                 };
                 self.senders.insert(session, sending);
             }
-            Event::Frame(session, at, frame) => {
+            Event::Frame(session, frame) => {
                 let Some(sending) = self.senders.get_mut(&session) else {
                     return;
                 };
-                let arrival = at.since(self.start);
+                let arrival = now.since(self.start);
                 match frame {
                     Frame::Video(unit) => {
                         sending.pictures += 1;

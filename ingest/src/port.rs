@@ -113,10 +113,11 @@ pub enum Event {
     },
     /// DTLS with a sender is done: a job may be started.
     Connected(SessionId),
-    /// A sender's stream begins, with a key frame; whether it has sound. Sound that is not announced here never comes.
+    /// A sender's stream begins; whether it offered sound. Sound that was not offered never comes, and sound that was may
+    /// not. Pictures come as they are: the first ones may refer to what was sent before.
     Opened(SessionId, bool),
-    /// A frame of a sender, and when it arrived.
-    Frame(SessionId, Time, Frame),
+    /// A frame of a sender, which has just arrived.
+    Frame(SessionId, Frame),
     /// No picture came for a second and a half.
     Stalled(SessionId),
     /// Pictures come again.
@@ -543,7 +544,7 @@ impl Port {
                     self.outputs.push_back(Output::Event(match said {
                         Said::Connected => Event::Connected(id),
                         Said::Opened(audio) => Event::Opened(id, audio),
-                        Said::Frame(at, frame) => Event::Frame(id, at, frame),
+                        Said::Frame(frame) => Event::Frame(id, frame),
                         Said::Stalled => Event::Stalled(id),
                         Said::Resumed => Event::Resumed(id),
                     }));

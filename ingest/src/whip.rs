@@ -1,16 +1,17 @@
 //! The session of a sender: from its offer to its frames (WHIP, RFC 9725).
 //!
 //! ```text
-//! Asking ──admitted──▶ Connecting ──DTLS done──▶ Gathering ──key frame, tracks known──▶ Live
+//! Asking ──admitted──▶ Connecting ──DTLS done──▶ Waiting ──video──▶ Live
 //! ```
-//! Any of them ends by its deadline, by the peer, or by us. The tracks are decided once, at the first key frame: models
-//! wait for sound that was announced, and never hear sound that was not.
+//! Any of them ends by its deadline, by the peer, or by us. A stream is opened with what was offered. Whether sound that was
+//! offered comes is found out where the tracks are decided: in the [bridge](crate::bridge).
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::Time;
+use livepeer_core::machine::earlier;
 use livepeer_core::wire::entry::IngestMetrics;
 use livepeer_media::frame::{AccessUnit, Audio, AudioTrack, Ticks};
 use livepeer_media::timeline::Microseconds;
@@ -27,10 +28,9 @@ pub const ADMISSION: Duration = Duration::from_secs(5);
 pub const CONNECTING: Duration = Duration::from_secs(10);
 /// How long video may take from there, unless configured otherwise.
 pub const VIDEO: Duration = Duration::from_secs(5);
-/// How long sound that was offered may come after video.
-pub const AUDIO: Duration = Duration::from_millis(500);
 /// How long the first key frame may come after video: OBS drops what it encoded before it was connected, ignores
-/// requests, and has a key frame every 250 frames.
+/// requests, and has a key frame every 250 frames. A stream that shows none in this time is taken to refresh its pictures
+/// piece by piece, and recovery points do in place of key frames.
 pub const KEY_FRAME: Duration = Duration::from_secs(10);
 /// How long a peer is taken to be there without a word: browsers and ffmpeg send a STUN message every 5 s or sooner.
 pub const CONSENT: Duration = Duration::from_secs(10);
@@ -42,8 +42,6 @@ pub const MAX_BYTES_A_SECOND: u64 = 50_000_000 / 8;
 pub const LEAST_COUNTED: usize = 512;
 /// How long a sender's rate is measured.
 pub const RATE_WINDOW: Duration = Duration::from_secs(2);
-/// At most this many bytes of pictures are held until the tracks are known.
-const MAX_HELD: usize = h264::MAX_UNIT;
 
 /// A piece of a sender's stream. Time stamps are the sender's, unwrapped: a timeline of the job's places them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,41 +60,35 @@ pub enum Frame {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Said {
     Connected,
-    /// The stream begins; whether it has sound.
+    /// The stream begins; whether sound was offered.
     Opened(bool),
-    /// A frame, and when it arrived.
-    Frame(Time, Frame),
+    Frame(Frame),
     Stalled,
     Resumed,
 }
 
 #[derive(Debug)]
 enum State {
-    Asking { by: Time },
+    Asking {
+        by: Time,
+    },
     Connecting(Connecting),
-    Gathering(Gathering),
-    Live,
+    /// Connected: video has to come by then.
+    Waiting {
+        by: Time,
+    },
+    Live(Keys),
 }
 
+/// The pictures of a stream with which decoding may begin.
 #[derive(Debug)]
-struct Gathering {
-    video_by: Time,
-    /// Set with the first picture.
-    audio_by: Option<Time>,
-    key_by: Option<Time>,
-    audio: bool,
-    /// Whether a stream without IDR pictures may begin at a recovery point: it has shown one, and no IDR in all the time.
-    recovery: Recovery,
-    /// From the first key frame on.
-    held: Vec<(Time, Frame)>,
-    bytes: usize,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Recovery {
-    Unseen,
-    Seen,
-    Taken,
+struct Keys {
+    /// When the last key frame came, or the first picture if none has.
+    idr: Time,
+    /// When the stream is given up, unless there is such a picture.
+    by: Option<Time>,
+    /// Whether a recovery point came before one was looked for.
+    recovers: bool,
 }
 
 #[derive(Debug)]
@@ -229,13 +221,15 @@ impl Whip {
                     "no STUN message came"
                 }));
             }
-            State::Gathering(gathering) => gathering.check(now)?,
+            State::Waiting { by } if now >= *by => return Err(End::NoVideo),
+            State::Live(keys) => keys.check(now)?,
             _ => {}
         }
-        if matches!(self.state, State::Gathering(_) | State::Live) && now >= self.heard + CONSENT {
+        if matches!(self.state, State::Waiting { .. } | State::Live(_))
+            && now >= self.heard + CONSENT
+        {
             return Err(End::Gone);
         }
-        self.open(now);
         if self.key_due.is_some_and(|due| now >= due) {
             self.key_due = None;
             if self.peer.ask_for_key_frame() {
@@ -259,8 +253,8 @@ impl Whip {
     pub(crate) fn deadline(&self) -> Option<Time> {
         let state = match &self.state {
             State::Asking { by } | State::Connecting(Connecting { by, .. }) => Some(*by),
-            State::Gathering(gathering) => Some(gathering.deadline().min(self.heard + CONSENT)),
-            State::Live => Some(self.heard + CONSENT),
+            State::Waiting { by } => Some((*by).min(self.heard + CONSENT)),
+            State::Live(keys) => earlier(keys.by, Some(self.heard + CONSENT)),
         };
         state
             .into_iter()
@@ -306,7 +300,9 @@ impl Whip {
         match happened {
             Happened::Connected => {
                 if matches!(self.state, State::Connecting(_)) {
-                    self.state = State::Gathering(Gathering::new(now + self.config.video));
+                    self.state = State::Waiting {
+                        by: now + self.config.video,
+                    };
                     self.said.push_back(Said::Connected);
                 }
             }
@@ -346,15 +342,12 @@ impl Whip {
             Kind::Audio => {
                 // Something else than a packet of Opus is dropped: decoders end at it.
                 if opus::samples(&media.data).is_some() {
-                    if let State::Gathering(gathering) = &mut self.state {
-                        gathering.audio = true;
-                    }
                     let audio = Audio {
                         pts: webrtc::ticks(media.time),
                         track: AudioTrack::Opus { channels: 2 },
                         data: Bytes::copy_from_slice(&media.data),
                     };
-                    self.frame(now, Frame::Audio(audio), false)?;
+                    self.frame(Frame::Audio(audio));
                 }
                 Ok(())
             }
@@ -363,8 +356,9 @@ impl Whip {
 
     fn picture(&mut self, now: Time, media: &MediaData) -> Result<(), End> {
         self.pictures += 1;
-        if let State::Gathering(gathering) = &mut self.state {
-            gathering.saw_video(now, self.offered_audio);
+        if matches!(self.state, State::Waiting { .. }) {
+            self.state = State::Live(Keys::new(now));
+            self.said.push_back(Said::Opened(self.offered_audio));
         }
         if !media.contiguous {
             self.lost(now);
@@ -378,17 +372,22 @@ impl Whip {
     fn unit(&mut self, now: Time, pts: Ticks, data: &[u8]) -> Result<(), End> {
         match self.video.annex_b(data) {
             Ok(Some(picture)) => {
-                if picture.key {
-                    self.key_due = None;
+                let mut key = picture.key;
+                if let State::Live(keys) = &mut self.state {
+                    key = keys.may_begin(now, picture.key, picture.recovers);
+                    if key {
+                        self.key_due = None;
+                    } else if keys.by.is_some() {
+                        self.want_key_frame(now);
+                    }
                 }
-                let recovers = picture.recovers;
-                let unit = AccessUnit {
+                self.frame(Frame::Video(AccessUnit {
                     pts,
                     dts: pts,
-                    key: picture.key,
+                    key,
                     data: picture.data,
-                };
-                self.frame(now, Frame::Video(unit), recovers)
+                }));
+                Ok(())
             }
             Ok(None) => Ok(()),
             Err(dropped) => {
@@ -403,39 +402,13 @@ impl Whip {
 
     fn lost(&mut self, now: Time) {
         self.want_key_frame(now);
-        if matches!(self.state, State::Live) {
-            self.said.push_back(Said::Frame(now, Frame::Lost));
-        }
+        self.frame(Frame::Lost);
     }
 
-    fn frame(&mut self, now: Time, frame: Frame, recovers: bool) -> Result<(), End> {
-        match &mut self.state {
-            State::Live => self.said.push_back(Said::Frame(now, frame)),
-            State::Gathering(gathering) => {
-                if !gathering.hold(now, frame, recovers) {
-                    self.want_key_frame(now);
-                }
-                self.open(now);
-            }
-            State::Asking { .. } | State::Connecting(_) => {}
+    fn frame(&mut self, frame: Frame) {
+        if matches!(self.state, State::Live(_)) {
+            self.said.push_back(Said::Frame(frame));
         }
-        Ok(())
-    }
-
-    /// Begins the stream, if there is a key frame and it is known whether there is sound.
-    fn open(&mut self, now: Time) {
-        let State::Gathering(gathering) = &mut self.state else {
-            return;
-        };
-        let decided = gathering.audio || gathering.audio_by.is_some_and(|by| now >= by);
-        if gathering.held.is_empty() || !decided {
-            return;
-        }
-        self.said.push_back(Said::Opened(gathering.audio));
-        let held = std::mem::take(&mut gathering.held);
-        self.said
-            .extend(held.into_iter().map(|(at, frame)| Said::Frame(at, frame)));
-        self.state = State::Live;
     }
 
     /// Tells a sender report once.
@@ -454,92 +427,40 @@ impl Whip {
             Kind::Video => Ticks(self.microseconds.next(now.since(Time::ZERO), stamp.0)),
             Kind::Audio => stamp,
         };
-        let frame = Frame::Report(kind, stamp, micros);
-        match &mut self.state {
-            State::Live => self.said.push_back(Said::Frame(now, frame)),
-            State::Gathering(gathering) if !gathering.held.is_empty() => {
-                gathering.held.push((now, frame))
-            }
-            _ => {}
-        }
+        self.frame(Frame::Report(kind, stamp, micros));
     }
 }
 
-impl Gathering {
-    const fn new(video_by: Time) -> Self {
+impl Keys {
+    fn new(now: Time) -> Self {
         Self {
-            video_by,
-            audio_by: None,
-            key_by: None,
-            audio: false,
-            recovery: Recovery::Unseen,
-            held: Vec::new(),
-            bytes: 0,
+            idr: now,
+            by: Some(now + KEY_FRAME),
+            recovers: false,
         }
     }
 
-    fn saw_video(&mut self, now: Time, offered_audio: bool) {
-        let wait = if offered_audio { AUDIO } else { Duration::ZERO };
-        self.audio_by.get_or_insert(now + wait);
-        self.key_by.get_or_insert(now + KEY_FRAME);
+    /// Whether decoding may begin with a picture.
+    fn may_begin(&mut self, now: Time, is_idr: bool, recovers: bool) -> bool {
+        let may = is_idr || recovers && now >= self.idr + KEY_FRAME;
+        if is_idr {
+            self.idr = now;
+        }
+        if may {
+            self.by = None;
+        }
+        self.recovers |= recovers;
+        may
     }
 
-    /// Keeps a frame from the first key frame on. Whether there is one.
-    fn hold(&mut self, now: Time, frame: Frame, recovers: bool) -> bool {
-        let (starts, bytes) = match &frame {
-            Frame::Video(unit) => {
-                if recovers && self.recovery == Recovery::Unseen {
-                    self.recovery = Recovery::Seen;
-                }
-                let starts = unit.key || (recovers && self.recovery == Recovery::Taken);
-                (starts, unit.data.len())
-            }
-            Frame::Audio(_) | Frame::Report(..) | Frame::Lost => {
-                if self.held.is_empty() {
-                    return true;
-                }
-                (false, 0)
-            }
-        };
-        if starts && self.bytes + bytes > MAX_HELD {
-            self.held.clear();
-            self.bytes = 0;
-        }
-        if self.held.is_empty() && !starts {
-            return false;
-        }
-        if self.bytes + bytes <= MAX_HELD || starts {
-            self.bytes += bytes;
-            self.held.push((now, frame));
-        }
-        true
-    }
-
-    fn deadline(&self) -> Time {
-        match (self.key_by, self.audio_by) {
-            (Some(key), _) if self.held.is_empty() => key,
-            (_, Some(audio)) => audio,
-            _ => self.video_by,
-        }
-    }
-
+    /// Gives a stream up that no decoder could begin with. One that has recovery points gets the time for another.
     fn check(&mut self, now: Time) -> Result<(), End> {
-        let Some(key_by) = self.key_by else {
-            return if now >= self.video_by {
-                Err(End::NoVideo)
-            } else {
-                Ok(())
-            };
-        };
-        if !self.held.is_empty() || now < key_by {
-            return Ok(());
+        if self.by.is_some_and(|by| now >= by) {
+            if !std::mem::take(&mut self.recovers) {
+                return Err(End::NoKeyFrame);
+            }
+            self.by = Some(now + KEY_FRAME);
         }
-        // Intra refresh: no IDR ever comes. The next recovery point has to do.
-        if self.recovery != Recovery::Seen {
-            return Err(End::NoKeyFrame);
-        }
-        self.recovery = Recovery::Taken;
-        self.key_by = Some(now + KEY_FRAME);
         Ok(())
     }
 }

@@ -230,9 +230,9 @@ impl Bridge {
         }
     }
 
-    /// The next picture of the source, in decoding order and stamped by its clock, and when it arrived: now, or before if
-    /// it was held. Tracks with clocks apart are aligned by arrival until there are sender reports.
-    pub fn video(&mut self, now: Time, arrived: Time, unit: AccessUnit) {
+    /// The next picture of the source, in decoding order and stamped by its clock. Tracks with clocks apart are aligned by
+    /// when their frames come until there are sender reports.
+    pub fn video(&mut self, now: Time, unit: AccessUnit) {
         self.advance(now);
         if let State::Empty(waiting) = &mut self.state {
             waiting.first_picture.get_or_insert(self.now);
@@ -241,24 +241,24 @@ impl Bridge {
             return;
         }
         if let State::Empty(waiting) = &mut self.state {
-            waiting.hold(arrived, Frame::Video(unit));
+            waiting.hold(self.now, Frame::Video(unit));
             self.decide();
         } else {
-            self.picture(arrived, unit);
+            self.picture(self.now, unit);
         }
     }
 
-    /// The next frame of sound of the source, stamped by its clock, and when it arrived.
-    pub fn audio(&mut self, now: Time, arrived: Time, audio: Audio) {
+    /// The next frame of sound of the source, stamped by its clock.
+    pub fn audio(&mut self, now: Time, audio: Audio) {
         self.advance(now);
         if let State::Empty(waiting) = &mut self.state {
             waiting.sound.get_or_insert(audio.track);
             if !waiting.held.is_empty() {
-                waiting.hold(arrived, Frame::Audio(audio));
+                waiting.hold(self.now, Frame::Audio(audio));
                 self.decide();
             }
         } else if matches!(self.state, State::Open { .. }) && !self.needs_key && !self.is_full() {
-            self.sound(arrived, &audio);
+            self.sound(self.now, &audio);
         }
     }
 

@@ -98,7 +98,7 @@ impl Played {
         for millis in (from..to).step_by(40) {
             let key = (millis - from).is_multiple_of(40 * gop);
             self.at(millis, |bridge, now| {
-                bridge.video(now, now, unit(millis as i64, key))
+                bridge.video(now, unit(millis as i64, key))
             });
         }
     }
@@ -199,7 +199,7 @@ fn nothing_leaves_before_the_first_key_frame_which_is_asked_for() {
     let mut played = Played::new(false);
     for millis in (0..1200).step_by(40) {
         played.at(millis, |bridge, now| {
-            bridge.video(now, now, unit(millis as i64, false))
+            bridge.video(now, unit(millis as i64, false))
         });
     }
     assert_eq!(played.told().len(), played.times_of(&Event::Key).len());
@@ -234,7 +234,7 @@ fn stamps_that_stand_still_do_not_hold_a_segment_open() {
     let mut played = Played::new(false);
     for millis in (0..25_000).step_by(40) {
         played.at(millis, |bridge, now| {
-            bridge.video(now, now, unit(0, millis == 0))
+            bridge.video(now, unit(0, millis == 0))
         });
     }
     assert_eq!(played.times_of(&Event::Begin), [0, 10_000, 20_000]);
@@ -243,10 +243,10 @@ fn stamps_that_stand_still_do_not_hold_a_segment_open() {
 #[test]
 fn sound_is_announced_if_it_comes_in_half_a_second_and_never_later() {
     let mut played = Played::new(true);
-    played.at(0, |bridge, now| bridge.video(now, now, unit(0, true)));
-    played.at(40, |bridge, now| bridge.video(now, now, unit(40, false)));
+    played.at(0, |bridge, now| bridge.video(now, unit(0, true)));
+    played.at(40, |bridge, now| bridge.video(now, unit(40, false)));
     assert_eq!(played.told(), [], "it is not known yet");
-    played.at(60, |bridge, now| bridge.audio(now, now, sound(60)));
+    played.at(60, |bridge, now| bridge.audio(now, sound(60)));
     assert_eq!(
         played.told()[0],
         (60, "Opened(Some(Opus { channels: 2 }))".to_owned())
@@ -263,7 +263,7 @@ fn sound_is_announced_if_it_comes_in_half_a_second_and_never_later() {
         silent.told()[..2],
         [(500, "Opened(None)".to_owned()), (500, "Begin".to_owned())]
     );
-    silent.at(1000, |bridge, now| bridge.audio(now, now, sound(1000)));
+    silent.at(1000, |bridge, now| bridge.audio(now, sound(1000)));
     let frames = silent.frames();
     assert_eq!(
         (times(&frames, true).len(), times(&frames, false).len()),
@@ -272,8 +272,8 @@ fn sound_is_announced_if_it_comes_in_half_a_second_and_never_later() {
 
     // Sound that came before the first key frame is enough, and is not sent.
     let mut early = Played::new(true);
-    early.at(0, |bridge, now| bridge.audio(now, now, sound(0)));
-    early.at(10, |bridge, now| bridge.video(now, now, unit(10, true)));
+    early.at(0, |bridge, now| bridge.audio(now, sound(0)));
+    early.at(10, |bridge, now| bridge.video(now, unit(10, true)));
     assert_eq!(
         early.told()[0],
         (10, "Opened(Some(Opus { channels: 2 }))".to_owned())
@@ -288,12 +288,12 @@ fn sound_that_stops_is_followed_by_silence_until_it_comes_again() {
     for millis in (0..4000_u64).step_by(20) {
         if millis.is_multiple_of(40) {
             played.at(millis, |bridge, now| {
-                bridge.video(now, now, unit(millis as i64, millis.is_multiple_of(1000)))
+                bridge.video(now, unit(millis as i64, millis.is_multiple_of(1000)))
             });
         }
         if !(1000..3000).contains(&millis) {
             played.at(millis, |bridge, now| {
-                bridge.audio(now, now, sound(millis as i64))
+                bridge.audio(now, sound(millis as i64))
             });
         }
     }
@@ -319,7 +319,7 @@ fn aac_has_a_silence_of_its_own() {
     let track = AudioTrack::Aac(config);
     let mut played = Played::new(true);
     played.at(0, |bridge, now| {
-        bridge.audio(now, now, Audio { track, ..sound(0) });
+        bridge.audio(now, Audio { track, ..sound(0) });
     });
     played.pictures(0, 1000, 100);
     let sounds: Vec<_> = played
@@ -354,9 +354,7 @@ fn a_pause_parks_the_channel_which_is_kept_alive_and_told_to_stall() {
     assert_eq!(played.times_of(&Event::Stalled), [60_960]);
     assert_eq!(played.segments()[1].len(), 376);
     // It goes on where it was, with what a decoder needs.
-    played.at(70_000, |bridge, now| {
-        bridge.video(now, now, unit(1000, false))
-    });
+    played.at(70_000, |bridge, now| bridge.video(now, unit(1000, false)));
     assert_eq!(played.times_of(&Event::Flows), [70_000]);
     let last = frames(played.segments().last().expect("it was begun"));
     assert!(matches!(&last[1], demux::Event::Video(unit) if h264::nals(&unit.data).count() == 3));
@@ -372,15 +370,11 @@ fn after_a_loss_in_a_pause_a_key_frame_is_waited_for() {
     played.pictures(401, 440, 100);
     assert_eq!(played.times_of(&Event::Key), [400]);
     played.at(5000, |bridge, now| bridge.lost(now));
-    played.at(5000, |bridge, now| {
-        bridge.video(now, now, unit(5000, false))
-    });
-    played.at(5040, |bridge, now| {
-        bridge.video(now, now, unit(5040, false))
-    });
+    played.at(5000, |bridge, now| bridge.video(now, unit(5000, false)));
+    played.at(5040, |bridge, now| bridge.video(now, unit(5040, false)));
     assert_eq!(played.times_of(&Event::Begin), [0]);
     assert_eq!(played.times_of(&Event::Key), [400, 5000]);
-    played.at(5080, |bridge, now| bridge.video(now, now, unit(5080, true)));
+    played.at(5080, |bridge, now| bridge.video(now, unit(5080, true)));
     assert_eq!(played.times_of(&Event::Begin), [0, 5080]);
     assert_eq!(played.bridge.figures().dropped, 2);
 }
@@ -392,11 +386,11 @@ fn a_job_that_takes_nothing_loses_whole_pictures_up_to_a_key_frame() {
         for millis in (from..to).step_by(20) {
             if millis.is_multiple_of(40) {
                 played.at(millis, |bridge, now| {
-                    bridge.video(now, now, unit(millis as i64, millis.is_multiple_of(2000)))
+                    bridge.video(now, unit(millis as i64, millis.is_multiple_of(2000)))
                 });
             }
             played.at(millis, |bridge, now| {
-                bridge.audio(now, now, sound(millis as i64))
+                bridge.audio(now, sound(millis as i64))
             });
             if millis == 500 {
                 played.at(millis, |bridge, now| bridge.blocked(now, true));
@@ -427,11 +421,11 @@ fn another_source_takes_over_without_a_step_back() {
     let mut played = Played::new(true);
     for millis in (0..1000_u64).step_by(20) {
         played.at(millis, |bridge, now| {
-            bridge.audio(now, now, sound(millis as i64))
+            bridge.audio(now, sound(millis as i64))
         });
         if millis.is_multiple_of(40) {
             played.at(millis, |bridge, now| {
-                bridge.video(now, now, unit(millis as i64, millis == 0))
+                bridge.video(now, unit(millis as i64, millis == 0))
             });
         }
     }
@@ -448,7 +442,7 @@ fn another_source_takes_over_without_a_step_back() {
     for frame in 0..50 {
         let millis = 1500 + 40 * frame;
         played.at(millis, |bridge, now| {
-            bridge.video(now, now, unit(7 + 40 * frame as i64, frame % 25 == 5))
+            bridge.video(now, unit(7 + 40 * frame as i64, frame % 25 == 5))
         });
     }
     let frames = played.frames();
@@ -472,7 +466,7 @@ fn slow_pictures_have_clock_references_between_them() {
     for frame in 0..10 {
         let millis = 250 * frame;
         played.at(millis, |bridge, now| {
-            bridge.video(now, now, unit(millis as i64, frame == 0))
+            bridge.video(now, unit(millis as i64, frame == 0))
         });
     }
     let writes: Vec<_> = played
@@ -505,22 +499,21 @@ fn the_end_closes_the_open_segment_once() {
 
 #[test]
 fn frames_that_were_held_are_aligned_by_when_they_arrived() {
-    let mut bridge = Bridge::new(at(900), Config::default());
+    let mut bridge = Bridge::new(START, Config::default());
     let source = Source {
         clocks: Clocks::Apart,
         sound: true,
     };
-    bridge.source(at(900), source);
+    bridge.source(START, source);
     let mut played = Played {
         bridge,
         events: Vec::new(),
-        now: at(900),
+        now: START,
     };
-    played.at(900, |bridge, now| {
-        bridge.video(now, at(500), unit(77_000, true));
-        bridge.audio(now, at(600), sound(5));
-        bridge.audio(now, at(620), sound(25));
-    });
+    played.at(500, |bridge, now| bridge.video(now, unit(77_000, true)));
+    assert_eq!(played.told(), [], "it waits for sound");
+    played.at(600, |bridge, now| bridge.audio(now, sound(5)));
+    played.at(620, |bridge, now| bridge.audio(now, sound(25)));
     let frames = played.frames();
     assert_eq!(times(&frames, true), [90_000]);
     assert_eq!(times(&frames, false), [99_000, 100_800]);
@@ -531,7 +524,7 @@ fn a_job_that_takes_nothing_is_owed_a_bounded_number_of_bytes() {
     const PICTURE: usize = 1 << 20;
     let mut played = Played::new(false);
     played.at(0, |bridge, now| {
-        bridge.video(now, now, unit(0, true));
+        bridge.video(now, unit(0, true));
         bridge.blocked(now, true);
     });
     // All within a moment, long before time alone would say so.
@@ -542,7 +535,7 @@ fn a_job_that_takes_nothing_is_owed_a_bounded_number_of_bytes() {
                 .into(),
             ..unit(millis, true)
         };
-        played.at(1, |bridge, now| bridge.video(now, now, large));
+        played.at(1, |bridge, now| bridge.video(now, large));
     }
     // With its headers each takes a little more than its own bytes.
     let passed = MAX_BLOCKED / PICTURE as u64;
@@ -550,7 +543,7 @@ fn a_job_that_takes_nothing_is_owed_a_bounded_number_of_bytes() {
     assert_eq!(played.bridge.figures().dropped, 40 - passed);
     played.at(2, |bridge, now| {
         bridge.blocked(now, false);
-        bridge.video(now, now, unit(41, true));
+        bridge.video(now, unit(41, true));
     });
     assert_eq!(played.bridge.figures().pictures, 2 + passed);
 }

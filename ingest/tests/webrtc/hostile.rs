@@ -57,8 +57,7 @@ impl Sender {
     fn live() -> Self {
         let mut sender = Self::connected();
         sender.picture(&[&together(&[SMALL, PPS, IDR])]);
-        sender.world.run(Duration::from_millis(600));
-        let opened = Event::Opened(sender.session, false);
+        let opened = Event::Opened(sender.session, true);
         assert!(sender.world.events.contains(&opened));
         sender.world.events.clear();
         sender
@@ -110,11 +109,11 @@ impl Sender {
 
     /// The pictures that arrived.
     fn pictures(&self) -> Vec<&AccessUnit> {
-        let picture = |event: &&_| matches!(event, Event::Frame(_, _, Frame::Video(_)));
+        let picture = |event: &&_| matches!(event, Event::Frame(_, Frame::Video(_)));
         let pictures = self.world.events.iter().filter(picture);
         pictures
             .map(|event| match event {
-                Event::Frame(_, _, Frame::Video(unit)) => unit,
+                Event::Frame(_, Frame::Video(unit)) => unit,
                 _ => unreachable!("filtered"),
             })
             .collect()

@@ -2,12 +2,15 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use livepeer_core::http::Method;
+use livepeer_ingest::bridge::{self, Bridge, Source};
 use livepeer_ingest::port::{Datagram, Door, End, Event, Frame, MAX_ADDRESSES, MAX_NEW_ADDRESSES};
 use livepeer_ingest::sdp::Kind;
 use livepeer_ingest::whip::{CONNECTING, CONSENT, KEY_FRAME, VIDEO};
+use livepeer_media::timeline::Clocks;
 
 use crate::world::{World, clip};
 
@@ -39,11 +42,11 @@ fn every_frame_of_a_sender_arrives_and_the_tracks_are_told_first() {
     assert_eq!(told[0], &Event::Connected(session));
     assert_eq!(told[1], &Event::Opened(session, true));
     assert!(
-        matches!(told[2], Event::Frame(_, _, Frame::Video(unit)) if unit.key),
+        matches!(told[2], Event::Frame(_, Frame::Video(unit)) if unit.key),
         "{told:?}"
     );
     let stamps = world.events.iter().filter_map(|event| match event {
-        Event::Frame(_, _, Frame::Video(unit)) => Some(unit.pts.0),
+        Event::Frame(_, Frame::Video(unit)) => Some(unit.pts.0),
         _ => None,
     });
     let stamps: Vec<_> = stamps.collect();
@@ -63,24 +66,93 @@ fn every_frame_of_a_sender_arrives_and_the_tracks_are_told_first() {
         world
             .events
             .iter()
-            .any(|event| matches!(event, Event::Frame(_, _, Frame::Report(..))))
+            .any(|event| matches!(event, Event::Frame(_, Frame::Report(..))))
     );
     assert_eq!(ended(&world), Vec::<&End>::new());
 }
 
 #[test]
-fn a_sender_without_its_sound_is_taken_after_half_a_second() {
+fn a_sender_without_its_sound_is_taken_at_once_and_the_bridge_finds_out() {
     let mut world = World::new();
     let frames: Vec<_> = clip().into_iter().filter(|frame| frame.0).collect();
     let (client, session) = world.join(Door::Whip, "cam");
     world.play(client, &frames);
     world.run(Duration::from_secs(8));
-    assert!(world.events.contains(&Event::Opened(session, false)));
+    assert!(world.events.contains(&Event::Opened(session, true)));
+    assert_eq!(world.frames(), (frames.len(), 0));
+    let played = bridged(&world, true);
+    assert_eq!(played.tracks(), Some(None));
+    let figures = played.figures();
     assert_eq!(
-        world.frames(),
-        (frames.len(), 0),
-        "none is lost while the sound is waited for"
+        (figures.pictures, figures.dropped),
+        (frames.len() as u64, 0)
     );
+}
+
+/// A stream whose pictures are refreshed piece by piece, each time from a recovery point on.
+fn refreshed() -> Vec<(bool, bool, u64, Arc<[u8]>)> {
+    const RECOVERY_POINT: &[u8] = &[0, 0, 0, 1, 6, 6, 1, 0xc4, 0x80];
+    let recorded: Vec<_> = clip().into_iter().filter(|frame| frame.0).collect();
+    let length = recorded[recorded.len() - 1].2 - recorded[0].2 + 3_000;
+    let turn = |turn: u64| {
+        let shift = move |(_, key, stamp, data): (bool, bool, u64, Arc<[u8]>)| {
+            let data = match key {
+                true => [RECOVERY_POINT, &plain(&data)].concat().into(),
+                false => data,
+            };
+            (true, false, stamp + turn * length, data)
+        };
+        recorded.clone().into_iter().map(shift)
+    };
+    (0..4).flat_map(turn).collect()
+}
+
+/// The slices of an IDR as those of another picture, which is all that is looked at here.
+fn plain(data: &[u8]) -> Vec<u8> {
+    let mut slices = data.to_vec();
+    for at in 3..slices.len() {
+        if slices[at - 3..at] == [0, 0, 1] && slices[at] & 0x1f == 5 {
+            slices[at] = slices[at] & 0xe0 | 1;
+        }
+    }
+    slices
+}
+
+/// The bridge of a job, with what came of a sender, and the time that it took until the first segment.
+fn bridged(world: &World, sound: bool) -> Bridge {
+    let begun = world.arrivals.first().map_or(world.now, |(at, _)| *at);
+    let mut bridge = Bridge::new(begun, bridge::Config::default());
+    let clocks = Clocks::Apart;
+    bridge.source(begun, Source { clocks, sound });
+    for (at, frame) in &world.arrivals {
+        match frame.clone() {
+            Frame::Video(unit) => bridge.video(*at, unit),
+            Frame::Audio(audio) => bridge.audio(*at, audio),
+            Frame::Report(kind, stamp, micros) => bridge.report(*at, kind, stamp, micros),
+            Frame::Lost => bridge.lost(*at),
+        }
+    }
+    bridge
+}
+
+#[test]
+fn a_stream_without_key_frames_begins_at_a_recovery_point_and_is_cut_at_further_ones() {
+    let mut world = World::new();
+    let frames = refreshed();
+    let (client, session) = world.join(Door::Whip, "cam");
+    world.play(client, &frames);
+    world.run(Duration::from_secs(27));
+    assert_eq!(ended(&world), Vec::<&End>::new());
+    let began = world.arrivals.first().expect("it came").0;
+    let keys = world.arrivals.iter().filter_map(|(at, frame)| match frame {
+        Frame::Video(unit) if unit.key => Some(at.since(began)),
+        _ => None,
+    });
+    let keys: Vec<_> = keys.collect();
+    assert!(keys.len() > 2 && keys[0] >= KEY_FRAME, "{keys:?}");
+    let figures = bridged(&world, true).figures();
+    assert!(figures.segments > 2 && figures.forced == 0, "{figures:?}");
+    assert!(world.port.metrics(session).is_some());
 }
 
 #[test]

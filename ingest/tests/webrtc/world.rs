@@ -38,6 +38,8 @@ pub(crate) struct World {
     base: Instant,
     pub(crate) clients: Vec<Client>,
     pub(crate) events: Vec<Event>,
+    /// Frames of senders, and when they came.
+    pub(crate) arrivals: Vec<(Time, Frame)>,
     pub(crate) replies: Vec<(EffectId, Response)>,
     /// Datagrams that the port sent, by the first byte.
     pub(crate) sent: Vec<Datagram>,
@@ -104,6 +106,7 @@ impl World {
             base,
             clients: Vec::new(),
             events: Vec::new(),
+            arrivals: Vec::new(),
             replies: Vec::new(),
             sent: Vec::new(),
             loop_to: None,
@@ -325,8 +328,8 @@ impl World {
     }
 
     fn event(&mut self, event: Event) {
-        if let (Some(stream), Event::Frame(_, at, frame)) = (&self.loop_to, &event) {
-            let arrival = at.since(Time::ZERO);
+        if let (Some(stream), Event::Frame(_, frame)) = (&self.loop_to, &event) {
+            let arrival = self.now.since(Time::ZERO);
             match frame {
                 Frame::Video(unit) => {
                     let (pts, dts) = self.timeline.video(arrival, unit.pts, unit.dts);
@@ -350,6 +353,9 @@ impl World {
                 Frame::Lost => {}
             }
         }
+        if let Event::Frame(_, frame) = &event {
+            self.arrivals.push((self.now, frame.clone()));
+        }
         self.events.push(event);
     }
 
@@ -357,8 +363,8 @@ impl World {
     pub(crate) fn frames(&self) -> (usize, usize) {
         let count = |video: bool| {
             let of_kind = |event: &&Event| match event {
-                Event::Frame(_, _, Frame::Video(_)) => video,
-                Event::Frame(_, _, Frame::Audio(_)) => !video,
+                Event::Frame(_, Frame::Video(_)) => video,
+                Event::Frame(_, Frame::Audio(_)) => !video,
                 _ => false,
             };
             self.events.iter().filter(of_kind).count()

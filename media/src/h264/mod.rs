@@ -114,7 +114,7 @@ pub struct Picture {
     pub data: Bytes,
     /// Whether it is an IDR picture.
     pub key: bool,
-    /// Whether decoding can begin here in a stream that has no IDR pictures (SEI recovery point).
+    /// Whether decoding can begin here in a stream that has no IDR pictures (SEI recovery point, and known parameter sets).
     pub recovers: bool,
 }
 
@@ -257,7 +257,8 @@ impl Stream {
             }
             return Ok(None);
         }
-        if found.key {
+        found.recovers &= self.sets.is_complete();
+        if found.key || found.recovers {
             if !self.sets.is_complete() {
                 return Err(Dropped::NoSets);
             }

@@ -31,7 +31,7 @@ impl<R: Runtime> Pull<R> {
         let server = target.application();
         let pull = pull::Pull::new(driver.now(), target, seed());
         let news = Arc::<News<Event>>::default();
-        let (told, clock) = (Arc::clone(&news), driver.clone());
+        let told = Arc::clone(&news);
         let tell = move |event| match event {
             Event::Playing => {
                 info!(server, "the stream is fetched there by RTMP");
@@ -40,8 +40,8 @@ impl<R: Runtime> Pull<R> {
                 taker.take(Sent::Source(Source { clocks, sound }));
                 told.push(Event::Playing);
             }
-            Event::Video(unit) => taker.take(Sent::Video(clock.now(), unit)),
-            Event::Audio(audio) => taker.take(Sent::Audio(clock.now(), audio)),
+            Event::Video(unit) => taker.take(Sent::Video(unit)),
+            Event::Audio(audio) => taker.take(Sent::Audio(audio)),
             Event::Damaged(damaged) => {
                 debug!(%damaged, server, "a frame was dropped");
                 taker.take(Sent::Lost);

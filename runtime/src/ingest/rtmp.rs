@@ -261,7 +261,6 @@ impl<R: Runtime> Shared<R> {
     }
 
     fn event(&self, event: Event) {
-        let now = self.server.now();
         match &event {
             Event::Asks {
                 connection,
@@ -300,8 +299,8 @@ impl<R: Runtime> Shared<R> {
             _ => {}
         }
         match event {
-            Event::Video(stream, unit) => self.hand(stream, Sent::Video(now, unit)),
-            Event::Audio(stream, audio) => self.hand(stream, Sent::Audio(now, audio)),
+            Event::Video(stream, unit) => self.hand(stream, Sent::Video(unit)),
+            Event::Audio(stream, audio) => self.hand(stream, Sent::Audio(audio)),
             Event::Damaged(stream, _) => self.hand(stream, Sent::Lost),
             // Peers may do this for ever.
             Event::Closed(..) | Event::Stalled(_) | Event::Resumed(..) if self.news.is_full() => {}

@@ -321,8 +321,8 @@ impl<R: Runtime> Taker for Entrance<R> {
         }
         bridge.with(|bridge, now| match sent {
             Sent::Source(_) => {}
-            Sent::Video(at, unit) => bridge.video(now, at, unit),
-            Sent::Audio(at, audio) => bridge.audio(now, at, audio),
+            Sent::Video(unit) => bridge.video(now, unit),
+            Sent::Audio(audio) => bridge.audio(now, audio),
             Sent::Report(kind, stamp, micros) => bridge.report(now, kind, stamp, micros),
             Sent::Lost => bridge.lost(now),
             Sent::Ended => bridge.end(now),

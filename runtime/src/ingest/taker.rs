@@ -1,6 +1,5 @@
 //! The way of frames from a sender to whoever takes them.
 
-use livepeer_core::Time;
 use livepeer_ingest::bridge::Source;
 use livepeer_media::frame::{AccessUnit, Audio, Ticks};
 use livepeer_media::timeline::Kind;
@@ -9,13 +8,12 @@ use livepeer_media::timeline::Kind;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Sent {
-    /// The stream begins, or goes on from a sender that came back: its stamps are on another clock, and a key frame
-    /// follows.
+    /// The stream begins, or goes on from a sender that came back: its stamps are on another clock.
     Source(Source),
-    /// A picture, in the sender's time, and when it arrived.
-    Video(Time, AccessUnit),
-    /// A frame of sound, in the sender's time, and when it arrived.
-    Audio(Time, Audio),
+    /// A picture, in the sender's time.
+    Video(AccessUnit),
+    /// A frame of sound, in the sender's time.
+    Audio(Audio),
     /// A sender report: the stamp of a track is at so many microseconds of the sender's clock.
     Report(Kind, Ticks, i64),
     /// Pictures before those that come next are missing or damaged.

@@ -312,7 +312,7 @@ impl<R: Runtime> Shared<R> {
 
     fn event(&self, event: Event) {
         match event {
-            Event::Frame(session, at, frame) => self.hand(session, sent(at, frame)),
+            Event::Frame(session, frame) => self.hand(session, sent(frame)),
             Event::Opened(session, sound) => {
                 let clocks = Clocks::Apart;
                 self.hand(session, Sent::Source(Source { clocks, sound }));
@@ -506,10 +506,10 @@ fn is_about_one(error: &io::Error) -> bool {
     )
 }
 
-fn sent(at: Time, frame: Frame) -> Sent {
+fn sent(frame: Frame) -> Sent {
     match frame {
-        Frame::Video(unit) => Sent::Video(at, unit),
-        Frame::Audio(audio) => Sent::Audio(at, audio),
+        Frame::Video(unit) => Sent::Video(unit),
+        Frame::Audio(audio) => Sent::Audio(audio),
         Frame::Report(kind, stamp, micros) => Sent::Report(kind, stamp, micros),
         Frame::Lost => Sent::Lost,
     }

@@ -186,7 +186,7 @@ pub fn decode_rtp(data: &[u8]) {
                         assert!(port.admit(now, session, None));
                     }
                     Output::Event(Event::Opened(..)) => opened = true,
-                    Output::Event(Event::Frame(_, _, frame)) => {
+                    Output::Event(Event::Frame(_, frame)) => {
                         assert!(opened, "the tracks are told first");
                         use livepeer_ingest::port::Frame;
                         frames[0] += u64::from(matches!(frame, Frame::Video(_)));

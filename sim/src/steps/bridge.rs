@@ -197,7 +197,7 @@ impl Player {
             key,
             data: picture(key, bytes),
         };
-        self.bridge.video(self.now, self.now, unit);
+        self.bridge.video(self.now, unit);
         self.drain();
     }
 
@@ -213,7 +213,7 @@ impl Player {
             track,
             data: Bytes::from_static(data),
         };
-        self.bridge.audio(self.now, self.now, audio);
+        self.bridge.audio(self.now, audio);
         self.drain();
     }
 

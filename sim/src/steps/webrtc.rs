@@ -456,8 +456,7 @@ impl Player {
                 assert!(self.session(id).opened.replace(sound).is_none(), "once");
                 "Opened"
             }
-            Event::Frame(id, at, frame) => {
-                assert!(at <= self.now);
+            Event::Frame(id, frame) => {
                 let sound = self.session(id).opened.expect("the tracks are told first");
                 match frame {
                     Frame::Video(unit) => {

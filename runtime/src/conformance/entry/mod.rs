@@ -65,8 +65,8 @@ impl Taker for Tap {
         assert!(!kept.ended, "nothing comes after the end");
         match sent {
             Sent::Source(_) => kept.sources += 1,
-            Sent::Video(_, unit) => kept.pictures.push(unit),
-            Sent::Audio(_, audio) => kept.sounds.push(audio),
+            Sent::Video(unit) => kept.pictures.push(unit),
+            Sent::Audio(audio) => kept.sounds.push(audio),
             Sent::Ended => kept.ended = true,
             _ => {}
         }

@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 
-use livepeer_core::Time;
 use livepeer_core::entry::{self, JobEnd, Left, Publish, SenderId, StreamId, Way, Why};
 use livepeer_core::job::live::Ending;
 use livepeer_core::wire::entry::Publication;
@@ -256,12 +255,12 @@ impl Live {
             }
             rtmp::Event::Video(stream, unit) => {
                 if let Some((place, id)) = self.place_of(stream) {
-                    self.frame(world, place, id, Frame::Video(unit), None);
+                    self.frame(world, place, id, Frame::Video(unit));
                 }
             }
             rtmp::Event::Audio(stream, audio) => {
                 if let Some((place, id)) = self.place_of(stream) {
-                    self.frame(world, place, id, Frame::Audio(audio), None);
+                    self.frame(world, place, id, Frame::Audio(audio));
                 }
             }
             rtmp::Event::Ended(stream, _) => {
@@ -331,10 +330,10 @@ impl Live {
                     self.source(world, id, place, Source { clocks, sound });
                 }
             }
-            port::Event::Frame(session, at, frame) => {
+            port::Event::Frame(session, frame) => {
                 let place = Place::Whip(session);
                 match self.stream_of(place) {
-                    Some(id) => self.frame(world, place, id, frame, Some(at)),
+                    Some(id) => self.frame(world, place, id, frame),
                     None => self.spoil(place),
                 }
             }
@@ -370,14 +369,7 @@ impl Live {
         }
     }
 
-    fn frame(
-        &mut self,
-        world: &mut World,
-        place: Place,
-        id: StreamId,
-        frame: Frame,
-        at: Option<Time>,
-    ) {
+    fn frame(&mut self, world: &mut World, place: Place, id: StreamId, frame: Frame) {
         let Some(show) = self.shows.get(&id) else {
             return self.spoil(place);
         };
@@ -391,8 +383,8 @@ impl Live {
             sender.arrived += 1;
         }
         world.net.with(bridge, |bridge, now| match frame {
-            Frame::Video(unit) => bridge.video(now, at.unwrap_or(now), unit),
-            Frame::Audio(audio) => bridge.audio(now, at.unwrap_or(now), audio),
+            Frame::Video(unit) => bridge.video(now, unit),
+            Frame::Audio(audio) => bridge.audio(now, audio),
             Frame::Report(kind, stamp, micros) => bridge.report(now, kind, stamp, micros),
             Frame::Lost => bridge.lost(now),
         });
