@@ -1,8 +1,11 @@
 //! A connection to an RTMP server as a machine sees it that keeps one up: what it is told and what it asks for.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
+use livepeer_core::rng::{Rng, Seed};
 use livepeer_core::{Machine, Time};
 
 /// A stream at a server: `rtmp://host[:port]/app/name`, or `rtmps`.
@@ -90,14 +93,6 @@ impl Target {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Attempt(u64);
 
-impl Attempt {
-    /// The next one.
-    #[must_use]
-    pub(super) const fn next(self) -> Self {
-        Self(self.0 + 1)
-    }
-}
-
 /// A fact from outside.
 #[derive(Clone, Debug)]
 pub enum Input {
@@ -141,4 +136,93 @@ pub trait Dial: Machine<Event = Output<<Self as Dial>::News>> {
 
     /// Ends it for good.
     fn stop(&mut self, now: Time);
+}
+
+/// The part that all such machines have in common: the latest connection, and what is to be done and told.
+#[derive(Debug)]
+pub(super) struct Attempts<E> {
+    pub(super) now: Time,
+    pub(super) target: Target,
+    pub(super) chance: Rng,
+    latest: Attempt,
+    out: VecDeque<Output<E>>,
+}
+
+impl<E> Attempts<E> {
+    pub(super) fn new(now: Time, target: Target, seed: Seed) -> Self {
+        Self {
+            now,
+            target,
+            chance: Rng::new(seed),
+            latest: Attempt::default(),
+            out: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn pass(&mut self, now: Time) {
+        self.now = self.now.max(now);
+    }
+
+    /// Makes a connection.
+    pub(super) fn connect(&mut self) {
+        self.latest = Attempt(self.latest.0 + 1);
+        self.out.push_back(Output::Connect(self.latest));
+    }
+
+    pub(super) fn write(&mut self, bytes: Vec<u8>) {
+        self.out.push_back(Output::Write(self.latest, bytes.into()));
+    }
+
+    pub(super) fn close(&mut self) {
+        self.out.push_back(Output::Close(self.latest));
+    }
+
+    pub(super) fn tell(&mut self, news: E) {
+        self.out.push_back(Output::Event(news));
+    }
+
+    /// When a pause is over: up to a quarter longer, each time another share of it, so that a server that restarts is not
+    /// asked by all of us at once.
+    pub(super) fn after(&mut self, pause: Duration) -> Time {
+        let share = u32::try_from(self.chance.below(256)).unwrap_or(0);
+        self.now + pause + pause * share / 1024
+    }
+
+    /// The next thing to do or know; `wake` is when time alone changes something.
+    pub(super) fn next(&mut self, wake: Option<Time>) -> Output<E> {
+        self.out.pop_front().unwrap_or(Output::Idle(wake))
+    }
+}
+
+/// What a machine does about its latest connection.
+pub(super) trait Connection {
+    type News;
+
+    fn attempts(&mut self) -> &mut Attempts<Self::News>;
+
+    fn connected(&mut self);
+
+    fn data(&mut self, bytes: &[u8]);
+
+    fn sent(&mut self, _count: usize) {}
+
+    fn closed(&mut self, why: String);
+
+    /// Does what is due.
+    fn expire(&mut self);
+}
+
+/// Tells a machine of something that is outside, if it is about its latest connection.
+pub(super) fn hear(machine: &mut impl Connection, now: Time, input: Input) {
+    let attempts = machine.attempts();
+    attempts.pass(now);
+    let latest = attempts.latest;
+    match input {
+        Input::Connected(attempt) if attempt == latest => machine.connected(),
+        Input::Data(attempt, bytes) if attempt == latest => machine.data(&bytes),
+        Input::Sent(attempt, count) if attempt == latest => machine.sent(count),
+        Input::Closed(attempt, why) if attempt == latest => machine.closed(why),
+        _ => {}
+    }
+    machine.expire();
 }

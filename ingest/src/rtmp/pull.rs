@@ -6,16 +6,15 @@
 //!     │ 10 s              │ 10 s                   │ closed, over, 10 s without a byte
 //!     └───────────────────┴────────────┬───────────┘
 //!                                      ▼
-//!                  Waiting 0.5 s, then 1 s, 2 s ──▶ Connecting
+//!           Waiting 0.5 s, then 1 s, 2 s and a little ──▶ Connecting
 //! any: the fourth failure since it last played for a while, a codec that is not carried, or stop ──▶ Over
 //! ```
 //!
 //! Frames are handed on as they come. Where decoding may begin and whether there is sound, the bridge finds out.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use livepeer_core::rng::{Rng, Seed};
+use livepeer_core::rng::Seed;
 use livepeer_core::{Machine, Time, machine};
 use livepeer_media::flv::{self, Damaged};
 use livepeer_media::frame::{AccessUnit, Audio};
@@ -24,7 +23,7 @@ use rtmp_runtime::handshake::{HANDSHAKE_PACKET_LEN, RTMP_VERSION};
 use rtmp_runtime::message::{UserControl, msg_type};
 
 use super::chunk::Message;
-use super::dial::{self, Attempt, Dial, Input, Target};
+use super::dial::{self, Attempts, Connection, Dial, Input, Target};
 use super::messages::{BadPeer, Messages, object, text};
 
 /// How long it takes to connect, and again until the server plays, at most.
@@ -71,14 +70,10 @@ pub enum Event {
 /// The machine. See the [module](self).
 #[derive(Debug)]
 pub struct Pull {
-    now: Time,
-    target: Target,
+    dial: Attempts<Event>,
     state: State,
-    attempt: Attempt,
     /// Attempts that failed since one played for a while.
     failed: u32,
-    chance: Rng,
-    out: VecDeque<Output>,
 }
 
 #[derive(Debug)]
@@ -131,13 +126,9 @@ impl Pull {
     #[must_use]
     pub fn new(now: Time, target: Target, seed: Seed) -> Self {
         let mut pull = Self {
-            now,
-            target,
+            dial: Attempts::new(now, target, seed),
             state: State::Over,
-            attempt: Attempt::default(),
             failed: 0,
-            chance: Rng::new(seed),
-            out: VecDeque::new(),
         };
         pull.connect();
         pull
@@ -150,58 +141,21 @@ impl Pull {
             State::Talking(talk) => Some(talk.until),
             State::Over => None,
         };
-        self.out.pop_front().unwrap_or(Output::Idle(wake))
+        self.dial.next(wake)
     }
 
     fn connect(&mut self) {
-        self.attempt = self.attempt.next();
-        self.state = State::Connecting(self.now + PATIENCE);
-        self.out.push_back(Output::Connect(self.attempt));
-    }
-
-    fn connected(&mut self) {
-        let mut hello = vec![RTMP_VERSION];
-        // A time and a version, both of which may be zero, and chance.
-        hello.extend([0; 8]);
-        while hello.len() < 1 + HANDSHAKE_PACKET_LEN {
-            hello.extend(self.chance.bytes32());
-        }
-        hello.truncate(1 + HANDSHAKE_PACKET_LEN);
-        self.state = State::Talking(Box::new(Talk {
-            stage: Stage::Handshake,
-            until: self.now + PATIENCE,
-            since: None,
-            messages: Messages::new(),
-            early: Vec::new(),
-            flv: flv::Reader::default(),
-        }));
-        self.out
-            .push_back(Output::Write(self.attempt, hello.into()));
-    }
-
-    fn data(&mut self, bytes: &[u8]) {
-        let State::Talking(talk) = &mut self.state else {
-            return;
-        };
-        let (mut out, mut told) = (Vec::new(), Vec::new());
-        let read = talk.read(self.now, bytes, &self.target, &mut out, &mut told);
-        if !out.is_empty() {
-            self.out.push_back(Output::Write(self.attempt, out.into()));
-        }
-        let told = told.into_iter().map(Output::Event);
-        self.out.extend(told);
-        match read {
-            Ok(()) => {}
-            Err(End::Lost(why)) => self.lost(why),
-            Err(End::Over(why)) => self.over(why),
-        }
+        self.dial.connect();
+        self.state = State::Connecting(self.dial.now + PATIENCE);
     }
 
     /// Gives an attempt up.
     fn lost(&mut self, why: String) {
-        self.out.push_back(Output::Close(self.attempt));
+        self.dial.close();
         if let State::Talking(talk) = &self.state
-            && talk.since.is_some_and(|since| self.now >= since + GOOD)
+            && talk
+                .since
+                .is_some_and(|since| self.dial.now >= since + GOOD)
         {
             self.failed = 0;
         }
@@ -209,27 +163,99 @@ impl Pull {
         if self.failed > MAX_TRIES {
             return self.over(why);
         }
-        let at = self.now + FIRST_PAUSE * (1 << (self.failed - 1));
+        let at = self.dial.after(FIRST_PAUSE * (1 << (self.failed - 1)));
         self.state = State::Waiting(at);
-        self.out.push_back(Output::Event(Event::Lost(why, at)));
+        self.dial.tell(Event::Lost(why, at));
     }
 
     fn over(&mut self, why: String) {
         match std::mem::replace(&mut self.state, State::Over) {
             State::Over => return,
             State::Connecting(_) | State::Talking(_) => {
-                self.out.push_back(Output::Close(self.attempt));
+                self.dial.close();
             }
             State::Waiting(_) => {}
         }
-        self.out.push_back(Output::Event(Event::Over(why)));
+        self.dial.tell(Event::Over(why));
+    }
+}
+
+impl Dial for Pull {
+    type News = Event;
+
+    fn target(&self) -> &Target {
+        &self.dial.target
+    }
+
+    fn hear(&mut self, now: Time, input: Input) {
+        dial::hear(self, now, input);
+    }
+
+    fn stop(&mut self, now: Time) {
+        self.dial.pass(now);
+        self.over("stopped".to_owned());
+    }
+}
+
+impl Connection for Pull {
+    type News = Event;
+
+    fn attempts(&mut self) -> &mut Attempts<Event> {
+        &mut self.dial
+    }
+
+    fn connected(&mut self) {
+        if !matches!(self.state, State::Connecting(_)) {
+            return;
+        }
+        let mut hello = vec![RTMP_VERSION];
+        // A time and a version, both of which may be zero, and chance.
+        hello.extend([0; 8]);
+        while hello.len() < 1 + HANDSHAKE_PACKET_LEN {
+            hello.extend(self.dial.chance.bytes32());
+        }
+        hello.truncate(1 + HANDSHAKE_PACKET_LEN);
+        self.state = State::Talking(Box::new(Talk {
+            stage: Stage::Handshake,
+            until: self.dial.now + PATIENCE,
+            since: None,
+            messages: Messages::new(),
+            early: Vec::new(),
+            flv: flv::Reader::default(),
+        }));
+        self.dial.write(hello);
+    }
+
+    fn data(&mut self, bytes: &[u8]) {
+        let State::Talking(talk) = &mut self.state else {
+            return;
+        };
+        let (mut out, mut told) = (Vec::new(), Vec::new());
+        let read = talk.read(self.dial.now, bytes, &self.dial.target, &mut out, &mut told);
+        if !out.is_empty() {
+            self.dial.write(out);
+        }
+        told.into_iter().for_each(|news| self.dial.tell(news));
+        match read {
+            Ok(()) => {}
+            Err(End::Lost(why)) => self.lost(why),
+            Err(End::Over(why)) => self.over(why),
+        }
+    }
+
+    fn closed(&mut self, why: String) {
+        if matches!(self.state, State::Connecting(_) | State::Talking(_)) {
+            self.lost(why);
+        }
     }
 
     fn expire(&mut self) {
         match &self.state {
-            State::Waiting(at) if self.now >= *at => self.connect(),
-            State::Connecting(at) if self.now >= *at => self.lost("no connection in time".into()),
-            State::Talking(talk) if self.now >= talk.until => {
+            State::Waiting(at) if self.dial.now >= *at => self.connect(),
+            State::Connecting(at) if self.dial.now >= *at => {
+                self.lost("no connection in time".into())
+            }
+            State::Talking(talk) if self.dial.now >= talk.until => {
                 let why = match talk.stage {
                     Stage::Playing => "the server is silent",
                     _ => "the server does not play in time",
@@ -238,40 +264,6 @@ impl Pull {
             }
             _ => {}
         }
-    }
-}
-
-impl Dial for Pull {
-    type News = Event;
-
-    fn target(&self) -> &Target {
-        &self.target
-    }
-
-    fn hear(&mut self, now: Time, input: Input) {
-        self.now = self.now.max(now);
-        let latest = self.attempt;
-        match input {
-            Input::Connected(attempt)
-                if attempt == latest && matches!(self.state, State::Connecting(_)) =>
-            {
-                self.connected();
-            }
-            Input::Data(attempt, bytes) if attempt == latest => self.data(&bytes),
-            Input::Closed(attempt, why)
-                if attempt == latest
-                    && matches!(self.state, State::Connecting(_) | State::Talking(_)) =>
-            {
-                self.lost(why);
-            }
-            _ => {}
-        }
-        self.expire();
-    }
-
-    fn stop(&mut self, now: Time) {
-        self.now = self.now.max(now);
-        self.over("stopped".to_owned());
     }
 }
 

@@ -6,7 +6,7 @@
 //!     │ 10 s              │ 10 s                    │ closed, a fault, 30 s without progress
 //!     └───────────────────┴────────────┬────────────┘
 //!                                      ▼
-//!                      Waiting 5 s, then 10, 20, 40, 60 ──▶ Connecting
+//!                Waiting 5 s, then 10, 20, 40, 60 and a little ──▶ Connecting
 //! any: a refusal of name or application, or stop ──▶ Over
 //! ```
 //!
@@ -17,7 +17,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use livepeer_core::rng::{Rng, Seed};
+use livepeer_core::rng::Seed;
 use livepeer_core::{Machine, Time, machine};
 use livepeer_media::aac;
 use livepeer_media::flv::{Tag, Writer};
@@ -28,7 +28,7 @@ use rtmp_runtime::RtmpError;
 use rtmp_runtime::amf0::Amf0Value;
 use rtmp_runtime::client::{ClientConfig, ClientEvent, ClientSession};
 
-use super::dial::{self, Dial};
+use super::dial::{self, Attempts, Connection, Dial};
 
 pub use super::dial::{Attempt, BadTarget, Input, Target};
 
@@ -96,20 +96,16 @@ pub enum Event {
 /// The machine. See the [module](self).
 #[derive(Debug)]
 pub struct Push {
-    now: Time,
-    target: Target,
+    dial: Attempts<Event>,
     tracks: Tracks,
     sound: Sound,
     state: State,
-    attempt: Attempt,
-    chance: Rng,
     pause: Duration,
     /// Whether the server's wish for a new connection was followed since the last good one.
     followed: bool,
     /// Messages of the server at hand that could not be read.
     unreadable: u32,
     early: Early,
-    out: VecDeque<Output>,
     dropped: u64,
 }
 
@@ -156,18 +152,14 @@ impl Push {
     #[must_use]
     pub fn new(now: Time, target: Target, tracks: Tracks, sound: Sound, seed: Seed) -> Self {
         let mut push = Self {
-            now,
-            target,
+            dial: Attempts::new(now, target, seed),
             tracks,
             sound,
             state: State::Over,
-            attempt: Attempt::default(),
-            chance: Rng::new(seed),
             pause: FIRST_PAUSE,
             followed: false,
             unreadable: 0,
             early: Early::default(),
-            out: VecDeque::new(),
             dropped: 0,
         };
         push.connect();
@@ -189,14 +181,12 @@ impl Push {
 
     /// The next thing to do or know. Call it until it answers [`Output::Idle`].
     pub fn poll_output(&mut self) -> Output {
-        self.out
-            .pop_front()
-            .unwrap_or_else(|| Output::Idle(self.wake()))
+        self.dial.next(self.wake())
     }
 
     /// Takes a picture of the output.
     pub fn video(&mut self, now: Time, unit: &AccessUnit) {
-        self.now = self.now.max(now);
+        self.dial.pass(now);
         let silent = self.is_silent();
         let State::Publishing(publishing) = &mut self.state else {
             if self.is_connected() && (unit.key || !self.early.frames.is_empty()) {
@@ -204,11 +194,11 @@ impl Push {
             }
             return;
         };
-        if unit.key && publishing.has_room(self.now) {
+        if unit.key && publishing.has_room(self.dial.now) {
             publishing.dropping = false;
-        } else if !publishing.has_room(self.now) && !publishing.dropping {
+        } else if !publishing.has_room(self.dial.now) && !publishing.dropping {
             publishing.dropping = true;
-            self.out.push_back(Output::Event(Event::Slow));
+            self.dial.tell(Event::Slow);
         }
         if publishing.dropping {
             self.dropped += u64::from(publishing.begun);
@@ -240,7 +230,7 @@ impl Push {
 
     /// Takes a frame of sound of the output.
     pub fn audio(&mut self, now: Time, audio: &Audio) {
-        self.now = self.now.max(now);
+        self.dial.pass(now);
         let silent = self.is_silent();
         let State::Publishing(publishing) = &mut self.state else {
             if self.is_connected() && !silent && !self.early.frames.is_empty() {
@@ -279,26 +269,11 @@ impl Push {
     }
 
     fn connect(&mut self) {
-        self.attempt = self.attempt.next();
-        self.out.push_back(Output::Connect(self.attempt));
-        self.state = State::Connecting(self.now + PATIENCE);
+        self.dial.connect();
+        self.state = State::Connecting(self.dial.now + PATIENCE);
     }
 
-    fn connected(&mut self) {
-        if !matches!(self.state, State::Connecting(_)) {
-            return;
-        }
-        let mut config = ClientConfig::default();
-        config.app = self.target.app.clone();
-        config.stream_key = self.target.name.clone();
-        config.tc_url = Some(self.target.application());
-        let mut session = Box::new(ClientSession::new(config));
-        self.unreadable = 0;
-        self.write(session.start());
-        self.state = State::Greeting(self.now + PATIENCE, session);
-    }
-
-    fn data(&mut self, bytes: &[u8]) {
+    fn read(&mut self, bytes: &[u8]) {
         // Byte by byte, for servers say little: at a message that it cannot read, the crate forgets what it wanted to
         // answer to those before in the same bytes. The message itself is behind it then.
         for byte in bytes.chunks(1) {
@@ -336,10 +311,9 @@ impl Push {
     fn write(&mut self, bytes: Vec<u8>) {
         if let State::Publishing(publishing) = &mut self.state {
             publishing.queued += bytes.len();
-            publishing.queue.push_back((self.now, bytes.len()));
+            publishing.queue.push_back((self.dial.now, bytes.len()));
         }
-        self.out
-            .push_back(Output::Write(self.attempt, bytes.into()));
+        self.dial.write(bytes);
     }
 
     fn publishing(&mut self) {
@@ -347,7 +321,7 @@ impl Push {
             State::Greeting(_, session) => {
                 self.state = State::Publishing(Box::new(Publishing {
                     session: *session,
-                    since: self.now,
+                    since: self.dial.now,
                     writer: Writer::default(),
                     begun: false,
                     silence: None,
@@ -355,11 +329,11 @@ impl Push {
                     queue: VecDeque::new(),
                     queued: 0,
                 }));
-                self.out.push_back(Output::Event(Event::Publishing));
+                self.dial.tell(Event::Publishing);
                 for frame in std::mem::take(&mut self.early).frames {
                     match frame {
-                        Frame::Video(unit) => self.video(self.now, &unit),
-                        Frame::Audio(audio) => self.audio(self.now, &audio),
+                        Frame::Video(unit) => self.video(self.dial.now, &unit),
+                        Frame::Audio(audio) => self.audio(self.dial.now, &audio),
                     }
                 }
             }
@@ -371,7 +345,7 @@ impl Push {
         let why = format!("{code}: {}", short(description));
         if code == RECONNECT && !self.followed {
             self.followed = true;
-            self.out.push_back(Output::Close(self.attempt));
+            self.dial.close();
             self.connect();
         } else if FINAL.contains(&code) {
             self.over(&why);
@@ -398,50 +372,33 @@ impl Push {
 
     /// Closes the connection, and makes another one after a pause.
     fn lost(&mut self, why: &str) {
-        self.out.push_back(Output::Close(self.attempt));
+        self.dial.close();
         self.wait(why);
     }
 
     fn wait(&mut self, why: &str) {
         if let State::Publishing(publishing) = &self.state
-            && self.now >= publishing.since + GOOD
+            && self.dial.now >= publishing.since + GOOD
         {
             self.pause = FIRST_PAUSE;
             self.followed = false;
         }
         self.early = Early::default();
-        // A little later, and each push at another time: a server that restarts is not asked by all of them at once.
-        let share = u32::try_from(self.chance.below(256)).unwrap_or(0);
-        let again = self.now + self.pause + self.pause * share / 1024;
+        let again = self.dial.after(self.pause);
         self.pause = (2 * self.pause).min(LONGEST_PAUSE);
         self.state = State::Waiting(again);
-        self.out
-            .push_back(Output::Event(Event::Lost(short(why).to_owned(), again)));
+        self.dial.tell(Event::Lost(short(why).to_owned(), again));
     }
 
     fn over(&mut self, why: &str) {
         match self.state {
             State::Over => return,
             State::Waiting(_) => {}
-            _ => self.out.push_back(Output::Close(self.attempt)),
+            _ => self.dial.close(),
         }
         self.early = Early::default();
         self.state = State::Over;
-        self.out
-            .push_back(Output::Event(Event::Over(why.to_owned())));
-    }
-
-    fn expire(&mut self) {
-        if self.wake().is_none_or(|wake| wake > self.now) {
-            return;
-        }
-        match &self.state {
-            State::Waiting(_) => self.connect(),
-            State::Connecting(_) => self.lost("no connection in time"),
-            State::Greeting(..) => self.lost("no answer to publish in time"),
-            State::Publishing(_) => self.lost("the server takes nothing"),
-            State::Over => {}
-        }
+        self.dial.tell(Event::Over(why.to_owned()));
     }
 
     fn wake(&self) -> Option<Time> {
@@ -459,31 +416,67 @@ impl Dial for Push {
     type News = Event;
 
     fn target(&self) -> &Target {
-        &self.target
+        &self.dial.target
     }
 
     fn hear(&mut self, now: Time, input: Input) {
-        self.now = self.now.max(now);
-        let latest = self.attempt;
-        match input {
-            Input::Connected(attempt) if attempt == latest => self.connected(),
-            Input::Data(attempt, bytes) if attempt == latest => self.data(&bytes),
-            Input::Sent(attempt, count) if attempt == latest => {
-                if let State::Publishing(publishing) = &mut self.state {
-                    publishing.sent(count);
-                }
-            }
-            Input::Closed(attempt, why) if attempt == latest && self.is_connected() => {
-                self.wait(&why)
-            }
-            _ => {}
-        }
-        self.expire();
+        dial::hear(self, now, input);
     }
 
     fn stop(&mut self, now: Time) {
-        self.now = self.now.max(now);
+        self.dial.pass(now);
         self.over("stopped");
+    }
+}
+
+impl Connection for Push {
+    type News = Event;
+
+    fn attempts(&mut self) -> &mut Attempts<Event> {
+        &mut self.dial
+    }
+
+    fn connected(&mut self) {
+        if !matches!(self.state, State::Connecting(_)) {
+            return;
+        }
+        let mut config = ClientConfig::default();
+        config.app = self.dial.target.app.clone();
+        config.stream_key = self.dial.target.name.clone();
+        config.tc_url = Some(self.dial.target.application());
+        let mut session = Box::new(ClientSession::new(config));
+        self.unreadable = 0;
+        self.write(session.start());
+        self.state = State::Greeting(self.dial.now + PATIENCE, session);
+    }
+
+    fn data(&mut self, bytes: &[u8]) {
+        self.read(bytes);
+    }
+
+    fn sent(&mut self, count: usize) {
+        if let State::Publishing(publishing) = &mut self.state {
+            publishing.sent(count);
+        }
+    }
+
+    fn closed(&mut self, why: String) {
+        if self.is_connected() {
+            self.wait(&why);
+        }
+    }
+
+    fn expire(&mut self) {
+        if self.wake().is_none_or(|wake| wake > self.dial.now) {
+            return;
+        }
+        match &self.state {
+            State::Waiting(_) => self.connect(),
+            State::Connecting(_) => self.lost("no connection in time"),
+            State::Greeting(..) => self.lost("no answer to publish in time"),
+            State::Publishing(_) => self.lost("the server takes nothing"),
+            State::Over => {}
+        }
     }
 }
 

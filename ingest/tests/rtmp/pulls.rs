@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use livepeer_core::Time;
-use livepeer_core::rng::Rng;
+use livepeer_core::rng::{Rng, Seed};
 use livepeer_ingest::rtmp::dial::{Attempt, Dial as _, Input};
 use livepeer_ingest::rtmp::pull::{
     Event, FIRST_PAUSE, GOOD, MAX_TRIES, Output, PATIENCE, Pull, SILENCE,
@@ -170,12 +170,16 @@ struct Pulling {
 }
 
 impl Pulling {
-    fn new(mut servers: Vec<Server>) -> Self {
+    fn new(servers: Vec<Server>) -> Self {
+        Self::seeded(servers, [7; 32])
+    }
+
+    fn seeded(mut servers: Vec<Server>, seed: Seed) -> Self {
         servers.reverse();
         let now = Time::from_secs(1_000);
         let target = Target::parse("rtmp://10.0.0.9/ai/cam1?a=b").unwrap();
         let mut pulling = Self {
-            pull: Pull::new(now, target, [7; 32]),
+            pull: Pull::new(now, target, seed),
             now,
             servers,
             link: None,
@@ -248,6 +252,15 @@ impl Pulling {
         }
     }
 
+    /// When it connected again, or will.
+    fn again(&self) -> Vec<Time> {
+        let again = self.events.iter().filter_map(|event| match event {
+            Event::Lost(_, at) => Some(*at),
+            _ => None,
+        });
+        again.collect()
+    }
+
     fn lost(&self) -> Vec<&str> {
         let why = self.events.iter().filter_map(|event| match event {
             Event::Lost(why, _) | Event::Over(why) => Some(why.as_str()),
@@ -310,12 +323,24 @@ fn a_server_that_is_not_there_is_asked_so_often_and_no_more() {
     assert_eq!(pulling.attempts, 1 + MAX_TRIES as usize);
     assert_eq!(pulling.lost(), ["connection refused"; 4]);
     assert!(matches!(pulling.events.last(), Some(Event::Over(_))));
-    let pauses = pulling.events.iter().filter_map(|event| match event {
-        Event::Lost(_, at) => Some(at.since(began)),
-        _ => None,
-    });
-    let pauses: Vec<_> = pauses.collect();
-    assert_eq!(pauses, [FIRST_PAUSE, FIRST_PAUSE * 3, FIRST_PAUSE * 7]);
+    let again = pulling.again();
+    assert_eq!(again.len(), 3);
+    let mut before = began;
+    for (at, times) in again.iter().zip([1, 2, 4]) {
+        let (waits, pause) = (at.since(before), FIRST_PAUSE * times);
+        assert!(waits >= pause && waits <= pause + pause / 4, "{waits:?}");
+        before = *at;
+    }
+    // Media spec 8, row 60: not all of us ask at one time.
+    let mut other = Pulling::seeded(Vec::new(), [8; 32]);
+    other.pass(Duration::from_secs(60));
+    assert!(
+        other
+            .again()
+            .iter()
+            .zip(&again)
+            .all(|(one, two)| one != two)
+    );
 }
 
 #[test]
@@ -330,9 +355,9 @@ fn a_stream_that_was_there_is_looked_for_anew() {
             .write(&UserControl::StreamEof(1).to_message())
             .unwrap()
     });
-    pulling.pass(FIRST_PAUSE);
+    pulling.pass(2 * FIRST_PAUSE);
     pulling.server(|server| server.picture(0, true));
-    pulling.pass(SILENCE + FIRST_PAUSE);
+    pulling.pass(SILENCE + 2 * FIRST_PAUSE);
     let wanted = ["the stream is over at the server", "the server is silent"];
     assert_eq!(pulling.lost(), wanted);
     let playing = pulling
