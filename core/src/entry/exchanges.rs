@@ -37,6 +37,11 @@ impl Entry {
             };
             self.end(id, why);
         }
+        if self.shutdown.is_some_and(|down| down.ends <= now) {
+            while let Some(id) = self.streams.keys().next().copied() {
+                self.end(id, Why::Closing);
+            }
+        }
         let out = &mut self.out;
         let late = self.asking.iter_mut();
         let late: Vec<_> = late
@@ -188,7 +193,9 @@ impl Entry {
         let kicks = self.kicks.iter().filter_map(Exchange::wake);
         let beat = self.beat.as_ref().and_then(Exchange::wake);
         let due = self.due.first().map(|(at, _)| *at);
+        let shutdown = self.shutdown.filter(|_| !self.streams.is_empty());
         let others = [
+            shutdown.map(|down| down.ends),
             beat,
             self.next_beat,
             self.next_measure,

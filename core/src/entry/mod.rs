@@ -29,6 +29,7 @@
 //! | announced | its media are fetched at the media server | Searching, Running | - |
 //! | waiting | time is over | over | Stop |
 //! | Searching, Running | nobody took the job, or it failed | over | Stop, Kick, Settled |
+//! | any | we shut down: that is told; when the time for it is over | over | Stop, Kick |
 //! | over | - | - | status for [`REMEMBERED`], unless it was taken over |
 //!
 //! Statuses and events are told as jobs spec 3.5 has them: to whoever asks, as [`Event::Report`], and to the operator's
@@ -69,7 +70,7 @@ use crate::time::Time;
 use crate::wire::Params;
 use crate::wire::entry::{
     GatewayStatus, JobQuery, OutputName, Refusal, StreamName, TraceKind, basic_credentials,
-    error_event, params_event,
+    draining_event, error_event, params_event,
 };
 
 const KICK: Bounds = Bounds {
@@ -102,7 +103,16 @@ pub struct Entry {
     /// When to look how the media of senders arrive.
     next_measure: Option<Time>,
     news: News,
-    closing: bool,
+    shutdown: Option<Shutdown>,
+}
+
+/// A shutdown that was begun.
+#[derive(Clone, Copy, Debug)]
+struct Shutdown {
+    /// From then on no new stream is taken in.
+    closes: Time,
+    /// Streams that are left are ended then.
+    ends: Time,
 }
 
 impl Entry {
@@ -128,7 +138,7 @@ impl Entry {
             beat: None,
             next_measure: None,
             news,
-            closing: false,
+            shutdown: None,
         }
     }
 
@@ -189,7 +199,10 @@ impl Entry {
     /// Reads what a sender wants, as far as that needs nobody else.
     fn hear(&self, publish: &Publish) -> Result<JobQuery, Denied> {
         let is_new = !self.names.contains_key(&publish.name);
-        let no_room = self.closing || self.streams.len() >= self.config.max_streams;
+        if is_new && self.is_closing() {
+            return Err(Denied::Closing);
+        }
+        let no_room = self.streams.len() >= self.config.max_streams;
         if (is_new && no_room) || self.asking.len() >= MAX_ASKING {
             return Err(Denied::Full);
         }
@@ -272,14 +285,17 @@ impl Entry {
             if self.streams[&older].goes_on_with(&publish.way, &job) {
                 return self.go_on(id, older, job);
             }
-            if self.closing {
-                // Its stream would be a new one.
+        }
+        // Its stream would be a new one. We may have begun to shut down while it asked, or others were let in.
+        if self.is_closing() {
+            return self.refuse(id, &publish.way, Denied::Closing);
+        }
+        match older {
+            Some(older) => self.end(older, Why::TakenOver),
+            None if self.streams.len() >= self.config.max_streams => {
                 return self.refuse(id, &publish.way, Denied::Full);
             }
-            self.end(older, Why::TakenOver);
-        } else if self.closing || self.streams.len() >= self.config.max_streams {
-            // Others were let in while it asked, or we began to shut down.
-            return self.refuse(id, &publish.way, Denied::Full);
+            None => {}
         }
         let stream_id = StreamId(self.mint());
         let announced = matches!(publish.way, Way::Hook(_));
@@ -330,6 +346,7 @@ impl Entry {
         if let Some(source) = source {
             self.out.event(Event::Pull(stream_id, source));
         }
+        self.tell_shutdown(stream_id);
     }
 
     /// Tells that the media of an announced stream come, which are fetched at its media server: they have a sender of
@@ -466,18 +483,33 @@ impl Entry {
         named.or_else(|| of_id().map(|(id, _)| *id))
     }
 
-    /// Takes in no new stream any more. Those that there are go on, with a sender that comes back, too.
-    pub fn close(&mut self, now: Time) {
+    /// Begins to shut down, which is told of every stream, so that its publisher goes elsewhere in time. No new stream is
+    /// taken in from `closes` on. Those that there are go on, with a sender that comes back, too, until `ends`.
+    pub fn drain(&mut self, now: Time, closes: Time, ends: Time) {
+        self.shutdown = Some(Shutdown { closes, ends });
         self.advance(now);
-        self.closing = true;
+        let all: Vec<_> = self.streams.keys().copied().collect();
+        for id in all {
+            self.tell_shutdown(id);
+        }
     }
 
-    /// Ends all streams.
+    /// Ends all streams, and takes in no others.
     pub fn stop_all(&mut self, now: Time) {
+        let (closes, ends) = (self.now.max(now), self.now.max(now));
+        self.shutdown = Some(Shutdown { closes, ends });
         self.advance(now);
-        self.closing = true;
-        while let Some(id) = self.streams.keys().next().copied() {
-            self.end(id, Why::Closing);
+    }
+
+    fn is_closing(&self) -> bool {
+        self.shutdown.is_some_and(|down| down.closes <= self.now)
+    }
+
+    /// Tells the publisher of a stream that we shut down, if we do.
+    fn tell_shutdown(&mut self, id: StreamId) {
+        if let (Some(down), Some(stream)) = (self.shutdown, self.streams.get(&id)) {
+            let event = draining_event(&stream.context(), self.now, down.ends);
+            self.report("ai_stream_events", event);
         }
     }
 

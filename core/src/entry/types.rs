@@ -121,8 +121,10 @@ pub enum Denied {
     Taken,
     /// The parameters of the job are no JSON object, or its query is broken.
     BadParams,
-    /// There is no room, or we are shutting down.
+    /// There is no room.
     Full,
+    /// We are shutting down.
+    Closing,
     /// Another instance takes it, at that URL.
     Elsewhere(String),
     /// No verdict: we could not find out.
@@ -138,7 +140,7 @@ impl Denied {
             Self::Forbidden => 403,
             Self::Taken => 409,
             Self::BadParams => 400,
-            Self::Full | Self::Failed => 503,
+            Self::Full | Self::Closing | Self::Failed => 503,
             Self::Elsewhere(_) => 307,
         }
     }

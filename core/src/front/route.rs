@@ -267,7 +267,7 @@ impl Route {
                 | Self::Edits
                 | Self::Transcriptions
                 | Self::Speech
-                | Self::Live(Live::Start | Live::SmokeTest | Live::Door(Door::Whip))
+                | Self::Live(Live::Start | Live::SmokeTest)
                 | Self::Container
                 | Self::App
         )

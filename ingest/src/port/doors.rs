@@ -48,6 +48,9 @@ fn refusal(denied: &Denied) -> Response {
         Denied::Taken => plain(409, "another sender uses this name"),
         Denied::BadParams => plain(400, "Invalid model params"),
         Denied::Full => plain(503, "no room for another stream").header("retry-after", "5"),
+        Denied::Closing => {
+            plain(503, "this instance is shutting down; try again").header("retry-after", "5")
+        }
         Denied::Elsewhere(url) => {
             plain(307, "another instance takes this stream").header("location", url)
         }

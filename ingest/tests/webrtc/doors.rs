@@ -90,6 +90,7 @@ fn whoever_is_not_let_in_hears_why() {
         (Denied::Taken, 409),
         (Denied::BadParams, 400),
         (Denied::Full, 503),
+        (Denied::Closing, 503),
         (Denied::Elsewhere("https://other.example/x".to_owned()), 307),
         (Denied::Failed, 503),
     ] {

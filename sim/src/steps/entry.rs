@@ -40,8 +40,8 @@ pub enum Step {
     Fail(u8),
     /// The settings change.
     Change(u8),
-    /// The gateway shuts down.
-    Close(bool),
+    /// The gateway shuts down: how long it takes in streams, and how long those go on then.
+    Close(u8, u8),
     /// Time passes: so many tens of milliseconds, squared.
     Pass(u8),
 }
@@ -57,7 +57,7 @@ impl Step {
             12..=15 => Self::Job(reel.byte(), reel.byte()),
             16..=19 => Self::Answer(reel.byte(), reel.byte()),
             20 => Self::Fail(reel.byte()),
-            21 if reel.below(8) == 0 => Self::Close(reel.below(2) == 0),
+            21 if reel.below(8) == 0 => Self::Close(reel.below(3) * 40, reel.below(2) * 200),
             21 => Self::Change(reel.byte()),
             22 => Self::Pass(reel.byte()),
             _ => Self::Pass(reel.below(30)),
@@ -101,7 +101,8 @@ pub struct Player {
     /// Updates that are sent, and that nobody was told of.
     updates: BTreeSet<UpdateId>,
     open: BTreeMap<EffectId, String>,
-    closing: bool,
+    /// From then on it takes in no new streams.
+    closes: Option<Time>,
     seen: BTreeMap<String, u32>,
 }
 
@@ -146,7 +147,7 @@ impl Player {
             names: BTreeMap::new(),
             updates: BTreeSet::new(),
             open: BTreeMap::new(),
-            closing: false,
+            closes: None,
             seen: BTreeMap::new(),
         }
     }
@@ -193,11 +194,14 @@ impl Player {
                 let config = Arc::new(self.config.clone());
                 self.entry.set_config(self.now, config);
             }
-            Step::Close(all) => {
-                self.closing = true;
-                self.entry.close(self.now);
-                if *all {
+            Step::Close(grace, time) => {
+                let seconds = |tens: u8| Duration::from_secs(u64::from(tens) / 8);
+                let closes = self.now + seconds(*grace);
+                self.closes = Some(closes);
+                if *grace == 0 && *time == 0 {
                     self.entry.stop_all(self.now);
+                } else {
+                    self.entry.drain(self.now, closes, closes + seconds(*time));
                 }
             }
             Step::Pass(tens) => {
@@ -406,7 +410,8 @@ impl Driven for Player {
                 goes_on,
             } => {
                 self.note(if goes_on { "goes on" } else { "Admit" });
-                assert!(!self.closing || goes_on, "a new stream while it shuts down");
+                let closed = self.closes.is_some_and(|at| at <= self.now);
+                assert!(!closed || goes_on, "a new stream while it shuts down");
                 let knocked = self.senders.get_mut(&sender);
                 let knocked = knocked.expect("it knocked, and did not leave");
                 assert!(knocked.stream.replace(stream).is_none(), "let in once");

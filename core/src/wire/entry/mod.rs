@@ -15,8 +15,8 @@ pub use self::hook::{MAX_QUERY_BYTES, MediaSource, SourceKind, StartHook};
 pub use self::name::{BadStreamName, MAX_NAME_BYTES, OutputName, Publication, StreamName};
 pub use self::query::{BadEscape, JobQuery};
 pub use self::report::{
-    GatewayStatus, IngestMetrics, TraceContext, TraceKind, TrackMetrics, batch, envelope,
-    error_event, ingest_metrics_event, params_event,
+    GatewayStatus, IngestMetrics, TraceContext, TraceKind, TrackMetrics, batch, draining_event,
+    envelope, error_event, ingest_metrics_event, params_event,
 };
 pub use self::requests::{
     DEFAULT_SMOKE_TEST, MAX_SMOKE_TEST, SmokeTest, basic_credentials, heartbeat, read_heartbeat,

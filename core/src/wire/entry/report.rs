@@ -351,6 +351,21 @@ pub fn error_event(about: &TraceContext<'_>, message: &str) -> String {
     .to_string()
 }
 
+/// An event for the queue `ai_stream_events`: the gateway shuts down, and ends the stream at `ends` at the latest.
+#[must_use]
+pub fn draining_event(about: &TraceContext<'_>, now: Time, ends: Time) -> String {
+    json!({
+        "type": "instance.draining",
+        "timestamp": millis(now),
+        "request_id": about.request_id,
+        "stream_id": about.stream_id,
+        "pipeline_id": about.pipeline_id,
+        "pipeline": about.pipeline,
+        "ends": millis(ends),
+    })
+    .to_string()
+}
+
 /// An event for the queue `stream_ingest_metrics`: how an input arrives.
 #[must_use]
 pub fn ingest_metrics_event(

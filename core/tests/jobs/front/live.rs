@@ -267,19 +267,27 @@ fn a_shell_that_says_nothing_is_not_waited_for() {
 }
 
 #[test]
-fn a_shutdown_takes_no_new_senders_and_lets_sessions_end() {
+fn a_shutdown_takes_no_new_streams_and_senders_of_old_ones_reach_the_shell() {
     let mut door = door();
     door.tell(|front, now| front.drain(now));
     door.pass(Duration::from_secs(5));
-    let late = door.post(&format!("{LIVE}/cam1/whip"), "v=0");
-    assert_eq!(
-        door.seen[&late].text(),
-        "This instance is shutting down; try again.\n"
-    );
+    for (method, path) in [(Method::Post, "cam1/start"), (Method::Put, "smoketest")] {
+        let late = door.send(request(method, &format!("{LIVE}/{path}")), "");
+        let seen = &door.seen[&late];
+        let text = "This instance is shutting down; try again.\n";
+        assert_eq!((seen.status, seen.text()), (503, text));
+    }
     assert!(matches!(door.others.pop(), Some(Event::Drained)));
-    door.send(request(Method::Delete, &format!("{LIVE}/cam1/whip/0a")), "");
-    let (_, call) = called(&mut door);
-    assert!(matches!(call, Call::Whip(..)));
+    // A sender that comes back goes on with its stream, which the shell knows; and sessions end.
+    for (method, path) in [
+        (Method::Post, "cam1/whip"),
+        (Method::Options, "cam1/whip"),
+        (Method::Delete, "cam1/whip/0a"),
+    ] {
+        door.send(request(method, &format!("{LIVE}/{path}")), "v=0");
+        let (_, call) = called(&mut door);
+        assert!(matches!(call, Call::Whip(..)));
+    }
 }
 
 #[test]

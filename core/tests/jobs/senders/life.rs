@@ -184,25 +184,53 @@ fn media_joins_the_stream_that_a_media_server_announced() {
 }
 
 #[test]
-fn a_shutdown_lets_nobody_in_and_ends_what_is_left() {
+fn a_shutdown_is_told_lets_nobody_in_and_ends_what_is_left() {
     let mut desk = Desk::new();
-    let (sender, stream) = desk.whip("cam1", "");
-    desk.tell(|entry, now| entry.close(now));
-    let late = desk.publish(by(Way::Whip, "cam2", ""));
-    assert_eq!(desk.refused(late), Some(&Denied::Full));
-    assert_eq!(desk.entry.len(), 1, "what runs goes on");
+    let (sender, stream) = desk.whip("cam1", "streamId=s1");
+    let (began, grace, time) = (desk.now, Duration::from_secs(5), Duration::from_secs(600));
+    let ends = began + grace + time;
+    desk.tell(|entry, now| entry.drain(now, now + grace, ends));
+    assert_eq!(desk.shutdowns(), [("s1".to_owned(), ends)]);
+    desk.pass(grace - Duration::from_millis(1));
+    let (_, second) = desk.whip("cam3", "");
+    assert_eq!(desk.shutdowns()[1..], [("cam3".to_owned(), ends)]);
+    desk.pass(Duration::from_millis(1));
+    for way in [Way::Whip, Way::Rtmp] {
+        let late = desk.publish(by(way, "cam2", ""));
+        assert_eq!(desk.refused(late), Some(&Denied::Closing));
+    }
+    let hook = desk.publish(announced("cam2", "source_id=a&source_type=rtmpConn"));
+    assert_eq!(desk.refused(hook), Some(&Denied::Closing));
+    assert_eq!(desk.entry.len(), 2, "what runs goes on");
     let other = desk.publish(by(Way::Whip, "cam1", "pipeline=other"));
     assert_eq!(
         desk.refused(other),
-        Some(&Denied::Full),
+        Some(&Denied::Closing),
         "other work is new"
     );
     desk.tell(|entry, now| entry.left(now, sender, Left::Lost));
-    let back = desk.publish(by(Way::Whip, "cam1", ""));
+    let back = desk.publish(by(Way::Whip, "cam1", "streamId=s1"));
     assert_eq!(desk.admitted(back), stream, "a sender may come back");
+    desk.pass(time - Duration::from_millis(1));
+    assert_eq!(desk.stopped(), []);
+    desk.pass(Duration::from_millis(1));
+    assert_eq!(
+        desk.stopped(),
+        [(stream, Why::Closing), (second, Why::Closing)]
+    );
+    assert!(desk.kicked().contains(&back));
+    assert_eq!(desk.shutdowns().len(), 2, "each is told once");
+}
+
+#[test]
+fn a_shutdown_at_once_ends_all_streams() {
+    let mut desk = Desk::new();
+    let (sender, stream) = desk.whip("cam1", "");
     desk.tell(Entry::stop_all);
     assert_eq!(desk.stopped(), [(stream, Why::Closing)]);
-    assert_eq!(desk.kicked(), [back]);
+    assert_eq!(desk.kicked(), [sender]);
+    let late = desk.publish(by(Way::Whip, "cam1", ""));
+    assert_eq!(desk.refused(late), Some(&Denied::Closing));
 }
 
 #[test]

@@ -106,6 +106,21 @@ impl Desk {
         kicked.collect()
     }
 
+    /// The streams whose publishers were told of a shutdown, and when it ends them.
+    fn shutdowns(&self) -> Vec<(String, Time)> {
+        let told = self.reports.iter().filter(|(queue, event)| {
+            queue == "ai_stream_events" && event["type"] == "instance.draining"
+        });
+        let told = told.map(|(_, event)| {
+            let stream = event["stream_id"].as_str().expect("a name").to_owned();
+            (
+                stream,
+                Time::from_millis(event["ends"].as_u64().expect("a time")),
+            )
+        });
+        told.collect()
+    }
+
     fn settled(&self) -> Vec<SenderId> {
         let settled = self.said.iter().filter_map(|event| match event {
             Event::Settled(id) => Some(*id),

@@ -309,10 +309,10 @@ async fn end<R: Runtime>(
     front.with(Front::drain);
     // Balancers and senders that know of nothing yet are served so long.
     let taken = driver.now() + wiring.config().settings.front.drain_grace;
+    live.drain(taken, taken + drain.live);
     let working = future::or(wiring.drained(), sleep_until(driver, taken + drain.work));
     let showing = async {
         sleep_until(driver, taken).await;
-        live.close();
         future::or(live.drained(), sleep_until(driver, taken + drain.live)).await;
     };
     future::zip(working, showing).await;

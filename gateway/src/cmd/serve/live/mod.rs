@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex};
 
 use async_channel::{Receiver, Sender};
 use futures_lite::future;
+use livepeer_core::Time;
 use livepeer_core::entry::{
     Denied, Entry, Event, Notice, Publish, SenderId, StreamId, UpdateId, Updated, Way, Why,
 };
@@ -158,9 +159,9 @@ impl<R: Runtime> Live<R> {
         }
     }
 
-    /// Takes in no sender of another stream any more.
-    pub(super) fn close(&self) {
-        self.entry.with(Entry::close);
+    /// Takes in no sender of another stream from `closes` on, and ends all streams at `ends`.
+    pub(super) fn drain(&self, closes: Time, ends: Time) {
+        self.entry.with(|entry, now| entry.drain(now, closes, ends));
     }
 
     /// Waits until no stream is left.
@@ -512,6 +513,7 @@ const fn denied_words(denied: &Denied) -> &'static str {
         Denied::Taken => "another sender uses this name",
         Denied::BadParams => "Invalid model params",
         Denied::Full => "no room for another stream",
+        Denied::Closing => "this instance is shutting down; try again",
         Denied::Elsewhere(_) => "another instance takes this stream",
         Denied::Failed => "whether you may send could not be found out in time",
     }
