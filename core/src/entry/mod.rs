@@ -281,10 +281,10 @@ impl Entry {
     /// Gives a sender the name that it wants.
     fn admit(&mut self, id: SenderId, publish: Publish, job: JobQuery, request_id: String) {
         let older = self.names.get(&publish.name).copied();
-        if let Some(older) = older {
-            if self.streams[&older].goes_on_with(&publish.way, &job) {
-                return self.go_on(id, older, job);
-            }
+        if let Some(older) = older
+            && self.streams[&older].goes_on_with(&publish.way, &job)
+        {
+            return self.go_on(id, older, job);
         }
         // Its stream would be a new one. We may have begun to shut down while it asked, or others were let in.
         if self.is_closing() {

@@ -123,7 +123,7 @@ pub enum Denied {
     BadParams,
     /// There is no room.
     Full,
-    /// We are shutting down.
+    /// The gateway shuts down.
     Closing,
     /// Another instance takes it, at that URL.
     Elsewhere(String),

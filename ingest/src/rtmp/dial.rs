@@ -194,7 +194,7 @@ impl<E> Attempts<E> {
     }
 }
 
-/// What a machine does about its latest connection.
+/// The steps that a machine takes about its latest connection.
 pub(super) trait Connection {
     type News;
 
