@@ -45,6 +45,18 @@ impl OutBody {
     }
 }
 
+/// At most this many bytes are copied out of the buffer that they were read into.
+const SMALL: usize = 2 << 10;
+
+/// A piece of a peer's body as a machine may keep it. A small one is copied, or it would hold the whole buffer that it
+/// came in, and its connection would take another to go on reading.
+pub(super) fn piece(data: Bytes) -> Bytes {
+    match data.len() <= SMALL {
+        true => Bytes::copy_from_slice(&data),
+        false => data,
+    }
+}
+
 impl Body for OutBody {
     type Data = Bytes;
     type Error = Aborted;

@@ -17,7 +17,7 @@ use livepeer_core::http::Url;
 use livepeer_core::http::{Body, Fault, Headers, In, Protocol, Request, Trust};
 use rustls::RootCertStore;
 
-use super::body::{OutBody, Sending};
+use super::body::{OutBody, Sending, piece};
 use super::connect::connect;
 use super::io::{Heard, Rewound};
 use super::pool::{Http1, Http2, Key, Pool};
@@ -484,7 +484,7 @@ impl<'a, R: Runtime> Talk<'a, R> {
                 match std::task::ready!(Pin::new(&mut body).poll_frame(cx)) {
                     Some(Ok(frame)) => match frame.into_data() {
                         Ok(data) if data.is_empty() => {}
-                        Ok(data) => self.exchange.feed(In::Data(data)),
+                        Ok(data) => self.exchange.feed(In::Data(piece(data))),
                         Err(frame) => {
                             if let Ok(fields) = frame.into_trailers() {
                                 trailers = convert::headers(&fields);

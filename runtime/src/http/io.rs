@@ -415,7 +415,14 @@ impl<S: Read + Unpin> Read for Rewound<S> {
         let n = buf.remaining().min(self.ahead.len());
         buf.put_slice(&self.ahead[..n]);
         self.ahead.advance(n);
-        Poll::Ready(Ok(()))
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        // What follows goes along: hyper reads a head that comes in two parts twice, and takes another buffer for it.
+        match Pin::new(&mut self.stream).poll_read(cx, buf) {
+            Poll::Pending => Poll::Ready(Ok(())),
+            read => read,
+        }
     }
 }
 

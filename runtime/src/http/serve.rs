@@ -15,7 +15,7 @@ use livepeer_core::http::{self, Body, Fault, Headers, In, SWITCHING};
 use tracing::{debug, warn};
 
 use super::accept::{Pulse, Running};
-use super::body::{Aborted, OutBody};
+use super::body::{Aborted, OutBody, piece};
 use super::convert;
 use super::tunnel::{self, Side};
 use super::unread::Unread;
@@ -177,7 +177,7 @@ impl<R: Runtime> Future for Serve<R> {
                 }
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) if data.is_empty() => {}
-                    Ok(data) => exchange.feed(In::Data(data)),
+                    Ok(data) => exchange.feed(In::Data(piece(data))),
                     Err(frame) => {
                         if let Ok(fields) = frame.into_trailers() {
                             this.trailers = convert::headers(&fields);
