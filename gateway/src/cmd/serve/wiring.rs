@@ -325,16 +325,27 @@ impl<R: Runtime> Wiring<R> {
 
     /// One request's work, from its file to its last word.
     async fn work(self: Arc<Self>, id: RequestId, work: Box<Work>, steered: Receiver<Pace>) {
+        // In a box of its own, which is gone once the job has begun: an answer may last long.
+        if let Some(job) = Box::pin(self.begin(id, work)).await {
+            self.carry(id, job, &steered).await;
+        }
+        lock(&self.running).remove(&id);
+    }
+
+    /// Begins the job of a request; tells the front door if it cannot.
+    async fn begin(&self, id: RequestId, work: Box<Work>) -> Option<BatchJob<R>> {
         let Work {
             mut request,
             preferences,
             ..
         } = *work;
-        if let Err(bad) = self.measure(id, &mut request).await {
+        let refuse = |bad: &BadRequest| {
             self.front
-                .with(|front, now| front.refuse_work(now, id, &bad));
-            lock(&self.running).remove(&id);
-            return;
+                .with(|front, now| front.refuse_work(now, id, bad));
+        };
+        if let Err(bad) = self.measure(id, &mut request).await {
+            refuse(&bad);
+            return None;
         }
         let (pipeline, model) = (request.pipeline(), request.model().to_owned());
         let job = match self.submission(request, preferences) {
@@ -348,19 +359,16 @@ impl<R: Runtime> Wiring<R> {
             Ok(job) => {
                 let now = self.gateway.driver().now();
                 lock(&self.used).began(pipeline, &model, now);
-                self.carry(id, job, &steered).await;
+                return Some(job);
             }
-            Err(Error::Request(bad)) => {
-                self.front
-                    .with(|front, now| front.refuse_work(now, id, &bad));
-            }
+            Err(Error::Request(bad)) => refuse(&bad),
             Err(error) => {
                 warn!(%id, %error, "a job did not begin");
                 self.front
                     .with(|front, now| front.failed(now, id, JobFailed::Closed));
             }
         }
-        lock(&self.running).remove(&id);
+        None
     }
 
     /// Measures the file of a request, if what is paid depends on it.
