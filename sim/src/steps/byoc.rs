@@ -3,11 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use bytes::Bytes;
 use livepeer_core::chain::ChainView;
 use livepeer_core::http::{Headers, In, Out, Request, Response, Url};
+use livepeer_core::job::byoc::stream::{StreamEvent, StreamOrder};
 use livepeer_core::job::byoc::{Byoc, Config, Event, Failed, JobId, Order};
+use livepeer_core::job::live::media::{self, News};
 use livepeer_core::money::Price;
 use livepeer_core::payment::Budget;
+use livepeer_core::wire::byoc::stream::{START_PATH, STOP_PATH, StreamChannels};
 use livepeer_core::wire::byoc::{JobRequest, Scheme, Sender, Token};
 use livepeer_core::wire::payment::PAYMENT_HEADER;
 use livepeer_core::wire::{Payment, TicketParams};
@@ -31,6 +35,10 @@ pub enum Step {
     Submit(u8),
     /// The n-th caller goes away.
     Cancel(u8),
+    /// A caller orders a stream.
+    Open(u8),
+    /// The n-th stream gets other parameters, news of its media, or its end.
+    Steer(u8, u8),
     /// The n-th caller takes nothing more, or takes something again.
     Hold(u8, bool),
     /// The n-th exchange is answered in such a way.
@@ -60,7 +68,9 @@ impl Step {
         match reel.below(32) {
             0 => Self::Offer(reel.byte()),
             1 => Self::Replace(reel.byte()),
-            2..=7 => Self::Submit(reel.byte()),
+            2..=5 => Self::Submit(reel.byte()),
+            6 => Self::Open(reel.byte()),
+            7 => Self::Steer(reel.byte(), reel.byte()),
             8 => Self::Cancel(reel.byte()),
             9 => Self::Hold(reel.byte(), true),
             10 => Self::Hold(reel.byte(), false),
@@ -90,6 +100,12 @@ pub struct Player {
     tokens: u32,
     /// Jobs that have not ended, by the name that they bear in their requests.
     jobs: BTreeMap<JobId, String>,
+    /// Streams that have not ended, and the session in which each runs.
+    streams: BTreeMap<JobId, Option<u32>>,
+    /// Starts of streams of which nobody knows whether they came about, by the name that is in the text for orchestrators.
+    uncertain: BTreeSet<String>,
+    /// Segments of events that were told.
+    told: u64,
     /// Jobs that may run more than once.
     repeats: BTreeSet<String>,
     /// Jobs that an orchestrator may have done: requests that it got and did not refuse.
@@ -150,6 +166,9 @@ impl Player {
             open: BTreeMap::new(),
             tokens: 0,
             jobs: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            uncertain: BTreeSet::new(),
+            told: 0,
             repeats: BTreeSet::new(),
             may_have_run: BTreeSet::new(),
             refused: BTreeSet::new(),
@@ -176,11 +195,14 @@ impl Player {
             Step::Replace(bits) => self.byoc.replace(now, some(bits)),
             Step::Submit(kind) => self.submit(kind),
             Step::Cancel(pick) => {
-                if let Some(id) = nth(pick, self.jobs.keys().copied()) {
+                let all = self.jobs.keys().chain(self.streams.keys());
+                if let Some(id) = nth(pick, all.copied()) {
                     self.jobs.remove(&id);
                     self.byoc.cancel(now, id);
                 }
             }
+            Step::Open(kind) => self.open_stream(kind),
+            Step::Steer(pick, what) => self.steer(pick, what),
             Step::Hold(pick, hold) => {
                 if let Some(id) = nth(pick, self.jobs.keys().copied()) {
                     match hold {
@@ -225,7 +247,11 @@ impl Player {
             }
         }
         self.drain();
-        assert_eq!(self.byoc.jobs(), self.jobs.len(), "a job was lost");
+        assert!(self.byoc.jobs() >= self.jobs.len(), "a job was lost");
+        assert!(
+            self.byoc.streams() >= self.streams.len(),
+            "a stream was lost"
+        );
     }
 
     /// Ends the play: nobody answers any more, and all jobs end.
@@ -239,10 +265,14 @@ impl Player {
         self.drain();
         self.pass(PATIENCE);
         assert!(self.jobs.is_empty(), "{:?} wait for ever", self.jobs);
+        assert!(self.streams.is_empty(), "{:?} run for ever", self.streams);
+        assert_eq!((self.byoc.jobs(), self.byoc.streams()), (0, 0));
         let now = self.now;
         self.byoc.close(now);
         self.closed = true;
         self.drain();
+        // Channels are deleted still.
+        self.pass(PATIENCE);
         assert!(self.open.is_empty(), "{:?} are open at the end", self.open);
     }
 
@@ -276,18 +306,74 @@ impl Player {
                     self.repeats.insert(name);
                 }
             }
-            Err(_) => assert!(self.closed || self.jobs.len() >= MAX_JOBS),
+            Err(_) => assert!(self.closed || self.is_crowded()),
         }
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.byoc.jobs() + self.byoc.streams() >= MAX_JOBS
+    }
+
+    fn open_stream(&mut self, kind: u8) {
+        self.submitted += 1;
+        let name = format!("stream-{}", self.submitted);
+        let parameters = match kind & 6 {
+            0 => String::new(),
+            2 => r#"{"enable_video_ingress":true}"#.into(),
+            4 => r#"{"enable_video_egress":true,"enable_data_output":true}"#.into(),
+            _ => r#"{"enable_video_ingress":true,"enable_video_egress":true}"#.into(),
+        };
+        let mut order = StreamOrder::new(JobRequest {
+            request: format!(r#"{{"of":"{name}"}}"#),
+            parameters,
+            capability: NAME.into(),
+            timeout_seconds: u32::from(kind % 16) + 1,
+            ..JobRequest::default()
+        });
+        order.may_repeat = kind & 1 != 0;
+        if order.may_repeat {
+            self.repeats.insert(name);
+        }
+        match self.byoc.open_stream(self.now, order) {
+            Ok(id) => assert!(!self.closed && self.streams.insert(id, None).is_none()),
+            Err(_) => assert!(self.closed || self.is_crowded()),
+        }
+    }
+
+    /// Does something with a stream, or tells news of the media of whoever has it, or had it.
+    fn steer(&mut self, pick: u8, what: u8) {
+        let now = self.now;
+        let Some((id, session)) = nth(pick, self.streams.iter()) else {
+            return;
+        };
+        let (id, session) = (*id, session.unwrap_or_default());
+        let event = match what % 12 {
+            0 | 1 => {
+                let body = format!(r#"{{"width":{what}}}"#);
+                // One that does not run says so.
+                let _ = self.byoc.update_stream(now, id, body.into());
+                return;
+            }
+            2 => return self.byoc.stop_stream(now, id, "enough".into()),
+            3 | 4 => media::Event::Begun,
+            5 => media::Event::Done,
+            6 => media::Event::Waits(what & 16 != 0),
+            7 | 8 => media::Event::Seen,
+            9 => media::Event::Delivered,
+            _ => media::Event::Ended(None),
+        };
+        self.byoc.on_stream_media(now, id, &News { session, event });
     }
 
     /// The exchange that is answered next. Containers take their time after every other job.
     fn next_to_serve(&self) -> Option<u8> {
         let slow = self.submitted.is_multiple_of(2);
-        let works = |request: &Request| Self::job_of(request).is_some();
-        let place = self
-            .open
-            .values()
-            .position(|request| !(slow && works(request)))?;
+        let waits = |request: &Request| match Self::job_of(request) {
+            Some(_) => slow,
+            // A container that spoke at once again would never be done.
+            None => request.url.path().contains("-events/"),
+        };
+        let place = self.open.values().position(|request| !waits(request))?;
         u8::try_from(place).ok()
     }
 
@@ -306,8 +392,23 @@ impl Player {
 
     /// The job of a request to a container; `None` for other requests.
     fn job_of(request: &Request) -> Option<String> {
+        let (job, stream) = Self::named(request)?;
+        (!stream).then_some(job.id)
+    }
+
+    /// The stream that is to be started, or stopped, by a request; `None` for other requests.
+    fn stream_of(request: &Request, path: &str) -> Option<String> {
+        let (job, _) = Self::named(request).filter(|_| request.url.path() == path)?;
+        let text: serde_json::Value = serde_json::from_str(&job.request).expect("our own");
+        assert_eq!(text["stream_id"], job.id, "it is about that stream");
+        Some(text["of"].as_str().expect("our own").to_owned())
+    }
+
+    /// The job that a request names, and whether it is about a stream.
+    fn named(request: &Request) -> Option<(JobRequest, bool)> {
         let header = request.headers.get("livepeer")?;
-        Some(JobRequest::read_signed(header).expect("our own").0.id)
+        let job = JobRequest::read_signed(header).expect("our own").0;
+        Some((job, request.url.path().starts_with("/ai/stream/")))
     }
 
     fn ran(&mut self, id: EffectId, request: &Request) {
@@ -315,6 +416,11 @@ impl Player {
             && let Some(job) = Self::job_of(request)
         {
             self.may_have_run.insert(job);
+        }
+        if !self.refused.contains(&id)
+            && let Some(stream) = Self::stream_of(request, START_PATH)
+        {
+            self.uncertain.insert(stream);
         }
     }
 
@@ -386,6 +492,8 @@ impl Player {
                     .to_vec(),
             };
             (status, "application/json", body)
+        } else if path.starts_with("/ai/") {
+            return self.answer_stream(id, &request, kind, ends);
         } else {
             let (status, content, body) = made(kind);
             let unasked = body.contains("dial tcp")
@@ -405,6 +513,65 @@ impl Player {
         self.http(id, In::Reply(head));
         if self.open.contains_key(&id) {
             self.http(id, In::Data(body.into()));
+        }
+        if ends && self.open.remove(&id).is_some() {
+            self.http(id, In::End(Headers::new()));
+        }
+    }
+
+    /// Answers a request about a stream, or one to its channels.
+    fn answer_stream(&mut self, id: EffectId, request: &Request, kind: u8, ends: bool) {
+        let path = request.url.path();
+        let good = kind >= 96;
+        let mut head = Response::new(if good {
+            200
+        } else {
+            [200, 400, 402, 404, 500][usize::from(kind % 5)]
+        });
+        let mut body = Bytes::from_static(b"so be it");
+        if path == START_PATH {
+            let (job, _) = Self::named(request).expect("a start");
+            let wishes = job.wishes().expect("our own");
+            let channel = |suffix: &str| {
+                let path = format!("/ai/trickle/{}{suffix}", job.id);
+                Some(request.url.with_path(&path))
+            };
+            let mut channels = StreamChannels {
+                publish: channel("").filter(|_| wishes.video_in),
+                subscribe: channel("-out").filter(|_| wishes.video_out),
+                control: channel("-control"),
+                events: channel("-events"),
+                data: channel("-data").filter(|_| wishes.data_out),
+            };
+            if !good && kind & 8 != 0 {
+                channels.events = None;
+            }
+            let usable = channels.events.is_some();
+            channels.push_headers(&mut head.headers);
+            match head.status {
+                200 if usable => {}
+                200 => self.ran(id, request),
+                _ => drop(self.refused.insert(id)),
+            }
+        } else if let Some(stream) = Self::stream_of(request, STOP_PATH) {
+            if head.status == 200 && ends {
+                self.uncertain.remove(&stream);
+            }
+        } else if path.contains("-events/") {
+            head.headers.push("lp-trickle-seq", self.told.to_string());
+            self.told += 1;
+            body = match kind % 4 {
+                0 => r#"{"type":"error","message":"out of memory"}"#.into(),
+                1 => Bytes::new(),
+                _ => r#"{"type":"status","state":"ONLINE"}"#.into(),
+            };
+        }
+        if path.starts_with("/ai/trickle/") && !good && kind & 16 != 0 {
+            head.headers.push("lp-trickle-closed", "terminated");
+        }
+        self.http(id, In::Reply(head));
+        if self.open.contains_key(&id) {
+            self.http(id, In::Data(body));
         }
         if ends && self.open.remove(&id).is_some() {
             self.http(id, In::End(Headers::new()));
@@ -498,6 +665,13 @@ impl Driven for Player {
                         "{job} runs twice without leave"
                     );
                 }
+                if let Some(stream) = Self::stream_of(&request, START_PATH) {
+                    let again = self.uncertain.contains(&stream);
+                    assert!(
+                        !again || self.repeats.contains(&stream),
+                        "{stream} runs twice without leave"
+                    );
+                }
                 self.open.insert(id, request);
             }
             Effect::Http(Out::Abort) => {
@@ -538,6 +712,26 @@ impl Driven for Player {
                 *self.seen.entry(first_word(&failed)).or_default() += 1;
                 let may_follow = matches!(*failed, Failed::Broken { .. } | Failed::Closed);
                 assert!(may_follow || !self.headed.contains(&id));
+            }
+            Event::Stream(id, event) => self.stream_event(id, *event),
+            _ => {}
+        }
+    }
+}
+
+impl Player {
+    fn stream_event(&mut self, id: JobId, event: StreamEvent) {
+        *self.seen.entry(first_word(&event)).or_default() += 1;
+        let session = self.streams.get_mut(&id).expect("one that has not ended");
+        match event {
+            StreamEvent::Begun(begun) => {
+                assert!(session.is_none(), "one at a time");
+                *session = Some(begun.session);
+            }
+            StreamEvent::Left(left) => assert_eq!(session.take(), Some(left)),
+            StreamEvent::Ended(_) => {
+                assert!(session.is_none(), "it was left before");
+                self.streams.remove(&id);
             }
             _ => {}
         }

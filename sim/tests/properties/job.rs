@@ -85,7 +85,8 @@ fn batch_jobs_end_once_and_their_steps_reach_every_event_and_every_failure() {
 fn jobs_for_containers_end_once_run_once_without_leave_and_reach_every_event_and_every_failure() {
     reach(
         "BYOC_STEPS",
-        &[],
+        // A container refuses.
+        &[72],
         60,
         400,
         byoc::run,
@@ -105,6 +106,12 @@ fn jobs_for_containers_end_once_run_once_without_leave_and_reach_every_event_and
             "Broken",
             "Ours",
             "Closed",
+            "Begun",
+            "Left",
+            "Lost",
+            "Runner",
+            "Updated",
+            "Ended",
         ],
     );
 }

@@ -8,11 +8,12 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::Byoc;
-use super::job::{Flight, Signed, broken, too_long};
-use super::types::{Done, Event, Failed, JobId, Left, Served, Trying};
+use super::job::{Aim, Flight, Job, Signed, broken, too_long};
+use super::types::{Done, Event, Failed, JobId, Left, Served, StreamEvent, Trying};
 use crate::error::Cause;
 use crate::http::{Body, Fault, In, Method, Out, Request, Response, Url};
 use crate::payment::session::{Credentials, Delivered};
+use crate::wire::byoc::stream::{START_PATH, StreamChannels};
 use crate::wire::byoc::{
     BALANCE_HEADER, Grounds, JOB_HEADER, METADATA_HEADER, Relay, STREAM_BALANCE_HEADER, Verdict,
     judge, request_url,
@@ -38,10 +39,12 @@ impl Byoc {
         let (Some(engaged), Signed::Done(signed)) = (&job.engaged, &job.signed) else {
             return;
         };
-        let Ok(url) = request_url(&engaged.token.service, &job.order.path) else {
-            return;
+        let url = match job.aim {
+            Aim::Request => request_url(&engaged.token.service, &job.order.path),
+            Aim::Start(_) => Ok(engaged.token.service.with_path(START_PATH)),
         };
-        let order = &job.order;
+        let Ok(url) = url else { return };
+        let (aim, order) = (job.aim, &job.order);
         let mut request = Request::new(Method::Post, url)
             .header(JOB_HEADER, order.job.to_header(signed.as_ref()))
             .trust(self.config.trust)
@@ -72,6 +75,7 @@ impl Byoc {
             balance: None,
             body: Vec::new(),
             relay: None,
+            opened: None,
         });
         // Others are not needed for now; who has answered already is remembered.
         let asking: Vec<_> = job.asking.keys().copied().collect();
@@ -79,7 +83,10 @@ impl Byoc {
         for effect in asking {
             self.effects.remove(&effect);
         }
-        self.out.event(Event::Trying(id, Box::new(trying)));
+        match aim {
+            Aim::Request => self.out.event(Event::Trying(id, Box::new(trying))),
+            Aim::Start(stream) => self.tell_stream(stream, StreamEvent::Trying(trying)),
+        }
         self.arm(id);
     }
 
@@ -134,7 +141,8 @@ impl Byoc {
         flight.status = head.status;
         let get = |name| head.headers.get(name).unwrap_or_default();
         let content_type = get("content-type").to_string();
-        let stream = content_type.trim_start().starts_with(sse::CONTENT_TYPE);
+        let tells = content_type.trim_start().starts_with(sse::CONTENT_TYPE);
+        let stream = tells && job.aim == Aim::Request;
         let balance = match get(BALANCE_HEADER) {
             "" => get(STREAM_BALANCE_HEADER),
             balance => balance,
@@ -155,6 +163,10 @@ impl Byoc {
             waited: self.now.since(job.began),
         };
         flight.served = Some(served.clone());
+        if let Aim::Start(_) = job.aim {
+            flight.opened =
+                StreamChannels::from_headers(&head.headers, &engaged.token.service).ok();
+        }
         if stream {
             flight.relay = Some(Relay::new());
             flight.until = flight.until + STREAM_GRACE.saturating_sub(ANSWER_GRACE);
@@ -199,9 +211,11 @@ impl Byoc {
         let Some(flight) = self.jobs.get_mut(&id).and_then(|job| job.flight.as_mut()) else {
             return;
         };
-        let body = core::mem::take(&mut flight.body);
-        match flight.status {
+        let (status, body) = (flight.status, core::mem::take(&mut flight.body));
+        match status {
             200..=299 if whole => self.done(id, body.into()),
+            // What matters of it is the head.
+            200..=299 if self.starts_stream(id) => self.done(id, Bytes::new()),
             200..=299 => self.broke(
                 id,
                 Cause::TooMuch {
@@ -215,8 +229,18 @@ impl Byoc {
 
     /// The job is done.
     fn done(&mut self, id: JobId, body: Bytes) {
-        let flight = self.jobs.get_mut(&id).and_then(|job| job.flight.as_mut());
-        let Some(served) = flight.and_then(|flight| flight.served.take()) else {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let aim = job.aim;
+        let Some(flight) = &mut job.flight else {
+            return;
+        };
+        if let Aim::Start(stream) = aim {
+            let opened = flight.opened.take();
+            return self.stream_started(id, stream, opened);
+        }
+        let Some(served) = flight.served.take() else {
             return;
         };
         let url = served.url.clone();
@@ -259,11 +283,21 @@ impl Byoc {
         }
     }
 
+    fn starts_stream(&self, id: JobId) -> bool {
+        matches!(
+            self.jobs.get(&id),
+            Some(Job {
+                aim: Aim::Start(_),
+                ..
+            })
+        )
+    }
+
     fn engaged_with(&self, id: JobId) -> Option<Url> {
         Some(self.jobs.get(&id)?.engaged.as_ref()?.url.clone())
     }
 
-    fn note(&mut self, url: &Url, well: bool) {
+    pub(super) fn note(&mut self, url: &Url, well: bool) {
         let now = self.now;
         if let Some(peer) = self.peers.get_mut(url) {
             peer.note(now, well);
@@ -276,7 +310,10 @@ impl Byoc {
         };
         match flight.status {
             0 => {}
-            200..=299 => return self.broke(id, Cause::Link(fault.clone())),
+            200..=299 if !self.starts_stream(id) => {
+                return self.broke(id, Cause::Link(fault.clone()));
+            }
+            200..=299 => {}
             // The head, and what came of the body, says more.
             _ => return self.on_whole(id, true),
         }
@@ -296,7 +333,7 @@ impl Byoc {
         };
         let took = self.now.since(flight.asked);
         match flight.status {
-            200..=299 => self.broke(id, too_long(took)),
+            200..=299 if !self.starts_stream(id) => self.broke(id, too_long(took)),
             _ => self.next(id, Left::Timeout, true, Delivered::Unknown),
         }
     }
@@ -304,6 +341,11 @@ impl Byoc {
     /// The orchestrator, or the container behind it, refused.
     fn on_refusal(&mut self, id: JobId, status: u16, body: &[u8]) {
         match judge(status, body) {
+            // Another one's container may take it, or have room.
+            Verdict::Caller { status, .. } if self.starts_stream(id) => {
+                let left = Left::Refused(Grounds::Status(status));
+                self.next(id, left, false, Delivered::Used(0));
+            }
             Verdict::Caller { status, text } => {
                 self.worked(id);
                 self.fail(id, Failed::Caller { status, text });
@@ -328,13 +370,15 @@ impl Byoc {
                 if let Some(job) = self.jobs.get_mut(&id) {
                     job.reached = true;
                 }
+                // A start that was refused came to nothing, whatever the container did with a request.
+                let may_have_run = may_have_run && !self.starts_stream(id);
                 self.next(id, Left::Refused(grounds), may_have_run, how);
             }
         }
     }
 
     /// Leaves an orchestrator that did not do a job, for the next one if that may do it.
-    fn next(&mut self, id: JobId, left: Left, may_have_run: bool, how: Delivered) {
+    pub(super) fn next(&mut self, id: JobId, left: Left, may_have_run: bool, how: Delivered) {
         let Some(url) = self.engaged_with(id) else {
             return;
         };

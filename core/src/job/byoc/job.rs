@@ -3,17 +3,28 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-use super::types::{Attempt, Left, Order, Served};
+use super::types::{Attempt, JobId, Left, Order, Served};
 use crate::error::{Cause, Failure};
 use crate::exchange::Exchange;
 use crate::http::{Fault, Url};
 use crate::machine::{EffectId, Outbox, earlier};
 use crate::payment::session::PaymentId;
 use crate::time::Time;
+use crate::wire::byoc::stream::StreamChannels;
 use crate::wire::byoc::{Relay, SignedBy, Token, Wishes};
+
+/// The purpose of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Aim {
+    /// A request of a caller's.
+    Request,
+    /// The start of a stream of that name.
+    Start(JobId),
+}
 
 /// A job from its order to its last event.
 pub(super) struct Job {
+    pub(super) aim: Aim,
     pub(super) order: Order,
     pub(super) wishes: Wishes,
     pub(super) began: Time,
@@ -87,12 +98,15 @@ pub(super) struct Flight {
     pub(super) balance: Option<i64>,
     pub(super) body: Vec<u8>,
     pub(super) relay: Option<Relay>,
+    /// The channels of a stream that was started, if they can be used.
+    pub(super) opened: Option<StreamChannels>,
 }
 
 impl Job {
     pub(super) fn new(now: Time, mut order: Order, wishes: Wishes) -> Self {
         order.job = order.job.to_send();
         Self {
+            aim: Aim::Request,
             order,
             wishes,
             began: now,

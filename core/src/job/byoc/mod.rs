@@ -1,4 +1,4 @@
-//! Jobs for containers that operators brought, as one request and one answer (jobs spec 4, 11.3).
+//! Jobs for containers that operators brought: one request and one answer (jobs spec 4, 11.3), or a [stream].
 //!
 //! A [`Byoc`] does the jobs for one container, many at a time. A job looks for its orchestrator and signs itself at once:
 //!
@@ -32,6 +32,7 @@ mod answers;
 mod job;
 mod paying;
 mod signing;
+pub mod stream;
 mod tokens;
 mod types;
 
@@ -45,8 +46,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use self::job::Job;
+use bytes::Bytes;
+
+use self::job::{Aim, Job};
 use self::paying::Peer;
+use self::stream::Stream;
 use super::account::{Account, Notice};
 use super::hire::Purse;
 use super::introduction::Introducing;
@@ -61,6 +65,7 @@ use crate::payment::session;
 use crate::rng::{Rng, Seed};
 use crate::signers::SignerHealth;
 use crate::time::Time;
+use crate::wire::byoc::JobRequest;
 
 /// At most this many orchestrators are known; of a longer list the rest is left out.
 pub const MAX_PEERS: usize = 1_000;
@@ -79,6 +84,7 @@ pub struct Byoc {
     health: SignerHealth,
     peers: BTreeMap<Url, Peer>,
     jobs: BTreeMap<JobId, Job>,
+    streams: BTreeMap<JobId, Stream>,
     /// The jobs of exchanges and signatures.
     effects: BTreeMap<EffectId, JobId>,
     timers: Alarms<JobId>,
@@ -133,6 +139,7 @@ impl Byoc {
             health: SignerHealth::default(),
             peers: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            streams: BTreeMap::new(),
             effects: BTreeMap::new(),
             timers: Alarms::new(),
             finding: None,
@@ -195,20 +202,11 @@ impl Byoc {
     /// [`Misuse::NotOpen`] if the order is for another container, or none that can be [sent](Order::check).
     pub fn submit(&mut self, now: Time, mut order: Order) -> Result<JobId, Misuse> {
         self.advance(now);
-        if self.closed {
-            return Err(Misuse::Ended);
-        }
-        if self.jobs.len() >= self.config.max_jobs {
-            return Err(Misuse::StillOpen);
-        }
+        self.accept(&order.job)?;
         let (Ok(()), Ok(wishes)) = (order.check(), order.job.wishes()) else {
             return Err(Misuse::NotOpen);
         };
-        if order.job.capability != self.capability {
-            return Err(Misuse::NotOpen);
-        }
-        let id = JobId(self.submitted);
-        self.submitted += 1;
+        let id = self.draw_id();
         if order.job.id.is_empty() {
             // Signers want a name, for their logs.
             order.job.id = hex::encode(&self.rng.bytes32()[..4]);
@@ -221,9 +219,31 @@ impl Byoc {
         Ok(id)
     }
 
-    /// Ends a job without an event: whoever ordered it went away. What the orchestrator does by then is paid.
+    /// Whether a job of that kind can begin now.
+    fn accept(&self, job: &JobRequest) -> Result<(), Misuse> {
+        if self.closed {
+            return Err(Misuse::Ended);
+        }
+        if self.jobs.len() + self.streams.len() >= self.config.max_jobs {
+            return Err(Misuse::StillOpen);
+        }
+        if job.check().is_err() || job.capability != self.capability {
+            return Err(Misuse::NotOpen);
+        }
+        Ok(())
+    }
+
+    const fn draw_id(&mut self) -> JobId {
+        let id = JobId(self.submitted);
+        self.submitted += 1;
+        id
+    }
+
+    /// Ends a job without an event: whoever ordered it went away. What the orchestrator does by then is paid. A stream is
+    /// [stopped](Self::stop_stream).
     pub fn cancel(&mut self, now: Time, id: JobId) {
         self.advance(now);
+        self.finish_stream(id, Bytes::new());
         if self.jobs.contains_key(&id) {
             self.part(id, session::Delivered::Unknown);
             self.remove(id);
@@ -273,6 +293,7 @@ impl Byoc {
             self.fail(id, Failed::Closed);
         }
         self.closed = true;
+        self.close_streams();
         for url in self.peers.keys().cloned().collect::<Vec<_>>() {
             self.forget(&url);
         }
@@ -285,10 +306,16 @@ impl Byoc {
         self.now = self.now.max(now);
     }
 
-    /// Takes in what the payments tell, until they tell nothing more.
+    /// Takes in what payments and streams tell, until they tell nothing more.
     fn run(&mut self) {
-        while let Some((url, event)) = self.news.pop_front() {
-            self.on_payment(&url, event);
+        loop {
+            while let Some((url, event)) = self.news.pop_front() {
+                self.on_payment(&url, event);
+            }
+            self.drain_streams();
+            if self.news.is_empty() {
+                return;
+            }
         }
     }
 
@@ -333,8 +360,11 @@ impl Byoc {
     // ---- the end of a job ------------------------------------------------------------------------------------
 
     fn fail(&mut self, id: JobId, failed: Failed) {
-        if self.remove(id).is_some() {
-            self.out.event(Event::Failed(id, Box::new(failed)));
+        if let Some(job) = self.remove(id) {
+            match job.aim {
+                Aim::Request => self.out.event(Event::Failed(id, Box::new(failed))),
+                Aim::Start(stream) => self.stream_not_started(stream, job, failed),
+            }
         }
     }
 
@@ -379,6 +409,7 @@ impl Byoc {
         for url in due.map(|(url, _)| url.clone()).collect::<Vec<_>>() {
             self.with_account(&url, |account, now| account.feed(now, Input::Tick));
         }
+        self.tick_streams();
         self.run();
     }
 
@@ -422,8 +453,11 @@ impl Byoc {
         self.feed_owner(Input::Http(id, step));
     }
 
-    /// Feeds the payments that own an input.
+    /// Feeds the stream or the payments that own an input.
     fn feed_owner(&mut self, input: Input) {
+        let Some(input) = self.feed_stream(input) else {
+            return;
+        };
         let Some(id) = input.id() else { return };
         let owns = |peer: &Peer| { peer.account.as_ref() }.is_some_and(|account| account.owns(id));
         let owner = self.peers.iter().find(|(_, peer)| owns(peer));
@@ -464,7 +498,11 @@ impl Machine for Byoc {
         }
         let timers = self.timers.next();
         let accounts = self.peers.values().filter_map(|peer| peer.account.as_ref());
-        let payments = accounts.map(Account::wake).fold(None, earlier);
-        Output::Idle(earlier(earlier(timers, payments), self.introducing.wake()))
+        let payments = accounts
+            .map(Account::wake)
+            .fold(self.streams_wake(), earlier);
+        let wake = earlier(earlier(timers, payments), self.introducing.wake());
+        // What a command made due is looked at with the next input.
+        Output::Idle(wake.map(|at| at.max(self.now + Duration::from_nanos(1))))
     }
 }

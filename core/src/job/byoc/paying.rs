@@ -7,7 +7,8 @@ use core::time::Duration;
 use num_traits::ToPrimitive as _;
 
 use super::Byoc;
-use super::job::{Engaged, Offer};
+use super::job::{Aim, Engaged, Offer};
+use super::stream::SECONDS_AHEAD;
 use super::types::{Event, Failed, JobId, Left};
 use crate::error::{Advice, Cause, Failure};
 use crate::http::Url;
@@ -80,7 +81,10 @@ impl Byoc {
             return;
         };
         job.tried.insert(url.clone());
-        let seconds = u64::from(job.order.job.timeout_seconds).max(LEAST_SECONDS);
+        let seconds = match job.aim {
+            Aim::Request => u64::from(job.order.job.timeout_seconds).max(LEAST_SECONDS),
+            Aim::Start(_) => SECONDS_AHEAD,
+        };
         job.engaged = Some(Engaged {
             url: url.clone(),
             token: token.clone(),
@@ -106,7 +110,7 @@ impl Byoc {
 
     /// How many seconds to have on the balance for a job that may take `seconds`: all of them, but two minutes are enough
     /// where they lie there already, and what one payment cannot hold is not asked for.
-    fn units(&self, url: &Url, token: &Token, seconds: u64) -> u64 {
+    pub(super) fn units(&self, url: &Url, token: &Token, seconds: u64) -> u64 {
         let balance = self
             .payments(url)
             .and_then(|payments| payments.balance().cloned());
@@ -124,7 +128,7 @@ impl Byoc {
     }
 
     /// Keeps the payments to an orchestrator, with its latest token.
-    fn retain(&mut self, url: &Url, token: &Token) {
+    pub(super) fn retain(&mut self, url: &Url, token: &Token) {
         let info = Arc::new(token.to_info(&self.capability, self.now + QUOTE_LASTS));
         let now = self.now;
         self.pay_with(url, |payment| payment.renew(now, &info));
@@ -189,6 +193,9 @@ impl Byoc {
             Told::Ready(id, payment, credentials) => {
                 let bill = self.payments(url).and_then(|all| all.bill(payment));
                 let tickets = bill.map_or(0, |bill| bill.tickets);
+                if self.has_stream(id) {
+                    return self.stream_paid(id, payment, tickets, credentials);
+                }
                 if let Some(engaged) = self.jobs.get_mut(&id).and_then(|job| job.engaged.as_mut()) {
                     engaged.tickets = tickets;
                 }
@@ -198,7 +205,10 @@ impl Byoc {
             Told::Unwanted(payment) => self.settle(url, payment, Delivered::Unsent),
             Told::Unpaid(jobs, failure) => {
                 for id in jobs {
-                    self.unpaid(id, &failure);
+                    match self.has_stream(id) {
+                        true => self.stream_unpaid(id, &failure),
+                        false => self.unpaid(id, &failure),
+                    }
                 }
             }
             // The token is as new as can be: somebody else's may be better.
@@ -212,7 +222,7 @@ impl Byoc {
     }
 
     /// Tells the payments what became of one.
-    fn settle(&mut self, url: &Url, payment: PaymentId, how: Delivered) {
+    pub(super) fn settle(&mut self, url: &Url, payment: PaymentId, how: Delivered) {
         self.with_account(url, |account, now| account.settle(now, payment, how));
     }
 

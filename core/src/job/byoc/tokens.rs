@@ -179,7 +179,7 @@ impl Byoc {
     }
 
     /// Whether we pay what a token asks, and can.
-    fn affordable(&self, token: &Token) -> bool {
+    pub(super) fn affordable(&self, token: &Token) -> bool {
         if token.price.is_free() {
             return true;
         }

@@ -1,4 +1,4 @@
-//! Settings, orders, events and results of jobs for containers.
+//! Settings, orders, events and results of jobs for containers, and of streams through them.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -16,8 +16,9 @@ use crate::payment::session::{self, Paid};
 use crate::prefer::Limits;
 use crate::signers::SignerHealth;
 use crate::wire::app::BadPath;
+use crate::wire::byoc::stream::StreamChannels;
 use crate::wire::byoc::{BadJob, Grounds, JobRequest, Scheme, request_url};
-use crate::wire::cut;
+use crate::wire::{Params, RunnerEvent, cut};
 
 /// Settings of a [`Byoc`](super::Byoc).
 #[derive(Clone, Debug)]
@@ -112,7 +113,7 @@ pub enum BadOrder {
     Path(#[from] BadPath),
 }
 
-/// Names a job.
+/// Names a job, or a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(pub(super) u64);
 
@@ -179,6 +180,8 @@ pub enum Left {
     Broken,
     /// No answer came in time.
     Timeout,
+    /// The channels of the stream that it started cannot be used.
+    Unusable,
     /// The orchestrator refused.
     Refused(Grounds),
 }
@@ -188,11 +191,12 @@ impl fmt::Display for Left {
         match self {
             Self::NoToken => f.write_str("it gave no token"),
             Self::Excluded => f.write_str("it is excluded"),
-            Self::Full => f.write_str("its container takes no more"),
+            Self::Full => f.write_str("it has no such container, or no room in it"),
             Self::TooDear => f.write_str("it asks more than we pay"),
             Self::Unpaid => f.write_str("it could not be paid"),
             Self::Unreached => f.write_str("it was not reached"),
             Self::Broken => f.write_str("the link broke"),
+            Self::Unusable => f.write_str("it names no channels that can be used"),
             Self::Timeout | Self::Refused(Grounds::Timeout) => {
                 f.write_str("the container took too long")
             }
@@ -231,6 +235,8 @@ pub enum Event {
     Done(JobId, Box<Done>),
     /// The job failed; its last event.
     Failed(JobId, Box<Failed>),
+    /// News of a stream.
+    Stream(JobId, Box<StreamEvent>),
     /// An orchestrator took a payment.
     Paid(Url, Box<Paid>),
     /// How remote signers have been, whenever that has changed.
@@ -352,4 +358,95 @@ impl fmt::Display for Failed {
         }
         Ok(())
     }
+}
+
+/// A stream to be started.
+#[derive(Clone, Debug)]
+pub struct StreamOrder {
+    /// The job, [checked](JobRequest::check). Its parameters say which channels are wanted, its time is how long an
+    /// orchestrator may take to start the stream. The name of the stream is drawn anew for each start.
+    pub job: JobRequest,
+    /// The container's first parameters.
+    pub params: Option<Params>,
+    /// Whether another orchestrator may start the stream where nobody knows if one runs it already: it may run, and be paid,
+    /// twice.
+    pub may_repeat: bool,
+    /// How long to look for an orchestrator, if the order says so.
+    pub search_within: Option<Duration>,
+    /// How long an orchestrator may take for a token, if the order says so.
+    pub token_within: Option<Duration>,
+}
+
+impl StreamOrder {
+    /// A stream without parameters, which is never run twice.
+    #[must_use]
+    pub const fn new(job: JobRequest) -> Self {
+        Self {
+            job,
+            params: None,
+            may_repeat: false,
+            search_within: None,
+            token_within: None,
+        }
+    }
+
+    /// Checks whether the stream can be ordered at all.
+    ///
+    /// # Errors
+    /// If the job is none.
+    pub fn check(&self) -> Result<(), BadJob> {
+        self.job.check()
+    }
+}
+
+/// Names a change of a stream's parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UpdateId(pub(super) u64);
+
+/// An event of a stream.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum StreamEvent {
+    /// An orchestrator is asked to start it.
+    Trying(Trying),
+    /// The stream runs.
+    Begun(Box<Begun>),
+    /// The session of that number is given up; its channels are dead.
+    Left(u32),
+    /// The orchestrator was lost, and why. Another one is looked for, or the end follows.
+    Lost(Url, Failure),
+    /// The container said something.
+    Runner(RunnerEvent),
+    /// A change of the parameters was answered, or why it was not.
+    Updated(UpdateId, Result<StreamAnswer, Box<Failure>>),
+    /// The last event: the words of the container at an end in order, or why there was another.
+    Ended(Result<Bytes, Box<Failed>>),
+}
+
+/// A stream that runs at an orchestrator.
+#[derive(Clone, Debug)]
+pub struct Begun {
+    /// The orchestrator.
+    pub url: Url,
+    /// The number of the session, from zero: each has its own channels.
+    pub session: u32,
+    /// The channels.
+    pub channels: StreamChannels,
+    /// The price of a second.
+    pub price: Price,
+    /// Orchestrators that had the stream before.
+    pub swaps: u32,
+    /// Orchestrators that did not start it.
+    pub attempts: Vec<Attempt>,
+}
+
+/// The container's answer to a request about a stream, as its orchestrator gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamAnswer {
+    /// The status.
+    pub status: u16,
+    /// The type of the body; may be empty.
+    pub content_type: String,
+    /// The body.
+    pub body: Bytes,
 }

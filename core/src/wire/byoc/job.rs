@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::sender::{SignedBy, read_sender};
+use super::stream;
 use crate::http::Url;
 use crate::sign::{Address, Digest, Signature};
 use crate::wire::error::{WireError, cut};
@@ -184,6 +185,14 @@ impl JobRequest {
         if self.parameters.is_empty() {
             self.parameters = "{}".into();
         }
+        self
+    }
+
+    /// The job as it is about a stream of that name: its container and its orchestrator find it there.
+    #[must_use]
+    pub fn about_stream(mut self, name: &str) -> Self {
+        self.request = stream::also_about(&self.request, name);
+        self.id = name.into();
         self
     }
 

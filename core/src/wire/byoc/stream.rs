@@ -116,6 +116,18 @@ pub fn about(stream_id: &str) -> String {
     json!({"stream_id": stream_id}).to_string()
 }
 
+/// A text for the orchestrator, so that its job is about a stream.
+#[must_use]
+pub fn also_about(text: &str, stream_id: &str) -> String {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(mut fields)) => {
+            fields.insert("stream_id".into(), stream_id.into());
+            Value::Object(fields).to_string()
+        }
+        _ => about(stream_id),
+    }
+}
+
 /// The event that ends a stream of data.
 #[must_use]
 pub fn data_ended() -> Bytes {

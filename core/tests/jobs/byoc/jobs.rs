@@ -173,7 +173,7 @@ impl World {
 }
 
 /// Parameters of tickets that are worth a minute at a price of 1,000 each.
-fn params() -> TicketParams {
+pub(super) fn params() -> TicketParams {
     let certain = (BigUint::from(1_u8) << 256_u32) - 1_u8;
     TicketParams {
         recipient: Address([0x0e; 20]),

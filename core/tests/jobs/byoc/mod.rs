@@ -2,6 +2,7 @@
 
 mod bytes;
 mod jobs;
+mod streams;
 
 use serde_json::Value;
 

@@ -157,13 +157,19 @@ impl Media {
     /// An orchestrator works in that [session](super::Started::session), the first or another: input goes to its
     /// channel from now on, beginning with what is not answered.
     pub fn go_to(&mut self, now: Time, session: u32, channels: &Channels) {
+        let input = Some(channels.publish.clone());
+        self.go_by(now, session, input, Some(channels.subscribe.clone()));
+    }
+
+    /// As [`go_to`](Self::go_to), for work that may lack one of the two channels.
+    pub fn go_by(&mut self, now: Time, session: u32, input: Option<Url>, output: Option<Url>) {
         self.advance(now);
         self.named = session;
         if self.standby_is(session) {
             self.promote();
         } else if session >= self.sessions {
             self.end_standby();
-            let next = self.enter(session, channels);
+            let next = self.enter(session, input, output);
             self.replace(next);
         } else if session != self.at_work.session {
             // Its channel was closed a moment ago, for the one before gave output at last.
@@ -186,7 +192,8 @@ impl Media {
         self.advance(now);
         if session >= self.sessions && !self.over {
             self.end_standby();
-            let mut next = self.enter(session, channels);
+            let input = Some(channels.publish.clone());
+            let mut next = self.enter(session, input, Some(channels.subscribe.clone()));
             next.log.stay_open(STANDBY_OPEN_WITHIN);
             self.standby = Some(Box::new(next));
             self.settle();
@@ -487,13 +494,12 @@ impl Media {
     }
 
     /// A feed for another orchestrator, in a session that was not heard of before.
-    fn enter(&mut self, session: u32, channels: &Channels) -> Feed {
+    fn enter(&mut self, session: u32, input: Option<Url>, output: Option<Url>) -> Feed {
         self.sessions = session + 1;
         let mut feed = self.at_work.fork(self.now);
         feed.session = session;
-        feed.input = self.publisher(Some(channels.publish.clone()));
-        feed.channel = Some(channels.publish.clone());
-        feed.output = Some(channels.subscribe.clone());
+        feed.input = self.publisher(input.clone());
+        (feed.channel, feed.output) = (input, output);
         feed
     }
 
