@@ -72,8 +72,8 @@ impl fmt::Debug for Wei {
 /// An exact, signed rational number of wei: fees, expected values, balances.
 ///
 /// A number is kept over the denominator that it comes with. The values of tickets are fractions of `2^256 - 1`, and to
-/// look for a common divisor of two such numbers takes a hundred times as long as to add them. Equality and order are
-/// those of the number, and it is displayed in lowest terms.
+/// look for a common divisor of two such numbers takes more than forty times as long as to add them. Equality and order
+/// are those of the number, and it is displayed in lowest terms.
 #[derive(Clone)]
 pub struct Amount(BigRational);
 
