@@ -34,7 +34,8 @@ pub(crate) struct FrontArgs {
     /// a port on loopback, or unix:/path.
     #[arg(long, value_name = "ADDR", value_delimiter = ',')]
     listen: Vec<String>,
-    /// Where to answer operators (/metrics), 127.0.0.1:5935 if nothing is said.
+    /// Where to answer operators (/metrics); if nothing is said, unix:ops.sock in the current folder, for nobody but this
+    /// user, and 127.0.0.1:5935.
     #[arg(long, value_name = "ADDR", value_delimiter = ',')]
     ops: Vec<String>,
     /// Take work from everybody who reaches an address beyond loopback. It has to be said.

@@ -585,26 +585,29 @@ fn a_configuration_is_checked_and_shown_without_a_start() {
 
 #[test]
 #[cfg(unix)]
-fn a_port_shows_its_certificate_until_a_reload_and_a_unix_socket_stays_plain() {
+fn a_port_shows_its_certificate_until_a_reload_and_unix_sockets_stay_plain() {
     use std::io::{Read as _, Write as _};
+    use std::os::unix::fs::PermissionsExt as _;
     use std::os::unix::net::{UnixListener, UnixStream};
 
     let folder = Folder::new("serve-tls");
     let (file, path) = (folder.path("gateway.toml"), folder.path("gateway.sock"));
+    let ops = folder.path("ops.sock");
     let pem = || {
         let now = livepeer_runtime::Clock::start().now();
         Identity::self_signed_pem("localhost", now).expect("a name")
     };
     let identity = folder.private("identity.pem", &pem());
     let text = format!(
-        "[serve]\nlisten = [\"127.0.0.1:0\", \"unix:{path}\"]\n[serve.tls]\ncert = \"{identity}\"\nkey = \"{identity}\"\n\
+        "[serve]\nlisten = [\"127.0.0.1:0\", \"unix:{path}\"]\nsocket_mode = \"0660\"\n[serve.tls]\ncert = \"{identity}\"\nkey = \"{identity}\"\n\
          [payer]\noffchain = true\n[orchestrators]\nlist = [\"127.0.0.1:9\"]\n[pools]\nwarm_up = [\"llm/{LLM}\"]\n"
     );
     fs::write(&file, &text).expect("there is room");
     // Of a gateway that was killed.
     drop(UnixListener::bind(&path).expect("the path is free"));
     let mut command = gateway();
-    command.args(["serve", "--config", &file, "--ops", "127.0.0.1:0"]);
+    let operators = format!("unix:{ops}");
+    command.args(["serve", "--config", &file, "--ops", &operators]);
     let mut server = Server::start(&mut command, |line| line.starts_with("ops"));
     let door = server.introduction.lines().next().expect("a line");
     let door = door
@@ -614,12 +617,17 @@ fn a_port_shows_its_certificate_until_a_reload_and_a_unix_socket_stays_plain() {
     let door = door.split(' ').next().expect("an address");
     let (status, told) = call(door, "GET", "/healthz", &[], b"");
     assert_eq!((status, told.as_str()), (400, "this port speaks https\n"));
-    let mut stream = UnixStream::connect(&path).expect("it listens");
-    let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-    stream.write_all(request).expect("it reads");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers");
-    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    // Operators are nobody but the gateway's own user, whoever may send work.
+    for (path, page, mode) in [(&path, "/healthz", 0o660), (&ops, "/metrics", 0o600)] {
+        let mut stream = UnixStream::connect(path).expect("it listens");
+        let request = format!("GET {page} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{page}: {answer}");
+        let file = fs::metadata(path).expect("it is there");
+        assert_eq!(file.permissions().mode() & 0o777, mode, "{path}");
+    }
     let says = |what: &str| {
         signal(server.running.0.id(), "HUP");
         while let Ok(line) = server.said.recv_timeout(Duration::from_secs(30)) {
@@ -632,7 +640,7 @@ fn a_port_shows_its_certificate_until_a_reload_and_a_unix_socket_stays_plain() {
     folder.private("identity.pem", &pem());
     says("the configuration changed: the certificate of serve.tls");
     folder.private("identity.pem", "words");
-    says(":4:8: serve.tls: ");
+    says(":5:8: serve.tls: ");
     fs::write(
         &file,
         text.replace("[serve.tls]\ncert", "# ")

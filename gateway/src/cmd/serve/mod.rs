@@ -45,6 +45,9 @@ use wiring::Wiring;
 /// How long closing may take beyond the times that requests are given.
 const SPARE: Duration = Duration::from_secs(2);
 
+/// The mode of the files of unix sockets for operators: whoever may use one is an operator.
+const OPS_MODE: u32 = 0o600;
+
 pub(super) fn run(args: &FrontArgs) -> Outcome {
     let config =
         Config::load(args).map_err(|problems| problems.into_failed(args.config.as_ref()))?;
@@ -75,7 +78,7 @@ impl on::Work for Serve<'_> {
         // Before the key: a port that is taken needs no password.
         let places = &settings.doors;
         let doors = door::open(&driver, &places.listen, places.mode, "--listen").await?;
-        let ops = door::open(&driver, &places.ops, places.mode, "--ops").await?;
+        let ops = door::open(&driver, &places.ops, OPS_MODE, "--ops").await?;
         let shown = { places.tls.as_ref() }
             .map(CurrentIdentity::new)
             .transpose()

@@ -43,10 +43,16 @@ const fn live(path: &'static str, form: Form, default: &'static str) -> Row {
     }
 }
 
+/// Where operators are answered if nobody says: in a file for the gateway's own user, and on a port for figures.
+#[cfg(unix)]
+const OPS: &str = "unix:ops.sock,127.0.0.1:5935";
+#[cfg(not(unix))]
+const OPS: &str = "127.0.0.1:5935";
+
 /// All keys.
 pub(super) const ROWS: &[Row] = &[
     fixed("serve.listen", Form::List, "127.0.0.1:9935"),
-    fixed("serve.ops", Form::List, "127.0.0.1:5935"),
+    fixed("serve.ops", Form::List, OPS),
     live("serve.public_url", Form::Text, ""),
     fixed("serve.threads", Form::Number, "1"),
     fixed("serve.runtime", Form::Text, "tokio"),

@@ -33,7 +33,7 @@ impl fmt::Display for Place {
 pub(in crate::cmd::serve) struct Doors {
     pub(in crate::cmd::serve) listen: Vec<Place>,
     pub(in crate::cmd::serve) ops: Vec<Place>,
-    /// The mode of the files of unix sockets.
+    /// The mode of the files of unix sockets for applications.
     pub(in crate::cmd::serve) mode: u32,
     /// The certificate and key that ports of applications show; without them, plain HTTP is spoken.
     pub(in crate::cmd::serve) tls: Option<Identity>,
