@@ -150,9 +150,7 @@ impl PriceFeed {
         }
         self.stop(now);
         self.contract = Some(contract);
-        if !self.config.endpoints.is_empty() {
-            self.ask();
-        }
+        self.ask();
     }
 
     /// Reads nothing any more, and forgets the price.
@@ -166,14 +164,31 @@ impl PriceFeed {
         self.state = State::Off;
     }
 
+    /// Asks these endpoints from now on, the first one at once. The last good price stays.
+    pub fn set_endpoints(&mut self, now: Time, endpoints: Vec<Url>) {
+        self.advance(now);
+        if self.config.endpoints == endpoints {
+            return;
+        }
+        if let State::Asking { exchange, .. } = &mut self.state {
+            exchange.abort(&mut self.out);
+        }
+        self.state = State::Off;
+        self.limits = vec![BatchLimit::default(); endpoints.len()];
+        self.config.endpoints = endpoints.into_iter().map(Url::hide_path).collect();
+        (self.at, self.failed, self.tries) = (0, 0, 0);
+        self.ask();
+    }
+
     /// The last good price.
     #[must_use]
     pub const fn reading(&self) -> Option<&Reading> {
         self.reading.as_ref()
     }
 
+    /// Asks the endpoint in use, if there is one, about the contract, if there is one.
     fn ask(&mut self) {
-        let Some(to) = self.contract else {
+        let Some(to) = self.contract.filter(|_| !self.config.endpoints.is_empty()) else {
             return;
         };
         let read = |signature: &str| Ask::Call {

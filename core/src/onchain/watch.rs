@@ -103,6 +103,17 @@ struct Endpoint {
     strikes: u32,
 }
 
+impl Endpoint {
+    fn new(url: Url) -> Self {
+        Self {
+            url: url.hide_path(),
+            limit: BatchLimit::default(),
+            rests_until: Time::ZERO,
+            strikes: 0,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Contracts {
     broker: Address,
@@ -150,12 +161,7 @@ impl ChainWatch {
     /// Starts to watch.
     #[must_use]
     pub fn new(now: Time, config: Config) -> Self {
-        let endpoints = config.endpoints.iter().map(|url| Endpoint {
-            url: url.clone().hide_path(),
-            limit: BatchLimit::default(),
-            rests_until: Time::ZERO,
-            strikes: 0,
-        });
+        let endpoints = config.endpoints.iter().cloned().map(Endpoint::new);
         let mut this = Self {
             now,
             endpoints: endpoints.collect(),
@@ -170,6 +176,27 @@ impl ChainWatch {
         };
         this.begin();
         this
+    }
+
+    /// Asks these endpoints from now on, the first one at once. The last reading stands until one of them answers, and
+    /// what is known of an endpoint that is among both stays known.
+    pub fn set_endpoints(&mut self, now: Time, endpoints: Vec<Url>) {
+        self.advance(now);
+        let urls = self.endpoints.iter().map(|endpoint| &endpoint.url);
+        if urls.eq(&endpoints) {
+            return;
+        }
+        if let State::Asking { exchange, .. } = &mut self.state {
+            exchange.abort(&mut self.out);
+        }
+        let mut before = core::mem::take(&mut self.endpoints);
+        let endpoints = endpoints.into_iter().map(|url| {
+            let known = before.iter().position(|endpoint| endpoint.url == url);
+            known.map_or_else(|| Endpoint::new(url), |at| before.swap_remove(at))
+        });
+        self.endpoints = endpoints.collect();
+        (self.at, self.failed, self.contracts) = (0, 0, None);
+        self.begin();
     }
 
     /// Asks the endpoint in use, or the next one that does not rest; whether there is one.

@@ -127,14 +127,19 @@ struct Player {
     wake: Option<Time>,
 }
 
+/// The endpoints of chains.
+fn endpoints(of: &[usize]) -> Vec<Url> {
+    let url = |n: &usize| Url::parse(&format!("https://rpc{n}.example/key{n}"));
+    of.iter().map(|n| url(n).expect("a URL")).collect()
+}
+
 impl Player {
     fn new(chains: &[Option<Chain>]) -> Self {
-        let urls = (0..chains.len())
-            .map(|n| Url::parse(&format!("https://rpc{n}.example/key{n}")).expect("a URL"));
+        let all: Vec<usize> = (0..chains.len()).collect();
         let now = Time::from_secs(1_000);
         Self {
             now,
-            watch: ChainWatch::new(now, Config::arbitrum(urls.collect(), PAYER)),
+            watch: ChainWatch::new(now, Config::arbitrum(endpoints(&all), PAYER)),
             chains: chains.to_vec(),
             views: Vec::new(),
             failures: Vec::new(),
@@ -295,6 +300,62 @@ fn endpoints_stand_in_for_each_other_and_keep_their_keys_to_themselves() {
         (player.views.len(), player.failures.len(), player.downs),
         (3, 3, 0)
     );
+}
+
+#[test]
+fn other_endpoints_are_asked_at_once_and_what_is_known_of_one_of_them_stays_known() {
+    let mut player = Player::new(&[Some(GOOD), Some(GOOD), None]);
+    player.busy = Some((0, Some("100")));
+    player.settle();
+    assert_eq!((player.asked(0), player.asked(1)), (1, 2));
+    // The same ones are no news.
+    player
+        .watch
+        .set_endpoints(player.now, endpoints(&[0, 1, 2]));
+    player.settle();
+    assert_eq!(player.asked.len(), 3);
+    // The first one rests, whichever place it has now; the next one is asked anew what chain it serves.
+    player.watch.set_endpoints(player.now, endpoints(&[0, 1]));
+    player.settle();
+    assert_eq!((player.asked(0), player.asked(1)), (1, 4));
+    player.chains[1] = Some(Chain { id: 1, ..GOOD });
+    player.watch.set_endpoints(player.now, endpoints(&[2, 1]));
+    player.settle();
+    assert_eq!((player.views.len(), player.downs), (2, 1));
+    // The last reading stands.
+    assert_eq!(player.failures.len(), 3);
+    player.busy = None;
+    player.watch.set_endpoints(player.now, endpoints(&[0]));
+    player.settle();
+    assert_eq!(player.asked(0), 1, "it rests still");
+    player.run(100);
+    assert!(player.asked(0) > 1 && player.views.len() > 2);
+    player.watch.set_endpoints(player.now, Vec::new());
+    player.settle();
+    assert_eq!(player.wake, None);
+    player.watch.set_endpoints(player.now, endpoints(&[0]));
+    player.settle();
+    assert_eq!(player.last().l1_block, 500);
+}
+
+#[test]
+fn an_answer_of_an_endpoint_that_was_replaced_counts_for_nothing() {
+    let now = Time::from_secs(1_000);
+    let mut watch = ChainWatch::new(now, Config::arbitrum(endpoints(&[0]), PAYER));
+    let Output::Effect(first, Effect::Http(Out::Request(_))) = watch.poll_output() else {
+        panic!("nothing is asked");
+    };
+    watch.set_endpoints(now, endpoints(&[1]));
+    assert!(
+        matches!(watch.poll_output(), Output::Effect(id, Effect::Http(Out::Abort)) if id == first)
+    );
+    let Output::Effect(_, Effect::Http(Out::Request(request))) = watch.poll_output() else {
+        panic!("nobody else is asked");
+    };
+    assert_eq!(request.url.host(), "rpc1.example");
+    watch.handle_input(now, Input::Http(first, In::Reply(Response::new(500))));
+    watch.handle_input(now, Input::Http(first, In::End(Headers::new())));
+    assert!(matches!(watch.poll_output(), Output::Idle(Some(_))));
 }
 
 #[test]

@@ -81,11 +81,15 @@ struct Player {
     wake: Option<Time>,
 }
 
+fn endpoints(count: usize) -> Vec<Url> {
+    let url = |n| Url::parse(&format!("https://rpc{n}.example/key")).expect("a URL");
+    (0..count).map(url).collect()
+}
+
 impl Player {
     fn new(now: Time, says: Option<Contract>) -> Self {
-        let url = |n| Url::parse(&format!("https://rpc{n}.example/key")).expect("a URL");
         let config = Config {
-            endpoints: vec![url(0), url(1)],
+            endpoints: endpoints(2),
             chain_id: 42_161,
             trust: Trust::Public,
         };
@@ -248,6 +252,34 @@ fn a_reading_that_fails_is_repeated_after_a_while_and_then_left_until_the_next_h
     let day = 24 * 3_600;
     assert!(player.until(HOUR - 6 + day).is_empty());
     assert_eq!(player.until(HOUR + 3 * day), [format!("stale for {day}")]);
+}
+
+#[test]
+fn other_endpoints_are_asked_at_once_and_the_last_price_stays() {
+    let mut player = Player::new(
+        Time::from_secs(BEGIN),
+        Some(Contract::new("200000000000", BEGIN - 40)),
+    );
+    player.told.clear();
+    let mut turn = |count, says: Option<Contract>| {
+        player.says = says;
+        player.feed.set_endpoints(player.now, endpoints(count));
+        player.settle();
+        let told = std::mem::take(&mut player.told);
+        assert!(player.feed.reading().is_some());
+        (told, player.asked, player.wake.is_some())
+    };
+    assert_eq!(turn(2, None), (vec![], 1, true), "they are the same");
+    let away = "chain endpoint https://rpc0.example:443".to_owned();
+    assert_eq!(turn(1, None), (vec![away], 2, true));
+    let later = Contract::new("400000000000", BEGIN);
+    let priced = "a dollar is 250000000000000".to_owned();
+    assert_eq!(turn(2, Some(later)), (vec![priced], 3, true));
+    // Nobody is asked any more, and only that the price gets old is still to be told.
+    assert_eq!(turn(0, None), (vec![], 3, true));
+    let day = 24 * 3_600;
+    assert_eq!(player.until(BEGIN + day), [format!("stale for {day}")]);
+    assert_eq!(player.wake, None);
 }
 
 #[test]

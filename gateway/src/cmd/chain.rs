@@ -2,7 +2,7 @@
 
 use livepeer_core::Address;
 use livepeer_core::chain::{ChainView, MAX_AGE};
-use livepeer_core::http::Trust;
+use livepeer_core::http::{Trust, Url};
 use livepeer_core::onchain::{self, ChainWatch};
 use livepeer_runtime::{Driver, Handle, Runtime};
 use tracing::warn;
@@ -12,6 +12,7 @@ use crate::args::ChainArgs;
 use crate::ui::Failed;
 
 /// Sources of later views of the chain.
+#[derive(Clone)]
 pub(super) enum News<R: Runtime> {
     /// Endpoints of a real one.
     Endpoints(Handle<ChainWatch, R>),
@@ -74,6 +75,15 @@ pub(super) async fn follow<R: Runtime>(news: News<R>, push: impl Fn(ChainView)) 
                 "the chain was read so many seconds ago; an own key pays by it until then"
             ),
             _ => {}
+        }
+    }
+}
+
+impl<R: Runtime> News<R> {
+    /// Reads the chain at these endpoints from now on, unless it is the one for development.
+    pub(super) fn set_endpoints(&self, rpc: &[Url]) {
+        if let Self::Endpoints(watch) = self {
+            watch.with(|watch, now| watch.set_endpoints(now, rpc.to_vec()));
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use async_channel::Receiver;
 use livepeer_core::Address;
 use livepeer_core::chain::ChainView;
+use livepeer_core::http::Url;
 use livepeer_core::money::Price;
 use livepeer_core::payment::Budget;
 use livepeer_core::payment::mint::Policy;
@@ -14,7 +15,8 @@ use livepeer_runtime::api::Payer;
 use livepeer_runtime::store::{Sqlite, Store as _};
 use livepeer_runtime::{Driver, KeyHolder as _, Runtime, seed};
 
-use super::{chain, key, lock};
+use super::chain::{self, News};
+use super::{key, lock};
 use crate::args::{ChainArgs, KeyArgs, PayArgs};
 use crate::ui::Failed;
 
@@ -40,15 +42,16 @@ pub(super) struct Purse<R: Runtime> {
     pub(super) driver: Driver<R>,
     store: Option<(Sqlite, PathBuf)>,
     /// A key of our own; without one, whoever the endpoints name pays.
-    own: Option<Own>,
+    own: Option<Own<R>>,
     /// Readings of the chain for it. Only the last one counts.
     views: Option<Receiver<ChainView>>,
 }
 
 /// A key of our own.
-struct Own {
+struct Own<R: Runtime> {
     policy: Policy,
     view: Mutex<ChainView>,
+    news: News<R>,
 }
 
 impl<R: Runtime> Purse<R> {
@@ -107,6 +110,7 @@ impl<R: Runtime> Purse<R> {
         purse.own = Some(Own {
             policy: (terms.policy)(address),
             view: Mutex::new(view),
+            news: news.clone(),
         });
         // What cannot be read is told now, and not with the first job.
         purse.account()?;
@@ -125,6 +129,13 @@ impl<R: Runtime> Purse<R> {
     /// Further readings of the chain, for an own key.
     pub(super) fn views(&self) -> Option<Receiver<ChainView>> {
         self.views.clone()
+    }
+
+    /// Reads the chain of an own key at these endpoints from now on.
+    pub(super) fn set_endpoints(&self, rpc: &[Url]) {
+        if let Some(own) = &self.own {
+            own.news.set_endpoints(rpc);
+        }
     }
 
     pub(super) fn set_chain(&self, view: ChainView) {
@@ -161,7 +172,7 @@ impl<R: Runtime> Purse<R> {
     }
 }
 
-fn plain(own: &Own) -> LocalAccount {
+fn plain<R: Runtime>(own: &Own<R>) -> LocalAccount {
     LocalAccount::new(own.policy.clone(), lock(&own.view).clone(), seed())
 }
 

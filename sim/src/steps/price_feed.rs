@@ -17,6 +17,8 @@ pub enum Step {
     Follow(u8),
     /// The owner wants no price any more.
     Stop,
+    /// There are so many endpoints now.
+    Endpoints(u8),
     /// The question is answered with a status, and by a contract with that description, answer and age.
     Answer(u8, u8, u8, u8),
     /// The question is answered with these bytes.
@@ -40,6 +42,7 @@ impl Step {
                 Self::Raw((0..count).map(|_| reel.byte()).collect())
             }
             8 => Self::Fail,
+            9 => Self::Endpoints(reel.byte()),
             _ => Self::Pass(reel.byte()),
         }
     }
@@ -82,6 +85,11 @@ fn body(now: Time, description: u8, answer: u8, age: u8) -> String {
     format!("[{}]", answers.join(","))
 }
 
+fn endpoints(count: u8) -> Vec<Url> {
+    let url = |n| Url::parse(&format!("https://rpc{n}/key")).expect("a URL");
+    (0..count % 3).map(url).collect()
+}
+
 /// Plays steps against a price feed.
 #[derive(Debug)]
 pub struct Player {
@@ -98,11 +106,10 @@ pub struct Player {
 impl Player {
     /// A feed with so many endpoints.
     #[must_use]
-    pub fn new(endpoints: u8) -> Self {
+    pub fn new(count: u8) -> Self {
         let now = Time::from_secs(1_787_078_840);
-        let url = |n| Url::parse(&format!("https://rpc{n}/key")).expect("a URL");
         let config = Config {
-            endpoints: (0..endpoints % 3).map(url).collect(),
+            endpoints: endpoints(count),
             chain_id: 42_161,
             trust: Trust::Public,
         };
@@ -134,6 +141,10 @@ impl Player {
                 (self.following, self.last) = (false, None);
                 self.drain();
                 assert!(self.open.is_none(), "left open");
+            }
+            Step::Endpoints(count) => {
+                self.machine.set_endpoints(self.now, endpoints(*count));
+                self.drain();
             }
             Step::Answer(status, description, answer, age) => {
                 if let Some(id) = self.open.take() {

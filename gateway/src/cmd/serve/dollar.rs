@@ -23,11 +23,9 @@ pub(super) struct Dollar<R: Runtime> {
 impl<R: Runtime> Dollar<R> {
     pub(super) fn new(wiring: Arc<Wiring<R>>, look: Sender<()>) -> Self {
         let driver = wiring.gateway().driver();
-        let chain = wiring.config();
-        let chain = &chain.settings.chain;
         let config = Config {
-            endpoints: chain.rpc.clone(),
-            chain_id: chain.chain_id,
+            endpoints: Vec::new(),
+            chain_id: wiring.config().settings.chain.chain_id,
             trust: Trust::Public,
         };
         let feed = driver.drive(PriceFeed::new(driver.now(), config));
@@ -39,9 +37,13 @@ impl<R: Runtime> Dollar<R> {
     /// Goes by the configuration as it is now.
     pub(super) fn set_config(&self) {
         let config = self.wiring.config();
-        self.feed.with(|feed, now| match &config.settings.dollar {
-            config::Dollar::Feed(contract) => feed.follow(now, *contract),
-            config::Dollar::Unknown | config::Dollar::Fixed(_) => feed.stop(now),
+        let settings = &config.settings;
+        self.feed.with(|feed, now| {
+            feed.set_endpoints(now, settings.chain.rpc.clone());
+            match &settings.dollar {
+                config::Dollar::Feed(contract) => feed.follow(now, *contract),
+                config::Dollar::Unknown | config::Dollar::Fixed(_) => feed.stop(now),
+            }
         });
         self.tell();
     }

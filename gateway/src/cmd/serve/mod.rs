@@ -286,6 +286,7 @@ async fn reload<R: Runtime>(
         if let Some(limit) = wiring.gateway().driver().limit() {
             limit.with(|spending, _| spending.set_limits(limits.per_job, limits.per_hour));
         }
+        wiring.purse().set_endpoints(&config.settings.chain.rpc);
         wiring.set_config(config);
         live.set_config();
         dollar.set_config();

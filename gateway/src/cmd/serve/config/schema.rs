@@ -73,7 +73,7 @@ pub(super) const ROWS: &[Row] = &[
     fixed("payer.key_file", Form::Text, ""),
     fixed("payer.offchain", Form::Flag, "false"),
     live("payer.max_spend_per_hour", Form::Text, ""),
-    fixed("chain.rpc", Form::List, ""),
+    live("chain.rpc", Form::List, ""),
     fixed("chain.chain_id", Form::Number, ""),
     fixed("chain.controller", Form::Text, ""),
     live("chain.price_feed", Form::Text, ""),
