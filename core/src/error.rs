@@ -306,6 +306,26 @@ impl Cause {
         matches!(self, Self::Guard(broken) if matches!(**broken, Broken::Budget { .. }))
     }
 
+    /// The kind of cause in a word, for figures: one of few, whatever peers say.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Link(Fault::CertificateChanged { .. }) => "certificate",
+            Self::Link(_) => "unreachable",
+            Self::TimedOut { .. } => "timeout",
+            Self::Silent { .. } => "silent",
+            Self::Refused { .. } | Self::Declined { .. } => "refused",
+            Self::TooDear { .. } | Self::Free | Self::Guard(_) => "price",
+            Self::Incompatible(_) => "incompatible",
+            Self::Gone(_) | Self::Ended(_) => "ended",
+            Self::NotStored { .. } | Self::NotWritten(_) => "not_stored",
+            Self::GaveUp { .. } | Self::EachFailed(_) => "gave_up",
+            Self::Nonsense { .. } | Self::WrongChain { .. } | Self::TooMuch { .. } => {
+                "invalid_answer"
+            }
+        }
+    }
+
     fn advice(&self, who: &Party) -> Advice {
         let elsewhere = match who {
             // There is nowhere else to go for a signature or a record, and nobody else takes our output.

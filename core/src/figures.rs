@@ -5,7 +5,13 @@
 //! labels, such as the names of models, so a family has at most [`MAX_SERIES`]; what comes later counts under `other`. No
 //! label names a customer.
 
+mod jobs;
+mod network;
 pub(crate) mod payments;
+
+pub use jobs::Jobs;
+pub use network::Network;
+pub use payments::{account, ceilings};
 
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
@@ -138,23 +144,30 @@ const BUCKETS: [u64; 12] = [
     300_000_000,
 ];
 
-/// Times, counted by how long they are.
+/// Upper bounds of the times that are counted in milliseconds, in microseconds.
+const MILLI_BUCKETS: [u64; 8] = [
+    50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000,
+];
+
+/// Times, counted by how long they are, and told in seconds.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Times {
-    /// By bucket, not summed up; beyond the last bound at the end.
-    counts: [u64; BUCKETS.len() + 1],
-    sum: Duration,
-}
+pub struct Times(Histogram<{ BUCKETS.len() }>);
+
+/// The same, told in milliseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Millis(Histogram<{ MILLI_BUCKETS.len() }>);
 
 impl Times {
     /// Counts a time.
     pub fn add(&mut self, took: Duration) {
-        let micros = took.as_micros();
-        let bucket = BUCKETS
-            .iter()
-            .position(|bound| micros <= u128::from(*bound));
-        self.counts[bucket.unwrap_or(BUCKETS.len())] += 1;
-        self.sum += took;
+        self.0.add(&BUCKETS, took);
+    }
+}
+
+impl Millis {
+    /// Counts a time.
+    pub fn add(&mut self, took: Duration) {
+        self.0.add(&MILLI_BUCKETS, took);
     }
 }
 
@@ -162,29 +175,69 @@ impl Figure for Times {
     const KIND: &'static str = "histogram";
 
     fn write(&self, page: &mut Page, name: &str, labels: &[(&str, &str)]) {
+        self.0.write(page, (name, labels), &BUCKETS, 1.0);
+    }
+}
+
+impl Figure for Millis {
+    const KIND: &'static str = "histogram";
+
+    fn write(&self, page: &mut Page, name: &str, labels: &[(&str, &str)]) {
+        self.0.write(page, (name, labels), &MILLI_BUCKETS, 1_000.0);
+    }
+}
+
+/// Times by bucket.
+#[derive(Clone, Copy, Debug)]
+struct Histogram<const N: usize> {
+    /// Up to each bound, not summed up.
+    counts: [u64; N],
+    beyond: u64,
+    sum: Duration,
+}
+
+impl<const N: usize> Default for Histogram<N> {
+    fn default() -> Self {
+        Self {
+            counts: [0; N],
+            beyond: 0,
+            sum: Duration::ZERO,
+        }
+    }
+}
+
+impl<const N: usize> Histogram<N> {
+    /// Counts a time under the first of these bounds, in microseconds, that it does not pass.
+    fn add(&mut self, bounds: &[u64; N], took: Duration) {
+        let micros = took.as_micros();
+        let bucket = bounds.iter().position(|bound| micros <= u128::from(*bound));
+        *bucket.map_or(&mut self.beyond, |at| &mut self.counts[at]) += 1;
+        self.sum += took;
+    }
+
+    /// Writes it in units of which a second has so many.
+    fn write(
+        &self,
+        page: &mut Page,
+        (name, labels): (&str, &[(&str, &str)]),
+        bounds: &[u64; N],
+        in_a_second: f64,
+    ) {
         let bucket = alloc::format!("{name}_bucket");
+        let told = |time: Duration| time.as_secs_f64() * in_a_second;
         let mut below = 0;
-        let bounds = BUCKETS.iter().map(|bound| {
-            Cow::Owned(alloc::format!(
-                "{}",
-                Duration::from_micros(*bound).as_secs_f64()
-            ))
+        let bounds = bounds.iter().map(|bound| {
+            let bound = told(Duration::from_micros(*bound));
+            Cow::Owned(alloc::format!("{bound}"))
         });
-        for (count, bound) in self
-            .counts
-            .iter()
-            .zip(bounds.chain([Cow::Borrowed("+Inf")]))
-        {
+        let counts = self.counts.iter().chain([&self.beyond]);
+        for (count, bound) in counts.zip(bounds.chain([Cow::Borrowed("+Inf")])) {
             below += count;
             let mut all: Vec<(&str, &str)> = labels.to_vec();
             all.push(("le", &bound));
             page.line(&bucket, &all, below);
         }
-        page.line(
-            &alloc::format!("{name}_sum"),
-            labels,
-            self.sum.as_secs_f64(),
-        );
+        page.line(&alloc::format!("{name}_sum"), labels, told(self.sum));
         page.line(&alloc::format!("{name}_count"), labels, below);
     }
 }
@@ -210,12 +263,13 @@ impl<V: Figure, const N: usize> Family<V, N> {
         }
     }
 
-    /// The series of those labels, or that of the others if there are too many: models and orchestrators are `other` then.
+    /// The series of those labels, or that of the others if there are too many: models and orchestrators are `other` then,
+    /// and so is an only label.
     pub fn at(&mut self, labels: [&str; N]) -> &mut V {
         let mut key = labels.map(|text| text.chars().take(MAX_LABEL).collect::<String>());
         if self.series.len() >= MAX_SERIES && !self.series.contains_key(&key) {
             for (name, text) in self.labels.iter().zip(&mut key) {
-                if UNBOUNDED.contains(name) {
+                if N == 1 || UNBOUNDED.contains(name) {
                     *text = OTHER.into();
                 }
             }
@@ -249,6 +303,15 @@ impl<V: Figure, const N: usize> Family<V, N> {
                 .zip(key.iter().map(String::as_str))
                 .collect();
             value.write(page, self.name, &labels);
+        }
+    }
+}
+
+impl<const N: usize> Family<u64, N> {
+    /// Adds the counts of another.
+    fn add(&mut self, other: &Self) {
+        for (labels, count) in &other.series {
+            *self.at(labels.each_ref().map(String::as_str)) += count;
         }
     }
 }

@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::string::{String, ToString as _};
 
+use super::figures::{Figures, Told};
 use super::types::{AUTH_WITHIN, Config, Denied, Hook, Notice, Publish, Way};
 use crate::exchange::{Bounds, Exchange};
 use crate::http::{Body, In, Method, Request};
@@ -28,6 +29,7 @@ pub(super) struct Asking {
     pub(super) publish: Publish,
     pub(super) job: JobQuery,
     pub(super) request_id: String,
+    pub(super) since: Time,
     pub(super) exchange: Exchange,
 }
 
@@ -55,15 +57,27 @@ impl Asking {
             publish,
             job,
             request_id,
+            since: now,
             exchange: Exchange::start(out, now, request, BOUNDS),
         }
     }
 
     /// Takes a step of the exchange. The verdict, once there is one.
-    pub(super) fn step<E>(&mut self, out: &mut Outbox<E>, step: In) -> Option<Verdict> {
-        Some(match self.exchange.step(out, step)? {
+    pub(super) fn step<E>(
+        &mut self,
+        out: &mut Outbox<E>,
+        figures: &mut Figures,
+        now: Time,
+        step: In,
+    ) -> Option<Verdict> {
+        let answer = self.exchange.step(out, step)?;
+        figures.told(Told::Auth, answer.as_ref().ok().map(|reply| reply.status));
+        Some(match answer {
             Ok(reply) => match AuthAnswer::read(reply.status, &reply.body) {
-                Ok(answer) => (Ok(answer.applied_to(core::mem::take(&mut self.job))), None),
+                Ok(answer) => {
+                    figures.let_in(now.since(self.since));
+                    (Ok(answer.applied_to(core::mem::take(&mut self.job))), None)
+                }
                 Err(_) => (Err(Denied::Forbidden), None),
             },
             Err(cause) => unknown(&cause),

@@ -4,9 +4,11 @@ use alloc::string::ToString as _;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::figures::Told;
 use super::stream::Stream;
 use super::{BEAT_EVERY, Entry, Event, MEASURE_EVERY, Notice, StreamId, Why};
-use crate::exchange::{Bounds, Exchange};
+use crate::error::Cause;
+use crate::exchange::{Bounds, Exchange, Reply};
 use crate::http::{Body, In, Method, Request};
 use crate::machine::{EffectId, earlier};
 use crate::time::Time;
@@ -19,6 +21,11 @@ const BEAT: Bounds = Bounds {
     within: BEAT_EVERY,
     redirects: false,
 };
+
+/// The status of an answer, if there is one.
+fn status(answer: &Result<Reply, Cause>) -> Option<u16> {
+    answer.as_ref().ok().map(|reply| reply.status)
+}
 
 impl Entry {
     /// Takes time forward and does what is due.
@@ -48,12 +55,14 @@ impl Entry {
             .filter_map(|(id, asking)| Some((*id, asking.late(out, now)?)))
             .collect();
         for (id, verdict) in late {
+            self.figures.told(Told::Auth, None);
             self.judged(id, verdict);
         }
         let mut failed = Vec::new();
-        let out = &mut self.out;
+        let (out, figures) = (&mut self.out, &mut self.figures);
         self.kicks.retain_mut(|kick| match kick.late(out, now) {
             Some(cause) => {
+                figures.told(Told::Kick, None);
                 failed.push(Notice::NoKick(cause.to_string()));
                 false
             }
@@ -61,6 +70,7 @@ impl Entry {
         });
         if let Some(cause) = self.beat.as_mut().and_then(|beat| beat.late(out, now)) {
             failed.push(Notice::NoBeat(cause.to_string()));
+            self.figures.told(Told::Heartbeat, None);
             self.rest();
         }
         for notice in failed {
@@ -74,7 +84,9 @@ impl Entry {
             self.measure();
         }
         self.remembered.tick(now);
-        self.news.tick(&mut self.out, now);
+        if self.news.tick(&mut self.out, now) {
+            self.figures.told(Told::Events, None);
+        }
         self.tell_news();
         now
     }
@@ -131,6 +143,7 @@ impl Entry {
             return;
         };
         self.rest();
+        self.figures.told(Told::Heartbeat, status(&answer));
         match answer {
             Ok(reply) => {
                 if !reply.is_success() {
@@ -159,6 +172,7 @@ impl Entry {
             return;
         };
         self.kicks.swap_remove(at);
+        self.figures.told(Told::Kick, status(&answer));
         let why = match answer {
             // The connection may be gone already.
             Ok(reply) if reply.status < 400 || reply.status == 404 => return,
@@ -175,7 +189,8 @@ impl Entry {
             .find(|(_, one)| one.exchange.owns(id));
         if let Some((sender, asking)) = asked {
             let sender = *sender;
-            if let Some(verdict) = asking.step(&mut self.out, step) {
+            let (out, figures) = (&mut self.out, &mut self.figures);
+            if let Some(verdict) = asking.step(out, figures, self.now, step) {
                 self.judged(sender, verdict);
             }
         } else if self.beat.as_ref().is_some_and(|beat| beat.owns(id)) {
@@ -183,7 +198,9 @@ impl Entry {
         } else if let Some(at) = self.kicks.iter().position(|kick| kick.owns(id)) {
             self.kicked(at, step);
         } else if self.news.owns(id) {
-            self.news.step(&mut self.out, self.now, step);
+            if let Some(answer) = self.news.step(&mut self.out, self.now, step) {
+                self.figures.told(Told::Events, status(&answer));
+            }
             self.tell_news();
         }
     }

@@ -2,8 +2,10 @@
 
 use alloc::string::ToString as _;
 
-use super::{Entry, Event, JobEnd, StreamId, Why};
+use super::{Entry, Event, JobEnd, StreamId, Why, without_addresses};
+use crate::error::Failure;
 use crate::http::Url;
+use crate::money::Amount;
 use crate::time::Time;
 use crate::wire::RunnerEvent;
 use crate::wire::entry::{IngestMetrics, TraceKind, ingest_metrics_event};
@@ -16,7 +18,9 @@ impl Entry {
             return;
         };
         stream.orchestrator = Some(orchestrator);
-        stream.runs = true;
+        if !core::mem::replace(&mut stream.runs, true) {
+            self.figures.began(&stream.job.pipeline);
+        }
         let kept = stream.params.take();
         if let Some(sender) = stream.waiting.take() {
             self.senders.remove(&sender);
@@ -27,12 +31,20 @@ impl Entry {
         }
     }
 
-    /// Tells that another orchestrator works for a stream, and in which words the one before was lost.
-    pub fn swapped(&mut self, now: Time, id: StreamId, why: &str, orchestrator: Url) {
+    /// Tells that another orchestrator works for a stream, and why the one before was lost.
+    pub fn swapped(&mut self, now: Time, id: StreamId, why: &Failure, orchestrator: Url) {
         self.advance(now);
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.swaps += 1;
-            self.trace(id, TraceKind::OrchestratorSwap, Some(why));
+            let reason = why.cause.word();
+            self.figures.swapped(reason);
+            self.figures
+                .failed(reason, &stream.at(), &stream.job.pipeline);
+            self.trace(
+                id,
+                TraceKind::OrchestratorSwap,
+                Some(&without_addresses(why)),
+            );
         }
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.orchestrator = Some(orchestrator);
@@ -68,6 +80,10 @@ impl Entry {
         self.advance(now);
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.outputs = stream.outputs.saturating_add(1);
+            if stream.outputs == 1 {
+                let after = self.now.since(stream.began);
+                self.figures.first_output(&stream.at(), after);
+            }
             match stream.outputs {
                 1 => self.trace(id, TraceKind::ReceiveFirstProcessedSegment, None),
                 3 => self.trace(id, TraceKind::ReceiveFewProcessedSegments, None),
@@ -76,9 +92,22 @@ impl Entry {
         }
     }
 
+    /// Tells that a payment for a stream was taken: how many tickets, and what they are worth.
+    pub fn paid(&mut self, now: Time, tickets: u32, value: &Amount) {
+        self.advance(now);
+        self.figures.jobs.paid(tickets, value);
+    }
+
+    /// Tells that a payment for a stream cannot be made for now.
+    pub fn unpaid(&mut self, now: Time) {
+        self.advance(now);
+        self.figures.jobs.unpaid();
+    }
+
     /// Tells how the input of a stream arrives.
     pub fn metrics(&mut self, now: Time, id: StreamId, metrics: IngestMetrics) {
         let now = self.advance(now);
+        self.figures.whip(metrics.received, metrics.sent);
         if let Some(stream) = self.streams.get_mut(&id) {
             let event = ingest_metrics_event(&stream.context(), now, &metrics);
             stream.gateway.ingest = Some(metrics);
@@ -92,6 +121,15 @@ impl Entry {
         let Some(stream) = self.streams.get(&id) else {
             return;
         };
+        let reason = match end {
+            JobEnd::Finished => None,
+            JobEnd::NoOrchestrator => Some("no_orchestrator"),
+            JobEnd::Failed(_) => Some("failed"),
+        };
+        if let Some(reason) = reason {
+            let (at, model) = (stream.at(), &stream.job.pipeline);
+            self.figures.failed(reason, &at, model);
+        }
         let why = match end {
             JobEnd::Finished => Why::Finished,
             JobEnd::NoOrchestrator => Why::NoOrchestrator,

@@ -38,6 +38,7 @@
 
 mod asking;
 mod exchanges;
+mod figures;
 mod jobs;
 mod news;
 mod stream;
@@ -59,10 +60,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use self::asking::{Asking, Verdict};
+use self::figures::Figures;
 use self::news::News;
 use self::stream::Stream;
 use self::told::Remembered;
 use crate::exchange::{Bounds, Exchange};
+use crate::figures::Jobs;
 use crate::http::{Headers, Method, Request};
 use crate::machine::{Input, Machine, Outbox, Output};
 use crate::rng::{Rng, Seed};
@@ -103,6 +106,7 @@ pub struct Entry {
     /// When to look how the media of senders arrive.
     next_measure: Option<Time>,
     news: News,
+    figures: Figures,
     shutdown: Option<Shutdown>,
 }
 
@@ -138,6 +142,7 @@ impl Entry {
             beat: None,
             next_measure: None,
             news,
+            figures: Figures::default(),
             shutdown: None,
         }
     }
@@ -169,6 +174,18 @@ impl Entry {
     #[must_use]
     pub fn waiting(&self) -> (usize, usize) {
         self.news.waiting()
+    }
+
+    /// The figures of live entry, in the text format of Prometheus.
+    #[must_use]
+    pub fn to_prometheus(&self) -> String {
+        self.figures.to_prometheus()
+    }
+
+    /// The figures of the jobs of its streams.
+    #[must_use]
+    pub const fn jobs(&self) -> &Jobs {
+        &self.figures.jobs
     }
 
     // ---- senders ---------------------------------------------------------------------------------------------
@@ -313,6 +330,7 @@ impl Entry {
             sender: (!announced).then_some(id),
             pulled: false,
             waiting: announced.then_some(id),
+            began: self.now,
             orchestrator: None,
             runs: false,
             params: None,
@@ -322,6 +340,7 @@ impl Entry {
             swaps: 0,
             until: None,
         };
+        self.figures.admitted(&stream.job.pipeline);
         let job = stream.to_job();
         let source = match &stream.way {
             Way::Hook(hook) => Some(hook.input()),
@@ -526,6 +545,9 @@ impl Entry {
         };
         if let Some(until) = stream.until {
             self.due.remove(&(until, id));
+        }
+        if stream.runs {
+            self.figures.ended(&stream.job.pipeline);
         }
         if self.names.get(&stream.name) == Some(&id) {
             self.names.remove(&stream.name);

@@ -6,7 +6,8 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::types::{Hook, Notice};
-use crate::exchange::{Bounds, Exchange};
+use crate::error::Cause;
+use crate::exchange::{Bounds, Exchange, Reply};
 use crate::http::{Body, In, Method, Request};
 use crate::machine::{EffectId, Outbox, earlier};
 use crate::rng::Rng;
@@ -123,26 +124,26 @@ impl News {
         (self.bytes, self.told, self.tries, self.rest) = (0, 0, 0, None);
     }
 
-    /// Takes a step of the exchange.
-    pub(super) fn step<E>(&mut self, out: &mut Outbox<E>, now: Time, step: In) {
-        let Some(exchange) = &mut self.exchange else {
-            return;
-        };
-        match exchange.step(out, step) {
-            None => {}
-            Some(Ok(reply)) => self.over(now, reply.is_success()),
-            Some(Err(_)) => self.over(now, false),
-        }
+    /// Takes a step of the exchange. The answer, once there is one.
+    pub(super) fn step<E>(
+        &mut self,
+        out: &mut Outbox<E>,
+        now: Time,
+        step: In,
+    ) -> Option<Result<Reply, Cause>> {
+        let answer = self.exchange.as_mut()?.step(out, step)?;
+        self.over(now, answer.as_ref().is_ok_and(Reply::is_success));
+        Some(answer)
     }
 
-    /// Does what is due.
-    pub(super) fn tick<E>(&mut self, out: &mut Outbox<E>, now: Time) {
+    /// Does what is due; whether an answer is late.
+    pub(super) fn tick<E>(&mut self, out: &mut Outbox<E>, now: Time) -> bool {
         self.rest = self.rest.filter(|at| *at > now);
-        if let Some(exchange) = &mut self.exchange
-            && exchange.late(out, now).is_some()
-        {
+        let late = { self.exchange.as_mut() }.and_then(|exchange| exchange.late(out, now));
+        if late.is_some() {
             self.over(now, false);
         }
+        late.is_some()
     }
 
     fn over(&mut self, now: Time, taken: bool) {

@@ -26,6 +26,8 @@ pub(super) struct Stream {
     pub(super) pulled: bool,
     /// A sender that is answered once the first search for an orchestrator is over.
     pub(super) waiting: Option<SenderId>,
+    /// When it was let in.
+    pub(super) began: Time,
     /// The orchestrator at work, or the last one.
     pub(super) orchestrator: Option<Url>,
     /// Whether the job has begun.
@@ -99,6 +101,13 @@ impl Stream {
             Way::Rtmp if matches!(self.way, Way::Rtmp) => same_work,
             Way::Whip | Way::Rtmp => same_work && self.until.is_some(),
         }
+    }
+
+    /// The orchestrator at work, or the last one, as figures name it; empty if there was none.
+    pub(super) fn at(&self) -> String {
+        self.orchestrator
+            .as_ref()
+            .map_or_else(String::new, Url::origin)
     }
 
     /// The status as it is told.

@@ -8,7 +8,9 @@ use num_rational::BigRational;
 use num_traits::ToPrimitive as _;
 
 use super::Page;
-use crate::chain::SenderInfo;
+use crate::chain::{ChainView, SenderInfo};
+use crate::money::Amount;
+use crate::sign::Address;
 
 /// Wei in a gwei.
 const WEI_PER_GWEI: u64 = 1_000_000_000;
@@ -17,6 +19,47 @@ const WEI_PER_GWEI: u64 = 1_000_000_000;
 fn gwei(wei: impl Into<BigInt>) -> f64 {
     let gwei = BigRational::new(wei.into(), WEI_PER_GWEI.into());
     gwei.to_f64().unwrap_or_default()
+}
+
+/// Writes the account of a payer: its funds, and the round in which they were seen.
+pub fn account(page: &mut Page, view: &ChainView, payer: Address, age: Option<Duration>) {
+    chain(page, view.round, age);
+    if let Some(payer) = view.sender(payer) {
+        funds(page, payer);
+    }
+}
+
+/// Writes the most that is paid for a unit, in wei: of any pipeline, and of those that have a ceiling of their own, or
+/// whose models have.
+pub fn ceilings<'a>(
+    page: &mut Page,
+    max: Option<&Amount>,
+    own: impl Iterator<Item = (&'a str, &'a str, Amount)>,
+) {
+    // For people to look at: prices are compared exactly.
+    let wei = |amount: &Amount| amount.as_ratio().to_f64().unwrap_or_default();
+    if let Some(max) = max {
+        let name = "transcoding_price";
+        page.family(
+            name,
+            "gauge",
+            "The most to pay for a unit of any pipeline, in wei.",
+        );
+        page.line(name, &[("sender", "max")], wei(max));
+    }
+    let name = "price_per_capability";
+    let mut begun = false;
+    for (pipeline, model, price) in own {
+        if !core::mem::replace(&mut begun, true) {
+            page.family(
+                name,
+                "gauge",
+                "The most to pay for a unit of a model, in wei.",
+            );
+        }
+        let labels = [("pipeline", pipeline), ("model_name", model)];
+        page.line(name, &labels, wei(&price));
+    }
 }
 
 /// Writes how many tickets went out.
@@ -37,7 +80,7 @@ pub(crate) fn payment_create_errors(page: &mut Page, count: u64) {
 }
 
 /// Writes the funds of the payer.
-pub(crate) fn funds(page: &mut Page, payer: &SenderInfo) {
+fn funds(page: &mut Page, payer: &SenderInfo) {
     let funds: [(_, _, &BigUint); 2] = [
         (
             "deposit",
@@ -61,7 +104,7 @@ pub(crate) fn funds(page: &mut Page, payer: &SenderInfo) {
 }
 
 /// Writes the round of the chain, and how long ago it was read if it comes from an endpoint.
-pub(crate) fn chain(page: &mut Page, round: u64, age: Option<Duration>) {
+fn chain(page: &mut Page, round: u64, age: Option<Duration>) {
     page.value("round", "gauge", "The last round seen.", round);
     if let Some(age) = age {
         let help = "How long ago the chain was read.";

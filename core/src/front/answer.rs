@@ -150,6 +150,7 @@ impl Front {
             Failed::NoOrchestrator { attempts, .. }
             | Failed::TimedOut { attempts }
             | Failed::ResultLost { attempts, .. } => job.attempts.clone_from(attempts),
+            Failed::Ours(_) => self.figures.jobs.unpaid(),
             _ => {}
         }
         let refused = shapes::failed(now, running.target.shape, job, failed);

@@ -10,11 +10,10 @@ use num_traits::ToPrimitive as _;
 use super::admission::Admission;
 use super::route::Route;
 use super::types::{Outcome, Summary};
-use crate::figures::{Family, Page, Times, payments};
-use crate::job::batch::Served;
+use crate::figures::{Family, Jobs, Page, Times};
+use crate::job::batch::{Left, Served};
 
-/// Counters since the start. Names that Go's gateway has too keep its words and labels, but for the text of errors: that
-/// is told by the reason, since texts of peers would be labels without bound.
+/// Counters since the start. Names that Go's gateway has too keep its words and labels.
 #[derive(Clone, Debug)]
 pub(super) struct Figures {
     requests: Family<u64, 5>,
@@ -27,11 +26,10 @@ pub(super) struct Figures {
     first_event: Family<Times, 1>,
     /// Wei that served jobs are charged: each fee rounded up.
     charged: BigInt,
-    tickets: u64,
+    pub(super) jobs: Jobs,
     models_requested: Family<u64, 2>,
     latency_score: Family<f64, 4>,
     price: Family<f64, 2>,
-    errors: Family<u64, 4>,
     left: Family<u64, 1>,
 }
 
@@ -53,7 +51,6 @@ impl Default for Figures {
             "pipeline",
             "model_name",
         ];
-        let error = ["error_code", "orchestrator_uri", "pipeline", "model_name"];
         Self {
             requests: Family::new(
                 "front_requests_total",
@@ -83,7 +80,7 @@ impl Default for Figures {
                 "How long the first event of a stream took.",
             ),
             charged: BigInt::default(),
-            tickets: 0,
+            jobs: Jobs::of("batch"),
             models_requested: Family::new(
                 "ai_models_requested",
                 job,
@@ -95,11 +92,6 @@ impl Default for Figures {
                 "Seconds per unit of the last request.",
             ),
             price: Family::new("ai_request_price", job, "Wei per unit of the last request."),
-            errors: Family::new(
-                "ai_request_errors",
-                error,
-                "Tries that failed; without an orchestrator, requests that nobody did.",
-            ),
             left: Family::new(
                 "ai_retry_class_total",
                 ["class"],
@@ -142,8 +134,11 @@ impl Figures {
         for attempt in attempts {
             let reason = format!("{}", attempt.reason);
             *self.left.at([&reason]) += 1;
-            let labels = [&*reason, &attempt.url.origin(), pipeline, model];
-            *self.errors.at(labels) += 1;
+            let at = attempt.url.origin();
+            self.jobs.failed(&reason, &at, pipeline, model);
+            if let Left::Nonce | Left::Balance | Left::Credentials = attempt.reason {
+                self.jobs.refused();
+            }
         }
         match &of.served {
             Some(served) => {
@@ -154,7 +149,7 @@ impl Figures {
             }
             None if of.outcome == Outcome::Refused => {
                 let reason = of.error.unwrap_or("");
-                *self.errors.at([reason, "", pipeline, model]) += 1;
+                self.jobs.failed(reason, "", pipeline, model);
             }
             None => {}
         }
@@ -162,7 +157,7 @@ impl Figures {
 
     fn count_served(&mut self, served: &Served, pipeline: &str, model: &str) {
         self.charged += served.cost.as_ratio().ceil().to_integer();
-        self.tickets += u64::from(served.tickets);
+        self.jobs.paid(served.tickets, &served.value);
         let uri = served.url.origin();
         let address = served.address;
         let account = if address.is_zero() {
@@ -181,8 +176,8 @@ impl Figures {
         }
     }
 
-    /// Writes the page.
-    pub(super) fn to_prometheus(&self, gauges: &Gauges) -> String {
+    /// Writes the page, with the jobs of others.
+    pub(super) fn to_prometheus(&self, gauges: &Gauges, others: &Jobs) -> String {
         let mut page = Page::new();
         self.requests.write(&mut page);
         self.refused.write(&mut page);
@@ -224,11 +219,10 @@ impl Figures {
             "Fees of served jobs, each rounded up.",
             &self.charged,
         );
-        payments::tickets_sent(&mut page, self.tickets);
+        self.jobs.clone().and(others).write(&mut page);
         self.models_requested.write(&mut page);
         self.latency_score.write(&mut page);
         self.price.write(&mut page);
-        self.errors.write(&mut page);
         self.left.write(&mut page);
         page.finish()
     }
@@ -279,6 +273,8 @@ mod tests {
             url: url("https://a.example:8935"),
             reason: Left::Busy,
         }]);
+        let mut live = Jobs::of("live");
+        live.paid(1, &Amount::ratio(500_000_000, 1).unwrap());
         figures.count(
             &Summary {
                 served: Some(Served {
@@ -288,6 +284,7 @@ mod tests {
                     price: Price::new(12_500, 3),
                     cost: Amount::ratio(10, 3).unwrap(),
                     tickets: 2,
+                    value: Amount::ratio(3_500_000_000_u64, 1).unwrap(),
                     attempts: attempts.clone(),
                     waited: Duration::ZERO,
                     selecting: Duration::ZERO,
@@ -310,10 +307,11 @@ mod tests {
             },
             true,
         );
-        let page = figures.to_prometheus(&Gauges {
+        let gauges = Gauges {
             in_flight: BTreeMap::from([(Route::Chat, 3)]),
             states: BTreeMap::from([(Admission::Reading, 1), (Admission::Answering, 2)]),
-        });
+        };
+        let page = figures.to_prometheus(&gauges, &live);
         let chat = Route::Chat.name();
         for line in [
             &*format!(
@@ -328,7 +326,8 @@ mod tests {
             "front_state{state=\"reading\"} 1",
             "front_ended_total{state=\"working\",outcome=\"refused\"} 1",
             "front_charge_wei_total 4",
-            "tickets_sent 2",
+            "tickets_sent 3",
+            "ticket_value_sent 4",
             "ai_models_requested{pipeline=\"llm\",model_name=\"m\"} 1",
             "ai_request_latency_score{orchestrator_uri=\"https://b.example:8935\",orchestrator_address=\"0x0101010101010101010101010101010101010101\",pipeline=\"llm\",model_name=\"m\"} 0.002",
             "ai_request_errors{error_code=\"busy\",orchestrator_uri=\"https://a.example:8935\",pipeline=\"llm\",model_name=\"m\"} 2",

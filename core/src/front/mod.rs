@@ -71,6 +71,7 @@ use self::route::Target;
 use self::shapes::{Asked, Stream};
 use self::videos::Videos;
 use crate::alarms::Alarms;
+use crate::figures::Jobs;
 use crate::http::{self, Headers, Request};
 use crate::intake::{Held, Intake};
 use crate::job::batch::{Attempt, Served};
@@ -251,9 +252,10 @@ impl Front {
         self.objects.bytes()
     }
 
-    /// The figures of the front door and of the jobs behind it, in the text format of Prometheus.
+    /// The figures of the front door and of the jobs behind it, in the text format of Prometheus; those that other jobs
+    /// have too are the sum of both.
     #[must_use]
-    pub fn to_prometheus(&self) -> String {
+    pub fn to_prometheus(&self, others: &Jobs) -> String {
         let mut gauges = Gauges {
             states: self.states(),
             ..Gauges::default()
@@ -261,7 +263,7 @@ impl Front {
         for running in self.running.values() {
             *gauges.in_flight.entry(running.target.route).or_default() += 1;
         }
-        self.figures.to_prometheus(&gauges)
+        self.figures.to_prometheus(&gauges, others)
     }
 
     /// Brings a page that [`Event::Page`] asked for. Unknown requests are ignored.

@@ -131,6 +131,12 @@ impl<R: Runtime> Purse<R> {
         self.views.clone()
     }
 
+    /// The account of our own key, if it pays, and the chain as it was read last.
+    pub(super) fn chain(&self) -> Option<(Address, ChainView)> {
+        let own = self.own.as_ref()?;
+        Some((own.policy.address, lock(&own.view).clone()))
+    }
+
     /// Reads the chain of an own key at these endpoints from now on.
     pub(super) fn set_endpoints(&self, rpc: &[Url]) {
         if let Some(own) = &self.own {

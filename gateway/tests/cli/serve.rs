@@ -11,6 +11,7 @@ use crate::files::Folder;
 use crate::http::{Request, call, fetch, listen, try_fetch};
 use crate::process::{gateway, signal};
 use crate::server::{Devnet, Server};
+use crate::signer::KEY;
 
 pub(crate) const LLM: &str = "meta-llama/llama-3.1-8B-Instruct";
 
@@ -69,6 +70,20 @@ impl Serve {
                 "no models: {:?}",
                 self.get("/v1/models")
             );
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until the figures are so.
+    fn counts(&self, lines: &[&str]) {
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            let page = call(&self.ops, "GET", "/metrics", &[], b"").1;
+            let has = |line: &&str| page.lines().any(|have| have == *line);
+            if lines.iter().all(has) {
+                return;
+            }
+            assert!(Instant::now() < until, "{lines:?}\n{page}");
             thread::sleep(Duration::from_millis(50));
         }
     }
@@ -312,14 +327,14 @@ fn a_reload_under_load_takes_what_may_change_and_nothing_of_what_may_not() {
     assert!(ended.success(), "{ended}");
 }
 
-/// A place that knows that orchestrator, and an endpoint of a chain on which an ETH costs 2,000 dollars.
-fn knows(orchestrator: &str) -> String {
+/// A place that knows that orchestrator, and an endpoint of a chain on which an ETH costs so many dollars.
+fn knows(orchestrator: &str, usd: u64) -> String {
     let listed = format!(r#"[{{"address":"{orchestrator}"}}]"#);
     listen(move |stream| {
         let mut reader = BufReader::new(&stream);
         while let Ok(request) = Request::read(&mut reader) {
             let text = match serde_json::from_slice::<Vec<serde_json::Value>>(&request.body) {
-                Ok(asked) => chain(&asked),
+                Ok(asked) => chain(&asked, usd),
                 Err(_) => listed.clone(),
             };
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", text.len());
@@ -330,21 +345,28 @@ fn knows(orchestrator: &str) -> String {
     })
 }
 
-/// The answers of a contract that says the price of ETH.
-fn chain(asked: &[serde_json::Value]) -> String {
+/// The answers of a contract that says the price of ETH, and of others, in whose round of that number nothing happens.
+fn chain(asked: &[serde_json::Value], usd: u64) -> String {
     let word = |number: u64| format!("{number:064x}");
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .expect("it is later");
     let answer = |one: &serde_json::Value| {
         let result = match one["params"][0]["data"].as_str() {
+            None if one["method"] == "eth_getBlockByNumber" => {
+                let block = serde_json::json!({"l1BlockNumber": "0x1", "number": "0x1"});
+                return serde_json::json!({"id": one["id"], "result": block});
+            }
             None => "0xa4b1".to_owned(),
             Some("0x7284e416") => format!("0x{}{}{:0<64}", word(32), word(9), "455448202f20555344"),
             Some("0x313ce567") => format!("0x{}", word(8)),
-            Some(_) => {
-                let round = [1, 200_000_000_000, 1, now.as_secs(), 1];
+            Some("0xfeaf968c") => {
+                // The dearer, the later: only a later price is news.
+                let at = now.as_secs() + usd / 1_000;
+                let round = [1, usd * 100_000_000, 1, at, 1];
                 format!("0x{}", round.map(word).concat())
             }
+            Some(_) => format!("0x{}", [usd, 0, 0, 0].map(word).concat()),
         };
         serde_json::json!({"id": one["id"], "result": result})
     };
@@ -356,7 +378,7 @@ fn orchestrators_prices_and_the_log_are_as_the_configuration_says() {
     let devnet = Devnet::start(1, &[]);
     let folder = Folder::new("serve-rows");
     let file = folder.path("gateway.toml");
-    let place = knows(&devnet.orchestrators[0]);
+    let place = knows(&devnet.orchestrators[0], 2_000);
     let feed = "0x639Fe6ab55C921f74e7fac1ee960C0B6293ba612";
     // The list leads nowhere, and another place is asked first.
     let text = format!(
@@ -397,11 +419,40 @@ fn orchestrators_prices_and_the_log_are_as_the_configuration_says() {
     };
     assert_eq!(line["status"], 200);
     assert_eq!(line["level"], "INFO");
-    let (_, figures) = call(&serve.ops, "GET", "/metrics", &[], b"");
-    let price = figures
-        .lines()
-        .find(|line| line.starts_with("livepeer_price_feed_value "));
-    assert_eq!(price, Some("livepeer_price_feed_value 2000"), "{figures}");
+    serve.counts(&[
+        "livepeer_price_feed_value 2000",
+        "livepeer_ai_orchestrators_available_total 1",
+        "livepeer_payment_create_errors 0",
+    ]);
+}
+
+#[test]
+fn an_own_key_and_the_price_of_eth_go_by_the_endpoints_of_the_last_reload() {
+    let folder = Folder::new("serve-rpc");
+    let file = folder.path("gateway.toml");
+    let (key, store) = (folder.private("key", KEY), folder.path("store"));
+    let write = |rpc: &str| {
+        let feed = "0x639Fe6ab55C921f74e7fac1ee960C0B6293ba612";
+        let text = format!(
+            "[payer]\nkey_file = {key:?}\n[store]\npath = {store:?}\n[orchestrators]\nlist = [\"127.0.0.1:9\"]\n\
+             [prices]\nmax = \"1USD\"\n[chain]\nrpc = [{rpc:?}]\nprice_feed = {feed:?}\n"
+        );
+        fs::write(&file, text).expect("there is room");
+    };
+    write(&knows("", 2_000));
+    let serve = Serve::start(&["--config", &file]);
+    serve.counts(&[
+        "livepeer_round 2000",
+        "livepeer_transcoding_price{sender=\"max\"} 500000000000000",
+    ]);
+    write(&knows("", 4_000));
+    serve.reload("the configuration changed: chain.rpc");
+    serve.counts(&[
+        "livepeer_round 4000",
+        "livepeer_gateway_deposit 0.000004",
+        "livepeer_price_feed_value 4000",
+        "livepeer_transcoding_price{sender=\"max\"} 250000000000000",
+    ]);
 }
 
 #[test]
@@ -458,10 +509,7 @@ fn a_gateway_with_a_key_that_is_killed_under_load_uses_no_nonce_twice_and_forget
     let fast = ["--work-time=1ms", "--capacity=64"];
     let devnet = Devnet::start(2, &fast);
     let folder = Folder::new("serve-kill");
-    let (key, store) = (
-        folder.private("key", crate::signer::KEY),
-        folder.path("store"),
-    );
+    let (key, store) = (folder.private("key", KEY), folder.path("store"));
     let (orchestrators, limit) = (devnet.orchestrators.join(","), SPEND.to_string());
     let arguments = [
         "--orchestrator",

@@ -14,7 +14,9 @@ use livepeer_core::entry::{
     BEAT_EVERY, Config, Entry, Event, Hook, JobEnd, Left, MAX_WAITING, MAX_WAITING_BYTES,
     MediaServer, Notice, Publish, SenderId, StreamId, UpdateId, Updated, Way, Why, key_headers,
 };
+use livepeer_core::error::{Cause, Failure, Party};
 use livepeer_core::http::{Fault, In, Out, Url};
+use livepeer_core::money::Amount;
 use livepeer_core::wire::entry::{IngestMetrics, OutputName, StartHook, StreamName};
 use livepeer_core::wire::{EventContext, RunnerEvent};
 use livepeer_core::{Address, Effect, EffectId, Time};
@@ -313,8 +315,14 @@ impl Player {
                 }
                 self.entry.started(now, id, url);
             }
-            0 => self.entry.swapped(now, id, "silent", url),
-            1 | 2 => self.entry.input(now, id),
+            0 => {
+                let cause = Cause::Gone("the orchestrator");
+                let why = Failure::new(Party::Orchestrator(url.clone()), cause);
+                self.entry.swapped(now, id, &why, url);
+            }
+            1 => self.entry.input(now, id),
+            2 if what & 32 == 0 => self.entry.paid(now, 1, &Amount::zero()),
+            2 => self.entry.unpaid(now),
             3 | 4 => self.entry.output_seen(now, id),
             5 | 6 => {
                 let mut context = EventContext::default();

@@ -694,6 +694,7 @@ fn served() -> Served {
         price: Price::new(1, 3),
         cost: Amount::ratio(9, 3).expect("a sum"),
         tickets: 1,
+        value: Amount::zero(),
         attempts: vec![Attempt {
             url: url(),
             reason: Left::Busy,

@@ -9,6 +9,7 @@ use super::job::{Events, InFlight, Stage};
 use super::types::{Config, Event, Failed, JobId, Left, RefusedBy, Served, Trying};
 use crate::error::{Cause, Failure, Party};
 use crate::http::{Fault, In, Out, Response};
+use crate::money::Amount;
 use crate::payment::session::{Credentials, Delivered};
 use crate::pool::{Outcome, Selector};
 use crate::wire::batch::{Grounds, Verdict, judge, read_answer};
@@ -156,11 +157,9 @@ impl<S: Selector> Batch<S> {
             address: engaged.lease.info.address,
             units: job.size.units,
             price: bill.as_ref().and_then(|bill| bill.price),
-            cost: bill
-                .as_ref()
-                .map(|bill| bill.fee.clone())
-                .unwrap_or_default(),
-            tickets: bill.map_or(0, |bill| bill.tickets),
+            tickets: bill.as_ref().map_or(0, |bill| bill.tickets),
+            value: { bill.as_ref() }.map_or_else(Amount::zero, |bill| bill.value.clone()),
+            cost: bill.map_or_else(Amount::zero, |bill| bill.fee),
             attempts: job.attempts.clone(),
             waited: now.since(job.began),
             selecting: job.selecting,

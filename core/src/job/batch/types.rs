@@ -226,6 +226,8 @@ pub struct Served {
     pub cost: Amount,
     /// The number of tickets that went along with the request that was answered.
     pub tickets: u32,
+    /// The value of these tickets, in wei.
+    pub value: Amount,
     /// The orchestrators that were tried before.
     pub attempts: Vec<Attempt>,
     /// How long the job took until the head of the answer.

@@ -189,9 +189,6 @@ impl Figures {
                 page.value(&format!("signer_{name}"), "gauge", help, value);
             }
         }
-        payments::chain(page, gauges.chain.round, gauges.chain_age);
-        if let Some(payer) = payer {
-            payments::funds(page, payer);
-        }
+        payments::account(page, gauges.chain, gauges.payer, gauges.chain_age);
     }
 }

@@ -88,6 +88,8 @@ pub struct Bill {
     pub fee: Amount,
     /// The number of tickets that go along.
     pub tickets: u32,
+    /// The value of these tickets.
+    pub value: Amount,
 }
 
 impl PaymentSession {
@@ -101,6 +103,7 @@ impl PaymentSession {
             price: self.quote.as_ref().map(|_| self.initial),
             fee: open.fee.clone(),
             tickets: open.tickets,
+            value: open.value.clone(),
         })
     }
 

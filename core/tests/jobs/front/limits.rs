@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use livepeer_core::figures::Jobs;
 use livepeer_core::front::{Admission, Config, Event, Outcome};
 use livepeer_core::http::{Headers, In, Method};
 use livepeer_core::job::batch::{Failed, Finished};
@@ -202,7 +203,7 @@ fn a_request_has_the_state_that_its_admission_has_come_to() {
         (Admission::New, Outcome::Refused),
     ];
     assert_eq!(ends, expected);
-    let page = door.front.to_prometheus();
+    let page = door.front.to_prometheus(&Jobs::of("live"));
     let line = "\nlivepeer_front_ended_total{state=\"parsed\",outcome=\"refused\"} 1\n";
     assert!(page.contains(line), "{page}");
 }

@@ -239,6 +239,7 @@ fn served(work: &Work, attempts: Vec<Attempt>) -> Served {
         price: Some(price),
         cost: price.fee(units),
         tickets: 1,
+        value: price.fee(units),
         attempts,
         waited: std::time::Duration::ZERO,
         selecting: std::time::Duration::ZERO,

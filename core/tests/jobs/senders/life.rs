@@ -48,7 +48,7 @@ fn a_stream_lives_as_its_table_has_it() {
         desk.tell(|entry, now| entry.output_seen(now, stream));
     }
     let other = Url::parse("https://orch-b.example:8935").unwrap();
-    desk.tell(|entry, now| entry.swapped(now, stream, "silent", other));
+    desk.tell(|entry, now| entry.swapped(now, stream, &silent(), other));
     desk.tell(|entry, now| entry.stop(now, "cam1")).unwrap();
     assert_eq!(
         desk.traces(),
@@ -70,7 +70,7 @@ fn a_stream_lives_as_its_table_has_it() {
         swap["orchestrator_info"]["url"], ORCH,
         "the one that was lost"
     );
-    assert_eq!(swap["message"], "silent");
+    assert_eq!(swap["message"], "the orchestrator: no output for 5s");
     assert_eq!(desk.stopped(), [(stream, Why::Asked)]);
     let (_, kick) = desk.asked.pop_front().unwrap();
     assert_eq!(

@@ -15,7 +15,9 @@ use livepeer_core::entry::{
     StreamId, Updated, Way, Why, key_headers, without_addresses,
 };
 use livepeer_core::error::{Cause, Failure, Party};
+use livepeer_core::front::Front;
 use livepeer_core::http::{Body, Fault, Headers, In, Out, Request, Url};
+use livepeer_core::money::Amount;
 use livepeer_core::wire::entry::{IngestMetrics, OutputName, StartHook, StreamName};
 use livepeer_core::wire::{EventContext, RunnerEvent};
 use livepeer_core::{Address, Effect, EffectId, Time};
@@ -65,6 +67,16 @@ impl Desk {
     fn whip(&mut self, name: &str, query: &str) -> (SenderId, StreamId) {
         let id = self.publish(by(Way::Whip, name, query));
         (id, self.admitted(id))
+    }
+
+    /// The stream that began last.
+    fn stream(&self) -> StreamId {
+        let mut all = self.said.iter().rev();
+        let begun = all.find_map(|event| match event {
+            Event::Start(stream, _) => Some(*stream),
+            _ => None,
+        });
+        begun.expect("one began")
     }
 
     fn admitted(&mut self, id: SenderId) -> StreamId {
@@ -236,6 +248,16 @@ fn announced(name: &str, form: &str) -> Publish {
 
 fn url() -> Url {
     Url::parse(ORCH).unwrap()
+}
+
+/// The failure of an orchestrator from which nothing comes.
+fn silent() -> Failure {
+    let after = Duration::from_secs(5);
+    let cause = Cause::Silent {
+        what: "output",
+        after,
+    };
+    Failure::new(Party::Orchestrator(url()), cause)
 }
 
 fn full(request: &Request) -> Value {

@@ -120,7 +120,7 @@ fn a_failure_is_told_without_the_address_of_whoever_failed() {
     let mut desk = Desk::new();
     let (sender, stream) = desk.whip("cam1", "");
     desk.tell(|entry, now| entry.started(now, stream, url()));
-    desk.tell(|entry, now| entry.swapped(now, stream, "silent", url()));
+    desk.tell(|entry, now| entry.swapped(now, stream, &silent(), url()));
     let link = Fault::Connect(format!(
         "tcp connect to orch-a.example:8935 ({ORCH}) refused"
     ));
@@ -188,4 +188,79 @@ fn events_are_told_in_order_and_again_until_they_are_taken_or_too_many() {
     desk.pass(Duration::from_secs(600));
     assert_eq!(desk.entry.waiting().0, 0);
     assert_eq!(desk.notices, [Notice::EventsLost(1)]);
+}
+
+#[test]
+fn figures_count_what_becomes_of_streams_and_name_nobody_who_sends() {
+    let hook = "https://auth.example/hook";
+    let mut desk = Desk::with(Config {
+        webhook: hooked(hook, "k1"),
+        heartbeat: hooked(hook, "k1"),
+        ..config()
+    });
+    for (status, body) in [(200, "{}"), (403, "")] {
+        desk.publish(by(Way::Whip, "secret-cam", "pipeline=noop"));
+        desk.pass(Duration::from_millis(120));
+        let (id, _) = desk.asked.pop_front().expect("a question");
+        desk.respond(id, status, body.to_owned());
+    }
+    let stream = desk.stream();
+    desk.tell(|entry, now| entry.started(now, stream, url()));
+    desk.pass(Duration::from_millis(300));
+    desk.tell(|entry, now| entry.output_seen(now, stream));
+    let worth = Amount::ratio(3_000_000_000_u64, 1).expect("not by zero");
+    desk.tell(|entry, now| entry.paid(now, 2, &worth));
+    desk.tell(Entry::unpaid);
+    let other = Url::parse("https://orch-b.example:8935").unwrap();
+    desk.tell(|entry, now| entry.swapped(now, stream, &silent(), other));
+    let metrics = IngestMetrics {
+        received: 7,
+        sent: 3,
+        ..IngestMetrics::default()
+    };
+    desk.tell(|entry, now| entry.metrics(now, stream, metrics));
+    // One heartbeat is answered, the next one is not.
+    desk.pass(BEAT_EVERY);
+    let (id, _) = desk.asked.pop_front().expect("a heartbeat");
+    desk.respond(id, 204, String::new());
+    desk.pass(BEAT_EVERY);
+    desk.pass(BEAT_EVERY);
+    let page = |desk: &Desk| {
+        let door = Front::new(desk.now, Arc::default(), [1; 32]);
+        desk.entry.to_prometheus() + &door.to_prometheus(desk.entry.jobs())
+    };
+    let at_work = page(&desk);
+    assert!(at_work.contains("ai_current_live_pipelines{pipeline=\"noop\"} 1\n"));
+    desk.tell(|entry, now| entry.job_over(now, stream, JobEnd::Failed("it broke")));
+    let page = page(&desk);
+    for line in [
+        "ai_live_attempt{model_name=\"noop\"} 1",
+        "ai_current_live_pipelines{pipeline=\"noop\"} 0",
+        "ai_first_segment_delay_ms_bucket{orchestrator_uri=\"https://orch-a.example:8935\",le=\"250\"} 0",
+        "ai_first_segment_delay_ms_bucket{orchestrator_uri=\"https://orch-a.example:8935\",le=\"500\"} 1",
+        "live_swap_total{reason=\"silent\"} 1",
+        "auth_webhook_time_milliseconds_sum 120",
+        "auth_webhook_time_milliseconds_count 1",
+        "webhook_requests_total{hook=\"auth\",code=\"200\"} 1",
+        "webhook_requests_total{hook=\"auth\",code=\"403\"} 1",
+        "webhook_requests_total{hook=\"heartbeat\",code=\"204\"} 1",
+        "webhook_requests_total{hook=\"heartbeat\",code=\"none\"} 1",
+        "ai_whip_transport_bytes_received 7",
+        "ai_whip_transport_bytes_sent 3",
+        "tickets_sent 2",
+        "ticket_value_sent 3",
+        "payment_create_errors 1",
+        "payment_failures_total{job=\"live\"} 1",
+        "ai_request_errors{error_code=\"silent\",orchestrator_uri=\"https://orch-a.example:8935\",pipeline=\"live-video-to-video\",model_name=\"noop\"} 1",
+        "ai_request_errors{error_code=\"failed\",orchestrator_uri=\"https://orch-b.example:8935\",pipeline=\"live-video-to-video\",model_name=\"noop\"} 1",
+    ] {
+        assert!(
+            page.lines().any(|have| have == format!("livepeer_{line}")),
+            "{line}\n{page}"
+        );
+    }
+    assert!(
+        !page.contains("secret") && !page.contains("auth.example"),
+        "{page}"
+    );
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use async_channel::Receiver;
 use futures_lite::future;
 use livepeer_core::capabilities::Capabilities;
+use livepeer_core::figures::Network;
 use livepeer_core::models::{Alias, MAX_LISTED, Models, Offer};
 use livepeer_core::pipeline::Pipeline;
-use livepeer_core::pool::{self, Offered};
+use livepeer_core::pool::{self, Offered, Tried, Why};
 use livepeer_core::wire::OrchestratorInfo;
 use livepeer_runtime::Runtime;
 use livepeer_runtime::api::Survey;
@@ -129,6 +130,7 @@ impl<R: Runtime> Catalogue<R> {
         let settings = &config.settings;
         let driver = self.wiring.gateway().driver();
         let found = self.found(settings).await?;
+        let count = found.len();
         let found = found.iter().map(Offered::from).collect();
         let mut pool = pool::Config::default();
         pool.handshake.trust = self.wiring.peers().trust;
@@ -141,6 +143,17 @@ impl<R: Runtime> Catalogue<R> {
         match survey {
             Ok(survey) => Some(survey.look(|pool| {
                 let sessions = pool.sessions();
+                self.wiring.note_network(|network| {
+                    network.begin(count);
+                    for Tried { url, why } in pool.tried() {
+                        if let Why::Failed(failure) = why {
+                            network.failed(&url.origin(), failure.cause.word());
+                        }
+                    }
+                    for (url, session) in &sessions {
+                        note(network, &url.origin(), session.info);
+                    }
+                });
                 self.models(settings, sessions.iter().map(|(_, session)| session.info))
             })),
             Err(error) => {
@@ -220,6 +233,20 @@ impl<R: Runtime> Catalogue<R> {
         }
         self.since.tidy();
         models
+    }
+}
+
+/// Notes what an orchestrator has for live video.
+fn note(network: &mut Network, url: &str, info: &OrchestratorInfo) {
+    let live = Pipeline::LiveVideoToVideo.capability();
+    let everything = Capabilities::default();
+    let prices = info.prices(&everything);
+    let offered = info.capabilities.iter().flat_map(Capabilities::models);
+    for (_, model, offer) in offered.filter(|(capability, ..)| *capability == live) {
+        if let Some(price) = prices(live, model) {
+            network.price(url, &price.of_one());
+        }
+        network.containers(url, model, offer.in_use, offer.capacity);
     }
 }
 

@@ -160,7 +160,7 @@ impl on::Work for Serve<'_> {
         driver.runtime().spawn(Arc::clone(&live).run());
         driver
             .runtime()
-            .spawn(Arc::clone(&wiring).answer(operators.clone()));
+            .spawn(Arc::clone(&wiring).answer(operators.clone(), live.entry().clone()));
         driver.runtime().spawn(Arc::clone(&wiring).keep_warm());
         let (look, looking) = async_channel::bounded(1);
         let dollar = Arc::new(Dollar::new(Arc::clone(&wiring), look));

@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use livepeer_core::figures;
+use livepeer_core::figures::{self, Network};
 use livepeer_core::front::route::{Page, ROUTES, Route};
 use livepeer_core::front::{APP_METHODS, Admission, Config, LiveRoutes};
 use livepeer_core::http::Method;
 use livepeer_core::models::Models;
+use livepeer_core::money::Amount;
 use livepeer_core::pipeline::Pipeline;
 use livepeer_core::wire::batch::MAX_MESSAGES;
 use livepeer_core::wire::batch::fields::{self, Field, Kind};
 use livepeer_core::wire::byoc::JobRequest;
+use livepeer_core::{Address, ChainView, Time};
 use serde_json::{Value, json};
+
+use super::config::Prices;
 
 const JSON: &str = "application/json";
 
@@ -47,24 +51,58 @@ pub(super) fn health(models: &Models, states: &BTreeMap<Admission, u64>) -> Answ
     (200, JSON, health.to_string().into())
 }
 
-/// The figures of the front door, how many configurations were refused on reload, and the price of ETH in dollars with its
-/// age, if one is read.
-pub(super) fn metrics(front: String, reloads_failed: u64, feed: Option<(f64, Duration)>) -> Answer {
-    let mut more = figures::Page::new();
-    let help = "Configurations that were refused on reload.";
-    more.value(
-        "config_reload_failed_total",
-        "counter",
-        help,
-        reloads_failed,
-    );
-    if let Some((price, age)) = feed {
-        let help = "Price of ETH in USD, as the contract says it.";
-        more.value("price_feed_value", "gauge", help, price);
-        let help = "How long ago the contract got that price.";
-        more.value("price_feed_age_seconds", "gauge", help, age.as_secs_f64());
+/// Figures that neither the front door nor live entry knows.
+pub(super) struct Figures<'a> {
+    /// How many configurations were refused on reload.
+    pub(super) reloads_failed: u64,
+    /// The price of ETH in dollars and its age, if it is read.
+    pub(super) feed: Option<(f64, Duration)>,
+    pub(super) network: &'a Network,
+    /// The account of an own key, and the chain as it was read last.
+    pub(super) account: Option<(Address, ChainView)>,
+    pub(super) prices: &'a Prices,
+    /// The price of a dollar in wei, if it is known.
+    pub(super) wei_per_usd: Option<Amount>,
+    pub(super) now: Time,
+}
+
+impl Figures<'_> {
+    fn to_prometheus(&self) -> String {
+        let mut page = figures::Page::new();
+        let build = [
+            ("node_type", "bctr"),
+            ("compiler", "rustc"),
+            ("goos", std::env::consts::OS),
+            ("goversion", ""),
+            ("livepeerversion", env!("CARGO_PKG_VERSION")),
+        ];
+        page.family("versions", "gauge", "The version of this program.");
+        page.line("versions", &build, 1);
+        page.value(
+            "config_reload_failed_total",
+            "counter",
+            "Configurations that were refused on reload.",
+            self.reloads_failed,
+        );
+        if let Some((price, age)) = self.feed {
+            let help = "Price of ETH in USD, as the contract says it.";
+            page.value("price_feed_value", "gauge", help, price);
+            let help = "How long ago the contract got that price.";
+            page.value("price_feed_age_seconds", "gauge", help, age.as_secs_f64());
+        }
+        self.network.write(&mut page);
+        if let Some((payer, view)) = &self.account {
+            figures::account(&mut page, view, *payer, view.age(self.now));
+        }
+        let (max, own) = self.prices.all(self.wei_per_usd.as_ref());
+        figures::ceilings(&mut page, max.as_ref(), own);
+        page.finish()
     }
-    let text = front + &more.finish();
+}
+
+/// The figures of front door and live entry, and all others.
+pub(super) fn metrics(front: String, live: &str, more: &Figures<'_>) -> Answer {
+    let text = front + live + &more.to_prometheus();
     (200, figures::CONTENT_TYPE, text.into())
 }
 

@@ -10,6 +10,8 @@ use std::time::Duration;
 use async_channel::{Receiver, Sender};
 use futures_lite::future;
 use livepeer_core::ChainView;
+use livepeer_core::entry::Entry;
+use livepeer_core::figures::{Jobs, Network};
 use livepeer_core::front::route::Page;
 use livepeer_core::front::{Call, Event, Front, Object, RequestId, Summary, Work};
 use livepeer_core::handshake::PinChange;
@@ -79,6 +81,7 @@ pub(super) struct Wiring<R: Runtime> {
     front: Handle<Front, R>,
     config: Mutex<Arc<Config>>,
     models: Mutex<Models>,
+    network: Mutex<Network>,
     /// The price of a dollar, as it was read last.
     dollar: Mutex<Option<Reading>>,
     purse: Purse<R>,
@@ -124,6 +127,7 @@ impl<R: Runtime> Wiring<R> {
             front,
             config: Mutex::new(Arc::new(config)),
             models: Mutex::new(Models::new()),
+            network: Mutex::default(),
             dollar: Mutex::default(),
             purse,
             used: Mutex::default(),
@@ -254,9 +258,7 @@ impl<R: Runtime> Wiring<R> {
                 }
                 Event::Full(id) => self.steer(id, Pace::Stop),
                 Event::Room(id) => self.steer(id, Pace::Go),
-                Event::Page(id, page) => {
-                    self.page(&self.front, id, page);
-                }
+                Event::Page(id, page) => self.page(&self.front, id, page, None),
                 Event::Keep(object) => self.keep(object),
                 Event::Fetch(id, path) => {
                     self.runtime().spawn(Arc::clone(&self).fetch(id, path));
@@ -274,11 +276,11 @@ impl<R: Runtime> Wiring<R> {
         }
     }
 
-    /// Answers operators, who get pages and no work.
-    pub(super) async fn answer(self: Arc<Self>, door: Handle<Front, R>) {
+    /// Answers operators, who get pages and no work. Live entry has figures, too.
+    pub(super) async fn answer(self: Arc<Self>, door: Handle<Front, R>, entry: Handle<Entry, R>) {
         while let Some(event) = door.next().await {
             match event {
-                Event::Page(id, page) => self.page(&door, id, page),
+                Event::Page(id, page) => self.page(&door, id, page, Some(&entry)),
                 Event::Want(id, _) => {
                     let text = "this address is for operators; work is taken at serve.listen";
                     let bad = BadRequest::new(text);
@@ -289,23 +291,49 @@ impl<R: Runtime> Wiring<R> {
         }
     }
 
-    fn page(&self, door: &Handle<Front, R>, id: RequestId, page: Page) {
+    fn page(
+        &self,
+        door: &Handle<Front, R>,
+        id: RequestId,
+        page: Page,
+        entry: Option<&Handle<Entry, R>>,
+    ) {
         let (status, kind, body) = match page {
             Page::Health => {
                 let states = self.front.with(|front, _| front.states());
                 pages::health(&lock(&self.models), &states)
             }
-            Page::Metrics => {
-                let figures = self.front.with(|front, _| front.to_prometheus());
-                let now = self.gateway.driver().now();
-                let read = lock(&self.dollar).clone();
-                let feed = read.map(|read| (read.usd_per_eth(), now.since(read.updated_at)));
-                pages::metrics(figures, self.reloads_failed.load(Relaxed), feed)
-            }
+            Page::Metrics => self.metrics(entry),
             Page::OpenApi => pages::description(&self.config().settings.front),
             Page::Watch => pages::watch(),
         };
         door.with(|front, now| front.page(now, id, status, kind, body));
+    }
+
+    fn metrics(&self, entry: Option<&Handle<Entry, R>>) -> pages::Answer {
+        let look = |entry: &mut Entry, _| (entry.to_prometheus(), entry.jobs().clone());
+        let (live, jobs) = entry.map_or_else(
+            || (String::new(), Jobs::of("live")),
+            |entry| entry.with(look),
+        );
+        let front = self.front.with(|front, _| front.to_prometheus(&jobs));
+        let now = self.gateway.driver().now();
+        let read = lock(&self.dollar).clone();
+        let figures = pages::Figures {
+            reloads_failed: self.reloads_failed.load(Relaxed),
+            feed: read.map(|read| (read.usd_per_eth(), now.since(read.updated_at))),
+            network: &lock(&self.network),
+            account: self.purse.chain(),
+            prices: &self.config().settings.prices,
+            wei_per_usd: self.wei_per_usd(),
+            now,
+        };
+        pages::metrics(front, &live, &figures)
+    }
+
+    /// Notes how the orchestrators are.
+    pub(super) fn note_network(&self, note: impl FnOnce(&mut Network)) {
+        note(&mut lock(&self.network));
     }
 
     pub(super) fn runtime(&self) -> &R {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::args::{Flag, FrontArgs};
 use crate::ui::{self, Failed};
 use said::{All, MAX_PROBLEMS, Origin, Problem, Said, Value, shown};
-pub(super) use settings::{Dollar, Drain, Ingest, Place, Settings};
+pub(super) use settings::{Dollar, Drain, Ingest, Place, Prices, Settings};
 
 /// A configuration that can be meant, and how each of its values came about.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use async_channel::{Receiver, Sender};
 use futures_lite::future;
 use livepeer_core::chain::ChainView;
-use livepeer_core::entry::{Job, JobEnd, StreamId, without_addresses};
+use livepeer_core::entry::{Entry, Job, JobEnd, StreamId, without_addresses};
 use livepeer_core::pipeline::Pipeline;
 use livepeer_core::prefer::{Limits, Named};
 use livepeer_core::wire::{DEFAULT_MODEL, Params};
@@ -224,12 +224,19 @@ impl<R: Runtime> Live<R> {
                     self.entry.with(|entry, now| entry.runner(now, id, event));
                 }
                 JobEvent::Swapped(swap) => {
-                    let why = without_addresses(&swap.why);
-                    let to = swap.to.clone();
-                    self.entry
-                        .with(|entry, now| entry.swapped(now, id, &why, to));
+                    self.entry.with(|entry, now| {
+                        entry.swapped(now, id, &swap.why, swap.to.clone());
+                    });
                 }
-                JobEvent::PaymentHeld(why) => warn!(%why, "a live job cannot pay for now"),
+                JobEvent::Paid(paid) => {
+                    let (tickets, value) = (paid.tickets, &paid.value);
+                    self.entry
+                        .with(|entry, now| entry.paid(now, tickets, value));
+                }
+                JobEvent::PaymentHeld(why) => {
+                    warn!(%why, "a live job cannot pay for now");
+                    self.entry.with(Entry::unpaid);
+                }
                 _ => {}
             }
         }

@@ -134,6 +134,10 @@ impl<R: Runtime> Live<R> {
         self.ways.places()
     }
 
+    pub(super) const fn entry(&self) -> &Handle<Entry, R> {
+        &self.entry
+    }
+
     fn runtime(&self) -> &R {
         self.entry.driver().runtime()
     }

@@ -60,6 +60,21 @@ impl Prices {
         Some(tag.of_one(wei_per_usd).unwrap_or_else(Amount::zero))
     }
 
+    /// The ceilings in wei: that of all, and those of pipelines (without a model) and models. Those in dollars are left
+    /// out as long as the price of one is not known.
+    pub(in crate::cmd::serve) fn all(
+        &self,
+        wei_per_usd: Option<&Amount>,
+    ) -> (Option<Amount>, impl Iterator<Item = (&str, &str, Amount)>) {
+        let pipelines = self.pipelines.iter().map(|(of, tag)| (of, "", tag));
+        let models = { self.models.iter() }.map(|((of, model), tag)| (of, model.as_str(), tag));
+        let own = pipelines
+            .chain(models)
+            .filter_map(move |(of, model, tag)| Some((of.name(), model, tag.of_one(wei_per_usd)?)));
+        let max = self.max.as_ref().and_then(|tag| tag.of_one(wei_per_usd));
+        (max, own)
+    }
+
     /// Whether any of them is in dollars.
     fn has_dollars(&self) -> bool {
         let batch = self.pipelines.values().chain(self.models.values());
