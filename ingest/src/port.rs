@@ -14,7 +14,7 @@ mod rates;
 mod stun;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,6 +110,8 @@ pub enum Event {
         bearer: Option<String>,
         /// The query of the request.
         query: String,
+        /// The address that the request came from, if that is known.
+        peer: Option<IpAddr>,
     },
     /// DTLS with a sender is done: a job may be started.
     Connected(SessionId),

@@ -48,7 +48,7 @@ impl Sender {
             video: Some(VideoCodec::H264),
             audio: sound.then_some(AudioCodec::Opus),
         };
-        let push = Push::open(&driver(), target, tracks, Sound::AacAndOpus)?;
+        let push = Push::open(&driver(), target, tracks, Sound::AacAndOpus);
         match timeout(PATIENCE, push.next()).await? {
             Some(Event::Publishing) => Ok(Self::Rtmp(push)),
             other => Err(format!("not let in: {other:?}").into()),

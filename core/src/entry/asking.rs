@@ -6,11 +6,11 @@ use alloc::string::{String, ToString as _};
 use super::figures::{Figures, Told};
 use super::types::{AUTH_WITHIN, Config, Denied, Hook, Notice, Publish, Way};
 use crate::exchange::{Bounds, Exchange};
-use crate::http::{Body, In, Method, Request};
+use crate::http::{Body, In, Method, Reach, Request};
 use crate::machine::Outbox;
 use crate::sign::keccak;
 use crate::time::Time;
-use crate::wire::entry::{AuthAnswer, AuthQuestion, JobQuery};
+use crate::wire::entry::{AuthAnswer, AuthQuestion, JobQuery, Place};
 
 /// At most this many bytes of the webhook's answer are read: parameters may have a megabyte.
 const MAX_ANSWER: usize = 2 << 20;
@@ -29,12 +29,14 @@ pub(super) struct Asking {
     pub(super) publish: Publish,
     pub(super) job: JobQuery,
     pub(super) request_id: String,
+    /// Where the addresses may lead that the webhook names.
+    named: Reach,
     pub(super) since: Time,
     pub(super) exchange: Exchange,
 }
 
-/// The verdict on a sender, and what the operator should know of it.
-pub(super) type Verdict = (Result<JobQuery, Denied>, Option<Notice>);
+/// The verdict on a sender, with where its output may go, and what the operator should know of it.
+pub(super) type Verdict = (Result<(JobQuery, Reach), Denied>, Option<Notice>);
 
 impl Asking {
     /// Asks the webhook.
@@ -57,6 +59,7 @@ impl Asking {
             publish,
             job,
             request_id,
+            named: Reach::lent(&webhook.url),
             since: now,
             exchange: Exchange::start(out, now, request, BOUNDS),
         }
@@ -76,7 +79,7 @@ impl Asking {
             Ok(reply) => match AuthAnswer::read(reply.status, &reply.body) {
                 Ok(answer) => {
                     figures.let_in(now.since(self.since));
-                    (Ok(answer.applied_to(core::mem::take(&mut self.job))), None)
+                    (self.applied(answer), None)
                 }
                 Err(_) => (Err(Denied::Forbidden), None),
             },
@@ -84,10 +87,32 @@ impl Asking {
         })
     }
 
+    /// The job as the webhook wants it.
+    fn applied(&mut self, answer: AuthAnswer) -> Result<(JobQuery, Reach), Denied> {
+        let asked = core::mem::take(&mut self.job);
+        let output = asked.rtmp_output.clone();
+        let job = answer.applied_to(asked);
+        if job.rtmp_output == output {
+            return Ok((job, self.publish.named));
+        }
+        check("rtmp_output_url", &job.rtmp_output, self.named)?;
+        Ok((job, self.named))
+    }
+
     /// The verdict, if the webhook is late.
     pub(super) fn late<E>(&mut self, out: &mut Outbox<E>, now: Time) -> Option<Verdict> {
         self.exchange.late(out, now).map(|cause| unknown(&cause))
     }
+}
+
+/// Whether an address may be named, as far as its text shows.
+pub(super) fn check(field: &str, address: &str, reach: Reach) -> Result<(), Denied> {
+    let place = Place {
+        address: address.to_string(),
+        reach,
+    };
+    let checked = place.check();
+    checked.map_err(|why| Denied::Place(format!("{field}: {why}")))
 }
 
 /// A webhook that says nothing lets nobody in, and holds it against nobody.

@@ -66,7 +66,7 @@ use self::stream::Stream;
 use self::told::Remembered;
 use crate::exchange::{Bounds, Exchange};
 use crate::figures::Jobs;
-use crate::http::{Headers, Method, Request};
+use crate::http::{Headers, Method, Reach, Request};
 use crate::machine::{Input, Machine, Outbox, Output};
 use crate::rng::{Rng, Seed};
 use crate::time::Time;
@@ -191,9 +191,10 @@ impl Entry {
     // ---- senders ---------------------------------------------------------------------------------------------
 
     /// Takes in the question of a sender, whose answer is [`Event::Admit`] or [`Event::Refuse`], later or at once.
-    pub fn publish(&mut self, now: Time, publish: Publish) -> SenderId {
+    pub fn publish(&mut self, now: Time, mut publish: Publish) -> SenderId {
         let now = self.advance(now);
         let id = SenderId(self.mint());
+        publish.named = self.config.within(publish.named);
         let job = match self.hear(&publish) {
             Ok(job) => job,
             Err(denied) => {
@@ -204,7 +205,8 @@ impl Entry {
         let request_id = hex::encode(&self.rng.bytes32()[..4]);
         let config = Arc::clone(&self.config);
         let Some(webhook) = &config.webhook else {
-            self.admit(id, publish, job, request_id);
+            let named = publish.named;
+            self.admit(id, publish, (job, named), request_id);
             return id;
         };
         let asked = (publish, job, request_id);
@@ -234,6 +236,12 @@ impl Entry {
         if is_taken && is_ours && !self.config.takeover {
             return Err(Denied::Taken);
         }
+        if let Way::Hook(hook) = &publish.way
+            && !hook.rtmp_url.is_empty()
+        {
+            asking::check("rtmp_url", &hook.rtmp_url, publish.named)?;
+        }
+        asking::check("rtmpOutput", &job.rtmp_output, publish.named)?;
         Ok(job)
     }
 
@@ -274,6 +282,9 @@ impl Entry {
     }
 
     fn refuse(&mut self, id: SenderId, way: &Way, denied: Denied) {
+        if let Denied::Place(why) = &denied {
+            self.out.event(Event::Notice(Notice::Place(why.clone())));
+        }
         self.out.event(Event::Refuse(id, denied));
         self.kick_at_source(way);
     }
@@ -290,13 +301,19 @@ impl Entry {
         let (judged, notice) = verdict;
         self.out_notice(notice);
         match judged {
-            Ok(job) => self.admit(id, publish, job, request_id),
+            Ok(judged) => self.admit(id, publish, judged, request_id),
             Err(denied) => self.refuse(id, &publish.way, denied),
         }
     }
 
-    /// Gives a sender the name that it wants.
-    fn admit(&mut self, id: SenderId, publish: Publish, job: JobQuery, request_id: String) {
+    /// Gives a sender the name that it wants. The place of the output may lead where whoever named it may lead.
+    fn admit(
+        &mut self,
+        id: SenderId,
+        publish: Publish,
+        (job, output): (JobQuery, Reach),
+        request_id: String,
+    ) {
         let older = self.names.get(&publish.name).copied();
         if let Some(older) = older
             && self.streams[&older].goes_on_with(&publish.way, &job)
@@ -324,6 +341,8 @@ impl Entry {
             },
             name: publish.name.clone(),
             way: publish.way,
+            named: publish.named,
+            output,
             job,
             request_id,
             playback: playback.clone(),
@@ -342,10 +361,7 @@ impl Entry {
         };
         self.figures.admitted(&stream.job.pipeline);
         let job = stream.to_job();
-        let source = match &stream.way {
-            Way::Hook(hook) => Some(hook.input()),
-            Way::Whip | Way::Rtmp => None,
-        };
+        let source = stream.source();
         self.names.insert(publish.name, stream_id);
         self.streams.insert(stream_id, stream);
         self.senders.insert(id, stream_id);

@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 
 use super::types::{Job, SenderId, Way};
 use crate::error::{Failure, Party};
-use crate::http::Url;
+use crate::http::{Reach, Url};
 use crate::time::Time;
-use crate::wire::entry::{GatewayStatus, JobQuery, StreamName, TraceContext};
+use crate::wire::entry::{GatewayStatus, JobQuery, Place, StreamName, TraceContext};
 use crate::wire::{Params, RunnerEvent};
 
 /// A stream that has a name, and its job.
@@ -17,6 +17,10 @@ pub(super) struct Stream {
     pub(super) name: StreamName,
     /// The way in of who began it.
     pub(super) way: Way,
+    /// Where the addresses may lead that who began it names.
+    pub(super) named: Reach,
+    /// Where the place may be that the output is asked to go to.
+    pub(super) output: Reach,
     pub(super) job: JobQuery,
     pub(super) request_id: String,
     pub(super) playback: String,
@@ -54,16 +58,16 @@ impl Stream {
 
     /// The job to start.
     pub(super) fn to_job(&self) -> Box<Job> {
-        let wanted = Some(self.job.rtmp_output.clone()).filter(|wanted| !wanted.is_empty());
-        let outputs: Vec<String> = match &self.way {
-            // A webhook may have named another place.
-            Way::Hook(hook) => {
-                let mut hook = hook.clone();
-                hook.job.rtmp_output.clone_from(&self.job.rtmp_output);
-                hook.outputs(&self.request_id)
-            }
-            Way::Whip | Way::Rtmp => wanted.into_iter().collect(),
-        };
+        let wanted = Some(&self.job.rtmp_output).filter(|wanted| !wanted.is_empty());
+        let wanted = wanted.map(|wanted| Place {
+            address: wanted.clone(),
+            reach: self.output,
+        });
+        let mut outputs: Vec<Place> = wanted.into_iter().collect();
+        if let (Way::Hook(hook), Some(Place { reach, .. })) = (&self.way, self.source()) {
+            let own = hook.outputs(&self.request_id);
+            outputs.extend(own.map(|address| Place { address, reach }));
+        }
         Box::new(Job {
             name: self.name.clone(),
             request_id: self.request_id.clone(),
@@ -73,6 +77,22 @@ impl Stream {
             orchestrator: self.job.orchestrator.clone(),
             outputs,
         })
+    }
+
+    /// Where a media server that announced it has it.
+    pub(super) fn source(&self) -> Option<Place> {
+        let Way::Hook(hook) = &self.way else {
+            return None;
+        };
+        let reach = match self.named {
+            // Nobody names it: the hook came from there.
+            named if hook.rtmp_url.is_empty() && named != Reach::Open => {
+                Reach::of_caller(Some(hook.source.host))
+            }
+            named => named,
+        };
+        let address = hook.input();
+        Some(Place { address, reach })
     }
 
     /// The job as events name it.

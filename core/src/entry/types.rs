@@ -8,9 +8,9 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use crate::http::{Headers, Url};
+use crate::http::{Headers, Reach, Url};
 use crate::wire::Params;
-use crate::wire::entry::{MediaSource, StartHook, StreamName};
+use crate::wire::entry::{MediaSource, Place, StartHook, StreamName};
 
 /// How long the webhook may take to say whether a stream may begin.
 pub const AUTH_WITHIN: Duration = Duration::from_secs(5);
@@ -98,6 +98,8 @@ pub struct Publish {
     pub key: Option<String>,
     /// The query as it came: the parameters of the job.
     pub query: String,
+    /// Where the addresses may lead that the sender names.
+    pub named: Reach,
 }
 
 /// The key is a secret, and the query may hold it.
@@ -121,6 +123,8 @@ pub enum Denied {
     Taken,
     /// The parameters of the job are no JSON object, or its query is broken.
     BadParams,
+    /// An address that the sender, or the webhook for it, may not name, and why.
+    Place(String),
     /// There is no room.
     Full,
     /// The gateway shuts down.
@@ -139,7 +143,7 @@ impl Denied {
             Self::Unauthorized => 401,
             Self::Forbidden => 403,
             Self::Taken => 409,
-            Self::BadParams => 400,
+            Self::BadParams | Self::Place(_) => 400,
             Self::Full | Self::Closing | Self::Failed => 503,
             Self::Elsewhere(_) => 307,
         }
@@ -226,7 +230,7 @@ pub struct Job {
     /// A text that the URL of the orchestrator has to contain; empty for any.
     pub orchestrator: String,
     /// Where the output is pushed to by RTMP.
-    pub outputs: Vec<String>,
+    pub outputs: Vec<Place>,
 }
 
 /// News and requests of an [`Entry`](super::Entry) for its owner.
@@ -250,7 +254,7 @@ pub enum Event {
     Start(StreamId, Box<Job>),
     /// Fetch the media of this stream there by RTMP: a media server announced it. Whoever does tells
     /// [`Entry::pulled`](super::Entry::pulled) when they come, and [`Entry::left`](super::Entry::left) when they are over.
-    Pull(StreamId, String),
+    Pull(StreamId, Place),
     /// The first search for an orchestrator is over: whoever announced the stream is answered.
     Settled(SenderId),
     /// The model has other parameters. Somebody may wait until the orchestrator has them.
@@ -286,6 +290,8 @@ pub enum Notice {
     NoKick(String),
     /// Events that were dropped, since those who listen take none.
     EventsLost(u64),
+    /// A sender is not let in for an address that is named, and why.
+    Place(String),
 }
 
 /// A place of the operator's that is told something by POST.
@@ -336,6 +342,8 @@ pub struct Config {
     pub takeover: bool,
     /// At most this many streams run at a time.
     pub max_streams: usize,
+    /// Whether the addresses that senders name may lead to private and loopback addresses other than their own.
+    pub allow_private: bool,
 }
 
 impl Default for Config {
@@ -350,11 +358,22 @@ impl Default for Config {
             media_server: None,
             takeover: true,
             max_streams: 1_000,
+            allow_private: false,
         }
     }
 }
 
 impl Config {
+    /// Where the addresses may lead that somebody names who may lead there by the rule.
+    #[must_use]
+    pub const fn within(&self, named: Reach) -> Reach {
+        if self.allow_private {
+            Reach::Open
+        } else {
+            named
+        }
+    }
+
     /// The host and port at which callers reach the gateway.
     pub(super) fn host(&self) -> &str {
         let after = self.base.split_once("://");

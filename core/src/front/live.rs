@@ -2,13 +2,14 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use core::net::IpAddr;
 
 use bytes::Bytes;
 
 use super::route::{LIST, Live, Route, SEGMENT};
 use super::types::{Call, Event, Hls, LIVE_WITHIN, Outcome, RequestId, Session};
 use super::{Front, State, reply};
-use crate::http::{Method, Request, Response};
+use crate::http::{Method, Reach, Request, Response};
 use crate::time::Time;
 use crate::wire::entry::{
     Door, JobQuery, OutputName, Refusal, SmokeTest, StartHook, StreamName, read_update,
@@ -38,7 +39,8 @@ impl Front {
         if head.method == Method::Options && !live.is_at_a_door() {
             return self.answer(id, Response::new(204), Outcome::Answered, None);
         }
-        match read(live, &running.target.parts, *head, body) {
+        let caller = reply::caller(&head, &self.config);
+        match read(live, &running.target.parts, *head, body, caller) {
             Ok(Some(call)) => {
                 running.state = State::Calling(running.received + LIVE_WITHIN);
                 self.out.event(Event::Live(id, Box::new(call)));
@@ -50,19 +52,22 @@ impl Front {
     }
 }
 
-/// Reads a request; `None` for one that is answered with 200 and changes nothing.
+/// Reads a request, which comes from `caller` as far as is known; `None` for one that is answered with 200 and changes
+/// nothing.
 fn read(
     live: Live,
     parts: &[String],
-    request: Request,
+    mut request: Request,
     body: Bytes,
+    caller: Option<IpAddr>,
 ) -> Result<Option<Call>, Refusal> {
     let stream = parts.first().cloned().unwrap_or_default();
+    let named = Reach::of_caller(caller);
     Ok(Some(match live {
         Live::Start => {
             let kind = request.headers.get("content-type").unwrap_or_default();
             let hook = StartHook::read(&parts.join("/"), kind, &body, request.peer)?;
-            return Ok(hook.map(|hook| Call::Start(Box::new(hook))));
+            return Ok(hook.map(|hook| Call::Start(Box::new(StartHook { named, ..hook }))));
         }
         Live::Update => Call::Update {
             stream,
@@ -70,12 +75,13 @@ fn read(
         },
         Live::Status => Call::Status { stream },
         Live::Stop => Call::Stop { stream },
-        Live::SmokeTest => Call::SmokeTest(SmokeTest::read(&body)?),
+        Live::SmokeTest => Call::SmokeTest(SmokeTest::read(&body, named)?),
         Live::Hls => {
             let (output, part) = hls(parts).ok_or(Refusal::NO_MEDIA)?;
             Call::Hls(output, part)
         }
         Live::Door(door) | Live::Session(door) => {
+            request.peer = caller;
             let session = Box::new(Session {
                 name: parts.get(1).cloned(),
                 request,

@@ -2,6 +2,8 @@
 
 use alloc::format;
 use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+use core::net::IpAddr;
 use core::time::Duration;
 
 use super::types::{Config, Origins, RequestId, Transparency};
@@ -203,6 +205,24 @@ pub(super) fn millis(time: Duration) -> String {
 pub(super) fn printable(text: &str) -> String {
     let safe = |c: char| if (' '..='~').contains(&c) { c } else { '?' };
     text.chars().map(safe).collect()
+}
+
+/// The address that a request comes from; `None` if it is not known. Of what others forwarded, only trusted proxies say.
+pub(super) fn caller(request: &Request, config: &Config) -> Option<IpAddr> {
+    const FIELD: &str = "x-forwarded-for";
+    let is_proxy = |at: IpAddr| config.trusted_proxies.iter().any(|network| network.has(at));
+    let (peer, headers) = (request.peer?, &request.headers);
+    if !is_proxy(peer) {
+        let is_forwarded = [FIELD, "forwarded"]
+            .iter()
+            .any(|name| headers.get(name).is_some());
+        return (!is_forwarded).then_some(peer);
+    }
+    // Each proxy writes behind those before it.
+    let fields = headers.iter().filter(|(name, _)| *name == FIELD);
+    let all: Vec<&str> = fields.flat_map(|(_, value)| value.split(',')).collect();
+    let mut told = all.into_iter().rev().map(|one| one.trim().parse().ok());
+    told.find(|at| !at.is_some_and(is_proxy)).unwrap_or(None)
 }
 
 /// Where callers reach the gateway: scheme, host and port, for addresses in answers.

@@ -375,7 +375,7 @@ pub struct Config {
     /// Where callers reach the gateway, for addresses in answers: scheme, host and port. If absent, where the request
     /// says it was sent.
     pub public_url: Option<String>,
-    /// Networks whose `X-Forwarded-Proto` and `X-Forwarded-Host` count.
+    /// Networks whose `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host` count.
     pub trusted_proxies: Vec<Network>,
     /// Web pages that may call.
     pub cors: Origins,

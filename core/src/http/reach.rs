@@ -4,7 +4,8 @@
 //! control channel is another program's port, its discovery document redirects to a metadata service. So a [`Url`]
 //! remembers who named it. An own one leads anywhere. One that a peer named leads to public addresses only, and
 //! never from `https` to `http`; a peer that our user put on a loopback or private address may name further places on
-//! that same address, as a network for development does. [`Url::named_by`] judges what the text shows, and
+//! that same address, as a network for development does. So may a caller whose request comes from such an address
+//! ([`Reach::of_caller`]). [`Url::named_by`] judges what the text shows, and
 //! [`Url::admits`] each address that is about to be dialled, after the name is resolved.
 
 use alloc::format;
@@ -17,8 +18,16 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::{Reach, Url};
 
 impl Reach {
-    /// Where the places lead that the peer at `by` names.
-    fn lent(by: &Url) -> Self {
+    /// Where the places may lead that a caller names whose requests come from there; `None` if that is not known.
+    #[must_use]
+    pub fn of_caller(at: Option<IpAddr>) -> Self {
+        let at = at.filter(|at| Kind::of(*at).is_some());
+        at.map_or(Self::Public, Self::PublicOr)
+    }
+
+    /// Where the places may lead that the peer at `by` names.
+    #[must_use]
+    pub fn lent(by: &Url) -> Self {
         let at = by.written().filter(|at| Kind::of(*at).is_some());
         match (by.reach, at) {
             (Self::Open, _) => Self::Open,
@@ -52,6 +61,14 @@ impl Url {
         self.reaching(Reach::Open)
     }
 
+    /// Restricts this address to where somebody may lead who named it.
+    ///
+    /// # Errors
+    /// If the text alone shows that it leads elsewhere: [`Url::admits`] has the last word.
+    pub fn within(self, reach: Reach) -> Result<Self, Forbidden> {
+        self.reaching(reach).as_written()
+    }
+
     /// Where it may lead.
     #[must_use]
     pub const fn reach(&self) -> Reach {
@@ -75,7 +92,7 @@ impl Url {
                 rule: Rule::Cleartext,
             });
         }
-        self.reaching(reach).as_written()
+        self.within(reach)
     }
 
     /// Returns this address unless its text alone forbids it.

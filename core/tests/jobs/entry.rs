@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
+use livepeer_core::http::Reach;
 use livepeer_core::wire::entry::{
     AuthAnswer, AuthQuestion, GatewayStatus, JobQuery, OutputName, Refusal, SmokeTest, StartHook,
     heartbeat, read_heartbeat, read_update,
@@ -157,9 +158,10 @@ fn exchange(case: &Value) {
         Some((stream, "update")) => update(case, stream),
         Some((stream, "status")) => status(case, stream),
         Some((_, "whip")) => is_reply(&JobQuery::read(query).unwrap_err(), reply),
-        None if path == "smoketest" => {
-            is_reply(&SmokeTest::read(&body(request)).unwrap_err(), reply)
-        }
+        None if path == "smoketest" => is_reply(
+            &SmokeTest::read(&body(request), Reach::Public).unwrap_err(),
+            reply,
+        ),
         _ => panic!("{path}"),
     }
 }
@@ -251,10 +253,9 @@ fn outputs(case: &Value) {
         panic!("{read:?}");
     };
     assert_eq!(wanted["input"], start.input());
-    assert_eq!(
-        wanted["outputs"],
-        json!(start.outputs(text(given, "request_id")))
-    );
+    let own = start.outputs(text(given, "request_id"));
+    let outputs: Vec<&String> = [&start.job.rtmp_output].into_iter().chain(&own).collect();
+    assert_eq!(wanted["outputs"], json!(outputs));
 }
 
 #[test]

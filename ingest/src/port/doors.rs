@@ -47,6 +47,7 @@ fn refusal(denied: &Denied) -> Response {
         Denied::Forbidden => plain(403, "Forbidden"),
         Denied::Taken => plain(409, "another sender uses this name"),
         Denied::BadParams => plain(400, "Invalid model params"),
+        Denied::Place(why) => plain(400, why),
         Denied::Full => plain(503, "no room for another stream").header("retry-after", "5"),
         Denied::Closing => {
             plain(503, "this instance is shutting down; try again").header("retry-after", "5")
@@ -145,6 +146,7 @@ impl Port {
                     stream: call.stream.clone(),
                     bearer: bearer(&call.request),
                     query: query.to_owned(),
+                    peer: call.request.peer,
                 }));
             }
             Door::Whep => {

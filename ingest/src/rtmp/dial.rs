@@ -5,18 +5,16 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use livepeer_core::http::{Forbidden, Url};
 use livepeer_core::rng::{Rng, Seed};
+use livepeer_core::wire::entry::{Place, rtmp_server};
 use livepeer_core::{Machine, Time};
 
 /// A stream at a server: `rtmp://host[:port]/app/name`, or `rtmps`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Target {
-    /// Whether TLS is spoken.
-    pub secure: bool,
-    /// The host: a name, or an address, that of IPv6 without brackets.
-    pub host: String,
-    /// The port.
-    pub port: u16,
+    /// The server, as far as connecting is concerned: `https` where TLS is spoken.
+    pub server: Url,
     /// The application, the first part of the path.
     pub app: String,
     /// The rest of the path with the query: the stream's name, which is a secret at most services.
@@ -35,57 +33,58 @@ impl fmt::Debug for Target {
 #[error("not an address such as rtmp://host/app/name")]
 pub struct BadTarget;
 
+/// An address of a caller's that is not used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Misnamed {
+    /// The text is not the address of an RTMP server.
+    #[error(transparent)]
+    Bad(#[from] BadTarget),
+    /// The address is not for whoever named it.
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
+}
+
 impl Target {
     /// Reads an address.
     ///
     /// # Errors
     /// If it is not one of RTMP, or names no host or application.
     pub fn parse(text: &str) -> Result<Self, BadTarget> {
-        let (scheme, rest) = text.split_once("://").ok_or(BadTarget)?;
-        let secure = match scheme.to_ascii_lowercase().as_str() {
-            "rtmp" => false,
-            "rtmps" => true,
-            _ => return Err(BadTarget),
-        };
-        let (authority, path) = rest.split_once('/').ok_or(BadTarget)?;
-        let (host, port) = match authority.strip_prefix('[') {
-            Some(six) => six.split_once(']').ok_or(BadTarget)?,
-            None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
-        };
-        let port = match port.strip_prefix(':') {
-            Some(port) => port.parse().map_err(|_| BadTarget)?,
-            None if !port.is_empty() => return Err(BadTarget),
-            None if secure => 443,
-            None => 1935,
-        };
+        let server = rtmp_server(text).ok_or(BadTarget)?;
+        let (_, rest) = text.split_once("://").ok_or(BadTarget)?;
+        let (_, path) = rest.split_once('/').ok_or(BadTarget)?;
         let (app, name) = path.split_once('/').unwrap_or((path, ""));
         let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
-        if host.is_empty() || host.contains('@') || app.is_empty() || port == 0 || !printable {
+        if app.is_empty() || !printable {
             return Err(BadTarget);
         }
         Ok(Self {
-            secure,
-            host: host.to_owned(),
-            port,
+            server,
             app: app.to_owned(),
             name: name.to_owned(),
         })
     }
 
+    /// Reads an address that may lead where somebody may lead who named it.
+    ///
+    /// # Errors
+    /// If it is not one, or leads elsewhere as far as its text shows: whoever connects looks again.
+    pub fn named(place: &Place) -> Result<Self, Misnamed> {
+        let target = Self::parse(&place.address)?;
+        let server = target.server.within(place.reach)?;
+        Ok(Self { server, ..target })
+    }
+
     /// The address without the stream's name.
     #[must_use]
     pub fn application(&self) -> String {
-        let scheme = if self.secure { "rtmps" } else { "rtmp" };
-        let (open, close) = if self.host.contains(':') {
-            ("[", "]")
-        } else {
-            ("", "")
+        let (scheme, usual) = match self.server.is_secure() {
+            true => ("rtmps", ":443"),
+            false => ("rtmp", ":1935"),
         };
-        let port = match (self.secure, self.port) {
-            (false, 1935) | (true, 443) => String::new(),
-            (_, port) => format!(":{port}"),
-        };
-        format!("{scheme}://{open}{}{close}{port}/{}", self.host, self.app)
+        let server = self.server.authority();
+        let server = server.strip_suffix(usual).unwrap_or(&server);
+        format!("{scheme}://{server}/{}", self.app)
     }
 }
 

@@ -30,7 +30,7 @@ use rtmp_runtime::client::{ClientConfig, ClientEvent, ClientSession};
 
 use super::dial::{self, Attempts, Connection, Dial};
 
-pub use super::dial::{Attempt, BadTarget, Input, Target};
+pub use super::dial::{Attempt, BadTarget, Input, Misnamed, Target};
 
 /// How long it takes to connect, and again until the server lets us publish, at most.
 pub const PATIENCE: Duration = Duration::from_secs(10);

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::Time;
+use livepeer_core::http::Reach;
+use livepeer_core::wire::entry::Place;
 use livepeer_ingest::rtmp::dial::Dial as _;
 use livepeer_ingest::rtmp::push::{
     Attempt, Event, FIRST_PAUSE, GOOD, Input, LONGEST_PAUSE, MAX_DELAY, MAX_EARLY, MAX_QUEUE,
-    Output, PATIENCE, Push, STUCK, Sound, Target,
+    Misnamed, Output, PATIENCE, Push, STUCK, Sound, Target,
 };
 use livepeer_ingest::rtmp::{Config, ConnectionId, LAST_WORDS};
 use livepeer_media::aac;
@@ -443,9 +445,9 @@ fn targets_are_read_and_their_names_hidden() {
     let read = |text| {
         Target::parse(text).map(|target| {
             (
-                target.secure,
-                target.host,
-                target.port,
+                target.server.is_secure(),
+                target.server.host().to_owned(),
+                target.server.port(),
                 target.app,
                 target.name,
             )
@@ -492,8 +494,18 @@ fn targets_are_read_and_their_names_hidden() {
     ] {
         assert!(read(text).is_err(), "{text}");
     }
+    let place = |address: &str, reach| Place {
+        address: address.to_owned(),
+        reach,
+    };
+    let named = Target::named(&place("rtmp://out.example/a/b", Reach::Public)).unwrap();
+    assert_eq!(named.server.reach(), Reach::Public);
+    let forbidden = Target::named(&place("rtmp://10.0.0.9/a/b", Reach::Public)).unwrap_err();
+    assert!(matches!(forbidden, Misnamed::Forbidden(_)), "{forbidden}");
     let target = Target::parse(TARGET).unwrap();
     assert_eq!(target.application(), "rtmp://out.example/live");
+    let six = Target::parse("rtmps://[fd00::2]:9/app/key").unwrap();
+    assert_eq!(six.application(), "rtmps://[fd00::2]:9/app");
     assert!(!format!("{target:?}").contains("cam1"));
 }
 

@@ -29,6 +29,7 @@ fn an_answer_waits_for_leave_and_says_where_the_session_is() {
         .request
         .header("content-type", "Application/SDP; charset=utf-8")
         .header("authorization", "bearer abc");
+    call.request.peer = "192.0.2.7".parse().ok();
     call.body = offer().into();
     world.port.call(world.now, &call);
     world.drain();
@@ -38,6 +39,7 @@ fn an_answer_waits_for_leave_and_says_where_the_session_is() {
         stream,
         bearer,
         query,
+        peer,
     } = world.events.remove(0)
     else {
         panic!("{:?}", world.events);
@@ -46,6 +48,7 @@ fn an_answer_waits_for_leave_and_says_where_the_session_is() {
         (stream.as_str(), bearer.as_deref(), query.as_str()),
         ("cam", Some("abc"), "params={}")
     );
+    assert_eq!(peer, "192.0.2.7".parse().ok());
     world
         .port
         .admit(world.now, session, Some("http://gateway/cam-out/whep"));
@@ -89,6 +92,7 @@ fn whoever_is_not_let_in_hears_why() {
         (Denied::Forbidden, 403),
         (Denied::Taken, 409),
         (Denied::BadParams, 400),
+        (Denied::Place("rtmpOutput: it may not".to_owned()), 400),
         (Denied::Full, 503),
         (Denied::Closing, 503),
         (Denied::Elsewhere("https://other.example/x".to_owned()), 307),

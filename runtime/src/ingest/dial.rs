@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use livepeer_core::http::{BadUrl, Url};
+use livepeer_core::http::Url;
 use livepeer_ingest::rtmp::dial::{Attempt, Dial, Input, Output};
 
 use super::link::{Heard, Line};
@@ -21,24 +21,14 @@ pub(super) struct Dialled<M: Dial + Drivable, R: Runtime> {
 
 impl<M: Dial + Drivable, R: Runtime> Dialled<M, R> {
     /// Drives a machine, whose news `tell` takes in place.
-    ///
-    /// # Errors
-    /// If the host of its target is none.
     pub(super) fn new(
         driver: &Driver<R>,
         machine: M,
         tell: impl Fn(M::News) + Send + Sync + 'static,
-    ) -> Result<Arc<Self>, BadUrl> {
-        let target = machine.target();
-        let scheme = if target.secure { "https" } else { "http" };
-        let host = match target.host.contains(':') {
-            true => format!("[{}]", target.host),
-            false => target.host.clone(),
-        };
-        let server = Url::parse(&format!("{scheme}://{host}:{}/", target.port))?;
+    ) -> Arc<Self> {
         let dialled = Arc::new(Self {
+            server: machine.target().server.clone(),
             machine: driver.drive(machine),
-            server,
             line: Mutex::default(),
             tell: Box::new(tell),
         });
@@ -48,7 +38,7 @@ impl<M: Dial + Drivable, R: Runtime> Dialled<M, R> {
                 dialled.output(output);
             }
         });
-        Ok(dialled)
+        dialled
     }
 
     /// The server's host and port.

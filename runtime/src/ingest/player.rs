@@ -196,12 +196,8 @@ impl<R: Runtime> Player<R> {
             .iter_mut()
             .filter(|pushed| pushed.push.is_none())
         {
-            match Push::open(&self.driver, pushed.target.clone(), tracks, pushed.sound) {
-                Ok(push) => pushed.push = Some(push),
-                Err(error) => {
-                    warn!(%error, target = ?pushed.target, "cannot send the output there")
-                }
-            }
+            let push = Push::open(&self.driver, pushed.target.clone(), tracks, pushed.sound);
+            pushed.push = Some(push);
         }
     }
 

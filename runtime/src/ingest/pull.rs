@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use livepeer_core::http::BadUrl;
 use livepeer_ingest::bridge::Source;
 use livepeer_ingest::rtmp::pull::{self, Event};
 use livepeer_ingest::rtmp::push::Target;
@@ -24,10 +23,8 @@ pub struct Pull<R: Runtime> {
 
 impl<R: Runtime> Pull<R> {
     /// Connects to `target`, and hands its stream to `taker`.
-    ///
-    /// # Errors
-    /// If the host of the target is none.
-    pub fn open(driver: &Driver<R>, target: Target, taker: Arc<dyn Taker>) -> Result<Self, BadUrl> {
+    #[must_use]
+    pub fn open(driver: &Driver<R>, target: Target, taker: Arc<dyn Taker>) -> Self {
         let server = target.application();
         let pull = pull::Pull::new(driver.now(), target, seed());
         let news = Arc::<News<Event>>::default();
@@ -55,10 +52,10 @@ impl<R: Runtime> Pull<R> {
             }
             _ => {}
         };
-        Ok(Self {
-            dialled: Dialled::new(driver, pull, tell)?,
+        Self {
+            dialled: Dialled::new(driver, pull, tell),
             news,
-        })
+        }
     }
 
     /// The next event; `None` after the last one. Frames are not among them: they go to the [`Taker`].

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use livepeer_core::http::BadUrl;
 use livepeer_ingest::rtmp::dial::Dial as _;
 use livepeer_ingest::rtmp::push::{self, Event, Sound, Target};
 use livepeer_media::frame::{AccessUnit, Audio, Tracks};
@@ -21,15 +20,8 @@ pub struct Push<R: Runtime> {
 
 impl<R: Runtime> Push<R> {
     /// Connects to `target`, to send an output with those tracks.
-    ///
-    /// # Errors
-    /// If the host of the target is none.
-    pub fn open(
-        driver: &Driver<R>,
-        target: Target,
-        tracks: Tracks,
-        sound: Sound,
-    ) -> Result<Self, BadUrl> {
+    #[must_use]
+    pub fn open(driver: &Driver<R>, target: Target, tracks: Tracks, sound: Sound) -> Self {
         let server = target.application();
         let push = push::Push::new(driver.now(), target, tracks, sound, seed());
         let news = Arc::<News<Event>>::default();
@@ -45,10 +37,10 @@ impl<R: Runtime> Push<R> {
                 told.close();
             }
         };
-        Ok(Self {
-            dialled: Dialled::new(driver, push, tell)?,
+        Self {
+            dialled: Dialled::new(driver, push, tell),
             news,
-        })
+        }
     }
 
     /// Sends a picture.

@@ -15,7 +15,7 @@ use livepeer_core::entry::{
     MediaServer, Notice, Publish, SenderId, StreamId, UpdateId, Updated, Way, Why, key_headers,
 };
 use livepeer_core::error::{Cause, Failure, Party};
-use livepeer_core::http::{Fault, In, Out, Url};
+use livepeer_core::http::{Fault, In, Out, Reach, Url};
 use livepeer_core::money::Amount;
 use livepeer_core::wire::entry::{IngestMetrics, OutputName, StartHook, StreamName};
 use livepeer_core::wire::{EventContext, RunnerEvent};
@@ -221,6 +221,7 @@ impl Player {
             1 => "params=%7Bx",
             2 => "params=%7B%22a%22%3A1%7D&streamId=s1",
             3 => "streamId=s1",
+            4 => "rtmpOutput=rtmp://10.0.0.1/live",
             _ => "",
         };
         let way = match way % 3 {
@@ -248,6 +249,7 @@ impl Player {
             name: name.clone(),
             key: key.map(str::to_owned),
             query: query.to_owned(),
+            named: Reach::of_caller(Some(Ipv4Addr::new(10, 0, 0, 9).into())),
         };
         let id = self.entry.publish(self.now, publish);
         let knocked = Knocked {
@@ -450,11 +452,13 @@ impl Driven for Player {
                 assert!(!std::mem::replace(&mut running.told, true), "started once");
                 assert_eq!(running.name.as_ref(), Some(&job.name));
                 assert!(!job.stream_id.is_empty());
+                assert!(job.outputs.iter().all(|output| output.check().is_ok()));
             }
             Event::Pull(stream, from) => {
                 self.note("Pull");
                 assert!(self.streams[&stream].told, "it was started");
-                assert!(from.starts_with("rtmp://10.0.0.9/"), "{from}");
+                assert!(from.address.starts_with("rtmp://10.0.0.9/"), "{from:?}");
+                assert_eq!(from.check(), Ok(()), "where the hook came from");
             }
             Event::Settled(sender) => {
                 self.note("Settled");

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::query::{decoded, first};
 use super::{JobQuery, Refusal, StreamName};
-use crate::http::Url;
+use crate::http::{Reach, Url};
 use crate::wire::multipart;
 
 /// At most this many bytes are in the query that a hook passes on.
@@ -135,6 +135,8 @@ pub struct StartHook {
     pub job: JobQuery,
     /// Where the stream is fetched, if not at the media server.
     pub rtmp_url: String,
+    /// Where the addresses may lead that the hook names.
+    pub named: Reach,
 }
 
 impl StartHook {
@@ -191,6 +193,7 @@ impl StartHook {
             job: JobQuery::of(&pairs)?,
             query,
             rtmp_url: first(&fields, "rtmp_url"),
+            named: Reach::of_caller(Some(host)),
         }))
     }
 
@@ -210,13 +213,11 @@ impl StartHook {
         }
     }
 
-    /// Where the output is pushed to: the place that was asked for, then the two at the media server.
+    /// Where the output is pushed to beside the place that is asked for: two places where the stream is fetched.
     #[must_use]
-    pub fn outputs(&self, request_id: &str) -> Vec<String> {
+    pub fn outputs(&self, request_id: &str) -> [String; 2] {
         let input = self.input();
-        let wanted = Some(self.job.rtmp_output.clone()).filter(|wanted| !wanted.is_empty());
-        let own = [format!("{input}-out"), format!("{input}-{request_id}-out")];
-        wanted.into_iter().chain(own).collect()
+        [format!("{input}-out"), format!("{input}-{request_id}-out")]
     }
 }
 

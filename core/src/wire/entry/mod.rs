@@ -6,6 +6,7 @@
 mod auth;
 mod hook;
 mod name;
+mod place;
 mod query;
 mod report;
 mod requests;
@@ -13,6 +14,7 @@ mod requests;
 pub use self::auth::{AuthAnswer, AuthQuestion, Denied};
 pub use self::hook::{MAX_QUERY_BYTES, MediaSource, SourceKind, StartHook};
 pub use self::name::{BadStreamName, MAX_NAME_BYTES, OutputName, Publication, StreamName};
+pub use self::place::{Place, rtmp_server};
 pub use self::query::{BadEscape, JobQuery};
 pub use self::report::{
     GatewayStatus, IngestMetrics, TraceContext, TraceKind, TrackMetrics, batch, draining_event,

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Refusal;
+use crate::http::Reach;
 use crate::wire::{MAX_MESSAGE_BYTES, Params};
 
 /// How long a smoke test takes if it does not say.
@@ -43,6 +44,8 @@ pub struct SmokeTest {
     pub stream_url: String,
     /// How long.
     pub duration: Duration,
+    /// Where that place may be: a caller named it.
+    pub named: Reach,
 }
 
 impl SmokeTest {
@@ -50,7 +53,7 @@ impl SmokeTest {
     ///
     /// # Errors
     /// 400 if it is not JSON, names no stream, or takes no time or too much.
-    pub fn read(body: &[u8]) -> Result<Self, Refusal> {
+    pub fn read(body: &[u8], named: Reach) -> Result<Self, Refusal> {
         #[derive(Deserialize)]
         struct Body {
             stream_url: Option<String>,
@@ -75,6 +78,7 @@ impl SmokeTest {
         Ok(Self {
             stream_url,
             duration,
+            named,
         })
     }
 }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::front::route::ROUTES;
-use livepeer_core::front::{Call, Config, Event, Hls, LIVE_WITHIN, LiveRoutes, Origins, RequestId};
-use livepeer_core::http::{Body, Method, Request, Response};
+use livepeer_core::front::{
+    Call, Config, Event, Hls, LIVE_WITHIN, LiveRoutes, Network, Origins, RequestId,
+};
+use livepeer_core::http::{Body, Method, Reach, Request, Response};
 use livepeer_sim::Driven;
 use serde_json::Value;
 
@@ -335,4 +337,65 @@ fn players_of_hls_reach_the_shell_with_names_that_make_sense() {
         assert!(door.others.is_empty(), "{path}");
         assert_eq!(door.seen[&exchange].status, 404, "{path}");
     }
+}
+
+#[test]
+fn the_address_of_a_caller_is_what_those_say_who_are_trusted() {
+    let network = |text: &str| Network::new(text.parse().unwrap(), 8);
+    let mut door = Door::with(Config {
+        live: LiveRoutes::All,
+        trusted_proxies: network("127.0.0.0").into_iter().collect(),
+        ..Config::default()
+    });
+    let mut named = |peer: Option<&str>, fields: &[(&'static str, &str)]| {
+        let mut head = request(Method::Put, &format!("{LIVE}/smoketest"));
+        head.peer = peer.map(|peer| peer.parse().unwrap());
+        for (name, value) in fields {
+            head.headers.push(name, *value);
+        }
+        door.send(head, r#"{"stream_url":"rtmp://10.0.0.9/x"}"#);
+        match called(&mut door).1 {
+            Call::SmokeTest(test) => test.named,
+            other => panic!("{other:?}"),
+        }
+    };
+    let at = |text: &str| Reach::PublicOr(text.parse().unwrap());
+    let field = "x-forwarded-for";
+    assert_eq!(named(Some("10.0.0.9"), &[]), at("10.0.0.9"));
+    assert_eq!(named(Some("8.8.8.8"), &[]), Reach::Public);
+    assert_eq!(named(None, &[]), Reach::Public, "of a unix socket");
+    // A proxy that nobody vouches for says that it is one, and no more.
+    assert_eq!(
+        named(Some("10.0.0.1"), &[(field, "10.0.0.9")]),
+        Reach::Public
+    );
+    assert_eq!(
+        named(Some("10.0.0.1"), &[("forwarded", "for=10.0.0.9")]),
+        Reach::Public
+    );
+    // One that is trusted says who its peer was, behind what that one said.
+    assert_eq!(
+        named(Some("127.0.0.1"), &[(field, "10.0.0.9")]),
+        at("10.0.0.9")
+    );
+    assert_eq!(
+        named(Some("127.0.0.1"), &[(field, "127.0.0.1, 8.8.8.8")]),
+        Reach::Public
+    );
+    assert_eq!(
+        named(
+            Some("127.0.0.1"),
+            &[(field, "127.0.0.5"), (field, "10.0.0.9, 127.0.0.2")]
+        ),
+        at("10.0.0.9")
+    );
+    assert_eq!(
+        named(Some("127.0.0.1"), &[(field, "10.0.0.9, unknown")]),
+        Reach::Public
+    );
+    assert_eq!(
+        named(Some("127.0.0.1"), &[]),
+        Reach::Public,
+        "it says nothing"
+    );
 }

@@ -123,8 +123,8 @@ fn an_answer_of_the_webhook_says_what_the_job_is() {
         panic!("{:?}", desk.said)
     };
     assert_eq!(
-        (&*job.pipeline, &*job.stream_id, &job.outputs[..]),
-        ("sd", "s1", &["rtmp://out/x".to_owned()][..])
+        (&*job.pipeline, &*job.stream_id, &*job.outputs[0].address),
+        ("sd", "s1", "rtmp://out/x")
     );
     assert_eq!(job.params.as_ref().unwrap().to_json(), r#"{"a":1}"#);
     assert_eq!(desk.reports[0].1["pipeline_id"], "p9");
@@ -219,4 +219,97 @@ fn a_media_server_is_told_who_asks() {
     );
     desk.respond(id, 401, "");
     assert!(matches!(&desk.notices[..], [Notice::NoKick(_)]));
+}
+
+#[test]
+fn senders_name_places_that_are_public_or_their_own() {
+    let hook = |rtmp_url: &str, output: &str| {
+        let form = format!(
+            "source_id=a&source_type=rtmpConn&rtmp_url={rtmp_url}&query=rtmpOutput%3D{output}"
+        );
+        announced("cam1", &form)
+    };
+    let whip = |output: &str| by(Way::Whip, "cam1", &format!("rtmpOutput={output}"));
+    let (own, foreign) = ("rtmp://10.0.0.9/x", "rtmp://10.0.0.1:7/x");
+    let told = |field: &str| {
+        format!(
+            "{field}: a peer may not lead to 10.0.0.1:7: a private address is named only by who is there himself"
+        )
+    };
+    for (publish, refused) in [
+        (hook(own, own), None),
+        (hook("", "rtmp://out.example/x"), None),
+        (hook(foreign, ""), Some("rtmp_url")),
+        (hook("rtmp://localhost/x", ""), Some("rtmp_url")),
+        (hook("", foreign), Some("rtmpOutput")),
+        (whip(own), None),
+        (whip(foreign), Some("rtmpOutput")),
+    ] {
+        let mut desk = Desk::new();
+        let sender = desk.publish(publish.clone());
+        match (desk.refused(sender), refused) {
+            (None, None) => {
+                let [job] = desk.jobs()[..] else {
+                    panic!("{:?}", desk.said)
+                };
+                let reach = Reach::of_caller("10.0.0.9".parse().ok());
+                assert!(job.outputs.iter().all(|output| output.reach == reach));
+            }
+            (Some(Denied::Place(why)), Some(field)) => {
+                assert!(why.starts_with(field), "{why}");
+                assert_eq!(desk.notices, [Notice::Place(why.clone())]);
+                if !why.contains("localhost") {
+                    assert_eq!(*why, told(field));
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+        // Where the operator allows it, everybody may.
+        let mut desk = Desk::with(Config {
+            allow_private: true,
+            ..config()
+        });
+        let sender = desk.publish(publish);
+        assert_eq!(desk.refused(sender), None);
+    }
+}
+
+#[test]
+fn a_stream_is_fetched_where_its_hook_came_from_whoever_forwarded_it() {
+    let mut desk = Desk::new();
+    let mut publish = announced("cam1", "source_id=a&source_type=rtmpConn");
+    publish.named = Reach::Public;
+    desk.publish(publish);
+    let pulled = desk.said.iter().find_map(|event| match event {
+        Event::Pull(_, from) => Some(from.clone()),
+        _ => None,
+    });
+    let from = pulled.expect("it is fetched");
+    assert_eq!(from.address, "rtmp://10.0.0.9/cam1");
+    assert_eq!(from.check(), Ok(()));
+}
+
+#[test]
+fn a_webhook_names_places_as_the_peer_that_it_is() {
+    for (hook, output, allowed) in [
+        ("http://10.0.0.3/hook", "rtmp://10.0.0.3/x", true),
+        ("http://10.0.0.3/hook", "rtmp://10.0.0.9/x", false),
+        ("https://auth.example/hook", "rtmp://out.example/x", true),
+        ("https://auth.example/hook", "rtmp://127.0.0.1/x", false),
+    ] {
+        let mut desk = Desk::with(Config {
+            webhook: hooked(hook, "k1"),
+            ..config()
+        });
+        let sender = desk.publish(by(Way::Whip, "cam1", ""));
+        let (id, _) = desk.asked.pop_front().expect("a question");
+        desk.respond(id, 200, json!({ "rtmp_output_url": output }).to_string());
+        match desk.refused(sender) {
+            None => assert!(allowed, "{hook} {output}"),
+            Some(Denied::Place(why)) => {
+                assert!(why.starts_with("rtmp_output_url: ") && !allowed, "{why}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }

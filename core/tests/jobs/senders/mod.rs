@@ -16,7 +16,7 @@ use livepeer_core::entry::{
 };
 use livepeer_core::error::{Cause, Failure, Party};
 use livepeer_core::front::Front;
-use livepeer_core::http::{Body, Fault, Headers, In, Out, Request, Url};
+use livepeer_core::http::{Body, Fault, Headers, In, Out, Reach, Request, Url};
 use livepeer_core::money::Amount;
 use livepeer_core::wire::entry::{IngestMetrics, OutputName, StartHook, StreamName};
 use livepeer_core::wire::{EventContext, RunnerEvent};
@@ -234,6 +234,7 @@ fn by(way: Way, name: &str, query: &str) -> Publish {
         name: StreamName::parse(name).unwrap(),
         key: None,
         query: query.to_owned(),
+        named: Reach::of_caller("10.0.0.9".parse().ok()),
     }
 }
 

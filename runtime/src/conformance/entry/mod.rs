@@ -164,7 +164,7 @@ pub async fn frames_that_are_pushed_by_rtmp_arrive<R: Runtime>(runtime: R) {
             audio: Some(AudioCodec::Opus),
         };
         let trusting = driver.clone().with_roots(roots.clone());
-        let push = Push::open(&trusting, target, tracks, Sound::AacAndOpus).expect("a host");
+        let push = Push::open(&trusting, target, tracks, Sound::AacAndOpus);
         let tap = Tap::default();
         admit(&rtmp, Arc::new(tap.clone())).await;
         assert_eq!(push.next().await, Some(push::Event::Publishing));

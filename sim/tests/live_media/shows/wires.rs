@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use livepeer_core::entry::{self, JobEnd, Left, Publish, SenderId, StreamId, Way, Why};
+use livepeer_core::http::Reach;
 use livepeer_core::job::live::Ending;
 use livepeer_core::wire::entry::Publication;
 use livepeer_ingest::bridge::{self, Bridge, MAX_BLOCKED, Source};
@@ -207,6 +208,7 @@ impl Live {
             name: asked.name,
             key: asked.key,
             query: asked.query,
+            named: Reach::Public,
         };
         let sender = world
             .net

@@ -143,7 +143,7 @@ impl<R: Runtime> Live<R> {
         show: &Show<R>,
     ) -> Result<(LiveVideoJob<R>, livepeer_runtime::api::Input<R>, Output<R>), Error> {
         for output in &job.outputs {
-            match Target::parse(output) {
+            match Target::named(output) {
                 // Services such as Twitch take AAC alone; a media server that announced the stream takes both.
                 Ok(target) => show.push(target, Sound::Aac),
                 Err(why) => warn!(stream = %job.name, %why, "an output is left out"),

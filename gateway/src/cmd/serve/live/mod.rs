@@ -397,7 +397,9 @@ impl<R: Runtime> Live<R> {
 
     /// Begins to send a test stream; if it cannot, the status and the words that say so.
     fn test(&self, asked: &SmokeTest) -> Result<(), (u16, String)> {
-        let test = Test::read(asked).map_err(|bad| (400, format!("stream_url is {bad}")))?;
+        let config = self.wiring.config().settings.ingest.entry(&self.ways.bound);
+        let named = config.within(asked.named);
+        let test = Test::read(asked, named).map_err(|bad| (400, format!("stream_url: {bad}")))?;
         let (place, taken) = self.tests.clone();
         place
             .try_send(())
@@ -415,6 +417,7 @@ impl<R: Runtime> Live<R> {
             name: hook.stream.clone(),
             key: None,
             query: hook.query.clone(),
+            named: hook.named,
             way: Way::Hook(hook),
         };
         self.publish(publish, Place::Hook(id));
@@ -510,12 +513,13 @@ fn said(why: &Why) -> String {
 }
 
 /// The words for a sender that is not let in.
-const fn denied_words(denied: &Denied) -> &'static str {
+fn denied_words(denied: &Denied) -> &str {
     match denied {
         Denied::Unauthorized => "the key is missing or wrong",
         Denied::Forbidden => "Forbidden",
         Denied::Taken => "another sender uses this name",
         Denied::BadParams => "Invalid model params",
+        Denied::Place(why) => why,
         Denied::Full => "no room for another stream",
         Denied::Closing => "this instance is shutting down; try again",
         Denied::Elsewhere(_) => "another instance takes this stream",
@@ -538,6 +542,10 @@ fn noticed(notice: &Notice) {
         Notice::NoKick(why) => warn!(
             why,
             "a media server did not end a connection (media.mediamtx)"
+        ),
+        Notice::Place(why) => warn!(
+            why,
+            "a sender is not let in; --allow-private lets callers name private addresses"
         ),
         Notice::EventsLost(count) => warn!(count, "events were dropped (events.webhook)"),
         other => warn!(?other, "live entry"),

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use async_channel::Sender;
 use futures_lite::future;
-use livepeer_core::wire::entry::SmokeTest;
+use livepeer_core::http::Reach;
+use livepeer_core::wire::entry::{Place, SmokeTest};
 use livepeer_media::demux::{Demux, Event};
 use livepeer_media::frame::{AccessUnit, Audio, Ticks, Tracks};
 use livepeer_runtime::ingest::Push;
-use livepeer_runtime::ingest::machines::rtmp::push::{self, BadTarget, Sound, Target};
+use livepeer_runtime::ingest::machines::rtmp::push::{self, Misnamed, Sound, Target};
 use livepeer_runtime::{Driver, Runtime};
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::cmd::socket::sleep_until;
 use crate::cmd::source::CLIP;
@@ -27,13 +28,14 @@ pub(super) struct Test {
 }
 
 impl Test {
-    /// Reads where the stream is to go.
+    /// Reads where the stream is to go, and whether it may go there.
     ///
     /// # Errors
-    /// If that is not a server by RTMP.
-    pub(super) fn read(asked: &SmokeTest) -> Result<Self, BadTarget> {
+    /// If that is not a server by RTMP, or one that is not for the caller to name.
+    pub(super) fn read(asked: &SmokeTest, reach: Reach) -> Result<Self, Misnamed> {
+        let address = asked.stream_url.clone();
         Ok(Self {
-            target: Target::parse(&asked.stream_url)?,
+            target: Target::named(&Place { address, reach })?,
             duration: asked.duration,
         })
     }
@@ -42,10 +44,7 @@ impl Test {
     pub(super) async fn send<R: Runtime>(self, driver: Driver<R>, until: Sender<()>) {
         let server = self.target.application();
         let clip = Clip::read();
-        let push = match Push::open(&driver, self.target, clip.tracks, Sound::Aac) {
-            Ok(push) => push,
-            Err(why) => return warn!(server, %why, "a test stream cannot be sent"),
-        };
+        let push = Push::open(&driver, self.target, clip.tracks, Sound::Aac);
         info!(server, duration = ?self.duration, "a test stream is sent");
         let refused = async {
             while let Some(event) = push.next().await {
@@ -170,10 +169,16 @@ mod tests {
         let asked = |url: &str| SmokeTest {
             stream_url: url.to_owned(),
             duration: Duration::from_secs(1),
+            named: Reach::Public,
         };
-        assert!(Test::read(&asked("rtmp://127.0.0.1/live/cam?token=x")).is_ok());
+        let local = asked("rtmp://127.0.0.1/live/cam?token=x");
+        assert!(Test::read(&local, Reach::Open).is_ok());
+        let told = Test::read(&local, local.named)
+            .err()
+            .map(|bad| bad.to_string());
+        assert!(told.is_some_and(|told| told.contains("a loopback address")));
         for url in ["http://127.0.0.1/live", "cam", "rtmp://", "srt://a/b"] {
-            assert!(Test::read(&asked(url)).is_err(), "{url}");
+            assert!(Test::read(&asked(url), Reach::Open).is_err(), "{url}");
         }
     }
 }

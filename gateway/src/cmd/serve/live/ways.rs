@@ -1,11 +1,13 @@
 //! The ways in: what senders by WHIP and RTMP ask and how they leave, and what live entry says to them.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures_lite::future;
 
 use livepeer_core::entry::{Denied, Left, Publish, SenderId, StreamId, Way, Why};
-use livepeer_core::wire::entry::Publication;
+use livepeer_core::http::Reach;
+use livepeer_core::wire::entry::{Place as Named, Publication};
 use livepeer_runtime::Runtime;
 use livepeer_runtime::ingest::machines::port::{End, Event as OfPort, SessionId};
 use livepeer_runtime::ingest::machines::rtmp::push::Target;
@@ -121,7 +123,7 @@ impl<R: Runtime> Live<R> {
     // ---- media servers -----------------------------------------------------------------------------------------
 
     /// Fetches a stream at the media server that announced it, until it is over or somebody sends it.
-    pub(super) fn pull(self: &Arc<Self>, id: StreamId, from: &str) {
+    pub(super) fn pull(self: &Arc<Self>, id: StreamId, from: &Named) {
         let (pulling, until) = async_channel::bounded::<()>(1);
         let show = {
             let mut state = lock(&self.state);
@@ -131,15 +133,11 @@ impl<R: Runtime> Live<R> {
             stream.pulling = Some(pulling);
             stream.show.clone()
         };
-        let opened = Target::parse(from).map(|target| {
-            let driver = self.entry.driver();
-            Pull::open(driver, target, unending(show.rtmp()))
-        });
-        let pull = match opened {
-            Ok(Ok(pull)) => pull,
-            Ok(Err(why)) => return warn!(%why, "a stream cannot be fetched"),
+        let target = match Target::named(from) {
+            Ok(target) => target,
             Err(why) => return warn!(%why, "a stream cannot be fetched"),
         };
+        let pull = Pull::open(self.entry.driver(), target, unending(show.rtmp()));
         let live = Arc::clone(self);
         self.runtime().spawn(async move {
             let place = Place::Pulled(id);
@@ -179,7 +177,8 @@ impl<R: Runtime> Live<R> {
                     stream,
                     bearer,
                     query,
-                } => self.asked(&webrtc, session, &stream, bearer, &query),
+                    peer,
+                } => self.asked(&webrtc, session, &stream, (bearer, peer), &query),
                 OfPort::Ended(session, end) => {
                     debug!(%end, "a sender by WHIP left");
                     let how = match end {
@@ -199,7 +198,7 @@ impl<R: Runtime> Live<R> {
         webrtc: &Webrtc<R>,
         session: SessionId,
         stream: &str,
-        bearer: Option<String>,
+        (bearer, peer): (Option<String>, Option<IpAddr>),
         query: &str,
     ) {
         // The front door has read the name and the query already.
@@ -211,6 +210,7 @@ impl<R: Runtime> Live<R> {
             name: asked.name,
             key: bearer.or(asked.key),
             query: asked.query,
+            named: Reach::of_caller(peer),
         };
         self.publish(publish, Place::Whip(session));
     }
@@ -222,14 +222,15 @@ impl<R: Runtime> Live<R> {
             match event {
                 OfRtmp::Asks {
                     connection,
+                    address,
                     publication,
-                    ..
                 } => {
                     let publish = Publish {
                         way: Way::Rtmp,
                         name: publication.name,
                         key: publication.key,
                         query: publication.query,
+                        named: Reach::of_caller(Some(address)),
                     };
                     self.publish(publish, Place::Rtmp(connection));
                 }

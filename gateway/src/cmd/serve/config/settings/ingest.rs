@@ -107,6 +107,7 @@ impl Reader<'_> {
                 media_server: self.media_server(),
                 takeover: self.flag("ingest.takeover"),
                 max_streams: count(self.number("ingest.max_streams", 1..=100_000)).unwrap_or(1),
+                allow_private: self.open,
             },
             rtmp,
             udp: self.read("ingest.webrtc_udp", address),
@@ -120,6 +121,7 @@ impl Reader<'_> {
     /// A place of the operator's that is told something.
     fn hook(&mut self, path: &str, headers: Headers) -> Option<Hook> {
         let url: Url = self.read(path, values::peer)?;
+        let url = self.own(url);
         Some(Hook { url, headers })
     }
 
