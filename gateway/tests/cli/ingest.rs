@@ -22,8 +22,10 @@ pub(crate) const LIVE: &str = "/live/video-to-video";
 /// Everything that ffmpeg 9 sent to a server to publish 60 pictures and their sound as `live/key?token=abc`.
 const RECORDING: &[u8] =
     include_bytes!("../../../ingest/tests/vectors/rtmp/ffmpeg9-h264-aac.c2s.bin");
-const SENDER: &str = include_str!("../../../ingest/tests/vectors/sdp/ffmpeg9-whip.offer.sdp");
-const VIEWER: &str = include_str!("../../../ingest/tests/vectors/sdp/chromium-whep.offer.sdp");
+pub(crate) const SENDER: &str =
+    include_str!("../../../ingest/tests/vectors/sdp/ffmpeg9-whip.offer.sdp");
+pub(crate) const VIEWER: &str =
+    include_str!("../../../ingest/tests/vectors/sdp/chromium-whep.offer.sdp");
 pub(crate) const SDP: (&str, &str) = ("content-type", "application/sdp");
 pub(crate) const URLENCODED: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 
@@ -97,7 +99,7 @@ impl Entry {
     }
 
     /// The next line of the log with that text.
-    fn logged(&self, text: &str) -> String {
+    pub(crate) fn logged(&self, text: &str) -> String {
         let until = Instant::now() + Duration::from_secs(60);
         loop {
             let left = until.saturating_duration_since(Instant::now());

@@ -63,8 +63,13 @@ impl Serve {
 
     /// Waits until the orchestrators have been asked for their models.
     pub(crate) fn knows_models(&self) {
+        self.lists(LLM);
+    }
+
+    /// Waits until a model is in the list.
+    pub(crate) fn lists(&self, model: &str) {
         let until = Instant::now() + Duration::from_secs(60);
-        while !self.get("/v1/models").1.contains(LLM) {
+        while !self.get("/v1/models").1.contains(model) {
             assert!(
                 Instant::now() < until,
                 "no models: {:?}",

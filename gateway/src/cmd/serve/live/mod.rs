@@ -399,7 +399,7 @@ impl<R: Runtime> Live<R> {
     fn test(&self, asked: &SmokeTest) -> Result<(), (u16, String)> {
         let config = self.wiring.config().settings.ingest.entry(&self.ways.bound);
         let named = config.within(asked.named);
-        let test = Test::read(asked, named).map_err(|bad| (400, format!("stream_url: {bad}")))?;
+        let test = Test::read(asked, named).map_err(|bad| (400, bad))?;
         let (place, taken) = self.tests.clone();
         place
             .try_send(())

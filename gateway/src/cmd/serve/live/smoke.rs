@@ -32,10 +32,14 @@ impl Test {
     ///
     /// # Errors
     /// If that is not a server by RTMP, or one that is not for the caller to name.
-    pub(super) fn read(asked: &SmokeTest, reach: Reach) -> Result<Self, Misnamed> {
+    pub(super) fn read(asked: &SmokeTest, reach: Reach) -> Result<Self, String> {
         let address = asked.stream_url.clone();
+        let target = Target::named(&Place { address, reach });
         Ok(Self {
-            target: Target::named(&Place { address, reach })?,
+            target: target.map_err(|bad| match bad {
+                Misnamed::Bad(bad) => format!("stream_url is {bad}"),
+                Misnamed::Forbidden(why) => format!("stream_url: {why}"),
+            })?,
             duration: asked.duration,
         })
     }
@@ -173,9 +177,7 @@ mod tests {
         };
         let local = asked("rtmp://127.0.0.1/live/cam?token=x");
         assert!(Test::read(&local, Reach::Open).is_ok());
-        let told = Test::read(&local, local.named)
-            .err()
-            .map(|bad| bad.to_string());
+        let told = Test::read(&local, local.named).err();
         assert!(told.is_some_and(|told| told.contains("a loopback address")));
         for url in ["http://127.0.0.1/live", "cam", "rtmp://", "srt://a/b"] {
             assert!(Test::read(&asked(url), Reach::Open).is_err(), "{url}");
