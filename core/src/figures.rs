@@ -153,7 +153,7 @@ const MILLI_BUCKETS: [u64; 8] = [
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Times(Histogram<{ BUCKETS.len() }>);
 
-/// The same, told in milliseconds.
+/// Times, counted by how long they are, and told in milliseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Millis(Histogram<{ MILLI_BUCKETS.len() }>);
 

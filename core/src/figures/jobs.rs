@@ -18,7 +18,7 @@ pub struct Jobs {
     value: BigInt,
     /// Payments that could not be made.
     unmade: u64,
-    /// Those, and payments that were not taken.
+    /// Payments that were not taken, and those that could not be made.
     failures: Family<u64, 1>,
 }
 

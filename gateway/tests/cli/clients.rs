@@ -123,7 +123,7 @@ pub(crate) fn scripts() -> PathBuf {
 }
 
 /// A folder for what is installed; later runs find it there.
-pub(crate) fn place(name: &str) -> PathBuf {
+fn place(name: &str) -> PathBuf {
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::create_dir_all(&place).expect("a folder in the target folder");
     place

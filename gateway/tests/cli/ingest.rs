@@ -3,15 +3,12 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::clients::{install, output, place, tell};
 use crate::files::Folder;
 use crate::http::{Whole, fetch};
 use crate::process::signal;
@@ -415,119 +412,4 @@ fn a_wrong_key_is_refused_by_rtmp_and_by_whip() {
     entry.status("cam1", ended);
     let bad = entry.ask("POST", "cam1/whip?params=%7Bx", &[SDP, bearer], SENDER);
     assert_eq!((bad.status, bad.text()), (400, "Invalid model params\n"));
-}
-
-/// The package of Python that brings ffmpeg 9.
-const FFMPEG: &str = "imageio-ffmpeg==0.8.1";
-
-/// ffmpeg 9, installed by name, or nothing where it cannot be had.
-fn ffmpeg() -> Option<PathBuf> {
-    let place = place("clients-ffmpeg");
-    let bin = place.join("bin");
-    if !bin.join("pip").exists() {
-        install(Command::new("python3").args(["-m", "venv"]).arg(&place))?;
-    }
-    install(Command::new(bin.join("pip")).args(["install", "--quiet", FFMPEG]))?;
-    let script = "import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())";
-    let path = output(Command::new(bin.join("python")).args(["-c", script])).ok()?;
-    Some(path.trim().into())
-}
-
-/// Four seconds of a test picture and a tone, as they happen.
-const TEST: &[&str] = &[
-    "-v",
-    "error",
-    "-nostdin",
-    "-re",
-    "-f",
-    "lavfi",
-    "-i",
-    "testsrc=size=320x240:rate=30",
-    "-f",
-    "lavfi",
-    "-i",
-    "sine=sample_rate=48000",
-    "-t",
-    "4",
-];
-/// How ffmpeg encodes pictures as live senders do.
-pub(crate) const VIDEO: [&str; 10] = [
-    "-c:v",
-    "libx264",
-    "-profile:v",
-    "baseline",
-    "-tune",
-    "zerolatency",
-    "-g",
-    "30",
-    "-pix_fmt",
-    "yuv420p",
-];
-/// The pictures in it.
-const PICTURES: usize = 120;
-
-/// Video that ffmpeg sends by RTMP and by WHIP goes through the model, every picture of it, and what is pushed by RTMP can be
-/// decoded.
-#[test]
-fn ffmpeg_sends_and_every_picture_goes_through_the_model() {
-    let asked = std::env::var("LIVEPEER_CLIENTS").unwrap_or_default();
-    if asked.is_empty() {
-        return tell("not run: LIVEPEER_CLIENTS=1 installs and runs ffmpeg");
-    }
-    let Some(program) = ffmpeg() else {
-        assert_ne!(asked, "required", "ffmpeg is absent");
-        return tell("ffmpeg is absent");
-    };
-    let entry = Entry::start("");
-    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let at = free.local_addr().expect("it is bound");
-    drop(free);
-    let mut viewer = Command::new(&program);
-    viewer.args(["-v", "error", "-nostdin", "-listen", "1", "-i"]);
-    viewer.arg(format!("rtmp://{at}/live/out"));
-    viewer.args(["-f", "null", "-progress", "pipe:1", "-"]);
-    let viewer = viewer.stdout(Stdio::piped()).spawn().expect("it runs");
-
-    let door = &entry.serve.door;
-    let rtmp = format!(
-        "rtmp://{}/live/cam1?rtmpOutput=rtmp://{at}/live/out",
-        entry.rtmp
-    );
-    let whip = format!("http://{door}{LIVE}/cam2/whip");
-    let drawn = format!("rtmp://{}/live/cam3?pipeline=clock", entry.rtmp);
-    // A clock is drawn into a second picture after each.
-    for (name, form, sound, url, made) in [
-        ("cam1", "flv", "aac", rtmp, 1),
-        ("cam2", "whip", "libopus", whip, 1),
-        ("cam3", "flv", "aac", drawn, 2),
-    ] {
-        let mut sender = Command::new(&program);
-        sender
-            .args(TEST)
-            .args(VIDEO)
-            .args(["-ac", "2", "-c:a", sound, "-f", form, &url]);
-        output(&mut sender).unwrap_or_else(|said| panic!("{name}: {said}"));
-        let mut said = entry.serve.server.said.iter();
-        let over = said
-            .find(|line| line.contains("a live job is over"))
-            .expect("its end");
-        for (way, pictures) in [("in", PICTURES), ("out", made * PICTURES)] {
-            let wanted = format!("pictures_{way}={pictures}");
-            assert!(over.contains(&wanted), "{name}: {over}");
-        }
-    }
-    let seen = viewer.wait_with_output().expect("it ends with the stream");
-    let seen = String::from_utf8_lossy(&seen.stdout).into_owned();
-    let decoded = { seen.lines().rev() }.find_map(|line| line.strip_prefix("frame="));
-    let decoded: usize = decoded
-        .and_then(|count| count.trim().parse().ok())
-        .unwrap_or(0);
-    // Its connection is made while the first pictures come; it begins with a key frame after that.
-    assert!(
-        (1..=PICTURES).contains(&decoded),
-        "{decoded} pictures\n{seen}"
-    );
-    tell(&format!(
-        "ffmpeg 9 by RTMP and WHIP: every picture; {decoded} decoded of {PICTURES} pushed by RTMP"
-    ));
 }

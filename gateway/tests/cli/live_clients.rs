@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::clients::{GATEWAY, install, node, output, python, scripts, tell};
 use crate::files::Folder;
-use crate::ingest::{Entry, LIVE, VIDEO};
+use crate::ingest::{Entry, LIVE};
 use crate::process::Running;
 
 /// The packages of Python that bring ffmpeg 9, aiortc, and what Livepeer's own client needs.
@@ -34,6 +34,19 @@ const LIVEPEER: [&str; 3] = ["--no-deps", "--ignore-requires-python", GATEWAY];
 /// The packages of Node.
 const NODE: [&str; 2] = ["node-datachannel@0.33.4", "playwright-core@1.65.1"];
 
+/// How ffmpeg encodes pictures as live senders do.
+const VIDEO: [&str; 10] = [
+    "-c:v",
+    "libx264",
+    "-profile:v",
+    "baseline",
+    "-tune",
+    "zerolatency",
+    "-g",
+    "30",
+    "-pix_fmt",
+    "yuv420p",
+];
 /// Pictures of the clip, at 30 a second.
 const PICTURES: u64 = 240;
 /// How long a program may take, on a machine that has other things to do.
@@ -423,6 +436,16 @@ fn every_picture_of_every_sender_reaches_every_viewer() {
                 assert_ne!(asked, "required", "{} is absent", kind.name());
                 tell(&format!("{} is absent", kind.name()));
             }
+        }
+    }
+    // A model that makes a second picture after each, with a clock drawn into it.
+    let drawn = format!("rtmp://{}/live/drawn?pipeline=clock", entry.rtmp);
+    let sender = programs.sender(Sender::Ffmpeg, &drawn, "");
+    output(&mut sender.expect("it is there")).unwrap_or_else(|said| panic!("{said}"));
+    let over = line_with(&entry.serve.server.said, &["a live job is over"]);
+    for (way, pictures) in [("in", PICTURES), ("out", 2 * PICTURES)] {
+        if !over.contains(&format!("pictures_{way}={pictures}")) {
+            faults.push(format!("{PICTURES} sent to a clock: {over}"));
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
