@@ -60,17 +60,19 @@ impl Prices {
         Some(tag.of_one(wei_per_usd).unwrap_or_else(Amount::zero))
     }
 
-    /// The ceilings in wei: that of all, and those of pipelines (without a model) and models. Those in dollars are left
-    /// out as long as the price of one is not known.
+    /// The ceilings in wei: that of all, and those of pipelines (without a model) and models, containers and apps. Those in
+    /// dollars are left out as long as the price of one is not known.
     pub(in crate::cmd::serve) fn all(
         &self,
         wei_per_usd: Option<&Amount>,
     ) -> (Option<Amount>, impl Iterator<Item = (&str, &str, Amount)>) {
-        let pipelines = self.pipelines.iter().map(|(of, tag)| (of, "", tag));
-        let models = { self.models.iter() }.map(|((of, model), tag)| (of, model.as_str(), tag));
-        let own = pipelines
-            .chain(models)
-            .filter_map(move |(of, model, tag)| Some((of.name(), model, tag.of_one(wei_per_usd)?)));
+        let pipelines = { self.pipelines.iter() }.map(|(of, tag)| (of.name(), "", tag));
+        let models = self.models.iter();
+        let models = models.map(|((of, model), tag)| (of.name(), model.as_str(), tag));
+        let containers = { self.containers.iter() }.map(|(name, tag)| ("byoc", name.as_str(), tag));
+        let apps = { self.apps.iter() }.map(|(name, tag)| ("app", name.as_str(), tag));
+        let all = pipelines.chain(models).chain(containers).chain(apps);
+        let own = all.filter_map(move |(of, name, tag)| Some((of, name, tag.of_one(wei_per_usd)?)));
         let max = self.max.as_ref().and_then(|tag| tag.of_one(wei_per_usd));
         (max, own)
     }
