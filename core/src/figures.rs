@@ -317,7 +317,12 @@ impl<const N: usize> Family<u64, N> {
 }
 
 /// The labels whose values callers and peers choose.
-const UNBOUNDED: [&str; 3] = ["model_name", "orchestrator_uri", "orchestrator_address"];
+const UNBOUNDED: [&str; 4] = [
+    "model_name",
+    "orchestrator_uri",
+    "orchestrator_address",
+    "capability",
+];
 
 #[cfg(test)]
 mod tests {

@@ -426,6 +426,7 @@ impl Sent {
             },
             head: matches!(route, Route::Live(_) | Route::Container | Route::App)
                 .then(|| Box::new(request.clone())),
+            container: None,
         }
     }
 }

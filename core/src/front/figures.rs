@@ -31,6 +31,7 @@ pub(super) struct Figures {
     latency_score: Family<f64, 4>,
     price: Family<f64, 2>,
     left: Family<u64, 1>,
+    containers: Family<u64, 2>,
 }
 
 /// How things stand at the moment.
@@ -97,6 +98,11 @@ impl Default for Figures {
                 ["class"],
                 "Orchestrators that were left for another one, by the reason.",
             ),
+            containers: Family::new(
+                "byoc_requests_total",
+                ["capability", "code"],
+                "Jobs for containers that are over, by the status that was answered; none if the client went away before.",
+            ),
         }
     }
 }
@@ -153,6 +159,12 @@ impl Figures {
             }
             None => {}
         }
+    }
+
+    /// Counts a job for a container that is over.
+    pub(super) fn count_container(&mut self, capability: &str, status: Option<u16>) {
+        let code = status.map_or_else(|| "none".into(), |status| status.to_string());
+        *self.containers.at([capability, &code]) += 1;
     }
 
     fn count_served(&mut self, served: &Served, pipeline: &str, model: &str) {
@@ -224,6 +236,7 @@ impl Figures {
         self.latency_score.write(&mut page);
         self.price.write(&mut page);
         self.left.write(&mut page);
+        self.containers.write(&mut page);
         page.finish()
     }
 }

@@ -117,6 +117,8 @@ struct Sent {
     base: String,
     /// The head itself, where the shell answers.
     head: Option<Box<Request>>,
+    /// The container whose job it is.
+    container: Option<String>,
 }
 
 #[derive(Debug)]
@@ -350,6 +352,9 @@ impl Front {
             self.waiting.retain(|waits| *waits != id);
         }
         self.intake.release(running.held);
+        if let Some(container) = &running.sent.container {
+            self.figures.count_container(container, status);
+        }
         if let Some(session) = running.session {
             let until = self.now + running.config.app_idle;
             self.sessions.end(session, until);

@@ -46,6 +46,7 @@ impl Front {
                 // Whoever does the job knows more of why it is late.
                 let works = Duration::from_secs(order.job.timeout_seconds.into());
                 let looks = order.search_within.unwrap_or_default();
+                running.sent.container = Some(order.job.capability.clone());
                 running.state = State::Calling(running.received + works + looks + ORDER_GRACE);
                 self.out.event(Event::Order(id, Box::new(order)));
                 self.arm(id);

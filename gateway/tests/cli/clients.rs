@@ -35,6 +35,7 @@ fn clients_of_others_are_served() {
     let front = Server::start(
         gateway()
             .args(["serve", "--listen", "127.0.0.1:0", "--ops", "127.0.0.1:0"])
+            .env("LIVEPEER_APPS_ALLOW", "devnet/*")
             .args(["--signer", &network.signer])
             .args(["--orchestrator", &network.orchestrators.join(",")]),
         |line| line.starts_with("ops "),

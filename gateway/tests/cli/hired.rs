@@ -57,7 +57,12 @@ fn containers_and_apps_work_from_the_command_line_and_through_the_door() {
     assert!(nobody.error().contains("no orchestrator lists a runner"));
 
     let folder = Folder::new("hired");
-    let config = folder.private("gateway.toml", "[apps]\nallow = [\"devnet/*\"]\n");
+    let written = |runners: &str| {
+        let text =
+            format!("[apps]\nallow = [\"devnet/*\"]\n[orchestrators]\nrunners = [{runners:?}]\n");
+        folder.private("gateway.toml", &text)
+    };
+    let config = written(&devnet.orchestrators[0]);
     let serve = Serve::before(&devnet, &["--config", &config]);
     let post =
         |path: &str, fields: &[(&str, &str)]| call(&serve.door, "POST", path, fields, b"words");
@@ -82,4 +87,10 @@ fn containers_and_apps_work_from_the_command_line_and_through_the_door() {
     }
     let (status, _) = post("/apps/other/echo/say", &[]);
     assert_eq!(status, 404);
+    serve.counts(&["livepeer_byoc_requests_total{capability=\"echo\",code=\"200\"} 1"]);
+    // Apps are looked for where the list of runners says, and nowhere else.
+    written("127.0.0.1:9");
+    serve.reload("the configuration changed: orchestrators.runners");
+    let (status, body) = post("/apps/devnet/echo/say", &[]);
+    assert_eq!(status, 503, "{body}");
 }

@@ -80,7 +80,7 @@ impl Serve {
     }
 
     /// Waits until the figures are so.
-    fn counts(&self, lines: &[&str]) {
+    pub(crate) fn counts(&self, lines: &[&str]) {
         let until = Instant::now() + Duration::from_secs(30);
         loop {
             let page = call(&self.ops, "GET", "/metrics", &[], b"").1;
@@ -98,7 +98,7 @@ impl Serve {
     }
 
     /// Has the configuration read anew, and waits until that is said of it.
-    fn reload(&self, what: &str) {
+    pub(crate) fn reload(&self, what: &str) {
         signal(self.server.running.0.id(), "HUP");
         while let Ok(line) = self.server.said.recv_timeout(Duration::from_secs(30)) {
             if line.contains(what) {

@@ -1,5 +1,6 @@
 //! Jobs for containers through the front door.
 
+use livepeer_core::figures::Jobs;
 use livepeer_core::front::{MAX_UNSENT, done_answer, failed_answer, served_head};
 use livepeer_core::job::byoc::{Done, Failed, Left, Order, Served};
 use livepeer_core::wire::byoc::{Grounds, JOB_HEADER, JobRequest};
@@ -250,4 +251,24 @@ fn a_stream_that_breaks_does_not_look_whole_and_a_client_that_goes_ends_its_job(
     door.pass(std::time::Duration::from_secs(61));
     assert!(door.seen[&exchange].aborted);
     assert_eq!(door.gone.last(), Some(&id));
+}
+
+#[test]
+fn jobs_for_containers_are_counted_by_their_names_and_statuses() {
+    let mut door = door();
+    let mut answered = |status: u16| {
+        door.send(asked(&job(), PATH), "");
+        let (id, _) = order(&mut door);
+        door.tell(|front, now| front.respond(now, id, Response::new(status)));
+    };
+    answered(200);
+    answered(200);
+    answered(503);
+    let page = door.front.to_prometheus(&Jobs::of("live"));
+    for line in [
+        "livepeer_byoc_requests_total{capability=\"turn\",code=\"200\"} 2",
+        "livepeer_byoc_requests_total{capability=\"turn\",code=\"503\"} 1",
+    ] {
+        assert!(page.lines().any(|have| have == line), "{line}\n{page}");
+    }
 }

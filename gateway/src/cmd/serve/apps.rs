@@ -155,7 +155,16 @@ impl<R: Runtime> Wiring<R> {
         let config = self.config();
         let settings = &config.settings;
         let own = self.purse().account()?;
-        let mut renting = with_places!(self.gateway().app(app), settings, self.peers())
+        let app_of = self.gateway().app(app);
+        let renting = match &settings.runners[..] {
+            [] => with_places!(app_of, settings, self.peers()),
+            // A list that is at hand is enough.
+            runners if self.peers().open => app_of
+                .orchestrators(runners.iter().cloned())
+                .allow_private(),
+            runners => app_of.orchestrators(runners.iter().cloned()),
+        };
+        let mut renting = renting
             .payer(own.unwrap_or_else(|| peers::payer(&settings.endpoints)))
             .trust(self.peers().trust)
             .config(|rental| rental.limits = settings.limits.clone());

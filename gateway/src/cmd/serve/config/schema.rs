@@ -89,6 +89,7 @@ pub(super) const ROWS: &[Row] = &[
     live("orchestrators.discovery", Form::Text, ""),
     live("orchestrators.discovery_headers.*", Form::Text, ""),
     live("orchestrators.subgraph", Form::Text, ""),
+    live("orchestrators.runners", Form::List, ""),
     live("orchestrators.only", Form::List, ""),
     live("orchestrators.block", Form::List, ""),
     live("orchestrators.names.*", Form::Text, ""),
@@ -165,10 +166,6 @@ pub(super) const LATER: &[(&str, &str)] = &[
     ("ops.admin_token_file", "keys of operators"),
     ("ops.cli", "routes for livepeer_cli"),
     ("ops.console", "the console"),
-    (
-        "orchestrators.runners",
-        "a list of runners apart from orchestrators",
-    ),
     ("models.backend", "backends that speak OpenAI's language"),
     ("apps.replay_body", "another limit on calls of apps"),
     ("tenants", "keys of tenants"),

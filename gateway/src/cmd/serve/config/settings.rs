@@ -59,6 +59,8 @@ pub(in crate::cmd::serve) struct Settings {
     /// Settings of the front door, those for OpenAI's routes included.
     pub(in crate::cmd::serve) front: front::Config,
     pub(in crate::cmd::serve) endpoints: Endpoints,
+    /// Orchestrators that are asked for apps; all that are found if there are none.
+    pub(in crate::cmd::serve) runners: Vec<Url>,
     /// The sources that are asked for orchestrators.
     pub(in crate::cmd::serve) sources: Choice,
     pub(in crate::cmd::serve) key: KeyArgs,
@@ -230,6 +232,7 @@ impl Reader<'_> {
             front.pages.push(Page::Watch);
         }
         let (endpoints, chain) = (self.endpoints(), self.chain());
+        let runners = self.items("orchestrators.runners", values::required_orchestrator);
         let settings = Settings {
             doors: self.doors(),
             runtime: self
@@ -246,6 +249,7 @@ impl Reader<'_> {
                 live: self.time("serve.drain_live"),
             },
             front,
+            runners: runners.into_iter().map(|url| self.own(url)).collect(),
             sources: self.sources(&endpoints, &chain),
             endpoints,
             key: KeyArgs {
