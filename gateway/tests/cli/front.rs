@@ -269,7 +269,7 @@ fn bad_input_has_one_clear_error_each_and_costs_nobody_anything() {
     native(
         &fetch(door, "POST", "/upscale", &[FORM], text),
         "/upscale",
-        "image is required, as a file",
+        "image must be a file",
     );
     // Of one picture at least; without a model, the usual one.
     let one = post(

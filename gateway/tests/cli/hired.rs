@@ -92,5 +92,5 @@ fn containers_and_apps_work_from_the_command_line_and_through_the_door() {
     written("127.0.0.1:9");
     serve.reload("the configuration changed: orchestrators.runners");
     let (status, body) = post("/apps/devnet/echo/say", &[]);
-    assert_eq!(status, 503, "{body}");
+    assert_eq!(status, 404, "{body}");
 }

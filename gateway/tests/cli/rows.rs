@@ -326,9 +326,10 @@ fn the_webhook_viewers_and_sessions_have_their_statuses() {
             let answer = entry.ask("PATCH", &place, &headers, "a=end-of-candidates\r\n");
             assert_eq!(ours(&answer).0, status, "{place}: {}", answer.text());
         }
-        for status in [200, 404] {
+        // Also a second time: OBS ends the media first, and warns of anything else.
+        for _ in 0..2 {
             let answer = entry.ask("DELETE", &place, &[page], "");
-            assert_eq!(ours(&answer).0, status, "{}", answer.text());
+            assert_eq!(ours(&answer), (200, String::new()));
         }
     }
 }
