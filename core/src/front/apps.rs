@@ -198,6 +198,7 @@ fn read(head: &Request, body: Bytes, allowed: &[String]) -> Result<(String, Call
     let call = Call {
         headers: for_app(&head.headers),
         body,
+        upgrade: head.upgrade().map(str::to_string),
         ..Call::new(head.method, format!("{}{query}", rest.join("/")))
     };
     Ok((app.join("/"), call))

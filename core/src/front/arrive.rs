@@ -235,7 +235,7 @@ impl Front {
             return;
         };
         let State::Reading(body) = &mut running.state else {
-            return;
+            return self.said(now, exchange, data);
         };
         let taken = self
             .intake
@@ -256,7 +256,7 @@ impl Front {
             return;
         };
         let State::Reading(_) = running.state else {
-            return;
+            return self.said_all(exchange);
         };
         let State::Reading(body) =
             core::mem::replace(&mut running.state, State::Parsed(Bytes::new()))

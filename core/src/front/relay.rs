@@ -10,7 +10,7 @@ use super::answer::tell_events;
 use super::pace::Pace;
 use super::types::{Event, Outcome, RequestId};
 use super::{Front, State};
-use crate::http::{Body, Headers, Out, Request, Response};
+use crate::http::{Body, Headers, Out, Request, Response, SWITCHING};
 use crate::job::byoc::{BadOrder, Done, Failed, Order, Served};
 use crate::machine::EffectId;
 use crate::time::Time;
@@ -25,11 +25,24 @@ use crate::wire::refused::{Code, Refused, Shape};
 /// its last attempt have limits of their own.
 const ORDER_GRACE: Duration = Duration::from_secs(120);
 
+/// A client beyond HTTP with this many bytes that nobody has taken is held back.
+const MAX_UNTAKEN: usize = 64 << 10;
+
 /// An answer that is being passed on.
 #[derive(Debug)]
 pub(super) struct Relayed {
     status: u16,
     pub(super) pace: Pace,
+    /// Bytes of the client, once HTTP was left.
+    said: Option<Said>,
+}
+
+/// Bytes of a client beyond HTTP.
+#[derive(Debug, Default)]
+struct Said {
+    untaken: usize,
+    held: bool,
+    all: bool,
 }
 
 impl Front {
@@ -55,7 +68,7 @@ impl Front {
         }
     }
 
-    /// Begins an answer whose body follows as it comes.
+    /// Begins an answer whose body follows as it comes; with status 101, HTTP is left, and [`Event::Said`] may come.
     pub fn relay_head(&mut self, now: Time, id: RequestId, mut head: Response) {
         let now = self.advance(now);
         let Some(running) = self.running.get_mut(&id) else {
@@ -71,6 +84,7 @@ impl Front {
         running.state = State::Relaying(Relayed {
             status: head.status,
             pace: Pace::of_relay(now, &running.config),
+            said: (head.status == SWITCHING).then(Said::default),
         });
         head.body = Body::Stream;
         running.greeting.write(&mut head.headers);
@@ -99,6 +113,58 @@ impl Front {
             self.ask_report(id);
         }
         self.arm(id);
+    }
+
+    /// Hands on what a client says beyond HTTP; it is held back if that is not [taken](Self::taken).
+    pub(super) fn said(&mut self, now: Time, exchange: EffectId, bytes: Bytes) {
+        let Some((id, relayed)) = self.relaying(exchange) else {
+            return;
+        };
+        relayed.pace.hear(now);
+        let Some(said) = relayed.said.as_mut().filter(|said| !said.all) else {
+            return;
+        };
+        said.untaken += bytes.len();
+        let holds = said.untaken >= MAX_UNTAKEN && !core::mem::replace(&mut said.held, true);
+        self.out.event(Event::Said(id, bytes));
+        if holds {
+            self.out.http(exchange, Out::Pause);
+        }
+        self.arm(id);
+    }
+
+    /// Tells that a client says no more beyond HTTP.
+    pub(super) fn said_all(&mut self, exchange: EffectId) {
+        if let Some((id, relayed)) = self.relaying(exchange)
+            && let Some(said) = &mut relayed.said
+            && !core::mem::replace(&mut said.all, true)
+        {
+            self.out.event(Event::SaidAll(id));
+        }
+    }
+
+    /// Takes note that so many bytes of [`Event::Said`] are on their way.
+    pub fn taken(&mut self, now: Time, id: RequestId, bytes: usize) {
+        self.advance(now);
+        let Some(running) = self.running.get_mut(&id) else {
+            return;
+        };
+        if let (State::Relaying(relayed), Some(exchange)) = (&mut running.state, running.exchange)
+            && let Some(said) = &mut relayed.said
+        {
+            said.untaken = said.untaken.saturating_sub(bytes);
+            if said.untaken < MAX_UNTAKEN && core::mem::take(&mut said.held) {
+                self.out.http(exchange, Out::Resume);
+            }
+        }
+    }
+
+    fn relaying(&mut self, exchange: EffectId) -> Option<(RequestId, &mut Relayed)> {
+        let id = *self.exchanges.get(&exchange)?;
+        match &mut self.running.get_mut(&id)?.state {
+            State::Relaying(relayed) => Some((id, relayed)),
+            _ => None,
+        }
     }
 
     /// Ends such an answer.

@@ -178,6 +178,10 @@ pub enum Event {
     App(RequestId, Box<AppRequest>),
     /// A session that nobody has used for long enough: it is to be stopped, if there is one.
     EndSession(AppSessionId),
+    /// Bytes of a client that has left HTTP: whoever has them says so by [`Front::taken`](super::Front::taken).
+    Said(RequestId, Bytes),
+    /// Such a client says no more.
+    SaidAll(RequestId),
     /// Nobody waits for this work, or for this answer, any more.
     Gone(RequestId),
     /// The client is slow: tell no more of this stream until there is [`Event::Room`].

@@ -1,9 +1,13 @@
 //! Containers and apps, from the command line and through the front door, before the development network.
 
+use std::io::{BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use livepeer_core::wire::byoc::{JOB_HEADER, JobRequest};
 
 use crate::files::Folder;
-use crate::http::call;
+use crate::http::{call, read_head};
 use crate::run::run;
 use crate::serve::Serve;
 use crate::server::Devnet;
@@ -87,6 +91,35 @@ fn containers_and_apps_work_from_the_command_line_and_through_the_door() {
     }
     let (status, _) = post("/apps/other/echo/say", &[]);
     assert_eq!(status, 404);
+    // A socket of each: its message comes back, and so does its end.
+    for app in ["devnet/echo", "devnet/session"] {
+        let mut socket = TcpStream::connect(&serve.door).expect("it listens");
+        let patience = Some(Duration::from_secs(20));
+        socket.set_read_timeout(patience).expect("a timeout");
+        let head = format!(
+            "GET /apps/{app}/ws HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: chat\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).expect("it listens");
+        let mut reader = BufReader::new(socket.try_clone().expect("the same socket"));
+        let (head, _) = read_head(&mut reader).expect("a head");
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        assert!(head.contains("sec-websocket-protocol: chat"), "{head}");
+        for (sent, wanted) in [
+            (
+                &b"\x81\x85\x01\x02\x03\x04ig\x6fhn"[..],
+                &b"\x81\x05hello"[..],
+            ),
+            (&b"\x88\x80\x00\x00\x00\x00"[..], &b"\x88\x00"[..]),
+        ] {
+            socket.write_all(sent).expect("it listens");
+            let mut heard = vec![0; wanted.len()];
+            reader.read_exact(&mut heard).expect("it is said back");
+            assert_eq!(heard, wanted);
+        }
+        let mut rest = Vec::new();
+        reader.read_to_end(&mut rest).expect("the end");
+        assert!(rest.is_empty(), "{rest:?}");
+    }
     serve.counts(&["livepeer_byoc_requests_total{capability=\"echo\",code=\"200\"} 1"]);
     // Apps are looked for where the list of runners says, and nowhere else.
     written("127.0.0.1:9");

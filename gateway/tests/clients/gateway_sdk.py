@@ -6,7 +6,7 @@ gateway_sdk.py ORCHESTRATORS SIGNER SECRET, where SIGNER may be `offchain`.
 import asyncio
 import sys
 
-from aiohttp import web
+from aiohttp import ClientSession, WSMsgType, web
 from livepeer_gateway import (
     ByocJobRequest,
     LivepeerHTTPError,
@@ -36,6 +36,19 @@ async def events(url, text, **more):
     assert len(lines) == len(text.split()) + 1 and lines[-1] == "data: [DONE]", lines
 
 
+async def socket(url):
+    async with ClientSession() as client:
+        async with client.ws_connect(url, ssl=False, protocols=("chat",)) as ws:
+            assert ws.protocol == "chat", ws.protocol
+            await ws.send_str("one two")
+            assert await ws.receive_str(timeout=30) == "one two"
+            for size in (100, 70_000, 300_000):
+                await ws.send_bytes(bytes(size))
+                assert await ws.receive_bytes(timeout=30) == bytes(size)
+            await ws.close()
+            assert ws.close_code == 1000, ws.close_code
+
+
 def container():
     # With a signer the client wants a quote at port 8935, whatever the port of the orchestrator.
     job = ByocJobRequest(capability="echo", payload={"text": "one two"}, timeout_seconds=10)
@@ -53,6 +66,7 @@ async def session():
             told = await call_runner(f"{rented.app_url}/x", payload={"n": n})
             assert told.data == {"n": n}, told
         await events(f"{rented.app_url}/events", "a b c")
+        await socket(f"{rented.app_url}/ws")
         # Two payments and a bill go by.
         await asyncio.sleep(7)
         told = await call_runner(f"{rented.app_url}/x", payload={"n": 3})

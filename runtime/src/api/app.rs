@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use livepeer_core::capabilities::{Capabilities, Ceilings};
 use livepeer_core::discovery;
-use livepeer_core::http::{Headers, Trust, Url};
+use livepeer_core::http::{Headers, SWITCHING, Trust, Url};
 use livepeer_core::job::app::{Answer, Call, Config, Event, Rental, Use, Wanted};
 use livepeer_core::money::Amount;
 use livepeer_core::prefer::Limits;
@@ -219,7 +219,8 @@ impl<R: Runtime> AppSession<R> {
         &self.runner
     }
 
-    /// Makes a request to the app, which is paid for with the session. Any number of them may be under way.
+    /// Makes a request to the app, which is paid for with the session. Any number of them may be under way. One that has
+    /// left HTTP ends with the session.
     ///
     /// # Errors
     /// If the path is no good, or the session is over. An app that refuses is an answer.
@@ -251,7 +252,13 @@ impl<R: Runtime> AppSession<R> {
                 history,
             )
         });
-        AppAnswer::of(call).await
+        let answer = AppAnswer::of(call).await?;
+        if answer.has_left_http() {
+            // Its orchestrator does not end it with the session, and nobody pays for it any more.
+            let (session, call) = (Arc::clone(rented), Arc::clone(&answer.rented));
+            driver.runtime().spawn(session.end_with(call));
+        }
+        Ok(answer)
     }
 
     /// The next event; `None` once the session is over. Of many that nobody reads the oldest are dropped.
@@ -348,6 +355,18 @@ impl<R: Runtime> AppAnswer<R> {
         &self.head.runner
     }
 
+    /// Whether the app has left HTTP, as it was [asked](Call::with_upgrade) to: bytes pass both ways.
+    #[must_use]
+    pub const fn has_left_http(&self) -> bool {
+        self.head.status == SWITCHING
+    }
+
+    /// A way to say something to an app that has left HTTP.
+    #[must_use]
+    pub fn speaker(&self) -> AppSpeaker<R> {
+        AppSpeaker(Arc::clone(&self.rented))
+    }
+
     /// Payments so far.
     #[must_use]
     pub fn spent(&self) -> Spent {
@@ -405,6 +424,42 @@ impl<R: Runtime> Stream for AppAnswer<R> {
 impl<R: Runtime> Drop for AppAnswer<R> {
     fn drop(&mut self) {
         self.rented.machine.with(Rental::close);
+        self.rented.leave();
+    }
+}
+
+/// The way to an app that has left HTTP, made by [`AppAnswer::speaker`]; what the app says comes by the answer, which
+/// somebody has to read meanwhile. Clones say something to the same app.
+#[derive(Clone)]
+pub struct AppSpeaker<R: Runtime>(Arc<Rented<R>>);
+
+impl<R: Runtime> AppSpeaker<R> {
+    /// Says something, once the app takes it; after [`end`](Self::end), nothing. Dropped before that, nothing was said.
+    ///
+    /// # Errors
+    /// If it is over.
+    pub async fn say(&self, bytes: Bytes) -> Result<(), Error> {
+        let machine = &self.0.machine;
+        let room = self.0.state.until(|state| match state.over {
+            Some(_) => Some(Err(Error::Closed)),
+            None => machine
+                .with(|rental, _| rental.has_room())
+                .then_some(Ok(())),
+        });
+        room.await?;
+        machine.with(|rental, now| rental.say(now, bytes));
+        Ok(())
+    }
+
+    /// Says that no more comes. The app may go on, and ends in its turn.
+    pub fn end(&self) {
+        self.0.machine.with(Rental::say_no_more);
+    }
+}
+
+impl<R: Runtime> fmt::Debug for AppSpeaker<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AppSpeaker").finish_non_exhaustive()
     }
 }
 

@@ -37,7 +37,7 @@ mod ts;
 
 pub use address::{orchestrator_url, service_url};
 pub use answers::{Caption, Images, Masks, Picture, Reply, Speech, Task, TaskAnswer, Transcript};
-pub use app::{AppAnswer, AppBuilder, AppSession};
+pub use app::{AppAnswer, AppBuilder, AppSession, AppSpeaker};
 pub use batch::{BatchJob, Chunks, Submission};
 pub use builder::LiveVideoJobBuilder;
 pub use byoc::{ByocChunks, ByocEvent, ByocJob, ByocSubmission};

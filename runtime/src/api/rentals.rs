@@ -1,6 +1,8 @@
 //! Apps that are rented, and what their runners were like.
 
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, Weak};
+use std::task::Poll;
 
 use livepeer_core::chain::ChainView;
 use livepeer_core::http::Url;
@@ -95,6 +97,8 @@ impl<R: Runtime> Rented<R> {
                 self.tell(AppEvent::Released);
                 Ok(())
             }
+            // Whoever waits for it looks again.
+            Event::Room => return self.state.wake(),
             Event::Closed | Event::Done => Ok(()),
             Event::Failed(failed) => Err(*failed),
             _ => return,
@@ -106,6 +110,26 @@ impl<R: Runtime> Rented<R> {
 
     fn tell(&self, event: AppEvent) {
         self.state.change(|state| state.events.push(event));
+    }
+
+    /// Nobody has it any more: what it would still tell is nobody's.
+    pub(super) fn leave(&self) {
+        self.state.change(|state| {
+            state.over.get_or_insert(Ok(()));
+        });
+    }
+
+    /// Ends a call when this session is over, if it goes on so long.
+    pub(super) async fn end_with(self: Arc<Self>, call: Arc<Self>) {
+        let over = |state: &mut State| state.over.is_some().then_some(());
+        poll_fn(|cx| {
+            if self.state.poll(cx, over).is_ready() {
+                call.machine.with(Rental::close);
+                return Poll::Ready(());
+            }
+            call.state.poll(cx, over)
+        })
+        .await;
     }
 
     pub(super) fn is_over(&self) -> bool {

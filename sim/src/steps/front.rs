@@ -16,7 +16,9 @@ use livepeer_core::front::{
     Admission, AppSessionId, Config, Event, Front, LiveRoutes, MAX_UNSENT, Origins, Outcome,
     RequestId, SESSION_HEADER, Work,
 };
-use livepeer_core::http::{Body, Fault, Headers, In, Method, Out, Request, Response, Url};
+use livepeer_core::http::{
+    Body, Fault, Headers, In, Method, Out, Request, Response, SWITCHING, Url,
+};
 use livepeer_core::job::batch::{Attempt, Failed, File, Finished, Left, RefusedBy, Served};
 use livepeer_core::models::{Models, Offer};
 use livepeer_core::money::{Amount, Price};
@@ -40,7 +42,7 @@ pub enum Step {
     End(u8),
     /// The n-th caller goes away.
     Leave(u8),
-    /// The n-th caller takes some of what it is sent.
+    /// The n-th caller takes some of what it is sent; beyond HTTP it says something, too.
     Take(u8, u8),
     /// The n-th job tells something; a late one whose request is over, too.
     Job(u8, u8),
@@ -85,6 +87,8 @@ struct Caller {
     /// Its answer has begun.
     head: bool,
     unsent: usize,
+    /// Whether it has left HTTP, and may say more.
+    beyond: bool,
     /// The request that it became, once that wants work.
     request: Option<RequestId>,
 }
@@ -114,6 +118,8 @@ pub struct Player {
     orders: BTreeSet<RequestId>,
     /// Sessions with apps that are held.
     used: BTreeSet<AppSessionId>,
+    /// Bytes that callers beyond HTTP have said, and nobody took.
+    said: BTreeMap<RequestId, usize>,
     draining: bool,
     drained: bool,
     config: Config,
@@ -162,6 +168,7 @@ impl Player {
             calls: BTreeSet::new(),
             orders: BTreeSet::new(),
             used: BTreeSet::new(),
+            said: BTreeMap::new(),
             draining: false,
             drained: false,
             config,
@@ -352,6 +359,7 @@ impl Player {
             ended: false,
             head: false,
             unsent: 0,
+            beyond: false,
             request: None,
         };
         self.callers.insert(id, caller);
@@ -383,7 +391,14 @@ impl Player {
         let caller = self.callers.get_mut(&id).expect("picked");
         let taken = (caller.unsent * usize::from(part) / 255).max(1);
         caller.unsent -= taken;
+        let beyond = caller.beyond;
         self.say(id, In::Sent(taken));
+        if beyond && self.callers.contains_key(&id) {
+            self.say(id, In::Data(Bytes::from(vec![9; 30_000])));
+            if part > 200 {
+                self.say(id, In::End(Headers::new()));
+            }
+        }
     }
 
     // ---- the shell -------------------------------------------------------------------------------------------
@@ -488,7 +503,15 @@ impl Player {
     fn relay(&mut self, id: RequestId, what: u8) {
         let now = self.now;
         match what % 8 {
-            0 | 1 => self.front.relay_head(now, id, Response::new(200)),
+            0 | 1 => {
+                let status = if what < 128 { 200 } else { SWITCHING };
+                self.front.relay_head(now, id, Response::new(status));
+            }
+            2 if what < 64 => {
+                if let Some(said) = self.said.remove(&id) {
+                    self.front.taken(now, id, said);
+                }
+            }
             2..=4 => {
                 let much = Bytes::from(vec![7; MAX_UNSENT / 2]);
                 for _ in 0..4 {
@@ -539,6 +562,7 @@ impl Driven for Player {
                 let caller = self.callers.get_mut(&id).expect("an answer to who waits");
                 assert!(!caller.head, "answered twice");
                 caller.head = true;
+                caller.beyond = reply.status == SWITCHING;
                 if reply.body != Body::Stream {
                     self.ended(id);
                 }
@@ -555,6 +579,7 @@ impl Driven for Player {
                 self.ended(id);
             }
             Out::Report => assert!(self.callers[&id].head),
+            Out::Pause | Out::Resume => assert!(self.callers[&id].beyond, "said beyond HTTP"),
             Out::Abort => self.ended(id),
             other => panic!("{other:?}"),
         }
@@ -607,6 +632,15 @@ impl Driven for Player {
             Event::EndSession(id) => {
                 self.note("EndSession");
                 assert!(self.used.remove(&id), "one that was used, and once");
+            }
+            Event::Said(id, bytes) => {
+                self.note("Said");
+                assert!(self.orders.contains(&id), "somebody takes it");
+                *self.said.entry(id).or_default() += bytes.len();
+            }
+            Event::SaidAll(id) => {
+                self.note("SaidAll");
+                assert!(self.orders.contains(&id), "told once");
             }
             Event::Gone(id) => {
                 self.note("Gone");

@@ -61,7 +61,7 @@ impl Rental {
             State::Asking(Ask {
                 beyond: Some(beyond),
                 ..
-            }) => beyond.untaken < MAX_UNTAKEN && !beyond.ended,
+            }) => beyond.untaken < MAX_UNTAKEN,
             _ => false,
         }
     }

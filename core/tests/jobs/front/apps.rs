@@ -172,3 +172,52 @@ fn a_session_is_held_for_the_key_of_its_client_until_nobody_used_it_for_a_while(
     let (_, _, last) = call(&mut door, "acme/painter", Some("k"));
     assert!(last.session != anew.session);
 }
+
+#[test]
+fn a_client_leaves_http_with_its_app_and_is_held_back_while_that_takes_nothing() {
+    let mut door = door();
+    let asks = request(Method::Get, "/apps/acme/painter/ws").header("upgrade", "websocket");
+    let exchange = door.send(asks, "");
+    let (id, called) = called(&mut door);
+    assert_eq!(called.call.upgrade.as_deref(), Some("websocket"));
+    assert_eq!(called.call.headers.get("upgrade"), None, "it is said once");
+    let mut granted = answer(101);
+    granted.headers.push("upgrade", "websocket");
+    let head = app_head(&granted, "acme/painter", None);
+    door.tell(|front, now| front.relay_head(now, id, head));
+    let seen = &door.seen[&exchange];
+    let protocol = seen.headers.get("upgrade");
+    assert_eq!((seen.status, protocol), (101, Some("websocket")));
+    let said = |door: &mut Door| match door.others.remove(0) {
+        Event::Said(of, bytes) => {
+            assert_eq!(of, id);
+            bytes.len()
+        }
+        other => panic!("{other:?}"),
+    };
+    door.http(exchange, In::Data(vec![1; 60_000].into()));
+    assert!(!door.seen[&exchange].held);
+    door.http(exchange, In::Data(vec![2; 10_000].into()));
+    assert!(door.seen[&exchange].held);
+    assert_eq!((said(&mut door), said(&mut door)), (60_000, 10_000));
+    door.tell(|front, now| front.taken(now, id, 4_000));
+    assert!(door.seen[&exchange].held);
+    door.tell(|front, now| front.taken(now, id, 60_000));
+    assert!(!door.seen[&exchange].held);
+    // The client ends first, and hears the rest.
+    door.http(exchange, In::End(Headers::new()));
+    door.http(exchange, In::Data("not any more".into()));
+    assert!(matches!(door.others.remove(0), Event::SaidAll(of) if of == id));
+    assert!(door.others.is_empty());
+    door.tell(|front, now| front.relay(now, id, "the rest".into()));
+    door.tell(|front, now| front.relay_end(now, id));
+    let seen = &door.seen[&exchange];
+    assert!(seen.ended && seen.text() == "the rest");
+    assert_eq!((door.finished.len(), door.front.in_flight()), (1, 0));
+    // What nobody asked for is no socket: a body is a body.
+    let plain = door.send(request(Method::Post, "/apps/acme/painter/x"), "body");
+    let (id, _) = self::called(&mut door);
+    door.tell(|front, now| front.relay_head(now, id, Response::new(200)));
+    door.http(plain, In::Data("late".into()));
+    assert!(door.others.is_empty());
+}

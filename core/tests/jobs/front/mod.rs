@@ -37,6 +37,8 @@ struct Seen {
     ended: bool,
     aborted: bool,
     asked_to_report: usize,
+    /// Whether it is to say no more for now.
+    held: bool,
 }
 
 impl Seen {
@@ -188,6 +190,8 @@ impl Driven for Door {
                 seen.ended = true;
             }
             Out::Abort => self.seen.entry(id).or_default().aborted = true,
+            Out::Pause => self.seen.get_mut(&id).expect("a head").held = true,
+            Out::Resume => self.seen.get_mut(&id).expect("a head").held = false,
             Out::Report => self.seen.get_mut(&id).expect("a head").asked_to_report += 1,
             other => panic!("{other:?}"),
         }

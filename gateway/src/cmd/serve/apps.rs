@@ -1,10 +1,12 @@
 //! The wires between the front door and apps that orchestrators rent out: a call is made, or made in the session of its
 //! client, and what the app says is handed back as it comes.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::Receiver;
+use bytes::Bytes;
 use futures_lite::future;
 use livepeer_core::front::{AppRequest, AppSessionId, RequestId, app_head};
 use livepeer_core::wire::runner::{Mode, Runner};
@@ -180,24 +182,49 @@ impl<R: Runtime> Wiring<R> {
         let head = app_head(answer.head(), &called.request.app, key);
         self.front()
             .with(|front, now| front.relay_head(now, id, head));
+        let speaker = answer.speaker();
+        // What a client beyond HTTP said and its app has not taken; the front door holds it back.
+        let (mut said, mut said_all) = (VecDeque::<Bytes>::new(), false);
         let mut goes = true;
         loop {
-            let pace = async { Err(called.steered.recv().await.ok()) };
-            let told = match goes {
-                true => future::or(pace, async { Ok(answer.next().await) }).await,
-                false => pace.await,
+            if said_all && said.is_empty() {
+                said_all = false;
+                speaker.end();
+            }
+            let steered = async { Told::Steered(called.steered.recv().await.ok()) };
+            let heard = async {
+                match goes {
+                    true => Told::Heard(answer.next().await),
+                    false => future::pending().await,
+                }
             };
-            match told {
-                Err(Some(pace)) => goes = matches!(pace, Pace::Go),
+            let taken = async {
+                match said.front() {
+                    // One that is over says so itself.
+                    Some(bytes) if speaker.say(bytes.clone()).await.is_ok() => Told::Taken,
+                    _ => future::pending().await,
+                }
+            };
+            match future::or(steered, future::or(heard, taken)).await {
+                Told::Steered(Some(Pace::Go)) => goes = true,
+                Told::Steered(Some(Pace::Stop)) => goes = false,
+                Told::Steered(Some(Pace::Said(bytes))) => said.push_back(bytes),
+                Told::Steered(Some(Pace::SaidAll)) => said_all = true,
                 // Dropping the answer closes the exchange.
-                Err(None) => return,
-                Ok(Some(Ok(data))) => self.front().with(|front, now| front.relay(now, id, data)),
-                Ok(Some(Err(error))) => {
+                Told::Steered(None) => return,
+                Told::Taken => {
+                    let bytes = said.pop_front().map_or(0, |bytes| bytes.len());
+                    self.front().with(|front, now| front.taken(now, id, bytes));
+                }
+                Told::Heard(Some(Ok(data))) => {
+                    self.front().with(|front, now| front.relay(now, id, data));
+                }
+                Told::Heard(Some(Err(error))) => {
                     warn!(%id, %error, "an app's answer broke off");
                     self.front().with(|front, now| front.relay_broke(now, id));
                     return self.over(id);
                 }
-                Ok(None) => {
+                Told::Heard(None) => {
                     self.front().with(|front, now| front.relay_end(now, id));
                     return self.over(id);
                 }
@@ -218,4 +245,12 @@ impl<R: Runtime> Wiring<R> {
             .with(|front, now| front.app_failed(now, id, &failed));
         self.over(id);
     }
+}
+
+/// News for the task of a call.
+enum Told {
+    Steered(Option<Pace>),
+    Heard(Option<Result<Bytes, Error>>),
+    /// The app takes the oldest of what its client said.
+    Taken,
 }

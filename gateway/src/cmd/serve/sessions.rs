@@ -5,15 +5,18 @@ use std::convert::Infallible;
 use std::sync::Mutex;
 
 use async_channel::{Receiver, Sender};
+use bytes::Bytes;
 use livepeer_core::Time;
 use livepeer_core::front::{AppRequest, AppSessionId, RequestId};
 
 use super::lock;
 
-/// A word about a stream's pace.
+/// A word to the task of a request: about the pace of its answer, or of its client beyond HTTP.
 pub(super) enum Pace {
     Stop,
     Go,
+    Said(Bytes),
+    SaidAll,
 }
 
 /// Sessions of clients, and what is known of apps.

@@ -258,6 +258,8 @@ impl<R: Runtime> Wiring<R> {
                 }
                 Event::Full(id) => self.steer(id, Pace::Stop),
                 Event::Room(id) => self.steer(id, Pace::Go),
+                Event::Said(id, bytes) => self.steer(id, Pace::Said(bytes)),
+                Event::SaidAll(id) => self.steer(id, Pace::SaidAll),
                 Event::Page(id, page) => self.page(&self.front, id, page, None),
                 Event::Keep(object) => self.keep(object),
                 Event::Fetch(id, path) => {
@@ -501,6 +503,7 @@ impl<R: Runtime> Wiring<R> {
             match told {
                 Told::Pace(Some(Pace::Go)) => goes = true,
                 Told::Pace(Some(Pace::Stop)) => goes = false,
+                Told::Pace(Some(Pace::Said(_) | Pace::SaidAll)) => {}
                 // Dropping the job cancels it.
                 Told::Pace(None) | Told::Event(None) => return,
                 Told::Event(Some(event)) => {
