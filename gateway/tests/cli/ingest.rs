@@ -26,11 +26,11 @@ pub(crate) const VIEWER: &str =
 pub(crate) const SDP: (&str, &str) = ("content-type", "application/sdp");
 pub(crate) const URLENCODED: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 
-/// A gateway before a development network that takes live video.
+/// A gateway that takes live video, before a development network or orchestrators that run by themselves.
 pub(crate) struct Entry {
     pub(crate) serve: Serve,
     pub(crate) rtmp: String,
-    pub(crate) devnet: Devnet,
+    pub(crate) devnet: Option<Devnet>,
 }
 
 impl Entry {
@@ -38,28 +38,42 @@ impl Entry {
         Self::before(Devnet::start(1, &[]), true, more)
     }
 
-    /// Starts before a network of others, which are named or else found.
+    /// Starts before a development network, whose orchestrators are named or else found.
     fn before(devnet: Devnet, named: bool, more: &str) -> Self {
+        let orchestrators = devnet.orchestrators.join(",");
+        let mut peers = vec!["--signer", &devnet.signer];
+        if named {
+            peers.extend(["--orchestrator", &orchestrators]);
+        }
+        let entry = Self::open(&peers, more);
+        entry.serve.knows_models();
+        Self {
+            devnet: Some(devnet),
+            ..entry
+        }
+    }
+
+    /// Starts before orchestrators at those addresses, whom nobody pays.
+    pub(crate) fn before_others(addresses: &str) -> Self {
+        let peers = ["--offchain", "--allow-private", "--orchestrator", addresses];
+        Self::open(&peers, "")
+    }
+
+    fn open(peers: &[&str], more: &str) -> Self {
         let folder = Folder::new("ingest");
         let file = folder.path("gateway.toml");
         let ingest =
             format!("[ingest]\nrtmp = \"127.0.0.1:0\"\nwebrtc_udp = \"127.0.0.1:0\"\n{more}");
         fs::write(&file, ingest).expect("a folder that can be written");
         let more = ["--config", &file, "--log", "info"];
-        let serve = if named {
-            Serve::before(&devnet, &more)
-        } else {
-            let serve = Serve::start(&[&["--signer", &devnet.signer], &more[..]].concat());
-            serve.knows_models();
-            serve
-        };
+        let serve = Serve::start(&[peers, &more[..]].concat());
         let place = { serve.server.introduction.lines() }
             .find_map(|line| line.split("rtmp://").nth(1)?.split('/').next());
         let rtmp = place.expect("a place for RTMP").to_owned();
         Self {
-            rtmp,
             serve,
-            devnet,
+            rtmp,
+            devnet: None,
         }
     }
 
