@@ -560,11 +560,7 @@ impl Port {
                     .map(|watched| &watched.stream);
                 so_far
                     .and_then(|()| viewer.tick(now))
-                    .and_then(|()| viewer.drain(now, &mut self.sends))
-                    .and_then(|()| {
-                        stream.map_or(Ok(()), |stream| viewer.serve(stream, &mut self.sends))
-                    })
-                    .and_then(|()| viewer.drain(now, &mut self.sends))
+                    .and_then(|()| viewer.drain(now, stream, &mut self.sends))
             }
             Part::Over => return,
         };

@@ -327,7 +327,8 @@ impl Peer {
         let Some(input) = self.input(instant, from, data) else {
             return false;
         };
-        self.deadline = Some(self.now);
+        // The engine lets time pass with it, and says in the drain that follows when it wants to be called.
+        self.deadline = None;
         match self.rtc.handle_input(input) {
             Ok(()) => true,
             Err(error) => {
@@ -541,7 +542,6 @@ impl Peer {
         }
         let track = *track;
         let wallclock = self.clock.instant(captured);
-        self.deadline = Some(self.now);
         let Some(writer) = self.rtc.writer(track.mid) else {
             return;
         };
@@ -553,7 +553,8 @@ impl Peer {
         if let Err(error) = writer.write(track.payload, wallclock, time, data) {
             self.note(&error);
         }
-        // The engine packs what was written when time passes.
+        // The engine packs what was written when time passes, and says in the drain that follows when it wants to be called.
+        self.deadline = None;
         let input = Input::Timeout(self.clock.instant(self.now));
         if let Err(error) = self.rtc.handle_input(input) {
             self.note(&error);

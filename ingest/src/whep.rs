@@ -221,9 +221,18 @@ impl Viewer {
             .min()
     }
 
-    /// Takes what the engine has to say; datagrams go to `send`, packets of media when it is their turn.
-    pub(crate) fn drain(&mut self, now: Time, send: &mut VecDeque<Datagram>) -> Result<(), End> {
+    /// Takes what the engine has to say, and gives the viewer what it is owed of its stream; datagrams go to `send`, packets
+    /// of media when it is their turn.
+    pub(crate) fn drain(
+        &mut self,
+        now: Time,
+        stream: Option<&Stream>,
+        send: &mut VecDeque<Datagram>,
+    ) -> Result<(), End> {
         self.poll(send)?;
+        if let Some(stream) = stream {
+            self.serve(stream, send)?;
+        }
         let passed = now.since(self.filled).as_millis().min(1_000) as u32; // at most 1,000
         if passed > 0 {
             self.tokens = self.tokens.saturating_add(passed * PACKETS_A_MS).min(BURST);
@@ -276,11 +285,7 @@ impl Viewer {
 
     /// Gives the viewer what it is owed of the stream so far: the pictures since the last key frame when it joins, and
     /// once more a group when it has lost them.
-    pub(crate) fn serve(
-        &mut self,
-        stream: &Stream,
-        send: &mut VecDeque<Datagram>,
-    ) -> Result<(), End> {
+    fn serve(&mut self, stream: &Stream, send: &mut VecDeque<Datagram>) -> Result<(), End> {
         if self.state == State::Joining {
             self.wants_key = false;
             self.repeated = Some(stream.group);

@@ -131,7 +131,8 @@ impl Demux {
         if self.junk > MAX_JUNK {
             return Err(InputError::NotMpegTs { looks_like: None });
         }
-        self.buffer.extend_from_slice(data);
+        let rest = self.in_place(data);
+        self.buffer.extend_from_slice(rest);
         loop {
             if !self.in_step && !self.find_step()? {
                 return Ok(());
@@ -142,10 +143,41 @@ impl Demux {
                 self.packet(&packet);
             }
             if self.buffer.len() < PACKET {
+                // The room in which packets were looked for is not needed again.
+                if self.buffer.capacity() > 2 * PACKET {
+                    self.buffer = BytesMut::from(&self.buffer[..]);
+                }
                 return Ok(());
             }
             self.in_step = false;
         }
+    }
+
+    /// Reads packets where they are, the one that has begun before included. What is left is less than a packet, or none.
+    fn in_place<'a>(&mut self, mut data: &'a [u8]) -> &'a [u8] {
+        if !self.in_step {
+            return data;
+        }
+        if !self.buffer.is_empty() {
+            let missing = PACKET - self.buffer.len();
+            let (end, rest) = data.split_at(missing.min(data.len()));
+            self.buffer.extend_from_slice(end);
+            data = rest;
+            match <[u8; PACKET]>::try_from(&self.buffer[..]) {
+                Ok(packet) if packet[0] == SYNC => {
+                    self.buffer.clear();
+                    self.packet(&packet);
+                }
+                _ => return data,
+            }
+        }
+        while let Some((packet, rest)) = data.split_first_chunk()
+            && packet[0] == SYNC
+        {
+            self.packet(packet);
+            data = rest;
+        }
+        data
     }
 
     /// No bytes came for [`IDLE`]: a frame that does not say where it ends is complete, unless it breaks off inside a
@@ -517,7 +549,8 @@ impl Pes {
         let mut before = None;
         if starts {
             before = self.end().or(self.is_open.then_some(Err(Dropped::CutOff)));
-            self.bytes.clear();
+            // As much as it says that it has.
+            self.bytes = BytesMut::with_capacity(length(payload).unwrap_or(payload.len()));
             self.is_open = true;
         }
         if !self.is_open {
@@ -528,7 +561,7 @@ impl Pes {
             return [before, Some(Err(Dropped::TooLarge))];
         }
         self.bytes.extend_from_slice(payload);
-        let complete = match self.length() {
+        let complete = match length(&self.bytes) {
             Some(length) if self.bytes.len() >= length => {
                 self.bytes.truncate(length);
                 true
@@ -541,21 +574,22 @@ impl Pes {
 
     /// Ends what does not say how long it is. What does say so and breaks off is never handed on.
     fn end(&mut self) -> Option<Ended> {
-        (self.is_open && self.length().is_none() && !self.bytes.is_empty()).then(|| Ok(self.take()))
+        (self.is_open && length(&self.bytes).is_none() && !self.bytes.is_empty())
+            .then(|| Ok(self.take()))
     }
 
     fn take(&mut self) -> Bytes {
         self.is_open = false;
-        self.bytes.split().freeze()
+        std::mem::take(&mut self.bytes).freeze()
     }
+}
 
-    /// The length of the whole PES, if it says one.
-    fn length(&self) -> Option<usize> {
-        let length = self.bytes.get(4..6)?;
-        match u16::from_be_bytes([length[0], length[1]]) {
-            0 => None,
-            length => Some(6 + usize::from(length)),
-        }
+/// The length of a whole PES that begins so, if it says one.
+fn length(pes: &[u8]) -> Option<usize> {
+    let length = pes.get(4..6)?;
+    match u16::from_be_bytes([length[0], length[1]]) {
+        0 => None,
+        length => Some(6 + usize::from(length)),
     }
 }
 

@@ -109,7 +109,8 @@ impl Mux {
     /// The packets of a picture, after tables if they are due.
     pub fn video(&mut self, unit: &AccessUnit) -> Bytes {
         let (pts, dts) = (unit.pts.max(unit.dts), unit.dts);
-        let mut out = BytesMut::with_capacity(unit.data.len() * 33 / 32 + 4 * PACKET);
+        let content = DELIMITER.len() + unit.data.len();
+        let mut out = BytesMut::with_capacity(room(content));
         self.repeat_tables(&mut out, dts);
         // Never back: a clock that was kept going while no picture came may be a little ahead.
         let clock = (dts - CLOCK_LEAD).max(self.clock.unwrap_or(Ticks(i64::MIN)));
@@ -117,7 +118,6 @@ impl Mux {
         let adaptation = clock_reference(clock, unit.key);
         let mut head = BytesMut::with_capacity(PES_HEAD + 10);
         let stamps = (pts, (pts != dts).then_some(dts));
-        let content = DELIMITER.len() + unit.data.len();
         pes_head(&mut head, VIDEO_STREAM_ID, stamps, content);
         self.packets(
             &mut out,
@@ -151,10 +151,10 @@ impl Mux {
                 AAC_STREAM_ID
             }
         };
-        let mut out = BytesMut::with_capacity(audio.data.len() + 4 * PACKET);
+        let content = control.len() + audio.data.len();
+        let mut out = BytesMut::with_capacity(room(content));
         self.repeat_tables(&mut out, audio.pts);
         let mut head = BytesMut::with_capacity(PES_HEAD + 5);
-        let content = control.len() + audio.data.len();
         pes_head(&mut head, stream_id, (audio.pts, None), content);
         // Each frame of sound can be decoded alone.
         self.packets(
@@ -230,6 +230,14 @@ pub(crate) fn picture(out: &mut BytesMut, pid: u16, counter: &mut u8, unit: &Acc
     let content = DELIMITER.len() + unit.data.len();
     pes_head(&mut head, VIDEO_STREAM_ID, stamps, content);
     packets(out, (pid, counter), &[], [&head, &DELIMITER, &unit.data]);
+}
+
+/// Bytes of the packets of a frame with that much content: what is written is kept until it is answered, so that room to
+/// spare would be kept, too.
+const fn room(content: usize) -> usize {
+    // The adaptation field of the first packet, and the longest head of a PES.
+    let head = 8 + PES_HEAD + 10;
+    (head + content).div_ceil(PACKET - 4) * PACKET
 }
 
 fn packet_head(out: &mut BytesMut, (pid, counter): (u16, &mut u8), starts: bool, control: u8) {

@@ -61,7 +61,17 @@ pub fn nals(annex_b: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 fn find_start_code(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(3).position(|three| three == [0, 0, 1])
+    let mut at = 0;
+    // Every byte of a picture is looked at here, more than once: so only each third one is, as long as it is above 1 and no
+    // start code can reach over it.
+    while let Some([first, second, third]) = bytes.get(at..at + 3) {
+        match third {
+            0 => at += 1,
+            1 if (*first, *second) == (0, 0) => return Some(at),
+            _ => at += 3,
+        }
+    }
+    None
 }
 
 fn after_start_code(bytes: &[u8]) -> Option<&[u8]> {

@@ -325,3 +325,15 @@ proptest! {
         let _ = Sps::read(&bytes);
     }
 }
+
+#[test]
+fn start_codes_are_found_wherever_they_are() {
+    for length in 0..=8 {
+        for number in 0..3_u32.pow(length) {
+            let digit = |place| (number / 3_u32.pow(place) % 3) as u8;
+            let bytes: Vec<_> = (0..length).map(digit).collect();
+            let wanted = bytes.windows(3).position(|three| three == [0, 0, 1]);
+            assert_eq!(find_start_code(&bytes), wanted, "{bytes:?}");
+        }
+    }
+}

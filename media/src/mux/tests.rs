@@ -239,3 +239,37 @@ proptest! {
         prop_assert_eq!(kind(&read, false), kind(&written, false));
     }
 }
+
+/// A job keeps its input until that is answered: with room to spare, sound took four times its bytes.
+#[test]
+fn what_is_written_has_no_room_to_spare() {
+    let spare = |packets: Bytes| {
+        let packets = packets.try_into_mut().expect("nobody else has it");
+        packets.capacity() - packets.len()
+    };
+    for len in [1, 3, 150, 154, 160, 165, 183, 184, 185, 1_000, 70_000] {
+        let data = Bytes::from(vec![7; len]);
+        let mut mux = Mux::new(Some(OPUS));
+        for key in [true, false] {
+            let pts = Ticks::SECOND;
+            let dts = pts - Ticks(3_000);
+            let data = data.clone();
+            let unit = AccessUnit {
+                pts,
+                dts,
+                key,
+                data,
+            };
+            assert!(spare(mux.video(&unit)) <= PACKET, "{len}");
+        }
+        if len <= opus::MAX_PACKET {
+            let data = data.clone();
+            let audio = Audio {
+                pts: Ticks::SECOND,
+                track: OPUS,
+                data,
+            };
+            assert!(spare(mux.audio(&audio)) <= PACKET, "{len}");
+        }
+    }
+}
