@@ -7,7 +7,7 @@ use std::time::Duration;
 use livepeer_core::wire::byoc::{JOB_HEADER, JobRequest};
 
 use crate::files::Folder;
-use crate::http::{call, read_head};
+use crate::http::{call, fetch, read_head};
 use crate::run::run;
 use crate::serve::Serve;
 use crate::server::Devnet;
@@ -126,4 +126,167 @@ fn containers_and_apps_work_from_the_command_line_and_through_the_door() {
     serve.reload("the configuration changed: orchestrators.runners");
     let (status, body) = post("/apps/devnet/echo/say", &[]);
     assert_eq!(status, 404, "{body}");
+}
+
+/// Jobs spec 4 and 13, and the answers to calls of apps, on both runtimes.
+#[test]
+fn every_answer_about_containers_and_apps_is_the_one_that_the_spec_has() {
+    let devnet = Devnet::start(1, &["--models", "llm", "--work-time", "1ms", "--polite"]);
+    let folder = Folder::new("hired-answers");
+    let config = folder.private("gateway.toml", "[apps]\nallow = [\"devnet/*\", \"no/*\"]\n");
+    let job = |change: fn(&mut JobRequest)| {
+        let mut job = JobRequest {
+            request: "{}".into(),
+            parameters: "{}".into(),
+            capability: "echo".into(),
+            timeout_seconds: 10,
+            ..JobRequest::default()
+        };
+        change(&mut job);
+        job.to_header(None)
+    };
+    let good = job(|_| ());
+    let no_object = job(|job| job.request = "words".into());
+    let no_wishes = job(|job| job.parameters = "words".into());
+    let nothing_said = job(|job| job.parameters.clear());
+    let at_once = job(|job| job.timeout_seconds = 0);
+    let unknown = job(|job| job.capability = "nothing".into());
+    let excluded = job(|job| {
+        job.parameters = r#"{"orchestrators":{"include":["https://127.0.0.1:9"]}}"#.into();
+    });
+    let unpadded = good.trim_end_matches('=').to_owned() + "=====";
+    for runtime in ["tokio", "smol"] {
+        let serve = Serve::before(&devnet, &["--config", &config, "--runtime", runtime]);
+        let asked = |method: &str, path: &str, job: &str| {
+            let fields = [(JOB_HEADER, job), ("content-type", "text/plain")];
+            let fields = if job.is_empty() {
+                &fields[1..]
+            } else {
+                &fields
+            };
+            fetch(&serve.door, method, path, fields, b"words")
+        };
+        for (method, path, job, status, begins) in [
+            ("POST", "/process/request/say", &*good, 200, "words"),
+            (
+                "POST",
+                "/process/request/say?x=1",
+                &nothing_said,
+                200,
+                "words",
+            ),
+            ("POST", "/process/request", &good, 200, "words"),
+            ("POST", "/process/request/", &good, 200, "words"),
+            (
+                "GET",
+                "/process/request/say",
+                &good,
+                405,
+                "Method GET is not allowed",
+            ),
+            (
+                "POST",
+                "/process/request/say",
+                "",
+                400,
+                "Unable to parse job request, err=EOF",
+            ),
+            (
+                "POST",
+                "/process/request/say",
+                &unpadded,
+                400,
+                "Unable to parse job request, err=ErrorSegEncoding\n",
+            ),
+            (
+                "POST",
+                "/process/request/say",
+                &at_once,
+                400,
+                "Unable to parse job request, err=no timeout_seconds set with request, timeout_seconds is required\n",
+            ),
+            (
+                "POST",
+                "/process/request/say",
+                &no_object,
+                400,
+                "Unable to unmarshal job request err=",
+            ),
+            (
+                "POST",
+                "/process/request/say",
+                &no_wishes,
+                400,
+                "Unable to unmarshal job parameters err=",
+            ),
+            (
+                "POST",
+                "/process/request/a/../b",
+                &good,
+                400,
+                "the path \"a/../b\" would not reach",
+            ),
+            (
+                "POST",
+                "/process/request/say",
+                &unknown,
+                400,
+                "No orchestrators found for capability nothing\n",
+            ),
+            (
+                "POST",
+                "/process/request/say",
+                &excluded,
+                400,
+                "No orchestrators found for capability echo\n",
+            ),
+            ("POST", "/process/request/status/422", &good, 422, ""),
+            ("POST", "/process/stream/start", &good, 404, ""),
+        ] {
+            let answer = asked(method, path, job);
+            let said = format!(
+                "{runtime} {method} {path}: {} {}",
+                answer.head,
+                answer.text()
+            );
+            assert_eq!(answer.status, status, "{said}");
+            assert!(answer.text().starts_with(begins), "{said}");
+            let kind = answer.field("content-type");
+            assert!(
+                kind.is_some_and(|kind| kind.starts_with("text/plain")),
+                "{said}"
+            );
+            let allowed = answer.field("allow");
+            assert_eq!(allowed, (status == 405).then_some("POST"), "{said}");
+            let served = answer.field("x-orchestrator-url");
+            assert_eq!(served.is_some(), status == 200, "{said}");
+        }
+        let events = asked("POST", "/process/request/events", &good);
+        assert_eq!(events.field("content-type"), Some("text/event-stream"));
+        assert_eq!(events.text().matches("data: [DONE]").count(), 1);
+        for (method, path, status, part) in [
+            ("POST", "/apps/devnet/echo/say", 200, "words"),
+            ("PUT", "/apps/devnet/echo/say?x=1", 200, "words"),
+            ("POST", "/apps/devnet/echo/status/418", 418, ""),
+            ("POST", "/apps/devnet/session/say", 200, "words"),
+            ("TRACE", "/apps/devnet/echo/say", 405, "use GET, HEAD, POST"),
+            ("POST", "/apps/devnet/echo/%2e", 400, "must be plain"),
+            ("POST", "/apps/other/echo/say", 404, "not allowed here"),
+            (
+                "POST",
+                "/apps/no/app/say",
+                404,
+                "No orchestrator offers this app",
+            ),
+        ] {
+            let answer = asked(method, path, "");
+            let said = format!(
+                "{runtime} {method} {path}: {} {}",
+                answer.head,
+                answer.text()
+            );
+            assert_eq!(answer.status, status, "{said}");
+            assert!(answer.text().contains(part), "{said}");
+        }
+    }
 }
