@@ -4,6 +4,8 @@
 
 mod arrival;
 pub mod bridge;
+#[cfg(feature = "browser")]
+pub mod browser;
 mod fragments;
 pub mod port;
 pub mod rtmp;

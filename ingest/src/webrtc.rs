@@ -71,11 +71,11 @@ impl Clock {
         Self { instant, time }
     }
 
-    fn instant(&self, time: Time) -> Instant {
+    pub(crate) fn instant(&self, time: Time) -> Instant {
         self.instant + time.since(self.time)
     }
 
-    fn time(&self, instant: Instant) -> Time {
+    pub(crate) fn time(&self, instant: Instant) -> Time {
         // The engine's "never" lies a century ahead; a timer there is as good as none.
         self.time + instant.saturating_duration_since(self.instant)
     }

@@ -24,7 +24,6 @@ pub mod purse;
 pub mod seeds;
 pub mod steps;
 pub mod trickle;
-pub mod webrtc;
 pub mod world;
 
 pub use agenda::Agenda;

@@ -6,17 +6,12 @@ use livepeer_core::http::Method;
 use livepeer_ingest::port::{Denied, Door, Event, MAX_FRAGMENT, MAX_WAITING};
 use livepeer_ingest::whip::ADMISSION;
 
-use crate::world::{Client, World, text};
+use crate::world::{self, World, text};
 
 const WHIP: &str = "/live/video-to-video/cam/whip";
 
 fn offer() -> String {
-    Client::new(
-        std::time::Instant::now(),
-        "192.0.2.2:2".parse().unwrap(),
-        Door::Whip,
-    )
-    .offer
+    world::offer(Door::Whip)
 }
 
 #[test]

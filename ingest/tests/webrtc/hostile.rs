@@ -12,7 +12,7 @@ use livepeer_media::frame::{AccessUnit, Ticks};
 use livepeer_media::h264;
 use livepeer_media::timeline::{Clocks, Timeline};
 
-use crate::world::{Client, Packet, World, clip};
+use crate::world::{Packet, World, clip, offer};
 
 /// Parameter sets of 320x180 and of 640x360, as x264 writes them.
 const SMALL: &[u8] = &[
@@ -157,8 +157,7 @@ fn is_media(datagram: &Datagram) -> bool {
 #[test]
 fn floods_of_offers_and_of_checks_are_bounded() {
     let mut world = World::new();
-    let at = "192.0.2.2:2".parse().unwrap();
-    let offer = Client::new(std::time::Instant::now(), at, Door::Whip).offer;
+    let offer = offer(Door::Whip);
     let mut refused = 0;
     for n in 0..MAX_WAITING.0 + 5 {
         let path = format!("/live/video-to-video/cam{n}/whip");
@@ -297,7 +296,7 @@ fn torn_packets_cost_their_picture_and_ask_for_a_key_frame() {
         let joined = [0, 0, 0, 1, 0x61, 9, 9, 8, 8];
         assert_eq!(pictures, [&whole[..], &joined], "{torso:?}");
         sender.world.run(Duration::from_secs(1));
-        let asked = sender.world.clients[sender.client].key_frames_asked;
+        let asked = sender.world.clients[sender.client].keys_asked;
         assert!(asked > 0, "{torso:?}");
         assert_eq!(sender.end(), None, "{torso:?}");
     }

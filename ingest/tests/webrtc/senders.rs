@@ -8,11 +8,10 @@ use std::time::Duration;
 use livepeer_core::http::Method;
 use livepeer_ingest::bridge::{self, Bridge, Source};
 use livepeer_ingest::port::{Datagram, Door, End, Event, Frame, MAX_ADDRESSES, MAX_NEW_ADDRESSES};
-use livepeer_ingest::sdp::Kind;
 use livepeer_ingest::whip::{CONNECTING, CONSENT, KEY_FRAME, VIDEO};
 use livepeer_media::timeline::Clocks;
 
-use crate::world::{World, clip};
+use crate::world::{World, clip, offer};
 
 fn ended(world: &World) -> Vec<&End> {
     let mut ends = Vec::new();
@@ -164,8 +163,8 @@ fn what_arrives_of_a_sender_is_counted_and_so_is_what_does_not() {
     let counts = Rc::new(Cell::new((sent, lost)));
     let told = Rc::clone(&counts);
     // Repairs of what was lost are packets of another kind.
-    let sound = world.clients[client].payload(Kind::Audio);
-    let video = world.clients[client].payload(Kind::Video);
+    let sound = world.clients[client].payload(false).expect("answered");
+    let video = world.clients[client].payload(true).expect("answered");
     world.loses = Box::new(move |to_port, datagram| {
         let payload = datagram.data[1] & 0x7f;
         let track = [video, sound].iter().position(|kind| *kind == payload);
@@ -217,7 +216,7 @@ fn lost_packets_cost_a_request_for_a_key_frame_and_requests_are_rare() {
         media && count.is_multiple_of(3)
     });
     world.run(Duration::from_secs(8));
-    let asked = world.clients[client].key_frames_asked;
+    let asked = world.clients[client].keys_asked;
     assert!(asked > 0 && asked <= 16, "{asked} in 8 s");
     assert!(world.frames().0 > 20, "{:?}", world.frames());
 }
@@ -247,18 +246,13 @@ fn who_never_connects_is_dropped_in_time() {
 #[test]
 fn a_certificate_that_was_not_announced_ends_the_session() {
     let mut world = World::new();
-    let other = crate::world::Client::new(
-        std::time::Instant::now(),
-        "192.0.2.9:1".parse().unwrap(),
-        Door::Whip,
-    );
     let fingerprint = |offer: &str| {
         let line = offer
             .lines()
             .find(|line| line.starts_with("a=fingerprint:"));
         line.unwrap().to_owned()
     };
-    let foreign = fingerprint(&other.offer);
+    let foreign = fingerprint(&offer(Door::Whip));
     world.join_with(Door::Whip, "cam", |offer| {
         offer.replace(&fingerprint(offer), &foreign)
     });
@@ -299,7 +293,7 @@ fn who_sends_no_video_or_no_key_frame_is_told_so() {
     world.run(KEY_FRAME + Duration::from_secs(2));
     assert_eq!(ended(&world), [&End::NoKeyFrame]);
     assert!(
-        world.clients[client].key_frames_asked > 5,
+        world.clients[client].keys_asked > 5,
         "it was asked to send one"
     );
 }
@@ -324,7 +318,8 @@ fn a_peer_that_vanishes_is_noticed_and_one_that_says_goodbye_at_once() {
     let (client, _) = world.join(Door::Whip, "cam");
     world.play(client, &clip());
     world.run(Duration::from_secs(2));
-    world.clients[client].rtc.close().unwrap();
+    let now = world.now;
+    world.clients[client].close(now);
     world.run(Duration::from_millis(10));
     assert_eq!(ended(&world), [&End::Disconnected]);
     // OBS closes first, sends DELETE after that, and wants 200.

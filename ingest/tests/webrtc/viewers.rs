@@ -6,14 +6,10 @@ use livepeer_core::http::Method;
 use livepeer_ingest::port::{Door, End, Event};
 use str0m::media::MediaKind;
 
-use crate::world::{Client, World, clip};
+use crate::world::{Client, World, clip, offer};
 
 fn got(client: &Client, kind: MediaKind) -> Vec<&str0m::media::MediaData> {
-    let mid = if kind == MediaKind::Video {
-        client.mids.0
-    } else {
-        client.mids.1
-    };
+    let mid = client.mids[usize::from(kind != MediaKind::Video)];
     client.got.iter().filter(|data| data.mid == mid).collect()
 }
 
@@ -125,7 +121,8 @@ fn a_viewer_that_lost_its_picture_gets_the_group_once() {
     world.run(Duration::from_millis(700));
     let before = got(&world.clients[viewer], MediaKind::Video).len();
     for _ in 0..50 {
-        world.clients[viewer].ask_for_key_frame();
+        let now = world.now;
+        world.clients[viewer].ask_for_key(now);
         world.run(Duration::from_millis(2));
     }
     let more = got(&world.clients[viewer], MediaKind::Video).len() - before;
@@ -133,7 +130,7 @@ fn a_viewer_that_lost_its_picture_gets_the_group_once() {
         (15..60).contains(&more),
         "{more}: the group, once, and some pictures after it"
     );
-    let sender_asked = world.clients[0].key_frames_asked;
+    let sender_asked = world.clients[0].keys_asked;
     assert_eq!(sender_asked, 0, "a viewer's wish goes nowhere else");
 }
 
@@ -166,12 +163,7 @@ fn viewers_are_bounded_and_leave_room() {
         world.join(Door::Whep, "cam-out");
     }
     world.run(Duration::from_millis(500));
-    let offer = Client::new(
-        std::time::Instant::now(),
-        "192.0.2.77:7".parse().unwrap(),
-        Door::Whep,
-    )
-    .offer;
+    let offer = offer(Door::Whep);
     let path = "/live/video-to-video/cam-out/whep";
     let exchange = world.post(Door::Whep, path, offer.clone());
     let reply = world.reply(exchange);

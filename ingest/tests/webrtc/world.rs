@@ -2,32 +2,24 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::http::{Body, Method, Request, Response, Url};
 use livepeer_core::{EffectId, Time};
+use livepeer_ingest::browser::{self, Peer};
 use livepeer_ingest::port::{
-    Call, Certificate, Clock, Config, Datagram, Door, Event, Frame, Output, Port, SessionId,
+    Call, Clock, Config, Datagram, Door, Event, Frame, Output, Port, SessionId,
 };
-use livepeer_media::timeline::{Clocks, Kind, Timeline};
+use livepeer_media::timeline::{Clocks, Timeline};
 use livepeer_media::{AccessUnit, Audio};
-use str0m::change::{SdpAnswer, SdpPendingOffer};
-use str0m::media::{
-    Direction, Frequency, KeyframeRequestKind, MediaData, MediaKind, MediaTime, Mid,
-};
-use str0m::net::{Protocol, Receive};
-use str0m::rtp::{Extension, RtpWrite};
-use str0m::{Candidate, Input, Rtc};
 
-pub(crate) const PORT: &str = "192.0.2.1:8189";
+pub(crate) use livepeer_ingest::browser::Packet;
 
-/// The certificate of all tests: a key takes its time.
-fn certificate() -> Certificate {
-    static MADE: OnceLock<Certificate> = OnceLock::new();
-    MADE.get_or_init(Certificate::generate).clone()
-}
+/// The time at which each world begins.
+const START: Time = Time::from_secs(1_800_000_000);
 
 /// Whether a datagram is lost; `true` towards the port.
 type Loses = Box<dyn FnMut(bool, &Datagram) -> bool>;
@@ -35,7 +27,7 @@ type Loses = Box<dyn FnMut(bool, &Datagram) -> bool>;
 pub(crate) struct World {
     pub(crate) port: Port,
     pub(crate) now: Time,
-    base: Instant,
+    clock: Clock,
     pub(crate) clients: Vec<Client>,
     pub(crate) events: Vec<Event>,
     /// Frames of senders, and when they came.
@@ -52,18 +44,8 @@ pub(crate) struct World {
 }
 
 pub(crate) struct Client {
-    pub(crate) rtc: Rtc,
-    pub(crate) at: SocketAddr,
-    pub(crate) mids: (Mid, Mid),
-    pending: Option<SdpPendingOffer>,
-    pub(crate) offer: String,
+    peer: Peer,
     pub(crate) location: String,
-    pub(crate) got: Vec<MediaData>,
-    pub(crate) connected: Option<Time>,
-    pub(crate) closed: bool,
-    pub(crate) key_frames_asked: u32,
-    wake: Option<Instant>,
-    sends: Vec<Datagram>,
     /// Frames to send once connected: when after that, whether video, stamp, data.
     script: VecDeque<(Duration, bool, u64, Arc<[u8]>)>,
 }
@@ -93,17 +75,13 @@ impl World {
     }
 
     pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let base = Instant::now();
-        let now = Time::from_secs(1_800_000_000);
-        let mut config = Config {
-            addresses: vec![PORT.parse().unwrap()],
-            ..Config::default()
-        };
+        let clock = browser::clock(START);
+        let mut config = Config::default();
         change(&mut config);
         Self {
-            port: Port::new(now, config, certificate(), Clock::new(base, now), [7; 32]),
-            now,
-            base,
+            port: browser::port(START, clock, config, [7; 32]),
+            now: START,
+            clock,
             clients: Vec::new(),
             events: Vec::new(),
             arrivals: Vec::new(),
@@ -114,10 +92,6 @@ impl World {
             loses: Box::new(|_, _| false),
             exchanges: 0,
         }
-    }
-
-    fn instant(&self) -> Instant {
-        self.base + self.now.since(Time::from_secs(1_800_000_000))
     }
 
     pub(crate) fn request(&mut self, method: Method, door: Door, path: &str) -> (EffectId, Call) {
@@ -187,19 +161,26 @@ impl World {
         stream: &str,
         change: impl FnOnce(&str) -> String,
     ) -> (usize, SessionId) {
-        let at = SocketAddr::from(([192, 0, 2, 2], 5_000 + self.clients.len() as u16));
-        let client = Client::new(self.instant(), at, door);
+        let client = self.client(door, false);
         self.join_as(client, door, stream, change)
     }
 
     /// Lets in a sender whose packets are written one by one.
     pub(crate) fn join_by_packets(&mut self, stream: &str) -> (usize, SessionId) {
-        let at = SocketAddr::from(([192, 0, 2, 2], 5_000 + self.clients.len() as u16));
-        let client = Client::of_packets(self.instant(), at);
+        let client = self.client(Door::Whip, true);
         let joined = self.join_as(client, Door::Whip, stream, str::to_owned);
         self.run(Duration::from_millis(200));
         assert!(self.clients[joined.0].connected.is_some());
         joined
+    }
+
+    fn client(&self, door: Door, by_packets: bool) -> Client {
+        let at = SocketAddr::from(([192, 0, 2, 2], 5_000 + self.clients.len() as u16));
+        Client {
+            peer: Peer::new(self.clock, self.now, at, door, by_packets),
+            location: String::new(),
+            script: VecDeque::new(),
+        }
     }
 
     fn join_as(
@@ -223,7 +204,7 @@ impl World {
         let reply = self.reply(exchange);
         assert_eq!(reply.status, 201, "{reply:?}");
         client.location = reply.headers.get("location").unwrap().to_owned();
-        client.answer(&text(&reply));
+        client.peer.answer(self.now, &reply);
         let session = SessionId::parse(client.location.rsplit('/').next().unwrap()).unwrap();
         self.clients.push(client);
         (self.clients.len() - 1, session)
@@ -260,8 +241,7 @@ impl World {
 
     /// Sends a packet of a sender that writes its own, and lets a millisecond pass.
     pub(crate) fn send(&mut self, client: usize, packet: Packet<'_>) {
-        let now = self.instant();
-        self.clients[client].write(now, packet);
+        self.clients[client].peer.packet(self.now, packet);
         self.run(Duration::from_millis(1));
     }
 
@@ -269,20 +249,14 @@ impl World {
         let until = self.now + time;
         loop {
             let port = self.drain();
-            let now = self.instant();
-            let clients = self
-                .clients
-                .iter()
-                .filter_map(|client| client.next(now, self.now));
-            let next = clients.min().map(|wait| self.now + wait);
-            let next = next.into_iter().chain(port).min().unwrap_or(until);
+            let clients = self.clients.iter().filter_map(Client::next);
+            let next = clients.chain(port).min().unwrap_or(until);
             if self.now >= until {
                 return;
             }
             self.now = next.min(until).max(self.now + Duration::from_micros(1));
-            let now = self.instant();
             for client in &mut self.clients {
-                client.tick(now, self.now);
+                client.tick(self.now);
             }
             self.port.tick(self.now);
         }
@@ -295,14 +269,10 @@ impl World {
                 match self.port.poll_output() {
                     Output::Send(datagram) => {
                         if !(self.loses)(false, &datagram) {
-                            let now = self.instant();
-                            let to = self
-                                .clients
-                                .iter_mut()
-                                .find(|client| client.at == datagram.peer);
+                            let mut clients = self.clients.iter_mut();
+                            let to = clients.find(|client| client.at == datagram.peer);
                             if let Some(client) = to {
-                                client.receive(now, &datagram.data);
-                                client.poll(self.now);
+                                client.peer.receive(self.now, &datagram.data);
                             }
                         }
                         self.sent.push(datagram);
@@ -314,7 +284,7 @@ impl World {
             };
             let mut quiet = true;
             for index in 0..self.clients.len() {
-                for datagram in self.clients[index].drain(self.now) {
+                while let Some(datagram) = self.clients[index].peer.sent() {
                     if !(self.loses)(true, &datagram) {
                         quiet = false;
                         self.port.receive(self.now, &datagram);
@@ -373,16 +343,6 @@ impl World {
     }
 }
 
-/// A packet of RTP as a sender of packets writes it.
-#[derive(Clone, Copy)]
-pub(crate) struct Packet<'a> {
-    pub(crate) video: bool,
-    pub(crate) number: u64,
-    pub(crate) stamp: u32,
-    pub(crate) marker: bool,
-    pub(crate) payload: &'a [u8],
-}
-
 pub(crate) fn text(reply: &Response) -> String {
     match &reply.body {
         Body::Full(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
@@ -390,151 +350,41 @@ pub(crate) fn text(reply: &Response) -> String {
     }
 }
 
+/// The offer of a client that nobody has met.
+pub(crate) fn offer(door: Door) -> String {
+    let at = SocketAddr::from(([192, 0, 2, 9], 1));
+    Peer::new(browser::clock(START), START, at, door, false).offer
+}
+
 impl Client {
-    pub(crate) fn new(now: Instant, at: SocketAddr, door: Door) -> Self {
-        Self::made(now, at, door, false)
+    /// When this client has something to do.
+    fn next(&self) -> Option<Time> {
+        let frame = self.connected.zip(self.script.front());
+        let frame = frame.map(|(since, (at, ..))| since + *at);
+        self.peer.wake().into_iter().chain(frame).min()
     }
 
-    /// A sender whose packets are written one by one.
-    fn of_packets(now: Instant, at: SocketAddr) -> Self {
-        Self::made(now, at, Door::Whip, true)
-    }
-
-    fn made(now: Instant, at: SocketAddr, door: Door, packets: bool) -> Self {
-        let extension = Extension::PlayoutDelay;
-        let config = Rtc::builder().set_extension(9, extension);
-        let mut rtc = config.set_rtp_mode(packets).build(now);
-        rtc.add_local_candidate(Candidate::host(at, "udp").unwrap());
-        let direction = match door {
-            Door::Whip => Direction::SendOnly,
-            Door::Whep => Direction::RecvOnly,
-        };
-        let mut api = rtc.sdp_api();
-        let video = api.add_media(MediaKind::Video, direction, None, None, None);
-        let audio = api.add_media(MediaKind::Audio, direction, None, None, None);
-        let (offer, pending) = api.apply().unwrap();
-        Self {
-            rtc,
-            at,
-            mids: (video, audio),
-            pending: Some(pending),
-            offer: offer.to_sdp_string(),
-            location: String::new(),
-            got: Vec::new(),
-            connected: None,
-            closed: false,
-            key_frames_asked: 0,
-            wake: Some(now),
-            sends: Vec::new(),
-            script: VecDeque::new(),
-        }
-    }
-
-    fn answer(&mut self, text: &str) {
-        let answer =
-            SdpAnswer::from_sdp_string(text).unwrap_or_else(|error| panic!("{error}: {text}"));
-        self.rtc
-            .sdp_api()
-            .accept_answer(self.pending.take().unwrap(), answer)
-            .unwrap();
-    }
-
-    fn write(&mut self, now: Instant, packet: Packet<'_>) {
-        let mid = if packet.video {
-            self.mids.0
-        } else {
-            self.mids.1
-        };
-        let payload_type = self.rtc.media(mid).unwrap().remote_pts()[0];
-        let number = packet.number.into();
-        let written = RtpWrite::new(payload_type, number, packet.stamp, now, packet.payload);
-        let mut api = self.rtc.direct_api();
-        let stream = api.stream_tx_by_mid(mid, None).unwrap();
-        stream.set_unpaced(true);
-        stream.write_rtp(written.marker(packet.marker));
-    }
-
-    /// The payload type of what it sends of a kind.
-    pub(crate) fn payload(&mut self, kind: Kind) -> u8 {
-        let mid = match kind {
-            Kind::Video => self.mids.0,
-            Kind::Audio => self.mids.1,
-        };
-        let writer = self.rtc.writer(mid).expect("answered");
-        let payload = writer.payload_params().next().expect("a codec").pt();
-        *payload
-    }
-
-    pub(crate) fn ask_for_key_frame(&mut self) {
-        let mut writer = self.rtc.writer(self.mids.0).unwrap();
-        writer
-            .request_keyframe(None, KeyframeRequestKind::Pli)
-            .unwrap();
-    }
-
-    /// How long it is until this client has something to do.
-    fn next(&self, now: Instant, time: Time) -> Option<Duration> {
-        let timer = self.wake.map(|at| at.saturating_duration_since(now));
-        let frame = self
-            .connected
-            .zip(self.script.front())
-            .map(|(since, (at, ..))| (since + *at).since(time));
-        timer.into_iter().chain(frame).min()
-    }
-
-    fn tick(&mut self, now: Instant, time: Time) {
+    fn tick(&mut self, now: Time) {
         while let (Some(since), Some((at, ..))) = (self.connected, self.script.front())
-            && since + *at <= time
+            && since + *at <= now
         {
             let (_, video, stamp, data) = self.script.pop_front().unwrap();
-            let mid = if video { self.mids.0 } else { self.mids.1 };
-            let Some(writer) = self.rtc.writer(mid) else {
-                return;
-            };
-            let pt = writer.payload_params().next().unwrap().pt();
-            let frequency = if video {
-                Frequency::NINETY_KHZ
-            } else {
-                Frequency::FORTY_EIGHT_KHZ
-            };
-            writer
-                .write(pt, now, MediaTime::new(stamp, frequency), data)
-                .unwrap();
+            self.peer.frame(now, video, stamp, data);
         }
-        self.rtc.handle_input(Input::Timeout(now)).unwrap();
+        self.peer.tick(now);
     }
+}
 
-    fn receive(&mut self, now: Instant, data: &[u8]) {
-        let received = Receive::new(Protocol::Udp, PORT.parse().unwrap(), self.at, data);
-        self.rtc
-            .handle_input(Input::Receive(now, received.unwrap()))
-            .unwrap();
+impl Deref for Client {
+    type Target = Peer;
+
+    fn deref(&self) -> &Peer {
+        &self.peer
     }
+}
 
-    fn drain(&mut self, now: Time) -> Vec<Datagram> {
-        self.poll(now);
-        std::mem::take(&mut self.sends)
-    }
-
-    fn poll(&mut self, now: Time) {
-        loop {
-            match self.rtc.poll_output().unwrap() {
-                str0m::Output::Timeout(at) => {
-                    self.wake = self.rtc.is_alive().then_some(at);
-                    return;
-                }
-                str0m::Output::Transmit(transmit) => self.sends.push(Datagram {
-                    peer: self.at,
-                    data: transmit.contents.into(),
-                }),
-                str0m::Output::Event(str0m::Event::Connected) => self.connected = Some(now),
-                str0m::Output::Event(str0m::Event::MediaData(data)) => self.got.push(data),
-                str0m::Output::Event(str0m::Event::KeyframeRequest(_)) => {
-                    self.key_frames_asked += 1
-                }
-                str0m::Output::Event(str0m::Event::Closed) => self.closed = true,
-                str0m::Output::Event(_) => {}
-            }
-        }
+impl DerefMut for Client {
+    fn deref_mut(&mut self) -> &mut Peer {
+        &mut self.peer
     }
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use livepeer_core::Time;
 use livepeer_core::http::Method;
+use livepeer_ingest::browser::{self, Packet, Peer, call};
 use livepeer_ingest::port::{Config, Door, Event, Output, Port};
 use livepeer_ingest::rtmp;
 use livepeer_ingest::sdp::{self, Answer, MAX_FORMATS, MAX_SECTIONS, Role};
 use livepeer_media::{flv, h264};
 
 use crate::steps::Reel;
-use crate::webrtc::{Beginning, Packet, Peer, call};
 
 const NOW: Time = Time::from_secs(1_800_000_000);
 
@@ -134,7 +134,8 @@ pub fn decode_sdp(data: &[u8]) {
         assert_eq!(sections.count(), offer.sections.len());
         assert!(answer.lines().all(|line| !line.contains('\r')));
 
-        let mut port = Beginning::at(NOW).port(Config::default(), [1; 32]);
+        let clock = browser::clock(NOW);
+        let mut port = browser::port(NOW, clock, Config::default(), [1; 32]);
         port.open_stream("cam");
         let mut call = call(1, Method::Post, door, "cam", None);
         call.body = Bytes::copy_from_slice(data);
@@ -166,9 +167,9 @@ fn next(port: &mut Port) -> Option<Output> {
 /// Packets of a connected sender, each behind a byte that says its kind and stamp and two for its length, never panic;
 /// each gives one frame at most, and nothing is left in the end.
 pub fn decode_rtp(data: &[u8]) {
-    let clock = Beginning::at(NOW);
+    let clock = browser::clock(NOW);
     let mut now = NOW;
-    let mut port = clock.port(Config::default(), [2; 32]);
+    let mut port = browser::port(NOW, clock, Config::default(), [2; 32]);
     let at = SocketAddr::from(([192, 0, 2, 2], 5_000));
     let mut peer = Peer::new(clock, now, at, Door::Whip, true);
     let mut call = call(1, Method::Post, Door::Whip, "cam", None);
@@ -206,11 +207,11 @@ pub fn decode_rtp(data: &[u8]) {
         peer.tick(now);
         port.tick(now);
         carry(&mut port, &mut peer, now);
-        if peer.connected {
+        if peer.connected.is_some() {
             break;
         }
     }
-    assert!(peer.connected, "they did not connect");
+    assert!(peer.connected.is_some(), "they did not connect");
     let mut reel = Reel::new(data);
     let mut sent = [0_u64; 2];
     let (mut number, mut stamp) = (0_u64, 0_u32);

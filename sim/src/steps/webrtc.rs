@@ -8,15 +8,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use livepeer_core::http::{Method, Response};
 use livepeer_core::{Effect, EffectId, Time};
+use livepeer_ingest::browser::{self, Packet, Peer, call};
 use livepeer_ingest::port::{
-    Config, Datagram, Denied, Door, Event, Frame, Output, Port, SessionId,
+    Clock, Config, Datagram, Denied, Door, Event, Frame, Output, Port, SessionId,
 };
 use livepeer_media::frame::{AccessUnit, Audio, AudioTrack, Ticks};
 use livepeer_media::{h264, opus};
 
 use super::Reel;
 use super::reel::nth;
-use crate::webrtc::{Beginning, Packet, Peer, call};
 use crate::{Driven, Exchanges};
 
 /// A step of the play.
@@ -98,7 +98,7 @@ struct Session {
 /// Plays steps against a port.
 pub struct Player {
     now: Time,
-    clock: Beginning,
+    clock: Clock,
     book: Exchanges,
     port: Port,
     /// Peers, and whether what is sent between them and the port arrives.
@@ -121,7 +121,7 @@ impl Player {
     #[must_use]
     pub fn new(flavour: u8) -> Self {
         let now = Time::from_secs(1_800_000_000);
-        let clock = Beginning::at(now);
+        let clock = browser::clock(now);
         let config = Config {
             max_sessions: 2 + usize::from(flavour % 4),
             max_viewers: 1 + usize::from(flavour / 4 % 2),
@@ -131,7 +131,7 @@ impl Player {
             now,
             clock,
             book: Exchanges::default(),
-            port: clock.port(config, [flavour; 32]),
+            port: browser::port(now, clock, config, [flavour; 32]),
             peers: Vec::new(),
             asked: BTreeMap::new(),
             calls: 0,
@@ -162,7 +162,7 @@ impl Player {
             }
             Step::Ask(pick, what) => self.ask(*pick, *what),
             Step::Connect(pick) => {
-                let connects = |(peer, there): &(Peer, bool)| *there && !peer.connected;
+                let connects = |(peer, there): &(Peer, bool)| *there && peer.connected.is_none();
                 let waiting = self.peers.iter().enumerate();
                 let waiting = waiting.filter(|(_, peer)| connects(peer)).map(|(n, _)| n);
                 if nth(*pick, waiting).is_some() {
@@ -282,7 +282,7 @@ impl Player {
             let Some((peer, _)) = self.peer(pick) else {
                 return;
             };
-            if !peer.connected {
+            if peer.connected.is_none() {
                 return;
             }
             let data = picture(n == 0);
@@ -308,7 +308,7 @@ impl Player {
             marker: bits & 2 == 0,
             payload: if bits & 4 == 0 { KEY_FRAME } else { payload },
         };
-        if peer.connected {
+        if peer.connected.is_some() {
             peer.packet(now, packet);
         }
     }

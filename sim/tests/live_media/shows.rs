@@ -19,12 +19,12 @@ use livepeer_core::job::live;
 use livepeer_core::wire::StartRequest;
 use livepeer_core::{EffectId, Rng, Time};
 use livepeer_ingest::bridge::{self, Bridge};
-use livepeer_ingest::port::{self, Door, Port, SessionId};
+use livepeer_ingest::browser::{self, Peer, call};
+use livepeer_ingest::port::{self, Clock, Door, Port, SessionId};
 use livepeer_ingest::rtmp::{self, ConnectionId, Server};
 use livepeer_media::demux::Demux;
 use livepeer_orchestrator::Join;
 use livepeer_sim::steps::rtmp::{Word, message};
-use livepeer_sim::webrtc::{Beginning, Peer, call};
 use livepeer_sim::world::{Gateway, World};
 use livepeer_sim::{Node, seeds};
 
@@ -115,7 +115,7 @@ struct Run {
 
 /// The machines of live entry, and the wires between them.
 struct Live {
-    clock: Beginning,
+    clock: Clock,
     entry: Node<Entry>,
     server: Node<Server>,
     port: Node<Port>,
@@ -158,7 +158,7 @@ impl Run {
             .collect();
         let mut world = World::new(rng.fork(), configs);
         let now = world.net.now();
-        let clock = Beginning::at(now);
+        let clock = browser::clock(now);
         let config = entry::Config {
             base: "https://gw.example".into(),
             takeover: rng.below(4) != 0,
@@ -169,9 +169,12 @@ impl Run {
             clock,
             entry: world.net.add(entry),
             server: world.net.add(Server::new(now, rtmp::Config::default())),
-            port: world
-                .net
-                .add(clock.port(port::Config::default(), rng.fork())),
+            port: world.net.add(browser::port(
+                now,
+                clock,
+                port::Config::default(),
+                rng.fork(),
+            )),
             places: BTreeMap::new(),
             admitted: BTreeMap::new(),
             published: BTreeMap::new(),
@@ -374,7 +377,7 @@ impl Run {
                 let Some(Some(peer)) = self.live.peers.get_mut(peer) else {
                     return;
                 };
-                if !peer.connected {
+                if peer.connected.is_none() {
                     return;
                 }
                 sender.frames += 1;

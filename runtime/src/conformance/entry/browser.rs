@@ -1,18 +1,13 @@
-//! The WebRTC engine in the part of a browser, and the frames that it sends.
+//! A browser with a socket of its own, and the frames that it sends.
 
 use std::pin::Pin;
 use std::task::Context;
-use std::time::Instant;
 
 use bytes::Bytes;
-use livepeer_core::http::Response;
+use livepeer_ingest::browser::{Peer, call, clock};
 use livepeer_ingest::port::Call;
 use livepeer_media::frame::AudioTrack;
 use livepeer_media::h264;
-use str0m::change::{SdpAnswer, SdpPendingOffer};
-use str0m::media::{Direction, Frequency, MediaKind, MediaTime, Mid};
-use str0m::net::{Protocol as Transport, Receive};
-use str0m::{Candidate, Event, Input, Output, Rtc};
 
 use super::*;
 
@@ -94,14 +89,10 @@ fn firsts(frames: &[Frame]) -> [u64; 2] {
 pub(super) struct Browser<R: Runtime> {
     runtime: R,
     udp: R::Udp,
-    at: SocketAddr,
     door: Door,
-    rtc: Rtc,
-    mids: [Mid; 2],
-    pending: Option<(String, SdpPendingOffer)>,
+    peer: Peer,
     session: String,
-    connected: bool,
-    closed: bool,
+    /// Frames of sound and pictures that it got.
     got: [usize; 2],
     alarm: Option<Pin<Box<R::Sleep>>>,
 }
@@ -110,27 +101,13 @@ impl<R: Runtime> Browser<R> {
     pub(super) fn new(runtime: &R, door: Door) -> Self {
         let socket = bind_udp(LOOPBACK).expect("a free port");
         let at = socket.local_addr().expect("it has an address");
-        let mut rtc = Rtc::builder().build(Instant::now());
-        rtc.add_local_candidate(Candidate::host(at, "udp").expect("an address"));
-        let direction = match door {
-            Door::Whip => Direction::SendOnly,
-            Door::Whep => Direction::RecvOnly,
-        };
-        let mut api = rtc.sdp_api();
-        let mids = [MediaKind::Audio, MediaKind::Video]
-            .map(|kind| api.add_media(kind, direction, None, None, None));
-        let (offer, pending) = api.apply().expect("there is something to offer");
+        let now = runtime.now();
         Self {
             runtime: runtime.clone(),
             udp: runtime.take_udp(socket).expect("it can be watched"),
-            at,
             door,
-            rtc,
-            mids,
-            pending: Some((offer.to_sdp_string(), pending)),
+            peer: Peer::new(clock(now), now, at, door, false),
             session: String::new(),
-            connected: false,
-            closed: false,
             got: [0; 2],
             alarm: None,
         }
@@ -144,38 +121,21 @@ impl<R: Runtime> Browser<R> {
         self.got[0]
     }
 
-    fn call(&self, method: Method, name: &str, session: Option<String>) -> Call {
-        let door = match self.door {
-            Door::Whip => "whip",
-            Door::Whep => "whep",
-        };
-        let url = format!("http://gateway.example/live/video-to-video/{name}/{door}");
-        let url = Url::parse(&url).expect("a URL");
-        Call {
-            exchange: EffectId::by_peer(0),
-            door: self.door,
-            stream: name.to_owned(),
-            session,
-            request: Request::new(method, url).header("content-type", "application/sdp"),
-            body: Bytes::new(),
-        }
+    fn call(&self, method: Method, name: &str, session: Option<&str>) -> Call {
+        call(0, method, self.door, name, session)
     }
 
     /// Makes the offer, and waits until the connection stands.
     pub(super) async fn join(&mut self, webrtc: &Webrtc<R>, name: &str) {
-        let (offer, pending) = self.pending.take().expect("it joins once");
-        let call = Call {
-            body: offer.into(),
-            ..self.call(Method::Post, name, None)
-        };
+        self.peer.port = webrtc.local_addr();
+        let mut call = self.call(Method::Post, name, None);
+        call.body = self.peer.offer.clone().into();
         let response = webrtc.call(call).await;
         assert_eq!(response.status, 201, "{response:?}");
         let location = response.headers.get("location").expect("a session");
         location.clone_into(&mut self.session);
-        let answer = SdpAnswer::from_sdp_string(&text(&response)).expect("it is SDP");
-        let api = self.rtc.sdp_api();
-        api.accept_answer(pending, answer).expect("it fits");
-        self.until(|browser| browser.connected).await;
+        self.peer.answer(self.runtime.now(), &response);
+        self.until(|browser| browser.peer.connected.is_some()).await;
     }
 
     /// Sends frames at the pace of their stamps.
@@ -183,8 +143,7 @@ impl<R: Runtime> Browser<R> {
         let first = firsts(frames);
         let began = self.runtime.now();
         for frame in frames {
-            let kind = usize::from(frame.video);
-            let due = began + frame.since(first[kind]);
+            let due = began + frame.since(first[usize::from(frame.video)]);
             let runtime = self.runtime.clone();
             self.during(async {
                 while runtime.now() < due {
@@ -192,28 +151,26 @@ impl<R: Runtime> Browser<R> {
                 }
             })
             .await;
-            let frequency = [Frequency::FORTY_EIGHT_KHZ, Frequency::NINETY_KHZ][kind];
-            let writer = self.rtc.writer(self.mids[kind]).expect("it sends");
-            let payload = writer.payload_params().next().expect("a codec").pt();
-            let time = MediaTime::new(frame.stamp, frequency);
-            let written = writer.write(payload, Instant::now(), time, frame.data.to_vec());
-            written.expect("it is connected");
+            let data = Arc::from(&frame.data[..]);
+            self.peer
+                .frame(self.runtime.now(), frame.video, frame.stamp, data);
         }
     }
 
     /// Ends the session with a request.
     pub(super) async fn leave(&mut self, webrtc: &Webrtc<R>) {
         let (path, session) = self.session.rsplit_once('/').expect("a path");
-        let name = path.split('/').nth_back(1).expect("a name").to_owned();
-        let session = Some(session.to_owned());
-        let reply = webrtc.call(self.call(Method::Delete, &name, session)).await;
+        let name = path.split('/').nth_back(1).expect("a name");
+        let reply = webrtc
+            .call(self.call(Method::Delete, name, Some(session)))
+            .await;
         assert_eq!(reply.status, 200, "{reply:?}");
         self.watch().await;
     }
 
     /// Waits until the other side has said goodbye.
     pub(super) async fn watch(&mut self) {
-        self.until(|browser| browser.closed).await;
+        self.until(|browser| browser.peer.closed).await;
     }
 
     async fn until(&mut self, done: impl Fn(&Self) -> bool) {
@@ -238,60 +195,36 @@ impl<R: Runtime> Browser<R> {
     fn poll(&mut self, cx: &mut Context<'_>) {
         let mut into = [0; 2_048];
         loop {
-            let wake = self.drain();
-            match self.runtime.poll_receive(&self.udp, cx, &mut into) {
-                Poll::Ready(Ok((length, from))) => {
-                    let data = &into[..length];
-                    if let Ok(received) = Receive::new(Transport::Udp, from, self.at, data) {
-                        let input = Input::Receive(Instant::now(), received);
-                        self.rtc.handle_input(input).expect("it is sound");
-                    }
+            while let Some(datagram) = self.peer.sent() {
+                // UDP may lose it anywhere.
+                let _ = self
+                    .runtime
+                    .try_send(&self.udp, &datagram.data, self.peer.port);
+            }
+            while let Some(media) = self.peer.got.pop_front() {
+                self.got[usize::from(media.mid == self.peer.mids[0])] += 1;
+            }
+            let received = self.runtime.poll_receive(&self.udp, cx, &mut into);
+            let now = self.runtime.now();
+            match received {
+                Poll::Ready(Ok((length, _))) => {
+                    self.peer.receive(now, &into[..length]);
                     continue;
                 }
                 Poll::Ready(Err(_)) => continue,
                 Poll::Pending => {}
             }
-            let Some(wake) = wake else { return };
-            let now = Instant::now();
+            let Some(wake) = self.peer.wake() else { return };
             if wake <= now {
-                let input = Input::Timeout(now);
-                self.rtc.handle_input(input).expect("time may pass");
+                self.peer.tick(now);
                 continue;
             }
-            let mut alarm: Pin<Box<R::Sleep>> =
-                Box::pin(self.runtime.sleep_until(self.runtime.now() + (wake - now)));
+            let mut alarm: Pin<Box<R::Sleep>> = Box::pin(self.runtime.sleep_until(wake));
             if alarm.as_mut().poll(cx).is_pending() {
                 // Dropping an alarm loses its ring.
                 self.alarm = Some(alarm);
                 return;
             }
         }
-    }
-
-    /// Sends and notes what the engine has to say. Returns when it wants to be called.
-    fn drain(&mut self) -> Option<Instant> {
-        loop {
-            match self.rtc.poll_output().expect("the engine works") {
-                Output::Timeout(at) => return self.rtc.is_alive().then_some(at),
-                Output::Transmit(transmit) => {
-                    // UDP may lose it anywhere.
-                    let to = transmit.destination;
-                    let _ = self.runtime.try_send(&self.udp, &transmit.contents, to);
-                }
-                Output::Event(Event::Connected) => self.connected = true,
-                Output::Event(Event::MediaData(media)) => {
-                    self.got[usize::from(media.mid == self.mids[1])] += 1;
-                }
-                Output::Event(Event::Closed) => self.closed = true,
-                Output::Event(_) => {}
-            }
-        }
-    }
-}
-
-fn text(response: &Response) -> String {
-    match &response.body {
-        Body::Full(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        body => panic!("not a whole body: {body:?}"),
     }
 }

@@ -8,13 +8,13 @@ use livepeer_core::http::Reach;
 use livepeer_core::job::live::Ending;
 use livepeer_core::wire::entry::Publication;
 use livepeer_ingest::bridge::{self, Bridge, MAX_BLOCKED, Source};
+use livepeer_ingest::browser::Peer;
 use livepeer_ingest::port::{self, End, Frame, Port};
 use livepeer_ingest::rtmp;
 use livepeer_media::demux::{self, Demux};
 use livepeer_media::h264;
 use livepeer_media::timeline::Clocks;
 use livepeer_sim::Node;
-use livepeer_sim::webrtc::Peer;
 use livepeer_sim::world::{Gateway, World};
 
 use super::{By, Live, Place, Sender, Show};

@@ -1,67 +1,46 @@
-//! A peer of WHIP or WHEP with the engine of our own side, in the part of a browser, and the clock that both go by.
+//! A peer of WHIP or WHEP for tests: the engine of our own side in the part of a browser, without I/O.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
 use livepeer_core::http::{Body, Method, Request, Response, Url};
-use livepeer_core::{EffectId, Time};
-use livepeer_ingest::port::{Call, Certificate, Clock, Config, Datagram, Door, Port};
+use livepeer_core::{EffectId, Seed, Time};
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::media::{
     Direction, Frequency, KeyframeRequestKind, MediaData, MediaKind, MediaTime, Mid,
 };
 use str0m::net::{Protocol, Receive};
-use str0m::rtp::RtpWrite;
+use str0m::rtp::{Extension, RtpWrite};
 use str0m::{Candidate, Event, Input, Output, Rtc};
 
-/// The address of every port.
-const PORT: &str = "192.0.2.1:8189";
+use crate::port::{Call, Certificate, Clock, Config, Datagram, Door, Port};
 
-/// The engine's idea of time: an instant, and the time that it stands for.
-#[derive(Clone, Copy, Debug)]
-pub struct Beginning(Instant, Time);
+/// The address of every [`port`].
+pub const PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 8189);
 
-impl Beginning {
-    /// A clock that begins now, at that time.
-    #[must_use]
-    pub fn at(time: Time) -> Self {
-        Self(Instant::now(), time)
-    }
+/// A clock on which it is `time` now.
+#[must_use]
+pub fn clock(time: Time) -> Clock {
+    Clock::new(Instant::now(), time)
+}
 
-    /// The instant of a time.
-    #[must_use]
-    pub fn instant(&self, time: Time) -> Instant {
-        self.0 + time.since(self.1)
-    }
-
-    fn time(&self, instant: Instant) -> Time {
-        self.1 + instant.saturating_duration_since(self.0)
-    }
-
-    /// A port that goes by this clock.
-    ///
-    /// # Panics
-    /// If the crypto library can make no key.
-    #[must_use]
-    pub fn port(&self, config: Config, seed: [u8; 32]) -> Port {
-        // A key takes its time.
-        static MADE: OnceLock<Certificate> = OnceLock::new();
-        let certificate = MADE.get_or_init(Certificate::generate).clone();
-        let config = Config {
-            addresses: vec![PORT.parse().expect("an address")],
-            ..config
-        };
-        Port::new(
-            self.1,
-            config,
-            certificate,
-            Clock::new(self.0, self.1),
-            seed,
-        )
-    }
+/// A port at [`PORT`] that goes by a clock.
+///
+/// # Panics
+/// If the crypto library can make no key.
+#[must_use]
+pub fn port(now: Time, clock: Clock, config: Config, seed: Seed) -> Port {
+    // A key takes its time.
+    static MADE: OnceLock<Certificate> = OnceLock::new();
+    let certificate = MADE.get_or_init(Certificate::generate).clone();
+    let config = Config {
+        addresses: vec![PORT],
+        ..config
+    };
+    Port::new(now, config, certificate, clock, seed)
 }
 
 /// A request at a door of a stream, or at a session of it.
@@ -87,18 +66,23 @@ pub fn call(number: u64, method: Method, door: Door, stream: &str, session: Opti
 }
 
 /// A peer. It sends video and sound, or receives them.
+#[derive(Debug)]
 pub struct Peer {
     rtc: Rtc,
-    clock: Beginning,
+    clock: Clock,
+    now: Time,
     by_packets: bool,
     /// The address that it sends from.
     pub at: SocketAddr,
-    mids: [Mid; 2],
+    /// The address of the port that it sends to.
+    pub port: SocketAddr,
+    /// The names of its video and of its sound.
+    pub mids: [Mid; 2],
     pending: Option<SdpPendingOffer>,
     /// Its offer.
     pub offer: String,
-    /// Whether media can flow.
-    pub connected: bool,
+    /// Since when media can flow.
+    pub connected: Option<Time>,
     /// Whether the other side said goodbye.
     pub closed: bool,
     /// How often it was asked for a key frame.
@@ -130,8 +114,9 @@ impl Peer {
     /// # Panics
     /// If the engine does not do what it is for.
     #[must_use]
-    pub fn new(clock: Beginning, now: Time, at: SocketAddr, door: Door, by_packets: bool) -> Self {
-        let config = Rtc::builder().set_rtp_mode(by_packets);
+    pub fn new(clock: Clock, now: Time, at: SocketAddr, door: Door, by_packets: bool) -> Self {
+        let config = Rtc::builder().set_extension(9, Extension::PlayoutDelay);
+        let config = config.set_rtp_mode(by_packets);
         let mut rtc = config.build(clock.instant(now));
         rtc.add_local_candidate(Candidate::host(at, "udp").expect("an address"));
         let direction = match door {
@@ -145,12 +130,14 @@ impl Peer {
         Self {
             rtc,
             clock,
+            now,
             by_packets,
             at,
+            port: PORT,
             mids,
             pending: Some(pending),
             offer: offer.to_sdp_string(),
-            connected: false,
+            connected: None,
             closed: false,
             keys_asked: 0,
             got: VecDeque::new(),
@@ -184,20 +171,20 @@ impl Peer {
 
     /// Lets time pass.
     pub fn tick(&mut self, now: Time) {
-        let _ = self
-            .rtc
-            .handle_input(Input::Timeout(self.clock.instant(now)));
-        self.drain();
+        self.input(now, Input::Timeout(self.clock.instant(now)));
     }
 
     /// Takes in a datagram from the port.
     pub fn receive(&mut self, now: Time, data: &[u8]) {
-        let port = PORT.parse().expect("an address");
-        if let Ok(received) = Receive::new(Protocol::Udp, port, self.at, data) {
-            let input = Input::Receive(self.clock.instant(now), received);
-            let _ = self.rtc.handle_input(input);
-            self.drain();
+        if let Ok(received) = Receive::new(Protocol::Udp, self.port, self.at, data) {
+            self.input(now, Input::Receive(self.clock.instant(now), received));
         }
+    }
+
+    fn input(&mut self, now: Time, input: Input<'_>) {
+        self.now = now;
+        let _ = self.rtc.handle_input(input);
+        self.drain();
     }
 
     /// The next datagram for the port.
@@ -247,6 +234,12 @@ impl Peer {
         }
     }
 
+    /// The payload type of what it sends of a kind, if it writes frames.
+    pub fn payload(&mut self, video: bool) -> Option<u8> {
+        let writer = self.rtc.writer(self.mids[usize::from(!video)])?;
+        writer.payload_params().next().map(|known| *known.pt())
+    }
+
     /// Asks the other side for a key frame.
     pub fn ask_for_key(&mut self, now: Time) {
         if !self.by_packets
@@ -274,7 +267,7 @@ impl Peer {
                     peer: self.at,
                     data: transmit.contents.into(),
                 }),
-                Ok(Output::Event(Event::Connected)) => self.connected = true,
+                Ok(Output::Event(Event::Connected)) => self.connected = Some(self.now),
                 Ok(Output::Event(Event::MediaData(data))) => self.got.push_back(data),
                 Ok(Output::Event(Event::KeyframeRequest(_))) => self.keys_asked += 1,
                 Ok(Output::Event(Event::Closed)) => self.closed = true,
