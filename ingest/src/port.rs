@@ -459,13 +459,11 @@ impl Port {
         else {
             return;
         };
-        let Some(pts) = watched.stream.audio(self.now, audio) else {
-            return;
-        };
-        let data = Arc::<[u8]>::from(&audio.data[..]);
-        self.show(name, |viewer, now, stream, _| {
-            viewer.audio(now, stream, pts, &data);
-        });
+        for (pts, data) in watched.stream.audio(self.now, audio) {
+            self.show(name, |viewer, now, stream, _| {
+                viewer.audio(now, stream, pts, &data);
+            });
+        }
     }
 
     /// Gives a frame to each viewer of a stream.

@@ -26,8 +26,8 @@ const BURST: u32 = 12;
 const PACKETS_A_MS: u32 = 10;
 /// A viewer that asks for a key frame waits for the next one if it is due within this time.
 const KEY_FRAME_SOON: Duration = Duration::from_millis(500);
-/// How much sound of the past viewers are given where a stream begins with a burst, as one does that waited for its job. They show
-/// pictures at once, but play sound no faster than it was made, and would have it late from then on.
+/// How much sound of the past viewers are given in a burst, as one comes of a job that was slow for a while. They show pictures
+/// at once, but play sound no faster than it was made, and would have it late from then on.
 const SOUND_AHEAD: Duration = Duration::from_millis(100);
 /// Sound that comes sooner than any before, by half a packet, is of a burst: its successors are there already.
 const SOONER: Duration = Duration::from_millis(10);
@@ -49,8 +49,19 @@ pub(crate) struct Stream {
     /// When the frame with a stamp of zero would have been captured: the earliest time that any frame speaks for, since
     /// the first may have been held up, and the engine reports of no frame that was captured after now.
     origin: Option<Time>,
-    /// For sound, the same by the first packet since the last break, and by the soonest.
-    sound: Option<(Time, Time)>,
+    sound: Sound,
+}
+
+/// The sound of a stream since its last break.
+#[derive(Debug, Default)]
+enum Sound {
+    #[default]
+    None,
+    /// The last packet, which nobody has got, and when the stream began by it. A stream that waited for its job begins with a
+    /// burst, of which viewers get no more than the end: they would play the beginning, and then wait out the gap.
+    Held(Time, Ticks, Arc<[u8]>),
+    /// When the stream began by the first packet that was sent, and by the soonest.
+    Flows(Time, Time),
 }
 
 impl Stream {
@@ -72,21 +83,39 @@ impl Stream {
         unit
     }
 
-    /// Places sound on the viewers' timeline; nothing if it is too old to be played with the pictures.
-    pub(crate) fn audio(&mut self, now: Time, audio: &Audio) -> Option<Ticks> {
+    /// Places sound on the viewers' timeline. The packets that are to be sent now: not those that are too old to be played with
+    /// the pictures.
+    pub(crate) fn audio(
+        &mut self,
+        now: Time,
+        audio: &Audio,
+    ) -> impl Iterator<Item = (Ticks, Arc<[u8]>)> + use<> {
         let pts = self.place(now, audio.pts);
         let begun = begun(now, pts);
-        let (first, soonest) = *self.sound.get_or_insert((begun, begun));
-        self.sound = Some((first, soonest.min(begun)));
-        let in_time = first.since(begun) <= SOUND_AHEAD || soonest.since(begun) < SOONER;
-        in_time.then_some(pts)
+        let next = (pts, Arc::from(&audio.data[..]));
+        let (held, next) = match std::mem::take(&mut self.sound) {
+            Sound::Held(before, at, data) if begun + SOONER > before => {
+                self.sound = Sound::Flows(before, before.min(begun));
+                (Some((at, data)), Some(next))
+            }
+            Sound::None | Sound::Held(..) => {
+                self.sound = Sound::Held(begun, next.0, next.1);
+                (None, None)
+            }
+            Sound::Flows(first, soonest) => {
+                self.sound = Sound::Flows(first, soonest.min(begun));
+                let in_time = first.since(begun) <= SOUND_AHEAD || soonest.since(begun) < SOONER;
+                (None, in_time.then_some(next))
+            }
+        };
+        held.into_iter().chain(next)
     }
 
     /// The source continues elsewhere: stamps go on from here, and pictures from the next key frame.
     pub(crate) fn restart(&mut self) {
         self.gop.clear();
         self.group_start = None;
-        self.sound = None;
+        self.sound = Sound::None;
         self.broken = true;
     }
 
@@ -395,31 +424,51 @@ mod tests {
         assert_eq!(begun.since(first), Duration::from_millis(980));
     }
 
+    /// The stamps of the packets that viewers get, in milliseconds, of one that comes so long after the beginning.
+    fn play(stream: &mut Stream, after: u64, millis: i64) -> Vec<i64> {
+        let audio = Audio {
+            pts: Ticks(90 * millis),
+            track: AudioTrack::Opus { channels: 2 },
+            data: Bytes::new(),
+        };
+        let now = Time::from_secs(5) + Duration::from_millis(after);
+        let sent = stream.audio(now, &audio).map(|(pts, _)| pts.0 / 90);
+        sent.collect()
+    }
+
     #[test]
     fn old_sound_of_a_burst_is_left_out_and_what_follows_is_in_step() {
         let mut stream = Stream::default();
-        let begun = Time::from_secs(5);
-        let play = |stream: &mut Stream, after: u64, millis: i64| {
-            let audio = Audio {
-                pts: Ticks(90 * millis),
-                track: AudioTrack::Opus { channels: 2 },
-                data: Bytes::new(),
-            };
-            let now = begun + Duration::from_millis(after);
-            stream.audio(now, &audio).is_some()
-        };
         // Three seconds wait for the job, and come at once.
-        let burst = (0..3_000).step_by(20);
-        let given = burst.filter(|millis| play(&mut stream, 0, *millis));
-        assert_eq!(given.count(), 6, "100 ms");
+        for millis in (0..3_000).step_by(20) {
+            assert!(play(&mut stream, 0, millis).is_empty(), "{millis}");
+        }
         // From then on sound comes as it is made, some of it late and some of it sooner than before.
+        let mut sent = Vec::new();
         for packet in 0..100 {
             let late = [0, 7, 30, 2][packet as usize % 4];
             let after = 20 * (packet + 1) + late;
-            let millis = 2_980 + 20 * (packet as i64 + 1);
-            assert!(play(&mut stream, after, millis), "{packet}");
+            sent.extend(play(&mut stream, after, 3_000 + 20 * packet as i64));
         }
+        let wanted: Vec<i64> = (0..=100).map(|packet| 2_980 + 20 * packet).collect();
+        assert_eq!(sent, wanted, "without a hole");
         stream.restart();
-        assert!(play(&mut stream, 9_000, 0), "a break begins anew");
+        assert!(
+            play(&mut stream, 9_000, 0).is_empty(),
+            "a break begins anew"
+        );
+        assert_eq!(play(&mut stream, 9_020, 20).len(), 2);
+    }
+
+    #[test]
+    fn of_sound_that_catches_up_viewers_get_a_little() {
+        let mut stream = Stream::default();
+        play(&mut stream, 0, 0);
+        assert_eq!(play(&mut stream, 20, 20), [0, 20]);
+        // The job was held up for a while before, and is not any more.
+        let burst = (40..2_000).step_by(20);
+        let sent = burst.flat_map(|millis| play(&mut stream, 20, millis));
+        assert_eq!(sent.count(), 5, "100 ms");
+        assert_eq!(play(&mut stream, 40, 2_000), [2_000]);
     }
 }
