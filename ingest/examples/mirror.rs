@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo run --example mirror -- 127.0.0.1:8080     # HTTP and UDP at this address
+//! cargo run --example mirror -- 127.0.0.1:8080 in-step     # viewers wait for sound
 //! ```
 //! Open `http://127.0.0.1:8080/`, or send to `http://127.0.0.1:8080/live/video-to-video/NAME/whip` and watch at
 //! `…/NAME/whep`. It shows how [`Port`] is driven: requests, datagrams and time in, answers, datagrams and events out.
@@ -35,7 +36,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let socket = UdpSocket::bind(listener.local_addr()?)?;
     let calls = listen(listener);
     println!("open http://{at}/");
-    Mirror::new(socket)?.run(&calls)
+    let in_step = std::env::args()
+        .nth(2)
+        .is_some_and(|said| said == "in-step");
+    Mirror::new(socket, in_step)?.run(&calls)
 }
 
 struct Mirror {
@@ -56,11 +60,12 @@ struct Sending {
 }
 
 impl Mirror {
-    fn new(socket: UdpSocket) -> Result<Self, Box<dyn Error>> {
+    fn new(socket: UdpSocket, in_step: bool) -> Result<Self, Box<dyn Error>> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
         let (began, start) = (Instant::now(), Time::ZERO + since);
         let config = Config {
             addresses: vec![socket.local_addr()?],
+            in_step,
             ..Config::default()
         };
         // A real program takes 32 bytes of the system's entropy: session names are secrets.

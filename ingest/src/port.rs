@@ -69,6 +69,9 @@ pub struct Config {
     pub max_viewers: usize,
     /// The waiting times of senders.
     pub patience: Patience,
+    /// Whether viewers may hold pictures back until sound is in step with them. Otherwise they show pictures at once, and
+    /// browsers, which have to buffer sound, play it up to 130 ms later.
+    pub in_step: bool,
 }
 
 impl Default for Config {
@@ -79,6 +82,7 @@ impl Default for Config {
             max_sessions: 1_000,
             max_viewers: 5,
             patience: Patience::default(),
+            in_step: false,
         }
     }
 }
@@ -216,6 +220,7 @@ impl Port {
                 clock,
                 certificate,
                 addresses: config.addresses.clone(),
+                in_step: config.in_step,
             },
             config,
             rng: Rng::new(seed),

@@ -158,6 +158,8 @@ pub(crate) struct Peer {
     fragments: Vec<(Pt, Fragments)>,
     arrival: Arrival,
     hello: Hello,
+    /// Whether a viewer may hold pictures back.
+    in_step: bool,
     connected: bool,
     errors: u32,
     deadline: Option<Time>,
@@ -178,6 +180,7 @@ pub(crate) struct Common {
     pub(crate) clock: Clock,
     pub(crate) certificate: Certificate,
     pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) in_step: bool,
 }
 
 impl Peer {
@@ -287,6 +290,7 @@ impl Peer {
                 Setup::Active => Hello::Waiting,
                 Setup::Passive => Hello::None,
             },
+            in_step: common.in_step,
             connected: false,
             errors: 0,
             deadline: Some(now),
@@ -546,9 +550,9 @@ impl Peer {
             return;
         };
         let writer = match kind {
-            // Chromium holds pictures back for 7 ms otherwise.
-            Kind::Video => writer.playout_delay(MediaTime::ZERO, MediaTime::ZERO),
-            Kind::Audio => writer,
+            // Chromium holds pictures back otherwise: for 7 ms, and once reports say how far apart they are, for its sound.
+            Kind::Video if !self.in_step => writer.playout_delay(MediaTime::ZERO, MediaTime::ZERO),
+            Kind::Video | Kind::Audio => writer,
         };
         if let Err(error) = writer.write(track.payload, wallclock, time, data) {
             self.note(&error);

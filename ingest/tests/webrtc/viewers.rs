@@ -38,16 +38,29 @@ fn a_viewer_gets_every_frame_from_its_first_key_frame_on() {
     let video = got(client, MediaKind::Video);
     assert_eq!(video.len(), frames.0);
     assert!(video[0].is_keyframe() && video.iter().all(|data| data.contiguous));
-    assert_eq!(
-        video[0]
-            .ext_vals
-            .play_delay_max
-            .map(|delay| delay.as_micros()),
-        Some(0)
-    );
+    assert_eq!(longest_hold(&world.clients[viewer]), Some(Duration::ZERO));
     assert!(frames.1 - got(client, MediaKind::Audio).len() < 3);
     let stamps: Vec<_> = video.iter().map(|data| data.time.numer()).collect();
     assert!(stamps.is_sorted());
+}
+
+/// How long a viewer may hold pictures back, if it is told.
+fn longest_hold(client: &Client) -> Option<Duration> {
+    let first = got(client, MediaKind::Video)[0];
+    let most = first.ext_vals.play_delay_max?;
+    Some(Duration::from_micros(most.as_micros()))
+}
+
+#[test]
+fn viewers_may_wait_for_sound_where_that_is_wanted() {
+    let mut world = World::with(|config| config.in_step = true);
+    world.port.open_stream("cam-out");
+    world.loop_to = Some("cam-out".to_owned());
+    let (sender, _) = world.join(Door::Whip, "cam");
+    world.play(sender, &clip());
+    let (viewer, _) = world.join(Door::Whep, "cam-out");
+    world.run(Duration::from_secs(1));
+    assert_eq!(longest_hold(&world.clients[viewer]), None, "as it likes");
 }
 
 /// Viewers keep pictures and sound in step by these reports: one that speaks of other stamps than are sent, as before anything

@@ -145,6 +145,7 @@ pub(super) const ROWS: &[Row] = &[
     live("ingest.heartbeat", Form::Text, ""),
     live("ingest.heartbeat_headers.*", Form::Text, ""),
     live("media.playback", Form::Text, ""),
+    fixed("media.in_step", Form::Flag, "false"),
     live("media.hls", Form::Flag, "false"),
     live("media.mediamtx.user", Form::Text, "admin"),
     live("media.mediamtx.password_file", Form::Text, ""),

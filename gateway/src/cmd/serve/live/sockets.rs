@@ -69,6 +69,7 @@ impl<R: Runtime> Bound<R> {
                     .collect(),
                 ice_servers: ingest.ice_servers.clone(),
                 max_viewers: ingest.max_viewers,
+                in_step: ingest.in_step,
                 ..port::Config::default()
             };
             Webrtc::open(driver, socket, config)

@@ -25,6 +25,8 @@ pub(in crate::cmd::serve) struct Ingest {
     pub(in crate::cmd::serve) extra_hosts: Vec<Host>,
     pub(in crate::cmd::serve) ice_servers: Vec<String>,
     pub(in crate::cmd::serve) max_viewers: usize,
+    /// Whether viewers by WHEP hold pictures back until sound is in step.
+    pub(in crate::cmd::serve) in_step: bool,
     /// Whether outputs are there for players of HLS too.
     pub(in crate::cmd::serve) hls: bool,
 }
@@ -114,6 +116,7 @@ impl Reader<'_> {
             extra_hosts: self.items("ingest.extra_hosts", host),
             ice_servers: self.items("ingest.ice_servers", ice_server),
             max_viewers: count(self.number("ingest.max_viewers", 0..=100_000)).unwrap_or(0),
+            in_step: self.flag("media.in_step"),
             hls: self.flag("media.hls"),
         }
     }
