@@ -41,6 +41,7 @@ mod exchanges;
 mod figures;
 mod jobs;
 mod news;
+mod shutdown;
 mod stream;
 mod told;
 mod types;
@@ -62,6 +63,7 @@ use alloc::vec::Vec;
 use self::asking::{Asking, Verdict};
 use self::figures::Figures;
 use self::news::News;
+use self::shutdown::Shutdown;
 use self::stream::Stream;
 use self::told::Remembered;
 use crate::exchange::{Bounds, Exchange};
@@ -73,7 +75,7 @@ use crate::time::Time;
 use crate::wire::Params;
 use crate::wire::entry::{
     GatewayStatus, JobQuery, OutputName, Refusal, StreamName, TraceKind, basic_credentials,
-    draining_event, error_event, params_event,
+    error_event, params_event,
 };
 
 const KICK: Bounds = Bounds {
@@ -108,15 +110,6 @@ pub struct Entry {
     news: News,
     figures: Figures,
     shutdown: Option<Shutdown>,
-}
-
-/// A shutdown that was begun.
-#[derive(Clone, Copy, Debug)]
-struct Shutdown {
-    /// From then on no new stream is taken in.
-    closes: Time,
-    /// Streams that are left are ended then.
-    ends: Time,
 }
 
 impl Entry {
@@ -516,36 +509,6 @@ impl Entry {
             .and_then(|name| self.names.get(&name).copied());
         let of_id = || self.streams.iter().rev().find(|(_, one)| one.id() == text);
         named.or_else(|| of_id().map(|(id, _)| *id))
-    }
-
-    /// Begins to shut down, which is told of every stream, so that its publisher goes elsewhere in time. No new stream is
-    /// taken in from `closes` on. Those that there are go on, with a sender that comes back, too, until `ends`.
-    pub fn drain(&mut self, now: Time, closes: Time, ends: Time) {
-        self.shutdown = Some(Shutdown { closes, ends });
-        self.advance(now);
-        let all: Vec<_> = self.streams.keys().copied().collect();
-        for id in all {
-            self.tell_shutdown(id);
-        }
-    }
-
-    /// Ends all streams, and takes in no others.
-    pub fn stop_all(&mut self, now: Time) {
-        let (closes, ends) = (self.now.max(now), self.now.max(now));
-        self.shutdown = Some(Shutdown { closes, ends });
-        self.advance(now);
-    }
-
-    fn is_closing(&self) -> bool {
-        self.shutdown.is_some_and(|down| down.closes <= self.now)
-    }
-
-    /// Tells the publisher of a stream that we shut down, if we do.
-    fn tell_shutdown(&mut self, id: StreamId) {
-        if let (Some(down), Some(stream)) = (self.shutdown, self.streams.get(&id)) {
-            let event = draining_event(&stream.context(), self.now, down.ends);
-            self.report("ai_stream_events", event);
-        }
     }
 
     // ---- the end ---------------------------------------------------------------------------------------------
