@@ -3,6 +3,9 @@
 //! The engine is deterministic but for its keys and numbers: those come from the crypto library's source of entropy, and
 //! no driver can have a say in that.
 
+mod setup;
+mod shared;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,17 +14,18 @@ use std::time::{Duration, Instant};
 use livepeer_core::Time;
 use livepeer_media::frame::Ticks;
 use str0m::change::SdpOffer;
-use str0m::config::DtlsCert;
 use str0m::error::RtcError;
-use str0m::format::{Codec, CodecConfig, FormatParams};
 use str0m::media::{Frequency, KeyframeRequestKind, MediaData, MediaTime, Mid, Pt};
 use str0m::net::{Protocol, Receive};
-use str0m::rtp::{Extension, ExtensionMap, RawPacket, Ssrc};
+use str0m::rtp::{RawPacket, Ssrc};
 use str0m::{Candidate, IceCreds, Input, Output, Rtc};
 
+use self::setup::{check, codecs, extensions, fragments};
+pub use self::shared::{Certificate, Clock};
+pub(crate) use self::shared::{Common, Credentials};
 use crate::arrival::Arrival;
 use crate::fragments::Fragments;
-use crate::sdp::{Answer, Kind, Offer, Role, Sender, Setup, Taken};
+use crate::sdp::{Answer, Kind, Offer, Role, Sender, Setup};
 
 /// How long after our first ClientHello we repeat it. ffmpeg 9 always loses the first one, and the engine's own
 /// repetition comes after a second. Repeating any later record stops ffmpeg's media for half a minute.
@@ -39,47 +43,6 @@ const KEPT_PACKETS: (usize, Duration) = (1_000, Duration::from_secs(1));
 const MAX_REPEATED: f32 = 0.15;
 /// At most this many errors of the engine in a row end a session that is connected.
 const MAX_ERRORS: u32 = 32;
-
-/// The certificate that all sessions of a process show. Peers know it by its hash in the answer.
-#[derive(Clone, Debug)]
-pub struct Certificate(DtlsCert);
-
-impl Certificate {
-    /// Makes one, with a key on P-256. This takes milliseconds: once a process, not once a session.
-    ///
-    /// # Panics
-    /// If the crypto library cannot make a key, as on a machine without entropy.
-    #[must_use]
-    pub fn generate() -> Self {
-        let provider = str0m::crypto::from_feature_flags();
-        let made = provider.dtls_provider.generate_certificate();
-        Self(made.expect("the crypto library makes certificates"))
-    }
-}
-
-/// The engine's clock: an instant, and the time that it was. Only differences count, so any instant will do.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    instant: Instant,
-    time: Time,
-}
-
-impl Clock {
-    /// A clock on which it is `time` at `instant`.
-    #[must_use]
-    pub const fn new(instant: Instant, time: Time) -> Self {
-        Self { instant, time }
-    }
-
-    pub(crate) fn instant(&self, time: Time) -> Instant {
-        self.instant + time.since(self.time)
-    }
-
-    pub(crate) fn time(&self, instant: Instant) -> Time {
-        // The engine's "never" lies a century ahead; a timer there is as good as none.
-        self.time + instant.saturating_duration_since(self.instant)
-    }
-}
 
 /// A datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,22 +128,6 @@ pub(crate) struct Peer {
     deadline: Option<Time>,
     /// Outputs of the engine that had to be taken before they were asked for.
     early: VecDeque<Out>,
-}
-
-/// Our names in ICE.
-#[derive(Clone, Debug)]
-pub(crate) struct Credentials {
-    pub(crate) ufrag: String,
-    pub(crate) password: String,
-}
-
-/// Everything that the sessions of a port share.
-#[derive(Clone, Debug)]
-pub(crate) struct Common {
-    pub(crate) clock: Clock,
-    pub(crate) certificate: Certificate,
-    pub(crate) addresses: Vec<SocketAddr>,
-    pub(crate) in_step: bool,
 }
 
 impl Peer {
@@ -603,73 +550,6 @@ pub(crate) fn report(media: &MediaData) -> Option<(Ticks, i64)> {
 /// A stamp of video or of Opus as ticks.
 pub(crate) fn ticks(time: MediaTime) -> Ticks {
     Ticks(time.rebase(Frequency::NINETY_KHZ).numer() as i64) // the engine counts from 2^32 wraps of 32 bits
-}
-
-/// The engine has to have taken all that our answer says.
-fn check(rtc: &Rtc, mid: Mid, taken: &Taken) -> Result<(), Unmade> {
-    let media = rtc.media(mid).filter(|media| !media.disabled());
-    let media = media.ok_or_else(|| Unmade(format!("no section {mid}")))?;
-    let known = |number: u8| media.remote_pts().iter().any(|pt| **pt == number);
-    match taken.formats.iter().find(|format| !known(format.number)) {
-        Some(format) => Err(Unmade(format!("no payload type {}", format.number))),
-        None => Ok(()),
-    }
-}
-
-fn codecs(offer: &Offer) -> CodecConfig {
-    let mut config = CodecConfig::empty();
-    for section in &offer.sections {
-        for format in section.taken.iter().flat_map(|taken| &taken.formats) {
-            let number = Pt::new_with_value(format.number);
-            match format.h264 {
-                Some((mode, id)) => {
-                    let repair = format.repair.map(Pt::new_with_value);
-                    config.add_h264(number, repair, mode == 1, id);
-                }
-                None => config.add_config(
-                    number,
-                    None,
-                    Codec::Opus,
-                    Frequency::FORTY_EIGHT_KHZ,
-                    Some(2),
-                    FormatParams::parse_line(&format.parameters),
-                ),
-            }
-        }
-    }
-    config
-}
-
-fn fragments(offer: &Offer) -> Vec<(Pt, Fragments)> {
-    let video = match offer.role() {
-        Role::Whip { .. } => offer.section(Kind::Video),
-        Role::Whep => None,
-    };
-    let formats = video.into_iter().flat_map(|(_, taken)| &taken.formats);
-    formats
-        .map(|format| (Pt::new_with_value(format.number), Fragments::default()))
-        .collect()
-}
-
-fn extensions(offer: &Offer) -> ExtensionMap {
-    let mut map = ExtensionMap::empty();
-    for section in &offer.sections {
-        for (id, name) in section.taken.iter().flat_map(|taken| &taken.extensions) {
-            let known = [
-                Extension::RtpMid,
-                Extension::TransportSequenceNumber,
-                Extension::AudioLevel,
-                Extension::PlayoutDelay,
-            ];
-            if let Some(extension) = known
-                .into_iter()
-                .find(|extension| extension.as_uri() == *name)
-            {
-                map.set(*id, extension);
-            }
-        }
-    }
-    map
 }
 
 /// A DTLS record that begins with the handshake message of type 1.
