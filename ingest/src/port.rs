@@ -12,13 +12,13 @@
 mod doors;
 mod rates;
 mod stun;
+mod types;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use livepeer_core::http::Response;
 use livepeer_core::machine::{self, Input};
 use livepeer_core::rng::Rng;
 use livepeer_core::wire::entry::IngestMetrics;
@@ -29,9 +29,10 @@ use self::rates::Rates;
 use crate::sdp::Offer;
 use crate::webrtc::{Common, Credentials, Peer};
 use crate::whep::{Stream, Viewer};
-use crate::whip::{Patience, Said, Whip};
+use crate::whip::{Said, Whip};
 
 pub use self::doors::{Call, Denied, Door, MAX_FRAGMENT};
+pub use self::types::{Config, Event, Figures, Output};
 pub use crate::session::{End, SessionId};
 pub use crate::webrtc::{Certificate, Clock, Datagram};
 pub use crate::whip::Frame;
@@ -54,96 +55,6 @@ pub const MAX_GUESSES_A_SECOND: u32 = 10;
 pub const REMEMBERED: Duration = Duration::from_secs(30);
 /// At most this many sessions are remembered after their end.
 pub const MAX_REMEMBERED: usize = 4_096;
-
-/// The settings of a port.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The addresses at which peers reach the port, the best first: each that it is bound to, and each public one that
-    /// leads there.
-    pub addresses: Vec<SocketAddr>,
-    /// Servers for `Link` headers, each as `stun:host:port`. Peers need none to reach us.
-    pub ice_servers: Vec<String>,
-    /// At most this many sessions, senders and viewers together.
-    pub max_sessions: usize,
-    /// At most this many viewers of a stream.
-    pub max_viewers: usize,
-    /// The waiting times of senders.
-    pub patience: Patience,
-    /// Whether viewers may hold pictures back until sound is in step with them. Otherwise they show pictures at once, and
-    /// browsers, which have to buffer sound, play it up to 130 ms later.
-    pub in_step: bool,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            addresses: Vec::new(),
-            ice_servers: Vec::new(),
-            max_sessions: 1_000,
-            max_viewers: 5,
-            patience: Patience::default(),
-            in_step: false,
-        }
-    }
-}
-
-/// An output of a port.
-#[derive(Debug)]
-pub enum Output {
-    /// Answer this request.
-    Reply(EffectId, Response),
-    /// Send this datagram.
-    Send(Datagram),
-    /// Know this.
-    Event(Event),
-    /// Drained. Call [`Port::tick`] at that time, if nothing else comes before it.
-    Idle(Option<Time>),
-}
-
-/// The news of a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Event {
-    /// Somebody wants to send under a name. Answer with [`Port::admit`] within [`ADMISSION`](crate::whip::ADMISSION).
-    Asked {
-        /// The session.
-        session: SessionId,
-        /// The name of the stream.
-        stream: String,
-        /// The bearer token, if there is one.
-        bearer: Option<String>,
-        /// The query of the request.
-        query: String,
-        /// The address that the request came from, if that is known.
-        peer: Option<IpAddr>,
-    },
-    /// DTLS with a sender is done: a job may be started.
-    Connected(SessionId),
-    /// A sender's stream begins; whether it offered sound. Sound that was not offered never comes, and sound that was may
-    /// not. Pictures come as they are: the first ones may refer to what was sent before.
-    Opened(SessionId, bool),
-    /// A frame of a sender, which has just arrived.
-    Frame(SessionId, Frame),
-    /// No picture came for a second and a half.
-    Stalled(SessionId),
-    /// Pictures come again.
-    Resumed(SessionId),
-    /// A sender that was admitted is gone.
-    Ended(SessionId, End),
-    /// A viewer was answered.
-    Watching(SessionId, String),
-    /// A viewer is gone.
-    Left(SessionId, End),
-}
-
-/// Counters of a port.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
-    /// Datagrams of nobody's: of an unknown source, or with a checksum that is wrong.
-    pub dropped: u64,
-    /// STUN messages that were not checked, since their host sends too many.
-    pub unchecked: u64,
-}
 
 /// The port. See the [module](self).
 #[derive(Debug)]
