@@ -1,5 +1,7 @@
 //! All publishers of a listener: who may come, who has which stream, and what becomes of a stream whose publisher left.
 
+mod ends;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,13 +11,14 @@ use livepeer_core::{Machine, Time, machine};
 use livepeer_media::flv::{self, Refused};
 use livepeer_media::frame::Tracks;
 
+use self::ends::End;
 use super::connection::{
-    AUTHORIZING, BEFORE_PUBLISH, Connection, Frame, Gate, LAST_WORDS, MAX_BEFORE_ANSWER,
-    MAX_BEFORE_PUBLISH, Overdue, Phase, Publishing,
+    AUTHORIZING, BEFORE_PUBLISH, Connection, Frame, Gate, MAX_BEFORE_ANSWER, MAX_BEFORE_PUBLISH,
+    Overdue, Phase, Publishing,
 };
 use super::dialogue::Heard;
 use super::refusals::Refusals;
-use super::types::{Config, ConnectionId, Ending, Event, HOLD, Input, Output, StreamId, Why};
+use super::types::{Config, ConnectionId, Ending, Event, Input, Output, StreamId, Why};
 
 /// Connections at a time, at most.
 pub const MAX_CONNECTIONS: usize = 100;
@@ -509,82 +512,6 @@ impl Server {
             }
         }
     }
-
-    /// Closes a connection with a word for its peer, who is given a moment to read it.
-    fn close(
-        &mut self,
-        id: ConnectionId,
-        connection: Connection,
-        code: &str,
-        text: &str,
-        why: Why,
-    ) {
-        self.left(id, &connection);
-        self.close_silently(id, connection, code, text, why);
-    }
-
-    /// Closes a connection with a word for its peer, but none for its stream.
-    fn close_silently(
-        &mut self,
-        id: ConnectionId,
-        mut connection: Connection,
-        code: &str,
-        text: &str,
-        why: Why,
-    ) {
-        let mut out = Vec::new();
-        // A refusal that cannot be written is as good as none: the connection is closed anyway.
-        let written = connection.dialogue.refuse(code, text, &mut out).is_ok();
-        if written && !matches!(connection.phase, Phase::Closing) {
-            self.write(id, out);
-        }
-        self.finish(id, connection, why);
-    }
-
-    /// Closes a connection once its peer has read the last words.
-    fn finish(&mut self, id: ConnectionId, mut connection: Connection, why: Why) {
-        connection.phase = Phase::Closing;
-        connection.deadline = Some(self.now + LAST_WORDS);
-        self.connections.insert(id, connection);
-        self.tell(Event::Closed(id, why));
-    }
-
-    /// Closes a connection at once.
-    fn drop_bad(&mut self, id: ConnectionId, connection: Connection, why: Why) {
-        self.left(id, &connection);
-        self.out.push_back(Output::Close(id));
-        self.tell(Event::Closed(id, why));
-    }
-
-    /// The stream's publisher is gone: a stream that had begun waits for it, another one is forgotten.
-    fn left(&mut self, id: ConnectionId, connection: &Connection) {
-        let Phase::Publishing(publishing) = &connection.phase else {
-            return;
-        };
-        let name = &publishing.publication.name;
-        let Some(stream) = self.streams.get_mut(name) else {
-            return;
-        };
-        if stream.publisher != Some(id) {
-            return;
-        }
-        if stream.tracks.is_some() {
-            (stream.publisher, stream.hold) = (None, Some(self.now + HOLD));
-            let stalled = Event::Stalled(stream.id);
-            self.tell(stalled);
-        } else {
-            self.streams.remove(name);
-        }
-    }
-
-    fn end_stream(&mut self, connection: &Connection, ending: Ending) {
-        if let Phase::Publishing(publishing) = &connection.phase
-            && let Some(stream) = self.streams.remove(&publishing.publication.name)
-            && stream.tracks.is_some()
-        {
-            self.tell(Event::Ended(stream.id, ending));
-        }
-    }
 }
 
 impl Machine for Server {
@@ -600,14 +527,4 @@ impl Machine for Server {
             output => machine::Output::Event(output),
         }
     }
-}
-
-/// How a connection ends.
-enum End {
-    /// At once.
-    Silently(Why),
-    /// With this code.
-    Refused(&'static str, Why),
-    /// With a refusal that is written.
-    Answered(Why),
 }
