@@ -343,6 +343,18 @@ fn streams_go_on_while_the_gateway_shuts_down_and_new_ones_are_refused() {
         assert!(Instant::now() < until, "new streams are taken");
         thread::sleep(Duration::from_millis(50));
     }
+    let told = entry.logged("instance.draining");
+    assert!(
+        told.contains("ai_stream_events") && told.contains("key"),
+        "{told}"
+    );
+    let refused = entry.ask("POST", "cam1/whip", &[SDP], SENDER);
+    assert_eq!(
+        (refused.status, refused.field("retry-after")),
+        (503, Some("5")),
+        "{}",
+        refused.text()
+    );
     let updated = entry.ask("POST", "key/update", &[], "{\"a\":1}");
     assert_eq!(updated.status, 200, "{}", updated.text());
     entry.status("key", is_online);

@@ -310,9 +310,9 @@ async fn end<R: Runtime>(
     live: &Live<R>,
     drain: Drain,
 ) {
-    front.with(Front::drain);
     // Balancers and senders that know of nothing yet are served so long.
     let taken = driver.now() + wiring.config().settings.front.drain_grace;
+    front.with(Front::drain);
     live.drain(taken, taken + drain.live);
     let working = future::or(wiring.drained(), sleep_until(driver, taken + drain.work));
     let showing = async {
