@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use livepeer_core::Advice;
-use livepeer_core::http::Response;
+use livepeer_core::http::{Response, SWITCHING};
 use livepeer_core::job::{app, byoc};
 use livepeer_core::money::Price;
 use livepeer_core::wire::app::{Session, listing_json};
@@ -14,7 +14,7 @@ use livepeer_core::wire::runner::{Mode, Runner};
 
 use super::api::{CONTAINER, Place};
 use super::*;
-use crate::api::{AppCall, ByocEvent, Error, Gateway};
+use crate::api::{AppAnswer, AppCall, ByocEvent, Error, Gateway};
 use crate::lock;
 
 /// An orchestrator off-chain: a container that answers, streams or never does, and two runners.
@@ -314,4 +314,65 @@ pub async fn hired_work_is_paid_through_a_signer<R: Runtime>(runtime: R) {
         panic!("{error:?}");
     };
     assert!(matches!(*failed, app::Failed::NoRunner { .. }), "{failed}");
+}
+
+/// A message of a client over WebSocket, under a mask of zeros, and as the app says it back.
+fn message(kind: u8, text: &[u8]) -> (Bytes, Vec<u8>) {
+    let length = u16::try_from(text.len()).expect("short").to_be_bytes();
+    let head = [0x80 | kind, 126, length[0], length[1]];
+    let sent = [&[head[0], 0x80 | head[1]], &head[2..], &[0; 4], text].concat();
+    (sent.into(), [&head[..], text].concat())
+}
+
+/// Reads as many bytes as are wanted.
+async fn hear<R: Runtime>(answer: &mut AppAnswer<R>, wanted: &[u8]) {
+    let mut heard = Vec::new();
+    while heard.len() < wanted.len() {
+        let data = answer.next().await.expect("the app goes on");
+        heard.extend_from_slice(&data.expect("the link holds"));
+    }
+    assert!(heard == wanted, "{heard:?}");
+}
+
+/// Apps are reached over WebSocket, by a call and in a session: messages are said back, and the end of the session is
+/// that of its sockets.
+pub async fn apps_are_reached_beyond_http<R: Runtime>(runtime: R) {
+    let place = Place::new(&runtime).await;
+    let gateway = place.gateway();
+    let app = |name: &str| {
+        let app = gateway.app(name).orchestrator(&place.service);
+        app.signer(&place.signer)
+    };
+    let socket = || {
+        let call = AppCall::new(Method::Get, "ws").with_upgrade("websocket");
+        call.with_header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+    };
+    let plain = app("test/once").call(AppCall::new(Method::Get, "x")).await;
+    assert!(!plain.expect("it answers").has_left_http());
+    let mut once = app("test/once").call(socket()).await.expect("it answers");
+    assert!(once.has_left_http() && once.status() == SWITCHING);
+    assert!(once.headers().get("sec-websocket-accept").is_some());
+    let speaker = once.speaker();
+    let large = vec![b'x'; 60_000];
+    for text in [&b"words"[..], &large, &large] {
+        let (sent, back) = message(1, text);
+        speaker.say(sent).await.expect("the app takes it");
+        hear(&mut once, &back).await;
+    }
+    // The app ends as it is told to.
+    let (sent, back) = message(2, b"the last");
+    speaker.say(sent).await.expect("the app takes it");
+    speaker.end();
+    hear(&mut once, &back).await;
+    assert!(once.next().await.is_none());
+    assert!(once.spent().payments >= 1);
+    assert!(speaker.say(Bytes::new()).await.is_err(), "it is over");
+
+    let session = app("test/held").reserve().await.expect("there is room");
+    let mut held = session.call(socket()).await.expect("it answers");
+    let (sent, back) = message(1, b"words");
+    held.speaker().say(sent).await.expect("the app takes it");
+    hear(&mut held, &back).await;
+    session.stop().await;
+    assert!(held.next().await.is_none(), "nobody pays for it any more");
 }
