@@ -338,8 +338,9 @@ fn what_we_cannot_do_for_a_caller_is_told_as_ours() {
     let form = "source_id=a1&source_type=rtmpConn&query=pipeline%3Dnoop";
     let started = entry.ask("POST", "cam1/start", &[URLENCODED], form);
     assert_eq!(started.status, 200);
+    let devnet = entry.devnet.as_ref().expect("a network of its own");
     // An orchestrator that takes no parameters any more: whoever waits is told when the stream is over.
-    signal(entry.devnet.server.running.0.id(), "STOP");
+    signal(devnet.server.running.0.id(), "STOP");
     thread::scope(|scope| {
         let door = &entry.serve.door;
         let path = format!("{LIVE}/cam1/update");
@@ -350,7 +351,7 @@ fn what_we_cannot_do_for_a_caller_is_told_as_ours() {
         let text = "the stream was over before the orchestrator had the parameters\n";
         assert_eq!((update.status, update.text()), (500, text));
     });
-    signal(entry.devnet.server.running.0.id(), "CONT");
+    signal(devnet.server.running.0.id(), "CONT");
     // A place that is there and never answers: of so many test streams at a time none ends.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let at = silent.local_addr().expect("it is bound");
