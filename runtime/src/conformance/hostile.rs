@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fs;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use livepeer_core::trickle::server::{self, Refused};
@@ -26,8 +27,16 @@ const UNDISTURBED: Duration = Duration::from_secs(3);
 
 type Channels<R> = Handle<server::Server, R>;
 
+/// Lets one of these tests run at a time in a process: the files that it may open are shared.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Nonsense gets a clear status, requests that never end cost little, and a channel goes on as if nothing were.
+#[expect(
+    clippy::await_holding_lock,
+    reason = "each test has a thread of its own, which may wait"
+)]
 pub async fn hostile_sockets_disturb_no_channel<R: Runtime>(runtime: R) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let config = server::Config::default();
     let channels = Driver::new(runtime.clone()).drive(server::Server::new(runtime.now(), config));
     channels
