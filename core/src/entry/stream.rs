@@ -146,15 +146,14 @@ pub fn without_addresses(failure: &Failure) -> String {
         Party::Signer(url) => ("the signer", Some(url)),
         Party::Discovery(url) => ("the discovery endpoint", Some(url)),
         Party::Chain(url) => ("the chain endpoint", Some(url)),
-        other => return alloc::format!("{other}: {cause}"),
+        Party::Signers => ("the signers", None),
+        Party::KeyHolder => ("the key holder", None),
+        Party::Store => ("our own store", None),
+        Party::Sink => ("our own output", None),
     };
-    let words = cause.split(' ').map(|word| {
-        let names = |url: &Url| word.contains("://") || word.contains(url.host());
-        match hidden {
-            Some(url) if names(url) => "…",
-            _ => word,
-        }
-    });
+    let is_address =
+        |word: &str| word.contains("://") || hidden.is_some_and(|url| word.contains(url.host()));
+    let words = { cause.split(' ') }.map(|word| if is_address(word) { "…" } else { word });
     let words: Vec<&str> = words.collect();
     alloc::format!("{who}: {}", words.join(" "))
 }

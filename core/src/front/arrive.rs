@@ -71,6 +71,11 @@ impl Front {
             ..turned_away
         };
         let shape = target.shape;
+        if target.route.makes_work()
+            && let Some(origin) = greeting.stranger()
+        {
+            return self.turn_away_with(turned_away, shape, &Refused::origin(origin));
+        }
         if let Err((state, refused)) = self.admit(exchange, id, request, target, greeting.clone()) {
             let turned_away = Away {
                 state,

@@ -33,6 +33,8 @@ pub(super) struct Greeting {
     /// The web page that calls, if it may.
     origin: Option<String>,
     any_origin: bool,
+    /// The web page that calls and may not.
+    stranger: Option<String>,
     bodiless: bool,
 }
 
@@ -46,13 +48,15 @@ impl Greeting {
         };
         let client = request.headers.get("x-client-request-id").filter(named);
         let origin = request.headers.get("origin");
+        let named = origin.filter(|origin| config.cors.has(origin));
+        let is_ours = |origin: &str| place(origin) == place(&public_base(request, config));
+        let stranger = origin.filter(|origin| named.is_none() && !is_ours(origin));
         Self {
             id,
             client: client.map(String::from),
-            origin: origin
-                .filter(|origin| config.cors.has(origin))
-                .map(String::from),
+            origin: named.map(String::from),
             any_origin: config.cors == Origins::Any,
+            stranger: stranger.map(printable),
             bodiless: request.method == Method::Head,
         }
     }
@@ -60,6 +64,12 @@ impl Greeting {
     /// Whether a web page calls that may.
     pub(super) const fn is_from_page(&self) -> bool {
         self.origin.is_some()
+    }
+
+    /// The web page that calls though neither the operator nor the gateway itself has let it in. A browser sends some
+    /// requests for any page, and opens WebSockets, without asking first.
+    pub(super) fn stranger(&self) -> Option<&str> {
+        self.stranger.as_deref()
     }
 
     /// Whether the answer has no body, as to HEAD.
@@ -223,6 +233,13 @@ pub(super) fn caller(request: &Request, config: &Config) -> Option<IpAddr> {
     let all: Vec<&str> = fields.flat_map(|(_, value)| value.split(',')).collect();
     let mut told = all.into_iter().rev().map(|one| one.trim().parse().ok());
     told.find(|at| !at.is_some_and(is_proxy)).unwrap_or(None)
+}
+
+/// Host and port of an origin, the port only if it is none of the usual. Proxies that end TLS change the scheme.
+fn place(origin: &str) -> &str {
+    let place = origin.split_once("://").map_or(origin, |(_, place)| place);
+    let usual = place.strip_suffix(":80").or(place.strip_suffix(":443"));
+    usual.unwrap_or(place)
 }
 
 /// Where callers reach the gateway: scheme, host and port, for addresses in answers.

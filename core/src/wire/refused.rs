@@ -48,6 +48,7 @@ pub enum Code {
     NoMatchingOrchestrator,
     NoOrchestrator,
     OrchestratorRefused,
+    OriginNotAllowed,
     OutcomeUnknown,
     Overloaded,
     RequestTimeout,
@@ -100,6 +101,7 @@ impl Code {
             Self::NoMatchingOrchestrator => "no_matching_orchestrator",
             Self::NoOrchestrator => "no_orchestrator",
             Self::OrchestratorRefused => "orchestrator_refused",
+            Self::OriginNotAllowed => "origin_not_allowed",
             Self::OutcomeUnknown => "outcome_unknown",
             Self::Overloaded => "overloaded",
             Self::RequestTimeout => "request_timeout",
@@ -126,6 +128,7 @@ impl Code {
     pub const fn status(self) -> u16 {
         match self {
             Self::InsufficientQuota => 402,
+            Self::OriginNotAllowed => 403,
             Self::UnknownUrl | Self::ModelNotFound | Self::NoMatchingOrchestrator => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
@@ -249,6 +252,14 @@ impl Refused {
     pub(super) fn telling(mut self, key: &str, value: Value) -> Self {
         self.metadata.insert(key.into(), value);
         self
+    }
+
+    /// Refuses to work for a web page that the operator did not name.
+    #[must_use]
+    pub fn origin(origin: &str) -> Self {
+        let text =
+            "may not ask this gateway for work; its operator can name the page in serve.cors.";
+        Self::new(Code::OriginNotAllowed, format!("The page {origin} {text}"))
     }
 
     /// Refuses a path that leads nowhere.

@@ -262,9 +262,6 @@ fn method(text: &str) -> Result<Method, String> {
 impl ByocArgs {
     pub(super) fn validate(&self) -> Result<(), Failed> {
         let ByocCommand::Run(run) = &self.command;
-        if run.within.is_zero() {
-            return Err(Failed::usage("--within must be longer than 0s", "byoc run"));
-        }
         run.hire.validate(run.output.as_ref(), "byoc run")
     }
 

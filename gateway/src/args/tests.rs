@@ -270,7 +270,7 @@ fn what_cannot_be_meant_is_one_line_with_cause_and_remedy() {
         (&format!("{LIVE} --max-price -1"), "unexpected argument"),
         (&format!("{LIVE} --max-price 1/0"), "amount of wei"),
         (&format!("{LIVE} --duration 10x"), "not a time"),
-        (&format!("{LIVE} --duration 0"), "not a time"),
+        (&format!("{LIVE} --duration 0"), "longer than 0s"),
         (&format!("{LIVE} --signer-header nocolon"), "no colon"),
         (&format!("{LIVE} --signer-header Host:x"), "for HTTP itself"),
         (

@@ -267,7 +267,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
         rest = tail;
     }
     match total {
-        Duration::ZERO => Err(WRONG),
+        Duration::ZERO if text.is_empty() => Err(WRONG),
+        Duration::ZERO => Err("it must be longer than 0s"),
         total if total > MAX_DURATION => Err("it is longer than a year"),
         total => Ok(total),
     }

@@ -505,6 +505,7 @@ impl Driven for Player {
                     Notice::NoBeat(_) => "no beat",
                     Notice::NoKick(_) => "no kick",
                     Notice::EventsLost(_) => "lost",
+                    Notice::Place(_) => "place",
                     other => panic!("{other:?}"),
                 };
                 self.note(notice);

@@ -407,6 +407,49 @@ fn web_pages_may_call_if_the_operator_lets_them() {
 }
 
 #[test]
+fn no_work_is_done_for_pages_that_nobody_let_in() {
+    let from = |path: &str, origin: &str| {
+        let mut head = request(Method::Post, path);
+        head.headers.push("origin", origin);
+        head
+    };
+    let mut door = Door::with(Config {
+        live: LiveRoutes::All,
+        containers: true,
+        apps: vec!["echo".into()],
+        ..Config::default()
+    });
+    let own = request(Method::Post, "/llm").url.origin();
+    for path in [
+        "/v1/chat/completions",
+        "/text-to-image",
+        "/process/request/echo",
+        "/apps/echo",
+        "/live/video-to-video/cam1/start",
+    ] {
+        for page in ["https://evil.example", "null"] {
+            let refused = door.send(from(path, page), "");
+            let seen = &door.seen[&refused];
+            assert_eq!(seen.status, 403, "{path} for {page}");
+            assert!(seen.text().contains("serve.cors"), "{path}");
+        }
+        let page = door.send(from(path, &own), "");
+        let seen = door.seen.get(&page);
+        assert!(seen.is_none_or(|seen| seen.status != 403), "{path}");
+    }
+    // Nothing is done, and no page may read it.
+    let looks = door.send(from("/health", "https://evil.example"), "");
+    assert_ne!(door.seen[&looks].status, 403);
+    // Behind a proxy the gateway has the address that its operator gives.
+    let mut door = Door::with(Config {
+        public_url: Some("https://gateway.example/".into()),
+        ..Config::default()
+    });
+    let page = door.send(from("/llm", "https://gateway.example"), "");
+    assert_ne!(door.seen[&page].status, 403);
+}
+
+#[test]
 fn heads_that_make_no_sense_are_answered_before_the_body() {
     let mut door = Door::new();
     let with =

@@ -130,6 +130,12 @@ fn a_failure_is_told_without_the_address_of_whoever_failed() {
         text,
         "the orchestrator: cannot connect: tcp connect to … … refused"
     );
+    let each = "signer http://10.0.0.7:8936: cannot connect; signer http://b.example/: it asks";
+    let all = Failure::new(Party::Signers, Cause::Link(Fault::Connect(each.into())));
+    assert_eq!(
+        without_addresses(&all),
+        "the signers: cannot connect: signer … cannot connect; signer … it asks"
+    );
     desk.tell(|entry, now| entry.job_over(now, stream, JobEnd::Failed(&text)));
     let told = desk.status("cam1");
     let message = &told["gateway_status"]["error"]["error_message"];
