@@ -348,6 +348,8 @@ impl Player {
         }
         if bits[2] & 16 != 0 {
             request.headers.push("prefer", "respond-async");
+        }
+        if bits[2] & 112 == 112 {
             request.headers.push("origin", "https://app.example");
         }
         if bits[0] % 32 == 2 {

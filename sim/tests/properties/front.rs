@@ -21,8 +21,8 @@ proptest! {
 fn the_fronts_steps_reach_every_event_and_every_status() {
     reach(
         "FRONT",
-        // A slow client catches up.
-        &[237],
+        // A client leaves HTTP with its app, and a slow one catches up.
+        &[903],
         80,
         500,
         front::run,
@@ -35,6 +35,8 @@ fn the_fronts_steps_reach_every_event_and_every_status() {
             "Gone",
             "Full",
             "Room",
+            "Said",
+            "SaidAll",
             "answered",
             "refused",
             "broken",
@@ -44,6 +46,7 @@ fn the_fronts_steps_reach_every_event_and_every_status() {
             "202",
             "204",
             "400",
+            "403",
             "404",
             "405",
             "408",
