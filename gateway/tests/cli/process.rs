@@ -71,3 +71,12 @@ pub(crate) fn signal(id: u32, name: &str) {
         .expect("every system has kill");
     assert!(sent.success());
 }
+
+/// Stops a process in its tracks: the signal is on its way until one of its threads has taken it. Only Linux says when.
+pub(crate) fn freeze(id: u32) {
+    signal(id, "STOP");
+    let state = || std::fs::read_to_string(format!("/proc/{id}/stat"));
+    while state().is_ok_and(|state| !state.contains(") T ")) {
+        thread::sleep(Duration::from_millis(1));
+    }
+}

@@ -6,7 +6,7 @@ use std::thread;
 
 use crate::http::{Request, Whole, fetch, listen};
 use crate::ingest::{Entry, LIVE, SDP, SENDER, URLENCODED, VIEWER};
-use crate::process::signal;
+use crate::process::{freeze, signal};
 
 /// A request, and its answer: method, path below the routes about live streams, type of the body, body, status, text.
 type Row = (
@@ -340,12 +340,12 @@ fn what_we_cannot_do_for_a_caller_is_told_as_ours() {
     assert_eq!(started.status, 200);
     let devnet = entry.devnet.as_ref().expect("a network of its own");
     // An orchestrator that takes no parameters any more: whoever waits is told when the stream is over.
-    signal(devnet.server.running.0.id(), "STOP");
+    freeze(devnet.server.running.0.id());
     thread::scope(|scope| {
         let door = &entry.serve.door;
         let path = format!("{LIVE}/cam1/update");
         let update = scope.spawn(move || fetch(door, "POST", &path, &[], b"{\"a\":1}"));
-        entry.logged("params_update");
+        entry.logged(r#"\"params_update\""#);
         assert_eq!(entry.ask("POST", "cam1/stop", &[], "").status, 200);
         let update = update.join().expect("an answer");
         let text = "the stream was over before the orchestrator had the parameters\n";
