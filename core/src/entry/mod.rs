@@ -562,13 +562,20 @@ impl Entry {
 
     /// Has a media server end the connection that it announced.
     fn kick_at_source(&mut self, way: &Way) {
-        let url = types::source(way).and_then(|source| source.kick_url());
-        let Some(url) = url.filter(|_| self.kicks.len() < MAX_KICKS) else {
+        let server = self.config.media_server.as_ref();
+        let api = server.and_then(|server| server.api.as_ref());
+        let Some(source) = types::source(way).filter(|_| self.kicks.len() < MAX_KICKS) else {
+            return;
+        };
+        let Some(url) = source.kick_url(api) else {
             return;
         };
         let mut request = Request::new(Method::Post, url);
-        if let Some(server) = &self.config.media_server {
-            let credentials = basic_credentials(&server.user, &server.password);
+        let is_known = api.is_some() || source.host.to_canonical().is_loopback();
+        if let Some(server) = server.filter(|_| is_known)
+            && let Some(password) = &server.password
+        {
+            let credentials = basic_credentials(&server.user, password);
             request = request.header("authorization", credentials);
         }
         let kick = Exchange::start(&mut self.out, self.now, request, KICK);

@@ -306,15 +306,18 @@ pub struct Hook {
 /// The API of media servers, and what they want to see.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MediaServer {
+    /// Where the API is. Without it, each media server's is asked at the usual port of the host that announced the stream.
+    pub api: Option<Url>,
     /// The user.
     pub user: String,
-    /// The password.
-    pub password: String,
+    /// The password. Only the API that is named here and those on this machine see it: anybody may announce a stream.
+    pub password: Option<String>,
 }
 
 impl fmt::Debug for MediaServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MediaServer")
+            .field("api", &self.api)
             .field("user", &self.user)
             .finish_non_exhaustive()
     }

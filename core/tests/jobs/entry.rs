@@ -78,7 +78,7 @@ fn start_at(case: &Value, path: &str) {
         assert!(AuthAnswer::read(status, content.as_bytes()).is_err());
         is_reply(&Refusal::FORBIDDEN, reply);
     }
-    let kick = start.source.kick_url().unwrap().to_string();
+    let kick = start.source.kick_url(None).unwrap().to_string();
     assert_eq!(upstream.next().unwrap()["url"], kick);
     assert!(upstream.next().is_none());
 }

@@ -132,8 +132,10 @@ impl Player {
                 BTreeMap::new()
             },
             media_server: (flavour & 64 != 0).then(|| MediaServer {
+                api: (flavour & 1 != 0)
+                    .then(|| Url::parse("http://media.example:9997").expect("a URL")),
                 user: "admin".into(),
-                password: "pw".into(),
+                password: Some("pw".into()),
             }),
             ..Config::default()
         };

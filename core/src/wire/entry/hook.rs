@@ -88,25 +88,28 @@ pub struct MediaSource {
 }
 
 impl MediaSource {
-    /// Where a `POST` ends the connection; `None` if it cannot be ended.
+    /// Where a `POST` ends the connection; `None` if it cannot be ended. Without `api`, the API is at the usual port of the
+    /// media server's host.
     #[must_use]
-    pub fn kick_url(&self) -> Option<Url> {
-        self.api("kick")
+    pub fn kick_url(&self, api: Option<&Url>) -> Option<Url> {
+        self.api("kick", api)
     }
 
     /// Where a `GET` tells whether the connection is still there.
     #[must_use]
     pub fn exists_url(&self) -> Option<Url> {
-        self.api("get")
+        self.api("get", None)
     }
 
-    fn api(&self, verb: &str) -> Option<Url> {
-        let (host, group) = (bracketed(self.host), self.kind.group()?);
-        Url::parse(&format!(
-            "http://{host}:{API_PORT}/v3/{group}/{verb}/{}",
-            self.id
-        ))
-        .ok()
+    fn api(&self, verb: &str, api: Option<&Url>) -> Option<Url> {
+        let path = format!("/v3/{}/{verb}/{}", self.kind.group()?, self.id);
+        match api {
+            Some(api) => Some(api.with_path(&path)),
+            None => {
+                let host = bracketed(self.host);
+                Url::parse(&format!("http://{host}:{API_PORT}{path}")).ok()
+            }
+        }
     }
 }
 
@@ -331,7 +334,7 @@ mod tests {
             let kind = SourceKind::parse(kind).unwrap();
             let id = "abc".to_owned();
             MediaSource { kind, id, host }
-                .kick_url()
+                .kick_url(None)
                 .map(|url| url.to_string())
         };
         let some = |text: &str| Some(text.to_owned());

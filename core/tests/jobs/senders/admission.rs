@@ -201,24 +201,36 @@ fn keys_are_asked_for_where_there_are_any() {
 }
 
 #[test]
-fn a_media_server_is_told_who_asks() {
-    let mut desk = Desk::with(Config {
-        media_server: Some(MediaServer {
-            user: "admin".into(),
-            password: "pw".into(),
-        }),
-        ..config()
-    });
-    let sender = desk.publish(announced("cam1", "source_id=a&source_type=webRTCSession"));
-    desk.admitted(sender);
-    desk.tell(|entry, now| entry.stop(now, "cam1")).unwrap();
-    let (id, kick) = desk.asked.pop_front().unwrap();
-    assert_eq!(
-        kick.headers.get("authorization"),
-        Some("Basic YWRtaW46cHc=")
-    );
-    desk.respond(id, 401, "");
-    assert!(matches!(&desk.notices[..], [Notice::NoKick(_)]));
+fn a_media_server_is_told_who_asks_if_it_is_the_operators() {
+    let api = Url::parse("http://media.example:19997").expect("a URL");
+    for (api, host, place, shown) in [
+        (Some(api), "10.0.0.9", "http://media.example:19997", true),
+        (None, "127.0.0.1", "http://127.0.0.1:9997", true),
+        (None, "10.0.0.9", "http://10.0.0.9:9997", false),
+    ] {
+        let mut desk = Desk::with(Config {
+            media_server: Some(MediaServer {
+                api,
+                user: "admin".into(),
+                password: Some("pw".into()),
+            }),
+            ..config()
+        });
+        let form = "source_id=a&source_type=webRTCSession";
+        let sender = desk.publish(announced_by(host, "cam1", form));
+        desk.admitted(sender);
+        desk.tell(|entry, now| entry.stop(now, "cam1")).unwrap();
+        let (id, kick) = desk.asked.pop_front().unwrap();
+        let path = "/v3/webrtcsessions/kick/a";
+        assert_eq!(kick.url.to_string(), format!("{place}{path}"));
+        assert_eq!(
+            kick.headers.get("authorization"),
+            shown.then_some("Basic YWRtaW46cHc="),
+            "{place}"
+        );
+        desk.respond(id, 401, "");
+        assert!(matches!(&desk.notices[..], [Notice::NoKick(_)]));
+    }
 }
 
 #[test]

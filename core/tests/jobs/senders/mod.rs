@@ -239,8 +239,12 @@ fn by(way: Way, name: &str, query: &str) -> Publish {
 }
 
 fn announced(name: &str, form: &str) -> Publish {
+    announced_by("10.0.0.9", name, form)
+}
+
+fn announced_by(host: &str, name: &str, form: &str) -> Publish {
     let kind = "application/x-www-form-urlencoded";
-    let host = "10.0.0.9".parse().ok();
+    let host = host.parse().ok();
     let body = Bytes::from(form.to_owned());
     let hook = StartHook::read(name, kind, &body, host).unwrap().unwrap();
     let query = hook.query.clone();

@@ -147,6 +147,7 @@ pub(super) const ROWS: &[Row] = &[
     live("media.playback", Form::Text, ""),
     fixed("media.in_step", Form::Flag, "false"),
     live("media.hls", Form::Flag, "false"),
+    live("media.mediamtx.api", Form::Text, ""),
     live("media.mediamtx.user", Form::Text, "admin"),
     live("media.mediamtx.password_file", Form::Text, ""),
     live("events.webhook", Form::Text, ""),
@@ -170,10 +171,6 @@ pub(super) const LATER: &[(&str, &str)] = &[
     ("models.backend", "backends that speak OpenAI's language"),
     ("apps.replay_body", "another limit on calls of apps"),
     ("tenants", "keys of tenants"),
-    (
-        "media.mediamtx.api",
-        "another place of a media server's API than its host",
-    ),
     ("media.segment", "segments of another length"),
     ("ledger", "accounts of tenants"),
     ("events.kafka", "events over Kafka"),

@@ -160,11 +160,14 @@ impl Reader<'_> {
 
     fn media_server(&mut self) -> Option<MediaServer> {
         const PATH: &str = "media.mediamtx.password_file";
+        let api: Option<Url> = self.read("media.mediamtx.api", values::peer);
+        let api = api.map(|url| self.own(url));
         let (user, _) = self.text("media.mediamtx.user")?;
-        let password = self.read(PATH, |file| std::fs::read_to_string(file))?;
+        let password = self.read(PATH, |file| std::fs::read_to_string(file));
         Some(MediaServer {
+            api,
             user,
-            password: password.trim_end().to_owned(),
+            password: password.map(|text| text.trim_end().to_owned()),
         })
     }
 }
