@@ -44,6 +44,11 @@ impl<T> Board<T> {
         }
     }
 
+    /// Has a task woken by the next change.
+    pub(super) fn enlist(&self, cx: &Context<'_>) {
+        enlist(&mut lock(&self.waiting), cx);
+    }
+
     /// Waits until `look` finds what it looks for.
     pub(super) async fn until<U>(&self, mut look: impl FnMut(&mut T) -> Option<U>) -> U {
         poll_fn(|cx| self.poll(cx, &mut look)).await

@@ -20,6 +20,7 @@ use livepeer_core::wire::{Params, StartRequest};
 
 use super::Error;
 use super::account::Account;
+use super::feed::Feed;
 use super::find::discover;
 use super::fleet::{Fleet, Kind};
 use super::input::Input;
@@ -244,8 +245,8 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
             .await?;
         std::mem::forget(guard);
         // The output first: none of it may be missed.
-        let output = Output::new(shared.clone(), self.output);
-        let input = Input::new(shared.clone(), self.input);
+        let output = Output::new(Feed::of(shared.clone()), self.output);
+        let input = Input::new(Feed::of(shared.clone()), self.input);
         Ok((LiveVideoJob::new(shared, started), input, output))
     }
 

@@ -1,4 +1,8 @@
-//! Jobs for containers that operators brought: one request, one answer or one stream of events.
+//! Jobs for containers that operators brought: one request, one answer or one stream of events; and streams of media.
+
+mod stream;
+
+pub use stream::{ByocStream, ByocStreamBuilder, ByocStreamEvents};
 
 use std::fmt;
 use std::future::{Future, IntoFuture, poll_fn};
@@ -12,6 +16,7 @@ use futures_core::Stream;
 use livepeer_core::capabilities::{Capabilities, Ceilings};
 use livepeer_core::chain::ChainView;
 use livepeer_core::http::{Reach, Trust, Url};
+use livepeer_core::job::byoc::stream::StreamEvent;
 use livepeer_core::job::byoc::{Byoc, Config, Done, Event, Failed, JobId, Order, Served, Trying};
 use livepeer_core::money::Amount;
 use livepeer_core::pool::Offered;
@@ -44,6 +49,14 @@ pub enum ByocEvent {
     Failed(Failed),
 }
 
+/// News of a job, or of a stream.
+pub(super) enum News {
+    Job(ByocEvent),
+    Stream(StreamEvent),
+    /// Everything was closed.
+    Closed,
+}
+
 /// The settings that decide which machine does a job.
 #[derive(Clone, PartialEq)]
 pub(super) struct Kind {
@@ -58,32 +71,38 @@ pub(super) struct Kind {
 impl Jobs for Byoc {
     type Kind = Kind;
     type Id = JobId;
-    type News = ByocEvent;
+    type News = News;
 
-    fn told(event: Event) -> Told<JobId, ByocEvent> {
+    fn told(event: Event) -> Told<JobId, News> {
+        let of = |id, event| Told::Of(id, News::Job(event));
         match event {
             Event::Find => Told::Find,
-            Event::Trying(id, trying) => Told::Of(id, ByocEvent::Trying(*trying)),
-            Event::Head(id, served) => Told::Of(id, ByocEvent::Head(*served)),
-            Event::Chunk(id, chunk) => Told::Of(id, ByocEvent::Chunk(chunk)),
-            Event::Done(id, done) => Told::Of(id, ByocEvent::Done(*done)),
-            Event::Failed(id, failed) => Told::Of(id, ByocEvent::Failed(*failed)),
+            Event::Trying(id, trying) => of(id, ByocEvent::Trying(*trying)),
+            Event::Head(id, served) => of(id, ByocEvent::Head(*served)),
+            Event::Chunk(id, chunk) => of(id, ByocEvent::Chunk(chunk)),
+            Event::Done(id, done) => of(id, ByocEvent::Done(*done)),
+            Event::Failed(id, failed) => of(id, ByocEvent::Failed(*failed)),
+            Event::Stream(id, event) => Told::Of(id, News::Stream(*event)),
             Event::Signers(health) => Told::Signers(health),
             _ => Told::Nothing,
         }
     }
 
-    fn closed() -> ByocEvent {
-        ByocEvent::Failed(Failed::Closed)
+    fn closed() -> News {
+        News::Closed
     }
 
-    fn is_last(news: &ByocEvent) -> bool {
-        matches!(news, ByocEvent::Done(_) | ByocEvent::Failed(_))
-    }
-
-    fn bytes(news: &ByocEvent) -> usize {
+    fn is_last(news: &News) -> bool {
         match news {
-            ByocEvent::Chunk(chunk) => chunk.len(),
+            News::Job(event) => matches!(event, ByocEvent::Done(_) | ByocEvent::Failed(_)),
+            News::Stream(event) => matches!(event, StreamEvent::Ended(_)),
+            News::Closed => true,
+        }
+    }
+
+    fn bytes(news: &News) -> usize {
+        match news {
+            News::Job(ByocEvent::Chunk(chunk)) => chunk.len(),
             _ => 0,
         }
     }
@@ -239,23 +258,31 @@ impl<R: Runtime> ByocSubmission<R> {
     /// # Errors
     /// If the job or the settings are no good.
     pub fn send(mut self) -> Result<ByocJob<R>, Error> {
-        let seconds = self.within.as_nanos().div_ceil(1_000_000_000);
-        // More than there is stands for all there is.
-        self.order.job.timeout_seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
-        self.order.check()?;
+        self.timed().order.check()?;
         let (fleet, order) = (self.fleet.clone(), self.order.clone());
         let capability = order.job.capability.clone();
         let job = self.hub()?;
         let job = job.submit(|byoc, now| byoc.submit(now, order));
-        let job = job.map_err(|misuse| match misuse {
-            Misuse::StillOpen => Error::Options("too many jobs for this container are under way"),
-            misuse => misuse.into(),
-        })?;
         Ok(ByocJob {
-            job,
+            job: job.map_err(too_many)?,
             capability,
             _fleet: fleet,
         })
+    }
+
+    /// Has a stream of media in and out instead of a request: with the same peers, payer and price. Media go in and come out
+    /// unless the [parameters](Self::parameters) say otherwise, with `enable_video_ingress` and `enable_video_egress`. Path
+    /// and body are not used.
+    pub fn stream(self) -> ByocStreamBuilder<R> {
+        ByocStreamBuilder::new(self)
+    }
+
+    /// Writes down how long the container may work.
+    fn timed(&mut self) -> &Self {
+        let seconds = self.within.as_nanos().div_ceil(1_000_000_000);
+        // More than there is stands for all there is.
+        self.order.job.timeout_seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+        self
     }
 
     /// The machine for this job: one that is there already, or a new one.
@@ -308,6 +335,13 @@ impl<R: Runtime> fmt::Debug for ByocSubmission<R> {
     }
 }
 
+fn too_many(misuse: Misuse) -> Error {
+    match misuse {
+        Misuse::StillOpen => Error::Options("too many jobs for this container are under way"),
+        misuse => misuse.into(),
+    }
+}
+
 /// A job for a container under way. Dropping it ends the job; what the container did by then is paid.
 pub struct ByocJob<R: Runtime> {
     job: Held<Byoc, R>,
@@ -324,7 +358,10 @@ impl<R: Runtime> ByocJob<R> {
 
     /// Polls for an event as [`ByocJob::next`] does, by hand.
     pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<ByocEvent>> {
-        self.job.poll(cx)
+        self.job.poll(cx).map(|news| match news? {
+            News::Job(event) => Some(event),
+            News::Stream(_) | News::Closed => Some(ByocEvent::Failed(Failed::Closed)),
+        })
     }
 
     /// Waits for the end: the answer, who gave it and what went along. Of a stream of events the lines are passed over.

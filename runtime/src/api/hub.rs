@@ -215,6 +215,11 @@ impl<M: Jobs, R: Runtime> Hub<M, R> {
         hub
     }
 
+    /// The machine.
+    pub(super) const fn machine(&self) -> &Handle<M, R> {
+        &self.machine
+    }
+
     /// Begins a job, as `submit` does, for whoever holds it.
     pub(super) fn submit<E>(
         self: Arc<Self>,

@@ -4,7 +4,6 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -15,7 +14,7 @@ use livepeer_core::{Failure, Time};
 use livepeer_core::{Misuse, job::live::media::Media};
 
 use super::error::Error;
-use super::pump::Shared;
+use super::feed::Feed;
 use crate::Runtime;
 
 /// The input of a job. There is one; segments are numbered by themselves, and several may be on their way.
@@ -27,13 +26,13 @@ use crate::Runtime;
 #[doc(alias = "MediaPublish")]
 #[doc(alias = "TricklePublisher")]
 pub struct Input<R: Runtime> {
-    shared: Arc<Shared<R>>,
+    feed: Feed<R>,
 }
 
 impl<R: Runtime> Input<R> {
-    pub(super) fn new(shared: Arc<Shared<R>>, config: publisher::Config) -> Self {
-        shared.media(|media, now| media.open(now, config));
-        Self { shared }
+    pub(super) fn new(feed: Feed<R>, config: publisher::Config) -> Self {
+        feed.change(|media, now| media.open(now, config));
+        Self { feed }
     }
 
     /// Begins a segment, as soon as not too many are on their way. Let it begin where a decoder can: with a key frame
@@ -49,7 +48,7 @@ impl<R: Runtime> Input<R> {
     /// Begins a segment, and ends the one before it if that is open.
     pub(super) async fn open(&self) -> Result<Seq, Error> {
         self.handed_over().await?;
-        let seq = self.shared.media(|media, now| media.begin(now));
+        let seq = self.feed.change(|media, now| media.begin(now));
         // A job that ended just now says why.
         self.handed_over().await?;
         Ok(seq?)
@@ -57,41 +56,41 @@ impl<R: Runtime> Input<R> {
 
     /// Adds to the open segment.
     pub(super) async fn write(&self, data: Bytes) -> Result<(), Error> {
-        self.shared.media(|media, now| media.write(now, data));
+        self.feed.change(|media, now| media.write(now, data));
         self.handed_over().await
     }
 
     /// Begins a segment, and ends the one before it if that is open, however much is on its way.
     #[cfg(feature = "ingest")]
     pub(crate) fn begin_now(&self) -> Result<Seq, Misuse> {
-        self.shared.media(|media, now| media.begin(now))
+        self.feed.change(|media, now| media.begin(now))
     }
 
     /// Adds to the open segment, however much is on its way: look at [`Input::has_room`].
     #[cfg(feature = "ingest")]
     pub(crate) fn write_now(&self, data: Bytes) {
-        self.shared.media(|media, now| media.write(now, data));
+        self.feed.change(|media, now| media.write(now, data));
     }
 
     /// Whether the orchestrator has been handed everything written so far.
     #[cfg(feature = "ingest")]
     pub(crate) fn has_room(&self) -> bool {
-        self.shared.look(Media::is_handed_over)
+        self.feed.look(Media::is_handed_over)
     }
 
     /// Ends the open segment, if there is one.
     pub(crate) fn cut(&self) {
-        self.shared.media(|media, now| media.end_segment(now));
+        self.feed.change(|media, now| media.end_segment(now));
     }
 
     pub(super) fn now(&self) -> Time {
-        self.shared.job.now()
+        self.feed.driver().now()
     }
 
     /// Waits until that time has come.
     pub(super) async fn until(&self, due: Time) {
         while self.now() < due {
-            self.shared.job.driver().runtime().sleep_until(due).await;
+            self.feed.driver().runtime().sleep_until(due).await;
         }
     }
 
@@ -107,8 +106,8 @@ impl<R: Runtime> Input<R> {
 
     /// Waits until every segment is delivered or given up, and says how many of each there were.
     pub async fn flush(&mut self) -> Flushed {
-        self.shared
-            .until(|_| self.shared.look(|media| media.is_settled().then_some(())))
+        self.feed
+            .until(|| self.feed.look(|media| media.is_settled().then_some(())))
             .await;
         self.flushed()
     }
@@ -116,15 +115,15 @@ impl<R: Runtime> Input<R> {
     /// Ends the input: waits for delivery, then closes the channel, which tells the orchestrator to finish. Segments
     /// whose output is lost after that with its orchestrator are still done again by another.
     pub async fn close(self) -> Flushed {
-        self.shared.media(|media, now| media.close(now));
-        self.shared
-            .until(|_| self.shared.look(|media| media.is_closed().then_some(())))
+        self.feed.change(|media, now| media.close(now));
+        self.feed
+            .until(|| self.feed.look(|media| media.is_closed().then_some(())))
             .await;
         self.flushed()
     }
 
     fn flushed(&self) -> Flushed {
-        self.shared.look(|media| {
+        self.feed.look(|media| {
             let figures = media.figures();
             let lost = media.lost().iter();
             Flushed {
@@ -145,11 +144,11 @@ impl<R: Runtime> Input<R> {
     }
 
     pub(crate) fn poll_handed_over(&self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
-        self.shared.poll(cx, |state| {
-            if let Some(ending) = &state.ended {
-                return Some(Err(Error::of_ending(ending, &state.tried)));
+        self.feed.poll(cx, || {
+            if let Some(error) = self.feed.ended() {
+                return Some(Err(error));
             }
-            self.shared.look(|media| {
+            self.feed.look(|media| {
                 // Media that are over have ended with the job, since only an input can close itself: the reason follows.
                 (!media.is_over() && media.is_handed_over()).then_some(Ok(()))
             })
@@ -159,7 +158,7 @@ impl<R: Runtime> Input<R> {
 
 impl<R: Runtime> Drop for Input<R> {
     fn drop(&mut self) {
-        self.shared.media(|media, now| media.close(now));
+        self.feed.change(|media, now| media.close(now));
     }
 }
 
@@ -218,10 +217,10 @@ impl<R: Runtime> Segment<'_, R> {
     /// If the job has ended: why it did.
     pub fn end(self) -> Result<Seq, Error> {
         self.input.cut();
-        self.input.shared.with(|state| match &state.ended {
-            Some(ending) => Err(Error::of_ending(ending, &state.tried)),
+        match self.input.feed.ended() {
+            Some(error) => Err(error),
             None => Ok(self.seq),
-        })
+        }
     }
 }
 
@@ -233,8 +232,8 @@ impl<R: Runtime> AsyncWrite for Segment<'_, R> {
     ) -> Poll<io::Result<usize>> {
         ready!(self.as_ref().poll_room(cx))?;
         let data = Bytes::copy_from_slice(bytes);
-        let shared = &self.input.shared;
-        shared.media(|media, now| media.write(now, data));
+        let feed = &self.input.feed;
+        feed.change(|media, now| media.write(now, data));
         Poll::Ready(Ok(bytes.len()))
     }
 

@@ -1,5 +1,5 @@
 //! The classes that applications speak. [`Gateway`] is the entry; from it come [`LiveVideoJob`] with its [`Input`] and
-//! [`Output`], [`BatchJob`], [`ByocJob`], [`AppSession`], [`OrchestratorSession`] with its [`PaymentSession`], and [`Search`].
+//! [`Output`], [`BatchJob`], [`ByocJob`], [`ByocStream`], [`AppSession`], [`OrchestratorSession`] with its [`PaymentSession`], and [`Search`].
 //!
 //! These classes hold no protocol decision: each is a handle on machines of `livepeer-core` that a
 //! [`Driver`](crate::Driver) runs. The adapters re-export them with their runtime filled in.
@@ -17,6 +17,7 @@ mod builder;
 mod byoc;
 mod error;
 mod event;
+mod feed;
 mod find;
 mod fleet;
 mod found;
@@ -40,7 +41,9 @@ pub use answers::{Caption, Images, Masks, Picture, Reply, Speech, Task, TaskAnsw
 pub use app::{AppAnswer, AppBuilder, AppSession, AppSpeaker};
 pub use batch::{BatchJob, Chunks, Submission};
 pub use builder::LiveVideoJobBuilder;
-pub use byoc::{ByocChunks, ByocEvent, ByocJob, ByocSubmission};
+pub use byoc::{
+    ByocChunks, ByocEvent, ByocJob, ByocStream, ByocStreamBuilder, ByocStreamEvents, ByocSubmission,
+};
 pub use error::{Error, Over};
 pub use event::{AppEvent, BatchEvent, JobEvent, Spent, Swapped};
 pub use find::{Search, Survey, discover};
@@ -50,6 +53,9 @@ pub use input::{Flushed, Input, Segment};
 pub use live::{Events, LiveVideoJob};
 pub use livepeer_core::job::app::{Call as AppCall, Failed as AppFailed};
 pub use livepeer_core::job::batch::{Failed as BatchFailed, Finished, Served};
+pub use livepeer_core::job::byoc::stream::{
+    Begun as ByocStreamBegun, StreamAnswer as ByocStreamAnswer, StreamEvent as ByocStreamEvent,
+};
 pub use livepeer_core::job::byoc::{
     Done as ByocDone, Failed as ByocFailed, Order as ByocOrder, Served as ByocServed,
 };

@@ -5,18 +5,17 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures_core::Stream;
 use futures_io::AsyncRead;
+use livepeer_core::job::live::Readers;
 use livepeer_core::job::live::media::OutputEvent;
-use livepeer_core::job::live::{Ending, Readers};
 use livepeer_core::trickle::{Seq, Subscriber, subscriber};
 
 use super::Error;
-use super::pump::Shared;
+use super::feed::Feed;
 use crate::{Handle, Runtime};
 
 /// At most this many bytes are collected of a segment by [`Output::next_segment`].
@@ -33,7 +32,7 @@ pub const MAX_SEGMENT_BYTES: usize = 64 << 20;
 #[doc(alias = "MediaOutput")]
 #[doc(alias = "TrickleSubscriber")]
 pub struct Output<R: Runtime> {
-    shared: Arc<Shared<R>>,
+    feed: Feed<R>,
     readers: Readers<Handle<Subscriber, R>>,
     config: subscriber::Config,
     /// The stream has yielded its last item.
@@ -54,11 +53,11 @@ enum Next {
 }
 
 impl<R: Runtime> Output<R> {
-    pub(super) fn new(shared: Arc<Shared<R>>, config: subscriber::Config) -> Self {
-        shared.media(|media, now| media.expect_output(now, true));
-        shared.job.with(|job, now| job.set_output_read(now, true));
+    pub(super) fn new(feed: Feed<R>, config: subscriber::Config) -> Self {
+        feed.change(|media, now| media.expect_output(now, true));
+        feed.set_output_read(true);
         let mut output = Self {
-            shared,
+            feed,
             readers: Readers::default(),
             config,
             done: false,
@@ -94,7 +93,7 @@ impl<R: Runtime> Output<R> {
                 }
                 Next::Over => {
                     // What is missing in the end.
-                    self.shared.media(|media, now| media.output_over(now));
+                    self.feed.change(|media, now| media.output_over(now));
                     self.collect_told();
                     if self.told.is_empty() {
                         return Poll::Ready(self.over());
@@ -106,13 +105,13 @@ impl<R: Runtime> Output<R> {
 
     /// Reads from whoever works, and from a standby.
     fn follow(&mut self) {
-        let outputs = self.shared.look(|media| {
+        let outputs = self.feed.look(|media| {
             let outputs = media.outputs();
             outputs
                 .map(|(session, channel)| (session, channel.clone()))
                 .collect()
         });
-        let driver = self.shared.job.driver();
+        let driver = self.feed.driver();
         self.readers
             .follow(driver.now(), &self.config, outputs, |reader| {
                 driver.drive(reader)
@@ -122,7 +121,7 @@ impl<R: Runtime> Output<R> {
     /// Hands an event of a channel to the job's media, and takes what comes of it.
     fn take(&mut self, session: u32, event: subscriber::Event) {
         let told = &mut self.told;
-        self.shared.media(|media, now| {
+        self.feed.change(|media, now| {
             media.output(now, session, event);
             told.extend(std::iter::from_fn(|| media.next_output()));
         });
@@ -130,17 +129,17 @@ impl<R: Runtime> Output<R> {
 
     fn collect_told(&mut self) {
         let told = &mut self.told;
-        self.shared
-            .media(|media, _| told.extend(std::iter::from_fn(|| media.next_output())));
+        self.feed
+            .change(|media, _| told.extend(std::iter::from_fn(|| media.next_output())));
     }
 
     /// The next event of a channel, as long as it is one that is to be read.
     fn poll_one(&self, cx: &mut Context<'_>) -> Poll<Next> {
-        let left = self.shared.poll(cx, |state| {
-            if !self.shared.look(|media| self.readers.fit(media)) {
+        let left = self.feed.poll(cx, || {
+            if !self.feed.look(|media| self.readers.fit(media)) {
                 return Some(Next::Elsewhere);
             }
-            state.ended.as_ref().map(|_| Next::Over)
+            self.feed.ended().map(|_| Next::Over)
         });
         if matches!(left, Poll::Ready(Next::Elsewhere)) {
             return left;
@@ -156,12 +155,10 @@ impl<R: Runtime> Output<R> {
 
     /// How the output ended, with the job.
     fn over(&self) -> Result<Option<OutputEvent>, Error> {
-        self.shared.with(|state| match &state.ended {
-            Some(ending @ (Ending::Failed(_) | Ending::NoOrchestrator)) => {
-                Err(Error::of_ending(ending, &state.tried))
-            }
-            _ => Ok(None),
-        })
+        match self.feed.failed() {
+            Some(error) => Err(error),
+            None => Ok(None),
+        }
     }
 
     /// The next complete segment; `None` at the end of the stream. Truncated and missing segments are passed over:
@@ -296,8 +293,8 @@ impl<R: Runtime> fmt::Debug for Output<R> {
 impl<R: Runtime> Drop for Output<R> {
     /// Output that nobody reads is not missed.
     fn drop(&mut self) {
-        let shared = &self.shared;
-        shared.media(|media, now| media.expect_output(now, false));
-        shared.job.with(|job, now| job.set_output_read(now, false));
+        self.feed
+            .change(|media, now| media.expect_output(now, false));
+        self.feed.set_output_read(false);
     }
 }

@@ -12,7 +12,9 @@ use livepeer_core::pool::{self, SessionPool, Tried};
 use livepeer_core::selection::Balanced;
 use livepeer_core::{Failure, Time};
 
+use super::Error;
 use super::event::{JobEvent, Spent, Swapped};
+use super::feed::Feeds;
 use super::fleet::{Job, Member, Pool};
 use super::memory::REMEMBER_WITHIN;
 use super::ring::Ring;
@@ -88,17 +90,8 @@ impl<R: Runtime> Shared<R> {
         self.media.with(|media, _| look(media))
     }
 
-    /// Does something with the media, and carries what they tell to the job. Not while the state is looked at.
-    pub(super) fn media<T>(&self, change: impl FnOnce(&mut Media, Time) -> T) -> T {
-        let changed = self.media.with(change);
-        if self.carry(|| self.media.try_next()) {
-            self.wake();
-        }
-        changed
-    }
-
     /// Carries what the media tell to the job. Returns whether that was anything.
-    fn carry(mut self: &Self, mut next: impl FnMut() -> Option<media::News>) -> bool {
+    fn carry_news(mut self: &Self, mut next: impl FnMut() -> Option<media::News>) -> bool {
         let _turn = lock(&self.carrying);
         let mut told = false;
         while let Some(news) = next() {
@@ -165,7 +158,7 @@ impl<R: Runtime> Shared<R> {
                     self.note(event);
                 }
             }
-            moved |= self.carry(|| match self.media.poll_next(cx) {
+            moved |= self.carry_news(|| match self.media.poll_next(cx) {
                 Poll::Ready(event) => event,
                 Poll::Pending => None,
             });
@@ -230,6 +223,33 @@ impl<R: Runtime> Shared<R> {
     fn note_updated(&self) {
         let updated = self.job.with(|job, _| job.updated());
         self.with(|state| state.updated = updated);
+    }
+}
+
+impl<R: Runtime> Feeds<R> for Shared<R> {
+    fn media(&self) -> &Handle<Media, R> {
+        &self.media
+    }
+
+    fn carry(&self) {
+        if self.carry_news(|| self.media.try_next()) {
+            self.wake();
+        }
+    }
+
+    fn set_output_read(&self, read: bool) {
+        self.job.with(|job, now| job.set_output_read(now, read));
+    }
+
+    fn ended(&self) -> Option<Error> {
+        self.with(|state| {
+            let ending = state.ended.as_ref()?;
+            Some(Error::of_ending(ending, &state.tried))
+        })
+    }
+
+    fn enlist(&self, cx: &Context<'_>) {
+        self.with(|state| enlist(&mut state.wakers, cx));
     }
 }
 

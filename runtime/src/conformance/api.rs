@@ -53,6 +53,11 @@ fn payer_key() -> LocalKey {
 }
 
 impl<R: Runtime> Place<R> {
+    /// How many streams run through the container.
+    pub(super) fn streams(&self) -> usize {
+        self.orchestrator.with(|this, _| this.streams().count())
+    }
+
     pub(super) async fn new(runtime: &R) -> Self {
         Self::priced(runtime, 100).await
     }

@@ -8,13 +8,14 @@ use livepeer_core::Advice;
 use livepeer_core::http::{Response, SWITCHING};
 use livepeer_core::job::{app, byoc};
 use livepeer_core::money::Price;
+use livepeer_core::wire::Params;
 use livepeer_core::wire::app::{Session, listing_json};
 use livepeer_core::wire::byoc::{Sender, Token};
 use livepeer_core::wire::runner::{Mode, Runner};
 
 use super::api::{CONTAINER, Place};
 use super::*;
-use crate::api::{AppAnswer, AppCall, ByocEvent, Error, Gateway};
+use crate::api::{AppAnswer, AppCall, ByocEvent, ByocStreamEvent, Error, Gateway, Over};
 use crate::lock;
 
 /// An orchestrator off-chain: a container that answers, streams or never does, and two runners.
@@ -314,6 +315,68 @@ pub async fn hired_work_is_paid_through_a_signer<R: Runtime>(runtime: R) {
         panic!("{error:?}");
     };
     assert!(matches!(*failed, app::Failed::NoRunner { .. }), "{failed}");
+}
+
+/// Media stream through a container and come back; its parameters are changed meanwhile. A stream ends with its input, when it
+/// is stopped, and when nobody has it any more.
+pub async fn media_stream_through_a_container<R: Runtime>(runtime: R) {
+    let place = Place::new(&runtime).await;
+    let gateway = place.gateway();
+    let stream = || {
+        let job = gateway.byoc(CONTAINER).orchestrator(&place.service);
+        job.signer(&place.signer).stream()
+    };
+    let params = Params::parse(r#"{"speed":1}"#).expect("an object");
+    let started = stream().params(params.clone()).start().await;
+    let (job, input, output) = started.expect("it starts");
+    let (mut input, mut output) = (input.expect("video in"), output.expect("video out"));
+    assert_eq!(place.streams(), 1);
+    let mut events = job.events();
+    for number in 0..3_u8 {
+        let sent = Bytes::from(vec![number; 2_000]);
+        input.publish(sent.clone()).await.expect("it runs");
+        let back = output.next_segment().await.expect("it runs");
+        assert_eq!(back.map(|(_, back)| back), Some(sent));
+    }
+    let answer = job.update_params(&params).await.expect("an answer");
+    assert_eq!(answer.status, 200);
+    assert_eq!(input.close().await.delivered, 3);
+    assert!(output.next().await.expect("it runs").is_none(), "the end");
+    job.wait().await.expect("an end in order");
+    let error = job.update_params(&params).await.expect_err("it is over");
+    assert!(matches!(error, Error::Misuse(_)), "{error}");
+    let (mut begun, mut said) = (0, 0);
+    while let Some(event) = events.next().await {
+        match event {
+            ByocStreamEvent::Begun(stream) => begun += u32::from(!stream.price.is_free()),
+            ByocStreamEvent::Runner(_) => said += 1,
+            _ => {}
+        }
+    }
+    assert!(begun == 1 && said > 0, "{begun} {said}");
+    assert_eq!(place.streams(), 0);
+
+    let (job, input, output) = stream().start().await.expect("it starts");
+    job.stop().await.expect("an end in order");
+    assert_eq!(place.streams(), 0);
+    let (mut input, mut output) = (input.expect("video in"), output.expect("video out"));
+    let error = input.publish("late".into()).await.expect_err("it is over");
+    assert!(matches!(error, Error::Ended(Over::Stopped)), "{error}");
+    assert!(output.next().await.expect("no failure").is_none());
+
+    let out = r#"{"enable_video_ingress":false}"#;
+    let job = gateway.byoc(CONTAINER).orchestrator(&place.service);
+    let job = job.signer(&place.signer).parameters(out).stream();
+    let (job, input, output) = job.start().await.expect("it starts");
+    assert!(input.is_none() && output.is_some());
+    drop(job);
+    while place.streams() > 0 {
+        rest(&runtime, Duration::from_millis(5)).await;
+    }
+    let nobody = gateway.byoc("nothing").orchestrator(&place.service);
+    let nobody = nobody.signer(&place.signer).stream();
+    let error = nobody.start().await.expect_err("nobody offers it");
+    assert!(matches!(error, Error::Byoc(_)), "{error}");
 }
 
 /// A message of a client over WebSocket, under a mask of zeros, and as the app says it back.

@@ -160,6 +160,7 @@ macro_rules! conformance_tests {
             a_container_answers_streams_and_is_left
             an_app_is_listed_called_and_held
             hired_work_is_paid_through_a_signer
+            media_stream_through_a_container
             apps_are_reached_beyond_http
         }
     };

@@ -39,6 +39,9 @@ pub struct Config {
     pub max_jobs: usize,
     /// At most this many bytes of an answer that is no stream are kept.
     pub max_answer: usize,
+    /// At most this many input segments of a stream are begun and not yet delivered; one more means that the orchestrator is
+    /// too slow.
+    pub max_in_flight: usize,
 }
 
 impl Default for Config {
@@ -52,6 +55,7 @@ impl Default for Config {
             token_within: Duration::from_millis(500),
             max_jobs: 1_000,
             max_answer: 256 << 20,
+            max_in_flight: 3,
         }
     }
 }

@@ -188,6 +188,22 @@ impl JobRequest {
         self
     }
 
+    /// The job as it wishes for video in and out, unless its wishes say otherwise. Text that is no JSON object stays as it is.
+    #[must_use]
+    pub fn with_media(mut self) -> Self {
+        let text = match self.parameters.as_str() {
+            "" => "{}",
+            text => text,
+        };
+        if let Ok(serde_json::Value::Object(mut wishes)) = serde_json::from_str(text) {
+            for name in ["enable_video_ingress", "enable_video_egress"] {
+                wishes.entry(name).or_insert(true.into());
+            }
+            self.parameters = serde_json::Value::Object(wishes).to_string();
+        }
+        self
+    }
+
     /// The job as it is about a stream of that name: its container and its orchestrator find it there.
     #[must_use]
     pub fn about_stream(mut self, name: &str) -> Self {

@@ -33,9 +33,6 @@ const EVENT_SILENCE: Duration = Duration::from_secs(30);
 /// Input that an orchestrator does not take for this long, while nothing is delivered either, means that it is stuck.
 const INPUT_STALL: Duration = Duration::from_secs(5);
 
-/// Input segments begun and not yet delivered; one more means that the orchestrator is too slow.
-const MAX_IN_FLIGHT: usize = 3;
-
 /// How long the output may stand still after the input has ended.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 
@@ -399,11 +396,11 @@ impl Byoc {
         match &news.event {
             media::Event::Begun => {
                 running.input_waits = None;
-                if running.in_flight < MAX_IN_FLIGHT {
+                if running.in_flight < self.config.max_in_flight {
                     running.in_flight += 1;
                 } else {
                     let what = "the number of input segments in flight";
-                    let limit = MAX_IN_FLIGHT;
+                    let limit = self.config.max_in_flight;
                     self.lose_session(id, Cause::TooMuch { what, limit });
                 }
             }
