@@ -33,7 +33,7 @@ pub(crate) use endpoints::{Endpoints, Signer};
 pub(crate) use find::{DiscoverArgs, FindArgs, SelectArgs};
 pub(crate) use hire::{
     AppArgs, AppCallArgs, AppCommand, AppListArgs, AppSessionArgs, BodyArgs, ByocArgs, ByocCommand,
-    ByocRunArgs, CallArgs, HireArgs,
+    ByocRunArgs, ByocStreamArgs, CallArgs, HireArgs,
 };
 pub(crate) use live::{DOOR, Source};
 pub(crate) use pay::PayArgs;

@@ -5,6 +5,9 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use livepeer_core::http::{Method, Url};
 use livepeer_core::money::Price;
+use livepeer_core::wire::Params;
+use livepeer_core::wire::byoc::JobRequest;
+use livepeer_media::Speed;
 
 use super::values::{self, Header, Place, Secret};
 use super::{Endpoints, PayArgs, PeerArgs, Runtime, endpoints};
@@ -85,6 +88,8 @@ pub(crate) struct ByocArgs {
 pub(crate) enum ByocCommand {
     /// Do one job: a request, and its answer or a stream of events.
     Run(Box<ByocRunArgs>),
+    /// Send a stream of video through a container, and write what comes back.
+    Stream(Box<ByocStreamArgs>),
 }
 
 /// Options of `byoc run`.
@@ -121,6 +126,57 @@ impl ByocRunArgs {
     /// The place for the answer: standard output, unless that takes the figures.
     pub(crate) fn output(&self) -> Option<&Place> {
         output(self.output.as_ref(), self.hire.json)
+    }
+}
+
+/// Options of `byoc stream`.
+#[derive(Args, Debug)]
+pub(crate) struct ByocStreamArgs {
+    /// The container, by the name that orchestrators know it by.
+    #[arg(value_name = "CAPABILITY")]
+    pub(crate) capability: String,
+    /// The stream to send, MPEG-TS: a file, or - for standard input.
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) input: Place,
+    /// The file for what comes back, or - for standard output.
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) output: Place,
+    /// The container's first parameters, a JSON object.
+    #[arg(long, value_name = "JSON", value_parser = values::params)]
+    pub(crate) params: Option<Params>,
+    /// A JSON object for the orchestrator beside the parameters.
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    pub(crate) request: String,
+    /// A JSON object with wishes, such as {"orchestrators":{"exclude":["URL"]}}.
+    #[arg(long, value_name = "JSON", default_value = "")]
+    pub(crate) parameters: String,
+    /// How fast to publish: real, max, or a factor of real time such as 2 or 0.5.
+    #[arg(long, value_name = "SPEED", default_value_t = Speed::REAL)]
+    pub(crate) speed: Speed,
+    /// How long an orchestrator may take to start the stream: 90s, 5m.
+    #[arg(long, value_name = "TIME", default_value = "300s", value_parser = values::duration)]
+    pub(crate) within: Duration,
+    /// Start the stream at another orchestrator where one may run it already: it may run, and be paid, twice.
+    #[arg(long)]
+    pub(crate) may_repeat: bool,
+    #[command(flatten)]
+    pub(crate) hire: HireArgs,
+}
+
+impl ByocStreamArgs {
+    fn validate(&self) -> Result<(), Failed> {
+        let job = JobRequest {
+            parameters: self.parameters.clone(),
+            ..JobRequest::default()
+        };
+        let wishes = job.with_media().wishes();
+        let wishes = wishes.map_err(|bad| Failed::usage(bad, "byoc stream"))?;
+        if !(wishes.video_in && wishes.video_out) {
+            let cause =
+                "--parameters switches video in or out off, but --input and --output need both";
+            return Err(Failed::usage(cause, "byoc stream"));
+        }
+        self.hire.validate(Some(&self.output), "byoc stream")
     }
 }
 
@@ -261,13 +317,17 @@ fn method(text: &str) -> Result<Method, String> {
 
 impl ByocArgs {
     pub(super) fn validate(&self) -> Result<(), Failed> {
-        let ByocCommand::Run(run) = &self.command;
-        run.hire.validate(run.output.as_ref(), "byoc run")
+        match &self.command {
+            ByocCommand::Run(run) => run.hire.validate(run.output.as_ref(), "byoc run"),
+            ByocCommand::Stream(stream) => stream.validate(),
+        }
     }
 
     pub(super) fn wants_json(&self) -> bool {
-        let ByocCommand::Run(run) = &self.command;
-        run.hire.json
+        match &self.command {
+            ByocCommand::Run(run) => run.hire.json,
+            ByocCommand::Stream(stream) => stream.hire.json,
+        }
     }
 }
 

@@ -446,6 +446,18 @@ fn work_for_containers_and_apps_says_what_is_meant() {
             "standard output",
         ),
         (
+            "byoc stream turn --input - --output - --offchain --orchestrator o --json",
+            "standard output",
+        ),
+        (
+            "byoc stream turn --input - --output - --offchain --orchestrator o --params 1",
+            "object",
+        ),
+        (
+            r#"byoc stream turn --input - --output - --offchain --orchestrator o --parameters {"enable_video_egress":false}"#,
+            "need both",
+        ),
+        (
             "byoc run turn --offchain --orchestrator o --within 0s",
             "longer than 0s",
         ),

@@ -8,7 +8,8 @@ use livepeer_core::wire::byoc::{JOB_HEADER, JobRequest};
 
 use crate::files::Folder;
 use crate::http::{call, fetch, read_head};
-use crate::run::run;
+use crate::process::CLIP;
+use crate::run::{Scratch, run};
 use crate::serve::Serve;
 use crate::server::Devnet;
 
@@ -33,6 +34,34 @@ fn containers_and_apps_work_from_the_command_line_and_through_the_door() {
     let json = hire(&["byoc", "run", "echo", "say", "--data", "[1]", "--json"]).json();
     assert_eq!(json["answer"], serde_json::json!([1]));
     assert_eq!(json["price_wei"], "100000000");
+    let output = Scratch::new("byoc-stream.ts");
+    let stream = |name: &'static str| {
+        let command = [
+            "byoc",
+            "stream",
+            name,
+            "--input",
+            CLIP,
+            "--output",
+            output.path(),
+        ];
+        [
+            &command[..],
+            &["--speed", "20", "--params", "{\"n\":1}", "--json"],
+        ]
+        .concat()
+    };
+    let streamed = hire(&stream("echo")).json();
+    assert_eq!(streamed["segments"]["back"], 12, "{streamed}");
+    assert_eq!(streamed["segments"]["lost"], 0);
+    assert_eq!(streamed["bytes"], output.bytes().len());
+    assert_eq!(streamed["price_wei"], "100000000");
+    let lacking = hire(&stream("nothing")).json();
+    let why = lacking["error"]["cause"].as_str().expect("a cause");
+    assert!(
+        why.contains("no orchestrator offers the container"),
+        "{why}"
+    );
     let nobody = hire(&["byoc", "run", "nothing"]);
     assert!(
         nobody

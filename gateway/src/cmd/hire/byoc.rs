@@ -1,4 +1,4 @@
-//! `byoc run`: one job for a container, its answer, and who did it.
+//! `byoc`: `run`, one job for a container, its answer, and who did it.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use livepeer_runtime::api::{ByocEvent, ByocSubmission, Error};
 use livepeer_runtime::{Driver, Runtime};
 
 use super::report::Report;
-use super::{Answer, Desk, body, files};
+use super::{Answer, Desk, body, files, stream};
 use crate::args::{ByocArgs, ByocCommand, ByocRunArgs};
 use crate::cmd::stop::Stop;
 use crate::cmd::{on, peers};
@@ -17,8 +17,10 @@ use crate::ui::{self, Failed, Outcome, Progress};
 const CLOSES_WITHIN: Duration = Duration::from_secs(5);
 
 pub(in crate::cmd) fn run(args: &ByocArgs) -> Outcome {
-    let ByocCommand::Run(run) = &args.command;
-    on::run(run.hire.runtime, Run(run))
+    match &args.command {
+        ByocCommand::Run(run) => on::run(run.hire.runtime, Run(run)),
+        ByocCommand::Stream(args) => stream::run(args),
+    }
 }
 
 struct Run<'a>(&'a ByocRunArgs);

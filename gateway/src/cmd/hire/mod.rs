@@ -3,6 +3,7 @@
 pub(super) mod app;
 pub(super) mod byoc;
 mod report;
+mod stream;
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -82,13 +83,7 @@ impl<R: Runtime> Desk<R> {
 
 /// The files that such a command reads and writes.
 fn files(hire: &HireArgs, body: &BodyArgs, output: Option<&Place>) -> Files {
-    let key = &hire.pay.key;
-    let files = Files::default()
-        .writes("--store", hire.pay.store.as_deref())
-        .writes("--pins", hire.peers.pins.as_deref())
-        .reads("--keystore", key.keystore.as_deref())
-        .reads("--key-file", key.key_file.as_deref())
-        .reads("--password-file", key.password_file.as_deref());
+    let files = own_files(hire);
     let files = match &body.file {
         Some(file) => files.input("--file", file),
         None => files,
@@ -97,6 +92,22 @@ fn files(hire: &HireArgs, body: &BodyArgs, output: Option<&Place>) -> Files {
         Some(output) => files.output("--output", output),
         None => files,
     }
+}
+
+/// The files that a stream reads and writes.
+fn streamed(hire: &HireArgs, input: &Place, output: &Place) -> Files {
+    let files = own_files(hire).input("--input", input);
+    files.output("--output", output)
+}
+
+fn own_files(hire: &HireArgs) -> Files {
+    let key = &hire.pay.key;
+    Files::default()
+        .writes("--store", hire.pay.store.as_deref())
+        .writes("--pins", hire.peers.pins.as_deref())
+        .reads("--keystore", key.keystore.as_deref())
+        .reads("--key-file", key.key_file.as_deref())
+        .reads("--password-file", key.password_file.as_deref())
 }
 
 /// Reads the body of a request; `None` if there is none.

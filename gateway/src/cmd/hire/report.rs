@@ -5,11 +5,13 @@ use std::time::Duration;
 use livepeer_core::job::{app, byoc};
 use livepeer_core::money::Price;
 use livepeer_core::wire::app::Session;
-use livepeer_runtime::api::{AppFailed, ByocFailed, ByocServed, Spent};
+use livepeer_runtime::api::{
+    AppFailed, ByocFailed, ByocServed, ByocStreamBegun, MediaFigures, Spent,
+};
 use serde::{Serialize, Serializer};
 
 use super::Answer;
-use crate::ui::{self, Money, Wei, bytes, count, duration, facts};
+use crate::ui::{self, Failed, Money, Outcome, Wei, bytes, count, duration, facts};
 
 /// Outcome of work: who did it, what came of it and what it cost.
 #[derive(Default, Serialize)]
@@ -27,6 +29,8 @@ pub(super) struct Report {
     pub(super) status: Option<u16>,
     content_type: String,
     pub(super) bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segments: Option<Segments>,
     #[serde(skip_serializing_if = "Option::is_none")]
     answer: Option<serde_json::Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,6 +50,14 @@ pub(super) struct Report {
     attempts: Vec<Attempt>,
     #[serde(rename = "elapsed_us", serialize_with = "micros")]
     elapsed: Duration,
+}
+
+/// Segments of a stream: published, come back, and lost.
+#[derive(Serialize)]
+struct Segments {
+    out: u64,
+    back: u64,
+    lost: u64,
 }
 
 #[derive(Serialize)]
@@ -90,11 +102,40 @@ impl Report {
         self.served_by = served.url.to_string();
         self.content_type.clone_from(&served.content_type);
         self.tickets = served.tickets.into();
-        if !served.price.is_free() {
-            self.price = Some(served.price);
-            self.price_wei = Some(served.price.fee(1).to_string());
-        }
+        self.priced(served.price);
         self.tried(&served.attempts);
+    }
+
+    /// A stream ran, and these are its figures.
+    pub(super) fn streamed(&mut self, begun: &ByocStreamBegun, media: &MediaFigures) {
+        self.served_by = begun.url.to_string();
+        self.priced(begun.price);
+        self.tried(&begun.attempts);
+        self.tries = u32::try_from(self.attempts.len()).unwrap_or(u32::MAX);
+        self.tries = self.tries.saturating_add(1);
+        self.segments = Some(Segments {
+            out: media.begun,
+            back: media.answered,
+            lost: media.missing,
+        });
+    }
+
+    /// Whether all of a stream came back.
+    pub(super) fn is_whole(&self) -> Outcome {
+        match &self.segments {
+            Some(Segments { lost, .. }) if *lost > 0 => Err(Failed::new(
+                format_args!("{lost} segments were lost"),
+                "See the log with --log info; the output has all the others",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn priced(&mut self, price: Price) {
+        if !price.is_free() {
+            self.price = Some(price);
+            self.price_wei = Some(price.fee(1).to_string());
+        }
     }
 
     fn tried(&mut self, attempts: &[byoc::Attempt]) {
@@ -163,6 +204,15 @@ impl Report {
         }
         if let Some(status) = self.status {
             rows.push(("status", status.to_string()));
+        }
+        if let Some(Segments { out, back, lost }) = &self.segments {
+            let text = format!(
+                "{} out, {} back, {} lost",
+                count(*out),
+                count(*back),
+                count(*lost)
+            );
+            rows.push(("segments", text));
         }
         if self.status.is_some() || self.capability.is_some() {
             let kind = match &self.content_type[..] {

@@ -308,7 +308,7 @@ async fn watch<R: Runtime, T>(job: &LiveVideoJob<R>, figures: &Mutex<Figures>) -
 ///
 /// # Errors
 /// If it is no good.
-async fn next_cut(input: &Receiver<Cut>) -> Result<Cut, Failed> {
+pub(in crate::cmd) async fn next_cut(input: &Receiver<Cut>) -> Result<Cut, Failed> {
     match input.recv().await {
         Ok(Cut::Bad(failed)) => Err(failed),
         Ok(cut) => Ok(cut),
@@ -398,7 +398,7 @@ async fn feed<R: Runtime>(
 
 /// Publishes one segment that begins with `first`: how many bytes it had, and how long it plays. What is there at once
 /// leaves at the pace of its time stamps.
-async fn send<R: Runtime>(
+pub(in crate::cmd) async fn send<R: Runtime>(
     driver: &Driver<R>,
     publisher: &mut Input<R>,
     first: Cut,

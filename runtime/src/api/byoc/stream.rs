@@ -77,7 +77,9 @@ impl<R: Runtime> ByocStreamBuilder<R> {
     ///
     /// # Errors
     /// If the settings are no good, or no orchestrator starts the stream.
-    pub async fn start(mut self) -> Result<Started<R>, Error> {
+    pub async fn start(
+        mut self,
+    ) -> Result<(ByocStream<R>, Option<Input<R>>, Option<Output<R>>), Error> {
         let job = { self.job.timed().order.job.clone() }.with_media();
         let capability = job.capability.clone();
         let order = StreamOrder {
@@ -116,9 +118,6 @@ impl<R: Runtime> ByocStreamBuilder<R> {
         Ok((stream, input, output))
     }
 }
-
-/// A stream that runs, with its input and its output.
-type Started<R> = (ByocStream<R>, Option<Input<R>>, Option<Output<R>>);
 
 impl<R: Runtime> fmt::Debug for ByocStreamBuilder<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
