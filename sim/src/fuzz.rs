@@ -98,6 +98,7 @@ pub const TARGETS: &[Target] = targets![
     machine_price_feed,
     machine_programs,
     ingest::machine_rtmp,
+    apps::machine_runner,
     machine_trickle_publisher,
     machine_trickle_server,
     machine_trickle_subscriber,

@@ -7,6 +7,7 @@ pub mod byoc;
 mod hire;
 mod introduction;
 pub mod live;
+pub mod runner;
 mod swaps;
 
 pub use live::LiveVideoJob;

@@ -81,6 +81,12 @@ pub(super) fn is_session_over(text: &str) -> bool {
         .starts_with("runner session not found")
 }
 
+/// Whether an orchestrator says that it has a live runner of that name, which only the secret of that one speaks for.
+pub(super) fn is_still_registered(text: &str) -> bool {
+    text.to_ascii_lowercase()
+        .starts_with("invalid heartbeat authorization")
+}
+
 /// The ceiling that a signer names when it refuses a price.
 #[must_use]
 pub fn named_ceiling(text: &str) -> Option<&str> {

@@ -81,3 +81,9 @@ pub fn decode_app(data: &[u8]) {
         assert_eq!(Url::parse(&url.to_string()), Ok(url));
     }
 }
+
+/// A runner says what it lives by to nobody else, knows its sessions, and leaves nothing open, whatever its orchestrator
+/// answers.
+pub fn machine_runner(data: &[u8]) {
+    crate::steps::runner::run(data);
+}

@@ -26,6 +26,7 @@ pub mod price_feed;
 pub mod programs;
 mod reel;
 pub mod rtmp;
+pub mod runner;
 pub mod trickle_publisher;
 pub mod trickle_server;
 pub mod trickle_subscriber;

@@ -1,7 +1,7 @@
 //! A live job, and the bridge that feeds one, against orchestrators, runners, senders and an owner that do anything in
 //! any order.
 
-use livepeer_sim::steps::{app, batch, bridge, byoc, live_job};
+use livepeer_sim::steps::{app, batch, bridge, byoc, live_job, runner};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -155,6 +155,25 @@ fn a_bridge_gives_whole_segments_and_its_steps_reach_everything() {
         &[
             "Opened", "Begin", "Write", "End", "Key", "Stalled", "Flows", "Done", "forced",
             "silences", "dropped", "jumps",
+        ],
+    );
+}
+
+#[test]
+fn a_runner_knows_its_sessions_and_tells_nobody_else_its_secrets() {
+    reach(
+        "RUNNER_STEPS",
+        &[],
+        50,
+        300,
+        runner::run,
+        &[
+            "Registered",
+            "Reserved",
+            "Released",
+            "Failed",
+            "Gone",
+            "Refused",
         ],
     );
 }

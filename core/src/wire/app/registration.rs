@@ -95,6 +95,9 @@ pub enum BadHeartbeat {
     /// The capacity is negative.
     #[error("capacity must be >= 0")]
     Capacity,
+    /// The price is none.
+    #[error("price must be a number that is not negative")]
+    Price,
     /// The runner's own words are too many.
     #[error("metadata must be at most {MAX_METADATA_BYTES} bytes")]
     Metadata,
@@ -119,6 +122,18 @@ impl Heartbeat {
             status: "ready".into(),
             gpu: None,
         }
+    }
+
+    /// Judges it as its orchestrator will, before it is sent.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn check(&self) -> Result<(), BadHeartbeat> {
+        let price = serde_json::from_str::<serde_json::Number>(&self.price.price);
+        if price.is_err() || self.price.price.starts_with('-') {
+            return Err(BadHeartbeat::Price);
+        }
+        Self::from_json(&self.to_json()).map(drop)
     }
 
     /// The body.
@@ -507,6 +522,13 @@ impl SessionControl {
         push_escaped(&mut path, session, false);
         orchestrator.with_path(&path)
     }
+}
+
+/// Whether an orchestrator refuses a registration because it has a live runner of that name, as it has for a while after
+/// that one stopped.
+#[must_use]
+pub fn is_still_registered(status: u16, body: &[u8]) -> bool {
+    status == 401 && crate::wire::reason::is_still_registered(&crate::wire::error_words(body))
 }
 
 /// Where a runner says that it goes.

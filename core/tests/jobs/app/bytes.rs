@@ -281,7 +281,7 @@ fn nothing_that_is_ours_goes_on_to_an_app() {
 }
 
 /// The heartbeat that a call of the vectors asks for.
-fn heartbeat(call: &Value) -> Heartbeat {
+pub(super) fn heartbeat(call: &Value) -> Heartbeat {
     let mut beat = Heartbeat::new(text(call, "runner_url"), text(call, "app"));
     if call["mode"] == "single-shot" {
         beat.mode = Mode::SingleShot;

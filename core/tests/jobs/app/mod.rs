@@ -1,6 +1,7 @@
 //! `vectors/jobs/10`, `16`, `17`, `20`, `21`: apps that orchestrators rent out, and those who offer them.
 
 mod bytes;
+mod registrations;
 mod rentals;
 
 use serde_json::Value;
