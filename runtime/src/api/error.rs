@@ -7,7 +7,7 @@ use livepeer_core::handshake::Rejection;
 use livepeer_core::http::{BadUrl, Url};
 use livepeer_core::job::batch::Failed;
 use livepeer_core::job::live::Ending;
-use livepeer_core::job::{app, byoc};
+use livepeer_core::job::{app, byoc, runner};
 use livepeer_core::pool::{self, Tried};
 use livepeer_core::trickle::Seq;
 use livepeer_core::wire::WireError;
@@ -76,6 +76,9 @@ pub enum Error {
     #[doc(alias = "RunnerRejection")]
     #[error("{0}")]
     App(Box<app::Failed>),
+    /// The runner that is to be registered is no good; nobody was asked.
+    #[error("{0}")]
+    Runner(#[from] runner::Invalid),
     /// The answer of an app is larger than the caller takes.
     #[error("the answer is larger than {limit} bytes: read it as a stream, or allow more")]
     AnswerTooLarge {
@@ -173,6 +176,7 @@ impl Error {
             | Self::Request(_)
             | Self::Order(_)
             | Self::Path(_)
+            | Self::Runner(_)
             | Self::AnswerTooLarge { .. }
             | Self::Input(_)
             | Self::Options(_)

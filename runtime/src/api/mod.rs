@@ -31,6 +31,7 @@ mod output;
 mod payment;
 mod peers;
 mod pump;
+mod registration;
 mod rentals;
 mod requests;
 mod ring;
@@ -60,12 +61,14 @@ pub use livepeer_core::job::byoc::{
     Done as ByocDone, Failed as ByocFailed, Order as ByocOrder, Served as ByocServed,
 };
 pub use livepeer_core::job::live::media::{Figures as MediaFigures, Matching, OutputEvent};
+pub use livepeer_core::job::runner::{Config as RegistrationConfig, Event as RegistrationEvent};
 pub use livepeer_core::payment::Payer;
 pub use livepeer_core::wire::batch::fields::Message;
 pub use livepeer_core::wire::batch::{Answer, BatchRequest, Completion, FilePart};
 pub use orchestrator::{OrchestratorSession, OrchestratorSessionBuilder};
 pub use output::{MAX_SEGMENT_BYTES, Output, OutputReader, Segments};
 pub use payment::{PaidPayments, Payment, PaymentSession};
+pub use registration::Registration;
 pub use requests::{
     AudioToText, ImageToImage, ImageToText, ImageToVideo, Llm, SegmentAnything2, TextToImage,
     TextToSpeech, Upscale,

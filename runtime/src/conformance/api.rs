@@ -37,6 +37,9 @@ pub(super) const BATCH_MODEL: &str = "a/model";
 /// The container that a [`Place`] has.
 pub(super) const CONTAINER: &str = "echo";
 
+/// The secret that the orchestrator shares with its runners.
+pub(super) const REGISTER_SECRET: &str = "word";
+
 /// An orchestrator and a signer behind sockets of their own.
 pub(super) struct Place<R: Runtime> {
     orchestrator: Handle<Orchestrator, R>,
@@ -92,6 +95,10 @@ impl<R: Runtime> Place<R> {
             .with_container(CONTAINER, container)
             .with_app("once", app("once", Mode::SingleShot))
             .with_app("held", app("held", Mode::Persistent));
+        let config = livepeer_orchestrator::Config {
+            register_secret: Some(REGISTER_SECRET.into()),
+            ..config
+        };
         let orchestrator = Driver::new(runtime.clone())
             .with_key(node)
             .drive(Orchestrator::new(runtime.now(), config, seed()));

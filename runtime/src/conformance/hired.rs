@@ -9,13 +9,17 @@ use livepeer_core::http::{Response, SWITCHING};
 use livepeer_core::job::{app, byoc};
 use livepeer_core::money::Price;
 use livepeer_core::wire::Params;
+use livepeer_core::wire::app::registration::Heartbeat;
 use livepeer_core::wire::app::{Session, listing_json};
 use livepeer_core::wire::byoc::{Sender, Token};
 use livepeer_core::wire::runner::{Mode, Runner};
 
-use super::api::{CONTAINER, Place};
+use super::api::{CONTAINER, Place, REGISTER_SECRET};
 use super::*;
-use crate::api::{AppAnswer, AppCall, ByocEvent, ByocStreamEvent, Error, Gateway, Over};
+use crate::api::{
+    AppAnswer, AppCall, ByocEvent, ByocStreamEvent, Error, Gateway, Over, Registration,
+    RegistrationConfig, RegistrationEvent,
+};
 use crate::lock;
 
 /// An orchestrator off-chain: a container that answers, streams or never does, and two runners.
@@ -438,4 +442,69 @@ pub async fn apps_are_reached_beyond_http<R: Runtime>(runtime: R) {
     hear(&mut held, &back).await;
     session.stop().await;
     assert!(held.next().await.is_none(), "nobody pays for it any more");
+}
+
+/// A runner of ours is listed, reserved and called at its orchestrator, hears of its sessions, and is gone once it leaves.
+pub async fn a_runner_is_rented_out_until_it_leaves<R: Runtime>(runtime: R) {
+    let place = Place::new(&runtime).await;
+    let driver = Driver::new(runtime.clone());
+    let (side, server) = Side::serving(&runtime, None, Habits::Tell).await;
+    let beat = Heartbeat::new(format!("http://{}", server.local_addr()), "test/mine");
+    let service = Url::parse(&place.service).expect("a URL");
+    let begin = |secret: &'static str, beat: &Heartbeat| {
+        let (driver, service, beat) = (driver.clone(), service.clone(), beat.clone());
+        let config = RegistrationConfig::default();
+        async move { Registration::begin(&driver, config, service, secret, beat).await }
+    };
+    let error = begin("another", &beat).await.expect_err("it is not let in");
+    assert!(matches!(error, Error::Failed(_)), "{error}");
+    let nameless = Heartbeat::new("http://127.0.0.1:1", "");
+    let error = begin(REGISTER_SECRET, &nameless).await;
+    assert!(matches!(error, Err(Error::Runner(_))), "{error:?}");
+
+    let mut runner = begin(REGISTER_SECRET, &beat).await.expect("it is let in");
+    let name = runner.name();
+    let told = runner.next().await;
+    assert_eq!(told, Some(RegistrationEvent::Registered(name)));
+    let gateway = place.gateway();
+    let app = || gateway.app("test/mine").orchestrator(&place.service);
+    let session = app().reserve().await.expect("there is room");
+    let id = session.session().id.clone();
+    let told = runner.next().await;
+    assert_eq!(told, Some(RegistrationEvent::Reserved(id.clone())));
+    assert_eq!(runner.sessions(), std::slice::from_ref(&id));
+    let answer = side.answers(session.call(AppCall::post("say".into(), "words".into())));
+    let (answer, heard) = answer.await;
+    assert_eq!(heard.url.path(), "/say");
+    assert_eq!(heard.headers.get("livepeer-session-id"), Some(&*id));
+    assert_eq!(answer.expect("it answers").status(), 204);
+    session.stop().await;
+    let told = runner.next().await;
+    assert_eq!(told, Some(RegistrationEvent::Released(id)));
+    runner.close().await;
+    app().reserve().await.expect_err("it has left");
+
+    drop(begin(REGISTER_SECRET, &beat).await.expect("it is let in"));
+    while app().list().await.is_ok_and(|listed| !listed.is_empty()) {
+        rest(&runtime, Duration::from_millis(5)).await;
+    }
+}
+
+impl<R: Runtime> Side<R> {
+    /// Answers the next request with 204 while `call` goes on.
+    async fn answers<T>(&self, call: impl Future<Output = T>) -> (T, Request) {
+        let mut call = pin!(call);
+        let mut heard = None;
+        let answer = std::future::poll_fn(|cx| {
+            while let Poll::Ready(Some((id, step))) = self.handle.poll_next(cx) {
+                if let In::Request(request) = step {
+                    self.step(id, Out::Reply(Response::new(204)));
+                    heard = Some(request);
+                }
+            }
+            call.as_mut().poll(cx)
+        });
+        let answer = answer.await;
+        (answer, heard.expect("it was asked"))
+    }
 }

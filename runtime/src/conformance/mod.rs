@@ -161,6 +161,7 @@ macro_rules! conformance_tests {
             an_app_is_listed_called_and_held
             hired_work_is_paid_through_a_signer
             media_stream_through_a_container
+            a_runner_is_rented_out_until_it_leaves
             apps_are_reached_beyond_http
         }
     };
