@@ -8,6 +8,7 @@ mod hire;
 mod live;
 mod pay;
 mod run;
+mod runner;
 mod serve;
 mod signer;
 mod trickle;
@@ -38,6 +39,7 @@ pub(crate) use hire::{
 pub(crate) use live::{DOOR, Source};
 pub(crate) use pay::PayArgs;
 pub(crate) use run::RunArgs;
+pub(crate) use runner::RunnerArgs;
 pub(crate) use serve::{Flag, FrontArgs};
 pub(crate) use signer::{ChainArgs, KeyArgs, ListingArgs, SignerArgs};
 pub(crate) use trickle::{Cut, PubArgs, ServeArgs, SubArgs, TrickleArgs, TrickleCommand};
@@ -111,6 +113,8 @@ pub(crate) enum Command {
     Byoc(ByocArgs),
     /// Use an app that orchestrators rent out: list its runners, call it, or hold a session with it.
     App(AppArgs),
+    /// Have an orchestrator rent out an app of yours, until Ctrl-C.
+    Runner(Box<RunnerArgs>),
     /// Serve Livepeer's batch routes and those of OpenAI to applications, and have orchestrators do the work.
     Serve(Box<FrontArgs>),
     /// Ask an orchestrator for its capabilities, models, price and ticket parameters.
@@ -140,9 +144,11 @@ impl Command {
                 TrickleCommand::Sub(args) => args.json,
                 TrickleCommand::Serve(_) => false,
             },
-            Self::Devnet(_) | Self::Signer(_) | Self::Serve(_) | Self::DevnetOrchestrator(_) => {
-                false
-            }
+            Self::Devnet(_)
+            | Self::Signer(_)
+            | Self::Serve(_)
+            | Self::Runner(_)
+            | Self::DevnetOrchestrator(_) => false,
         }
     }
 }
@@ -510,6 +516,7 @@ pub(crate) fn parse(
                 Some(Command::Run(run)) => run.validate()?,
                 Some(Command::Byoc(byoc)) => byoc.validate()?,
                 Some(Command::App(app)) => app.validate()?,
+                Some(Command::Runner(runner)) => runner.validate()?,
                 Some(Command::Signer(signer)) => signer.validate()?,
                 Some(Command::Trickle(trickle)) => trickle.validate()?,
                 Some(Command::Info(info)) => drop(info.endpoints()?),

@@ -482,3 +482,28 @@ fn work_for_containers_and_apps_says_what_is_meant() {
         assert!(said.contains(words), "{line}: {said}");
     }
 }
+
+#[test]
+fn a_runner_that_no_orchestrator_would_take_is_refused_on_the_command_line() {
+    let of = |line: &str| {
+        let place = "runner --orchestrator o --secret-file f";
+        parsed(&format!(
+            "{place} --url http://10.0.0.2:8000 --app a/b {line}"
+        ))
+    };
+    let Ok(Command::Runner(runner)) = of("--price 0.5 --capacity 3 --name mine") else {
+        panic!("it is a good one");
+    };
+    let beat = runner.heartbeat();
+    assert_eq!((&*beat.price.price, beat.capacity), ("0.5", 3));
+    assert_eq!(&*beat.runner_id, "mine");
+    for line in [
+        "--price free",
+        "--price=-1",
+        "--name a/b",
+        "--unit week",
+        "--capacity=-1",
+    ] {
+        assert!(of(line).is_err(), "{line}");
+    }
+}

@@ -98,7 +98,11 @@ fn password(
         .map_err(|error| Failed::file("cannot read the password from", "the terminal", &error))
 }
 
-fn read(path: &Path) -> Result<Zeroizing<String>, Failed> {
+/// Reads a file with a secret.
+///
+/// # Errors
+/// If it cannot be read.
+pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, Failed> {
     warn_if_shared(path);
     fs::read_to_string(path)
         .map(Zeroizing::new)

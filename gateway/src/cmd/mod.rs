@@ -11,6 +11,7 @@ mod on;
 mod peers;
 mod purse;
 mod run;
+mod runner;
 mod serve;
 mod signer;
 mod sink;
@@ -46,6 +47,7 @@ fn perform(command: &Command) -> Outcome {
         Command::Run(args) => run::run(args),
         Command::Byoc(args) => hire::byoc::run(args),
         Command::App(args) => hire::app::run(args),
+        Command::Runner(args) => runner::run(args),
         Command::Info(args) => find::info::run(args),
         Command::Discover(args) => find::discover::run(args),
         Command::Select(args) => find::select::run(args),

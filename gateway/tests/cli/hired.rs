@@ -1,17 +1,18 @@
 //! Containers and apps, from the command line and through the front door, before the development network.
 
 use std::io::{BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::thread;
 use std::time::Duration;
 
 use livepeer_core::wire::byoc::{JOB_HEADER, JobRequest};
 
 use crate::files::Folder;
 use crate::http::{call, fetch, read_head};
-use crate::process::CLIP;
+use crate::process::{CLIP, gateway, signal};
 use crate::run::{Scratch, run};
 use crate::serve::Serve;
-use crate::server::Devnet;
+use crate::server::{Devnet, Server};
 
 #[test]
 fn containers_and_apps_work_from_the_command_line_and_through_the_door() {
@@ -317,5 +318,82 @@ fn every_answer_about_containers_and_apps_is_the_one_that_the_spec_has() {
             assert_eq!(answer.status, status, "{said}");
             assert!(answer.text().contains(part), "{said}");
         }
+    }
+}
+
+/// An app that answers every request with these words.
+fn app(words: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("it has one"));
+    thread::spawn(move || {
+        for socket in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(socket.try_clone().expect("the same socket"));
+            if read_head(&mut reader).is_ok() {
+                let length = words.len();
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{words}"
+                );
+                let mut socket = &socket;
+                let _ = socket.write_all(answer.as_bytes());
+                let _ = socket.shutdown(Shutdown::Write);
+                // Bytes that are left unread would reset the connection.
+                let _ = reader.read_to_end(&mut Vec::new());
+            }
+        }
+    });
+    url
+}
+
+#[test]
+fn an_app_of_ours_is_rented_out_until_it_is_interrupted() {
+    let devnet = Devnet::start(1, &["--polite", "--register-secret", "word"]);
+    let orchestrator = &*devnet.orchestrators[0];
+    let peers = ["--signer", &devnet.signer, "--orchestrator", orchestrator];
+    let hire = |arguments: &[&str]| run(&[arguments, &peers].concat());
+    let lists = || {
+        let listed = hire(&["app", "list", "--json"]).json();
+        let all = listed.as_array().expect("a list");
+        all.iter().any(|runner| runner["app"] == "mine/words")
+    };
+    let folder = Folder::new("hired-runner");
+    let url = app("hello");
+    let host = |secret: &str, more: &[&str]| {
+        let place = [
+            "runner",
+            "--orchestrator",
+            orchestrator,
+            "--secret-file",
+            secret,
+        ];
+        let app = ["--url", &url, "--app", "mine/words", "--single-shot"];
+        let price = ["--price", "1000", "--currency", "wei", "--unit", "fixed"];
+        let all = [&place[..], &app, &price, more].concat();
+        all.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let wrong = folder.private("wrong", "another\n");
+    let arguments = host(&wrong, &[]);
+    let refused = run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let line = refused.error();
+    assert!(
+        line.contains("invalid registration authorization"),
+        "{line}"
+    );
+    let secret = folder.private("secret", "word\n");
+    for runtime in ["tokio", "smol"] {
+        let arguments = host(&secret, &["--runtime", runtime, "--name", "mine"]);
+        let mut runner = Server::start(gateway().args(arguments), |_| true);
+        assert_eq!(runner.introduction, "mine\n");
+        assert!(lists());
+        let called = hire(&["app", "call", "mine/words", "say", "--data", "x"]);
+        called.succeeded();
+        assert_eq!(called.text(), "hello");
+        assert!(called.stderr.contains("tickets"), "{}", called.stderr);
+        signal(runner.running.0.id(), "INT");
+        let status = runner.running.wait(Duration::from_secs(20));
+        assert!(status.success(), "{status}");
+        assert!(!lists(), "it has left");
+        let said: Vec<String> = runner.said.iter().collect();
+        let told = |words: &str| said.iter().any(|line| line.contains(words));
+        assert!(told("session ") && told("stopped"), "{said:?}");
     }
 }
