@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
+use livepeer_core::payment::nonce::{NONCE_KEY, SpentNonces};
 use livepeer_core::payment::{Budget, Spending};
 use livepeer_core::signers::Standing;
 use livepeer_core::{SignerHealth, Time};
@@ -160,6 +161,21 @@ impl<R: Runtime> Driver<R> {
     /// How remote signers have been, in all jobs together: who rests, and until when. A new job asks accordingly.
     pub fn signer_health(&self) -> SignerHealth {
         lock(&self.signers).clone()
+    }
+
+    /// The nonces that own keys have used, as the store has them.
+    ///
+    /// # Errors
+    /// If the store, or a record of it, cannot be read.
+    pub fn spent_nonces(&self) -> io::Result<SpentNonces> {
+        let mut spent = SpentNonces::default();
+        for record in self.store().load(NONCE_KEY)? {
+            if !spent.restore(&record) {
+                let why = format!("{} is no record of a nonce", record.key);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            }
+        }
+        Ok(spent)
     }
 
     /// Takes over what a machine saw of remote signers, so that the next one need not find out again.

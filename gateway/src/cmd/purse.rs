@@ -1,6 +1,6 @@
 //! The payer of all work of a process, and the one limit on what it spends.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 
 use async_channel::Receiver;
@@ -10,14 +10,14 @@ use livepeer_core::http::Url;
 use livepeer_core::money::Price;
 use livepeer_core::payment::Budget;
 use livepeer_core::payment::mint::Policy;
-use livepeer_core::payment::{nonce::NONCE_KEY, session::LocalAccount};
+use livepeer_core::payment::session::LocalAccount;
 use livepeer_runtime::api::Payer;
 use livepeer_runtime::store::{Sqlite, Store as _};
 use livepeer_runtime::{Driver, KeyHolder as _, Runtime, seed};
 
 use super::chain::{self, News};
-use super::{key, lock};
-use crate::args::{ChainArgs, KeyArgs, PayArgs};
+use super::{key, lock, peers};
+use crate::args::{ChainArgs, Endpoints, KeyArgs, PayArgs};
 use crate::ui::Failed;
 
 /// The beginning of the keys of records of what was spent.
@@ -36,12 +36,11 @@ pub(super) struct Terms<'a> {
     pub(super) command: &'a str,
 }
 
-/// The payer and its store.
+/// The payer, and the driver with its store.
 pub(super) struct Purse<R: Runtime> {
     /// The driver, with store, key and limit, if there are any.
     pub(super) driver: Driver<R>,
-    store: Option<(Sqlite, PathBuf)>,
-    /// A key of our own; without one, whoever the endpoints name pays.
+    /// A key of our own; without one, the signer that the endpoints name pays.
     own: Option<Own<R>>,
     /// Readings of the chain for it. Only the last one counts.
     views: Option<Receiver<ChainView>>,
@@ -83,20 +82,17 @@ impl<R: Runtime> Purse<R> {
     /// If one of them cannot be used, or no endpoint shows the chain.
     pub(super) async fn open(mut driver: Driver<R>, terms: Terms<'_>) -> Result<Self, Failed> {
         let mut budget = terms.budget;
-        let mut store = None;
         if let Some(path) = terms.store {
             let opened = Sqlite::open(path).map_err(|error| Failed::store(path, &error))?;
             recall_spending(&opened, path, &mut budget).await?;
             if terms.one_job {
                 budget = budget.next_job();
             }
-            driver = driver.with_store(opened.clone());
-            store = Some((opened, path.to_owned()));
+            driver = driver.with_store(opened);
         }
-        let key = store.is_some().then(|| SPENT_KEY.to_owned());
+        let key = terms.store.map(|_| SPENT_KEY.to_owned());
         let mut purse = Self {
             driver: driver.with_limit(budget, key),
-            store,
             own: None,
             views: None,
         };
@@ -113,7 +109,9 @@ impl<R: Runtime> Purse<R> {
             news: news.clone(),
         });
         // What cannot be read is told now, and not with the first job.
-        purse.account()?;
+        if let (Some(path), Err(error)) = (terms.store, purse.driver.spent_nonces()) {
+            return Err(Failed::store(path, &error));
+        }
         let (tell, views) = async_channel::bounded(1);
         let push = move |view| drop(tell.force_send(view));
         purse.driver.runtime().spawn(chain::follow(news, push));
@@ -150,36 +148,14 @@ impl<R: Runtime> Purse<R> {
         }
     }
 
-    /// The own key as payer, without its past: to those who ask who we are.
-    pub(super) fn identity(&self) -> Option<Payer> {
-        let own = self.own.as_ref()?;
-        Some(Payer::Account(Box::new(plain(own))))
-    }
-
-    /// The own key as payer, with all nonces that were ever used.
-    ///
-    /// # Errors
-    /// If the store or a record cannot be read.
-    pub(super) fn account(&self) -> Result<Option<Payer>, Failed> {
+    /// The payer of all work: the own key, or the one that the endpoints name.
+    pub(super) fn payer(&self, endpoints: &Endpoints) -> Payer {
         let Some(own) = &self.own else {
-            return Ok(None);
+            return peers::payer(endpoints);
         };
-        let mut account = plain(own);
-        if let Some((store, path)) = &self.store {
-            let records = store.load(NONCE_KEY);
-            for record in records.map_err(|error| Failed::store(path, &error))? {
-                if !account.restore(&record) {
-                    let why = format!("{} cannot be read", record.key);
-                    return Err(Failed::store(path, &why));
-                }
-            }
-        }
-        Ok(Some(Payer::Account(Box::new(account))))
+        let account = LocalAccount::new(own.policy.clone(), lock(&own.view).clone(), seed());
+        Payer::Account(Box::new(account))
     }
-}
-
-fn plain<R: Runtime>(own: &Own<R>) -> LocalAccount {
-    LocalAccount::new(own.policy.clone(), lock(&own.view).clone(), seed())
 }
 
 /// Restores to `budget` what the store says was spent, and writes in today's form what an earlier version wrote.

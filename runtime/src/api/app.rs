@@ -17,6 +17,7 @@ use livepeer_core::prefer::Limits;
 use livepeer_core::wire::app::{Session, app_url};
 use livepeer_core::wire::runner::Runner;
 
+use super::account::informed;
 use super::event::{AppEvent, Spent};
 use super::find::discover;
 use super::fleet::Fleet;
@@ -141,7 +142,7 @@ impl<R: Runtime> AppBuilder<R> {
     }
 
     async fn start(self, plan: Use) -> Result<Arc<Rented<R>>, Error> {
-        let mut payer = self.peers.payer()?;
+        let payer = self.peers.payer()?;
         let mut orchestrators = self.peers.orchestrators()?;
         let mut runners = Vec::new();
         let driver = self.fleet.driver();
@@ -160,7 +161,7 @@ impl<R: Runtime> AppBuilder<R> {
                 orchestrators.push(found.url.clone());
             }
         }
-        payer.learn(&driver.signer_health());
+        let payer = informed(payer, driver)?;
         let (now, config, wanted) = (driver.now(), self.config, self.wanted);
         Ok(Rented::start(self.fleet.rentals(), driver, |history| {
             // A listing that has runners has all that its orchestrators have.

@@ -23,7 +23,7 @@ use livepeer_core::wire::batch::BatchRequest;
 use livepeer_core::{Misuse, Time};
 
 use super::Error;
-use super::account::Account;
+use super::account::{Account, informed};
 use super::answers::TaskAnswer;
 use super::event::BatchEvent;
 use super::fleet::Fleet;
@@ -232,7 +232,7 @@ impl<R: Runtime, A: TaskAnswer> Submission<R, A> {
 
     /// The machine for this job: one that is there already, or a new one.
     fn hub(self, request: &BatchRequest) -> Result<Arc<Hub<Batch<Balanced>, R>>, Error> {
-        let mut payer = self.peers.payer()?;
+        let payer = self.peers.payer()?;
         let orchestrators = self.peers.orchestrators()?;
         let kind = Kind {
             pipeline: request.pipeline(),
@@ -255,7 +255,7 @@ impl<R: Runtime, A: TaskAnswer> Submission<R, A> {
             } else {
                 Search::Named(orchestrators)
             };
-            payer.learn(&driver.signer_health());
+            let payer = informed(payer, driver)?;
             let Settings { config, selector } = self.settings;
             let batch = Batch::new(
                 driver.now(),

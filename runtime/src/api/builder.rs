@@ -19,7 +19,7 @@ use livepeer_core::trickle::{publisher, subscriber};
 use livepeer_core::wire::{Params, StartRequest};
 
 use super::Error;
-use super::account::Account;
+use super::account::{Account, informed};
 use super::feed::Feed;
 use super::find::discover;
 use super::fleet::{Fleet, Kind};
@@ -172,8 +172,7 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
         if self.request.model_id.is_empty() {
             return Err(Error::Options("a job needs a model, such as noop"));
         }
-        let mut payer = self.peers.payer()?;
-        payer.learn(&self.fleet.driver().signer_health());
+        let payer = informed(self.peers.payer()?, self.fleet.driver())?;
         let wanted = Capabilities::live_video(self.request.model_id.as_str());
         let orchestrators = self.peers.orchestrators()?;
         self.pool.handshake.terms.paying = payer.paying();

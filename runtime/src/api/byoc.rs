@@ -24,7 +24,7 @@ use livepeer_core::wire::byoc::JobRequest;
 use livepeer_core::{Misuse, Time};
 
 use super::Error;
-use super::account::Account;
+use super::account::{Account, informed};
 use super::fleet::Fleet;
 use super::hub::{Held, Hub, Jobs, Search, Told};
 use super::peers::{Peers, Places, peer_settings};
@@ -287,7 +287,7 @@ impl<R: Runtime> ByocSubmission<R> {
 
     /// The machine for this job: one that is there already, or a new one.
     fn hub(self) -> Result<Arc<Hub<Byoc, R>>, Error> {
-        let mut payer = self.peers.payer()?;
+        let payer = self.peers.payer()?;
         let orchestrators = self.peers.orchestrators()?;
         let kind = Kind {
             capability: self.order.job.capability,
@@ -309,7 +309,7 @@ impl<R: Runtime> ByocSubmission<R> {
                 ),
                 false => Search::Named(orchestrators),
             };
-            payer.learn(&driver.signer_health());
+            let payer = informed(payer, driver)?;
             let name = kind.capability.as_str();
             let byoc = Byoc::new(driver.now(), self.config, name, payer, seed());
             Ok(Hub::start(driver, byoc, search))

@@ -88,6 +88,9 @@ pub enum Error {
     /// The call does not fit what was called before.
     #[error("{0}")]
     Misuse(#[from] Misuse),
+    /// The store cannot be read: which nonces an own key has used is not known, and nothing may be paid.
+    #[error("the store cannot be read: {0}")]
+    Store(#[source] Arc<io::Error>),
     /// The input cannot be read.
     #[error("the input cannot be read: {0}")]
     Read(#[source] Arc<io::Error>),
@@ -181,6 +184,7 @@ impl Error {
             | Self::Input(_)
             | Self::Options(_)
             | Self::Misuse(_)
+            | Self::Store(_)
             | Self::Read(_)
             | Self::Ts(_)
             | Self::SegmentTooLarge { .. } => Advice::Stop,

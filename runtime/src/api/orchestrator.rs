@@ -12,6 +12,7 @@ use livepeer_core::pipeline::Pipeline;
 use livepeer_core::wire::OrchestratorInfo;
 use livepeer_core::wire::batch::{BadRequest, BatchRequest};
 
+use super::account::informed;
 use super::answers::Task;
 use super::batch::Submission;
 use super::board::Board;
@@ -239,8 +240,7 @@ impl<R: Runtime> OrchestratorSessionBuilder<R> {
     #[doc(alias = "get_orch_info")]
     pub async fn connect(self) -> Result<OrchestratorSession<R>, Error> {
         let url = self.peers.own(orchestrator_url(&self.url)?);
-        let mut payer = self.peers.payer()?;
-        payer.learn(&self.fleet.driver().signer_health());
+        let payer = informed(self.peers.payer()?, self.fleet.driver())?;
         let (trust, pin_change) = (self.config.trust, self.config.pin_change);
         let config = Config {
             ignore_capacity: true,

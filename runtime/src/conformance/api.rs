@@ -8,13 +8,17 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_io::{AsyncRead as _, AsyncWrite as _};
 use livepeer_core::error::{Advice, Cause, Party};
+use livepeer_core::job::app::Call;
 use livepeer_core::money::Price;
 use livepeer_core::payment::Unit;
 use livepeer_core::payment::mint::Policy;
+use livepeer_core::payment::nonce::NONCE_KEY;
 use livepeer_core::payment::remote::{self, SignerServer};
 use livepeer_core::payment::session::{Config, LocalAccount};
+use livepeer_core::store::Record;
 use livepeer_core::trickle::Seq;
 use livepeer_core::wire::Params;
+use livepeer_core::wire::batch::BatchRequest;
 use livepeer_core::wire::runner::Mode;
 use livepeer_core::{ChainView, Misuse, Pipeline};
 use livepeer_orchestrator::{
@@ -30,6 +34,7 @@ use crate::api::{
 };
 use crate::keys::{KeyHolder as _, LocalKey};
 use crate::seed;
+use crate::store::{MemoryStore, Store as _};
 
 /// The model that a [`Place`] has for every pipeline.
 pub(super) const BATCH_MODEL: &str = "a/model";
@@ -305,6 +310,54 @@ pub async fn a_payment_session_says_why_it_ended<R: Runtime>(runtime: R) {
     }
     assert!(payments.paid().next().await.is_err());
     assert!(store.kept.records().is_empty());
+}
+
+/// The nonces of a payment are known to all later work of the driver. Where they cannot be read, no work begins that an
+/// own key would pay for, of whatever kind.
+pub async fn work_with_an_own_key_begins_with_the_nonces_that_were_used<R: Runtime>(runtime: R) {
+    let mut place = Place::new(&runtime).await;
+    let store = MemoryStore::default();
+    place.driver = place.driver.with_key(payer_key()).with_store(store.clone());
+    let gateway = place.gateway();
+    let policy = Policy::new(payer_key().address());
+    let account = LocalAccount::new(policy, ChainView::development(), seed());
+    let own = || Payer::Account(Box::new(account.clone()));
+    let connect = || gateway.orchestrator(&place.service).payer(own()).connect();
+    let session = connect().await.expect("somebody listens");
+    let quote = session.info().ticket_params.clone();
+    let quote = quote.expect("it is paid");
+    let payments = session.payments(Config::new(Unit::PixelSeconds));
+    let payment = payments.get_payment().await.expect("a payment");
+    payment.expect("it is due").accepted();
+    let spent = place.driver.spent_nonces().expect("it can be read");
+    assert!(spent.last(&quote.recipient_rand_hash) > 0);
+
+    let spoiled = Record {
+        key: format!("{NONCE_KEY}17"),
+        value: Some(Bytes::from_static(b"17")),
+    };
+    store.put(vec![spoiled]).await.expect("there is room");
+    let live = gateway.live_video("noop").orchestrator(&place.service);
+    let llm = BatchRequest::new(Pipeline::Llm);
+    let batch = gateway.submit(llm).orchestrator(&place.service);
+    let container = gateway.byoc(CONTAINER).orchestrator(&place.service);
+    let app = gateway.app("test/once").orchestrator(&place.service);
+    let refusals = [
+        connect().await.err(),
+        live.payer(own()).start().await.err(),
+        batch.payer(own()).warm_up().err(),
+        container.payer(own()).send().err(),
+        app.payer(own())
+            .call(Call::new(Method::Get, ""))
+            .await
+            .err(),
+    ];
+    for refusal in refusals {
+        let Some(Error::Store(why)) = refusal else {
+            panic!("{refusal:?}");
+        };
+        assert_eq!(why.to_string(), "nonce:0x17 is no record of a nonce");
+    }
 }
 
 /// An update has arrived when the call returns, and each of several calls at the same time waits for its own.

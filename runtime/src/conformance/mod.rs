@@ -138,6 +138,7 @@ macro_rules! conformance_tests {
             payments_are_made_and_counted_whoever_listens
             a_payment_that_nobody_wants_any_more_locks_nothing
             a_payment_session_says_why_it_ended
+            work_with_an_own_key_begins_with_the_nonces_that_were_used
             parameters_are_updated_and_the_orchestrator_has_them
             a_runner_that_dies_behind_its_orchestrator_costs_no_segment
             output_and_events_are_streams

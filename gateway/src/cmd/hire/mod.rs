@@ -59,11 +59,10 @@ impl<R: Runtime> Desk<R> {
                 }
             });
         }
-        let payer = purse.account()?;
         Ok(Self {
             gateway,
             driver,
-            payer: payer.unwrap_or_else(|| super::peers::payer(endpoints)),
+            payer: purse.payer(endpoints),
             orchestrators,
         })
     }

@@ -38,8 +38,7 @@ impl on::Work for Live<'_> {
         let driver = purse.driver.clone();
         let wanted = Capabilities::live_video(args.model_id.as_str());
         let orchestrators = find::orchestrators(&driver, &endpoints, &wanted).await?;
-        let payer = purse.account()?;
-        let payer = payer.unwrap_or_else(|| peers::payer(&endpoints));
+        let payer = purse.payer(&endpoints);
         let plan = Plan {
             model: args.model_id.clone(),
             speed: args.speed,

@@ -17,7 +17,6 @@ use tracing::warn;
 use super::lock;
 use super::sessions::{Pace, Use};
 use super::wiring::{Wiring, with_places};
-use crate::cmd::peers;
 
 /// How long it is remembered whether an app has sessions.
 const KNOWN_FOR: Duration = Duration::from_secs(30);
@@ -42,15 +41,10 @@ impl<R: Runtime> Wiring<R> {
         if held {
             return self.call_in_session(called);
         }
-        match self.renting(&called.request.app) {
-            Ok(app) => match app.call(called.request.call.clone()).await {
-                Ok(answer) => self.pass_on(&called, answer, None).await,
-                Err(error) => self.not_called(id, &error),
-            },
-            Err(failed) => {
-                warn!(%id, "{}", failed.line());
-                self.not_called(id, &Error::Closed);
-            }
+        let app = self.renting(&called.request.app);
+        match app.call(called.request.call.clone()).await {
+            Ok(answer) => self.pass_on(&called, answer, None).await,
+            Err(error) => self.not_called(id, &error),
         }
     }
 
@@ -63,11 +57,7 @@ impl<R: Runtime> Wiring<R> {
         {
             return Ok(held);
         }
-        let renting = self.renting(app).map_err(|failed| {
-            warn!("{}", failed.line());
-            Error::Closed
-        })?;
-        let listed = renting.list().await?;
+        let listed = self.renting(app).list().await?;
         let single = |runner: &Runner| runner.mode != Some(Mode::Persistent);
         let held = !listed.iter().any(single);
         lock(&self.apps().held).insert(app.to_owned(), (held, now));
@@ -95,14 +85,7 @@ impl<R: Runtime> Wiring<R> {
 
     /// Reserves a session, and has calls made in it until it is over.
     async fn hold(self: Arc<Self>, id: AppSessionId, app: String, calls: Receiver<Use>) {
-        let reserved = match self.renting(&app) {
-            Ok(renting) => renting.reserve().await,
-            Err(failed) => {
-                warn!("{}", failed.line());
-                Err(Error::Closed)
-            }
-        };
-        let session = match reserved {
+        let session = match self.renting(&app).reserve().await {
             Ok(session) => Arc::new(session),
             Err(error) => {
                 self.lost(id);
@@ -153,10 +136,9 @@ impl<R: Runtime> Wiring<R> {
     }
 
     /// The rent of an app, as the configuration has it.
-    fn renting(&self, app: &str) -> Result<AppBuilder<R>, crate::ui::Failed> {
+    fn renting(&self, app: &str) -> AppBuilder<R> {
         let config = self.config();
         let settings = &config.settings;
-        let own = self.purse().account()?;
         let app_of = self.gateway().app(app);
         let renting = match &settings.runners[..] {
             [] => with_places!(app_of, settings, self.peers()),
@@ -167,13 +149,13 @@ impl<R: Runtime> Wiring<R> {
             runners => app_of.orchestrators(runners.iter().cloned()),
         };
         let mut renting = renting
-            .payer(own.unwrap_or_else(|| peers::payer(&settings.endpoints)))
+            .payer(self.purse().payer(&settings.endpoints))
             .trust(self.peers().trust)
             .config(|rental| rental.limits = settings.limits.clone());
         if let Some(price) = settings.prices.of_app(app, self.wei_per_usd().as_ref()) {
             renting = renting.max_price(price);
         }
-        Ok(renting)
+        renting
     }
 
     /// Hands an answer to the front door, until it is over or nobody waits any more.

@@ -136,8 +136,7 @@ impl<R: Runtime> Catalogue<R> {
         pool.handshake.trust = self.wiring.peers().trust;
         pool.handshake.pin_change = self.wiring.peers().pin_change;
         pool.handshake.ignore_capacity = true;
-        let own = self.wiring.purse().identity();
-        let payer = own.unwrap_or_else(|| peers::payer(&settings.endpoints));
+        let payer = self.wiring.purse().payer(&settings.endpoints);
         let survey =
             Survey::take(driver, pool, &payer, Capabilities::default(), found, WITHIN).await;
         match survey {

@@ -13,7 +13,6 @@ use tracing::warn;
 
 use super::sessions::Pace;
 use super::wiring::{Wiring, with_places};
-use crate::cmd::peers;
 
 impl<R: Runtime> Wiring<R> {
     /// One order, to its last word.
@@ -24,11 +23,10 @@ impl<R: Runtime> Wiring<R> {
         steered: Receiver<Pace>,
     ) {
         let capability = order.job.capability.clone();
-        let submitted = self.container(order);
-        match submitted.and_then(|job| job.send().map_err(crate::ui::Failed::from)) {
+        match self.container(order).send() {
             Ok(job) => self.relay(id, job, &capability, &steered).await,
-            Err(failed) => {
-                warn!(%id, "{}", failed.line());
+            Err(error) => {
+                warn!(%id, %error, "a job for a container did not begin");
                 let answer = failed_answer(&Failed::Closed, &capability);
                 self.front()
                     .with(|front, now| front.respond(now, id, answer));
@@ -38,21 +36,20 @@ impl<R: Runtime> Wiring<R> {
     }
 
     /// A job as the configuration has it.
-    fn container(&self, order: Order) -> Result<ByocSubmission<R>, crate::ui::Failed> {
+    fn container(&self, order: Order) -> ByocSubmission<R> {
         let config = self.config();
         let settings = &config.settings;
-        let own = self.purse().account()?;
         let price = settings
             .prices
             .of_container(&order.job.capability, self.wei_per_usd().as_ref());
         let mut job = with_places!(self.gateway().order(order), settings, self.peers())
-            .payer(own.unwrap_or_else(|| peers::payer(&settings.endpoints)))
+            .payer(self.purse().payer(&settings.endpoints))
             .trust(self.peers().trust)
             .config(|job| job.limits = settings.limits.clone());
         if let Some(price) = price {
             job = job.max_price(price);
         }
-        Ok(job)
+        job
     }
 
     /// Hands what the container says to the front door, until it is over or nobody waits any more.

@@ -10,7 +10,6 @@ mod folder;
 mod live;
 pub(super) mod pages;
 mod probe;
-mod rested;
 mod sessions;
 mod wiring;
 

@@ -24,7 +24,7 @@ use livepeer_core::pipeline::Pipeline;
 use livepeer_core::prefer::Preferences;
 use livepeer_core::wire::batch::fields::file_of;
 use livepeer_core::wire::batch::{BadRequest, BatchRequest};
-use livepeer_runtime::api::{BatchEvent, BatchJob, Error, Gateway, Payer, Submission};
+use livepeer_runtime::api::{BatchEvent, BatchJob, Error, Gateway, Submission};
 use livepeer_runtime::{Handle, Runtime};
 use tracing::{info, warn};
 
@@ -33,9 +33,7 @@ use super::folder::Folder;
 use super::lock;
 use super::pages;
 use super::probe::Prober;
-use super::rested::Used;
 use super::sessions::{Apps, Pace};
-use crate::cmd::peers;
 use crate::cmd::purse::Purse;
 use crate::cmd::socket::sleep_until;
 
@@ -85,7 +83,6 @@ pub(super) struct Wiring<R: Runtime> {
     /// The price of a dollar, as it was read last.
     dollar: Mutex<Option<Reading>>,
     purse: Purse<R>,
-    used: Mutex<Used>,
     apps: Apps,
     peers: Peers,
     prober: Prober,
@@ -130,7 +127,6 @@ impl<R: Runtime> Wiring<R> {
             network: Mutex::default(),
             dollar: Mutex::default(),
             purse,
-            used: Mutex::default(),
             apps: Apps::new(),
             peers,
             prober: Prober::start(),
@@ -148,8 +144,6 @@ impl<R: Runtime> Wiring<R> {
     /// Goes by another configuration from now on. Requests that run keep the one they began with.
     pub(super) fn set_config(&self, config: Config) {
         *lock(&self.config) = Arc::new(config);
-        // Other settings mean other machines: what they need to know of earlier work is in the store.
-        *lock(&self.used) = Used::default();
         self.set_door();
     }
 
@@ -377,20 +371,8 @@ impl<R: Runtime> Wiring<R> {
             refuse(&bad);
             return None;
         }
-        let (pipeline, model) = (request.pipeline(), request.model().to_owned());
-        let job = match self.submission(request, preferences) {
-            Ok(submission) => submission.send().await,
-            Err(failed) => {
-                warn!("{}", failed.line());
-                Err(Error::Closed)
-            }
-        };
-        match job {
-            Ok(job) => {
-                let now = self.gateway.driver().now();
-                lock(&self.used).began(pipeline, &model, now);
-                return Some(job);
-            }
+        match self.submission(request, preferences).send().await {
+            Ok(job) => return Some(job),
             Err(Error::Request(bad)) => refuse(&bad),
             Err(error) => {
                 warn!(%id, %error, "a job did not begin");
@@ -421,21 +403,16 @@ impl<R: Runtime> Wiring<R> {
     }
 
     /// A job as the configuration has it.
-    fn submission(
-        &self,
-        request: BatchRequest,
-        preferences: Preferences,
-    ) -> Result<Submission<R>, crate::ui::Failed> {
+    fn submission(&self, request: BatchRequest, preferences: Preferences) -> Submission<R> {
         let config = self.config();
         let settings = &config.settings;
         let (pipeline, model) = (request.pipeline(), request.model().to_owned());
-        let payer = self.payer(settings, pipeline, &model)?;
         let (answer, silence) = (settings.front.answer, settings.front.stream_silence);
         let pools = &settings.pools;
         let submission = with_places!(self.gateway.submit(request), settings, self.peers);
         let mut submission = submission
             .preferences(preferences)
-            .payer(payer)
+            .payer(self.purse.payer(&settings.endpoints))
             .trust(self.peers.trust)
             .pin_change(self.peers.pin_change)
             .config(|job| {
@@ -452,7 +429,7 @@ impl<R: Runtime> Wiring<R> {
         if let Some(price) = self.ceiling(pipeline, &model) {
             submission = submission.max_price(price);
         }
-        Ok(submission)
+        submission
     }
 
     /// Keeps the orchestrators of the models ready that are to be warm.
@@ -462,32 +439,13 @@ impl<R: Runtime> Wiring<R> {
             for (pipeline, model) in &self.config().settings.pools.warm_up {
                 let mut request = BatchRequest::new(*pipeline);
                 request.set_model(model.clone());
-                let warmed = self
-                    .submission(request, Preferences::default())
-                    .map_err(|failed| failed.line())
-                    .and_then(|job| job.warm_up().map_err(|error| error.to_string()));
-                if let Err(why) = warmed {
-                    warn!(why, model, "not warmed up");
+                let warmed = self.submission(request, Preferences::default()).warm_up();
+                if let Err(error) = warmed {
+                    warn!(%error, model, "not warmed up");
                 }
             }
             sleep_until(&driver, driver.now() + WARM_EVERY).await;
         }
-    }
-
-    /// The payer of a job. The machine that works for a model has its own account: only one that has rested needs to
-    /// know which nonces were used.
-    fn payer(
-        &self,
-        settings: &super::config::Settings,
-        pipeline: Pipeline,
-        model: &str,
-    ) -> Result<Payer, crate::ui::Failed> {
-        let now = self.gateway.driver().now();
-        let own = match lock(&self.used).rested(pipeline, model, now) {
-            true => self.purse.account()?,
-            false => self.purse.identity(),
-        };
-        Ok(own.unwrap_or_else(|| peers::payer(&settings.endpoints)))
     }
 
     /// Hands what comes of a job to the front door, until it is over or nobody waits any more.

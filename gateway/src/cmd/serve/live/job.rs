@@ -9,14 +9,13 @@ use livepeer_core::prefer::{Limits, Named};
 use livepeer_core::wire::{DEFAULT_MODEL, Params};
 use livepeer_runtime::Runtime;
 use livepeer_runtime::api::{
-    Error, JobEvent, LiveVideoJob, LiveVideoJobBuilder, Output, OutputEvent, Over, Payer,
+    Error, JobEvent, LiveVideoJob, LiveVideoJobBuilder, Output, OutputEvent, Over,
 };
 use livepeer_runtime::ingest::Show;
 use livepeer_runtime::ingest::machines::rtmp::push::{Sound, Target};
 use tracing::{info, warn};
 
 use super::Live;
-use crate::cmd::peers;
 use crate::cmd::serve::config::Settings;
 use crate::cmd::serve::wiring::with_places;
 
@@ -149,26 +148,21 @@ impl<R: Runtime> Live<R> {
                 Err(why) => warn!(stream = %job.name, %why, "an output is left out"),
             }
         }
-        self.builder(job)?.start().await
+        self.builder(job).start().await
     }
 
     /// The job as the configuration has it.
-    fn builder(&self, job: &Job) -> Result<LiveVideoJobBuilder<R>, Error> {
+    fn builder(&self, job: &Job) -> LiveVideoJobBuilder<R> {
         let config = self.wiring.config();
         let settings = &config.settings;
         let model = model(settings, &job.pipeline);
         let wiring = &self.wiring;
-        let account = wiring.purse().account().map_err(|failed| {
-            warn!("{}", failed.line());
-            Error::Closed
-        })?;
-        let payer: Payer = account.unwrap_or_else(|| peers::payer(&settings.endpoints));
         let builder = wiring.gateway().live_video(&model);
         let mut builder = with_places!(builder, settings, wiring.peers())
             .request_id(&job.request_id)
             .stream_id(&job.stream_id)
             .limits(settings.limits.clone())
-            .payer(payer)
+            .payer(wiring.purse().payer(&settings.endpoints))
             .trust(wiring.peers().trust)
             .pin_change(wiring.peers().pin_change);
         if !job.orchestrator.is_empty() {
@@ -184,7 +178,7 @@ impl<R: Runtime> Live<R> {
         if let Some(price) = wiring.ceiling(Pipeline::LiveVideoToVideo, &model) {
             builder = builder.max_price(price);
         }
-        Ok(builder)
+        builder
     }
 
     /// Carries the job's output to those who watch, until there will be no more.
