@@ -5,10 +5,12 @@
 //! labels, such as the names of models, so a family has at most [`MAX_SERIES`]; what comes later counts under `other`. No
 //! label names a customer.
 
+mod endpoints;
 mod jobs;
 mod network;
 pub(crate) mod payments;
 
+pub use endpoints::Endpoints;
 pub use jobs::Jobs;
 pub use network::Network;
 pub use payments::{account, ceilings};
@@ -317,7 +319,8 @@ impl<const N: usize> Family<u64, N> {
 }
 
 /// The labels whose values callers and peers choose.
-const UNBOUNDED: [&str; 4] = [
+const UNBOUNDED: [&str; 5] = [
+    "endpoint",
     "model_name",
     "orchestrator_uri",
     "orchestrator_address",

@@ -239,6 +239,22 @@ impl Figures {
         self.containers.write(&mut page);
         page.finish()
     }
+
+    /// Writes the requests at a door for operators.
+    pub(super) fn to_operators_prometheus(&self) -> String {
+        let mut asked: Family<u64, 2> = Family::new(
+            "ops_requests_total",
+            ["route", "code"],
+            "Requests at the door for operators, by the status that was answered; none if the client went away before.",
+        );
+        for ([route, _, _, status, _], count) in self.requests.iter() {
+            let code = if status.is_empty() { "none" } else { status };
+            *asked.at([route, code]) += count;
+        }
+        let mut page = Page::new();
+        asked.write(&mut page);
+        page.finish()
+    }
 }
 
 #[cfg(test)]

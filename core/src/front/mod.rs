@@ -268,6 +268,12 @@ impl Front {
         self.figures.to_prometheus(&gauges, others)
     }
 
+    /// The figures of a door for operators: what was asked there.
+    #[must_use]
+    pub fn to_operators_prometheus(&self) -> String {
+        self.figures.to_operators_prometheus()
+    }
+
     /// Brings a page that [`Event::Page`] asked for. Unknown requests are ignored.
     pub fn page(&mut self, now: Time, id: RequestId, status: u16, kind: &'static str, body: Bytes) {
         self.advance(now);

@@ -23,6 +23,7 @@ use num_traits::ToPrimitive as _;
 use crate::currency::{Feed, WEI_PER_ETH};
 use crate::error::{Cause, Failure};
 use crate::exchange::{Exchange, Reply};
+use crate::figures::Endpoints;
 use crate::http::{In, Trust, Url};
 use crate::machine::{EffectId, Input, Machine, Outbox, Output, earlier};
 use crate::money::Amount;
@@ -112,6 +113,7 @@ pub struct PriceFeed {
     at: usize,
     /// Endpoints in a row that failed.
     failed: usize,
+    errors: Endpoints,
     /// Readings in a row that failed.
     tries: u32,
     contract: Option<Address>,
@@ -133,6 +135,7 @@ impl PriceFeed {
             config,
             at: 0,
             failed: 0,
+            errors: Endpoints::default(),
             tries: 0,
             contract: None,
             reading: None,
@@ -162,6 +165,12 @@ impl PriceFeed {
         (self.failed, self.tries) = (0, 0);
         (self.contract, self.reading, self.stale_at) = (None, None, None);
         self.state = State::Off;
+    }
+
+    /// Questions that failed so far.
+    #[must_use]
+    pub const fn errors(&self) -> &Endpoints {
+        &self.errors
     }
 
     /// Asks these endpoints from now on, the first one at once. The last good price stays.
@@ -312,6 +321,7 @@ impl PriceFeed {
     }
 
     fn endpoint_failed(&mut self, cause: Cause) {
+        self.errors.failed(&self.config.endpoints[self.at], &cause);
         let failure = super::failure(&self.config.endpoints[self.at], cause);
         self.out.event(Event::EndpointFailed(failure));
         self.at = (self.at + 1) % self.config.endpoints.len();

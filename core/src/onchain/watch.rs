@@ -21,6 +21,7 @@ use core::time::Duration;
 use crate::chain::ChainView;
 use crate::error::{Cause, Failure};
 use crate::exchange::{Exchange, Reply};
+use crate::figures::Endpoints;
 use crate::http::{In, Trust, Url};
 use crate::machine::{EffectId, Input, Machine, Outbox, Output, earlier};
 use crate::sign::Address;
@@ -148,6 +149,7 @@ pub struct ChainWatch {
     at: usize,
     /// Failures in a row.
     failed: usize,
+    errors: Endpoints,
     /// The contract addresses that the endpoint in use gave, once it has shown its chain.
     contracts: Option<Contracts>,
     view: ChainView,
@@ -168,6 +170,7 @@ impl ChainWatch {
             config,
             at: 0,
             failed: 0,
+            errors: Endpoints::default(),
             contracts: None,
             view: ChainView::default(),
             stale_at: Time::MAX,
@@ -176,6 +179,12 @@ impl ChainWatch {
         };
         this.begin();
         this
+    }
+
+    /// Questions that failed so far.
+    #[must_use]
+    pub const fn errors(&self) -> &Endpoints {
+        &self.errors
     }
 
     /// Asks these endpoints from now on, the first one at once. The last reading stands until one of them answers, and
@@ -363,6 +372,7 @@ impl ChainWatch {
     }
 
     fn failed(&mut self, cause: Cause) {
+        self.errors.failed(&self.endpoints[self.at].url, &cause);
         let failure = super::failure(&self.endpoints[self.at].url, cause);
         self.out.event(Event::EndpointFailed(failure));
         self.contracts = None;

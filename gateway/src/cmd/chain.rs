@@ -1,9 +1,9 @@
 //! The chain, as those who pay with a key of their own have to know it.
 
-use livepeer_core::Address;
 use livepeer_core::chain::{ChainView, MAX_AGE};
 use livepeer_core::http::{Trust, Url};
 use livepeer_core::onchain::{self, ChainWatch};
+use livepeer_core::{Address, figures};
 use livepeer_runtime::{Driver, Handle, Runtime};
 use tracing::warn;
 
@@ -80,6 +80,14 @@ pub(super) async fn follow<R: Runtime>(news: News<R>, push: impl Fn(ChainView)) 
 }
 
 impl<R: Runtime> News<R> {
+    /// Questions to endpoints that failed so far.
+    pub(super) fn errors(&self) -> figures::Endpoints {
+        match self {
+            Self::Endpoints(watch) => watch.with(|watch, _| watch.errors().clone()),
+            Self::Clock(_) => figures::Endpoints::default(),
+        }
+    }
+
     /// Reads the chain at these endpoints from now on, unless it is the one for development.
     pub(super) fn set_endpoints(&self, rpc: &[Url]) {
         if let Self::Endpoints(watch) = self {

@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use async_channel::Receiver;
-use livepeer_core::Address;
 use livepeer_core::chain::ChainView;
 use livepeer_core::http::Url;
 use livepeer_core::money::Price;
 use livepeer_core::payment::Budget;
 use livepeer_core::payment::mint::Policy;
 use livepeer_core::payment::session::LocalAccount;
+use livepeer_core::{Address, figures};
 use livepeer_runtime::api::Payer;
 use livepeer_runtime::store::{Sqlite, Store as _};
 use livepeer_runtime::{Driver, KeyHolder as _, Runtime, seed};
@@ -133,6 +133,12 @@ impl<R: Runtime> Purse<R> {
     pub(super) fn chain(&self) -> Option<(Address, ChainView)> {
         let own = self.own.as_ref()?;
         Some((own.policy.address, lock(&own.view).clone()))
+    }
+
+    /// Questions to endpoints of the chain of an own key that failed so far.
+    pub(super) fn rpc_errors(&self) -> figures::Endpoints {
+        let own = self.own.as_ref();
+        own.map(|own| own.news.errors()).unwrap_or_default()
     }
 
     /// Reads the chain of an own key at these endpoints from now on.

@@ -436,23 +436,32 @@ fn an_own_key_and_the_price_of_eth_go_by_the_endpoints_of_the_last_reload() {
     let folder = Folder::new("serve-rpc");
     let file = folder.path("gateway.toml");
     let (key, store) = (folder.private("key", KEY), folder.path("store"));
-    let write = |rpc: &str| {
+    let gone = "http://127.0.0.1:9/key".to_owned();
+    let write = |rpc: &[&str]| {
         let feed = "0x639Fe6ab55C921f74e7fac1ee960C0B6293ba612";
         let text = format!(
             "[payer]\nkey_file = {key:?}\n[store]\npath = {store:?}\n[orchestrators]\nlist = [\"127.0.0.1:9\"]\n\
-             [prices]\nmax = \"1USD\"\n[chain]\nrpc = [{rpc:?}]\nprice_feed = {feed:?}\n"
+             [prices]\nmax = \"1USD\"\n[chain]\nrpc = {rpc:?}\nprice_feed = {feed:?}\n"
         );
         fs::write(&file, text).expect("there is room");
     };
-    write(&knows("", 2_000));
+    write(&[&knows("", 2_000)]);
     let serve = Serve::start(&["--config", &file]);
+    // The door for operators tells of the requests before this one.
+    serve.counts(&["livepeer_ops_requests_total{route=\"/metrics\",code=\"200\"} 1"]);
     serve.counts(&[
         "livepeer_round 2000",
         "livepeer_transcoding_price{sender=\"max\"} 500000000000000",
     ]);
-    write(&knows("", 4_000));
+    // An endpoint that answers nobody is left for the next one, and counted. The key in its path is told to nobody.
+    write(&[gone.as_str(), &knows("", 4_000)]);
     serve.reload("the configuration changed: chain.rpc");
+    let failed = format!(
+        "livepeer_chain_rpc_errors_total{{endpoint=\"{}\",reason=\"unreachable\"}} 2",
+        gone.trim_end_matches("/key")
+    );
     serve.counts(&[
+        &failed,
         "livepeer_round 4000",
         "livepeer_gateway_deposit 0.000004",
         "livepeer_price_feed_value 4000",

@@ -76,7 +76,11 @@ impl<R: Runtime> Dollar<R> {
                     );
                 }
                 Event::Bad(why) => warn!(why, "the price of ETH stays as it was"),
-                Event::EndpointFailed(failure) => warn!(%failure, "the next one is asked"),
+                Event::EndpointFailed(failure) => {
+                    warn!(%failure, "the next one is asked");
+                    let errors = self.feed.with(|feed, _| feed.errors().clone());
+                    self.wiring.note_feed_errors(errors);
+                }
                 Event::GaveUp => warn!("the price of ETH cannot be read; the last one stands"),
                 Event::Stale(age) => warn!(age = age.as_secs(), "the price of ETH is old"),
                 _ => {}

@@ -57,7 +57,11 @@ pub(super) struct Figures<'a> {
     pub(super) reloads_failed: u64,
     /// The price of ETH in dollars and its age, if it is read.
     pub(super) feed: Option<(f64, Duration)>,
+    /// The requests at a door for operators.
+    pub(super) operators: String,
     pub(super) network: &'a Network,
+    /// Questions to endpoints of the chain that failed.
+    pub(super) rpc_errors: figures::Endpoints,
     /// The account of an own key, and the chain as it was read last.
     pub(super) account: Option<(Address, ChainView)>,
     pub(super) prices: &'a Prices,
@@ -91,6 +95,7 @@ impl Figures<'_> {
             page.value("price_feed_age_seconds", "gauge", help, age.as_secs_f64());
         }
         self.network.write(&mut page);
+        self.rpc_errors.write(&mut page);
         if let Some((payer, view)) = &self.account {
             figures::account(&mut page, view, *payer, view.age(self.now));
         }
@@ -102,7 +107,7 @@ impl Figures<'_> {
 
 /// The figures of front door and live entry, and all others.
 pub(super) fn metrics(front: String, live: &str, more: &Figures<'_>) -> Answer {
-    let text = front + live + &more.to_prometheus();
+    let text = front + live + &more.operators + &more.to_prometheus();
     (200, figures::CONTENT_TYPE, text.into())
 }
 

@@ -11,7 +11,7 @@ use async_channel::{Receiver, Sender};
 use futures_lite::future;
 use livepeer_core::ChainView;
 use livepeer_core::entry::Entry;
-use livepeer_core::figures::{Jobs, Network};
+use livepeer_core::figures::{Endpoints, Jobs, Network};
 use livepeer_core::front::route::Page;
 use livepeer_core::front::{Call, Event, Front, Object, RequestId, Summary, Work};
 use livepeer_core::handshake::PinChange;
@@ -82,6 +82,8 @@ pub(super) struct Wiring<R: Runtime> {
     network: Mutex<Network>,
     /// The price of a dollar, as it was read last.
     dollar: Mutex<Option<Reading>>,
+    /// Questions for it that failed.
+    feed_errors: Mutex<Endpoints>,
     purse: Purse<R>,
     apps: Apps,
     peers: Peers,
@@ -126,6 +128,7 @@ impl<R: Runtime> Wiring<R> {
             models: Mutex::new(Models::new()),
             network: Mutex::default(),
             dollar: Mutex::default(),
+            feed_errors: Mutex::default(),
             purse,
             apps: Apps::new(),
             peers,
@@ -151,6 +154,11 @@ impl<R: Runtime> Wiring<R> {
     pub(super) fn set_dollar(&self, read: Option<Reading>) {
         *lock(&self.dollar) = read;
         self.set_door();
+    }
+
+    /// Notes the questions for the price of a dollar that failed so far.
+    pub(super) fn note_feed_errors(&self, errors: Endpoints) {
+        *lock(&self.feed_errors) = errors;
     }
 
     fn set_door(&self) {
@@ -299,14 +307,15 @@ impl<R: Runtime> Wiring<R> {
                 let states = self.front.with(|front, _| front.states());
                 pages::health(&lock(&self.models), &states)
             }
-            Page::Metrics => self.metrics(entry),
+            Page::Metrics => self.metrics(door, entry),
             Page::OpenApi => pages::description(&self.config().settings.front),
             Page::Watch => pages::watch(),
         };
         door.with(|front, now| front.page(now, id, status, kind, body));
     }
 
-    fn metrics(&self, entry: Option<&Handle<Entry, R>>) -> pages::Answer {
+    /// The figures, as that door tells them: one for operators counts its own requests, too.
+    fn metrics(&self, door: &Handle<Front, R>, entry: Option<&Handle<Entry, R>>) -> pages::Answer {
         let look = |entry: &mut Entry, _| (entry.to_prometheus(), entry.jobs().clone());
         let (live, jobs) = entry.map_or_else(
             || (String::new(), Jobs::of("live")),
@@ -318,7 +327,9 @@ impl<R: Runtime> Wiring<R> {
         let figures = pages::Figures {
             reloads_failed: self.reloads_failed.load(Relaxed),
             feed: read.map(|read| (read.usd_per_eth(), now.since(read.updated_at))),
+            operators: door.with(|door, _| door.to_operators_prometheus()),
             network: &lock(&self.network),
+            rpc_errors: self.purse.rpc_errors().and(&lock(&self.feed_errors)),
             account: self.purse.chain(),
             prices: &self.config().settings.prices,
             wei_per_usd: self.wei_per_usd(),
