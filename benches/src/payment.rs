@@ -157,7 +157,7 @@ impl Scene {
         .to_json()
     }
 
-    /// As [`Scene::request`], at the time of benchmarks.
+    /// A request as [`Scene::request`] makes it, at the time of benchmarks.
     #[must_use]
     pub fn first_body(&self) -> Vec<u8> {
         self.request(NOW, StateBlob::default())

@@ -217,11 +217,11 @@ pub struct Request {
     pub trust: Trust,
     /// HTTP/1.1 or HTTP/2.
     pub protocol: Protocol,
-    /// As server: the address at the other end of the connection, if the driver knows it.
+    /// The address at the other end of the connection, for a server whose driver knows it.
     pub peer: Option<IpAddr>,
-    /// As server: the host, and port, that the caller says it reached. Anybody may write anything there.
+    /// The host, and port, that the caller of a server says it reached. Anybody may write anything there.
     pub host: Option<String>,
-    /// As server: how many bytes the body will have, if the caller says so.
+    /// How many bytes the body of a call at a server will have, if the caller says so.
     pub length: Option<u64>,
 }
 

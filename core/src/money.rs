@@ -117,7 +117,7 @@ impl Amount {
         self.0.is_positive()
     }
 
-    /// As many times the amount.
+    /// The amount so many times.
     #[must_use]
     pub fn times(&self, count: impl Into<BigInt>) -> Self {
         let numerator = self.0.numer() * count.into();

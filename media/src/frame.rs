@@ -26,7 +26,7 @@ pub struct Audio {
     pub pts: Ticks,
     /// The format of the data.
     pub track: AudioTrack,
-    /// One packet of Opus, or one raw frame of AAC without its ADTS header.
+    /// A packet of Opus, or a raw frame of AAC without its ADTS header.
     pub data: Bytes,
 }
 

@@ -202,7 +202,7 @@ impl Mux {
         self.table(out, Pid::Pmt, &pmt);
     }
 
-    /// One packet with one section, to which the checksum is added.
+    /// A packet with one section, to which the checksum is added.
     fn table(&mut self, out: &mut BytesMut, pid: Pid, section: &[u8]) {
         let end = out.len() + PACKET;
         self.packet_head(out, pid, true, 0x10);

@@ -20,7 +20,7 @@ pub const MAX_LAG: Duration = Duration::from_secs(1);
 /// How fast media time passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Speed {
-    /// As fast as the peers take it.
+    /// The pace at which the peers take it.
     Max,
     /// A number of thousandths of real time.
     Thousandths(NonZeroU32),

@@ -323,7 +323,7 @@ fn walked(
     Err(Unreadable::TooLong)
 }
 
-/// That many ticks as a time; beyond what a time can be, the longest one.
+/// The time of that many ticks; beyond what a time can be, the longest one.
 fn time(base: TimeBase, ticks: Ticks) -> Duration {
     let nanos = base.calc_duration_saturating(ticks).as_nanos();
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))

@@ -20,7 +20,7 @@ use crate::ts::{PACKET, SYNC, find_packets};
 /// A PES header that needs more than this is left as it is.
 pub const MAX_HELD: usize = 1 << 20;
 
-/// As far as time stamps go: nine bytes, PTS, DTS, ESCR.
+/// The bytes up to the end of the time stamps: nine, then PTS, DTS, ESCR.
 const MAX_PES_FIELDS: usize = 9 + 5 + 5 + 6;
 
 /// Shifts one stream. See the [module](self).

@@ -13,7 +13,7 @@ pub struct Ticks(pub i64);
 impl Ticks {
     /// No time.
     pub const ZERO: Self = Self(0);
-    /// One second.
+    /// The ticks of a second.
     pub const SECOND: Self = Self(90_000);
 
     /// The ticks in that many milliseconds.

@@ -68,7 +68,7 @@ impl Unwrap {
 /// Whether the stamps of video and sound come from one clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clocks {
-    /// One clock, as in RTMP and MPEG-TS.
+    /// A clock for all tracks, as in RTMP and MPEG-TS.
     Shared,
     /// A clock each, as in RTP.
     Apart,
@@ -92,7 +92,7 @@ pub struct Timeline {
     jumps: u64,
 }
 
-/// One track's way from the source's clock to the job's.
+/// A track's way from the source's clock to the job's.
 #[derive(Clone, Copy, Debug, Default)]
 struct Track {
     /// The offset that is added to the stamps of the source, once it has given one.

@@ -28,7 +28,7 @@ impl Dice {
         self.below(100) < chance
     }
 
-    /// That many bytes.
+    /// Draws that many bytes.
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {
         let blocks = (0..count.div_ceil(32)).flat_map(|_| self.bytes32());
         blocks.take(count).collect()

@@ -19,7 +19,7 @@ impl Version {
         Self { text, numbers }
     }
 
-    /// As it was written.
+    /// The text as it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text

@@ -76,7 +76,7 @@ impl Default for Config {
 /// How the answers of several sources are combined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Combine {
-    /// Each stands in for those before it.
+    /// A source stands in for those before it.
     #[default]
     First,
     /// Together they know more than each alone; what the earlier one says of an orchestrator counts.

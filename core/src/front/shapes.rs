@@ -40,7 +40,7 @@ const OTHER: &str = "Internal Server Error";
 /// The form in which an answer is wanted.
 #[derive(Debug)]
 pub(super) enum Asked {
-    /// As orchestrators give it.
+    /// The shape that orchestrators give it.
     Native {
         /// Whether it comes in pieces.
         stream: bool,

@@ -22,7 +22,7 @@ pub const IDENTITY_HEDGE: Duration = Duration::from_secs(1);
 /// How the payer introduces itself (handshake spec 3).
 #[derive(Clone)]
 pub enum Identity {
-    /// Not at all: for orchestrators without a chain.
+    /// No introduction: for orchestrators without a chain.
     Offchain,
     /// With a signature made before. Orchestrators ask for no nonce and no time, so one lasts for ever.
     Static {

@@ -161,7 +161,7 @@ fn and_others(others: usize) -> String {
 }
 
 impl Rejection {
-    /// As the cause of a [`Failure`](crate::Failure).
+    /// The rejection as the cause of a [`Failure`](crate::Failure).
     #[must_use]
     pub fn into_cause(self) -> Cause {
         match self {

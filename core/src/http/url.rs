@@ -269,7 +269,7 @@ impl fmt::Display for Url {
     }
 }
 
-/// As [`Url::shown`].
+/// The text of [`Url::shown`].
 impl fmt::Debug for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.shown(), f)

@@ -98,7 +98,7 @@ pub enum Event {
 struct Endpoint {
     url: Url,
     limit: BatchLimit,
-    /// Not asked before that: it said that it is asked too often.
+    /// The time before which the endpoint is not asked: it said that it is asked too often.
     rests_until: Time,
     /// How often in a row it said so.
     strikes: u32,

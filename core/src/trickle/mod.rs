@@ -130,7 +130,7 @@ pub enum Start {
 }
 
 impl fmt::Display for Start {
-    /// As the index in a URL.
+    /// The number as the index in a URL.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Next => f.write_str("-1"),

@@ -212,7 +212,7 @@ impl Shape {
 pub struct Refused {
     /// The reason.
     pub code: Code,
-    /// One sentence that names cause and remedy.
+    /// The sentence that names cause and remedy.
     pub message: String,
     /// The parameter that is at fault, as a path: `messages[0].role`.
     pub param: Option<String>,

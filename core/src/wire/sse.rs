@@ -48,7 +48,7 @@ pub struct Reader {
 
 #[derive(Clone, Debug)]
 enum Data {
-    /// One line, inside of the piece that it came in.
+    /// A line, inside of the piece that it came in.
     Shared(Bytes),
     Joined(Vec<u8>),
 }

@@ -10,7 +10,7 @@ use crate::process::{CLIP, Running, gateway, signal};
 use crate::server::Devnet;
 use livepeer_core::job::live::media::stamps::{Scanner, TICKS_PER_SECOND, distance};
 
-/// Nobody may wait longer for a segment than this beyond its time.
+/// The longest wait for a segment beyond its time.
 const GAP: Duration = Duration::from_millis(500);
 
 /// Lets one test run at a time: five processes and a stream are enough for a small machine to be on time with.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::fault::Direction;
 use super::offer::{Format, Kind, Offer, Role, Section, Setup, Taken};
 
-/// Everything that an answer says besides what the offer decides.
+/// The words of an answer besides what the offer decides.
 #[derive(Clone, Debug)]
 pub struct Answer<'a> {
     /// A number that names the session.

@@ -126,7 +126,7 @@ pub(super) fn make(
     })
 }
 
-/// As many pictures as are asked for, each from a seed of its own.
+/// Draws as many pictures as are asked for, each from a seed of its own.
 fn pictures(
     request: &BatchRequest,
     width: u32,

@@ -29,7 +29,7 @@ pub trait TaskAnswer: Sized + Send {
 /// Pictures, or clips of image to video.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Images {
-    /// Each of them, in the order of the answer.
+    /// The pictures, in the order of the answer.
     pub images: Vec<Picture>,
     /// Facts about who did it, and what it cost.
     pub served: Served,

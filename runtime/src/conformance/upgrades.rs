@@ -60,7 +60,7 @@ pub async fn an_exchange_that_leaves_http_carries_bytes_both_ways<R: Runtime>(ru
     }
 }
 
-/// Each byte is flushed as it comes, and one that comes with the request is not lost.
+/// Bytes are flushed as they come, and one that comes with the request is not lost.
 pub async fn a_client_made_by_hand_leaves_http<R: Runtime>(runtime: R) {
     let (_server, socket) = Side::server(&runtime, None).await;
     let mut peer = raw(&runtime, &socket).await;

@@ -92,7 +92,7 @@ pub(crate) fn nonsense(pipeline: Pipeline, paid: &Paid) -> Request {
     form(pipeline, paid, b"nonsense", &json!({ "model_id": MODEL }))
 }
 
-/// As much of a PNG as it takes to be measured.
+/// The beginning of a PNG, long enough to be measured.
 fn png(width: u32, height: u32) -> Vec<u8> {
     let mut file = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR".to_vec();
     file.extend(width.to_be_bytes());

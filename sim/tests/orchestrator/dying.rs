@@ -34,7 +34,7 @@ const ORDERS: u64 = 6;
 /// The container's name.
 const CONTAINER: &str = "echo";
 
-/// Everything that is begun is over after this.
+/// The time after which everything that was begun is over.
 const PATIENCE: Duration = secs(1_500);
 
 /// Things that happen.

@@ -150,7 +150,7 @@ fn only_the_signature_over_the_checksummed_address_counts() {
     assert!(stage.shake(&anonymous).is_err());
 }
 
-/// As gateways without an account sign: not at all, or as go-livepeer's does, with the text of no bytes.
+/// The ways in which gateways without an account sign: not at all, or as go-livepeer's does, with the text of no bytes.
 #[test]
 fn off_chain_anybody_is_welcome_and_nothing_costs_anything() {
     for signature in ["", "0x"] {

@@ -260,7 +260,7 @@ fn every_request_is_answered_right_and_nobody_pays_twice() {
     seeds::play("BATCH", &wanted, play);
 }
 
-/// One good orchestrator, and a gateway.
+/// A good orchestrator, and a gateway.
 fn one(payee: Payee, pipeline: Pipeline, quirks: Quirks) -> (World, BatchGateway) {
     let configs = vec![config(0, payee, pipeline, quirks)];
     let mut world = World::new([3; 32], configs);

@@ -61,14 +61,14 @@ pub enum Probe {
 /// Measures of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Media {
-    /// Of a picture.
+    /// The size of a picture.
     Image {
         /// Pixels.
         width: u32,
         /// Pixels.
         height: u32,
     },
-    /// Of a sound.
+    /// The length of a sound.
     Audio {
         /// How long it plays.
         duration: Duration,

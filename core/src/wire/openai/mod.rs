@@ -147,13 +147,13 @@ pub struct Translated {
 /// The form in which an answer is wanted.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Asked {
-    /// Of a chat.
+    /// The answer of a chat.
     Chat(chat::Asked),
-    /// Of pictures.
+    /// The answer with pictures.
     Images(image::Asked),
-    /// Of a transcript.
+    /// The answer with a transcript.
     Transcript(transcript::Asked),
-    /// Of speech.
+    /// The answer with speech.
     Speech(speech::Asked),
 }
 

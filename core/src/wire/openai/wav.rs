@@ -48,7 +48,7 @@ fn push_all(out: &mut Vec<u8>, samples: impl Iterator<Item = i16>) {
 #[derive(Clone, Copy)]
 enum Kind {
     Unsigned8,
-    /// Of that many bytes; the upper two count.
+    /// Samples of that many bytes; the upper two count.
     Signed(usize),
     Float32,
     Float64,
@@ -168,7 +168,7 @@ fn clamped(value: i64) -> i16 {
     value.clamp(i16::MIN.into(), i16::MAX.into()) as i16
 }
 
-/// Each sample is the mean of the stretch that it stands for.
+/// Makes fewer samples, each the mean of the stretch that it stands for.
 fn averaged(samples: &[i16], rate: u32) -> impl Iterator<Item = i16> {
     let (rate, step) = (u64::from(rate), u64::from(RATE));
     let count = samples.len() as u64 * step / rate;
@@ -188,7 +188,7 @@ fn averaged(samples: &[i16], rate: u32) -> impl Iterator<Item = i16> {
     })
 }
 
-/// Each sample lies on the line between its two neighbours.
+/// Makes more samples, each on the line between its two neighbours.
 fn filled(samples: &[i16], rate: u32) -> impl Iterator<Item = i16> {
     let (rate, step) = (u64::from(rate), u64::from(RATE));
     let count = samples.len() as u64 * step / rate;

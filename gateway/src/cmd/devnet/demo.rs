@@ -110,7 +110,7 @@ async fn through<R: Runtime>(
     .await
 }
 
-/// One picture from a text.
+/// Has a picture made from a text.
 async fn picture<R: Runtime>(
     driver: &Driver<R>,
     network: &Network<R>,

@@ -22,7 +22,7 @@ use super::wiring::{Wiring, with_places};
 const KNOWN_FOR: Duration = Duration::from_secs(30);
 
 impl<R: Runtime> Wiring<R> {
-    /// One call, to the end of its answer.
+    /// Makes a call, and hands on its answer to the end.
     pub(super) async fn app(
         self: Arc<Self>,
         id: RequestId,

@@ -15,7 +15,7 @@ use super::sessions::Pace;
 use super::wiring::{Wiring, with_places};
 
 impl<R: Runtime> Wiring<R> {
-    /// One order, to its last word.
+    /// Places an order, and hands on what comes of it to its last word.
     pub(super) async fn order(
         self: Arc<Self>,
         id: RequestId,

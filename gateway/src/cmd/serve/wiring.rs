@@ -358,7 +358,7 @@ impl<R: Runtime> Wiring<R> {
         lock(&self.running).remove(&id);
     }
 
-    /// One request's work, from its file to its last word.
+    /// Does the work of a request, from its file to its last word.
     async fn work(self: Arc<Self>, id: RequestId, work: Box<Work>, steered: Receiver<Pace>) {
         // In a box of its own, which is gone once the job has begun: an answer may last long.
         if let Some(job) = Box::pin(self.begin(id, work)).await {

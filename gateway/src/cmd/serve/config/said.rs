@@ -68,7 +68,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that was said, of which the last word counts.
+/// All that was said, of which the last word counts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct All {
     pub(super) said: BTreeMap<Path, Said>,
@@ -91,7 +91,7 @@ pub(super) fn shown(path: &[String]) -> String {
 }
 
 impl All {
-    /// Everything as it is if nobody says anything.
+    /// The settings as they are if nobody says anything.
     pub(super) fn built_in() -> Self {
         let mut all = Self::default();
         for row in schema::ROWS.iter().filter(|row| !row.default.is_empty()) {

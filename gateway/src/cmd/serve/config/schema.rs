@@ -19,7 +19,7 @@ pub(super) enum Form {
 pub(super) struct Row {
     pub(super) path: &'static str,
     pub(super) form: Form,
-    /// As the environment would say it; empty for nothing.
+    /// The value as the environment would say it; empty for nothing.
     pub(super) default: &'static str,
     /// Whether a reload may change it.
     pub(super) live: bool,

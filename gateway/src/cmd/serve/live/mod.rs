@@ -110,7 +110,7 @@ struct Stream<R: Runtime> {
     output: String,
     /// Words to the task of its job.
     words: Sender<Word>,
-    /// As long as this is there, the stream may be fetched at the media server that announced it.
+    /// A permission: as long as it is there, the stream may be fetched at the media server that announced it.
     pulling: Option<Sender<()>>,
 }
 

@@ -17,9 +17,9 @@ pub(in crate::cmd::serve) struct Prices {
     max: Option<PriceTag>,
     pipelines: BTreeMap<Pipeline, PriceTag>,
     models: BTreeMap<(Pipeline, String), PriceTag>,
-    /// Of containers, by name; that of all others under the empty name.
+    /// The most for a second of containers, by name; that of all others under the empty name.
     containers: BTreeMap<String, PriceTag>,
-    /// Of apps, likewise.
+    /// The most for apps, by name as with containers.
     apps: BTreeMap<String, PriceTag>,
 }
 
