@@ -214,7 +214,7 @@ impl Capabilities {
         }
     }
 
-    /// The same answer as [`Capabilities::serve`], for those who only count: allocates nothing either way.
+    /// Whether they match, as [`Capabilities::serve`] says it, for callers who only count: allocates nothing either way.
     #[must_use]
     pub fn serves(&self, wanted: &Self) -> bool {
         self.why_not(wanted).is_none()
