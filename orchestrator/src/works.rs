@@ -273,6 +273,8 @@ impl Orchestrator {
                         News::Head(head)
                     } else if let Some(piece) = made.pieces.pop_front() {
                         News::Data(piece)
+                    } else if let Some(again) = &made.again {
+                        News::Data(again.clone())
                     } else if made.socket.as_ref().is_some_and(|s| !s.is_over()) {
                         return;
                     } else {
@@ -283,7 +285,11 @@ impl Orchestrator {
                 Source::At { .. } | Source::Over => return,
             };
             let pace = match &task.source {
-                Source::BuiltIn(made) if matches!(news, News::Data(_)) => made.tempo.pace,
+                Source::BuiltIn(made) if matches!(news, News::Data(_)) => match made.again {
+                    // Other work goes on beside one that never ends.
+                    Some(_) => made.tempo.pace.max(FLOOD_EVERY),
+                    None => made.tempo.pace,
+                },
                 _ => Duration::ZERO,
             };
             self.program_news(now, id, news);

@@ -28,6 +28,8 @@ pub(crate) struct Made {
     pub(crate) silent: bool,
     /// Whether it goes on when the transport has taken some.
     pub(crate) waits: bool,
+    /// A piece that comes again and again behind the others.
+    pub(crate) again: Option<Bytes>,
     /// The socket that it is, once it has left HTTP.
     pub(crate) socket: Option<Socket>,
 }
@@ -40,8 +42,14 @@ impl Made {
             tempo,
             silent: false,
             waits: false,
+            again: None,
             socket: None,
         }
+    }
+
+    /// A stream of events.
+    pub(super) fn events(events: VecDeque<Bytes>, tempo: Tempo) -> Self {
+        Self::new(200, livepeer_core::wire::sse::CONTENT_TYPE, events, tempo)
     }
 
     /// An answer in JSON.
@@ -55,6 +63,9 @@ impl Made {
 ///
 /// | path | answer |
 /// |---|---|
+/// | ends in `/v1/chat/completions`, `/v1/embeddings`, `/v1/rerank` | that of a model which speaks OpenAI's language |
+/// | ends in `/flood` | an event, and then blank lines without end |
+/// | ends in `/endless` | events without end |
 /// | ends in `/events`, or the body is JSON with `"stream": true` | a stream of events, one for each word of the body, and `[DONE]` |
 /// | ends in `/status/418` | that status, with a text |
 /// | ends in `/silent` | none, ever |
@@ -78,6 +89,23 @@ pub(crate) fn echo(
     let mut segments = path.rsplit('/');
     let (last, before) = (segments.next(), segments.next());
     let told: Option<Value> = serde_json::from_slice(&body).ok();
+    if let Some(told) = &told
+        && let Some(made) = super::openai::answer(path, told, tempo)
+    {
+        return made;
+    }
+    let again = match last {
+        Some("flood") => Some(Bytes::from_static(&[b'\n'; 1_024])),
+        Some("endless") => Some(Bytes::from_static(b"data: more\n\n")),
+        _ => None,
+    };
+    if again.is_some() {
+        let first = Bytes::from_static(b"data: first\n\n");
+        return Made {
+            again,
+            ..Made::events([first].into(), tempo)
+        };
+    }
     let streams = told.as_ref().is_some_and(|told| told["stream"] == true);
     if last == Some("events") || streams {
         return events(told.as_ref(), &body, tempo);
@@ -112,5 +140,5 @@ fn events(told: Option<&Value>, body: &[u8], tempo: Tempo) -> Made {
         .map(|(n, word)| Bytes::from(format!("data: {}\n\n", json!({ "n": n, "text": word }))))
         .collect();
     pieces.push_back(Bytes::from_static(b"data: [DONE]\n\n"));
-    Made::new(200, livepeer_core::wire::sse::CONTENT_TYPE, pieces, tempo)
+    Made::events(pieces, tempo)
 }

@@ -2,6 +2,7 @@
 //! built in.
 
 mod builtin;
+mod openai;
 mod socket;
 
 use std::time::Duration;
