@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Holds 1,000 streams of events and 1,000 WebSockets of `devnet`'s echo programs open at once through `serve`:
+# `benches/hired.sh [STREAMS [EACH]]`. None may lose, repeat or disorder anything; the run fails if one does.
+#
+# The usual 1,000 streams of 64 take about a minute, builds aside. The times are round trips on this machine, which the load
+# and the development network share with the gateway. FIRST_PORT moves the ports. PROFILE=dist measures what is shipped.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+streams=${1:-1000}
+each=${2:-64}
+first=${FIRST_PORT:-18955}
+# A connection on each side of everybody.
+ulimit -n $((8 * streams + 1000)) 2>/dev/null || ulimit -n "$(ulimit -Hn)"
+
+profile=${PROFILE:-release}
+cargo build --profile "$profile" --quiet --workspace --bin livepeer-gateway --example hired_load
+bin=${CARGO_TARGET_DIR:-$PWD/target}/$profile
+work=$(mktemp -d)
+started=()
+end() {
+    for pid in "${started[@]}"; do kill "$pid" 2>/dev/null || true; done
+    wait || true
+    rm -r "$work"
+}
+trap end EXIT
+
+# begin NAME PORT command...: starts it, and waits until that port of loopback answers.
+begin() {
+    local name=$1 port=$2
+    shift 2
+    "$@" >"$work/$name.log" 2>&1 &
+    started+=("$!")
+    for _ in {1..100}; do
+        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && return
+        sleep 0.1
+    done
+    echo "nothing listens at port $port:"
+    cat "$work/$name.log"
+    exit 1
+}
+
+cat >"$work/gateway.toml" <<TOML
+[apps]
+allow = ["devnet/*"]
+[[models.backend]]
+name = "events"
+surfaces = ["chat"]
+byoc = { capability = "echo", path = "/events", timeout = "300s" }
+TOML
+begin devnet "$first" "$bin/livepeer-gateway" devnet --offchain --polite --listen "127.0.0.1:$first" \
+    --signer-listen "127.0.0.1:$((first + 12))" --capacity "$((2 * streams))" --work-time 1ms --token-time 20ms
+begin serve $((first + 10)) "$bin/livepeer-gateway" serve --config "$work/gateway.toml" --listen "127.0.0.1:$((first + 10))" \
+    --ops "127.0.0.1:$((first + 11))" --offchain --allow-private --orchestrator "127.0.0.1:$first"
+door=http://127.0.0.1:$((first + 10))
+sleep 1
+
+echo "== events of an app"
+"$bin/examples/hired_load" events "$door/apps/devnet/echo/events" streams="$streams" each="$each"
+echo "== sockets of an app"
+"$bin/examples/hired_load" sockets "$door/apps/devnet/echo/ws" streams="$streams" each="$each"
+echo "== sockets of an app that is held in a session"
+"$bin/examples/hired_load" sockets "$door/apps/devnet/session/ws" streams="$((streams / 20))" each="$each"
