@@ -45,6 +45,7 @@ macro_rules! targets {
 /// Every target, by the name of its file and of its corpus.
 pub const TARGETS: &[Target] = targets![
     apps::decode_app,
+    crate::openai::decode_backend,
     batch::decode_batch_answer,
     batch::decode_batch_form,
     batch::decode_batch_json,

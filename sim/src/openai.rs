@@ -6,6 +6,7 @@ use livepeer_core::pipeline::Pipeline;
 use livepeer_core::prefer::MAX_NAMED;
 use livepeer_core::time::Time;
 use livepeer_core::wire::batch::{BatchRequest, Chunk, Completion, read_chunk};
+use livepeer_core::wire::openai::backend::{self, Backend, Events, Program, Surface, Wanted};
 use livepeer_core::wire::openai::stream::{Facts, Rebuild, Rebuilt};
 use livepeer_core::wire::openai::{Asked, Settings, Translated, chat, image, speech, wav};
 use livepeer_core::wire::preferences::{Terms, read};
@@ -74,6 +75,73 @@ fn is_told(refused: &Refused) {
         let body: Value = serde_json::from_slice(&refused.body(shape)).expect("JSON");
         assert_eq!(body["error"]["message"], refused.message);
     }
+}
+
+/// Reads a body as a request for a backend that does everything, and as what one answers, whole and as a stream.
+pub fn decode_backend(data: &[u8]) {
+    let backend = Backend {
+        surfaces: Surface::ALL.to_vec(),
+        program: Program::App { name: "a".into() },
+        path: None,
+        model: Some("own".into()),
+    };
+    let settings = Settings {
+        backends: [("b".into(), backend)].into(),
+        ..Settings::default()
+    };
+    let (models, body) = (models(), Bytes::copy_from_slice(data));
+    let kind = "multipart/form-data; boundary=B";
+    for surface in Surface::ALL {
+        match backend::read(surface, kind, &body, None, &models, &settings) {
+            Ok(Some(request)) => {
+                let form = [Surface::Transcriptions, Surface::Translations].contains(&surface);
+                if !form {
+                    let sent: Value = serde_json::from_slice(&request.body).expect("JSON");
+                    assert_eq!(
+                        (&sent["model"], sent.get("provider")),
+                        (&"own".into(), None)
+                    );
+                }
+            }
+            Ok(None) => {}
+            Err(refused) => is_told(&refused),
+        }
+    }
+    if let Ok(told) = backend::answer(Wanted::Json, Surface::Chat, &body) {
+        assert_eq!(told, body, "as it is");
+    }
+    if let Ok(told) = backend::answer(Wanted::Packed, Surface::Embeddings, &body) {
+        let told: Value = serde_json::from_slice(&told).expect("JSON");
+        for vector in told["data"].as_array().expect("an array") {
+            assert!(vector["embedding"].is_string(), "{vector}");
+        }
+    }
+    if let Ok(told) = backend::refusal(400, &body) {
+        let told: Value = serde_json::from_slice(&told).expect("JSON");
+        assert!(told["error"].is_object());
+    }
+    for of_container in [false, true] {
+        let whole = passed(&mut Events::new(of_container), &[data]);
+        let bytes: Vec<&[u8]> = data.chunks(1).collect();
+        let pieces = passed(&mut Events::new(of_container), &bytes);
+        assert_eq!(whole, pieces, "however it comes");
+    }
+}
+
+/// All that is passed on of a stream in those pieces; nothing if it is no good.
+fn passed(events: &mut Events, pieces: &[&[u8]]) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    for piece in pieces {
+        let relayed = events.data(piece).ok()?;
+        out.extend_from_slice(&relayed.bytes);
+        if relayed.ended {
+            assert!(out.ends_with(b"\n\n"), "the last event is complete");
+            return Some(out);
+        }
+    }
+    out.extend_from_slice(&events.end().ok()?);
+    assert!(out.ends_with(b"\n\n"), "the last event is complete");
+    Some(out)
 }
 
 /// Reads preferences of a body and of a header, one line each.

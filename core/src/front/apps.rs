@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::pace::Pace;
 use super::types::{AppRequest, AppSessionId, Event, RELAY_WITHIN, RequestId, draw_secret};
 use super::{Front, State};
 use crate::http::{Headers, Method, Request, Response, Url};
@@ -60,7 +61,7 @@ struct Held {
 
 impl Sessions {
     /// Begins a use; `None` if there are too many sessions.
-    fn begin(&mut self, app: &str, key: &str) -> Option<AppSessionId> {
+    pub(super) fn begin(&mut self, app: &str, key: &str) -> Option<AppSessionId> {
         let name = (app.to_string(), key.to_string());
         if !self.held.contains_key(&name) {
             if self.held.len() >= MAX_SESSIONS {
@@ -124,9 +125,28 @@ impl Front {
         self.sessions.forget(id);
     }
 
+    /// Begins the answer of an app. `key` is told where the app is held in a session of the client.
+    pub fn app_head(
+        &mut self,
+        now: Time,
+        id: RequestId,
+        answer: &Answer,
+        app: &str,
+        key: Option<&str>,
+    ) {
+        self.advance(now);
+        match self.is_backed(id) {
+            true => self.backend_app_head(id, answer),
+            false => self.begin_relay(id, head(answer, app, key), Pace::of_relay),
+        }
+    }
+
     /// Tells that nothing came of a call.
     pub fn app_failed(&mut self, now: Time, id: RequestId, failed: &Failed) {
         self.advance(now);
+        if self.is_backed(id) {
+            return self.backend_app_failed(id, failed);
+        }
         match self.running.get(&id).map(|running| &running.state) {
             Some(State::Calling(_)) => self.refuse(id, &refused(failed)),
             _ => self.relay_broke(now, id),
@@ -148,8 +168,7 @@ impl Front {
         let known = session_key(&head.headers);
         let key = known.unwrap_or_else(|| draw_secret(&mut self.rng));
         let Some(session) = self.sessions.begin(&app, &key) else {
-            let text = "Too many sessions with apps are held.";
-            return self.refuse(id, &Refused::new(Code::Overloaded, text));
+            return self.refuse(id, &too_many());
         };
         running.session = Some(session);
         running.state = State::Calling(running.received + RELAY_WITHIN);
@@ -254,7 +273,11 @@ fn session_key(headers: &Headers) -> Option<String> {
     fits.then(|| key.to_string())
 }
 
-fn refused(failed: &Failed) -> Refused {
+pub(super) fn too_many() -> Refused {
+    Refused::new(Code::Overloaded, "Too many sessions with apps are held.")
+}
+
+pub(super) fn refused(failed: &Failed) -> Refused {
     match failed {
         Failed::NoRunner { .. } => Refused::new(
             Code::ModelNotFound,
@@ -279,8 +302,7 @@ fn refused(failed: &Failed) -> Refused {
 
 /// The head of an app's answer for its client: addresses of the app are those of the gateway. `key` is told where the app
 /// is held in a session.
-#[must_use]
-pub fn app_head(answer: &Answer, app: &str, key: Option<&str>) -> Response {
+fn head(answer: &Answer, app: &str, key: Option<&str>) -> Response {
     let mut head = Response::new(answer.status);
     let inside = answer.runner.to_string();
     for (name, value) in answer.headers.iter() {

@@ -53,6 +53,7 @@ impl Front {
                 Route::Live(live) => self.config.live.has(live),
                 Route::Container => self.config.containers,
                 Route::App => !self.config.apps.is_empty(),
+                route @ (Route::Completions | Route::Responses) => self.config.is_backed(route),
                 _ => true,
             };
             if is_served {
@@ -177,16 +178,18 @@ impl Front {
                 self.bring(id, path);
             }
             Route::Live(_) => self.call(id, Bytes::new()),
-            Route::Translations => self.refuse(id, &backend::no_translation()),
             Route::Models if self.models.is_discovered() => {
-                let list = models::list(&self.models, &self.config.settings);
+                let list = models::list(&self.models, &self.config.settings, self.since);
                 self.tell_version(id, list);
             }
             Route::Models => self.refuse(id, &not_discovered()),
-            Route::Model => match models::one(part(0), &self.models) {
-                Ok(model) => self.tell(id, 200, model),
-                Err(refused) => self.refuse(id, &refused),
-            },
+            Route::Model => {
+                let settings = &self.config.settings;
+                match models::one(part(0), &self.models, settings, self.since) {
+                    Ok(model) => self.tell(id, 200, model),
+                    Err(refused) => self.refuse(id, &refused),
+                }
+            }
             _ => self.refuse(
                 id,
                 &Refused::new(Code::InternalError, "This route reads a body."),
@@ -270,15 +273,22 @@ impl Front {
         };
         running.received = now;
         let body = body.whole();
-        match running.target.route {
+        let route = running.target.route;
+        if let Some(surface) = route.surface()
+            && self.ask_backend(id, surface, &body)
+        {
+            return;
+        }
+        match route {
             Route::VideoResult => return self.tell_video(id, &body),
             Route::Live(_) => return self.call(id, body),
             Route::Container => return self.order(id, body),
             Route::App => return self.app(id, body),
-            Route::Embeddings | Route::Rerank => {
+            Route::Embeddings | Route::Rerank | Route::Completions | Route::Responses => {
                 let refused = backend::refuse(&body, &self.models);
                 return self.refuse(id, &refused);
             }
+            Route::Translations => return self.refuse(id, &backend::no_translation()),
             _ => {}
         }
         self.look_at(id, body);
@@ -432,6 +442,7 @@ impl Sent {
             head: matches!(route, Route::Live(_) | Route::Container | Route::App)
                 .then(|| Box::new(request.clone())),
             container: None,
+            backend: None,
         }
     }
 }
@@ -458,7 +469,7 @@ pub(super) fn not_discovered() -> Refused {
     Refused::new(Code::NoOrchestrator, text)
 }
 
-fn too_many(full: Full) -> Refused {
+pub(super) fn too_many(full: Full) -> Refused {
     let text = match full {
         Full::Total => "Too many requests in flight.".to_string(),
         Full::Peer => "Too many requests in flight from one address.".to_string(),

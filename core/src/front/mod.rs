@@ -6,6 +6,7 @@
 //!              ├──▶ a page or a file ──▶ answered, if need be with what the shell brings
 //!              ├──▶ about a live stream, and whole ──▶ Event::Live ──▶ answered as the shell says
 //!              ├──▶ for a container or an app, and whole ──▶ Event::Order, App ──▶ what it says is passed on as it comes
+//!              ├──▶ in OpenAI's shape, for a model that a backend serves ──▶ the same, its answer checked
 //!              ▼
 //!           Reading ── too large, stops, too slow ──▶ 413, 408
 //!              │ whole, and it makes sense (else 400, 404)
@@ -30,6 +31,7 @@ mod admission;
 mod answer;
 mod apps;
 mod arrive;
+mod backends;
 mod figures;
 mod incoming;
 mod live;
@@ -43,9 +45,8 @@ mod types;
 mod videos;
 
 pub use admission::Admission;
-pub use apps::{APP_METHODS, SESSION_HEADER, app_head};
+pub use apps::{APP_METHODS, SESSION_HEADER};
 pub use objects::Object;
-pub use relay::{done_answer, failed_answer, served_head};
 pub use types::{
     AppRequest, AppSessionId, BODY_GAP, BODY_WITHIN, Call, Config, Event, FIRST_SEARCH, Hls,
     JOB_GRACE, LIVE_WITHIN, LiveRoutes, MAX_AUDIO, MAX_EDIT, MAX_UNSENT, MAX_VIDEOS, Network,
@@ -62,6 +63,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use self::apps::Sessions;
+use self::backends::Backed;
 use self::figures::{Figures, Gauges};
 use self::incoming::Incoming;
 use self::objects::Objects;
@@ -119,6 +121,8 @@ struct Sent {
     head: Option<Box<Request>>,
     /// The container whose job it is.
     container: Option<String>,
+    /// The backend that has the request, and what it has answered.
+    backend: Option<Box<Backed>>,
 }
 
 #[derive(Debug)]
@@ -161,6 +165,8 @@ struct Job {
 #[derive(Debug)]
 pub struct Front {
     now: Time,
+    /// Since when it is open, in Unix seconds.
+    since: u64,
     config: Arc<Config>,
     models: Models,
     rng: Rng,
@@ -187,6 +193,7 @@ impl Front {
     pub fn new(now: Time, config: Arc<Config>, seed: Seed) -> Self {
         Self {
             now,
+            since: now.as_secs(),
             models: Models::new(),
             rng: Rng::new(seed),
             out: Outbox::default(),

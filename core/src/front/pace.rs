@@ -82,6 +82,14 @@ impl Pace {
         }
     }
 
+    /// The pace of events that are passed on as they come.
+    pub(super) const fn of_events(now: Time, config: &Config) -> Self {
+        Self {
+            silence: config.stream_silence,
+            ..Self::of_relay(now, config)
+        }
+    }
+
     pub(super) const fn is_head_out(&self) -> bool {
         self.head_out
     }

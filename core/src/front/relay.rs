@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::answer::tell_events;
 use super::pace::Pace;
-use super::types::{Event, Outcome, RequestId};
+use super::types::{Config, Event, Outcome, RequestId};
 use super::{Front, State};
 use crate::http::{Body, Headers, Out, Request, Response, SWITCHING};
 use crate::job::byoc::{BadOrder, Done, Failed, Order, Served};
@@ -55,22 +55,66 @@ impl Front {
             return;
         };
         match read(&head, body) {
-            Ok(order) => {
-                // Whoever does the job knows more of why it is late.
-                let works = Duration::from_secs(order.job.timeout_seconds.into());
-                let looks = order.search_within.unwrap_or_default();
-                running.sent.container = Some(order.job.capability.clone());
-                running.state = State::Calling(running.received + works + looks + ORDER_GRACE);
-                self.out.event(Event::Order(id, Box::new(order)));
-                self.arm(id);
-            }
+            Ok(order) => self.give(id, order),
             Err(bad) => self.refuse(id, &Refused::new(Code::InvalidValue, bad.to_string())),
         }
     }
 
+    /// Has the shell do a job for a container.
+    pub(super) fn give(&mut self, id: RequestId, order: Order) {
+        let Some(running) = self.running.get_mut(&id) else {
+            return;
+        };
+        // Whoever does the job knows more of why it is late.
+        let works = Duration::from_secs(order.job.timeout_seconds.into());
+        let looks = order.search_within.unwrap_or_default();
+        running.sent.container = Some(order.job.capability.clone());
+        running.state = State::Calling(running.received + works + looks + ORDER_GRACE);
+        self.out.event(Event::Order(id, Box::new(order)));
+        self.arm(id);
+    }
+
+    /// Tells that a container has begun to stream its answer.
+    pub fn order_head(&mut self, now: Time, id: RequestId, served: &Served) {
+        self.advance(now);
+        match self.is_backed(id) {
+            true => self.container_head(id, served),
+            false => self.begin_relay(id, served_head(served), Pace::of_relay),
+        }
+    }
+
+    /// Tells the whole answer of a container, or that all of its stream was told.
+    pub fn order_done(&mut self, now: Time, id: RequestId, done: Done) {
+        self.advance(now);
+        match self.is_backed(id) {
+            true => self.container_done(id, done),
+            false if done.served.stream => self.end_relay(id),
+            false => self.respond(now, id, done_answer(done)),
+        }
+    }
+
+    /// Tells that nothing came of a container's job, or that its answer is not whole.
+    pub fn order_failed(&mut self, now: Time, id: RequestId, failed: &Failed) {
+        self.advance(now);
+        if self.is_backed(id) {
+            return self.container_failed(id, failed);
+        }
+        self.abort_relay(id);
+        let running = self.running.get(&id);
+        if let Some(capability) = running.and_then(|running| running.sent.container.as_deref()) {
+            let answer = failed_answer(failed, capability);
+            self.respond(now, id, answer);
+        }
+    }
+
     /// Begins an answer whose body follows as it comes; with status 101, HTTP is left, and [`Event::Said`] may come.
-    pub fn relay_head(&mut self, now: Time, id: RequestId, mut head: Response) {
-        let now = self.advance(now);
+    pub(super) fn begin_relay(
+        &mut self,
+        id: RequestId,
+        mut head: Response,
+        pace: fn(Time, &Config) -> Pace,
+    ) {
+        let now = self.now;
         let Some(running) = self.running.get_mut(&id) else {
             return;
         };
@@ -83,7 +127,7 @@ impl Front {
         }
         running.state = State::Relaying(Relayed {
             status: head.status,
-            pace: Pace::of_relay(now, &running.config),
+            pace: pace(now, &running.config),
             said: (head.status == SWITCHING).then(Said::default),
         });
         head.body = Body::Stream;
@@ -92,9 +136,17 @@ impl Front {
         self.arm(id);
     }
 
-    /// Passes on bytes of such an answer.
+    /// Passes on bytes of an answer that has begun.
     pub fn relay(&mut self, now: Time, id: RequestId, bytes: Bytes) {
-        let now = self.advance(now);
+        self.advance(now);
+        match self.is_backed(id) {
+            true => self.backend_data(id, bytes),
+            false => self.pass(id, bytes),
+        }
+    }
+
+    pub(super) fn pass(&mut self, id: RequestId, bytes: Bytes) {
+        let now = self.now;
         let Some(running) = self.running.get_mut(&id) else {
             return;
         };
@@ -167,24 +219,40 @@ impl Front {
         }
     }
 
-    /// Ends such an answer.
+    /// Ends an answer that has begun.
     pub fn relay_end(&mut self, now: Time, id: RequestId) {
         self.advance(now);
+        match self.is_backed(id) {
+            true => self.backend_end(id),
+            false => self.end_relay(id),
+        }
+    }
+
+    pub(super) fn end_relay(&mut self, id: RequestId) {
         if let Some((exchange, status)) = self.relayed(id) {
             self.out.http(exchange, Out::End(Headers::new()));
             self.over(id, Some(status), Outcome::of(status), None);
         }
     }
 
-    /// Breaks such an answer off: its client is to know that something is missing.
+    /// Breaks an answer off that has begun: its client is to know that something is missing.
     pub fn relay_broke(&mut self, now: Time, id: RequestId) {
         self.advance(now);
-        self.abort_relay(id);
+        match self.is_backed(id) {
+            true => self.backend_broke(id),
+            false => self.abort_relay(id),
+        }
     }
 
     pub(super) fn abort_relay(&mut self, id: RequestId) {
         if let Some((exchange, status)) = self.relayed(id) {
-            self.out.http(exchange, Out::Abort);
+            match self.last_words(id) {
+                Some(words) => {
+                    self.out.http(exchange, Out::Data(words));
+                    self.out.http(exchange, Out::End(Headers::new()));
+                }
+                None => self.out.http(exchange, Out::Abort),
+            }
             let error = Some(Code::UpstreamStreamBroken.name());
             self.over(id, Some(status), Outcome::Broken, error);
         }
@@ -218,8 +286,7 @@ fn read(head: &Request, body: Bytes) -> Result<Order, BadOrder> {
 }
 
 /// The head of the answer to a job that a container has done, or does.
-#[must_use]
-pub fn served_head(served: &Served) -> Response {
+fn served_head(served: &Served) -> Response {
     let mut head = Response::new(200);
     let fields = [
         ("content-type", served.content_type.as_str()),
@@ -237,14 +304,12 @@ pub fn served_head(served: &Served) -> Response {
 }
 
 /// The answer to a job that a container has done at once.
-#[must_use]
-pub fn done_answer(done: Done) -> Response {
+fn done_answer(done: Done) -> Response {
     served_head(&done.served).body(Body::Full(done.body))
 }
 
 /// The answer to a job that failed. `capability` is the container's name.
-#[must_use]
-pub fn failed_answer(failed: &Failed, capability: &str) -> Response {
+fn failed_answer(failed: &Failed, capability: &str) -> Response {
     let mut text = failed.text(capability);
     if !text.ends_with('\n') {
         text.push('\n');

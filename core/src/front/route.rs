@@ -11,6 +11,7 @@ use crate::pipeline::Pipeline;
 use crate::wire::MAX_MESSAGE_BYTES;
 use crate::wire::batch::fields::file_of;
 use crate::wire::entry::{Door, MAX_QUERY_BYTES};
+use crate::wire::openai::backend::Surface;
 use crate::wire::refused::{Code, Refused, Shape};
 
 /// A thing that the front door does.
@@ -28,13 +29,17 @@ pub enum Route {
     Models,
     /// A model that is served.
     Model,
+    /// A text that goes on, which only a backend makes.
+    Completions,
+    /// An answer in the newer form of OpenAI, which only a backend gives.
+    Responses,
     /// Pictures from a text.
     Generations,
     /// Pictures from a picture and a text.
     Edits,
     /// A transcript.
     Transcriptions,
-    /// A transcript in another language, which no pipeline makes.
+    /// A transcript in another language, which only a backend makes.
     Translations,
     /// Spoken text.
     Speech,
@@ -215,6 +220,8 @@ pub const ROUTES: &[Row] = &[
     open_ai("/v1/audio/transcriptions", Route::Transcriptions, Scope::Audio),
     open_ai("/v1/audio/translations", Route::Translations, Scope::Audio),
     open_ai("/v1/audio/speech", Route::Speech, Scope::Audio),
+    open_ai("/v1/responses", Route::Responses, Scope::Chat),
+    open_ai("/v1/completions", Route::Completions, Scope::Chat),
     open_ai("/v1/embeddings", Route::Embeddings, Scope::Embeddings),
     open_ai("/v1/rerank", Route::Rerank, Scope::Rerank),
     row(GET, "/files/{secret}/{name}", Some(Route::File), None, Shape::Plain),
@@ -235,8 +242,6 @@ pub const ROUTES: &[Row] = &[
     live(ANY, "/live/video-to-video/{stream}/whep/{session}", Live::Session(Door::Whep)),
     live(POST, "/live/video-to-video/{prefix}/{stream}/start", Live::Start),
 
-    reserved(POST, "/v1/responses", Some(Scope::Chat), Shape::OpenAi),
-    reserved(POST, "/v1/completions", Some(Scope::Chat), Shape::OpenAi),
     reserved(GET, "/v1/apps", Some(Scope::Apps), Shape::OpenAi),
     row(ANY, "/apps/{path…}", Some(Route::App), Some(Scope::Apps), Shape::OpenAi),
     reserved(POST, "/v1/sessions", Some(Scope::Apps), Shape::OpenAi),
@@ -263,10 +268,15 @@ impl Route {
             self,
             Self::Batch(_)
                 | Self::Chat
+                | Self::Completions
+                | Self::Responses
                 | Self::Generations
                 | Self::Edits
                 | Self::Transcriptions
+                | Self::Translations
                 | Self::Speech
+                | Self::Embeddings
+                | Self::Rerank
                 | Self::Live(Live::Start | Live::SmokeTest)
                 | Self::Container
                 | Self::App
@@ -277,7 +287,7 @@ impl Route {
     #[must_use]
     pub const fn has_body(self) -> bool {
         match self {
-            Self::VideoResult | Self::Embeddings | Self::Rerank => true,
+            Self::VideoResult => true,
             Self::Live(live) => !matches!(live, Live::Status | Live::Stop | Live::Hls),
             _ => self.makes_work(),
         }
@@ -287,12 +297,32 @@ impl Route {
     #[must_use]
     pub fn takes_form(self) -> bool {
         match self {
-            Self::Edits | Self::Transcriptions | Self::Live(_) | Self::Container | Self::App => {
-                true
-            }
+            Self::Edits
+            | Self::Transcriptions
+            | Self::Translations
+            | Self::Live(_)
+            | Self::Container
+            | Self::App => true,
             Self::Batch(pipeline) => file_of(pipeline).is_some(),
             _ => false,
         }
+    }
+
+    /// The surface that a backend has to have for it, if one may serve it.
+    #[must_use]
+    pub const fn surface(self) -> Option<Surface> {
+        Some(match self {
+            Self::Chat => Surface::Chat,
+            Self::Completions => Surface::Completions,
+            Self::Responses => Surface::Responses,
+            Self::Embeddings => Surface::Embeddings,
+            Self::Rerank => Surface::Rerank,
+            Self::Generations => Surface::Images,
+            Self::Speech => Surface::Speech,
+            Self::Transcriptions => Surface::Transcriptions,
+            Self::Translations => Surface::Translations,
+            _ => return None,
+        })
     }
 
     /// The name in figures and logs: the path's own words.

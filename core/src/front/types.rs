@@ -489,12 +489,20 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Whether a backend serves a route.
+    #[must_use]
+    pub fn is_backed(&self, route: Route) -> bool {
+        let mut backends = self.settings.backends.values();
+        let surface = route.surface();
+        surface.is_some_and(|surface| backends.any(|one| one.surfaces.contains(&surface)))
+    }
+
     /// At most this many bytes of the body of a request for that route.
     #[must_use]
     pub fn max_body(&self, route: Route) -> usize {
         match route {
             Route::Edits => self.max_form.min(MAX_EDIT),
-            Route::Transcriptions => self.max_form.min(MAX_AUDIO),
+            Route::Transcriptions | Route::Translations => self.max_form.min(MAX_AUDIO),
             Route::Live(live) => live.max_body(),
             route if route.takes_form() => self.max_form,
             _ => self.max_json,

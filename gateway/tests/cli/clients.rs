@@ -7,9 +7,21 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::files::Folder;
 use crate::process::gateway;
 use crate::server::{Devnet, Server};
 
+/// Models that an app and a container serve.
+const BACKENDS: &str = r#"
+[[models.backend]]
+name = "app-chat"
+surfaces = ["chat"]
+app = { name = "devnet/echo" }
+[[models.backend]]
+name = "boxed"
+surfaces = ["chat", "embeddings"]
+byoc = { capability = "echo" }
+"#;
 /// The packages of Python, in the versions that the scripts were written for.
 const PYTHON: [&str; 3] = [
     "livepeer-ai==0.10.0",
@@ -32,9 +44,12 @@ fn clients_of_others_are_served() {
         return tell("not run: LIVEPEER_CLIENTS=1 installs and runs them");
     }
     let network = Devnet::start(2, &[]);
+    let folder = Folder::new("clients");
+    let backends = folder.private("gateway.toml", BACKENDS);
     let front = Server::start(
         gateway()
             .args(["serve", "--listen", "127.0.0.1:0", "--ops", "127.0.0.1:0"])
+            .args(["--config", &backends])
             .env("LIVEPEER_APPS_ALLOW", "devnet/*")
             .args(["--signer", &network.signer])
             .args(["--orchestrator", &network.orchestrators.join(",")]),

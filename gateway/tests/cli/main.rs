@@ -1,5 +1,6 @@
 //! The binary as its users meet it: real processes, real sockets, real TLS, signatures and tickets.
 
+mod backends;
 mod batch;
 #[cfg(unix)]
 mod chaos;

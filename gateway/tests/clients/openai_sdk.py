@@ -91,6 +91,35 @@ def audio(model, voice):
         assert b"".join(stream.iter_bytes())[:4] == b"RIFF"
 
 
+def backends(listed):
+    """Models that containers and apps serve, if any are configured."""
+    served = [name for name, model in listed.items() if "surfaces" in model]
+    for name in served:
+        surfaces = listed[name]["surfaces"]
+        if "chat" in surfaces:
+            messages = [{"role": "user", "content": "say something about lakes"}]
+            answer = client.chat.completions.create(model=name, messages=messages)
+            assert answer.choices[0].message.content == messages[0]["content"], answer
+            stream = client.chat.completions.create(model=name, messages=messages, stream=True)
+            pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
+            assert "".join(pieces) == messages[0]["content"] and len(pieces) > 3, pieces
+        if "embeddings" in surfaces:
+            texts = ["a lake", "a hill", "a lake"]
+            # The client asks for base64, and the program answers numbers.
+            vectors = client.embeddings.create(model=name, input=texts).data
+            plain = client.embeddings.create(model=name, input=texts, encoding_format="float").data
+            assert [one.embedding for one in vectors] == [one.embedding for one in plain]
+            assert vectors[0].embedding == vectors[2].embedding != vectors[1].embedding
+            try:
+                client.embeddings.create(model=name, input=[])
+                client.embeddings.create(model=of(listed, "llm"), input="x")
+            except openai.BadRequestError as refused:
+                assert refused.code == "model_not_supported", refused
+            else:
+                raise SystemExit("it should have been refused")
+    return len(served)
+
+
 def refusals():
     messages = [{"role": "user", "content": "hello"}]
     for call, error in (
@@ -111,5 +140,6 @@ listed = models()
 chat(of(listed, "llm"))
 images(of(listed, "text-to-image"))
 audio(of(listed, "audio-to-text"), of(listed, "text-to-speech"))
+served = backends(listed)
 refusals()
-print("openai", openai.__version__, "ok")
+print("openai", openai.__version__, "ok, with", served, "backends")

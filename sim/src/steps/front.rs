@@ -4,6 +4,8 @@
 //! work is wanted only for whole requests that nobody has answered, every place is given back, and when nobody moves any
 //! more all of it comes to an end.
 
+mod hired;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,14 +21,18 @@ use livepeer_core::front::{
 use livepeer_core::http::{
     Body, Fault, Headers, In, Method, Out, Request, Response, SWITCHING, Url,
 };
+use livepeer_core::job::app::{Answer as AppAnswer, Failed as AppFailed};
 use livepeer_core::job::batch::{Attempt, Failed, File, Finished, Left, RefusedBy, Served};
+use livepeer_core::job::byoc::{Done, Failed as ContainerFailed};
 use livepeer_core::models::{Models, Offer};
 use livepeer_core::money::{Amount, Price};
 use livepeer_core::pipeline::Pipeline;
 use livepeer_core::wire::batch::{Answer, BadRequest, Image, Media, Probe, read_answer};
 use livepeer_core::wire::byoc::{JOB_HEADER, JobRequest};
+use livepeer_core::wire::sse;
 use livepeer_core::{Address, Effect, EffectId, Time};
 
+use self::hired::{backends, hired, words};
 use super::Reel;
 use super::reel::nth;
 use crate::{Driven, Exchanges};
@@ -132,7 +138,7 @@ impl Player {
     #[must_use]
     pub fn new(flavour: u8) -> Self {
         let now = Time::from_secs(1_790_000_000);
-        let config = Config {
+        let mut config = Config {
             cors: if flavour & 1 != 0 {
                 Origins::Any
             } else {
@@ -150,6 +156,7 @@ impl Player {
             max_json: 2_000,
             ..Config::default()
         };
+        config.settings.backends = backends();
         let mut front = Front::new(now, Arc::new(config.clone()), [3; 32]);
         front.set_models(now, models());
         Self {
@@ -260,11 +267,12 @@ impl Player {
         let chat = format!(
             r#"{{"model":"m/llm","stream":{stream},"max_tokens":9,"messages":[{{"role":"user","content":"hi"}}]}}"#
         );
+        let backed_chat = chat.replace("m/llm", "b/llm");
         let picture = "--B\r\ncontent-disposition: form-data; name=\"image\"; filename=\"a.png\"\r\n\r\nx\r\n--B\r\n\
                        content-disposition: form-data; name=\"prompt\"\r\n\r\nx\r\n--B--\r\n";
         let sdp = "application/sdp";
         let hook = "application/x-www-form-urlencoded";
-        let live = 20 + kind % 10;
+        let live = 20 + kind % 13;
         let kind = if kind >= 216 { live } else { kind % 20 };
         let (method, path, content_type, body) = match kind {
             0 | 1 => (Method::Post, "/text-to-image", "", r#"{"prompt":"x"}"#),
@@ -316,6 +324,24 @@ impl Player {
             27 => (Method::Options, "/live/video-to-video/cam/update", "", ""),
             28 => (Method::Post, "/process/request/turn", "", "{}"),
             29 => (Method::Post, "/apps/a/b/draw?x=1", "", "{}"),
+            30 => (
+                Method::Post,
+                "/v1/chat/completions",
+                "",
+                backed_chat.as_str(),
+            ),
+            31 => (
+                Method::Post,
+                "/v1/embeddings",
+                "",
+                r#"{"model":"b/vec","input":"x","encoding_format":"base64"}"#,
+            ),
+            32 => (
+                Method::Post,
+                "/v1/audio/speech",
+                "",
+                r#"{"model":"b/llm","input":"x"}"#,
+            ),
             _ => (Method::Head, "/healthz", "", ""),
         };
         let url = Url::parse("http://h").expect("a URL").with_path(path);
@@ -501,20 +527,34 @@ impl Player {
         states.get(&Admission::Parsed).copied().unwrap_or_default()
     }
 
-    /// A container says something.
+    /// A container or an app says something.
     fn relay(&mut self, id: RequestId, what: u8) {
         let now = self.now;
+        let kind = [sse::CONTENT_TYPE, "application/json", "", "audio/wav"];
+        let kind = kind[usize::from(what / 8 % 4)];
         match what % 8 {
-            0 | 1 => {
-                let status = if what < 128 { 200 } else { SWITCHING };
-                self.front.relay_head(now, id, Response::new(status));
+            0 => {
+                let served = hired(kind);
+                self.front.order_head(now, id, &served);
+            }
+            1 => {
+                let mut headers = Headers::new();
+                headers.push("content-type", kind);
+                let answer = AppAnswer {
+                    runner: url(),
+                    status: [200, SWITCHING, 429, 500][usize::from(what / 32 % 4)],
+                    headers,
+                    price: None,
+                };
+                self.front.app_head(now, id, &answer, "a/b", None);
             }
             2 if what < 64 => {
                 if let Some(said) = self.said.remove(&id) {
                     self.front.taken(now, id, said);
                 }
             }
-            2..=4 => {
+            3 => self.front.relay(now, id, words(what / 8)),
+            2 | 4 => {
                 let much = Bytes::from(vec![7; MAX_UNSENT / 2]);
                 for _ in 0..4 {
                     if !self.full.contains(&id) {
@@ -523,8 +563,32 @@ impl Player {
                     }
                 }
             }
-            5 => self.front.relay_end(now, id),
-            6 => self.front.relay_broke(now, id),
+            5 if what < 128 => self.front.relay_end(now, id),
+            5 => {
+                let done = Done {
+                    served: hired(kind),
+                    body: words(what / 8),
+                };
+                self.front.order_done(now, id, done);
+            }
+            6 => match what / 8 % 4 {
+                0 => self.front.relay_broke(now, id),
+                1 => {
+                    let attempts = Vec::new();
+                    let failed = ContainerFailed::Undecided { attempts };
+                    self.front.order_failed(now, id, &failed);
+                }
+                2 => {
+                    let text = String::from_utf8_lossy(&words(what / 32)).into_owned();
+                    let failed = ContainerFailed::Caller { status: 400, text };
+                    self.front.order_failed(now, id, &failed);
+                }
+                _ => {
+                    let attempts = Vec::new();
+                    let failed = AppFailed::Exhausted { attempts };
+                    self.front.app_failed(now, id, &failed);
+                }
+            },
             _ => {
                 let response = Response::new(502).body(Body::Full("no".into()));
                 self.front.respond(now, id, response);
@@ -626,7 +690,13 @@ impl Driven for Player {
             }
             Event::App(id, request) => {
                 self.note("App");
-                assert_eq!((&*request.app, &*request.call.path), ("a/b", "draw?x=1"));
+                let called = (&*request.app, &*request.call.path);
+                let all = [
+                    ("a/b", "draw?x=1"),
+                    ("b/app", "v1/chat/completions"),
+                    ("b/app", "v1/audio/speech"),
+                ];
+                assert!(all.contains(&called), "{called:?}");
                 self.used.insert(request.session);
                 self.asked.push(id);
                 assert!(self.orders.insert(id), "told once");

@@ -81,6 +81,7 @@ impl Rental {
             runner: deal.runner.url.clone(),
             status: ask.status,
             headers,
+            price: deal.runner.price.clone(),
         };
         let body = core::mem::take(&mut ask.body);
         self.history

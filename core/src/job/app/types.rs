@@ -15,7 +15,7 @@ use crate::payment::session::{self, Paid};
 use crate::prefer::Limits;
 use crate::signers::SignerHealth;
 use crate::wire::app::Session;
-use crate::wire::runner::Runner;
+use crate::wire::runner::{Runner, RunnerPrice};
 
 /// Settings of a [`Rental`](super::Rental).
 #[derive(Clone, Debug)]
@@ -144,6 +144,8 @@ pub struct Answer {
     pub status: u16,
     /// Header fields that pass.
     pub headers: Headers,
+    /// The runner's price, as its list had it; `None` where nothing is paid for this answer alone.
+    pub price: Option<RunnerPrice>,
 }
 
 /// A runner that was not rented, and why.

@@ -44,6 +44,8 @@ pub struct Settings {
     pub per_model: BTreeMap<String, PerModel>,
     /// Descriptions of voices by their names.
     pub voices: BTreeMap<String, String>,
+    /// Programs that serve models which no pipeline does, by the names of these.
+    pub backends: backend::Backends,
     /// Whether a caller that asks for a sound format we cannot make gets WAV instead of an error.
     pub substitute_wav: bool,
     /// Whether an answer is refused if all of its pictures are flagged as unsafe.
@@ -122,6 +124,7 @@ impl Default for Settings {
                 .iter()
                 .map(|(name, words)| ((*name).into(), (*words).into()))
                 .collect(),
+            backends: backend::Backends::new(),
             substitute_wav: false,
             refuse_nsfw: false,
             terms: Terms::default(),

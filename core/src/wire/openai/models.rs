@@ -9,35 +9,45 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::Settings;
+use super::backend::Backend;
 use crate::models::{Alias, Model, Models};
 use crate::wire::refused::Refused;
 
-/// Writes the list: models by id, then aliases. Hidden ones are left out.
+/// Writes the list: models by id, then those of backends, then aliases. Hidden ones are left out. Backends have been there
+/// since that Unix second.
 #[must_use]
-pub fn list(models: &Models, settings: &Settings) -> Bytes {
+pub fn list(models: &Models, settings: &Settings, since: u64) -> Bytes {
     let hidden = |id: &str| settings.per_model.get(id).is_some_and(|of| of.hidden);
     let known = models
         .iter()
         .filter(|(id, _)| !hidden(id))
         .map(|(id, model)| entry(id, model));
+    let backends = { settings.backends.iter() }
+        .filter(|(id, _)| !hidden(id))
+        .map(|(name, backend)| backend_entry(name, backend, since));
     let aliases = models
         .aliases()
         .map(|(name, alias)| alias_entry(name, alias));
-    let data: Vec<Value> = known.chain(aliases).collect();
+    let data: Vec<Value> = known.chain(backends).chain(aliases).collect();
     format!("{}", json!({"object": "list", "data": data})).into()
 }
 
-/// Writes the entry of one model or alias.
+/// Writes the entry of one model, one that a backend serves, or an alias.
 ///
 /// # Errors
 /// If there is none of that id.
-pub fn one(id: &str, models: &Models) -> Result<Bytes, Refused> {
+pub fn one(id: &str, models: &Models, settings: &Settings, since: u64) -> Result<Bytes, Refused> {
     let known = models.get(id).map(|model| entry(id, model));
+    let backend = || {
+        let backend = settings.backends.get(id)?;
+        Some(backend_entry(id, backend, since))
+    };
     let alias = || {
         let (name, alias) = models.aliases().find(|(name, _)| *name == id)?;
         Some(alias_entry(name, alias))
     };
     let entry = known
+        .or_else(backend)
         .or_else(alias)
         .ok_or_else(|| super::not_served(id, crate::models::NotServed::Unknown, None, models))?;
     Ok(format!("{entry}").into())
@@ -84,6 +94,17 @@ fn entry(id: &str, model: &Model) -> Value {
         "pipelines": pipelines,
         "warm": model.offers.values().any(|offer| offer.warm),
         "prices": prices,
+    })
+}
+
+fn backend_entry(name: &str, backend: &Backend, since: u64) -> Value {
+    let surfaces: Vec<&str> = backend.surfaces.iter().map(|one| one.name()).collect();
+    json!({
+        "id": name,
+        "object": "model",
+        "created": since,
+        "owned_by": backend.program.kind(),
+        "surfaces": surfaces,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Calls of apps through the front door, and the sessions of their clients.
 
-use livepeer_core::front::{AppRequest, app_head};
+use livepeer_core::front::AppRequest;
 use livepeer_core::job::app::{Answer, Failed};
 
 use std::time::Duration;
@@ -30,7 +30,14 @@ fn answer(status: u16) -> Answer {
         runner: Url::parse("https://o:8935/apps/r/app").expect("a URL"),
         status,
         headers,
+        price: None,
     }
+}
+
+/// An answer of the painter begins.
+fn begins(door: &mut Door, id: RequestId, status: u16) {
+    let answer = answer(status);
+    door.tell(|front, now| front.app_head(now, id, &answer, "acme/painter", None));
 }
 
 #[test]
@@ -67,8 +74,8 @@ fn a_call_goes_to_the_app_that_its_path_names_and_the_answer_comes_back_as_it_is
         assert_eq!(sent.get("x-own"), Some("kept"));
         assert!(sent.iter().all(|(name, _)| !name.starts_with("livepeer-")));
         assert!(!called.call.may_repeat);
-        let head = app_head(&answer(418), app, Some("k"));
-        door.tell(|front, now| front.relay_head(now, id, head));
+        let answer = answer(418);
+        door.tell(|front, now| front.app_head(now, id, &answer, app, Some("k")));
         door.tell(|front, now| front.relay(now, id, "tea".into()));
         door.tell(|front, now| front.relay_end(now, id));
         let seen = &door.seen[&exchange];
@@ -146,7 +153,7 @@ fn a_session_is_held_for_the_key_of_its_client_until_nobody_used_it_for_a_while(
     assert!(other.session != one.session && drawn.session != one.session);
     assert!(drawn.key.len() >= 32, "nobody guesses it");
     for id in [other_app, bare] {
-        door.tell(|front, now| front.relay_head(now, id, Response::new(200)));
+        begins(&mut door, id, 200);
         door.tell(|front, now| front.relay_end(now, id));
     }
     // A client that goes uses it no more, and another use of the same key holds it.
@@ -157,11 +164,11 @@ fn a_session_is_held_for_the_key_of_its_client_until_nobody_used_it_for_a_while(
     door.pass(Duration::from_secs(2));
     assert_eq!(door.others.len(), 2, "the two that nobody uses");
     door.others.clear();
-    door.tell(|front, now| front.relay_head(now, first, Response::new(204)));
+    begins(&mut door, first, 204);
     door.pass(Duration::from_secs(10));
     let (_, again, still) = call(&mut door, "acme/painter", Some("k"));
     assert_eq!(still.session, one.session, "in time");
-    door.tell(|front, now| front.relay_head(now, again, Response::new(204)));
+    begins(&mut door, again, 204);
     door.pass(Duration::from_secs(31));
     assert!(matches!(door.others[..], [Event::EndSession(id)] if id == one.session));
     door.others.clear();
@@ -183,8 +190,7 @@ fn a_client_leaves_http_with_its_app_and_is_held_back_while_that_takes_nothing()
     assert_eq!(called.call.headers.get("upgrade"), None, "it is said once");
     let mut granted = answer(101);
     granted.headers.push("upgrade", "websocket");
-    let head = app_head(&granted, "acme/painter", None);
-    door.tell(|front, now| front.relay_head(now, id, head));
+    door.tell(|front, now| front.app_head(now, id, &granted, "acme/painter", None));
     let seen = &door.seen[&exchange];
     let protocol = seen.headers.get("upgrade");
     assert_eq!((seen.status, protocol), (101, Some("websocket")));
@@ -217,7 +223,7 @@ fn a_client_leaves_http_with_its_app_and_is_held_back_while_that_takes_nothing()
     // What nobody asked for is no socket: a body is a body.
     let plain = door.send(request(Method::Post, "/apps/acme/painter/x"), "body");
     let (id, _) = self::called(&mut door);
-    door.tell(|front, now| front.relay_head(now, id, Response::new(200)));
+    begins(&mut door, id, 200);
     door.http(plain, In::Data("late".into()));
     assert!(door.others.is_empty());
 }

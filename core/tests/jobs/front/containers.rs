@@ -1,7 +1,7 @@
 //! Jobs for containers through the front door.
 
 use livepeer_core::figures::Jobs;
-use livepeer_core::front::{MAX_UNSENT, done_answer, failed_answer, served_head};
+use livepeer_core::front::MAX_UNSENT;
 use livepeer_core::job::byoc::{Done, Failed, Left, Order, Served};
 use livepeer_core::wire::byoc::{Grounds, JOB_HEADER, JobRequest};
 
@@ -79,7 +79,7 @@ fn an_order_has_what_its_request_says_and_the_answer_what_the_container_says() {
         served: served(false),
         body: "png".into(),
     };
-    door.tell(|front, now| front.respond(now, id, done_answer(done)));
+    door.tell(|front, now| front.order_done(now, id, done));
     let seen = &door.seen[&exchange];
     assert_eq!((seen.status, seen.text(), seen.ended), (200, "png", true));
     for (name, value) in [
@@ -188,8 +188,7 @@ fn a_job_that_fails_has_one_clear_answer() {
         let mut door = door();
         let exchange = door.send(asked(&job(), PATH), "{}");
         let (id, _) = order(&mut door);
-        let answer = failed_answer(&failed, "turn");
-        door.tell(|front, now| front.respond(now, id, answer));
+        door.tell(|front, now| front.order_failed(now, id, &failed));
         let seen = &door.seen[&exchange];
         assert_eq!((seen.status, seen.text()), (status, text));
     }
@@ -200,7 +199,7 @@ fn a_stream_is_passed_on_as_it_comes_and_held_back_for_a_slow_client() {
     let mut door = door();
     let exchange = door.send(asked(&job(), PATH), "{}");
     let (id, _) = order(&mut door);
-    door.tell(|front, now| front.relay_head(now, id, served_head(&served(true))));
+    door.tell(|front, now| front.order_head(now, id, &served(true)));
     assert_eq!(door.seen[&exchange].status, 200);
     door.tell(|front, now| front.relay(now, id, "data: 1\n\n".into()));
     assert_eq!(door.seen[&exchange].text(), "data: 1\n\n");
@@ -224,7 +223,7 @@ fn a_stream_that_breaks_does_not_look_whole_and_a_client_that_goes_ends_its_job(
         let mut door = door();
         let exchange = door.send(asked(&job(), PATH), "{}");
         let (id, _) = order(&mut door);
-        door.tell(|front, now| front.relay_head(now, id, served_head(&served(true))));
+        door.tell(|front, now| front.order_head(now, id, &served(true)));
         match goes {
             true => door.leave(exchange),
             false => door.tell(|front, now| front.relay_broke(now, id)),
@@ -246,7 +245,7 @@ fn a_stream_that_breaks_does_not_look_whole_and_a_client_that_goes_ends_its_job(
     // One who takes nothing is let go.
     let exchange = door.send(asked(&job(), PATH), "{}");
     let (id, _) = order(&mut door);
-    door.tell(|front, now| front.relay_head(now, id, served_head(&served(true))));
+    door.tell(|front, now| front.order_head(now, id, &served(true)));
     door.tell(|front, now| front.relay(now, id, vec![b'x'; MAX_UNSENT + 1].into()));
     door.pass(std::time::Duration::from_secs(61));
     assert!(door.seen[&exchange].aborted);

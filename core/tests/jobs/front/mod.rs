@@ -1,6 +1,7 @@
 //! The front door, driven by hand: every request is answered once, in the shape of its route.
 
 mod apps;
+mod backends;
 mod containers;
 mod limits;
 mod live;

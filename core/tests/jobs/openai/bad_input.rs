@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::{Request, cases, check_refused, models, settings};
 
-/// Cases of keys and their limits, of routes that need backends, and of Livepeer's own routes: they are not of the
-/// shapes of OpenAI alone, or are about callers whom this gateway does not tell apart yet.
+/// Cases of keys and their limits, of backends, which the front door plays, and of Livepeer's own routes: they are not of
+/// the shapes of OpenAI alone, or are about callers whom this gateway does not tell apart yet.
 fn is_elsewhere(id: &str) -> bool {
     ["auth-", "scope-", "limit-", "responses-", "native-"]
         .iter()
@@ -47,7 +47,7 @@ fn refused(case: &Value) -> Refused {
         "body-too-large" => return Refused::too_large(4 << 20),
         "body-multipart" => return Refused::not_json("multipart/form-data"),
         "model-missing" => {
-            return list::one("no/such", &models()).unwrap_err();
+            return list::one("no/such", &models(), &settings(), 0).unwrap_err();
         }
         "audio-translate" => return backend::no_translation(),
         _ => {}

@@ -5,12 +5,15 @@ mod bad_input;
 mod exchanges;
 mod preferences;
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use livepeer_core::models::{Alias, Models, Offer};
 use livepeer_core::money::Amount;
 use livepeer_core::pipeline::Pipeline;
+use livepeer_core::wire::openai::backend::{Backend, Backends, Program, Surface};
 use livepeer_core::wire::openai::{Settings, Translated, chat, image, speech, transcript};
 use livepeer_core::wire::refused::{Refused, Shape};
 use serde_json::Value;
@@ -26,7 +29,7 @@ fn cases(name: &str) -> Vec<Value> {
     file["cases"].as_array().expect("a list of cases").clone()
 }
 
-/// The catalogue of all cases, without backends.
+/// The catalogue of all cases.
 pub(crate) fn models() -> Models {
     let mut models = Models::new();
     models.discovered();
@@ -119,8 +122,54 @@ pub(crate) fn models() -> Models {
     models
 }
 
+/// The backends of all cases.
+pub(crate) fn backends() -> Backends {
+    let container = |capability: &str| Program::Container {
+        capability: capability.into(),
+        within: Duration::from_secs(60),
+    };
+    let app = Program::App {
+        name: "acme/vllm".into(),
+    };
+    let backend = |surface, program, path: &str, model: &str| Backend {
+        surfaces: vec![surface],
+        program,
+        path: Some(path.into()),
+        model: Some(model.into()),
+    };
+    let vectors = container("openai-embeddings");
+    let ranks = container("rerank");
+    Backends::from([
+        (
+            "bge-m3".into(),
+            backend(
+                Surface::Embeddings,
+                vectors,
+                "/v1/embeddings",
+                "BAAI/bge-m3",
+            ),
+        ),
+        (
+            "bge-reranker".into(),
+            backend(
+                Surface::Rerank,
+                ranks,
+                "/v1/rerank",
+                "BAAI/bge-reranker-v2-m3",
+            ),
+        ),
+        (
+            "qwen3-tools".into(),
+            backend(Surface::Chat, app, "/v1/chat/completions", "Qwen/Qwen3-8B"),
+        ),
+    ])
+}
+
 fn settings() -> Settings {
-    let mut settings = Settings::default();
+    let mut settings = Settings {
+        backends: backends(),
+        ..Settings::default()
+    };
     settings
         .voices
         .retain(|name, _| name == "alloy" || name == "onyx");

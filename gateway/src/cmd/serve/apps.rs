@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_channel::Receiver;
 use bytes::Bytes;
 use futures_lite::future;
-use livepeer_core::front::{AppRequest, AppSessionId, RequestId, app_head};
+use livepeer_core::front::{AppRequest, AppSessionId, RequestId};
 use livepeer_core::wire::runner::{Mode, Runner};
 use livepeer_runtime::Runtime;
 use livepeer_runtime::api::{AppAnswer, AppBuilder, AppFailed, AppSession, Error};
@@ -161,9 +161,9 @@ impl<R: Runtime> Wiring<R> {
     /// Hands an answer to the front door, until it is over or nobody waits any more.
     async fn pass_on(&self, called: &Use, mut answer: AppAnswer<R>, key: Option<&str>) {
         let id = called.id;
-        let head = app_head(answer.head(), &called.request.app, key);
-        self.front()
-            .with(|front, now| front.relay_head(now, id, head));
+        self.front().with(|front, now| {
+            front.app_head(now, id, answer.head(), &called.request.app, key);
+        });
         let speaker = answer.speaker();
         // What a client beyond HTTP said and its app has not taken; the front door holds it back.
         let (mut said, mut said_all) = (VecDeque::<Bytes>::new(), false);

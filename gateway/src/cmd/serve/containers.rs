@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_channel::Receiver;
 use futures_lite::future;
-use livepeer_core::front::{RequestId, done_answer, failed_answer, served_head};
+use livepeer_core::front::RequestId;
 use livepeer_core::job::byoc::{Failed, Order};
 use livepeer_runtime::Runtime;
 use livepeer_runtime::api::{ByocEvent, ByocJob, ByocSubmission, Error};
@@ -22,14 +22,12 @@ impl<R: Runtime> Wiring<R> {
         order: Order,
         steered: Receiver<Pace>,
     ) {
-        let capability = order.job.capability.clone();
         match self.container(order).send() {
-            Ok(job) => self.relay(id, job, &capability, &steered).await,
+            Ok(job) => self.relay(id, job, &steered).await,
             Err(error) => {
                 warn!(%id, %error, "a job for a container did not begin");
-                let answer = failed_answer(&Failed::Closed, &capability);
                 self.front()
-                    .with(|front, now| front.respond(now, id, answer));
+                    .with(|front, now| front.order_failed(now, id, &Failed::Closed));
             }
         }
         self.over(id);
@@ -53,13 +51,7 @@ impl<R: Runtime> Wiring<R> {
     }
 
     /// Hands what the container says to the front door, until it is over or nobody waits any more.
-    async fn relay(
-        &self,
-        id: RequestId,
-        mut job: ByocJob<R>,
-        capability: &str,
-        steered: &Receiver<Pace>,
-    ) {
+    async fn relay(&self, id: RequestId, mut job: ByocJob<R>, steered: &Receiver<Pace>) {
         let mut goes = true;
         loop {
             let pace = async { Err(steered.recv().await.ok()) };
@@ -82,15 +74,10 @@ impl<R: Runtime> Wiring<R> {
                 warn!(%id, %error, "a job for a container failed");
             }
             self.front().with(|front, now| match event {
-                ByocEvent::Head(served) => front.relay_head(now, id, served_head(&served)),
+                ByocEvent::Head(served) => front.order_head(now, id, &served),
                 ByocEvent::Chunk(chunk) => front.relay(now, id, chunk),
-                ByocEvent::Done(done) if done.served.stream => front.relay_end(now, id),
-                ByocEvent::Done(done) => front.respond(now, id, done_answer(done)),
-                ByocEvent::Failed(failed) => {
-                    // Of an answer that has begun the client sees that it is not whole.
-                    front.relay_broke(now, id);
-                    front.respond(now, id, failed_answer(&failed, capability));
-                }
+                ByocEvent::Done(done) => front.order_done(now, id, done),
+                ByocEvent::Failed(failed) => front.order_failed(now, id, &failed),
                 _ => {}
             });
             if last {

@@ -129,6 +129,7 @@ fn is_described(route: Route, door: &Config) -> bool {
         Route::Page(Page::Metrics | Page::Watch) | Route::Live(_) => false,
         Route::Container => door.containers,
         Route::App => !door.apps.is_empty(),
+        Route::Completions | Route::Responses => door.is_backed(route),
         _ => true,
     }
 }
@@ -182,8 +183,12 @@ fn operation(route: Route, path: &str, method: Method) -> Value {
         Route::ResultFile | Route::File | Route::Speech | Route::Container | Route::App => {
             json!({ "*/*": {} })
         }
-        Route::Chat | Route::Batch(Pipeline::Llm) => json!({ JSON: {}, "text/event-stream": {} }),
-        Route::Transcriptions => json!({ JSON: {}, "text/plain": {}, "text/event-stream": {} }),
+        Route::Chat | Route::Completions | Route::Responses | Route::Batch(Pipeline::Llm) => {
+            json!({ JSON: {}, "text/event-stream": {} })
+        }
+        Route::Transcriptions | Route::Translations => {
+            json!({ JSON: {}, "text/plain": {}, "text/event-stream": {} })
+        }
         _ => content(JSON),
     };
     let name = path.trim_matches('/').replace(['/', '{', '}', '-'], "_");
@@ -248,6 +253,14 @@ fn body(route: Route) -> Option<Value> {
                 "top_p": { "type": "number", "minimum": 0, "maximum": 1 },
             }),
         ),
+        Route::Completions => object(
+            &["model"],
+            json!({ "model": text(), "prompt": text(), "stream": { "type": "boolean" } }),
+        ),
+        Route::Responses => object(
+            &["model"],
+            json!({ "model": text(), "input": text(), "stream": { "type": "boolean" } }),
+        ),
         Route::Generations => object(
             &["prompt"],
             json!({
@@ -292,13 +305,20 @@ fn body(route: Route) -> Option<Value> {
             json!({ "model": text(), "input": text() }),
         ),
         Route::Rerank => object(
-            &["model", "query"],
-            json!({ "model": text(), "query": text() }),
+            &["model", "query", "documents"],
+            json!({
+                "model": text(),
+                "query": text(),
+                "documents": { "type": "array", "items": text() },
+            }),
         ),
         _ => return None,
     };
-    let form = route.takes_form() || matches!(route, Route::Translations);
-    let kind = if form { "multipart/form-data" } else { JSON };
+    let kind = if route.takes_form() {
+        "multipart/form-data"
+    } else {
+        JSON
+    };
     Some(json!({ "required": true, "content": { kind: { "schema": schema } } }))
 }
 

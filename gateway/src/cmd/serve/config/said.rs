@@ -1,6 +1,6 @@
 //! Values as they were said: by default, in a file, in the environment, or as flags, with the place of each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 
@@ -211,6 +211,8 @@ impl<E: Fn(&str) -> Option<String>> File<'_, E> {
                         shown(path)
                     ),
                 );
+            } else if *path == schema::NAMED {
+                self.named(all, path, value);
             } else if let Some(row) = schema::row(path) {
                 match self.value(row.form, value) {
                     Ok(value) => all.say(path.clone(), value, self.origin(value_span(key, table))),
@@ -229,6 +231,44 @@ impl<E: Fn(&str) -> Option<String>> File<'_, E> {
             } else {
                 all.wrong(at, unknown(path));
             }
+            path.pop();
+        }
+    }
+
+    /// Reads a list of tables, each of which has a name.
+    fn named(&self, all: &mut All, path: &mut Path, list: &Spanned<DeValue<'_>>) {
+        let place = shown(path);
+        let DeValue::Array(tables) = list.get_ref() else {
+            let text = format!("{place}: write each one as a table of its own under [[{place}]]");
+            return all.wrong(self.origin(list.span()), text);
+        };
+        let mut names = BTreeSet::new();
+        for one in tables {
+            let DeValue::Table(table) = one.get_ref() else {
+                let why = format!("a table belongs here, not {}", kind(one.get_ref()));
+                all.wrong(self.origin(one.span()), format!("{place}: {why}"));
+                continue;
+            };
+            let name = match table.get("name").map(|name| self.value(Form::Text, name)) {
+                Some(Ok(Value::Text(name))) if !name.is_empty() => name,
+                Some(Err((span, why))) => {
+                    all.wrong(self.origin(span), format!("{place}.name: {why}"));
+                    continue;
+                }
+                _ => {
+                    let why =
+                        "it has no name: say what clients call the model, as in name = \"bge-m3\"";
+                    all.wrong(self.origin(one.span()), format!("{place}: {why}"));
+                    continue;
+                }
+            };
+            if !names.insert(name.clone()) {
+                let why = format!("two are called {name:?}; clients could not tell them apart");
+                all.wrong(self.origin(one.span()), format!("{place}: {why}"));
+                continue;
+            }
+            path.push(name);
+            self.read(all, path, table);
             path.pop();
         }
     }

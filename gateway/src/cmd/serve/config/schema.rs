@@ -115,6 +115,14 @@ pub(super) const ROWS: &[Row] = &[
     live("models.set.*.max_tokens", Form::Number, ""),
     live("models.set.*.size", Form::Text, ""),
     live("models.set.*.hidden", Form::Flag, ""),
+    live("models.backend.*.name", Form::Text, ""),
+    live("models.backend.*.surfaces", Form::List, ""),
+    live("models.backend.*.model", Form::Text, ""),
+    live("models.backend.*.byoc.capability", Form::Text, ""),
+    live("models.backend.*.byoc.path", Form::Text, ""),
+    live("models.backend.*.byoc.timeout", Form::Text, ""),
+    live("models.backend.*.app.name", Form::Text, ""),
+    live("models.backend.*.app.path", Form::Text, ""),
     live("defaults.max_tokens", Form::Number, "1024"),
     live("defaults.size", Form::Text, "1024x1024"),
     live("audio.substitute_wav", Form::Flag, "false"),
@@ -162,13 +170,15 @@ pub(super) const ROWS: &[Row] = &[
     live("log.access", Form::Flag, "true"),
 ];
 
+/// The list of tables in a file whose keys have the name of each table in their paths, though a file has it beside them.
+pub(super) const NAMED: [&str; 2] = ["models", "backend"];
+
 /// Keys and tables that belong to what `serve` does not do yet, and what that is.
 pub(super) const LATER: &[(&str, &str)] = &[
     ("serve.tls.client_ca", "certificates of clients"),
     ("ops.admin_token_file", "keys of operators"),
     ("ops.cli", "routes for livepeer_cli"),
     ("ops.console", "the console"),
-    ("models.backend", "backends that speak OpenAI's language"),
     ("apps.replay_body", "another limit on calls of apps"),
     ("tenants", "keys of tenants"),
     ("media.segment", "segments of another length"),

@@ -1,6 +1,7 @@
 //! The settings of `serve`, from what was said.
 
 mod apps;
+mod backends;
 mod doors;
 mod ingest;
 mod log;
@@ -311,6 +312,7 @@ impl Reader<'_> {
             }
         }
         openai.per_model = self.per_model();
+        openai.backends = self.backends();
         openai.terms.names = self.names();
         if openai.max_tokens > openai.most_tokens {
             let origin = self

@@ -2,6 +2,7 @@ use livepeer_core::discovery::{Combine, Origin as From};
 use livepeer_core::front::LiveRoutes;
 use livepeer_core::money::Amount;
 use livepeer_core::pipeline::Pipeline;
+use livepeer_core::wire::openai::backend::{Backend, Program, Surface};
 
 use super::*;
 use crate::args::{Command, tests::parsed};
@@ -617,4 +618,125 @@ fn a_secret_that_others_can_read_is_warned_of() {
     );
     assert_eq!(with(0o640), [expected]);
     assert!(with(0o600).is_empty());
+}
+
+#[test]
+fn backends_are_tables_with_names_and_what_is_wrong_with_one_is_told_by_its_line() {
+    let config = good(
+        r#"
+        [[models.backend]]
+        name = "bge.m3"
+        surfaces = ["embeddings"]
+        byoc = { capability = "vectors", path = "/v1/embeddings", timeout = "90s" }
+        model = "BAAI/bge-m3"
+        [[models.backend]]
+        name = "acme/llm"
+        surfaces = ["chat", "completions"]
+        app = { name = "acme/vllm" }
+        "#,
+    );
+    let backends = &config.settings.front.settings.backends;
+    assert_eq!(backends.len(), 2);
+    let container = Program::Container {
+        capability: "vectors".into(),
+        within: std::time::Duration::from_secs(90),
+    };
+    let wanted = Backend {
+        surfaces: vec![Surface::Embeddings],
+        program: container,
+        path: Some("/v1/embeddings".into()),
+        model: Some("BAAI/bge-m3".into()),
+    };
+    assert_eq!(backends["bge.m3"], wanted);
+    let app = Program::App {
+        name: "acme/vllm".into(),
+    };
+    let wanted = Backend {
+        surfaces: vec![Surface::Chat, Surface::Completions],
+        program: app,
+        path: None,
+        model: None,
+    };
+    assert_eq!(backends["acme/llm"], wanted);
+    let shown = config.with_origins();
+    let line = "models.backend.\"bge.m3\".model = \"BAAI/bge-m3\"  # gateway.toml:11:17\n";
+    assert!(shown.contains(line), "{shown}");
+
+    let head = "[[models.backend]]\n";
+    for (said, told) in [
+        (
+            "name = \"x\"\nsurfaces = [\"chat\"]",
+            "2:8: models.backend.x: nobody is named to serve it: set byoc = { capability = \"...\" } or app = { name = \"...\" }",
+        ),
+        (
+            "surfaces = [\"chat\"]",
+            "1:1: models.backend: it has no name: say what clients call the model, as in name = \"bge-m3\"",
+        ),
+        (
+            "name = 7.5",
+            "2:8: models.backend.name: a string belongs here, not the number 7.5",
+        ),
+        (
+            "name = \"x\"\napp = { name = \"a\" }",
+            "2:8: models.backend.x.surfaces: say what it does, as in surfaces = [\"chat\"]",
+        ),
+        (
+            "name = \"x\"\nsurfaces = [\"embedings\"]\napp = { name = \"a\" }",
+            "3:12: models.backend.x.surfaces: there is no surface \"embedings\" (did you mean embeddings?)",
+        ),
+        (
+            "name = \"x\"\nsurfaces = [\"chat\"]\napp = { name = \"a/*\" }",
+            "4:16: models.backend.x.app.name: \"a/*\" is not the name of an app, such as \"acme/vllm\"",
+        ),
+        (
+            "name = \"x\"\nsurfaces = [\"chat\"]\napp = { name = \"a\" }\nbyoc = { capability = \"b\" }",
+            "4:16: models.backend.x.app.name: byoc.capability is set too; keep one",
+        ),
+        (
+            "name = \"x\"\nsurfaces = [\"chat\"]\nbyoc = { capability = \"b\", timeout = \"1500ms\" }",
+            "4:38: models.backend.x.byoc.timeout: \"1500ms\": it is not whole seconds, from 1s to 24h",
+        ),
+        (
+            "name = \"x\"\nsurfaces = [\"chat\"]\napp = { name = \"a\", path = \"v1\" }",
+            "4:28: models.backend.x.app.path: \"v1\" is not a plain path such as \"/v1/embeddings\"",
+        ),
+        (
+            "name = \"x\"\nsurfaces = [\"chat\"]\napp = { name = \"a\", paht = \"/v1\" }",
+            "4:21: unknown key `paht` in [models.backend.x.app] (did you mean `path`?)",
+        ),
+        (
+            "name = \"x\"\nsurfaces = [\"chat\"]\napp = { name = \"a\" }\n[models.alias]\nx = \"llm/a\"",
+            "2:8: models.backend.x.name: models.alias has the same name; keep one",
+        ),
+    ] {
+        assert_eq!(
+            wrong(&format!("{head}{said}")),
+            [format!("gateway.toml:{told}")]
+        );
+    }
+    let two = "surfaces = [\"chat\", \"rerank\"]\napp = { name = \"a\", path = \"/v1\" }";
+    let told = wrong(&format!("{head}name = \"x\"\n{two}"));
+    assert!(
+        told[0].contains("each of its surfaces has a path of its own"),
+        "{told:?}"
+    );
+    let one = "[[models.backend]]\nname = \"x\"\nsurfaces = [\"chat\"]\napp = { name = \"a\" }\n";
+    let told = wrong(&format!("{one}{one}"));
+    assert_eq!(
+        told,
+        [
+            "gateway.toml:5:1: models.backend: two are called \"x\"; clients could not tell them apart"
+        ]
+    );
+    let told = wrong("[models.backend]\nx = 1");
+    assert_eq!(told.len(), 1);
+    assert!(
+        told[0].contains("write each one as a table of its own under [[models.backend]]"),
+        "{told:?}"
+    );
+    let told = wrong("[models]\nbackend = [1]");
+    assert!(
+        told[0].contains("a table belongs here, not the number 1"),
+        "{told:?}"
+    );
 }
