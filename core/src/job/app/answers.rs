@@ -56,6 +56,7 @@ impl Rental {
         let own = matches!(ask.status, 400 | 402 | 403 | 404 | 409 | 502 | 503);
         if matches!(self.plan, Use::Call(_)) && !own {
             self.hand_on();
+            self.end_head();
         } else {
             ask.until = self.now + self.config.within;
         }
@@ -64,6 +65,7 @@ impl Rental {
     /// The app answers: its head goes on to whoever called.
     fn hand_on(&mut self) {
         let now = self.now;
+        let head_alone = self.asks_by_get();
         let (State::Asking(ask), Some(deal)) = (&mut self.state, &self.deal) else {
             return;
         };
@@ -83,7 +85,10 @@ impl Rental {
             headers,
             price: deal.runner.price.clone(),
         };
-        let body = core::mem::take(&mut ask.body);
+        let mut body = core::mem::take(&mut ask.body);
+        if head_alone {
+            body.clear();
+        }
         self.history
             .served(now, &deal.runner.url, now.since(deal.began));
         self.accepted();
@@ -95,6 +100,16 @@ impl Rental {
 
     fn done(&mut self) {
         self.end(Event::Done);
+    }
+
+    /// Ends a call that asked for the head alone, where a GET stood for it.
+    fn end_head(&mut self) {
+        if self.asks_by_get()
+            && let State::Asking(ask) = &self.state
+        {
+            self.out.abort(ask.exchange);
+            self.done();
+        }
     }
 
     /// The orchestrator took the payment, and metered work goes on being paid.

@@ -14,6 +14,7 @@
 //! | asking | no answer to a free reservation | asking | the next runner; the answer is awaited beside it, and its session stopped |
 //! | asking | the same, and an app may have worked | end | [`Failed::Undecided`]; with leave to repeat: the next runner |
 //! | paying | credentials | asking | the same request, with them |
+//! | asking | a HEAD to a runner with a price | asking | a GET, for the demand: there is no place for it in the answer to a HEAD |
 //! | paying | the quote is stale, fewer than three demands | asking | the same request, without payment |
 //! | paying | refused, too dear | asking | the next runner, or [`Failed::Ours`] |
 //! | answering | bytes, end | answering, end | [`Event::Data`], [`Event::Done`] |
@@ -119,6 +120,8 @@ pub(super) struct Deal {
     metered: bool,
     /// Whether the paid request was sent once more.
     resent: bool,
+    /// Whether a demand has to be asked for by another method: the answer to a HEAD has no place for one.
+    asks_by_get: bool,
     began: Time,
 }
 
@@ -329,7 +332,9 @@ impl Rental {
         };
         self.asked_any = true;
         self.out.event(Event::Trying(runner.url.clone()));
+        let head = matches!(&self.plan, Use::Call(call) if call.method == Method::Head);
         self.deal = Some(Deal {
+            asks_by_get: head && runner.price.is_some(),
             runner,
             demands: 0,
             manifest: None,
@@ -363,7 +368,11 @@ impl Rental {
                         return self.reject(Cause::Nonsense { what, why });
                     }
                 };
-                let mut request = Request::new(call.method, url);
+                let method = match self.asks_by_get() {
+                    true => Method::Get,
+                    false => call.method,
+                };
+                let mut request = Request::new(method, url);
                 request.headers = passing(&call.headers);
                 if let Some(protocol) = &call.upgrade {
                     request.headers.push("upgrade", protocol.as_str());
@@ -402,6 +411,12 @@ impl Rental {
             handed: false,
             beyond: None,
         });
+    }
+
+    /// Whether the request stands for a HEAD whose price is not known yet.
+    pub(super) fn asks_by_get(&self) -> bool {
+        let deal = self.deal.as_ref();
+        deal.is_some_and(|deal| deal.asks_by_get && deal.credentials.is_none())
     }
 
     /// Leaves the runner, and asks the next one.

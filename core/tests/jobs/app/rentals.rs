@@ -617,6 +617,33 @@ fn a_call_is_paid_while_its_app_thinks() {
 }
 
 #[test]
+fn the_head_of_a_priced_app_is_demanded_for_by_a_get_and_paid() {
+    let head = || {
+        Use::Call(Call {
+            method: Method::Head,
+            body: Bytes::new(),
+            ..Call::post("v1/run".into(), Bytes::new())
+        })
+    };
+    let mut world = World::with(true, &priced(ONCE, 12_345, "fixed"), head());
+    let body = demand(world.now, "s1", 12_345);
+    let asked = world.answer(&format!("GET {ONCE}/v1/run"), 402, JSON, body);
+    assert!(asked.headers.get(PAYMENT_HEADER).is_none());
+    let paid = world.answer(&format!("HEAD {ONCE}/v1/run"), 200, JSON, "");
+    assert!(paid.headers.get(PAYMENT_HEADER).is_some());
+    assert_eq!(world.head.as_ref().map(|head| head.status), Some(200));
+    assert!(matches!(world.last, Some(Event::Done)), "{:?}", world.last);
+    // The app is free after all: its answer to the GET has a body that nobody asked for.
+    for status in [200, 404] {
+        let mut world = World::with(true, &priced(ONCE, 12_345, "fixed"), head());
+        world.answer(&format!("GET {ONCE}/v1/run"), status, "text/plain", "words");
+        assert_eq!(world.head.as_ref().map(|head| head.status), Some(status));
+        assert!(world.data.is_empty() && world.asked.is_empty());
+        assert!(matches!(world.last, Some(Event::Done)), "{:?}", world.last);
+    }
+}
+
+#[test]
 fn a_call_that_may_have_run_goes_to_nobody_else_without_leave() {
     let free = |at: &str| {
         let mut runner = priced(at, 1, "seconds");
