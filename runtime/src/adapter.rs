@@ -45,6 +45,10 @@ macro_rules! adapter {
         pub type Driver = $crate::Driver<$runtime>;
         /// A running machine.
         pub type Handle<M> = $crate::Handle<M, $runtime>;
+        /// A runner of ours that an orchestrator rents out.
+        pub type Registration = $crate::api::Registration<$runtime>;
+        /// A session of a runner of ours, as its app manages it.
+        pub type RunnerSession = $crate::api::RunnerSession<$runtime>;
         /// The settings of a batch job.
         pub type Submission<A = Finished> = $crate::api::Submission<$runtime, A>;
         /// A batch job under way.

@@ -79,6 +79,9 @@ pub enum Error {
     /// The runner that is to be registered is no good; nobody was asked.
     #[error("{0}")]
     Runner(#[from] runner::Invalid),
+    /// The wish of a runner about its session is no good; nobody was asked.
+    #[error("{0}")]
+    Session(#[from] runner::BadAsk),
     /// The answer of an app is larger than the caller takes.
     #[error("the answer is larger than {limit} bytes: read it as a stream, or allow more")]
     AnswerTooLarge {
@@ -180,6 +183,7 @@ impl Error {
             | Self::Order(_)
             | Self::Path(_)
             | Self::Runner(_)
+            | Self::Session(_)
             | Self::AnswerTooLarge { .. }
             | Self::Input(_)
             | Self::Options(_)

@@ -35,6 +35,7 @@ mod registration;
 mod rentals;
 mod requests;
 mod ring;
+mod runner_session;
 mod ts;
 
 pub use address::{orchestrator_url, service_url};
@@ -63,6 +64,9 @@ pub use livepeer_core::job::byoc::{
 pub use livepeer_core::job::live::media::{Figures as MediaFigures, Matching, OutputEvent};
 pub use livepeer_core::job::runner::{Config as RegistrationConfig, Event as RegistrationEvent};
 pub use livepeer_core::payment::Payer;
+pub use livepeer_core::wire::app::registration::{
+    ChannelInfo, Heartbeat, Proxy as RunnerProxy, StatedPrice,
+};
 pub use livepeer_core::wire::batch::fields::Message;
 pub use livepeer_core::wire::batch::{Answer, BatchRequest, Completion, FilePart};
 pub use orchestrator::{OrchestratorSession, OrchestratorSessionBuilder};
@@ -73,3 +77,4 @@ pub use requests::{
     AudioToText, ImageToImage, ImageToText, ImageToVideo, Llm, SegmentAnything2, TextToImage,
     TextToSpeech, Upscale,
 };
+pub use runner_session::RunnerSession;

@@ -2,15 +2,17 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use livepeer_core::http::Url;
+use livepeer_core::http::{Headers, Url};
 use livepeer_core::job::runner::{self, Config, Event};
-use livepeer_core::wire::app::registration::Heartbeat;
+use livepeer_core::wire::app::registration::{HEARTBEAT_INTERVAL, HEARTBEAT_TTL, Heartbeat};
 use livepeer_core::{Failure, Misuse};
 
 use super::Error;
 use super::board::Board;
 use super::ring::Ring;
+use super::runner_session::RunnerSession;
 use crate::{Driver, Handle, Runtime};
 
 /// A runner that is kept registered with an orchestrator: it lists the runner, and hands it the requests of whoever rents
@@ -25,6 +27,8 @@ pub struct Registration<R: Runtime> {
 }
 
 struct Registered<R: Runtime> {
+    /// Settings of the registration, which those of its sessions are too.
+    config: Config,
     machine: Handle<runner::Registration, R>,
     state: Board<State>,
 }
@@ -52,8 +56,9 @@ impl<R: Runtime> Registration<R> {
         beat: Heartbeat,
     ) -> Result<Self, Error> {
         let now = driver.now();
-        let machine = runner::Registration::new(now, config, orchestrator, secret, beat)?;
+        let machine = runner::Registration::new(now, config.clone(), orchestrator, secret, beat)?;
         let registered = Arc::new(Registered {
+            config,
             machine: driver.drive(machine),
             state: Board::new(State::default()),
         });
@@ -82,6 +87,29 @@ impl<R: Runtime> Registration<R> {
     pub fn sessions(&self) -> Vec<String> {
         let machine = &self.owner.0.machine;
         machine.with(|runner, _| runner.sessions().map(str::to_owned).collect())
+    }
+
+    /// How often the runner says that it lives, and how long it counts as alive when it is silent.
+    #[doc(alias = "heartbeat_interval_s")]
+    #[doc(alias = "heartbeat_ttl_s")]
+    #[must_use]
+    pub fn rhythm(&self) -> (Duration, Duration) {
+        let machine = &self.owner.0.machine;
+        let rhythm = machine.with(|runner, _| runner.rhythm());
+        rhythm.unwrap_or((HEARTBEAT_INTERVAL, HEARTBEAT_TTL))
+    }
+
+    /// The session of which a request to the app tells in its header.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the request is not one of a session.
+    pub fn session(&self, headers: &Headers) -> Result<RunnerSession<R>, Error> {
+        let registered = &self.owner.0;
+        let control = registered
+            .machine
+            .with(|runner, _| runner.session(headers))?;
+        let (driver, config) = (registered.machine.driver(), registered.config.clone());
+        Ok(RunnerSession::managed(driver, config, control))
     }
 
     /// Says whether the runner takes work: `ready`, or why not. The orchestrator hears it with the next heartbeat.

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use livepeer_core::Advice;
-use livepeer_core::http::{Response, SWITCHING};
+use livepeer_core::http::{Headers, Response, SWITCHING};
 use livepeer_core::job::{app, byoc};
 use livepeer_core::money::Price;
 use livepeer_core::wire::Params;
@@ -18,7 +18,7 @@ use super::api::{CONTAINER, Place, REGISTER_SECRET};
 use super::*;
 use crate::api::{
     AppAnswer, AppCall, ByocEvent, ByocStreamEvent, Error, Gateway, Over, Registration,
-    RegistrationConfig, RegistrationEvent,
+    RegistrationConfig, RegistrationEvent, RunnerSession,
 };
 use crate::lock;
 
@@ -481,9 +481,41 @@ pub async fn a_runner_is_rented_out_until_it_leaves<R: Runtime>(runtime: R) {
     assert_eq!(heard.url.path(), "/say");
     assert_eq!(heard.headers.get("livepeer-session-id"), Some(&*id));
     assert_eq!(answer.expect("it answers").status(), 204);
-    session.stop().await;
+    let (interval, ttl) = runner.rhythm();
+    assert!(!interval.is_zero() && interval < ttl);
+    // The app manages its session by what the request says.
+    assert!(matches!(
+        runner.session(&Headers::new()),
+        Err(Error::Input(_))
+    ));
+    let managed = runner.session(&heard.headers).expect("it is of a session");
+    let made = managed.create_channels(&[("in", "a/b"), ("out", "")]).await;
+    let made = made.expect("they are made");
+    let names: Vec<_> = made.iter().map(|made| &*made.channel_name).collect();
+    assert_eq!(names, [format!("{id}-in"), format!("{id}-out")]);
+    assert_eq!(made[0].mime_type, "a/b");
+    let gone = managed.remove_channels(&["out"]).await.expect("it is gone");
+    assert_eq!(gone, ["out"]);
+    let error = managed.remove_channels(&["out"]).await.expect_err("once");
+    assert!(
+        error.to_string().contains("trickle channel not found"),
+        "{error}"
+    );
+    let error = managed.create_channels(&[]).await.expect_err("not none");
+    assert!(matches!(error, Error::Session(_)), "{error}");
+    let proxy = managed.create_proxy(None).await.expect("it is made");
+    assert!(proxy.url.path().ends_with(&proxy.id), "{proxy:?}");
+    // So does one that knows no registration, and the session is over for both.
+    let config = RegistrationConfig::default();
+    let managed = RunnerSession::of(&driver, config, &service, &heard.headers);
+    managed
+        .expect("it is of a session")
+        .stop()
+        .await
+        .expect("it is stopped");
     let told = runner.next().await;
     assert_eq!(told, Some(RegistrationEvent::Released(id)));
+    session.stop().await;
     runner.close().await;
     app().reserve().await.expect_err("it has left");
 

@@ -86,4 +86,5 @@ pub fn decode_app(data: &[u8]) {
 /// answers.
 pub fn machine_runner(data: &[u8]) {
     crate::steps::runner::run(data);
+    crate::steps::runner_session::run(data);
 }

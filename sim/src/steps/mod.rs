@@ -27,6 +27,7 @@ pub mod programs;
 mod reel;
 pub mod rtmp;
 pub mod runner;
+pub mod runner_session;
 pub mod trickle_publisher;
 pub mod trickle_server;
 pub mod trickle_subscriber;

@@ -1,7 +1,7 @@
 //! A live job, and the bridge that feeds one, against orchestrators, runners, senders and an owner that do anything in
 //! any order.
 
-use livepeer_sim::steps::{app, batch, bridge, byoc, live_job, runner};
+use livepeer_sim::steps::{app, batch, bridge, byoc, live_job, runner, runner_session};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -175,5 +175,17 @@ fn a_runner_knows_its_sessions_and_tells_nobody_else_its_secrets() {
             "Gone",
             "Refused",
         ],
+    );
+}
+
+#[test]
+fn a_wish_about_a_session_is_sent_once_and_has_one_answer() {
+    reach(
+        "RUNNER_SESSION_STEPS",
+        &[],
+        50,
+        100,
+        runner_session::run,
+        &["Channels", "NoChannels", "Proxy", "Stopped", "Failed"],
     );
 }

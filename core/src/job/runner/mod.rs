@@ -16,6 +16,7 @@
 //! Sessions are told on a channel. While that is read without a gap it is believed; otherwise the sessions that the answer
 //! to the next sign of life lists are.
 
+mod control;
 mod sessions;
 mod types;
 
@@ -24,23 +25,24 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
+pub use control::{Ask, BadAsk, SessionCall, SessionEvent, Told};
 pub use sessions::MAX_SESSIONS;
 pub use types::{Config, Event, Invalid};
 
 use self::sessions::Sessions;
 use crate::error::{Cause, Failure, Misuse, Party};
 use crate::exchange::{Bounds, Exchange, Reply};
-use crate::http::{Body, Method, Request, Url};
+use crate::http::{Body, Headers, Method, Request, Url};
 use crate::machine::{Child, ChildIds, Input, Machine, Outbox, Output, earlier};
 use crate::time::Time;
 use crate::trickle::Start;
 use crate::trickle::message::Messages;
 use crate::trickle::subscriber::{self, Subscriber};
 use crate::wire::app::registration::{
-    HEARTBEAT_INTERVAL, HEARTBEAT_PATH, HEARTBEAT_TTL, Heartbeat, Registered, SessionNews,
-    is_still_registered, unregister_url,
+    HEARTBEAT_INTERVAL, HEARTBEAT_PATH, HEARTBEAT_TTL, Heartbeat, Registered, SessionControl,
+    SessionNews, is_still_registered, unregister_url,
 };
-use crate::wire::{cut, error_words, reason};
+use crate::wire::{WireError, cut, error_words, reason};
 
 /// How long an answer may take.
 pub const WITHIN: Duration = Duration::from_secs(5);
@@ -182,6 +184,24 @@ impl Registration {
     /// The sessions that the runner has, in order.
     pub fn sessions(&self) -> impl Iterator<Item = &str> {
         self.sessions.iter()
+    }
+
+    /// How often the runner says that it lives, and how long it counts as alive when it is silent; `None` before the first
+    /// registration.
+    #[must_use]
+    pub fn rhythm(&self) -> Option<(Duration, Duration)> {
+        let granted = self.granted.as_ref();
+        granted.map(|granted| (granted.interval, granted.ttl))
+    }
+
+    /// Where the session is managed of which a request to the app tells in its header.
+    ///
+    /// # Errors
+    /// If the request is not one of a session.
+    pub fn session(&self, headers: &Headers) -> Result<SessionControl, WireError> {
+        let at = self.granted.as_ref().map(|granted| &granted.at);
+        let at = at.unwrap_or(&self.orchestrator);
+        SessionControl::from_headers(headers, at, &self.beat.runner_id)
     }
 
     /// Says from the next sign of life on whether the runner takes work: `ready`, or why not.

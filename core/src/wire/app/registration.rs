@@ -488,10 +488,11 @@ impl core::fmt::Debug for SessionControl {
 }
 
 impl SessionControl {
-    /// Reads it from a request to the app. Without an address it is put together from the runner's own knowledge.
+    /// Reads it from a request to the app. Without an address it is put together from the runner's own knowledge; one that
+    /// is named leads no further than `orchestrator` may lead: whoever reaches the app may have named it.
     ///
     /// # Errors
-    /// If there is no secret, or no session.
+    /// If there is no secret, or no session, or the address leads where it may not.
     pub fn from_headers(
         headers: &Headers,
         orchestrator: &Url,
@@ -501,7 +502,11 @@ impl SessionControl {
         let get = |name| headers.get(name).filter(|value| !value.is_empty());
         let token = get(SESSION_TOKEN_HEADER).ok_or_else(|| bad("it has no session token"))?;
         let url = match get(SESSION_CONTROL_HEADER) {
-            Some(url) => Url::parse(url).map_err(|err| bad(&err.to_string()))?,
+            Some(text) => {
+                let url = Url::parse(text).map_err(|err| bad(&err.to_string()))?;
+                let judged = url.named_by(orchestrator);
+                judged.map_err(|err| bad(&err.to_string()))?
+            }
             None => {
                 let session = get(SESSION_HEADER).ok_or_else(|| bad("it names no session"))?;
                 Self::url_of(orchestrator, runner_id, session)
@@ -570,6 +575,60 @@ pub fn read_channels(body: &[u8]) -> Result<Vec<ChannelInfo>, WireError> {
         .take(MAX_CHANNELS)
         .map(ChannelInfo::read)
         .collect()
+}
+
+/// Reads the answer to a request to remove channels: the names of those that are gone.
+///
+/// # Errors
+/// If it is no list of names.
+pub fn read_removed(body: &[u8]) -> Result<Vec<String>, WireError> {
+    #[derive(Deserialize)]
+    struct Removed {
+        deleted: Vec<String>,
+    }
+    let removed: Removed = serde_json::from_slice(body)
+        .map_err(|err| WireError::new("list of removed channels", err.to_string()))?;
+    Ok(removed.deleted.into_iter().take(MAX_CHANNELS).collect())
+}
+
+/// An address of a session that nobody guesses.
+#[doc(alias = "LiveRunnerProxy")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// The name by which the orchestrator knows it.
+    pub id: String,
+    /// The address.
+    pub url: Url,
+}
+
+impl Proxy {
+    /// Reads the answer to a request for one.
+    ///
+    /// # Errors
+    /// If it lacks the name or the address.
+    pub fn from_json(body: &[u8]) -> Result<Self, WireError> {
+        let bad = |why: String| WireError::new("address of a session", why);
+        let fields = Fields::only(body).map_err(bad)?;
+        let text = |name: &'static str| match fields.text(name) {
+            Ok(text) if text.is_empty() => Err(bad(format!("missing {name}"))),
+            told => told.map_err(bad),
+        };
+        let url = Url::parse(&text("url")?).map_err(|err| bad(format!("url: {err}")))?;
+        Ok(Self {
+            id: text("proxy_id")?,
+            url: url.told(),
+        })
+    }
+}
+
+/// A request for an address that nobody guesses, of that program or of the runner.
+#[must_use]
+pub fn proxy_json(target: Option<&str>) -> Bytes {
+    let body = match target {
+        Some(url) => json!({"target_url": url}),
+        None => json!({}),
+    };
+    body.to_string().into()
 }
 
 /// The answer to a request for channels.

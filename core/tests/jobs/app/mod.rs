@@ -3,6 +3,7 @@
 mod bytes;
 mod registrations;
 mod rentals;
+mod sessions;
 
 use serde_json::Value;
 
