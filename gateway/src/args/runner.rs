@@ -19,9 +19,10 @@ pub(crate) struct RunnerArgs {
     /// The file whose first line is the secret that the orchestrator shares with its runners.
     #[arg(long, value_name = "FILE")]
     pub(crate) secret_file: PathBuf,
-    /// The address of the app, at which the orchestrator reaches it: http://127.0.0.1:8000.
-    #[arg(long, value_name = "URL")]
-    url: String,
+    /// The address of the app, at which the orchestrator reaches it: http://127.0.0.1:8000. A command may do without: it is
+    /// given a free port of this machine.
+    #[arg(long, value_name = "URL", required_unless_present = "command")]
+    url: Option<String>,
     /// The app, such as my/painter.
     #[arg(long, value_name = "APP")]
     app: String,
@@ -50,11 +51,21 @@ pub(crate) struct RunnerArgs {
     /// The runtime that drives it.
     #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
     pub(crate) runtime: Runtime,
+    /// A command that serves the app. It is started first, told the port as PORT in its environment and where an argument
+    /// says {port}, and registered once it listens there; it ends with this program, and this program with it.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
 }
 
 impl RunnerArgs {
-    /// The runner, as its orchestrator hears of it.
-    pub(crate) fn heartbeat(&self) -> Heartbeat {
+    /// The address of the app, unless a command is to be given one.
+    pub(crate) fn url(&self) -> Option<Url> {
+        // It was judged with the rest of the command line.
+        self.url.as_deref().and_then(|url| Url::parse(url).ok())
+    }
+
+    /// The runner at that address, as its orchestrator hears of it.
+    pub(crate) fn heartbeat(&self, url: String) -> Heartbeat {
         Heartbeat {
             mode: match self.single_shot {
                 true => Mode::SingleShot,
@@ -67,12 +78,13 @@ impl RunnerArgs {
                 unit: self.unit.clone(),
             },
             runner_id: self.name.clone(),
-            ..Heartbeat::new(&*self.url, &*self.app)
+            ..Heartbeat::new(url, &*self.app)
         }
     }
 
     pub(super) fn validate(&self) -> Result<(), Failed> {
-        let checked = self.heartbeat().check();
+        let place = self.url.as_deref().unwrap_or("http://127.0.0.1");
+        let checked = self.heartbeat(place.to_owned()).check();
         checked.map_err(|why| Failed::usage(why, "runner"))
     }
 }

@@ -494,7 +494,8 @@ fn a_runner_that_no_orchestrator_would_take_is_refused_on_the_command_line() {
     let Ok(Command::Runner(runner)) = of("--price 0.5 --capacity 3 --name mine") else {
         panic!("it is a good one");
     };
-    let beat = runner.heartbeat();
+    assert!(runner.command.is_empty());
+    let beat = runner.heartbeat("http://10.0.0.2:8000".into());
     assert_eq!((&*beat.price.price, beat.capacity), ("0.5", 3));
     assert_eq!(&*beat.runner_id, "mine");
     for line in [
@@ -506,4 +507,13 @@ fn a_runner_that_no_orchestrator_would_take_is_refused_on_the_command_line() {
     ] {
         assert!(of(line).is_err(), "{line}");
     }
+    // A command needs no address, and an app without a command does.
+    let place = "runner --orchestrator o --secret-file f --app a/b";
+    let Ok(Command::Runner(runner)) = parsed(&format!("{place} -- serve --port {{port}}")) else {
+        panic!("a command is given an address");
+    };
+    assert_eq!(runner.command, ["serve", "--port", "{port}"]);
+    assert_eq!(runner.url(), None);
+    assert!(parsed(place).is_err());
+    assert!(parsed(&format!("{place} --url nonsense -- serve")).is_err());
 }

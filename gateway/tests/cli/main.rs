@@ -30,6 +30,8 @@ mod process;
 mod rows;
 mod run;
 #[cfg(unix)]
+mod runner;
+#[cfg(unix)]
 mod serve;
 mod server;
 mod signer;
