@@ -31,6 +31,10 @@ const KEY_FRAME_SOON: Duration = Duration::from_millis(500);
 const SOUND_AHEAD: Duration = Duration::from_millis(100);
 /// Sound that comes sooner than any before, by half a packet, is of a burst: its successors are there already.
 const SOONER: Duration = Duration::from_millis(10);
+/// How much earlier than any frame says frames are reported to be captured. Pictures and sound are reported of one after the
+/// other, and a viewer has them apart by as much as the beginning was found to be earlier in between: as much as this is
+/// none. Not so much that a report is taken to be of another time: receivers bear a second.
+const LEEWAY: Duration = Duration::from_millis(500);
 /// The step over a break of the stream.
 const STEP: Ticks = Ticks(3_000);
 
@@ -46,8 +50,8 @@ pub(crate) struct Stream {
     offset: Ticks,
     last: Option<Ticks>,
     broken: bool,
-    /// When the frame with a stamp of zero would have been captured: the earliest time that any frame speaks for, since
-    /// the first may have been held up, and the engine reports of no frame that was captured after now.
+    /// When the frame with a stamp of zero is said to be captured: no later than any frame speaks for, since the first may have
+    /// been held up, and the engine reports of no frame that was captured after now.
     origin: Option<Time>,
     sound: Sound,
 }
@@ -129,8 +133,11 @@ impl Stream {
             self.offset = next - pts;
         }
         let pts = pts + self.offset;
-        let origin = begun(now, pts);
-        self.origin = Some(self.origin.map_or(origin, |known| known.min(origin)));
+        let begun = begun(now, pts);
+        if self.origin.is_none_or(|origin| begun < origin) {
+            let leeway = LEEWAY.as_nanos() as u64; // half a second
+            self.origin = Some(Time::from_nanos(begun.as_nanos().saturating_sub(leeway)));
+        }
         pts
     }
 
@@ -421,7 +428,7 @@ mod tests {
             assert!(stream.captured(pts) <= now, "{millis}");
         }
         let first = stream.captured(Ticks(0));
-        assert_eq!(begun.since(first), Duration::from_millis(980));
+        assert_eq!(begun.since(first), Duration::from_millis(980) + LEEWAY);
     }
 
     /// The stamps of the packets that viewers get, in milliseconds, of one that comes so long after the beginning.

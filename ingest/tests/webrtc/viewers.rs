@@ -2,8 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use livepeer_core::http::Method;
 use livepeer_ingest::port::{Door, End, Event};
+use livepeer_media::frame::{AccessUnit, Audio, AudioTrack, Ticks};
 use str0m::media::MediaKind;
 
 use crate::world::{Client, World, clip, offer};
@@ -97,6 +99,83 @@ fn reports_say_when_pictures_and_sound_were_captured() {
     }
     let (least, most) = (lags.iter().min().unwrap(), lags.iter().max().unwrap());
     assert!(most - least < 150, "{least} to {most}");
+}
+
+/// Sends the pictures and the sound of so many milliseconds of a stream, all of them now: a picture each 40 ms and a packet of
+/// sound each 20 ms, which carries its number.
+fn burst(world: &mut World, from: u64, to: u64) {
+    let picture = clip().into_iter().find(|frame| frame.0 && frame.1);
+    let (_, key, _, data) = picture.expect("a key frame");
+    for millis in (from..to).step_by(20) {
+        let pts = Ticks::from_millis(1_000 + millis as i64);
+        if millis.is_multiple_of(40) {
+            let data = Bytes::copy_from_slice(&data);
+            let unit = AccessUnit {
+                pts,
+                dts: pts,
+                key,
+                data,
+            };
+            world.port.send_video(world.now, "cam-out", &unit);
+        }
+        let [high, low] = (millis as u16 / 20).to_be_bytes();
+        let audio = Audio {
+            pts,
+            track: AudioTrack::Opus { channels: 2 },
+            data: Bytes::copy_from_slice(&[0xfc, high, low]),
+        };
+        world.port.send_audio(world.now, "cam-out", &audio);
+        world.drain();
+    }
+}
+
+/// When the stream began by the reports that a viewer had with each frame of a kind, in microseconds.
+fn beginnings(client: &Client, kind: MediaKind) -> Vec<i64> {
+    let (rate, step) = match kind {
+        MediaKind::Video => (90_000, 40_000),
+        MediaKind::Audio => (48_000, 20_000),
+    };
+    let frames = got(client, kind).into_iter().enumerate();
+    let reported = frames.filter_map(|(at, data)| Some((at, data, data.last_sender_info?)));
+    let beginnings = reported.map(|(at, data, report)| {
+        let number = match kind {
+            MediaKind::Video => at as i64,
+            MediaKind::Audio => i64::from(u16::from_be_bytes([data.data[1], data.data[2]])),
+        };
+        let ticks = (data.time.numer() as u32).wrapping_sub(report.rtp_time.numer() as u32);
+        let told = report.ntp_time.duration_since(SystemTime::UNIX_EPOCH);
+        let told = told.expect("after 1970").as_micros() as i64;
+        told + i64::from(ticks.cast_signed()) * 1_000_000 / rate - number * step
+    });
+    beginnings.collect()
+}
+
+#[test]
+fn reports_of_pictures_and_sound_speak_of_one_time_though_a_stream_begins_late_and_gets_sooner() {
+    // What waited for the job comes at once, and from then on sooner than it did, or not.
+    for (waited, sooner) in [(120, 0), (400, 0), (0, 1), (240, 2)] {
+        let mut world = World::new();
+        world.port.open_stream("cam-out");
+        let (viewer, _) = world.join(Door::Whep, "cam-out");
+        world.run(Duration::from_secs(1));
+        burst(&mut world, 0, waited);
+        for millis in (waited..5_000).step_by(20) {
+            burst(&mut world, millis, millis + 20);
+            // Little by little.
+            let late = if millis < 2_000 { sooner } else { 0 };
+            world.run(Duration::from_millis(20 - late));
+        }
+        let client = &world.clients[viewer];
+        assert_eq!(got(client, MediaKind::Video).len(), 125);
+        let all = [MediaKind::Video, MediaKind::Audio].map(|kind| beginnings(client, kind));
+        assert!(all.iter().all(|of_kind| of_kind.len() > 100));
+        let all = all.concat();
+        let apart = all.iter().max().unwrap() - all.iter().min().unwrap();
+        assert!(
+            apart < 1_000,
+            "{waited} ms, then {sooner}: {apart} us apart"
+        );
+    }
 }
 
 #[test]
