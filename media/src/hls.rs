@@ -1,8 +1,9 @@
 //! HLS: frames to segments of MPEG-TS, and the lists that name them, word for word as the reference writes them.
 //!
-//! Segments are cut at key frames, so that a player may begin at each. A list has the last [`LISTED`] of them and more are
-//! kept, since a player may still be about to fetch one that has left the list. Opus is left out: players of HLS do not
-//! find it in MPEG-TS.
+//! Segments are cut at key frames, so that a player may begin at each. None is longer than the first one said, since a list
+//! may not promise other times while it lives (RFC 8216, 4.3.3.1): where key frames come later than they did, a segment is cut
+//! between them. A list has the last [`LISTED`] segments and more are kept, since a player may still be about to fetch one that
+//! has left the list. Opus is left out: players of HLS do not find it in MPEG-TS.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -21,6 +22,9 @@ pub const LISTED: usize = 6;
 pub const KEPT: usize = 13;
 /// A segment is given up beyond this many bytes: its stream has no key frames.
 pub const MAX_SEGMENT: usize = 32 << 20;
+
+/// The time of a first segment, at most: without a key frame it is cut there.
+pub const MAX_FIRST: Duration = Duration::from_secs(10);
 
 /// Pictures that wait until it is known what sound there is, at most.
 const MAX_HELD: usize = 1_000;
@@ -45,14 +49,16 @@ pub struct Rendition {
     segments: VecDeque<Segment>,
     /// All that were ever taken.
     taken: u64,
-    longest: Duration,
+    /// The seconds that a segment has at most, to the nearest one; zero before the first.
+    target: u64,
     /// Breaks that are in the list no more.
     breaks: u64,
     ended: bool,
 }
 
 impl Rendition {
-    /// Takes a segment in, in the order of its number. Returns whether it is listed: not if it is there already, or older
+    /// Takes a segment in, in the order of its number. One that is longer than the first said changes what the list promises,
+    /// which players need not bear. Returns whether it is listed: not if it is there already, or older
     /// than a full list.
     pub fn insert(&mut self, number: u64, duration: Duration, data: Bytes, breaks: bool) -> bool {
         let head = self.listed().next().map(|first| first.number);
@@ -73,7 +79,10 @@ impl Rendition {
         self.breaks += u64::from(leaves);
         self.segments.insert(place, segment);
         self.taken += 1;
-        self.longest = self.longest.max(duration);
+        self.target = match self.target {
+            0 => whole_seconds(duration),
+            target => target.max((duration + HALF_SECOND).as_secs()),
+        };
         if self.segments.len() > KEPT {
             self.segments.pop_front();
         }
@@ -101,8 +110,7 @@ impl Rendition {
         if self.breaks > 0 {
             let _ = writeln!(list, "#EXT-X-DISCONTINUITY-SEQUENCE:{}", self.breaks);
         }
-        let target = self.longest.as_secs() + u64::from(self.longest.subsec_nanos() > 0);
-        let _ = writeln!(list, "#EXT-X-TARGETDURATION:{target}");
+        let _ = writeln!(list, "#EXT-X-TARGETDURATION:{}", self.target);
         for one in self.listed() {
             if one.breaks {
                 list.push_str("#EXT-X-DISCONTINUITY\n");
@@ -124,6 +132,14 @@ impl Rendition {
         let unlisted = self.segments.len().saturating_sub(LISTED);
         self.segments.iter().skip(unlisted)
     }
+}
+
+/// Durations are rounded to the nearest second before they are held against what a list promises.
+const HALF_SECOND: Duration = Duration::from_millis(500);
+
+/// The seconds of a duration, rounded up.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
 /// The list of a stream's renditions: the name, bits a second and size of each.
@@ -167,6 +183,15 @@ struct Open {
     step: Ticks,
     data: BytesMut,
     breaks: bool,
+}
+
+impl Open {
+    /// Whether a picture begins the next segment: a key frame, or the last one that may.
+    fn is_due(&self, unit: &AccessUnit, least: Ticks, most: Ticks) -> bool {
+        let has = unit.dts - self.began;
+        let step = self.step.max(unit.dts - self.last);
+        unit.key && has >= least || has + step + step >= most
+    }
 }
 
 impl Packager {
@@ -240,12 +265,19 @@ impl Packager {
     }
 
     fn picture(&mut self, unit: &AccessUnit) {
-        if unit.key {
-            let open = self.open.as_ref();
-            if open.is_none_or(|open| unit.dts - open.began >= self.least) {
+        match &self.open {
+            None if unit.key => self.begin(unit),
+            // Longer than a segment may be. After a pause the next one does not go on from this.
+            Some(open) if unit.dts - open.began >= self.most() => {
+                self.breaks |= unit.dts - open.last > Ticks::SECOND;
+                self.close(None);
+                self.begin(unit);
+            }
+            Some(open) if open.is_due(unit, self.least, self.most()) => {
                 self.close(Some(unit.dts));
                 self.begin(unit);
             }
+            _ => {}
         }
         let (Some(open), Some(mux)) = (&mut self.open, &mut self.mux) else {
             return;
@@ -278,6 +310,15 @@ impl Packager {
     pub fn master(&self, stream: &str, name: &str) -> Option<String> {
         self.rendition.segments.front()?;
         Some(master(stream, &[(name, BANDWIDTH, self.size)]))
+    }
+
+    /// The time that a segment does not reach.
+    fn most(&self) -> Ticks {
+        let most = match self.rendition.target {
+            0 => MAX_FIRST,
+            target => Duration::from_secs(target) + HALF_SECOND,
+        };
+        Ticks::from_duration(most)
     }
 
     fn begin(&mut self, unit: &AccessUnit) {
@@ -440,6 +481,84 @@ mod tests {
             sounds + 50 > heard,
             "{sounds} of {heard}: some comes before the first picture"
         );
+    }
+
+    /// Pictures at those milliseconds, and whether each is a key frame. The list after each.
+    fn lists(pictures: impl IntoIterator<Item = (i64, bool)>) -> (Packager, Vec<String>) {
+        let mut packager = Packager::new(Duration::from_secs(2));
+        let mut lists = Vec::new();
+        for (millis, key) in pictures {
+            let at = Ticks::from_millis(millis);
+            packager.video(&AccessUnit {
+                pts: at,
+                dts: at,
+                key,
+                data: Bytes::from_static(&[0, 0, 0, 1, 0x41, 0x9a]),
+            });
+            lists.extend(packager.rendition().list("cam", "source"));
+        }
+        packager.end();
+        lists.extend(packager.rendition().list("cam", "source"));
+        (packager, lists)
+    }
+
+    fn target(list: &str) -> u64 {
+        let (_, after) = list.split_once("TARGETDURATION:").expect("a target");
+        let (target, _) = after.split_once('\n').expect("a line");
+        target.parse().expect("a number")
+    }
+
+    fn durations(list: &str) -> Vec<f32> {
+        let lines = list
+            .lines()
+            .filter_map(|line| line.strip_prefix("#EXTINF:"));
+        lines
+            .map(|line| line.trim_end_matches(',').parse().expect("seconds"))
+            .collect()
+    }
+
+    #[test]
+    fn a_list_never_promises_another_time_however_key_frames_come() {
+        // After so many pictures comes the next key frame.
+        for groups in [
+            &[63, 63, 63, 250, 70, 31, 90][..],
+            &[60, 61, 250, 250],
+            &[250, 60, 60, 400],
+            &[900, 60],
+            &[74, 75, 76, 89, 90, 91],
+        ] {
+            let keys: Vec<i64> = groups
+                .iter()
+                .scan(0, |at, group| Some(std::mem::replace(at, *at + group)))
+                .collect();
+            let all: i64 = groups.iter().sum();
+            let pictures = (0..all).map(|n| (n * 100 / 3, keys.contains(&n)));
+            let (packager, lists) = lists(pictures);
+            let promised = target(&lists[0]);
+            for list in &lists {
+                assert_eq!(target(list), promised, "{groups:?}: {list}");
+                let longest = durations(list).into_iter().fold(0.0, f32::max);
+                assert!(longest.round() <= promised as f32, "{groups:?}: {list}");
+                assert!(!list.contains("DISCONTINUITY"), "{list}");
+            }
+            let kept = packager.rendition().segments.iter();
+            let seconds: f32 = kept.map(|one| one.duration.as_secs_f32()).sum();
+            let all = all as f32 / 30.0;
+            assert!(
+                packager.next > KEPT as u64 || (seconds - all).abs() < 0.1,
+                "{seconds} of {all}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_pause_that_is_longer_than_a_segment_is_a_break() {
+        let flow = |from: i64| (0..125).map(move |n| (from + n * 40, n % 50 == 0));
+        let (_, lists) = lists(flow(0).chain(flow(20_000)));
+        let last = lists.last().expect("a list");
+        assert!(lists.iter().all(|list| target(list) == 2), "{last}");
+        assert_eq!(durations(last), [2.0, 2.0, 1.0, 2.0, 2.0, 1.0]);
+        assert_eq!(last.matches("#EXT-X-DISCONTINUITY\n").count(), 1, "{last}");
     }
 
     #[test]
