@@ -99,7 +99,6 @@ pub(crate) struct Whip {
     offered_audio: bool,
     video: h264::Stream,
     microseconds: Microseconds,
-    pictures: u64,
     reports: [Option<i64>; 2],
     heard: Time,
     /// When to ask for a key frame, if one is wanted.
@@ -159,7 +158,6 @@ impl Whip {
             config,
             video: h264::Stream::default(),
             microseconds: Microseconds::new(user_agent),
-            pictures: 0,
             reports: [None; 2],
             heard: now,
             key_due: None,
@@ -336,10 +334,14 @@ impl Whip {
     }
 
     fn media(&mut self, now: Time, kind: Kind, media: &MediaData) -> Result<(), End> {
-        self.report(now, kind, media);
         match kind {
-            Kind::Video => self.picture(now, media),
+            Kind::Video => {
+                self.picture(now, media)?;
+                self.report(now, kind, media);
+                Ok(())
+            }
             Kind::Audio => {
+                self.report(now, kind, media);
                 // Something else than a packet of Opus is dropped: decoders end at it.
                 if opus::samples(&media.data).is_some() {
                     let audio = Audio {
@@ -355,7 +357,6 @@ impl Whip {
     }
 
     fn picture(&mut self, now: Time, media: &MediaData) -> Result<(), End> {
-        self.pictures += 1;
         if matches!(self.state, State::Waiting { .. }) {
             self.state = State::Live(Keys::new(now));
             self.said.push_back(Said::Opened(self.offered_audio));
@@ -411,19 +412,20 @@ impl Whip {
         }
     }
 
-    /// Tells a sender report once.
+    /// Tells a sender report once, with the first frame with which that can be done: a sender may report before its first
+    /// picture, and then not for seconds.
     fn report(&mut self, now: Time, kind: Kind, media: &MediaData) {
-        let Some((stamp, micros)) = webrtc::report(media) else {
+        let last = &mut self.reports[usize::from(kind == Kind::Audio)];
+        let Some((stamp, micros)) = webrtc::report(media).filter(|(_, at)| *last != Some(*at))
+        else {
             return;
         };
-        let last = &mut self.reports[usize::from(kind == Kind::Audio)];
-        if *last == Some(micros) {
+        let counts_ticks = kind == Kind::Audio || self.microseconds.is_decided();
+        if !counts_ticks || !matches!(self.state, State::Live(_)) {
             return;
         }
         *last = Some(micros);
         let stamp = match kind {
-            // Two pictures decide how the sender counts.
-            Kind::Video if self.pictures < 2 => return,
             Kind::Video => Ticks(self.microseconds.next(now.since(Time::ZERO), stamp.0)),
             Kind::Audio => stamp,
         };

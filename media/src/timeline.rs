@@ -12,7 +12,8 @@
 //! | are the first | the other track's clock ([`Clocks::Shared`]) or its arrival ([`Clocks::Apart`]) says where |
 //!
 //! Sources with clocks that are apart are aligned by arrival first, and once both tracks have had a sender report by
-//! these: sound moves by at most [`MAX_SLEW`] a packet, so that nobody hears it.
+//! these: sound begins where they say if they are there in time, and else moves there by at most [`MAX_SLEW`] a packet, so
+//! that nobody hears it.
 
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub const MAX_STEP: Ticks = Ticks(10 * Ticks::SECOND.0);
 pub const MAX_SLEW: Ticks = Ticks::from_millis(1);
 /// Reports that would move sound by more are not believed.
 pub const MAX_MISALIGNMENT: Ticks = Ticks(5 * Ticks::SECOND.0);
+/// Sound begins at most so far from where its arrival says, if the sender's reports say so: no job begins before zero.
+pub const MAX_CORRECTION: Ticks = ORIGIN;
 /// A picture is shown at most so long after it is decoded.
 pub const MAX_COMPOSITION: Ticks = Ticks(10 * Ticks::SECOND.0);
 
@@ -203,7 +206,11 @@ impl Timeline {
                 }
             }
             (offset, _) => {
-                self.jumps += u64::from(offset.is_some());
+                if offset.is_some() {
+                    self.jumps += 1;
+                    // It was of the stamps before.
+                    self.track(kind).report = None;
+                }
                 self.join(kind, arrival, stamp)
             }
         };
@@ -227,7 +234,12 @@ impl Timeline {
             Clocks::Apart => other.first.map(|(arrived, place)| {
                 let after = Ticks::from_duration(arrival.saturating_sub(arrived));
                 let before = Ticks::from_duration(arrived.saturating_sub(arrival));
-                place.saturating_add(after.0).saturating_sub(before.0)
+                let place = place.saturating_add(after.0).saturating_sub(before.0);
+                let reported = (self.in_step().filter(|_| kind == Kind::Audio))
+                    .and_then(|offset| i64::try_from(i128::from(stamp) + offset).ok());
+                let is_believed =
+                    |reported: &i64| reported.abs_diff(place) <= MAX_CORRECTION.0 as u64; // positive
+                reported.filter(is_believed).unwrap_or(place)
             }),
         };
         let near = |place: &i64| {
@@ -251,21 +263,22 @@ impl Timeline {
         place
     }
 
-    /// Moves sound towards the place that the sender's reports give it.
-    fn slew(&mut self) {
-        let (Clocks::Apart, Some(video), Some(audio), Some(offset), Some(now)) = (
-            self.clocks,
-            self.video.report,
-            self.audio.report,
-            self.video.offset,
-            self.audio.offset,
-        ) else {
-            return;
-        };
+    /// The offset of sound at which it is in step with the pictures, as the sender's reports say.
+    fn in_step(&self) -> Option<i128> {
+        let (video, audio, offset) = (self.video.report?, self.audio.report?, self.video.offset?);
         // The stamp of video at the moment of the stamp of sound, less that stamp.
         let apart =
             i128::from(video.0) - i128::from(audio.0) + i128::from(audio.1) - i128::from(video.1);
-        let wanted = apart + i128::from(offset);
+        Some(apart + i128::from(offset))
+    }
+
+    /// Moves sound towards the place that the sender's reports give it.
+    fn slew(&mut self) {
+        let (Clocks::Apart, Some(wanted), Some(now)) =
+            (self.clocks, self.in_step(), self.audio.offset)
+        else {
+            return;
+        };
         let distance = wanted - i128::from(now);
         if distance.abs() <= i128::from(MAX_MISALIGNMENT.0) {
             let slew = distance.clamp(i128::from(-MAX_SLEW.0), i128::from(MAX_SLEW.0)) as i64; // within 90
@@ -345,6 +358,12 @@ impl Microseconds {
             verdict: (!may).then_some(false),
             first: None,
         }
+    }
+
+    /// Whether it is known how the sender counts: at the latest with its second picture.
+    #[must_use]
+    pub const fn is_decided(&self) -> bool {
+        self.verdict.is_some()
     }
 
     /// The stamp in ticks.

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use livepeer_core::http::Method;
 use livepeer_ingest::bridge::{self, Bridge, Source};
-use livepeer_ingest::port::{Datagram, Door, End, Event, Frame, MAX_ADDRESSES, MAX_NEW_ADDRESSES};
+use livepeer_ingest::port::{
+    Config, Datagram, Door, End, Event, Frame, MAX_ADDRESSES, MAX_NEW_ADDRESSES,
+};
 use livepeer_ingest::whip::{CONNECTING, CONSENT, KEY_FRAME, VIDEO};
-use livepeer_media::timeline::Clocks;
+use livepeer_media::timeline::{Clocks, Kind};
 
 use crate::world::{World, clip, offer};
 
@@ -68,6 +70,30 @@ fn every_frame_of_a_sender_arrives_and_the_tracks_are_told_first() {
             .any(|event| matches!(event, Event::Frame(_, Frame::Report(..))))
     );
     assert_eq!(ended(&world), Vec::<&End>::new());
+}
+
+/// Senders report of sound each five seconds, and may begin with it: were their first report lost, sound would be where it
+/// arrived until the next.
+#[test]
+fn a_report_of_sound_from_before_the_first_picture_is_told_with_it() {
+    let patience = |config: &mut Config| config.patience.video = Duration::from_secs(10);
+    let mut world = World::with(patience);
+    let (client, _) = world.join(Door::Whip, "cam");
+    let mut frames = clip();
+    let again = frames.clone().into_iter().filter(|frame| !frame.0);
+    let seconds = |seconds: u64| 48_000 * seconds;
+    frames.extend(again.map(|(video, key, stamp, data)| (video, key, stamp + seconds(5), data)));
+    world.play(client, &frames);
+    world.delay_pictures(client, Duration::from_secs(6));
+    world.run(Duration::from_secs(9));
+    let began = world.arrivals.first().expect("it came").0;
+    let is_of_sound = |frame: &Frame| matches!(frame, Frame::Report(Kind::Audio, ..));
+    let told = { world.arrivals.iter() }.find(|(_, frame)| is_of_sound(frame));
+    let after = told.map(|(at, _)| at.since(began));
+    assert!(
+        after.is_some_and(|after| after < Duration::from_millis(100)),
+        "{after:?}"
+    );
 }
 
 #[test]

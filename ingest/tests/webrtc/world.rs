@@ -239,6 +239,15 @@ impl World {
         self.clients[client].script = script.into();
     }
 
+    /// Has the pictures that a client is to send come so much later than their sound.
+    pub(crate) fn delay_pictures(&mut self, client: usize, by: Duration) {
+        let script = self.clients[client].script.make_contiguous();
+        for (at, ..) in script.iter_mut().filter(|frame| frame.1) {
+            *at += by;
+        }
+        script.sort_by_key(|(at, ..)| *at);
+    }
+
     /// Sends a packet of a sender that writes its own, and lets a millisecond pass.
     pub(crate) fn send(&mut self, client: usize, packet: Packet<'_>) {
         self.clients[client].peer.packet(self.now, packet);

@@ -120,6 +120,42 @@ fn sound_with_a_clock_of_its_own_is_placed_by_arrival_and_moved_by_reports() {
     );
 }
 
+#[test]
+fn sound_whose_reports_came_before_it_begins_in_step_however_late_it_arrives() {
+    for (late, place) in [
+        (109, 94_500),
+        (0, 94_500),
+        (1_049, 94_500),
+        (1_100, 189_000),
+    ] {
+        let mut timeline = Timeline::new(Clocks::Apart);
+        timeline.video(at(1000), Ticks(500_000), Ticks(500_000));
+        timeline.report(Kind::Video, Ticks(500_000), 3_000_000);
+        timeline.report(Kind::Audio, Ticks(77), 3_050_000);
+        let sound = timeline.audio(at(1000 + late), Ticks(77));
+        assert_eq!(sound, Some(Ticks(place)), "{late} ms late");
+    }
+}
+
+#[test]
+fn a_report_of_the_stamps_before_a_jump_says_nothing_of_those_after() {
+    let mut timeline = Timeline::new(Clocks::Apart);
+    for (kind, micros) in [(Kind::Video, 3_000_000), (Kind::Audio, 3_000_000)] {
+        timeline.report(kind, Ticks(900_000), micros);
+    }
+    timeline.video(at(0), Ticks(900_000), Ticks(900_000));
+    timeline.audio(at(0), Ticks(900_000));
+    // The sound's clock goes back by three seconds.
+    let mut before = Ticks(90_000);
+    for packet in 1..100 {
+        let stamp = Ticks(900_000 - 270_000 + 1800 * packet);
+        let sound = timeline.audio(at(20 * packet as u64), stamp);
+        let sound = sound.expect("in order");
+        assert!(packet == 1 || sound - before == Ticks(1800), "{packet}");
+        before = sound;
+    }
+}
+
 /// Media spec 8, row 25.
 #[test]
 fn absurd_reports_are_not_believed() {
