@@ -16,7 +16,7 @@
 //! | Open | a key frame, and the segment is [`Config::min_segment`] old by clock and by media time | Open | `End`, `Begin`, tables, picture |
 //! | Open | a picture, and the segment is [`MAX_SEGMENT`] old | Open | `End`, `Begin`, tables, parameter sets, picture |
 //! | Open | a picture, and the last key frame is [`KEY_DUE`] old | Open | `Key`, once in that time |
-//! | Open | sound is [`SILENCE_AFTER`] behind the picture | Open | silence up to the picture |
+//! | Open | sound is [`SILENCE_AFTER`] more behind the picture than it usually comes | Open | silence up to where it should be |
 //! | Open | no picture for [`CLOCK_AFTER`] | Open | a clock reference |
 //! | Open | no picture for [`PARK_AFTER`] | Parked | `End`: readers give up on a body that stays silent |
 //! | Open | no room for [`BLOCKED_FOR`], or for [`MAX_BLOCKED`] | Open | nothing until the next key frame, `Key` |
@@ -54,8 +54,10 @@ pub const KEY_DUE: Duration = Duration::from_secs(2);
 pub const KEY_EVERY: Duration = Duration::from_millis(500);
 /// How long a source that announces sound has to send it, from its first picture on.
 pub const SOUND_WITHIN: Duration = Duration::from_millis(500);
-/// How far sound may be behind the picture before silence is sent.
+/// How far sound may be behind the picture before silence is sent, beyond how far it is behind when it comes.
 pub const SILENCE_AFTER: Ticks = Ticks::from_millis(60);
+/// Sound that comes behind its pictures by more than this is taken for silence.
+pub const MAX_LAG: Ticks = Ticks::from_millis(500);
 /// Silence for more than this is not made up for: a gap in both tracks is none.
 pub const MAX_SILENCE: Ticks = Ticks::SECOND;
 /// How long the segment goes without a clock reference: pictures carry it, unless they are slow.

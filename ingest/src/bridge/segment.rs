@@ -9,7 +9,7 @@ use livepeer_media::frame::{AccessUnit, Audio, AudioTrack, Ticks};
 use livepeer_media::h264::ParameterSets;
 use livepeer_media::mux::Mux;
 
-use super::{Event, Figures, KEY_DUE, MAX_SEGMENT, MAX_SILENCE, SILENCE_AFTER};
+use super::{Event, Figures, KEY_DUE, MAX_LAG, MAX_SEGMENT, MAX_SILENCE, SILENCE_AFTER};
 
 /// Writes the segments of one job.
 #[derive(Debug)]
@@ -24,8 +24,12 @@ pub(super) struct Segments {
     key: Time,
     /// Tables that the next picture is written with.
     tables: Option<Bytes>,
+    /// When the last picture is decoded.
+    picture: Ticks,
     /// The end of the sound that was written.
     sound_until: Option<Ticks>,
+    /// How far behind the pictures sound was of late when it came, at most.
+    lag: Ticks,
 }
 
 impl Segments {
@@ -38,7 +42,9 @@ impl Segments {
             began_media: Ticks::ZERO,
             key: Time::ZERO,
             tables: None,
+            picture: Ticks::ZERO,
             sound_until: None,
+            lag: Ticks::ZERO,
         }
     }
 
@@ -104,7 +110,8 @@ impl Segments {
             None => self.mux.video(unit),
         };
         write(packets, out, figures);
-        self.fill(unit.pts, out, figures);
+        self.picture = unit.dts;
+        self.fill(out, figures);
     }
 
     /// Writes a frame of sound that plays for so long from `pts` on. One that would play where sound was written already
@@ -117,6 +124,8 @@ impl Segments {
         out: &mut Outbox<Event>,
         figures: &mut Figures,
     ) {
+        let behind = (self.picture - (pts + duration)).clamp(Ticks::ZERO, MAX_LAG);
+        self.lag = behind.max(Ticks(self.lag.0 - self.lag.0 / LAG_LASTS));
         if self.sound_until.is_some_and(|until| pts + OVERLAP < until) {
             return;
         }
@@ -132,8 +141,8 @@ impl Segments {
         }
     }
 
-    /// Writes silence up to a picture that sound is too far behind.
-    fn fill(&mut self, picture: Ticks, out: &mut Outbox<Event>, figures: &mut Figures) {
+    /// Writes silence up to where sound should be, if it is too far behind the pictures.
+    fn fill(&mut self, out: &mut Outbox<Event>, figures: &mut Figures) {
         let Some((track, data)) = self
             .sound()
             .and_then(|track| Some((track, track.silence()?)))
@@ -143,13 +152,14 @@ impl Segments {
         let Some(duration) = track.duration(&data) else {
             return;
         };
-        let until = *self.sound_until.get_or_insert(picture);
-        if picture - until < SILENCE_AFTER {
+        let due = self.picture - self.lag;
+        let until = *self.sound_until.get_or_insert(due);
+        if due - until < SILENCE_AFTER {
             return;
         }
-        let mut pts = until.max(picture - MAX_SILENCE);
+        let mut pts = until.max(due - MAX_SILENCE);
         let mut packets = BytesMut::new();
-        while pts < picture {
+        while pts < due {
             packets.extend_from_slice(&self.mux.audio(&Audio {
                 pts,
                 track,
@@ -182,5 +192,7 @@ pub(super) fn write(packets: Bytes, out: &mut Outbox<Event>, figures: &mut Figur
     out.event(Event::Write(packets));
 }
 
+/// Packets of sound until it is forgotten how late one was, some: a second and more.
+const LAG_LASTS: i64 = 64;
 /// Frames may begin so much before the end of the last one: stamps of a source are rounded, to a millisecond in RTMP.
 const OVERLAP: Ticks = Ticks::from_millis(5);

@@ -313,6 +313,48 @@ fn sound_that_stops_is_followed_by_silence_until_it_comes_again() {
     assert!(last[last.len() - 1] - sounds[sounds.len() - 1] < 5400);
 }
 
+/// Plays four seconds of pictures, and sound that comes so long after the pictures of its time. The sounds that were sent on.
+fn lagging(lag: u64, composition: i64) -> (u64, Figures) {
+    let mut played = Played::new(true);
+    for millis in (0..4_000_u64).step_by(20) {
+        if millis.is_multiple_of(40) {
+            let mut unit = unit(millis as i64, millis.is_multiple_of(1_000));
+            // Each fourth picture is shown after those that follow.
+            if millis.is_multiple_of(160) {
+                unit.pts += Ticks::from_millis(composition);
+            }
+            played.at(millis, |bridge, now| bridge.video(now, unit));
+        }
+        if let Some(of) = millis.checked_sub(lag) {
+            played.at(millis, |bridge, now| bridge.audio(now, sound(of as i64)));
+        }
+    }
+    let frames = played.frames();
+    let sounds = times(&frames, false);
+    let gaps = { sounds.windows(2) }.filter(|two| two[1] - two[0] != 1_800);
+    assert!(gaps.count() <= 1, "where silence ends: {sounds:?}");
+    ((4_000 - lag) / 20, played.bridge.figures())
+}
+
+#[test]
+fn sound_that_comes_behind_its_pictures_is_not_taken_for_silence() {
+    for (lag, composition, silenced) in [
+        (0, 0, 0),
+        (40, 0, 0),
+        (0, 160, 0),
+        (150, 160, 10),
+        (400, 0, 25),
+    ] {
+        let (came, figures) = lagging(lag, composition);
+        assert!(figures.silences <= silenced, "{lag} ms: {figures:?}");
+        // What it was behind with at the beginning is lost, and nothing later.
+        assert!(
+            figures.sounds + silenced >= came,
+            "{lag} ms: {figures:?} of {came}"
+        );
+    }
+}
+
 #[test]
 fn aac_has_a_silence_of_its_own() {
     let config = aac::Config::new(48_000, 1).expect("a usual one");
