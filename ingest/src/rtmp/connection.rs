@@ -7,7 +7,6 @@ use bytes::BytesMut;
 use livepeer_core::Time;
 use livepeer_core::wire::entry::Publication;
 use livepeer_media::flv;
-use livepeer_media::frame::{AccessUnit, Audio, AudioCodec, Tracks, VideoCodec};
 use rtmp_runtime::amf0::{Amf0Value, Command};
 
 use super::dialogue::Dialogue;
@@ -22,8 +21,6 @@ pub const MAX_BEFORE_PUBLISH: usize = 64 << 10;
 pub const AUTHORIZING: Duration = Duration::from_secs(5);
 /// Bytes that are kept of a peer that does not wait for the answer, at most.
 pub const MAX_BEFORE_ANSWER: usize = 1 << 20;
-/// How long a stream with sound is waited for after its first key frame.
-pub const AUDIO_WAIT: Duration = Duration::from_millis(500);
 /// How long a stream may have sound alone.
 pub const VIDEO_WAIT: Duration = Duration::from_secs(5);
 /// How long a stream may go without a key frame.
@@ -38,10 +35,6 @@ pub const RATE_WINDOW: Duration = Duration::from_secs(10);
 pub const MAX_RATE: u64 = 40_000_000;
 /// A publisher may send as many times what it declared.
 const DECLARED_RATES: u64 = 4;
-/// Bytes of frames that wait for sound, at most; then the stream begins without.
-const MAX_WAITING: usize = 4 << 20;
-/// Frames of sound that are kept until the first key frame, at most.
-const MAX_EARLY_AUDIO: usize = 64;
 /// Script data beyond this is not read.
 const MAX_SCRIPT: usize = 64 << 10;
 
@@ -69,42 +62,23 @@ pub(super) enum Phase {
     Closing,
 }
 
-/// A frame of either track.
-#[derive(Debug)]
-pub(super) enum Frame {
-    Video(AccessUnit),
-    Audio(Audio),
-}
-
 /// A publisher at work.
 #[derive(Debug)]
 pub(super) struct Publishing {
     pub(super) publication: Publication,
     pub(super) flv: flv::Reader,
-    pub(super) gate: Gate,
+    stage: Stage,
     last_key: Time,
     pub(super) last_bytes: Time,
     rate: Rate,
 }
 
-/// Whether the stream's tracks are known.
-#[derive(Debug)]
-pub(super) enum Gate {
-    /// Frames wait until they are.
-    Headers(Waiting),
-    /// Frames go on to the owner.
-    Live(Tracks),
-}
-
-/// Frames of a stream that has not begun.
-#[derive(Debug, Default)]
-pub(super) struct Waiting {
-    frames: Vec<Frame>,
-    bytes: usize,
-    first_video: Option<Time>,
-    /// When the first frame of sound came.
-    first_audio: Option<Time>,
-    pub(super) audio: Option<AudioCodec>,
+/// Whether a key frame has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// None has; since when there is sound, if there is.
+    Waiting(Option<Time>),
+    Begun,
 }
 
 /// Bytes in the current stretch of [`RATE_WINDOW`].
@@ -140,7 +114,7 @@ impl Publishing {
         Self {
             publication,
             flv: flv::Reader::default(),
-            gate: Gate::Headers(Waiting::default()),
+            stage: Stage::Waiting(None),
             last_key: now,
             last_bytes: now,
             rate: Rate {
@@ -194,60 +168,28 @@ impl Publishing {
         }
     }
 
-    /// Takes a picture. Returns it if it goes on at once.
-    pub(super) fn video(&mut self, now: Time, unit: AccessUnit) -> Option<Frame> {
-        if unit.key {
+    /// Takes note of a picture. Whether the stream has begun, and whether it does so with this one: those before the first key
+    /// frame cannot be decoded.
+    pub(super) fn video(&mut self, now: Time, is_key: bool) -> (bool, bool) {
+        if is_key {
             self.last_key = now;
         }
-        match &mut self.gate {
-            Gate::Live(_) => return Some(Frame::Video(unit)),
-            Gate::Headers(waiting) if unit.key || waiting.first_video.is_some() => {
-                waiting.first_video.get_or_insert(now);
-                waiting.bytes += unit.data.len();
-                waiting.frames.push(Frame::Video(unit));
-            }
-            // Pictures before the first key frame cannot be decoded.
-            Gate::Headers(_) => {}
+        let begins = is_key && self.stage != Stage::Begun;
+        if begins {
+            self.stage = Stage::Begun;
         }
-        None
+        (self.stage == Stage::Begun, begins)
     }
 
-    /// Takes a frame of sound. Returns it if it goes on at once.
-    pub(super) fn audio(&mut self, now: Time, audio: Audio) -> Option<Frame> {
-        match &mut self.gate {
-            // Sound that was not there when the stream began is out for good: models do not find it any more.
-            Gate::Live(tracks) => (tracks.audio.is_some()).then_some(Frame::Audio(audio)),
-            Gate::Headers(waiting) => {
-                waiting.audio = Some(audio.track.codec());
-                waiting.first_audio.get_or_insert(now);
-                if waiting.first_video.is_none() && waiting.frames.len() == MAX_EARLY_AUDIO {
-                    waiting.frames.remove(0);
-                }
-                waiting.bytes += audio.data.len();
-                waiting.frames.push(Frame::Audio(audio));
-                None
+    /// Takes note of a frame of sound. Whether the stream has begun.
+    pub(super) fn audio(&mut self, now: Time) -> bool {
+        match &mut self.stage {
+            Stage::Begun => true,
+            Stage::Waiting(since) => {
+                since.get_or_insert(now);
+                false
             }
         }
-    }
-
-    /// Begins the stream if its tracks are known by now: they and the frames that waited.
-    pub(super) fn begin(&mut self, now: Time) -> Option<(Tracks, Vec<Frame>)> {
-        let Gate::Headers(waiting) = &mut self.gate else {
-            return None;
-        };
-        let first = waiting.first_video?;
-        let is_known =
-            waiting.audio.is_some() || now >= first + AUDIO_WAIT || waiting.bytes > MAX_WAITING;
-        if !is_known {
-            return None;
-        }
-        let tracks = Tracks {
-            video: Some(VideoCodec::H264),
-            audio: waiting.audio,
-        };
-        let frames = std::mem::take(&mut waiting.frames);
-        self.gate = Gate::Live(tracks);
-        Some((tracks, frames))
     }
 
     /// The reason why the publisher has to go now, if there is one.
@@ -258,30 +200,17 @@ impl Publishing {
         if now >= self.last_key + KEY_FRAME_WAIT {
             return Some(Overdue::NoKeyFrame);
         }
-        let only_audio = self.only_audio_since();
-        only_audio
-            .is_some_and(|since| now >= since + VIDEO_WAIT)
-            .then_some(Overdue::NoVideo)
-    }
-
-    /// Since when there is sound and no picture.
-    fn only_audio_since(&self) -> Option<Time> {
-        match &self.gate {
-            Gate::Headers(waiting) if waiting.first_video.is_none() => waiting.first_audio,
-            _ => None,
-        }
+        let only_audio =
+            matches!(self.stage, Stage::Waiting(Some(since)) if now >= since + VIDEO_WAIT);
+        only_audio.then_some(Overdue::NoVideo)
     }
 
     fn wake(&self) -> Time {
-        let mut wake = (self.last_bytes + SILENCE).min(self.last_key + KEY_FRAME_WAIT);
-        if let Gate::Headers(waiting) = &self.gate {
-            if let Some(first) = waiting.first_video {
-                wake = wake.min(first + AUDIO_WAIT);
-            } else if let Some(since) = waiting.first_audio {
-                wake = wake.min(since + VIDEO_WAIT);
-            }
+        let wake = (self.last_bytes + SILENCE).min(self.last_key + KEY_FRAME_WAIT);
+        match self.stage {
+            Stage::Waiting(Some(since)) => wake.min(since + VIDEO_WAIT),
+            _ => wake,
         }
-        wake
     }
 }
 

@@ -6,10 +6,10 @@
 //!
 //! ```text
 //!             C0 C1 C2           connect, createStream, publish          admit
-//! Handshake ───────────▶ Open ──────────────────────────────▶ Authorizing ─────▶ Publishing: headers
-//!     │ 5 s               │ 10 s, 64 KiB                          │ 5 s, 1 MiB,      │  key frame, and sound or 0.5 s
+//! Handshake ───────────▶ Open ──────────────────────────────▶ Authorizing ─────▶ Publishing: waiting
+//!     │ 5 s               │ 10 s, 64 KiB                          │ 5 s, 1 MiB,      │  key frame
 //!     │                   │                                       │ refuse           ▼
-//!     ▼                   ▼                                       ▼               Publishing: live
+//!     ▼                   ▼                                       ▼               Publishing: begun
 //!   close               close                             BadName, close             │
 //!                                                                     ┌──────────────┼─────────────────────────┐
 //!                                                             deleteStream   FIN, 10 s of silence, a fault   another publisher
@@ -34,8 +34,8 @@ mod types;
 
 pub use self::chunk::{BadChunk, Chunks, MAX_CHUNK_STREAMS, MAX_MESSAGE, MAX_UNFINISHED, Message};
 pub use self::connection::{
-    AUDIO_WAIT, AUTHORIZING, BEFORE_PUBLISH, HANDSHAKE, KEY_FRAME_WAIT, LAST_WORDS,
-    MAX_BEFORE_ANSWER, MAX_BEFORE_PUBLISH, MAX_RATE, RATE_WINDOW, SILENCE, VIDEO_WAIT,
+    AUTHORIZING, BEFORE_PUBLISH, HANDSHAKE, KEY_FRAME_WAIT, LAST_WORDS, MAX_BEFORE_ANSWER,
+    MAX_BEFORE_PUBLISH, MAX_RATE, RATE_WINDOW, SILENCE, VIDEO_WAIT,
 };
 pub use self::messages::{BadPeer, MIN_WINDOW};
 pub use self::refusals::{MAX_REFUSALS, WINDOW as REFUSAL_WINDOW};

@@ -9,12 +9,12 @@ use std::time::Duration;
 use livepeer_core::wire::entry::{Publication, StreamName};
 use livepeer_core::{Machine, Time, machine};
 use livepeer_media::flv::{self, Refused};
-use livepeer_media::frame::Tracks;
+use livepeer_media::frame::AudioCodec;
 
 use self::ends::End;
 use super::connection::{
-    AUTHORIZING, BEFORE_PUBLISH, Connection, Frame, Gate, MAX_BEFORE_ANSWER, MAX_BEFORE_PUBLISH,
-    Overdue, Phase, Publishing,
+    AUTHORIZING, BEFORE_PUBLISH, Connection, MAX_BEFORE_ANSWER, MAX_BEFORE_PUBLISH, Overdue, Phase,
+    Publishing,
 };
 use super::dialogue::Heard;
 use super::refusals::Refusals;
@@ -39,8 +39,10 @@ struct Stream {
     publisher: Option<ConnectionId>,
     /// How long it waits for one.
     hold: Option<Time>,
-    /// The tracks of the source, once it has begun.
-    tracks: Option<Tracks>,
+    /// Whether a key frame has come.
+    begun: bool,
+    /// The sound that was announced first.
+    sound: Option<AudioCodec>,
 }
 
 /// The machine. See the [room's doc](super).
@@ -130,7 +132,8 @@ impl Server {
                 id: StreamId(*minted),
                 publisher: None,
                 hold: None,
-                tracks: None,
+                begun: false,
+                sound: None,
             }
         });
         (stream.publisher, stream.hold) = (Some(id), None);
@@ -345,53 +348,46 @@ impl Server {
 
     fn media(&mut self, publishing: &mut Publishing, heard: Heard) -> Result<(), End> {
         let now = self.now;
-        let stream = self.streams.get(&publishing.publication.name);
-        let Some((stream, begun)) = stream.map(|stream| (stream.id, stream.tracks)) else {
+        let Some(stream) = self.streams.get_mut(&publishing.publication.name) else {
             return Ok(());
         };
-        let frame = match heard {
+        let id = stream.id;
+        match heard {
             Heard::Video { stamp, body } => match publishing.flv.video(stamp, body) {
-                Ok(Some(flv::Video::Unit(unit))) => publishing.video(now, unit),
-                Ok(Some(flv::Video::Dropped(damaged))) => {
-                    self.tell(Event::Damaged(stream, damaged));
-                    None
+                Ok(Some(flv::Video::Unit(unit))) => {
+                    let (begun, begins) = publishing.video(now, unit.key);
+                    if begins {
+                        self.begin(publishing);
+                    }
+                    if begun {
+                        self.tell(Event::Video(id, unit));
+                    }
                 }
-                Ok(_) => None,
+                Ok(Some(flv::Video::Dropped(damaged))) => self.tell(Event::Damaged(id, damaged)),
+                Ok(_) => {}
                 Err(refused) => return Err(self.unfit(publishing, refused)),
             },
             Heard::Audio { stamp, body } => match publishing.flv.audio(stamp, body) {
                 Ok(Some(flv::Sound::Config(track))) => {
                     let codec = track.codec();
-                    let changed = begun
-                        .and_then(|tracks| tracks.audio)
-                        .is_some_and(|old| old != codec);
+                    let changed = stream.begun && stream.sound.is_some_and(|old| old != codec);
                     if changed {
                         let refused = Refused::Codec(format!("{codec:?} after another").into());
                         return Err(self.unfit(publishing, refused));
                     }
-                    if let Gate::Headers(waiting) = &mut publishing.gate {
-                        waiting.audio = Some(codec);
+                    stream.sound = Some(codec);
+                }
+                Ok(Some(flv::Sound::Frame(audio))) => {
+                    if publishing.audio(now) {
+                        self.tell(Event::Audio(id, audio));
                     }
-                    None
                 }
-                Ok(Some(flv::Sound::Frame(audio))) => publishing.audio(now, audio),
-                Ok(Some(flv::Sound::Dropped(damaged))) => {
-                    self.tell(Event::Damaged(stream, damaged));
-                    None
-                }
-                Ok(None) => None,
+                Ok(Some(flv::Sound::Dropped(damaged))) => self.tell(Event::Damaged(id, damaged)),
+                Ok(None) => {}
                 Err(refused) => return Err(self.unfit(publishing, refused)),
             },
-            Heard::Data(script) => {
-                publishing.declare(&script);
-                None
-            }
-            _ => None,
-        };
-        if let Some(frame) = frame {
-            self.frame(stream, begun, frame);
-        } else {
-            self.begin(publishing);
+            Heard::Data(script) => publishing.declare(&script),
+            _ => {}
         }
         Ok(())
     }
@@ -399,8 +395,8 @@ impl Server {
     /// A codec that changes ends the stream; whatever else is wrong, its publisher may come back with something better.
     fn unfit(&mut self, publishing: &Publishing, refused: Refused) -> End {
         let name = &publishing.publication.name;
-        let begun = self.streams.get(name).and_then(|stream| stream.tracks);
-        if let (Some(_), Refused::Codec(_)) = (begun, &refused)
+        let begun = self.streams.get(name).is_some_and(|stream| stream.begun);
+        if let (true, Refused::Codec(_)) = (begun, &refused)
             && let Some(stream) = self.streams.remove(name)
         {
             self.tell(Event::Ended(stream.id, Ending::CodecChanged));
@@ -408,46 +404,24 @@ impl Server {
         End::Refused(REJECTED, Why::Media(refused))
     }
 
-    /// Begins the stream, or goes on with it, if its tracks are known.
-    fn begin(&mut self, publishing: &mut Publishing) {
+    /// Begins the stream, or goes on with it.
+    fn begin(&mut self, publishing: &Publishing) {
         let Some(stream) = self.streams.get_mut(&publishing.publication.name) else {
             return;
         };
         let Some(connection) = stream.publisher else {
             return;
         };
-        let Some((found, frames)) = publishing.begin(self.now) else {
-            return;
-        };
         let id = stream.id;
-        let event = if stream.tracks.is_some() {
-            Event::Resumed(id, connection)
-        } else {
-            stream.tracks = Some(found);
-            Event::Opened {
+        let event = match std::mem::replace(&mut stream.begun, true) {
+            true => Event::Resumed(id, connection),
+            false => Event::Opened {
                 stream: id,
                 connection,
                 publication: publishing.publication.clone(),
-                tracks: found,
-            }
+            },
         };
-        let tracks = stream.tracks;
         self.tell(event);
-        for frame in frames {
-            self.frame(id, tracks, frame);
-        }
-    }
-
-    fn frame(&mut self, stream: StreamId, tracks: Option<Tracks>, frame: Frame) {
-        match frame {
-            Frame::Video(unit) => self.tell(Event::Video(stream, unit)),
-            // The stream's first publisher decided about sound.
-            Frame::Audio(audio) => {
-                if tracks.is_some_and(|tracks| tracks.audio == Some(audio.track.codec())) {
-                    self.tell(Event::Audio(stream, audio));
-                }
-            }
-        }
     }
 
     /// Time passes: what is due happens.
@@ -489,27 +463,24 @@ impl Server {
                     Why::TooLate("answer of ours"),
                 );
             }
-            Phase::Publishing(publishing) => {
-                self.begin(publishing);
-                match publishing.overdue(self.now) {
-                    None => {
-                        self.connections.insert(id, connection);
-                    }
-                    Some(Overdue::Silent) => self.drop_bad(id, connection, Why::TooLate("bytes")),
-                    Some(Overdue::NoKeyFrame) => {
-                        self.close(
-                            id,
-                            connection,
-                            REJECTED,
-                            "no key frame",
-                            Why::TooLate("key frame"),
-                        );
-                    }
-                    Some(Overdue::NoVideo) => {
-                        self.close(id, connection, REJECTED, "no video", Why::TooLate("video"));
-                    }
+            Phase::Publishing(publishing) => match publishing.overdue(self.now) {
+                None => {
+                    self.connections.insert(id, connection);
                 }
-            }
+                Some(Overdue::Silent) => self.drop_bad(id, connection, Why::TooLate("bytes")),
+                Some(Overdue::NoKeyFrame) => {
+                    self.close(
+                        id,
+                        connection,
+                        REJECTED,
+                        "no key frame",
+                        Why::TooLate("key frame"),
+                    );
+                }
+                Some(Overdue::NoVideo) => {
+                    self.close(id, connection, REJECTED, "no video", Why::TooLate("video"));
+                }
+            },
         }
     }
 }

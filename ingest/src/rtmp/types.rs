@@ -7,7 +7,7 @@ use bytes::Bytes;
 use livepeer_core::Time;
 use livepeer_core::wire::entry::Publication;
 use livepeer_media::flv::{self, Refused};
-use livepeer_media::frame::{AccessUnit, Audio, Tracks};
+use livepeer_media::frame::{AccessUnit, Audio};
 
 use super::messages::BadPeer;
 
@@ -79,7 +79,7 @@ pub enum Event {
         /// The request of a publisher.
         publication: Publication,
     },
-    /// A stream begins; its first picture, a key frame, follows.
+    /// A stream begins; its first picture, a key frame, follows. Whether there is sound, the bridge finds out.
     Opened {
         /// The stream.
         stream: StreamId,
@@ -87,8 +87,6 @@ pub enum Event {
         connection: ConnectionId,
         /// The request.
         publication: Publication,
-        /// The tracks of the source, once for all.
-        tracks: Tracks,
     },
     /// Another connection goes on with the stream: time stamps are on another clock, and a key frame follows.
     Resumed(StreamId, ConnectionId),

@@ -9,7 +9,7 @@ use livepeer_core::wire::entry::Publication;
 use livepeer_ingest::rtmp::{
     Config, ConnectionId, Ending, Event, Input, Output, Server, StreamId, Why,
 };
-use livepeer_media::frame::{AccessUnit, Audio, Tracks};
+use livepeer_media::frame::{AccessUnit, Audio};
 use rtmp_runtime::amf0::{Amf0Value, Command};
 use rtmp_runtime::chunk::{ChunkWriter, Message};
 use rtmp_runtime::client::{ClientConfig, ClientEvent, ClientSession};
@@ -22,7 +22,7 @@ pub(crate) struct Listener {
     pub(crate) sent: Vec<(ConnectionId, Bytes)>,
     pub(crate) closed: Vec<ConnectionId>,
     pub(crate) asked: Vec<(ConnectionId, Publication)>,
-    pub(crate) opened: Vec<(StreamId, Tracks)>,
+    pub(crate) opened: Vec<StreamId>,
     pub(crate) resumed: Vec<StreamId>,
     pub(crate) stalled: Vec<StreamId>,
     pub(crate) ended: Vec<(StreamId, Ending)>,
@@ -97,7 +97,7 @@ impl Listener {
                     self.server.admit(self.now, connection);
                 }
             }
-            Event::Opened { stream, tracks, .. } => self.opened.push((stream, tracks)),
+            Event::Opened { stream, .. } => self.opened.push(stream),
             Event::Resumed(stream, _) => self.resumed.push(stream),
             Event::Video(stream, unit) => self.video.push((stream, unit)),
             Event::Audio(stream, audio) => self.audio.push((stream, audio)),

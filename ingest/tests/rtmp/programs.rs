@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use livepeer_core::Time;
 use livepeer_ingest::rtmp::{Config, ConnectionId, Ending, Event, Input, Output, Server};
-use livepeer_media::frame::{AudioCodec, Tracks};
+use livepeer_media::frame::AudioCodec;
 
 /// The package of Python that brings ffmpeg 9.
 const PACKAGE: &str = "imageio-ffmpeg==0.8.1";
@@ -50,7 +50,7 @@ fn read(
 /// The result of a run of ffmpeg.
 #[derive(Default)]
 struct Result {
-    tracks: Option<Tracks>,
+    sound: Option<AudioCodec>,
     video: usize,
     /// The pictures in Annex B.
     bytes: Vec<u8>,
@@ -86,14 +86,14 @@ fn relay(news: &Receiver<News>, sender: &Sender<News>) -> Result {
                     assert_eq!(publication.key.as_deref(), Some("abc"));
                     server.admit(now(), connection);
                 }
-                Output::Event(Event::Opened { tracks, .. }) => {
-                    result.tracks = Some(tracks);
-                }
                 Output::Event(Event::Video(_, unit)) => {
                     result.video += 1;
                     result.bytes.extend_from_slice(&unit.data);
                 }
-                Output::Event(Event::Audio(..)) => result.audio += 1,
+                Output::Event(Event::Audio(_, audio)) => {
+                    result.sound = Some(audio.track.codec());
+                    result.audio += 1;
+                }
                 Output::Event(Event::Ended(_, ending)) => result.ended = Some(ending),
                 Output::Event(_) => {}
                 Output::Idle(wake) => break wake,
@@ -183,7 +183,7 @@ fn publish(program: &Path, sound: &[&str], codec: AudioCodec) {
         .spawn();
     let _publisher = Running(publisher.expect("the program runs"));
     let result = relay(&news, &sender);
-    assert_eq!(result.tracks.and_then(|tracks| tracks.audio), Some(codec));
+    assert_eq!(result.sound, Some(codec));
     assert_eq!(result.ended, Some(Ending::Deleted));
     assert_eq!(result.video, FRAMES);
     // Three seconds of frames of 21.3 or 20 ms, and what the encoder puts before and after.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use livepeer_ingest::rtmp::{Config, Ending};
-use livepeer_media::frame::{AudioCodec, VideoCodec};
+use livepeer_media::frame::AudioCodec;
 use serde_json::Value;
 
 use super::peer::Listener;
@@ -53,15 +53,7 @@ fn play(bytes: &[u8], piece: usize) -> Listener {
 
 fn check(name: &str, facts: &Value, listener: &Listener) {
     let millis = |value: &Value| value.as_i64().map(|millis| millis * 90);
-    let tracks = listener
-        .opened
-        .iter()
-        .map(|(_, tracks)| *tracks)
-        .collect::<Vec<_>>();
-    let [tracks] = tracks[..] else {
-        panic!("{name}: {tracks:?}, {:?}", listener.over);
-    };
-    assert_eq!(tracks.video, Some(VideoCodec::H264), "{name}");
+    assert_eq!(listener.opened.len(), 1, "{name}: {:?}", listener.over);
     assert_eq!(listener.damaged, 0, "{name}");
     assert_eq!(listener.ended[0].1, Ending::Deleted, "{name}");
 
@@ -111,14 +103,18 @@ fn check(name: &str, facts: &Value, listener: &Listener) {
         Some(_) => Some(AudioCodec::Aac),
         None => None,
     };
-    assert_eq!(tracks.audio, codec, "{name}");
+    let heard = { listener.audio.first() }.map(|(_, audio)| audio.track.codec());
+    assert_eq!(heard, codec, "{name}");
+    // A frame of sound that is before the first picture is left out: some programs send one.
+    let early = millis(&sound["first_ms"]).is_some_and(|first| first < ends[0]);
     assert_eq!(
-        listener.audio.len() as u64,
+        listener.audio.len() as u64 + u64::from(early),
         sound["frames"].as_u64().unwrap_or(0),
         "{name}: sound"
     );
     if let (Some((_, first)), Some((_, last))) = (listener.audio.first(), listener.audio.last()) {
-        assert_eq!(Some(first.pts.0), millis(&sound["first_ms"]), "{name}");
+        let begins = Some(first.pts.0) == millis(&sound["first_ms"]);
+        assert!(first.pts.0 >= ends[0] && begins != early, "{name}");
         assert_eq!(Some(last.pts.0), millis(&sound["last_ms"]), "{name}");
     }
 }
@@ -167,8 +163,7 @@ fn recorded_programs_give_the_frames_that_they_sent() {
 #[test]
 fn a_recording_in_one_piece_gives_the_same_frames() {
     for name in NAMES {
-        // Without sound the stream begins half a second after its first picture, and nothing here takes time.
-        if refusal(name).is_some() || name == "ffmpeg9-video-only" {
+        if refusal(name).is_some() {
             continue;
         }
         let (bytes, facts) = recording(name);

@@ -57,8 +57,8 @@ struct State {
     lines: BTreeMap<ConnectionId, Arc<Line>>,
     /// The connections that asked to publish, for what, and who takes it if they were let in.
     publishers: BTreeMap<ConnectionId, (StreamName, Option<Arc<dyn Taker>>)>,
-    /// Streams that have begun, and whether they have sound.
-    streams: BTreeMap<StreamId, (Arc<dyn Taker>, bool)>,
+    /// Streams that have begun.
+    streams: BTreeMap<StreamId, Arc<dyn Taker>>,
 }
 
 impl<R: Runtime> Rtmp<R> {
@@ -166,7 +166,7 @@ impl<R: Runtime> Shared<R> {
             (lines, std::mem::take(&mut state.streams))
         };
         lines.iter().for_each(|line| line.close());
-        for (taker, _) in streams.into_values() {
+        for taker in streams.into_values() {
             taker.take(Sent::Ended);
         }
     }
@@ -279,17 +279,15 @@ impl<R: Runtime> Shared<R> {
             Event::Opened {
                 stream,
                 publication,
-                tracks,
                 ..
             } => {
-                let sound = tracks.audio.is_some();
-                lock(&self.state).open(*stream, &publication.name, sound);
+                lock(&self.state).open(*stream, &publication.name);
                 self.source(*stream);
             }
             Event::Resumed(stream, _) => self.source(*stream),
             Event::Ended(stream, _) => {
                 let ended = lock(&self.state).streams.remove(stream);
-                if let Some((taker, _)) = ended {
+                if let Some(taker) = ended {
                     taker.take(Sent::Ended);
                 }
             }
@@ -309,21 +307,13 @@ impl<R: Runtime> Shared<R> {
     }
 
     fn source(&self, stream: StreamId) {
-        let sound = lock(&self.state)
-            .streams
-            .get(&stream)
-            .map(|(_, sound)| *sound);
-        if let Some(sound) = sound {
-            let clocks = Clocks::Shared;
-            self.hand(stream, Sent::Source(Source { clocks, sound }));
-        }
+        // Whether there is sound, it shows.
+        let (clocks, sound) = (Clocks::Shared, true);
+        self.hand(stream, Sent::Source(Source { clocks, sound }));
     }
 
     fn hand(&self, stream: StreamId, sent: Sent) {
-        let taker = lock(&self.state)
-            .streams
-            .get(&stream)
-            .map(|(taker, _)| Arc::clone(taker));
+        let taker = lock(&self.state).streams.get(&stream).map(Arc::clone);
         if let Some(taker) = taker {
             taker.take(sent);
         }
@@ -332,10 +322,10 @@ impl<R: Runtime> Shared<R> {
 
 impl State {
     /// A stream begins: its taker is that of the publisher who was let in last under the name.
-    fn open(&mut self, stream: StreamId, name: &StreamName, sound: bool) {
+    fn open(&mut self, stream: StreamId, name: &StreamName) {
         let mut of_name = self.publishers.values().rev().filter(|(of, _)| of == name);
         if let Some(taker) = of_name.find_map(|(_, taker)| taker.clone()) {
-            self.streams.insert(stream, (taker, sound));
+            self.streams.insert(stream, taker);
         }
     }
 }

@@ -73,7 +73,7 @@ impl Server {
         if stream.publisher != Some(id) {
             return;
         }
-        if stream.tracks.is_some() {
+        if stream.begun {
             (stream.publisher, stream.hold) = (None, Some(self.now + HOLD));
             let stalled = Event::Stalled(stream.id);
             self.tell(stalled);
@@ -85,7 +85,7 @@ impl Server {
     pub(super) fn end_stream(&mut self, connection: &Connection, ending: Ending) {
         if let Phase::Publishing(publishing) = &connection.phase
             && let Some(stream) = self.streams.remove(&publishing.publication.name)
-            && stream.tracks.is_some()
+            && stream.begun
         {
             self.tell(Event::Ended(stream.id, ending));
         }
