@@ -35,6 +35,8 @@ const SOONER: Duration = Duration::from_millis(10);
 /// other, and a viewer has them apart by as much as the beginning was found to be earlier in between: as much as this is
 /// none. Not so much that a report is taken to be of another time: receivers bear a second.
 const LEEWAY: Duration = Duration::from_millis(500);
+/// How long the beginning has to stand until it is reported: what waited for the job comes at once, or nearly.
+const SETTLED: Duration = Duration::from_millis(200);
 /// The step over a break of the stream.
 const STEP: Ticks = Ticks(3_000);
 
@@ -53,6 +55,8 @@ pub(crate) struct Stream {
     /// When the frame with a stamp of zero is said to be captured: no later than any frame speaks for, since the first may have
     /// been held up, and the engine reports of no frame that was captured after now.
     origin: Option<Time>,
+    /// When that was found out.
+    found: Time,
     sound: Sound,
 }
 
@@ -137,6 +141,7 @@ impl Stream {
         if self.origin.is_none_or(|origin| begun < origin) {
             let leeway = LEEWAY.as_nanos() as u64; // half a second
             self.origin = Some(Time::from_nanos(begun.as_nanos().saturating_sub(leeway)));
+            self.found = now;
         }
         pts
     }
@@ -144,6 +149,11 @@ impl Stream {
     /// When a frame was captured, as far as the viewer is concerned: pictures and sound by one clock.
     fn captured(&self, pts: Ticks) -> Time {
         self.origin.unwrap_or(Time::ZERO) + pts.to_duration()
+    }
+
+    /// Whether reports may say when frames were captured.
+    fn is_settled(&self, now: Time) -> bool {
+        now >= self.found + SETTLED
     }
 
     fn key_frame_is_soon(&self) -> bool {
@@ -183,6 +193,8 @@ pub(crate) struct Viewer {
     repeated: Option<u64>,
     wants_key: bool,
     lossy_since: Option<Time>,
+    /// Whether reports of the engine are left out, for another follows.
+    unreported: bool,
     /// Packets of media that wait for their turn.
     queue: VecDeque<Datagram>,
     unsent: usize,
@@ -200,6 +212,7 @@ impl Viewer {
             repeated: None,
             wants_key: false,
             lossy_since: None,
+            unreported: false,
             queue: VecDeque::new(),
             unsent: 0,
             tokens: BURST,
@@ -265,6 +278,7 @@ impl Viewer {
         stream: Option<&Stream>,
         send: &mut VecDeque<Datagram>,
     ) -> Result<(), End> {
+        self.unreported = stream.is_some_and(|stream| !stream.is_settled(now));
         self.poll(send)?;
         if let Some(stream) = stream {
             self.serve(stream, send)?;
@@ -294,6 +308,7 @@ impl Viewer {
                     self.unsent += datagram.data.len();
                     self.queue.push_back(datagram);
                 }
+                Out::Send(datagram) if self.unreported && is_report(&datagram.data) => {}
                 Out::Send(datagram) => send.push_back(datagram),
                 Out::Happened(happened) => self.happened(happened)?,
             }
@@ -409,6 +424,14 @@ impl Viewer {
 fn is_media(data: &[u8]) -> bool {
     matches!(data, [128..=191, second, ..] if !matches!(second & 0x7f, 64..=95))
 }
+
+/// A control packet that begins with a sender report, which also is legible where it is encrypted (RFC 3711, 3.4).
+fn is_report(data: &[u8]) -> bool {
+    matches!(data, [128..=191, SENDER_REPORT, ..])
+}
+
+/// The type of a sender report (RFC 3550, 6.4.1).
+const SENDER_REPORT: u8 = 200;
 
 #[cfg(test)]
 mod tests {

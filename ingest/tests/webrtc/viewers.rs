@@ -153,7 +153,7 @@ fn beginnings(client: &Client, kind: MediaKind) -> Vec<i64> {
 #[test]
 fn reports_of_pictures_and_sound_speak_of_one_time_though_a_stream_begins_late_and_gets_sooner() {
     // What waited for the job comes at once, and from then on sooner than it did, or not.
-    for (waited, sooner) in [(120, 0), (400, 0), (0, 1), (240, 2)] {
+    for (waited, sooner) in [(120, 0), (400, 0), (0, 1), (240, 2), (3_000, 0)] {
         let mut world = World::new();
         world.port.open_stream("cam-out");
         let (viewer, _) = world.join(Door::Whep, "cam-out");
@@ -168,7 +168,7 @@ fn reports_of_pictures_and_sound_speak_of_one_time_though_a_stream_begins_late_a
         let client = &world.clients[viewer];
         assert_eq!(got(client, MediaKind::Video).len(), 125);
         let all = [MediaKind::Video, MediaKind::Audio].map(|kind| beginnings(client, kind));
-        assert!(all.iter().all(|of_kind| of_kind.len() > 100));
+        assert!(all.iter().all(|of_kind| of_kind.len() > 20));
         let all = all.concat();
         let apart = all.iter().max().unwrap() - all.iter().min().unwrap();
         assert!(
