@@ -1,24 +1,25 @@
 #!/usr/bin/env bash
-# Measures live entry of `serve`: `benches/live.sh [SECONDS [STREAMS [MINUTES]]]`.
+# Measures live entry of `serve`: `benches/live.sh [SECONDS [MINUTES [STREAMS...]]]`.
 #
 # Senders by WHIP with sound, each with a viewer by WHEP, a model between them that returns what it gets, all on loopback
-# and on this machine. The usual 20 seconds and 50 streams take about a minute, builds aside. Then the same with 5 streams
-# by RTMP, and with MINUTES (0 without) senders and viewers that come and go, with a goodbye and without, after which nothing
-# may remain. At the end there is a table of the goals and what was measured; a row with an exclamation mark is missed. A
-# run that tells of more than 5 % steal is thrown away.
+# and on this machine: 4, 10, 25 and 50 of them, or STREAMS, for 12 seconds each, and then 5 by RTMP. The usual takes three
+# minutes, builds aside. With MINUTES (0 without) senders and viewers come and go then, with a goodbye and without, after which
+# nothing may remain. At the end there is the table of `docs/measured.md`, in which what is missed is bold, and whatever says how
+# far the machine can be believed. A run that tells of more than 5 % steal is thrown away.
 #
 # On a machine that does other work, too, RUN='chrt -f 10' (as root) lets what is measured go first; FIRST_PORT moves the
 # ports, THREADS gives `serve` more than one. PROFILE=dist measures what is shipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-seconds=${1:-20}
-streams=${2:-50}
-minutes=${3:-0}
+seconds=${1:-12}
+minutes=${2:-0}
+counts=("${@:3}")
+((${#counts[@]} > 0)) || counts=(4 10 25 50)
 read -ra run <<<"${RUN:-}"
 
 profile=${PROFILE:-release}
 cargo build --profile "$profile" --quiet --workspace --bin livepeer-gateway --example live_load
-bin=${CARGO_TARGET_DIR:-$PWD/target}/$profile
+bin=${CARGO_TARGET_DIR:-$PWD/target}/${profile/#dev/debug}
 work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT
 
@@ -30,41 +31,62 @@ load() {
     ${run[@]+"${run[@]}"} "$bin/examples/live_load" "$bin/livepeer-gateway" "$@" port="${FIRST_PORT:-18970}" \
         threads="${THREADS:-1}" | tee "$work/$name.figures"
 }
-load few "2 streams by WHIP" streams streams=2 seconds="$seconds"
-load many "$streams streams by WHIP" streams streams="$streams" seconds="$seconds"
+names=()
+titles=()
+for count in "${counts[@]}"; do
+    names+=("whip$count")
+    titles+=("$count streams")
+    load "whip$count" "$count streams by WHIP" streams streams="$count" seconds="$seconds"
+done
+names+=(rtmp)
+titles+=("5 by RTMP")
 load rtmp "5 streams by RTMP" streams way=rtmp streams=5 seconds="$seconds"
 if ((minutes > 0)); then
     load churn "senders and viewers come and go" churn minutes="$minutes"
 fi
 
-# row NAME FIGURE GOAL UNIT WORDS: a line of the table. The goal is the most.
-row() {
-    [[ -e $work/$1.figures ]] || return 0
-    awk -v figure="$2" -v goal="$3" -v unit="$4" -v words="$5" '
+# cell NAME FIGURE GOAL DIVISOR: what was measured, bold if it is above the goal, which may be empty. Nothing if it was not.
+cell() {
+    awk -v figure="$2" -v goal="$3" -v divisor="$4" '
         $1 == "=" && $2 == figure {
-            printf "%s %-56s <= %8s  %8s %s\n", $3 > goal + 0 ? "!" : " ", words, goal, $3, unit
+            value = $3 / divisor
+            text = divisor == 1 && value == int(value) ? value : sprintf(value < 10 ? "%.1f" : "%.0f", value)
+            print goal != "" && value > goal + 0 ? "**" text "**" : text
         }' "$work/$1.figures"
 }
+# row WORDS FIGURE GOAL DIVISOR [SECOND GOAL]: a line of the table, of one figure or of two.
+row() {
+    local line="| $1 | $3${6:+ and $6} |" name first second
+    for name in "${names[@]}"; do
+        first=$(cell "$name" "$2" "$3" "$4")
+        second=${5:+$(cell "$name" "$5" "${6:-}" "$4")}
+        line+=" $first${second:+ and $second} |"
+    done
+    echo "$line"
+}
 echo
-printf '  %-56s %11s  %8s\n' "what" "goal" "measured"
-row few idle 15360 KiB "memory at rest"
-row few anonymous 15360 KiB "memory at rest that no file backs"
-row few answer50 20000 us "answer to a sender by WHIP, p50"
-row few first99 250000 us "first picture of a viewer, the longest"
-row few wire50 3000 us "picture to the wire of a job, p50"
-row few wire99 10000 us "picture to the wire of a job, p99"
-row many gaps 0 "" "pictures missing of $streams streams of 2 Mbit/s"
-row many behind 0 "" "pictures of them that did not come at the end"
-row many memory 2048 KiB "memory of each of them with its viewer"
-row many cpu 2 % "of a core for each of them"
-row many answer99 20000 us "answer to a sender by WHIP among them, p99"
-row many first99 250000 us "first picture of a viewer among them, p99"
-row many wire50 3000 us "picture to the wire among them, p50"
-row many wire99 10000 us "picture to the wire among them, p99"
-row rtmp gaps 0 "" "pictures missing of 5 streams by RTMP"
-row rtmp wire50 3000 us "picture to the wire by RTMP, p50"
-row rtmp wire99 10000 us "picture to the wire by RTMP, p99"
-row rtmp memory 2048 KiB "memory of a stream by RTMP with its viewer"
-row rtmp cpu 2 % "of a core for a stream by RTMP"
-row churn growth 2048 KiB "memory that grew from the second quarter to the last"
-row churn files 0 "" "files left open by those who came and went"
+printf '| what | goal |'
+printf ' %s |' "${titles[@]}"
+printf '\n|---|---|'
+printf -- '---|%.0s' "${names[@]}"
+echo
+row "pictures missing" gaps 0 1
+row "pictures that did not come at the end" behind 0 1
+row "answer to a sender by WHIP, p50 and p99 in ms" answer50 20 1000 answer99
+row "a sender is connected, p99 in ms" connect99 50 1000
+row "first picture of a viewer, p99 in ms" first99 250 1000
+row "picture to the wire of a job, p50 and p99 in ms" wire50 3 1000 wire99 10
+row "picture to the viewer, p50 and p99 in ms" shown50 "" 1000 shown99
+row "of a core for each stream with its viewer, in %" cpu 2 1
+row "memory for each further stream with its viewer, in MiB" memory 2 1024
+row "memory of the first, with what a process that works has once, in MiB" alone "" 1024
+row "memory at rest that no file backs, in MiB" anonymous 15 1024
+if ((minutes > 0)); then
+    names=(churn)
+    echo
+    row "memory that grew from the second quarter of $minutes minutes to the last, in MiB" growth 2 1024
+    row "files left open by those who came and went" files 0 1
+fi
+echo
+uptime
+grep -h steal "$work"/*.figures

@@ -164,20 +164,29 @@ async fn streams(load: &Load) -> Result<(), Error> {
     let joins = Arc::new(Mutex::new(Joins::default()));
     // Viewers and the figures come after everybody is there.
     let joining = JOIN_EVERY * load.streams as u32;
-    let start = Instant::now();
-    let measured = start + 2 * joining + WARM_UP;
+    let alone = Instant::now();
+    // The first is alone for a while: what it takes beyond the others is that of a process that works at all.
+    let others = alone + 2 * WARM_UP;
+    let measured = others + 2 * joining + WARM_UP;
     let end = measured + load.span;
     let mut tasks = Vec::new();
     for index in 0..load.streams {
-        let at = start + JOIN_EVERY * index as u32;
+        let (at, watched) = match index {
+            0 => (alone, alone + WARM_UP / 2),
+            _ => {
+                let at = others + JOIN_EVERY * index as u32;
+                (at, at + joining + WARM_UP / 2)
+            }
+        };
         let sending = send(load, &gateway, (index, at, end), &all, &clip, &joins);
         tasks.push(tokio::spawn(sending));
         if load.viewers {
-            let at = at + joining + WARM_UP / 2;
-            let times = (index, at, end + LAST_PICTURES);
+            let times = (index, watched, end + LAST_PICTURES);
             tasks.push(tokio::spawn(watch(load, &gateway, times, &all, &joins)));
         }
     }
+    sleep_until(others).await;
+    let one = Usage::of(gateway.pid())?;
     sleep_until(measured).await;
     let before = Usage::of(gateway.pid())?;
     let now = nanos();
@@ -190,7 +199,7 @@ async fn streams(load: &Load) -> Result<(), Error> {
     for task in tasks {
         task.await??;
     }
-    report(load, &all, &lock(&joins), idle, before, after);
+    report(load, &all, &lock(&joins), [idle, one, before, after]);
     Ok(())
 }
 
@@ -253,7 +262,9 @@ fn watch(
     }
 }
 
-fn report(load: &Load, all: &[Stream], joins: &Joins, idle: Usage, before: Usage, after: Usage) {
+/// Tells all figures, by what the gateway used at rest, with one stream, and at both ends of the time that is measured.
+fn report(load: &Load, all: &[Stream], joins: &Joins, used: [Usage; 4]) {
+    let [idle, one, before, after] = used;
     let (mut wire, mut shown) = (Vec::new(), Vec::new());
     let (mut sent, mut whole, mut seen, mut gaps, mut behind) = (0, 0, 0, 0, 0);
     for (index, stream) in all.iter().enumerate() {
@@ -309,8 +320,14 @@ fn report(load: &Load, all: &[Stream], joins: &Joins, idle: Usage, before: Usage
     let cpu = (after.cpu - before.cpu).as_secs_f64() / load.span.as_secs_f64();
     let each_cpu = cpu * 100.0 / load.streams as f64;
     println!("{}; {:.1} % of a core", after.memory(), cpu * 100.0);
-    // Pages of the program's file that are used for the first time belong to no stream.
-    let memory = after.anonymous.saturating_sub(idle.anonymous) >> 10;
-    println!("= memory {}", memory / load.streams as u64);
+    // Pages of the program's file that are used for the first time belong to no stream, and neither do tables and threads that
+    // the first of them had made.
+    let grown = |from: Usage, to: Usage| to.anonymous.saturating_sub(from.anonymous) >> 10;
+    println!("= alone {}", grown(idle, one));
+    let memory = match load.streams as u64 - 1 {
+        0 => grown(idle, after),
+        others => grown(one, after) / others,
+    };
+    println!("= memory {memory}");
     println!("= cpu {each_cpu:.2}");
 }
