@@ -184,6 +184,8 @@ pub struct Front {
     /// Since when new work is refused, or will be.
     closing: Option<Time>,
     drained: bool,
+    /// Set while what goes on beyond HTTP is ended.
+    ending: bool,
     figures: Figures,
 }
 
@@ -207,6 +209,7 @@ impl Front {
             sessions: Sessions::default(),
             closing: None,
             drained: false,
+            ending: false,
             figures: Figures::default(),
             config,
         }
@@ -230,7 +233,7 @@ impl Front {
     }
 
     /// Begins to shut down: new work is refused after [`Config::drain_grace`], and [`Event::Drained`] says that none is
-    /// left.
+    /// left. What goes on beyond HTTP is ended once nothing else is under way.
     pub fn drain(&mut self, now: Time) {
         let now = self.advance(now);
         self.closing.get_or_insert(now + self.config.drain_grace);
@@ -412,7 +415,11 @@ impl Front {
     /// Says once that nothing is left to do, when that is so.
     fn settle(&mut self) {
         let closed = self.closing.is_some_and(|at| at <= self.now);
-        if closed && self.running.is_empty() && !self.drained {
+        if !closed {
+            return;
+        }
+        self.end_sockets();
+        if self.running.is_empty() && !self.drained {
             self.drained = true;
             self.out.event(Event::Drained);
         }

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::string::ToString as _;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use super::answer::tell_events;
 use super::pace::Pace;
 use super::types::{Config, Event, Outcome, RequestId};
-use super::{Front, State};
+use super::{Front, Running, State};
 use crate::http::{Body, Headers, Out, Request, Response, SWITCHING};
 use crate::job::byoc::{BadOrder, Done, Failed, Order, Served};
 use crate::machine::EffectId;
@@ -256,6 +257,24 @@ impl Front {
             let error = Some(Code::UpstreamStreamBroken.name());
             self.over(id, Some(status), Outcome::Broken, error);
         }
+    }
+
+    /// Ends what goes on beyond HTTP if nothing else is under way: a socket has no end that a shutdown could wait for.
+    pub(super) fn end_sockets(&mut self) {
+        let beyond = |running: &Running| match &running.state {
+            State::Relaying(relayed) => relayed.said.is_some(),
+            _ => false,
+        };
+        if self.ending || !self.running.values().all(beyond) {
+            return;
+        }
+        self.ending = true;
+        let open: Vec<RequestId> = self.running.keys().copied().collect();
+        for id in open {
+            self.out.event(Event::Gone(id));
+            self.end_relay(id);
+        }
+        self.ending = false;
     }
 
     /// The exchange and the status of an answer that is being passed on.

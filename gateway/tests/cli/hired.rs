@@ -2,7 +2,7 @@
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use livepeer_core::wire::byoc::{JOB_HEADER, JobRequest};
 
@@ -125,17 +125,7 @@ fn containers_and_apps_work_from_the_command_line_and_through_the_door() {
     assert_eq!(status, 404);
     // A socket of each: its message comes back, and so does its end.
     for app in ["devnet/echo", "devnet/session"] {
-        let mut socket = TcpStream::connect(&serve.door).expect("it listens");
-        let patience = Some(Duration::from_secs(20));
-        socket.set_read_timeout(patience).expect("a timeout");
-        let head = format!(
-            "GET /apps/{app}/ws HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: chat\r\n\r\n"
-        );
-        socket.write_all(head.as_bytes()).expect("it listens");
-        let mut reader = BufReader::new(socket.try_clone().expect("the same socket"));
-        let (head, _) = read_head(&mut reader).expect("a head");
-        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-        assert!(head.contains("sec-websocket-protocol: chat"), "{head}");
+        let (mut socket, mut reader) = socket(&serve.door, app);
         for (sent, wanted) in [
             (
                 &b"\x81\x85\x01\x02\x03\x04ig\x6fhn"[..],
@@ -158,6 +148,61 @@ fn containers_and_apps_work_from_the_command_line_and_through_the_door() {
     serve.reload("the configuration changed: orchestrators.runners");
     let (status, body) = post("/apps/devnet/echo/say", &[]);
     assert_eq!(status, 404, "{body}");
+}
+
+/// A WebSocket to an app through the front door.
+fn socket(door: &str, app: &str) -> (TcpStream, BufReader<TcpStream>) {
+    let mut socket = TcpStream::connect(door).expect("it listens");
+    let patience = Some(Duration::from_secs(20));
+    socket.set_read_timeout(patience).expect("a timeout");
+    let head = format!(
+        "GET /apps/{app}/ws HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: chat\r\n\r\n"
+    );
+    socket.write_all(head.as_bytes()).expect("it listens");
+    let mut reader = BufReader::new(socket.try_clone().expect("the same socket"));
+    let (head, _) = read_head(&mut reader).expect("a head");
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert!(head.contains("sec-websocket-protocol: chat"), "{head}");
+    (socket, reader)
+}
+
+#[test]
+fn a_shutdown_ends_the_sockets_of_clients_and_the_sessions_behind_them() {
+    let devnet = Devnet::start(1, &["--polite"]);
+    let folder = Folder::new("hired-shutdown");
+    let config = folder.private(
+        "gateway.toml",
+        "[serve]\ndrain_grace = \"100ms\"\n[apps]\nallow = [\"devnet/*\"]\n",
+    );
+    let serve = Serve::before(&devnet, &["--config", &config]);
+    let mut sockets = ["devnet/echo", "devnet/session"].map(|app| socket(&serve.door, app));
+    let began = Instant::now();
+    serve.server.stop("TERM");
+    let took = began.elapsed();
+    assert!(
+        took < Duration::from_secs(20),
+        "{took:?}: it waited for them"
+    );
+    for (_, reader) in &mut sockets {
+        let mut rest = Vec::new();
+        reader.read_to_end(&mut rest).expect("the end");
+        assert!(rest.is_empty(), "{rest:?}");
+    }
+    let arguments = [
+        "app",
+        "list",
+        "devnet/session",
+        "--json",
+        "--signer",
+        &devnet.signer,
+    ];
+    let listed = run(&[
+        &arguments[..],
+        &["--orchestrator", &devnet.orchestrators[0]],
+    ]
+    .concat());
+    let free = &listed.json()[0];
+    assert_eq!(free["available"], free["capacity"], "{free}");
 }
 
 /// Jobs spec 4 and 13, and the answers to calls of apps, on both runtimes.

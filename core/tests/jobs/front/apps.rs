@@ -227,3 +227,33 @@ fn a_client_leaves_http_with_its_app_and_is_held_back_while_that_takes_nothing()
     door.http(plain, In::Data("late".into()));
     assert!(door.others.is_empty());
 }
+
+#[test]
+fn a_shutdown_ends_sockets_once_nothing_else_is_under_way() {
+    let mut door = door();
+    let open = |door: &mut Door| {
+        let asks = request(Method::Get, "/apps/acme/painter/ws").header("upgrade", "websocket");
+        let exchange = door.send(asks, "");
+        let (id, _) = called(door);
+        let mut granted = answer(101);
+        granted.headers.push("upgrade", "websocket");
+        door.tell(|front, now| front.app_head(now, id, &granted, "acme/painter", None));
+        (exchange, id)
+    };
+    let sockets = [open(&mut door), open(&mut door)];
+    door.send(request(Method::Post, "/apps/acme/painter/x"), "body");
+    let (working, _) = called(&mut door);
+    begins(&mut door, working, 200);
+    door.tell(|front, now| front.drain(now));
+    door.pass(Duration::from_secs(6));
+    for (exchange, _) in sockets {
+        assert!(!door.seen[&exchange].ended, "other work is under way");
+    }
+    door.tell(|front, now| front.relay_end(now, working));
+    for (exchange, id) in sockets {
+        assert!(door.seen[&exchange].ended);
+        assert_eq!(door.gone.iter().filter(|gone| **gone == id).count(), 1);
+    }
+    assert!(matches!(door.others[..], [Event::Drained]));
+    assert_eq!(door.front.in_flight(), 0);
+}
