@@ -1,7 +1,8 @@
 //! Clients of others, unchanged, against `serve` on a development network.
 //!
 //! Clients are installed by name from the package registries, which takes minutes, so only where `LIVEPEER_CLIENTS=1` asks
-//! for it; one that cannot be installed is told. With `LIVEPEER_CLIENTS=required` it fails the test.
+//! for it; one that cannot be installed is told. With `LIVEPEER_CLIENTS=required` it fails the test. The Python client of
+//! orchestrators holds a session for `LIVEPEER_CLIENTS_MINUTES` where that is set: the parameters of tickets last for eight.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -78,7 +79,7 @@ fn clients_of_others_are_served() {
     let client = python_client();
     for more in [&["--offchain"][..], &[]] {
         let secret = ["--register-secret", "word"];
-        let network = Devnet::start(2, &[&secret, more].concat());
+        let network = Devnet::at(&home(), 2, &[&secret, more].concat());
         let signer = if more.is_empty() {
             &*network.signer
         } else {
@@ -91,7 +92,8 @@ fn clients_of_others_are_served() {
                 command.arg(scripts().join("gateway_sdk.py"));
                 command
                     .arg(network.orchestrators.join(","))
-                    .args([signer, "word"]);
+                    .args([signer, "word"])
+                    .args(std::env::var("LIVEPEER_CLIENTS_MINUTES"));
                 command
             }),
         );
@@ -126,6 +128,14 @@ fn clients_of_others_are_served() {
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
     assert!(asked != "required" || absent.is_empty(), "{absent:?}");
+}
+
+/// Where an orchestrator listens at the port at which the Python client asks for quotes, beside others of this machine.
+fn home() -> String {
+    match cfg!(target_os = "linux") {
+        true => format!("127.0.0.{}:8935", 2 + std::process::id() % 250),
+        false => "127.0.0.1:0".to_owned(),
+    }
 }
 
 /// Says something that is seen although the test passes.

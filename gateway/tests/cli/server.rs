@@ -55,9 +55,14 @@ pub(crate) struct Devnet {
 
 impl Devnet {
     pub(crate) fn start(orchestrators: usize, more: &[&str]) -> Self {
+        Self::at("127.0.0.1:0", orchestrators, more)
+    }
+
+    /// Starts one whose first orchestrator listens there.
+    pub(crate) fn at(place: &str, orchestrators: usize, more: &[&str]) -> Self {
         let server = Server::start(
             gateway()
-                .args(["devnet", "--listen", "127.0.0.1:0"])
+                .args(["devnet", "--listen", place])
                 .args(["--signer-listen", "127.0.0.1:0"])
                 .args(["--orchestrators", &orchestrators.to_string()])
                 .args(more),
