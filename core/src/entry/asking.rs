@@ -165,6 +165,11 @@ pub(super) fn has_key(config: &Config, publish: &Publish) -> bool {
 pub(super) fn job(publish: &Publish) -> Result<JobQuery, Denied> {
     match &publish.way {
         Way::Hook(hook) => Ok(hook.job.clone()),
+        Way::Order(order) => Ok(JobQuery {
+            pipeline: order.job.capability.clone(),
+            params: order.params.clone(),
+            ..JobQuery::default()
+        }),
         Way::Whip | Way::Rtmp => JobQuery::read(&publish.query).map_err(|_| Denied::BadParams),
     }
 }

@@ -1,6 +1,7 @@
 //! Live entry: the names of live streams, who may send under them, and what becomes of them.
 //!
-//! A sender knocks: a media server's hook, WHIP or RTMP. Whether it may send is the webhook's to say, or the key's. Then
+//! A sender knocks: a media server's hook, WHIP or RTMP; and somebody may order a stream through a container, for which a
+//! sender comes later, by WHIP or RTMP, and goes on with the job that has begun. Whether it may send is the webhook's to say, or the key's. Then
 //! it has the name, and the stream gets a job; whoever had the name before loses it at once and without a word.
 //!
 //! ```text
@@ -51,7 +52,8 @@ pub use stream::without_addresses;
 pub use types::{
     AUTH_WITHIN, BEAT_EVERY, Config, Denied, Event, GRACE, Hook, Job, JobEnd, KICK_WITHIN,
     LARGE_UPDATE, Left, MAX_ASKING, MAX_KICKS, MAX_REMEMBERED, MEASURE_EVERY, MEDIA_WITHIN,
-    MediaServer, Notice, Publish, REMEMBERED, SenderId, StreamId, UpdateId, Updated, Way, Why,
+    MediaServer, Notice, Ordered, Publish, REMEMBERED, SenderId, StreamId, UpdateId, Updated, Way,
+    Why,
 };
 
 use alloc::boxed::Box;
@@ -219,11 +221,23 @@ impl Entry {
             return Err(Denied::Full);
         }
         let job = asking::job(publish)?;
-        let is_ours = !matches!(publish.way, Way::Hook(_));
+        let is_ours = matches!(publish.way, Way::Whip | Way::Rtmp);
         if is_ours && !asking::has_key(&self.config, publish) {
             return Err(Denied::Unauthorized);
         }
         let stream = self.names.get(&publish.name).map(|id| &self.streams[id]);
+        if let Way::Order(order) = &publish.way {
+            if stream.is_some() {
+                return Err(Denied::Exists);
+            }
+            for output in &order.outputs {
+                asking::check("rtmp_output", output, publish.named)?;
+            }
+        }
+        let is_ordered = stream.is_some_and(|stream| matches!(stream.way, Way::Order(_)));
+        if is_ordered && !is_ours {
+            return Err(Denied::Taken);
+        }
         let is_taken =
             stream.is_some_and(|stream| stream.sender.is_some() && stream.until.is_none());
         if is_taken && is_ours && !self.config.takeover {
@@ -318,6 +332,13 @@ impl Entry {
             return self.refuse(id, &publish.way, Denied::Closing);
         }
         match older {
+            // It was ordered while this one asked, or this is the order and somebody else was quicker.
+            Some(older)
+                if matches!(publish.way, Way::Order(_))
+                    || matches!(self.streams[&older].way, Way::Order(_)) =>
+            {
+                return self.refuse(id, &publish.way, Denied::Exists);
+            }
             Some(older) => self.end(older, Why::TakenOver),
             None if self.streams.len() >= self.config.max_streams => {
                 return self.refuse(id, &publish.way, Denied::Full);
@@ -326,6 +347,7 @@ impl Entry {
         }
         let stream_id = StreamId(self.mint());
         let announced = matches!(publish.way, Way::Hook(_));
+        let ordered = matches!(publish.way, Way::Order(_));
         let playback = asking::playback(&self.config, &publish, &request_id);
         let stream = Stream {
             gateway: GatewayStatus {
@@ -339,7 +361,7 @@ impl Entry {
             job,
             request_id,
             playback: playback.clone(),
-            sender: (!announced).then_some(id),
+            sender: (!announced && !ordered).then_some(id),
             pulled: false,
             waiting: announced.then_some(id),
             began: self.now,
@@ -357,8 +379,11 @@ impl Entry {
         let source = stream.source();
         self.names.insert(publish.name, stream_id);
         self.streams.insert(stream_id, stream);
-        self.senders.insert(id, stream_id);
-        if announced {
+        // Whoever orders is answered at once, and has nothing more to do with it.
+        if !ordered {
+            self.senders.insert(id, stream_id);
+        }
+        if announced || ordered {
             self.wait(stream_id, self.now + MEDIA_WITHIN);
         } else {
             self.next_measure.get_or_insert(self.now + MEASURE_EVERY);

@@ -68,6 +68,14 @@ impl Stream {
             let own = hook.outputs(&self.request_id);
             outputs.extend(own.map(|address| Place { address, reach }));
         }
+        let container = match &self.way {
+            Way::Order(order) => {
+                let (all, reach) = (order.outputs.iter().cloned(), self.named);
+                outputs.extend(all.map(|address| Place { address, reach }));
+                Some(Box::new(order.job.clone()))
+            }
+            _ => None,
+        };
         Box::new(Job {
             name: self.name.clone(),
             request_id: self.request_id.clone(),
@@ -76,6 +84,7 @@ impl Stream {
             params: self.job.params.clone(),
             orchestrator: self.job.orchestrator.clone(),
             outputs,
+            container,
         })
     }
 
@@ -115,7 +124,9 @@ impl Stream {
             && self.job.rtmp_output == job.rtmp_output;
         match way {
             // It is announced anew, with all that it wants.
-            Way::Hook(_) => false,
+            Way::Hook(_) | Way::Order(_) => false,
+            // The order has said what is to be done.
+            Way::Whip | Way::Rtmp if matches!(self.way, Way::Order(_)) => true,
             // Whatever it says, the announcement has said what is to be done.
             Way::Whip | Way::Rtmp if announced => true,
             Way::Rtmp if matches!(self.way, Way::Rtmp) => same_work,

@@ -10,6 +10,7 @@ use core::time::Duration;
 
 use crate::http::{Headers, Reach, Url};
 use crate::wire::Params;
+use crate::wire::byoc::JobRequest;
 use crate::wire::entry::{MediaSource, Place, StartHook, StreamName};
 
 /// How long the webhook may take to say whether a stream may begin.
@@ -65,6 +66,19 @@ pub enum Way {
     Whip,
     /// RTMP, at our own port.
     Rtmp,
+    /// An order for a stream through a container: whoever sends comes later, by WHIP or RTMP.
+    Order(Box<Ordered>),
+}
+
+/// A stream through a container, as somebody orders it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ordered {
+    /// The job, [checked](JobRequest::check). Its wishes say which media the stream has.
+    pub job: JobRequest,
+    /// The container's first parameters.
+    pub params: Option<Params>,
+    /// Where the output is pushed to by RTMP.
+    pub outputs: Vec<String>,
 }
 
 impl Way {
@@ -74,6 +88,7 @@ impl Way {
             Self::Hook(hook) => hook.source.kind.auth_type(),
             Self::Whip => "livepeer-whip",
             Self::Rtmp => "rtmp",
+            Self::Order(_) => "byoc",
         }
     }
 
@@ -83,6 +98,7 @@ impl Way {
             Self::Hook(_) => "mediamtx ingest disconnected",
             Self::Whip => "whip disconnected",
             Self::Rtmp => "rtmp disconnected",
+            Self::Order(_) => "ingest disconnected",
         }
     }
 }
@@ -121,6 +137,8 @@ pub enum Denied {
     Forbidden,
     /// Somebody else sends under the name, and may not be replaced.
     Taken,
+    /// There is a stream of the name, and it goes on.
+    Exists,
     /// The parameters of the job are no JSON object, or its query is broken.
     BadParams,
     /// An address that the sender, or the webhook for it, may not name, and why.
@@ -143,7 +161,7 @@ impl Denied {
             Self::Unauthorized => 401,
             Self::Forbidden => 403,
             Self::Taken => 409,
-            Self::BadParams | Self::Place(_) => 400,
+            Self::BadParams | Self::Place(_) | Self::Exists => 400,
             Self::Full | Self::Closing | Self::Failed => 503,
             Self::Elsewhere(_) => 307,
         }
@@ -231,6 +249,8 @@ pub struct Job {
     pub orchestrator: String,
     /// Where the output is pushed to by RTMP.
     pub outputs: Vec<Place>,
+    /// The container that does the work; the network's model does if there is none.
+    pub container: Option<Box<JobRequest>>,
 }
 
 /// News and requests of an [`Entry`](super::Entry) for its owner.
@@ -388,6 +408,6 @@ impl Config {
 pub(super) fn source(way: &Way) -> Option<&MediaSource> {
     match way {
         Way::Hook(hook) => Some(&hook.source),
-        Way::Whip | Way::Rtmp => None,
+        Way::Whip | Way::Rtmp | Way::Order(_) => None,
     }
 }

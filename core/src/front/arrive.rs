@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::incoming::Incoming;
 use super::reply::{self, Greeting};
-use super::route::{self, Route, Target};
+use super::route::{self, Live, Route, Target};
 use super::types::{self, Event, Outcome, RequestId, Summary, Work};
 use super::{Admission, Front, Job, Running, Sent, State};
 use crate::http::{Body, Method, Out, Request, Response};
@@ -427,7 +427,10 @@ impl Sent {
             let mut words = value.split([',', ';']).map(str::trim);
             name == "prefer" && words.any(|word| word.eq_ignore_ascii_case("respond-async"))
         };
-        let names_files = matches!(route, Route::Generations | Route::Edits);
+        let names_files = matches!(
+            route,
+            Route::Generations | Route::Edits | Route::Live(Live::Order)
+        );
         Self {
             content_type: field("content-type").unwrap_or_default(),
             provider: field("livepeer-provider"),

@@ -39,6 +39,9 @@ impl Front {
         if head.method == Method::Options && !live.is_at_a_door() {
             return self.answer(id, Response::new(204), Outcome::Answered, None);
         }
+        if live == Live::Order {
+            return self.order_stream(id, &head, &body);
+        }
         let caller = reply::caller(&head, &self.config);
         match read(live, &running.target.parts, *head, body, caller) {
             Ok(Some(call)) => {
@@ -74,6 +77,9 @@ fn read(
             params: read_update(&body)?,
         },
         Live::Status => Call::Status { stream },
+        Live::Data => Call::Data { stream },
+        // It is read elsewhere.
+        Live::Order => return Ok(None),
         Live::Stop => Call::Stop { stream },
         Live::SmokeTest => Call::SmokeTest(SmokeTest::read(&body, named)?),
         Live::Hls => {

@@ -41,6 +41,7 @@ mod relay;
 mod reply;
 pub mod route;
 mod shapes;
+mod streams;
 mod types;
 mod videos;
 
@@ -50,7 +51,8 @@ pub use objects::Object;
 pub use types::{
     AppRequest, AppSessionId, BODY_GAP, BODY_WITHIN, Call, Config, Event, FIRST_SEARCH, Hls,
     JOB_GRACE, LIVE_WITHIN, LiveRoutes, MAX_AUDIO, MAX_EDIT, MAX_UNSENT, MAX_VIDEOS, Network,
-    Origins, Outcome, PAGE_WITHIN, RELAY_WITHIN, RequestId, Session, Summary, Transparency, Work,
+    Origins, Outcome, PAGE_WITHIN, RELAY_WITHIN, RequestId, Session, StreamCall, Summary,
+    Transparency, Work,
 };
 
 use alloc::boxed::Box;

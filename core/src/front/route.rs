@@ -10,6 +10,7 @@ use crate::http::Method;
 use crate::pipeline::Pipeline;
 use crate::wire::MAX_MESSAGE_BYTES;
 use crate::wire::batch::fields::file_of;
+use crate::wire::byoc::stream::MAX_BODY_BYTES;
 use crate::wire::entry::{Door, MAX_QUERY_BYTES};
 use crate::wire::openai::backend::Surface;
 use crate::wire::refused::{Code, Refused, Shape};
@@ -74,6 +75,10 @@ pub enum Live {
     Status,
     /// The end of the stream.
     Stop,
+    /// An order for a stream through a container.
+    Order,
+    /// The data that a container says beside its video.
+    Data,
     /// A test stream of our own.
     SmokeTest,
     /// A session of WHIP or WHEP is to begin.
@@ -249,6 +254,13 @@ pub const ROUTES: &[Row] = &[
     reserved(ANY, "/v1/sessions/{id}/app/{path…}", Some(Scope::Apps), Shape::OpenAi),
     row(POST, "/process/request/{route…}", Some(Route::Container), Some(Scope::Byoc), Shape::Plain),
     row(POST, "/process/request", Some(Route::Container), Some(Scope::Byoc), Shape::Plain),
+    live(POST, "/process/stream/start", Live::Order),
+    live(POST_FROM_PAGES, "/process/stream/{stream}/update", Live::Update),
+    live(GET_FROM_PAGES, "/process/stream/{stream}/status", Live::Status),
+    live(GET_FROM_PAGES, "/process/stream/{stream}/data", Live::Data),
+    live(POST_FROM_PAGES, "/process/stream/{stream}/stop", Live::Stop),
+    live(ANY, "/process/stream/{stream}/whip", Live::Door(Door::Whip)),
+    live(ANY, "/process/stream/{stream}/whip/{session}", Live::Session(Door::Whip)),
     reserved(ANY, "/process/stream/{path…}", Some(Scope::Byoc), Shape::Plain),
     reserved(ANY, "/live/video-to-video/{path…}", Some(Scope::Live), Shape::Plain),
     reserved(&[Method::Patch, Method::Delete], "/whip/{resource}", None, Shape::Plain),
@@ -277,7 +289,7 @@ impl Route {
                 | Self::Speech
                 | Self::Embeddings
                 | Self::Rerank
-                | Self::Live(Live::Start | Live::SmokeTest)
+                | Self::Live(Live::Start | Live::SmokeTest | Live::Order)
                 | Self::Container
                 | Self::App
         )
@@ -288,7 +300,7 @@ impl Route {
     pub const fn has_body(self) -> bool {
         match self {
             Self::VideoResult => true,
-            Self::Live(live) => !matches!(live, Live::Status | Live::Stop | Live::Hls),
+            Self::Live(live) => !matches!(live, Live::Status | Live::Stop | Live::Hls | Live::Data),
             _ => self.makes_work(),
         }
     }
@@ -342,9 +354,10 @@ impl Live {
         match self {
             // An escape takes three bytes for one.
             Self::Start => 4 * MAX_QUERY_BYTES,
+            Self::Order => MAX_BODY_BYTES,
             Self::Update => MAX_MESSAGE_BYTES,
             Self::Door(_) | Self::Session(_) => MAX_OFFER,
-            Self::SmokeTest | Self::Status | Self::Stop | Self::Hls => MAX_SMALL,
+            Self::SmokeTest | Self::Status | Self::Stop | Self::Hls | Self::Data => MAX_SMALL,
         }
     }
 

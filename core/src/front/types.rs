@@ -12,7 +12,8 @@ use bytes::Bytes;
 use super::admission::Admission;
 use super::objects::Object;
 use super::route::{Live, Page, Route};
-use crate::http::Request;
+use crate::entry::Ordered;
+use crate::http::{Reach, Request};
 use crate::job::app::Call as AppCall;
 use crate::job::batch::{Attempt, Served};
 use crate::job::byoc::Order;
@@ -21,6 +22,7 @@ use crate::prefer::Preferences;
 use crate::rng::Rng;
 use crate::time::Time;
 use crate::wire::batch::BatchRequest;
+use crate::wire::byoc::stream::StreamUrls;
 use crate::wire::entry::{OutputName, SmokeTest, StartHook, StreamName};
 use crate::wire::openai::Settings;
 
@@ -96,6 +98,14 @@ impl fmt::Debug for Work {
 pub enum Call {
     /// A media server has a stream for which a job is to begin.
     Start(Box<StartHook>),
+    /// A stream through a container: a place for whoever sends is to be made. The addresses in the answer lack that of
+    /// the output, and those of other ports.
+    Order(Box<StreamCall>),
+    /// The data that a container says beside its video.
+    Data {
+        /// The stream.
+        stream: String,
+    },
     /// Other parameters for the model: a JSON object.
     Update {
         /// The stream, by its name or its id.
@@ -143,6 +153,21 @@ pub struct Session {
     pub request: Request,
     /// The whole body.
     pub body: Bytes,
+}
+
+/// An order for a stream through a container.
+#[derive(Debug)]
+pub struct StreamCall {
+    /// The name of the stream.
+    pub name: StreamName,
+    /// The order.
+    pub ordered: Ordered,
+    /// Where the addresses may lead that the caller names.
+    pub named: Reach,
+    /// Whether video comes out.
+    pub video_out: bool,
+    /// The addresses in the answer.
+    pub urls: StreamUrls,
 }
 
 /// Names the session of a client with an app. The shell reserves it with its first use, if the app has sessions.
@@ -367,6 +392,7 @@ impl LiveRoutes {
     pub(super) const fn has(self, live: Live) -> bool {
         match self {
             Self::None => false,
+            // Without a port nobody could send.
             Self::Hooks => !live.is_at_a_door(),
             Self::All => true,
         }

@@ -318,7 +318,7 @@ fn every_answer_about_containers_and_apps_is_the_one_that_the_spec_has() {
                 "No orchestrators found for capability echo\n",
             ),
             ("POST", "/process/request/status/422", &good, 422, ""),
-            ("POST", "/process/stream/start", &good, 404, ""),
+            ("POST", "/process/stream/a/b", &good, 404, ""),
         ] {
             let answer = asked(method, path, job);
             let said = format!(

@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use livepeer_core::wire::byoc::{JOB_HEADER, JobRequest};
 use serde_json::Value;
 
 use crate::files::Folder;
@@ -237,6 +238,124 @@ fn a_test_stream_goes_through_a_model_for_as_long_as_was_asked() {
     for way in ["pictures_in=90", "pictures_out=90"] {
         assert!(over.contains(way), "{over}");
     }
+}
+
+/// Jobs spec 5, with a sender by RTMP.
+#[test]
+fn a_stream_through_a_container_is_ordered_sent_told_and_stopped() {
+    let entry = Entry::start("");
+    let header = |capability: &str| {
+        let job = JobRequest {
+            request: "{}".into(),
+            capability: capability.into(),
+            timeout_seconds: 10,
+            ..JobRequest::default()
+        };
+        job.to_header(None)
+    };
+    let echo = header("echo");
+    let ask = |method: &str, path: &str, job: &str, body: &str| {
+        let fields = [(JOB_HEADER, job)];
+        let fields = if job.is_empty() {
+            &fields[1..]
+        } else {
+            &fields
+        };
+        let path = format!("/process/stream/{path}");
+        fetch(&entry.serve.door, method, &path, fields, body.as_bytes())
+    };
+    let named = r#"{"stream_name":"cam","stream_id":"1","params":"{\"n\":1}"}"#;
+    let started = ask("POST", "start", &echo, named);
+    assert_eq!(started.status, 200, "{}", started.text());
+    let urls = json(started.text());
+    let place = format!("http://{}", entry.serve.door);
+    assert_eq!(urls["stream_id"], "cam-1");
+    assert_eq!(
+        urls["rtmp_url"],
+        format!("rtmp://{}/live/cam-1", entry.rtmp)
+    );
+    assert_eq!(
+        urls["whip_url"],
+        format!("{place}/process/stream/cam-1/whip")
+    );
+    let whep = urls["whep_url"].as_str().expect("a URL");
+    assert!(whep.starts_with(&format!("{place}{LIVE}/cam-1-")), "{whep}");
+    let again = ask("POST", "start", &echo, named);
+    assert_eq!(
+        (again.status, again.text()),
+        (400, "stream already exists: cam-1\n")
+    );
+    let told = ask("GET", "cam-1/status", "", "");
+    assert_eq!(told.status, 200, "{}", told.text());
+    assert!(!told.text().contains("127.0.0.1:89"), "{}", told.text());
+    let body = format!(
+        "{{\"stream_url\":\"{}\",\"duration_secs\":3}}",
+        urls["rtmp_url"].as_str().expect("a URL")
+    );
+    assert_eq!(entry.ask("PUT", "smoketest", &[], &body).status, 200);
+    // The job has begun before its sender came, and may drop a picture until it is ready for more.
+    let over = entry.logged("a live job is over");
+    let count = |way: &str| {
+        over.split(way)
+            .nth(1)
+            .and_then(|rest| rest.split(' ').next())
+    };
+    let (sent, back) = (count("pictures_in="), count("pictures_out="));
+    let pictures: u32 = sent.and_then(|sent| sent.parse().ok()).expect("a number");
+    assert!((88..=90).contains(&pictures), "{over}");
+    assert_eq!(
+        sent,
+        back.map(str::trim),
+        "all that went in came out: {over}"
+    );
+    for (path, status) in [("cam-1/update", 404), ("cam-1/stop", 404)] {
+        let answer = ask("POST", path, &echo, "{}");
+        assert_eq!(
+            (answer.status, answer.text()),
+            (status, "Stream not found\n")
+        );
+    }
+    // One that runs takes parameters, and ends when somebody says so.
+    assert_eq!(
+        ask("POST", "start", &echo, r#"{"stream_id":"2"}"#).status,
+        200
+    );
+    entry.logged("a live job runs");
+    let updated = ask("POST", "2/update", &echo, r#"{"n":2}"#);
+    assert_eq!(updated.status, 200, "{}", updated.text());
+    assert_eq!(ask("POST", "2/update", &echo, "words").status, 400);
+    assert_eq!(ask("GET", "2/data", "", "").status, 503);
+    assert_eq!(ask("GET", "nobody/data", "", "").status, 404);
+    assert_eq!(ask("GET", "nobody/status", "", "").status, 404);
+    assert_eq!(ask("POST", "2/stop", "", "").status, 200);
+    entry.logged("a live job is over");
+    // Where nobody has the container, the status says so.
+    let nothing = header("nothing");
+    assert_eq!(
+        ask("POST", "start", &nothing, r#"{"stream_id":"3"}"#).status,
+        200
+    );
+    let until = Instant::now() + Duration::from_secs(30);
+    while !ask("GET", "3/status", "", "")
+        .text()
+        .contains("no orchestrators available")
+    {
+        assert!(
+            Instant::now() < until,
+            "{}",
+            ask("GET", "3/status", "", "").text()
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
+    // An offer by WHIP is read at this path too.
+    let whip = fetch(
+        &entry.serve.door,
+        "POST",
+        "/process/stream/4/whip",
+        &[SDP],
+        b"words",
+    );
+    assert_eq!(whip.status, 400, "{}", whip.text());
 }
 
 #[test]

@@ -46,6 +46,7 @@ fn refusal(denied: &Denied) -> Response {
         }
         Denied::Forbidden => plain(403, "Forbidden"),
         Denied::Taken => plain(409, "another sender uses this name"),
+        Denied::Exists => plain(400, "stream already exists"),
         Denied::BadParams => plain(400, "Invalid model params"),
         Denied::Place(why) => plain(400, why),
         Denied::Full => plain(503, "no room for another stream").header("retry-after", "5"),

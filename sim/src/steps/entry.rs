@@ -12,11 +12,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use livepeer_core::entry::{
     BEAT_EVERY, Config, Entry, Event, Hook, JobEnd, Left, MAX_WAITING, MAX_WAITING_BYTES,
-    MediaServer, Notice, Publish, SenderId, StreamId, UpdateId, Updated, Way, Why, key_headers,
+    MediaServer, Notice, Ordered, Publish, SenderId, StreamId, UpdateId, Updated, Way, Why,
+    key_headers,
 };
 use livepeer_core::error::{Cause, Failure, Party};
 use livepeer_core::http::{Fault, In, Out, Reach, Url};
 use livepeer_core::money::Amount;
+use livepeer_core::wire::byoc::JobRequest;
 use livepeer_core::wire::entry::{IngestMetrics, OutputName, StartHook, StreamName};
 use livepeer_core::wire::{EventContext, RunnerEvent};
 use livepeer_core::{Address, Effect, EffectId, Time};
@@ -76,6 +78,8 @@ const NAMES: [&str; 3] = ["cam", "my-cam", "x"];
 struct Knocked {
     name: StreamName,
     hook: bool,
+    /// Whether it ordered a stream, and sends nothing itself.
+    order: bool,
     /// The stream that it was let in for.
     stream: Option<StreamId>,
     settled: bool,
@@ -226,7 +230,7 @@ impl Player {
             4 => "rtmpOutput=rtmp://10.0.0.1/live",
             _ => "",
         };
-        let way = match way % 3 {
+        let way = match way % 4 {
             0 => {
                 let escaped = query
                     .replace('%', "%25")
@@ -241,10 +245,25 @@ impl Player {
                 }
             }
             1 => Way::Whip,
+            2 => Way::Order(Box::new(Ordered {
+                job: JobRequest {
+                    request: "{}".into(),
+                    capability: "turn".into(),
+                    timeout_seconds: 9,
+                    ..JobRequest::default()
+                },
+                params: None,
+                outputs: match bits & 7 {
+                    4 => vec!["rtmp://127.0.0.1/live".into()],
+                    5 => vec!["rtmp://10.0.0.9/live".into()],
+                    _ => Vec::new(),
+                },
+            })),
             _ => Way::Rtmp,
         };
         let name = StreamName::parse(name).expect("a name");
         let hook = matches!(way, Way::Hook(_));
+        let order = matches!(way, Way::Order(_));
         let key = ["secret", "wrong"].get(usize::from(bits >> 6)).copied();
         let publish = Publish {
             way,
@@ -257,6 +276,7 @@ impl Player {
         let knocked = Knocked {
             name,
             hook,
+            order,
             stream: None,
             settled: false,
         };
@@ -347,6 +367,7 @@ impl Player {
                     let knocked = Knocked {
                         name: running.name.clone().expect("a name"),
                         hook: false,
+                        order: false,
                         stream: Some(id),
                         settled: false,
                     };
@@ -429,6 +450,10 @@ impl Driven for Player {
                 assert!(knocked.stream.replace(stream).is_none(), "let in once");
                 let name = knocked.name.clone();
                 assert!(playback.contains(&format!("/{name}-")), "{playback}");
+                if knocked.order {
+                    assert!(!goes_on, "an order is for a stream of its own");
+                    self.senders.remove(&sender);
+                }
                 if goes_on {
                     assert_eq!(self.names.get(&name), Some(&stream), "it has the name");
                 } else {

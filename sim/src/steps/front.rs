@@ -272,7 +272,7 @@ impl Player {
                        content-disposition: form-data; name=\"prompt\"\r\n\r\nx\r\n--B--\r\n";
         let sdp = "application/sdp";
         let hook = "application/x-www-form-urlencoded";
-        let live = 20 + kind % 13;
+        let live = 20 + kind % 14;
         let kind = if kind >= 216 { live } else { kind % 20 };
         let (method, path, content_type, body) = match kind {
             0 | 1 => (Method::Post, "/text-to-image", "", r#"{"prompt":"x"}"#),
@@ -336,6 +336,7 @@ impl Player {
                 "",
                 r#"{"model":"b/vec","input":"x","encoding_format":"base64"}"#,
             ),
+            33 => (Method::Post, "/process/stream/start", "", "{}"),
             32 => (
                 Method::Post,
                 "/v1/audio/speech",
@@ -355,7 +356,7 @@ impl Player {
             1 => format!("{body}{}", " ".repeat(3_000)).into(),
             _ => Bytes::from(body.to_owned()),
         };
-        if kind == 28 && bits[0] & 3 != 0 {
+        if [28, 33].contains(&kind) && bits[0] & 3 != 0 {
             let job = JobRequest {
                 request: "{}".into(),
                 capability: "turn".into(),

@@ -1,5 +1,6 @@
 //! Requests about live streams at the front door: which of them reach the shell, and how all of them are answered.
 
+use livepeer_core::wire::byoc::{JOB_HEADER, JobRequest};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -398,4 +399,84 @@ fn the_address_of_a_caller_is_what_those_say_who_are_trusted() {
         Reach::Public,
         "it says nothing"
     );
+}
+
+#[test]
+fn an_order_for_a_stream_through_a_container_makes_sense_or_is_refused_in_plain_words() {
+    let job = |parameters: &str| {
+        let job = JobRequest {
+            request: "{}".into(),
+            parameters: parameters.into(),
+            capability: "turn".into(),
+            timeout_seconds: 30,
+            ..JobRequest::default()
+        };
+        job.to_header(None)
+    };
+    let start = "/process/stream/start";
+    let mut door = door();
+    let good = request(Method::Post, start).header(JOB_HEADER, job(""));
+    let body = r#"{"stream_name":"cam","stream_id":"1","params":"{\"a\":1}","rtmp_output":"rtmp://a/b/c, rtmp://d/e"}"#;
+    door.send(good.clone(), body);
+    let (id, Call::Order(order)) = called(&mut door) else {
+        panic!("no order")
+    };
+    assert_eq!(order.name.as_str(), "cam-1");
+    assert_eq!(order.ordered.outputs, ["rtmp://a/b/c", "rtmp://d/e"]);
+    assert!(order.ordered.params.is_some() && order.video_out);
+    let base = "http://gw.example/process/stream/cam-1";
+    assert_eq!(order.urls.whip_url, format!("{base}/whip"));
+    assert_eq!(order.urls.status_url, format!("{base}/status"));
+    assert_eq!(order.urls.data_url, "");
+    door.tell(|front, now| front.respond(now, id, Response::new(200)));
+    door.send(good.clone(), "{}");
+    let (_, Call::Order(order)) = called(&mut door) else {
+        panic!("no order")
+    };
+    assert_eq!(order.name.as_str().len(), 8, "it is drawn");
+    let bare = request(Method::Post, start);
+    let blind =
+        request(Method::Post, start).header(JOB_HEADER, job(r#"{"enable_video_ingress":false}"#));
+    for (request, body, status, words) in [
+        (bare, "{}", 400, "Unable to parse job request, err="),
+        (good.clone(), "words", 400, ""),
+        (
+            good.clone(),
+            r#"{"params":"[1]"}"#,
+            400,
+            "invalid model params",
+        ),
+        (
+            good.clone(),
+            r#"{"stream_name":"cam-out"}"#,
+            400,
+            "a name ending in -out",
+        ),
+        (
+            good.clone(),
+            r#"{"stream_id":"a/b"}"#,
+            400,
+            "a stream's name has",
+        ),
+        (blind, "{}", 400, "a stream without enable_video_ingress"),
+    ] {
+        let exchange = door.send(request, body);
+        let seen = &door.seen[&exchange];
+        assert_eq!(seen.status, status, "{}", seen.text());
+        assert!(seen.text().starts_with(words), "{}", seen.text());
+        assert!(seen.text().ends_with('\n') && door.others.is_empty());
+    }
+    let large = door.send(good, " ".repeat((10 << 20) + 1));
+    assert_eq!(door.seen[&large].status, 413);
+    for (method, path, is) in [
+        (Method::Get, "/process/stream/cam-1/status", "Status"),
+        (Method::Get, "/process/stream/cam-1/data", "Data"),
+        (Method::Post, "/process/stream/cam-1/stop", "Stop"),
+    ] {
+        door.send(request(method, path), "");
+        let (_, call) = called(&mut door);
+        assert!(format!("{call:?}").starts_with(is), "{call:?}");
+    }
+    let exchange = door.send(request(Method::Get, start), "");
+    assert_eq!(door.seen[&exchange].status, 405);
 }

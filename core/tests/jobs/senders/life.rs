@@ -1,5 +1,8 @@
 //! The life of a stream: takeovers, returns, and the end.
 
+use livepeer_core::entry::Ordered;
+use livepeer_core::wire::byoc::JobRequest;
+
 use super::*;
 
 /// The states of jobs spec 11.2.
@@ -243,4 +246,56 @@ fn there_is_room_for_so_many_streams() {
     let more = desk.publish(by(Way::Whip, "cam2", ""));
     assert_eq!(desk.refused(more), Some(&Denied::Full));
     desk.whip("cam1", "");
+}
+
+fn order(name: &str, output: &str) -> Publish {
+    let job = JobRequest {
+        request: "{}".into(),
+        capability: "turn".into(),
+        timeout_seconds: 30,
+        ..JobRequest::default()
+    };
+    let outputs = [output].into_iter().filter(|output| !output.is_empty());
+    let ordered = Ordered {
+        job: job.with_media(),
+        params: None,
+        outputs: outputs.map(String::from).collect(),
+    };
+    by(Way::Order(Box::new(ordered)), name, "")
+}
+
+#[test]
+fn a_stream_through_a_container_is_ordered_before_anybody_sends_for_it() {
+    let mut desk = Desk::new();
+    let ordered = desk.publish(order("cam1", "rtmp://10.0.0.9/live/x"));
+    let stream = desk.admitted(ordered);
+    let [job] = desk.jobs()[..] else {
+        panic!("{:?}", desk.said)
+    };
+    let container = job.container.as_ref().expect("a container");
+    assert_eq!((&*container.capability, &*job.pipeline), ("turn", "turn"));
+    assert_eq!(job.outputs[0].address, "rtmp://10.0.0.9/live/x");
+    // It goes on, whoever orders the name again or announces it.
+    let again = desk.publish(order("cam1", ""));
+    assert_eq!(desk.refused(again), Some(&Denied::Exists));
+    let hook = desk.publish(announced("cam1", "source_id=a&source_type=rtmpConn"));
+    assert_eq!(desk.refused(hook), Some(&Denied::Taken));
+    desk.tell(|entry, now| entry.started(now, stream, url()));
+    desk.pass(MEDIA_WITHIN - Duration::from_secs(1));
+    let sender = desk.publish(by(Way::Whip, "cam1", "pipeline=other"));
+    assert_eq!(desk.admitted(sender), stream, "the order says what is done");
+    let other = desk.publish(by(Way::Rtmp, "cam1", ""));
+    assert_eq!(desk.admitted(other), stream);
+    assert_eq!(desk.kicked(), [sender]);
+    desk.pass(MEDIA_WITHIN);
+    assert!(desk.stopped().is_empty() && desk.jobs().len() == 1);
+    desk.tell(|entry, now| entry.left(now, other, Left::Ended));
+    assert_eq!(desk.stopped(), [(stream, Why::Disconnected)]);
+    // One for which nobody sends is over after a while, and one may not name any place for its output.
+    let lonely = desk.publish(order("cam2", ""));
+    let lonely = desk.admitted(lonely);
+    desk.pass(MEDIA_WITHIN);
+    assert_eq!(desk.stopped()[1].0, lonely);
+    let inside = desk.publish(order("cam3", "rtmp://127.0.0.1/live/x"));
+    assert!(matches!(desk.refused(inside), Some(Denied::Place(_))));
 }

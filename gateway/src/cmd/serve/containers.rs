@@ -34,7 +34,7 @@ impl<R: Runtime> Wiring<R> {
     }
 
     /// A job as the configuration has it.
-    fn container(&self, order: Order) -> ByocSubmission<R> {
+    pub(super) fn container(&self, order: Order) -> ByocSubmission<R> {
         let config = self.config();
         let settings = &config.settings;
         let price = settings

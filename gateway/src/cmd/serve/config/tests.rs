@@ -701,8 +701,8 @@ fn backends_are_tables_with_names_and_what_is_wrong_with_one_is_told_by_its_line
             "4:28: models.backend.x.app.path: \"v1\" is not a plain path such as \"/v1/embeddings\"",
         ),
         (
-            "name = \"x\"\nsurfaces = [\"chat\"]\napp = { name = \"a\", paht = \"/v1\" }",
-            "4:21: unknown key `paht` in [models.backend.x.app] (did you mean `path`?)",
+            "name = \"x\"\nsurfaces = [\"chat\"]\napp = { name = \"a\", pth = \"/v1\" }",
+            "4:21: unknown key `pth` in [models.backend.x.app] (did you mean `path`?)",
         ),
         (
             "name = \"x\"\nsurfaces = [\"chat\"]\napp = { name = \"a\" }\n[models.alias]\nx = \"llm/a\"",

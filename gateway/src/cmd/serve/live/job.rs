@@ -3,19 +3,18 @@
 use async_channel::{Receiver, Sender};
 use futures_lite::future;
 use livepeer_core::chain::ChainView;
-use livepeer_core::entry::{Entry, Job, JobEnd, StreamId, without_addresses};
+use livepeer_core::entry::{Job, JobEnd, StreamId, without_addresses};
 use livepeer_core::pipeline::Pipeline;
 use livepeer_core::prefer::{Limits, Named};
 use livepeer_core::wire::{DEFAULT_MODEL, Params};
 use livepeer_runtime::Runtime;
-use livepeer_runtime::api::{
-    Error, JobEvent, LiveVideoJob, LiveVideoJobBuilder, Output, OutputEvent, Over,
-};
+use livepeer_runtime::api::{ByocFailed, Error, LiveVideoJobBuilder, Output, OutputEvent, Over};
 use livepeer_runtime::ingest::Show;
 use livepeer_runtime::ingest::machines::rtmp::push::{Sound, Target};
 use tracing::{info, warn};
 
 use super::Live;
+use super::running::{Running, Started};
 use crate::cmd::serve::config::Settings;
 use crate::cmd::serve::wiring::with_places;
 
@@ -59,10 +58,11 @@ impl<R: Runtime> Live<R> {
             None => Ok(()),
             Some(Err(error)) => Err(error),
             Some(Ok((running, input, output))) => {
-                let orchestrator = running.orchestrator();
-                info!(stream = %job.name, %orchestrator, "a live job runs");
-                let url = orchestrator.clone();
-                self.entry.with(|entry, now| entry.started(now, id, url));
+                if let Some(orchestrator) = running.orchestrator() {
+                    info!(stream = %job.name, %orchestrator, "a live job runs");
+                    let url = orchestrator.clone();
+                    self.entry.with(|entry, now| entry.started(now, id, url));
+                }
                 let (updates, changed) = async_channel::unbounded();
                 let obey = |word| match word {
                     Word::Start(_) => false,
@@ -85,7 +85,9 @@ impl<R: Runtime> Live<R> {
                     obey(word);
                 }
                 let feeding = async {
-                    show.feed(input).await?;
+                    if let Some(input) = input {
+                        show.feed(input).await?;
+                    }
                     future::pending().await
                 };
                 let playing = self.play(id, &running, &show, output);
@@ -126,6 +128,11 @@ impl<R: Runtime> Live<R> {
             let end = match &end {
                 Ok(()) | Err(Error::Ended(Over::Stopped | Over::Complete)) => JobEnd::Finished,
                 Err(Error::NoOrchestrator(_) | Error::NothingFound(_)) => JobEnd::NoOrchestrator,
+                Err(Error::Byoc(failed))
+                    if matches!(**failed, ByocFailed::NoOrchestrator { .. }) =>
+                {
+                    JobEnd::NoOrchestrator
+                }
                 Err(error) => {
                     text = words_of(error);
                     JobEnd::Failed(&text)
@@ -136,11 +143,7 @@ impl<R: Runtime> Live<R> {
     }
 
     /// Starts the job.
-    async fn begin(
-        &self,
-        job: &Job,
-        show: &Show<R>,
-    ) -> Result<(LiveVideoJob<R>, livepeer_runtime::api::Input<R>, Output<R>), Error> {
+    async fn begin(&self, job: &Job, show: &Show<R>) -> Result<Started<R>, Error> {
         for output in &job.outputs {
             match Target::named(output) {
                 // Services such as Twitch take AAC alone; a media server that announced the stream takes both.
@@ -148,7 +151,11 @@ impl<R: Runtime> Live<R> {
                 Err(why) => warn!(stream = %job.name, %why, "an output is left out"),
             }
         }
-        self.builder(job).start().await
+        if let Some(container) = &job.container {
+            return self.begin_container(job, container).await;
+        }
+        let (job, input, output) = self.builder(job).start().await?;
+        Ok((Running::Model(Box::new(job)), Some(input), Some(output)))
     }
 
     /// The job as the configuration has it.
@@ -185,10 +192,13 @@ impl<R: Runtime> Live<R> {
     async fn play(
         &self,
         id: StreamId,
-        job: &LiveVideoJob<R>,
+        job: &Running<R>,
         show: &Show<R>,
-        mut output: Output<R>,
+        output: Option<Output<R>>,
     ) -> Result<(), Error> {
+        let Some(mut output) = output else {
+            return future::pending().await;
+        };
         let mut sent = false;
         while let Some(event) = show.next(&mut output).await? {
             sent = self.tell_input(id, job, sent);
@@ -197,44 +207,6 @@ impl<R: Runtime> Live<R> {
             }
         }
         Ok(())
-    }
-
-    /// Tells once that the input is on its way.
-    fn tell_input(&self, id: StreamId, job: &LiveVideoJob<R>, told: bool) -> bool {
-        if told || job.media_figures().begun == 0 {
-            return told;
-        }
-        self.entry.with(|entry, now| entry.input(now, id));
-        true
-    }
-
-    async fn tell_events(&self, id: StreamId, job: &LiveVideoJob<R>) -> Result<(), Error> {
-        let mut events = job.events();
-        let mut sent = false;
-        while let Some(event) = events.next().await {
-            sent = self.tell_input(id, job, sent);
-            match event {
-                JobEvent::Runner(event) => {
-                    self.entry.with(|entry, now| entry.runner(now, id, event));
-                }
-                JobEvent::Swapped(swap) => {
-                    self.entry.with(|entry, now| {
-                        entry.swapped(now, id, &swap.why, swap.to.clone());
-                    });
-                }
-                JobEvent::Paid(paid) => {
-                    let (tickets, value) = (paid.tickets, &paid.value);
-                    self.entry
-                        .with(|entry, now| entry.paid(now, tickets, value));
-                }
-                JobEvent::PaymentHeld(why) => {
-                    warn!(%why, "a live job cannot pay for now");
-                    self.entry.with(Entry::unpaid);
-                }
-                _ => {}
-            }
-        }
-        job.wait().await
     }
 }
 
@@ -253,12 +225,9 @@ async fn first(words: &Receiver<Word>) -> Option<Box<Job>> {
 type Change = (Params, Option<Sender<Result<(), String>>>);
 
 /// Sends parameters to the model, one after the other.
-async fn update<R: Runtime>(
-    job: &LiveVideoJob<R>,
-    changes: &Receiver<Change>,
-) -> Result<(), Error> {
+async fn update<R: Runtime>(job: &Running<R>, changes: &Receiver<Change>) -> Result<(), Error> {
     while let Ok((params, tell)) = changes.recv().await {
-        let updated = job.update_params(params).await;
+        let updated = job.update(params).await;
         if let Err(error) = &updated {
             warn!(%error, "parameters did not reach the model");
         }

@@ -10,6 +10,7 @@
 
 mod hls;
 mod job;
+mod running;
 mod smoke;
 mod sockets;
 mod ways;
@@ -23,7 +24,7 @@ use livepeer_core::Time;
 use livepeer_core::entry::{
     Denied, Entry, Event, Notice, Publish, SenderId, StreamId, UpdateId, Updated, Way, Why,
 };
-use livepeer_core::front::{Call, Front, RequestId, Session};
+use livepeer_core::front::{Call, Front, RequestId, Session, StreamCall};
 use livepeer_core::http::{Body, Response};
 use livepeer_core::wire::entry::{Door, OutputName, Refusal, SmokeTest, StartHook};
 use livepeer_runtime::ingest::machines::bridge;
@@ -57,6 +58,8 @@ pub(super) struct Live<R: Runtime> {
 
 struct State<R: Runtime> {
     senders: BTreeMap<SenderId, Place>,
+    /// What is answered to orders once there is a place for their streams.
+    ordered: BTreeMap<RequestId, Box<StreamCall>>,
     /// The streams that those senders were let in for.
     admitted: BTreeMap<SenderId, StreamId>,
     streams: BTreeMap<StreamId, Stream<R>>,
@@ -74,6 +77,7 @@ impl<R: Runtime> Default for State<R> {
     fn default() -> Self {
         Self {
             senders: BTreeMap::new(),
+            ordered: BTreeMap::new(),
             admitted: BTreeMap::new(),
             streams: BTreeMap::new(),
             listed: BTreeMap::new(),
@@ -97,6 +101,8 @@ impl<R: Runtime> State<R> {
 enum Place {
     /// Announced by a request that waits for its answer.
     Hook(RequestId),
+    /// Ordered by a request that is answered with addresses for whoever sends.
+    Order(RequestId),
     Whip(SessionId),
     Rtmp(ConnectionId),
     /// At a media server, where the stream is fetched.
@@ -154,7 +160,11 @@ impl<R: Runtime> Live<R> {
         match news {
             ForLive::Call(id, call) => self.call(id, *call),
             // Dropping it gives the request up.
-            ForLive::Gone(id) => drop(lock(&self.state).waiting.remove(&id)),
+            ForLive::Gone(id) => {
+                let mut state = lock(&self.state);
+                state.waiting.remove(&id);
+                state.ordered.remove(&id);
+            }
             ForLive::Chain(view) => {
                 for stream in lock(&self.state).streams.values() {
                     let _ = stream.words.try_send(Word::Chain(view.clone()));
@@ -333,6 +343,11 @@ impl<R: Runtime> Live<R> {
     fn call(self: &Arc<Self>, id: RequestId, call: Call) {
         match call {
             Call::Start(hook) => self.announced(id, hook),
+            Call::Order(order) => self.order(id, order),
+            Call::Data { stream } => match self.entry.with(|entry, _| entry.status(&stream)) {
+                Ok(_) => self.respond(id, line(503, "the data of containers is not passed on")),
+                Err(refusal) => self.refused(id, &refusal),
+            },
             Call::Update { stream, params } => self.update(id, &stream, &params),
             Call::Status { stream } => match self.entry.with(|entry, _| entry.status(&stream)) {
                 Ok(status) => {
@@ -421,6 +436,18 @@ impl<R: Runtime> Live<R> {
             way: Way::Hook(hook),
         };
         self.publish(publish, Place::Hook(id));
+    }
+
+    fn order(&self, id: RequestId, order: Box<StreamCall>) {
+        let publish = Publish {
+            name: order.name.clone(),
+            key: None,
+            query: String::new(),
+            named: order.named,
+            way: Way::Order(Box::new(order.ordered.clone())),
+        };
+        lock(&self.state).ordered.insert(id, order);
+        self.publish(publish, Place::Order(id));
     }
 
     /// Asks whether a sender may send. The answer comes as an event, which waits for the lock.
@@ -518,6 +545,7 @@ fn denied_words(denied: &Denied) -> &str {
         Denied::Unauthorized => "the key is missing or wrong",
         Denied::Forbidden => "Forbidden",
         Denied::Taken => "another sender uses this name",
+        Denied::Exists => "stream already exists",
         Denied::BadParams => "Invalid model params",
         Denied::Place(why) => why,
         Denied::Full => "no room for another stream",

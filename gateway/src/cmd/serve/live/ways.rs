@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_lite::future;
 
 use livepeer_core::entry::{Denied, Left, Publish, SenderId, StreamId, Way, Why};
-use livepeer_core::http::Reach;
+use livepeer_core::http::{Body, Reach, Response};
 use livepeer_core::wire::entry::{Place as Named, Publication};
 use livepeer_runtime::Runtime;
 use livepeer_runtime::ingest::machines::port::{End, Event as OfPort, SessionId};
@@ -37,6 +37,25 @@ impl<R: Runtime> Live<R> {
         match place {
             // Its request is answered once the first search is over.
             Place::Hook(_) | Place::Pulled(_) => {}
+            Place::Order(request) => {
+                let mut state = lock(&self.state);
+                state.forget(sender);
+                let order = state.ordered.remove(&request);
+                drop(state);
+                if let Some(order) = order {
+                    let mut urls = order.urls;
+                    if let Some(rtmp) = self.ways.rtmp.as_ref() {
+                        urls.rtmp_url = format!("rtmp://{}/live/{}", rtmp.local_addr(), order.name);
+                    }
+                    if self.ways.webrtc.is_none() {
+                        urls.whip_url.clear();
+                    } else if order.video_out {
+                        urls.whep_url = playback.to_owned();
+                    }
+                    let answer = Response::new(200).header("content-type", "application/json");
+                    self.respond(request, answer.body(Body::Full(urls.to_json())));
+                }
+            }
             Place::Whip(session) => {
                 if let Some(webrtc) = &self.ways.webrtc {
                     let taker = unending(show.whip(webrtc, session));
@@ -54,9 +73,20 @@ impl<R: Runtime> Live<R> {
     }
 
     pub(super) fn refuse(&self, sender: SenderId, denied: &Denied) {
-        match lock(&self.state).forget(sender) {
+        let place = lock(&self.state).forget(sender);
+        match place {
             Some(Place::Hook(request)) => {
                 self.respond(request, line(denied.status(), denied_words(denied)));
+            }
+            Some(Place::Order(request)) => {
+                let order = lock(&self.state).ordered.remove(&request);
+                let answer = match (denied, order) {
+                    (Denied::Exists, Some(order)) => {
+                        line(400, &format!("stream already exists: {}", order.name))
+                    }
+                    _ => line(denied.status(), denied_words(denied)),
+                };
+                self.respond(request, answer);
             }
             Some(Place::Whip(session)) => {
                 if let Some(webrtc) = &self.ways.webrtc {
