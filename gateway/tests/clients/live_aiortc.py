@@ -40,13 +40,14 @@ async def post(http, peer, url):
 
 
 class Played(MediaStreamTrack):
-    """Frames of a file, as they are due."""
+    """Frames of a file, as they are due. Both tracks begin at one time, whichever is asked first."""
+
+    began = None
 
     def __init__(self, kind, frames):
         super().__init__()
         self.kind = kind
         self.frames = iter(frames)
-        self.began = None
         self.sent = 0
         self.over = asyncio.Event()
 
@@ -56,8 +57,8 @@ class Played(MediaStreamTrack):
             self.over.set()
             await asyncio.sleep(PATIENCE)
             raise MediaStreamError
-        if self.began is None:
-            self.began = time.monotonic() - frame.time
+        if Played.began is None:
+            Played.began = time.monotonic() - frame.time
         await asyncio.sleep(max(0.0, self.began + frame.time - time.monotonic()))
         self.sent += 1
         return frame
