@@ -228,6 +228,7 @@ fn every_answer_about_containers_and_apps_is_the_one_that_the_spec_has() {
     let nothing_said = job(|job| job.parameters.clear());
     let at_once = job(|job| job.timeout_seconds = 0);
     let unknown = job(|job| job.capability = "nothing".into());
+    let brief = job(|job| job.timeout_seconds = 2);
     let excluded = job(|job| {
         job.parameters = r#"{"orchestrators":{"include":["https://127.0.0.1:9"]}}"#.into();
     });
@@ -337,6 +338,26 @@ fn every_answer_about_containers_and_apps_is_the_one_that_the_spec_has() {
             assert_eq!(allowed, (status == 405).then_some("POST"), "{said}");
             let served = answer.field("x-orchestrator-url");
             assert_eq!(served.is_some(), status == 200, "{said}");
+        }
+        // A container's own refusal is its caller's to read; what another one might do, or may have done, is told as it is.
+        let nobody = "no orchestrator could process the job\n";
+        let unknown_yet =
+            "no answer came from the orchestrator that has the job; it may have been done\n";
+        for (path, status, text) in [
+            ("status/404", 404, "the program answers 404\n"),
+            ("status/402", 502, nobody),
+            ("status/408", 502, nobody),
+            ("status/429", 502, nobody),
+            ("status/500", 502, nobody),
+            ("status/503", 502, nobody),
+            ("status/502", 504, unknown_yet),
+            ("status/504", 504, unknown_yet),
+            ("silent", 504, unknown_yet),
+        ] {
+            let answer = asked("POST", &format!("/process/request/{path}"), &brief);
+            let said = format!("{runtime} {path}: {}", answer.text());
+            assert_eq!((answer.status, answer.text()), (status, text), "{said}");
+            assert_eq!(answer.field("x-orchestrator-url"), None, "{said}");
         }
         let events = asked("POST", "/process/request/events", &good);
         assert_eq!(events.field("content-type"), Some("text/event-stream"));

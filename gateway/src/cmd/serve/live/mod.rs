@@ -58,7 +58,7 @@ pub(super) struct Live<R: Runtime> {
 
 struct State<R: Runtime> {
     senders: BTreeMap<SenderId, Place>,
-    /// What is answered to orders once there is a place for their streams.
+    /// Orders that are answered once there is a place for their streams.
     ordered: BTreeMap<RequestId, Box<StreamCall>>,
     /// The streams that those senders were let in for.
     admitted: BTreeMap<SenderId, StreamId>,
