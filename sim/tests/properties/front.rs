@@ -22,7 +22,7 @@ fn the_fronts_steps_reach_every_event_and_every_status() {
     reach(
         "FRONT",
         // A client leaves HTTP with its app, and a slow one catches up.
-        &[903],
+        &[2812],
         80,
         500,
         front::run,
