@@ -15,6 +15,7 @@
 #[path = "front_load/connection.rs"]
 mod connection;
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 const MAX_STREAMS: usize = 2_000;
 /// At most this many events or messages of each.
 const MAX_EACH: usize = 10_000;
+/// At most this many kinds of errors are told.
+const MAX_ERRORS: usize = 8;
 /// How long the streams may take until all are open, and a peer to say something.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Threads hold a connection and little else.
@@ -73,17 +76,18 @@ fn run(mode: &str, url: &str, options: &[String]) -> Result<(), Error> {
         thread::Builder::new().stack_size(STACK).spawn(work)
     };
     let workers: Vec<_> = (0..streams).map(worker).collect::<Result<_, _>>()?;
-    let (mut times, mut lost) = (Vec::new(), 0);
+    let (mut times, mut lost, mut errors) = (Vec::new(), 0, BTreeMap::new());
     for worker in workers {
         match worker.join().map_err(|_| "a stream panicked")? {
             Ok(of) => times.extend(of),
             Err(error) => {
-                if lost == 0 {
-                    eprintln!("a stream: {error}");
-                }
+                *errors.entry(error.to_string()).or_insert(0_usize) += 1;
                 lost += 1;
             }
         }
+    }
+    for (error, count) in errors.iter().take(MAX_ERRORS) {
+        eprintln!("{count} streams: {error}");
     }
     times.sort_unstable();
     let micros = |share| quantile(&times, share).as_secs_f64() * 1e6;
