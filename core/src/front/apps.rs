@@ -88,6 +88,17 @@ impl Sessions {
         }
     }
 
+    /// Ends a use of an app that has no sessions: nothing is held for the next one.
+    pub(super) fn end_call(&mut self, id: AppSessionId) {
+        let held = { self.keys.get(&id) }.and_then(|name| self.held.get_mut(name));
+        if let Some(held) = held {
+            held.users = held.users.saturating_sub(1);
+            if held.users == 0 {
+                self.forget(id);
+            }
+        }
+    }
+
     /// Forgets a session: the next use of its key begins another.
     fn forget(&mut self, id: AppSessionId) {
         if let Some(name) = self.keys.remove(&id) {
@@ -135,6 +146,9 @@ impl Front {
         key: Option<&str>,
     ) {
         self.advance(now);
+        if let Some(running) = self.running.get_mut(&id) {
+            running.single = key.is_none();
+        }
         match self.is_backed(id) {
             true => self.backend_app_head(id, answer),
             false => self.begin_relay(id, head(answer, app, key), Pace::of_relay),

@@ -111,6 +111,7 @@ impl Front {
             received: now,
             held,
             session: None,
+            single: false,
             state,
         };
         self.exchanges.insert(exchange, id);

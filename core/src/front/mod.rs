@@ -103,6 +103,8 @@ struct Running {
     held: Held,
     /// The session with an app that it uses.
     session: Option<AppSessionId>,
+    /// Whether the app turned out to have no sessions.
+    single: bool,
     state: State,
 }
 
@@ -373,7 +375,9 @@ impl Front {
         if let Some(container) = &running.sent.container {
             self.figures.count_container(container, status);
         }
-        if let Some(session) = running.session {
+        if let Some(session) = running.session.filter(|_| running.single) {
+            self.sessions.end_call(session);
+        } else if let Some(session) = running.session {
             let until = self.now + running.config.app_idle;
             self.sessions.end(session, until);
         }

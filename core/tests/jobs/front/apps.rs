@@ -37,7 +37,20 @@ fn answer(status: u16) -> Answer {
 /// An answer of the painter begins.
 fn begins(door: &mut Door, id: RequestId, status: u16) {
     let answer = answer(status);
-    door.tell(|front, now| front.app_head(now, id, &answer, "acme/painter", None));
+    door.tell(|front, now| front.app_head(now, id, &answer, "acme/painter", Some("k")));
+}
+
+#[test]
+fn calls_of_an_app_without_sessions_hold_nothing_once_they_are_over() {
+    let mut door = door();
+    for _ in 0..2_000 {
+        door.send(request(Method::Post, "/apps/acme/painter/draw"), "");
+        let (id, _) = called(&mut door);
+        let answer = answer(200);
+        door.tell(|front, now| front.app_head(now, id, &answer, "acme/painter", None));
+        door.tell(|front, now| front.relay_end(now, id));
+    }
+    assert!(door.finished.iter().all(|one| one.status == Some(200)));
 }
 
 #[test]
