@@ -50,8 +50,9 @@ cell() {
     awk -v figure="$2" -v goal="$3" -v divisor="$4" '
         $1 == "=" && $2 == figure {
             value = $3 / divisor
-            text = divisor == 1 && value == int(value) ? value : sprintf(value < 10 ? "%.1f" : "%.0f", value)
-            print goal != "" && value > goal + 0 ? "**" text "**" : text
+            text = sprintf(value == int(value) || value >= 10 ? "%.0f" : "%.1f", value)
+            if (goal != "" && value > goal + 0) text = "**" text "**"
+            print text
         }' "$work/$1.figures"
 }
 # row WORDS FIGURE GOAL DIVISOR [SECOND GOAL]: a line of the table, of one figure or of two.
