@@ -100,7 +100,8 @@ load open "1: no ticket" pairs "$(chat $open)" $free/llm "$free_pid" rounds="$ro
 load own "2: a ticket by an own key" pairs "$(chat $own)" $paid/llm "$own_pid" rounds="$rounds"
 load remote "2: a ticket by a remote signer" pairs "$(chat $remote)" $paid/llm "$signer_pid" rounds="$rounds"
 load frontier "3: requests a second" frontier "$(chat $open)" $free/llm "$free_pid" most=64
-load few "4: 64 streams" streams "$(chat $open)" $free/llm "$free_pid" streams=64
+load few "4: 64 streams" streams "$(chat $open)" $free/llm "$free_pid" streams=64 begin=apart
+load burst "4: 64 streams that begin at once" streams "$(chat $open)" $free/llm "$free_pid" streams=64
 load many "4: 1,000 streams" streams "$(chat $open)" $free/llm "$free_pid" streams=1000
 load prompt "5: a prompt of 400 kB" pairs "$(chat $open)" $free/llm "$free_pid" rounds="$rounds" bytes=400000
 load small "6: a small picture" once http://127.0.0.1:$picture/image-to-image $free/image-to-image "$picture_pid" \
@@ -134,6 +135,7 @@ row frontier cpu 120 us "CPU of a request at best"
 row few first 500 us "added to the first chunk, 64 streams, p50"
 row few late 1000 us "lateness added to a chunk, 64 streams, p99"
 row few memory 40 KiB "memory of each of 64 streams"
+row burst first 500 us "added to the first chunk, 64 that begin at once"
 row many lost 0 "" "chunks or streams lost of 1,000 streams"
 row many memory 40 KiB "memory of each of 1,000 streams"
 row prompt p50 2000 us "added by a prompt of 400 kB, p50"

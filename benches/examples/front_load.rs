@@ -4,7 +4,7 @@
 //! ```text
 //! front_load pairs    FRONT BARE PID [seconds=20] [rounds=5] [kind=chat|image] [bytes=1000]
 //! front_load frontier FRONT BARE PID [seconds=20] [most=256]
-//! front_load streams  FRONT BARE PID [seconds=20] [streams=64] [chunks=64]
+//! front_load streams  FRONT BARE PID [seconds=20] [streams=64] [chunks=64] [begin=at-once|apart]
 //! front_load refused  FRONT BARE PID [seconds=20]
 //! front_load once     FRONT BARE PID [kind=chat|image] [bytes=1000]
 //! ```
@@ -36,6 +36,9 @@ const LONGEST: u64 = 300;
 
 /// At most this many connections at once.
 const MAX_CONNECTIONS: usize = 2_000;
+
+/// The time between two chunks of a stream of the example `front_mock`.
+const PACE: Duration = Duration::from_millis(20);
 
 /// Threads hold a connection and little else.
 const STACK: usize = 256 << 10;
@@ -91,7 +94,12 @@ fn run(mode: &str, front: &str, bare: &str, pid: &str, options: &[String]) -> Re
         "frontier" => frontier(&load, number("most", "256")? as usize)?,
         "streams" => {
             let count = (number("streams", "64")? as usize).min(MAX_CONNECTIONS);
-            streams(&load, count, number("chunks", "64")? as u32)?;
+            let begin = match &*text("begin", "at-once") {
+                "at-once" => Begin::AtOnce,
+                "apart" => Begin::Apart,
+                other => return Err(format!("begin={other} is neither at-once nor apart").into()),
+            };
+            streams(&load, count, number("chunks", "64")? as u32, begin)?;
         }
         "refused" => refused(&load)?,
         "once" => {
@@ -328,7 +336,7 @@ fn frontier(load: &Load, most: usize) -> Result<(), Error> {
 /// How late the chunks of streams came.
 #[derive(Default)]
 struct Late {
-    /// Between request and first chunk: all streams begin at once, so the last waits for the others.
+    /// Between request and first chunk. Of streams that begin at once the last waits for the others.
     first: Vec<Duration>,
     /// Between a later chunk's leaving the orchestrator and its coming here.
     after: Vec<Duration>,
@@ -361,8 +369,23 @@ fn stream(target: &Target, request: &[u8], chunks: u32, late: &mut Late) -> Resu
     Ok(())
 }
 
+/// When streams begin that are under way at the same time.
+#[derive(Clone, Copy)]
+enum Begin {
+    /// All at once.
+    AtOnce,
+    /// Spread over the time that a stream takes, and each again when it is over, as with callers who do not know of one
+    /// another.
+    Apart,
+}
+
 /// Streams at once, first of the bare orchestrator, then of the front, again and again.
-fn streams(load: &Load, count: usize, chunks: u32) -> Result<(), Error> {
+fn streams(load: &Load, count: usize, chunks: u32, begin: Begin) -> Result<(), Error> {
+    let length = PACE * chunks;
+    let (spread, times) = match begin {
+        Begin::AtOnce => (Duration::ZERO, 1),
+        Begin::Apart => (length, 2),
+    };
     let start = Instant::now();
     let mut all = [Late::default(), Late::default()];
     let lost = Arc::new(AtomicU64::new(0));
@@ -373,21 +396,25 @@ fn streams(load: &Load, count: usize, chunks: u32) -> Result<(), Error> {
         rounds += 1;
         for (which, target) in [&load.bare, &load.front].into_iter().enumerate() {
             let request = Arc::new(chat(target, 1_000, true));
-            let worker = |_| {
+            let worker = |at: usize| {
+                let wait = spread * at as u32 / count as u32;
                 let (request, target, lost) = (request.clone(), target.clone(), lost.clone());
                 let work = move || {
                     let mut late = Late::default();
-                    if let Err(error) = stream(&target, &request, chunks, &mut late)
-                        && lost.fetch_add(1, Ordering::Relaxed) == 0
-                    {
-                        eprintln!("a stream: {error}");
+                    thread::sleep(wait);
+                    for _ in 0..times {
+                        if let Err(error) = stream(&target, &request, chunks, &mut late)
+                            && lost.fetch_add(1, Ordering::Relaxed) == 0
+                        {
+                            eprintln!("a stream: {error}");
+                        }
                     }
                     late
                 };
                 thread::Builder::new().stack_size(STACK).spawn(work)
             };
             let workers: Vec<_> = (0..count).map(worker).collect::<Result<_, _>>()?;
-            thread::sleep(Duration::from_millis(500));
+            thread::sleep(spread + Duration::from_millis(500));
             if which == 1 {
                 memory = memory.max(Usage::of(load.pid)?.resident);
             }
