@@ -19,7 +19,7 @@ use crate::tls::Opened;
 /// How long a connection may wait for its next exchange. Shorter than the usual servers keep theirs.
 pub(crate) const MAX_IDLE: Duration = Duration::from_secs(55);
 /// How many HTTP/1.1 connections to one host and port wait at most.
-pub(crate) const MAX_IDLE_PER_PEER: usize = 64;
+pub(crate) const MAX_IDLE_PER_PEER: usize = 256;
 /// How many connections wait at most in all.
 pub(crate) const MAX_IDLE_CONNECTIONS: usize = 1024;
 

@@ -56,25 +56,21 @@ impl Completion {
     /// # Errors
     /// If it is no JSON object with `choices`.
     pub(super) fn read(body: &[u8]) -> Result<Self, WireError> {
-        let why = |why: String| WireError::new("an answer", why);
-        match Raw::read(body) {
-            Some(Raw {
-                choices: Some(choices),
-                id,
-                model,
-                created,
-                usage,
-                ..
-            }) => Ok(Self {
-                id: id.unwrap_or_default(),
-                model: model.unwrap_or_default(),
-                created: created.unwrap_or_default(),
-                usage: usage.unwrap_or_default(),
-                choices: choices.into_iter().map(Choice::from).collect(),
-            }),
-            Some(_) => Err(why("without choices".into())),
-            None => Err(why("not one of llm".into())),
-        }
+        let why = |why: &str| WireError::new("an answer", why);
+        let raw = Raw::read(body).ok_or_else(|| why("not one of llm"))?;
+        Self::of(raw).ok_or_else(|| why("without choices"))
+    }
+
+    /// The completion that was read; `None` if it has no `choices`.
+    fn of(raw: Raw<'_>) -> Option<Self> {
+        let choices = raw.choices?;
+        Some(Self {
+            id: raw.id.unwrap_or_default(),
+            model: raw.model.unwrap_or_default(),
+            created: raw.created.unwrap_or_default(),
+            usage: raw.usage.unwrap_or_default(),
+            choices: choices.into_iter().map(Choice::from).collect(),
+        })
     }
 
     /// Whether this is the last chunk.
@@ -112,7 +108,9 @@ struct RawMessage {
 
 impl<'a> Raw<'a> {
     fn read(body: &'a [u8]) -> Option<Self> {
-        serde_json::from_slice::<Option<Self>>(body).ok().flatten()
+        // Of a text each string in it is known to be one.
+        let text = core::str::from_utf8(body).ok()?;
+        serde_json::from_str::<Option<Self>>(text).ok().flatten()
     }
 }
 
@@ -154,10 +152,10 @@ pub fn read_chunk(payload: &[u8]) -> Chunk {
     if let Some(error) = raw.error {
         return Chunk::Failed(error_text(error.get()));
     }
-    match Completion::read(payload) {
-        Ok(completion) => Chunk::Part(completion),
+    match Completion::of(raw) {
+        Some(completion) => Chunk::Part(completion),
         // A reference orchestrator turns a runner's error into such a chunk.
-        Err(_) => Chunk::Failed("the runner failed in the middle of its answer".into()),
+        None => Chunk::Failed("the runner failed in the middle of its answer".into()),
     }
 }
 

@@ -9,7 +9,9 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::stops::Stops;
-use super::{Asked as Any, Reading, Settings, Translated, default, model_of, unsupported, wrong};
+use super::{
+    Asked as Any, Reading, Settings, Translated, default, model_of, unsupported, written, wrong,
+};
 use crate::models::Models;
 use crate::pipeline::Pipeline;
 use crate::time::Time;
@@ -337,7 +339,7 @@ pub fn answer(asked: &Asked, completion: &Completion, request_id: &str, now: Tim
         }],
         "usage": usage(&completion.usage),
     });
-    format!("{answer}").into()
+    written(&answer).into()
 }
 
 /// OpenAI's word for why an answer ends. Runners say `stop` even where they ran into the limit.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::form::{self, Form};
-use super::{Asked as Any, Reading, Settings, Translated, default, model, wrong};
+use super::{Asked as Any, Reading, Settings, Translated, default, model, written, wrong};
 use crate::models::Models;
 use crate::pipeline::Pipeline;
 use crate::time::Time;
@@ -282,7 +282,7 @@ pub fn answer(asked: &Asked, pictures: &[Picture<'_>], now: Time) -> Result<Byte
     if let Some((width, height)) = asked.size {
         answer["size"] = format!("{width}x{height}").into();
     }
-    Ok(format!("{answer}").into())
+    Ok(written(&answer).into())
 }
 
 fn default_model(pipeline: Pipeline, defaults: &mut Vec<String>) -> String {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::chat::{self, Asked};
 use super::stops::Stops;
+use super::written;
 use crate::time::Time;
 use crate::wire::batch::{Chunk, Completion, Usage, read_chunk};
 use crate::wire::refused::{Code, Refused};
@@ -232,10 +233,10 @@ impl Rebuild {
         if !self.has_role {
             self.has_role = true;
             delta.push_str("\"role\":\"assistant\",\"content\":");
-            delta.push_str(&Value::from(text).to_string());
+            delta.push_str(&written(text));
         } else if !text.is_empty() {
             delta.push_str("\"content\":");
-            delta.push_str(&Value::from(text).to_string());
+            delta.push_str(&written(text));
         }
         delta.push('}');
         let reason = Value::from(reason);

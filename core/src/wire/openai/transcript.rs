@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::form::{self, Form};
-use super::{Asked as Any, Reading, Settings, Translated, model, seconds, wrong};
+use super::{Asked as Any, Reading, Settings, Translated, model, seconds, written, wrong};
 use crate::models::Models;
 use crate::pipeline::Pipeline;
 use crate::wire::batch::{BatchRequest, FilePart, TextChunk};
@@ -174,7 +174,7 @@ pub fn answer(asked: &Asked, text: &str, chunks: &[TextChunk], duration: Duratio
         return events(whole, &spans, &usage);
     }
     match asked.format {
-        Format::Json => format!("{}", json!({"text": whole, "usage": usage})).into(),
+        Format::Json => written(&json!({"text": whole, "usage": usage})).into(),
         Format::Text => format!("{whole}\n").into(),
         Format::Srt => {
             let cues = spans.iter().zip(1..).map(|(span, number)| {
@@ -264,7 +264,7 @@ fn verbose(asked: &Asked, text: &str, spans: &[Span], length: f64, usage: &Value
         answer["segments"] = segments.collect();
     }
     answer["usage"] = usage.clone();
-    format!("{answer}").into()
+    written(&answer).into()
 }
 
 /// Builds segments of words: a segment ends with a sentence, before a silence, or before it gets too long.
