@@ -95,7 +95,7 @@ impl Entry {
     /// Tells that a payment for a stream was taken: how many tickets, and what they are worth.
     pub fn paid(&mut self, now: Time, tickets: u32, value: &Amount) {
         self.advance(now);
-        self.figures.jobs.paid(tickets, value);
+        self.figures.jobs.paid(tickets.into(), value);
     }
 
     /// Tells that a payment for a stream cannot be made for now.

@@ -45,8 +45,8 @@ impl Jobs {
     }
 
     /// Counts a payment of so many tickets, and what they are worth.
-    pub(crate) fn paid(&mut self, tickets: u32, value: &Amount) {
-        self.tickets += u64::from(tickets);
+    pub(crate) fn paid(&mut self, tickets: u64, value: &Amount) {
+        self.tickets += tickets;
         self.value += value.whole_wei();
     }
 

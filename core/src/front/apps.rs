@@ -15,6 +15,7 @@ use super::{Front, State};
 use crate::http::{Headers, Method, Request, Response, Url};
 use crate::job::app::{Answer, Call, Failed};
 use crate::machine::earlier;
+use crate::money::Amount;
 use crate::time::Time;
 use crate::wire::app::{app_url, passing};
 use crate::wire::refused::{Code, Refused};
@@ -134,6 +135,12 @@ impl Front {
     pub fn session_over(&mut self, now: Time, id: AppSessionId) {
         self.advance(now);
         self.sessions.forget(id);
+    }
+
+    /// Counts what a session with an app, or a call of one without a session, was paid with, once that is over.
+    pub fn app_paid(&mut self, now: Time, tickets: u64, value: &Amount) {
+        self.advance(now);
+        self.figures.count_app(tickets, value);
     }
 
     /// Begins the answer of an app. `key` is told where the app is held in a session of the client.

@@ -12,6 +12,9 @@ use super::route::Route;
 use super::types::{Outcome, Summary};
 use crate::figures::{Family, Jobs, Page, Times};
 use crate::job::batch::{Left, Served};
+use crate::job::byoc;
+use crate::money::Amount;
+use crate::wire::byoc::Grounds;
 
 /// Counters since the start. Names that Go's gateway has too keep its words and labels.
 #[derive(Clone, Debug)]
@@ -27,6 +30,10 @@ pub(super) struct Figures {
     /// Wei that served jobs are charged: each fee rounded up.
     charged: BigInt,
     pub(super) jobs: Jobs,
+    /// Payments of jobs for containers.
+    orders: Jobs,
+    /// Payments of calls of apps, and of sessions with them.
+    calls: Jobs,
     models_requested: Family<u64, 2>,
     latency_score: Family<f64, 4>,
     price: Family<f64, 2>,
@@ -82,6 +89,8 @@ impl Default for Figures {
             ),
             charged: BigInt::default(),
             jobs: Jobs::of("batch"),
+            orders: Jobs::of("byoc"),
+            calls: Jobs::of("app"),
             models_requested: Family::new(
                 "ai_models_requested",
                 job,
@@ -167,9 +176,35 @@ impl Figures {
         *self.containers.at([capability, &code]) += 1;
     }
 
+    /// Counts the payment of a job for a container that was done, and what came of others before.
+    pub(super) fn count_order(&mut self, served: &byoc::Served) {
+        if served.tickets > 0 {
+            self.orders.paid(served.tickets.into(), &served.value);
+        }
+        self.count_attempts(&served.attempts);
+    }
+
+    /// Counts the payments of a job for a container that orchestrators did not take, or that could not be made.
+    pub(super) fn count_attempts(&mut self, attempts: &[byoc::Attempt]) {
+        for attempt in attempts {
+            match attempt.left {
+                byoc::Left::Unpaid => self.orders.unpaid(),
+                byoc::Left::Refused(Grounds::Balance | Grounds::Signature | Grounds::Payment) => {
+                    self.orders.refused();
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Counts what a call of an app, or a session with it, was paid with.
+    pub(super) fn count_app(&mut self, tickets: u64, value: &Amount) {
+        self.calls.paid(tickets, value);
+    }
+
     fn count_served(&mut self, served: &Served, pipeline: &str, model: &str) {
         self.charged += served.cost.as_ratio().ceil().to_integer();
-        self.jobs.paid(served.tickets, &served.value);
+        self.jobs.paid(served.tickets.into(), &served.value);
         let uri = served.url.origin();
         let address = served.address;
         let account = if address.is_zero() {
@@ -231,7 +266,8 @@ impl Figures {
             "Fees of served jobs, each rounded up.",
             &self.charged,
         );
-        self.jobs.clone().and(others).write(&mut page);
+        let hired = self.orders.clone().and(&self.calls);
+        self.jobs.clone().and(&hired).and(others).write(&mut page);
         self.models_requested.write(&mut page);
         self.latency_score.write(&mut page);
         self.price.write(&mut page);

@@ -87,6 +87,7 @@ impl Front {
     /// Tells the whole answer of a container, or that all of its stream was told.
     pub fn order_done(&mut self, now: Time, id: RequestId, done: Done) {
         self.advance(now);
+        self.figures.count_order(&done.served);
         match self.is_backed(id) {
             true => self.container_done(id, done),
             false if done.served.stream => self.end_relay(id),
@@ -97,6 +98,7 @@ impl Front {
     /// Tells that nothing came of a container's job, or that its answer is not whole.
     pub fn order_failed(&mut self, now: Time, id: RequestId, failed: &Failed) {
         self.advance(now);
+        self.figures.count_attempts(failed.attempts());
         if self.is_backed(id) {
             return self.container_failed(id, failed);
         }

@@ -424,7 +424,7 @@ impl Player {
         self.say(id, In::Sent(taken));
         if beyond && self.callers.contains_key(&id) {
             self.say(id, In::Data(Bytes::from(vec![9; 30_000])));
-            if part % 4 != 0 {
+            if !part.is_multiple_of(4) {
                 self.say(id, In::End(Headers::new()));
             }
         }

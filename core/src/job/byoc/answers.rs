@@ -159,6 +159,7 @@ impl Byoc {
             stream,
             price: engaged.token.price,
             tickets: engaged.tickets,
+            value: engaged.value.clone(),
             attempts: job.attempts.clone(),
             waited: self.now.since(job.began),
         };

@@ -8,6 +8,7 @@ use crate::error::{Cause, Failure};
 use crate::exchange::Exchange;
 use crate::http::{Fault, Url};
 use crate::machine::{EffectId, Outbox, earlier};
+use crate::money::Amount;
 use crate::payment::session::PaymentId;
 use crate::time::Time;
 use crate::wire::byoc::stream::StreamChannels;
@@ -85,6 +86,8 @@ pub(super) struct Engaged {
     /// The payment that is awaited, or whose outcome is; `None` where nothing is paid.
     pub(super) payment: Option<PaymentId>,
     pub(super) tickets: u32,
+    /// The value of these tickets, in wei.
+    pub(super) value: Amount,
 }
 
 /// A request that was sent, and its answer so far.

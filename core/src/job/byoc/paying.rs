@@ -90,6 +90,7 @@ impl Byoc {
             token: token.clone(),
             payment: None,
             tickets: 0,
+            value: Amount::zero(),
         });
         if !paid {
             return self.send(id, None);
@@ -192,12 +193,15 @@ impl Byoc {
         match Told::read(account, event) {
             Told::Ready(id, payment, credentials) => {
                 let bill = self.payments(url).and_then(|all| all.bill(payment));
-                let tickets = bill.map_or(0, |bill| bill.tickets);
+                let (tickets, value) = match bill {
+                    Some(bill) => (bill.tickets, bill.value.clone()),
+                    None => (0, Amount::zero()),
+                };
                 if self.has_stream(id) {
                     return self.stream_paid(id, payment, tickets, credentials);
                 }
                 if let Some(engaged) = self.jobs.get_mut(&id).and_then(|job| job.engaged.as_mut()) {
-                    engaged.tickets = tickets;
+                    (engaged.tickets, engaged.value) = (tickets, value);
                 }
                 // A request without a ticket goes without the header.
                 self.send(id, (tickets > 0).then_some(credentials));

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::error::{Cause, Failure};
 use crate::http::{Trust, Url};
-use crate::money::Price;
+use crate::money::{Amount, Price};
 use crate::payment::Unit;
 use crate::payment::session::{self, Paid};
 use crate::prefer::Limits;
@@ -149,6 +149,8 @@ pub struct Served {
     pub price: Price,
     /// The number of tickets that went along.
     pub tickets: u32,
+    /// The value of these tickets, in wei.
+    pub value: Amount,
     /// Attempts with other orchestrators before.
     pub attempts: Vec<Attempt>,
     /// How long it took from the order to this.
@@ -299,6 +301,17 @@ impl Failed {
             Self::Exhausted { reached: false, .. } | Self::Closed => 503,
             Self::Undecided { .. } => 504,
             Self::Ours(_) => 500,
+        }
+    }
+
+    /// Orchestrators that were asked for it in vain.
+    #[must_use]
+    pub fn attempts(&self) -> &[Attempt] {
+        match self {
+            Self::NoOrchestrator { attempts }
+            | Self::Exhausted { attempts, .. }
+            | Self::Undecided { attempts } => attempts,
+            Self::Caller { .. } | Self::Broken { .. } | Self::Ours(_) | Self::Closed => &[],
         }
     }
 

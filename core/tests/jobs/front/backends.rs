@@ -6,7 +6,7 @@ use livepeer_core::error::Cause;
 use livepeer_core::front::MAX_UNSENT;
 use livepeer_core::job::app::{self, Answer};
 use livepeer_core::job::byoc::{Attempt, Done, Failed, Left, Served};
-use livepeer_core::money::Amount;
+use livepeer_core::money::{Amount, Price};
 use livepeer_core::payment::Unit;
 use livepeer_core::wire::byoc::Grounds;
 use livepeer_core::wire::openai::backend::{Backend, Backends, Program, Surface};
@@ -95,6 +95,7 @@ fn served(kind: &str, attempts: Vec<Attempt>) -> Served {
         stream: false,
         price: Price::new(3, 1).expect("a price"),
         tickets: 1,
+        value: Amount::zero(),
         attempts,
         waited: Duration::from_millis(1_200),
     }

@@ -2,7 +2,8 @@
 
 use livepeer_core::figures::Jobs;
 use livepeer_core::front::MAX_UNSENT;
-use livepeer_core::job::byoc::{Done, Failed, Left, Order, Served};
+use livepeer_core::job::byoc::{Attempt, Done, Failed, Left, Order, Served};
+use livepeer_core::money::Amount;
 use livepeer_core::wire::byoc::{Grounds, JOB_HEADER, JobRequest};
 
 use super::*;
@@ -51,6 +52,7 @@ fn served(stream: bool) -> Served {
         stream,
         price: Price::FREE,
         tickets: 0,
+        value: Amount::zero(),
         attempts: Vec::new(),
         waited: std::time::Duration::ZERO,
     }
@@ -91,6 +93,43 @@ fn an_order_has_what_its_request_says_and_the_answer_what_the_container_says() {
         assert_eq!(seen.headers.get(name), Some(value), "{name}");
     }
     assert_eq!((door.front.in_flight(), door.front.held()), (0, 0));
+}
+
+#[test]
+fn payments_of_containers_and_apps_are_counted_with_all_others() {
+    let mut door = door();
+    door.send(asked(&job(), PATH), "");
+    let (id, _) = order(&mut door);
+    let left = |left| Attempt {
+        url: Url::parse("https://other.example:8935/").expect("a URL"),
+        left,
+    };
+    let served = Served {
+        tickets: 2,
+        value: Amount::ratio(3_000_000_000_u64, 1).expect("not by zero"),
+        attempts: vec![left(Left::Unpaid), left(Left::Full)],
+        ..served(false)
+    };
+    let body = "png".into();
+    door.tell(|front, now| front.order_done(now, id, Done { served, body }));
+    door.send(asked(&job(), PATH), "");
+    let (id, _) = order(&mut door);
+    let failed = Failed::Exhausted {
+        reached: true,
+        attempts: vec![left(Left::Refused(Grounds::Payment))],
+    };
+    door.tell(|front, now| front.order_failed(now, id, &failed));
+    let value = Amount::ratio(1_000_000_000_u64, 1).expect("not by zero");
+    door.tell(|front, now| front.app_paid(now, 5, &value));
+    let page = door.front.to_prometheus(&Jobs::of("live"));
+    for line in [
+        "livepeer_tickets_sent 7",
+        "livepeer_ticket_value_sent 4",
+        "livepeer_payment_create_errors 1",
+        "livepeer_payment_failures_total{job=\"byoc\"} 2",
+    ] {
+        assert!(page.lines().any(|have| have == line), "{line}\n{page}");
+    }
 }
 
 #[test]

@@ -182,6 +182,7 @@ fn backend(id: &str, door: &mut Door, case: &Value) {
                 stream: !events.is_empty(),
                 price: Price::new(2_000, 1).expect("a price"),
                 tickets: 1,
+                value: Amount::zero(),
                 attempts: Vec::new(),
                 waited: Duration::ZERO,
             };

@@ -11,7 +11,7 @@ use futures_lite::future;
 use livepeer_core::front::{AppRequest, AppSessionId, RequestId};
 use livepeer_core::wire::runner::{Mode, Runner};
 use livepeer_runtime::Runtime;
-use livepeer_runtime::api::{AppAnswer, AppBuilder, AppFailed, AppSession, Error};
+use livepeer_runtime::api::{AppAnswer, AppBuilder, AppFailed, AppSession, Error, Spent};
 use tracing::warn;
 
 use super::lock;
@@ -43,7 +43,10 @@ impl<R: Runtime> Wiring<R> {
         }
         let app = self.renting(&called.request.app);
         match app.call(called.request.call.clone()).await {
-            Ok(answer) => self.pass_on(&called, answer, None).await,
+            Ok(mut answer) => {
+                self.pass_on(&called, &mut answer, None).await;
+                self.paid(&answer.spent());
+            }
             Err(error) => self.not_called(id, &error),
         }
     }
@@ -113,6 +116,7 @@ impl<R: Runtime> Wiring<R> {
         while let Ok(called) = calls.try_recv() {
             self.not_called(called.id, &Error::Closed);
         }
+        self.paid(&session.spent());
         // Otherwise it is stopped when the last call in it is over.
         if let Ok(session) = Arc::try_unwrap(session) {
             session.stop().await;
@@ -121,12 +125,19 @@ impl<R: Runtime> Wiring<R> {
 
     async fn in_session(self: Arc<Self>, called: Use, session: Arc<AppSession<R>>) {
         match session.call(called.request.call.clone()).await {
-            Ok(answer) => {
-                self.pass_on(&called, answer, Some(&called.request.key))
-                    .await;
+            Ok(mut answer) => {
+                let key = Some(called.request.key.as_str());
+                self.pass_on(&called, &mut answer, key).await;
             }
             Err(error) => self.not_called(called.id, &error),
         }
+    }
+
+    /// Counts what a session, or a call without one, was paid with.
+    fn paid(&self, spent: &Spent) {
+        let (tickets, value) = (spent.tickets, &spent.expected_value);
+        self.front()
+            .with(|front, now| front.app_paid(now, tickets, value));
     }
 
     /// A session is over, or never came to be.
@@ -159,7 +170,7 @@ impl<R: Runtime> Wiring<R> {
     }
 
     /// Hands an answer to the front door, until it is over or nobody waits any more.
-    async fn pass_on(&self, called: &Use, mut answer: AppAnswer<R>, key: Option<&str>) {
+    async fn pass_on(&self, called: &Use, answer: &mut AppAnswer<R>, key: Option<&str>) {
         let id = called.id;
         self.front().with(|front, now| {
             front.app_head(now, id, answer.head(), &called.request.app, key);

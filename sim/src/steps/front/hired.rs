@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::job::byoc::Served;
-use livepeer_core::money::Price;
+use livepeer_core::money::{Amount, Price};
 use livepeer_core::wire::openai::backend::{Backend, Backends, Program, Surface};
 use livepeer_core::wire::sse::{self, MAX_BLANK_LINES};
 
@@ -62,6 +62,7 @@ pub(super) fn hired(kind: &str) -> Served {
         stream: kind == sse::CONTENT_TYPE,
         price: Price::FREE,
         tickets: 0,
+        value: Amount::zero(),
         attempts: Vec::new(),
         waited: Duration::ZERO,
     }
