@@ -58,5 +58,7 @@ echo "== events of an app"
 "$bin/examples/hired_load" events "$door/apps/devnet/echo/events" streams="$streams" each="$each"
 echo "== sockets of an app"
 "$bin/examples/hired_load" sockets "$door/apps/devnet/echo/ws" streams="$streams" each="$each"
+echo "== sockets of an app, each of which says something once a second"
+"$bin/examples/hired_load" sockets "$door/apps/devnet/echo/ws" streams="$streams" each=16 pause=1000
 echo "== sockets of an app that is held in a session"
 "$bin/examples/hired_load" sockets "$door/apps/devnet/session/ws" streams="$((streams / 20))" each="$each"

@@ -3,12 +3,13 @@
 //!
 //! ```text
 //! hired_load events  URL [streams=1000] [each=64]
-//! hired_load sockets URL [streams=1000] [each=64]
+//! hired_load sockets URL [streams=1000] [each=64] [pause=20]
 //! ```
 //! URL is on loopback and leads to `devnet`'s echo program, such as `http://127.0.0.1:9935/apps/devnet/echo/events` and
 //! `.../ws`; `benches/hired.sh` runs all of it. `events` asks for server-sent events, one for each word that it says, and
-//! `sockets` says messages over WebSocket, each of which has to come back before the next. Nothing is read beyond the first
-//! event, and no message said, before all streams are open. Lines that begin with an equals sign are a figure's name and its
+//! `sockets` says messages over WebSocket, each of which has to come back some milliseconds before the next. Nothing is read
+//! beyond the first event, and no message said, before all streams are open; the first messages are spread over a pause.
+//! Lines that begin with an equals sign are a figure's name and its
 //! value, times in microseconds.
 
 #[allow(dead_code, reason = "the other load needs the rest")]
@@ -63,16 +64,22 @@ fn run(mode: &str, url: &str, options: &[String]) -> Result<(), Error> {
     };
     let streams = number("streams", 1_000)?.clamp(1, MAX_STREAMS);
     let each = number("each", 64)?.clamp(1, MAX_EACH);
-    let one: fn(&str, usize, &Gate) -> Result<Vec<Duration>, Error> = match mode {
+    let pause = Duration::from_millis(number("pause", 20)?.min(10_000) as u64);
+    let one: fn(&str, Pace, &Gate) -> Result<Vec<Duration>, Error> = match mode {
         "events" => events,
         "sockets" => socket,
         _ => return Err(format!("{mode} is no mode").into()),
     };
     let gate = Arc::new(Gate::new(streams));
     let start = Instant::now();
-    let worker = |_| {
+    let worker = |at: usize| {
         let (url, gate) = (url.to_owned(), gate.clone());
-        let work = move || one(&url, each, &gate);
+        let pace = Pace {
+            each,
+            wait: pause * at as u32 / streams as u32,
+            pause,
+        };
+        let work = move || one(&url, pace, &gate);
         thread::Builder::new().stack_size(STACK).spawn(work)
     };
     let workers: Vec<_> = (0..streams).map(worker).collect::<Result<_, _>>()?;
@@ -102,6 +109,16 @@ fn run(mode: &str, url: &str, options: &[String]) -> Result<(), Error> {
         0 => Ok(()),
         lost => Err(format!("{lost} streams were not whole").into()),
     }
+}
+
+/// The messages of a stream, and when they are said.
+#[derive(Clone, Copy)]
+struct Pace {
+    each: usize,
+    /// How long it waits before the first.
+    wait: Duration,
+    /// How long it waits after each.
+    pause: Duration,
 }
 
 /// The place where streams wait for each other.
@@ -134,7 +151,7 @@ impl Gate {
 }
 
 /// Asks for events, and checks that all come, once and in order. Returns how long the first took.
-fn events(url: &str, each: usize, gate: &Gate) -> Result<Vec<Duration>, Error> {
+fn events(url: &str, Pace { each, .. }: Pace, gate: &Gate) -> Result<Vec<Duration>, Error> {
     let target = Target::parse(url)?;
     let words: Vec<String> = (0..each).map(|n| format!("w{n}")).collect();
     let request = target.post("text/plain", words.join(" ").as_bytes());
@@ -176,7 +193,7 @@ fn events(url: &str, each: usize, gate: &Gate) -> Result<Vec<Duration>, Error> {
 }
 
 /// Says messages, and checks that each comes back before the next. Returns how long each took.
-fn socket(url: &str, each: usize, gate: &Gate) -> Result<Vec<Duration>, Error> {
+fn socket(url: &str, pace: Pace, gate: &Gate) -> Result<Vec<Duration>, Error> {
     let rest = url.strip_prefix("http://").ok_or("not a plain URL")?;
     let (authority, path) = rest.split_once('/').ok_or("a URL without a path")?;
     let address: SocketAddr = authority.parse()?;
@@ -206,8 +223,9 @@ fn socket(url: &str, each: usize, gate: &Gate) -> Result<Vec<Duration>, Error> {
         }
     }
     gate.pass()?;
-    let mut times = Vec::with_capacity(each);
-    for n in 0..each {
+    thread::sleep(pace.wait);
+    let mut times = Vec::with_capacity(pace.each);
+    for n in 0..pace.each {
         let said = format!("message {n}");
         let start = Instant::now();
         (&stream).write_all(&frame(0x81, said.as_bytes()))?;
@@ -218,7 +236,7 @@ fn socket(url: &str, each: usize, gate: &Gate) -> Result<Vec<Duration>, Error> {
             return Err(format!("{heard:?} in place of {said:?}").into());
         }
         // The others have their turn.
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(pace.pause);
     }
     (&stream).write_all(&frame(0x88, b""))?;
     let (kind, _) = read_frame(&mut reader)?;
