@@ -14,21 +14,19 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use bytes::Bytes;
 
-use self::failures::{BROKE_OFF, broken_off, nobody, of_container, told};
+use self::failures::{BROKE_OFF, broken_off, nobody, of_container};
 use super::answer::tell_events;
+use super::hired::{Facts, Hired};
 use super::pace::Pace;
-use super::reply::{self, Hired};
+use super::reply;
 use super::types::{AppRequest, Event, JOB_GRACE, Outcome, RequestId};
 use super::{Front, State, arrive};
 use crate::http::{Body, Headers, Response};
 use crate::job::app::{Answer as AppAnswer, Call, Failed as AppFailed};
 use crate::job::byoc::{Done, Failed, Order, Served};
-use crate::money::Amount;
-use crate::payment::Unit;
 use crate::time::Time;
 use crate::wire::byoc::JobRequest;
 use crate::wire::openai::backend::{self, Events, Program, Surface, Wanted};
@@ -52,18 +50,6 @@ pub(super) struct Backed {
     wanted: Wanted,
     answer: Answer,
     pub(super) facts: Option<Facts>,
-}
-
-/// Facts about who serves.
-#[derive(Clone, Debug)]
-pub(super) struct Facts {
-    pub(super) origin: String,
-    /// Wei for a unit, where anything is paid for this request alone.
-    pub(super) price: Option<(Amount, Unit)>,
-    /// How long it took until the backend answered, if that was measured.
-    pub(super) waited: Option<Duration>,
-    /// Orchestrators that were tried before, and why they did not serve.
-    pub(super) attempts: Vec<(String, String)>,
 }
 
 /// The answer of a backend while it comes in.
@@ -403,25 +389,20 @@ impl Front {
         let Some(backed) = &running.sent.backend else {
             return;
         };
+        let Some(facts) = &backed.facts else {
+            return;
+        };
         let hired = Hired {
-            backed,
+            name: &backed.name,
+            kind: backed.kind,
+            asked: backed.asked,
+            facts,
             whole,
             now: self.now,
             began: running.began,
             received: running.received,
         };
         hired.write(&running.config, headers);
-    }
-}
-
-impl Facts {
-    fn of(served: &Served) -> Self {
-        Self {
-            origin: served.url.origin(),
-            price: Some((served.price.of_one(), Unit::Seconds)),
-            waited: Some(served.waited),
-            attempts: told(&served.attempts),
-        }
     }
 }
 

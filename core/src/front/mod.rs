@@ -33,6 +33,7 @@ mod apps;
 mod arrive;
 mod backends;
 mod figures;
+mod hired;
 mod incoming;
 mod live;
 mod objects;

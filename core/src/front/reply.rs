@@ -7,23 +7,18 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use bytes::Bytes;
-use num_bigint::BigInt;
 
-use super::backends::{Backed, Facts};
 use super::types::{Config, Origins, RequestId, Transparency};
 use crate::currency::in_usd;
 use crate::http::{Body, Headers, Method, Request, Response};
 use crate::job::batch::Served;
-use crate::money::Amount;
-use crate::payment::Unit;
 use crate::pipeline::Pipeline;
-use crate::time::Time;
 use crate::wire::entry::Refusal;
 use crate::wire::openai::listed;
 use crate::wire::refused::{Refused, Shape};
 
 /// Bytes of the log of attempts that are told.
-const MAX_ATTEMPT_LOG: usize = 1 << 10;
+pub(super) const MAX_ATTEMPT_LOG: usize = 1 << 10;
 /// Characters of a caller's own name for its request.
 const MAX_CLIENT_NAME: usize = 128;
 /// How long a browser may remember what it may send.
@@ -202,83 +197,6 @@ impl Done<'_> {
             log.push_str(&one);
         }
         log + &ok
-    }
-}
-
-/// Facts about a backend that header fields tell.
-#[derive(Debug)]
-pub(super) struct Hired<'a> {
-    pub(super) backed: &'a Backed,
-    /// Whether all that there is to pay is known.
-    pub(super) whole: bool,
-    pub(super) now: Time,
-    pub(super) began: Time,
-    pub(super) received: Time,
-}
-
-impl Hired<'_> {
-    /// Adds the fields.
-    pub(super) fn write(&self, config: &Config, headers: &mut Headers) {
-        let (backed, full) = (self.backed, config.transparency == Transparency::Full);
-        if config.transparency == Transparency::None {
-            return;
-        }
-        let Some(facts) = &backed.facts else {
-            return;
-        };
-        if full {
-            headers.push_any("livepeer-orchestrator", facts.origin.as_str());
-            headers.push("livepeer-pipeline", backed.kind);
-        }
-        headers.push_any("livepeer-model", printable(&backed.name));
-        self.write_price(config, facts, headers);
-        if full {
-            headers.push("livepeer-attempts", (facts.attempts.len() + 1).to_string());
-            if !facts.attempts.is_empty() {
-                let mut log = String::new();
-                for (origin, why) in &facts.attempts {
-                    let one = format!("{origin}={}, ", printable(why));
-                    if log.len() + one.len() + facts.origin.len() + 3 > MAX_ATTEMPT_LOG {
-                        break;
-                    }
-                    log.push_str(&one);
-                }
-                headers.push_any("livepeer-attempt-log", log + &facts.origin + "=ok");
-            }
-            if let Some(waited) = facts.waited {
-                let total = self.now.since(self.began);
-                let receiving = self.received.since(self.began);
-                let own = total.saturating_sub(receiving).saturating_sub(waited);
-                headers.push("livepeer-overhead-ms", millis(own));
-            }
-        }
-    }
-
-    /// Adds what is paid. Seconds are counted as orchestrators do: those that have begun.
-    fn write_price(&self, config: &Config, facts: &Facts, headers: &mut Headers) {
-        let Some((price, unit)) = &facts.price else {
-            return;
-        };
-        let took = self.now.since(self.backed.asked);
-        let (unit, units) = match unit {
-            Unit::Fixed => ("call", 1),
-            Unit::Seconds => {
-                let begun = took.as_secs() + u64::from(took.subsec_nanos() > 0);
-                ("second", begun.max(1))
-            }
-            _ => return headers.push("livepeer-price", price.to_string()),
-        };
-        headers.push("livepeer-unit", unit);
-        headers.push("livepeer-price", price.to_string());
-        if self.whole || unit == "call" {
-            let cost = Amount::from(price.as_ratio() * BigInt::from(units));
-            headers.push("livepeer-units", units.to_string());
-            let wei = cost.as_ratio().ceil().to_integer().to_string();
-            headers.push("livepeer-cost-wei", wei);
-            if let Some(dollar) = &config.settings.terms.wei_per_usd {
-                headers.push("livepeer-cost-usd", in_usd(&cost, dollar));
-            }
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! built in.
 
 mod builtin;
+mod made;
 mod openai;
 mod socket;
 
@@ -10,8 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use livepeer_core::http::{Body, Fault, Headers, Method, Request, Response, Trust, Url};
 
-pub use builtin::Tempo;
-pub(super) use builtin::{Made, echo};
+pub(super) use builtin::echo;
+pub(super) use made::Made;
+pub use made::Tempo;
 
 /// A longer body of a request for a program is refused.
 pub const MAX_WORK_BYTES: usize = 64 << 20;

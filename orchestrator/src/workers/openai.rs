@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::builtin::{Made, Tempo};
+use super::made::{Made, Tempo};
 
 /// The numbers of a vector.
 const DIMENSIONS: usize = 8;

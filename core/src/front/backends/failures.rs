@@ -1,9 +1,9 @@
 //! Failures of backends in OpenAI's words.
 
 use alloc::format;
-use alloc::string::{String, ToString as _};
-use alloc::vec::Vec;
+use alloc::string::String;
 
+use crate::front::hired::told;
 use crate::job::byoc::{Attempt, Failed, Left};
 use crate::wire::byoc::Grounds;
 use crate::wire::refused::{Code, Refused};
@@ -12,12 +12,6 @@ pub(super) const BROKE_OFF: &str = "The backend's answer broke off before its en
 
 pub(super) fn broken_off() -> Refused {
     Refused::new(Code::UpstreamStreamBroken, BROKE_OFF)
-}
-
-pub(super) fn told(attempts: &[Attempt]) -> Vec<(String, String)> {
-    let told = attempts.iter();
-    told.map(|one| (one.url.origin(), one.left.to_string()))
-        .collect()
 }
 
 pub(super) fn nobody<'a>(name: &str, attempts: impl Iterator<Item = (String, &'a str)>) -> Refused {

@@ -176,7 +176,7 @@ pub enum Wanted {
     Packed,
     /// A stream of events.
     Events,
-    /// Whatever the program says.
+    /// The answer as the program gives it.
     Any,
 }
 

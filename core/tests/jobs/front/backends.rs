@@ -114,7 +114,7 @@ impl Door {
         &self.seen[&exchange]
     }
 
-    /// The same for a container, which answers at once.
+    /// A request for a container, which answers at once; hands back the answer of the client.
     fn container_says(&mut self, sent: &str, kind: &str, said: &str) -> &Seen {
         let exchange = self.post("/v1/embeddings", sent);
         let (id, ..) = asked(self);
