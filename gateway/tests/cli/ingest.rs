@@ -293,21 +293,10 @@ fn a_stream_through_a_container_is_ordered_sent_told_and_stopped() {
         urls["rtmp_url"].as_str().expect("a URL")
     );
     assert_eq!(entry.ask("PUT", "smoketest", &[], &body).status, 200);
-    // The job has begun before its sender came, and may drop a picture until it is ready for more.
     let over = entry.logged("a live job is over");
-    let count = |way: &str| {
-        over.split(way)
-            .nth(1)
-            .and_then(|rest| rest.split(' ').next())
-    };
-    let (sent, back) = (count("pictures_in="), count("pictures_out="));
-    let pictures: u32 = sent.and_then(|sent| sent.parse().ok()).expect("a number");
-    assert!((88..=90).contains(&pictures), "{over}");
-    assert_eq!(
-        sent,
-        back.map(str::trim),
-        "all that went in came out: {over}"
-    );
+    for way in ["pictures_in=90", "pictures_out=90"] {
+        assert!(over.contains(way), "{over}");
+    }
     for (path, status) in [("cam-1/update", 404), ("cam-1/stop", 404)] {
         let answer = ask("POST", path, &echo, "{}");
         assert_eq!(

@@ -114,6 +114,8 @@ pub enum Output<E> {
     Connect(Attempt),
     /// Send these bytes.
     Write(Attempt, Bytes),
+    /// Close the connection once all is sent, or when that takes too long.
+    Finish(Attempt),
     /// Close the connection, or give up making it, with all that is unsent.
     Close(Attempt),
     /// Know this.
@@ -170,6 +172,10 @@ impl<E> Attempts<E> {
 
     pub(super) fn write(&mut self, bytes: Vec<u8>) {
         self.out.push_back(Output::Write(self.latest, bytes.into()));
+    }
+
+    pub(super) fn finish(&mut self) {
+        self.out.push_back(Output::Finish(self.latest));
     }
 
     pub(super) fn close(&mut self) {

@@ -12,7 +12,8 @@
 //!
 //! A connection begins with metadata, configurations and a key frame. Frames that come while it is being made wait for it,
 //! from a key frame on, so that a server misses nothing of a stream that begins. One that reads too slowly loses pictures up
-//! to the next key frame, and never more than [`MAX_QUEUE`] or [`MAX_DELAY`] lies between us and it.
+//! to the next key frame, and never more than [`MAX_QUEUE`] or [`MAX_DELAY`] lies between us and it. What lies there when the
+//! stream is stopped is still sent (`a_stream_that_is_stopped_arrives_to_its_last_picture`).
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -394,7 +395,9 @@ impl Push {
         match self.state {
             State::Over => return,
             State::Waiting(_) => {}
-            _ => self.dial.close(),
+            // The last frames were written just now.
+            State::Publishing(_) => self.dial.finish(),
+            State::Connecting(_) | State::Greeting(..) => self.dial.close(),
         }
         self.early = Early::default();
         self.state = State::Over;

@@ -214,7 +214,7 @@ impl Pulling {
                     let answer = server.take(&bytes);
                     self.data(&answer);
                 }
-                Output::Close(_) => self.link = None,
+                Output::Finish(_) | Output::Close(_) => self.link = None,
                 Output::Event(event) => self.events.push(event),
                 Output::Idle(wake) => {
                     assert!(wake.is_none_or(|wake| wake > self.now), "a spinning driver");

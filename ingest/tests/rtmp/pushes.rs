@@ -83,6 +83,14 @@ impl Pushing {
                     self.listener.data(peer, &bytes);
                     self.input(Input::Sent(attempt, bytes.len()));
                 }
+                Output::Finish(_) => {
+                    let (_, peer) = self.link.take().expect("a connection");
+                    for bytes in std::mem::take(&mut self.unsent) {
+                        self.listener.data(peer, &bytes);
+                    }
+                    self.listener
+                        .input(livepeer_ingest::rtmp::Input::Closed(peer));
+                }
                 Output::Close(_) => {
                     if let Some((_, peer)) = self.link.take() {
                         self.unsent.clear();
@@ -239,6 +247,20 @@ fn frames_arrive_as_they_were_from_a_key_frame_on() {
         pushing.events.last(),
         Some(&Event::Over("stopped".to_owned()))
     );
+    assert_eq!(pushing.listener.server.connections(), 0);
+}
+
+/// The end comes right behind the last picture, which the network has not taken yet.
+#[test]
+fn a_stream_that_is_stopped_arrives_to_its_last_picture() {
+    let mut pushing = Pushing::new(None, Sound::AacAndOpus);
+    pushing.video(0, true);
+    pushing.flows = false;
+    pushing.video(40, false);
+    pushing.video(80, false);
+    pushing.push.stop(pushing.listener.now);
+    pushing.drain();
+    assert_eq!(pushing.listener.video.len(), 3);
     assert_eq!(pushing.listener.server.connections(), 0);
 }
 

@@ -65,6 +65,11 @@ impl<M: Dial + Drivable, R: Runtime> Dialled<M, R> {
                     line.push(data);
                 }
             }
+            Output::Finish(attempt) => {
+                if let Some(line) = self.line(attempt) {
+                    line.finish();
+                }
+            }
             Output::Close(attempt) => {
                 if let Some(line) = self.line(attempt) {
                     line.close();
