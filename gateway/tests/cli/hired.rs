@@ -188,21 +188,67 @@ fn a_shutdown_ends_the_sockets_of_clients_and_the_sessions_behind_them() {
         reader.read_to_end(&mut rest).expect("the end");
         assert!(rest.is_empty(), "{rest:?}");
     }
-    let arguments = [
-        "app",
-        "list",
-        "devnet/session",
-        "--json",
-        "--signer",
-        &devnet.signer,
-    ];
-    let listed = run(&[
-        &arguments[..],
-        &["--orchestrator", &devnet.orchestrators[0]],
-    ]
-    .concat());
-    let free = &listed.json()[0];
-    assert_eq!(free["available"], free["capacity"], "{free}");
+    let listed = held(&devnet);
+    assert_eq!(listed["available"], listed["capacity"], "{listed}");
+}
+
+/// The listing of the app with sessions, at the orchestrator.
+fn held(devnet: &Devnet) -> serde_json::Value {
+    let command = ["app", "list", "devnet/session", "--json"];
+    let orchestrator = &devnet.orchestrators[0];
+    let peers = ["--signer", &devnet.signer, "--orchestrator", orchestrator];
+    run(&[&command[..], &peers].concat()).json()[0].clone()
+}
+
+/// A call may never end, whether its client stays or not. The time for it runs out then, and sessions are stopped all the
+/// same: the one in which it is made, and those beside it.
+#[test]
+fn a_shutdown_stops_sessions_whatever_calls_are_under_way() {
+    for (app, path, stays) in [
+        ("devnet/echo", "endless", true),
+        ("devnet/session", "endless", true),
+        ("devnet/session", "silent", true),
+        ("devnet/session", "silent", false),
+    ] {
+        let devnet = Devnet::start(1, &["--polite"]);
+        let folder = Folder::new("hired-runs-out");
+        let config = folder.private(
+            "gateway.toml",
+            "[serve]\ndrain_grace = \"100ms\"\ndrain = \"1s\"\ndrain_live = \"1s\"\n[apps]\nallow = [\"devnet/*\"]\n",
+        );
+        let serve = Serve::before(&devnet, &["--config", &config]);
+        let key = [("livepeer-session", "mine")];
+        let (status, body) = call(
+            &serve.door,
+            "POST",
+            "/apps/devnet/session/say",
+            &key,
+            b"words",
+        );
+        assert!(status == 200 && body.contains("words"), "{status} {body}");
+        let mut client = TcpStream::connect(&serve.door).expect("it listens");
+        let head =
+            format!("GET /apps/{app}/{path} HTTP/1.1\r\nhost: x\r\nlivepeer-session: mine\r\n\r\n");
+        client.write_all(head.as_bytes()).expect("it listens");
+        if path == "endless" {
+            let (head, _) = read_head(&mut BufReader::new(&client)).expect("a head");
+            assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        }
+        let client = stays.then_some(client);
+        let listed = held(&devnet);
+        assert_ne!(listed["available"], listed["capacity"], "{listed}");
+        let began = Instant::now();
+        let said = serve.server.stop("TERM");
+        assert!(said.ends_with("stopped\n"), "{app}/{path}: {said}");
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(20), "{app}/{path}: {took:?}");
+        drop(client);
+        let listed = held(&devnet);
+        assert_eq!(
+            listed["available"], listed["capacity"],
+            "{app}/{path}: {listed}"
+        );
+    }
 }
 
 /// Jobs spec 4 and 13, and the answers to calls of apps, on both runtimes.

@@ -2,6 +2,7 @@
 //! client, and what the app says is handed back as it comes.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,6 +100,8 @@ impl<R: Runtime> Wiring<R> {
                 return;
             }
         };
+        // Nothing is ever sent: each call has one, and the last one that goes says it.
+        let (call, calls_over) = async_channel::bounded::<Infallible>(1);
         loop {
             let over = async {
                 session.ended().await;
@@ -109,28 +112,42 @@ impl<R: Runtime> Wiring<R> {
                 break;
             };
             let made = Arc::clone(&self).in_session(called, Arc::clone(&session));
-            self.runtime().spawn(made);
+            let call = call.clone();
+            self.runtime().spawn(async move {
+                made.await;
+                drop(call);
+            });
         }
         self.lost(id);
         calls.close();
         while let Ok(called) = calls.try_recv() {
             self.not_called(called.id, &Error::Closed);
         }
+        // A session is stopped when the last call in it is over, and who ends all of them waits for that.
+        drop(call);
+        let _ = calls_over.recv().await;
         self.paid(&session.spent());
-        // Otherwise it is stopped when the last call in it is over.
         if let Ok(session) = Arc::try_unwrap(session) {
             session.stop().await;
         }
     }
 
+    /// Makes a call in a session, which ends with its answer, or when all calls are broken off.
     async fn in_session(self: Arc<Self>, called: Use, session: Arc<AppSession<R>>) {
-        match session.call(called.request.call.clone()).await {
-            Ok(mut answer) => {
-                let key = Some(called.request.key.as_str());
-                self.pass_on(&called, &mut answer, key).await;
+        let calling = async {
+            match session.call(called.request.call.clone()).await {
+                Ok(mut answer) => {
+                    let key = Some(called.request.key.as_str());
+                    self.pass_on(&called, &mut answer, key).await;
+                }
+                Err(error) => self.not_called(called.id, &error),
             }
-            Err(error) => self.not_called(called.id, &error),
-        }
+        };
+        let cut = async {
+            self.apps().until_cut().await;
+            self.not_called(called.id, &Error::Closed);
+        };
+        future::or(calling, cut).await;
     }
 
     /// Counts what a session, or a call without one, was paid with.

@@ -41,8 +41,11 @@ use dollar::Dollar;
 use live::{Bound, Live};
 use wiring::Wiring;
 
-/// How long closing may take beyond the times that requests are given.
+/// How long sessions of apps are given to stop when the time of requests is over, and then live streams and connections to
+/// close.
 const SPARE: Duration = Duration::from_secs(2);
+/// How long closing may take beyond the times that requests are given: what is closed in order ends before that.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// The mode of the files of unix sockets for operators: whoever may use one is an operator.
 const OPS_MODE: u32 = 0o600;
@@ -117,7 +120,7 @@ impl on::Work for Serve<'_> {
             .transpose()?;
         let reloads = stop.reloads();
         let last = drain.work.max(drain.live);
-        stop.in_order(settings.front.drain_grace + last + SPARE);
+        stop.in_order(settings.front.drain_grace + last + CLOSING);
         let door = Arc::new(settings.front.clone());
         let front = driver.drive(Front::new(driver.now(), Arc::clone(&door), seed()));
         let operators = driver.drive(Front::new(
@@ -313,7 +316,12 @@ async fn end<R: Runtime>(
     let taken = driver.now() + wiring.config().settings.front.drain_grace;
     front.with(Front::drain);
     live.drain(taken, taken + drain.live);
-    let working = future::or(wiring.drained(), sleep_until(driver, taken + drain.work));
+    let working = async {
+        future::or(wiring.drained(), sleep_until(driver, taken + drain.work)).await;
+        // Whatever goes on still: sessions that nobody stops stay occupied, and paid for.
+        let stopped = driver.now() + SPARE;
+        future::or(wiring.end_sessions(), sleep_until(driver, stopped)).await;
+    };
     let showing = async {
         sleep_until(driver, taken).await;
         future::or(live.drained(), sleep_until(driver, taken + drain.live)).await;

@@ -28,6 +28,8 @@ pub(super) struct Apps {
     /// Nothing is ever sent: each task of a session has one, and the last one that goes says it to who waits.
     pub(super) holding: Mutex<Option<Sender<Infallible>>>,
     stopped: Receiver<Infallible>,
+    /// Nothing is ever sent: calls in sessions go on until it is closed.
+    calls: (Sender<Infallible>, Receiver<Infallible>),
 }
 
 /// A call, and words about the pace of its answer.
@@ -45,6 +47,7 @@ impl Apps {
             held: Mutex::default(),
             holding: Mutex::new(Some(holding)),
             stopped,
+            calls: async_channel::bounded(1),
         }
     }
 
@@ -53,7 +56,17 @@ impl Apps {
         lock(&self.sessions).remove(&id);
     }
 
-    /// Has all sessions stopped, and waits until they are.
+    /// Has calls in sessions broken off that are still under way: only then can their sessions be stopped.
+    pub(super) fn cut(&self) {
+        self.calls.0.close();
+    }
+
+    /// Waits until calls in sessions are to be broken off.
+    pub(super) async fn until_cut(&self) {
+        let Err(_) = self.calls.1.recv().await;
+    }
+
+    /// Has all sessions stopped once their calls are over, and waits until they are.
     pub(super) async fn end_all(&self) {
         lock(&self.sessions).clear();
         drop(lock(&self.holding).take());

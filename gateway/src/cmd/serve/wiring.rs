@@ -215,6 +215,12 @@ impl<R: Runtime> Wiring<R> {
         let _ = self.drained.1.recv().await;
     }
 
+    /// Has all sessions of apps stopped, also those with calls under way, which are broken off.
+    pub(super) async fn end_sessions(&self) {
+        self.apps.cut();
+        self.apps.end_all().await;
+    }
+
     pub(super) const fn front(&self) -> &Handle<Front, R> {
         &self.front
     }
@@ -271,7 +277,8 @@ impl<R: Runtime> Wiring<R> {
                 Event::Drained => {
                     let over = Arc::clone(&self);
                     self.runtime().spawn(async move {
-                        over.apps.end_all().await;
+                        // Nobody waits for a call that is still under way.
+                        over.end_sessions().await;
                         let _ = over.drained.0.try_send(());
                     });
                 }
