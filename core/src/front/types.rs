@@ -196,10 +196,11 @@ pub enum Event {
     Want(RequestId, Box<Work>),
     /// A request about a live stream: answered by [`Front::respond`](super::Front::respond).
     Live(RequestId, Box<Call>),
-    /// A job for a container: answered by [`Front::respond`](super::Front::respond) or, as it comes, by
-    /// [`Front::relay_head`](super::Front::relay_head), `relay`, and `relay_end` or `relay_broke`.
+    /// A job for a container: told by [`Front::order_head`](super::Front::order_head) and `relay` as its answer comes, and by
+    /// `order_done` or `order_failed`.
     Order(RequestId, Box<Order>),
-    /// A call of an app: answered as an order, or by [`Front::app_failed`](super::Front::app_failed).
+    /// A call of an app: answered by [`Front::app_head`](super::Front::app_head), `relay`, and `relay_end` or `relay_broke`;
+    /// or by `app_failed`.
     App(RequestId, Box<AppRequest>),
     /// A session that nobody has used for long enough: it is to be stopped, if there is one.
     EndSession(AppSessionId),

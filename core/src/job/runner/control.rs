@@ -155,7 +155,7 @@ pub enum SessionEvent {
     Failed(Failure),
 }
 
-/// A wish about a session, on its way. See the [module](self).
+/// A wish about a session, on its way.
 #[doc(alias = "create_trickle_channels")]
 #[doc(alias = "remove_trickle_channels")]
 #[doc(alias = "create_proxy")]
