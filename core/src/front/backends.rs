@@ -293,6 +293,9 @@ impl Front {
 
     /// A backend's whole answer is there.
     fn settle_backend(&mut self, id: RequestId, status: u16, kind: &str, body: Bytes) {
+        if self.has_begun(id) {
+            return self.abort_relay(id);
+        }
         let Some(backed) = self.backed(id) else {
             return;
         };
@@ -372,7 +375,17 @@ impl Front {
         }
     }
 
+    /// Whether a backend's answer has begun: nothing but its rest may follow, and another answer is none of it
+    /// (`a_stream_that_breaks_tells_its_client_and_a_silent_one_is_cut`).
+    fn has_begun(&self, id: RequestId) -> bool {
+        let running = self.running.get(&id);
+        running.is_some_and(|running| matches!(running.state, State::Relaying(_)))
+    }
+
     fn backend_refuse(&mut self, id: RequestId, refused: &Refused) {
+        if self.has_begun(id) {
+            return self.abort_relay(id);
+        }
         let Some(running) = self.running.get(&id) else {
             return;
         };

@@ -486,6 +486,32 @@ fn a_stream_that_breaks_tells_its_client_and_a_silent_one_is_cut() {
     };
     door.tell(|front, now| front.app_failed(now, id, &failed));
     is_told(&door, exchange);
+    // Whatever follows a beginning, it is no second answer.
+    let (exchange, id) = begun(&mut door);
+    let failed = app::Failed::Undecided {
+        runner: url(),
+        cause: Cause::Gone("the answer"),
+    };
+    door.tell(|front, now| front.app_failed(now, id, &failed));
+    is_told(&door, exchange);
+    for failed in [
+        Failed::Closed,
+        Failed::Caller {
+            status: 400,
+            text: "no".into(),
+        },
+    ] {
+        let (exchange, id) = begun(&mut door);
+        door.tell(|front, now| front.order_failed(now, id, &failed));
+        is_told(&door, exchange);
+    }
+    let (exchange, id) = begun(&mut door);
+    let done = Done {
+        served: served("application/json", Vec::new()),
+        body: "{}".into(),
+    };
+    door.tell(|front, now| front.order_done(now, id, done));
+    is_told(&door, exchange);
     let (exchange, id) = begun(&mut door);
     let long = Bytes::from(vec![b'x'; 600 << 10]);
     door.tell(|front, now| front.relay(now, id, long.clone()));
