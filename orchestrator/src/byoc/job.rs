@@ -515,8 +515,8 @@ impl Orchestrator {
             return self.stream_told(now, id, about, None);
         }
         let keeps = self.config.quirks.leaky_places;
-        let streams = { self.job(id) }.is_some_and(|job| matches!(job.answer, Answer::Lines(_)));
-        if streams {
+        // Also one whose container has ended, and that goes on in blank lines.
+        if self.works.get_mut(id).is_some_and(|task| task.begun) {
             self.bill_rest(now, id);
             if !self.config.quirks.flood {
                 self.last_words(id);
