@@ -28,3 +28,12 @@ proptest! {
         trickle_subscriber::run(&data);
     }
 }
+
+/// Steps by which a server that never answered was read along with for as long as its segment was open.
+#[test]
+fn a_server_that_is_read_along_with_is_not_waited_for_without_end() {
+    trickle_publisher::run(&[
+        0, 41, 0, 0, 0, 34, 0, 55, 0, 80, 0, 56, 0, 0, 76, 0, 176, 18, 1, 14, 68, 14, 22, 73, 0, 0,
+        0, 172, 0, 38, 1, 31, 112, 0, 120, 1, 0, 12, 0, 14, 10, 124,
+    ]);
+}

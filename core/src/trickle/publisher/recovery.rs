@@ -243,6 +243,22 @@ impl Recovery {
         earlier(None, self.next.is_none().then_some(self.quiet_at))
     }
 
+    /// Reads along once the segment goes on: a server that says nothing for long is asked anew, as if the GET had got
+    /// lost.
+    pub(super) fn read_along(&mut self, now: Time, shared: &mut Shared) {
+        if self.asks_anew(shared).is_some_and(|at| at <= now) {
+            self.drop_get(shared);
+            self.ask(now, shared);
+        }
+    }
+
+    /// When a server that is read along with and says nothing is asked anew.
+    pub(super) fn asks_anew(&self, shared: &Shared) -> Option<Time> {
+        self.get
+            .is_some()
+            .then(|| self.quiet_at + shared.config.answer_within)
+    }
+
     fn drop_get(&mut self, shared: &mut Shared) {
         if let Some(id) = self.get.take() {
             shared.out.abort(id);

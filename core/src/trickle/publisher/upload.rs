@@ -486,6 +486,9 @@ impl Upload {
                 after: shared.config.recover_within,
             }));
         }
+        if let Some(witness) = &mut self.witness {
+            witness.read_along(now, shared);
+        }
         match &mut self.phase {
             Phase::Pausing(until) if *until <= now => {
                 self.open(now, shared);
@@ -532,7 +535,9 @@ impl Upload {
             .trouble
             .filter(|_| self.begun)
             .map(|since| since + shared.config.recover_within);
-        earlier(own, trouble)
+        let witness = self.witness.as_ref();
+        let anew = witness.and_then(|witness| witness.asks_anew(shared));
+        earlier(earlier(own, trouble), anew)
     }
 
     pub(super) fn abort(&mut self, shared: &mut Shared) {
