@@ -1,15 +1,13 @@
 //! Programs that serve a request in place of a pipeline, and what header fields tell of them (front-door spec 3.1).
 
-use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use num_bigint::BigInt;
 
-use super::reply::{MAX_ATTEMPT_LOG, millis, printable};
+use super::reply::{attempt_log, millis, printable, write_cost};
 use super::types::{Config, Transparency};
-use crate::currency::in_usd;
 use crate::http::Headers;
 use crate::job::byoc::{Attempt, Served};
 use crate::money::Amount;
@@ -73,15 +71,10 @@ impl Hired<'_> {
         if full {
             headers.push("livepeer-attempts", (facts.attempts.len() + 1).to_string());
             if !facts.attempts.is_empty() {
-                let mut log = String::new();
-                for (origin, why) in &facts.attempts {
-                    let one = format!("{origin}={}, ", printable(why));
-                    if log.len() + one.len() + facts.origin.len() + 3 > MAX_ATTEMPT_LOG {
-                        break;
-                    }
-                    log.push_str(&one);
-                }
-                headers.push_any("livepeer-attempt-log", log + &facts.origin + "=ok");
+                let each = facts.attempts.iter();
+                let each = each.map(|(origin, why)| (origin.clone(), printable(why)));
+                let log = attempt_log(each, &facts.origin);
+                headers.push_any("livepeer-attempt-log", log);
             }
             if let Some(waited) = facts.waited {
                 let total = self.now.since(self.began);
@@ -111,11 +104,7 @@ impl Hired<'_> {
         if self.whole || unit == "call" {
             let cost = Amount::from(price.as_ratio() * BigInt::from(units));
             headers.push("livepeer-units", units.to_string());
-            let wei = cost.as_ratio().ceil().to_integer().to_string();
-            headers.push("livepeer-cost-wei", wei);
-            if let Some(dollar) = &config.settings.terms.wei_per_usd {
-                headers.push("livepeer-cost-usd", in_usd(&cost, dollar));
-            }
+            write_cost(&cost, config, headers);
         }
     }
 }

@@ -12,13 +12,14 @@ use super::types::{Config, Origins, RequestId, Transparency};
 use crate::currency::in_usd;
 use crate::http::{Body, Headers, Method, Request, Response};
 use crate::job::batch::Served;
+use crate::money::Amount;
 use crate::pipeline::Pipeline;
 use crate::wire::entry::Refusal;
 use crate::wire::openai::listed;
 use crate::wire::refused::{Refused, Shape};
 
 /// Bytes of the log of attempts that are told.
-pub(super) const MAX_ATTEMPT_LOG: usize = 1 << 10;
+const MAX_ATTEMPT_LOG: usize = 1 << 10;
 /// Characters of a caller's own name for its request.
 const MAX_CLIENT_NAME: usize = 128;
 /// How long a browser may remember what it may send.
@@ -155,18 +156,15 @@ impl Done<'_> {
         if let Some(price) = &served.price {
             headers.push("livepeer-price", price.of_one().to_string());
         }
-        headers.push(
-            "livepeer-cost-wei",
-            served.cost.as_ratio().ceil().to_integer().to_string(),
-        );
-        if let Some(dollar) = &config.settings.terms.wei_per_usd {
-            headers.push("livepeer-cost-usd", in_usd(&served.cost, dollar));
-        }
+        write_cost(&served.cost, config, headers);
         if config.transparency == Transparency::Full {
             let before = &served.attempts;
             headers.push("livepeer-attempts", (before.len() + 1).to_string());
             if !before.is_empty() {
-                headers.push("livepeer-attempt-log", self.log());
+                let each = before.iter();
+                let each = each.map(|one| (shown(&one.url), one.reason.to_string()));
+                let log = attempt_log(each, &shown(&served.url));
+                headers.push("livepeer-attempt-log", log);
             }
             headers.push("livepeer-overhead-ms", millis(self.overhead()));
         }
@@ -185,19 +183,29 @@ impl Done<'_> {
     fn overhead(&self) -> Duration {
         overhead(self.total, self.receiving, self.served)
     }
+}
 
-    fn log(&self) -> String {
-        let ok = format!("{}=ok", shown(&self.served.url));
-        let mut log = String::new();
-        for attempt in &self.served.attempts {
-            let one = format!("{}={}, ", shown(&attempt.url), attempt.reason);
-            if log.len() + one.len() + ok.len() > MAX_ATTEMPT_LOG {
-                break;
-            }
-            log.push_str(&one);
-        }
-        log + &ok
+/// Adds what a request costs.
+pub(super) fn write_cost(cost: &Amount, config: &Config, headers: &mut Headers) {
+    let wei = cost.as_ratio().ceil().to_integer();
+    headers.push("livepeer-cost-wei", wei.to_string());
+    if let Some(dollar) = &config.settings.terms.wei_per_usd {
+        headers.push("livepeer-cost-usd", in_usd(cost, dollar));
     }
+}
+
+/// Orchestrators that were left and why, and the one that served: as many as have room.
+pub(super) fn attempt_log(left: impl Iterator<Item = (String, String)>, served: &str) -> String {
+    let ok = format!("{served}=ok");
+    let mut log = String::new();
+    for (url, why) in left {
+        let one = format!("{url}={why}, ");
+        if log.len() + one.len() + ok.len() > MAX_ATTEMPT_LOG {
+            break;
+        }
+        log.push_str(&one);
+    }
+    log + &ok
 }
 
 /// A URL for people: without its path's last slash, its query and the like.
