@@ -9,11 +9,11 @@ use livepeer_runtime::{Driver, Runtime};
 use serde::Serialize;
 
 use super::report::Report;
-use super::{Answer, Desk, body, files};
+use super::{Answer, Desk, body, files, on_terms};
 use crate::args::{AppArgs, AppCallArgs, AppCommand, AppListArgs, AppSessionArgs, CallArgs};
 use crate::args::{BodyArgs, HireArgs};
+use crate::cmd::on;
 use crate::cmd::stop::Stop;
-use crate::cmd::{on, peers};
 use crate::ui::{self, Failed, Outcome, Progress, table};
 
 /// How long it may take to stop a session, or to close a call.
@@ -124,8 +124,7 @@ impl on::Work for Call<'_> {
         })
         .await;
         report.ended(Some(&answer), began.elapsed());
-        desk.close(&hire.peers)?;
-        tell(&report, hire, outcome)
+        desk.told(hire, &report, outcome)
     }
 }
 
@@ -186,8 +185,7 @@ impl on::Work for Session<'_> {
             }
         };
         report.ended(answer.as_ref(), began.elapsed());
-        desk.close(&hire.peers)?;
-        tell(&report, hire, outcome)
+        desk.told(hire, &report, outcome)
     }
 }
 
@@ -259,13 +257,7 @@ fn builder<R: Runtime>(
     for gpu in gpus {
         builder = builder.gpu(gpu);
     }
-    if let Some(price) = hire.max_price {
-        builder = builder.max_price(price);
-    }
-    builder
-        .orchestrators(desk.orchestrators.clone())
-        .payer(desk.payer.clone())
-        .trust(peers::trust(&hire.peers))
+    on_terms!(builder, desk, hire)
 }
 
 /// The request that the options mean.
@@ -310,13 +302,4 @@ fn failed(error: Error, report: &mut Report) -> Failed {
         report.not_rented(failed);
     }
     error.into()
-}
-
-fn tell(report: &Report, hire: &HireArgs, outcome: Outcome) -> Outcome {
-    if hire.json {
-        return ui::print_json_with(report, outcome);
-    }
-    outcome?;
-    ui::tell(&report.to_table());
-    Ok(())
 }

@@ -7,11 +7,11 @@ use livepeer_runtime::api::{ByocEvent, ByocSubmission, Error};
 use livepeer_runtime::{Driver, Runtime};
 
 use super::report::Report;
-use super::{Answer, Desk, body, files, stream};
+use super::{Answer, Desk, body, files, on_terms, stream};
 use crate::args::{ByocArgs, ByocCommand, ByocRunArgs};
+use crate::cmd::on;
 use crate::cmd::stop::Stop;
-use crate::cmd::{on, peers};
-use crate::ui::{self, Failed, Outcome, Progress};
+use crate::ui::{Failed, Outcome, Progress};
 
 /// How long the end of an interrupted job may take.
 const CLOSES_WITHIN: Duration = Duration::from_secs(5);
@@ -37,15 +37,10 @@ impl on::Work for Run<'_> {
             .path(&args.path)
             .request(&args.request)
             .parameters(&args.parameters)
-            .within(args.within)
-            .orchestrators(desk.orchestrators.clone())
-            .payer(desk.payer.clone())
-            .trust(peers::trust(&args.hire.peers));
+            .within(args.within);
+        job = on_terms!(job, desk, args.hire);
         if let Some(body) = body {
             job = job.body(&args.body.content_type, body);
-        }
-        if let Some(price) = args.hire.max_price {
-            job = job.max_price(price);
         }
         if args.may_repeat {
             job = job.may_repeat();
@@ -61,13 +56,7 @@ impl on::Work for Run<'_> {
         })
         .await;
         report.ended(Some(&answer), began.elapsed());
-        desk.close(&args.hire.peers)?;
-        if args.hire.json {
-            return ui::print_json_with(&report, outcome);
-        }
-        outcome?;
-        ui::tell(&report.to_table());
-        Ok(())
+        desk.told(&args.hire, &report, outcome)
     }
 }
 

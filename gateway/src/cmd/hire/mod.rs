@@ -15,14 +15,31 @@ use livepeer_core::money::Price;
 use livepeer_runtime::api::{Gateway, Payer};
 use livepeer_runtime::{Driver, Runtime};
 
+use self::report::Report;
 use super::files::Files;
 use super::purse::Purse;
 use super::{find, peers};
 use crate::args::{BodyArgs, Endpoints, HireArgs, PayArgs, PeerArgs, Place};
-use crate::ui::{Failed, Outcome};
+use crate::ui::{self, Failed, Outcome};
 
 /// The most bytes of an answer that go into the figures.
 const MAX_ANSWER: usize = 64 << 20;
+
+/// Names who may do the work, who pays, and the most that is paid, as the options say. The builders of containers' jobs and of
+/// apps have these settings alike, and no trait for them.
+macro_rules! on_terms {
+    ($builder:expr, $desk:expr, $hire:expr) => {{
+        let builder = $builder
+            .orchestrators($desk.orchestrators.clone())
+            .payer($desk.payer.clone())
+            .trust($crate::cmd::peers::trust(&$hire.peers));
+        match $hire.max_price {
+            Some(price) => builder.max_price(price),
+            None => builder,
+        }
+    }};
+}
+use on_terms;
 
 /// A gateway with a purse, and those whom it may ask.
 pub(super) struct Desk<R: Runtime> {
@@ -73,6 +90,17 @@ impl<R: Runtime> Desk<R> {
         let wanted = Capabilities::default();
         let (of, pay, price) = (&hire.peers, &hire.pay, hire.max_price);
         Self::open(driver, of, pay, price, &endpoints, &wanted, command).await
+    }
+
+    /// Ends the work, and tells of it as the options say.
+    fn told(&self, hire: &HireArgs, report: &Report, outcome: Outcome) -> Outcome {
+        self.close(&hire.peers)?;
+        if hire.json {
+            return ui::print_json_with(report, outcome);
+        }
+        outcome?;
+        ui::tell(&report.to_table());
+        Ok(())
     }
 
     fn close(&self, peers: &PeerArgs) -> Outcome {

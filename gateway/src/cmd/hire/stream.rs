@@ -9,14 +9,14 @@ use livepeer_runtime::api::{ByocStreamBuilder, Error, Input, Output};
 use livepeer_runtime::{Driver, Runtime};
 
 use super::report::Report;
-use super::{Desk, streamed};
+use super::{Desk, on_terms, streamed};
 use crate::args::ByocStreamArgs;
 use crate::cmd::live::job::{next_cut, send};
+use crate::cmd::on;
 use crate::cmd::sink::{Sink, Written};
 use crate::cmd::socket::sleep_until;
 use crate::cmd::source::{self, Cut};
 use crate::cmd::stop::Stop;
-use crate::cmd::{on, peers};
 use crate::ui::{self, Failed, Outcome};
 
 /// How long the end of an interrupted stream may take.
@@ -39,13 +39,8 @@ impl on::Work for Stream<'_> {
             .byoc(&args.capability)
             .request(&args.request)
             .parameters(&args.parameters)
-            .within(args.within)
-            .orchestrators(desk.orchestrators.clone())
-            .payer(desk.payer.clone())
-            .trust(peers::trust(&args.hire.peers));
-        if let Some(price) = args.hire.max_price {
-            job = job.max_price(price);
-        }
+            .within(args.within);
+        job = on_terms!(job, desk, args.hire);
         if args.may_repeat {
             job = job.may_repeat();
         }
@@ -57,13 +52,7 @@ impl on::Work for Stream<'_> {
         let began = Instant::now();
         let outcome = done(&desk.driver, stream, cuts, args, &stop, &mut report).await;
         report.ended(None, began.elapsed());
-        desk.close(&args.hire.peers)?;
-        if args.hire.json {
-            return ui::print_json_with(&report, outcome);
-        }
-        outcome?;
-        ui::tell(&report.to_table());
-        Ok(())
+        desk.told(&args.hire, &report, outcome)
     }
 }
 
