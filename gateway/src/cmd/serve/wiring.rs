@@ -241,20 +241,17 @@ impl<R: Runtime> Wiring<R> {
         while let Some(event) = self.front.next().await {
             match event {
                 Event::Want(id, work) => {
-                    let (steer, steered) = async_channel::unbounded();
-                    lock(&self.running).insert(id, steer);
+                    let steered = self.begun(id);
                     self.runtime()
                         .spawn(Arc::clone(&self).work(id, work, steered));
                 }
                 Event::Order(id, order) => {
-                    let (steer, steered) = async_channel::unbounded();
-                    lock(&self.running).insert(id, steer);
+                    let steered = self.begun(id);
                     let done = Arc::clone(&self).order(id, *order, steered);
                     self.runtime().spawn(done);
                 }
                 Event::App(id, request) => {
-                    let (steer, steered) = async_channel::unbounded();
-                    lock(&self.running).insert(id, steer);
+                    let steered = self.begun(id);
                     let called = Arc::clone(&self).app(id, request, steered);
                     self.runtime().spawn(called);
                 }
@@ -352,6 +349,13 @@ impl<R: Runtime> Wiring<R> {
 
     pub(super) fn runtime(&self) -> &R {
         self.gateway.driver().runtime()
+    }
+
+    /// Notes that the work of a request begins, which is steered by what comes out here.
+    fn begun(&self, id: RequestId) -> Receiver<Pace> {
+        let (steer, steered) = async_channel::unbounded();
+        lock(&self.running).insert(id, steer);
+        steered
     }
 
     fn steer(&self, id: RequestId, pace: Pace) {
