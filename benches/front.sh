@@ -23,33 +23,8 @@ rounds=${2:-3}
 first=${FIRST_PORT:-18935}
 read -ra run <<<"${RUN:-}"
 
-profile=${PROFILE:-release}
-cargo build --profile "$profile" --quiet --workspace --bin livepeer-gateway --example front_load --example front_mock
-bin=${CARGO_TARGET_DIR:-$PWD/target}/$profile
-work=$(mktemp -d)
-started=()
-end() {
-    for pid in "${started[@]}"; do kill "$pid" 2>/dev/null || true; done
-    wait || true
-    rm -r "$work"
-}
-trap end EXIT
-
-# begin PORT command...: starts it, waits until that port of loopback answers, and leaves its id in $begun.
-begin() {
-    local port=$1
-    shift
-    ${run[@]+"${run[@]}"} "$@" >"$work/$port.log" 2>&1 &
-    begun=$!
-    started+=("$begun")
-    for _ in {1..100}; do
-        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && return
-        sleep 0.1
-    done
-    echo "nothing listens at port $port:"
-    cat "$work/$port.log"
-    exit 1
-}
+source benches/stand.sh
+build front_load front_mock
 
 # load NAME WORDS arguments...: a run of the load, whose figures are kept under that name.
 load() {

@@ -12,32 +12,9 @@ first=${FIRST_PORT:-18955}
 # A connection on each side of everybody.
 ulimit -n $((8 * streams + 1000)) 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 
-profile=${PROFILE:-release}
-cargo build --profile "$profile" --quiet --workspace --bin livepeer-gateway --example hired_load
-bin=${CARGO_TARGET_DIR:-$PWD/target}/$profile
-work=$(mktemp -d)
-started=()
-end() {
-    for pid in "${started[@]}"; do kill "$pid" 2>/dev/null || true; done
-    wait || true
-    rm -r "$work"
-}
-trap end EXIT
-
-# begin NAME PORT command...: starts it, and waits until that port of loopback answers.
-begin() {
-    local name=$1 port=$2
-    shift 2
-    "$@" >"$work/$name.log" 2>&1 &
-    started+=("$!")
-    for _ in {1..100}; do
-        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && return
-        sleep 0.1
-    done
-    echo "nothing listens at port $port:"
-    cat "$work/$name.log"
-    exit 1
-}
+run=()
+source benches/stand.sh
+build hired_load
 
 cat >"$work/gateway.toml" <<TOML
 [apps]
@@ -47,9 +24,9 @@ name = "events"
 surfaces = ["chat"]
 byoc = { capability = "echo", path = "/events", timeout = "300s" }
 TOML
-begin devnet "$first" "$bin/livepeer-gateway" devnet --offchain --polite --listen "127.0.0.1:$first" \
+begin "$first" "$bin/livepeer-gateway" devnet --offchain --polite --listen "127.0.0.1:$first" \
     --signer-listen "127.0.0.1:$((first + 12))" --capacity "$((2 * streams))" --work-time 1ms --token-time 20ms
-begin serve $((first + 10)) "$bin/livepeer-gateway" serve --config "$work/gateway.toml" --listen "127.0.0.1:$((first + 10))" \
+begin $((first + 10)) "$bin/livepeer-gateway" serve --config "$work/gateway.toml" --listen "127.0.0.1:$((first + 10))" \
     --ops "127.0.0.1:$((first + 11))" --offchain --allow-private --orchestrator "127.0.0.1:$first"
 door=http://127.0.0.1:$((first + 10))
 sleep 1

@@ -17,11 +17,8 @@ counts=("${@:3}")
 ((${#counts[@]} > 0)) || counts=(4 10 25 50)
 read -ra run <<<"${RUN:-}"
 
-profile=${PROFILE:-release}
-cargo build --profile "$profile" --quiet --workspace --bin livepeer-gateway --example live_load
-bin=${CARGO_TARGET_DIR:-$PWD/target}/${profile/#dev/debug}
-work=$(mktemp -d)
-trap 'rm -r "$work"' EXIT
+source benches/stand.sh
+build live_load
 
 # load NAME WORDS arguments...: a run of the load, whose figures are kept under that name. It ends what it starts.
 load() {
