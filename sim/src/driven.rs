@@ -14,6 +14,23 @@ use crate::{Exchanges, Key, heard};
 /// A machine that wants to be woken more often than this while time passes would wake without end.
 const MAX_WAKES: usize = 100_000;
 
+/// Items of [`Driven`] for a player whose machine is in this field, its time in `now`, and its exchanges in the other:
+/// `driven!(machine: Publisher, book);`.
+#[macro_export]
+macro_rules! driven {
+    ($machine:ident: $type:ty, $($book:ident).+) => {
+        type Machine = $type;
+
+        fn parts(&mut self) -> (&mut $type, &mut livepeer_core::Time) {
+            (&mut self.$machine, &mut self.now)
+        }
+
+        fn book(&mut self) -> &mut $crate::Exchanges {
+            &mut self.$($book).+
+        }
+    };
+}
+
 /// A machine that is played with. It is drained after every input, and never waits while it has something to say.
 pub trait Driven: Sized {
     /// The machine.

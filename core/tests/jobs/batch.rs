@@ -48,15 +48,7 @@ struct World {
 }
 
 impl Driven for World {
-    type Machine = Batch<Quickest>;
-
-    fn parts(&mut self) -> (&mut Batch<Quickest>, &mut Time) {
-        (&mut self.batch, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
+    livepeer_sim::driven!(batch: Batch<Quickest>, book);
 
     fn effect(&mut self, id: EffectId, effect: Effect) {
         match effect {

@@ -102,6 +102,26 @@ fn line(request: &Request) -> String {
     format!("{} {}", request.method.as_str(), request.url)
 }
 
+/// Puts the outside of a world, its field `outside`, at the world's own hand.
+macro_rules! has_outside {
+    ($world:ty) => {
+        impl std::ops::Deref for $world {
+            type Target = Outside;
+
+            fn deref(&self) -> &Outside {
+                &self.outside
+            }
+        }
+
+        impl std::ops::DerefMut for $world {
+            fn deref_mut(&mut self) -> &mut Outside {
+                &mut self.outside
+            }
+        }
+    };
+}
+pub(crate) use has_outside;
+
 /// A world around a machine that is played by hand.
 pub(crate) trait ByHand: Driven + DerefMut<Target = Outside> {
     /// Answers the request that [`Outside::find`] finds, as far as the machine listens.

@@ -153,15 +153,7 @@ impl Hand {
 }
 
 impl Driven for Hand {
-    type Machine = Publisher;
-
-    fn parts(&mut self) -> (&mut Publisher, &mut Time) {
-        (&mut self.publisher, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
+    livepeer_sim::driven!(publisher: Publisher, book);
 
     fn is_over(&self) -> bool {
         self.publisher.has_ended()

@@ -112,17 +112,9 @@ impl World {
 }
 
 impl Driven for World {
-    type Machine = Server;
+    livepeer_sim::driven!(server: Server, book);
 
     const PATIENT: bool = true;
-
-    fn parts(&mut self) -> (&mut Server, &mut Time) {
-        (&mut self.server, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
 
     fn effect(&mut self, id: EffectId, effect: Effect) {
         let Effect::Http(out) = effect else {

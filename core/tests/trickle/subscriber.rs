@@ -107,15 +107,7 @@ impl Hand {
 }
 
 impl Driven for Hand {
-    type Machine = Subscriber;
-
-    fn parts(&mut self) -> (&mut Subscriber, &mut Time) {
-        (&mut self.subscriber, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
+    livepeer_sim::driven!(subscriber: Subscriber, book);
 
     fn effect(&mut self, id: EffectId, effect: Effect) {
         let Effect::Http(out) = effect else {

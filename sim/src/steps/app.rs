@@ -467,15 +467,7 @@ impl Player {
 }
 
 impl Driven for Player {
-    type Machine = Rental;
-
-    fn parts(&mut self) -> (&mut Rental, &mut Time) {
-        (&mut self.rental, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
+    crate::driven!(rental: Rental, book);
 
     fn is_over(&self) -> bool {
         self.over

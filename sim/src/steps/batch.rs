@@ -453,15 +453,7 @@ impl Player {
 }
 
 impl Driven for Player {
-    type Machine = Batch<Quickest>;
-
-    fn parts(&mut self) -> (&mut Batch<Quickest>, &mut Time) {
-        (&mut self.batch, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
+    crate::driven!(batch: Batch<Quickest>, book);
 
     fn effect(&mut self, id: EffectId, effect: Effect) {
         match effect {

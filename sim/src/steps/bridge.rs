@@ -286,15 +286,7 @@ impl Player {
 }
 
 impl Driven for Player {
-    type Machine = Bridge;
-
-    fn parts(&mut self) -> (&mut Bridge, &mut Time) {
-        (&mut self.bridge, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
+    crate::driven!(bridge: Bridge, book);
 
     fn is_over(&self) -> bool {
         self.ended

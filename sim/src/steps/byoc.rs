@@ -644,15 +644,7 @@ fn made(kind: u8) -> (u16, &'static str, String) {
 }
 
 impl Driven for Player {
-    type Machine = Byoc;
-
-    fn parts(&mut self) -> (&mut Byoc, &mut Time) {
-        (&mut self.byoc, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
+    crate::driven!(byoc: Byoc, book);
 
     fn effect(&mut self, id: EffectId, effect: Effect) {
         match effect {

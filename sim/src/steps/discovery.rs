@@ -218,17 +218,9 @@ impl Player {
 }
 
 impl Driven for Player {
-    type Machine = Discovery;
+    crate::driven!(machine: Discovery, book);
 
     const MAX_OUTPUTS: usize = 1_000;
-
-    fn parts(&mut self) -> (&mut Discovery, &mut Time) {
-        (&mut self.machine, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
 
     fn is_over(&self) -> bool {
         self.closed

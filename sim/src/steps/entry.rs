@@ -405,15 +405,7 @@ impl Player {
 }
 
 impl Driven for Player {
-    type Machine = Entry;
-
-    fn parts(&mut self) -> (&mut Entry, &mut Time) {
-        (&mut self.entry, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
+    crate::driven!(entry: Entry, book);
 
     fn effect(&mut self, id: EffectId, effect: Effect) {
         let Effect::Http(step) = effect else {

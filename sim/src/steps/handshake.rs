@@ -310,17 +310,9 @@ impl Player {
 }
 
 impl Driven for Player {
-    type Machine = Handshake;
+    crate::driven!(machine: Handshake, book);
 
     const MAX_OUTPUTS: usize = 100;
-
-    fn parts(&mut self) -> (&mut Handshake, &mut Time) {
-        (&mut self.machine, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
 
     fn is_over(&self) -> bool {
         self.over

@@ -492,17 +492,9 @@ fn is_events(asked: &Asked) -> bool {
 }
 
 impl Driven for Player {
-    type Machine = LiveVideoJob;
+    crate::driven!(job: LiveVideoJob, book);
 
     const MAX_OUTPUTS: usize = 10_000;
-
-    fn parts(&mut self) -> (&mut LiveVideoJob, &mut Time) {
-        (&mut self.job, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
 
     fn is_over(&self) -> bool {
         self.ended

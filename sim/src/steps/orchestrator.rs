@@ -501,17 +501,9 @@ impl Player {
 }
 
 impl Driven for Player {
-    type Machine = Orchestrator;
+    crate::driven!(machine: Orchestrator, book);
 
     const PATIENT: bool = true;
-
-    fn parts(&mut self) -> (&mut Orchestrator, &mut Time) {
-        (&mut self.machine, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
 
     fn is_over(&self) -> bool {
         self.closed

@@ -338,15 +338,7 @@ impl Player {
 }
 
 impl Driven for Player {
-    type Machine = TicketReceiver;
-
-    fn parts(&mut self) -> (&mut TicketReceiver, &mut Time) {
-        (&mut self.receiver, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
+    crate::driven!(receiver: TicketReceiver, book);
 
     fn effect(&mut self, id: EffectId, effect: Effect) {
         match effect {

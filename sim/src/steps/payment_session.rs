@@ -586,17 +586,9 @@ impl Player {
 }
 
 impl Driven for Player {
-    type Machine = PaymentSession;
+    crate::driven!(session: PaymentSession, book);
 
     const MAX_OUTPUTS: usize = 10_000;
-
-    fn parts(&mut self) -> (&mut PaymentSession, &mut Time) {
-        (&mut self.session, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
 
     fn is_over(&self) -> bool {
         self.failed || self.closed

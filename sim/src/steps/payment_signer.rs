@@ -420,15 +420,7 @@ impl Player {
 }
 
 impl Driven for Player {
-    type Machine = SignerServer;
-
-    fn parts(&mut self) -> (&mut SignerServer, &mut Time) {
-        (&mut self.signer, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
+    crate::driven!(signer: SignerServer, book);
 
     fn effect(&mut self, id: EffectId, effect: Effect) {
         match effect {

@@ -340,17 +340,9 @@ impl Player {
 }
 
 impl Driven for Player {
-    type Machine = SessionPool<Balanced>;
+    crate::driven!(pool: SessionPool<Balanced>, book);
 
     const MAX_OUTPUTS: usize = 10_000;
-
-    fn parts(&mut self) -> (&mut SessionPool<Balanced>, &mut Time) {
-        (&mut self.pool, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
 
     fn effect(&mut self, id: EffectId, effect: Effect) {
         match effect {

@@ -184,17 +184,9 @@ impl Player {
 }
 
 impl Driven for Player {
-    type Machine = PriceFeed;
+    crate::driven!(machine: PriceFeed, book);
 
     const MAX_OUTPUTS: usize = 1_000;
-
-    fn parts(&mut self) -> (&mut PriceFeed, &mut Time) {
-        (&mut self.machine, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
 
     fn effect(&mut self, id: EffectId, effect: Effect) {
         match effect {

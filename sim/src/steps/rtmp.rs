@@ -335,15 +335,7 @@ impl Player {
 }
 
 impl Driven for Player {
-    type Machine = Server;
-
-    fn parts(&mut self) -> (&mut Server, &mut Time) {
-        (&mut self.server, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
+    crate::driven!(server: Server, book);
 
     fn effect(&mut self, _: EffectId, effect: Effect) {
         panic!("a listener has no such effects: {effect:?}");

@@ -241,15 +241,7 @@ fn news(request: &Request, kind: u8, what: u8) -> (Response, Vec<u8>) {
 }
 
 impl Driven for Player {
-    type Machine = Registration;
-
-    fn parts(&mut self) -> (&mut Registration, &mut Time) {
-        (&mut self.machine, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
+    crate::driven!(machine: Registration, book);
 
     fn is_over(&self) -> bool {
         self.over

@@ -161,15 +161,7 @@ fn answer(kind: u8, what: u8, count: usize) -> (u16, String) {
 }
 
 impl Driven for Player {
-    type Machine = SessionCall;
-
-    fn parts(&mut self) -> (&mut SessionCall, &mut Time) {
-        (&mut self.machine, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
+    crate::driven!(machine: SessionCall, book);
 
     fn is_over(&self) -> bool {
         self.over

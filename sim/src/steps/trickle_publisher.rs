@@ -427,15 +427,7 @@ impl Player {
 }
 
 impl Driven for Player {
-    type Machine = Publisher;
-
-    fn parts(&mut self) -> (&mut Publisher, &mut Time) {
-        (&mut self.publisher, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
+    crate::driven!(publisher: Publisher, book);
 
     fn is_over(&self) -> bool {
         self.closed.is_some()

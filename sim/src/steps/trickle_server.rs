@@ -555,17 +555,9 @@ impl Player {
 }
 
 impl Driven for Player {
-    type Machine = Server;
+    crate::driven!(server: Server, book);
 
     const PATIENT: bool = true;
-
-    fn parts(&mut self) -> (&mut Server, &mut Time) {
-        (&mut self.server, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
 
     fn is_over(&self) -> bool {
         self.closed

@@ -239,15 +239,7 @@ impl Player {
 }
 
 impl Driven for Player {
-    type Machine = Subscriber;
-
-    fn parts(&mut self) -> (&mut Subscriber, &mut Time) {
-        (&mut self.subscriber, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
+    crate::driven!(subscriber: Subscriber, book);
 
     fn is_over(&self) -> bool {
         self.closed.is_some()

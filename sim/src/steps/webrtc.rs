@@ -535,15 +535,7 @@ fn picture(key: bool) -> Bytes {
 }
 
 impl Driven for Player {
-    type Machine = Port;
-
-    fn parts(&mut self) -> (&mut Port, &mut Time) {
-        (&mut self.port, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
+    crate::driven!(port: Port, book);
 
     fn effect(&mut self, _: EffectId, effect: Effect) {
         panic!("a port has no such effects: {effect:?}");

@@ -1,6 +1,5 @@
 //! Registrations: the cases of the vectors, and what they leave open, by hand.
 
-use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use livepeer_core::http::{Fault, In, Response};
@@ -10,12 +9,12 @@ use livepeer_core::job::runner::{
 use livepeer_core::time::Time;
 use livepeer_core::wire::app::registration::{BadHeartbeat, Heartbeat};
 use livepeer_core::{Effect, EffectId, Misuse};
-use livepeer_sim::{Driven, Exchanges};
+use livepeer_sim::Driven;
 use serde_json::{Value, json};
 
 use super::bytes::heartbeat;
 use super::{REGISTRATION, text};
-use crate::by_hand::{ByHand as _, Outside};
+use crate::by_hand::{ByHand as _, Outside, has_outside};
 use crate::cases;
 use crate::peers::url;
 
@@ -35,30 +34,10 @@ struct World {
     events: Vec<Event>,
 }
 
-impl Deref for World {
-    type Target = Outside;
-
-    fn deref(&self) -> &Outside {
-        &self.outside
-    }
-}
-
-impl DerefMut for World {
-    fn deref_mut(&mut self) -> &mut Outside {
-        &mut self.outside
-    }
-}
+has_outside!(World);
 
 impl Driven for World {
-    type Machine = Registration;
-
-    fn parts(&mut self) -> (&mut Registration, &mut Time) {
-        (&mut self.runner, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.outside.book
-    }
+    livepeer_sim::driven!(runner: Registration, outside.book);
 
     fn effect(&mut self, id: EffectId, effect: Effect) {
         let (machine, now) = (&mut self.runner, self.now);

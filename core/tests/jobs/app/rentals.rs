@@ -1,6 +1,5 @@
 //! Rentals: the free cases of the vectors, and payments by hand.
 
-use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,13 +18,13 @@ use livepeer_core::wire::runner::Runner;
 use livepeer_core::wire::{AuthToken, OrchestratorInfo, TicketParams};
 use livepeer_core::{Effect, EffectId};
 use livepeer_proto::net;
-use livepeer_sim::{Driven, Exchanges};
+use livepeer_sim::Driven;
 use num_bigint::BigUint;
 use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::{CALL, SESSION, text, texts};
-use crate::by_hand::{ByHand as _, Outside};
+use crate::by_hand::{ByHand as _, Outside, has_outside};
 use crate::cases;
 use crate::peers::url;
 
@@ -42,30 +41,10 @@ struct World {
     rooms: usize,
 }
 
-impl Deref for World {
-    type Target = Outside;
-
-    fn deref(&self) -> &Outside {
-        &self.outside
-    }
-}
-
-impl DerefMut for World {
-    fn deref_mut(&mut self) -> &mut Outside {
-        &mut self.outside
-    }
-}
+has_outside!(World);
 
 impl Driven for World {
-    type Machine = Rental;
-
-    fn parts(&mut self) -> (&mut Rental, &mut Time) {
-        (&mut self.rental, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.outside.book
-    }
+    livepeer_sim::driven!(rental: Rental, outside.book);
 
     fn effect(&mut self, id: EffectId, effect: Effect) {
         let (machine, now) = (&mut self.rental, self.now);

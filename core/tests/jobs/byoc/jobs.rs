@@ -1,6 +1,5 @@
 //! Jobs: those of the vectors, and the rest of the table of states.
 
-use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,12 +15,12 @@ use livepeer_core::wire::byoc::{
 use livepeer_core::wire::payment::PAYMENT_HEADER;
 use livepeer_core::wire::{Payment, sse};
 use livepeer_core::{Effect, EffectId, Signers, Time};
-use livepeer_sim::{Driven, Exchanges};
+use livepeer_sim::Driven;
 use num_bigint::BigUint;
 use serde_json::Value;
 
 use super::{EXCHANGE, REAL_NODE, fits, text};
-use crate::by_hand::{ByHand as _, Outside};
+use crate::by_hand::{ByHand as _, Outside, has_outside};
 use crate::of_kind;
 use crate::peers::{introduction, url};
 
@@ -40,30 +39,10 @@ struct World {
     failed: Vec<(JobId, Failed)>,
 }
 
-impl Deref for World {
-    type Target = Outside;
-
-    fn deref(&self) -> &Outside {
-        &self.outside
-    }
-}
-
-impl DerefMut for World {
-    fn deref_mut(&mut self) -> &mut Outside {
-        &mut self.outside
-    }
-}
+has_outside!(World);
 
 impl Driven for World {
-    type Machine = Byoc;
-
-    fn parts(&mut self) -> (&mut Byoc, &mut Time) {
-        (&mut self.byoc, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.outside.book
-    }
+    livepeer_sim::driven!(byoc: Byoc, outside.book);
 
     fn effect(&mut self, id: EffectId, effect: Effect) {
         let (machine, now) = (&mut self.byoc, self.now);

@@ -1,7 +1,6 @@
 //! Streams: the cases of the vectors, and the table of states.
 
 use std::collections::BTreeMap;
-use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,11 +17,11 @@ use livepeer_core::wire::byoc::{Grounds, JOB_HEADER, JobRequest, Sender, Token};
 use livepeer_core::wire::payment::PAYMENT_HEADER;
 use livepeer_core::wire::{KEEP_ALIVE, Params, TicketParams};
 use livepeer_core::{EffectId, Input, Time};
-use livepeer_sim::{Driven, Exchanges};
+use livepeer_sim::Driven;
 
 use super::jobs::params;
 use super::{EXCHANGE, text};
-use crate::by_hand::{ByHand as _, Outside};
+use crate::by_hand::{ByHand as _, Outside, has_outside};
 use crate::of_kind;
 use crate::peers::url;
 
@@ -46,30 +45,10 @@ struct World {
     paid: usize,
 }
 
-impl Deref for World {
-    type Target = Outside;
-
-    fn deref(&self) -> &Outside {
-        &self.outside
-    }
-}
-
-impl DerefMut for World {
-    fn deref_mut(&mut self) -> &mut Outside {
-        &mut self.outside
-    }
-}
+has_outside!(World);
 
 impl Driven for World {
-    type Machine = Byoc;
-
-    fn parts(&mut self) -> (&mut Byoc, &mut Time) {
-        (&mut self.byoc, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.outside.book
-    }
+    livepeer_sim::driven!(byoc: Byoc, outside.book);
 
     fn effect(&mut self, id: EffectId, effect: Effect) {
         match &effect {

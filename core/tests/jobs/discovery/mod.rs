@@ -91,15 +91,7 @@ impl<M: Machine> Bench<M> {
 }
 
 impl<M: Machine> Driven for Bench<M> {
-    type Machine = M;
-
-    fn parts(&mut self) -> (&mut M, &mut Time) {
-        (&mut self.machine, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
+    livepeer_sim::driven!(machine: M, book);
 
     fn effect(&mut self, id: EffectId, effect: Effect) {
         match effect {

@@ -175,15 +175,7 @@ impl Bench {
 }
 
 impl Driven for Bench {
-    type Machine = Handshake;
-
-    fn parts(&mut self) -> (&mut Handshake, &mut Time) {
-        (&mut self.machine, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
+    livepeer_sim::driven!(machine: Handshake, book);
 
     fn effect(&mut self, id: EffectId, effect: Effect) {
         self.effects.push((id, effect));

@@ -314,15 +314,7 @@ impl World {
 }
 
 impl Driven for World {
-    type Machine = LiveVideoJob;
-
-    fn parts(&mut self) -> (&mut LiveVideoJob, &mut Time) {
-        (&mut self.job, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
+    livepeer_sim::driven!(job: LiveVideoJob, book);
 
     fn effect(&mut self, id: EffectId, effect: Effect) {
         match effect {

@@ -183,15 +183,7 @@ impl Desk {
 }
 
 impl Driven for Desk {
-    type Machine = Entry;
-
-    fn parts(&mut self) -> (&mut Entry, &mut Time) {
-        (&mut self.entry, &mut self.now)
-    }
-
-    fn book(&mut self) -> &mut Exchanges {
-        &mut self.book
-    }
+    livepeer_sim::driven!(entry: Entry, book);
 
     fn effect(&mut self, id: EffectId, effect: Effect) {
         match effect {
