@@ -23,7 +23,7 @@ use super::account::{Account, informed};
 use super::feed::Feed;
 use super::find::discover;
 use super::fleet::{Fleet, Kind};
-use super::input::Input;
+use super::input::{Input, publishing};
 use super::live::LiveVideoJob;
 use super::memory::recall;
 use super::output::Output;
@@ -71,11 +71,7 @@ impl<R: Runtime> LiveVideoJobBuilder<R> {
                 ..pool::Config::default()
             },
             max_price: None,
-            // An input that falls silent is kept alive.
-            input: publisher::Config {
-                idle: Some(publisher::Idle::default()),
-                ..publisher::Config::default()
-            },
+            input: publishing(),
             output: subscriber::Config::default(),
         }
     }

@@ -29,6 +29,14 @@ pub struct Input<R: Runtime> {
     feed: Feed<R>,
 }
 
+/// How the input of live jobs is published unless an application says otherwise: one that falls silent is kept alive.
+pub(super) fn publishing() -> publisher::Config {
+    publisher::Config {
+        idle: Some(publisher::Idle::default()),
+        ..publisher::Config::default()
+    }
+}
+
 impl<R: Runtime> Input<R> {
     pub(super) fn new(feed: Feed<R>, config: publisher::Config) -> Self {
         feed.change(|media, now| media.open(now, config));

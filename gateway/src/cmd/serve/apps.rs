@@ -92,12 +92,7 @@ impl<R: Runtime> Wiring<R> {
         let session = match self.renting(&app).reserve().await {
             Ok(session) => Arc::new(session),
             Err(error) => {
-                self.lost(id);
-                calls.close();
-                while let Ok(called) = calls.try_recv() {
-                    self.not_called(called.id, &error);
-                }
-                return;
+                return self.lost(id, &calls, &error);
             }
         };
         // Nothing is ever sent: each call has one, and the last one that goes says it.
@@ -118,11 +113,7 @@ impl<R: Runtime> Wiring<R> {
                 drop(call);
             });
         }
-        self.lost(id);
-        calls.close();
-        while let Ok(called) = calls.try_recv() {
-            self.not_called(called.id, &Error::Closed);
-        }
+        self.lost(id, &calls, &Error::Closed);
         // A session is stopped when the last call in it is over, and who ends all of them waits for that.
         drop(call);
         let _ = calls_over.recv().await;
@@ -157,10 +148,14 @@ impl<R: Runtime> Wiring<R> {
             .with(|front, now| front.app_paid(now, tickets, value));
     }
 
-    /// A session is over, or never came to be.
-    fn lost(&self, id: AppSessionId) {
+    /// A session is over, or never came to be, for that reason: calls that wait for it are not made.
+    fn lost(&self, id: AppSessionId, calls: &Receiver<Use>, why: &Error) {
         self.apps().end(id);
         self.front().with(|front, now| front.session_over(now, id));
+        calls.close();
+        while let Ok(called) = calls.try_recv() {
+            self.not_called(called.id, why);
+        }
     }
 
     /// The rent of an app, as the configuration has it.

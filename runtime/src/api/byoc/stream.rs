@@ -23,7 +23,7 @@ use crate::api::error::{Error, Over};
 use crate::api::feed::{Feed, Feeds};
 use crate::api::fleet::Fleet;
 use crate::api::hub::{Held, Hub};
-use crate::api::input::Input;
+use crate::api::input::{Input, publishing};
 use crate::api::output::Output;
 use crate::api::ring::Ring;
 use crate::{Handle, Runtime, lock};
@@ -45,11 +45,7 @@ impl<R: Runtime> ByocStreamBuilder<R> {
         Self {
             job,
             params: None,
-            // An input that falls silent is kept alive.
-            input: publisher::Config {
-                idle: Some(publisher::Idle::default()),
-                ..publisher::Config::default()
-            },
+            input: publishing(),
             output: subscriber::Config::default(),
         }
     }
