@@ -8,6 +8,7 @@ use std::time::Duration;
 use livepeer_core::Time;
 use livepeer_media::Gop;
 use livepeer_media::frame::{AccessUnit, Audio, Ticks};
+use livepeer_media::h264::ParameterSets;
 
 use crate::sdp::Kind;
 use crate::session::End;
@@ -44,6 +45,7 @@ const STEP: Ticks = Ticks(3_000);
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
     gop: Gop,
+    sets: ParameterSets,
     /// The number of the group of pictures, and how long the one before it was.
     group: u64,
     group_time: Option<Ticks>,
@@ -79,7 +81,8 @@ impl Stream {
         let unit = AccessUnit {
             pts,
             dts: pts,
-            ..unit.clone()
+            key: unit.key,
+            data: self.sets.in_pairs(&unit.data),
         };
         if unit.key {
             self.group += 1;
@@ -122,6 +125,7 @@ impl Stream {
     /// The source continues elsewhere: stamps go on from here, and pictures from the next key frame.
     pub(crate) fn restart(&mut self) {
         self.gop.clear();
+        self.sets = ParameterSets::default();
         self.group_start = None;
         self.sound = Sound::None;
         self.broken = true;

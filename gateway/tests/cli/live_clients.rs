@@ -462,7 +462,7 @@ fn every_picture_of_every_sender_reaches_every_viewer() {
 
 /// Sends the clip through a model that makes a second picture after each, with a clock drawn into it. The fault of that.
 fn draw(programs: &Programs, entry: &Entry) -> Option<String> {
-    let drawn = format!("rtmp://{}/live/drawn?pipeline=clock", entry.rtmp);
+    let drawn = format!("rtmp://{}/live/drawn?model=clock", entry.rtmp);
     let sender = programs.sender(Sender::Ffmpeg, &drawn, "");
     output(&mut sender.expect("it is there")).unwrap_or_else(|said| panic!("{said}"));
     let over = line_with(&entry.serve.server.said, &["a live job is over"]);

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use livepeer_core::http::Method;
 use livepeer_ingest::port::{Door, End, Event};
 use livepeer_media::frame::{AccessUnit, Audio, AudioTrack, Ticks};
+use livepeer_media::h264::{self, Drawing};
 use str0m::media::MediaKind;
 
 use crate::world::{Client, World, clip, offer};
@@ -44,6 +45,46 @@ fn a_viewer_gets_every_frame_from_its_first_key_frame_on() {
     assert!(frames.1 - got(client, MediaKind::Audio).len() < 3);
     let stamps: Vec<_> = video.iter().map(|data| data.time.numer()).collect();
     assert!(stamps.is_sorted());
+}
+
+/// The parameter sets of a picture.
+fn sets(unit: &[u8]) -> Vec<&[u8]> {
+    let nals = h264::nals(unit).filter(|nal| matches!(h264::nal_type(nal), 7 | 8));
+    nals.collect()
+}
+
+#[test]
+fn each_parameter_set_reaches_a_viewer_with_the_first_picture_that_needs_it() {
+    let mut world = World::new();
+    world.port.open_stream("cam-out");
+    let (viewer, _) = world.join(Door::Whep, "cam-out");
+    world.run(Duration::from_secs(1));
+    // Pictures drawn without a codec have a parameter set of their own, and come without the others.
+    let mut drawing = Drawing::default();
+    let mut sent = Vec::new();
+    for (_, key, stamp, data) in clip().into_iter().filter(|frame| frame.0).take(40) {
+        let data = Bytes::copy_from_slice(&data);
+        let drawn = drawing.after(&data, |_| Vec::new()).expect("it can be");
+        let pts = Ticks(stamp as i64);
+        for (pts, key, data) in [(pts, key, data), (pts + Ticks(180), false, drawn)] {
+            let unit = AccessUnit {
+                pts,
+                dts: pts,
+                key,
+                data,
+            };
+            world.port.send_video(world.now, "cam-out", &unit);
+            sent.push(unit.data);
+        }
+        world.run(Duration::from_millis(33));
+    }
+    world.run(Duration::from_secs(1));
+    let got = got(&world.clients[viewer], MediaKind::Video);
+    assert_eq!(got.len(), sent.len());
+    for (got, sent) in got.iter().zip(&sent) {
+        let got = sets(&got.data);
+        assert!(sets(sent).iter().all(|set| got.contains(set)));
+    }
 }
 
 /// How long a viewer may hold pictures back, if it is told.

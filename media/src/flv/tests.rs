@@ -286,6 +286,8 @@ fn what_is_written_is_read_again() {
         picture(5066, false, &[&[6, 5, 1, 0x80], SLICE, SLICE], 0),
         picture(5100, true, &[SPS, PPS, IDR], 0),
         picture(5133, true, &[SPS, PPS, IDR], 0),
+        // With a parameter set that no configuration has.
+        picture(5166, false, &[&[0x68, 0x58, 0x80], SLICE], 0),
     ];
     let aac = AudioTrack::Aac(aac::Config::new(44_100, 2).unwrap());
     let opus = AudioTrack::Opus { channels: 1 };

@@ -65,7 +65,8 @@ impl Writer {
             let composition = millis(unit.pts) - millis(unit.dts);
             body.put_int(composition.clamp(0, 0x7f_ffff), 3);
             for nal in h264::nals(&unit.data) {
-                if !matches!(h264::nal_type(nal), SPS | PPS) {
+                // Those of a key frame are in the configuration.
+                if !(unit.key && matches!(h264::nal_type(nal), SPS | PPS)) {
                     body.put_uint(nal.len() as u64, 4);
                     body.put_slice(nal);
                 }

@@ -36,6 +36,9 @@ const SEI: u8 = 6;
 const SPS: u8 = 7;
 const PPS: u8 = 8;
 
+/// Supplemental information that is filler, of no bytes.
+const NOTHING: [u8; 4] = [SEI, 3, 0, 0x80];
+
 /// The type of a NAL unit; 0, which is unused, for an empty one.
 #[must_use]
 pub fn nal_type(nal: &[u8]) -> u8 {
@@ -352,6 +355,43 @@ impl ParameterSets {
     #[must_use]
     pub fn before(&self, annex_b: &[u8]) -> Bytes {
         joined(&self.units(), annex_b).freeze()
+    }
+
+    /// Learns from an access unit, and returns it as packetizers of WebRTC need it. They keep the last parameter set of each
+    /// kind, and send the two before the next NAL unit of another kind: of a unit with more of them, or with one alone, the
+    /// rest would be lost. Here every picture parameter set that is known stands right behind its sequence parameter set, and
+    /// a unit that says nothing between two such pairs. A picture without parameter sets stays as it is, and so does one
+    /// whose pair is all there is.
+    #[must_use]
+    pub fn in_pairs(&mut self, unit: &Bytes) -> Bytes {
+        let kinds: Vec<u8> = nals(unit)
+            .map(nal_type)
+            .take_while(|kind| !matches!(*kind, SLICE | IDR))
+            .filter(|kind| matches!(*kind, SPS | PPS))
+            .collect();
+        if kinds.is_empty() {
+            return unit.clone();
+        }
+        self.learn(unit);
+        if kinds == [SPS, PPS] && (self.sequence.len(), self.picture.len()) == (1, 1) {
+            return unit.clone();
+        }
+        let mut out = BytesMut::with_capacity(unit.len() + 64 * self.picture.len());
+        for picture in &self.picture {
+            let of = sps::second_number(&picture[1..]);
+            let mut all = self.sequence.iter();
+            let Some(sequence) = all.find(|set| sps::first_number(&set[4..]) == of) else {
+                continue;
+            };
+            if !out.is_empty() {
+                put(&mut out, &NOTHING);
+            }
+            put(&mut out, sequence);
+            put(&mut out, picture);
+        }
+        let rest = nals(unit).filter(|nal| !matches!(nal_type(nal), SPS | PPS));
+        rest.for_each(|nal| put(&mut out, nal));
+        out.freeze()
     }
 
     /// Whether pictures can be decoded with what is known.

@@ -244,6 +244,13 @@ pub(super) fn first_number(payload: &[u8]) -> Option<u32> {
     Bits::new(payload).number(255).ok()
 }
 
+/// The number of the sequence parameter set that a picture parameter set, without its head, belongs to.
+pub(super) fn second_number(payload: &[u8]) -> Option<u32> {
+    let mut bits = Bits::new(payload);
+    bits.number(255).ok()?;
+    bits.number(31).ok()
+}
+
 /// Bits of a NAL unit; the bytes that prevent start codes are passed over.
 pub(super) struct Bits<'a> {
     bytes: &'a [u8],

@@ -308,6 +308,23 @@ fn a_new_size_comes_with_any_key_frame() {
     }
 }
 
+#[test]
+fn each_picture_parameter_set_stands_behind_its_sequence_parameter_set() {
+    let (sps, other) = (sps(20, 12, None), [0x68, 0b0101_1000]); // number 1, of sequence 0
+    let mut sets = ParameterSets::default();
+    let mut paired = |nals: &[&[u8]]| sets.in_pairs(&annex_b(nals).into());
+    // The only pair, and none.
+    for nals in [&[&sps[..], PPS_NAL, IDR_NAL][..], &[SLICE_NAL]] {
+        assert_eq!(paired(nals), annex_b(nals));
+    }
+    let both = |slice| annex_b(&[&sps, PPS_NAL, &NOTHING, &sps, &other, slice]);
+    // One alone, several at once, and again the first: whichever came, both are sent.
+    assert_eq!(paired(&[&other, SLICE_NAL]), both(SLICE_NAL));
+    assert_eq!(paired(&[&sps, PPS_NAL, &other, IDR_NAL]), both(IDR_NAL));
+    assert_eq!(paired(&[&sps, PPS_NAL, IDR_NAL]), both(IDR_NAL));
+    assert_eq!(paired(&[SLICE_NAL]), annex_b(&[SLICE_NAL]));
+}
+
 proptest! {
     #[test]
     fn nothing_panics_and_what_was_taken_stays_as_it_is(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
@@ -323,6 +340,7 @@ proptest! {
         let _ = Stream::default().configure(&bytes);
         let _ = first.length_prefixed(&bytes);
         let _ = Sps::read(&bytes);
+        let _ = ParameterSets::default().in_pairs(&Bytes::from(unit));
     }
 }
 

@@ -59,7 +59,8 @@ pub(super) fn first(pairs: &[(String, String)], key: &str) -> String {
 /// The parameters of a job, as the query of an ingest address has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobQuery {
-    /// The pipeline, which is the model; empty means the default one.
+    /// The pipeline, which is the model: `pipeline` of the query, as the reference has it, else `model`. Empty means the
+    /// default one.
     pub pipeline: String,
     /// The model's first parameters.
     pub params: Option<Params>,
@@ -83,10 +84,15 @@ impl JobQuery {
     }
 
     pub(super) fn of(pairs: &[(String, String)]) -> Result<Self, Refusal> {
+        let pipeline = first(pairs, "pipeline");
         let params = first(pairs, "params");
         let params = (!params.is_empty()).then(|| Params::parse(&params));
         Ok(Self {
-            pipeline: first(pairs, "pipeline"),
+            pipeline: if pipeline.is_empty() {
+                first(pairs, "model")
+            } else {
+                pipeline
+            },
             params: params.transpose().map_err(|_| Refusal::BAD_PARAMS)?,
             stream_id: first(pairs, "streamId"),
             rtmp_output: first(pairs, "rtmpOutput"),
@@ -123,6 +129,10 @@ mod tests {
             let err = pairs(query).find_map(Result::err);
             assert_eq!(err, Some(BadEscape(shown.into())), "{query}");
         }
+        let asked = |query| JobQuery::read(query).map(|job| job.pipeline);
+        assert_eq!(asked("model=clock"), Ok("clock".into()));
+        assert_eq!(asked("model=clock&pipeline=noop"), Ok("noop".into()));
+        assert_eq!(asked("streamId=1"), Ok(String::new()));
         assert_eq!(
             pairs("a=%ff").next(),
             Some(Ok(("a".into(), "\u{fffd}".into())))
