@@ -13,6 +13,8 @@ use crate::spelling::edits;
 pub const MAX_LISTED: usize = 10_000;
 /// At most this many names near one that does not exist are told.
 pub const MAX_NEAR: usize = 5;
+/// Letters and digits that two names have to share, where one says more than the other.
+const MIN_SHARED: usize = 4;
 
 /// An offer of a model with one pipeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,22 +172,33 @@ impl Models {
         }
     }
 
-    /// Names that a client may have meant, nearest first: those that differ by a few letters, and those that are the
-    /// same but for their owner or for capitals.
+    /// Names that a client may have meant, nearest first: those that are the same but for their owner or for capitals, those
+    /// that differ by a few letters, and those that say more or less of the same, such as `llama3` for
+    /// `meta-llama/llama-3.1-8B-Instruct`.
     #[must_use]
     pub fn near(&self, asked: &str) -> Vec<&str> {
         let asked = asked.to_ascii_lowercase();
         let short = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
-        let asked_short = short(&asked);
+        let letters = |name: &str| -> String {
+            let name = short(name);
+            name.chars().filter(|c| c.is_alphanumeric()).collect()
+        };
+        let (asked_short, asked_letters) = (short(&asked), letters(&asked));
+        let says_the_same = |letters: &str| {
+            let least = letters.len().min(asked_letters.len());
+            least >= MIN_SHARED
+                && (letters.contains(&asked_letters) || asked_letters.contains(letters))
+        };
+        let rank = |name: &str| {
+            let name = name.to_ascii_lowercase();
+            if !asked_short.is_empty() && short(&name) == asked_short {
+                return Some(0);
+            }
+            edits(&asked, &name).or_else(|| says_the_same(&letters(&name)).then_some(usize::MAX))
+        };
         let names = self.known.keys().chain(self.aliases.keys());
         let mut near: Vec<(usize, &str)> = names
-            .filter_map(|name| {
-                let lower = name.to_ascii_lowercase();
-                if !asked_short.is_empty() && short(&lower) == asked_short {
-                    return Some((0, name.as_str()));
-                }
-                Some((edits(&asked, &lower)?, name.as_str()))
-            })
+            .filter_map(|name| Some((rank(name)?, name.as_str())))
             .collect();
         near.sort();
         near.truncate(MAX_NEAR);
@@ -246,6 +259,12 @@ mod tests {
         assert_eq!(models.near("turbo"), ["a/turbo"]);
         assert_eq!(models.near("a/turbi"), ["a/turbo"]);
         assert_eq!(models.near("smal"), ["small"]);
-        assert!(models.near("gpt-9").is_empty());
+        models.offer(1, "meta/chat-3.1-8B", Pipeline::Llm, offer(1, true));
+        for asked in ["chat3", "chat-3.1", "chat-3.1-8b-instruct"] {
+            assert_eq!(models.near(asked), ["meta/chat-3.1-8B"]);
+        }
+        for asked in ["gpt-9", "", "8b", "/"] {
+            assert!(models.near(asked).is_empty(), "{asked}");
+        }
     }
 }
