@@ -243,6 +243,15 @@ pub(crate) struct DevnetArgs {
     /// nothing, such as go-livepeer's without -network.
     #[arg(long)]
     pub(crate) offchain: bool,
+    /// How long ticket parameters last, in blocks of twelve seconds.
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "8m",
+        value_parser = values::duration,
+        conflicts_with = "offchain"
+    )]
+    pub(crate) quote_life: Duration,
     /// Remember in this folder, through crashes, who the orchestrators are and which tickets they have seen and won.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["processes", "chaos"])]
     pub(crate) data: Option<PathBuf>,
@@ -286,6 +295,9 @@ pub(crate) struct DevnetOrchestratorArgs {
     /// Whether the orchestrator works for nobody's money.
     #[arg(long)]
     pub(crate) offchain: bool,
+    /// How long ticket parameters last.
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub(crate) quote_life: Duration,
     #[command(flatten)]
     pub(crate) batch: BatchArgs,
     #[command(flatten)]

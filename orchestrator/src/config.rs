@@ -8,6 +8,7 @@ use livepeer_core::chain::ChainView;
 use livepeer_core::http::Url;
 use livepeer_core::money::{Price, Wei};
 use livepeer_core::payment::Secret;
+use livepeer_core::payment::quote::QUOTE_BLOCKS;
 use livepeer_core::trickle::Start;
 use livepeer_core::wire::byoc::Scheme;
 use livepeer_core::{Address, Pipeline};
@@ -173,12 +174,14 @@ pub struct Payments {
     pub max_face_value: Wei,
     /// A running session is billed this often.
     pub interval: Duration,
+    /// How many blocks go by before ticket parameters expire.
+    pub quote_blocks: u64,
     /// The chain as of now; later views come with [`Orchestrator::set_chain`](super::Orchestrator::set_chain).
     pub chain: ChainView,
 }
 
 impl Payments {
-    /// Production's ticket value and interval.
+    /// Production's ticket value, interval and expiry.
     #[must_use]
     pub fn new(recipient: Address, price: Price, chain: ChainView) -> Self {
         Self {
@@ -187,6 +190,7 @@ impl Payments {
             ticket_ev: Wei::from(8_000_000_000),
             max_face_value: Wei::zero(),
             interval: Duration::from_secs(5),
+            quote_blocks: QUOTE_BLOCKS,
             chain,
         }
     }
@@ -280,6 +284,8 @@ pub struct Quirks {
     pub flat_status: bool,
     /// Refuse the signature `0x`, which gateways without a chain send.
     pub refuse_0x: bool,
+    /// Name in tokens an address of this host at which nobody listens, as one behind a router does.
+    pub elsewhere: bool,
     /// Say of every known runner's sign of life of that number that there is no such runner.
     pub forget_every: Option<NonZeroU32>,
     /// Every answer comes later by this. Channels are not slowed.

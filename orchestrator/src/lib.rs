@@ -162,6 +162,7 @@ impl Orchestrator {
                 },
                 auto_adjust_price: false,
                 meter_interval: payments.interval,
+                quote_blocks: payments.quote_blocks,
                 ..receiver::Config::new(payments.recipient)
             };
             let machine = TicketReceiver::new(

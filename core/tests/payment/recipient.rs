@@ -413,6 +413,18 @@ fn after_a_restart_a_replay_is_refused_by_what_was_stored() {
 }
 
 #[test]
+fn a_quote_lasts_for_as_many_blocks_as_the_settings_say() {
+    for blocks in [1, 25, 40] {
+        let mut config = Config::new(Address([0x0e; 20]));
+        config.quote_blocks = blocks;
+        let view = chain(QUOTED_AT);
+        let mut recipient = TicketReceiver::new(NOW, config, Secret([3; 32]), view, [1; 32]);
+        let quote = recipient.quote(NOW, key().address(), price()).unwrap();
+        assert_eq!(quote.expiration_block, (QUOTED_AT + blocks).into());
+    }
+}
+
+#[test]
 fn expired_nonces_are_forgotten_on_disk_too() {
     let mut recipient = recipient(0);
     let params = recipient.quote(NOW, key().address(), price()).unwrap();

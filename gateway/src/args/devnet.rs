@@ -271,12 +271,13 @@ pub(crate) enum Quirk {
     BlankLines,
     FlatStatus,
     Refuse0x,
+    Elsewhere,
     ForgetRunners,
 }
 
 impl Quirk {
     /// All of them, with their names on the command line.
-    pub(crate) const ALL: [(Self, &'static str); 26] = [
+    pub(crate) const ALL: [(Self, &'static str); 27] = [
         (Self::Silent, "silent"),
         (Self::Busy, "busy"),
         (Self::Gone, "gone"),
@@ -302,6 +303,7 @@ impl Quirk {
         (Self::BlankLines, "blank-lines"),
         (Self::FlatStatus, "flat-status"),
         (Self::Refuse0x, "refuse-0x"),
+        (Self::Elsewhere, "elsewhere"),
         (Self::ForgetRunners, "forget-runners"),
     ];
 

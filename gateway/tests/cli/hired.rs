@@ -150,6 +150,29 @@ fn containers_and_apps_work_from_the_command_line_and_through_the_door() {
     assert_eq!(status, 404, "{body}");
 }
 
+/// Where tokens name an address at which nobody is, the job has reached nobody.
+#[test]
+fn a_job_that_reaches_no_container_is_answered_with_503() {
+    let devnet = Devnet::start(1, &["--quirk", "elsewhere"]);
+    let serve = Serve::before(&devnet, &[]);
+    let job = JobRequest {
+        request: "{}".into(),
+        capability: "echo".into(),
+        timeout_seconds: 10,
+        ..JobRequest::default()
+    };
+    let header = [(JOB_HEADER, &*job.to_header(None))];
+    let answer = call(
+        &serve.door,
+        "POST",
+        "/process/request/say",
+        &header,
+        b"words",
+    );
+    let nobody = "no orchestrator could process the job\n";
+    assert_eq!(answer, (503, nobody.to_owned()));
+}
+
 /// A WebSocket to an app through the front door.
 fn socket(door: &str, app: &str) -> (TcpStream, BufReader<TcpStream>) {
     let mut socket = TcpStream::connect(door).expect("it listens");

@@ -17,7 +17,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use bytes::Bytes;
 use livepeer_core::Time;
-use livepeer_core::http::{Method, Out, Request};
+use livepeer_core::http::{Method, Out, Request, Url};
 use livepeer_core::money::Price;
 use livepeer_core::wire::byoc::stream::{PAYMENT_PATH, START_PATH, STOP_PATH, UPDATE_PATH};
 use livepeer_core::wire::byoc::{
@@ -290,7 +290,10 @@ impl Orchestrator {
             balance = whole.and_then(|whole| whole.parse().ok()).unwrap_or(0);
         }
         let token = Token {
-            service: self.config.service.clone(),
+            service: match self.config.quirks.elsewhere {
+                true => self.nowhere(),
+                false => self.config.service.clone(),
+            },
             price,
             ticket_params,
             balance,
@@ -306,6 +309,15 @@ impl Orchestrator {
             .get(container)
             .filter(|_| self.till.is_some());
         offered.map_or(Price::FREE, |offered| offered.container.price)
+    }
+
+    /// An address of this host at which nobody listens.
+    fn nowhere(&self) -> Url {
+        let host = match self.config.service.host() {
+            host if host.contains(':') => format!("[{host}]"),
+            host => host.to_owned(),
+        };
+        Url::parse(&format!("https://{host}:9")).expect("a host and a port")
     }
 
     /// Whether an unsigned header is one that the reference refuses off-chain: its own gateways say `0x` there.
@@ -326,7 +338,7 @@ fn read_registration(body: &[u8]) -> Result<(String, Container), No> {
     let fields: Value = serde_json::from_slice(body).map_err(|err| bad(&err.to_string()))?;
     let text = |name: &str| fields[name].as_str().unwrap_or("").to_owned();
     let number = |name: &str| fields[name].as_i64().unwrap_or(0);
-    let url = livepeer_core::http::Url::parse(&text("url"));
+    let url = Url::parse(&text("url"));
     let url = url.map_err(|err| bad(&format!("url: {err}")))?;
     let name = text("name");
     if name.is_empty() {

@@ -42,7 +42,7 @@ use crate::payment::auth::Secret;
 use crate::payment::ledger::{AccountId, Balances, MAX_ACCOUNTS, Shortfall};
 use crate::payment::nonce::{NonceWindows, RandHash};
 use crate::payment::price::{auto_adjusted, to_price};
-use crate::payment::quote::{Bound, QUOTE_BLOCKS, max_float};
+use crate::payment::quote::{Bound, max_float};
 use crate::payment::ticket::{SignedTicket, Ticket, expected_value, recipient_rand_hash, wins};
 use crate::rng::{Rng, Seed};
 use crate::sign::{Address, Signature};
@@ -197,7 +197,7 @@ impl TicketReceiver {
     }
 
     /// Ticket parameters for a payer, bound to this price. Good for one payer session only, and for
-    /// [`QUOTE_BLOCKS`] blocks.
+    /// [`Config::quote_blocks`] blocks.
     ///
     /// # Errors
     /// If the payer is unknown or cannot back a ticket.
@@ -224,7 +224,9 @@ impl TicketReceiver {
             seed: Wei::from(BigUint::from_bytes_be(&self.rng.bytes32()))
                 .to_be_bytes()
                 .into(),
-            expiration_block: self.chain.l1_block.saturating_add(QUOTE_BLOCKS).into(),
+            expiration_block: { self.chain.l1_block }
+                .saturating_add(self.config.quote_blocks)
+                .into(),
             creation_round: i64::try_from(round).unwrap_or(i64::MAX),
             creation_round_block_hash: hash,
         };

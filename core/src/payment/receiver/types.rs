@@ -7,7 +7,7 @@ use core::time::Duration;
 use crate::money::Amount;
 use crate::payment::ledger::{AccountId, Shortfall};
 use crate::payment::nonce::BadNonce;
-use crate::payment::quote::{Economics, InsufficientReserve};
+use crate::payment::quote::{Economics, InsufficientReserve, QUOTE_BLOCKS};
 use crate::payment::ticket::SignedTicket;
 use crate::sign::Address;
 
@@ -30,6 +30,8 @@ pub struct Config {
     pub balance_ttl: Duration,
     /// How often a live job is metered.
     pub meter_interval: Duration,
+    /// How many blocks of the first layer go by before a quote expires.
+    pub quote_blocks: u64,
 }
 
 impl Config {
@@ -42,6 +44,7 @@ impl Config {
             auto_adjust_price: true,
             balance_ttl: Duration::from_secs(600),
             meter_interval: Duration::from_secs(5),
+            quote_blocks: QUOTE_BLOCKS,
         }
     }
 }

@@ -92,6 +92,7 @@ pub(super) fn quirks(names: &[Quirk]) -> Quirks {
             Quirk::BlankLines => quirks.flood = true,
             Quirk::FlatStatus => quirks.flat_status = true,
             Quirk::Refuse0x => quirks.refuse_0x = true,
+            Quirk::Elsewhere => quirks.elsewhere = true,
             Quirk::ForgetRunners => quirks.forget_every = NonZeroU32::new(3),
         }
     }

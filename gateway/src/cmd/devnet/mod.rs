@@ -46,6 +46,7 @@ impl on::Work for Devnet<'_> {
         let work = Work {
             join: args.join,
             offchain: args.offchain,
+            quote_life: args.quote_life,
             batch: args.batch.clone(),
             programs: args.programs.clone(),
         };

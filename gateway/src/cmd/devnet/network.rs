@@ -14,10 +14,11 @@ use std::time::Duration;
 use async_channel::{Receiver, Sender};
 use bytes::Bytes;
 use futures_lite::future;
-use livepeer_core::chain::ChainView;
+use livepeer_core::chain::{BLOCK_TIME, ChainView};
 use livepeer_core::http::Url;
 use livepeer_core::money::{Amount, Price};
 use livepeer_core::payment::mint::Policy;
+use livepeer_core::payment::quote::QUOTE_BLOCKS;
 use livepeer_core::payment::remote::{self, SignerServer};
 use livepeer_core::trickle::Start;
 use livepeer_core::wire::runner::Runner;
@@ -85,6 +86,8 @@ pub(super) struct Work {
     pub(super) join: Join,
     /// Whether nobody pays.
     pub(super) offchain: bool,
+    /// How long ticket parameters last.
+    pub(super) quote_life: Duration,
     /// The batch models.
     pub(super) batch: BatchArgs,
     /// The containers and apps.
@@ -123,6 +126,7 @@ impl Options {
             work: Work {
                 join,
                 offchain: false,
+                quote_life: BLOCK_TIME * QUOTE_BLOCKS as u32,
                 batch: BatchArgs::default(),
                 programs: ProgramArgs::default(),
             },
@@ -383,7 +387,11 @@ impl<R: Runtime> Node<R> {
         };
         if let Some(chain) = chain {
             let price = Price::new(batch::LIVE_PRICE, 1).expect("a positive number is a price");
-            config = config.on_chain(Payments::new(key.address(), price, chain.clone()));
+            let blocks = work.quote_life.as_secs() / BLOCK_TIME.as_secs();
+            config = config.on_chain(Payments {
+                quote_blocks: blocks.max(1),
+                ..Payments::new(key.address(), price, chain.clone())
+            });
         }
         let driver = driver.clone().with_key(key);
         let (driver, records) = match books {

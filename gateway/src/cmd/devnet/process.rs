@@ -71,6 +71,7 @@ impl on::Work for Orchestrator<'_> {
         let work = Work {
             join: args.join,
             offchain: args.offchain,
+            quote_life: args.quote_life,
             batch: args.batch.clone(),
             programs: args.programs.clone(),
         };
@@ -248,6 +249,10 @@ impl Process {
             .args(["--runtime", self.kind.runtime.name()])
             .args(["--join", self.kind.work.join.name()])
             .args(self.kind.work.offchain.then_some("--offchain"))
+            .arg(format!(
+                "--quote-life={}s",
+                self.kind.work.quote_life.as_secs().max(1)
+            ))
             .args(self.kind.work.batch.to_words())
             .args(self.kind.work.programs.to_words())
             .args(
