@@ -170,6 +170,8 @@ pub(super) fn job(publish: &Publish) -> Result<JobQuery, Denied> {
             params: order.params.clone(),
             ..JobQuery::default()
         }),
+        // The order has said what is to be done.
+        Way::Source(_) => Ok(JobQuery::default()),
         Way::Whip | Way::Rtmp => JobQuery::read(&publish.query).map_err(|_| Denied::BadParams),
     }
 }

@@ -1,8 +1,9 @@
 //! Live entry: the names of live streams, who may send under them, and what becomes of them.
 //!
 //! A sender knocks: a media server's hook, WHIP or RTMP; and somebody may order a stream through a container, for which a
-//! sender comes later, by WHIP or RTMP, and goes on with the job that has begun. Whether it may send is the webhook's to say, or the key's. Then
-//! it has the name, and the stream gets a job; whoever had the name before loses it at once and without a word.
+//! sender comes later, by WHIP or RTMP or at a media server, and goes on with the job that has begun; or none does, where the
+//! stream takes no video. Whether it may send is the webhook's to say, or the key's. Then it has the name, and the stream gets
+//! a job; whoever had the name before loses it at once and without a word.
 //!
 //! ```text
 //! sender                                                   stream
@@ -23,6 +24,7 @@
 //! | state | input | next | output |
 //! |---|---|---|---|
 //! | any | update | same | Update; kept while it is searching |
+//! | ordered | a media server announces its media | same | Pull; they have a minute to come |
 //! | any | stop, heartbeat's verdict | over | Stop, Kick |
 //! | any | sender ended, no video | over | Stop; Kick at a media server |
 //! | any | sender lost | waiting | - |
@@ -212,7 +214,8 @@ impl Entry {
 
     /// Reads what a sender wants, as far as that needs nobody else.
     fn hear(&self, publish: &Publish) -> Result<JobQuery, Denied> {
-        let is_new = !self.names.contains_key(&publish.name);
+        let announces = matches!(publish.way, Way::Source(_));
+        let is_new = !announces && !self.names.contains_key(&publish.name);
         if is_new && self.is_closing() {
             return Err(Denied::Closing);
         }
@@ -235,15 +238,24 @@ impl Entry {
             }
         }
         let is_ordered = stream.is_some_and(|stream| matches!(stream.way, Way::Order(_)));
-        if is_ordered && !is_ours {
-            return Err(Denied::Taken);
-        }
         let is_taken =
             stream.is_some_and(|stream| stream.sender.is_some() && stream.until.is_none());
+        match stream {
+            Some(stream) if stream.takes_no_video() => return Err(Denied::NoVideo),
+            _ if announces && !is_ordered => {
+                return Err(Denied::Unknown(publish.name.clone()));
+            }
+            // It is not for a media server to end what somebody sends.
+            _ if announces && is_taken => return Err(Denied::Taken),
+            _ => {}
+        }
+        if is_ordered && !is_ours && !announces {
+            return Err(Denied::Taken);
+        }
         if is_taken && is_ours && !self.config.takeover {
             return Err(Denied::Taken);
         }
-        if let Way::Hook(hook) = &publish.way
+        if let Way::Hook(hook) | Way::Source(hook) = &publish.way
             && !hook.rtmp_url.is_empty()
         {
             asking::check("rtmp_url", &hook.rtmp_url, publish.named)?;
@@ -327,6 +339,9 @@ impl Entry {
         {
             return self.go_on(id, older, job);
         }
+        if let Way::Source(_) = publish.way {
+            return self.announced(id, older, publish);
+        }
         // Its stream would be a new one. We may have begun to shut down while it asked, or others were let in.
         if self.is_closing() {
             return self.refuse(id, &publish.way, Denied::Closing);
@@ -348,6 +363,11 @@ impl Entry {
         let stream_id = StreamId(self.mint());
         let announced = matches!(publish.way, Way::Hook(_));
         let ordered = matches!(publish.way, Way::Order(_));
+        let waits = match &publish.way {
+            // Nobody sends for one that takes no video: it runs until somebody stops it, or its container ends.
+            Way::Order(order) => order.takes_video(),
+            _ => announced,
+        };
         let playback = asking::playback(&self.config, &publish, &request_id);
         let stream = Stream {
             gateway: GatewayStatus {
@@ -361,6 +381,7 @@ impl Entry {
             job,
             request_id,
             playback: playback.clone(),
+            announced: None,
             sender: (!announced && !ordered).then_some(id),
             pulled: false,
             waiting: announced.then_some(id),
@@ -383,9 +404,9 @@ impl Entry {
         if !ordered {
             self.senders.insert(id, stream_id);
         }
-        if announced || ordered {
+        if waits {
             self.wait(stream_id, self.now + MEDIA_WITHIN);
-        } else {
+        } else if !ordered {
             self.next_measure.get_or_insert(self.now + MEASURE_EVERY);
         }
         self.out.event(Event::Admit {
@@ -402,13 +423,44 @@ impl Entry {
         self.tell_shutdown(stream_id);
     }
 
+    /// Has the media of a stream that was ordered fetched at the media server that announces them.
+    fn announced(&mut self, id: SenderId, stream_id: Option<StreamId>, publish: Publish) {
+        let has_sender = |stream: &Stream| {
+            let sender = stream.sender.as_ref();
+            sender.is_some_and(|sender| self.senders.contains_key(sender))
+        };
+        let stream = stream_id.and_then(|id| self.streams.get(&id));
+        let denied = match stream {
+            Some(stream) if has_sender(stream) => Some(Denied::Taken),
+            Some(stream) if matches!(stream.way, Way::Order(_)) => None,
+            _ => Some(Denied::Unknown(publish.name.clone())),
+        };
+        if let Some(denied) = denied {
+            return self.refuse(id, &publish.way, denied);
+        }
+        let (Some(stream_id), Way::Source(hook)) = (stream_id, publish.way) else {
+            return;
+        };
+        self.wait(stream_id, self.now + MEDIA_WITHIN);
+        let Some(stream) = self.streams.get_mut(&stream_id) else {
+            return;
+        };
+        stream.announced = Some((hook, publish.named));
+        let source = stream.source();
+        self.out.event(Event::Settled(id));
+        if let Some(source) = source {
+            self.out.event(Event::Pull(stream_id, source));
+        }
+    }
+
     /// Tells that the media of an announced stream come, which are fetched at its media server: they have a sender of
     /// their own from here on. `None` if nobody wants them: the stream is over, or somebody sends for it.
     pub fn pulled(&mut self, now: Time, id: StreamId) -> Option<SenderId> {
         self.advance(now);
         let stream = self.streams.get_mut(&id)?;
         let has_sender = |sender: &SenderId| self.senders.contains_key(sender);
-        if !matches!(stream.way, Way::Hook(_)) || stream.sender.as_ref().is_some_and(has_sender) {
+        let announced = matches!(stream.way, Way::Hook(_)) || stream.announced.is_some();
+        if !announced || stream.sender.as_ref().is_some_and(has_sender) {
             return None;
         }
         if let Some(until) = stream.until.take() {
@@ -461,9 +513,15 @@ impl Entry {
     /// 404 if there is no such stream, 400 if the text is not a JSON object.
     pub fn update(&mut self, now: Time, name: &str, params: &str) -> Result<Updated, Refusal> {
         self.advance(now);
-        let id = self.find(name).ok_or(Refusal::UNKNOWN_STREAM)?;
-        let read = Params::parse(params).map_err(|_| Refusal::BAD_PARAMS)?;
-        if params.len() > LARGE_UPDATE {
+        let id = self.find(name)?;
+        let for_container = matches!(self.streams[&id].way, Way::Order(_));
+        let read = match for_container {
+            true => Params::for_container(params),
+            false => Params::parse(params),
+        };
+        let read = read.map_err(|_| Refusal::BAD_PARAMS)?;
+        // Containers have them in a request of its own, and read all of it.
+        if params.len() > LARGE_UPDATE && !for_container {
             let name = self.streams[&id].name.clone();
             let notice = Notice::LargeUpdate(name, params.len());
             self.out.event(Event::Notice(notice));
@@ -496,22 +554,22 @@ impl Entry {
     /// # Errors
     /// 404 if there is no such stream.
     pub fn status(&self, name: &str) -> Result<String, Refusal> {
-        if let Some(id) = self.find(name) {
+        if let Some(id) = self.found(name) {
             return Ok(self.streams[&id].told());
         }
         let told = self.remembered.get(name).map(String::from);
         told.ok_or(Refusal::UNKNOWN_STREAM)
     }
 
-    /// Ends a stream. `name` is the stream's name, or its id.
+    /// Ends a stream, and names it. `name` is the stream's name, or its id.
     ///
     /// # Errors
     /// 404 if there is no such stream.
-    pub fn stop(&mut self, now: Time, name: &str) -> Result<(), Refusal> {
+    pub fn stop(&mut self, now: Time, name: &str) -> Result<StreamId, Refusal> {
         self.advance(now);
-        let id = self.find(name).ok_or(Refusal::UNKNOWN_STREAM)?;
+        let id = self.find(name)?;
         self.end(id, Why::Asked);
-        Ok(())
+        Ok(id)
     }
 
     /// The stream whose output has that name.
@@ -527,8 +585,16 @@ impl Entry {
         id.filter(is_it).ok_or(Refusal::UNKNOWN_STREAM)
     }
 
+    /// The stream of that name, or that id.
+    ///
+    /// # Errors
+    /// 404 if there is no such stream.
+    pub fn find(&self, name: &str) -> Result<StreamId, Refusal> {
+        self.found(name).ok_or(Refusal::UNKNOWN_STREAM)
+    }
+
     /// A name stands before an id, and the newest stream before those that it replaced.
-    fn find(&self, text: &str) -> Option<StreamId> {
+    fn found(&self, text: &str) -> Option<StreamId> {
         let named = StreamName::parse(text)
             .ok()
             .and_then(|name| self.names.get(&name).copied());
@@ -571,6 +637,9 @@ impl Entry {
         }
         if why.kicks() {
             self.kick_at_source(&stream.way);
+            if let Some((hook, _)) = stream.announced.take() {
+                self.kick_at_source(&Way::Source(hook));
+            }
         }
         if let Some(sender) = stream.waiting {
             self.senders.remove(&sender);

@@ -8,7 +8,7 @@ use super::types::{Job, SenderId, Way};
 use crate::error::{Failure, Party};
 use crate::http::{Reach, Url};
 use crate::time::Time;
-use crate::wire::entry::{GatewayStatus, JobQuery, Place, StreamName, TraceContext};
+use crate::wire::entry::{GatewayStatus, JobQuery, Place, StartHook, StreamName, TraceContext};
 use crate::wire::{Params, RunnerEvent};
 
 /// A stream that has a name, and its job.
@@ -26,6 +26,9 @@ pub(super) struct Stream {
     pub(super) playback: String,
     /// The sender whose media it is; none while it waits for one.
     pub(super) sender: Option<SenderId>,
+    /// The announcement of a media server that has the media, if it was ordered, and where the addresses may lead that are
+    /// named there.
+    pub(super) announced: Option<(Box<StartHook>, Reach)>,
     /// Whether its media are fetched at the media server that announced it.
     pub(super) pulled: bool,
     /// A sender that is answered once the first search for an orchestrator is over.
@@ -88,12 +91,27 @@ impl Stream {
         })
     }
 
+    /// The announcement of a media server, and where the addresses may lead that are named there.
+    fn hook(&self) -> Option<(&StartHook, Reach)> {
+        match (&self.way, &self.announced) {
+            (Way::Hook(hook), _) => Some((hook, self.named)),
+            (_, Some((hook, named))) => Some((hook, *named)),
+            _ => None,
+        }
+    }
+
+    /// Whether nobody is to send for it: it was ordered so.
+    pub(super) fn takes_no_video(&self) -> bool {
+        match &self.way {
+            Way::Order(order) => !order.takes_video(),
+            _ => false,
+        }
+    }
+
     /// Where a media server that announced it has it.
     pub(super) fn source(&self) -> Option<Place> {
-        let Way::Hook(hook) = &self.way else {
-            return None;
-        };
-        let reach = match self.named {
+        let (hook, named) = self.hook()?;
+        let reach = match named {
             // Nobody names it: the hook came from there.
             named if hook.rtmp_url.is_empty() && named != Reach::Open => {
                 Reach::of_caller(Some(hook.source.host))
@@ -125,8 +143,10 @@ impl Stream {
         match way {
             // It is announced anew, with all that it wants.
             Way::Hook(_) | Way::Order(_) => false,
+            // Its media are fetched, and go on with it then.
+            Way::Source(_) => false,
             // The order has said what is to be done.
-            Way::Whip | Way::Rtmp if matches!(self.way, Way::Order(_)) => true,
+            Way::Whip | Way::Rtmp if matches!(self.way, Way::Order(_)) => !self.takes_no_video(),
             // Whatever it says, the announcement has said what is to be done.
             Way::Whip | Way::Rtmp if announced => true,
             Way::Rtmp if matches!(self.way, Way::Rtmp) => same_work,

@@ -66,8 +66,10 @@ pub enum Way {
     Whip,
     /// RTMP, at our own port.
     Rtmp,
-    /// An order for a stream through a container: whoever sends comes later, by WHIP or RTMP.
+    /// An order for a stream through a container: whoever sends comes later.
     Order(Box<Ordered>),
+    /// A media server has the media of a stream that was ordered, and announces them.
+    Source(Box<StartHook>),
 }
 
 /// A stream through a container, as somebody orders it.
@@ -81,11 +83,20 @@ pub struct Ordered {
     pub outputs: Vec<String>,
 }
 
+impl Ordered {
+    /// Whether video goes in.
+    #[must_use]
+    pub fn takes_video(&self) -> bool {
+        // The job was checked.
+        self.job.wishes().is_ok_and(|wishes| wishes.video_in)
+    }
+}
+
 impl Way {
     /// The word for it in the question to the webhook.
     pub(super) fn auth_type(&self) -> &'static str {
         match self {
-            Self::Hook(hook) => hook.source.kind.auth_type(),
+            Self::Hook(hook) | Self::Source(hook) => hook.source.kind.auth_type(),
             Self::Whip => "livepeer-whip",
             Self::Rtmp => "rtmp",
             Self::Order(_) => "byoc",
@@ -95,7 +106,7 @@ impl Way {
     /// The words of its end.
     pub(super) const fn disconnected(&self) -> &'static str {
         match self {
-            Self::Hook(_) => "mediamtx ingest disconnected",
+            Self::Hook(_) | Self::Source(_) => "mediamtx ingest disconnected",
             Self::Whip => "whip disconnected",
             Self::Rtmp => "rtmp disconnected",
             Self::Order(_) => "ingest disconnected",
@@ -139,6 +150,10 @@ pub enum Denied {
     Taken,
     /// There is a stream of the name, and it goes on.
     Exists,
+    /// No stream of that name was ordered.
+    Unknown(StreamName),
+    /// The stream takes no video.
+    NoVideo,
     /// The parameters of the job are no JSON object, or its query is broken.
     BadParams,
     /// An address that the sender, or the webhook for it, may not name, and why.
@@ -161,7 +176,8 @@ impl Denied {
             Self::Unauthorized => 401,
             Self::Forbidden => 403,
             Self::Taken => 409,
-            Self::BadParams | Self::Place(_) | Self::Exists => 400,
+            Self::BadParams | Self::Place(_) | Self::Exists | Self::NoVideo => 400,
+            Self::Unknown(_) => 404,
             Self::Full | Self::Closing | Self::Failed => 503,
             Self::Elsewhere(_) => 307,
         }
@@ -407,7 +423,7 @@ impl Config {
 /// The connection at a media server that a hook told of.
 pub(super) fn source(way: &Way) -> Option<&MediaSource> {
     match way {
-        Way::Hook(hook) => Some(&hook.source),
+        Way::Hook(hook) | Way::Source(hook) => Some(&hook.source),
         Way::Whip | Way::Rtmp | Way::Order(_) => None,
     }
 }

@@ -233,7 +233,13 @@ impl Front {
     /// Does what the pace of a stream says is due.
     pub(super) fn pace(&mut self, id: RequestId, due: Due) {
         match due {
-            Due::Head | Due::KeepAlive => self.write(id, sse::comment("keep-alive")),
+            Due::Head | Due::KeepAlive => {
+                let comment = sse::comment("keep-alive");
+                match self.relayed(id) {
+                    Some(_) => self.pass(id, comment),
+                    None => self.write(id, comment),
+                }
+            }
             Due::Report => self.ask_report(id),
             Due::Silent => {
                 self.out.event(Event::Gone(id));

@@ -1,7 +1,7 @@
 //! Requests about live streams: read here, and answered by the shell, which knows the streams (jobs spec 3.1).
 
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use core::net::IpAddr;
 
 use bytes::Bytes;
@@ -11,8 +11,9 @@ use super::types::{Call, Event, Hls, LIVE_WITHIN, Outcome, RequestId, Session};
 use super::{Front, State, reply};
 use crate::http::{Method, Reach, Request, Response};
 use crate::time::Time;
+use crate::wire::byoc::{BadJob, JOB_HEADER, JobRequest};
 use crate::wire::entry::{
-    Door, JobQuery, OutputName, Refusal, SmokeTest, StartHook, StreamName, read_update,
+    Door, JobQuery, OutputName, Refusal, SmokeTest, StartHook, StreamName, read_change, read_update,
 };
 
 impl Front {
@@ -76,11 +77,33 @@ fn read(
             stream,
             params: read_update(&body)?,
         },
+        Live::Change => {
+            // The order has said what is to be done; a caller that says it again says it right.
+            if let Some(header) = request.headers.get(JOB_HEADER) {
+                let bad = |bad: BadJob| Refusal {
+                    status: 400,
+                    text: bad.to_string().into(),
+                };
+                JobRequest::from_header(header).map_err(bad)?;
+            }
+            Call::Update {
+                stream,
+                params: read_change(&body)?,
+            }
+        }
+        Live::Source => {
+            let kind = request.headers.get("content-type").unwrap_or_default();
+            let hook = StartHook::read(&stream, kind, &body, request.peer)?;
+            return Ok(hook.map(|hook| Call::Source(Box::new(StartHook { named, ..hook }))));
+        }
         Live::Status => Call::Status { stream },
         Live::Data => Call::Data { stream },
         // It is read elsewhere.
         Live::Order => return Ok(None),
-        Live::Stop => Call::Stop { stream },
+        Live::Stop => Call::Stop {
+            stream,
+            words: body,
+        },
         Live::SmokeTest => Call::SmokeTest(SmokeTest::read(&body, named)?),
         Live::Hls => {
             let (output, part) = hls(parts).ok_or(Refusal::NO_MEDIA)?;

@@ -90,6 +90,15 @@ impl Pace {
         }
     }
 
+    /// The pace of data that a container says when it likes.
+    pub(super) const fn of_data(now: Time, config: &Config) -> Self {
+        Self {
+            silence: NEVER,
+            keep_alive: config.keep_alive,
+            ..Self::of_relay(now, config)
+        }
+    }
+
     pub(super) const fn is_head_out(&self) -> bool {
         self.head_out
     }

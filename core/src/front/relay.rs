@@ -21,6 +21,7 @@ use crate::wire::byoc::{
     SEARCH_TIMEOUT_HEADER, TOKEN_TIMEOUT_HEADER,
 };
 use crate::wire::refused::{Code, Refused, Shape};
+use crate::wire::sse;
 
 /// How long beyond its own time and search a job for a container may take to say how it ended: its link, its payment and
 /// its last attempt have limits of their own.
@@ -108,6 +109,15 @@ impl Front {
             let answer = failed_answer(failed, capability);
             self.respond(now, id, answer);
         }
+    }
+
+    /// Begins the answer to [`Call::Data`](super::Call::Data). Says whether its body is wanted.
+    pub fn data_head(&mut self, now: Time, id: RequestId) -> bool {
+        self.advance(now);
+        let mut head = Response::new(200).header("content-type", sse::CONTENT_TYPE);
+        tell_events(&mut head.headers);
+        self.begin_relay(id, head, Pace::of_data);
+        self.relayed(id).is_some()
     }
 
     /// Begins an answer whose body follows as it comes; with status 101, HTTP is left, and [`Event::Said`] may come.
@@ -280,7 +290,7 @@ impl Front {
     }
 
     /// The exchange and the status of an answer that is being passed on.
-    fn relayed(&self, id: RequestId) -> Option<(EffectId, u16)> {
+    pub(super) fn relayed(&self, id: RequestId) -> Option<(EffectId, u16)> {
         let running = self.running.get(&id)?;
         match &running.state {
             State::Relaying(relayed) => Some((running.exchange?, relayed.status)),

@@ -77,6 +77,10 @@ pub enum Live {
     Stop,
     /// An order for a stream through a container.
     Order,
+    /// Other parameters for the container of a stream that was ordered.
+    Change,
+    /// A media server has the media of a stream that was ordered.
+    Source,
     /// The data that a container says beside its video.
     Data,
     /// A test stream of our own.
@@ -255,10 +259,11 @@ pub const ROUTES: &[Row] = &[
     row(POST, "/process/request/{route…}", Some(Route::Container), Some(Scope::Byoc), Shape::Plain),
     row(POST, "/process/request", Some(Route::Container), Some(Scope::Byoc), Shape::Plain),
     live(POST, "/process/stream/start", Live::Order),
-    live(POST_FROM_PAGES, "/process/stream/{stream}/update", Live::Update),
+    live(POST_FROM_PAGES, "/process/stream/{stream}/update", Live::Change),
     live(GET_FROM_PAGES, "/process/stream/{stream}/status", Live::Status),
     live(GET_FROM_PAGES, "/process/stream/{stream}/data", Live::Data),
     live(POST_FROM_PAGES, "/process/stream/{stream}/stop", Live::Stop),
+    live(POST, "/process/stream/{stream}/rtmp", Live::Source),
     live(ANY, "/process/stream/{stream}/whip", Live::Door(Door::Whip)),
     live(ANY, "/process/stream/{stream}/whip/{session}", Live::Session(Door::Whip)),
     reserved(ANY, "/process/stream/{path…}", Some(Scope::Byoc), Shape::Plain),
@@ -300,7 +305,7 @@ impl Route {
     pub const fn has_body(self) -> bool {
         match self {
             Self::VideoResult => true,
-            Self::Live(live) => !matches!(live, Live::Status | Live::Stop | Live::Hls | Live::Data),
+            Self::Live(live) => !matches!(live, Live::Status | Live::Hls | Live::Data),
             _ => self.makes_work(),
         }
     }
@@ -353,11 +358,11 @@ impl Live {
     pub const fn max_body(self) -> usize {
         match self {
             // An escape takes three bytes for one.
-            Self::Start => 4 * MAX_QUERY_BYTES,
-            Self::Order => MAX_BODY_BYTES,
+            Self::Start | Self::Source => 4 * MAX_QUERY_BYTES,
+            Self::Order | Self::Change | Self::Stop => MAX_BODY_BYTES,
             Self::Update => MAX_MESSAGE_BYTES,
             Self::Door(_) | Self::Session(_) => MAX_OFFER,
-            Self::SmokeTest | Self::Status | Self::Stop | Self::Hls | Self::Data => MAX_SMALL,
+            Self::SmokeTest | Self::Status | Self::Hls | Self::Data => MAX_SMALL,
         }
     }
 

@@ -7,7 +7,7 @@ use alloc::string::{String, ToString as _};
 use super::types::{Call, Event, LIVE_WITHIN, RequestId, StreamCall};
 use super::{Front, State, reply};
 use crate::entry::Ordered;
-use crate::http::{Reach, Request};
+use crate::http::{Reach, Request, Url};
 use crate::wire::byoc::stream::{StreamRequest, StreamUrls};
 use crate::wire::byoc::{JOB_HEADER, JobRequest};
 use crate::wire::entry::StreamName;
@@ -47,16 +47,18 @@ fn read(
     let name = StreamName::parse(&request.stream_id(random)).map_err(|bad| bad.to_string())?;
     let job = job.with_media();
     let wishes = job.wishes().map_err(|bad| bad.to_string())?;
-    if !wishes.video_in {
-        // Nobody would end it, and its data would reach nobody.
-        return Err("a stream without enable_video_ingress is not served by this gateway".into());
-    }
     let outputs = request.rtmp_output.split(',').map(str::trim);
     let outputs = outputs.filter(|output| !output.is_empty());
     let at = |what: &str| format!("{base}/process/stream/{name}/{what}");
+    let if_any = |wished: bool, what| if wished { at(what) } else { String::new() };
+    let host = Url::parse(base).map(|base| match base.host() {
+        host if host.contains(':') => format!("[{host}]"),
+        host => host.to_string(),
+    });
     let urls = StreamUrls {
         stream_id: name.to_string(),
-        whip_url: at("whip"),
+        whip_url: if_any(wishes.video_in, "whip"),
+        data_url: if_any(wishes.data_out, "data"),
         rtmp_output_url: request.rtmp_output.clone(),
         update_url: at("update"),
         status_url: at("status"),
@@ -66,7 +68,9 @@ fn read(
     Ok(StreamCall {
         urls,
         named,
+        video_in: wishes.video_in,
         video_out: wishes.video_out,
+        host: host.unwrap_or_default(),
         ordered: Ordered {
             outputs: outputs.map(String::from).collect(),
             params: request.params,

@@ -101,7 +101,8 @@ pub enum Call {
     /// A stream through a container: a place for whoever sends is to be made. The addresses in the answer lack that of
     /// the output, and those of other ports.
     Order(Box<StreamCall>),
-    /// The data that a container says beside its video.
+    /// The data that a container says beside its video: answered by [`Front::data_head`](super::Front::data_head), `relay`
+    /// and `relay_end`; or by `respond`.
     Data {
         /// The stream.
         stream: String,
@@ -122,7 +123,11 @@ pub enum Call {
     Stop {
         /// The stream, by its name or its id.
         stream: String,
+        /// A last word for its container, if it has one.
+        words: Bytes,
     },
+    /// A media server has the media of a stream that was ordered.
+    Source(Box<StartHook>),
     /// A test stream is to be sent somewhere.
     SmokeTest(SmokeTest),
     /// A sender's request of WHIP, under that name.
@@ -164,8 +169,12 @@ pub struct StreamCall {
     pub ordered: Ordered,
     /// Where the addresses may lead that the caller names.
     pub named: Reach,
+    /// Whether video goes in.
+    pub video_in: bool,
     /// Whether video comes out.
     pub video_out: bool,
+    /// The host at which the caller reached us, as it stands in a URL.
+    pub host: String,
     /// The addresses in the answer.
     pub urls: StreamUrls,
 }

@@ -30,6 +30,9 @@ pub const MAX_START_ANSWER_BYTES: usize = 64 << 10;
 /// The text that keeps a runner's control channel alive; runners ignore only exactly this text.
 pub const KEEP_ALIVE: &str = r#"{"keep":"alive"}"#;
 
+/// The longest parameters of a container.
+pub const MAX_CONTAINER_PARAMS: usize = 10 << 20;
+
 /// A JSON object that parameterises a model: what `params` and control messages are. Its text stays as it came, since a
 /// reader of it may know numbers and an order of fields that we do not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,9 +44,22 @@ impl Params {
     /// # Errors
     /// If the text is not one JSON object, or has more than [`MAX_MESSAGE_BYTES`].
     pub fn parse(text: &str) -> Result<Self, WireError> {
+        Self::up_to(MAX_MESSAGE_BYTES, text)
+    }
+
+    /// Reads a JSON object for a container, which is handed over in a request of its own.
+    ///
+    /// # Errors
+    /// If the text is not one JSON object, or has more than [`MAX_CONTAINER_PARAMS`].
+    pub fn for_container(text: &str) -> Result<Self, WireError> {
+        Self::up_to(MAX_CONTAINER_PARAMS, text)
+    }
+
+    fn up_to(limit: usize, text: &str) -> Result<Self, WireError> {
         const WHAT: &str = "model parameters";
-        if text.len() > MAX_MESSAGE_BYTES {
-            return Err(WireError::new(WHAT, "longer than 1 MiB"));
+        if text.len() > limit {
+            let why = format!("longer than {} MiB", limit >> 20);
+            return Err(WireError::new(WHAT, why));
         }
         match serde_json::from_str(text) {
             Ok(Value::Object(_)) => Ok(Self(text.into())),

@@ -44,8 +44,8 @@ pub use identity::{
 pub(crate) use info::info_request;
 pub use info::{AuthToken, MAX_NODES, OrchestratorAnswer, OrchestratorInfo, TicketParams};
 pub use live::{
-    Channels, DEFAULT_MODEL, EventContext, KEEP_ALIVE, MAX_MESSAGE_BYTES, MAX_START_ANSWER_BYTES,
-    Params, RunnerEvent, ScopeChannels, StartRequest,
+    Channels, DEFAULT_MODEL, EventContext, KEEP_ALIVE, MAX_CONTAINER_PARAMS, MAX_MESSAGE_BYTES,
+    MAX_START_ANSWER_BYTES, Params, RunnerEvent, ScopeChannels, StartRequest,
 };
 pub use payment::{BadCredentials, Payment, SegmentCredentials, SenderParams};
 pub use reason::{named_ceiling, reason, says_already_seen};

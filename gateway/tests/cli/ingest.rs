@@ -54,6 +54,18 @@ impl Entry {
         }
     }
 
+    /// Starts on that runtime, before a development network.
+    pub(crate) fn on(runtime: &str) -> Self {
+        let devnet = Devnet::start(1, &[]);
+        let orchestrator = &devnet.orchestrators[0];
+        let named = ["--signer", &devnet.signer, "--orchestrator", orchestrator];
+        let entry = Self::open(&[&named[..], &["--runtime", runtime]].concat(), "");
+        Self {
+            devnet: Some(devnet),
+            ..entry
+        }
+    }
+
     /// Starts before orchestrators at those addresses, whom nobody pays.
     pub(crate) fn before_others(addresses: &str) -> Self {
         let peers = ["--offchain", "--allow-private", "--orchestrator", addresses];
@@ -311,12 +323,19 @@ fn a_stream_through_a_container_is_ordered_sent_told_and_stopped() {
     );
     entry.logged("a live job runs");
     let updated = ask("POST", "2/update", &echo, r#"{"n":2}"#);
-    assert_eq!(updated.status, 200, "{}", updated.text());
+    let words = r#"{"status":"success"}"#;
+    assert_eq!((updated.status, updated.text()), (200, words));
     assert_eq!(ask("POST", "2/update", &echo, "words").status, 400);
-    assert_eq!(ask("GET", "2/data", "", "").status, 503);
+    assert_eq!(ask("POST", "2/update", "words", "{}").status, 400);
+    let none = ask("GET", "2/data", "", "");
+    assert_eq!(
+        (none.status, none.text()),
+        (503, "Stream data not available\n")
+    );
     assert_eq!(ask("GET", "nobody/data", "", "").status, 404);
     assert_eq!(ask("GET", "nobody/status", "", "").status, 404);
-    assert_eq!(ask("POST", "2/stop", "", "").status, 200);
+    let stopped = ask("POST", "2/stop", "", "bye");
+    assert_eq!((stopped.status, stopped.text()), (200, words));
     entry.logged("a live job is over");
     // Where nobody has the container, the status says so.
     let nothing = header("nothing");

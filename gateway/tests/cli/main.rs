@@ -37,5 +37,7 @@ mod server;
 mod signer;
 #[cfg(unix)]
 mod stop;
+#[cfg(unix)]
+mod streams;
 mod trickle;
 mod usage;

@@ -47,6 +47,8 @@ fn refusal(denied: &Denied) -> Response {
         Denied::Forbidden => plain(403, "Forbidden"),
         Denied::Taken => plain(409, "another sender uses this name"),
         Denied::Exists => plain(400, "stream already exists"),
+        Denied::Unknown(name) => plain(404, &format!("stream not found: {name}")),
+        Denied::NoVideo => plain(400, "the stream takes no video"),
         Denied::BadParams => plain(400, "Invalid model params"),
         Denied::Place(why) => plain(400, why),
         Denied::Full => plain(503, "no room for another stream").header("retry-after", "5"),

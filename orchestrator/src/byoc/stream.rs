@@ -188,11 +188,20 @@ impl Orchestrator {
         let worker = offered.container.worker.clone();
         let doer = match worker {
             Worker::At(_) => worker.prepare(order(&pending, path, &stream, pending.body.clone())),
-            _ => Doer::BuiltIn(Made::json(
-                200,
-                &json!({ "status": "success" }),
-                worker.tempo(),
-            )),
+            _ => {
+                if matches!(about, About::Update) {
+                    // It says back what it is told. Errors: it has no channel for data.
+                    let said = [&pending.body[..], b"\n"].concat();
+                    let _ = self
+                        .server
+                        .publish(now, &format!("{stream}-data"), said.into());
+                }
+                Doer::BuiltIn(Made::json(
+                    200,
+                    &json!({ "status": "success" }),
+                    worker.tempo(),
+                ))
+            }
         };
         self.hand_job(now, id, pending, doer, Some(about));
         Ok(())

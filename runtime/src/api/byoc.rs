@@ -2,7 +2,7 @@
 
 mod stream;
 
-pub use stream::{ByocStream, ByocStreamBuilder, ByocStreamEvents};
+pub use stream::{ByocData, ByocStream, ByocStreamBuilder, ByocStreamEvents};
 
 use std::fmt;
 use std::future::{Future, IntoFuture, poll_fn};

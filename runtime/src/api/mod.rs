@@ -44,7 +44,8 @@ pub use app::{AppAnswer, AppBuilder, AppSession, AppSpeaker};
 pub use batch::{BatchJob, Chunks, Submission};
 pub use builder::LiveVideoJobBuilder;
 pub use byoc::{
-    ByocChunks, ByocEvent, ByocJob, ByocStream, ByocStreamBuilder, ByocStreamEvents, ByocSubmission,
+    ByocChunks, ByocData, ByocEvent, ByocJob, ByocStream, ByocStreamBuilder, ByocStreamEvents,
+    ByocSubmission,
 };
 pub use error::{Error, Over};
 pub use event::{AppEvent, BatchEvent, JobEvent, Spent, Swapped};

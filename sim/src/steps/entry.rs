@@ -78,6 +78,8 @@ const NAMES: [&str; 3] = ["cam", "my-cam", "x"];
 struct Knocked {
     name: StreamName,
     hook: bool,
+    /// Whether it announced the media of a stream that was ordered.
+    source: bool,
     /// Whether it ordered a stream, and sends nothing itself.
     order: bool,
     /// The stream that it was let in for.
@@ -92,6 +94,8 @@ struct Running {
     /// Whether its job was told to have begun.
     begun: bool,
     told: bool,
+    /// Whether it takes no video: only somebody who asks for it ends it.
+    mute: bool,
 }
 
 /// Plays steps against a live entry.
@@ -230,8 +234,8 @@ impl Player {
             4 => "rtmpOutput=rtmp://10.0.0.1/live",
             _ => "",
         };
-        let way = match way % 4 {
-            0 => {
+        let way = match way % 5 {
+            way @ (0 | 4) => {
                 let escaped = query
                     .replace('%', "%25")
                     .replace('=', "%3D")
@@ -240,6 +244,7 @@ impl Player {
                 let kind = "application/x-www-form-urlencoded";
                 let host = Ipv4Addr::new(10, 0, 0, 9).into();
                 match StartHook::read(name, kind, &Bytes::from(form), Some(host)) {
+                    Ok(Some(hook)) if way == 4 => Way::Source(Box::new(hook)),
                     Ok(Some(hook)) => Way::Hook(Box::new(hook)),
                     _ => return,
                 }
@@ -247,6 +252,7 @@ impl Player {
             1 => Way::Whip,
             2 => Way::Order(Box::new(Ordered {
                 job: JobRequest {
+                    parameters: format!(r#"{{"enable_video_ingress":{}}}"#, bits & 8 == 0),
                     request: "{}".into(),
                     capability: "turn".into(),
                     timeout_seconds: 9,
@@ -262,7 +268,8 @@ impl Player {
             _ => Way::Rtmp,
         };
         let name = StreamName::parse(name).expect("a name");
-        let hook = matches!(way, Way::Hook(_));
+        let hook = matches!(way, Way::Hook(_) | Way::Source(_));
+        let source = matches!(way, Way::Source(_));
         let order = matches!(way, Way::Order(_));
         let key = ["secret", "wrong"].get(usize::from(bits >> 6)).copied();
         let publish = Publish {
@@ -276,6 +283,7 @@ impl Player {
         let knocked = Knocked {
             name,
             hook,
+            source,
             order,
             stream: None,
             settled: false,
@@ -367,6 +375,7 @@ impl Player {
                     let knocked = Knocked {
                         name: running.name.clone().expect("a name"),
                         hook: false,
+                        source: false,
                         order: false,
                         stream: Some(id),
                         settled: false,
@@ -455,6 +464,7 @@ impl Driven for Player {
                         name: Some(name),
                         begun: false,
                         told: false,
+                        mute: false,
                     };
                     assert!(self.streams.insert(stream, running).is_none());
                     assert!(self.streams.len() <= self.config.max_streams);
@@ -470,6 +480,9 @@ impl Driven for Player {
                 let running = self.streams.get_mut(&stream).expect("a stream");
                 assert!(!std::mem::replace(&mut running.told, true), "started once");
                 assert_eq!(running.name.as_ref(), Some(&job.name));
+                let wishes = job.container.as_ref().map(|container| container.wishes());
+                let wishes = wishes.transpose().expect("a job was checked");
+                running.mute = wishes.is_some_and(|wishes| !wishes.video_in);
                 assert!(!job.stream_id.is_empty());
                 assert!(job.outputs.iter().all(|output| output.check().is_ok()));
             }
@@ -482,7 +495,7 @@ impl Driven for Player {
             Event::Settled(sender) => {
                 self.note("Settled");
                 if let Some(knocked) = self.senders.get_mut(&sender) {
-                    assert!(knocked.hook && knocked.stream.is_some());
+                    assert!(knocked.hook && knocked.source == knocked.stream.is_none());
                     assert!(!std::mem::replace(&mut knocked.settled, true), "once");
                     // Its connection is at the media server.
                     self.senders.remove(&sender);
@@ -558,6 +571,13 @@ pub fn run(data: &[u8]) -> BTreeMap<String, u32> {
     for id in all {
         player.senders.remove(&id);
         player.entry.left(player.now, id, Left::Lost);
+        player.drain();
+    }
+    let mute = player.streams.values().filter(|one| one.mute);
+    let mute: Vec<_> = mute.filter_map(|one| one.name.clone()).collect();
+    for name in mute {
+        let stopped = player.entry.stop(player.now, name.as_str());
+        stopped.expect("it runs until then");
         player.drain();
     }
     player.pass(Duration::from_secs(120));

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use livepeer_core::error::{Cause, Failure, Party};
 use livepeer_core::front::route::Page;
 use livepeer_core::front::{
-    Admission, AppSessionId, Config, Event, Front, LiveRoutes, MAX_UNSENT, Origins, Outcome,
+    Admission, AppSessionId, Call, Config, Event, Front, LiveRoutes, MAX_UNSENT, Origins, Outcome,
     RequestId, SESSION_HEADER, Work,
 };
 use livepeer_core::http::{
@@ -120,6 +120,8 @@ pub struct Player {
     asked: Vec<RequestId>,
     /// Requests about live streams that nobody has answered.
     calls: BTreeSet<RequestId>,
+    /// Requests for the data of containers, among those that are passed on.
+    data: BTreeSet<RequestId>,
     /// Orders for containers whose answers are not over.
     orders: BTreeSet<RequestId>,
     /// Sessions with apps that are held.
@@ -173,6 +175,7 @@ impl Player {
             full: BTreeSet::new(),
             asked: Vec::new(),
             calls: BTreeSet::new(),
+            data: BTreeSet::new(),
             orders: BTreeSet::new(),
             used: BTreeSet::new(),
             said: BTreeMap::new(),
@@ -272,7 +275,7 @@ impl Player {
                        content-disposition: form-data; name=\"prompt\"\r\n\r\nx\r\n--B--\r\n";
         let sdp = "application/sdp";
         let hook = "application/x-www-form-urlencoded";
-        let live = 20 + kind % 14;
+        let live = 20 + kind % 15;
         let kind = if kind >= 216 { live } else { kind % 20 };
         let (method, path, content_type, body) = match kind {
             0 | 1 => (Method::Post, "/text-to-image", "", r#"{"prompt":"x"}"#),
@@ -337,6 +340,7 @@ impl Player {
                 r#"{"model":"b/vec","input":"x","encoding_format":"base64"}"#,
             ),
             33 => (Method::Post, "/process/stream/start", "", "{}"),
+            34 => (Method::Get, "/process/stream/cam/data", "", ""),
             32 => (
                 Method::Post,
                 "/v1/audio/speech",
@@ -534,6 +538,7 @@ impl Player {
         let kind = [sse::CONTENT_TYPE, "application/json", "", "audio/wav"];
         let kind = kind[usize::from(what / 8 % 4)];
         match what % 8 {
+            0 if self.data.contains(&id) => drop(self.front.data_head(now, id)),
             0 => {
                 let served = hired(kind);
                 self.front.order_head(now, id, &served);
@@ -673,6 +678,11 @@ impl Driven for Player {
                     None => assert!(self.background.insert(id), "accepted"),
                 }
                 assert!(self.jobs.insert(id, work).is_none(), "wanted once");
+            }
+            Event::Live(id, call) if matches!(*call, Call::Data { .. }) => {
+                self.note("Data");
+                self.asked.push(id);
+                assert!(self.orders.insert(id) && self.data.insert(id), "told once");
             }
             Event::Live(id, _) => {
                 self.note("Live");

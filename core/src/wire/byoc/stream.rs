@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use crate::http::{Headers, Url};
 use crate::wire::error::WireError;
 use crate::wire::json::Fields;
-use crate::wire::live::Params;
+use crate::wire::live::{MAX_CONTAINER_PARAMS, Params};
 
 /// Where an orchestrator starts a stream.
 pub const START_PATH: &str = "/ai/stream/start";
@@ -22,7 +23,7 @@ pub const PAYMENT_PATH: &str = "/ai/stream/payment";
 pub const STOP_PATH: &str = "/ai/stream/stop";
 
 /// The longest body of a request about a stream.
-pub const MAX_BODY_BYTES: usize = 10 << 20;
+pub const MAX_BODY_BYTES: usize = MAX_CONTAINER_PARAMS;
 
 /// A caller's request for a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,7 +50,7 @@ impl StreamRequest {
         let params = text("params")?;
         let params = match params.as_str() {
             "" | "null" => None,
-            params => Some(Params::parse(params).map_err(|err| {
+            params => Some(Params::for_container(params).map_err(|err| {
                 WireError::new("stream request", format!("invalid model params: {err}"))
             })?),
         };
@@ -126,6 +127,19 @@ pub fn also_about(text: &str, stream_id: &str) -> String {
         }
         _ => about(stream_id),
     }
+}
+
+/// The event with a line of data. A carriage return inside would end a line of the event, so it ends one of its data.
+#[must_use]
+pub fn data_event(line: &[u8]) -> Bytes {
+    let mut event = Vec::with_capacity(line.len() + 8);
+    for part in line.split(|byte| *byte == b'\r') {
+        event.extend_from_slice(b"data: ");
+        event.extend_from_slice(part);
+        event.push(b'\n');
+    }
+    event.push(b'\n');
+    event.into()
 }
 
 /// The event that ends a stream of data.

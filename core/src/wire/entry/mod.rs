@@ -21,8 +21,8 @@ pub use self::report::{
     envelope, error_event, ingest_metrics_event, params_event,
 };
 pub use self::requests::{
-    DEFAULT_SMOKE_TEST, MAX_SMOKE_TEST, SmokeTest, basic_credentials, heartbeat, read_heartbeat,
-    read_update,
+    DEFAULT_SMOKE_TEST, MAX_SMOKE_TEST, SmokeTest, basic_credentials, heartbeat, read_change,
+    read_heartbeat, read_update,
 };
 
 use alloc::borrow::Cow;

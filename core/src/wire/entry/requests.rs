@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::Refusal;
 use crate::http::Reach;
-use crate::wire::{MAX_MESSAGE_BYTES, Params};
+use crate::wire::{MAX_MESSAGE_BYTES, Params, WireError};
 
 /// How long a smoke test takes if it does not say.
 pub const DEFAULT_SMOKE_TEST: Duration = Duration::from_secs(300);
@@ -27,13 +27,25 @@ pub fn read_update(body: &Bytes) -> Result<Bytes, Refusal> {
     if body.len() > MAX_MESSAGE_BYTES {
         return Err(Refusal::new(413, "parameters of more than 1 MiB"));
     }
+    read(body, Params::parse)
+}
+
+/// Reads new parameters for a container, which may be longer.
+///
+/// # Errors
+/// 400 if they are not a JSON object, or too long.
+pub fn read_change(body: &Bytes) -> Result<Bytes, Refusal> {
+    read(body, Params::for_container)
+}
+
+fn read(body: &Bytes, parse: fn(&str) -> Result<Params, WireError>) -> Result<Bytes, Refusal> {
     let bad = |text: String| Refusal {
         status: 400,
         text: text.into(),
     };
     let text =
         core::str::from_utf8(body).map_err(|_| bad("parameters are not UTF-8".to_string()))?;
-    Params::parse(text).map_err(|err| bad(err.to_string()))?;
+    parse(text).map_err(|err| bad(err.to_string()))?;
     Ok(body.clone())
 }
 

@@ -1,5 +1,6 @@
 //! Requests about live streams at the front door: which of them reach the shell, and how all of them are answered.
 
+use livepeer_core::wire::byoc::stream::{data_ended, data_event};
 use livepeer_core::wire::byoc::{JOB_HEADER, JobRequest};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use livepeer_core::front::route::ROUTES;
 use livepeer_core::front::{
     Call, Config, Event, Hls, LIVE_WITHIN, LiveRoutes, Network, Origins, RequestId,
 };
-use livepeer_core::http::{Body, Method, Reach, Request, Response};
+use livepeer_core::http::{Body, In, Method, Reach, Request, Response};
 use livepeer_sim::Driven;
 use serde_json::Value;
 
@@ -435,8 +436,15 @@ fn an_order_for_a_stream_through_a_container_makes_sense_or_is_refused_in_plain_
     };
     assert_eq!(order.name.as_str().len(), 8, "it is drawn");
     let bare = request(Method::Post, start);
-    let blind =
-        request(Method::Post, start).header(JOB_HEADER, job(r#"{"enable_video_ingress":false}"#));
+    let silent = r#"{"enable_video_ingress":false,"enable_data_output":true}"#;
+    let silent = request(Method::Post, start).header(JOB_HEADER, job(silent));
+    door.send(silent, r#"{"stream_name":"cam","stream_id":"1"}"#);
+    let (_, Call::Order(order)) = called(&mut door) else {
+        panic!("no order")
+    };
+    assert!(!order.video_in && order.video_out && order.host == "gw.example");
+    assert_eq!(order.urls.whip_url, "", "nobody is to send");
+    assert_eq!(order.urls.data_url, format!("{base}/data"));
     for (request, body, status, words) in [
         (bare, "{}", 400, "Unable to parse job request, err="),
         (good.clone(), "words", 400, ""),
@@ -458,7 +466,6 @@ fn an_order_for_a_stream_through_a_container_makes_sense_or_is_refused_in_plain_
             400,
             "a stream's name has",
         ),
-        (blind, "{}", 400, "a stream without enable_video_ingress"),
     ] {
         let exchange = door.send(request, body);
         let seen = &door.seen[&exchange];
@@ -472,11 +479,80 @@ fn an_order_for_a_stream_through_a_container_makes_sense_or_is_refused_in_plain_
         (Method::Get, "/process/stream/cam-1/status", "Status"),
         (Method::Get, "/process/stream/cam-1/data", "Data"),
         (Method::Post, "/process/stream/cam-1/stop", "Stop"),
+        (Method::Post, "/process/stream/cam-1/update", "Update"),
     ] {
-        door.send(request(method, path), "");
+        let body = if path.ends_with("update") { "{}" } else { "" };
+        door.send(request(method, path), body);
         let (_, call) = called(&mut door);
         assert!(format!("{call:?}").starts_with(is), "{call:?}");
     }
     let exchange = door.send(request(Method::Get, start), "");
     assert_eq!(door.seen[&exchange].status, 405);
+    // Parameters may be long, and are JSON; a job that comes with them is one.
+    let update = || request(Method::Post, "/process/stream/cam-1/update");
+    let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(2 << 20));
+    door.send(update(), long.clone());
+    let (_, Call::Update { params, .. }) = called(&mut door) else {
+        panic!("no update")
+    };
+    assert_eq!(params, long);
+    let wrong = update().header(JOB_HEADER, "words");
+    for (request, body) in [(update(), "words"), (wrong, "{}")] {
+        let exchange = door.send(request, body);
+        assert_eq!(door.seen[&exchange].status, 400, "{body}");
+    }
+    let large = door.send(update(), " ".repeat((10 << 20) + 1));
+    assert_eq!(door.seen[&large].status, 413);
+    // A last word goes to the container, and a media server may have the media.
+    door.send(request(Method::Post, "/process/stream/cam-1/stop"), "bye");
+    let (_, Call::Stop { words, .. }) = called(&mut door) else {
+        panic!("no end")
+    };
+    assert_eq!(&words[..], b"bye");
+    let rtmp = request(Method::Post, "/process/stream/cam-1/rtmp")
+        .header("content-type", "application/x-www-form-urlencoded");
+    let rtmp = Request {
+        peer: "10.0.0.9".parse().ok(),
+        ..rtmp
+    };
+    door.send(rtmp.clone(), "source_id=a1&source_type=rtmpConn");
+    let (_, Call::Source(hook)) = called(&mut door) else {
+        panic!("no source")
+    };
+    assert_eq!(hook.input(), "rtmp://10.0.0.9/cam-1");
+    let missing = door.send(rtmp, "source_type=rtmpConn");
+    assert_eq!(door.seen[&missing].text(), "Missing source_id\n");
+}
+
+#[test]
+fn the_data_of_a_container_goes_out_as_it_comes_and_silence_is_filled_with_comments() {
+    let mut door = door();
+    let exchange = door.send(request(Method::Get, "/process/stream/cam-1/data"), "");
+    let (id, _) = called(&mut door);
+    door.tell(|front, now| {
+        assert!(front.data_head(now, id), "it is wanted");
+    });
+    door.tell(|front, now| front.relay(now, id, data_event(b"{\"a\":1}\rb")));
+    let unsent = door.seen[&exchange].unsent;
+    door.http(exchange, In::Sent(unsent));
+    door.pass(Duration::from_secs(16));
+    door.tell(|front, now| {
+        front.relay(now, id, data_ended());
+        front.relay_end(now, id);
+    });
+    let seen = &door.seen[&exchange];
+    assert_eq!(seen.status, 200);
+    assert_eq!(seen.headers.get("content-type"), Some("text/event-stream"));
+    assert_eq!(
+        seen.text(),
+        "data: {\"a\":1}\ndata: b\n\n: keep-alive\n\nevent: end\ndata: {\"type\":\"stream_ended\"}\n\n"
+    );
+    // Whoever asks for the head alone has all of it.
+    let head = door.send(request(Method::Head, "/process/stream/cam-1/data"), "");
+    let (id, _) = called(&mut door);
+    door.tell(|front, now| assert!(!front.data_head(now, id)));
+    assert_eq!(
+        (door.seen[&head].status, door.seen[&head].text()),
+        (200, "")
+    );
 }

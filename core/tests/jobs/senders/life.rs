@@ -299,3 +299,94 @@ fn a_stream_through_a_container_is_ordered_before_anybody_sends_for_it() {
     let inside = desk.publish(order("cam3", "rtmp://127.0.0.1/live/x"));
     assert!(matches!(desk.refused(inside), Some(Denied::Place(_))));
 }
+
+/// The media of an ordered stream, as a media server announces them.
+fn source(name: &str) -> Publish {
+    let hook = announced(name, "source_id=a1&source_type=rtmpConn");
+    let Way::Hook(announced) = hook.way else {
+        panic!("it is one")
+    };
+    Publish {
+        way: Way::Source(announced),
+        ..hook
+    }
+}
+
+#[test]
+fn the_media_of_an_ordered_stream_may_be_at_a_media_server() {
+    let mut desk = Desk::new();
+    let nobody = desk.publish(source("cam1"));
+    let unknown = Denied::Unknown(StreamName::parse("cam1").unwrap());
+    assert_eq!(desk.refused(nobody), Some(&unknown));
+    let ordered = desk.publish(order("cam1", ""));
+    let stream = desk.admitted(ordered);
+    desk.tell(|entry, now| entry.started(now, stream, url()));
+    desk.pass(MEDIA_WITHIN - Duration::from_secs(1));
+    let announces = desk.publish(source("cam1"));
+    assert!(
+        desk.said
+            .iter()
+            .any(|event| matches!(event, Event::Settled(id) if *id == announces))
+    );
+    let pulled = desk.said.iter().any(|event| match event {
+        Event::Pull(id, from) => *id == stream && from.address == "rtmp://10.0.0.9/cam1",
+        _ => false,
+    });
+    assert!(pulled && desk.stopped().is_empty(), "{:?}", desk.said);
+    // They have a minute to come, and are the stream's from then on.
+    desk.pass(MEDIA_WITHIN - Duration::from_secs(1));
+    let sender = desk
+        .tell(|entry, now| entry.pulled(now, stream))
+        .expect("wanted");
+    desk.pass(MEDIA_WITHIN);
+    let again = desk.publish(source("cam1"));
+    assert_eq!(desk.refused(again), Some(&Denied::Taken));
+    assert!(desk.stopped().is_empty());
+    desk.asked.clear();
+    desk.tell(|entry, now| entry.left(now, sender, Left::Ended));
+    assert_eq!(desk.stopped(), [(stream, Why::Disconnected)]);
+    // Those that do not come end it; and where it is stopped, the media server hears of it.
+    let ordered = desk.publish(order("cam2", ""));
+    let late = desk.admitted(ordered);
+    desk.publish(source("cam2"));
+    desk.pass(MEDIA_WITHIN);
+    assert_eq!(desk.stopped()[1].0, late);
+    desk.publish(order("cam3", ""));
+    desk.publish(source("cam3"));
+    desk.asked.clear();
+    desk.tell(|entry, now| entry.stop(now, "cam3").map(drop))
+        .expect("it runs");
+    let kicked = desk
+        .asked
+        .iter()
+        .map(|(_, request)| request.url.to_string());
+    assert_eq!(
+        kicked.collect::<Vec<_>>(),
+        ["http://10.0.0.9:9997/v3/rtmpconns/kick/a1"]
+    );
+}
+
+#[test]
+fn a_stream_that_takes_no_video_waits_for_nobody_and_lets_nobody_send() {
+    let mut desk = Desk::new();
+    let mut blind = order("cam1", "");
+    if let Way::Order(ordered) = &mut blind.way {
+        ordered.job.parameters = r#"{"enable_video_ingress":false}"#.into();
+    }
+    let ordered = desk.publish(blind);
+    let stream = desk.admitted(ordered);
+    desk.tell(|entry, now| entry.started(now, stream, url()));
+    for publish in [
+        by(Way::Whip, "cam1", ""),
+        by(Way::Rtmp, "cam1", ""),
+        source("cam1"),
+    ] {
+        let sender = desk.publish(publish);
+        assert_eq!(desk.refused(sender), Some(&Denied::NoVideo));
+    }
+    desk.pass(MEDIA_WITHIN * 10);
+    assert!(desk.stopped().is_empty());
+    desk.tell(|entry, now| entry.stop(now, "cam1").map(drop))
+        .expect("it runs");
+    assert_eq!(desk.stopped(), [(stream, Why::Asked)]);
+}

@@ -352,7 +352,7 @@ impl<R: Runtime> Wiring<R> {
     }
 
     /// Notes that the work of a request begins, which is steered by what comes out here.
-    fn begun(&self, id: RequestId) -> Receiver<Pace> {
+    pub(super) fn begun(&self, id: RequestId) -> Receiver<Pace> {
         let (steer, steered) = async_channel::unbounded();
         lock(&self.running).insert(id, steer);
         steered

@@ -1,5 +1,9 @@
 //! Streams of media through a container: a handle, an input and an output.
 
+mod data;
+
+pub use data::ByocData;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::poll_fn;
@@ -95,7 +99,11 @@ impl<R: Runtime> ByocStreamBuilder<R> {
             .submit(|byoc, now| byoc.open_stream(now, order))
             .map_err(super::too_many)?;
         let shared = Shared::start(hub, held, fleet);
-        let stream = ByocStream { shared, capability };
+        let stream = ByocStream {
+            shared,
+            capability,
+            reading: self.output.clone(),
+        };
         // Dropped here, it stops.
         let shared = &stream.shared;
         shared
@@ -130,6 +138,7 @@ impl<R: Runtime> fmt::Debug for ByocStreamBuilder<R> {
 pub struct ByocStream<R: Runtime> {
     shared: Arc<Shared<R>>,
     capability: String,
+    reading: subscriber::Config,
 }
 
 impl<R: Runtime> ByocStream<R> {
@@ -191,6 +200,12 @@ impl<R: Runtime> ByocStream<R> {
         }
     }
 
+    /// The data that the container says beside its media, from now on: nothing where the parameters say that none comes out.
+    #[must_use]
+    pub fn data(&self) -> ByocData<R> {
+        ByocData::new(Arc::clone(&self.shared), self.reading.clone())
+    }
+
     /// Waits for the stream's end: of itself after its input was closed and its output read, or by a failure. The
     /// container's last words come back.
     ///
@@ -208,7 +223,15 @@ impl<R: Runtime> ByocStream<R> {
     /// # Errors
     /// If it had failed before.
     pub async fn stop(self) -> Result<Bytes, Error> {
-        self.shared.stop();
+        self.stop_with(Bytes::new()).await
+    }
+
+    /// Ends the stream as [`ByocStream::stop`] does, with a last word for the container.
+    ///
+    /// # Errors
+    /// As [`ByocStream::stop`].
+    pub async fn stop_with(self, words: Bytes) -> Result<Bytes, Error> {
+        self.shared.stop(words);
         let outcome = self.wait().await;
         let feed = Feed::of(Arc::clone(&self.shared));
         feed.until(|| feed.look(|media| media.is_idle().then_some(())))
@@ -219,7 +242,7 @@ impl<R: Runtime> ByocStream<R> {
 
 impl<R: Runtime> Drop for ByocStream<R> {
     fn drop(&mut self) {
-        self.shared.stop();
+        self.shared.stop(Bytes::new());
     }
 }
 
@@ -333,10 +356,10 @@ impl<R: Runtime> Shared<R> {
         shared
     }
 
-    fn stop(&self) {
+    fn stop(&self, words: Bytes) {
         self.state.with(|state| state.stopped = true);
         let byoc = self.hub.machine();
-        byoc.with(|byoc, now| byoc.stop_stream(now, self.id, Bytes::new()));
+        byoc.with(|byoc, now| byoc.stop_stream(now, self.id, words));
     }
 
     /// Carries news until stream and input have ended. The machines live as long.

@@ -153,7 +153,7 @@ impl Byoc {
                 if good
                     && let Some(stream) = self.streams.get_mut(&id)
                     && let Ok(text) = core::str::from_utf8(&body)
-                    && let Ok(params) = Params::parse(text)
+                    && let Ok(params) = Params::for_container(text)
                 {
                     // The next orchestrator begins with them.
                     stream.order.params = Some(params);

@@ -1,25 +1,32 @@
 //! The task of a stream's job: it begins when live entry says so, carries pictures both ways, and tells how it goes.
 
+use std::sync::Mutex;
+
 use async_channel::{Receiver, Sender};
+use bytes::Bytes;
 use futures_lite::future;
 use livepeer_core::chain::ChainView;
 use livepeer_core::entry::{Job, JobEnd, StreamId, without_addresses};
+use livepeer_core::job::byoc::stream::StreamAnswer;
 use livepeer_core::pipeline::Pipeline;
 use livepeer_core::prefer::{Limits, Named};
 use livepeer_core::wire::{DEFAULT_MODEL, Params};
 use livepeer_runtime::Runtime;
-use livepeer_runtime::api::{ByocFailed, Error, LiveVideoJobBuilder, Output, OutputEvent, Over};
+use livepeer_runtime::api::{
+    ByocData, ByocFailed, Error, LiveVideoJobBuilder, Output, OutputEvent, Over,
+};
 use livepeer_runtime::ingest::Show;
 use livepeer_runtime::ingest::machines::rtmp::push::{Sound, Target};
 use tracing::{info, warn};
 
 use super::Live;
+use super::lock;
 use super::running::{Running, Started};
 use crate::cmd::serve::config::Settings;
 use crate::cmd::serve::wiring::with_places;
 
 /// A word to the task of a job.
-pub(super) enum Word {
+pub(super) enum Word<R: Runtime> {
     /// The job begins.
     Start(Box<Job>),
     /// The model has other parameters. Somebody may wait to hear whether the orchestrator has them.
@@ -28,13 +35,18 @@ pub(super) enum Word {
     Chain(Box<ChainView>),
     /// The sender is gone: what it sent still goes through.
     End,
-    /// The stream is over at once.
-    Stop,
+    /// The stream is over at once; a last word for a container, and who waits for its own.
+    Stop(Option<Farewell>),
+    /// Somebody wants the data that a container says beside its video.
+    Data(Sender<ByocData<R>>),
 }
+
+/// A last word for a container, and who waits for the container's own.
+pub(super) type Farewell = (Bytes, Sender<Bytes>);
 
 impl<R: Runtime> Live<R> {
     /// Does all the work of a stream, from its first word to its last.
-    pub(super) async fn work(&self, id: StreamId, show: Show<R>, words: Receiver<Word>) {
+    pub(super) async fn work(&self, id: StreamId, show: Show<R>, words: Receiver<Word<R>>) {
         let Some(job) = first(&words).await else {
             return show.close();
         };
@@ -45,7 +57,7 @@ impl<R: Runtime> Live<R> {
                 while let Ok(word) = words.recv().await {
                     match word {
                         // Nothing of it has gone anywhere.
-                        Word::End | Word::Stop => return None,
+                        Word::End | Word::Stop(_) => return None,
                         word => early.push(word),
                     }
                 }
@@ -64,6 +76,7 @@ impl<R: Runtime> Live<R> {
                     self.entry.with(|entry, now| entry.started(now, id, url));
                 }
                 let (updates, changed) = async_channel::unbounded();
+                let farewell = Mutex::new(None);
                 let obey = |word| match word {
                     Word::Start(_) => false,
                     Word::Update(change) => {
@@ -79,7 +92,16 @@ impl<R: Runtime> Live<R> {
                         show.end();
                         false
                     }
-                    Word::Stop => true,
+                    Word::Data(tell) => {
+                        if let Some(data) = running.data() {
+                            let _ = tell.try_send(data);
+                        }
+                        false
+                    }
+                    Word::Stop(words) => {
+                        *lock(&farewell) = words;
+                        true
+                    }
                 };
                 for word in early {
                     obey(word);
@@ -105,7 +127,13 @@ impl<R: Runtime> Live<R> {
                     future::or(future::or(feeding, playing), future::or(telling, obeying));
                 let carried = future::or(carried, updating).await;
                 show.close();
-                let stopped = running.stop().await;
+                let (words, waits) = lock(&farewell).take().unzip();
+                let stopped = running.stop(words.unwrap_or_default()).await;
+                let stopped = stopped.map(|words| {
+                    if let Some(waits) = waits {
+                        let _ = waits.try_send(words);
+                    }
+                });
                 carried.and(stopped.or_else(|error| match error {
                     Error::Ended(_) => Ok(()),
                     error => Err(error),
@@ -211,18 +239,21 @@ impl<R: Runtime> Live<R> {
 }
 
 /// The job that a stream begins with; `None` if it is over before.
-async fn first(words: &Receiver<Word>) -> Option<Box<Job>> {
+async fn first<R: Runtime>(words: &Receiver<Word<R>>) -> Option<Box<Job>> {
     loop {
         match words.recv().await {
             Ok(Word::Start(job)) => return Some(job),
-            Ok(Word::End | Word::Stop) | Err(_) => return None,
-            Ok(Word::Update(_) | Word::Chain(_)) => {}
+            Ok(Word::End | Word::Stop(_)) | Err(_) => return None,
+            Ok(Word::Update(_) | Word::Chain(_) | Word::Data(_)) => {}
         }
     }
 }
 
 /// Parameters on their way to the model, and who waits to hear that the orchestrator has them.
-type Change = (Params, Option<Sender<Result<(), String>>>);
+pub(super) type Change = (Params, Option<Sender<Answered>>);
+
+/// The answer of a container to parameters, if a container had them; or why they were not taken.
+pub(super) type Answered = Result<Option<StreamAnswer>, String>;
 
 /// Sends parameters to the model, one after the other.
 async fn update<R: Runtime>(job: &Running<R>, changes: &Receiver<Change>) -> Result<(), Error> {

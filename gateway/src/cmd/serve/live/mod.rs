@@ -8,6 +8,7 @@
 //!                         Rtmp  ──── asks, ends ────┴──▶ Rtmp
 //! ```
 
+mod data;
 mod hls;
 mod job;
 mod running;
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use async_channel::{Receiver, Sender};
+use bytes::Bytes;
 use futures_lite::future;
 use livepeer_core::Time;
 use livepeer_core::entry::{
@@ -26,6 +28,7 @@ use livepeer_core::entry::{
 };
 use livepeer_core::front::{Call, Front, RequestId, Session, StreamCall};
 use livepeer_core::http::{Body, Response};
+use livepeer_core::job::byoc::stream::StreamAnswer;
 use livepeer_core::wire::entry::{Door, OutputName, Refusal, SmokeTest, StartHook};
 use livepeer_runtime::ingest::machines::bridge;
 use livepeer_runtime::ingest::machines::port::SessionId;
@@ -34,7 +37,7 @@ use livepeer_runtime::ingest::{self, Show};
 use livepeer_runtime::{Handle, Runtime, seed};
 use tracing::{info, warn};
 
-use self::job::Word;
+use self::job::{Answered, Farewell, Word};
 use self::smoke::{MAX_TESTS, Test};
 pub(super) use self::sockets::{Bound, Ways};
 use super::lock;
@@ -70,7 +73,9 @@ struct State<R: Runtime> {
     /// Requests of WHIP and WHEP that wait for their answer.
     waiting: BTreeMap<RequestId, Sender<()>>,
     /// Callers who wait until an orchestrator has new parameters, before those are on their way.
-    updates: BTreeMap<UpdateId, Sender<Result<(), String>>>,
+    updates: BTreeMap<UpdateId, Sender<Answered>>,
+    /// Last words for containers whose streams are being stopped.
+    farewells: BTreeMap<StreamId, Farewell>,
 }
 
 impl<R: Runtime> Default for State<R> {
@@ -84,6 +89,7 @@ impl<R: Runtime> Default for State<R> {
             published: BTreeMap::new(),
             waiting: BTreeMap::new(),
             updates: BTreeMap::new(),
+            farewells: BTreeMap::new(),
         }
     }
 }
@@ -115,7 +121,9 @@ struct Stream<R: Runtime> {
     /// The name of its output.
     output: String,
     /// Words to the task of its job.
-    words: Sender<Word>,
+    words: Sender<Word<R>>,
+    /// Whether its container says data beside its video.
+    says_data: bool,
     /// A permission: as long as it is there, the stream may be fetched at the media server that announced it.
     pulling: Option<Sender<()>>,
 }
@@ -248,7 +256,7 @@ impl<R: Runtime> Live<R> {
         }
     }
 
-    fn tell(&self, id: StreamId, word: Word) {
+    fn tell(&self, id: StreamId, word: Word<R>) {
         if let Some(stream) = lock(&self.state).streams.get(&id) {
             let _ = stream.words.try_send(word);
         }
@@ -279,6 +287,7 @@ impl<R: Runtime> Live<R> {
             show: show.clone(),
             output,
             words,
+            says_data: false,
             pulling: None,
         };
         lock(&self.state).streams.insert(id, stream);
@@ -301,6 +310,11 @@ impl<R: Runtime> Live<R> {
     }
 
     fn start(&self, id: StreamId, job: Box<livepeer_core::entry::Job>) {
+        if let Some(container) = &job.container
+            && let Some(stream) = lock(&self.state).streams.get_mut(&id)
+        {
+            stream.says_data = container.wishes().is_ok_and(|wishes| wishes.data_out);
+        }
         self.tell(id, Word::Start(job));
     }
 
@@ -320,10 +334,11 @@ impl<R: Runtime> Live<R> {
         if let Some(stream) = lock(&self.state).streams.get_mut(&id) {
             stream.pulling = None;
         }
+        let farewell = lock(&self.state).farewells.remove(&id);
         // What was sent still goes through the job, unless somebody else has the name now.
         let word = match why {
             Why::Disconnected | Why::NoVideo | Why::Finished => Word::End,
-            _ => Word::Stop,
+            _ => Word::Stop(farewell),
         };
         self.tell(id, word);
     }
@@ -342,12 +357,10 @@ impl<R: Runtime> Live<R> {
     /// A request of the front door about a stream.
     fn call(self: &Arc<Self>, id: RequestId, call: Call) {
         match call {
-            Call::Start(hook) => self.announced(id, hook),
+            Call::Start(hook) => self.announced(id, hook, Way::Hook),
             Call::Order(order) => self.order(id, order),
-            Call::Data { stream } => match self.entry.with(|entry, _| entry.status(&stream)) {
-                Ok(_) => self.respond(id, line(503, "the data of containers is not passed on")),
-                Err(refusal) => self.refused(id, &refusal),
-            },
+            Call::Source(hook) => self.announced(id, hook, Way::Source),
+            Call::Data { stream } => self.data(id, &stream),
             Call::Update { stream, params } => self.update(id, &stream, &params),
             Call::Status { stream } => match self.entry.with(|entry, _| entry.status(&stream)) {
                 Ok(status) => {
@@ -358,10 +371,7 @@ impl<R: Runtime> Live<R> {
                 }
                 Err(refusal) => self.refused(id, &refusal),
             },
-            Call::Stop { stream } => match self.entry.with(|entry, now| entry.stop(now, &stream)) {
-                Ok(()) => self.respond(id, Response::new(200)),
-                Err(refusal) => self.refused(id, &refusal),
-            },
+            Call::Stop { stream, words } => self.end_asked(id, &stream, words),
             Call::SmokeTest(asked) => {
                 let begun = self.test(&asked);
                 let text = begun.err().map(|(status, text)| line(status, &text));
@@ -402,11 +412,35 @@ impl<R: Runtime> Live<R> {
         let live = Arc::clone(self);
         self.runtime().spawn(async move {
             match told.recv().await {
-                Ok(Ok(())) => live.respond(id, Response::new(200)),
+                Ok(Ok(None)) => live.respond(id, Response::new(200)),
+                Ok(Ok(Some(answer))) => live.respond(id, answered(answer)),
                 Ok(Err(why)) => live.respond(id, line(500, &why)),
                 // The stream was over before.
                 Err(_) => live.respond(id, line(500, NOT_UPDATED)),
             }
+        });
+    }
+
+    /// Ends a stream, and answers with the last words of its container, if it has one.
+    fn end_asked(self: &Arc<Self>, id: RequestId, stream: &str, words: Bytes) {
+        let (tell, told) = async_channel::bounded(1);
+        let stopped = {
+            // The event waits for the lock.
+            let mut state = lock(&self.state);
+            let stopped = self.entry.with(|entry, now| entry.stop(now, stream));
+            if let Ok(stream) = &stopped {
+                state.farewells.insert(*stream, (words, tell));
+            }
+            stopped
+        };
+        if let Err(refusal) = stopped {
+            return self.refused(id, &refusal);
+        }
+        let live = Arc::clone(self);
+        self.runtime().spawn(async move {
+            let said = told.recv().await.unwrap_or_default();
+            let answer = Response::new(200).header("content-type", "text/plain; charset=utf-8");
+            live.respond(id, answer.body(Body::Full(said)));
         });
     }
 
@@ -427,13 +461,13 @@ impl<R: Runtime> Live<R> {
         Ok(())
     }
 
-    fn announced(&self, id: RequestId, hook: Box<StartHook>) {
+    fn announced(&self, id: RequestId, hook: Box<StartHook>, way: fn(Box<StartHook>) -> Way) {
         let publish = Publish {
             name: hook.stream.clone(),
             key: None,
             query: hook.query.clone(),
             named: hook.named,
-            way: Way::Hook(hook),
+            way: way(hook),
         };
         self.publish(publish, Place::Hook(id));
     }
@@ -518,6 +552,23 @@ impl<R: Runtime> Live<R> {
     }
 }
 
+/// The answer of a container, as its orchestrator gives it.
+fn answered(answer: StreamAnswer) -> Response {
+    let status = match answer.status {
+        200..300 => 200,
+        status @ 400..600 => status,
+        // Nothing that says more about a request to us.
+        _ => 502,
+    };
+    let kind = match &*answer.content_type {
+        "" => "text/plain; charset=utf-8",
+        kind => kind,
+    };
+    Response::new(status)
+        .header("content-type", kind)
+        .body(Body::Full(answer.body))
+}
+
 /// An answer of one line.
 fn line(status: u16, text: &str) -> Response {
     Response::new(status)
@@ -540,19 +591,22 @@ fn said(why: &Why) -> String {
 }
 
 /// The words for a sender that is not let in.
-fn denied_words(denied: &Denied) -> &str {
-    match denied {
+fn denied_words(denied: &Denied) -> String {
+    let words = match denied {
         Denied::Unauthorized => "the key is missing or wrong",
         Denied::Forbidden => "Forbidden",
         Denied::Taken => "another sender uses this name",
         Denied::Exists => "stream already exists",
         Denied::BadParams => "Invalid model params",
+        Denied::Unknown(name) => return format!("stream not found: {name}"),
+        Denied::NoVideo => "the stream takes no video",
         Denied::Place(why) => why,
         Denied::Full => "no room for another stream",
         Denied::Closing => "this instance is shutting down; try again",
         Denied::Elsewhere(_) => "another instance takes this stream",
         Denied::Failed => "whether you may send could not be found out in time",
-    }
+    };
+    words.to_owned()
 }
 
 fn noticed(notice: &Notice) {

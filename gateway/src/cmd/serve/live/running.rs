@@ -1,14 +1,16 @@
 //! The job of a live stream while it runs: by a model of the network, or by a container.
 
+use bytes::Bytes;
 use livepeer_core::chain::ChainView;
 use livepeer_core::entry::{Entry, Job, StreamId};
 use livepeer_core::http::Url;
 use livepeer_core::job::byoc::Order;
+use livepeer_core::job::byoc::stream::StreamAnswer;
 use livepeer_core::wire::Params;
 use livepeer_core::wire::byoc::JobRequest;
 use livepeer_runtime::Runtime;
 use livepeer_runtime::api::{
-    ByocStream, ByocStreamEvent, Error, Input, JobEvent, LiveVideoJob, Output,
+    ByocData, ByocStream, ByocStreamEvent, Error, Input, JobEvent, LiveVideoJob, Output,
 };
 use tracing::warn;
 
@@ -48,19 +50,27 @@ impl<R: Runtime> Running<R> {
         figures.begun > 0
     }
 
-    /// Sends parameters.
-    pub(super) async fn update(&self, params: Params) -> Result<(), Error> {
+    /// Sends parameters. The answer of a container.
+    pub(super) async fn update(&self, params: Params) -> Result<Option<StreamAnswer>, Error> {
         match self {
-            Self::Model(job) => job.update_params(params).await,
-            Self::Container(stream) => stream.update_params(&params).await.map(drop),
+            Self::Model(job) => job.update_params(params).await.map(|()| None),
+            Self::Container(stream) => stream.update_params(&params).await.map(Some),
         }
     }
 
-    /// Ends it.
-    pub(super) async fn stop(self) -> Result<(), Error> {
+    /// The data that a container says beside its video.
+    pub(super) fn data(&self) -> Option<ByocData<R>> {
         match self {
-            Self::Model(job) => job.stop().await.map(drop),
-            Self::Container(stream) => stream.stop().await.map(drop),
+            Self::Model(_) => None,
+            Self::Container(stream) => Some(stream.data()),
+        }
+    }
+
+    /// Ends it, with a last word for a container, whose last words come back.
+    pub(super) async fn stop(self, words: Bytes) -> Result<Bytes, Error> {
+        match self {
+            Self::Model(job) => job.stop().await.map(|()| Bytes::new()),
+            Self::Container(stream) => stream.stop_with(words).await,
         }
     }
 }

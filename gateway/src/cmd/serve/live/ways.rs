@@ -44,8 +44,9 @@ impl<R: Runtime> Live<R> {
                 drop(state);
                 if let Some(order) = order {
                     let mut urls = order.urls;
-                    if let Some(rtmp) = self.ways.rtmp.as_ref() {
-                        urls.rtmp_url = format!("rtmp://{}/live/{}", rtmp.local_addr(), order.name);
+                    if let Some(rtmp) = self.ways.rtmp.as_ref().filter(|_| order.video_in) {
+                        let (host, port) = (&order.host, rtmp.local_addr().port());
+                        urls.rtmp_url = format!("rtmp://{host}:{port}/live/{}", order.name);
                     }
                     if self.ways.webrtc.is_none() {
                         urls.whip_url.clear();
@@ -76,7 +77,7 @@ impl<R: Runtime> Live<R> {
         let place = lock(&self.state).forget(sender);
         match place {
             Some(Place::Hook(request)) => {
-                self.respond(request, line(denied.status(), denied_words(denied)));
+                self.respond(request, line(denied.status(), &denied_words(denied)));
             }
             Some(Place::Order(request)) => {
                 let order = lock(&self.state).ordered.remove(&request);
@@ -84,7 +85,7 @@ impl<R: Runtime> Live<R> {
                     (Denied::Exists, Some(order)) => {
                         line(400, &format!("stream already exists: {}", order.name))
                     }
-                    _ => line(denied.status(), denied_words(denied)),
+                    _ => line(denied.status(), &denied_words(denied)),
                 };
                 self.respond(request, answer);
             }
@@ -95,7 +96,7 @@ impl<R: Runtime> Live<R> {
             }
             Some(Place::Rtmp(connection)) => {
                 if let Some(rtmp) = &self.ways.rtmp {
-                    rtmp.refuse(connection, denied_words(denied));
+                    rtmp.refuse(connection, &denied_words(denied));
                 }
             }
             Some(Place::Pulled(_)) | None => {}
