@@ -4,6 +4,8 @@
 //! may not promise other times while it lives (RFC 8216, 4.3.3.1): where key frames come later than they did, a segment is cut
 //! between them. A list has the last [`LISTED`] segments and more are kept, since a player may still be about to fetch one that
 //! has left the list. Opus is left out: players of HLS do not find it in MPEG-TS.
+//!
+//! A list is written when it changes, not when it is fetched: all who poll it share one text.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -43,9 +45,13 @@ struct Segment {
     breaks: bool,
 }
 
-/// The segments of one rendition.
-#[derive(Clone, Debug, Default)]
+/// The segments of one rendition, and their list.
+#[derive(Clone, Debug)]
 pub struct Rendition {
+    /// What the addresses of its segments begin with.
+    place: String,
+    /// The list, as it is since the last change; empty before the first segment.
+    list: Bytes,
     segments: VecDeque<Segment>,
     /// All that were ever taken.
     taken: u64,
@@ -57,6 +63,20 @@ pub struct Rendition {
 }
 
 impl Rendition {
+    /// A rendition without segments, by the names of its stream and of its own.
+    #[must_use]
+    pub fn new(stream: &str, name: &str) -> Self {
+        Self {
+            place: format!("/stream/{stream}/{name}/"),
+            list: Bytes::new(),
+            segments: VecDeque::new(),
+            taken: 0,
+            target: 0,
+            breaks: 0,
+            ended: false,
+        }
+    }
+
     /// Takes a segment in, in the order of its number. One that is longer than the first said changes what the list promises,
     /// which players need not bear. Returns whether it is listed: not if it is there already, or older
     /// than a full list.
@@ -86,12 +106,15 @@ impl Rendition {
         if self.segments.len() > KEPT {
             self.segments.pop_front();
         }
+        self.list = self.written();
         true
     }
 
     /// There will be no further segments.
-    pub const fn end(&mut self) {
-        self.ended = true;
+    pub fn end(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) && !self.segments.is_empty() {
+            self.list = self.written();
+        }
     }
 
     /// The bytes of a segment.
@@ -101,10 +124,13 @@ impl Rendition {
         found.map(|one| one.data.clone())
     }
 
-    /// The list, for the stream and the rendition of those names; `None` before the first segment.
+    /// The list, which everybody who asks for it shares until it changes; `None` before the first segment.
     #[must_use]
-    pub fn list(&self, stream: &str, name: &str) -> Option<String> {
-        self.segments.front()?;
+    pub fn list(&self) -> Option<Bytes> {
+        (!self.list.is_empty()).then(|| self.list.clone())
+    }
+
+    fn written(&self) -> Bytes {
         let removed = self.taken - self.listed().count() as u64;
         let mut list = format!("#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-MEDIA-SEQUENCE:{removed}\n");
         if self.breaks > 0 {
@@ -117,15 +143,16 @@ impl Rendition {
             }
             let _ = write!(
                 list,
-                "#EXTINF:{:.3},\n/stream/{stream}/{name}/{}.ts\n",
+                "#EXTINF:{:.3},\n{}{}.ts\n",
                 one.duration.as_secs_f32(),
+                self.place,
                 one.number
             );
         }
         if self.ended {
             list.push_str("#EXT-X-ENDLIST\n");
         }
-        Some(list)
+        Bytes::from(list)
     }
 
     fn listed(&self) -> impl Iterator<Item = &Segment> {
@@ -156,6 +183,11 @@ pub fn master(stream: &str, renditions: &[(&str, u32, (u32, u32))]) -> String {
     list
 }
 
+/// The list of the only rendition of a stream.
+fn listing([stream, name]: &[String; 2], size: (u32, u32)) -> Bytes {
+    master(stream, &[(name, BANDWIDTH, size)]).into()
+}
+
 /// Makes segments of frames, and keeps them. Stamps are those of one timeline.
 #[derive(Debug)]
 pub struct Packager {
@@ -168,6 +200,10 @@ pub struct Packager {
     /// Pictures from the first key frame on, until it is known what sound there is.
     held: Vec<AccessUnit>,
     size: (u32, u32),
+    /// The names of the stream and of its rendition.
+    names: [String; 2],
+    /// The list of renditions, for that size.
+    master: Bytes,
     open: Option<Open>,
     breaks: bool,
     next: u64,
@@ -195,9 +231,10 @@ impl Open {
 }
 
 impl Packager {
-    /// Nothing has come. A segment has `least` at least.
+    /// Nothing has come of the stream of that name, whose only rendition has the other. A segment has `least` at least.
     #[must_use]
-    pub fn new(least: Duration) -> Self {
+    pub fn new(stream: &str, name: &str, least: Duration) -> Self {
+        let names = [stream.to_owned(), name.to_owned()];
         Self {
             least: Ticks::from_duration(least),
             announced: None,
@@ -205,10 +242,12 @@ impl Packager {
             mux: None,
             held: Vec::new(),
             size: (0, 0),
+            master: listing(&names, (0, 0)),
+            names,
             open: None,
             breaks: false,
             next: 0,
-            rendition: Rendition::default(),
+            rendition: Rendition::new(stream, name),
         }
     }
 
@@ -305,11 +344,10 @@ impl Packager {
         &self.rendition
     }
 
-    /// The list of renditions of the stream of that name, of which there is one; `None` before its first segment.
+    /// The list of renditions, of which there is one; shared like [`Rendition::list`], and `None` before the first segment.
     #[must_use]
-    pub fn master(&self, stream: &str, name: &str) -> Option<String> {
-        self.rendition.segments.front()?;
-        Some(master(stream, &[(name, BANDWIDTH, self.size)]))
+    pub fn master(&self) -> Option<Bytes> {
+        (!self.rendition.list.is_empty()).then(|| self.master.clone())
     }
 
     /// The time that a segment does not reach.
@@ -327,7 +365,10 @@ impl Packager {
         let tables = mux.tables();
         let sps = h264::nals(&unit.data).find(|nal| h264::nal_type(nal) == SPS);
         if let Some(sps) = sps.and_then(|nal| Sps::read(nal).ok()) {
-            self.size = (sps.width, sps.height);
+            let size = (sps.width, sps.height);
+            if std::mem::replace(&mut self.size, size) != size {
+                self.master = listing(&self.names, size);
+            }
         }
         self.open = Some(Open {
             began: unit.dts,
@@ -363,12 +404,12 @@ mod tests {
     #[test]
     fn lists_are_those_of_the_reference() {
         let list = |segments: &[(u64, u64)]| {
-            let mut rendition = Rendition::default();
+            let mut rendition = Rendition::new("cam1", "source");
             for (number, millis) in segments {
                 let duration = Duration::from_millis(*millis);
                 rendition.insert(*number, duration, Bytes::new(), false);
             }
-            rendition.list("cam1", "source").expect("a list")
+            text(rendition.list())
         };
         let wanted = |removed: u64, target: u64, segments: &[(u64, &str)]| {
             let head = format!(
@@ -422,6 +463,16 @@ mod tests {
                       cam1/P240p30fps4x3.m3u8\n";
         assert_eq!(master("cam1", &renditions), wanted);
     }
+
+    fn text(list: Option<Bytes>) -> String {
+        let list = list.expect("a list");
+        String::from_utf8(list.into()).expect("text")
+    }
+
+    fn camera(seconds: u64) -> Packager {
+        Packager::new("cam", "source", Duration::from_secs(seconds))
+    }
+
     fn events(bytes: &[u8]) -> Vec<Event> {
         let mut demux = Demux::new();
         demux.push(bytes).expect("MPEG-TS");
@@ -454,15 +505,15 @@ mod tests {
 
     #[test]
     fn every_picture_is_in_a_segment_that_begins_with_a_key_frame() {
-        let mut packager = Packager::new(Duration::from_secs(2));
-        assert_eq!(packager.master("cam", "source"), None);
+        let mut packager = camera(2);
+        assert_eq!(packager.master(), None);
         package(&mut packager, CLIP);
         assert_eq!(packager.rendition().segments.len(), 5, "one is open");
         packager.end();
-        let list = packager.rendition().list("cam", "source").expect("a list");
+        let list = text(packager.rendition().list());
         assert_eq!(list.matches("#EXTINF:2.000,").count(), 6, "{list}");
         assert!(list.contains("#EXT-X-TARGETDURATION:2\n") && list.ends_with("#EXT-X-ENDLIST\n"));
-        let master = packager.master("cam", "source").expect("a list");
+        let master = text(packager.master());
         assert!(
             master.contains("RESOLUTION=640x360\ncam/source.m3u8"),
             "{master}"
@@ -485,7 +536,7 @@ mod tests {
 
     /// Pictures at those milliseconds, and whether each is a key frame. The list after each.
     fn lists(pictures: impl IntoIterator<Item = (i64, bool)>) -> (Packager, Vec<String>) {
-        let mut packager = Packager::new(Duration::from_secs(2));
+        let mut packager = camera(2);
         let mut lists = Vec::new();
         for (millis, key) in pictures {
             let at = Ticks::from_millis(millis);
@@ -495,10 +546,10 @@ mod tests {
                 key,
                 data: Bytes::from_static(&[0, 0, 0, 1, 0x41, 0x9a]),
             });
-            lists.extend(packager.rendition().list("cam", "source"));
+            lists.extend(packager.rendition().list().map(|list| text(Some(list))));
         }
         packager.end();
-        lists.extend(packager.rendition().list("cam", "source"));
+        lists.extend(packager.rendition().list().map(|list| text(Some(list))));
         (packager, lists)
     }
 
@@ -563,25 +614,69 @@ mod tests {
 
     #[test]
     fn so_many_segments_are_kept_and_a_break_is_told_as_long_as_it_matters() {
-        let mut packager = Packager::new(Duration::from_secs(1));
+        let mut packager = camera(1);
         package(&mut packager, CLIP);
         packager.lost();
         package(&mut packager, CLIP);
         let rendition = packager.rendition();
         assert_eq!(rendition.segments.len(), KEPT);
         assert_eq!(rendition.segment(0), None);
-        let list = rendition.list("cam", "source").expect("a list");
+        let list = text(rendition.list());
         assert!(!list.contains("DISCONTINUITY\n"), "{list}");
         assert!(list.contains("#EXT-X-DISCONTINUITY-SEQUENCE:1\n"), "{list}");
-        let mut fresh = Packager::new(Duration::from_secs(1));
+        let mut fresh = camera(1);
         package(&mut fresh, CLIP);
         fresh.lost();
         package(&mut fresh, &CLIP[..CLIP.len() / 4]);
-        let list = fresh.rendition().list("cam", "source").expect("a list");
+        let list = text(fresh.rendition().list());
         let (_, after) = list.split_once("#EXT-X-DISCONTINUITY\n").expect("a break");
         assert!(
             after.starts_with("#EXTINF:1.000,\n/stream/cam/source/12.ts\n"),
             "{list}"
+        );
+    }
+
+    /// The spec of live media, 8, row 57.
+    #[test]
+    fn ten_thousand_who_poll_share_one_text_that_is_written_once_for_each_change() {
+        let mut packager = camera(1);
+        let mut texts: Vec<[Bytes; 2]> = Vec::new();
+        let mut poll = |packager: &Packager, times: usize| {
+            for _ in 0..times {
+                let lists = [packager.master(), packager.rendition().list()];
+                let [Some(master), Some(list)] = lists else {
+                    assert!(texts.is_empty(), "a list does not vanish");
+                    return;
+                };
+                let is_new = texts.last().is_none_or(|[_, last]| *last != list);
+                if let Some([before, last]) = texts.last() {
+                    assert_eq!(master.as_ptr(), before.as_ptr(), "its size is the same");
+                    assert_eq!(list.as_ptr() != last.as_ptr(), is_new, "written again");
+                }
+                if is_new {
+                    texts.push([master, list]);
+                }
+            }
+        };
+        for event in events(CLIP) {
+            match event {
+                Event::Tracks(tracks) => packager.tracks(tracks),
+                Event::Video(unit) => packager.video(&unit),
+                Event::Audio(audio) => packager.audio(&audio),
+                _ => {}
+            }
+            poll(&packager, 10);
+        }
+        poll(&packager, 10_000);
+        packager.end();
+        poll(&packager, 10_000);
+        // Nothing comes after the end, which is told once.
+        packager.end();
+        poll(&packager, 10_000);
+        assert_eq!(
+            texts.len(),
+            12,
+            "a text for each segment, and its end with the last"
         );
     }
 }

@@ -88,8 +88,9 @@ impl<R: Runtime> Player<R> {
     }
 
     /// Has segments of that time, at least, made and kept.
-    pub(super) fn package(&mut self, least: Duration) {
-        self.packager.get_or_insert_with(|| Packager::new(least));
+    pub(super) fn package(&mut self, stream: &str, rendition: &str, least: Duration) {
+        self.packager
+            .get_or_insert_with(|| Packager::new(stream, rendition, least));
     }
 
     pub(super) const fn packager(&self) -> Option<&Packager> {

@@ -160,9 +160,10 @@ impl<R: Runtime> Show<R> {
         lock(&self.0.player).push(target, sound);
     }
 
-    /// Has segments for players of HLS made of the output and kept, each of that time at least.
-    pub fn package(&self, least: Duration) {
-        lock(&self.0.player).package(least);
+    /// Has segments for players of HLS made of the output and kept, each of that time at least, as the only rendition of
+    /// the stream of that name.
+    pub fn package(&self, stream: &str, rendition: &str, least: Duration) {
+        lock(&self.0.player).package(stream, rendition, least);
     }
 
     /// Looks at those segments; `None` if none are made.

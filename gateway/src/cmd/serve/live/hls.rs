@@ -17,13 +17,13 @@ pub(super) const LEAST: Duration = Duration::from_secs(2);
 /// How long the lists of an output are there after its end, so that players see it.
 pub(super) const AFTER_THE_END: Duration = Duration::from_secs(60);
 /// The only rendition.
-const RENDITION: &str = "source";
+pub(super) const RENDITION: &str = "source";
 
 impl<R: Runtime> Live<R> {
     /// Answers a player that fetches a part of an output.
     pub(super) fn fetched(&self, id: RequestId, output: &OutputName, part: &Hls) {
-        let found = self.listed(output).and_then(|(name, show)| {
-            let part = |packager: &Packager| of(packager, &name, part);
+        let found = self.listed(output).and_then(|show| {
+            let part = |packager: &Packager| of(packager, part);
             show.packaged(part).flatten()
         });
         let response = found.unwrap_or_else(|| line(404, "ErrNotFound"));
@@ -31,7 +31,7 @@ impl<R: Runtime> Live<R> {
     }
 
     /// The output of that name, in full.
-    fn listed(&self, output: &OutputName) -> Option<(String, Show<R>)> {
+    fn listed(&self, output: &OutputName) -> Option<Show<R>> {
         let state = lock(&self.state);
         let name = match &output.request_id {
             Some(request) => output.stream.output_of(request),
@@ -40,17 +40,16 @@ impl<R: Runtime> Live<R> {
                 state.streams.get(&stream)?.output.clone()
             }
         };
-        let show = state.listed.get(&name)?.clone();
-        Some((name, show))
+        state.listed.get(&name).cloned()
     }
 }
 
 /// A part of an output, for a player.
-fn of(packager: &Packager, output: &str, part: &Hls) -> Option<Response> {
-    let list = |text: String| ("application/x-mpegURL", "max-age=1", Bytes::from(text));
+fn of(packager: &Packager, part: &Hls) -> Option<Response> {
+    let list = |text: Bytes| ("application/x-mpegURL", "max-age=1", text);
     let (kind, keep, body) = match part {
-        Hls::Master => list(packager.master(output, RENDITION)?),
-        Hls::List(name) if name == RENDITION => list(packager.rendition().list(output, name)?),
+        Hls::Master => list(packager.master()?),
+        Hls::List(name) if name == RENDITION => list(packager.rendition().list()?),
         // A segment never changes.
         Hls::Segment(name, number) if name == RENDITION => {
             let data = packager.rendition().segment(*number)?;

@@ -279,7 +279,7 @@ impl<R: Runtime> Live<R> {
             .hls
             .then(|| output.clone());
         if let Some(name) = &listed {
-            show.package(hls::LEAST);
+            show.package(name, hls::RENDITION, hls::LEAST);
             lock(&self.state).listed.insert(name.clone(), show.clone());
         }
         let (words, heard) = async_channel::unbounded();
