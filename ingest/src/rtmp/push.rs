@@ -7,13 +7,15 @@
 //!     └───────────────────┴────────────┬────────────┘
 //!                                      ▼
 //!                Waiting 5 s, then 10, 20, 40, 60 and a little ──▶ Connecting
-//! any: a refusal of name or application, or stop ──▶ Over
+//! any: a refusal of name or application, or stop ──▶ Over, once what waits for the server to let us publish is sent
 //! ```
 //!
 //! A connection begins with metadata, configurations and a key frame. Frames that come while it is being made wait for it,
 //! from a key frame on, so that a server misses nothing of a stream that begins. One that reads too slowly loses pictures up
 //! to the next key frame, and never more than [`MAX_QUEUE`] or [`MAX_DELAY`] lies between us and it. What lies there when the
-//! stream is stopped is still sent (`a_stream_that_is_stopped_arrives_to_its_last_picture`).
+//! stream is stopped is still sent (`a_stream_that_is_stopped_arrives_to_its_last_picture`), and so is what waits for the
+//! connection: the attempt at hand goes on for it, and no other one is made
+//! (`a_stream_that_ends_before_its_server_lets_it_publish_arrives_whole`).
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -63,6 +65,9 @@ const FINAL: [&str; 4] = [
 /// A server of Enhanced RTMP that restarts: come again at once.
 const RECONNECT: &str = "NetConnection.Connect.ReconnectRequest";
 
+/// The last word of a stream that ended by itself.
+const STOPPED: &str = "stopped";
+
 /// The clock and channels of silence.
 const SILENCE: (u32, u8) = (48_000, 2);
 /// The sequence parameter set among NAL units.
@@ -107,6 +112,8 @@ pub struct Push {
     /// Messages of the server at hand that could not be read.
     unreadable: u32,
     early: Early,
+    /// Whether the stream is over, and only what waits is sent.
+    stopping: bool,
     dropped: u64,
 }
 
@@ -161,6 +168,7 @@ impl Push {
             followed: false,
             unreadable: 0,
             early: Early::default(),
+            stopping: false,
             dropped: 0,
         };
         push.connect();
@@ -171,6 +179,12 @@ impl Push {
     #[must_use]
     pub const fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// Whether the server takes the stream now.
+    #[must_use]
+    pub const fn is_publishing(&self) -> bool {
+        matches!(self.state, State::Publishing(_))
     }
 
     /// A warning to the viewers at the server of the sound, if it is not the output's own.
@@ -188,6 +202,12 @@ impl Push {
     /// Takes a picture of the output.
     pub fn video(&mut self, now: Time, unit: &AccessUnit) {
         self.dial.pass(now);
+        if !self.stopping {
+            self.show(unit);
+        }
+    }
+
+    fn show(&mut self, unit: &AccessUnit) {
         let silent = self.is_silent();
         let State::Publishing(publishing) = &mut self.state else {
             if self.is_connected() && (unit.key || !self.early.frames.is_empty()) {
@@ -232,6 +252,12 @@ impl Push {
     /// Takes a frame of sound of the output.
     pub fn audio(&mut self, now: Time, audio: &Audio) {
         self.dial.pass(now);
+        if !self.stopping {
+            self.sound(audio);
+        }
+    }
+
+    fn sound(&mut self, audio: &Audio) {
         let silent = self.is_silent();
         let State::Publishing(publishing) = &mut self.state else {
             if self.is_connected() && !silent && !self.early.frames.is_empty() {
@@ -333,9 +359,12 @@ impl Push {
                 self.dial.tell(Event::Publishing);
                 for frame in std::mem::take(&mut self.early).frames {
                     match frame {
-                        Frame::Video(unit) => self.video(self.dial.now, &unit),
-                        Frame::Audio(audio) => self.audio(self.dial.now, &audio),
+                        Frame::Video(unit) => self.show(&unit),
+                        Frame::Audio(audio) => self.sound(&audio),
                     }
+                }
+                if self.stopping {
+                    self.over(STOPPED);
                 }
             }
             other => self.state = other,
@@ -378,6 +407,12 @@ impl Push {
     }
 
     fn wait(&mut self, why: &str) {
+        if self.stopping {
+            // The connection is closed.
+            self.early = Early::default();
+            self.state = State::Over;
+            return self.dial.tell(Event::Over(short(why).to_owned()));
+        }
         if let State::Publishing(publishing) = &self.state
             && self.dial.now >= publishing.since + GOOD
         {
@@ -428,7 +463,10 @@ impl Dial for Push {
 
     fn stop(&mut self, now: Time) {
         self.dial.pass(now);
-        self.over("stopped");
+        self.stopping = true;
+        if self.early.frames.is_empty() {
+            self.over(STOPPED);
+        }
     }
 }
 

@@ -284,6 +284,59 @@ fn frames_that_come_while_the_connection_is_made_wait_for_it() {
 }
 
 #[test]
+fn a_stream_that_ends_before_its_server_lets_it_publish_arrives_whole() {
+    let mut pushing = Pushing::connecting(Some(AudioCodec::Opus));
+    pushing.video(0, true);
+    pushing.sound(10, OPUS);
+    pushing.video(40, false);
+    pushing.push.stop(pushing.listener.now);
+    pushing.drain();
+    let told = pushing.events.len();
+    assert!(
+        matches!(pushing.events[told - 1], Event::Lost(..)),
+        "before"
+    );
+    // Nothing belongs to it any more.
+    pushing.video(80, false);
+    pushing.flow();
+    let over = Event::Over("stopped".to_owned());
+    assert_eq!(pushing.events[told..], [Event::Publishing, over]);
+    let listener = &pushing.listener;
+    assert_eq!((listener.video.len(), listener.audio.len()), (2, 1));
+    assert_eq!(listener.server.connections(), 0);
+}
+
+#[test]
+fn a_stream_that_ends_waits_for_one_attempt_and_no_longer() {
+    let over = |pushing: &Pushing| matches!(pushing.events.last(), Some(Event::Over(_)));
+    // A server that never answers.
+    let mut pushing = Pushing::connecting(None);
+    pushing.video(0, true);
+    pushing.push.stop(pushing.listener.now);
+    pushing.drain();
+    pushing.pass(PATIENCE / 4);
+    assert!(!over(&pushing));
+    pushing.pass(PATIENCE);
+    assert!(over(&pushing) && pushing.link.is_none());
+    let told = pushing.events.len();
+    pushing.pass(2 * LONGEST_PAUSE);
+    assert_eq!(pushing.events.len(), told, "no other attempt");
+    // One that is lost meanwhile.
+    let mut pushing = Pushing::connecting(None);
+    pushing.video(0, true);
+    pushing.push.stop(pushing.listener.now);
+    pushing.drain();
+    pushing.cut();
+    assert!(over(&pushing) && pushing.wake.is_none());
+    // One for which nothing waits.
+    let mut pushing = Pushing::connecting(None);
+    pushing.video(0, false);
+    pushing.push.stop(pushing.listener.now);
+    pushing.drain();
+    assert!(over(&pushing) && pushing.link.is_none());
+}
+
+#[test]
 fn frames_that_wait_for_a_connection_are_bounded() {
     let mut pushing = Pushing::connecting(None);
     pushing.video(0, true);

@@ -149,6 +149,7 @@ macro_rules! conformance_tests {
             anything_can_be_dropped_anywhere
             a_stream_by_rtmp_goes_through_a_model
             frames_that_are_pushed_by_rtmp_arrive
+            what_a_stream_sent_last_arrives
             publishers_that_are_no_good_disturb_no_other
             a_stream_by_whip_goes_through_a_model_to_whep
             a_batch_job_is_answered_and_paid

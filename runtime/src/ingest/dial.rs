@@ -2,13 +2,18 @@
 
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use livepeer_core::http::Url;
 use livepeer_ingest::rtmp::dial::{Attempt, Dial, Input, Output};
 
 use super::link::{Heard, Line};
+use super::news::News;
 use crate::engine::Drivable;
 use crate::{Driver, Handle, Runtime, lock};
+
+/// How long a server may take to read what is left, and to close.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// The machine, and the connection of its latest attempt.
 pub(super) struct Dialled<M: Dial + Drivable, R: Runtime> {
@@ -16,6 +21,8 @@ pub(super) struct Dialled<M: Dial + Drivable, R: Runtime> {
     /// The target as far as connecting is concerned.
     server: Url,
     line: Mutex<Option<(Attempt, Arc<Line>)>>,
+    /// Closed once nothing is left to be sent.
+    left: Arc<News<()>>,
     tell: Box<dyn Fn(M::News) + Send + Sync>,
 }
 
@@ -30,6 +37,7 @@ impl<M: Dial + Drivable, R: Runtime> Dialled<M, R> {
             server: machine.target().server.clone(),
             machine: driver.drive(machine),
             line: Mutex::default(),
+            left: Arc::default(),
             tell: Box::new(tell),
         });
         let weak = Arc::downgrade(&dialled);
@@ -46,7 +54,12 @@ impl<M: Dial + Drivable, R: Runtime> Dialled<M, R> {
         self.server.authority()
     }
 
-    /// Ends it for good.
+    /// News that end when its last connection is closed, once somebody has ended it and let go of it.
+    pub(super) fn left(&self) -> Arc<News<()>> {
+        Arc::clone(&self.left)
+    }
+
+    /// Ends it for good. What is to be sent yet keeps it until that is done.
     pub(super) fn stop(&self) {
         self.machine.with(|machine, now| machine.stop(now));
     }
@@ -113,6 +126,12 @@ impl<M: Dial + Drivable, R: Runtime> Dialled<M, R> {
                 Heard::Sent(count) => Input::Sent(attempt, count),
             });
         };
-        line.run(driver.runtime(), stream, heard).await
+        line.run(driver.runtime(), stream, FAREWELL, heard).await
+    }
+}
+
+impl<M: Dial + Drivable, R: Runtime> Drop for Dialled<M, R> {
+    fn drop(&mut self) {
+        self.left.close();
     }
 }

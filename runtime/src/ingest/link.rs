@@ -17,8 +17,6 @@ use crate::{Runtime, lock};
 const PIECE: usize = 16 << 10;
 /// At most this many pieces are read before other tasks have their turn.
 const PIECES_A_TURN: usize = 16;
-/// How long a connection that is to be closed may take to send what is left.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// Our side of a connection: the bytes that are to be sent, until it is closed.
 #[derive(Debug, Default)]
@@ -128,45 +126,50 @@ impl Line {
         Ok((sent, flushed))
     }
 
-    /// Runs the connection to its end: until the peer or [`Line::finish`] or [`Line::close`] ends it, or it breaks.
+    /// Runs the connection to its end: until the peer or [`Line::finish`] or [`Line::close`] ends it, or it breaks. One that is
+    /// finished is read until the peer closes it too, for `linger` at most: the system throws away what is on its way where the
+    /// peer still has its say (`what_a_stream_sent_last_arrives`).
     pub(super) async fn run<R: Runtime, S: Read + Write + Unpin>(
         &self,
         runtime: &R,
         mut stream: S,
+        linger: Duration,
         heard: impl Fn(Heard),
     ) -> io::Result<()> {
         let mut scratch = vec![0; PIECE];
-        let mut linger: Option<Pin<Box<R::Sleep>>> = None;
+        let mut alarm: Option<Pin<Box<R::Sleep>>> = None;
+        let mut is_shut = false;
         poll_fn(|cx| {
             for _ in 0..PIECES_A_TURN {
                 let ending = self.watch(cx);
                 if ending == Some(Ending::Now) {
                     return Poll::Ready(Ok(()));
                 }
-                let (sent, is_all) = self.poll_send(&mut stream, cx)?;
+                let (sent, is_all) = match is_shut {
+                    false => self.poll_send(&mut stream, cx)?,
+                    true => (0, true),
+                };
                 if sent > 0 {
                     heard(Heard::Sent(sent));
                 }
                 if ending == Some(Ending::Finish) {
-                    let alarm = linger.get_or_insert_with(|| {
-                        Box::pin(runtime.sleep_until(runtime.now() + LINGER))
-                    });
-                    if alarm.as_mut().poll(cx).is_ready() {
+                    let until = || Box::pin(runtime.sleep_until(runtime.now() + linger));
+                    if alarm.get_or_insert_with(until).as_mut().poll(cx).is_ready() {
                         return Poll::Ready(Ok(()));
                     }
-                    return match is_all {
-                        true => Pin::new(&mut stream).poll_shutdown(cx),
-                        false => Poll::Pending,
-                    };
+                    if is_all && !is_shut {
+                        is_shut = Pin::new(&mut stream).poll_shutdown(cx)?.is_ready();
+                    }
                 }
                 let mut buffer = ReadBuf::new(&mut scratch);
                 match Pin::new(&mut stream).poll_read(cx, buffer.unfilled()) {
                     Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
                         return Poll::Ready(Ok(()));
                     }
-                    Poll::Ready(Ok(())) => {
+                    Poll::Ready(Ok(())) if ending.is_none() => {
                         heard(Heard::Data(Bytes::copy_from_slice(buffer.filled())));
                     }
+                    Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => return Poll::Pending,
                 }

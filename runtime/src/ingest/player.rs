@@ -1,6 +1,7 @@
 //! The output of a job on its way to those who watch it.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use livepeer_media::frame::{AccessUnit, Audio, Ticks, Tracks, VideoCodec};
 use livepeer_media::hls::Packager;
 use tracing::{debug, warn};
 
+use super::news::News;
 use super::places::Places;
 use super::push::Push;
 use super::webrtc::WeakWebrtc;
@@ -26,6 +28,8 @@ pub(super) struct Player<R: Runtime> {
     /// The names under which viewers watch.
     watched: Vec<(WeakWebrtc<R>, String)>,
     pushes: Vec<Pushed<R>>,
+    /// Servers that the last frames are on their way to.
+    leaving: Vec<Arc<News<()>>>,
     /// The segments for players of HLS, if they are wanted.
     packager: Option<Packager>,
     /// Servers by RTMP get nothing before the next key frame.
@@ -61,6 +65,7 @@ impl<R: Runtime> Player<R> {
             tracks: None,
             watched: Vec::new(),
             pushes: Vec::new(),
+            leaving: Vec::new(),
             packager: None,
             needs_key: true,
             moved: None,
@@ -244,6 +249,11 @@ impl<R: Runtime> Player<R> {
         }
     }
 
+    /// Servers that the last frames are on their way to, whose news end when those have arrived.
+    pub(super) fn leaving(&mut self) -> Vec<Arc<News<()>>> {
+        std::mem::take(&mut self.leaving)
+    }
+
     /// The output is over: so are those who watch it.
     pub(super) fn end(&mut self) {
         self.demux.finish();
@@ -251,7 +261,8 @@ impl<R: Runtime> Player<R> {
         for (webrtc, name) in self.watched.drain(..) {
             webrtc.with(|port, now| port.close_stream(now, &name));
         }
-        self.pushes.clear();
+        let pushes = self.pushes.drain(..).filter_map(|pushed| pushed.push);
+        self.leaving.extend(pushes.map(|push| push.left()));
         if let Some(packager) = &mut self.packager {
             packager.end();
         }

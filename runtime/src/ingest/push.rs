@@ -12,7 +12,8 @@ use super::dial::Dialled;
 use super::news::News;
 use crate::{Driver, Runtime, seed};
 
-/// An output to another RTMP server, which is kept up until [`Push::stop`], or until it is dropped.
+/// An output to another RTMP server, which is kept up until [`Push::stop`], or until it is dropped. What came before is still
+/// sent then.
 pub struct Push<R: Runtime> {
     dialled: Arc<Dialled<push::Push, R>>,
     news: Arc<News<Event>>,
@@ -69,6 +70,11 @@ impl<R: Runtime> Push<R> {
     pub fn stop(&self) {
         self.dialled.stop();
     }
+
+    /// News that end once the last frames have left, or had their time, after it was dropped.
+    pub(super) fn left(&self) -> Arc<News<()>> {
+        self.dialled.left()
+    }
 }
 
 fn log(server: &str, event: &Event) {
@@ -92,6 +98,5 @@ impl<R: Runtime> fmt::Debug for Push<R> {
 impl<R: Runtime> Drop for Push<R> {
     fn drop(&mut self) {
         self.stop();
-        self.dialled.machine.close();
     }
 }

@@ -31,6 +31,8 @@ use crate::{Driver, Handle, Runtime, lock};
 const MAX_UNSENT: usize = 64 << 10;
 /// At most this many sockets are open, with those of connections that are being closed.
 const MAX_OPEN: usize = 2 * MAX_CONNECTIONS;
+/// How long a client may take to read our last words, and to close.
+const LINGER: Duration = Duration::from_secs(1);
 /// How long accepting rests when the system has no more files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -233,7 +235,7 @@ impl<R: Runtime> Shared<R> {
                 self.input(Input::Data(id, data));
             }
         };
-        line.run(runtime, stream, heard).await
+        line.run(runtime, stream, LINGER, heard).await
     }
 
     /// Does what the machine asks for.

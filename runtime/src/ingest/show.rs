@@ -237,6 +237,14 @@ impl<R: Runtime> Show<R> {
         lock(&self.0.player).end();
     }
 
+    /// Waits, after the end of the output, until its last frames have left for other servers, or those had their time.
+    pub async fn left(&self) {
+        let leaving = lock(&self.0.player).leaving();
+        for server in leaving {
+            while server.next().await.is_some() {}
+        }
+    }
+
     /// Whether the sender is gone for good, or the show was ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {

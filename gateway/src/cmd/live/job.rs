@@ -227,6 +227,7 @@ pub(crate) async fn run<R: Runtime>(
     };
     if let Some(show) = origin.show() {
         show.close();
+        show.left().await;
         let shown = show.figures();
         summary.pictures_in = Some(shown.pictures);
         if matches!(origin, Origin::Sender(_)) {

@@ -1,6 +1,7 @@
 //! Live video by WHIP and RTMP, through a model and out again, over real sockets.
 
 mod browser;
+mod farewell;
 
 use std::sync::Mutex;
 
@@ -9,6 +10,8 @@ use livepeer_ingest::port::{self, Door};
 use livepeer_ingest::rtmp::push::{self, Sound, Target};
 use livepeer_ingest::rtmp::{self as machine};
 use livepeer_media::frame::{AccessUnit, Audio, AudioCodec, Ticks, Tracks, VideoCodec};
+
+pub use self::farewell::what_a_stream_sent_last_arrives;
 
 use self::browser::{Browser, clip};
 use super::api::Place;

@@ -293,7 +293,10 @@ impl<R: Runtime> Live<R> {
         lock(&self.state).streams.insert(id, stream);
         let live = Arc::clone(self);
         self.runtime().spawn(async move {
-            live.work(id, show, heard).await;
+            live.work(id, show.clone(), heard).await;
+            // A shutdown waits for its last pictures.
+            show.left().await;
+            drop(show);
             {
                 let mut state = lock(&live.state);
                 state.streams.remove(&id);
