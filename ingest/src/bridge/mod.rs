@@ -16,7 +16,7 @@
 //! | Open | a key frame, and the segment is [`Config::min_segment`] old by clock and by media time | Open | `End`, `Begin`, tables, picture |
 //! | Open | a picture, and the segment is [`MAX_SEGMENT`] old | Open | `End`, `Begin`, tables, parameter sets, picture |
 //! | Open | a picture, and the last key frame is [`KEY_DUE`] old | Open | `Key`, once in that time |
-//! | Open | sound is [`SILENCE_AFTER`] more behind the picture than it usually comes | Open | silence up to where it should be |
+//! | Open | sound is [`SILENCE_AFTER`] more behind the picture than it usually comes, or than [`MAX_LAG`] at a source's beginning | Open | silence up to where it should be |
 //! | Open | no picture for [`CLOCK_AFTER`] | Open | a clock reference |
 //! | Open | no picture for [`PARK_AFTER`] | Parked | `End`: readers give up on a body that stays silent |
 //! | Open | no room for [`BLOCKED_FOR`], or for [`MAX_BLOCKED`] | Open | nothing until the next key frame, `Key` |
@@ -224,6 +224,9 @@ impl Bridge {
         self.advance(now);
         self.timeline.restart(source.clocks);
         self.needs_key = true;
+        if let Some(segments) = &mut self.segments {
+            segments.source();
+        }
         if let State::Empty(waiting) = &mut self.state {
             *waiting = Waiting {
                 source: Some(source),

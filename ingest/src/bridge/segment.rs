@@ -24,11 +24,13 @@ pub(super) struct Segments {
     key: Time,
     /// Tables that the next picture is written with.
     tables: Option<Bytes>,
-    /// When the last picture is decoded.
+    /// When the first picture is decoded, and the last.
+    first: Option<Ticks>,
     picture: Ticks,
     /// The end of the sound that was written.
     sound_until: Option<Ticks>,
-    /// How far behind the pictures sound was of late when it came, at most.
+    /// How far behind the pictures sound was of late when it came, at most. As far as it may be at a source's beginning, when
+    /// nobody knows and most comes late.
     lag: Ticks,
 }
 
@@ -42,15 +44,21 @@ impl Segments {
             began_media: Ticks::ZERO,
             key: Time::ZERO,
             tables: None,
+            first: None,
             picture: Ticks::ZERO,
             sound_until: None,
-            lag: Ticks::ZERO,
+            lag: MAX_LAG,
         }
     }
 
     /// The sound that was announced.
     pub(super) const fn sound(&self) -> Option<AudioTrack> {
         self.mux.audio_track()
+    }
+
+    /// Another source follows.
+    pub(super) const fn source(&mut self) {
+        self.lag = MAX_LAG;
     }
 
     /// Whether the open segment ends before this picture.
@@ -111,11 +119,12 @@ impl Segments {
         };
         write(packets, out, figures);
         self.picture = unit.dts;
+        self.first.get_or_insert(unit.dts);
         self.fill(out, figures);
     }
 
-    /// Writes a frame of sound that plays for so long from `pts` on. One that would play where sound was written already
-    /// is left out.
+    /// Writes a frame of sound that plays for so long from `pts` on, and silence before it where sound is missing. One that
+    /// would play where sound was written already is left out.
     pub(super) fn sounds(
         &mut self,
         pts: Ticks,
@@ -126,8 +135,15 @@ impl Segments {
     ) {
         let behind = (self.picture - (pts + duration)).clamp(Ticks::ZERO, MAX_LAG);
         self.lag = behind.max(Ticks(self.lag.0 - self.lag.0 / LAG_LASTS));
-        if self.sound_until.is_some_and(|until| pts + OVERLAP < until) {
+        let begun = self.sound_until.or(self.first);
+        if begun.is_some_and(|begun| pts + OVERLAP < begun) {
             return;
+        }
+        if let Some(until) = self
+            .sound_until
+            .filter(|until| pts - *until >= SILENCE_AFTER)
+        {
+            self.silence(until, pts, out, figures);
         }
         let audio = Audio {
             pts,
@@ -143,6 +159,15 @@ impl Segments {
 
     /// Writes silence up to where sound should be, if it is too far behind the pictures.
     fn fill(&mut self, out: &mut Outbox<Event>, figures: &mut Figures) {
+        let until = self.sound_until.or(self.first).unwrap_or(self.picture);
+        let due = self.picture - self.lag;
+        if due - until >= SILENCE_AFTER {
+            self.silence(until, due, out, figures);
+        }
+    }
+
+    /// Writes silence from there up to a place.
+    fn silence(&mut self, from: Ticks, due: Ticks, out: &mut Outbox<Event>, figures: &mut Figures) {
         let Some((track, data)) = self
             .sound()
             .and_then(|track| Some((track, track.silence()?)))
@@ -152,14 +177,9 @@ impl Segments {
         let Some(duration) = track.duration(&data) else {
             return;
         };
-        let due = self.picture - self.lag;
-        let until = *self.sound_until.get_or_insert(due);
-        if due - until < SILENCE_AFTER {
-            return;
-        }
-        let mut pts = until.max(due - MAX_SILENCE);
+        let mut pts = from.max(due - MAX_SILENCE);
         let mut packets = BytesMut::new();
-        while pts < due {
+        while pts + duration <= due + OVERLAP {
             packets.extend_from_slice(&self.mux.audio(&Audio {
                 pts,
                 track,
