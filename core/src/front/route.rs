@@ -392,10 +392,8 @@ pub fn find(method: Method, target: &str) -> Result<Target, (Shape, Refused)> {
         let refused = Refused::new(Code::InvalidValue, "malformed path");
         (Shape::Plain, refused)
     })?;
-    let unknown = |shape| {
-        let shown: String = path.chars().take(MAX_SHOWN).collect();
-        (shape, Refused::unknown_url(method.as_str(), &shown))
-    };
+    let shown = || path.chars().take(MAX_SHOWN).collect::<String>();
+    let unknown = |shape| (shape, Refused::unknown_url(method.as_str(), &shown()));
     let Some((row, parts)) = ROUTES
         .iter()
         .find_map(|row| Some((row, parts(row.path, &segments)?)))
@@ -403,6 +401,10 @@ pub fn find(method: Method, target: &str) -> Result<Target, (Shape, Refused)> {
         return Err(unknown(Shape::OpenAi));
     };
     let Some(route) = row.route else {
+        if row.scope == Some(Scope::Push) {
+            let refused = Refused::segment(method.as_str(), &shown());
+            return Err((row.shape, refused));
+        }
         return Err(unknown(row.shape));
     };
     if !row.answers(method) {

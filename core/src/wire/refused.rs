@@ -271,6 +271,18 @@ impl Refused {
         )
     }
 
+    /// Refuses a segment that is pushed for transcoding, which nothing here does.
+    #[must_use]
+    pub fn segment(method: &str, path: &str) -> Self {
+        Self::new(
+            Code::UnknownUrl,
+            format!(
+                "{method} {path}: segments are not taken by HTTP. Send the stream by RTMP, or by WHIP to \
+                 /live/video-to-video/{{stream}}/whip."
+            ),
+        )
+    }
+
     /// Refuses a method that a path does not have; `allowed` as in the header field `Allow`.
     #[must_use]
     pub fn method(method: &str, path: &str, allowed: &str) -> Self {

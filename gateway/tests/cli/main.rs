@@ -32,6 +32,8 @@ mod run;
 #[cfg(unix)]
 mod runner;
 #[cfg(unix)]
+mod segments;
+#[cfg(unix)]
 mod serve;
 mod server;
 mod signer;
