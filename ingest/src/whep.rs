@@ -28,8 +28,11 @@ const PACKETS_A_MS: u32 = 10;
 /// A viewer that asks for a key frame waits for the next one if it is due within this time.
 const KEY_FRAME_SOON: Duration = Duration::from_millis(500);
 /// How much sound of the past viewers are given in a burst, as one comes of a job that was slow for a while. They show pictures
-/// at once, but play sound no faster than it was made, and would have it late from then on.
+/// at once, but play sound no faster than it was made, and would have it late from then on. As long the sound of a stream that
+/// begins is held, after the last of a burst: a hole behind its first packets would be waited out, and what follows be late.
 const SOUND_AHEAD: Duration = Duration::from_millis(100);
+/// Packets of sound that are held at most.
+const MAX_HELD: usize = 64;
 /// Sound that comes sooner than any before, by half a packet, is of a burst: its successors are there already.
 const SOONER: Duration = Duration::from_millis(10);
 /// How much earlier than any frame says frames are reported to be captured. Pictures and sound are reported of one after the
@@ -67,11 +70,50 @@ pub(crate) struct Stream {
 enum Sound {
     #[default]
     None,
-    /// The last packet, which nobody has got, and when the stream began by it. A stream that waited for its job begins with a
-    /// burst, of which viewers get no more than the end: they would play the beginning, and then wait out the gap.
-    Held(Time, Ticks, Arc<[u8]>),
+    /// Nobody has got any of it. A stream that waited for its job begins with bursts, of which viewers get no more than the
+    /// end: they would play the beginning, and then wait out the gap.
+    Held(Held),
     /// When the stream began by the first packet that was sent, and by the soonest.
     Flows(Time, Time),
+}
+
+/// The last packets of sound, until no more of a burst comes.
+#[derive(Debug)]
+struct Held {
+    /// When the stream began by the soonest packet, and when that came.
+    soonest: Time,
+    found: Time,
+    packets: VecDeque<(Ticks, Arc<[u8]>)>,
+}
+
+impl Held {
+    fn new(now: Time, begun: Time, packet: (Ticks, Arc<[u8]>)) -> Self {
+        Self {
+            soonest: begun,
+            found: now,
+            packets: VecDeque::from([packet]),
+        }
+    }
+
+    /// Takes the next packet. Whether those at hand are to be sent.
+    fn take(&mut self, now: Time, begun: Time, packet: (Ticks, Arc<[u8]>)) -> bool {
+        if begun + SOONER <= self.soonest {
+            (self.soonest, self.found) = (begun, now);
+        }
+        if begun > self.soonest + SOUND_AHEAD {
+            // Time goes on later than it began.
+            *self = Self::new(now, begun, packet);
+            return false;
+        }
+        self.packets.push_back(packet);
+        while { self.packets.front() }
+            .is_some_and(|(pts, _)| crate::whep::begun(now, *pts) > self.soonest + SOUND_AHEAD)
+            || self.packets.len() > MAX_HELD
+        {
+            self.packets.pop_front();
+        }
+        now >= self.found + SOUND_AHEAD
+    }
 }
 
 impl Stream {
@@ -105,18 +147,23 @@ impl Stream {
         let begun = begun(now, pts);
         let next = (pts, Arc::from(&audio.data[..]));
         let (held, next) = match std::mem::take(&mut self.sound) {
-            Sound::Held(before, at, data) if begun + SOONER > before => {
-                self.sound = Sound::Flows(before, before.min(begun));
-                (Some((at, data)), Some(next))
+            Sound::None => {
+                self.sound = Sound::Held(Held::new(now, begun, next));
+                (VecDeque::new(), None)
             }
-            Sound::None | Sound::Held(..) => {
-                self.sound = Sound::Held(begun, next.0, next.1);
-                (None, None)
+            Sound::Held(mut held) => {
+                if held.take(now, begun, next) {
+                    self.sound = Sound::Flows(held.soonest, held.soonest);
+                    (held.packets, None)
+                } else {
+                    self.sound = Sound::Held(held);
+                    (VecDeque::new(), None)
+                }
             }
             Sound::Flows(first, soonest) => {
                 self.sound = Sound::Flows(first, soonest.min(begun));
                 let in_time = first.since(begun) <= SOUND_AHEAD || soonest.since(begun) < SOONER;
-                (None, in_time.then_some(next))
+                (VecDeque::new(), in_time.then_some(next))
             }
         };
         held.into_iter().chain(next)

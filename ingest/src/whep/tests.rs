@@ -48,26 +48,54 @@ fn old_sound_of_a_burst_is_left_out_and_what_follows_is_in_step() {
         let after = 20 * (packet + 1) + late;
         sent.extend(play(&mut stream, after, 3_000 + 20 * packet as i64));
     }
-    let wanted: Vec<i64> = (0..=100).map(|packet| 2_980 + 20 * packet).collect();
+    let first = sent[0];
+    assert!((2_900..=3_040).contains(&first), "{first}");
+    let wanted: Vec<i64> = (first..=4_980).step_by(20).collect();
     assert_eq!(sent, wanted, "without a hole");
     stream.restart();
     assert!(
         play(&mut stream, 9_000, 0).is_empty(),
         "a break begins anew"
     );
-    assert_eq!(play(&mut stream, 9_020, 20).len(), 2);
+    assert!(play(&mut stream, 9_080, 80).is_empty());
+    assert_eq!(play(&mut stream, 9_100, 100), [0, 80, 100]);
+}
+
+/// One packet comes alone, and the burst a moment later; or a few, and the burst after a pause.
+#[test]
+fn sound_of_a_stream_whose_job_begins_with_bursts_has_no_hole() {
+    for (alone, pause) in [(1, 12), (1, 60), (2, 90), (3, 500), (10, 150), (1, 900)] {
+        let mut stream = Stream::default();
+        let backlog = 1_500;
+        let mut sent = Vec::new();
+        for packet in 0..200 {
+            let millis = 20 * packet;
+            let made = (millis as u64).max(backlog);
+            let after = if packet < alone {
+                made
+            } else {
+                made.max(backlog + pause)
+            };
+            sent.extend(play(&mut stream, after, millis));
+        }
+        let wanted: Vec<i64> = (sent[0]..4_000).step_by(20).collect();
+        assert_eq!(sent, wanted, "{alone}, then {pause} ms");
+        assert!(sent[0] as u64 <= backlog + pause + 200, "{}", sent[0]);
+    }
 }
 
 #[test]
 fn of_sound_that_catches_up_viewers_get_a_little() {
     let mut stream = Stream::default();
-    play(&mut stream, 0, 0);
-    assert_eq!(play(&mut stream, 20, 20), [0, 20]);
+    let sent = (0..=100)
+        .step_by(20)
+        .flat_map(|millis| play(&mut stream, millis as u64, millis));
+    assert_eq!(sent.count(), 6, "it is held, and all of it sent");
     // The job was held up for a while before, and is not any more.
-    let burst = (40..2_000).step_by(20);
-    let sent = burst.flat_map(|millis| play(&mut stream, 20, millis));
+    let burst = (120..2_000).step_by(20);
+    let sent = burst.flat_map(|millis| play(&mut stream, 100, millis));
     assert_eq!(sent.count(), 5, "100 ms");
-    assert_eq!(play(&mut stream, 40, 2_000), [2_000]);
+    assert_eq!(play(&mut stream, 120, 2_000), [2_000]);
 }
 
 /// A machine that has other things to do for the first second and a half: what comes waits for up to `stall` milliseconds each
