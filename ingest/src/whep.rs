@@ -202,9 +202,10 @@ impl Stream {
         self.origin.unwrap_or(Time::ZERO) + pts.to_duration()
     }
 
-    /// Whether reports may say when frames were captured.
+    /// Whether reports may say when frames were captured: those of pictures wait for the sound that is held, so that both
+    /// first ones are of one beginning (`pictures_are_not_reported_of_before_their_sound`).
     fn is_settled(&self, now: Time) -> bool {
-        now >= self.found + SETTLED
+        now >= self.found + SETTLED && !matches!(self.sound, Sound::Held(_))
     }
 
     fn key_frame_is_soon(&self) -> bool {

@@ -336,8 +336,9 @@ fn carry(programs: &Programs, entry: &Entry, kind: Sender, at: usize) -> Option<
     let mut reports = vec![("RTMP push", pushed, !kind.sends_opus())];
     reports.extend(client.map(|viewer| ("Python client", viewer.report(), true)));
     reports.push(("aiortc", aiortc.report(), kind.sends_opus()));
-    // How far apart Chromium plays both swings with the load of the machine: it is told, and not judged.
-    reports.extend(chromium.map(|viewer| ("Chromium", viewer.report(), false)));
+    // How far apart Chromium plays both is a matter of its buffers, which swing with the load of the machine: that is told, and
+    // judged is which times of the sender it takes the sound and the pictures to be of.
+    reports.extend(chromium.map(|viewer| ("Chromium", viewer.report(), kind.sends_opus())));
     let pushed = reports[0].1.clone();
     for (viewer, report, hears) in reports {
         tell(&format!("{}, seen by {viewer}: {report}", kind.name()));

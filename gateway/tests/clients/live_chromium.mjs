@@ -91,28 +91,89 @@ function page() {
     return value >> 12 === (n + (n >> 4) + (n >> 8) + 5) % 16 ? n : null;
   }
 
-  async function watch(url) {
-    const canvas = Object.assign(document.createElement("canvas"), { width: WIDE, height: HIGH });
-    const brush = canvas.getContext("2d", { willReadFrequently: true });
-    const [pictures, apart] = [[], []];
-    let [latest, unreadable] = [null, 0];
-    const peer = new RTCPeerConnection();
-    const all = new MediaStream();
-    const video = Object.assign(document.createElement("video"), { autoplay: true, srcObject: all });
-    document.body.append(video);
-    peer.ontrack = async ({ track }) => {
-      all.addTrack(track);
-      if (track.kind !== "video") return;
+  /**
+   * Hands what comes of a track on. The page reads it late where it is busy: the time when anything was played is its own stamp
+   * and what the page was late with at least.
+   */
+  function reading(track, take) {
+    let late = Infinity;
+    const read = async () => {
       const reader = new MediaStreamTrackProcessor({ track, maxBufferSize: 1000 }).readable.getReader();
       for (;;) {
         const { done, value } = await reader.read();
         if (done) return;
-        latest = performance.now();
-        const n = number(brush, value);
-        if (n === null) unreadable += 1;
-        else pictures.push([n, value.timestamp / 1000]);
+        late = Math.min(late, performance.now() - value.timestamp / 1000);
+        take(value, value.timestamp / 1000);
         value.close();
       }
+    };
+    read();
+    return (stamp) => stamp + late;
+  }
+
+  /** Takes sound, and tells the stamps with which tones begin. */
+  function tones(begins) {
+    const [LOUD, SILENCE] = [0.12, 300];
+    let quiet = null;
+    return (sound, stamp) => {
+      const samples = new Float32Array(sound.numberOfFrames);
+      sound.copyTo(samples, { planeIndex: 0, format: "f32-planar" });
+      quiet ??= stamp;
+      samples.forEach((sample, at) => {
+        if (Math.abs(sample) < LOUD) return;
+        const heard = stamp + (1000 * at) / sound.sampleRate;
+        if (heard - quiet > SILENCE) begins(heard);
+        quiet = heard;
+      });
+    };
+  }
+
+  const median = (values) => {
+    const sorted = values.toSorted((one, other) => one - other);
+    return sorted.length ? Math.round(sorted[Math.floor(sorted.length / 2)]) : null;
+  };
+
+  /**
+   * How far apart tones and the pictures that they belong to are in the sender's time. What is played at a moment is of a time
+   * that the browser works out from the stamps and the sender reports of the track: in step are those whose times agree, however
+   * long either waits in its buffer.
+   */
+  function inStep(flashes, heard, playing) {
+    const time = (kind, now) => {
+      const known = playing.map((one) => one[kind]).filter((one) => one !== null);
+      if (!known.length) return null;
+      const near = known.reduce((best, one) => (Math.abs(one.at - now) < Math.abs(best.at - now) ? one : best));
+      return Math.abs(near.at - now) < 1000 ? near.of + now - near.at : null;
+    };
+    const times = (kind, all) => all.map((now) => time(kind, now)).filter((time) => time !== null);
+    const sounds = times("audio", heard);
+    return times("video", flashes).flatMap((seen) => {
+      const sound = sounds.find((sound) => Math.abs(sound - seen) < 500);
+      return sound === undefined ? [] : [sound - seen];
+    });
+  }
+
+  async function watch(url) {
+    const canvas = Object.assign(document.createElement("canvas"), { width: WIDE, height: HIGH });
+    const brush = canvas.getContext("2d", { willReadFrequently: true });
+    const [pictures, apart, flashes, heard, playing] = [[], [], [], [], []];
+    let [latest, unreadable] = [null, 0];
+    const played = {};
+    const peer = new RTCPeerConnection();
+    const all = new MediaStream();
+    const video = Object.assign(document.createElement("video"), { autoplay: true, srcObject: all });
+    document.body.append(video);
+    peer.ontrack = ({ track }) => {
+      all.addTrack(track);
+      if (track.kind === "audio") played.audio = reading(track, tones((stamp) => heard.push(stamp)));
+      if (track.kind !== "video") return;
+      played.video = reading(track, (frame, stamp) => {
+        latest = performance.now();
+        const n = number(brush, frame);
+        if (n === null) unreadable += 1;
+        else pictures.push([n, stamp]);
+        if (n !== null && n % RATE === 0) flashes.push(stamp);
+      });
     };
     peer.addTransceiver("video", { direction: "recvonly" });
     peer.addTransceiver("audio", { direction: "recvonly" });
@@ -125,11 +186,14 @@ function page() {
     let buffers = [null, null];
     const buffer = (of) => Math.round((1000 * of.jitterBufferDelay) / of.jitterBufferEmittedCount);
     while (performance.now() < until && !["closed", "failed"].includes(peer.connectionState)) {
-      const [seen, heard] = [await stats(peer, "inbound-rtp", "video"), await stats(peer, "inbound-rtp", "audio")];
+      const [seen, sound] = [await stats(peer, "inbound-rtp", "video"), await stats(peer, "inbound-rtp", "audio")];
       [decoded, dropped, lost] = [seen.framesDecoded ?? decoded, seen.framesDropped ?? dropped, seen.packetsLost ?? lost];
-      if (seen.jitterBufferEmittedCount) buffers = [buffer(seen), heard.jitterBufferEmittedCount ? buffer(heard) : null];
-      if (seen.estimatedPlayoutTimestamp && heard.estimatedPlayoutTimestamp && heard.totalAudioEnergy > 0) {
-        apart.push(heard.estimatedPlayoutTimestamp - seen.estimatedPlayoutTimestamp);
+      if (seen.jitterBufferEmittedCount) buffers = [buffer(seen), sound.jitterBufferEmittedCount ? buffer(sound) : null];
+      const now = (of) =>
+        of.estimatedPlayoutTimestamp ? { at: of.timestamp - performance.timeOrigin, of: of.estimatedPlayoutTimestamp } : null;
+      playing.push({ video: now(seen), audio: now(sound) });
+      if (seen.estimatedPlayoutTimestamp && sound.estimatedPlayoutTimestamp && sound.totalAudioEnergy > 0) {
+        apart.push(sound.estimatedPlayoutTimestamp - seen.estimatedPlayoutTimestamp);
       }
       if (latest !== null) {
         first ??= latest - posted;
@@ -143,13 +207,13 @@ function page() {
     const steps = pictures.slice(1).map(([, at], n) => at - pictures[n][1]);
     const missing = [];
     for (let n = numbers[0]; n < numbers.at(-1); n += 1) if (!numbers.includes(n)) missing.push(n);
-    apart.sort((a, b) => a - b);
-    const middle = apart[Math.floor(apart.length / 2)];
+    const inTime = inStep(flashes.map(played.video), heard.map(played.audio), playing);
     return {
       decoded, dropped, lost, read: pictures.length, unreadable, missing,
       first: numbers[0] ?? null, last: numbers.at(-1) ?? null, again: numbers.length - new Set(numbers).size,
       step_min_ms: Math.round(Math.min(...steps)), step_max_ms: Math.round(Math.max(...steps)),
-      tones: apart.length, apart_ms: middle === undefined ? null : Math.round(middle),
+      flashes: flashes.length, heard: heard.length,
+      tones: inTime.length, apart_ms: median(inTime), apart_each_ms: inTime.map(Math.round), played_apart_ms: median(apart),
       first_picture_ms: first === null ? null : Math.round(first), waited_ms: Math.round(posted - asked),
       picture_buffer_ms: buffers[0], sound_buffer_ms: buffers[1],
     };

@@ -61,6 +61,28 @@ fn old_sound_of_a_burst_is_left_out_and_what_follows_is_in_step() {
     assert_eq!(play(&mut stream, 9_100, 100), [0, 80, 100]);
 }
 
+#[test]
+fn pictures_are_not_reported_of_before_their_sound() {
+    let mut stream = Stream::default();
+    let begun = Time::from_secs(5);
+    let at = |millis: u64| begun + Duration::from_millis(millis);
+    stream.place(at(0), Ticks(0));
+    assert!(stream.is_settled(at(210)), "without any");
+    // Most of it comes half a second later, and as much sooner than the first.
+    play(&mut stream, 5, 0);
+    assert!(!stream.is_settled(at(510)));
+    for millis in (20..1_200).step_by(20) {
+        play(&mut stream, 520, millis);
+    }
+    let first = stream.captured(Ticks(0));
+    assert!(!stream.is_settled(at(610)));
+    for millis in (1_200..1_700).step_by(20) {
+        play(&mut stream, millis as u64 - 660, millis);
+    }
+    assert!(stream.is_settled(at(1_040)));
+    assert_eq!(stream.captured(Ticks(0)), first, "and stays so");
+}
+
 /// One packet comes alone, and the burst a moment later; or a few, and the burst after a pause.
 #[test]
 fn sound_of_a_stream_whose_job_begins_with_bursts_has_no_hole() {
