@@ -48,7 +48,7 @@ struct Segment {
 /// The segments of one rendition, and their list.
 #[derive(Clone, Debug)]
 pub struct Rendition {
-    /// What the addresses of its segments begin with.
+    /// The beginning of the addresses of its segments.
     place: String,
     /// The list, as it is since the last change; empty before the first segment.
     list: Bytes,

@@ -1,4 +1,4 @@
-//! What a stream sent last, on its way to another server by RTMP.
+//! The last frames of a stream, on their way to another server by RTMP.
 
 use super::*;
 
