@@ -186,6 +186,9 @@ pub enum Protocol {
     Http1,
     /// HTTP/2: gRPC. Over TLS by ALPN, in cleartext with prior knowledge.
     Http2,
+    /// HTTP/2 if the peer offers it by ALPN, and HTTP/1.1 otherwise: for answers of little text that last, of which many
+    /// share a connection then. A request that the peer says it did not look at goes once more, over HTTP/1.1.
+    Either,
 }
 
 /// Certificates that are good enough for an `https` peer.

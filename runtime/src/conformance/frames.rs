@@ -1,4 +1,4 @@
-//! HTTP/2 by hand, for what a client that speaks it well would hide.
+//! HTTP/2 by hand, for what a client or a server that speaks it well would hide.
 
 use hyper::rt::{Read, Write};
 
@@ -19,7 +19,15 @@ const STREAM: u32 = 1;
 /// A frame that was heard: its kind, flags and stream.
 pub(super) type Heard = (u8, u8, u32);
 
-/// A client with one request.
+/// The most streams that a peer lets be at a time, as a setting.
+pub(super) const MAX_STREAMS: u16 = 3;
+/// The frame that says which streams are not looked at any more.
+pub(super) const GOAWAY: u8 = 7;
+/// The reason of a stream that was not looked at.
+pub(super) const REFUSED: u32 = 7;
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A client with one request, or a server.
 pub(super) struct Frames<S> {
     peer: Raw<S>,
     bytes: Vec<u8>,
@@ -35,7 +43,7 @@ impl<S: Read + Write + Unpin> Frames<S> {
             bytes: Vec::new(),
             heard: Vec::new(),
         };
-        this.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+        this.write(PREFACE).await;
         this.send(SETTINGS, 0, 0, &[]).await;
         // Method and scheme from the static table, path and authority as literals.
         let mut block = vec![if post { 0x83 } else { 0x82 }, 0x86, 0x04];
@@ -45,6 +53,43 @@ impl<S: Read + Write + Unpin> Frames<S> {
         let end = if bare { END_STREAM } else { 0 };
         this.send(HEADERS, END_HEADERS | end, STREAM, &block).await;
         this
+    }
+
+    /// Begins as a server, with these settings.
+    pub(super) async fn serve(peer: Raw<S>, settings: &[(u16, u32)]) -> Self {
+        let mut this = Self {
+            peer,
+            bytes: Vec::new(),
+            heard: Vec::new(),
+        };
+        while this.bytes.len() < PREFACE.len() {
+            let more = this.peer.read().await.expect("the client begins");
+            this.bytes.extend_from_slice(&more);
+        }
+        assert!(this.bytes.starts_with(PREFACE));
+        this.bytes.drain(..PREFACE.len());
+        let mut payload = Vec::new();
+        for (name, value) in settings {
+            payload.extend_from_slice(&name.to_be_bytes());
+            payload.extend_from_slice(&value.to_be_bytes());
+        }
+        this.send(SETTINGS, 0, 0, &payload).await;
+        this
+    }
+
+    /// Waits for the head of the next request: its stream.
+    pub(super) async fn request(&mut self) -> u32 {
+        loop {
+            if let (HEADERS, _, stream) = self.next().await {
+                return stream;
+            }
+        }
+    }
+
+    /// Answers with status 200, and with these bytes, which are all if `last` says so.
+    pub(super) async fn answer(&mut self, stream: u32, bytes: &[u8], last: bool) {
+        self.send(HEADERS, END_HEADERS, stream, &[0x88]).await;
+        self.send(0, u8::from(last), stream, bytes).await;
     }
 
     /// Sends all of the body.
@@ -77,13 +122,13 @@ impl<S: Read + Write + Unpin> Frames<S> {
                     return frame;
                 }
             }
-            let more = self.peer.read().await.expect("the server goes on");
-            assert!(!more.is_empty(), "the server closed after {:?}", self.heard);
+            let more = self.peer.read().await.expect("the peer goes on");
+            assert!(!more.is_empty(), "the peer closed after {:?}", self.heard);
             self.bytes.extend_from_slice(&more);
         }
     }
 
-    async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+    pub(super) async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let len = payload.len() as u32;
         let mut frame = len.to_be_bytes()[1..].to_vec();
         frame.extend_from_slice(&[kind, flags]);

@@ -17,6 +17,7 @@ mod life;
 mod machines;
 mod pace;
 mod requests;
+mod shared;
 mod silence;
 mod trickle;
 mod trust;
@@ -53,6 +54,7 @@ pub use hostile::*;
 pub use life::*;
 pub use machines::{Habits, Script};
 pub use requests::*;
+pub use shared::*;
 pub use silence::*;
 pub use trickle::*;
 pub use trust::*;
@@ -81,6 +83,12 @@ macro_rules! conformance_tests {
             a_streamed_download_arrives_whole_over_tls
             both_directions_stream_at_once_over_every_protocol
             a_unary_call_over_http2_has_trailers
+            streamed_answers_share_a_connection
+            a_peer_without_http2_is_asked_over_http1
+            further_streams_have_another_connection
+            what_a_peer_did_not_look_at_goes_once_more
+            a_shared_connection_that_breaks_takes_its_streams_along
+            those_who_wait_for_a_connection_hear_of_it
             an_early_reply_is_delivered_while_the_upload_goes_on
             an_early_reply_survives_the_reset_that_follows_it
             an_early_reply_of_ours_is_followed_by_no_reset

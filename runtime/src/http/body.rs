@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::{HeaderMap, Version};
+use livepeer_core::http;
 
 use super::convert;
 use crate::lane::{Exchange, Popped, Serving};
@@ -42,6 +43,15 @@ impl OutBody {
     /// All of a body, for an exchange of ours if there is one.
     pub(crate) fn full(pieces: Vec<Bytes>, exchange: Option<Exchange>) -> Self {
         Self::Full(pieces.into_iter(), exchange)
+    }
+
+    /// A body that is there, for an exchange of ours if there is one.
+    pub(crate) fn whole(body: http::Body, exchange: Option<Exchange>) -> Self {
+        match body {
+            http::Body::Empty | http::Body::Stream => Self::Empty,
+            http::Body::Full(data) => Self::full(vec![data], exchange),
+            http::Body::Pieces(pieces) => Self::full(pieces, exchange),
+        }
     }
 }
 

@@ -18,14 +18,16 @@ use livepeer_core::http::{Body, Fault, Headers, In, Protocol, Request, Trust};
 use rustls::RootCertStore;
 
 use super::body::{OutBody, Sending, piece};
-use super::connect::connect;
+use super::connect::{Connected, connect};
+use super::connection::{Http1, Http2, Key};
 use super::io::{Heard, Rewound};
-use super::pool::{Http1, Http2, Key, Pool};
+use super::pool::Pool;
+use super::seats::{Found, MAX_SEATS, Opener, Seat, Streams};
 use super::timer::Timer;
 use super::tunnel::{self, Side};
 use super::{
     CLIENT_BUF_BYTES, CONNECTION_WINDOW, Executor, MAX_HEAD_BYTES, MAX_HEADERS, PING_EVERY,
-    PING_WITHIN, STREAM_WINDOW, convert,
+    PING_WITHIN, SHARED_STREAM_WINDOW, STREAM_WINDOW, convert,
 };
 use crate::lane::{Exchange, Order};
 use crate::lock;
@@ -33,6 +35,8 @@ use crate::rt::Runtime;
 use crate::signal::{Signal, Stop};
 use crate::tls::{Connectors, Opened, Pins};
 
+/// How much of all bodies may be on its way to us on a shared connection: none waits for another's reader.
+const SHARED_WINDOW: u32 = SHARED_STREAM_WINDOW * MAX_SEATS as u32;
 /// How many frames an exchange takes before it lets other tasks run.
 const FRAMES_PER_TURN: usize = 32;
 /// A connection that was used before is doubted when an exchange is given up that heard nothing for so long.
@@ -108,30 +112,38 @@ impl<R: Runtime> Client<R> {
         if request.trust == Trust::Afresh && request.url.is_secure() {
             self.pool.evict(&key);
         }
-        let body = match std::mem::take(&mut request.body) {
-            Body::Empty => OutBody::Empty,
-            Body::Full(data) => OutBody::full(vec![data], Some(exchange.clone())),
-            Body::Pieces(pieces) => OutBody::full(pieces, Some(exchange.clone())),
+        let body = std::mem::take(&mut request.body);
+        // What is streamed cannot be sent once more, and in cleartext nobody says what it speaks.
+        let either =
+            request.protocol == Protocol::Either && request.url.is_secure() && body != Body::Stream;
+        if either {
+            return Box::pin(self.run_either(exchange, &request, key, body)).await;
+        }
+        let http2 = request.protocol == Protocol::Http2;
+        let body = match body {
             Body::Stream => OutBody::Sending(Sending(exchange.clone())),
+            whole => OutBody::whole(whole, Some(exchange.clone())),
         };
-        let head = convert::request_head(&request, body)?;
-        match request.protocol {
-            Protocol::Http1 => self.run_http1(exchange, &request, key, head).await,
-            Protocol::Http2 => self.run_http2(exchange, &request, key, head).await,
+        let head = convert::request_head(&request, http2, body)?;
+        // Each in a box of its own: a thousand streams are to take the room of one way each, and not of the largest.
+        match http2 {
+            false => Box::pin(self.run_http1(exchange, &request, key, head, None)).await,
+            true => Box::pin(self.run_http2(exchange, &request, key, head)).await,
         }
     }
 
     async fn connect(
         &self,
         request: &Request,
+        protocol: Protocol,
         heard: Heard,
-    ) -> Result<(super::ClientIo<R>, Option<Arc<Opened>>), Fault> {
+    ) -> Result<Connected<R>, Fault> {
         connect(
             &self.runtime,
             &self.connectors,
             &request.url,
             request.trust,
-            Some(request.protocol),
+            Some(protocol),
             heard,
         )
         .await
@@ -142,7 +154,7 @@ impl<R: Runtime> Client<R> {
     pub(crate) async fn open(&self, url: &Url) -> Result<super::ClientIo<R>, Fault> {
         let (trust, heard) = (Trust::Public, Heard::default());
         let opened = connect(&self.runtime, &self.connectors, url, trust, None, heard);
-        opened.await.map(|(stream, _)| stream)
+        opened.await.map(|connected| connected.stream)
     }
 
     async fn run_http1(
@@ -151,12 +163,17 @@ impl<R: Runtime> Client<R> {
         request: &Request,
         key: Key,
         mut head: hyper::Request<OutBody>,
+        mut fresh: Option<Box<Http1<R>>>,
     ) -> Result<(), Fault> {
         loop {
-            let (connection, reused) = match self.pool.take_http1(&key) {
-                Some(connection) => (connection, true),
-                // In a box of its own, which is gone when the connection stands.
-                None => (Box::pin(self.open_http1(request)).await?, false),
+            let waiting = || self.pool.take_http1(&key);
+            let (connection, reused) = match fresh.take() {
+                Some(connection) => (connection, false),
+                None => match waiting() {
+                    Some(connection) => (connection, true),
+                    // In a box of its own, which is gone when the connection stands.
+                    None => (Box::pin(self.open_http1(request)).await?, false),
+                },
             };
             let opened = connection.opened.clone();
             let talk = pin!(self.talk_http1(exchange, &key, connection, reused, head));
@@ -235,12 +252,18 @@ impl<R: Runtime> Client<R> {
 
     async fn open_http1(&self, request: &Request) -> Result<Box<Http1<R>>, Fault> {
         let heard = Heard::default();
-        let (io, opened) = self.connect(request, heard.clone()).await?;
+        let connected = self.connect(request, Protocol::Http1, heard.clone());
+        let connected = connected.await?;
+        Self::begin_http1(connected, heard).await
+    }
+
+    async fn begin_http1(connected: Connected<R>, heard: Heard) -> Result<Box<Http1<R>>, Fault> {
+        let Connected { stream, opened, .. } = connected;
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(CLIENT_BUF_BYTES)
             .max_header_size(MAX_HEAD_BYTES)
             .max_headers(MAX_HEADERS)
-            .handshake(io)
+            .handshake(stream)
             .await
             .map_err(|error| convert::fault(&error, Protocol::Http1))?;
         Ok(Box::new(Http1 {
@@ -268,75 +291,231 @@ impl<R: Runtime> Client<R> {
                 }
             };
             let opened = connection.opened.clone();
-            let talk = pin!(self.talk_http2(exchange, &key, connection, end, head));
-            match self.while_trusted(request, opened.as_deref(), talk).await? {
-                None => return Ok(()),
+            let ask = pin!(self.ask_http2(exchange, &key, connection, end, head));
+            match self.while_trusted(request, opened.as_deref(), ask).await? {
+                Asked::Reply(reply) => {
+                    return self.hear_http2(exchange, request, opened, reply).await;
+                }
                 // As with HTTP/1.1. The next round opens a connection of its own.
-                Some(unsent) => head = unsent,
+                Asked::Unsent(unsent) => head = unsent,
+                Asked::Unseen(fault) => return Err(fault),
             }
         }
     }
 
-    /// Performs a request on a shared connection; the request, if nothing of it was sent on one that others had opened.
-    async fn talk_http2(
+    /// Performs a request on a connection that many share if the peer speaks HTTP/2, and over HTTP/1.1 if not.
+    async fn run_either(
+        &self,
+        exchange: &Exchange,
+        request: &Request,
+        key: Key,
+        body: Body,
+    ) -> Result<(), Fault> {
+        // In a box of its own, which is gone when the answer begins.
+        let asked = Box::pin(self.ask_either(exchange, request, &key, body));
+        match asked.await? {
+            Either::Http2(seat, reply) => {
+                let opened = seat.connection().opened.clone();
+                self.hear_http2(exchange, request, opened, reply).await
+            }
+            Either::Http1(head, fresh) => {
+                Box::pin(self.run_http1(exchange, request, key, head, fresh)).await
+            }
+        }
+    }
+
+    /// Sends a request over HTTP/2 and waits for the head of its answer, or says how it is sent over HTTP/1.1.
+    async fn ask_either(
+        &self,
+        exchange: &Exchange,
+        request: &Request,
+        key: &Key,
+        body: Body,
+    ) -> Result<Either<R>, Fault> {
+        let head = |http2, told| {
+            let body = OutBody::whole(body.clone(), told);
+            convert::request_head(request, http2, body)
+        };
+        let told = Some(exchange.clone());
+        loop {
+            let (seat, end) = match self.pool.seat(key) {
+                Found::Seat(seat) => (seat, None),
+                Found::Opening(opening) => match opening.over().await {
+                    Some(fault) => return Err(fault),
+                    None => continue,
+                },
+                Found::Open(opener) => match Box::pin(self.open_shared(request, opener)).await? {
+                    Chosen::Http2(seat, end) => (seat, Some(end)),
+                    Chosen::Http1(connection) => {
+                        return Ok(Either::Http1(head(false, told)?, Some(connection)));
+                    }
+                },
+                Found::Http1 => return Ok(Either::Http1(head(false, told)?, None)),
+            };
+            let connection = seat.connection().clone();
+            let opened = connection.opened.clone();
+            let head_now = head(true, told.clone())?;
+            let ask = pin!(self.ask_http2(exchange, key, connection, end, head_now));
+            match self.while_trusted(request, opened.as_deref(), ask).await? {
+                Asked::Reply(reply) => return Ok(Either::Http2(seat, reply)),
+                Asked::Unsent(_) => {}
+                // Another connection might be as full, or as near its end. What was said of the body's leaving holds.
+                Asked::Unseen(_) => return Ok(Either::Http1(head(false, None)?, None)),
+            }
+        }
+    }
+
+    /// Opens a connection for others, too; or for this exchange alone, if the peer chooses HTTP/1.1.
+    async fn open_shared(&self, request: &Request, opener: Opener) -> Result<Chosen<R>, Fault> {
+        let heard = Heard::default();
+        let connected = self.connect(request, Protocol::Either, heard.clone());
+        let opened = match connected.await {
+            Ok(connected) if connected.http2 => {
+                let begun = self.begin_http2(connected, heard, SHARED_STREAM_WINDOW, SHARED_WINDOW);
+                begun.await
+            }
+            Ok(connected) => {
+                opener.chose_http1();
+                let connection = Self::begin_http1(connected, heard).await?;
+                return Ok(Chosen::Http1(connection));
+            }
+            Err(fault) => Err(fault),
+        };
+        match opened {
+            Ok((connection, end, streams)) => {
+                let seat = opener.opened(self.pool.now(), connection, streams);
+                Ok(Chosen::Http2(seat, end))
+            }
+            Err(fault) => {
+                opener.failed(&fault);
+                Err(fault)
+            }
+        }
+    }
+
+    /// Sends a request on a shared connection, and waits for the head of its answer.
+    async fn ask_http2(
         &self,
         exchange: &Exchange,
         key: &Key,
         mut connection: Http2,
         end: Option<Arc<End>>,
         head: hyper::Request<OutBody>,
-    ) -> Result<Option<hyper::Request<OutBody>>, Fault> {
+    ) -> Result<Asked, Fault> {
         let doubt = Doubt::new(&self.pool, key, connection.heard.clone());
         let mut talk = Talk::<R>::new(exchange, Protocol::Http2, None);
         let reply = connection.sender.try_send_request(head);
         let reply = talk.head(reply).await;
         drop(doubt);
         match reply {
-            Ok(reply) => {
-                let ending = talk.body(reply).await?;
-                exchange.feed_last(ending);
-                Ok(None)
-            }
+            Ok(reply) => Ok(Asked::Reply(reply)),
             Err(mut error) => match (error.take_message(), end) {
-                (Some(unsent), None) => Ok(Some(unsent)),
+                (Some(unsent), None) => Ok(Asked::Unsent(unsent)),
                 // The connection was of no use from the start, and knows why.
                 (Some(_), Some(end)) => Err(end.why().await),
-                (None, _) => Err(convert::fault(error.error(), Protocol::Http2)),
+                (None, _) => {
+                    let fault = convert::fault(error.error(), Protocol::Http2);
+                    match convert::is_unseen(error.error()) {
+                        true => Ok(Asked::Unseen(fault)),
+                        false => Err(fault),
+                    }
+                }
             },
         }
     }
 
+    /// Hears an answer to its end.
+    async fn hear_http2(
+        &self,
+        exchange: &Exchange,
+        request: &Request,
+        opened: Option<Arc<Opened>>,
+        reply: hyper::Response<Incoming>,
+    ) -> Result<(), Fault> {
+        let mut talk = Talk::<R>::new(exchange, Protocol::Http2, None);
+        let body = pin!(talk.body(reply));
+        let body = self.while_trusted(request, opened.as_deref(), body);
+        exchange.feed_last(body.await?);
+        Ok(())
+    }
+
     async fn open_http2(&self, request: &Request, key: &Key) -> Result<(Http2, Arc<End>), Fault> {
         let heard = Heard::default();
-        let (io, opened) = self.connect(request, heard.clone()).await?;
+        let connected = self.connect(request, Protocol::Http2, heard.clone());
+        let connected = connected.await?;
+        let begun = self.begin_http2(connected, heard, STREAM_WINDOW, CONNECTION_WINDOW);
+        let (connection, end, _) = begun.await?;
+        self.pool.share_http2(key.clone(), connection.clone());
+        Ok((connection, end))
+    }
+
+    /// Begins to speak HTTP/2, with these windows for each body and for all.
+    async fn begin_http2(
+        &self,
+        connected: Connected<R>,
+        heard: Heard,
+        stream: u32,
+        all: u32,
+    ) -> Result<(Http2, Arc<End>, Streams), Fault> {
         let (sender, connection) = http2::Builder::new(Executor(self.runtime.clone()))
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(stream)
+            .initial_connection_window_size(all)
             .max_header_list_size(MAX_HEAD_BYTES as u32)
             .timer(Timer::new(self.runtime.clone()))
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_WITHIN)
             .keep_alive_while_idle(true)
-            .handshake(io)
+            .handshake(connected.stream)
             .await
             .map_err(|error| convert::fault(&error, Protocol::Http2))?;
         let end = Arc::new(End::default());
         let told = Arc::clone(&end);
+        let connection = Arc::new(Mutex::new(connection));
+        let polled = Arc::downgrade(&connection);
         // Ends with its last stream, once nobody can open another.
         self.runtime.spawn(async move {
-            if let Err(error) = connection.await {
+            let ended = std::future::poll_fn(|cx| Pin::new(&mut *lock(&connection)).poll(cx)).await;
+            drop(connection);
+            if let Err(error) = ended {
                 *lock(&told.fault) = Some(convert::fault(&error, Protocol::Http2));
             }
             told.ended.raise(Stop::Now);
         });
         let connection = Http2 {
             sender,
-            opened,
+            opened: connected.opened,
             heard,
         };
-        self.pool.share_http2(key.clone(), connection.clone());
-        Ok((connection, end))
+        let streams = move || {
+            let streams = |connection: Arc<Mutex<http2::Connection<_, _, _>>>| {
+                lock(&connection).current_max_send_streams()
+            };
+            polled.upgrade().map_or(0, streams)
+        };
+        Ok((connection, end, Box::new(streams)))
     }
+}
+
+/// How asking over HTTP/2 went.
+enum Asked {
+    Reply(hyper::Response<Incoming>),
+    /// Nothing of the request was sent on a connection that others had opened.
+    Unsent(hyper::Request<OutBody>),
+    /// The peer says that it did not look at the request.
+    Unseen(Fault),
+}
+
+/// A connection to a peer that had the choice.
+enum Chosen<R: Runtime> {
+    Http1(Box<Http1<R>>),
+    Http2(Seat, Arc<End>),
+}
+
+/// The way of a request to a peer that may speak HTTP/2: an answer that has begun, or a request for HTTP/1.1, and a
+/// connection for it if one was just opened.
+enum Either<R: Runtime> {
+    Http1(hyper::Request<OutBody>, Option<Box<Http1<R>>>),
+    Http2(Seat, hyper::Response<Incoming>),
 }
 
 /// Waits with an exchange for the head of its answer. Dropped after a silence, which is how an exchange ends that its

@@ -22,8 +22,16 @@ const ADDRESS_HEAD_START: Duration = Duration::from_millis(250);
 /// How many addresses of a name are tried.
 const MAX_ADDRESSES: usize = 8;
 
-/// Connects, with TLS if the URL wants it; `heard` counts from then on. The stream is to be closed with what it hangs
-/// on. `None` is for protocols other than HTTP.
+/// A stream to a peer.
+pub(super) struct Connected<R: Runtime> {
+    pub(super) stream: Io<Wire<R::Stream>>,
+    /// The remembered certificate that opened it, if one did: the stream is to be closed with it.
+    pub(super) opened: Option<Arc<Opened>>,
+    /// Whether the peer chose HTTP/2.
+    pub(super) http2: bool,
+}
+
+/// Connects, with TLS if the URL wants it; `heard` counts from then on. `None` is for protocols other than HTTP.
 pub(super) async fn connect<R: Runtime>(
     runtime: &R,
     connectors: &Connectors,
@@ -31,24 +39,33 @@ pub(super) async fn connect<R: Runtime>(
     trust: Trust,
     protocol: Option<Protocol>,
     heard: Heard,
-) -> Result<(Io<Wire<R::Stream>>, Option<Arc<Opened>>), Fault> {
+) -> Result<Connected<R>, Fault> {
     let watch = match url.is_secure() {
         true => Some(connectors.watch(url, trust, protocol)?),
         false => None,
     };
     let stream = Wire::new(dial(runtime, url).await?, heard);
     match watch {
-        None => Ok((Io::Plain(stream), None)),
+        None => Ok(Connected {
+            stream: Io::Plain(stream),
+            opened: None,
+            http2: protocol == Some(Protocol::Http2),
+        }),
         Some(watch) => {
             let handshake = TlsConnector::from(watch.config.clone())
                 .connect(watch.name.clone(), HyperIo(stream))
                 .await;
             let stream = handshake.map_err(|error| tls_fault(&error, &watch, protocol))?;
-            if protocol == Some(Protocol::Http2) && stream.get_ref().1.alpn_protocol() != Some(H2) {
+            let http2 = stream.get_ref().1.alpn_protocol() == Some(H2);
+            if protocol == Some(Protocol::Http2) && !http2 {
                 return Err(no_http2());
             }
             let opened = connectors.accept(&watch)?;
-            Ok((Io::tls(stream.into()), opened))
+            Ok(Connected {
+                stream: Io::tls(stream.into()),
+                opened,
+                http2,
+            })
         }
     }
 }
@@ -163,6 +180,9 @@ fn tls_fault(error: &io::Error, watch: &Watch, protocol: Option<Protocol>) -> Fa
             | rustls::Error::NoApplicationProtocol,
         ) => match protocol {
             Some(Protocol::Http2) => no_http2(),
+            Some(Protocol::Either) => {
+                Fault::Protocol("it offers neither HTTP/2 nor HTTP/1.1".into())
+            }
             _ => Fault::Protocol("it does not offer HTTP/1.1".into()),
         },
         Some(rustls::Error::InvalidCertificate(why)) => {

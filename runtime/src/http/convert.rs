@@ -23,7 +23,9 @@ fn is_framing(name: &HeaderName) -> bool {
 
 /// A machine's fields. Those that no peer could read are left out.
 pub(crate) fn fields(from: &Headers, to: &mut HeaderMap, version: Version) {
-    for (name, value) in from.iter() {
+    let all = from.iter();
+    to.reserve(all.size_hint().0);
+    for (name, value) in all {
         let (Ok(name), Ok(value)) = (
             HeaderName::from_bytes(name.as_bytes()),
             HeaderValue::from_str(value),
@@ -83,8 +85,12 @@ pub(super) fn reply(head: &hyper::http::response::Parts) -> Response {
     reply
 }
 
-/// The request for hyper to send.
-pub(super) fn request_head<B>(request: &Request, body: B) -> Result<hyper::Request<B>, Fault> {
+/// The request for hyper to send over HTTP/2, or over HTTP/1.1.
+pub(super) fn request_head<B>(
+    request: &Request,
+    http2: bool,
+    body: B,
+) -> Result<hyper::Request<B>, Fault> {
     let url = &request.url;
     let host = if url.port() == if url.is_secure() { 443 } else { 80 } {
         let authority = url.authority();
@@ -98,13 +104,13 @@ pub(super) fn request_head<B>(request: &Request, body: B) -> Result<hyper::Reque
     let mut head = hyper::Request::new(body);
     *head.method_mut() = hyper::Method::from_bytes(request.method.as_str().as_bytes())
         .expect("the names of our methods are methods");
-    match request.protocol {
-        Protocol::Http1 => {
+    match http2 {
+        false => {
             *head.uri_mut() = url.path().parse().map_err(|e| bad(&e))?;
             let host = HeaderValue::try_from(host).map_err(|e| bad(&e))?;
             head.headers_mut().insert(header::HOST, host);
         }
-        Protocol::Http2 => {
+        true => {
             *head.version_mut() = Version::HTTP_2;
             *head.uri_mut() = Uri::builder()
                 .scheme(if url.is_secure() { "https" } else { "http" })
@@ -250,6 +256,15 @@ pub(super) fn fault(error: &hyper::Error, protocol: Protocol) -> Fault {
     Fault::Broken(text)
 }
 
+/// Whether the peer said that it did not look at a request: it refused the stream, or went away before it.
+pub(super) fn is_unseen(error: &hyper::Error) -> bool {
+    let http2 = causes(error).find_map(|cause| cause.downcast_ref::<h2::Error>());
+    http2.is_some_and(|error| {
+        let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        error.is_remote() && (error.is_go_away() || (error.is_reset() && refused))
+    })
+}
+
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| (*error).source())
 }
@@ -282,7 +297,7 @@ mod tests {
             .header("connection", "close")
             .header("bad", "line\nbreak")
             .protocol(protocol);
-        request_head(&request, ()).expect("it can be written")
+        request_head(&request, protocol == Protocol::Http2, ()).expect("it can be written")
     }
 
     #[test]

@@ -4,12 +4,14 @@ mod accept;
 mod body;
 mod client;
 mod connect;
+mod connection;
 pub(crate) mod convert;
 pub(crate) mod io;
 mod limits;
 #[cfg(unix)]
 mod local;
 mod pool;
+mod seats;
 mod serve;
 mod server;
 mod timer;
@@ -26,6 +28,7 @@ pub use io::FuturesIo;
 pub use limits::{HEADER_TIMEOUT, IDLE_TIMEOUT, Limits, MAX_CONNECTIONS};
 #[cfg(unix)]
 pub use local::LocalSocket;
+pub use seats::MAX_SEATS;
 pub(crate) use server::Listener;
 pub use server::{MAX_STREAMS, Server};
 pub use unread::{EARLY_BODY_BYTES, EARLY_BODY_WITHIN};
@@ -44,6 +47,9 @@ pub const SERVER_BUF_BYTES: usize = 512 << 10;
 pub const STREAM_WINDOW: u32 = 1 << 20;
 /// HTTP/2: how much of all streams' bodies may be on its way to us.
 pub const CONNECTION_WINDOW: u32 = 4 << 20;
+/// HTTP/2: how much of a stream's body may be on its way to us on a connection that streamed answers share, so that
+/// readers that stop hold up nobody else's.
+pub const SHARED_STREAM_WINDOW: u32 = 64 << 10;
 /// HTTP/2: how often a connection that hears nothing asks whether its peer is there, also while it waits for use.
 pub const PING_EVERY: Duration = Duration::from_secs(20);
 /// HTTP/2: how long the peer may take to answer that. A connection whose peer does not is closed.

@@ -5,79 +5,25 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
 use livepeer_core::Time;
-use livepeer_core::http::{Reach, Request, Trust, Url};
 
-use super::body::OutBody;
-use super::io::{Heard, Io, Wire};
+use super::connection::{Http1, Http2, Idle, Key, MAX_IDLE_CONNECTIONS};
+use super::io::Heard;
+use super::seats::{Found, Seats};
 use crate::lock;
 use crate::rt::Runtime;
 use crate::signal::{Signal, Stop};
-use crate::tls::Opened;
 
 /// How long a connection may wait for its next exchange. Shorter than the usual servers keep theirs.
 pub(crate) const MAX_IDLE: Duration = Duration::from_secs(55);
 /// How many HTTP/1.1 connections to one host and port wait at most.
 pub(crate) const MAX_IDLE_PER_PEER: usize = 256;
-/// How many connections wait at most in all.
-pub(crate) const MAX_IDLE_CONNECTIONS: usize = 1024;
-
-/// A connection with one exchange at a time, which also polls it. It is handed on in a box: an exchange has to remember
-/// each place that it passes through, and a thousand streams are a thousand exchanges.
-pub(super) struct Http1<R: Runtime> {
-    pub(super) sender: http1::SendRequest<OutBody>,
-    pub(super) connection: http1::Connection<Io<Wire<R::Stream>>, OutBody>,
-    /// The remembered certificate that opened the connection, if one did: the connection closes when that is replaced.
-    pub(super) opened: Option<Arc<Opened>>,
-    pub(super) heard: Heard,
-}
-
-/// A connection with many exchanges at a time. A task of its own polls it.
-#[derive(Clone)]
-pub(super) struct Http2 {
-    pub(super) sender: http2::SendRequest<OutBody>,
-    /// As with HTTP/1.1: the calls under way are cut.
-    pub(super) opened: Option<Arc<Opened>>,
-    pub(super) heard: Heard,
-}
-
-/// The properties of an exchange that decide which connections it may share.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
-    secure: bool,
-    authority: String,
-    pinned: bool,
-    /// A connection to an address that our user named is none for whom a peer named.
-    reach: Reach,
-}
-
-impl Key {
-    pub(super) fn new(request: &Request) -> Self {
-        Self::of(&request.url, request.trust)
-    }
-
-    fn of(url: &Url, trust: Trust) -> Self {
-        Self {
-            secure: url.is_secure(),
-            authority: url.authority(),
-            // In cleartext there is nothing to trust.
-            pinned: url.is_secure() && trust != Trust::Public,
-            reach: url.reach(),
-        }
-    }
-}
-
-struct Idle<T> {
-    since: Time,
-    connection: T,
-}
-
 /// The waiting connections of one client.
 pub(super) struct Pool<R: Runtime> {
     me: Weak<Self>,
     runtime: R,
     state: Mutex<State<R>>,
+    seats: Arc<Seats>,
     /// Stops the sweeper.
     gone: Arc<Signal>,
 }
@@ -100,8 +46,16 @@ impl<R: Runtime> Pool<R> {
                 waiting: 0,
                 sweeping: false,
             }),
+            seats: Arc::default(),
             gone: Arc::default(),
         })
+    }
+
+    /// A seat on a shared connection, or another way to go on.
+    pub(super) fn seat(&self, key: &Key) -> Found {
+        let found = self.seats.find(key, self.now());
+        self.sweep_later(&mut lock(&self.state));
+        found
     }
 
     pub(super) fn now(&self) -> Time {
@@ -156,13 +110,9 @@ impl<R: Runtime> Pool<R> {
 
     /// Closes what waits for a peer, whoever named it.
     pub(super) fn evict(&self, key: &Key) {
-        let of_peer = |other: &Key| {
-            (other.secure, &other.authority, other.pinned)
-                == (key.secure, &key.authority, key.pinned)
-        };
         let mut state = lock(&self.state);
         let keys = state.http1.keys().chain(state.http2.keys());
-        let keys: Vec<Key> = keys.filter(|other| of_peer(other)).cloned().collect();
+        let keys: Vec<Key> = keys.filter(|other| key.is_of(other)).cloned().collect();
         let (mut idle, mut shared) = (Vec::new(), Vec::new());
         for key in &keys {
             idle.extend(state.http1.remove(key).unwrap_or_default());
@@ -171,6 +121,7 @@ impl<R: Runtime> Pool<R> {
         state.waiting -= idle.len();
         drop(state);
         drop((idle, shared));
+        self.seats.evict(key);
     }
 
     /// Closes what has given no sign of life since a time at which the peer was asked in vain: the connection that it
@@ -188,6 +139,7 @@ impl<R: Runtime> Pool<R> {
         let shared = shared.then(|| state.http2.remove(key));
         drop(state);
         drop((old, shared));
+        self.seats.doubt(key, asked);
     }
 
     /// Starts the task that closes connections that waited too long, unless it runs; it lives while any wait.
@@ -232,7 +184,8 @@ impl<R: Runtime> Pool<R> {
             .http2
             .retain(|_, shared| fresh(shared.since) && !shared.connection.sender.is_closed());
         state.waiting -= old.len();
-        state.sweeping = !(state.http1.is_empty() && state.http2.is_empty());
+        let left = !(state.http1.is_empty() && state.http2.is_empty());
+        state.sweeping = self.seats.sweep(fresh) || left;
         state.sweeping
     }
 }

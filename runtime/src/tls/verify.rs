@@ -23,9 +23,9 @@ use crate::signal::{Signal, Stop};
 pub(crate) struct Connectors {
     pins: Pins,
     roots: Option<Arc<RootCertStore>>,
-    /// Configurations for publicly trusted peers, by protocol: none of HTTP, HTTP/1.1 and HTTP/2. Made when first
-    /// needed, as reading the system's roots takes time.
-    public: [OnceLock<Arc<ClientConfig>>; 3],
+    /// Configurations for publicly trusted peers, by protocol: none of HTTP, HTTP/1.1, HTTP/2 and either. Made when
+    /// first needed, as reading the system's roots takes time.
+    public: [OnceLock<Arc<ClientConfig>>; 4],
     /// Connections that remembered certificates opened, by host and port.
     opened: Mutex<BTreeMap<String, Vec<Weak<Opened>>>>,
 }
@@ -214,11 +214,13 @@ fn builder(
 }
 
 fn alpn(protocol: Option<Protocol>) -> Vec<Vec<u8>> {
-    let name = protocol.map(|protocol| match protocol {
-        Protocol::Http1 => HTTP11.to_vec(),
-        Protocol::Http2 => H2.to_vec(),
-    });
-    name.into_iter().collect()
+    let names: &[&[u8]] = match protocol {
+        None => &[],
+        Some(Protocol::Http1) => &[HTTP11],
+        Some(Protocol::Http2) => &[H2],
+        Some(Protocol::Either) => &[H2, HTTP11],
+    };
+    names.iter().map(|name| name.to_vec()).collect()
 }
 
 /// The system's roots, or the usual ones where the system has none.

@@ -8,7 +8,7 @@ use super::Batch;
 use super::job::{Events, InFlight, Stage};
 use super::types::{Config, Event, Failed, JobId, Left, RefusedBy, Served, Trying};
 use crate::error::{Cause, Failure, Party};
-use crate::http::{Fault, In, Out, Response};
+use crate::http::{Fault, In, Out, Protocol, Response};
 use crate::money::Amount;
 use crate::payment::session::{Credentials, Delivered};
 use crate::pool::{Outcome, Selector};
@@ -37,7 +37,12 @@ impl<S: Selector> Batch<S> {
             // Without this, pictures come as data URLs.
             .header("authorization", "Livepeer-AI-Worker-1.0")
             .body(job.body.clone())
-            .trust(self.config.trust);
+            .trust(self.config.trust)
+            .protocol(match job.stream {
+                // Many streams share a connection where the orchestrator lets them.
+                true => Protocol::Either,
+                false => Protocol::Http1,
+            });
         let bill = engaged.payment.and_then(|payment| {
             let retained = self.retained.get(&engaged.url)?;
             retained.account.payments().bill(payment)
