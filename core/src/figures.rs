@@ -268,7 +268,10 @@ impl<V: Figure, const N: usize> Family<V, N> {
     /// The series of those labels, or that of the others if there are too many: models and orchestrators are `other` then,
     /// and so is an only label.
     pub fn at(&mut self, labels: [&str; N]) -> &mut V {
-        let mut key = labels.map(|text| text.chars().take(MAX_LABEL).collect::<String>());
+        let mut key = labels.map(|text| match text.len() <= MAX_LABEL {
+            true => String::from(text),
+            false => text.chars().take(MAX_LABEL).collect(),
+        });
         if self.series.len() >= MAX_SERIES && !self.series.contains_key(&key) {
             for (name, text) in self.labels.iter().zip(&mut key) {
                 if N == 1 || UNBOUNDED.contains(name) {

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::figures::Checksums;
 use super::objects::objects;
 use super::pace::{Due, Pace};
 use super::reply::Done;
@@ -132,7 +133,8 @@ impl Front {
         if whole.content_type == sse::CONTENT_TYPE {
             tell_events(&mut response.headers);
         }
-        tell_served(running, job, now, &mut response.headers);
+        let addresses = &mut self.figures.addresses;
+        tell_served(running, job, now, addresses, &mut response.headers);
         self.answer(id, response, Outcome::Answered, None);
     }
 
@@ -305,7 +307,8 @@ impl Front {
         let State::Working(job) = &running.state else {
             return None;
         };
-        tell_served(running, job, now, &mut head.headers);
+        let addresses = &mut self.figures.addresses;
+        tell_served(running, job, now, addresses, &mut head.headers);
         Some((exchange, Some(head)))
     }
 
@@ -408,12 +411,19 @@ pub(super) fn tell_events(headers: &mut Headers) {
 }
 
 /// Adds header fields about who served.
-fn tell_served(running: &Running, job: &Job, now: Time, headers: &mut Headers) {
+fn tell_served(
+    running: &Running,
+    job: &Job,
+    now: Time,
+    addresses: &mut Checksums,
+    headers: &mut Headers,
+) {
     let Some(served) = &job.served else { return };
     let done = Done {
         pipeline: job.pipeline,
         model: &job.model,
         served,
+        address: addresses.of(served.address),
         total: now.since(running.began),
         receiving: running.received.since(running.began),
         defaults: &job.defaults,

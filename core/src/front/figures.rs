@@ -14,6 +14,7 @@ use crate::figures::{Family, Jobs, Page, Times};
 use crate::job::batch::{Left, Served};
 use crate::job::byoc;
 use crate::money::Amount;
+use crate::sign::Address;
 use crate::wire::byoc::Grounds;
 
 /// Counters since the start. Names that Go's gateway has too keep its words and labels.
@@ -39,6 +40,26 @@ pub(super) struct Figures {
     price: Family<f64, 2>,
     left: Family<u64, 1>,
     containers: Family<u64, 2>,
+    /// Addresses as texts.
+    pub(super) addresses: Checksums,
+}
+
+/// Addresses and how they are written: the capitals of one are a hash, which is not to be made for each answer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Checksums(BTreeMap<Address, String>);
+
+/// At most this many addresses are remembered: far more than there are orchestrators.
+const MAX_ADDRESSES: usize = 1_024;
+
+impl Checksums {
+    /// The address as it is written.
+    pub(super) fn of(&mut self, address: Address) -> &str {
+        if self.0.len() >= MAX_ADDRESSES && !self.0.contains_key(&address) {
+            self.0.clear();
+        }
+        let text = self.0.entry(address);
+        text.or_insert_with(|| address.checksummed())
+    }
 }
 
 /// How things stand at the moment.
@@ -112,6 +133,7 @@ impl Default for Figures {
                 ["capability", "code"],
                 "Jobs for containers that are over, by the status that was answered; none if the client went away before.",
             ),
+            addresses: Checksums::default(),
         }
     }
 }
@@ -202,19 +224,23 @@ impl Figures {
         self.calls.paid(tickets, value);
     }
 
+    /// Counts payments of an app that could not be made, and those that its orchestrator did not take.
+    pub(super) fn count_app_failures(&mut self, unmade: u64, refused: u64) {
+        (0..unmade).for_each(|_| self.calls.unpaid());
+        (0..refused).for_each(|_| self.calls.refused());
+    }
+
     fn count_served(&mut self, served: &Served, pipeline: &str, model: &str) {
         self.charged += served.cost.as_ratio().ceil().to_integer();
         self.jobs.paid(served.tickets.into(), &served.value);
         let uri = served.url.origin();
-        let address = served.address;
-        let account = if address.is_zero() {
-            String::new()
-        } else {
-            address.checksummed()
-        };
         if served.units > 0 {
+            let account = match served.address.is_zero() {
+                true => "",
+                false => self.addresses.of(served.address),
+            };
             let score = served.upstream.as_secs_f64() / served.units as f64;
-            *self.latency_score.at([&uri, &account, pipeline, model]) = score;
+            *self.latency_score.at([&uri, account, pipeline, model]) = score;
         }
         if let Some(price) = &served.price {
             // For people to look at: fees are counted exactly, in wei.
@@ -306,7 +332,6 @@ mod tests {
     use crate::money::{Amount, Price};
     use crate::pipeline::Pipeline;
     use crate::rng::Rng;
-    use crate::sign::Address;
     use crate::time::Time;
 
     fn summary(model: &str) -> Summary {
@@ -401,6 +426,19 @@ mod tests {
         ] {
             let line = format!("\nlivepeer_{line}\n");
             assert!(page.contains(&line), "{line}{page}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_written_as_ever_and_few_are_remembered() {
+        let mut all = Checksums::default();
+        for n in 0..2 * MAX_ADDRESSES {
+            let mut address = Address([0xab; 20]);
+            address.0[..8].copy_from_slice(&n.to_be_bytes());
+            for _ in 0..2 {
+                assert_eq!(all.of(address), address.checksummed());
+            }
+            assert!(all.0.len() <= MAX_ADDRESSES);
         }
     }
 

@@ -124,6 +124,8 @@ pub(super) struct Done<'a> {
     pub(super) pipeline: Pipeline,
     pub(super) model: &'a str,
     pub(super) served: &'a Served,
+    /// The orchestrator's address as it is written.
+    pub(super) address: &'a str,
     /// How long the request took up to the answer's head, and how much of that its client took to send it.
     pub(super) total: Duration,
     pub(super) receiving: Duration,
@@ -147,7 +149,7 @@ impl Done<'_> {
         }
         if config.transparency == Transparency::Full {
             headers.push("livepeer-orchestrator", shown(&served.url));
-            headers.push("livepeer-orchestrator-address", served.address.to_string());
+            headers.push("livepeer-orchestrator-address", self.address);
             headers.push("livepeer-pipeline", self.pipeline.name());
             headers.push("livepeer-model", printable(self.model));
         }

@@ -442,6 +442,11 @@ impl Row {
 
 /// The open parts of a path that fits the pattern.
 fn parts(pattern: &str, segments: &[Cow<'_, str>]) -> Option<Vec<String>> {
+    // Most patterns are left with a look at their beginning.
+    let begins = segments.first().map_or("", |first| first);
+    if !pattern[1..].starts_with(begins) && !pattern[1..].starts_with('{') {
+        return None;
+    }
     let mut parts = Vec::new();
     let mut rest = segments;
     for want in pattern.split('/').skip(1) {

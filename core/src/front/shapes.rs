@@ -83,7 +83,12 @@ impl Front {
         id: RequestId,
         body: &Bytes,
     ) -> Result<(Box<Work>, Box<Job>), Refused> {
-        let native = self.draw_native();
+        let running = self.running.get(&id).ok_or_else(over)?;
+        // Answers in other shapes have no use for the name.
+        let native = match running.target.route {
+            Route::Batch(_) => self.draw_native(),
+            _ => String::new(),
+        };
         let running = self.running.get(&id).ok_or_else(over)?;
         let (sent, settings) = (&running.sent, &running.config.settings);
         let route = running.target.route;

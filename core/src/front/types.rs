@@ -50,12 +50,11 @@ impl RequestId {
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("req_")?;
-        for digit in (0..26).rev() {
-            let value = (self.0 >> (5 * digit)) as usize & 31;
-            fmt::Write::write_char(f, char::from(CROCKFORD[value]))?;
+        let mut text = *b"req_00000000000000000000000000";
+        for (digit, written) in (0..26).rev().zip(&mut text[4..]) {
+            *written = CROCKFORD[(self.0 >> (5 * digit)) as usize & 31];
         }
-        Ok(())
+        f.write_str(core::str::from_utf8(&text).expect("digits and letters are text"))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::http::Trust;
 pub const TOKEN_MARGIN: Duration = Duration::from_secs(180);
 
 /// How long to wait for what, and what to insist on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// How long the first answer may take, connection and certificate included.
     pub call_within: Duration,

@@ -14,7 +14,7 @@ use crate::sign::Address;
 use crate::wire::OrchestratorInfo;
 
 /// Our conditions, beside the capabilities that the job needs (handshake spec 9.1).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Terms {
     /// The way the work is paid. To a payer an answer without price or ticket parameters is of no use.
     pub paying: Paying,

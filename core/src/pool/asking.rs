@@ -11,6 +11,7 @@ use super::{
     Event, LAST_CHILD, MAX_HEDGE, MAX_SENT_ON, Offered, Ongoing, RECORD_KEY, SOON, Selector,
     Session, SessionPool, Why,
 };
+use crate::capabilities::Capabilities;
 use crate::error::{Failure, Party};
 use crate::handshake::{self, Class, Handshake, Identity, Rejection, node_urls};
 use crate::http::Url;
@@ -55,7 +56,7 @@ impl<S: Selector> SessionPool<S> {
                 self.terms_for(node),
                 self.node(node).url.clone(),
                 self.identity.clone(),
-                self.wanted.clone(),
+                Capabilities::clone(&self.wanted),
             );
             let child = self.adopt(node, handshake, None);
             self.node(node).stage = Stage::Asked;

@@ -16,7 +16,7 @@ use crate::wire::OrchestratorInfo;
 use crate::wire::listing::Found;
 
 /// How a pool searches, lends and forgives.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The settings of every handshake, and the terms that answers have to meet.
     pub handshake: handshake::Config,

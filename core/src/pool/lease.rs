@@ -34,7 +34,7 @@ pub(super) struct Held {
     pub(super) to: Url,
     pub(super) payer: Option<(Address, Signature)>,
     pub(super) signers: SignerHealth,
-    pub(super) wanted: Capabilities,
+    pub(super) wanted: Arc<Capabilities>,
     pub(super) config: handshake::Config,
     pub(super) taken: Time,
     pub(super) latency: Duration,
@@ -85,7 +85,7 @@ impl Lease {
             self.held.config.clone(),
             self.held.to.clone(),
             self.held.payer,
-            self.held.wanted.clone(),
+            Capabilities::clone(&self.held.wanted),
             self.info.clone(),
         )
     }

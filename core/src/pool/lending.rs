@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -65,7 +66,7 @@ impl<S: Selector> SessionPool<S> {
                 to: self.nodes[session.node as usize].url.clone(),
                 payer,
                 signers: self.health.clone(),
-                wanted: self.wanted.clone(),
+                wanted: Arc::clone(&self.wanted),
                 config,
                 taken: self.now,
                 latency: session.latency,
@@ -178,7 +179,7 @@ impl<S: Selector> SessionPool<S> {
             self.terms_for(node),
             self.node(node).url.clone(),
             self.payer(),
-            self.wanted.clone(),
+            Capabilities::clone(&self.wanted),
             info,
         );
         let child = self.adopt(node, handshake, Some(id));

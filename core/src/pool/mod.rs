@@ -76,7 +76,7 @@ pub struct SessionPool<S> {
     identity: Identity,
     /// How remote signers have been.
     health: SignerHealth,
-    wanted: Capabilities,
+    wanted: Arc<Capabilities>,
     selector: S,
     rng: Rng,
     /// Drawn from the seed: tells our leases from those of other pools.
@@ -174,7 +174,7 @@ impl<S: Selector> SessionPool<S> {
             config,
             identity,
             health: SignerHealth::default(),
-            wanted,
+            wanted: Arc::new(wanted),
             selector,
             id: rng.next_u64(),
             rng,

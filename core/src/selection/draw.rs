@@ -12,9 +12,15 @@ pub fn normalize(weights: &mut [f64]) {
     }
 }
 
-/// Draws one of those with a weight above zero; `None` if there is none.
+/// Draws one of those with a weight above zero; `None` if there is none. An only one is not drawn.
 #[must_use]
 pub fn pick(rng: &mut Rng, weights: &[f64]) -> Option<usize> {
+    let mut with_weight = (0..weights.len()).filter(|at| weights[*at] > 0.0);
+    match (with_weight.next(), with_weight.next()) {
+        (None, _) => return None,
+        (Some(only), None) => return Some(only),
+        _ => {}
+    }
     let sum: f64 = weights.iter().sum();
     let mut left = uniform(rng) * sum;
     let mut last = None;

@@ -2,7 +2,7 @@
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -25,6 +25,45 @@ pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
+
+/// Appends a text as JSON. Most of most texts has nothing to escape, and is copied in pieces that are looked at as a whole.
+pub(super) fn push_text(out: &mut Vec<u8>, text: &str) {
+    const PIECE: usize = 32;
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    for piece in text.as_bytes().chunks(PIECE) {
+        if piece.iter().fold(true, |all, byte| all & is_plain(*byte)) {
+            out.extend_from_slice(piece);
+            continue;
+        }
+        for byte in piece {
+            match byte {
+                b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
+                b'\n' => out.extend_from_slice(b"\\n"),
+                b'\r' => out.extend_from_slice(b"\\r"),
+                b'\t' => out.extend_from_slice(b"\\t"),
+                0x08 => out.extend_from_slice(b"\\b"),
+                0x0c => out.extend_from_slice(b"\\f"),
+                0..b' ' => {
+                    let digit = |at: u8| DIGITS[usize::from(at)];
+                    let code = [digit(byte >> 4), digit(byte & 15)];
+                    out.extend_from_slice(b"\\u00");
+                    out.extend_from_slice(&code);
+                }
+                plain => out.push(*plain),
+            }
+        }
+    }
+    out.push(b'"');
+}
+
+/// Appends a whole number.
+pub(super) fn push_number(out: &mut Vec<u8>, number: impl Into<i128>) {
+    let number: i128 = number.into();
+    out.extend_from_slice(number.to_string().as_bytes());
+}
 
 impl Fields {
     /// Reads the first value of `bytes`, and ignores what is behind it: the way of requests, which ask for something.
@@ -359,6 +398,24 @@ mod tests {
             "\"\\/\u{8}\u{c}\n\r\t\u{e9}"
         );
         assert!(Fields::first(b"{\"a\":\xff}").is_err());
+    }
+
+    #[test]
+    fn texts_and_numbers_are_written_as_json() {
+        let every: String = (0..0x250).filter_map(char::from_u32).collect();
+        let plain = "plain words, longer than a piece of them is: and on it goes";
+        for text in ["", plain, "\"", "a\nb", "tab\there", every.as_str()] {
+            for around in ["", plain, "x"] {
+                let text = alloc::format!("{around}{text}{around}");
+                let mut out = Vec::new();
+                push_text(&mut out, &text);
+                assert_eq!(out, serde_json::to_vec(&text).unwrap());
+            }
+        }
+        let mut out = Vec::new();
+        push_number(&mut out, i64::MIN);
+        push_number(&mut out, u64::MAX);
+        assert_eq!(out, b"-922337203685477580818446744073709551615");
     }
 
     #[test]

@@ -60,18 +60,18 @@ impl Jobs for Batch<Balanced> {
     fn told(event: Event) -> Told<JobId, BatchEvent> {
         match event {
             Event::Find => Told::Find,
-            Event::Trying(id, trying) => Told::Of(id, BatchEvent::Trying(*trying)),
-            Event::Head(id, served) => Told::Of(id, BatchEvent::Head(*served)),
+            Event::Trying(id, trying) => Told::Of(id, BatchEvent::Trying(trying)),
+            Event::Head(id, served) => Told::Of(id, BatchEvent::Head(served)),
             Event::Chunk(id, chunk) => Told::Of(id, BatchEvent::Chunk(chunk)),
-            Event::Done(id, finished) => Told::Of(id, BatchEvent::Done(*finished)),
-            Event::Failed(id, failed) => Told::Of(id, BatchEvent::Failed(*failed)),
+            Event::Done(id, finished) => Told::Of(id, BatchEvent::Done(finished)),
+            Event::Failed(id, failed) => Told::Of(id, BatchEvent::Failed(failed)),
             Event::Signers(health) => Told::Signers(health),
             _ => Told::Nothing,
         }
     }
 
     fn closed() -> BatchEvent {
-        BatchEvent::Failed(Failed::Closed)
+        BatchEvent::Failed(Box::new(Failed::Closed))
     }
 
     fn is_last(news: &BatchEvent) -> bool {
@@ -321,8 +321,8 @@ impl<R: Runtime> BatchJob<R> {
     pub async fn answer(mut self) -> Result<Finished, Error> {
         loop {
             match self.next().await {
-                Some(BatchEvent::Done(finished)) => return Ok(finished),
-                Some(BatchEvent::Failed(failed)) => return Err(failed.into()),
+                Some(BatchEvent::Done(finished)) => return Ok(*finished),
+                Some(BatchEvent::Failed(failed)) => return Err((*failed).into()),
                 Some(_) => {}
                 None => return Err(Error::Closed),
             }
@@ -357,7 +357,7 @@ impl<R: Runtime> Stream for Chunks<R> {
         loop {
             return Poll::Ready(match std::task::ready!(self.job.poll_event(cx)) {
                 Some(BatchEvent::Chunk(chunk)) => Some(Ok(chunk)),
-                Some(BatchEvent::Failed(failed)) => Some(Err(failed.into())),
+                Some(BatchEvent::Failed(failed)) => Some(Err((*failed).into())),
                 Some(BatchEvent::Done(_)) | None => None,
                 Some(_) => continue,
             });

@@ -72,20 +72,21 @@ pub struct Swapped {
     pub again: usize,
 }
 
-/// News of a batch job. The last one is [`BatchEvent::Done`] or [`BatchEvent::Failed`].
+/// News of a batch job. The last one is [`BatchEvent::Done`] or [`BatchEvent::Failed`]. All but chunks are in boxes, since
+/// many streams at a time are mostly chunks.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum BatchEvent {
     /// An orchestrator gets the request.
-    Trying(Trying),
+    Trying(Box<Trying>),
     /// An orchestrator answers with a stream. Told again if that one fails before its first chunk and another goes on.
-    Head(Served),
+    Head(Box<Served>),
     /// The payload of an event of a stream, as it came.
     Chunk(Bytes),
     /// The job is done.
-    Done(Finished),
+    Done(Box<Finished>),
     /// The job failed.
-    Failed(Failed),
+    Failed(Box<Failed>),
 }
 
 /// News of a session with an app.

@@ -115,12 +115,17 @@ pub(super) struct Events {
     pub(super) finished: bool,
 }
 
+/// Results that are there.
+pub(super) struct Kept {
+    pub(super) files: Vec<File>,
+    /// Bytes that further ones may have.
+    pub(super) room: usize,
+}
+
 /// Results that are being downloaded.
 pub(super) struct Fetching {
     pub(super) answer: Answer,
-    pub(super) files: Vec<File>,
-    /// Bytes that the results may still have.
-    pub(super) room: usize,
+    pub(super) kept: Kept,
     pub(super) waiting: VecDeque<(String, Url)>,
     pub(super) fetches: BTreeMap<EffectId, (String, Exchange)>,
 }

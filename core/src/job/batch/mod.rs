@@ -206,10 +206,14 @@ impl<S: Selector> Batch<S> {
         let pool = self.pool.get_mut();
         pool.set_ready(now, ready, extra_nodes);
         pool.set_selector(selector);
-        self.config = Arc::new(Config {
+        let config = Config {
             trust: self.config.trust,
             ..config
-        });
+        };
+        // Jobs with the same settings share them.
+        if *self.config != config {
+            self.config = Arc::new(config);
+        }
         self.run();
     }
 
@@ -267,7 +271,9 @@ impl<S: Selector> Batch<S> {
         }
         let size = Size::of(request).ok_or(Misuse::NotOpen)?;
         let mut boundary = [0; 30];
-        boundary.copy_from_slice(&self.rng.bytes32()[..30]);
+        if request.file().is_some() {
+            boundary.copy_from_slice(&self.rng.bytes32()[..30]);
+        }
         let encoded = request.encode(&boundary);
         let id = JobId(self.submitted);
         self.submitted += 1;

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::Batch;
-use super::job::{Fetching, Stage};
+use super::job::{Fetching, Kept, Stage};
 use super::types::{Config, Event, Failed, File, Finished, JobId, Left};
 use crate::error::{Cause, Failure, Party};
 use crate::exchange::{Bounds, Exchange};
@@ -48,30 +48,33 @@ impl<S: Selector> Batch<S> {
                 distinct.push(url);
             }
         }
-        let mut fetching = Fetching {
+        let mut kept = Kept {
             files: Vec::new(),
             room: config.max_results,
-            waiting: VecDeque::new(),
-            fetches: BTreeMap::new(),
-            answer: answer.clone(),
         };
+        let mut waiting = VecDeque::new();
         let mut fault = None;
         for url in distinct {
             match data_url(url) {
                 Some(Ok(content)) => {
                     let name = format!("{}.{}", self.draw(), self.ending());
-                    fault = fault.or(fetching.keep(url.clone(), name, content, &config));
+                    fault = fault.or(kept.keep(url.clone(), name, content, &config));
                 }
                 // The picture was to be in the answer, and is not.
                 Some(Err(err)) => return self.on_no_answer(id, err.into()),
                 None => match place(&orchestrator, url) {
-                    Ok(place) => fetching.waiting.push_back((url.clone(), place)),
+                    Ok(place) => waiting.push_back((url.clone(), place)),
                     Err(cause) => fault = Some(cause),
                 },
             }
         }
         if let Some(job) = self.jobs.get_mut(&id) {
-            job.stage = Stage::Fetching(Box::new(fetching));
+            job.stage = Stage::Fetching(Box::new(Fetching {
+                answer,
+                kept,
+                waiting,
+                fetches: BTreeMap::new(),
+            }));
         }
         match fault {
             Some(cause) => self.result_lost(id, cause),
@@ -93,7 +96,7 @@ impl<S: Selector> Batch<S> {
             let bounds = Bounds {
                 doing: "a result",
                 what: "a result in bytes",
-                limit: job.config.max_result.min(fetching.room),
+                limit: job.config.max_result.min(fetching.kept.room),
                 within: job.config.download_within,
                 redirects: true,
             };
@@ -122,7 +125,7 @@ impl<S: Selector> Batch<S> {
         self.remove(id);
         let finished = Finished {
             answer: Some(fetching.answer),
-            files: fetching.files,
+            files: fetching.kept.files,
             served: *served,
         };
         self.out.event(Event::Done(id, Box::new(finished)));
@@ -152,10 +155,12 @@ impl<S: Selector> Batch<S> {
             }
             Some(Ok(reply)) if reply.is_success() => {
                 let mut name = base_name(fetch.url(), &drawn, ending);
-                if fetching.files.iter().any(|file| file.name == name) {
+                if fetching.kept.files.iter().any(|file| file.name == name) {
                     name = format!("{drawn}-{name}");
                 }
-                fetching.keep(url, name, reply.body.into(), &job.config)
+                fetching
+                    .kept
+                    .keep(url, name, reply.body.into(), &job.config)
             }
             Some(Ok(reply)) => Some(Cause::Refused {
                 doing: "a result",
@@ -212,7 +217,7 @@ impl<S: Selector> Batch<S> {
     }
 }
 
-impl Fetching {
+impl Kept {
     /// Keeps a result, or says why not.
     fn keep(
         &mut self,

@@ -10,6 +10,7 @@ use super::Batch;
 use super::job::Stage;
 use super::types::{Event, Failed, Finished, JobId, Left};
 use crate::error::{Cause, Failure, Party};
+use crate::http::Body;
 use crate::payment::session::Delivered;
 use crate::pool::{Outcome, Selector};
 use crate::wire::batch::{Chunk, read_chunk};
@@ -66,7 +67,10 @@ impl<S: Selector> Batch<S> {
             Chunk::Part(part) => {
                 let last = part.is_finished() && !events.finished;
                 events.finished |= last;
-                events.begun = true;
+                if !core::mem::replace(&mut events.begun, true) {
+                    // Nobody else may go on from here.
+                    job.body = Body::Empty;
+                }
                 self.out.event(Event::Chunk(id, payload));
                 if last {
                     // A chunk with the usage may follow.

@@ -25,7 +25,7 @@ use crate::wire::batch::Answer;
 pub struct JobId(pub(super) u64);
 
 /// Settings of a [`Batch`](super::Batch).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Certificates that are good enough for orchestrators and for the places of their results.
     pub trust: Trust,

@@ -32,7 +32,7 @@ pub const FIRST_PAUSE: Duration = Duration::from_millis(500);
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Settings of a [`PaymentSession`](super::PaymentSession).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The unit that the job is billed by.
     pub unit: Unit,

@@ -5,12 +5,11 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use serde::Serialize;
-use serde::ser::{SerializeMap, Serializer};
 
 use super::fields::{self, Message, Value};
 use super::request::BatchRequest;
 use crate::http::Body;
+use crate::wire::json::{push_number, push_text};
 use crate::wire::multipart;
 
 /// A body, in pieces that follow each other, and its type. A file is a piece of its own, shared and not copied.
@@ -56,10 +55,9 @@ impl BatchRequest {
     #[must_use]
     pub fn encode(&self, random: &[u8; 30]) -> Encoded {
         let Some(part) = fields::file_of(self.pipeline()) else {
-            let json = serde_json::to_vec(&Json(self)).expect("texts and numbers always serialise");
             return Encoded {
                 content_type: "application/json".into(),
-                pieces: [json.into()].into(),
+                pieces: [json(self).into()].into(),
             };
         };
         let mut form = multipart::Writer::new(&hex::encode(random));
@@ -73,7 +71,9 @@ impl BatchRequest {
                 Value::Float(number) => format!("{number:.6}"),
                 Value::Flag(flag) => flag.to_string(),
                 Value::Messages(messages) => {
-                    serde_json::to_string(messages).expect("texts always serialise")
+                    let mut json = Vec::new();
+                    push_messages(&mut json, messages);
+                    String::from_utf8(json).expect("JSON of texts is text")
                 }
             };
             form.text(field.name, &text);
@@ -86,29 +86,47 @@ impl BatchRequest {
 }
 
 /// The fields as one object, sorted by name.
-struct Json<'a>(&'a BatchRequest);
-
-impl Serialize for Json<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        for (field, value) in self.0.sent() {
-            match value.as_ref() {
-                Value::Text(text) => map.serialize_entry(field.name, text)?,
-                Value::Integer(number) => map.serialize_entry(field.name, number)?,
-                Value::Float(number) => map.serialize_entry(field.name, number)?,
-                Value::Flag(flag) => map.serialize_entry(field.name, flag)?,
-                Value::Messages(messages) => map.serialize_entry(field.name, messages)?,
+fn json(request: &BatchRequest) -> Vec<u8> {
+    // All that is large are texts, which seldom have much to escape.
+    let texts = |value: &Value| match value {
+        Value::Text(text) => text.len(),
+        Value::Messages(all) => all.iter().map(|one| one.content.len() + 40).sum(),
+        _ => 0,
+    };
+    let room: usize = request.sent().map(|(_, value)| texts(&value) + 40).sum();
+    let mut out = Vec::with_capacity(room);
+    for (field, value) in request.sent() {
+        out.push(if out.is_empty() { b'{' } else { b',' });
+        push_text(&mut out, field.name);
+        out.push(b':');
+        match value.as_ref() {
+            Value::Text(text) => push_text(&mut out, text),
+            Value::Integer(number) => push_number(&mut out, *number),
+            Value::Float(number) => {
+                let number = serde_json::to_vec(number).expect("numbers always serialise");
+                out.extend_from_slice(&number);
             }
+            Value::Flag(true) => out.extend_from_slice(b"true"),
+            Value::Flag(false) => out.extend_from_slice(b"false"),
+            Value::Messages(messages) => push_messages(&mut out, messages),
         }
-        map.end()
     }
+    if out.is_empty() {
+        out.push(b'{');
+    }
+    out.push(b'}');
+    out
 }
 
-impl Serialize for Message {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(2))?;
-        map.serialize_entry("content", &self.content)?;
-        map.serialize_entry("role", &self.role)?;
-        map.end()
+fn push_messages(out: &mut Vec<u8>, messages: &[Message]) {
+    out.push(b'[');
+    for (at, message) in messages.iter().enumerate() {
+        out.extend_from_slice(if at == 0 { b"{" } else { b",{" });
+        out.extend_from_slice(b"\"content\":");
+        push_text(out, &message.content);
+        out.extend_from_slice(b",\"role\":");
+        push_text(out, &message.role);
+        out.push(b'}');
     }
+    out.push(b']');
 }

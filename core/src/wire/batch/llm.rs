@@ -177,7 +177,8 @@ fn error_text(json: &str) -> String {
 #[must_use]
 pub fn native_chunk(payload: &Bytes) -> Bytes {
     const OPTIONAL: [&str; 3] = ["finish_reason", "delta", "message"];
-    if !payload.windows(4).any(|four| four == b"null") {
+    // What is no text is no JSON either.
+    if !core::str::from_utf8(payload).is_ok_and(|text| text.contains("null")) {
         return payload.clone();
     }
     let Ok(Value::Object(mut map)) = serde_json::from_slice::<Value>(payload) else {

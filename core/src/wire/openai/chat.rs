@@ -6,17 +6,15 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use serde_json::{Value, json};
 
 use super::stops::Stops;
-use super::{
-    Asked as Any, Reading, Settings, Translated, default, model_of, unsupported, written, wrong,
-};
+use super::{Asked as Any, Reading, Settings, Translated, default, model_of, unsupported, wrong};
 use crate::models::Models;
 use crate::pipeline::Pipeline;
 use crate::time::Time;
 use crate::wire::batch::fields::Message;
 use crate::wire::batch::{BatchRequest, Completion, MAX_MESSAGES, Usage};
+use crate::wire::json::{push_number, push_text};
 use crate::wire::refused::{Code, Refused};
 use crate::wire::strict::{Field, Object, missing, not_among, object};
 
@@ -325,21 +323,22 @@ pub fn answer(asked: &Asked, completion: &Completion, request_id: &str, now: Tim
     } else {
         finish_reason(reason, &completion.usage, asked)
     };
-    let text = passed.text;
-    let answer = json!({
-        "id": id(&completion.id, request_id),
-        "object": "chat.completion",
-        "created": created(completion, now),
-        "model": model(&completion.model, asked),
-        "choices": [{
-            "index": 0,
-            "message": {"role": "assistant", "content": text, "refusal": null},
-            "logprobs": null,
-            "finish_reason": reason,
-        }],
-        "usage": usage(&completion.usage),
-    });
-    written(&answer).into()
+    let mut out = Vec::with_capacity(passed.text.len() + 400);
+    let mut raw = |json: &str| out.extend_from_slice(json.as_bytes());
+    raw("{\"choices\":[{\"finish_reason\":\"");
+    raw(reason);
+    raw("\",\"index\":0,\"logprobs\":null,\"message\":{\"content\":");
+    push_text(&mut out, &passed.text);
+    out.extend_from_slice(b",\"refusal\":null,\"role\":\"assistant\"}}],\"created\":");
+    push_number(&mut out, created(completion, now));
+    out.extend_from_slice(b",\"id\":");
+    push_text(&mut out, &id(&completion.id, request_id));
+    out.extend_from_slice(b",\"model\":");
+    push_text(&mut out, model(&completion.model, asked));
+    out.extend_from_slice(b",\"object\":\"chat.completion\",\"usage\":");
+    push_usage(&mut out, &completion.usage);
+    out.push(b'}');
+    out.into()
 }
 
 /// OpenAI's word for why an answer ends. Runners say `stop` even where they ran into the limit.
@@ -371,10 +370,15 @@ pub(super) fn model<'a>(said: &'a str, asked: &'a Asked) -> &'a str {
     if said.is_empty() { &asked.model } else { said }
 }
 
-pub(super) fn usage(usage: &Usage) -> Value {
-    json!({
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
-    })
+pub(super) fn push_usage(out: &mut Vec<u8>, usage: &Usage) {
+    let all = [
+        ("{\"completion_tokens\":", usage.completion_tokens),
+        (",\"prompt_tokens\":", usage.prompt_tokens),
+        (",\"total_tokens\":", usage.total_tokens),
+    ];
+    for (name, count) in all {
+        out.extend_from_slice(name.as_bytes());
+        push_number(out, count);
+    }
+    out.push(b'}');
 }

@@ -3,6 +3,7 @@
 
 use alloc::format;
 use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
@@ -11,9 +12,9 @@ use serde_json::{Value, json};
 
 use super::chat::{self, Asked};
 use super::stops::Stops;
-use super::written;
 use crate::time::Time;
 use crate::wire::batch::{Chunk, Completion, Usage, read_chunk};
+use crate::wire::json::{push_number, push_text};
 use crate::wire::refused::{Code, Refused};
 use crate::wire::sse;
 
@@ -32,7 +33,7 @@ pub struct Rebuild {
     asked: Asked,
     stops: Stops,
     /// The beginning of every frame, up to `choices`; known with the first chunk.
-    head: Option<String>,
+    head: Option<Vec<u8>>,
     request_id: String,
     begun: Time,
     usage: Option<Usage>,
@@ -144,11 +145,13 @@ impl Rebuild {
             Some(Outcome::Failed(why)) => Some(why.event()),
             _ => None,
         };
-        let mut out = String::new();
+        let mut out = Vec::new();
         if failure.is_none() && self.asked.include_usage {
-            let usage = chat::usage(&self.usage.unwrap_or_default());
-            let head = self.head(&Completion::default());
-            out.push_str(&format!("data: {head}[],\"usage\":{usage}}}\n\n"));
+            out.extend_from_slice(b"data: ");
+            out.extend_from_slice(self.head(&Completion::default()));
+            out.extend_from_slice(b"[],\"usage\":");
+            chat::push_usage(&mut out, &self.usage.unwrap_or_default());
+            out.extend_from_slice(b"}\n\n");
         }
         let outcome = if failure.is_some() {
             "failed"
@@ -156,7 +159,6 @@ impl Rebuild {
             "completed"
         };
         let comment = self.facts(facts, outcome).to_string();
-        let mut out = out.into_bytes();
         out.extend_from_slice(&sse::comment(&format!("livepeer {comment}")));
         out.extend_from_slice(&failure.unwrap_or(Bytes::from_static(b"data: [DONE]\n\n")));
         out.into()
@@ -217,39 +219,45 @@ impl Rebuild {
     }
 
     /// The beginning of every frame, which is that of the first.
-    fn head(&mut self, completion: &Completion) -> &str {
+    fn head(&mut self, completion: &Completion) -> &[u8] {
         self.head.get_or_insert_with(|| {
-            let id = Value::from(chat::id(&completion.id, &self.request_id));
-            let created = chat::created(completion, self.begun);
-            let model = Value::from(chat::model(&completion.model, &self.asked));
-            format!(
-                "{{\"id\":{id},\"object\":\"chat.completion.chunk\",\"created\":{created},\"model\":{model},\"choices\":"
-            )
+            let mut out = Vec::from(*b"{\"id\":");
+            push_text(&mut out, &chat::id(&completion.id, &self.request_id));
+            out.extend_from_slice(b",\"object\":\"chat.completion.chunk\",\"created\":");
+            push_number(&mut out, chat::created(completion, self.begun));
+            out.extend_from_slice(b",\"model\":");
+            push_text(&mut out, chat::model(&completion.model, &self.asked));
+            out.extend_from_slice(b",\"choices\":");
+            out
         })
     }
 
     fn frame(&mut self, text: &str, reason: Option<&str>) -> Bytes {
-        let mut delta = String::from("{");
-        if !self.has_role {
-            self.has_role = true;
-            delta.push_str("\"role\":\"assistant\",\"content\":");
-            delta.push_str(&written(text));
-        } else if !text.is_empty() {
-            delta.push_str("\"content\":");
-            delta.push_str(&written(text));
-        }
-        delta.push('}');
-        let reason = Value::from(reason);
-        let usage = if self.asked.include_usage {
-            ",\"usage\":null"
-        } else {
-            ""
-        };
+        let has_role = core::mem::replace(&mut self.has_role, true);
+        let tells_usage = self.asked.include_usage;
         let head = self.head(&Completion::default());
-        format!(
-            "data: {head}[{{\"index\":0,\"delta\":{delta},\"logprobs\":null,\"finish_reason\":{reason}}}]{usage}}}\n\n"
-        )
-        .into()
+        let mut out = Vec::with_capacity(head.len() + text.len() + 150);
+        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(head);
+        out.extend_from_slice(b"[{\"index\":0,\"delta\":{");
+        if !has_role {
+            out.extend_from_slice(b"\"role\":\"assistant\",");
+        }
+        if !has_role || !text.is_empty() {
+            out.extend_from_slice(b"\"content\":");
+            push_text(&mut out, text);
+        }
+        out.extend_from_slice(b"},\"logprobs\":null,\"finish_reason\":");
+        match reason {
+            Some(reason) => push_text(&mut out, reason),
+            None => out.extend_from_slice(b"null"),
+        }
+        out.extend_from_slice(b"}]");
+        if tells_usage {
+            out.extend_from_slice(b",\"usage\":null");
+        }
+        out.extend_from_slice(b"}\n\n");
+        out.into()
     }
 }
 

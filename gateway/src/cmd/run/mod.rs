@@ -148,14 +148,14 @@ async fn done<R: Runtime>(
                 if spoken {
                     say(b"\n")?;
                 }
-                return Ok(finished);
+                return Ok(*finished);
             }
             BatchEvent::Failed(failed) => {
                 report.failed(&failed);
                 if spoken {
                     say(b"\n")?;
                 }
-                return Err(livepeer_runtime::api::Error::from(failed).into());
+                return Err(livepeer_runtime::api::Error::from(*failed).into());
             }
             _ => {}
         }

@@ -476,7 +476,7 @@ impl<R: Runtime> Wiring<R> {
         loop {
             let told = if goes {
                 let told = async { Told::Pace(steered.recv().await.ok()) };
-                future::or(told, async { Told::Event(job.next().await.map(Box::new)) }).await
+                future::or(told, async { Told::Event(job.next().await) }).await
             } else {
                 Told::Pace(steered.recv().await.ok())
             };
@@ -487,12 +487,12 @@ impl<R: Runtime> Wiring<R> {
                 // Dropping the job cancels it.
                 Told::Pace(None) | Told::Event(None) => return,
                 Told::Event(Some(event)) => {
-                    let last = matches!(*event, BatchEvent::Done(_) | BatchEvent::Failed(_));
-                    self.front.with(|front, now| match *event {
-                        BatchEvent::Head(served) => front.head(now, id, served),
+                    let last = matches!(event, BatchEvent::Done(_) | BatchEvent::Failed(_));
+                    self.front.with(|front, now| match event {
+                        BatchEvent::Head(served) => front.head(now, id, *served),
                         BatchEvent::Chunk(payload) => front.chunk(now, id, &payload),
-                        BatchEvent::Done(finished) => front.done(now, id, finished),
-                        BatchEvent::Failed(failed) => front.failed(now, id, failed),
+                        BatchEvent::Done(finished) => front.done(now, id, *finished),
+                        BatchEvent::Failed(failed) => front.failed(now, id, *failed),
                         _ => {}
                     });
                     if last {
@@ -530,7 +530,7 @@ impl<R: Runtime> Wiring<R> {
     }
 
     fn finished(&self, summary: &Summary) {
-        if !self.config().settings.log.access {
+        if !tracing::enabled!(tracing::Level::INFO) || !self.config().settings.log.access {
             return;
         }
         let (pipeline, model) = match &summary.job {
@@ -558,7 +558,7 @@ impl<R: Runtime> Wiring<R> {
 /// Either of the two that a request's task waits for.
 enum Told {
     Pace(Option<Pace>),
-    Event(Option<Box<BatchEvent>>),
+    Event(Option<BatchEvent>),
 }
 
 /// A thread that writes and reads the folder, in order.
