@@ -143,6 +143,12 @@ impl Front {
         self.figures.count_app(tickets, value);
     }
 
+    /// Counts how often payments of such a session or call could not be made, and how often they were not taken.
+    pub fn app_unpaid(&mut self, now: Time, unmade: u64, refused: u64) {
+        self.advance(now);
+        self.figures.count_app_failures(unmade, refused);
+    }
+
     /// Begins the answer of an app. `key` is told where the app is held in a session of the client.
     pub fn app_head(
         &mut self,
@@ -165,6 +171,7 @@ impl Front {
     /// Tells that nothing came of a call.
     pub fn app_failed(&mut self, now: Time, id: RequestId, failed: &Failed) {
         self.advance(now);
+        self.figures.count_app_failures(failed.unmade_payments(), 0);
         if self.is_backed(id) {
             return self.backend_app_failed(id, failed);
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use livepeer_core::Failure;
+use livepeer_core::error::Party;
 use livepeer_core::http::Url;
 use livepeer_core::job::batch::{Failed, Finished, Served, Trying};
 use livepeer_core::money::{Amount, Price};
@@ -44,6 +45,10 @@ pub struct Spent {
     pub expected_value: Amount,
     /// The work that the payments are for, and what a second of it cost.
     pub charge: Charge,
+    /// How often payments could not be made.
+    pub unmade: u64,
+    /// How often the orchestrator did not take one.
+    pub refused: u64,
 }
 
 impl Spent {
@@ -53,6 +58,14 @@ impl Spent {
         self.tickets += u64::from(paid.tickets);
         self.expected_value += &paid.value;
         self.charge += &paid.charge;
+    }
+
+    /// Counts a failure of payments.
+    pub(super) fn fail(&mut self, why: &Failure) {
+        match why.who {
+            Party::Orchestrator(_) => self.refused += 1,
+            _ => self.unmade += 1,
+        }
     }
 }
 

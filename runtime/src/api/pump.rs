@@ -179,9 +179,10 @@ impl<R: Runtime> Shared<R> {
                 state.spent.add(&paid);
                 state.events.push(JobEvent::Paid(paid));
             }),
-            Event::PaymentHeld(why) => {
-                self.with(|state| state.events.push(JobEvent::PaymentHeld(why)))
-            }
+            Event::PaymentHeld(why) => self.with(|state| {
+                state.spent.fail(&why);
+                state.events.push(JobEvent::PaymentHeld(why));
+            }),
             Event::Repriced { from, to } => {
                 self.with(|state| state.events.push(JobEvent::Repriced { from, to }));
             }

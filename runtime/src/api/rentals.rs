@@ -83,7 +83,10 @@ impl<R: Runtime> Rented<R> {
         let over = match event {
             Event::Signers(health) => return self.machine.driver().learn_signers(&health),
             Event::Trying(url) => return self.tell(AppEvent::Trying(url)),
-            Event::Trouble(failure) => return self.tell(AppEvent::Trouble(*failure)),
+            Event::Trouble(failure) => {
+                self.state.with(|state| state.spent.fail(&failure));
+                return self.tell(AppEvent::Trouble(*failure));
+            }
             Event::Paid(paid) => {
                 self.state.with(|state| state.spent.add(&paid));
                 return self.tell(AppEvent::Paid(*paid));

@@ -421,13 +421,19 @@ impl Rental {
 
     /// Leaves the runner, and asks the next one.
     pub(super) fn reject(&mut self, cause: Cause) {
+        let runner = self.deal.as_ref().map(|deal| deal.runner.url.clone());
+        let why = runner.map(|url| Failure::new(Party::Orchestrator(url), cause));
+        self.pass_by(why);
+    }
+
+    /// Leaves the runner, which may not be the one that failed, and asks the next one.
+    pub(super) fn pass_by(&mut self, why: Option<Failure>) {
         if let State::Asking(ask) = core::mem::replace(&mut self.state, State::Listing) {
             self.out.abort(ask.exchange);
         }
-        if let Some(deal) = &self.deal {
+        if let (Some(deal), Some(why)) = (&self.deal, why) {
             let url = deal.runner.url.clone();
             self.history.failed(self.now, &url);
-            let why = Failure::new(Party::Orchestrator(url.clone()), cause);
             self.attempts.push(Attempt { url, why });
         }
         self.part(Delivered::Refused);

@@ -162,7 +162,10 @@ impl Rental {
                     Advice::Stop => {
                         self.end(Event::Failed(Box::new(Failed::Ours(Box::new(failure)))))
                     }
-                    _ => self.reject(failure.cause),
+                    _ => {
+                        self.out.event(Event::Trouble(Box::new(failure.clone())));
+                        self.pass_by(Some(failure));
+                    }
                 }
             }
             session::Event::Held(_, failure) => self.out.event(Event::Trouble(Box::new(failure))),

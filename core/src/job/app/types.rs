@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use crate::error::{Cause, Failure};
+use crate::error::{Cause, Failure, Party};
 use crate::http::{Headers, Method, Trust, Url};
 use crate::payment::Unit;
 use crate::payment::session::{self, Paid};
@@ -224,6 +224,23 @@ pub enum Failed {
     },
     /// Our own side failed.
     Ours(Box<Failure>),
+}
+
+impl Failed {
+    /// How many payments could not be made, as far as that is why.
+    pub(crate) fn unmade_payments(&self) -> u64 {
+        let of_others = |attempt: &&Attempt| {
+            !matches!(
+                attempt.why.who,
+                Party::Orchestrator(_) | Party::Discovery(_)
+            )
+        };
+        match self {
+            Self::Exhausted { attempts } => attempts.iter().filter(of_others).count() as u64,
+            Self::Ours(_) => 1,
+            _ => 0,
+        }
+    }
 }
 
 impl fmt::Display for Failed {

@@ -120,13 +120,17 @@ fn payments_of_containers_and_apps_are_counted_with_all_others() {
     };
     door.tell(|front, now| front.order_failed(now, id, &failed));
     let value = Amount::ratio(1_000_000_000_u64, 1).expect("not by zero");
-    door.tell(|front, now| front.app_paid(now, 5, &value));
+    door.tell(|front, now| {
+        front.app_paid(now, 5, &value);
+        front.app_unpaid(now, 1, 2);
+    });
     let page = door.front.to_prometheus(&Jobs::of("live"));
     for line in [
         "livepeer_tickets_sent 7",
         "livepeer_ticket_value_sent 4",
-        "livepeer_payment_create_errors 1",
+        "livepeer_payment_create_errors 2",
         "livepeer_payment_failures_total{job=\"byoc\"} 2",
+        "livepeer_payment_failures_total{job=\"app\"} 3",
     ] {
         assert!(page.lines().any(|have| have == line), "{line}\n{page}");
     }

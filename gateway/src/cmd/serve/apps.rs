@@ -143,9 +143,10 @@ impl<R: Runtime> Wiring<R> {
 
     /// Counts what a session, or a call without one, was paid with.
     fn paid(&self, spent: &Spent) {
-        let (tickets, value) = (spent.tickets, &spent.expected_value);
-        self.front()
-            .with(|front, now| front.app_paid(now, tickets, value));
+        self.front().with(|front, now| {
+            front.app_paid(now, spent.tickets, &spent.expected_value);
+            front.app_unpaid(now, spent.unmade, spent.refused);
+        });
     }
 
     /// A session is over, or never came to be, for that reason: calls that wait for it are not made.
