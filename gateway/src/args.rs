@@ -115,6 +115,9 @@ pub(crate) enum Command {
     App(AppArgs),
     /// Have an orchestrator rent out an app of yours, until Ctrl-C.
     Runner(Box<RunnerArgs>),
+    #[cfg(unix)]
+    #[command(hide = true)]
+    RunnerGuard,
     /// Serve Livepeer's batch routes and those of OpenAI to applications, and have orchestrators do the work.
     Serve(Box<FrontArgs>),
     /// Ask an orchestrator for its capabilities, models, price and ticket parameters.
@@ -149,6 +152,8 @@ impl Command {
             | Self::Serve(_)
             | Self::Runner(_)
             | Self::DevnetOrchestrator(_) => false,
+            #[cfg(unix)]
+            Self::RunnerGuard => false,
         }
     }
 }

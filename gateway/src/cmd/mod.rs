@@ -48,6 +48,8 @@ fn perform(command: &Command) -> Outcome {
         Command::Byoc(args) => hire::byoc::run(args),
         Command::App(args) => hire::app::run(args),
         Command::Runner(args) => runner::run(args),
+        #[cfg(unix)]
+        Command::RunnerGuard => runner::guard::run(),
         Command::Info(args) => find::info::run(args),
         Command::Discover(args) => find::discover::run(args),
         Command::Select(args) => find::select::run(args),

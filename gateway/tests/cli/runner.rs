@@ -141,6 +141,49 @@ fn a_command_is_hosted_at_a_port_that_it_is_given_and_ends_with_the_runner() {
     assert!(!lives, "what the shell started has ended");
 }
 
+/// The command takes no heed of a signal to end, and what it started neither.
+#[test]
+fn a_command_ends_with_its_runner_however_that_ends() {
+    let devnet = Devnet::start(1, &["--polite", "--offchain", "--register-secret", "word"]);
+    let folder = Folder::new("runner-ends");
+    let secret = folder.private("secret", "word\n");
+    let place = folder.path("place");
+    let script = format!(
+        "trap '' TERM; sleep 600 & echo $$ $! > {place}; {} trickle serve --listen 127.0.0.1:$PORT; wait",
+        env!("CARGO_BIN_EXE_livepeer-gateway")
+    );
+    for signals in [&["INT", "INT"][..], &["KILL"]] {
+        let arguments = hosts(&devnet, &secret, &["sh", "-c", &script]);
+        let mut runner = Server::start(gateway().args(arguments), |_| true);
+        let told = std::fs::read_to_string(&place).expect("the command wrote it down");
+        let id = runner.running.0.id();
+        for (n, name) in signals.iter().enumerate() {
+            if n > 0 {
+                // It has left its orchestrator, and waits for the command.
+                thread::sleep(Duration::from_secs(1));
+            }
+            signal(id, name);
+        }
+        let status = runner.running.wait(Duration::from_secs(3));
+        assert!(!status.success(), "{signals:?}: {status}");
+        for process in told.split_whitespace() {
+            let until = Instant::now() + Duration::from_secs(10);
+            // What has ended and nobody waits for is a zombie where no other program takes it over.
+            let lives = || {
+                let state = Command::new("ps")
+                    .args(["-o", "stat=", "-p", process])
+                    .output();
+                let state = state.expect("every system has ps").stdout;
+                !state.is_empty() && !state.starts_with(b"Z")
+            };
+            while lives() {
+                assert!(Instant::now() < until, "{signals:?}: {process} lives on");
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+}
+
 #[test]
 fn a_runner_ends_with_the_command_that_it_hosts_and_says_why() {
     let devnet = Devnet::start(1, &["--polite", "--offchain", "--register-secret", "word"]);

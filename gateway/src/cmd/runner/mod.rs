@@ -1,5 +1,7 @@
 //! `runner`: an app of ours that an orchestrator rents out.
 
+#[cfg(unix)]
+pub(super) mod guard;
 mod program;
 
 use std::time::Duration;

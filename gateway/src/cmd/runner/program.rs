@@ -8,6 +8,8 @@ use std::time::Duration;
 use livepeer_core::http::Url;
 use livepeer_runtime::{Driver, Runtime};
 
+#[cfg(unix)]
+use super::guard::Guard;
 use crate::cmd::socket::sleep_until;
 use crate::ui::{self, Failed, Outcome};
 
@@ -21,12 +23,15 @@ const LOOK: Duration = Duration::from_millis(50);
 /// The place in the arguments for the port.
 const PLACE: &str = "{port}";
 
-/// A command that runs. Dropping this kills it, with all that it started.
+/// A command that runs. Dropping this kills it, with all that it started, and so does the end of this program.
 pub(super) struct Program {
     child: Child,
     /// Set once it has ended.
     ended: Option<ExitStatus>,
     name: String,
+    /// Dropped after all others are gone.
+    #[cfg(unix)]
+    _guard: Guard,
 }
 
 /// The address of an app that a command is to serve: a free port of this machine.
@@ -58,6 +63,8 @@ impl Program {
         // Ctrl-C in the terminal is for us: the app is taken from its orchestrator before the command ends.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        #[cfg(unix)]
+        let mut guard = Guard::start()?;
         let child = command.spawn().map_err(|error| {
             let remedy = match error.kind() {
                 io::ErrorKind::NotFound => "Check its name, and that it is on the path",
@@ -66,10 +73,14 @@ impl Program {
             };
             Failed::new(format_args!("cannot start {name}: {error}"), remedy)
         })?;
+        #[cfg(unix)]
+        guard.watch(group_of(&child));
         Ok(Self {
             child,
             ended: None,
             name,
+            #[cfg(unix)]
+            _guard: guard,
         })
     }
 
@@ -173,9 +184,15 @@ impl Program {
     /// The group of the command and of all that it started.
     #[cfg(unix)]
     fn group(&self) -> Option<rustix::process::Pid> {
-        let id = i32::try_from(self.child.id()).ok();
-        id.and_then(rustix::process::Pid::from_raw)
+        group_of(&self.child)
     }
+}
+
+/// The group of a child that begins one.
+#[cfg(unix)]
+fn group_of(child: &Child) -> Option<rustix::process::Pid> {
+    let id = i32::try_from(child.id()).ok();
+    id.and_then(rustix::process::Pid::from_raw)
 }
 
 impl Drop for Program {
