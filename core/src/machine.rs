@@ -265,6 +265,11 @@ impl<M: Machine> Child<M> {
         }
     }
 
+    /// The child's number.
+    pub(crate) const fn owner(&self) -> u32 {
+        self.owner
+    }
+
     /// Whether the answer named `id` is for this child.
     #[must_use]
     pub const fn owns(&self, id: EffectId) -> bool {

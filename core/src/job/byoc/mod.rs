@@ -50,7 +50,7 @@ use bytes::Bytes;
 
 use self::job::{Aim, Job};
 use self::paying::Peer;
-use self::stream::Stream;
+use self::stream::Streams;
 use super::account::{Account, Notice};
 use super::hire::Purse;
 use super::introduction::Introducing;
@@ -84,7 +84,7 @@ pub struct Byoc {
     health: SignerHealth,
     peers: BTreeMap<Url, Peer>,
     jobs: BTreeMap<JobId, Job>,
-    streams: BTreeMap<JobId, Stream>,
+    streams: Streams,
     /// The jobs of exchanges and signatures.
     effects: BTreeMap<EffectId, JobId>,
     timers: Alarms<JobId>,
@@ -139,7 +139,7 @@ impl Byoc {
             health: SignerHealth::default(),
             peers: BTreeMap::new(),
             jobs: BTreeMap::new(),
-            streams: BTreeMap::new(),
+            streams: Streams::default(),
             effects: BTreeMap::new(),
             timers: Alarms::new(),
             finding: None,

@@ -23,9 +23,11 @@
 mod ask;
 mod begin;
 mod pay;
+mod table;
 mod work;
 
 pub(super) use pay::SECONDS_AHEAD;
+pub(super) use table::Streams;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -35,6 +37,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use self::ask::{Ask, What};
+use self::table::Name;
 use self::work::Running;
 use super::Byoc;
 use super::types::{Attempt, Event, Failed, JobId};
@@ -219,18 +222,12 @@ impl Byoc {
     }
 
     pub(super) fn streams_wake(&self) -> Option<Time> {
-        self.streams.values().map(Stream::wake).fold(None, earlier)
+        self.streams.wake()
     }
 
     /// Does what is due for streams.
     pub(super) fn tick_streams(&mut self) {
-        let now = self.now;
-        let due = |stream: &Stream| stream.wake().is_some_and(|at| at <= now);
-        let due: Vec<JobId> = { self.streams.iter() }
-            .filter(|(_, stream)| due(stream))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in due {
+        for id in self.streams.due(self.now) {
             self.late_asks(id);
             self.tick_work(id);
             self.run();
@@ -240,8 +237,7 @@ impl Byoc {
     /// Takes an input of a stream's own; hands back one that is nobody's.
     pub(super) fn feed_stream(&mut self, input: Input) -> Option<Input> {
         let id = input.id()?;
-        let owner = self.streams.iter().find(|(_, stream)| stream.owns(id));
-        let Some(owner) = owner.map(|(owner, _)| *owner) else {
+        let Some(owner) = self.streams.owner(id) else {
             return Some(input);
         };
         let stream = self.streams.get_mut(&owner)?;
@@ -271,21 +267,25 @@ impl Byoc {
 
     /// Takes in what the channels of streams tell, until they tell nothing more.
     pub(super) fn drain_streams(&mut self) {
-        for id in self.stream_ids() {
+        while let Some(id) = self.streams.touched() {
             while self.drain_stream(id) {}
             self.end_if_closed(id);
+            self.streams.settle(id);
         }
     }
 }
 
 impl Stream {
-    fn owns(&self, id: EffectId) -> bool {
-        let works = match &self.state {
-            State::Running(running) => {
-                running.control.owns(id) || running.events.owns(id) || running.bill.owns(id)
-            }
-            _ => false,
-        };
-        works || self.asks.contains_key(&id) || self.leaving.iter().any(|one| one.owns(id))
+    /// Names of all that its inputs are for.
+    fn names(&self) -> Vec<Name> {
+        let asks = self.asks.keys().map(|id| Name::Exchange(*id));
+        let leaving = self.leaving.iter().map(|one| Name::Child(one.owner()));
+        let mut names: Vec<_> = asks.chain(leaving).collect();
+        if let State::Running(running) = &self.state {
+            names.push(Name::Child(running.control.owner()));
+            names.push(Name::Child(running.events.owner()));
+            names.extend(running.bill.exchange().map(Name::Exchange));
+        }
+        names
     }
 }

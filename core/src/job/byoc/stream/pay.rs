@@ -83,10 +83,11 @@ impl Bill {
         }
     }
 
-    pub(super) fn owns(&self, id: EffectId) -> bool {
+    /// The request that is under way.
+    pub(super) fn exchange(&self) -> Option<EffectId> {
         match &self.step {
-            Step::Token(exchange) | Step::Posting(exchange, _) => exchange.owns(id),
-            Step::Rest | Step::Paying(_) => false,
+            Step::Token(exchange) | Step::Posting(exchange, _) => exchange.id(),
+            Step::Rest | Step::Paying(_) => None,
         }
     }
 
