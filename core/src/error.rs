@@ -310,7 +310,7 @@ impl Cause {
     #[must_use]
     pub const fn word(&self) -> &'static str {
         match self {
-            Self::Link(Fault::CertificateChanged { .. }) => "certificate",
+            Self::Link(Fault::CertificateChanged { .. } | Fault::Untrusted(_)) => "certificate",
             Self::Link(_) => "unreachable",
             Self::TimedOut { .. } => "timeout",
             Self::Silent { .. } => "silent",

@@ -327,9 +327,15 @@ pub enum Fault {
     /// No connection came about.
     #[error("cannot connect: {0}")]
     Connect(String),
-    /// The TLS handshake failed for another reason than the next.
+    /// The TLS handshake failed for another reason than the next two.
     #[error("TLS failed: {0}")]
     Tls(String),
+    /// Public authorities do not vouch for the peer's certificate, and [`Trust::Public`] was asked for.
+    #[error(
+        "no public authority vouches for the certificate: {0}; one that its owner signed is good enough with \
+         Trust::FirstUse"
+    )]
+    Untrusted(String),
     /// The peer showed another certificate than the one remembered for this host and port.
     #[error(
         "the certificate changed: remembered {}, now {}",
@@ -359,13 +365,20 @@ impl Fault {
     pub const fn is_before_request(&self) -> bool {
         matches!(
             self,
-            Self::Resolve(_) | Self::Connect(_) | Self::Tls(_) | Self::Forbidden(_)
+            Self::Resolve(_)
+                | Self::Connect(_)
+                | Self::Tls(_)
+                | Self::Untrusted(_)
+                | Self::Forbidden(_)
         )
     }
 
     /// Whether the same request will end the same way, until somebody decides otherwise.
     #[must_use]
     pub const fn is_final(&self) -> bool {
-        matches!(self, Self::CertificateChanged { .. } | Self::Forbidden(_))
+        matches!(
+            self,
+            Self::CertificateChanged { .. } | Self::Untrusted(_) | Self::Forbidden(_)
+        )
     }
 }

@@ -71,7 +71,8 @@ pub struct Config {
     pub create: bool,
     /// Whether [`Publisher::close`] deletes the channel.
     pub delete: bool,
-    /// Certificates that are good enough for an `https` channel.
+    /// Certificates that are good enough for an `https` channel: the first one seen, as orchestrators sign their own. With
+    /// [`Trust::Public`] a channel at one ends at once.
     pub trust: Trust,
     /// HTTP/1.1 or HTTP/2.
     pub protocol: Protocol,
@@ -114,7 +115,7 @@ impl Default for Config {
             first: None,
             create: false,
             delete: true,
-            trust: Trust::Public,
+            trust: Trust::FirstUse,
             protocol: Protocol::Http1,
             policy: Policy::Block,
             max_in_flight: 3,

@@ -46,7 +46,8 @@ const SKIPS_AT_ONCE: u32 = 2;
 /// How a subscriber behaves.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Certificates that are good enough for an `https` channel.
+    /// Certificates that are good enough for an `https` channel: the first one seen, as orchestrators sign their own. With
+    /// [`Trust::Public`] a channel at one ends at once.
     pub trust: Trust,
     /// HTTP/1.1 or HTTP/2.
     pub protocol: Protocol,
@@ -82,7 +83,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            trust: Trust::Public,
+            trust: Trust::FirstUse,
             protocol: Protocol::Http1,
             lag: Lag::Live,
             max_lag: None,

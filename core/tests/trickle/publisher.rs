@@ -499,13 +499,16 @@ fn three_lost_segments_in_a_row_end_it() {
 
 #[test]
 fn another_certificate_ends_it_at_once() {
-    let mut hand = Hand::ready(Config::default());
-    let fault = Fault::CertificateChanged {
+    let changed = Fault::CertificateChanged {
         remembered: [1; 32],
         seen: [2; 32],
     };
-    hand.step("POST /c/5", In::Failed(fault));
-    assert!(hand.told()[1].contains("CertificateChanged"));
+    let untrusted = Fault::Untrusted("UnknownIssuer".into());
+    for (fault, name) in [(changed, "CertificateChanged"), (untrusted, "Untrusted")] {
+        let mut hand = Hand::ready(Config::default());
+        hand.step("POST /c/5", In::Failed(fault));
+        assert!(hand.told()[1].contains(name));
+    }
 }
 
 #[test]

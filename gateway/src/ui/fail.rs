@@ -367,6 +367,9 @@ fn about_link(cause: &Cause) -> Option<&'static str> {
         Cause::Link(Fault::Forbidden(_)) => {
             "Name another one; if its network is private on purpose, say --allow-private"
         }
+        Cause::Link(Fault::Untrusted(_)) => {
+            "Check the address; a certificate that its owner signed is good enough without --ca-trust, and never for a signer"
+        }
         Cause::Link(Fault::Resolve(_)) => "Check the host name and the network",
         Cause::Link(Fault::Connect(_)) => "Check the address and port, and that it is running",
         Cause::Link(Fault::Tls(_) | Fault::Protocol(_)) => {

@@ -185,9 +185,7 @@ fn tls_fault(error: &io::Error, watch: &Watch, protocol: Option<Protocol>) -> Fa
             }
             _ => Fault::Protocol("it does not offer HTTP/1.1".into()),
         },
-        Some(rustls::Error::InvalidCertificate(why)) => {
-            Fault::Tls(format!("the certificate is not trusted: {why}"))
-        }
+        Some(rustls::Error::InvalidCertificate(why)) => Fault::Untrusted(why.to_string()),
         Some(error) => Fault::Tls(error.to_string()),
         None if error.kind() == io::ErrorKind::UnexpectedEof => {
             Fault::Tls("it closed the connection in the handshake".into())

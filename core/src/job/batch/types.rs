@@ -201,7 +201,9 @@ impl fmt::Display for Left {
 impl From<&Cause> for Left {
     fn from(cause: &Cause) -> Self {
         match cause {
-            Cause::Link(Fault::CertificateChanged { .. }) => Self::Certificate,
+            Cause::Link(Fault::CertificateChanged { .. } | Fault::Untrusted(_)) => {
+                Self::Certificate
+            }
             Cause::Link(_) => Self::Unreachable,
             Cause::TimedOut { .. } | Cause::Silent { .. } => Self::Timeout,
             Cause::TooDear { .. } | Cause::Free | Cause::Guard(_) => Self::Price,
