@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use livepeer_core::http::Url;
 use livepeer_core::wire::app::registration::{Heartbeat, StatedPrice};
-use livepeer_core::wire::runner::Mode;
+use livepeer_core::wire::runner::{Gpu, Mode};
 
 use super::{Runtime, values};
 use crate::ui::Failed;
@@ -45,6 +45,10 @@ pub(crate) struct RunnerArgs {
     /// only after 25 s, and is waited for.
     #[arg(long, value_name = "NAME", default_value = "")]
     name: String,
+    /// The model of GPU that the app runs on, by which people choose it; `none` tells of none. Otherwise it is the one that
+    /// nvidia-smi tells of.
+    #[arg(long, value_name = "NAME")]
+    gpu: Option<String>,
     /// Accept only a certificate that public authorities vouch for.
     #[arg(long)]
     pub(crate) ca_trust: bool,
@@ -62,6 +66,15 @@ impl RunnerArgs {
     pub(crate) fn url(&self) -> Option<Url> {
         // It was judged with the rest of the command line.
         self.url.as_deref().and_then(|url| Url::parse(url).ok())
+    }
+
+    /// The GPU, if the command line says which it is, or that there is none.
+    pub(crate) fn gpu(&self) -> Option<Option<Gpu>> {
+        let name = self.gpu.as_deref()?;
+        Some((!matches!(name, "none" | "")).then(|| Gpu {
+            name: name.to_owned(),
+            ..Gpu::default()
+        }))
     }
 
     /// The runner at that address, as its orchestrator hears of it.

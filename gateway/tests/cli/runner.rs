@@ -78,9 +78,31 @@ fn an_app_of_ours_is_rented_out_until_it_is_interrupted() {
         "{line}"
     );
     let secret = folder.private("secret", "word\n");
-    for runtime in ["tokio", "smol"] {
-        let arguments = host(&secret, &["--runtime", runtime, "--name", "mine"]);
-        let mut runner = Server::start(gateway().args(arguments), |_| true);
+    // A machine whose tool tells of two GPUs.
+    let tools = folder.path("tools");
+    std::fs::create_dir(&tools).expect("a folder");
+    let tool = format!("{tools}/nvidia-smi");
+    let said =
+        "#!/bin/sh\necho '0, GPU-aa, NVIDIA A100, 40960'\necho '1, GPU-bb, NVIDIA L4, 23034'\n";
+    std::fs::write(&tool, said).expect("a file");
+    let may_run = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&tool, may_run).expect("it is ours");
+    let path = format!("{tools}:{}", std::env::var("PATH").unwrap_or_default());
+    for (runtime, more, gpu) in [
+        ("tokio", &[][..], "NVIDIA L4"),
+        ("smol", &["--gpu", "other"], "other"),
+    ] {
+        let arguments = host(
+            &secret,
+            &[&["--runtime", runtime, "--name", "mine"], more].concat(),
+        );
+        let mut command = gateway();
+        command.args(arguments).env("PATH", &path);
+        let mut runner = Server::start(command.env("CUDA_VISIBLE_DEVICES", "1,0"), |_| true);
+        let listed = hire(&["app", "list", "mine/words", "--gpu", gpu, "--json"]).json();
+        assert_eq!(listed[0]["gpu"], gpu, "{listed}");
+        let none = hire(&["app", "list", "mine/words", "--gpu", "NVIDIA A100"]);
+        assert!(none.error().contains("no orchestrator lists a runner"));
         assert_eq!(runner.introduction, "mine\n");
         assert!(lists());
         let called = hire(&["app", "call", "mine/words", "say", "--data", "x"]);

@@ -1,5 +1,6 @@
 //! `runner`: an app of ours that an orchestrator rents out.
 
+mod gpu;
 #[cfg(unix)]
 pub(super) mod guard;
 mod program;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use futures_lite::future;
 use livepeer_core::http::{Trust, Url};
+use livepeer_core::wire::app::registration::Heartbeat;
 use livepeer_runtime::api::{Error, Registration, RegistrationConfig, RegistrationEvent};
 use livepeer_runtime::{Driver, Runtime};
 
@@ -78,7 +80,14 @@ impl Host<'_> {
             },
         };
         let orchestrator = args.orchestrator.clone();
-        let beat = args.heartbeat(url.to_string());
+        let gpu = match args.gpu() {
+            Some(named) => named,
+            None => gpu::found(driver).await,
+        };
+        let beat = Heartbeat {
+            gpu,
+            ..args.heartbeat(url.to_string())
+        };
         let begun = Registration::begin(driver, config, orchestrator, secret, beat);
         let begun = async { begun.await.map_err(Failed::from) };
         let mut runner = future::or(begun, interrupted(stop)).await?;
