@@ -29,13 +29,14 @@ begin "$first" "$bin/livepeer-gateway" devnet --offchain --polite --listen "127.
 begin $((first + 10)) "$bin/livepeer-gateway" serve --config "$work/gateway.toml" --listen "127.0.0.1:$((first + 10))" \
     --ops "127.0.0.1:$((first + 11))" --offchain --allow-private --orchestrator "127.0.0.1:$first"
 door=http://127.0.0.1:$((first + 10))
+bare=https://127.0.0.1:$first/apps/echo/app
 sleep 1
 
 echo "== events of an app"
-"$bin/examples/hired_load" events "$door/apps/devnet/echo/events" streams="$streams" each="$each"
+"$bin/examples/hired_load" events "$door/apps/devnet/echo/events" bare="$bare/events" streams="$streams" each="$each"
 echo "== sockets of an app"
 "$bin/examples/hired_load" sockets "$door/apps/devnet/echo/ws" streams="$streams" each="$each"
-echo "== sockets of an app, each of which says something once a second"
-"$bin/examples/hired_load" sockets "$door/apps/devnet/echo/ws" streams="$streams" each=16 pause=1000
+echo "== sockets of an app, each of which says something once a second, beside the same at the orchestrator itself"
+"$bin/examples/hired_load" sockets "$door/apps/devnet/echo/ws" bare="$bare/ws" streams="$streams" each=16 pause=1000
 echo "== sockets of an app that is held in a session"
 "$bin/examples/hired_load" sockets "$door/apps/devnet/session/ws" streams="$((streams / 20))" each="$each"

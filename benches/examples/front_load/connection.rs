@@ -19,9 +19,9 @@ const LONGEST_ANSWER: usize = 64 << 20;
 /// A place to ask.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    address: SocketAddr,
-    path: String,
-    tls: Option<Arc<ClientConfig>>,
+    pub(crate) address: SocketAddr,
+    pub(crate) path: String,
+    pub(crate) tls: Option<Arc<ClientConfig>>,
 }
 
 impl Target {
