@@ -99,7 +99,7 @@ fn run(mode: &str, url: &str, options: &[String]) -> Result<(), Error> {
     Ok(())
 }
 
-/// What is held open, and how fast it talks.
+/// Streams that are held open, and how fast they talk.
 #[derive(Clone, Copy)]
 struct Load {
     sockets: bool,

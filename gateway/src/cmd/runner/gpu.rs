@@ -15,7 +15,7 @@ const QUESTION: [&str; 2] = [
     "--query-gpu=index,uuid,name,memory.total",
     "--format=csv,noheader,nounits",
 ];
-/// Which GPUs programs may use, the first one first.
+/// The list of GPUs that programs may use, the first one first.
 const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
 /// How long the tool may take.
 const TELLS_WITHIN: Duration = Duration::from_secs(2);
@@ -51,7 +51,7 @@ pub(super) async fn found<R: Runtime>(driver: &Driver<R>) -> Option<Gpu> {
     chosen(&said, std::env::var(VISIBLE).ok().as_deref())
 }
 
-/// The one of these GPUs that a program uses.
+/// The GPU of these that a program uses.
 fn chosen(said: &str, visible: Option<&str>) -> Option<Gpu> {
     let first = visible.map(|all| all.split(',').next().unwrap_or_default().trim());
     said.lines().find_map(|line| {

@@ -20,7 +20,7 @@ pub(super) enum Name {
 #[derive(Default)]
 pub(in crate::job::byoc) struct Streams {
     all: BTreeMap<JobId, Stream>,
-    /// Those that may have changed since they were settled.
+    /// Streams that may have changed since they were settled.
     touched: BTreeSet<JobId>,
     due: Alarms<JobId>,
     names: BTreeMap<Name, JobId>,
@@ -87,7 +87,7 @@ impl Streams {
         self.due.next()
     }
 
-    /// Those that are due, which are taken for settled.
+    /// Streams that are due; they are to be settled again.
     pub(super) fn due(&mut self, now: Time) -> Vec<JobId> {
         let due: Vec<_> = core::iter::from_fn(|| self.due.ring(now)).collect();
         // Whoever does nothing is looked at again all the same.
