@@ -132,7 +132,7 @@ fn push(door: &str, path: &str, declared: usize, sent: &[u8]) -> Whole {
     say(door, &[head.as_bytes(), sent].concat())
 }
 
-/// Rows 52, 54 and 55, where nothing transcodes.
+/// Rows 52 to 55, where nothing transcodes.
 #[test]
 fn a_segment_that_is_pushed_is_refused_by_its_head_with_the_way_to_send_a_stream() {
     let entry = Entry::start("");
@@ -145,8 +145,11 @@ fn a_segment_that_is_pushed_is_refused_by_its_head_with_the_way_to_send_a_stream
         );
         assert_eq!((answer.status, answer.text()), (404, &*wanted));
     };
+    // A box of four gigabytes, and no sample.
+    let boxes = b"\0\0\0\x10ftypisom\0\0\0\0\xff\xff\xff\xffmdat";
     for (path, declared, sent) in [
         ("/live/cam/0.ts", 0, &[][..]),
+        ("/live/cam/0.mp4", boxes.len(), boxes),
         ("/live/cam/1.ts", junk.len(), &junk),
         ("/live/cam/0.m3u8", junk.len(), &junk),
         // What is declared need not come.

@@ -452,6 +452,27 @@ fn sound_that_is_no_opus_is_dropped() {
     assert_eq!((sender.sounds() - before, sender.end()), (3, None));
 }
 
+/// Row 25: RTP says goodbye alone, which browsers do at odd times, and goes on.
+#[test]
+fn a_goodbye_of_rtp_is_no_end() {
+    let mut sender = Sender::live();
+    let (tx, goodbyes) = std::sync::mpsc::channel();
+    // That of DTLS, which is one, is lost.
+    sender.world.loses = Box::new(move |to_port, datagram| {
+        if to_port && matches!(datagram.data[..], [128..=191, 203, ..]) {
+            tx.send(()).expect("the test listens");
+        }
+        to_port && matches!(datagram.data[..], [20..=63, ..])
+    });
+    let now = sender.world.now;
+    sender.world.clients[sender.client].close(now);
+    sender.world.run(Duration::from_secs(5));
+    assert!(goodbyes.try_iter().count() > 0, "it was said");
+    assert_eq!(sender.end(), None);
+    sender.world.run(Duration::from_secs(10));
+    assert_eq!(sender.end(), Some(&End::Gone), "nothing else is heard");
+}
+
 /// Row 27: a viewer that loses most of what it gets, and one of which nothing but life is heard.
 #[test]
 fn a_viewer_that_loses_most_is_let_go_and_one_that_says_nothing_costs_little() {
