@@ -31,6 +31,8 @@ const KEY_FRAME_SOON: Duration = Duration::from_millis(500);
 /// at once, but play sound no faster than it was made, and would have it late from then on. As long the sound of a stream that
 /// begins is held, after the last of a burst: a hole behind its first packets would be waited out, and what follows be late.
 const SOUND_AHEAD: Duration = Duration::from_millis(100);
+/// How long sound is held at most: some jobs give all that they give in bursts.
+const LONGEST_HELD: Duration = Duration::from_secs(1);
 /// Packets of sound that are held at most.
 const MAX_HELD: usize = 64;
 /// Sound that comes sooner than any before, by half a packet, is of a burst: its successors are there already.
@@ -80,6 +82,7 @@ enum Sound {
 /// The last packets of sound, until no more of a burst comes.
 #[derive(Debug)]
 struct Held {
+    since: Time,
     /// When the stream began by the soonest packet, and when that came.
     soonest: Time,
     found: Time,
@@ -89,6 +92,7 @@ struct Held {
 impl Held {
     fn new(now: Time, begun: Time, packet: (Ticks, Arc<[u8]>)) -> Self {
         Self {
+            since: now,
             soonest: begun,
             found: now,
             packets: VecDeque::from([packet]),
@@ -100,9 +104,13 @@ impl Held {
         if begun + SOONER <= self.soonest {
             (self.soonest, self.found) = (begun, now);
         }
-        if begun > self.soonest + SOUND_AHEAD {
+        let is_long = now >= self.since + LONGEST_HELD;
+        if begun > self.soonest + SOUND_AHEAD && !is_long {
             // Time goes on later than it began.
-            *self = Self::new(now, begun, packet);
+            *self = Self {
+                since: self.since,
+                ..Self::new(now, begun, packet)
+            };
             return false;
         }
         self.packets.push_back(packet);
@@ -112,7 +120,7 @@ impl Held {
         {
             self.packets.pop_front();
         }
-        now >= self.found + SOUND_AHEAD
+        is_long || now >= self.found + SOUND_AHEAD
     }
 }
 

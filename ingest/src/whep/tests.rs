@@ -83,6 +83,23 @@ fn pictures_are_not_reported_of_before_their_sound() {
     assert_eq!(stream.captured(Ticks(0)), first, "and stays so");
 }
 
+#[test]
+fn sound_of_a_job_that_gives_it_in_bursts_is_held_for_a_second_and_has_no_hole() {
+    for every in [40, 120, 300, 1_000, 2_000] {
+        let mut stream = Stream::default();
+        let mut sent = Vec::new();
+        for packet in 0..500 {
+            let millis = 20 * packet;
+            let after = (millis as u64).next_multiple_of(every);
+            sent.extend(play(&mut stream, after, millis));
+        }
+        let first = *sent.first().expect("it is sent");
+        assert!(first <= 1_000 + 2 * every as i64, "{every}: {first}");
+        let wanted: Vec<i64> = (first..10_000).step_by(20).collect();
+        assert_eq!(sent, wanted, "every {every} ms");
+    }
+}
+
 /// One packet comes alone, and the burst a moment later; or a few, and the burst after a pause.
 #[test]
 fn sound_of_a_stream_whose_job_begins_with_bursts_has_no_hole() {
