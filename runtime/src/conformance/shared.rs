@@ -250,9 +250,11 @@ pub async fn what_a_peer_did_not_look_at_goes_once_more<R: Runtime>(runtime: R) 
     assert_eq!(body(&client, later).await, b"later");
 }
 
-/// A connection that breaks takes all its streams with it, and each is told of; one that a peer resets is alone.
+/// A connection that breaks takes all its streams with it, and each is told of; one that a peer resets is alone. None of
+/// them goes once more, also where the peer said goodbye for a fault of its own: it may have done what they ask.
 pub async fn a_shared_connection_that_breaks_takes_its_streams_along<R: Runtime>(runtime: R) {
     const CANCEL: u32 = 8;
+    const INTERNAL_ERROR: u32 = 2;
     let peer = Peer::new(&runtime).await;
     let client = Side::client(&runtime);
     let reset = client.open(ask(&peer.at));
@@ -264,10 +266,13 @@ pub async fn a_shared_connection_that_breaks_takes_its_streams_along<R: Runtime>
     let fault = next(&client, reset).await;
     assert!(matches!(fault, In::Failed(Fault::Broken(_))), "{fault:?}");
     let waits = client.open(ask(&peer.at));
-    frames.request().await;
+    let seen = frames.request().await;
     frames.answer(other, b"half", false).await;
     assert!(matches!(next(&client, begun).await, In::Reply(_)));
     assert!(matches!(next(&client, begun).await, In::Data(_)));
+    let mut goodbye = seen.to_be_bytes().to_vec();
+    goodbye.extend_from_slice(&INTERNAL_ERROR.to_be_bytes());
+    frames.send(GOAWAY, 0, 0, &goodbye).await;
     drop(frames);
     let mut failed = Vec::new();
     while failed.len() < 2 {
