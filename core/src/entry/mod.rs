@@ -369,9 +369,13 @@ impl Entry {
             _ => announced,
         };
         let playback = asking::playback(&self.config, &publish, &request_id);
+        let gives_video = match &publish.way {
+            Way::Order(order) => order.gives_video(),
+            _ => true,
+        };
         let stream = Stream {
             gateway: GatewayStatus {
-                whep_url: Some(playback.clone()),
+                whep_url: gives_video.then(|| playback.clone()),
                 ..GatewayStatus::default()
             },
             name: publish.name.clone(),

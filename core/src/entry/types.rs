@@ -90,6 +90,12 @@ impl Ordered {
         // The job was checked.
         self.job.wishes().is_ok_and(|wishes| wishes.video_in)
     }
+
+    /// Whether video comes out.
+    #[must_use]
+    pub fn gives_video(&self) -> bool {
+        self.job.wishes().is_ok_and(|wishes| wishes.video_out)
+    }
 }
 
 impl Way {

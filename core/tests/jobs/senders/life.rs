@@ -371,7 +371,8 @@ fn a_stream_that_takes_no_video_waits_for_nobody_and_lets_nobody_send() {
     let mut desk = Desk::new();
     let mut blind = order("cam1", "");
     if let Way::Order(ordered) = &mut blind.way {
-        ordered.job.parameters = r#"{"enable_video_ingress":false}"#.into();
+        let wishes = r#"{"enable_video_ingress":false,"enable_video_egress":false}"#;
+        ordered.job.parameters = wishes.into();
     }
     let ordered = desk.publish(blind);
     let stream = desk.admitted(ordered);
@@ -384,9 +385,16 @@ fn a_stream_that_takes_no_video_waits_for_nobody_and_lets_nobody_send() {
         let sender = desk.publish(publish);
         assert_eq!(desk.refused(sender), Some(&Denied::NoVideo));
     }
+    let watched = |desk: &mut Desk, name: &str| {
+        let status = desk.tell(|entry, _| entry.status(name)).expect("it runs");
+        status.contains("whep_url")
+    };
+    assert!(!watched(&mut desk, "cam1"), "it gives no video either");
     desk.pass(MEDIA_WITHIN * 10);
     assert!(desk.stopped().is_empty());
     desk.tell(|entry, now| entry.stop(now, "cam1").map(drop))
         .expect("it runs");
     assert_eq!(desk.stopped(), [(stream, Why::Asked)]);
+    desk.publish(order("cam2", ""));
+    assert!(watched(&mut desk, "cam2"));
 }
