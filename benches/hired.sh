@@ -24,16 +24,25 @@ name = "events"
 surfaces = ["chat"]
 byoc = { capability = "echo", path = "/events", timeout = "300s" }
 TOML
-begin "$first" "$bin/livepeer-gateway" devnet --offchain --polite --listen "127.0.0.1:$first" \
-    --signer-listen "127.0.0.1:$((first + 12))" --capacity "$((2 * streams))" --work-time 1ms --token-time 20ms
-begin $((first + 10)) "$bin/livepeer-gateway" serve --config "$work/gateway.toml" --listen "127.0.0.1:$((first + 10))" \
-    --ops "127.0.0.1:$((first + 11))" --offchain --allow-private --orchestrator "127.0.0.1:$first"
+# network PORT PAUSE: a network whose programs pause so long between two events, and a gateway ten ports further on.
+network() {
+    begin "$1" "$bin/livepeer-gateway" devnet --offchain --polite --listen "127.0.0.1:$1" \
+        --signer-listen "127.0.0.1:$(($1 + 12))" --capacity "$((2 * streams))" --work-time 1ms --token-time "$2"
+    begin $(($1 + 10)) "$bin/livepeer-gateway" serve --config "$work/gateway.toml" --listen "127.0.0.1:$(($1 + 10))" \
+        --ops "127.0.0.1:$(($1 + 11))" --offchain --allow-private --orchestrator "127.0.0.1:$1"
+}
+slow=$((first + 20))
+network "$first" 20ms
+network "$slow" 1s
 door=http://127.0.0.1:$((first + 10))
 bare=https://127.0.0.1:$first/apps/echo/app
 sleep 1
 
 echo "== events of an app"
 "$bin/examples/hired_load" events "$door/apps/devnet/echo/events" bare="$bare/events" streams="$streams" each="$each"
+echo "== events of an app that says one a second, beside the same at the orchestrator itself"
+"$bin/examples/hired_load" events "http://127.0.0.1:$((slow + 10))/apps/devnet/echo/events" \
+    bare="https://127.0.0.1:$slow/apps/echo/app/events" streams="$streams" each=16 pause=1000
 echo "== sockets of an app"
 "$bin/examples/hired_load" sockets "$door/apps/devnet/echo/ws" streams="$streams" each="$each"
 echo "== sockets of an app, each of which says something once a second, beside the same at the orchestrator itself"

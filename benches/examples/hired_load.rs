@@ -2,14 +2,16 @@
 //! repeats or disorders anything.
 //!
 //! ```text
-//! hired_load events  URL [bare=URL] [streams=1000] [each=64]
+//! hired_load events  URL [bare=URL] [streams=1000] [each=64] [pause=MS]
 //! hired_load sockets URL [bare=URL] [streams=1000] [each=64] [pause=20]
 //! ```
 //! URL is on loopback and leads to `devnet`'s echo program, such as `http://127.0.0.1:9935/apps/devnet/echo/events` and
 //! `.../ws`; `benches/hired.sh` runs all of it. `events` asks for server-sent events, one for each word that it says, and
 //! `sockets` says messages over WebSocket, one every so many milliseconds, each of which has to come back before the next is
 //! looked for. Nothing is read beyond the first event, and no message said, before all streams are open; the messages of all
-//! are spread evenly over a pause. With `bare` the same is done before, and again after, at the orchestrator itself: what
+//! are spread evenly over a pause. The times are those of first events, and of messages there and back. Where it is said
+//! how long the program pauses between two events, all are read as they come, and the times are those by which an event came
+//! later than that after the one before. With `bare` the same is done before, and again after, at the orchestrator itself: what
 //! the way through the gateway takes longer is what the gateway adds.
 //! One thread does all of this. Lines that begin with an equals sign are a figure's name and its value, times in
 //! microseconds.
@@ -83,6 +85,7 @@ fn run(mode: &str, url: &str, options: &[String]) -> Result<(), Error> {
         streams: number("streams", 1_000)?.clamp(1, MAX_STREAMS),
         each: number("each", 64)?.clamp(1, MAX_EACH),
         pause: Duration::from_millis(number("pause", 20)?.min(10_000) as u64),
+        paced: option("pause").is_some(),
     };
     let Some(bare) = option("bare") else {
         return load.run(url, "").map(drop);
@@ -107,6 +110,8 @@ struct Load {
     each: usize,
     /// How long from one message of a stream to its next.
     pause: Duration,
+    /// Whether the program that says events pauses as long.
+    paced: bool,
 }
 
 impl Load {
@@ -167,7 +172,7 @@ impl Load {
         }
     }
 
-    /// Asks for events, and checks that all come, once and in order. How long the first took.
+    /// Asks for events, and checks that all come, once and in order. How long the first took, or how late the others were.
     async fn events(self, target: &Target, gate: &Gate) -> Result<Vec<Duration>, Error> {
         let words: Vec<String> = (0..self.each).map(|n| format!("w{n}")).collect();
         let request = target.post("text/plain", words.join(" ").as_bytes());
@@ -176,7 +181,8 @@ impl Load {
         wire.get_mut().write_all(&request).await?;
         wire.get_mut().flush().await?;
         let status = head(&mut wire).await?;
-        let (mut next, mut first, mut done) = (0, Duration::ZERO, false);
+        let (mut next, mut times, mut done) = (0, Vec::new(), false);
+        let mut last = start;
         let mut rest = Vec::new();
         while chunk(&mut wire, &mut rest).await? {
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
@@ -189,9 +195,15 @@ impl Load {
                     continue;
                 }
                 if next == 0 && !done {
-                    first = start.elapsed();
-                    gate.pass().await?;
+                    gate.enter();
+                    if !self.paced {
+                        times.push(start.elapsed());
+                        gate.pass().await?;
+                    }
+                } else if self.paced && !done {
+                    times.push(last.elapsed().saturating_sub(self.pause));
                 }
+                last = Instant::now();
                 let wanted = format!("{{\"n\":{next},\"text\":\"w{next}\"}}");
                 if data == "[DONE]" && next == self.each && !done {
                     done = true;
@@ -206,7 +218,10 @@ impl Load {
             let each = self.each;
             return Err(format!("status {status}, {next} of {each} events, done: {done}").into());
         }
-        Ok(vec![first])
+        if self.paced && gate.open.get() < gate.all {
+            return Err("it was over before all were open".into());
+        }
+        Ok(times)
     }
 
     /// Says messages, the first so long after all streams are open, and checks that each comes back. How long each took.
@@ -227,6 +242,7 @@ impl Load {
         if status != 101 {
             return Err(format!("no WebSocket: status {status}").into());
         }
+        gate.enter();
         gate.pass().await?;
         let mut times = Vec::with_capacity(self.each);
         let mut due = Instant::now() + wait;
@@ -281,12 +297,16 @@ impl Gate {
         })
     }
 
-    /// Says that one more is open, and waits for the others.
-    async fn pass(&self) -> io::Result<()> {
+    /// Says that one more is open.
+    fn enter(&self) {
         self.open.set(self.open.get() + 1);
         if self.open.get() == self.all {
             self.all_open.0.close();
         }
+    }
+
+    /// Waits for the others.
+    async fn pass(&self) -> io::Result<()> {
         patient(async {
             let Err(_) = self.all_open.1.recv().await;
             Ok(())
