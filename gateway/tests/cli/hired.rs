@@ -154,7 +154,6 @@ fn containers_and_apps_work_from_the_command_line_and_through_the_door() {
 #[test]
 fn a_job_that_reaches_no_container_is_answered_with_503() {
     let devnet = Devnet::start(1, &["--quirk", "elsewhere"]);
-    let serve = Serve::before(&devnet, &[]);
     let job = JobRequest {
         request: "{}".into(),
         capability: "echo".into(),
@@ -162,15 +161,13 @@ fn a_job_that_reaches_no_container_is_answered_with_503() {
         ..JobRequest::default()
     };
     let header = [(JOB_HEADER, &*job.to_header(None))];
-    let answer = call(
-        &serve.door,
-        "POST",
-        "/process/request/say",
-        &header,
-        b"words",
-    );
     let nobody = "no orchestrator could process the job\n";
-    assert_eq!(answer, (503, nobody.to_owned()));
+    for runtime in ["tokio", "smol"] {
+        let serve = Serve::before(&devnet, &["--runtime", runtime]);
+        let path = "/process/request/say";
+        let answer = call(&serve.door, "POST", path, &header, b"words");
+        assert_eq!(answer, (503, nobody.to_owned()), "{runtime}");
+    }
 }
 
 /// A WebSocket to an app through the front door.

@@ -49,6 +49,13 @@ fn order(entry: &Entry, name: &str, parameters: &str) -> Value {
     json(started.text())
 }
 
+/// Does it before live entry on either runtime.
+fn on_both(play: impl Fn(&Entry)) {
+    for runtime in ["tokio", "smol"] {
+        play(&Entry::on(runtime));
+    }
+}
+
 /// The lines of data in the text of an answer.
 fn data(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter_map(|line| line.strip_prefix("data: "))
@@ -142,107 +149,110 @@ fn a_stream_that_takes_no_video_says_data_until_it_is_stopped() {
 
 #[test]
 fn a_sender_by_whip_has_its_session_below_the_stream_that_was_ordered() {
-    let entry = Entry::start("");
-    let urls = order(&entry, "cam", "");
-    let place = format!("http://{}/", entry.serve.door);
-    let path = urls["whip_url"].as_str().expect("a URL");
-    let path = path.strip_prefix(&place).expect("at the door");
-    let path = path.strip_prefix("process/stream/").expect("of streams");
-    let sent = ask(&entry.serve.door, "POST", path, &[SDP], SENDER);
-    assert_eq!(sent.status, 201, "{}", sent.text());
-    assert_eq!(
-        sent.field("livepeer-playback-url"),
-        urls["whep_url"].as_str()
-    );
-    let session = sent.field("location").expect("a session");
-    let session = session.strip_prefix("/process/stream/").expect("its own");
-    assert!(session.starts_with("cam/whip/"), "{session}");
-    let fragment = ("content-type", "application/trickle-ice-sdpfrag");
-    let (end, restart) = ("a=end-of-candidates\r\n", "a=ice-ufrag:another\r\n");
-    for (tag, body, status) in [
-        (None, end, 428),
-        (Some("\"x\""), end, 412),
-        (Some("*"), end, 204),
-        (Some("*"), restart, 422),
-    ] {
-        let tag = tag.map(|tag| ("if-match", tag));
-        let fields: Vec<_> = [fragment].into_iter().chain(tag).collect();
-        let answer = ask(&entry.serve.door, "PATCH", session, &fields, body);
-        assert_eq!(answer.status, status, "{}", answer.text());
-    }
-    // Somebody sends: a media server may not end that.
-    let form = "source_id=a1&source_type=rtmpConn";
-    let announced = ask(&entry.serve.door, "POST", "cam/rtmp", &[URLENCODED], form);
-    assert_eq!(announced.status, 409, "{}", announced.text());
-    for _ in 0..2 {
-        let left = ask(&entry.serve.door, "DELETE", session, &[], "");
-        assert_eq!((left.status, left.text()), (200, ""));
-    }
-    entry.logged("a live job is over");
-    let told = ask(&entry.serve.door, "GET", "cam/status", &[], "");
-    let why = &json(told.text())["gateway_status"]["error"]["error_message"];
-    assert_eq!(why, "ingest disconnected");
+    on_both(|entry| {
+        let urls = order(entry, "cam", "");
+        let place = format!("http://{}/", entry.serve.door);
+        let path = urls["whip_url"].as_str().expect("a URL");
+        let path = path.strip_prefix(&place).expect("at the door");
+        let path = path.strip_prefix("process/stream/").expect("of streams");
+        let sent = ask(&entry.serve.door, "POST", path, &[SDP], SENDER);
+        assert_eq!(sent.status, 201, "{}", sent.text());
+        assert_eq!(
+            sent.field("livepeer-playback-url"),
+            urls["whep_url"].as_str()
+        );
+        let session = sent.field("location").expect("a session");
+        let session = session.strip_prefix("/process/stream/").expect("its own");
+        assert!(session.starts_with("cam/whip/"), "{session}");
+        let fragment = ("content-type", "application/trickle-ice-sdpfrag");
+        let (end, restart) = ("a=end-of-candidates\r\n", "a=ice-ufrag:another\r\n");
+        for (tag, body, status) in [
+            (None, end, 428),
+            (Some("\"x\""), end, 412),
+            (Some("*"), end, 204),
+            (Some("*"), restart, 422),
+        ] {
+            let tag = tag.map(|tag| ("if-match", tag));
+            let fields: Vec<_> = [fragment].into_iter().chain(tag).collect();
+            let answer = ask(&entry.serve.door, "PATCH", session, &fields, body);
+            assert_eq!(answer.status, status, "{}", answer.text());
+        }
+        // Somebody sends: a media server may not end that.
+        let form = "source_id=a1&source_type=rtmpConn";
+        let announced = ask(&entry.serve.door, "POST", "cam/rtmp", &[URLENCODED], form);
+        assert_eq!(announced.status, 409, "{}", announced.text());
+        for _ in 0..2 {
+            let left = ask(&entry.serve.door, "DELETE", session, &[], "");
+            assert_eq!((left.status, left.text()), (200, ""));
+        }
+        entry.logged("a live job is over");
+        let told = ask(&entry.serve.door, "GET", "cam/status", &[], "");
+        let why = &json(told.text())["gateway_status"]["error"]["error_message"];
+        assert_eq!(why, "ingest disconnected");
+    });
 }
 
 #[test]
 fn the_media_of_an_ordered_stream_are_fetched_where_a_media_server_has_them() {
-    let entry = Entry::start("");
-    order(&entry, "cam", "");
-    let server = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let there = server.local_addr().expect("it is bound");
-    let good = "source_id=a1&source_type=rtmpConn";
-    for (path, form, status, text) in [
-        ("nobody/rtmp", good, 404, "stream not found: nobody\n"),
-        (
-            "cam/rtmp",
-            "source_type=rtmpConn",
-            400,
-            "Missing source_id\n",
-        ),
-        ("cam/rtmp", "source_id=a1", 400, "Missing source_type\n"),
-        (
-            "cam/rtmp",
-            &format!("{good}&rtmp_url=rtmp%3A%2F%2F{there}%2Fapp%2Fcam"),
-            200,
-            "",
-        ),
-    ] {
-        let answer = ask(&entry.serve.door, "POST", path, &[URLENCODED], form);
-        assert_eq!((answer.status, answer.text()), (status, text), "{form}");
-    }
-    assert_eq!(
-        ask(&entry.serve.door, "GET", "cam/rtmp", &[], "").status,
-        405
-    );
-    let (mut fetched, _) = server.accept().expect("it is fetched");
-    let mut version = [0];
-    fetched.read_exact(&mut version).expect("a first byte");
-    assert_eq!(version, [3], "of RTMP");
-    assert_eq!(
-        ask(&entry.serve.door, "POST", "cam/stop", &[], "").text(),
-        TOLD
-    );
-    // The fetching ends with the stream.
-    let _ = fetched.read_to_end(&mut Vec::new());
+    on_both(|entry| {
+        order(entry, "cam", "");
+        let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let there = server.local_addr().expect("it is bound");
+        let good = "source_id=a1&source_type=rtmpConn";
+        for (path, form, status, text) in [
+            ("nobody/rtmp", good, 404, "stream not found: nobody\n"),
+            (
+                "cam/rtmp",
+                "source_type=rtmpConn",
+                400,
+                "Missing source_id\n",
+            ),
+            ("cam/rtmp", "source_id=a1", 400, "Missing source_type\n"),
+            (
+                "cam/rtmp",
+                &format!("{good}&rtmp_url=rtmp%3A%2F%2F{there}%2Fapp%2Fcam"),
+                200,
+                "",
+            ),
+        ] {
+            let answer = ask(&entry.serve.door, "POST", path, &[URLENCODED], form);
+            assert_eq!((answer.status, answer.text()), (status, text), "{form}");
+        }
+        assert_eq!(
+            ask(&entry.serve.door, "GET", "cam/rtmp", &[], "").status,
+            405
+        );
+        let (mut fetched, _) = server.accept().expect("it is fetched");
+        let mut version = [0];
+        fetched.read_exact(&mut version).expect("a first byte");
+        assert_eq!(version, [3], "of RTMP");
+        assert_eq!(
+            ask(&entry.serve.door, "POST", "cam/stop", &[], "").text(),
+            TOLD
+        );
+        // The fetching ends with the stream.
+        let _ = fetched.read_to_end(&mut Vec::new());
+    });
 }
 
 #[test]
 fn the_address_for_senders_by_rtmp_is_one_that_the_caller_can_reach() {
-    let entry = Entry::start("");
-    let job = header("");
-    let port = entry.rtmp.rsplit(':').next().expect("a port");
-    for (host, shown) in [("gw.example:99", "gw.example"), ("[::1]:99", "[::1]")] {
-        let request = format!(
-            "POST /process/stream/start HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{JOB_HEADER}: {job}\r\ncontent-length: 2\r\n\r\n{{}}"
-        );
-        let started = say(&entry.serve.door, request.as_bytes());
-        let urls = json(started.text());
-        let name = urls["stream_id"].as_str().expect("a name");
-        let wanted = format!("rtmp://{shown}:{port}/live/{name}");
-        assert_eq!(urls["rtmp_url"], wanted);
-        assert_eq!(
-            ask(&entry.serve.door, "POST", &format!("{name}/stop"), &[], "").status,
-            200
-        );
-    }
+    on_both(|entry| {
+        let job = header("");
+        let port = entry.rtmp.rsplit(':').next().expect("a port");
+        for (host, shown) in [("gw.example:99", "gw.example"), ("[::1]:99", "[::1]")] {
+            let request = format!(
+                "POST /process/stream/start HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{JOB_HEADER}: {job}\r\ncontent-length: 2\r\n\r\n{{}}"
+            );
+            let started = say(&entry.serve.door, request.as_bytes());
+            let urls = json(started.text());
+            let name = urls["stream_id"].as_str().expect("a name");
+            let wanted = format!("rtmp://{shown}:{port}/live/{name}");
+            assert_eq!(urls["rtmp_url"], wanted);
+            assert_eq!(
+                ask(&entry.serve.door, "POST", &format!("{name}/stop"), &[], "").status,
+                200
+            );
+        }
+    });
 }
