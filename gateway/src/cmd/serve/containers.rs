@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use async_channel::Receiver;
-use futures_lite::future;
 use livepeer_core::front::RequestId;
 use livepeer_core::job::byoc::{Failed, Order};
 use livepeer_runtime::Runtime;
 use livepeer_runtime::api::{ByocEvent, ByocJob, ByocSubmission, Error};
 use tracing::warn;
 
+use super::reins::{Reins, Turn};
 use super::sessions::Pace;
 use super::wiring::{Wiring, with_places};
 
@@ -23,7 +23,7 @@ impl<R: Runtime> Wiring<R> {
         steered: Receiver<Pace>,
     ) {
         match self.container(order).send() {
-            Ok(job) => self.relay(id, job, &steered).await,
+            Ok(job) => self.relay(id, job, Reins::new(steered)).await,
             Err(error) => {
                 warn!(%id, %error, "a job for a container did not begin");
                 self.front()
@@ -51,22 +51,13 @@ impl<R: Runtime> Wiring<R> {
     }
 
     /// Hands what the container says to the front door, until it is over or nobody waits any more.
-    async fn relay(&self, id: RequestId, mut job: ByocJob<R>, steered: &Receiver<Pace>) {
-        let mut goes = true;
+    async fn relay(&self, id: RequestId, mut job: ByocJob<R>, mut reins: Reins) {
         loop {
-            let pace = async { Err(steered.recv().await.ok()) };
-            let told = match goes {
-                true => future::or(pace, async { Ok(job.next().await) }).await,
-                false => pace.await,
-            };
-            let event = match told {
-                Err(Some(pace)) => {
-                    goes = matches!(pace, Pace::Go);
-                    continue;
-                }
+            let event = match reins.turn(job.next()).await {
+                Turn::Again => continue,
                 // Dropping the job cancels it.
-                Err(None) | Ok(None) => return,
-                Ok(Some(event)) => event,
+                Turn::Gone | Turn::Came(None) => return,
+                Turn::Came(Some(event)) => event,
             };
             let last = matches!(event, ByocEvent::Done(_) | ByocEvent::Failed(_));
             if let ByocEvent::Failed(failed @ Failed::Ours(_)) = &event {

@@ -10,6 +10,7 @@ mod folder;
 mod live;
 pub(super) mod pages;
 mod probe;
+mod reins;
 mod sessions;
 mod wiring;
 

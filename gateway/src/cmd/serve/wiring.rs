@@ -8,7 +8,6 @@ use std::thread;
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
-use futures_lite::future;
 use livepeer_core::ChainView;
 use livepeer_core::entry::Entry;
 use livepeer_core::figures::{Endpoints, Jobs, Network};
@@ -33,6 +32,7 @@ use super::folder::Folder;
 use super::lock;
 use super::pages;
 use super::probe::Prober;
+use super::reins::{Reins, Turn};
 use super::sessions::{Apps, Pace};
 use crate::cmd::purse::Purse;
 use crate::cmd::socket::sleep_until;
@@ -373,7 +373,7 @@ impl<R: Runtime> Wiring<R> {
     async fn work(self: Arc<Self>, id: RequestId, work: Box<Work>, steered: Receiver<Pace>) {
         // In a box of its own, which is gone once the job has begun: an answer may last long.
         if let Some(job) = Box::pin(self.begin(id, work)).await {
-            self.carry(id, job, &steered).await;
+            self.carry(id, job, Reins::new(steered)).await;
         }
         lock(&self.running).remove(&id);
     }
@@ -471,34 +471,24 @@ impl<R: Runtime> Wiring<R> {
     }
 
     /// Hands what comes of a job to the front door, until it is over or nobody waits any more.
-    async fn carry(&self, id: RequestId, mut job: BatchJob<R>, steered: &Receiver<Pace>) {
-        let mut goes = true;
+    async fn carry(&self, id: RequestId, mut job: BatchJob<R>, mut reins: Reins) {
         loop {
-            let told = if goes {
-                let told = async { Told::Pace(steered.recv().await.ok()) };
-                future::or(told, async { Told::Event(job.next().await) }).await
-            } else {
-                Told::Pace(steered.recv().await.ok())
-            };
-            match told {
-                Told::Pace(Some(Pace::Go)) => goes = true,
-                Told::Pace(Some(Pace::Stop)) => goes = false,
-                Told::Pace(Some(Pace::Said(_) | Pace::SaidAll)) => {}
+            let event = match reins.turn(job.next()).await {
+                Turn::Again => continue,
                 // Dropping the job cancels it.
-                Told::Pace(None) | Told::Event(None) => return,
-                Told::Event(Some(event)) => {
-                    let last = matches!(event, BatchEvent::Done(_) | BatchEvent::Failed(_));
-                    self.front.with(|front, now| match event {
-                        BatchEvent::Head(served) => front.head(now, id, *served),
-                        BatchEvent::Chunk(payload) => front.chunk(now, id, &payload),
-                        BatchEvent::Done(finished) => front.done(now, id, *finished),
-                        BatchEvent::Failed(failed) => front.failed(now, id, *failed),
-                        _ => {}
-                    });
-                    if last {
-                        return;
-                    }
-                }
+                Turn::Gone | Turn::Came(None) => return,
+                Turn::Came(Some(event)) => event,
+            };
+            let last = matches!(event, BatchEvent::Done(_) | BatchEvent::Failed(_));
+            self.front.with(|front, now| match event {
+                BatchEvent::Head(served) => front.head(now, id, *served),
+                BatchEvent::Chunk(payload) => front.chunk(now, id, &payload),
+                BatchEvent::Done(finished) => front.done(now, id, *finished),
+                BatchEvent::Failed(failed) => front.failed(now, id, *failed),
+                _ => {}
+            });
+            if last {
+                return;
             }
         }
     }
@@ -553,12 +543,6 @@ impl<R: Runtime> Wiring<R> {
             "request"
         );
     }
-}
-
-/// Either of the two that a request's task waits for.
-enum Told {
-    Pace(Option<Pace>),
-    Event(Option<BatchEvent>),
 }
 
 /// A thread that writes and reads the folder, in order.

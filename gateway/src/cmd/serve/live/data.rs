@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use async_channel::Receiver;
-use futures_lite::future;
 use livepeer_core::front::{Front, RequestId};
 use livepeer_core::wire::byoc::stream::{data_ended, data_event};
 use livepeer_runtime::Runtime;
@@ -11,7 +10,7 @@ use livepeer_runtime::api::ByocData;
 
 use super::job::Word;
 use super::{Live, line, lock};
-use crate::cmd::serve::sessions::Pace;
+use crate::cmd::serve::reins::{Reins, Turn};
 
 impl<R: Runtime> Live<R> {
     /// Passes on what a container says from now on, an event a line.
@@ -35,38 +34,28 @@ impl<R: Runtime> Live<R> {
         }
         let live = Arc::clone(self);
         self.runtime().spawn(async move {
-            live.say_data(id, told, &steered).await;
+            live.say_data(id, told, Reins::new(steered)).await;
             live.wiring.over(id);
         });
     }
 
-    async fn say_data(&self, id: RequestId, told: Receiver<ByocData<R>>, steered: &Receiver<Pace>) {
+    async fn say_data(&self, id: RequestId, told: Receiver<ByocData<R>>, mut reins: Reins) {
         let mut data = None;
-        let mut goes = true;
         loop {
-            let pace = async { Err(steered.recv().await.ok()) };
             let line = async {
                 if data.is_none() {
                     // The stream begins, or is over before.
                     data = told.recv().await.ok();
                 }
                 match &mut data {
-                    Some(data) => Ok(data.next().await),
-                    None => Ok(None),
+                    Some(data) => data.next().await,
+                    None => None,
                 }
             };
-            let next = match goes {
-                true => future::or(pace, line).await,
-                false => pace.await,
-            };
-            let line = match next {
-                Err(Some(pace)) => {
-                    goes = matches!(pace, Pace::Go);
-                    continue;
-                }
-                // Nobody waits any more.
-                Err(None) => return,
-                Ok(line) => line,
+            let line = match reins.turn(line).await {
+                Turn::Again => continue,
+                Turn::Gone => return,
+                Turn::Came(line) => line,
             };
             let front = self.wiring.front();
             let Some(line) = line else {
