@@ -51,10 +51,7 @@ fn read(
     let outputs = outputs.filter(|output| !output.is_empty());
     let at = |what: &str| format!("{base}/process/stream/{name}/{what}");
     let if_any = |wished: bool, what| if wished { at(what) } else { String::new() };
-    let host = Url::parse(base).map(|base| match base.host() {
-        host if host.contains(':') => format!("[{host}]"),
-        host => host.to_string(),
-    });
+    let host = Url::parse(base).map(|base| base.bracketed_host().into_owned());
     let urls = StreamUrls {
         stream_id: name.to_string(),
         whip_url: if_any(wishes.video_in, "whip"),

@@ -1,5 +1,6 @@
 //! URLs as this protocol uses them.
 
+use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt;
@@ -211,6 +212,15 @@ impl Url {
         &self.host
     }
 
+    /// The host as it stands in a URL: IPv6 in brackets.
+    #[must_use]
+    pub fn bracketed_host(&self) -> Cow<'_, str> {
+        match self.host.contains(':') {
+            true => format!("[{}]", self.host).into(),
+            false => self.host.as_str().into(),
+        }
+    }
+
     /// The port, also where the text left it out.
     #[must_use]
     pub const fn port(&self) -> u16 {
@@ -226,11 +236,7 @@ impl Url {
     /// The authority as `host:port`, IPv6 in brackets: what a connection and a certificate pin belong to.
     #[must_use]
     pub fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        format!("{}:{}", self.bracketed_host(), self.port)
     }
 
     /// Whether both are at one scheme, host and port.

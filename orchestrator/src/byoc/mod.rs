@@ -313,10 +313,7 @@ impl Orchestrator {
 
     /// An address of this host at which nobody listens.
     fn nowhere(&self) -> Url {
-        let host = match self.config.service.host() {
-            host if host.contains(':') => format!("[{host}]"),
-            host => host.to_owned(),
-        };
+        let host = self.config.service.bracketed_host();
         Url::parse(&format!("https://{host}:9")).expect("a host and a port")
     }
 

@@ -93,9 +93,8 @@ pub(super) fn request_head<B>(
 ) -> Result<hyper::Request<B>, Fault> {
     let url = &request.url;
     let host = if url.port() == if url.is_secure() { 443 } else { 80 } {
-        let authority = url.authority();
         // The default port goes without saying.
-        authority[..authority.rfind(':').unwrap_or(authority.len())].to_owned()
+        url.bracketed_host().into_owned()
     } else {
         url.authority()
     };
