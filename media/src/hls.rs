@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use crate::frame::{AccessUnit, Audio, AudioCodec, AudioTrack, Ticks, Tracks};
-use crate::h264::{self, Sps};
+use crate::h264::Sps;
 use crate::mux::Mux;
 
 /// Segments that a list has, at most.
@@ -32,8 +32,6 @@ pub const MAX_FIRST: Duration = Duration::from_secs(10);
 const MAX_HELD: usize = 1_000;
 /// The bits a second that a list of renditions promises of the source, as the reference does.
 const BANDWIDTH: u32 = 4_000_000;
-/// The sequence parameter set among NAL units.
-const SPS: u8 = 7;
 
 /// A segment.
 #[derive(Clone, Debug)]
@@ -363,8 +361,7 @@ impl Packager {
         let sound = self.sound;
         let mux = self.mux.get_or_insert_with(|| Mux::new(sound));
         let tables = mux.tables();
-        let sps = h264::nals(&unit.data).find(|nal| h264::nal_type(nal) == SPS);
-        if let Some(sps) = sps.and_then(|nal| Sps::read(nal).ok()) {
+        if let Some(sps) = Sps::of(&unit.data) {
             let size = (sps.width, sps.height);
             if std::mem::replace(&mut self.size, size) != size {
                 self.master = listing(&self.names, size);

@@ -25,7 +25,7 @@ use livepeer_core::{Machine, Time, machine};
 use livepeer_media::aac;
 use livepeer_media::flv::{Tag, Writer};
 use livepeer_media::frame::{AccessUnit, Audio, AudioCodec, AudioTrack, Ticks, Tracks};
-use livepeer_media::h264::{self, Sps};
+use livepeer_media::h264::Sps;
 use livepeer_media::timeline::Kind;
 use rtmp_runtime::RtmpError;
 use rtmp_runtime::amf0::Amf0Value;
@@ -70,8 +70,6 @@ const STOPPED: &str = "stopped";
 
 /// The clock and channels of silence.
 const SILENCE: (u32, u8) = (48_000, 2);
-/// The sequence parameter set among NAL units.
-const SPS: u8 = 7;
 
 /// Sound that a server takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -584,10 +582,7 @@ impl Publishing {
 
 /// The description of the stream before it begins.
 fn metadata(unit: &AccessUnit, audio: Option<AudioCodec>) -> Vec<(String, Amf0Value)> {
-    let sps = h264::nals(&unit.data)
-        .find(|nal| h264::nal_type(nal) == SPS)
-        .and_then(|nal| Sps::read(nal).ok());
-    let size = sps.map(|sps| [("width", sps.width), ("height", sps.height)]);
+    let size = Sps::of(&unit.data).map(|sps| [("width", sps.width), ("height", sps.height)]);
     let audio = audio.map(|audio| match audio {
         AudioCodec::Aac => 10,
         AudioCodec::Opus => u32::from_be_bytes(*b"Opus"),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use livepeer_core::http::Method;
 use livepeer_ingest::port::{Door, End, Event};
 use livepeer_media::frame::{AccessUnit, Audio, AudioTrack, Ticks};
-use livepeer_media::h264::{self, Drawing};
+use livepeer_media::h264::{self, Drawing, PPS, SPS};
 use str0m::media::MediaKind;
 
 use crate::world::{Client, World, clip, offer};
@@ -47,9 +47,20 @@ fn a_viewer_gets_every_frame_from_its_first_key_frame_on() {
     assert!(stamps.is_sorted());
 }
 
+/// Sends a picture to whoever watches.
+fn show(world: &mut World, pts: Ticks, key: bool, data: Bytes) {
+    let unit = AccessUnit {
+        pts,
+        dts: pts,
+        key,
+        data,
+    };
+    world.port.send_video(world.now, "cam-out", &unit);
+}
+
 /// The parameter sets of a picture.
 fn sets(unit: &[u8]) -> Vec<&[u8]> {
-    let nals = h264::nals(unit).filter(|nal| matches!(h264::nal_type(nal), 7 | 8));
+    let nals = h264::nals(unit).filter(|nal| matches!(h264::nal_type(nal), SPS | PPS));
     nals.collect()
 }
 
@@ -67,14 +78,8 @@ fn each_parameter_set_reaches_a_viewer_with_the_first_picture_that_needs_it() {
         let drawn = drawing.after(&data, |_| Vec::new()).expect("it can be");
         let pts = Ticks(stamp as i64);
         for (pts, key, data) in [(pts, key, data), (pts + Ticks(180), false, drawn)] {
-            let unit = AccessUnit {
-                pts,
-                dts: pts,
-                key,
-                data,
-            };
-            world.port.send_video(world.now, "cam-out", &unit);
-            sent.push(unit.data);
+            show(&mut world, pts, key, data.clone());
+            sent.push(data);
         }
         world.run(Duration::from_millis(33));
     }
@@ -150,14 +155,7 @@ fn burst(world: &mut World, from: u64, to: u64) {
     for millis in (from..to).step_by(20) {
         let pts = Ticks::from_millis(1_000 + millis as i64);
         if millis.is_multiple_of(40) {
-            let data = Bytes::copy_from_slice(&data);
-            let unit = AccessUnit {
-                pts,
-                dts: pts,
-                key,
-                data,
-            };
-            world.port.send_video(world.now, "cam-out", &unit);
+            show(world, pts, key, Bytes::copy_from_slice(&data));
         }
         let [high, low] = (millis as u16 / 20).to_be_bytes();
         let audio = Audio {

@@ -5,11 +5,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::enhanced::{CODED_FRAMES, FourCc, SEQUENCE_START};
 use super::{ENHANCED_AUDIO, INTER_FRAME, KEY_FRAME, LEGACY_AAC, LEGACY_AVC};
 use crate::frame::{AccessUnit, Audio, AudioTrack, Ticks};
-use crate::h264;
+use crate::h264::{self, PPS, SPS};
 use crate::timeline::Kind;
-
-const SPS: u8 = 7;
-const PPS: u8 = 8;
 
 /// Sound format, rate, size and channels of AAC, whose configuration says the truth of the latter three.
 const AAC: u8 = LEGACY_AAC << 4 | 0xf;

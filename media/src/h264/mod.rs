@@ -33,8 +33,10 @@ const START_CODE: [u8; 4] = [0, 0, 0, 1];
 const SLICE: u8 = 1;
 const IDR: u8 = 5;
 const SEI: u8 = 6;
-const SPS: u8 = 7;
-const PPS: u8 = 8;
+/// The type of a sequence parameter set.
+pub const SPS: u8 = 7;
+/// The type of a picture parameter set.
+pub const PPS: u8 = 8;
 
 /// Supplemental information that is filler, of no bytes.
 const NOTHING: [u8; 4] = [SEI, 3, 0, 0x80];

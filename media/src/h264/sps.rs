@@ -69,6 +69,13 @@ pub(super) enum Order {
 }
 
 impl Sps {
+    /// The first sequence parameter set of an access unit in Annex B, if it can be read.
+    #[must_use]
+    pub fn of(unit: &[u8]) -> Option<Self> {
+        let nal = super::nals(unit).find(|nal| super::nal_type(nal) == super::SPS);
+        nal.and_then(|nal| Self::read(nal).ok())
+    }
+
     /// Reads the NAL unit of a sequence parameter set.
     ///
     /// # Errors
