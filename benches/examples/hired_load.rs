@@ -13,7 +13,7 @@
 //! how long the program pauses between two events, all are read as they come, and the times are those by which an event came
 //! later than that after the one before. With `bare` the same is done before, and again after, at the orchestrator itself: what
 //! the way through the gateway takes longer is what the gateway adds.
-//! One thread does all of this. Lines that begin with an equals sign are a figure's name and its value, times in
+//! A single thread does all of this. Lines that begin with an equals sign are a figure's name and its value, times in
 //! microseconds.
 
 #[allow(dead_code, reason = "the other load needs the rest")]

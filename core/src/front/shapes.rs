@@ -83,15 +83,14 @@ impl Front {
         id: RequestId,
         body: &Bytes,
     ) -> Result<(Box<Work>, Box<Job>), Refused> {
-        let running = self.running.get(&id).ok_or_else(over)?;
+        let route = self.running.get(&id).ok_or_else(over)?.target.route;
         // Answers in other shapes have no use for the name.
-        let native = match running.target.route {
+        let native = match route {
             Route::Batch(_) => self.draw_native(),
             _ => String::new(),
         };
         let running = self.running.get(&id).ok_or_else(over)?;
         let (sent, settings) = (&running.sent, &running.config.settings);
-        let route = running.target.route;
         let (kind, provider) = (sent.content_type.as_str(), sent.provider.as_deref());
         let models = &self.models;
         let read = match route {

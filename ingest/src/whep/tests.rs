@@ -100,7 +100,7 @@ fn sound_of_a_job_that_gives_it_in_bursts_is_held_for_a_second_and_has_no_hole()
     }
 }
 
-/// One packet comes alone, and the burst a moment later; or a few, and the burst after a pause.
+/// A packet comes alone, and the burst a moment later; or a few, and the burst after a pause.
 #[test]
 fn sound_of_a_stream_whose_job_begins_with_bursts_has_no_hole() {
     for (alone, pause) in [(1, 12), (1, 60), (2, 90), (3, 500), (10, 150), (1, 900)] {

@@ -166,10 +166,9 @@ impl<R: Runtime> Client<R> {
         mut fresh: Option<Box<Http1<R>>>,
     ) -> Result<(), Fault> {
         loop {
-            let waiting = || self.pool.take_http1(&key);
             let (connection, reused) = match fresh.take() {
                 Some(connection) => (connection, false),
-                None => match waiting() {
+                None => match self.pool.take_http1(&key) {
                     Some(connection) => (connection, true),
                     // In a box of its own, which is gone when the connection stands.
                     None => (Box::pin(self.open_http1(request)).await?, false),

@@ -18,6 +18,7 @@ use crate::signal::{Signal, Stop};
 pub(crate) const MAX_IDLE: Duration = Duration::from_secs(55);
 /// How many HTTP/1.1 connections to one host and port wait at most.
 pub(crate) const MAX_IDLE_PER_PEER: usize = 256;
+
 /// The waiting connections of one client.
 pub(super) struct Pool<R: Runtime> {
     me: Weak<Self>,

@@ -90,7 +90,7 @@ pub(super) enum Found {
     Seat(Seat),
     /// Another exchange opens one.
     Opening(Arc<Opening>),
-    /// This exchange is to open one.
+    /// The task of opening one, for this exchange.
     Open(Opener),
     /// Over HTTP/1.1.
     Http1,
