@@ -2,7 +2,6 @@
 
 use alloc::format;
 use alloc::string::{String, ToString as _};
-use alloc::vec::Vec;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -127,19 +126,6 @@ pub fn also_about(text: &str, stream_id: &str) -> String {
         }
         _ => about(stream_id),
     }
-}
-
-/// The event with a line of data. A carriage return inside would end a line of the event, so it ends one of its data.
-#[must_use]
-pub fn data_event(line: &[u8]) -> Bytes {
-    let mut event = Vec::with_capacity(line.len() + 8);
-    for part in line.split(|byte| *byte == b'\r') {
-        event.extend_from_slice(b"data: ");
-        event.extend_from_slice(part);
-        event.push(b'\n');
-    }
-    event.push(b'\n');
-    event.into()
 }
 
 /// The event that ends a stream of data.

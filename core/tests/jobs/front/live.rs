@@ -1,7 +1,8 @@
 //! Requests about live streams at the front door: which of them reach the shell, and how all of them are answered.
 
-use livepeer_core::wire::byoc::stream::{data_ended, data_event};
+use livepeer_core::wire::byoc::stream::data_ended;
 use livepeer_core::wire::byoc::{JOB_HEADER, JobRequest};
+use livepeer_core::wire::sse;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -532,7 +533,7 @@ fn the_data_of_a_container_goes_out_as_it_comes_and_silence_is_filled_with_comme
     door.tell(|front, now| {
         assert!(front.data_head(now, id), "it is wanted");
     });
-    door.tell(|front, now| front.relay(now, id, data_event(b"{\"a\":1}\rb")));
+    door.tell(|front, now| front.relay(now, id, sse::event(b"{\"a\":1}\rb")));
     let unsent = door.seen[&exchange].unsent;
     door.http(exchange, In::Sent(unsent));
     door.pass(Duration::from_secs(16));

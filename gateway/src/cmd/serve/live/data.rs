@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use async_channel::Receiver;
 use livepeer_core::front::{Front, RequestId};
-use livepeer_core::wire::byoc::stream::{data_ended, data_event};
+use livepeer_core::wire::byoc::stream::data_ended;
+use livepeer_core::wire::sse;
 use livepeer_runtime::Runtime;
 use livepeer_runtime::api::ByocData;
 
@@ -64,7 +65,7 @@ impl<R: Runtime> Live<R> {
                     front.relay_end(now, id);
                 });
             };
-            front.with(|front, now| front.relay(now, id, data_event(&line)));
+            front.with(|front, now| front.relay(now, id, sse::event(&line)));
         }
     }
 }
